@@ -1,0 +1,174 @@
+"""Everything that can go wrong, and what the client is told.
+
+::
+
+    ProxyError                    500 api_error              we broke
+    ├── ClientError               400 invalid_request_error  our caller broke the API
+    │   ├── BadCredential         401 authentication_error
+    │   ├── Forbidden             403 permission_error
+    │   ├── NotFound              404 not_found_error
+    │   ├── MethodNotAllowed      405 invalid_request_error
+    │   ├── BodyTimedOut          408 invalid_request_error
+    │   ├── BodyTooLarge          413 request_too_large
+    │   ├── UnsupportedMedia      415 invalid_request_error
+    │   └── Misdirected           421 invalid_request_error
+    ├── UpstreamError             502 api_error              the upstream broke
+    │   ├── Unreachable           502 api_error              refused, DNS, TLS
+    │   ├── TimedOut              504 timeout_error          one of our clocks ran out
+    │   ├── BadReply              502 api_error              not what the protocol allows
+    │   │   └── FrameTooLarge     502 api_error
+    │   ├── Truncated             502 api_error              ended without its final event
+    │   └── Refused               by its own status          the upstream said no, and how
+    ├── Overloaded                529 overloaded_error       full, draining, or a circuit is open
+    └── ConfigError               no answer: exit code 78
+
+Messages are read by users of Claude Code. They say what was expected, what was seen and which route, and never hold
+a key or a prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class ProxyError(Exception):
+    """Root of all failures that have a defined answer.
+
+    Args:
+        message: one sentence for the user.
+        headers: response headers that belong to the answer, such as ``retry-after``.
+    """
+
+    def __init__(self, message: str, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.headers: Mapping[str, str] = headers or {}
+
+
+class ClientError(ProxyError):
+    """The request breaks the API; sending it again unchanged cannot help."""
+
+
+class BadCredential(ClientError):
+    """No credential, or one that is not accepted here."""
+
+
+class Forbidden(ClientError):
+    """The caller may not do this."""
+
+
+class NotFound(ClientError):
+    """No such path or model."""
+
+
+class MethodNotAllowed(ClientError):
+    """The path exists, the method does not."""
+
+
+class BodyTimedOut(ClientError):
+    """The request body did not arrive in time."""
+
+
+class BodyTooLarge(ClientError):
+    """The request body is over the limit."""
+
+
+class UnsupportedMedia(ClientError):
+    """The body's content type or encoding is not one we take."""
+
+
+class Misdirected(ClientError):
+    """The ``Host`` header names somebody else."""
+
+
+class UpstreamError(ProxyError):
+    """The upstream failed in a way that is not its own well-formed error."""
+
+
+class Unreachable(UpstreamError):
+    """No connection to the upstream could be made or kept until its answer began."""
+
+
+class TimedOut(UpstreamError):
+    """The upstream was silent for longer than one of our clocks allows."""
+
+
+class BadReply(UpstreamError):
+    """The upstream's answer is not what its protocol allows."""
+
+
+class FrameTooLarge(BadReply):
+    """One event of the upstream's stream is over the limit."""
+
+
+class Truncated(UpstreamError):
+    """The upstream's stream ended before its final event."""
+
+
+class Refused(UpstreamError):
+    """The upstream answered with an error of its own.
+
+    Args:
+        status: the status for our client, not always the upstream's own (``protocol.md`` 4.9).
+        kind: the Anthropic error type.
+    """
+
+    def __init__(
+        self, message: str, *, status: int, kind: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message, headers=headers)
+        self.status = status
+        self.kind = kind
+
+
+class Overloaded(ProxyError):
+    """We have no room for this call now."""
+
+
+class ConfigError(ProxyError):
+    """The configuration is wrong; ``message`` holds one line per fault."""
+
+
+#: The answer for each exception; a subclass without a row of its own takes its parent's.
+ANSWERS: dict[type[ProxyError], tuple[int, str]] = {
+    ProxyError: (500, "api_error"),
+    ClientError: (400, "invalid_request_error"),
+    BadCredential: (401, "authentication_error"),
+    Forbidden: (403, "permission_error"),
+    NotFound: (404, "not_found_error"),
+    MethodNotAllowed: (405, "invalid_request_error"),
+    BodyTimedOut: (408, "invalid_request_error"),
+    BodyTooLarge: (413, "request_too_large"),
+    UnsupportedMedia: (415, "invalid_request_error"),
+    Misdirected: (421, "invalid_request_error"),
+    UpstreamError: (502, "api_error"),
+    TimedOut: (504, "timeout_error"),
+    Overloaded: (529, "overloaded_error"),
+}
+
+
+def answer_of(exc: BaseException) -> tuple[int, str]:
+    """The HTTP status and the Anthropic error type for `exc`; anything that is not ours is a 500."""
+    if isinstance(exc, Refused):
+        return exc.status, exc.kind
+    for cls in type(exc).__mro__:
+        if cls in ANSWERS:
+            return ANSWERS[cls]
+    return ANSWERS[ProxyError]
+
+
+def message_of(exc: BaseException) -> str:
+    """The sentence for the user. The text of a foreign exception may hold data, so it is not shown."""
+    return exc.message if isinstance(exc, ProxyError) else "internal error in claude-proxy; see its log"
+
+
+def envelope(exc: BaseException, request_id: str | None = None) -> dict[str, Any]:
+    """The Anthropic error object, used both as a JSON body and as the data of an ``error`` event."""
+    body: dict[str, Any] = {
+        "type": "error",
+        "error": {"type": answer_of(exc)[1], "message": message_of(exc)},
+    }
+    if request_id is not None:
+        body["request_id"] = request_id
+    return body

@@ -1,0 +1,80 @@
+"""JSON in and out, with limits. The only module that imports ujson.
+
+ujson is lax where strictness would not help anyone (it takes ``NaN``, ``01`` and raw control characters) and accepts
+lone surrogates, which some upstreams split over two chunks; `dumps` writes those back as escapes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ujson
+
+__all__ = ["MAX_DEPTH", "JSONError", "dump_text", "dumps", "loads"]
+
+#: Deepest nesting we take (operations.md C3). ujson itself stops at 1024; our walkers recurse less than that.
+MAX_DEPTH = 256
+
+
+class JSONError(ValueError):
+    """Not JSON, JSON nested deeper than `MAX_DEPTH`, or a value that JSON cannot hold."""
+
+
+def loads(data: bytes | str) -> Any:
+    """Parse one JSON value.
+
+    Raises:
+        JSONError: the bytes are not JSON in UTF-8, or nest too deeply. The message never quotes the data.
+    """
+    try:
+        value = ujson.loads(data)
+    except (ValueError, RecursionError) as exc:
+        # Several ujson messages quote the input, which may hold a prompt: the first words are enough.
+        reason = str(exc).split(":", 1)[0].split("'", 1)[0].strip()
+        raise JSONError(reason[:100] or "not JSON") from None
+    # A value nested deeper than the limit holds at least that many brackets; counting them is a memchr.
+    if isinstance(data, bytes):
+        brackets = data.count(b"{") + data.count(b"[")
+    else:
+        brackets = data.count("{") + data.count("[")
+    if brackets > MAX_DEPTH:
+        _check_depth(value)
+    return value
+
+
+def dumps(value: Any) -> bytes:
+    """The compact UTF-8 form of `value`.
+
+    Raises:
+        JSONError: a value that has no JSON form, such as NaN.
+    """
+    text = dump_text(value)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, legal in JSON only as an escape
+        return ujson.dumps(value, ensure_ascii=True, escape_forward_slashes=False).encode()
+
+
+def dump_text(value: Any) -> str:
+    """As `dumps`, as text: what OpenAI calls a tool call's ``arguments``."""
+    try:
+        return ujson.dumps(value, ensure_ascii=False, escape_forward_slashes=False, allow_nan=False)
+    except UnicodeEncodeError:
+        return ujson.dumps(value, ensure_ascii=True, escape_forward_slashes=False, allow_nan=False)
+    except (ValueError, OverflowError, TypeError, RecursionError):
+        raise JSONError("a value that JSON cannot hold") from None
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            child
+            for node in level
+            if isinstance(node, (dict, list))
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, (dict, list))
+        ]
+        if not level:
+            return
+    raise JSONError(f"nested deeper than {MAX_DEPTH} levels")
