@@ -1,8 +1,8 @@
 """A judge of Chat Completions requests as strict as OpenAI itself, and in places stricter.
 
-Used by the codec tests and by the fake upstream of the end-to-end harness. Written from the types of the ``openai``
-SDK 3.54.0 (`CompletionCreateParamsBase` and the message params) and from the refusals reported in public for what
-the types do not say; it shares no code with the translation it judges.
+Used by the codec tests and by the fake upstream of the end-to-end harness. Written from the types of the
+``openai`` SDK 3.54.0 (`CompletionCreateParamsBase` and the message params) and, for what the types do not say, from
+the refusals reported in public; it shares no code with the translation it judges.
 
 Stricter than OpenAI, because some compatible server is: no empty texts, and arguments that are a JSON object.
 """
@@ -21,13 +21,18 @@ MAX_CALL_ID = 40  # refused beyond that with code string_above_max_length
 MAX_TOOLS = 128
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
+# fmt: off
 TOP_LEVEL = frozenset(
-    "model messages audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens "
-    "max_tokens metadata modalities moderation n parallel_tool_calls prediction presence_penalty prompt_cache_key "
-    "prompt_cache_options prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier "
-    "stop store stream stream_options temperature tool_choice tools top_logprobs top_p user verbosity "
-    "web_search_options".split()
+    {
+        "model", "messages", "audio", "frequency_penalty", "function_call", "functions", "logit_bias",
+        "logprobs", "max_completion_tokens", "max_tokens", "metadata", "modalities", "moderation", "n",
+        "parallel_tool_calls", "prediction", "presence_penalty", "prompt_cache_key", "prompt_cache_options",
+        "prompt_cache_retention", "reasoning_effort", "response_format", "safety_identifier", "seed",
+        "service_tier", "stop", "store", "stream", "stream_options", "temperature", "tool_choice", "tools",
+        "top_logprobs", "top_p", "user", "verbosity", "web_search_options",
+    }
 )
+# fmt: on
 MESSAGE_FIELDS = {
     "system": frozenset({"role", "content", "name"}),
     "developer": frozenset({"role", "content", "name"}),
@@ -53,8 +58,8 @@ def validate(body: Any, *, other_fields: bool = False) -> list[str]:
     """All the violations in a request body, one sentence each, prefixed by where; none for a good one.
 
     Args:
-        other_fields: let fields pass that OpenAI does not know, at the top, in messages and in content parts: for
-            the dialects of other vendors. What is known is still judged.
+        other_fields: let fields pass that OpenAI does not know, at the top, in messages and in content parts:
+            for the dialects of other vendors. What is known is still judged.
     """
     if not isinstance(body, dict):
         return ["body: not an object"]
