@@ -1,8 +1,8 @@
 """A judge of Chat Completions requests as strict as OpenAI itself, and in places stricter.
 
 Used by the codec tests and by the fake upstream of the end-to-end harness. Written from the types of the
-``openai`` SDK 3.54.0 (`CompletionCreateParamsBase` and the message params) and, for what the types do not say, from
-the refusals reported in public; it shares no code with the translation it judges.
+``openai`` SDK 3.54.0 (`CompletionCreateParamsBase` and the message params) and, for what these leave open,
+from the refusals reported in public; it shares no code with the translation it judges.
 
 Stricter than OpenAI, because some compatible server is: no empty texts, and arguments that are a JSON object.
 """
