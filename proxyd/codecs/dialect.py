@@ -1,14 +1,32 @@
 """How one OpenAI-compatible server differs from the others: the switches that the codecs read.
 
 The switches are data; which vendor sets which one stands in ``proxyd/providers/quirks.py``, with its source. Every
-field can be overridden per entry of models.yaml under ``quirks:``.
+field can be overridden per entry of models.yaml under ``quirks:``, so each name here is a public promise.
+
+Paths such as ``thinking.type`` name a field inside an object of the request body.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
-__all__ = ["Dialect"]
+__all__ = ["CHOICES", "Dialect"]
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+#: The words that a field of choice takes.
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "max_tokens_field": ("max_tokens", "max_completion_tokens"),
+    "system_role": ("system", "developer"),
+    "response_format": ("json_schema", "json_object", "none"),
+    "required_word": ("required", "any", "auto"),
+    "tool_id_style": ("any", "openai", "mistral"),
+    "schema_style": ("full", "gemini"),
+    "reasoning_return": ("none", "field", "received", "details", "tags", "chunks"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +42,95 @@ class Dialect:
     stream_options: bool = True
     #: Whether images are understood; else they become a line of text.
     vision: bool = True
+    #: Whether PDFs are understood, as parts of type ``file``; else they become a line of text.
+    files: bool = False
+    #: The sampling parameters that are taken, of temperature, top_p and top_k; the others are dropped.
+    sampling: tuple[str, ...] = ("temperature", "top_p")
+    #: Most entries of ``stop``: 0 drops them all, None has no limit.
+    stop_limit: int | None = 4
+    #: How far ``response_format`` goes; ``json_object`` and ``none`` put the schema into the instructions.
+    response_format: str = "json_schema"
+    #: Whether ``cache_control`` on text parts is passed on; it makes parts out of strings.
+    cache_control: bool = False
+    #: Whether the session id goes out as ``prompt_cache_key``.
+    prompt_cache_key: bool = False
+    #: Whether a digest of ``metadata.user_id`` goes out as ``safety_identifier``.
+    safety_identifier: bool = False
+    #: Whether ``service_tier`` is taken.
+    service_tier: bool = False
+    #: Fields that every request of this vendor needs.
+    body: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    #: Fields that requests with tools need besides.
+    body_with_tools: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
 
-    # -- reasoning
-    #: Field of the assistant message in which reasoning goes back (protocol.md 3.5), or None to send none.
+    # -- messages
+    #: The template takes one system message, at the start: later ones become ``<system-reminder>`` text of the user.
+    leading_system_only: bool = False
+    #: The template wants user and assistant in turns, the user first: neighbours are merged.
+    strict_alternation: bool = False
+    #: No user message may follow a tool message: what the user says goes into the last tool message.
+    text_after_tool_joins_it: bool = False
+    #: Tool messages take images; else these follow in a user message.
+    images_in_tool_results: bool = False
+    #: Fields that mark a last assistant message as the beginning of the answer, in that message and in the body.
+    prefill_message: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    prefill_body: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+
+    # -- tools
+    #: Most tools of one request; None has no limit.
+    max_tools: int | None = None
+    #: Word for "some tool must be called"; ``auto`` where the server knows none.
+    required_word: str = "required"
+    #: Whether ``tool_choice`` may name a function.
+    named_tool_choice: bool = True
+    #: Whether a tool may be forced while the model thinks; else the choice is left to it.
+    forced_choice_while_thinking: bool = True
+    #: Whether ``parallel_tool_calls`` is understood.
+    parallel_tool_calls: bool = True
+    #: ``any``: ids as they are. ``openai``: at most 40 of ``[A-Za-z0-9_-]``. ``mistral``: exactly 9 of ``[A-Za-z0-9]``.
+    tool_id_style: str = "any"
+    #: Tool names must begin with a letter or an underscore.
+    tool_names_start_with_letter: bool = False
+    #: How much JSON Schema the server understands; ``gemini`` narrows schemas to its subset.
+    schema_style: str = "full"
+
+    # -- thinking: where the request says whether and how much to think (protocol.md 3.4)
+    #: Path of the on/off switch and its two values; a None value means that there is no such state to ask for.
+    thinking_path: str | None = None
+    thinking_on: Any = None
+    thinking_off: Any = None
+    #: Path of the effort, and what to send for none, minimal, low, medium, high, xhigh and max. A level that is
+    #: missing takes the next lower one, else the next higher; a missing ``none`` cannot be asked for.
+    effort_path: str | None = "reasoning_effort"
+    efforts: Mapping[str, str] = field(
+        default_factory=lambda: MappingProxyType(
+            {"none": "minimal", "low": "low", "medium": "medium", "high": "high"}
+        )
+    )
+    #: Whether the client's wish counts; else only ``reasoning_effort`` of models.yaml does. For servers that refuse
+    #: the field for models that do not think.
+    client_effort: bool = True
+    #: Path of the budget in tokens, and its least and greatest value.
+    budget_path: str | None = None
+    budget_range: tuple[int, int] = (1024, 32768)
+    #: The model thinks unless told otherwise.
+    thinks_by_default: bool = False
+
+    # -- reasoning on the next turn (protocol.md 3.5)
+    #: How it goes back. ``field``: as text in `reasoning_field`. ``received``: as text in the field it came in, if
+    #: from this model. ``details``: ``reasoning_details`` unchanged, else text in `reasoning_field`. ``tags``: inside
+    #: the content between the first of `think_tags`. ``chunks``: Mistral's thinking chunks. ``none``: not at all.
+    reasoning_return: str = "received"
+    #: Field of the assistant message in which reasoning text goes back.
     reasoning_field: str | None = None
+    #: Only assistant messages with tool calls carry it.
+    reasoning_with_calls_only: bool = False
+    #: What `reasoning_field` holds for a message with tool calls whose reasoning is lost; None leaves it out.
+    reasoning_placeholder: str | None = None
+    #: Tool calls carry ``extra_content.google.thought_signature`` both ways.
+    thought_signatures: bool = False
+    #: The signature for a first call whose own is lost; None leaves it out.
+    thought_signature_placeholder: str | None = None
 
     # -- stream
     #: Inline reasoning: the tag names whose content is thinking when the content starts with one of them.

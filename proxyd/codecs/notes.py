@@ -1,0 +1,33 @@
+"""What a translation dropped or altered, for the debug log and for the dry run. Never any content."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+__all__ = ["Note", "Notes"]
+
+
+class Note(NamedTuple):
+    """One loss: the field's path in the client's request, what was done to it, why, and how often."""
+
+    path: str
+    what: str
+    why: str
+    count: int = 1
+
+
+class Notes:
+    """Gathers notes; equal ones are counted."""
+
+    __slots__ = ("_counts",)
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+
+    def add(self, path: str, what: str, why: str) -> None:
+        self._counts[path, what, why] += 1
+
+    def take(self) -> tuple[Note, ...]:
+        """All notes, in the order of their first occurrence."""
+        return tuple(Note(*key, count) for key, count in self._counts.items())

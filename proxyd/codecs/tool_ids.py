@@ -1,0 +1,87 @@
+"""Tool call ids on their way between client and upstream (protocol.md 3.6).
+
+Both directions are pure functions of the id, so that the ids of a history fit together without any memory.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+
+__all__ = ["UpstreamIds", "to_client_id", "to_upstream_id"]
+
+#: Marks an id that holds an upstream's id which the client could not take.
+ENCODED_PREFIX = "toolu_cpx_"
+
+_CLIENT_LEGAL = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")  # what the Anthropic API takes
+_OPENAI_LEGAL = re.compile(r"[A-Za-z0-9_-]{1,40}\Z")  # longer: 400 string_above_max_length
+_MISTRAL_LEGAL = re.compile(r"[A-Za-z0-9]{9}\Z")  # else: 400 code 3280
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def to_client_id(upstream_id: str) -> str:
+    """The id the client sees: the same where it is legal there, else a reversible form; "" for an empty one."""
+    if not upstream_id or (_CLIENT_LEGAL.match(upstream_id) and not upstream_id.startswith(ENCODED_PREFIX)):
+        return upstream_id
+    encoded = base64.urlsafe_b64encode(upstream_id.encode("utf-8", "surrogatepass")).rstrip(b"=")
+    return ENCODED_PREFIX + encoded.decode()
+
+
+def to_upstream_id(client_id: str, style: str = "any", attempt: int = 0) -> str:
+    """The id the upstream sees.
+
+    Args:
+        style: ``tool_id_style`` of the dialect.
+        attempt: how many times the result turned out to be taken by another id of the request.
+    """
+    original = _decoded(client_id)
+    if style == "openai" and (attempt or not _OPENAI_LEGAL.match(original)):
+        return "call_" + _digest(original, attempt).hexdigest()[:32]
+    if style == "mistral" and (attempt or not _MISTRAL_LEGAL.match(original)):
+        number = int.from_bytes(_digest(original, attempt).digest(), "big")
+        digits = []
+        for _ in range(9):
+            number, digit = divmod(number, 62)
+            digits.append(_BASE62[digit])
+        return "".join(digits)
+    return f"{original}-{attempt}" if attempt else original
+
+
+class UpstreamIds:
+    """The ids of one request: the same upstream id for the same client id, and never one for two."""
+
+    __slots__ = ("_style", "_taken", "_upstream")
+
+    def __init__(self, style: str) -> None:
+        self._style = style
+        self._upstream: dict[str, str] = {}
+        self._taken: set[str] = set()
+
+    def of(self, client_id: str) -> str:
+        known = self._upstream.get(client_id)
+        if known is not None:
+            return known
+        attempt = 0
+        while (upstream_id := to_upstream_id(client_id, self._style, attempt)) in self._taken:
+            attempt += 1
+        self._taken.add(upstream_id)
+        self._upstream[client_id] = upstream_id
+        return upstream_id
+
+
+def _decoded(client_id: str) -> str:
+    if not client_id.startswith(ENCODED_PREFIX):
+        return client_id
+    encoded = client_id[len(ENCODED_PREFIX) :]
+    try:
+        original = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("utf-8", "surrogatepass")
+    except (ValueError, binascii.Error):
+        return client_id
+    return original or client_id
+
+
+def _digest(text: str, attempt: int) -> hashlib._Hash:
+    salted = f"{text}#{attempt}" if attempt else text
+    return hashlib.sha256(salted.encode("utf-8", "surrogatepass"))
