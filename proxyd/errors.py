@@ -38,12 +38,15 @@ class ProxyError(Exception):
     Args:
         message: one sentence for the user.
         headers: response headers that belong to the answer, such as ``retry-after``.
+
+    `detail` is for the log alone: what was seen, cut short.
     """
 
     def __init__(self, message: str, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.headers: Mapping[str, str] = headers or {}
+        self.detail = ""
 
 
 class ClientError(ProxyError):

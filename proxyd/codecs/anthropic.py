@@ -1,0 +1,128 @@
+"""Direct mode: an Anthropic stream passes as it came, and is only watched.
+
+Bytes go on in whole frames, never re-written. A frame that is still incomplete is held until its last byte is there, so
+that a ping, or the error event of a stream that breaks, always falls between two frames. Usage and the end of the
+message are read from the few frames that carry them; which those are is told by one search over the bytes, without
+parsing any other.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from proxyd import jsonio
+from proxyd.codecs.sse import MAX_FRAME_BYTES, SSEDecoder
+from proxyd.codecs.usage import Usage, usage_from_anthropic
+from proxyd.errors import FrameTooLarge, Truncated
+
+__all__ = ["AnthropicTee", "DirectStream"]
+
+#: The types of the frames that matter. Within a JSON string the closing quote would be escaped.
+_OF_INTEREST = re.compile(rb'"(?:message_start|message_delta|message_stop|error)"')
+
+
+class AnthropicTee:
+    """Reads usage, stop reason and the end of the message from whole frames."""
+
+    __slots__ = ("_decoder", "error_type", "has_ended", "stop_reason", "usage")
+
+    def __init__(self) -> None:
+        self._decoder = SSEDecoder()
+        self.usage = Usage()
+        self.stop_reason: str | None = None
+        self.error_type: str | None = None
+        self.has_ended = False
+
+    def watch(self, frames: bytes) -> None:
+        """Look at bytes that hold whole frames only. Anything that is not understood is left alone."""
+        if _OF_INTEREST.search(frames) is None:
+            return
+        for frame in self._decoder.feed(frames):
+            if _OF_INTEREST.search(frame.data) is None:
+                continue
+            try:
+                data = jsonio.loads(frame.data)
+            except jsonio.JSONError:
+                continue
+            if isinstance(data, dict):
+                self.read(data)
+
+    def read(self, data: dict[str, Any]) -> None:
+        """Take the data of one event, or a whole message."""
+        kind = data.get("type")
+        message = data.get("message") if kind == "message_start" else data
+        if not isinstance(message, dict):
+            return
+        if kind in ("message_start", "message_delta", "message"):
+            self.usage = usage_from_anthropic(message.get("usage"), self.usage) or self.usage
+            delta = data.get("delta") if kind == "message_delta" else message
+            reason = delta.get("stop_reason") if isinstance(delta, dict) else None
+            self.stop_reason = reason if isinstance(reason, str) else self.stop_reason
+        elif kind == "message_stop":
+            self.has_ended = True
+        elif kind == "error":
+            error = data.get("error")
+            self.error_type = str(error.get("type")) if isinstance(error, dict) else "unknown"
+            self.has_ended = True
+
+
+class DirectStream:
+    """One stream of a direct route: bytes in, whole frames out."""
+
+    __slots__ = ("_searched", "_tail", "tee")
+
+    def __init__(self) -> None:
+        self._tail = bytearray()
+        self._searched = 0
+        self.tee = AnthropicTee()
+
+    def feed(self, data: bytes) -> bytes:
+        """Take one chunk; returns the frames that it completes, as they came.
+
+        Raises:
+            FrameTooLarge: the unfinished frame is over the limit.
+        """
+        tail = self._tail
+        if not tail:
+            end = _end_of_frames(data, 0)
+            tail += data[end:]
+            self._searched = 0
+            frames = data[:end] if tail else data
+        else:
+            tail += data
+            end = _end_of_frames(tail, max(0, self._searched - 3))
+            frames = bytes(tail[:end])
+            del tail[:end]
+        self._searched = len(tail)
+        if len(tail) > MAX_FRAME_BYTES:
+            raise FrameTooLarge(f"an event of the upstream's stream is larger than {MAX_FRAME_BYTES >> 20} MiB")
+        if frames:
+            self.tee.watch(frames)
+        return frames
+
+    def close(self) -> bytes:
+        """The upstream has ended; returns a last frame that lacked its blank line.
+
+        Raises:
+            Truncated: the message had not ended. An unfinished frame is dropped.
+        """
+        rest = bytes(self._tail)
+        self._tail.clear()
+        if not self.tee.has_ended and rest:
+            self.tee.watch(rest + b"\n\n")
+        if not self.tee.has_ended:
+            raise Truncated("the upstream closed the stream before finishing")
+        return rest
+
+
+def _end_of_frames(data: bytes | bytearray, start: int) -> int:
+    """Where the last whole frame in `data` ends; 0 if there is none. Looks no further back than `start`."""
+    at = data.rfind(b"\n\n", start)
+    end = at + 2 if at >= 0 else 0
+    if data.find(b"\r", start) >= 0:
+        for blank in (b"\r\n\r\n", b"\r\r", b"\n\r\n"):
+            at = data.rfind(blank, start)
+            if at >= 0:
+                end = max(end, at + len(blank))
+    return end

@@ -1,0 +1,250 @@
+"""The events of an Anthropic message stream, and their bytes.
+
+Sources: protocol.md 1.9; one class per event type, one per delta type that we make ourselves. Everything else that an
+Anthropic upstream may send, now or later, is `Unknown` and keeps its data.
+
+The delta encoders fill a prepared byte template around one dumped string: that is where a stream spends its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Union
+
+from proxyd import jsonio
+
+__all__ = [
+    "PING",
+    "BlockStart",
+    "BlockStop",
+    "ErrorEvent",
+    "JsonDelta",
+    "MessageDelta",
+    "MessageStart",
+    "MessageStop",
+    "Ping",
+    "SignatureDelta",
+    "StreamEvent",
+    "TextDelta",
+    "ThinkingDelta",
+    "Unknown",
+    "data_of",
+    "encode_event",
+    "encode_frame",
+    "event_from_data",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageStart:
+    """`message` is a whole Message with ``content: []``, ``stop_reason: null`` and a first ``usage``."""
+
+    message: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockStart:
+    """`block` has its type and an empty payload."""
+
+    index: int
+    block: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingDelta:
+    index: int
+    thinking: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureDelta:
+    """One per thinking block, just before its stop; it replaces, never appends."""
+
+    index: int
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class JsonDelta:
+    """`partial_json`: a fragment of the tool input's JSON text."""
+
+    index: int
+    partial_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockStop:
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessageDelta:
+    """`delta` holds stop_reason and stop_sequence, `usage` cumulative totals."""
+
+    delta: dict[str, Any]
+    usage: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageStop:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEvent:
+    """`body` is the whole error envelope (`errors.envelope`). It ends the stream."""
+
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """An event or delta type that we do not make ourselves; `data` goes on as it came."""
+
+    data: dict[str, Any]
+
+
+StreamEvent = Union[
+    MessageStart,
+    BlockStart,
+    TextDelta,
+    ThinkingDelta,
+    SignatureDelta,
+    JsonDelta,
+    BlockStop,
+    MessageDelta,
+    MessageStop,
+    Ping,
+    ErrorEvent,
+    Unknown,
+]
+
+
+def encode_frame(name: str, data: dict[str, Any]) -> bytes:
+    """One SSE frame: every Anthropic event is named by its ``data.type``."""
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), jsonio.dumps(data))
+
+
+_DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{"type":"%b","%b":%b}}\n\n'
+
+
+def _text_delta(event: TextDelta) -> bytes:
+    return _DELTA % (event.index, b"text_delta", b"text", jsonio.dumps(event.text))
+
+
+def _thinking_delta(event: ThinkingDelta) -> bytes:
+    return _DELTA % (event.index, b"thinking_delta", b"thinking", jsonio.dumps(event.thinking))
+
+
+def _json_delta(event: JsonDelta) -> bytes:
+    return _DELTA % (event.index, b"input_json_delta", b"partial_json", jsonio.dumps(event.partial_json))
+
+
+def _signature_delta(event: SignatureDelta) -> bytes:
+    return _DELTA % (event.index, b"signature_delta", b"signature", jsonio.dumps(event.signature))
+
+
+PING = encode_frame("ping", {"type": "ping"})
+
+
+def _whole(event: StreamEvent) -> bytes:
+    data = data_of(event)
+    return encode_frame(str(data.get("type") or "unknown"), data)
+
+
+_ENCODERS: dict[type, Callable[[Any], bytes]] = {
+    TextDelta: _text_delta,
+    ThinkingDelta: _thinking_delta,
+    JsonDelta: _json_delta,
+    SignatureDelta: _signature_delta,
+    BlockStop: lambda event: (
+        b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n' % event.index
+    ),
+    Ping: lambda event: PING,
+}
+
+
+def encode_event(event: StreamEvent) -> bytes:
+    """The SSE frame of `event`."""
+    return _ENCODERS.get(type(event), _whole)(event)
+
+
+def data_of(event: StreamEvent) -> dict[str, Any]:
+    """The event's ``data`` object, as a hook or a test sees it."""
+    match event:
+        case TextDelta(index, text):
+            return _delta_data(index, {"type": "text_delta", "text": text})
+        case ThinkingDelta(index, thinking):
+            return _delta_data(index, {"type": "thinking_delta", "thinking": thinking})
+        case JsonDelta(index, partial_json):
+            return _delta_data(index, {"type": "input_json_delta", "partial_json": partial_json})
+        case SignatureDelta(index, signature):
+            return _delta_data(index, {"type": "signature_delta", "signature": signature})
+        case BlockStart(index, block):
+            return {"type": "content_block_start", "index": index, "content_block": block}
+        case BlockStop(index):
+            return {"type": "content_block_stop", "index": index}
+        case MessageStart(message):
+            return {"type": "message_start", "message": message}
+        case MessageDelta(delta, usage):
+            return {"type": "message_delta", "delta": delta, "usage": usage}
+        case MessageStop():
+            return {"type": "message_stop"}
+        case Ping():
+            return {"type": "ping"}
+        case ErrorEvent(body):
+            return body
+        case Unknown(data):
+            return data
+
+
+def _delta_data(index: int, delta: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": delta}
+
+
+_DELTA_CLASSES: dict[str, tuple[type[Any], str]] = {
+    "text_delta": (TextDelta, "text"),
+    "thinking_delta": (ThinkingDelta, "thinking"),
+    "input_json_delta": (JsonDelta, "partial_json"),
+    "signature_delta": (SignatureDelta, "signature"),
+}
+
+
+def event_from_data(data: dict[str, Any]) -> StreamEvent:
+    """The event whose ``data`` object this is; `Unknown` when its type or shape is not one we make.
+
+    An event with fields beyond those we know is `Unknown` too where its class could not carry them, so that nothing
+    an upstream sent is lost on the way through.
+    """
+    match data:
+        case {"type": "content_block_delta", "index": int(index), "delta": {"type": str(kind)} as delta}:
+            cls, field = _DELTA_CLASSES.get(kind, (None, ""))
+            if cls is not None and isinstance(delta.get(field), str) and len(delta) == 2 and len(data) == 3:
+                return cls(index, delta[field])  # type: ignore[no-any-return]
+        case {"type": "content_block_start", "index": int(index), "content_block": dict(block)} if len(data) == 3:
+            return BlockStart(index, block)
+        case {"type": "content_block_stop", "index": int(index)} if len(data) == 2:
+            return BlockStop(index)
+        case {"type": "message_start", "message": dict(message)} if len(data) == 2:
+            return MessageStart(message)
+        case {"type": "message_delta", "delta": dict(delta), "usage": dict(usage)} if len(data) == 3:
+            return MessageDelta(delta, usage)
+        case {"type": "message_stop"} if len(data) == 1:
+            return MessageStop()
+        case {"type": "ping"} if len(data) == 1:
+            return Ping()
+        case {"type": "error", "error": dict()}:
+            return ErrorEvent(data)
+    return Unknown(data)

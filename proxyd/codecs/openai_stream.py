@@ -1,0 +1,597 @@
+"""Chat Completions chunks -> Anthropic stream events: the central state machine.
+
+::
+
+                 first usable delta                       finish_reason, then [DONE], EOF or a grace time
+    not started ───────────────────▶ started ───────────────────────────────────────────────────────▶ ended
+                  message_start        │  ▲                    message_delta, message_stop
+                                       ▼  │
+                    open block: none ─▶ thinking ─▶ text ─▶ tool slot     one at a time, any order, 0, 1, 2, …
+
+One block is open at a time. What belongs elsewhere while a tool call's arguments are unfinished waits in `_waiting`, in
+order of arrival, and follows when they are whole; nothing is lost and nothing is interleaved (protocol.md 4.4).
+
+A stream that ends without a finish reason is an error, never a made-up ``end_turn`` (4.6). Reasoning text is taken from
+the first of several fields that has any, since servers repeat it (4.3). Sources: protocol.md 2.3, 4.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxyd import jsonio
+from proxyd.codecs.base import NewId, Warn
+from proxyd.codecs.dialect import Dialect
+from proxyd.codecs.events import (
+    BlockStart,
+    BlockStop,
+    JsonDelta,
+    MessageDelta,
+    MessageStart,
+    MessageStop,
+    SignatureDelta,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+)
+from proxyd.codecs.openai_errors import ErrorContext, refusal_from_chunk
+from proxyd.codecs.reasoning import ReasoningDetails, reasoning_of
+from proxyd.codecs.signature import encode_signature
+from proxyd.codecs.sse import SSEFrame
+from proxyd.codecs.think_tags import ThinkTags
+from proxyd.codecs.tool_calls import ToolCalls, ToolSlot
+from proxyd.codecs.tool_ids import to_client_id
+from proxyd.codecs.usage import Usage, usage_from_openai
+from proxyd.errors import BadReply, Overloaded, Truncated, UpstreamError
+
+__all__ = ["Answer", "OpenAIStream"]
+
+#: finish_reason -> stop_reason (protocol.md 4.7). What is not here is taken as ``stop``.
+STOP_REASONS = {
+    "stop": "end_turn",
+    "eos": "end_turn",
+    "end_turn": "end_turn",
+    "complete": "end_turn",
+    "tool_calls": "end_turn",  # becomes tool_use when a call was really made
+    "function_call": "end_turn",
+    "length": "max_tokens",
+    "max_tokens": "max_tokens",
+    "model_length": "max_tokens",
+    "repetition_truncation": "max_tokens",
+    "content_filter": "refusal",
+    "sensitive": "refusal",
+    "safety": "refusal",
+    "model_context_window_exceeded": "model_context_window_exceeded",
+}
+
+#: finish reasons that say the upstream failed
+FAILURES: dict[str, Callable[[str], Exception]] = {
+    "error": UpstreamError,
+    "network_error": UpstreamError,
+    "abort": UpstreamError,
+    "insufficient_system_resource": Overloaded,
+}
+
+_REFUSAL_DETAILS = {"type": "refusal", "category": None, "explanation": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the codec must know of the request whose answer it rewrites.
+
+    Args:
+        model: the name the client asked for, shown in ``message_start``.
+        upstream_model: the upstream's name, kept in signatures.
+        route: for error messages.
+        tool_names: upstream name -> the client's name, where they differ.
+        used_ids: tool ids of the conversation so far; an id that comes again is replaced, since Claude Code takes
+            the pair out of the history otherwise (claude-code.md 6).
+        stop_sequences: what the client asked to stop at.
+        estimated_input_tokens: for ``message_start``, before the upstream counts.
+    """
+
+    model: str
+    upstream_model: str = ""
+    tool_names: dict[str, str] = field(default_factory=dict)
+    used_ids: Collection[str] = ()
+    stop_sequences: tuple[str, ...] = ()
+    estimated_input_tokens: int = 0
+    errors: ErrorContext = field(default_factory=ErrorContext)
+
+
+class OpenAIStream:
+    """One Chat Completions stream; see the module's text."""
+
+    __slots__ = (
+        "_answer",
+        "_block",
+        "_calls",
+        "_details",
+        "_dialect",
+        "_emitted_chars",
+        "_events",
+        "_finish",
+        "_has_refusal",
+        "_is_done",
+        "_matched_stop",
+        "_new_id",
+        "_next_index",
+        "_reasoning_field",
+        "_reported",
+        "_seen_choices",
+        "_sent_calls",
+        "_signatures",
+        "_slot",
+        "_tags",
+        "_used_ids",
+        "_waiting",
+        "_warn",
+        "has_ended",
+        "has_started",
+        "stop_reason",
+        "usage",
+    )
+
+    def __init__(self, answer: Answer, dialect: Dialect, new_id: NewId, warn: Warn) -> None:
+        self._answer = answer
+        self._dialect = dialect
+        self._new_id = new_id
+        self._warn = warn
+        self._events: list[StreamEvent] = []
+        self._next_index = 0
+        self._block = ""  # type of the open block: "", "thinking", "text" or "tool_use"
+        self._slot: ToolSlot | None = None  # the open tool call
+        self._calls = ToolCalls()
+        self._sent_calls: set[int] = set()  # id() of slots whose block was opened
+        self._waiting: deque[tuple[str, str] | ToolSlot] = deque()
+        self._used_ids = set(answer.used_ids)
+        self._tags = (
+            ThinkTags(
+                dialect.think_tags or ("think",),
+                is_implied=dialect.think_tag_is_implied,
+                repeats=dialect.think_tags_repeat,
+            )
+            if dialect.think_tags or dialect.think_tag_is_implied
+            else None
+        )
+        self._reasoning_field: str | None = None
+        self._details = ReasoningDetails()
+        self._signatures: dict[str, str] = {}
+        self._finish: str | None = None
+        self._matched_stop: str | None = None
+        self._has_refusal = False
+        self._is_done = False
+        self._seen_choices = False
+        self._emitted_chars = 0
+        self._reported: Usage | None = None
+        self.usage = Usage(input_tokens=answer.estimated_input_tokens, is_estimated=True)
+        self.stop_reason: str | None = None
+        self.has_started = False
+        self.has_ended = False
+
+    # -- the codec's interface
+
+    @property
+    def has_finish(self) -> bool:
+        return self._finish is not None or self._is_done
+
+    def start(self) -> list[StreamEvent]:
+        self._start()
+        return self.take()
+
+    def feed(self, frame: SSEFrame) -> list[StreamEvent]:
+        """Take one frame of the upstream's stream.
+
+        Raises:
+            ProxyError: the frame is an error of the upstream's, or no chunk at all. The stream is over then.
+        """
+        data = frame.data
+        if data.startswith(b"[DONE]"):
+            self._is_done = True
+            return self.close() if not self.has_ended else []
+        if self._is_done or not data.strip():
+            return []
+        try:
+            chunk = jsonio.loads(data)
+        except jsonio.JSONError as exc:
+            chunks = _line_by_line(data)
+            if chunks is None:
+                raise BadReply(f"the upstream sent an event that is not JSON: {exc}") from None
+            for chunk in chunks:
+                self.on_chunk(chunk)
+        else:
+            self.on_chunk(chunk)
+        return self.take()
+
+    def close(self) -> list[StreamEvent]:
+        if self.has_ended:
+            return []
+        if self._tags is not None:
+            self._on_runs(self._tags.close())  # content all the same, even if the stream was cut
+        if self._finish is None and not (self._is_done and (self._next_index or self._waiting)):
+            raise Truncated(
+                "the upstream closed the stream before finishing"
+                if self._seen_choices or self.has_started
+                else "the upstream ended its stream without an answer"
+            )
+        if self._finish is None:
+            self._warn("stream.no_finish_reason")
+        self._flush_waiting()
+        self._finalise()
+        return self.take()
+
+    def take(self) -> list[StreamEvent]:
+        """The events made so far and not yet given out: after `feed` or `close` raised, what came before the fault."""
+        events, self._events = self._events, []
+        return events
+
+    # -- chunks
+
+    def on_chunk(self, chunk: Any) -> None:
+        """Take one parsed chunk, or a whole completion: a ``message`` is read as the delta."""
+        if not isinstance(chunk, dict):
+            raise BadReply("the upstream sent an event that is not a JSON object")
+        error = chunk.get("error")
+        if error:
+            raise refusal_from_chunk(error, self._answer.errors)
+        choices = chunk.get("choices")
+        if isinstance(choices, list) and choices:
+            self._on_choice(_lowest(choices), chunk)
+        usage = chunk.get("usage")
+        if usage is None and isinstance(chunk.get("x_groq"), dict):
+            usage = chunk["x_groq"].get("usage")
+        if usage is not None:
+            self._reported = usage_from_openai(usage) or self._reported
+
+    def _on_choice(self, choice: dict[str, Any], chunk: dict[str, Any]) -> None:
+        self._seen_choices = True
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            delta = choice.get("message")
+        if isinstance(delta, dict):
+            self._on_delta(delta)
+        elif isinstance(choice.get("text"), str):  # the legacy completions shape, from some local servers
+            self._on_content(choice["text"])
+        reason = choice.get("finish_reason")
+        if reason is not None and reason != "":
+            self._on_finish(str(reason), choice, chunk)
+        if isinstance(choice.get("usage"), dict):  # Kimi
+            self._reported = usage_from_openai(choice["usage"]) or self._reported
+
+    def _on_delta(self, delta: dict[str, Any]) -> None:
+        content = delta.get("content")
+        if type(content) is str and len(delta) == 1 and self._tags is None:
+            if content:  # nearly every chunk there is
+                self._on_piece("text", content)
+            return
+        source, reasoning = reasoning_of(delta)
+        details = delta.get("reasoning_details")
+        if isinstance(details, list):
+            self._details.add(details)
+        if reasoning:
+            self._reasoning_field = self._reasoning_field or source
+            self._on_piece("thinking", reasoning)
+        if isinstance(content, str):
+            self._on_content(content)
+        elif isinstance(content, list):
+            for part in content:
+                self._on_part(part)
+        refusal = delta.get("refusal")
+        if isinstance(refusal, str) and refusal:
+            self._has_refusal = True
+            self._on_piece("text", refusal)
+        for image in _list(delta.get("images")):
+            self._on_piece("text", _image_text(image))
+        audio = delta.get("audio")
+        if isinstance(audio, dict) and isinstance(audio.get("transcript"), str):
+            self._on_content(audio["transcript"])
+        for fragment in _list(delta.get("tool_calls")):
+            self._on_fragment(fragment)
+        call = delta.get("function_call")
+        if isinstance(call, dict):
+            self._on_fragment({"index": 0, "function": call})
+
+    def _on_content(self, text: str) -> None:
+        if self._tags is None:
+            if text:
+                self._on_piece("text", text)
+        else:
+            self._on_runs(self._tags.feed(text))
+
+    def _on_runs(self, runs: list[tuple[bool, str]]) -> None:
+        for is_thinking, text in runs:
+            if is_thinking:
+                self._reasoning_field = self._reasoning_field or "think"
+            self._on_piece("thinking" if is_thinking else "text", text)
+
+    def _on_part(self, part: Any) -> None:
+        """One element of a content array (Mistral; protocol.md 4.3)."""
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "text" and isinstance(part.get("text"), str):
+            self._on_content(part["text"])
+        elif kind == "thinking":
+            thoughts = part.get("thinking")
+            texts = [thoughts] if isinstance(thoughts, str) else [
+                piece.get("text") for piece in _list(thoughts) if isinstance(piece, dict)
+            ]
+            text = "".join(text for text in texts if isinstance(text, str))
+            if text:
+                self._reasoning_field = self._reasoning_field or "thinking"
+                self._on_piece("thinking", text)
+        elif kind in ("image_url", "image"):
+            self._on_piece("text", _image_text(part))
+        elif kind != "reference":
+            self._warn("stream.unknown_content_part")
+
+    def _on_finish(self, reason: str, choice: dict[str, Any], chunk: dict[str, Any]) -> None:
+        failure = FAILURES.get(reason)
+        if failure is not None:
+            if self._finish is not None:
+                return  # the answer was whole
+            inner = choice.get("error") or chunk.get("error")
+            raise refusal_from_chunk(inner, self._answer.errors) if inner else failure(
+                f"the upstream stopped with finish_reason {reason}"
+            )
+        if reason not in STOP_REASONS:
+            self._warn("stream.unknown_finish_reason")
+        if self._finish is None or STOP_REASONS.get(self._finish, "end_turn") == "end_turn":
+            self._finish = reason
+        for matched in (choice.get("stop_reason"), choice.get("matched_stop")):  # vLLM, SGLang
+            if isinstance(matched, str) and matched in self._answer.stop_sequences:
+                self._matched_stop = matched
+
+    # -- blocks
+
+    def _on_piece(self, kind: str, text: str) -> None:
+        """Text or thinking: into its block, or behind the unfinished tool call that is in the way."""
+        if self._block == kind:
+            self._delta(kind, text)
+            return
+        if self._slot is not None:
+            if self._waiting or not self._slot.is_complete:
+                self._waiting.append((kind, text))
+                return
+        elif self._waiting:
+            self._waiting.append((kind, text))
+            return
+        self._open(kind)
+        self._delta(kind, text)
+
+    def _delta(self, kind: str, text: str) -> None:
+        self._emitted_chars += len(text)
+        index = self._next_index - 1
+        self._events.append(TextDelta(index, text) if kind == "text" else ThinkingDelta(index, text))
+
+    def _on_fragment(self, fragment: Any) -> None:
+        if not isinstance(fragment, dict):
+            self._warn("stream.tool_call_not_an_object")
+            return
+        if self._tags is not None:
+            self._on_runs(self._tags.close())
+        slot, is_new = self._calls.add(fragment)
+        if is_new and (self._slot is not None or self._waiting or self._dialect.thought_signatures):
+            # A thought signature may follow its call in a delta of its own, and must be sent ahead of it.
+            self._waiting.append(slot)
+        if self._slot is None:
+            if not self._waiting:
+                self._open_when_named(slot)
+        elif slot is self._slot:
+            self._send_arguments(slot)
+        elif id(slot) in self._sent_calls and slot.unsent:
+            slot.unsent.clear()
+            self._warn("stream.arguments_after_the_call")
+        if self._waiting and self._slot is not None and self._slot.is_complete:
+            self._drain()
+        elif self._waiting and self._slot is None and not self._dialect.thought_signatures:
+            self._drain()
+
+    def _open_when_named(self, slot: ToolSlot) -> None:
+        if slot.name and id(slot) not in self._sent_calls:
+            self._open_tool(slot)
+        elif id(slot) not in self._sent_calls and slot not in self._waiting:
+            self._waiting.append(slot)
+
+    def _drain(self) -> None:
+        """Give out what waited, up to the next tool call that is itself unfinished."""
+        while self._waiting and (self._slot is None or self._slot.is_complete):
+            item = self._waiting[0]
+            if isinstance(item, ToolSlot):
+                if not item.name:
+                    return
+                self._waiting.popleft()
+                self._open_tool(item)
+            else:
+                self._waiting.popleft()
+                kind, text = item
+                if self._block != kind:
+                    self._open(kind)
+                self._delta(kind, text)
+
+    def _flush_waiting(self) -> None:
+        """The answer is over: what waited follows, whole or not."""
+        dropped = 0
+        while self._waiting:
+            item = self._waiting.popleft()
+            if not isinstance(item, ToolSlot):
+                kind, text = item
+                if self._block != kind:
+                    self._open(kind)
+                self._delta(kind, text)
+            elif item.name:
+                self._open_tool(item)
+            else:
+                dropped += 1
+        if dropped:
+            self._warn("stream.tool_call_without_name")
+            if not self._next_index:
+                raise BadReply("the upstream sent a tool call without a name and nothing else")
+
+    def _open(self, kind: str) -> None:
+        self._close_block()
+        self._start()
+        block: dict[str, Any] = {"type": kind, kind: ""}
+        if kind == "thinking":
+            block["signature"] = ""
+        self._begin(kind, block)
+
+    def _open_tool(self, slot: ToolSlot) -> None:
+        for each in (slot, *self._waiting):
+            if isinstance(each, ToolSlot) and each.signature:
+                self._signatures[self._client_id(each)] = each.signature
+                each.signature = None
+        if self._block != "thinking" and (self._signatures or self._details.has_unsent_data):
+            self._open("thinking")  # an empty one, to carry what must come back with the call
+        self._close_block()
+        self._start()
+        name = self._answer.tool_names.get(slot.name, slot.name)
+        self._begin("tool_use", {"type": "tool_use", "id": self._client_id(slot), "name": name, "input": {}})
+        self._slot = slot
+        self._sent_calls.add(id(slot))
+        self._send_arguments(slot)
+
+    def _begin(self, kind: str, block: dict[str, Any]) -> None:
+        self._block = kind
+        self._events.append(BlockStart(self._next_index, block))
+        self._next_index += 1
+
+    def _send_arguments(self, slot: ToolSlot) -> None:
+        index = self._next_index - 1
+        for text in slot.unsent:
+            self._emitted_chars += len(text)
+            self._events.append(JsonDelta(index, text))
+        slot.unsent.clear()
+
+    def _close_block(self) -> None:
+        if not self._block:
+            return
+        index = self._next_index - 1
+        if self._block == "thinking":
+            signature = encode_signature(
+                self._answer.upstream_model,
+                self._reasoning_field,
+                self._details.take(),
+                self._signatures or None,
+            )
+            self._signatures = {}
+            self._events.append(SignatureDelta(index, signature))
+        elif self._slot is not None:
+            if not self._slot.has_arguments:
+                self._events.append(JsonDelta(index, "{}"))
+            elif not self._slot.is_complete:
+                self._warn("stream.arguments_incomplete")
+            self._slot = None
+        self._block = ""
+        self._events.append(BlockStop(index))
+
+    def _client_id(self, slot: ToolSlot) -> str:
+        if not slot.client_id:
+            call_id = to_client_id(slot.call_id) if slot.call_id else ""
+            if not call_id or call_id in self._used_ids:
+                call_id = self._new_id("toolu_")
+            self._used_ids.add(call_id)
+            slot.client_id = call_id
+        return slot.client_id
+
+    # -- beginning and end
+
+    def _start(self) -> None:
+        if self.has_started:
+            return
+        self.has_started = True
+        usage = self.usage.to_anthropic() if self._reported is None else self._reported.to_anthropic()
+        usage["output_tokens"] = 0
+        usage.pop("output_tokens_details", None)
+        message = {
+            "id": self._new_id("msg_"),
+            "type": "message",
+            "role": "assistant",
+            "model": self._answer.model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage,
+        }
+        # Ahead of anything that was said in the same turn.
+        self._events.append(MessageStart(message))
+
+    def _finalise(self) -> None:
+        self._close_block()
+        if self._details.has_unsent_data:
+            self._open("thinking")
+            self._close_block()
+        self._start()
+        self.usage = self._final_usage()
+        delta = self._stop()
+        self.stop_reason = delta["stop_reason"]
+        self._events.append(MessageDelta(delta, self.usage.to_anthropic()))
+        self._events.append(MessageStop())
+        self.has_ended = True
+
+    def _stop(self) -> dict[str, Any]:
+        reason = STOP_REASONS.get(self._finish or "stop", "end_turn")
+        if self._has_refusal:
+            reason = "refusal"
+        delta: dict[str, Any] = {"stop_reason": reason, "stop_sequence": None}
+        if reason == "refusal":
+            delta["stop_details"] = dict(_REFUSAL_DETAILS)
+        elif reason == "end_turn":
+            if self._sent_calls:
+                delta["stop_reason"] = "tool_use"
+            elif self._matched_stop is not None:
+                delta["stop_reason"] = "stop_sequence"
+                delta["stop_sequence"] = self._matched_stop
+        return delta
+
+    def _final_usage(self) -> Usage:
+        reported = self._reported
+        # A rough four characters a token; never 0 for an answer that said something (protocol.md 4.10).
+        estimate = -(-self._emitted_chars // 4)
+        if reported is None:
+            return Usage(
+                input_tokens=self.usage.input_tokens, output_tokens=estimate, is_estimated=True
+            )
+        if reported.output_tokens == 0 and estimate:
+            return Usage(
+                reported.input_tokens,
+                estimate,
+                reported.cache_read_tokens,
+                reported.cache_write_tokens,
+                is_estimated=True,
+            )
+        return reported
+
+
+def _line_by_line(data: bytes) -> list[Any] | None:
+    """Chunks parted by one newline only, where a blank line is due; None if the lines are not JSON either."""
+    lines = data.split(b"\n")
+    if len(lines) < 2:
+        return None
+    try:
+        return [jsonio.loads(line) for line in lines if line.strip() and not line.startswith(b"[DONE]")]
+    except jsonio.JSONError:
+        return None
+
+
+def _lowest(choices: list[Any]) -> dict[str, Any]:
+    """The choice with the lowest index; ``n`` is never asked for."""
+    if len(choices) == 1:
+        return choices[0] if isinstance(choices[0], dict) else {}
+    found = [choice for choice in choices if isinstance(choice, dict)]
+    return min(found, key=lambda choice: index if isinstance(index := choice.get("index"), int) else 0, default={})
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _image_text(image: Any) -> str:
+    """Anthropic answers have no image block; a data URL in the text would flood the context (4.8)."""
+    url = image.get("image_url") if isinstance(image, dict) else None
+    url = url.get("url") if isinstance(url, dict) else url
+    if isinstance(url, str) and url.startswith("data:"):
+        head, _, data = url.partition(",")
+        return f"[image {head[5:].split(';')[0] or 'data'}, {len(data) * 3 // 4} bytes]"
+    return f"[image {url}]" if isinstance(url, str) else "[image]"

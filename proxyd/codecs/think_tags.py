@@ -1,0 +1,107 @@
+"""Reasoning written into the text as ``<think>…</think>``, told apart again (protocol.md 4.5).
+
+::
+
+    START ──tag──▶ THINKING ──closing tag──▶ TEXT          tags later in the text are literal, unless they repeat
+      └──anything else──▶ TEXT
+
+Tags arrive cut anywhere: the longest tail that could still become the awaited tag is held back until it is decided.
+"""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["ThinkTags"]
+
+
+class _State(enum.Enum):
+    START = enum.auto()
+    THINKING = enum.auto()
+    AFTER = enum.auto()  # right behind a closing tag: one newline is dropped
+    TEXT = enum.auto()
+
+
+class ThinkTags:
+    """Splits one answer's text.
+
+    Args:
+        names: tag names, without brackets, that may open the answer.
+        is_implied: the prompt's template has written the opening tag, so the answer starts inside it.
+        repeats: a tag may come again after text.
+    """
+
+    __slots__ = ("_closing", "_held", "_openings", "_repeats", "_state")
+
+    def __init__(self, names: tuple[str, ...], *, is_implied: bool = False, repeats: bool = False) -> None:
+        self._openings = {f"<{name}>": f"</{name}>" for name in names}
+        self._closing = f"</{names[0]}>"
+        self._repeats = repeats
+        self._state = _State.THINKING if is_implied else _State.START
+        self._held = ""
+
+    def feed(self, text: str) -> list[tuple[bool, str]]:
+        """Take a piece of text; returns ``(is_thinking, text)`` runs, none of them empty."""
+        text = self._held + text
+        self._held = ""
+        runs: list[tuple[bool, str]] = []
+        while text:
+            text = self._step(text, runs)
+        return runs
+
+    def close(self) -> list[tuple[bool, str]]:
+        """The text has ended: what was held back turned out to be no tag."""
+        held, self._held = self._held, ""
+        if self._state is _State.START and held.isspace():
+            return []  # white space ahead of an answer that never came
+        return [(self._state is _State.THINKING, held)] if held else []
+
+    def _step(self, text: str, runs: list[tuple[bool, str]]) -> str:
+        """Consume the beginning of `text`, append what it was, return the rest."""
+        if self._state is _State.START:
+            body = text.lstrip()
+            for opening, closing in self._openings.items():
+                if body.startswith(opening):
+                    self._state, self._closing = _State.THINKING, closing
+                    return body[len(opening) :]
+            if any(opening.startswith(body) for opening in self._openings):
+                self._held = text  # only white space, or the beginning of a tag
+                return ""
+            self._state = _State.TEXT
+            return text
+        if self._state is _State.AFTER:
+            self._state = _State.TEXT
+            return text[1:] if text[0] == "\n" else text
+        if self._state is _State.THINKING:
+            return self._until((self._closing,), text, True, runs)
+        if not self._repeats:
+            runs.append((False, text))
+            return ""
+        return self._until(tuple(self._openings), text, False, runs)
+
+    def _until(
+        self, tags: tuple[str, ...], text: str, is_thinking: bool, runs: list[tuple[bool, str]]
+    ) -> str:
+        found = [(at, tag) for tag in tags if (at := text.find(tag)) >= 0]
+        if found:
+            at, tag = min(found)
+            if at:
+                runs.append((is_thinking, text[:at]))
+            if is_thinking:
+                self._state = _State.AFTER
+            else:
+                self._state, self._closing = _State.THINKING, self._openings[tag]
+            return text[at + len(tag) :]
+        keep = max(_tail_of(tag, text) for tag in tags)
+        self._held = text[len(text) - keep :]
+        if len(text) > keep:
+            runs.append((is_thinking, text[: len(text) - keep]))
+        return ""
+
+
+def _tail_of(tag: str, text: str) -> int:
+    """Length of the longest end of `text` that is a proper beginning of `tag`."""
+    for length in range(min(len(tag) - 1, len(text)), 0, -1):
+        if text.endswith(tag[:length]):
+            return length
+    return 0

@@ -1,0 +1,182 @@
+"""One answer of a translated route, from the upstream's bytes to Anthropic events, still without I/O.
+
+::
+
+    bytes ─▶ what is it? ──event stream──▶ SSEDecoder ─▶ codec ─▶ grammar ─▶ events
+                 └────────one JSON value──▶ codec (a whole completion) ──┘
+
+The first byte that is not blank tells which: servers answer a streaming call with a JSON body, and label streams and
+bodies alike (protocol.md 6). The grammar stands behind the codec as a guard: an event out of order is our bug, and the
+client still gets a legal end.
+
+A failure before the first event is raised, so that it can become an HTTP status or be tried again. A failure after it
+is turned into the one ``error`` event that ends the stream, and kept in `failure` for the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from proxyd import errors, jsonio
+from proxyd.codecs.base import Codec
+from proxyd.codecs.events import ErrorEvent, StreamEvent
+from proxyd.codecs.grammar import Grammar, IllegalEvent, State
+from proxyd.codecs.openai_errors import ErrorContext, error_in, refusal
+from proxyd.codecs.openai_message import completion_to_chunk
+from proxyd.codecs.sse import SSEDecoder
+from proxyd.codecs.usage import Usage
+from proxyd.errors import BadReply, ProxyError
+
+__all__ = ["TranslatedAnswer"]
+
+_BLANK = b" \t\r\n"
+_BOM = b"\xef\xbb\xbf"
+#: How much of a body that is neither JSON nor a stream is kept for the log (operations.md D).
+_EXCERPT_BYTES = 200
+
+
+class TranslatedAnswer:
+    """Feed it what the upstream sends, then close it.
+
+    Args:
+        codec: the stream's state machine.
+        max_body_bytes: limit on a JSON body (operations.md C4).
+    """
+
+    __slots__ = ("_body", "_context", "_decoder", "_feed", "_grammar", "_made", "_max_body_bytes", "codec", "failure")
+
+    def __init__(
+        self, codec: Codec, *, max_body_bytes: int, context: ErrorContext | None = None
+    ) -> None:
+        self.codec = codec
+        self.failure: ProxyError | None = None
+        self._context = context or ErrorContext()
+        self._max_body_bytes = max_body_bytes
+        self._decoder = SSEDecoder()
+        self._grammar = Grammar()
+        self._body = bytearray()
+        self._made: list[StreamEvent] = []  # of the step at hand; kept when a later frame of the same chunk fails
+        self._feed: Callable[[bytes], None] = self._sniff
+
+    @property
+    def usage(self) -> Usage:
+        return self.codec.usage
+
+    @property
+    def stop_reason(self) -> str | None:
+        return self.codec.stop_reason
+
+    @property
+    def has_started(self) -> bool:
+        return self.codec.has_started
+
+    @property
+    def has_ended(self) -> bool:
+        return self._grammar.has_ended
+
+    @property
+    def has_finish(self) -> bool:
+        return self.codec.has_finish
+
+    def start(self) -> list[StreamEvent]:
+        """Begin the message now, whatever comes."""
+        return self._checked(self.codec.start())
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        """Take one chunk.
+
+        Raises:
+            ProxyError: the answer failed and nothing of it has been given out.
+        """
+        return self._guarded(lambda: self._feed(data))
+
+    def close(self) -> list[StreamEvent]:
+        """The upstream's bytes have ended.
+
+        Raises:
+            ProxyError: as `feed`.
+        """
+        return self._guarded(self._close) if not self.has_ended else []
+
+    def fail(self, exc: ProxyError) -> list[StreamEvent]:
+        """End the stream with `exc`: one ``error`` event. The open block is not stopped, since that would claim it whole."""
+        if self.has_ended:
+            return []
+        self.failure = exc
+        return self._checked([ErrorEvent(errors.envelope(exc))])
+
+    # -- what kind of answer it is
+
+    def _sniff(self, data: bytes) -> None:
+        self._body += data
+        head = bytes(self._body).removeprefix(_BOM).lstrip(_BLANK)
+        if not head:
+            if len(self._body) > self._max_body_bytes:
+                raise BadReply("the upstream sent nothing but blank lines")
+        elif head[:1] in b"{[":
+            self._feed = self._collect
+        elif head[:1] == b"<":
+            raise self._not_an_answer(head)
+        else:
+            self._feed = self._decode
+            self._body.clear()
+            self._decode(head)
+
+    def _decode(self, data: bytes) -> None:
+        for frame in self._decoder.feed(data):
+            self._made += self.codec.feed(frame)
+
+    def _collect(self, data: bytes) -> None:
+        self._body += data
+        if len(self._body) > self._max_body_bytes:
+            raise BadReply(f"the upstream's answer is larger than {self._max_body_bytes >> 20} MiB")
+
+    def _close(self) -> None:
+        for frame in self._decoder.close():
+            self._made += self.codec.feed(frame)
+        if body := bytes(self._body).removeprefix(_BOM).strip(_BLANK):
+            self._on_body(body)
+        self._made += self.codec.close()
+
+    def _on_body(self, body: bytes) -> None:
+        try:
+            value = jsonio.loads(body)
+        except jsonio.JSONError as exc:
+            raise self._not_an_answer(body, f": {exc}") from None
+        if error_in(value) is not None:
+            raise refusal(200, {}, body, self._context)
+        if not isinstance(value, dict) or not isinstance(value.get("choices"), list):
+            raise self._not_an_answer(body)
+        self.codec.on_chunk(completion_to_chunk(value))
+
+    def _not_an_answer(self, body: bytes, why: str = "") -> BadReply:
+        exc = BadReply(f"the upstream answered with something that is neither an event stream nor a completion{why}")
+        exc.detail = body[:_EXCERPT_BYTES].decode("utf-8", "replace")
+        return exc
+
+    # -- failures
+
+    def _guarded(self, step: Callable[[], None]) -> list[StreamEvent]:
+        was_started = self._grammar.state is not State.START
+        try:
+            step()
+        except ProxyError as exc:
+            events = self._take()
+            if not was_started and not events:
+                raise
+            return self._checked(events) + self.fail(exc)
+        return self._checked(self._take())
+
+    def _take(self) -> list[StreamEvent]:
+        events = self._made + self.codec.take()
+        self._made = []
+        return events
+
+    def _checked(self, events: list[StreamEvent]) -> list[StreamEvent]:
+        accept = self._grammar.accept
+        for place, event in enumerate(events):
+            try:
+                accept(event)
+            except IllegalEvent as exc:
+                return events[:place] + self.fail(ProxyError(f"internal error in claude-proxy: {exc}"))
+        return events
