@@ -1,0 +1,107 @@
+"""What is wrong with a configuration: collected, sorted by place, shown one line per fault.
+
+A fault reads ``FILE:LINE:COLUMN: models[3].max_tokens: what is wrong`` (design.md 4); lines and columns count
+from 1, indices from 0. Nobody likes to mend a file one fault per start, so readers report to a `Faults` and
+go on.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from proxyd.errors import ConfigError
+
+__all__ = ["Fault", "Faults", "UnsafePermissions", "hint", "shown"]
+
+#: Longest piece of the user's text that a message repeats. A key pasted into the wrong place is longer than
+#: most values, and is cut.
+MAX_SHOWN = 24
+
+
+class UnsafePermissions(ConfigError):  # noqa: N818 - named like its siblings in errors.py
+    """Nothing else is wrong, but a file with keys is open to others and ``--strict`` is on: exit code 77, not
+    78.
+    """
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fault:
+    """One thing that is wrong. Faults without a place in the file (line 0) come first."""
+
+    line: int
+    column: int
+    subject: str
+    text: str
+    is_permission: bool = False
+
+    def shown_in(self, file: str) -> str:
+        """The line for the user."""
+        place = f"{file}:{self.line}:{self.column}" if self.line else file
+        return f"{place}: {self.subject}: {self.text}" if self.subject else f"{place}: {self.text}"
+
+
+class Faults:
+    """A growing list of faults of one file.
+
+    Args:
+        file: how the file is called in messages, as the user named it.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._found: list[Fault] = []
+
+    def add(self, line: int, column: int, subject: str, text: str, *, is_permission: bool = False) -> None:
+        """Note one fault; line and column count from 1, both 0 for the file as a whole."""
+        self._found.append(Fault(line, column, subject, text, is_permission))
+
+    def extend(self, faults: Iterable[Fault]) -> None:
+        """Note faults that another reader found in the same file."""
+        self._found.extend(faults)
+
+    def raise_if_any(self) -> None:
+        """End the reading when something was wrong.
+
+        Raises:
+            UnsafePermissions: file permissions are all that is wrong.
+            ConfigError: anything else; the message holds one line per fault, in the order of the file.
+        """
+        if not self._found:
+            return
+        # A value that two entries share through a YAML anchor would be reported once for each.
+        lines = list(dict.fromkeys(fault.shown_in(self.file) for fault in sorted(self._found)))
+        kind = UnsafePermissions if all(fault.is_permission for fault in self._found) else ConfigError
+        raise kind("\n".join(lines))
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """What to do about an unknown name: the nearest known one, else all of them, as the end of a sentence."""
+    choices = list(known)
+    folded = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean '{folded[near[0]]}'?"
+    return f"known are {', '.join(choices)}"
+
+
+def shown(value: Any) -> str:
+    """`value` as the user would recognise it, short, and without the insides of lists and mappings."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    if isinstance(value, dict):
+        return "a mapping"
+    if value == "":
+        return "an empty text"
+    text = str(value)
+    text = text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
+    if not isinstance(value, str):
+        return text
+    # A line break in a message would look like a second fault.
+    return f"'{text}'" if text.isprintable() else f"'{ascii(text)[1:-1]}'"

@@ -1,0 +1,212 @@
+"""The keys of a models.yaml entry, as one table: the reader, `claude-proxy check` and the JSON Schema are
+made from it.
+
+Source: design.md 4, and issue 4 for ``omit``, issue 6 for ``hooks``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from proxyd.config_faults import shown
+from proxyd.config_kinds import (
+    Kind,
+    Report,
+    boolean,
+    choice,
+    headers,
+    identifier,
+    json_mapping,
+    names,
+    number,
+    table,
+    text,
+    token_count,
+)
+
+__all__ = ["DEMO_BASE", "EFFORTS", "ENTRY_KEYS", "TOP_KEYS", "EntryKey", "is_private_host"]
+
+#: The embedded upstream (design.md 4).
+DEMO_BASE = "builtin:demo"
+#: design.md 4; ``minimal`` and ``none`` mean no thinking.
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+#: The keys of the mapping form of the file.
+TOP_KEYS = {"settings": "Settings of the daemon.", "models": "The entries, in order."}
+
+#: Fields without which a Messages request is none.
+_NEEDED_FIELDS = {
+    name: f"'{name}' cannot be omitted: no Messages request is valid without it"
+    for name in ("model", "messages", "max_tokens")
+}
+#: Endpoint paths that are often pasted along with the base, and that we append ourselves.
+_ENDPOINTS = ("/chat/completions", "/messages", "/completions", "/responses")
+
+
+@dataclass(frozen=True)
+class EntryKey:
+    """One key of an entry.
+
+    Attributes:
+        kind: what the value may be.
+        help: what it means, for editors and docs.
+        mode: ``direct`` or ``translated`` for a key that says nothing in the other mode, where it is a fault:
+            an option must not be parsed and ignored.
+    """
+
+    kind: Kind
+    help: str
+    mode: str | None = None
+
+
+def _api_base() -> Kind:
+    expected = f"an http:// or https:// address, or {DEMO_BASE}"
+
+    def read(value: Any, report: Report) -> str | None:
+        if value == DEMO_BASE:
+            return DEMO_BASE
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
+            # The value is not shown: a key pasted into the wrong line must not reach a log.
+            seen = "a text with spaces or special characters" if isinstance(value, str) else shown(value)
+            report((), f"expected {expected}; got {seen}", False)
+            return None
+        try:
+            url = urlsplit(value)
+            fault = _url_fault(url, url.port)
+        except ValueError:
+            fault = "expected an address with a valid host and port"
+        if fault is not None:
+            report((), fault, False)
+            return None
+        return value if url.query else value.rstrip("/")
+
+    def _url_fault(url: SplitResult, port: int | None) -> str | None:
+        if url.scheme.lower() not in ("http", "https"):
+            return f"expected {expected}; got one that starts with neither"
+        if not url.hostname or port == 0:
+            return "expected an address with a host and a port above 0, such as https://api.example.com/v1"
+        if url.username is not None or url.password is not None:
+            return "credentials do not belong into the address; use api_key"
+        if url.fragment:
+            return "an address with '#' has a part that is never sent; remove it"
+        if url.query and not _is_azure_version(url.query):
+            return "expected an address without a query (only Azure's ?api-version= is taken); use extra_body"
+        path = url.path.rstrip("/")
+        for ending in _ENDPOINTS:
+            if path.endswith(ending):
+                return f"expected the base, to which the proxy adds the path; remove {ending} at its end"
+        return None
+
+    return Kind(
+        expected, read, {"type": "string", "pattern": rf"^([hH][tT][tT][pP][sS]?://[^\s@#]+|{DEMO_BASE})$"}
+    )
+
+
+def _is_azure_version(query: str) -> bool:
+    return query.startswith("api-version=") and "&" not in query and len(query) > len("api-version=")
+
+
+def is_private_host(api_base: str) -> bool:
+    """Whether `api_base` names this machine or its own network, where plain http tells nobody a key."""
+    host = urlsplit(api_base).hostname or ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith((".localhost", ".local", ".lan", ".internal", ".home.arpa"))
+    return address.is_private or address.is_loopback or address.is_link_local
+
+
+def _effort() -> Kind:
+    return choice(*EFFORTS)
+
+
+_SECONDS = number(0.001, 86_400, what="a number of seconds")
+_SECONDS_OR_NONE = number(0, 86_400, what="a number of seconds, 0 for no limit,")
+_PRICE = number(0, 1_000_000, what="USD per million tokens")
+
+#: Clocks of an entry; operations.md B has the defaults.
+TIMEOUTS: Mapping[str, tuple[Kind, str]] = {
+    "connect_s": (_SECONDS, "Seconds for the connection to the upstream."),
+    "first_byte_s": (_SECONDS, "Seconds until the upstream's first byte."),
+    "idle_s": (_SECONDS, "Seconds of silence within a stream."),
+    "total_s": (_SECONDS_OR_NONE, "Seconds for the whole answer; 0 for no limit."),
+}
+PRICING: Mapping[str, tuple[Kind, str]] = {
+    "input": (_PRICE, "Input tokens that no cache served."),
+    "output": (_PRICE, "Output tokens, reasoning included."),
+    "cache_read": (_PRICE, "Input tokens read from the cache; without it, as input."),
+    "cache_write": (_PRICE, "Input tokens written to the cache; without it, as input."),
+}
+
+ENTRY_KEYS: Mapping[str, EntryKey] = {
+    "model_id": EntryKey(
+        identifier("a model id"), "What the client asks for. Required, and unique in the file."
+    ),
+    "model_name": EntryKey(
+        identifier("a model name"), "What the upstream is asked for; model_id if left out."
+    ),
+    "api_base": EntryKey(
+        _api_base(),
+        "Base address. Translated: /chat/completions is added; direct: /v1/messages (a /v1 at the end is not "
+        f"doubled). {DEMO_BASE} is the embedded upstream. Required.",
+    ),
+    "direct": EntryKey(boolean(), "true: the upstream speaks the Anthropic API, and bytes pass through."),
+    "format": EntryKey(
+        choice("anthropic", "openai"), "The same as direct, in words: what the upstream speaks."
+    ),
+    "provider": EntryKey(
+        text("a provider's name"), "Vendor profile; chosen by the host of api_base if left out."
+    ),
+    "api_key": EntryKey(
+        text("a key, ${ENV_NAME} or ${file:PATH}"),
+        "A literal key, ${ENV_NAME} or ${file:PATH}. Without it the client's key is passed on.",
+    ),
+    "can_stream": EntryKey(
+        boolean(),
+        "false: the upstream is called without streaming; a streaming client still gets a stream.",
+        "translated",
+    ),
+    "max_tokens": EntryKey(token_count(), "Upper clamp on the request's max_tokens."),
+    "max_input_tokens": EntryKey(
+        token_count(), "The model's window; a request that is surely larger is refused before it is sent."
+    ),
+    "context": EntryKey(token_count(), "Another name of max_input_tokens."),
+    "temperature": EntryKey(number(0, 2), "Overrides the request's temperature."),
+    "top_p": EntryKey(number(0, 1), "Overrides the request's top_p."),
+    "reasoning_effort": EntryKey(
+        _effort(), "Overrides how much the model thinks; minimal and none mean no thinking.", "translated"
+    ),
+    "extra_body": EntryKey(
+        json_mapping("a mapping of body fields"), "Deep-merged into the upstream body; has the last word."
+    ),
+    "extra_headers": EntryKey(headers(), "Added to the upstream request's headers; has the last word."),
+    "aliases": EntryKey(
+        names("a model id or a glob"), "Further ids or globs (claude-haiku-*) that select this entry."
+    ),
+    "fallback": EntryKey(
+        names("the model_id of another entry"),
+        "Entries tried in order when this one is unreachable, overloaded, out of quota or rate limited.",
+    ),
+    "pricing": EntryKey(table("a mapping of prices", PRICING), "USD per million tokens."),
+    "vision": EntryKey(
+        boolean(), "Whether the model takes images; from the profile if left out.", "translated"
+    ),
+    "timeouts": EntryKey(table("a mapping of clocks", TIMEOUTS), "Clocks of this entry, in seconds."),
+    "quirks": EntryKey(
+        json_mapping("a mapping of quirks"),
+        "Single switches of the vendor profile, overridden.",
+        "translated",
+    ),
+    "omit": EntryKey(
+        names("a top-level request field", refused=_NEEDED_FIELDS),
+        "Top-level request fields which the upstream does not take; cut out of a direct request.",
+        "direct",
+    ),
+    "hooks": EntryKey(
+        names("the name of a hook file"),
+        "Hooks that run for this entry; all of them if left out, none for [].",
+    ),
+}

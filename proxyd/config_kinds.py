@@ -1,0 +1,315 @@
+"""The kinds of value that models.yaml, flags and the environment may hold: how each is read, and its JSON
+Schema.
+
+One `Kind` is the one place for what a value may be: the reader, the words of its fault, and the schema for
+editors are all made from it. A reader takes plain data, and reports what is wrong with the path to the part
+that is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from proxyd.config_faults import hint, shown
+
+__all__ = [
+    "MAX_TOKENS",
+    "Kind",
+    "Report",
+    "boolean",
+    "choice",
+    "headers",
+    "identifier",
+    "json_mapping",
+    "names",
+    "number",
+    "size_bytes",
+    "table",
+    "text",
+    "token_count",
+    "whole_number",
+]
+
+#: Told of a fault: the path below the value, the sentence, whether the key itself is wrong.
+Report = Callable[[tuple["str | int", ...], str, bool], None]
+
+#: Largest token count: a thousand times the largest window on offer in 2026; above it stands a typing error.
+MAX_TOKENS = 1_000_000_000
+
+_COUNT = re.compile(r"(?P<whole>\d{1,12}(?:_\d{1,12})*)(?P<part>\.\d{1,12})? ?(?P<unit>[kKmM])?")
+_SIZE = re.compile(r"(?P<whole>\d{1,15}(?:_\d{1,12})*) ?(?P<unit>KiB|MiB|GiB)?", re.IGNORECASE)
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2: token
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, 5.5: field-content as latin-1
+_UNIT_TOKENS = {"": 1, "k": 1_000, "m": 1_000_000}
+_UNIT_BYTES = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+
+#: Headers that are the connection's own (RFC 9110, 7.6.1) or follow from the body.
+_RESERVED_HEADERS = frozenset(
+    {"connection", "content-length", "cookie", "expect", "host", "keep-alive", "proxy-connection", "te"}
+    | {"trailer", "transfer-encoding", "upgrade"}
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a value may be.
+
+    Attributes:
+        expected: the end of "expected …" in messages.
+        read: plain data -> the value in force, or None after a report.
+        schema: the JSON Schema of what `read` takes, as far as a schema can say it.
+    """
+
+    expected: str
+    read: Callable[[Any, Report], Any]
+    schema: Mapping[str, Any]
+
+
+def _wrong(expected: str, value: Any, report: Report) -> None:
+    report((), f"expected {expected}; got {shown(value)}", False)
+
+
+def boolean() -> Kind:
+    """true or false."""
+    expected = "true or false"
+
+    def read(value: Any, report: Report) -> bool | None:
+        if isinstance(value, bool):
+            return value
+        _wrong(expected, value, report)
+        return None
+
+    return Kind(expected, read, {"type": "boolean"})
+
+
+def text(expected: str = "a text") -> Kind:
+    """A text on one line that is not empty."""
+
+    def read(value: Any, report: Report) -> str | None:
+        if not isinstance(value, str) or not value.strip():
+            quoted = isinstance(value, (int, float)) and not isinstance(value, bool)
+            report(
+                (),
+                f"expected {expected}; got {shown(value)}{', which needs quotes' if quoted else ''}",
+                False,
+            )
+        elif not value.isprintable():
+            report((), f"expected {expected}; got one with control characters or line breaks", False)
+        else:
+            return value
+        return None
+
+    return Kind(expected, read, {"type": "string", "minLength": 1})
+
+
+def identifier(expected: str) -> Kind:
+    """A model id: at most 256 characters, no space around it."""
+    inner = text(expected)
+
+    def read(value: Any, report: Report) -> str | None:
+        name = inner.read(value, report)
+        if isinstance(name, str) and (name != name.strip() or len(name) > 256):
+            report((), f"expected {expected} of at most 256 characters without spaces around it", False)
+            return None
+        return name if isinstance(name, str) else None
+
+    return Kind(expected, read, {"type": "string", "minLength": 1, "maxLength": 256})
+
+
+def choice(*allowed: str) -> Kind:
+    """One of a few words."""
+    expected = f"one of {', '.join(allowed)}"
+
+    def read(value: Any, report: Report) -> str | None:
+        if isinstance(value, str) and value in allowed:
+            return value
+        _wrong(expected, value, report)
+        return None
+
+    return Kind(expected, read, {"enum": list(allowed)})
+
+
+def number(minimum: float, maximum: float | None = None, *, what: str = "a number") -> Kind:
+    """A finite number within bounds, both included."""
+    bounds = (
+        f"from {minimum:.15g} to {maximum:.15g}" if maximum is not None else f"of at least {minimum:.15g}"
+    )
+    expected = f"{what} {bounds}"
+
+    def read(value: Any, report: Report) -> float | None:
+        # nan, which a flag may say, is outside all bounds.
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number and minimum <= value <= (maximum if maximum is not None else 1e15):
+            return float(value)
+        _wrong(expected, value, report)
+        return None
+
+    schema: dict[str, Any] = {"type": "number", "minimum": minimum}
+    return Kind(expected, read, schema if maximum is None else {**schema, "maximum": maximum})
+
+
+def whole_number(minimum: int, maximum: int) -> Kind:
+    """An integer within bounds, both included."""
+    expected = f"a whole number from {minimum} to {maximum}"
+
+    def read(value: Any, report: Report) -> int | None:
+        if isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum:
+            return value
+        _wrong(expected, value, report)
+        return None
+
+    return Kind(expected, read, {"type": "integer", "minimum": minimum, "maximum": maximum})
+
+
+def token_count() -> Kind:
+    """An integer, or the shorthand of design.md 4: ``8k`` is 8 000, ``1.5k`` 1 500, ``1m`` 1 000 000, any
+    case.
+    """
+    expected = "a token count above 0 such as 8192, 8_192, 8k or 1.5m"
+
+    def read(value: Any, report: Report) -> int | None:
+        count = _scaled(str(value), _COUNT, _UNIT_TOKENS) if type(value) in (int, str) else None
+        if count is None or not 1 <= count <= MAX_TOKENS:
+            _wrong(expected, value, report)
+            return None
+        return count
+
+    pattern = r"^[0-9]+(_[0-9]+)*(\.[0-9]+)? ?[kKmM]?$"
+    schema = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": pattern}]}
+    return Kind(expected, read, schema)
+
+
+def size_bytes(minimum: int, maximum: int) -> Kind:
+    """An integer of bytes, or with a unit: ``32 MiB``."""
+    expected = f"a size in bytes from {minimum} to {maximum}, such as 33554432 or '32 MiB'"
+
+    def read(value: Any, report: Report) -> int | None:
+        size = _scaled(str(value), _SIZE, _UNIT_BYTES) if type(value) in (int, str) else None
+        if size is None or not minimum <= size <= maximum:
+            _wrong(expected, value, report)
+            return None
+        return size
+
+    pattern = r"^[0-9]+(_[0-9]+)* ?([KkMmGg][Ii][Bb])?$"
+    schema = {
+        "anyOf": [
+            {"type": "integer", "minimum": minimum, "maximum": maximum},
+            {"type": "string", "pattern": pattern},
+        ]
+    }
+    return Kind(expected, read, schema)
+
+
+def names(expected: str, *, refused: Mapping[str, str] | None = None) -> Kind:
+    """A list of texts, or one text for a list of one; `refused` says why some are not allowed."""
+    one = identifier(expected)
+    forbidden = refused or {}
+
+    def read(value: Any, report: Report) -> tuple[str, ...] | None:
+        is_list = isinstance(value, list)
+        if not is_list and not isinstance(value, str):
+            report((), f"expected a list of texts, each {expected}; got {shown(value)}", False)
+            return None
+        found: list[str] = []
+        for index, item in enumerate(value if is_list else [value]):
+            path: tuple[str | int, ...] = (index,) if is_list else ()
+            name = one.read(item, _below(report, path))
+            if name in forbidden:
+                report(path, forbidden[name], False)
+            elif name in found:
+                report(path, f"'{name}' stands here twice; keep one", False)
+            elif name is not None:
+                found.append(name)
+        return tuple(found)
+
+    schema = {"anyOf": [{"type": "array", "items": one.schema, "uniqueItems": True}, one.schema]}
+    return Kind(f"a list of texts, each {expected}", read, schema)
+
+
+def json_mapping(expected: str) -> Kind:
+    """A mapping of anything that JSON can hold."""
+
+    def read(value: Any, report: Report) -> dict[str, Any] | None:
+        if isinstance(value, dict):
+            return value
+        _wrong(expected, value, report)
+        return None
+
+    return Kind(expected, read, {"type": "object"})
+
+
+def headers() -> Kind:
+    """A mapping of header names to one-line values. A value may be a key, so messages never show one."""
+    expected = "a mapping of header names to texts"
+
+    def read(value: Any, report: Report) -> dict[str, str] | None:
+        if not isinstance(value, dict):
+            _wrong(expected, value, report)
+            return None
+        found: dict[str, str] = {}
+        for name, content in value.items():
+            if not _HEADER_NAME.fullmatch(name):
+                report((name,), f"{shown(name)} is not a header name; use letters, digits and '-'", True)
+            elif name.lower() in _RESERVED_HEADERS:
+                report((name,), f"the header '{name}' is set by the proxy itself; remove it", True)
+            elif name.lower() in (other.lower() for other in found):
+                report((name,), f"the header '{name}' stands here twice, in different case; keep one", True)
+            elif not isinstance(content, str):
+                report((name,), "expected a text as the header's value; quote it", False)
+            elif not _HEADER_VALUE.fullmatch(content):
+                # operations.md E9: response splitting and its request twin.
+                report((name,), "a header's value cannot hold line breaks or control characters", False)
+            else:
+                found[name] = content
+        return found
+
+    schema = {"type": "object", "additionalProperties": {"type": "string"}}
+    return Kind(expected, read, schema)
+
+
+def table(expected: str, fields: Mapping[str, tuple[Kind, str]]) -> Kind:
+    """A mapping with known keys, each of its own kind and with a help text."""
+
+    def read(value: Any, report: Report) -> dict[str, Any] | None:
+        if not isinstance(value, dict):
+            _wrong(expected, value, report)
+            return None
+        found: dict[str, Any] = {}
+        for name, content in value.items():
+            if name not in fields:
+                report((name,), f"unknown key; {hint(name, fields)}", True)
+                continue
+            result = fields[name][0].read(content, _below(report, (name,)))
+            if result is not None:
+                found[name] = result
+        return found
+
+    schema = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {name: {**kind.schema, "description": note} for name, (kind, note) in fields.items()},
+    }
+    return Kind(expected, read, schema)
+
+
+def _below(report: Report, path: tuple[str | int, ...]) -> Report:
+    """`report` for a part of the value."""
+    return lambda rest, sentence, on_key: report((*path, *rest), sentence, on_key)
+
+
+def _scaled(value: str, form: re.Pattern[str], units: Mapping[str, int]) -> int | None:
+    """``1.5k`` as 1500; None when it is not of `form`, or not a whole number once scaled."""
+    match = form.fullmatch(value)
+    if match is None:
+        return None
+    groups = match.groupdict()
+    unit = (groups["unit"] or "").lower()
+    part = groups.get("part") or ""
+    if part and not unit:
+        return None
+    exact = Decimal(groups["whole"].replace("_", "") + part) * units[unit]
+    return int(exact) if exact == exact.to_integral_value() else None

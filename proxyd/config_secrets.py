@@ -1,0 +1,103 @@
+"""Where keys come from: a literal, ``${ENV_NAME}`` or ``${file:PATH}`` (design.md 4, operations.md E7).
+
+A reference is looked up when the configuration is read. One that leads nowhere is not a fault of the file: a
+file with ten vendors must load where two keys are set. The entry then carries the sentence with which its
+calls are answered.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxyd.secret import Secret
+
+__all__ = ["Credential", "is_open_to_others", "read_credential"]
+
+_REFERENCE = re.compile(r"\$\{(?:file:(?P<file>[^{}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*))\}")
+#: A key file larger than this is something else: keys in use are some 200 bytes, bearer tokens a few
+#: thousand.
+_MAX_KEY_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A configured key, or why there is none.
+
+    Attributes:
+        secret: the key; None if `missing` says why.
+        origin: where it comes from, for `claude-proxy check`: ``literal``, ``${NAME}`` or ``${file:PATH}``.
+        missing: what is not there and what to do, as the second half of a sentence.
+        open_file: a key file that its group or others can read.
+    """
+
+    secret: Secret | None
+    origin: str
+    missing: str | None = None
+    open_file: Path | None = None
+
+
+def read_credential(text: str, environ: Mapping[str, str], folder: Path) -> Credential:
+    """Look `text` up.
+
+    Args:
+        text: a literal key or one reference.
+        environ: where names are looked up; then, as systemd's ``LoadCredential=`` provides them, the files in
+            ``$CREDENTIALS_DIRECTORY``.
+        folder: what a relative PATH is relative to, the folder of models.yaml.
+
+    Raises:
+        ValueError: neither a literal nor one whole reference. The message holds no part of `text`.
+    """
+    match = _REFERENCE.fullmatch(text.strip())
+    if match is None:
+        if text.lstrip().startswith("$") or "${" in text:
+            raise ValueError("expected a literal key, or ${ENV_NAME} or ${file:PATH} with nothing around it")
+        if not _is_header_safe(text.strip()):
+            raise ValueError("expected a key of printable ASCII characters")
+        return Credential(Secret(text.strip()), "literal")
+    if match["file"] is not None:
+        return _from_file(folder / os.path.expanduser(match["file"].strip()), match[0])
+    name = match["name"]
+    value = environ.get(name, "").strip()
+    if value:
+        if not _is_header_safe(value):
+            return Credential(None, match[0], f"{name} holds characters that no key has; set it anew")
+        return Credential(Secret(value), match[0])
+    credentials = environ.get("CREDENTIALS_DIRECTORY")
+    if credentials and (Path(credentials) / name).is_file():
+        return _from_file(Path(credentials) / name, match[0])
+    return Credential(None, match[0], f"{name} is not set where claude-proxy runs; set it and reload")
+
+
+def is_open_to_others(path: Path) -> bool:
+    """Whether the group or others may read `path`."""
+    try:
+        return bool(path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
+    except OSError:
+        return False
+
+
+def _from_file(path: Path, origin: str) -> Credential:
+    remedy = "write the key alone into it and reload"
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_KEY_BYTES + 1)
+    except OSError as exc:
+        reason = (exc.strerror or "unknown reason").lower()
+        return Credential(None, origin, f"the key file {path} cannot be read ({reason}); {remedy}")
+    value = data.decode("ascii", "replace").strip()
+    if len(data) > _MAX_KEY_BYTES or not value or not _is_header_safe(value):
+        return Credential(None, origin, f"the key file {path} holds no key; {remedy}")
+    return Credential(Secret(value), origin, open_file=path if is_open_to_others(path) else None)
+
+
+def _is_header_safe(value: str) -> bool:
+    """Whether `value` can stand in a header: a line break in it would be a header of its own (operations.md
+    E9).
+    """
+    return value.isascii() and value.isprintable()

@@ -1,0 +1,251 @@
+"""YAML text -> a tree that knows where each value stands.
+
+ruamel.yaml composes the node graph; the values are built here instead of by its constructors, because we want
+the place of every value, JSON's types and nothing else (no dates, no sets, no Python objects), duplicate keys
+as faults with both lines, and a bound on what anchors can expand to.
+
+Limits: `MAX_BYTES` for the file, `MAX_VALUES` after the expansion of anchors, `MAX_DEPTH` levels.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+from ruamel.yaml.nodes import Node as RawNode
+from ruamel.yaml.reader import ReaderError
+
+from proxyd.config_faults import Faults
+
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_VALUES", "Node", "compose", "read_tree"]
+
+#: Largest file. ruamel.yaml's pure reader takes about 10 s for a megabyte (measured), and a reload should
+#: not; a route with comments is some 300 bytes, so this is room for more than a thousand.
+MAX_BYTES = 512 * 1024
+#: Most values once anchors are expanded: ten lines of ``&a [*b, *b]`` would otherwise become gigabytes in a
+#: request.
+MAX_VALUES = 50_000
+#: Deepest nesting; a request may nest 256 levels (operations.md C3), of which ``extra_body`` is a part.
+MAX_DEPTH = 64
+
+_INT = re.compile(r"[-+]?(?:0o[0-7]+|0x[0-9a-fA-F]+|[0-9]+(?:_[0-9]+)*)")
+_TRUE = frozenset({"true", "yes", "on", "y"})
+_FALSE = frozenset({"false", "no", "off", "n"})
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One value and its place (line and column from 1).
+
+    ``value`` is None, bool, int, float, str, a list of `Node`, or a dict of `Node` by key; ``keys`` are the
+    places of a dict's keys.
+    """
+
+    line: int
+    column: int
+    value: Any
+    keys: dict[str, tuple[int, int]] = field(default_factory=dict)
+    #: This value and all in it, with anchors expanded.
+    size: int = 1
+
+    def plain(self) -> Any:
+        """The value without places: what JSON would hold."""
+        if isinstance(self.value, list):
+            return [item.plain() for item in self.value]
+        if isinstance(self.value, dict):
+            return {key: item.plain() for key, item in self.value.items()}
+        return self.value
+
+    def place(self, path: Sequence[str | int], *, on_key: bool = False) -> tuple[int, int]:
+        """Line and column of what `path` leads to, or of its key; of the nearest one that exists."""
+        node = self
+        for depth, step in enumerate(path):
+            if isinstance(node.value, dict) and step in node.value:
+                if on_key and depth == len(path) - 1:
+                    return node.keys[str(step)]
+                node = node.value[step]
+            elif isinstance(node.value, list) and isinstance(step, int) and step < len(node.value):
+                node = node.value[step]
+            else:
+                break
+        return node.line, node.column
+
+
+def compose(text: str, faults: Faults) -> RawNode | None:
+    """The node graph of `text`, or None for an empty document or after a syntax fault, which is reported."""
+    try:
+        node: RawNode | None = YAML(typ="safe", pure=True).compose(text)
+    except MarkedYAMLError as exc:
+        mark = exc.problem_mark or exc.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+        problem = (exc.problem or exc.context or "cannot be understood").strip()
+        faults.add(line, column, "", f"not valid YAML: {problem}; mend this line or the one above it")
+    except ReaderError as exc:
+        before = text[: exc.position]
+        line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+        faults.add(line, column, "", "not valid YAML: a control character, which YAML forbids; remove it")
+    except RecursionError:
+        faults.add(1, 1, "", f"nested deeper than {MAX_DEPTH} levels; flatten it")
+    except (YAMLError, ValueError, LookupError, AttributeError, TypeError, AssertionError):
+        # ruamel.yaml 0.19 trips over some malformed directives, tags and escapes with errors of Python's own.
+        faults.add(
+            1, 1, "", "not valid YAML: the text cannot be understood; check its directives, tags and escapes"
+        )
+    else:
+        return node
+    return None
+
+
+def read_tree(text: str, faults: Faults) -> Node | None:
+    """The tree of `text`; None if it is empty or not YAML. Whatever is wrong is reported to `faults`."""
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        faults.add(0, 0, "", f"larger than {MAX_BYTES // 1024} KiB; a models.yaml is a few")
+        return None
+    raw = compose(text, faults)
+    return None if raw is None else _Builder(faults).build(raw, 0)
+
+
+class _Builder:
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+        self._done: dict[int, Node] = {}
+        self._open: set[int] = set()
+        self._has_overflowed = False
+
+    def build(self, raw: RawNode, depth: int) -> Node:
+        """`raw` as a `Node`; what cannot be built becomes a null, after a fault."""
+        if id(raw) in self._done:
+            return self._done[id(raw)]
+        if id(raw) in self._open:
+            return self._fault(raw, "an anchor that contains itself; write the value out")
+        if depth > MAX_DEPTH:
+            return self._fault(raw, f"nested deeper than {MAX_DEPTH} levels; flatten it")
+        self._open.add(id(raw))
+        if isinstance(raw, MappingNode):
+            node = self._mapping(raw, depth)
+        elif isinstance(raw, SequenceNode):
+            items = [self.build(child, depth + 1) for child in raw.value]
+            node = self._node(raw, items, size=1 + sum(item.size for item in items))
+            if not str(raw.tag).endswith(":seq"):
+                node = self._fault(raw, f"the tag {_short_tag(raw)} is not supported; remove it")
+        else:
+            node = self._scalar(raw)
+        self._open.discard(id(raw))
+        if node.size > MAX_VALUES:
+            if not self._has_overflowed:
+                self._has_overflowed = True
+                self._faults.add(
+                    node.line, node.column, "", f"anchors expand to more than {MAX_VALUES} values"
+                )
+            node = self._node(raw, None)
+        self._done[id(raw)] = node
+        return node
+
+    def _mapping(self, raw: MappingNode, depth: int) -> Node:
+        if not str(raw.tag).endswith(":map"):
+            return self._fault(raw, f"the tag {_short_tag(raw)} is not supported; remove it")
+        own: dict[str, Node] = {}
+        merged: dict[str, Node] = {}
+        keys: dict[str, tuple[int, int]] = {}
+        for raw_key, raw_value in raw.value:
+            line, column = _mark(raw_key)
+            if str(raw_key.tag).endswith(":merge"):
+                for source in self._merge_sources(raw_value, depth):
+                    for name, value in source.value.items():
+                        merged.setdefault(name, value)
+                        keys.setdefault(name, source.keys[name])
+                continue
+            if not isinstance(raw_key, ScalarNode):
+                self._faults.add(line, column, "", "a list or mapping as a key; keys are texts")
+                continue
+            name = str(raw_key.value)
+            if name in own:
+                first = keys[name][0]
+                self._faults.add(
+                    line, column, "", f"the key '{name[:40]}' stands here and on line {first}; keep one"
+                )
+                continue
+            own[name] = self.build(raw_value, depth + 1)
+            keys[name] = (line, column)
+        values = {**merged, **own}
+        return self._node(raw, values, keys=keys, size=1 + sum(child.size for child in values.values()))
+
+    def _merge_sources(self, raw: RawNode, depth: int) -> Iterator[Node]:
+        """The mappings behind ``<<:``, one or a list of them."""
+        for child in raw.value if isinstance(raw, SequenceNode) else [raw]:
+            node = self.build(child, depth + 1)
+            if isinstance(node.value, dict):
+                yield node
+            else:
+                self._faults.add(node.line, node.column, "", "'<<' takes a mapping or a list of mappings")
+
+    def _scalar(self, raw: RawNode) -> Node:
+        text = str(raw.value)
+        kind = str(raw.tag).rpartition(":")[2]
+        if not str(raw.tag).startswith("tag:yaml.org,2002:"):
+            kind = "unknown"
+        value: Any = None
+        # A date has no form of its own in JSON: 2020-01-01 stays the text that it is.
+        if kind in ("str", "timestamp", "value", "merge"):
+            value = text
+        elif kind == "bool":
+            value = _bool(text)
+        elif kind == "int":
+            value = _int(text)
+        elif kind == "float":
+            value = _float(text)
+        elif kind != "null":
+            return self._fault(raw, f"the tag {_short_tag(raw)} is not supported; remove it")
+        if value is None and kind != "null":
+            return self._fault(
+                raw, f"not a number, or not true or false, although YAML reads it as {kind}; quote it"
+            )
+        return self._node(raw, value)
+
+    def _node(
+        self, raw: RawNode, value: Any, *, keys: dict[str, tuple[int, int]] | None = None, size: int = 1
+    ) -> Node:
+        line, column = _mark(raw)
+        return Node(line, column, value, keys or {}, size)
+
+    def _fault(self, raw: RawNode, text: str) -> Node:
+        line, column = _mark(raw)
+        self._faults.add(line, column, "", text)
+        return Node(line, column, None)
+
+
+def _mark(raw: RawNode) -> tuple[int, int]:
+    return raw.start_mark.line + 1, raw.start_mark.column + 1
+
+
+def _short_tag(raw: RawNode) -> str:
+    return str(raw.tag).replace("tag:yaml.org,2002:", "!!")[:40]
+
+
+def _bool(text: str) -> bool | None:
+    folded = text.lower()
+    return True if folded in _TRUE else False if folded in _FALSE else None
+
+
+def _int(text: str) -> int | None:
+    # 40 digits are beyond any use, and thousands are refused by int() itself.
+    if len(text) > 40 or not _INT.fullmatch(text):
+        return None
+    digits = text.lstrip("+-").replace("_", "")
+    # YAML 1.2: a leading zero does not make a number octal.
+    number = int(digits, 0) if digits[:2] in ("0o", "0x") else int(digits)
+    return -number if text.startswith("-") else number
+
+
+def _float(text: str) -> float | None:
+    try:
+        number = float(text.replace("_", ""))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
