@@ -1,0 +1,136 @@
+"""One run of ``claude -p``, with an environment in which nothing of this machine can be seen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["ClaudeRun", "run_claude"]
+
+#: A run takes 2 to 5 s; a hanging one is ended after this.
+RUN_TIMEOUT_S = 120.0
+
+#: The Bash tool runs its commands in this one.
+SHELL = shutil.which("bash", path="/bin:/usr/bin:/usr/local/bin") or "/bin/sh"
+# fmt: off
+SWITCHES = {
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1", "DISABLE_TELEMETRY": "1",
+    "DISABLE_ERROR_REPORTING": "1", "IS_SANDBOX": "1", "CLAUDE_CODE_MAX_RETRIES": "2",
+}
+# fmt: on
+
+
+@dataclass(frozen=True)
+class ClaudeRun:
+    """What Claude Code said."""
+
+    prompt: str
+    returncode: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The object of ``--output-format json``; empty when there is none."""
+        try:
+            value = json.loads(self.stdout)
+        except ValueError:
+            return {}
+        if isinstance(value, list):  # with --verbose: all messages, the result last
+            value = value[-1] if value else {}
+        return value if isinstance(value, dict) else {}
+
+    @property
+    def text(self) -> str:
+        """The final answer."""
+        return str(self.result.get("result", ""))
+
+    @property
+    def session_id(self) -> str:
+        """For ``--resume``."""
+        return str(self.result.get("session_id", ""))
+
+    @property
+    def is_success(self) -> bool:
+        return self.returncode == 0 and self.result.get("is_error") is False
+
+    def report(self) -> str:
+        """The output, for a scenario that failed."""
+        return (
+            f"claude ended with {self.returncode} after {self.seconds:.1f} s\n"
+            f"  stdout: {self.stdout[-3000:].strip() or '(nothing)'}\n"
+            f"  stderr: {self.stderr[-1500:].strip() or '(nothing)'}"
+        )
+
+
+async def run_claude(
+    binary: Path,
+    prompt: str,
+    *,
+    base_url: str,
+    model: str,
+    credentials: Mapping[str, str],
+    home: Path,
+    directory: Path,
+    tools: Sequence[str] = (),
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float = RUN_TIMEOUT_S,
+) -> ClaudeRun:
+    """Run one prompt to its end.
+
+    Args:
+        credentials: ``ANTHROPIC_API_KEY`` and the like, with made-up values.
+        home: kept between the runs that resume one another.
+        tools: names of the tools that need no permission.
+        options: further arguments.
+        environment: further variables.
+    """
+    variables = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "LANG": "C.UTF-8",
+        "SHELL": SHELL,
+        "ANTHROPIC_BASE_URL": base_url,
+        **SWITCHES,
+        **credentials,
+        **(environment or {}),
+    }
+    arguments = ["-p", prompt, "--model", model, "--output-format", "json", *options]
+    if tools:
+        arguments += ["--allowedTools", ",".join(tools)]
+    started = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        binary,
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=directory,
+        env=variables,
+        start_new_session=True,
+    )
+    waiting = asyncio.ensure_future(process.communicate())
+    done, _ = await asyncio.wait([waiting], timeout=timeout_s)
+    note = ""
+    if not done:
+        note = f"\n(ended by the harness after {timeout_s:g} s)"
+        os.killpg(process.pid, signal.SIGKILL)  # its own session: what it started goes with it
+    out, err = await waiting
+    return ClaudeRun(
+        prompt,
+        process.returncode or 0,
+        out.decode(errors="replace"),
+        err.decode(errors="replace") + note,
+        time.monotonic() - started,
+    )

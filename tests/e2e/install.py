@@ -1,0 +1,111 @@
+"""Puts Claude Code into a git-ignored folder of the checkout, with npm.
+
+The npm package is a shell around a native binary of about 380 MB, which comes as an optional dependency named
+after the platform; a postinstall script links it into place. Where npm refuses to run scripts, or the Node is
+too old for the shell, the binary itself still works: so we look for one that answers ``--version``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+__all__ = ["PINNED_VERSION", "InstallError", "UnreachableRegistryError", "installed_claude"]
+
+PACKAGE = "@anthropic-ai/claude-code"
+#: The version whose behaviour was observed and written down; `CLAUDE_VERSION` overrides.
+PINNED_VERSION = "2.1.330"
+#: npm's own codes for "the registry did not answer", as opposed to "it has no such version".
+UNREACHABLE = re.compile(
+    r"\bcode (E(?:NOTFOUND|AI_AGAIN|CONNREFUSED|CONNRESET|TIMEDOUT|NETUNREACH|HOSTUNREACH|401|403|407|5\d\d)"
+    r"|ERR_SOCKET_TIMEOUT|FETCH_ERROR|\w*CERT\w*|SELF_SIGNED_\w+|UNABLE_TO_\w+)\b"
+)
+INSTALL_TIMEOUT_S = 600
+
+
+class UnreachableRegistryError(Exception):
+    """There is no npm here, or no registry that it can reach: the scenarios cannot run on this machine."""
+
+
+class InstallError(Exception):
+    """npm ran and the result is not a Claude Code that starts."""
+
+
+def installed_claude(folder: Path, version: str) -> tuple[Path, str]:
+    """The path of a Claude Code that starts, and what it says its version is.
+
+    A pinned version that is there already is used as it is; ``latest`` asks the registry each time.
+
+    Raises:
+        UnreachableRegistryError: see there.
+        InstallError: see there.
+    """
+    target = folder / f"claude-{version}"
+    present = _working_binary(target)
+    if present is not None and present[1] == version:
+        return present
+    _npm_install(target, version)
+    present = _working_binary(target)
+    if present is None:
+        raise InstallError(f"npm installed {PACKAGE}@{version}, but no binary in it starts on this machine")
+    return present
+
+
+def _npm_install(target: Path, version: str) -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise UnreachableRegistryError("npm is not installed")
+    target.mkdir(parents=True, exist_ok=True)
+    # fmt: off
+    command = [
+        npm, "install", "--prefix", str(target), "--no-fund", "--no-audit", "--no-engine-strict", "--no-save",
+        "--fetch-retries=1", "--fetch-retry-mintimeout=1000", f"{PACKAGE}@{version}",
+    ]
+    # fmt: on
+    print(f"installing {PACKAGE}@{version} into {target.name}", file=sys.stderr, flush=True)
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=INSTALL_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise UnreachableRegistryError(f"npm did not finish within {INSTALL_TIMEOUT_S} s") from None
+    if done.returncode == 0:
+        return
+    output = done.stdout + done.stderr
+    found = UNREACHABLE.search(output)
+    if found is not None:
+        raise UnreachableRegistryError(f"npm could not reach its registry ({found[1]})")
+    raise InstallError(f"npm install failed:\n{output[-2000:]}")
+
+
+def _working_binary(target: Path) -> tuple[Path, str] | None:
+    scope = target / "node_modules" / PACKAGE.partition("/")[0]
+    # The linked one first; then those of the platform packages, glibc and musl alike: one of them starts.
+    for path in [target / "node_modules/.bin/claude", *sorted(scope.glob("claude-code-*/claude*"))]:
+        if not os.access(path, os.X_OK) or path.is_dir():
+            continue
+        try:
+            said = subprocess.run(
+                [path, "--version"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            ).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        found = re.match(r"\d+\.\d+\.\d+\S*", said)
+        if found is not None:
+            return path.resolve(), found[0]
+    return None
