@@ -14,11 +14,11 @@ from typing import Any
 
 from proxyd.errors import ConfigError
 
-__all__ = ["Fault", "Faults", "UnsafePermissions", "hint", "shown"]
+__all__ = ["Fault", "Faults", "UnsafePermissions", "hint", "short", "shown"]
 
 #: Longest piece of the user's text that a message repeats. A key pasted into the wrong place is longer than
 #: most values, and is cut.
-MAX_SHOWN = 24
+MAX_SHOWN = 40
 
 
 class UnsafePermissions(ConfigError):  # noqa: N818 - named like its siblings in errors.py
@@ -40,7 +40,9 @@ class Fault:
     def shown_in(self, file: str) -> str:
         """The line for the user."""
         place = f"{file}:{self.line}:{self.column}" if self.line else file
-        return f"{place}: {self.subject}: {self.text}" if self.subject else f"{place}: {self.text}"
+        line = f"{place}: {self.subject}: {self.text}" if self.subject else f"{place}: {self.text}"
+        # A line break, out of a quoted key, would look like a second fault.
+        return line if line.isprintable() else line.encode("unicode_escape").decode("ascii")
 
 
 class Faults:
@@ -80,11 +82,18 @@ class Faults:
 def hint(name: str, known: Iterable[str]) -> str:
     """What to do about an unknown name: the nearest known one, else all of them, as the end of a sentence."""
     choices = list(known)
+    if not choices:
+        return "there is none to name"
     folded = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
     if near:
         return f"did you mean '{folded[near[0]]}'?"
     return f"known are {', '.join(choices)}"
+
+
+def short(name: str) -> str:
+    """`name`, cut like any other piece of the user's text."""
+    return name if len(name) <= MAX_SHOWN else name[:MAX_SHOWN] + "…"
 
 
 def shown(value: Any) -> str:
@@ -99,9 +108,7 @@ def shown(value: Any) -> str:
         return "a mapping"
     if value == "":
         return "an empty text"
-    text = str(value)
-    text = text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
+    text = short(str(value))
     if not isinstance(value, str):
         return text
-    # A line break in a message would look like a second fault.
-    return f"'{text}'" if text.isprintable() else f"'{ascii(text)[1:-1]}'"
+    return f"'{text}'"

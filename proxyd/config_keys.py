@@ -23,6 +23,7 @@ from proxyd.config_kinds import (
     json_mapping,
     names,
     number,
+    secret_text,
     table,
     text,
     token_count,
@@ -161,7 +162,7 @@ ENTRY_KEYS: Mapping[str, EntryKey] = {
         text("a provider's name"), "Vendor profile; chosen by the host of api_base if left out."
     ),
     "api_key": EntryKey(
-        text("a key, ${ENV_NAME} or ${file:PATH}"),
+        secret_text("a key, ${ENV_NAME} or ${file:PATH}"),
         "A literal key, ${ENV_NAME} or ${file:PATH}. Without it the client's key is passed on.",
     ),
     "can_stream": EntryKey(

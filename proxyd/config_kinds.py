@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from proxyd.config_faults import hint, shown
+from proxyd.jsonio import JSONError, loads
 
 __all__ = [
     "MAX_TOKENS",
@@ -22,11 +23,13 @@ __all__ = [
     "Report",
     "boolean",
     "choice",
+    "free_text",
     "headers",
     "identifier",
     "json_mapping",
     "names",
     "number",
+    "secret_text",
     "size_bytes",
     "table",
     "text",
@@ -40,6 +43,7 @@ Report = Callable[[tuple["str | int", ...], str, bool], None]
 #: Largest token count: a thousand times the largest window on offer in 2026; above it stands a typing error.
 MAX_TOKENS = 1_000_000_000
 
+_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 _COUNT = re.compile(r"(?P<whole>\d{1,12}(?:_\d{1,12})*)(?P<part>\.\d{1,12})? ?(?P<unit>[kKmM])?")
 _SIZE = re.compile(r"(?P<whole>\d{1,15}(?:_\d{1,12})*) ?(?P<unit>KiB|MiB|GiB)?", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2: token
@@ -62,11 +66,14 @@ class Kind:
         expected: the end of "expected …" in messages.
         read: plain data -> the value in force, or None after a report.
         schema: the JSON Schema of what `read` takes, as far as a schema can say it.
+        from_text: what a text on the command line or in the environment stands for. What it makes nothing of
+            stays a text, which `read` then refuses in its own words.
     """
 
     expected: str
     read: Callable[[Any, Report], Any]
     schema: Mapping[str, Any]
+    from_text: Callable[[str], Any] = str
 
 
 def _wrong(expected: str, value: Any, report: Report) -> None:
@@ -83,7 +90,9 @@ def boolean() -> Kind:
         _wrong(expected, value, report)
         return None
 
-    return Kind(expected, read, {"type": "boolean"})
+    words = {"true": True, "yes": True, "on": True, "1": True}
+    words |= {"false": False, "no": False, "off": False, "0": False}
+    return Kind(expected, read, {"type": "boolean"}, lambda word: words.get(word.lower(), word))
 
 
 def text(expected: str = "a text") -> Kind:
@@ -104,6 +113,31 @@ def text(expected: str = "a text") -> Kind:
         return None
 
     return Kind(expected, read, {"type": "string", "minLength": 1})
+
+
+def secret_text(expected: str) -> Kind:
+    """A text that no message repeats, whatever is wrong with it."""
+
+    def read(value: Any, report: Report) -> str | None:
+        if isinstance(value, str) and value.strip() and value.isprintable():
+            return value
+        remedy = "; quote it" if isinstance(value, (int, float)) else ""
+        report((), f"expected {expected} as one line of text{remedy}", False)
+        return None
+
+    return Kind(expected, read, {"type": "string", "minLength": 1})
+
+
+def free_text(expected: str, is_allowed: Callable[[str], bool] = str.isprintable) -> Kind:
+    """A text on one line that may be empty, which then means: none."""
+
+    def read(value: Any, report: Report) -> str | None:
+        if isinstance(value, str) and value.isprintable() and (not value or is_allowed(value)):
+            return value
+        _wrong(expected, value, report)
+        return None
+
+    return Kind(expected, read, {"type": "string"})
 
 
 def identifier(expected: str) -> Kind:
@@ -149,7 +183,7 @@ def number(minimum: float, maximum: float | None = None, *, what: str = "a numbe
         return None
 
     schema: dict[str, Any] = {"type": "number", "minimum": minimum}
-    return Kind(expected, read, schema if maximum is None else {**schema, "maximum": maximum})
+    return Kind(expected, read, schema if maximum is None else {**schema, "maximum": maximum}, _number)
 
 
 def whole_number(minimum: int, maximum: int) -> Kind:
@@ -162,7 +196,7 @@ def whole_number(minimum: int, maximum: int) -> Kind:
         _wrong(expected, value, report)
         return None
 
-    return Kind(expected, read, {"type": "integer", "minimum": minimum, "maximum": maximum})
+    return Kind(expected, read, {"type": "integer", "minimum": minimum, "maximum": maximum}, _number)
 
 
 def token_count() -> Kind:
@@ -227,7 +261,11 @@ def names(expected: str, *, refused: Mapping[str, str] | None = None) -> Kind:
         return tuple(found)
 
     schema = {"anyOf": [{"type": "array", "items": one.schema, "uniqueItems": True}, one.schema]}
-    return Kind(f"a list of texts, each {expected}", read, schema)
+
+    def split(line: str) -> list[str]:
+        return [part.strip() for part in line.split(",") if part.strip()]
+
+    return Kind(f"a list of texts, each {expected}", read, schema, split)
 
 
 def json_mapping(expected: str) -> Kind:
@@ -239,7 +277,13 @@ def json_mapping(expected: str) -> Kind:
         _wrong(expected, value, report)
         return None
 
-    return Kind(expected, read, {"type": "object"})
+    def parse(source: str) -> Any:
+        try:
+            return loads(source)
+        except JSONError:
+            return source
+
+    return Kind(expected, read, {"type": "object"}, parse)
 
 
 def headers() -> Kind:
@@ -299,6 +343,12 @@ def table(expected: str, fields: Mapping[str, tuple[Kind, str]]) -> Kind:
 def _below(report: Report, path: tuple[str | int, ...]) -> Report:
     """`report` for a part of the value."""
     return lambda rest, sentence, on_key: report((*path, *rest), sentence, on_key)
+
+
+def _number(line: str) -> int | float | str:
+    if _NUMBER.fullmatch(line) is None:
+        return line
+    return float(line) if "." in line else int(line)
 
 
 def _scaled(value: str, form: re.Pattern[str], units: Mapping[str, int]) -> int | None:

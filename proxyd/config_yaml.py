@@ -21,7 +21,7 @@ from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.nodes import Node as RawNode
 from ruamel.yaml.reader import ReaderError
 
-from proxyd.config_faults import Faults
+from proxyd.config_faults import Faults, short
 
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_VALUES", "Node", "compose", "read_tree"]
 
@@ -168,7 +168,7 @@ class _Builder:
             if name in own:
                 first = keys[name][0]
                 self._faults.add(
-                    line, column, "", f"the key '{name[:40]}' stands here and on line {first}; keep one"
+                    line, column, "", f"the key '{short(name)}' stands here and on line {first}; keep one"
                 )
                 continue
             own[name] = self.build(raw_value, depth + 1)

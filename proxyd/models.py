@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proxyd.config_faults import Fault, Faults, hint, shown
+from proxyd.config_faults import Fault, Faults, hint, short, shown
 from proxyd.config_keys import DEMO_BASE, ENTRY_KEYS, TOP_KEYS, is_private_host
 from proxyd.config_secrets import is_open_to_others, read_credential
 from proxyd.config_yaml import MAX_BYTES, Node, read_tree
@@ -137,7 +137,7 @@ class _Reader:
         if isinstance(tree.value, dict):
             for name in tree.value:
                 if name not in TOP_KEYS:
-                    self._fault_at(tree.keys[name], name, f"unknown key; {hint(name, TOP_KEYS)}")
+                    self._fault_at(tree.keys[name], short(name), f"unknown key; {hint(name, TOP_KEYS)}")
             settings, settings_at = self._settings(tree)
             models = tree.value.get("models") or Node(tree.line, tree.column, None)
         routes = self._routes(models, is_top=models is tree)
@@ -197,7 +197,9 @@ class _Reader:
         is_sound = True
         for name, child in node.value.items():
             if name not in ENTRY_KEYS:
-                self._fault_at(node.keys[name], f"{subject}.{name}", f"unknown key; {hint(name, ENTRY_KEYS)}")
+                self._fault_at(
+                    node.keys[name], f"{subject}.{short(name)}", f"unknown key; {hint(name, ENTRY_KEYS)}"
+                )
                 is_sound = False
                 continue
             value = self._value(name, child, f"{subject}.{name}")
@@ -222,7 +224,7 @@ class _Reader:
         def report(path: tuple[str | int, ...], text: str, on_key: bool) -> None:
             nonlocal is_sound
             is_sound = False
-            below = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+            below = "".join(f"[{step}]" if isinstance(step, int) else f".{short(step)}" for step in path)
             self._fault_at(node.place(path, on_key=on_key), subject + below, text)
 
         value = ENTRY_KEYS[name].kind.read(node.plain(), report)

@@ -1,0 +1,41 @@
+"""Where files are looked for (design.md 3).
+
+platformdirs' Unix class is used on macOS too, where its users expect ``~/.config``. It reads ``$XDG_*`` from
+the process's own environment; everything else comes from the mapping that is passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from platformdirs.unix import Unix
+
+__all__ = ["resolve_models_path", "resolve_state_folder"]
+
+_NAME = "claude-proxy"
+_FILE = "models.yaml"
+
+
+def resolve_models_path(flag: str | Path | None, environ: Mapping[str, str]) -> tuple[Path, str]:
+    """The models.yaml in force, and what made it so: ``--models``, a variable's name, or ``default``.
+
+    The first that is named wins, whether or not the file is there: a daemon that silently took another file
+    than the one it was told of would surprise more than one that says what is missing.
+    """
+    if flag is not None:
+        return Path(flag).expanduser(), "--models"
+    if environ.get("CLAUDE_PROXY_MODELS"):
+        return Path(environ["CLAUDE_PROXY_MODELS"]).expanduser(), "$CLAUDE_PROXY_MODELS"
+    # systemd sets a list here when a unit has several folders; the first is the unit's main one.
+    folder = environ.get("CONFIGURATION_DIRECTORY", "").split(":")[0]
+    if folder:
+        return Path(folder) / _FILE, "$CONFIGURATION_DIRECTORY"
+    why = "$XDG_CONFIG_HOME" if environ.get("XDG_CONFIG_HOME", "").strip() else "default"
+    return Unix(_NAME).user_config_path / _FILE, why
+
+
+def resolve_state_folder(environ: Mapping[str, str]) -> Path:
+    """Where the ledger, logs and learned state live; not created here."""
+    folder = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    return Path(folder) if folder else Unix(_NAME).user_state_path
