@@ -1,7 +1,8 @@
 """How one OpenAI-compatible server differs from the others: the switches that the codecs read.
 
-The switches are data; which vendor sets which one stands in ``proxyd/providers/quirks.py``, with its source. Every
-field can be overridden per entry of models.yaml under ``quirks:``, so each name here is a public promise.
+The switches are data; which vendor sets which one stands in ``proxyd/providers/quirks.py``, with its source.
+Every field can be overridden per entry of models.yaml under ``quirks:``, so each name here is a public
+promise.
 
 Paths such as ``thinking.type`` name a field inside an object of the request body.
 """
@@ -64,7 +65,8 @@ class Dialect:
     body_with_tools: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
 
     # -- messages
-    #: The template takes one system message, at the start: later ones become ``<system-reminder>`` text of the user.
+    #: The template takes one system message, at the start: later ones become ``<system-reminder>`` text of
+    #: the user.
     leading_system_only: bool = False
     #: The template wants user and assistant in turns, the user first: neighbours are merged.
     strict_alternation: bool = False
@@ -72,7 +74,8 @@ class Dialect:
     text_after_tool_joins_it: bool = False
     #: Tool messages take images; else these follow in a user message.
     images_in_tool_results: bool = False
-    #: Fields that mark a last assistant message as the beginning of the answer, in that message and in the body.
+    #: Fields that mark a last assistant message as the beginning of the answer, in that message and in the
+    #: body.
     prefill_message: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     prefill_body: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
 
@@ -87,7 +90,8 @@ class Dialect:
     forced_choice_while_thinking: bool = True
     #: Whether ``parallel_tool_calls`` is understood.
     parallel_tool_calls: bool = True
-    #: ``any``: ids as they are. ``openai``: at most 40 of ``[A-Za-z0-9_-]``. ``mistral``: exactly 9 of ``[A-Za-z0-9]``.
+    #: ``any``: ids as they are. ``openai``: at most 40 of ``[A-Za-z0-9_-]``. ``mistral``: exactly 9 of
+    #: ``[A-Za-z0-9]``.
     tool_id_style: str = "any"
     #: Tool names must begin with a letter or an underscore.
     tool_names_start_with_letter: bool = False
@@ -95,20 +99,21 @@ class Dialect:
     schema_style: str = "full"
 
     # -- thinking: where the request says whether and how much to think (protocol.md 3.4)
-    #: Path of the on/off switch and its two values; a None value means that there is no such state to ask for.
+    #: Path of the on/off switch and its two values; a None value means that there is no such state to ask
+    #: for.
     thinking_path: str | None = None
     thinking_on: Any = None
     thinking_off: Any = None
-    #: Path of the effort, and what to send for none, minimal, low, medium, high, xhigh and max. A level that is
-    #: missing takes the next lower one, else the next higher; a missing ``none`` cannot be asked for.
+    #: Path of the effort, and what to send for none, minimal, low, medium, high, xhigh and max. A level that
+    #: is missing takes the next lower one, else the next higher; a missing ``none`` cannot be asked for.
     effort_path: str | None = "reasoning_effort"
     efforts: Mapping[str, str] = field(
         default_factory=lambda: MappingProxyType(
             {"none": "minimal", "low": "low", "medium": "medium", "high": "high"}
         )
     )
-    #: Whether the client's wish counts; else only ``reasoning_effort`` of models.yaml does. For servers that refuse
-    #: the field for models that do not think.
+    #: Whether the client's wish counts; else only ``reasoning_effort`` of models.yaml does. For servers that
+    #: refuse the field for models that do not think.
     client_effort: bool = True
     #: Path of the budget in tokens, and its least and greatest value.
     budget_path: str | None = None
@@ -117,9 +122,10 @@ class Dialect:
     thinks_by_default: bool = False
 
     # -- reasoning on the next turn (protocol.md 3.5)
-    #: How it goes back. ``field``: as text in `reasoning_field`. ``received``: as text in the field it came in, if
-    #: from this model. ``details``: ``reasoning_details`` unchanged, else text in `reasoning_field`. ``tags``: inside
-    #: the content between the first of `think_tags`. ``chunks``: Mistral's thinking chunks. ``none``: not at all.
+    #: How it goes back. ``field``: as text in `reasoning_field`. ``received``: as text in the field it came
+    #: in, if from this model. ``details``: ``reasoning_details`` unchanged, else text in `reasoning_field`.
+    #: ``tags``: inside the content between the first of `think_tags`. ``chunks``: Mistral's thinking chunks.
+    #: ``none``: not at all.
     reasoning_return: str = "received"
     #: Field of the assistant message in which reasoning text goes back.
     reasoning_field: str | None = None

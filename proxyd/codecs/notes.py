@@ -14,7 +14,7 @@ class Note(NamedTuple):
     path: str
     what: str
     why: str
-    count: int = 1
+    times: int = 1
 
 
 class Notes:

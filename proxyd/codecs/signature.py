@@ -1,9 +1,10 @@
 """The signature of the thinking blocks we send: the place where an upstream's reasoning data survives a turn.
 
-Claude Code returns thinking blocks verbatim, so what an upstream wants back travels inside their ``signature``
-(protocol.md 3.5) and the proxy needs no memory of its own. The form is ``cpx1.`` and the base64url of a JSON object:
-``m`` the upstream's model, ``f`` the field the text came in, ``d`` its ``reasoning_details``, ``t`` Gemini's thought
-signatures by tool call id (as the client knows it). Absent members are left out.
+Claude Code returns thinking blocks verbatim, so what an upstream wants back travels inside their
+``signature`` (protocol.md 3.5) and the proxy needs no memory of its own. The form is ``cpx1.`` and the
+base64url of a JSON object: ``m`` the upstream's model, ``f`` the field the text came in, ``d`` its
+``reasoning_details``, ``t`` Gemini's thought signatures by tool call id (as the client knows it). Absent
+members are left out.
 
 It is not secret and not authenticated: a client that forges one only lies to its own upstream.
 """
@@ -11,9 +12,8 @@ It is not secret and not authenticated: a client that forges one only lies to it
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from proxyd import jsonio
@@ -35,9 +35,9 @@ class Signature:
     """
 
     model: str
-    field: str | None = None
-    details: list[dict[str, Any]] = field(default_factory=list)
-    tool_signatures: Mapping[str, str] = field(default_factory=dict)
+    field: str | None
+    details: list[dict[str, Any]]
+    tool_signatures: Mapping[str, str]
 
 
 def encode_signature(
@@ -64,7 +64,7 @@ def decode_signature(signature: str) -> Signature | None:
     encoded = signature[len(PREFIX) :]
     try:
         payload = jsonio.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
-    except (ValueError, binascii.Error):
+    except ValueError:
         return None
     if not isinstance(payload, dict) or not isinstance(payload.get("m"), str):
         return None

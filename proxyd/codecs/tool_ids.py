@@ -6,7 +6,6 @@ Both directions are pure functions of the id, so that the ids of a history fit t
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 
@@ -22,7 +21,8 @@ _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 def to_client_id(upstream_id: str) -> str:
-    """The id the client sees: the same where it is legal there, else a reversible form; "" for an empty one."""
+    """The id the client sees: the same where it is legal there, else a reversible form; "" for an empty
+    one."""
     if not upstream_id or (_CLIENT_LEGAL.match(upstream_id) and not upstream_id.startswith(ENCODED_PREFIX)):
         return upstream_id
     encoded = base64.urlsafe_b64encode(upstream_id.encode("utf-8", "surrogatepass")).rstrip(b"=")
@@ -38,9 +38,9 @@ def to_upstream_id(client_id: str, style: str = "any", attempt: int = 0) -> str:
     """
     original = _decoded(client_id)
     if style == "openai" and (attempt or not _OPENAI_LEGAL.match(original)):
-        return "call_" + _digest(original, attempt).hexdigest()[:32]
+        return "call_" + _digest(original, attempt).hex()[:32]
     if style == "mistral" and (attempt or not _MISTRAL_LEGAL.match(original)):
-        number = int.from_bytes(_digest(original, attempt).digest(), "big")
+        number = int.from_bytes(_digest(original, attempt), "big")
         digits = []
         for _ in range(9):
             number, digit = divmod(number, 62)
@@ -59,15 +59,16 @@ class UpstreamIds:
         self._upstream: dict[str, str] = {}
         self._taken: set[str] = set()
 
-    def of(self, client_id: str) -> str:
-        known = self._upstream.get(client_id)
-        if known is not None:
-            return known
+    def of(self, client_id: str, *, is_repeated: bool = False) -> str:
+        """The upstream's form of `client_id`; a fresh one if the id is repeated within one message."""
+        if not is_repeated and client_id in self._upstream:
+            return self._upstream[client_id]
         attempt = 0
-        while (upstream_id := to_upstream_id(client_id, self._style, attempt)) in self._taken:
+        # An empty id would be refused everywhere; the word stands in for it.
+        while (upstream_id := to_upstream_id(client_id or "call", self._style, attempt)) in self._taken:
             attempt += 1
         self._taken.add(upstream_id)
-        self._upstream[client_id] = upstream_id
+        self._upstream.setdefault(client_id, upstream_id)
         return upstream_id
 
 
@@ -76,12 +77,13 @@ def _decoded(client_id: str) -> str:
         return client_id
     encoded = client_id[len(ENCODED_PREFIX) :]
     try:
-        original = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("utf-8", "surrogatepass")
-    except (ValueError, binascii.Error):
+        raw = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+        original = raw.decode("utf-8", "surrogatepass")
+    except ValueError:
         return client_id
     return original or client_id
 
 
-def _digest(text: str, attempt: int) -> hashlib._Hash:
+def _digest(text: str, attempt: int) -> bytes:
     salted = f"{text}#{attempt}" if attempt else text
-    return hashlib.sha256(salted.encode("utf-8", "surrogatepass"))
+    return hashlib.sha256(salted.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,316 @@
+"""The conversation: Anthropic messages -> Chat Completions messages (protocol.md 3.2, 3.5, 3.6).
+
+The conversation is read in turns, as Anthropic's servers read it: neighbouring assistant messages are one
+turn, and so are neighbouring user and system messages. OpenAI wants each tool call answered directly after
+the message that made it, so one turn of the user becomes, in this order:
+
+1. a ``tool`` message per result that answers a call of the assistant's turn before;
+2. a made-up ``tool`` message per call that was left without a result;
+3. everything else in its order: system messages, and user messages with what tool messages cannot hold, such
+as
+   images, and with the results that answer nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxyd.codecs.dialect import Dialect
+from proxyd.codecs.notes import Notes
+from proxyd.codecs.openai_blocks import Blocks, Part, arguments_of, collapse
+from proxyd.codecs.openai_reasoning import Reasoning
+from proxyd.codecs.openai_tools import to_upstream_name
+from proxyd.codecs.tool_ids import UpstreamIds
+from proxyd.errors import ClientError
+
+__all__ = ["to_openai_messages"]
+
+#: First words of the system block in which Claude Code names its version. Its hash changes between
+#: conversations, and ahead of everything else it would defeat the upstream's prefix cache.
+ATTRIBUTION = "x-anthropic-billing-header:"
+
+NO_OUTPUT = "(no output)"
+NO_RESULT = "(no result: interrupted)"
+
+Message = dict[str, Any]
+
+
+def to_openai_messages(
+    payload: dict[str, Any],
+    dialect: Dialect,
+    *,
+    model: str,
+    vision: bool,
+    instructions: str | None,
+    notes: Notes,
+) -> list[Message]:
+    """The ``messages`` of the upstream request.
+
+    Args:
+        model: the upstream's name of the model; reasoning data of another one is not sent to it.
+        instructions: text to be added to the system message.
+
+    Raises:
+        ClientError: a message is not a message at all.
+    """
+    history = _History(dialect, model, vision, notes)
+    history.system(payload.get("system"), instructions)
+    history.turns(payload["messages"])
+    return history.finish()
+
+
+class _History:
+    def __init__(self, dialect: Dialect, model: str, vision: bool, notes: Notes) -> None:
+        self._dialect = dialect
+        self._model = model
+        self._notes = notes
+        self._blocks = Blocks(dialect, vision, notes)
+        self._ids = UpstreamIds(dialect.tool_id_style)
+        #: Calls of the assistant's last turn: client id -> upstream ids still to be answered, in order.
+        self._awaited: dict[str, list[str]] = {}
+        self._messages: list[Message] = []
+
+    def system(self, system: Any, instructions: str | None) -> None:
+        parts: list[Part] = []
+        if isinstance(system, list):
+            for number, block in enumerate(system):
+                if _is_attribution(block):
+                    self._notes.add(
+                        f"system.{number}", "dropped", "Claude Code's attribution, noise upstream"
+                    )
+                else:
+                    parts += self._blocks.block(block, f"system.{number}")
+        elif isinstance(system, str):
+            if system.startswith(ATTRIBUTION):
+                self._notes.add("system", "lost its first line", "Claude Code's attribution, noise upstream")
+                system = system.partition("\n")[2]
+            parts = self._blocks.text(system)
+        elif system is not None:
+            kind = type(system).__name__
+            raise ClientError(f"system: expected a string or an array of text blocks, got {kind}; send one")
+        parts = [part for part in parts if part["type"] == "text"]
+        if instructions:
+            parts += self._blocks.text(instructions)
+        if parts:
+            self._messages.append({"role": self._dialect.system_role, "content": collapse(parts)})
+
+    def turns(self, messages: list[Any]) -> None:
+        last_user = max((n for n, m in enumerate(messages) if _role(m, n) == "user"), default=-1)
+        start = 0
+        while start < len(messages):
+            is_assistant = messages[start]["role"] == "assistant"
+            end = start + 1
+            while end < len(messages) and (messages[end]["role"] == "assistant") == is_assistant:
+                end += 1
+            if is_assistant:
+                self._assistant_turn(messages, range(start, end))
+            else:
+                self._user_turn(messages, range(start, end), last_user)
+            start = end
+        self._answer_the_rest()
+
+    def finish(self) -> list[Message]:
+        """The messages, made to fit the upstream's template."""
+        messages = self._messages
+        first = next((n for n, m in enumerate(messages) if m["role"] not in ("system", "developer")), None)
+        if first is None:
+            self._notes.add("messages", "got a user message", "no message has any content")
+            messages.append({"role": "user", "content": "(no content)"})
+        elif self._dialect.strict_alternation and messages[first]["role"] != "user":
+            self._notes.add(
+                "messages", "got a user message at the start", "the upstream's template wants one"
+            )
+            messages.insert(first, {"role": "user", "content": "(the conversation goes on)"})
+        if self._dialect.strict_alternation:
+            messages = _neighbours_merged(messages)
+        last = messages[-1]
+        if last["role"] == "assistant" and self._dialect.prefill_message:
+            last.update(self._dialect.prefill_message)
+        return messages
+
+    # -- the assistant
+
+    def _assistant_turn(self, messages: list[Any], turn: range) -> None:
+        parts: list[Part] = []
+        calls: list[dict[str, Any]] = []
+        client_ids: list[str] = []
+        reasoning = Reasoning(self._model)
+        for number in turn:
+            content = messages[number].get("content")
+            path = f"messages.{number}.content"
+            if not isinstance(content, list):
+                parts += self._blocks.parts(content, path)
+                continue
+            for position, block in enumerate(content):
+                kind = block.get("type") if isinstance(block, dict) else None
+                if kind == "tool_use":
+                    client_ids.append(_id_of(block.get("id")))
+                    calls.append(self._call(block, client_ids[-1]))
+                elif kind == "thinking":
+                    reasoning.add(block)
+                elif kind == "redacted_thinking":
+                    self._notes.add(f"{path}.{position}", "dropped", "only Anthropic's servers can read it")
+                elif kind == "tool_result":
+                    parts += self._result_without_call(block, f"{path}.{position}")
+                else:
+                    parts += self._blocks.block(block, f"{path}.{position}")
+        texts = [part for part in parts if part["type"] == "text"]
+        if len(texts) < len(parts):
+            self._notes.add("messages[].content[]", "dropped", "an assistant message holds text only")
+        if not texts and not calls:
+            return
+        message: Message = {"role": "assistant", "content": collapse(texts) if texts else None}
+        if calls:
+            message["tool_calls"] = calls
+        reasoning.give_back(message, client_ids, self._dialect, self._notes)
+        self._messages.append(message)
+
+    def _call(self, block: dict[str, Any], client_id: str) -> dict[str, Any]:
+        upstream_id = self._ids.of(client_id, is_repeated=client_id in self._awaited)
+        self._awaited.setdefault(client_id, []).append(upstream_id)
+        name = to_upstream_name(block.get("name"), self._dialect)
+        return {
+            "id": upstream_id,
+            "type": "function",
+            "function": {"name": name, "arguments": arguments_of(block.get("input"))},
+        }
+
+    # -- the user
+
+    def _user_turn(self, messages: list[Any], turn: range, last_user: int) -> None:
+        following: list[Message] = []
+        for number in turn:
+            message = messages[number]
+            path = f"messages.{number}.content"
+            if message["role"] == "user":
+                parts = self._user_parts(message.get("content"), path)
+            elif message.get("clear_at") == "next_user_message" and number < last_user:
+                self._notes.add(f"messages.{number}", "dropped", "it was to be seen for one turn only")
+                continue
+            else:
+                parts = self._system_parts(message.get("content"), path)
+            if not parts:
+                continue
+            is_user = message["role"] == "user" or self._dialect.leading_system_only
+            following.append(
+                {"role": "user" if is_user else self._dialect.system_role, "content": collapse(parts)}
+            )
+        self._answer_the_rest()
+        if self._dialect.text_after_tool_joins_it and self._messages and self._messages[-1]["role"] == "tool":
+            while following and following[0]["role"] == "user":
+                tool = self._messages[-1]
+                tool["content"] = _joined(tool["content"], following.pop(0)["content"])
+        self._messages += following
+
+    def _user_parts(self, content: Any, path: str) -> list[Part]:
+        """What follows the tool messages, which are sent on the way."""
+        if not isinstance(content, list):
+            return self._blocks.parts(content, path)
+        parts: list[Part] = []
+        for position, block in enumerate(content):
+            where = f"{path}.{position}"
+            if not isinstance(block, dict) or block.get("type") != "tool_result":
+                parts += self._blocks.block(block, where)
+            elif awaited := self._awaited.get(client_id := _id_of(block.get("tool_use_id"))):
+                parts += self._answer(block, awaited.pop(0), where)
+                if not awaited:
+                    del self._awaited[client_id]
+            else:
+                parts += self._result_without_call(block, where)
+        return parts
+
+    def _system_parts(self, content: Any, path: str) -> list[Part]:
+        parts = [part for part in self._blocks.parts(content, path) if part["type"] == "text"]
+        if not self._dialect.leading_system_only or not parts:
+            return parts
+        self._notes.add(
+            path, "became text of the user", "the upstream takes a system message at the start only"
+        )
+        text = "\n\n".join([part["text"] for part in parts])
+        return self._blocks.text(f"<system-reminder>\n{text}\n</system-reminder>")
+
+    def _answer(self, block: dict[str, Any], upstream_id: str, path: str) -> list[Part]:
+        """Send the tool message for one result; what it cannot hold is returned."""
+        held, lifted = self._result_parts(block, path)
+        if lifted:
+            kind = "Image" if lifted[0]["type"] == "image_url" else "Document"
+            lifted.insert(0, {"type": "text", "text": f"{kind} from tool call {upstream_id}:"})
+        content = collapse(held, "\n")
+        self._messages.append({"role": "tool", "tool_call_id": upstream_id, "content": content})
+        return lifted
+
+    def _result_parts(self, block: dict[str, Any], path: str) -> tuple[list[Part], list[Part]]:
+        """The parts of a tool result that a tool message can hold, and those that it cannot."""
+        held: list[Part] = []
+        lifted: list[Part] = []
+        for part in self._blocks.parts(block.get("content"), f"{path}.content"):
+            is_held = part["type"] == "text" or (
+                part["type"] == "image_url" and self._dialect.images_in_tool_results
+            )
+            (held if is_held else lifted).append(part)
+        if not held:
+            held = self._blocks.text("(shown below)" if lifted else NO_OUTPUT)
+        if block.get("is_error") is True and held[0]["type"] == "text":
+            text = held[0]["text"]
+            if not text.lower().startswith("error"):
+                held[0] = {**held[0], "text": f"Error: {text}"}
+        if self._dialect.cache_control and isinstance(block.get("cache_control"), dict):
+            held[-1] = {**held[-1], "cache_control": block["cache_control"]}
+        return held, lifted
+
+    def _result_without_call(self, block: dict[str, Any], path: str) -> list[Part]:
+        self._notes.add(path, "became text", "the call it answers is not in the message before")
+        held, lifted = self._result_parts(block, path)
+        return [*self._blocks.text("Result of an earlier tool call:"), *held, *lifted]
+
+    def _answer_the_rest(self) -> None:
+        for upstream_ids in self._awaited.values():
+            for upstream_id in upstream_ids:
+                self._notes.add("messages", "got a tool result", "a tool call has none")
+                self._messages.append({"role": "tool", "tool_call_id": upstream_id, "content": NO_RESULT})
+        self._awaited.clear()
+
+
+def _role(message: Any, number: int) -> str:
+    """The role of a message.
+
+    Raises:
+        ClientError: it is no message. The history is never refused for its blocks, but this is not a history.
+    """
+    if not isinstance(message, dict):
+        kind = type(message).__name__
+        raise ClientError(f"messages.{number}: expected an object, got {kind}; send role and content")
+    role = message.get("role")
+    if role not in ("user", "assistant", "system"):
+        raise ClientError(f"messages.{number}.role: expected user, assistant or system; send one of these")
+    if not isinstance(message.get("content"), (str, list, type(None))):
+        kind = type(message["content"]).__name__
+        raise ClientError(f"messages.{number}.content: expected a string or an array, got {kind}; send one")
+    return str(role)
+
+
+def _id_of(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _is_attribution(block: Any) -> bool:
+    text = block.get("text") if isinstance(block, dict) else None
+    return isinstance(text, str) and text.startswith(ATTRIBUTION)
+
+
+def _neighbours_merged(messages: list[Message]) -> list[Message]:
+    merged: list[Message] = []
+    for message in messages:
+        if merged and message["role"] == merged[-1]["role"] == "user":
+            merged[-1]["content"] = _joined(merged[-1]["content"], message["content"])
+        else:
+            merged.append(message)
+    return merged
+
+
+def _joined(first: str | list[Part], second: str | list[Part]) -> str | list[Part]:
+    return collapse(_as_parts(first) + _as_parts(second))
+
+
+def _as_parts(content: str | list[Part]) -> list[Part]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
