@@ -57,11 +57,7 @@ async def start_demo(*, pace_s: float = PACE_S) -> DemoServer:
         app, access_log=None, handler_cancellation=True, keepalive_timeout=75.0, shutdown_timeout=1.0
     )
     await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-    except OSError:
-        await runner.cleanup()
-        raise
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
     return DemoServer(runner, runner.addresses[0][1])
 
 

@@ -136,15 +136,15 @@ def reply_to(body: Any) -> Reply:
 
     tool = _asked_tool(body, words)
     if tool is not None:
-        arguments = _Filler(tool.get("parameters") or {}, words, _directory(messages)).arguments()
         name = tool["name"]
+        filler = _Filler(tool.get("parameters") or {}, words, directory=_directory(messages), name=name)
         thought = f"The user asks for the {name} tool by name. I fill in what its schema requires. "
-        return Reply("" if is_silent else thought, f"I call the {name} tool.", name, arguments)
+        return Reply("" if is_silent else thought, f"I call the {name} tool.", name, filler.arguments())
 
     wanted = body.get("response_format") or {}
     if wanted.get("type") == "json_schema":
         schema = (wanted.get("json_schema") or {}).get("schema") or {}
-        return Reply(text=jsonio.dump_text(_Filler(schema, words, "").arguments()))
+        return Reply(text=jsonio.dump_text(_Filler(schema, words).arguments()))
     if wanted.get("type") == "json_object":
         return Reply(text=jsonio.dump_text({"answer": f"The demo model read: {_quote(words)}"}))
 
@@ -278,11 +278,13 @@ class _Filler:
     Quotations are used up in their order, so that "replace `a` by `b`" fills two properties.
     """
 
-    def __init__(self, schema: dict[str, Any], words: str, directory: str) -> None:
+    def __init__(self, schema: dict[str, Any], words: str, *, directory: str = "", name: str = "") -> None:
         self._root = schema
         self._words = words
         self._directory = directory
-        self._quotes: list[str] = [next(filter(None, found)) for found in _QUOTED.findall(words)]
+        quotes = [next(filter(None, found)) for found in _QUOTED.findall(words)]
+        # In "use the `Write` tool" the quotation is the tool's own name.
+        self._quotes: list[str] = [quote for quote in quotes if quote.casefold() != name.casefold()]
 
     def arguments(self) -> dict[str, Any]:
         """An object for the whole schema."""
