@@ -18,7 +18,17 @@ from proxyd.config_secrets import is_open_to_others, read_credential
 from proxyd.config_yaml import MAX_BYTES, Node, read_tree
 from proxyd.routes import ModelRoute, Pricing, RouteTable, Timeouts
 
-__all__ = ["Checks", "Config", "ModelRoute", "Pricing", "RouteTable", "Timeouts", "load", "load_text"]
+__all__ = [
+    "Checks",
+    "Config",
+    "ModelRoute",
+    "Pricing",
+    "RouteTable",
+    "Timeouts",
+    "load",
+    "load_text",
+    "read_text",
+]
 
 #: extra_headers that carry a credential.
 _KEY_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key"})
@@ -72,10 +82,7 @@ def load(
     Raises:
         ConfigError: one line per fault, all of them; `UnsafePermissions` if only ``strict`` made them faults.
     """
-    faults = Faults(str(path))
-    text = _read_file(path, faults)
-    faults.raise_if_any()
-    return load_text(text, path, environ, strict=strict, checks=checks)
+    return load_text(read_text(path), path, environ, strict=strict, checks=checks)
 
 
 def load_text(
@@ -97,7 +104,13 @@ def load_text(
     return config
 
 
-def _read_file(path: Path, faults: Faults) -> str:
+def read_text(path: Path) -> str:
+    """The text of a models.yaml, line ends as they are.
+
+    Raises:
+        ConfigError: there is none, it cannot be read, or it is not UTF-8.
+    """
+    faults = Faults(str(path))
     remedy = "run 'claude-proxy init' to write one, or name another with --models"
     try:
         with path.open("rb") as file:
@@ -110,13 +123,14 @@ def _read_file(path: Path, faults: Faults) -> str:
     except OSError as exc:
         faults.add(0, 0, "", f"cannot be read ({(exc.strerror or 'unknown reason').lower()}); {remedy}")
     except UnicodeDecodeError as exc:
-        if len(data) > MAX_BYTES:  # cut by our own limit within a character; what is wrong is the size
+        if len(data) > MAX_BYTES:  # what is wrong is the size, and that is said by the reader
             return data.decode("utf-8", "replace")
         before = data[: exc.start]
         column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
         line = before.count(b"\n") + 1
         faults.add(line, column, "", "expected UTF-8; this byte is not; save the file as UTF-8")
-    return ""
+    faults.raise_if_any()
+    raise AssertionError("each way to get here has added a fault")
 
 
 class _Reader:

@@ -1,0 +1,262 @@
+"""Adding and removing entries of models.yaml without touching anything else in it.
+
+The text is cut and spliced at the places that the YAML parser reports, never dumped again: comments, order,
+quoting and indentation of all other entries stay byte for byte. Each result is read back and compared with
+what was meant, so that a way of writing YAML that nobody thought of ends in a sentence, not in a damaged
+file.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from proxyd.config_faults import Faults, hint, shown
+from proxyd.config_yaml import compose, read_tree
+from proxyd.errors import ConfigError
+from proxyd.jsonio import dump_text
+
+__all__ = ["add_entry", "remove_entry", "save_atomic"]
+
+#: How deep a list stands below ``models:`` when we begin one; the example file does the same.
+_INDENT = 2
+#: What messages call a text that has no path yet.
+_FILE = "models.yaml"
+
+
+def add_entry(text: str, entry: Mapping[str, Any]) -> str:
+    """`text` with `entry` behind its last one; an empty text becomes a list of one.
+
+    Whether the entry makes sense is for `proxyd.models.load_text` to say, before the result is saved.
+
+    Raises:
+        ConfigError: the text is not YAML, has no list of entries, or has one that cannot be extended.
+    """
+    new = dict(entry)
+    before = _plain(text)
+    if before is None:
+        return _checked(_with_line_end(text) + _block(new, 0), [new])
+    models = _models(text)
+    if models is None or not isinstance(_entries(before), (list, type(None))):
+        raise ConfigError("the file has no list of entries; write 'models:' and one entry into it by hand")
+    expected = _replaced(before, [*(_entries(before) or []), new])
+    if not isinstance(models, SequenceNode):  # ``models:`` with nothing below it
+        end = _line_end(text, _models_key_end(text))
+        return _checked(_with_line_end(text[:end]) + _block(new, _INDENT) + text[end:], expected)
+    if models.flow_style:
+        closing = models.end_mark.index - 1
+        head = text[:closing].rstrip().rstrip(",")
+        comma = ", " if models.value else ""
+        return _checked(head + comma + dump_text(new) + text[closing:], expected)
+    end = _item_end(text, models, len(models.value) - 1)
+    # Entries that are set off by blank lines stay so.
+    gap = "\n" if _has_gap(text, models) else ""
+    return _checked(
+        _with_line_end(text[:end]) + gap + _block(new, models.start_mark.column) + text[end:], expected
+    )
+
+
+def remove_entry(text: str, model_id: str) -> str:
+    """`text` without the entry of that id, and without the comment lines that stand directly above it.
+
+    Raises:
+        ConfigError: there is no such entry, it is the last one, or others need what it anchors.
+    """
+    before = _plain(text)
+    models = _models(text)
+    entries = _entries(before)
+    listed = entries if isinstance(entries, list) else []
+    ids = [item.get("model_id") if isinstance(item, dict) else None for item in listed]
+    if not isinstance(models, SequenceNode) or model_id not in ids:
+        known = [name for name in ids if isinstance(name, str)]
+        raise ConfigError(f"no entry has the model_id {shown(model_id)}; {hint(model_id, known)}")
+    if len(ids) == 1:
+        raise ConfigError(
+            f"{shown(model_id)} is the only entry, and a models.yaml needs one; add another first"
+        )
+    index, last = ids.index(model_id), len(ids) - 1
+    if models.flow_style:
+        if index < last:
+            start, end = models.value[index].start_mark.index, models.value[index + 1].start_mark.index
+        else:
+            start, end = models.value[index - 1].end_mark.index, models.value[index].end_mark.index
+    else:
+        floor = _item_end(text, models, index - 1) if index else 0
+        start = _with_comments(text, _dash_line(text, models, index), floor)
+        end = _item_end(text, models, index)
+        if index < last:
+            end = _skip_blank_lines(text, end)
+        else:
+            start = max(floor, len(_with_line_end(text[:start].rstrip())))
+    return _checked(text[:start] + text[end:], _replaced(before, listed[:index] + listed[index + 1 :]))
+
+
+def save_atomic(path: Path, text: str) -> None:
+    """Replace `path` in one step, so that a daemon that reloads sees the old file or the new one.
+
+    The mode is kept; a new file is for its owner alone, since keys may come into it. A link stays a link, and
+    the file it leads to is replaced.
+
+    Raises:
+        ConfigError: the folder or the disk does not take it; the old file is as it was.
+    """
+    real = Path(os.path.realpath(path))
+    temporary: str | None = None
+    try:
+        mode = real.stat().st_mode & 0o7777 if real.exists() else 0o600
+        handle, temporary = tempfile.mkstemp(prefix=f".{real.name}.", dir=real.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, mode)
+        os.replace(temporary, real)
+    except OSError as exc:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+        reason = (exc.strerror or "unknown reason").lower()
+        raise ConfigError(f"{path}: cannot be written ({reason}); the old file is unchanged") from None
+
+
+def _models(text: str) -> Node | None:
+    """The node of the list of entries: the whole document, or what stands under ``models``."""
+    root = compose(text, Faults(_FILE))
+    if not isinstance(root, MappingNode):
+        return root
+    for key, value in root.value:
+        if isinstance(key, ScalarNode) and key.value == "models":
+            found: Node = value
+            return found
+    return None
+
+
+def _models_key_end(text: str) -> int:
+    """The index behind the key ``models``. An empty value has no place of its own."""
+    root = compose(text, Faults(_FILE))
+    pairs = root.value if isinstance(root, MappingNode) else []
+    return next((key.end_mark.index for key, _ in pairs if key.value == "models"), len(text))
+
+
+def _plain(text: str) -> Any:
+    """The whole document as plain data; None if it is empty.
+
+    Raises:
+        ConfigError: it is not YAML, or holds what no models.yaml can.
+    """
+    faults = Faults(_FILE)
+    tree = read_tree(text, faults)
+    faults.raise_if_any()
+    return None if tree is None else tree.plain()
+
+
+def _entries(document: Any) -> Any:
+    return document.get("models") if isinstance(document, dict) else document
+
+
+def _replaced(document: Any, entries: list[Any]) -> Any:
+    return {**document, "models": entries} if isinstance(document, dict) else entries
+
+
+def _checked(text: str, expected: Any) -> str:
+    """`text` if it says what was meant."""
+    try:
+        found = _plain(text)
+    except ConfigError:
+        found = None
+    if found != expected:
+        raise ConfigError("this file is written in a way that cannot be edited safely; edit it by hand")
+    return text
+
+
+def _block(entry: dict[str, Any], column: int) -> str:
+    """`entry` as a list item in block style, its dash at `column`."""
+    yaml = YAML()
+    yaml.width = 1 << 16  # a folded line would have to be indented anew
+    out = io.StringIO()
+    yaml.dump([entry], out)
+    return "".join(" " * column + line for line in out.getvalue().splitlines(keepends=True))
+
+
+def _line_start(text: str, index: int) -> int:
+    return text.rfind("\n", 0, index) + 1
+
+
+def _line_end(text: str, index: int) -> int:
+    """The index behind the line break after `index`, or the end of the text."""
+    found = text.find("\n", index)
+    return len(text) if found < 0 else found + 1
+
+
+def _with_line_end(text: str) -> str:
+    return text if not text or text.endswith("\n") else text + "\n"
+
+
+def _dash_line(text: str, models: SequenceNode, index: int) -> int:
+    """Where the line of an item's dash begins; comments may stand between a dash and its item."""
+    column = models.start_mark.column
+    line = _line_start(text, models.value[index].start_mark.index)
+    while line > 0 and text[line + column : line + column + 1] != "-":
+        line = _line_start(text, line - 1)
+    return line
+
+
+def _item_end(text: str, models: SequenceNode, index: int) -> int:
+    """The index behind the last line that holds a value of an item.
+
+    A block's own end mark lies at the next token, behind comments that belong to what follows; so go back
+    from there, but not into a value: in a literal text a line may look like a comment. The end of the last
+    value alone would not do, since for an alias the parser reports the place of its anchor.
+    """
+    node: Node = models.value[index]
+    while isinstance(node, (SequenceNode, MappingNode)) and not node.flow_style and node.value:
+        last = node.value[-1]
+        node = last[1] if isinstance(last, tuple) else last
+    floor = _line_end(text, len(text[: node.end_mark.index].rstrip()) - 1)
+    if index + 1 < len(models.value):
+        end = _dash_line(text, models, index + 1)
+    else:
+        end = models.end_mark.index
+        end = _line_start(text, end) if end < len(text) else end
+    while end > floor:
+        above = _line_start(text, end - 1)
+        line = text[above:end].strip()
+        if line and not line.startswith("#"):
+            break
+        end = above
+    return max(end, floor)
+
+
+def _skip_blank_lines(text: str, start: int) -> int:
+    while start < len(text) and not text[start : _line_end(text, start)].strip():
+        start = _line_end(text, start)
+    return start
+
+
+def _with_comments(text: str, start: int, floor: int) -> int:
+    """`start` moved up over comment lines directly above, at most to `floor`.
+
+    Lines at the head of the file stay: they are about the file, even where no blank line follows them.
+    """
+    first = start
+    while first > floor:
+        above = _line_start(text, first - 1)
+        if not text[above:first].lstrip().startswith("#"):
+            return first
+        first = above
+    return first if floor else start
+
+
+def _has_gap(text: str, models: SequenceNode) -> bool:
+    """Whether a blank line stands between the last two entries."""
+    if len(models.value) < 2:
+        return False
+    last = len(models.value) - 1
+    begin, end = _dash_line(text, models, last - 1), _dash_line(text, models, last)
+    return any(not line.strip() for line in text[begin:end].splitlines())

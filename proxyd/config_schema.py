@@ -1,0 +1,66 @@
+"""The JSON Schema of models.yaml for editors, made from the tables that the reader itself goes by.
+
+``python -m proxyd.config_schema`` prints it; ``config/models.schema.json`` is that, kept. The schema says
+less than the reader: relations between keys and entries are not in it, so an editor's silence is no ``claude-
+proxy check``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from proxyd.config_keys import ENTRY_KEYS, TOP_KEYS
+from proxyd.settings import TABLE
+
+__all__ = ["build_schema", "dump_schema"]
+
+
+def build_schema() -> dict[str, Any]:
+    """The schema as plain data, in JSON Schema draft 7, which yaml-language-server reads."""
+    entry = {
+        "type": "object",
+        "required": ["model_id", "api_base"],
+        "additionalProperties": False,
+        "properties": {
+            name: {**key.kind.schema, "description": key.help} for name, key in ENTRY_KEYS.items()
+        },
+    }
+    settings = {
+        "type": ["object", "null"],
+        "additionalProperties": False,
+        "properties": {
+            name: {**row.kind.schema, "description": f"{row.help} Default: {_default(row.default)}."}
+            for name, row in TABLE.items()
+        },
+    }
+    models = {"type": "array", "minItems": 1, "items": {"$ref": "#/definitions/entry"}}
+    top = {
+        "settings": {"$ref": "#/definitions/settings", "description": TOP_KEYS["settings"]},
+        "models": {"$ref": "#/definitions/models", "description": TOP_KEYS["models"]},
+    }
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "claude-proxy models.yaml",
+        "oneOf": [
+            {"$ref": "#/definitions/models"},
+            {"type": "object", "required": ["models"], "additionalProperties": False, "properties": top},
+        ],
+        "definitions": {"entry": entry, "models": models, "settings": settings},
+    }
+
+
+def dump_schema() -> str:
+    """The text of ``config/models.schema.json``."""
+    return json.dumps(build_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _default(value: Any) -> str:
+    if value is None or value == "" or value == () or value == {}:
+        return "none"
+    return ("false", "true")[value] if isinstance(value, bool) else str(value)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(dump_schema())
