@@ -355,7 +355,7 @@ async def test_without_effort_there_is_no_reasoning(client: Client, effort: str)
         assert "reasoning_content" not in message
 
 
-GOOD = {"model": "demo", "messages": [user("hello")]}
+GOOD: dict[str, Any] = {"model": "demo", "messages": [user("hello")]}
 BAD = [
     (b"{", None),
     (b"[]", None),

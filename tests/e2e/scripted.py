@@ -23,7 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -80,6 +80,7 @@ class Refusal:
 Step = dict[str, Any] | bytes | asyncio.Event | Fault
 Turn = Callable[[Received], Sequence[Step] | Refusal]
 Script = Sequence[Turn] | Turn
+Self = TypeVar("Self", bound="ScriptedUpstream")
 
 
 def cut(turn: Turn, *, after: int, by: Fault) -> Turn:
@@ -135,7 +136,7 @@ class ScriptedUpstream(ABC):
 
     # --- life cycle
 
-    async def __aenter__(self) -> ScriptedUpstream:
+    async def __aenter__(self: Self) -> Self:
         await self.start()
         return self
 
