@@ -356,7 +356,7 @@ async def test_without_effort_there_is_no_reasoning(client: Client, effort: str)
 
 
 GOOD: dict[str, Any] = {"model": "demo", "messages": [user("hello")]}
-BAD = [
+BAD: list[tuple[Any, str | None]] = [
     (b"{", None),
     (b"[]", None),
     ({**GOOD, "model": ""}, "model"),
