@@ -22,12 +22,13 @@ class Reasoning:
     vendor alone can read it. Its text is kept, since it is text.
     """
 
-    __slots__ = ("_details", "_fields", "_model", "_texts", "_tool_signatures")
+    __slots__ = ("_details", "_fields", "_is_own", "_model", "_texts", "_tool_signatures")
 
     def __init__(self, model: str) -> None:
         self._model = model
         self._texts: list[str] = []
         self._fields: set[str | None] = set()
+        self._is_own = True
         self._details: list[dict[str, Any]] = []
         self._tool_signatures: dict[str, str] = {}
 
@@ -40,6 +41,7 @@ class Reasoning:
         if isinstance(text, str) and text:
             self._texts.append(text)
             self._fields.add(signature.field if signature is not None and is_ours else None)
+            self._is_own = self._is_own and is_ours
         if signature is not None and is_ours:
             self._details += signature.details
             self._tool_signatures.update(signature.tool_signatures)
@@ -76,7 +78,7 @@ class Reasoning:
                 message["content"] = [{"type": "text", "text": thought}, *content]
             else:
                 message["content"] = thought + (content or "")
-        elif style == "chunks":
+        elif style == "chunks" and self._is_own:  # a model that does not think refuses thinking chunks
             chunk = {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
             content = message["content"]
             if isinstance(content, str):

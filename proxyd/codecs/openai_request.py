@@ -18,7 +18,7 @@ from proxyd import jsonio
 from proxyd.codecs.dialect import Dialect
 from proxyd.codecs.notes import Note, Notes
 from proxyd.codecs.openai_messages import to_openai_messages
-from proxyd.codecs.openai_schema import fits_strict
+from proxyd.codecs.openai_schema import fits_strict, narrow_for_gemini
 from proxyd.codecs.openai_thinking import thinking_of, write_thinking
 from proxyd.codecs.openai_tools import choose, to_openai_tools
 from proxyd.errors import ClientError
@@ -152,7 +152,9 @@ def _response_format(
         return None
     if dialect.response_format == "json_schema":
         json_schema: dict[str, Any] = {"name": "output", "schema": schema}
-        if fits_strict(schema):
+        if dialect.schema_style == "gemini":
+            json_schema["schema"] = narrow_for_gemini(schema)
+        elif fits_strict(schema):
             json_schema["strict"] = True
         body["response_format"] = {"type": "json_schema", "json_schema": json_schema}
         return None

@@ -1,0 +1,667 @@
+"""The vendor profiles, as data. How one is chosen: ``quirks.py``; what each field means:
+``codecs/dialect.py``.
+
+To add a vendor, add a `Profile` here, a transcript of its request and of its stream, and run the generator of
+docs/providers.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxyd.codecs.dialect import Dialect
+
+__all__ = ["PROFILES", "Profile", "Variant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What differs for some models of a vendor.
+
+    Args:
+        pattern: regular expression searched in the model's name, any case. Later variants win.
+        changes: dialect field -> value.
+    """
+
+    pattern: str
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One vendor or server.
+
+    Args:
+        name: what ``provider:`` in models.yaml says.
+        title: what people call it.
+        hosts: patterns of the host of ``api_base``, or of ``host:port``.
+        dialect: for its newest models.
+        variants: for the others.
+        auth: ``bearer`` or ``api-key``: the header that carries the key in translated mode.
+        omit: top-level fields that its Anthropic endpoint refuses, dropped in direct mode.
+        sources: pages and public threads that the rest was taken from.
+        note: what a user should know.
+    """
+
+    name: str
+    title: str
+    hosts: tuple[str, ...] = ()
+    dialect: Dialect = field(default_factory=Dialect)
+    variants: tuple[Variant, ...] = ()
+    auth: str = "bearer"
+    omit: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    note: str = ""
+
+
+def _efforts(*levels: str, **renamed: str) -> dict[str, str]:
+    """Levels under our own names, and those that the vendor calls otherwise."""
+    return {level: level for level in levels} | renamed
+
+
+#: Templates that raise on a second system message, or on two user messages in a row.
+_STRICT_TEMPLATE: dict[str, Any] = {"leading_system_only": True, "strict_alternation": True}
+_STRICT_TEMPLATE_SOURCE = "Qwen's, MiniMax's and Mistral's templates: vllm#41114, ollama#17774, crush#279"
+
+#: Mistral's rules hold wherever its templates are served.
+_MISTRAL_ORDER: dict[str, Any] = {**_STRICT_TEMPLATE, "text_after_tool_joins_it": True}
+
+_NO_EFFORT: dict[str, Any] = {"effort_path": None}
+
+#: OpenAI's lines of models, newest behaviour as default; also behind Azure and GitHub Models.
+_OPENAI_REASONING: dict[str, Any] = {
+    "max_tokens_field": "max_completion_tokens",
+    "system_role": "developer",
+    "sampling": (),
+    "stop_limit": 0,
+    "effort_path": "reasoning_effort",
+    "efforts": _efforts("none", "low", "medium", "high", "xhigh"),
+    "reasoning_return": "none",
+}
+_OPENAI_VARIANTS = (
+    Variant(
+        r"(^|/)(gpt-3|gpt-4|chatgpt-4)|gpt-5[\w.-]*-chat",
+        {"system_role": "system", "sampling": ("temperature", "top_p"), "stop_limit": 4, **_NO_EFFORT},
+    ),
+    Variant(
+        r"(^|/)o\d",
+        {
+            **_OPENAI_REASONING,
+            "efforts": _efforts("low", "medium", "high"),
+            "parallel_tool_calls": False,
+        },
+    ),
+    Variant(
+        r"(^|/)gpt-5(-mini|-nano|-codex)?(-\d{4}|$)",
+        {**_OPENAI_REASONING, "efforts": _efforts("low", "medium", "high", none="minimal")},
+    ),
+    Variant(r"(^|/)gpt-5\.1", {**_OPENAI_REASONING, "efforts": _efforts("none", "low", "medium", "high")}),
+    Variant(r"gpt-5-pro", {**_OPENAI_REASONING, "efforts": _efforts("high")}),
+)
+_OPENAI = Dialect(
+    **_OPENAI_REASONING,
+    files=True,
+    service_tier=True,
+    prompt_cache_key=True,
+    max_tools=128,
+    tool_id_style="openai",
+)
+_OPENAI_SOURCES = (
+    "openai Python SDK 3.54.0, CompletionCreateParamsBase and FunctionDefinition",
+    "stop refused from gpt-5 on: smolagents#1662, smolagents#1893",
+    "efforts per model: learn.microsoft.com, ReasoningEffort type",
+)
+
+#: Kimi wants reasoning_content on every assistant message with tool calls while it thinks, wherever it is
+#: served.
+_KIMI_REASONING: dict[str, Any] = {
+    "reasoning_return": "field",
+    "reasoning_field": "reasoning_content",
+    "reasoning_placeholder": ".",
+}
+_KIMI_SOURCE = "reasoning_content missing: new-api#3121, opencode#10996, deer-flow#3043"
+
+_GPT_OSS = Variant(
+    r"gpt-oss",
+    {
+        "thinking_path": None,
+        "effort_path": "reasoning_effort",
+        "efforts": _efforts("low", "medium", "high"),
+        "client_effort": True,
+    },
+)
+
+#: For servers that run whatever model the user loads.
+_LOCAL: dict[str, Any] = {**_STRICT_TEMPLATE, "reasoning_return": "received"}
+
+_ALL = (
+    Profile(
+        name="openai",
+        title="OpenAI",
+        hosts=("api.openai.com",),
+        dialect=_OPENAI,
+        variants=_OPENAI_VARIANTS,
+        sources=_OPENAI_SOURCES,
+        note="Reasoning is not visible in Chat Completions, so none goes back.",
+    ),
+    Profile(
+        name="azure",
+        title="Azure OpenAI",
+        hosts=("*.openai.azure.com", "*.cognitiveservices.azure.com", "*.services.ai.azure.com"),
+        dialect=_OPENAI,
+        variants=_OPENAI_VARIANTS,
+        auth="api-key",
+        sources=(*_OPENAI_SOURCES, "Microsoft Q&A 1533887"),
+        note="`model_name` is the name of the deployment: name it after its model, or set quirks.",
+    ),
+    Profile(
+        name="openrouter",
+        title="OpenRouter",
+        hosts=("openrouter.ai", "*.openrouter.ai"),
+        dialect=Dialect(
+            files=True,
+            sampling=("temperature", "top_p", "top_k"),
+            thinking_path="reasoning.enabled",
+            thinking_on=True,
+            effort_path="reasoning.effort",
+            efforts=_efforts("none", "minimal", "low", "medium", "high", "xhigh"),
+            reasoning_return="details",
+            reasoning_field="reasoning",
+        ),
+        variants=(
+            Variant(r"^(anthropic|google|qwen|alibaba)/", {"cache_control": True}),
+            Variant(r"^(qwen|minimax)/", _STRICT_TEMPLATE),
+            Variant(r"^mistralai/", _MISTRAL_ORDER),
+            Variant(r"kimi", {**_KIMI_REASONING, "reasoning_with_calls_only": True}),
+        ),
+        sources=(
+            "OpenRouter docs: Reasoning tokens; Prompt caching; Errors and debugging",
+            "Kimi behind OpenRouter: earendil-works/pi#987",
+            _STRICT_TEMPLATE_SOURCE,
+        ),
+        note="`cache_control` is passed on to Anthropic, Google and Qwen models.",
+    ),
+    Profile(
+        name="deepseek",
+        title="DeepSeek",
+        hosts=("api.deepseek.com",),
+        dialect=Dialect(
+            vision=False,
+            response_format="json_object",
+            forced_choice_while_thinking=False,
+            thinking_path="thinking.type",
+            thinking_on="enabled",
+            thinking_off="disabled",
+            efforts=_efforts("high", "max", low="high", medium="high", xhigh="max"),
+            thinks_by_default=True,
+            reasoning_return="field",
+            reasoning_field="reasoning_content",
+            reasoning_with_calls_only=True,
+            reasoning_placeholder="",
+        ),
+        sources=(
+            "DeepSeek docs: Thinking mode; JSON output; Rate limit",
+            "opencode#24722, vercel/ai#13203",
+        ),
+        note="Set `vision: true` for a model that sees images.",
+    ),
+    Profile(
+        name="moonshot",
+        title="Moonshot Kimi",
+        hosts=("api.moonshot.ai", "api.moonshot.cn", "api.kimi.com"),
+        dialect=Dialect(
+            max_tokens_field="max_completion_tokens",
+            sampling=(),
+            response_format="json_object",
+            forced_choice_while_thinking=False,
+            thinking_path="thinking.type",
+            thinking_on="enabled",
+            thinking_off="disabled",
+            effort_path=None,
+            thinks_by_default=True,
+            prefill_message={"partial": True},
+            **_KIMI_REASONING,
+        ),
+        variants=(
+            Variant(
+                r"moonshot-v1|kimi-latest|kimi-k2-(0|turbo|instruct)",
+                {
+                    "sampling": ("temperature", "top_p"),
+                    "vision": False,
+                    "thinking_path": None,
+                    "thinks_by_default": False,
+                    "reasoning_return": "none",
+                    "forced_choice_while_thinking": True,
+                },
+            ),
+            Variant(r"vision|kimi-latest", {"vision": True}),
+            Variant(r"kimi-k2-thinking", {"thinking_path": None, "vision": False}),
+            Variant(r"kimi-k2\.7-code", {"thinking_off": None}),
+            Variant(
+                r"kimi-k3",
+                {
+                    "thinking_path": None,
+                    "effort_path": "reasoning_effort",
+                    "efforts": _efforts("low", "high", "max"),
+                },
+            ),
+        ),
+        sources=("Kimi docs: Using thinking models", "Kimi-K2 README", _KIMI_SOURCE),
+    ),
+    Profile(
+        name="zhipu",
+        title="Zhipu GLM / Z.ai",
+        hosts=("open.bigmodel.cn", "*.bigmodel.cn", "api.z.ai"),
+        dialect=Dialect(
+            vision=False,
+            stop_limit=1,
+            response_format="json_object",
+            required_word="auto",
+            named_tool_choice=False,
+            parallel_tool_calls=False,
+            thinking_path="thinking",
+            thinking_on={"type": "enabled", "clear_thinking": False},
+            thinking_off={"type": "disabled"},
+            effort_path=None,
+            thinks_by_default=True,
+            reasoning_return="field",
+            reasoning_field="reasoning_content",
+        ),
+        variants=(
+            Variant(r"glm-[\d.]+v", {"vision": True}),
+            Variant(r"glm-(4\.[67]|[5-9])", {"body_with_tools": {"tool_stream": True}}),
+            Variant(
+                r"glm-(5\.[2-9]|[6-9])",
+                {"effort_path": "reasoning_effort", "efforts": _efforts("low", "medium", "high")},
+            ),
+        ),
+        sources=("Z.ai docs: Thinking mode; Tool streaming output", "BigModel docs: chat completions"),
+        note="Only `tool_choice: auto`, one stop sequence and the names of efforts are unconfirmed.",
+    ),
+    Profile(
+        name="minimax",
+        title="MiniMax",
+        hosts=("api.minimax.io", "api.minimaxi.com", "api.minimax.chat", "*.minimaxi.com"),
+        dialect=Dialect(
+            **_STRICT_TEMPLATE,
+            max_tokens_field="max_completion_tokens",
+            vision=False,
+            response_format="none",
+            effort_path=None,
+            thinks_by_default=True,
+            reasoning_return="tags",
+            think_tags=("think",),
+            think_tags_repeat=True,
+        ),
+        variants=(
+            Variant(
+                r"minimax-m[3-9]",
+                {"thinking_path": "thinking.type", "thinking_on": "adaptive", "thinking_off": "disabled"},
+            ),
+        ),
+        sources=(
+            "MiniMax docs: OpenAI API compatible",
+            "a second system message is error 2013: MiniMax-M2#51, MiniMax-M2.7#43",
+        ),
+    ),
+    Profile(
+        name="dashscope",
+        title="Qwen / DashScope",
+        hosts=("dashscope.aliyuncs.com", "dashscope-*.aliyuncs.com", "*.maas.aliyuncs.com"),
+        dialect=Dialect(
+            **_STRICT_TEMPLATE,
+            sampling=("temperature", "top_p", "top_k"),
+            response_format="none",
+            cache_control=True,
+            forced_choice_while_thinking=False,
+            thinking_path="enable_thinking",
+            thinking_on=True,
+            thinking_off=False,
+            effort_path=None,
+            budget_path="thinking_budget",
+            reasoning_return="none",
+        ),
+        variants=(
+            Variant(r"coder|qwq|qwen-(max|turbo|flash|plus)|qwen3-(max|\d)", {"vision": False}),
+            Variant(r"coder|instruct", {"thinking_path": None, "budget_path": None}),
+            Variant(r"-vl", {"vision": True}),
+            Variant(r"kimi|deepseek", {"reasoning_return": "field", "reasoning_field": "reasoning_content"}),
+        ),
+        sources=("Alibaba Model Studio docs: Deep thinking; Context cache", _STRICT_TEMPLATE_SOURCE),
+    ),
+    Profile(
+        name="doubao",
+        title="Volcengine Doubao (Ark)",
+        hosts=("ark.*.volces.com", "ark.*.bytepluses.com"),
+        dialect=Dialect(
+            thinking_path="thinking.type",
+            thinking_on="enabled",
+            thinking_off="disabled",
+            efforts=_efforts("low", "medium", "high"),
+            thinks_by_default=True,
+            reasoning_return="field",
+            reasoning_field="reasoning_content",
+        ),
+        variants=(Variant(r"kimi", _KIMI_REASONING),),
+        sources=("Volcengine docs: Deep thinking; Doubao-seed-1.8",),
+        note="`model_name` is a model id or an endpoint id (`ep-…`).",
+    ),
+    Profile(
+        name="siliconflow",
+        title="SiliconFlow",
+        hosts=("api.siliconflow.cn", "api.siliconflow.com"),
+        dialect=Dialect(
+            response_format="json_object",
+            sampling=("temperature", "top_p", "top_k"),
+            thinking_path="enable_thinking",
+            thinking_on=True,
+            thinking_off=False,
+            effort_path=None,
+            client_effort=False,
+            budget_path="thinking_budget",
+            budget_range=(128, 32768),
+            reasoning_return="field",
+            reasoning_field="reasoning_content",
+        ),
+        variants=(
+            Variant(
+                r"qwen3(?!.*(instruct|coder))|glm-(4\.[5-9]|[5-9])|deepseek-v(3\.[1-9]|[4-9])|kimi-k2\.[5-9]",
+                {"client_effort": True},
+            ),
+            Variant(r"qwen|minimax", _STRICT_TEMPLATE),
+            Variant(r"kimi", _KIMI_REASONING),
+            Variant(r"deepseek|kimi-k2-|glm-[\d.]+$|coder", {"vision": False}),
+        ),
+        sources=("SiliconFlow docs: chat/completions", "Kimi behind SiliconFlow: QwenPaw#433"),
+        note="`enable_thinking` goes only to models that have the switch; the others answer 400 to it.",
+    ),
+    Profile(
+        name="gemini",
+        title="Gemini (OpenAI endpoint)",
+        hosts=("generativelanguage.googleapis.com",),
+        dialect=Dialect(
+            leading_system_only=True,
+            parallel_tool_calls=False,
+            tool_names_start_with_letter=True,
+            schema_style="gemini",
+            efforts=_efforts("low", "medium", "high", none="minimal"),
+            reasoning_return="none",
+            thought_signatures=True,
+            thought_signature_placeholder="skip_thought_signature_validator",
+            think_tags=("thought",),
+        ),
+        variants=(
+            Variant(r"gemini-(1|2\.0)", _NO_EFFORT),
+            Variant(r"gemini-[12]", {"thought_signature_placeholder": None}),
+            Variant(r"gemini-2\.5", {"efforts": _efforts("none", "low", "medium", "high")}),
+            Variant(r"gemini-2\.5-pro", {"efforts": _efforts("low", "medium", "high")}),
+        ),
+        sources=(
+            "Gemini docs: OpenAI compatibility; Thought signatures; Function calling (Schema)",
+            "continue#8865",
+        ),
+        note="Schemas are narrowed to Gemini's subset; thought signatures go back with their calls.",
+    ),
+    Profile(
+        name="xai",
+        title="xAI Grok",
+        hosts=("api.x.ai", "*.api.x.ai"),
+        dialect=Dialect(stop_limit=0, reasoning_return="none", **_NO_EFFORT),
+        variants=(
+            Variant(r"grok-[23]|non-reasoning", {"stop_limit": 4}),
+            Variant(
+                r"grok-3-mini",
+                {"effort_path": "reasoning_effort", "efforts": _efforts("low", "high"), "stop_limit": 0},
+            ),
+            Variant(
+                r"grok-(4\.[3-9]|[5-9])(?!.*non-reasoning)",
+                {
+                    "effort_path": "reasoning_effort",
+                    "efforts": _efforts("none", "low", "medium", "high"),
+                },
+            ),
+        ),
+        sources=("docs.cloud.google.com: Reasoning for Grok models", "@ai-sdk/xai release notes"),
+    ),
+    Profile(
+        name="groq",
+        title="Groq",
+        hosts=("api.groq.com",),
+        dialect=Dialect(
+            max_tokens_field="max_completion_tokens",
+            vision=False,
+            response_format="none",
+            reasoning_return="none",
+            **_NO_EFFORT,
+        ),
+        variants=(
+            _GPT_OSS,
+            Variant(
+                r"qwen3",
+                {
+                    "effort_path": "reasoning_effort",
+                    "efforts": {"none": "none", "medium": "default"},
+                    "body": {"reasoning_format": "parsed"},
+                },
+            ),
+            Variant(r"llama-4|scout|maverick", {"vision": True}),
+        ),
+        sources=("console.groq.com/docs: OpenAI compatibility; Reasoning",),
+        note="Structured outputs do not stream there, so schemas become instructions.",
+    ),
+    Profile(
+        name="mistral",
+        title="Mistral",
+        hosts=("api.mistral.ai", "*.mistral.ai"),
+        dialect=Dialect(
+            **_MISTRAL_ORDER,
+            stream_options=False,
+            sampling=("temperature", "top_p"),
+            stop_limit=None,
+            prompt_cache_key=True,
+            images_in_tool_results=True,
+            prefill_message={"prefix": True},
+            required_word="any",
+            tool_id_style="mistral",
+            efforts=_efforts("none", "high"),
+            client_effort=False,
+            reasoning_return="chunks",
+        ),
+        variants=(
+            Variant(r"codestral", {"vision": False}),
+            Variant(r"magistral", {**_NO_EFFORT, "body": {"prompt_mode": "reasoning"}}),
+        ),
+        sources=(
+            "mistralai Python SDK 3.7.0, ChatCompletionRequest, ThinkChunk, ToolMessage",
+            "order of roles, code 3230: avante.nvim#2695, hermes-agent#20154",
+            "stream_options is 422: avante.nvim#2347; unknown message fields are 422: crush#1590",
+            "tool ids: ironclaw#1241",
+        ),
+        note="`reasoning_effort` is sent only where models.yaml sets it: most models refuse it.",
+    ),
+    Profile(
+        name="cerebras",
+        title="Cerebras",
+        hosts=("api.cerebras.ai",),
+        dialect=Dialect(
+            max_tokens_field="max_completion_tokens",
+            vision=False,
+            required_word="auto",
+            named_tool_choice=False,
+            parallel_tool_calls=False,
+            reasoning_return="none",
+            **_NO_EFFORT,
+        ),
+        variants=(
+            _GPT_OSS,
+            Variant(
+                r"glm",
+                {"effort_path": "reasoning_effort", "efforts": _efforts("none"), "think_tags": ("think",)},
+            ),
+            Variant(r"qwen", {**_STRICT_TEMPLATE, "think_tags": ("think",)}),
+        ),
+        sources=("inference-docs.cerebras.ai: Reasoning", "req_llm, Cerebras"),
+    ),
+    Profile(
+        name="ollama",
+        title="Ollama",
+        hosts=("*:11434", "ollama.com", "*.ollama.com"),
+        dialect=Dialect(
+            **_LOCAL,
+            efforts=_efforts("none", "low", "medium", "high"),
+            client_effort=False,
+            think_tags=("think",),
+        ),
+        variants=(_GPT_OSS,),
+        sources=(
+            "Ollama docs: OpenAI compatibility; ollama#14820",
+            "an effort is 400 for models that do not think: openclaude#1371",
+            _STRICT_TEMPLATE_SOURCE,
+        ),
+        note="Thinking models think by default; `reasoning_effort` of models.yaml says how much.",
+    ),
+    Profile(
+        name="vllm",
+        title="vLLM",
+        dialect=Dialect(
+            **_STRICT_TEMPLATE,
+            sampling=("temperature", "top_p", "top_k"),
+            stop_limit=None,
+            thinking_path="chat_template_kwargs.enable_thinking",
+            thinking_on=True,
+            thinking_off=False,
+            effort_path=None,
+            reasoning_return="field",
+            reasoning_field="reasoning",
+            prefill_body={"continue_final_message": True, "add_generation_prompt": False},
+        ),
+        variants=(
+            _GPT_OSS,
+            Variant(r"deepseek-v(3\.[1-9]|[4-9])|kimi", {"thinking_path": "chat_template_kwargs.thinking"}),
+            Variant(r"mistral|magistral|devstral|ministral", {**_MISTRAL_ORDER, "tool_id_style": "mistral"}),
+        ),
+        sources=(
+            "vLLM docs: Reasoning outputs; Interleaved thinking; OpenAI-compatible server",
+            "vllm#25054, vllm#9209",
+            _STRICT_TEMPLATE_SOURCE,
+        ),
+        note="Tools need `--enable-auto-tool-choice --tool-call-parser` on the server.",
+    ),
+    Profile(
+        name="sglang",
+        title="SGLang",
+        dialect=Dialect(
+            **_STRICT_TEMPLATE,
+            sampling=("temperature", "top_p", "top_k"),
+            stop_limit=None,
+            thinking_path="chat_template_kwargs.enable_thinking",
+            thinking_on=True,
+            thinking_off=False,
+            effort_path=None,
+            reasoning_return="field",
+            reasoning_field="reasoning_content",
+        ),
+        variants=(
+            _GPT_OSS,
+            Variant(r"deepseek-v(3\.[1-9]|[4-9])|kimi", {"thinking_path": "chat_template_kwargs.thinking"}),
+            Variant(r"mistral|magistral|devstral|ministral", _MISTRAL_ORDER),
+        ),
+        sources=("SGLang docs: Reasoning parser", "sglang#7117", _STRICT_TEMPLATE_SOURCE),
+        note="Tools need `--tool-call-parser`, separate reasoning `--reasoning-parser`.",
+    ),
+    Profile(
+        name="llamacpp",
+        title="llama.cpp server",
+        dialect=Dialect(
+            **_STRICT_TEMPLATE,
+            sampling=("temperature", "top_p", "top_k"),
+            stop_limit=None,
+            body_with_tools={"parallel_tool_calls": True},
+            thinking_path="chat_template_kwargs.enable_thinking",
+            thinking_on=True,
+            thinking_off=False,
+            effort_path=None,
+            reasoning_return="field",
+            reasoning_field="reasoning_content",
+            think_tags=("think",),
+        ),
+        variants=(
+            Variant(
+                r"gpt-oss",
+                {
+                    "thinking_path": None,
+                    "effort_path": "chat_template_kwargs.reasoning_effort",
+                    "efforts": _efforts("low", "medium", "high"),
+                },
+            ),
+            Variant(r"mistral|magistral|devstral|ministral", _MISTRAL_ORDER),
+        ),
+        sources=("llama.cpp: tools/server/README.md", _STRICT_TEMPLATE_SOURCE),
+        note="Start the server with `--jinja`; its parallel tool calls are off unless asked for.",
+    ),
+    Profile(
+        name="lmstudio",
+        title="LM Studio",
+        hosts=("*:1234",),
+        dialect=Dialect(
+            **_LOCAL,
+            sampling=("temperature", "top_p", "top_k"),
+            client_effort=False,
+            efforts=_efforts("low", "medium", "high"),
+            think_tags=("think",),
+        ),
+        variants=(_GPT_OSS, Variant(r"mistral|magistral|devstral|ministral", _MISTRAL_ORDER)),
+        sources=("LM Studio docs: API changelog", _STRICT_TEMPLATE_SOURCE),
+    ),
+    Profile(
+        name="github",
+        title="GitHub Models",
+        hosts=("models.github.ai", "models.inference.ai.azure.com"),
+        dialect=Dialect(
+            max_tools=128,
+            tool_id_style="openai",
+            reasoning_return="none",
+            **_NO_EFFORT,
+        ),
+        variants=(
+            Variant(r"(^|/)gpt-5", _OPENAI_REASONING),
+            *_OPENAI_VARIANTS,
+            Variant(r"mistral|ministral|codestral", {**_MISTRAL_ORDER, "tool_id_style": "mistral"}),
+        ),
+        sources=("docs.github.com: REST API endpoints for models inference", *_OPENAI_SOURCES),
+    ),
+    Profile(
+        name="bedrock",
+        title="Amazon Bedrock (OpenAI endpoint)",
+        hosts=("bedrock-runtime.*.amazonaws.com", "bedrock-mantle.*.api.aws"),
+        dialect=Dialect(
+            max_tokens_field="max_completion_tokens",
+            vision=False,
+            reasoning_return="none",
+            think_tags=("reasoning",),
+            **_NO_EFFORT,
+        ),
+        variants=(
+            _GPT_OSS,
+            Variant(r"qwen|minimax", _STRICT_TEMPLATE),
+            Variant(r"mistral|ministral", _MISTRAL_ORDER),
+        ),
+        sources=("AWS docs: Invoke a model with the OpenAI Chat Completions API",),
+        note="Open-weight and OpenAI models only; the key is a Bedrock API key.",
+    ),
+    Profile(
+        name="generic",
+        title="Any other",
+        variants=(
+            Variant(r"qwen|minimax", _STRICT_TEMPLATE),
+            Variant(r"mistral|magistral|devstral|ministral", _MISTRAL_ORDER),
+        ),
+        sources=("protocol of OpenAI's Chat Completions", _STRICT_TEMPLATE_SOURCE),
+        note="Reasoning goes back in the field it came in.",
+    ),
+)
+
+#: Every profile by its name.
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in _ALL}
