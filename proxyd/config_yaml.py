@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -53,6 +53,8 @@ class Node:
     keys: dict[str, tuple[int, int]] = field(default_factory=dict)
     #: This value and all in it, with anchors expanded.
     size: int = 1
+    #: This value or one in it could not be read. That is reported; who reads on should not report it again.
+    is_broken: bool = False
 
     def plain(self) -> Any:
         """The value without places: what JSON would hold."""
@@ -131,7 +133,7 @@ class _Builder:
             node = self._mapping(raw, depth)
         elif isinstance(raw, SequenceNode):
             items = [self.build(child, depth + 1) for child in raw.value]
-            node = self._node(raw, items, size=1 + sum(item.size for item in items))
+            node = self._node(raw, items)
             if not str(raw.tag).endswith(":seq"):
                 node = self._fault(raw, f"the tag {_short_tag(raw)} is not supported; remove it")
         else:
@@ -143,7 +145,7 @@ class _Builder:
                 self._faults.add(
                     node.line, node.column, "", f"anchors expand to more than {MAX_VALUES} values"
                 )
-            node = self._node(raw, None)
+            node = replace(node, value=None, size=1, is_broken=True)
         self._done[id(raw)] = node
         return node
 
@@ -171,10 +173,14 @@ class _Builder:
                     line, column, "", f"the key '{short(name)}' stands here and on line {first}; keep one"
                 )
                 continue
-            own[name] = self.build(raw_value, depth + 1)
+            value = self.build(raw_value, depth + 1)
+            if value.value is None and raw_value.start_mark.index == raw_value.end_mark.index:
+                # An empty value has no place of its own: the parser reports that of the next token.
+                value = replace(value, line=line, column=column)
+            own[name] = value
             keys[name] = (line, column)
         values = {**merged, **own}
-        return self._node(raw, values, keys=keys, size=1 + sum(child.size for child in values.values()))
+        return self._node(raw, values, keys)
 
     def _merge_sources(self, raw: RawNode, depth: int) -> Iterator[Node]:
         """The mappings behind ``<<:``, one or a list of them."""
@@ -208,16 +214,19 @@ class _Builder:
             )
         return self._node(raw, value)
 
-    def _node(
-        self, raw: RawNode, value: Any, *, keys: dict[str, tuple[int, int]] | None = None, size: int = 1
-    ) -> Node:
+    def _node(self, raw: RawNode, value: Any, keys: dict[str, tuple[int, int]] | None = None) -> Node:
         line, column = _mark(raw)
-        return Node(line, column, value, keys or {}, size)
+        children: list[Node] = value if isinstance(value, list) else []
+        if isinstance(value, dict):
+            children = list(value.values())
+        size = 1 + sum(child.size for child in children)
+        is_broken = any(child.is_broken for child in children)
+        return Node(line, column, value, keys or {}, size, is_broken)
 
     def _fault(self, raw: RawNode, text: str) -> Node:
         line, column = _mark(raw)
         self._faults.add(line, column, "", text)
-        return Node(line, column, None)
+        return Node(line, column, None, is_broken=True)
 
 
 def _mark(raw: RawNode) -> tuple[int, int]:

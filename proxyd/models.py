@@ -91,13 +91,14 @@ def load_text(
     """As `load`, for a text that is (or is about to be) the content of `path`."""
     faults = Faults(str(path))
     tree = read_tree(text, faults)
-    faults.raise_if_any()
     if tree is None:
+        faults.raise_if_any()
+        tree = Node(0, 0, None)
+    if tree.value is None and not tree.is_broken:
         faults.add(
             0, 0, "", "the file is empty; write a list of entries, or run 'claude-proxy init' for an example"
         )
         faults.raise_if_any()
-        raise AssertionError("an empty file is a fault")
     reader = _Reader(path, environ, faults, checks or Checks())
     config = reader.read(tree, strict=strict)
     faults.raise_if_any()
@@ -163,14 +164,14 @@ class _Reader:
 
     def _settings(self, tree: Node) -> tuple[dict[str, Any], dict[str, str]]:
         node = tree.value.get("settings")
-        if (
-            node is None or node.value is None
-        ):  # `settings:` with nothing below it is how a commented-out block looks
+        # ``settings:`` with nothing below it is how a commented-out block looks.
+        if node is None or node.value is None:
             return {}, {}
         if not isinstance(node.value, dict):
-            self._fault(node, "settings", f"expected a mapping of settings; got {shown(node.plain())}")
+            if not node.is_broken:
+                self._fault(node, "settings", f"expected a mapping of settings; got {shown(node.plain())}")
             return {}, {}
-        values: dict[str, Any] = node.plain()
+        values = {name: child.plain() for name, child in node.value.items() if not child.is_broken}
         if self._checks.settings is not None:
             for name, (text, is_name) in self._checks.settings(values).items():
                 self._fault_at(node.place((name,), on_key=is_name), f"settings.{name}", text)
@@ -183,6 +184,8 @@ class _Reader:
 
     def _routes(self, models: Node, *, is_top: bool) -> tuple[ModelRoute, ...]:
         if not isinstance(models.value, list):
+            if models.is_broken:
+                return ()
             forms = "a list of entries" + (" or a mapping with 'settings' and 'models'" if is_top else "")
             self._fault(models, "" if is_top else "models", f"expected {forms}; got {shown(models.plain())}")
             return ()
@@ -233,6 +236,8 @@ class _Reader:
 
     def _value(self, name: str, node: Node, subject: str) -> Any:
         """What the key's kind makes of the value; None if it is at fault."""
+        if node.is_broken:
+            return None
         is_sound = True
 
         def report(path: tuple[str | int, ...], text: str, on_key: bool) -> None:
