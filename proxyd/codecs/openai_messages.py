@@ -122,7 +122,7 @@ class _History:
             )
             messages.insert(first, {"role": "user", "content": "(the conversation goes on)"})
         if self._dialect.strict_alternation:
-            messages = _neighbours_merged(messages)
+            messages = _in_turns(messages)
         last = messages[-1]
         if last["role"] == "assistant" and self._dialect.prefill_message:
             last.update(self._dialect.prefill_message)
@@ -298,14 +298,19 @@ def _is_attribution(block: Any) -> bool:
     return isinstance(text, str) and text.startswith(ATTRIBUTION)
 
 
-def _neighbours_merged(messages: list[Message]) -> list[Message]:
-    merged: list[Message] = []
+def _in_turns(messages: list[Message]) -> list[Message]:
+    """User messages in a row merged, and those of the assistant kept apart: what the user said in between was
+    blank."""
+    result: list[Message] = []
     for message in messages:
-        if merged and message["role"] == merged[-1]["role"] == "user":
-            merged[-1]["content"] = _joined(merged[-1]["content"], message["content"])
-        else:
-            merged.append(message)
-    return merged
+        before = result[-1] if result else {"role": ""}
+        if message["role"] == before["role"] == "user":
+            before["content"] = _joined(before["content"], message["content"])
+            continue
+        if message["role"] == before["role"] == "assistant":
+            result.append({"role": "user", "content": "(no content)"})
+        result.append(message)
+    return result
 
 
 def _joined(first: str | list[Part], second: str | list[Part]) -> str | list[Part]:

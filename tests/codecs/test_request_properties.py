@@ -1,0 +1,92 @@
+"""Any history gives a request that the strictest upstream takes, for every vendor, and never an exception."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from proxyd import jsonio
+from proxyd.codecs.estimate import estimate_input_tokens
+from proxyd.codecs.openai_request import RequestOptions, to_openai_request
+from proxyd.providers.quirks import PROFILES, dialect_for
+from tests.codecs.histories import PAYLOADS
+from tests.strict_openai import validate
+
+#: A model of each variant, so that all dialects of a profile are met.
+MODELS = {
+    "openai": ["gpt-6", "gpt-5-mini", "gpt-4o", "o3"],
+    "openrouter": ["anthropic/claude-x", "mistralai/mistral-large", "moonshotai/kimi-k2.5"],
+    "moonshot": ["kimi-k2.6", "kimi-k2-0905-preview", "kimi-k3"],
+    "gemini": ["gemini-3-pro", "gemini-2.5-flash"],
+    "groq": ["openai/gpt-oss-120b", "qwen/qwen3-32b"],
+}
+DIALECTS = {
+    f"{name}:{model}": dialect_for(profile, model, {})
+    for name, profile in PROFILES.items()
+    for model in MODELS.get(name, ["m"])
+}
+#: Those that promise nothing beyond OpenAI's own fields.
+STRICT = ("openai", "azure", "github", "bedrock")
+
+
+@given(payload=PAYLOADS, name=st.sampled_from(sorted(DIALECTS)), stream=st.booleans())
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_history_gives_a_valid_request(payload: dict[str, Any], name: str, stream: bool) -> None:
+    before = copy.deepcopy(payload)
+    translated = to_openai_request(
+        payload, DIALECTS[name], RequestOptions("m", stream, max_tokens=1000, session_id="s" * 80)
+    )
+    assert repr(payload) == repr(before)  # repr, since NaN differs from itself
+    other_fields = not name.startswith(STRICT)
+    body = {**translated.body}
+    if body.get("tool_choice") == "any":  # Mistral's word
+        body["tool_choice"] = "required"
+    if body.get("reasoning_effort") == "default":  # Groq's word for Qwen
+        del body["reasoning_effort"]
+    assert validate(body, other_fields=other_fields) == []
+    assert jsonio.dumps(body)
+
+
+@given(payload=PAYLOADS)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_templates_that_want_turns_get_them(payload: dict[str, Any]) -> None:
+    roles = [
+        message["role"]
+        for message in to_openai_request(payload, DIALECTS["mistral:m"], RequestOptions("m", True)).body["messages"]
+    ]
+    if roles[0] == "system":
+        roles.pop(0)
+    assert "system" not in roles
+    assert roles[0] == "user"
+    for before, after in zip(roles, roles[1:], strict=False):
+        assert (before, after) in {
+            ("user", "assistant"),
+            ("assistant", "user"),
+            ("assistant", "tool"),
+            ("tool", "tool"),
+            ("tool", "assistant"),
+        }
+
+
+@given(payload=PAYLOADS)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_payload_can_be_estimated(payload: dict[str, Any]) -> None:
+    assert estimate_input_tokens(payload) >= 1
+
+
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+def test_translation_is_deterministic(name: str) -> None:
+    payload = {
+        "max_tokens": 10,
+        "messages": [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "x" * 70, "name": "Read", "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x" * 70, "content": "ok"}]},
+        ],
+    }
+    first = to_openai_request(payload, DIALECTS[name], RequestOptions("m", True)).body
+    assert first == to_openai_request(payload, DIALECTS[name], RequestOptions("m", True)).body
