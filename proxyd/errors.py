@@ -175,3 +175,22 @@ def envelope(exc: BaseException, request_id: str | None = None) -> dict[str, Any
     if request_id is not None:
         body["request_id"] = request_id
     return body
+
+
+_KINDS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def kind_of_status(status: int) -> str:
+    """The Anthropic error type that goes with an HTTP status (protocol.md 1.11)."""
+    return _KINDS.get(status, "api_error" if status >= 500 else "invalid_request_error")

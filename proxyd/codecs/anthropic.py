@@ -48,6 +48,15 @@ class AnthropicTee:
             if isinstance(data, dict):
                 self.read(data)
 
+    def watch_body(self, body: bytes) -> None:
+        """Look at the body of an answer that was not streamed."""
+        try:
+            message = jsonio.loads(body)
+        except jsonio.JSONError:
+            return
+        if isinstance(message, dict):
+            self.read(message)
+
     def read(self, data: dict[str, Any]) -> None:
         """Take the data of one event, or a whole message."""
         kind = data.get("type")

@@ -504,7 +504,7 @@ class OpenAIStream:
         usage = self.usage.to_anthropic() if self._reported is None else self._reported.to_anthropic()
         usage["output_tokens"] = 0
         usage.pop("output_tokens_details", None)
-        message = {
+        message: dict[str, Any] = {
             "id": self._new_id("msg_"),
             "type": "message",
             "role": "assistant",

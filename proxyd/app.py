@@ -1,0 +1,269 @@
+"""The HTTP surface: routes, and what every answer has in common (design.md 5).
+
+Every answer carries ``request-id``; every error is the Anthropic envelope.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+import proxyd
+from proxyd import errors, jsonio
+from proxyd.bodies import parse_object, read_request_body
+from proxyd.calls import CallRecord, new_id
+from proxyd.codecs.estimate import estimate_input_tokens
+from proxyd.errors import ClientError, MethodNotAllowed, NotFound, ProxyError
+from proxyd.exchange import VerbatimRefusal
+from proxyd.guard import check_origin, check_token, without_token
+from proxyd.logs import get_logger
+from proxyd.providers.base import ClientKeys
+from proxyd.relay import PREFIX, ClientRequest, Relay
+from proxyd.routes import ModelRoute
+
+__all__ = ["build_app"]
+
+log = get_logger("app")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+#: The models' creation time is not known; the API wants one (protocol.md 7.4).
+_CREATED_AT = "2025-01-01T00:00:00Z"
+#: What of a client's own request id goes into the log (operations.md F2).
+_SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z")
+#: The API's own bounds of ``limit`` (protocol.md 1.13).
+_MAX_PAGE = 1000
+_PAGE = 20
+
+_REQUEST_ID = "request_id"
+
+_HOME = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>claude-proxy</title>
+<meta name="viewport" content="width=device-width">
+<body style="font: 16px/1.5 system-ui; max-width: 40rem; margin: 3rem auto; padding: 0 1rem">
+<h1>claude-proxy {version}</h1>
+<p>This is a proxy that lets Claude Code run on any model. Point it here:</p>
+<pre>ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=any claude --model {model}</pre>
+<p>Models: {models}</p>
+"""
+
+
+def build_app(relay: Relay) -> web.Application:
+    """The application around `relay`."""
+    surface = _Surface(relay)
+    app = web.Application(middlewares=[surface.envelope])
+    for prefix in ("", PREFIX):
+        app.router.add_post(f"{prefix}/v1/messages", surface.messages)
+        app.router.add_post(f"{prefix}/v1/messages/count_tokens", surface.count_tokens)
+        app.router.add_get(f"{prefix}/v1/models", surface.models)
+        app.router.add_get(f"{prefix}/v1/models/{{model_id:.+}}", surface.model)
+        app.router.add_get(f"{prefix}/api/hello", surface.hello)
+        app.router.add_get(f"{prefix}/healthz", surface.health)
+        app.router.add_get(f"{prefix}/health", surface.health)
+        app.router.add_get(f"{prefix}/readyz", surface.ready)
+        app.router.add_get(f"{prefix}/", surface.home)
+    app.router.add_get(PREFIX, surface.home)
+    return app
+
+
+class _Surface:
+    """The handlers."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    # -- around every request
+
+    @property
+    def envelope(self) -> Any:
+        @web.middleware
+        async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse:
+            request_id = request[_REQUEST_ID] = new_id("req_", 22)
+            try:
+                settings = self._relay.settings
+                check_origin(request, settings)
+                if not request.path.removeprefix(PREFIX).startswith(("/healthz", "/health", "/readyz")):
+                    check_token(request, settings)
+                response = await handler(request)
+            except VerbatimRefusal as exc:
+                response = web.Response(status=exc.status, body=exc.body, headers=CIMultiDict(exc.raw_headers))
+            except ProxyError as exc:
+                response = self._error(exc, request_id)
+            except web.HTTPException as exc:
+                response = self._error(_our_own(exc, request), request_id)
+                if "Allow" in exc.headers:
+                    response.headers["Allow"] = exc.headers["Allow"]
+            except Exception as exc:
+                log.error("request.crashed", request_id=request_id, path=request.path, exc_info=True)
+                response = self._error(exc, request_id)
+            if not response.prepared:
+                response.headers.setdefault("request-id", request_id)
+                if self._relay.is_draining:
+                    response.headers["connection"] = "close"
+                    response.force_close()
+            return response
+
+        return envelope
+
+    @staticmethod
+    def _error(exc: BaseException, request_id: str) -> web.Response:
+        status, _ = errors.answer_of(exc)
+        headers = dict(exc.headers) if isinstance(exc, ProxyError) else {}
+        return web.Response(
+            status=status,
+            body=jsonio.dumps(errors.envelope(exc, request_id)),
+            content_type="application/json",
+            headers=headers,
+        )
+
+    # -- the Messages API
+
+    async def messages(self, request: web.Request) -> web.StreamResponse:
+        """``POST /v1/messages``."""
+        call, _ = await self._understood(request)
+        if not isinstance(call.payload.get("messages"), list) or not call.payload["messages"]:
+            raise ClientError("messages: a list with at least one message is required")
+        return await self._relay.serve(call)
+
+    async def count_tokens(self, request: web.Request) -> web.StreamResponse:
+        """``POST /v1/messages/count_tokens``: asked of a direct upstream, estimated for a translated one."""
+        call, route = await self._understood(request)
+        if route.direct:
+            return await self._relay.serve(call)
+        return _json({"input_tokens": estimate_input_tokens(call.payload)})
+
+    async def _understood(self, request: web.Request) -> tuple[ClientRequest, ModelRoute]:
+        """Read the request; find its route."""
+        relay = self._relay
+        body = await read_request_body(request, relay.settings)
+        payload = parse_object(body)
+        model = payload.get("model")
+        if not isinstance(model, str) or not model:
+            raise ClientError("model: a model id is required")
+        route = self._route(model)
+        wants_stream = payload.get("stream") is True
+        record = self._record(request, model)
+        record.is_stream, record.bytes_in = wants_stream, len(body)
+        keys = without_token(ClientKeys.from_headers(request.headers), relay.settings)
+        return ClientRequest(request, record, body, payload, keys, wants_stream), route
+
+    def _record(self, request: web.Request, model: str) -> CallRecord:
+        client_id = request.headers.get("x-request-id", "")
+        return CallRecord(
+            request_id=request[_REQUEST_ID],
+            model=model,
+            session_id=_short(request.headers.get("x-claude-code-session-id")),
+            agent_id=_short(request.headers.get("x-claude-code-agent-id")),
+            client_request_id=client_id if _SAFE_ID.match(client_id) else None,
+        )
+
+    def _route(self, model: str) -> ModelRoute:
+        route = self._relay.table.resolve(model)
+        if route is None:
+            known = ", ".join(self._relay.table.ids()) or "none"
+            raise NotFound(f"model: {model[:200]!r} is not in models.yaml; known models: {known}")
+        return route
+
+    # -- discovery
+
+    async def models(self, request: web.Request) -> web.Response:
+        """``GET /v1/models``, from memory."""
+        entries = [_model(name, route) for name, route in self._relay.table.listed()]
+        query = request.query
+        try:
+            limit = int(query.get("limit", _PAGE))
+        except ValueError:
+            limit = 0
+        if not 1 <= limit <= _MAX_PAGE:
+            raise ClientError(f"limit: expected a whole number from 1 to {_MAX_PAGE}")
+        ids = [entry["id"] for entry in entries]
+        start, end = 0, len(entries)
+        if "after_id" in query:
+            start = ids.index(query["after_id"]) + 1 if query["after_id"] in ids else end
+        if "before_id" in query:
+            end = ids.index(query["before_id"]) if query["before_id"] in ids else start
+            start = max(start, end - limit)
+        page = entries[start : min(end, start + limit)]
+        has_more = start > 0 if "before_id" in query else start + len(page) < end
+        return _json(
+            {
+                "data": page,
+                "has_more": has_more,
+                "first_id": page[0]["id"] if page else None,
+                "last_id": page[-1]["id"] if page else None,
+            }
+        )
+
+    async def model(self, request: web.Request) -> web.StreamResponse:
+        """``GET /v1/models/{id}``: from memory, or asked of a direct upstream."""
+        name = request.match_info["model_id"]
+        return _json(_model(name, self._route(name)))
+
+    # -- health
+
+    async def hello(self, request: web.Request) -> web.Response:
+        return _json({"status": "ok"})
+
+    async def health(self, request: web.Request) -> web.Response:
+        return _json({"status": "ok", "version": proxyd.__version__})
+
+    async def ready(self, request: web.Request) -> web.Response:
+        if self._relay.is_draining:
+            return _json({"status": "draining"}, status=503)
+        if not self._relay.table.routes:
+            return _json({"status": "no models are configured"}, status=503)
+        return _json({"status": "ready"})
+
+    async def home(self, request: web.Request) -> web.Response:
+        ids = self._relay.table.ids()
+        page = _HOME.format(
+            version=proxyd.__version__,
+            url=_escaped(f"http://{request.host}"),
+            model=_escaped(ids[0] if ids else "MODEL"),
+            models=_escaped(", ".join(ids) or "none"),
+        )
+        headers = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
+        return web.Response(text=page, content_type="text/html", headers=headers)
+
+
+def _our_own(exc: web.HTTPException, request: web.Request) -> Exception:
+    """An exception of the web library as one of ours."""
+    path = request.path[:200]
+    if exc.status == 404:
+        return NotFound(f"there is nothing at {path}; this is claude-proxy: POST /v1/messages, GET /v1/models")
+    if exc.status == 405:
+        allowed = exc.headers.get("Allow", "another method")
+        return MethodNotAllowed(f"{request.method} {path} is not possible; use {allowed}")
+    if exc.status < 500:
+        return ClientError(exc.reason)
+    return ProxyError(exc.reason)
+
+
+def _model(name: str, route: ModelRoute) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "type": "model",
+        "id": name,
+        "display_name": name,
+        "created_at": _CREATED_AT,
+    }
+    if route.max_input_tokens is not None:
+        entry["max_input_tokens"] = route.max_input_tokens
+    if route.max_tokens is not None:
+        entry["max_tokens"] = route.max_tokens
+    return entry
+
+
+def _json(value: Any, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=jsonio.dumps(value), content_type="application/json")
+
+
+def _short(value: str | None) -> str | None:
+    return value if value and _SAFE_ID.match(value) else None
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")

@@ -1,0 +1,77 @@
+"""One call as it is remembered: what the log line, the ledger and the live view are made from.
+
+Counts, times, ids and model names only; never a prompt, an answer or a key (design.md 8.12).
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic, time
+
+from proxyd.codecs.usage import Usage
+
+__all__ = ["CallObserver", "CallRecord", "new_id"]
+
+_ALPHABET = string.ascii_letters + string.digits
+
+
+def new_id(prefix: str, length: int = 24) -> str:
+    """A random id, 22 characters for requests (operations.md F2), 24 elsewhere, as the Anthropic API has them."""
+    return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+@dataclass(slots=True)
+class CallRecord:
+    """Filled in as a call goes on. Times are seconds of the monotonic clock; `started_at` is Unix time.
+
+    Attributes:
+        model: what the client asked for; `route` is the entry that served, `fallback_from` the one first chosen.
+        outcome: ``ok``; ``refused`` (answered with an error status); ``failed`` (an error after the stream had begun);
+            ``client_gone``; ``running`` until then.
+    """
+
+    request_id: str
+    model: str = ""
+    route: str = ""
+    mode: str = ""
+    upstream_model: str = ""
+    fallback_from: str | None = None
+    is_stream: bool = False
+    session_id: str | None = None
+    agent_id: str | None = None
+    client_request_id: str | None = None
+    upstream_request_id: str | None = None
+    status: int = 0
+    outcome: str = "running"
+    error_type: str | None = None
+    error: str | None = None
+    stop_reason: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    retries: int = 0
+    events: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    started_at: float = field(default_factory=time)
+    begun: float = field(default_factory=monotonic)
+    first_byte: float | None = None
+    ended: float | None = None
+
+    def on_first_byte(self) -> None:
+        """The first byte of the answer goes to the client now."""
+        if self.first_byte is None:
+            self.first_byte = monotonic()
+
+    @property
+    def ttfb_s(self) -> float | None:
+        return None if self.first_byte is None else self.first_byte - self.begun
+
+    @property
+    def duration_s(self) -> float:
+        return (self.ended or monotonic()) - self.begun
+
+
+#: Is told of every call once it is over. Must not block and must not raise.
+CallObserver = Callable[[CallRecord], None]

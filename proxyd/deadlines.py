@@ -1,0 +1,61 @@
+"""One timer for all the clocks of a call.
+
+A stream re-starts its clocks with every chunk. Doing that with a timer each would cost more than the rewriting; here it
+is a number in a dict, and the one timer looks at the dict when it fires.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+__all__ = ["Deadlines"]
+
+
+class Deadlines:
+    """Calls an action once its time has come. Each action has at most one deadline; setting it again moves it."""
+
+    __slots__ = ("_armed_for", "_due", "_handle", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._due: dict[Callable[[], None], float] = {}
+        self._handle: asyncio.TimerHandle | None = None
+        self._armed_for = 0.0
+
+    def set(self, action: Callable[[], None], delay_s: float) -> None:
+        """Call `action` in `delay_s` seconds unless it is moved or cleared before; 0 means never."""
+        if not delay_s:
+            self._due.pop(action, None)
+            return
+        when = self._due[action] = self._loop.time() + delay_s
+        if self._handle is None or when < self._armed_for:
+            self._arm(when)
+
+    def clear(self, action: Callable[[], None]) -> None:
+        self._due.pop(action, None)
+
+    def close(self) -> None:
+        """Nothing will be called any more."""
+        self._due.clear()
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _arm(self, when: float) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._armed_for = when
+        self._handle = self._loop.call_at(when, self._fire)
+
+    def _fire(self) -> None:
+        self._handle = None
+        now = self._loop.time()
+        # The loop may wake a clock tick early; what is due within that tick is due.
+        due = [action for action, when in self._due.items() if when <= now + 0.001]
+        for action in due:
+            del self._due[action]
+        for action in due:
+            action()
+        if self._due and self._handle is None:
+            self._arm(min(self._due.values()))

@@ -1,0 +1,140 @@
+"""The client's side of one stream: the response, its pings, and a client that stops reading."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from proxyd.codecs.events import PING
+from proxyd.deadlines import Deadlines
+
+__all__ = ["SSE_HEADERS", "ClientGone", "Downlink"]
+
+SSE_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
+
+
+class ClientGone(Exception):
+    """The client has closed its connection, or has not read for too long."""
+
+
+class Downlink:
+    """Writes whole frames to the client.
+
+    The response is committed by the first write, or by silence (design.md 8.2, `commit_after`). From there on a silence
+    of `ping_s` is filled with a ping. Both happen between two writes, and a write is always whole frames, so neither
+    can cut one.
+
+    Args:
+        ping_s: silence after which a ping is sent, 0 for never.
+        write_stall_s: how long one write may take before the connection is aborted.
+    """
+
+    def __init__(
+        self, request: web.Request, deadlines: Deadlines, *, ping_s: float, write_stall_s: float
+    ) -> None:
+        self._request = request
+        self._deadlines = deadlines
+        self._ping_s = ping_s
+        self._write_stall_s = write_stall_s
+        self._opening: Callable[[], bytes] | None = None
+        self._aside: asyncio.Task[None] | None = None  # a write that nobody awaits yet
+        self._is_writing = False
+        self.response = web.StreamResponse(headers=SSE_HEADERS)
+        self.bytes_sent = 0
+
+    @property
+    def is_committed(self) -> bool:
+        """The client has been promised this response, or is being."""
+        return self.response.prepared or self._aside is not None
+
+    def set_head(self, status: int, headers: Iterable[tuple[str, str]], *, is_stream: bool) -> None:
+        """Replace the head that will be sent; no pings where the body is no event stream."""
+        self.response = web.StreamResponse(status=status, headers=CIMultiDict(headers))
+        if not is_stream:
+            self._ping_s = 0
+
+    def commit_after(self, delay_s: float, opening: Callable[[], bytes]) -> None:
+        """Commit in `delay_s` seconds, with what `opening` gives, unless a write comes first."""
+        self._opening = opening
+        self._deadlines.set(self._silence_is_over, delay_s)
+
+    def stay_uncommitted(self) -> None:
+        """Take `commit_after` back: the attempt whose message it would have begun is over."""
+        self._deadlines.clear(self._silence_is_over)
+
+    async def write(self, data: bytes) -> None:
+        """Send whole frames; returns when the client has taken enough of them.
+
+        Raises:
+            ClientGone: nobody is reading any more.
+        """
+        if self._aside is not None:
+            await self._join()
+        await self._write(data)
+
+    async def finish(self) -> None:
+        """End the body."""
+        if self._aside is not None:
+            await self._join()
+        self._deadlines.clear(self._ping)
+        try:
+            await self.response.write_eof()
+        except ConnectionError:
+            raise ClientGone from None
+
+    def abort(self) -> None:
+        """Close the connection at once, whatever is still in its buffers."""
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+    async def close(self) -> None:
+        """Let go of a write that may still be under way."""
+        aside, self._aside = self._aside, None
+        if aside is not None:
+            aside.cancel()
+            await asyncio.gather(aside, return_exceptions=True)
+
+    async def _write(self, data: bytes) -> None:
+        self._is_writing = True
+        self._deadlines.set(self._stalled, self._write_stall_s)
+        try:
+            if not self.response.prepared:
+                self._deadlines.clear(self._silence_is_over)
+                await self.response.prepare(self._request)
+            await self.response.write(data)
+        except ConnectionError:
+            raise ClientGone from None
+        finally:
+            self._is_writing = False
+            self._deadlines.clear(self._stalled)
+        self.bytes_sent += len(data)
+        self._deadlines.set(self._ping, self._ping_s)
+
+    async def _join(self) -> None:
+        aside, self._aside = self._aside, None
+        if aside is not None:
+            await aside
+
+    def _write_aside(self, data: bytes) -> None:
+        if self._is_writing or (self._aside is not None and not self._aside.done()):
+            return  # the client is busy reading: that is no silence
+        self._aside = asyncio.ensure_future(self._write(data))
+        self._aside.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    def _silence_is_over(self) -> None:
+        if self._opening is not None:
+            self._write_aside(self._opening())
+
+    def _ping(self) -> None:
+        self._write_aside(PING)
+        self._deadlines.set(self._ping, self._ping_s)
+
+    def _stalled(self) -> None:
+        self.abort()

@@ -1,0 +1,288 @@
+"""One attempt at one upstream: the call goes out, the answer is read piece by piece.
+
+Two kinds, alike from outside: `open` returns once the answer is known to be usable (its first events, or its whole
+error), `read` gives what came next. Whatever fails before the client has been promised anything is raised, so that it
+can be tried again or answered with its true status; afterwards it becomes the one error event that ends the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+
+from proxyd import errors
+from proxyd.calls import CallRecord
+from proxyd.codecs.anthropic import DirectStream
+from proxyd.codecs.events import StreamEvent
+from proxyd.codecs.openai_errors import refusal
+from proxyd.deadlines import Deadlines
+from proxyd.errors import BadReply, ProxyError, Refused, TimedOut
+from proxyd.pipeline import TranslatedAnswer
+from proxyd.providers.base import UpstreamRequest
+from proxyd.providers.direct import response_headers
+from proxyd.providers.openai import TranslatedCall
+from proxyd.settings import Settings
+from proxyd.upstream import Upstreams, failure_of, read_body
+
+__all__ = ["DirectExchange", "TranslatedExchange", "VerbatimRefusal"]
+
+#: How long usage may follow the finish reason before we end without it (protocol.md 4.6).
+FINISH_GRACE_S = 2.0
+
+#: Where upstreams put their own request id.
+_REQUEST_ID_HEADERS = ("request-id", "x-request-id", "x-generation-id")
+
+
+class VerbatimRefusal(Refused):
+    """An upstream's error of a direct route: it goes on byte for byte, since Claude Code's recovery reads it."""
+
+    def __init__(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        kind = errors.kind_of_status(status)
+        by_name = {name.lower(): value for name, value in headers}
+        super().__init__(f"the upstream answered {status}", status=status, kind=kind, headers=by_name)
+        self.raw_headers = headers
+        self.body = body
+
+
+class _GraceOver(Exception):
+    """No usage came after the finish reason."""
+
+
+class _Exchange:
+    """What both kinds share: the response, and the clock on its silence."""
+
+    def __init__(
+        self,
+        request: UpstreamRequest,
+        upstreams: Upstreams,
+        settings: Settings,
+        deadlines: Deadlines,
+        record: CallRecord,
+    ) -> None:
+        self._request: UpstreamRequest | None = request
+        self._url, self._clocks = request.url, request.clocks
+        self._upstreams = upstreams
+        self._settings = settings
+        self._deadlines = deadlines
+        self._record = record
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def _send(self, *, is_verbatim: bool) -> aiohttp.ClientResponse:
+        request, self._request = self._request, None  # its body is not needed any more: a retry makes its own
+        assert request is not None, "an exchange is opened once"
+        response = await self._upstreams.send(request, is_verbatim=is_verbatim)
+        self._response = response
+        self._record.upstream_request_id = next(
+            (response.headers[name][:128] for name in _REQUEST_ID_HEADERS if name in response.headers), None
+        )
+        self._deadlines.set(self._too_long, self._clocks.total_s)
+        if 300 <= response.status < 400:
+            raise BadReply(
+                f"{response.url.host} answered with a redirect ({response.status}), which is not followed, since "
+                "that would carry the key to another address: correct api_base"
+            )
+        return response
+
+    async def _read_chunk(self, response: aiohttp.ClientResponse) -> bytes:
+        """What has arrived, b"" at the end. Raises as aiohttp does, or what a clock has set."""
+        self._deadlines.set(self._silent, self._clocks.idle_s)
+        try:
+            return await response.content.readany()
+        finally:
+            self._deadlines.clear(self._silent)
+
+    def close(self, *, is_complete: bool = False) -> None:
+        """Let go of the connection: it serves again if the answer `is_complete`, else the call is cancelled."""
+        self._deadlines.clear(self._silent)
+        self._deadlines.clear(self._too_long)
+        response, self._response = self._response, None
+        if response is not None:
+            if is_complete:
+                self._upstreams.let_go(response)
+            else:
+                response.close()
+
+    def _interrupt(self, exc: Exception) -> None:
+        if self._response is not None:
+            self._response.content.set_exception(exc)
+
+    def _silent(self) -> None:
+        seconds = self._clocks.idle_s
+        self._interrupt(TimedOut(f"the upstream was silent for {seconds:g} s"))
+
+    def _too_long(self) -> None:
+        seconds = self._clocks.total_s
+        self._interrupt(TimedOut(f"the upstream's answer took longer than {seconds:g} s"))
+
+
+class TranslatedExchange(_Exchange):
+    """An attempt at a Chat Completions upstream. `answer` may be begun ahead of its first event."""
+
+    def __init__(
+        self,
+        call: TranslatedCall,
+        upstreams: Upstreams,
+        settings: Settings,
+        deadlines: Deadlines,
+        record: CallRecord,
+    ) -> None:
+        super().__init__(call.request, upstreams, settings, deadlines, record)
+        self._context = call.context
+        self.answer: TranslatedAnswer = call.new_answer()
+
+    async def open(self) -> list[StreamEvent]:
+        """Send the call and wait for the first events.
+
+        Raises:
+            ProxyError: there will be none.
+        """
+        response = await self._send(is_verbatim=False)
+        if response.status != 200:
+            body = await read_body(response, self._settings.max_error_body_bytes)
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            raise refusal(response.status, headers, body, self._context)
+        while not (events := await self.read()) and not self.answer.has_ended:
+            pass
+        return events
+
+    async def read(self) -> list[StreamEvent]:
+        """The events of the next piece; there may be none.
+
+        Raises:
+            ProxyError: the answer failed and none of its events has been given out.
+        """
+        response = self._response
+        assert response is not None, "read before open"
+        answer = self.answer
+        try:
+            chunk = await self._read_chunk(response)
+        except _GraceOver:
+            chunk = b""
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ProxyError) as exc:
+            failure = failure_of(exc, self._url)
+            if not answer.has_started:
+                raise failure from exc
+            return self._give(answer.fail(failure))
+        if not chunk:
+            self._deadlines.clear(self._finish)
+            return self._give(answer.close())
+        events = answer.feed(chunk)
+        if answer.has_finish and not answer.has_ended:
+            self._deadlines.set(self._finish, FINISH_GRACE_S)
+        return self._give(events)
+
+    def close(self, *, is_complete: bool = False) -> None:
+        self._deadlines.clear(self._finish)
+        super().close(is_complete=is_complete)
+
+    def _give(self, events: list[StreamEvent]) -> list[StreamEvent]:
+        record, answer = self._record, self.answer
+        record.events += len(events)
+        record.usage, record.stop_reason = answer.usage, answer.stop_reason
+        return events
+
+    def _finish(self) -> None:
+        self._interrupt(_GraceOver())
+
+
+class DirectExchange(_Exchange):
+    """An attempt at an Anthropic upstream.
+
+    Attributes:
+        is_stream: the answer is an event stream that we can watch; else its bytes are opaque.
+        status, headers: the answer's head as it goes to the client, after `open`.
+        failure: what broke the stream after its first frames; it has ended then.
+    """
+
+    def __init__(
+        self,
+        request: UpstreamRequest,
+        upstreams: Upstreams,
+        settings: Settings,
+        deadlines: Deadlines,
+        record: CallRecord,
+    ) -> None:
+        super().__init__(request, upstreams, settings, deadlines, record)
+        self.is_stream = False
+        self.status = 0
+        self.headers: list[tuple[str, str]] = []
+        self.failure: ProxyError | None = None
+        self.has_ended = False
+        self._stream = DirectStream()
+        self._body: bytearray | None = None  # of a JSON answer, for its usage
+        self._has_given = False
+
+    async def open(self) -> bytes:
+        """Send the call and wait for the first frames, or the first bytes of another body.
+
+        Raises:
+            VerbatimRefusal: the upstream answered with an error.
+            ProxyError: there was no answer.
+        """
+        response = await self._send(is_verbatim=True)
+        headers = [(name, value) for name, value in response.headers.items()]
+        self.status, self.headers = response.status, response_headers(headers)
+        if response.status >= 400:
+            body = await read_body(response, self._settings.max_error_body_bytes)
+            raise VerbatimRefusal(response.status, self.headers, body)
+        encoding = response.headers.get("content-encoding", "identity").lower()
+        self.is_stream = response.content_type == "text/event-stream" and encoding == "identity"
+        if not self.is_stream:
+            if "content-length" in response.headers:
+                self.headers.append(("Content-Length", response.headers["content-length"]))
+            if response.content_type == "application/json" and encoding == "identity":
+                self._body = bytearray()
+        while not (data := await self.read()) and not self.has_ended:
+            pass
+        return data
+
+    async def read(self) -> bytes:
+        """The next bytes for the client; there may be none while a frame is incomplete.
+
+        Raises:
+            ProxyError: the answer broke; for a stream, only while nothing of it has been given out.
+        """
+        response = self._response
+        assert response is not None, "read before open"
+        try:
+            chunk = await self._read_chunk(response)
+            if not self.is_stream:
+                return self._opaque(chunk)
+            if chunk:
+                data = self._stream.feed(chunk)
+            else:
+                self.has_ended = True
+                data = self._stream.close()
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ProxyError) as exc:
+            failure = failure_of(exc, self._url)
+            if not self._has_given or not self.is_stream:
+                raise failure from exc
+            self.has_ended = True
+            if not self._stream.tee.has_ended:  # else it was cut behind its last event: nothing is missing
+                self.failure = failure
+            return b""
+        self._has_given = self._has_given or bool(data)
+        self._note()
+        return data
+
+    def _opaque(self, chunk: bytes) -> bytes:
+        if chunk:
+            self._has_given = True
+            if self._body is not None:
+                self._body += chunk
+                if len(self._body) > self._settings.max_upstream_body_bytes:
+                    self._body = None
+        else:
+            self.has_ended = True
+            if self._body:
+                self._stream.tee.watch_body(bytes(self._body))
+            self._note()
+        return chunk
+
+    def _note(self) -> None:
+        tee, record = self._stream.tee, self._record
+        record.usage, record.stop_reason = tee.usage, tee.stop_reason
+        if tee.error_type is not None:
+            record.error_type = tee.error_type
+

@@ -1,0 +1,69 @@
+"""Who may talk to us (operations.md E2, E3): checks on the head of a request, before anything else is read."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from proxyd.errors import BadCredential, Forbidden, Misdirected
+from proxyd.providers.base import ClientKeys
+from proxyd.settings import Settings, is_loopback
+
+__all__ = ["TOKEN_HEADER", "check_origin", "check_token", "without_token"]
+
+#: Where the access token can come, apart from the two headers in which Claude Code sends a credential.
+TOKEN_HEADER = "x-claude-proxy-token"  # noqa: S105 - a header's name
+
+
+def check_origin(request: web.Request, settings: Settings) -> None:
+    """Refuse what a foreign web page can make a browser send.
+
+    Raises:
+        Misdirected: the ``Host`` is not ours: a name that was pointed at this machine (DNS rebinding).
+        Forbidden: a browser says that another site's page asks.
+    """
+    host = _name_of(request.headers.get("host", ""))
+    if not _is_ours(host, settings) and host != _name_of(settings.host):
+        raise Misdirected(
+            f"this proxy does not answer for the host {host!r}: use localhost, or add the name to allowed_hosts"
+        )
+    origin = request.headers.get("origin")
+    if origin is not None:
+        if not _is_ours(_name_of(origin.partition("://")[2]), settings):
+            raise Forbidden("requests from web pages of other sites are not answered")
+    elif request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        raise Forbidden("requests from web pages of other sites are not answered")
+
+
+def check_token(request: web.Request, settings: Settings) -> None:
+    """Ask for the access token where one is set.
+
+    Raises:
+        BadCredential: it is missing or wrong.
+    """
+    token = settings.auth_token
+    if token is None:
+        return
+    keys = ClientKeys.from_headers(request.headers)
+    offered = [request.headers.get(TOKEN_HEADER), *(key.reveal() for key in (keys.bearer, keys.api_key) if key)]
+    # Each is compared, whatever the others were: the time tells nothing.
+    if not any([token.matches(value) for value in offered if value is not None]):
+        raise BadCredential(
+            f"this proxy asks for its access token: send it as the key, or in the header {TOKEN_HEADER} "
+            "(ANTHROPIC_CUSTOM_HEADERS)"
+        )
+
+
+def without_token(keys: ClientKeys, settings: Settings) -> ClientKeys:
+    """`keys` less our own access token, which no upstream may see."""
+    return keys if settings.auth_token is None else keys.without(settings.auth_token)
+
+
+def _is_ours(host: str, settings: Settings) -> bool:
+    return is_loopback(host) or host in settings.allowed_hosts
+
+
+def _name_of(authority: str) -> str:
+    """The host name of ``name``, ``name:port`` or ``[address]:port``, in lower case."""
+    if authority.startswith("["):
+        return authority[1:].partition("]")[0].lower()
+    return authority.partition(":")[0].lower().rstrip(".")

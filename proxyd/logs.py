@@ -1,0 +1,148 @@
+"""Log lines: structlog to stderr, readable on a terminal, JSON elsewhere, journald's priorities under systemd.
+
+Event names are lower-case dotted nouns and verbs; all else is key and value. The last processor but the renderer masks
+anything that looks like a credential, by field name and by value, tracebacks included (operations.md E7, F4).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from proxyd.calls import CallRecord
+
+__all__ = ["configure", "get_logger", "is_journal", "log_call", "redact"]
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+#: sd-daemon(3) priorities
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2, "exception": 3}
+
+_SECRET_NAME = re.compile(
+    r"authorization|api[-_]?key|token$|secret|password|cookie|credential", re.IGNORECASE
+)
+_SECRET_VALUE = re.compile(
+    r"\b(?:sk|pk|rk|gsk|xai|sess|key|ghp|gho|AIza)[-_][A-Za-z0-9_\-]{8,}|\bAIza[A-Za-z0-9_\-]{20,}"
+    r"|\bBearer\s+[A-Za-z0-9._~+/\-]{6,}=*|\beyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-.]+",
+)
+_MASK = "***"
+
+
+def get_logger(name: str) -> Any:
+    """A logger; `name`, a part of the program, is shown with each line."""
+    return structlog.get_logger(part=name)
+
+
+def is_journal(environ: Mapping[str, str], stream: TextIO) -> bool:
+    """Whether `stream` is a connection to journald: ``$JOURNAL_STREAM`` names its device and inode."""
+    device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        stat = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return device == str(stat.st_dev) and inode == str(stat.st_ino)
+
+
+def configure(level: str, log_format: str, stream: TextIO | None = None) -> None:
+    """Set up logging for the process.
+
+    Args:
+        level: ``debug``, ``info``, ``warning`` or ``error``.
+        log_format: ``console``, ``json``, or ``auto``: console on a terminal.
+    """
+    stream = stream or sys.stderr
+    in_journal = is_journal(os.environ, stream)
+    as_console = log_format == "console" or (log_format == "auto" and stream.isatty())
+    processors: list[Any] = [structlog.stdlib.add_log_level]
+    if not in_journal:
+        processors.append(structlog.processors.TimeStamper(fmt="iso", utc=not as_console))
+    processors.append(structlog.processors.format_exc_info)
+    processors.append(_redact_event)
+    if as_console:
+        processors.append(structlog.dev.ConsoleRenderer(colors=stream.isatty() and "NO_COLOR" not in os.environ))
+    else:
+        processors.append(structlog.processors.JSONRenderer(ensure_ascii=False))
+    if in_journal:
+        processors.append(_put_priority)
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    # What libraries have to say (asyncio, aiohttp) goes the same way.
+    logging.basicConfig(handlers=[_Handler()], level=logging.WARNING, force=True)
+
+
+class _Handler(logging.Handler):
+    """Hands records of the standard library's logging to structlog."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        method = record.levelname.lower() if record.levelname.lower() in _LEVELS else "error"
+        fields: dict[str, Any] = {"message": record.getMessage()}
+        if record.exc_info:
+            fields["exc_info"] = record.exc_info
+        getattr(get_logger(record.name), method)("library.said", **fields)
+
+
+def redact(value: Any, name: str = "") -> Any:
+    """`value` with everything masked that looks like a credential, or stands under a credential's name."""
+    if name and _SECRET_NAME.search(name) and isinstance(value, (str, bytes)):
+        return _MASK
+    if isinstance(value, str):
+        return _SECRET_VALUE.sub(_MASK, value)
+    if isinstance(value, Mapping):
+        return {key: redact(item, str(key)) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [redact(item) for item in value]
+    return value
+
+
+def _redact_event(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    return {key: redact(value, key) for key, value in event.items()}
+
+
+def _put_priority(logger: WrappedLogger, method: str, line: str) -> str:
+    priority = _PRIORITIES.get(method, 6)
+    return "\n".join(f"<{priority}>{part}" for part in line.splitlines())
+
+
+def log_call(record: CallRecord) -> None:
+    """The one canonical line of a call."""
+    usage = record.usage
+    fields = {
+        "request_id": record.request_id,
+        "model": record.model,
+        "route": record.route,
+        "mode": record.mode,
+        "status": record.status,
+        "outcome": record.outcome,
+        "stop_reason": record.stop_reason,
+        "stream": record.is_stream,
+        "ttfb_ms": None if record.ttfb_s is None else round(record.ttfb_s * 1000),
+        "duration_ms": round(record.duration_s * 1000),
+        "bytes_in": record.bytes_in,
+        "bytes_out": record.bytes_out,
+        "events": record.events,
+        "input_tokens": usage.input_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "output_tokens": usage.output_tokens,
+        "retries": record.retries,
+        "fallback_from": record.fallback_from,
+        "session_id": record.session_id,
+        "upstream_request_id": record.upstream_request_id,
+        "client_request_id": record.client_request_id,
+        "error_type": record.error_type,
+        "error": record.error,
+    }
+    shown = {name: value for name, value in fields.items() if value is not None}
+    logger = get_logger("call")
+    (logger.info if record.outcome in ("ok", "client_gone") else logger.warning)("call.finished", **shown)

@@ -1,0 +1,76 @@
+"""What a provider makes of a client's request, and whose key goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from proxyd.errors import BadCredential
+from proxyd.routes import ModelRoute
+from proxyd.secret import Secret
+
+__all__ = ["ClientKeys", "Clocks", "UpstreamRequest", "is_loopback_url", "missing_key"]
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """How long to wait for an upstream, in seconds; 0 is for ever (operations.md B)."""
+
+    connect_s: float = 10
+    first_byte_s: float = 600
+    idle_s: float = 300
+    total_s: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """One call as it will go out. Its ``repr`` shows neither keys nor prompts."""
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    clocks: Clocks = Clocks()
+    method: str = "POST"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKeys:
+    """The credentials that came with a request, each in the header it came in."""
+
+    api_key: Secret | None = None
+    bearer: Secret | None = None
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[str, str]) -> ClientKeys:
+        """Read ``x-api-key`` and ``Authorization: Bearer``; empty ones count as missing."""
+        api_key = headers.get("x-api-key", "").strip()
+        scheme, _, token = headers.get("authorization", "").strip().partition(" ")
+        token = token.strip() if scheme.lower() == "bearer" else ""
+        return cls(Secret(api_key) if api_key else None, Secret(token) if token else None)
+
+    @property
+    def any(self) -> Secret | None:
+        """The one to use where only one can go on: ``x-api-key`` first (protocol.md 1.3)."""
+        return self.api_key or self.bearer
+
+    def without(self, token: Secret) -> ClientKeys:
+        """These keys less the one that is our own access token, which no upstream may see."""
+        return ClientKeys(
+            None if self.api_key == token else self.api_key, None if self.bearer == token else self.bearer
+        )
+
+
+def missing_key(route: ModelRoute) -> BadCredential:
+    """No key at hand for a route whose upstream needs one."""
+    return BadCredential(
+        route.missing_key
+        or f"no API key came with the request for model {route.model_id!r}: set ANTHROPIC_AUTH_TOKEN (or "
+        "ANTHROPIC_API_KEY) for Claude Code to the key of that provider, or give the entry an api_key in models.yaml"
+    )
+
+
+def is_loopback_url(url: str) -> bool:
+    """Whether `url` stays on this machine, where servers commonly take no key (design.md 8.10)."""
+    host = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return name in ("localhost", "::1") or name.startswith("127.")

@@ -1,0 +1,163 @@
+"""Translated routes: what goes to a Chat Completions upstream, and how its answer is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from proxyd import jsonio
+from proxyd.codecs.base import NewId, Warn
+from proxyd.codecs.dialect import Dialect
+from proxyd.codecs.estimate import estimate_input_tokens
+from proxyd.codecs.notes import Note
+from proxyd.codecs.openai_errors import ErrorContext
+from proxyd.codecs.openai_request import RequestOptions, to_openai_request
+from proxyd.codecs.openai_stream import Answer, OpenAIStream
+from proxyd.pipeline import TranslatedAnswer
+from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest, is_loopback_url, missing_key
+from proxyd.providers.quirks import Profile, dialect_for, profile_for
+from proxyd.routes import ModelRoute
+
+__all__ = ["TranslatedCall", "prepare"]
+
+
+@dataclass(frozen=True, slots=True)
+class TranslatedCall:
+    """A call that is ready to go out.
+
+    Attributes:
+        new_answer: a fresh reader for the answer; each attempt needs its own.
+        context: for reading the upstream's errors.
+        sent: the body as it will be sent, for learning from a refusal.
+        notes: what of the request was dropped or altered.
+    """
+
+    request: UpstreamRequest
+    new_answer: Callable[[], TranslatedAnswer]
+    context: ErrorContext
+    sent: Mapping[str, Any]
+    notes: tuple[Note, ...]
+
+
+def prepare(
+    route: ModelRoute,
+    api_base: str,
+    payload: dict[str, Any],
+    keys: ClientKeys,
+    *,
+    clocks: Clocks,
+    new_id: NewId,
+    warn: Warn,
+    max_body_bytes: int,
+    learned: Mapping[str, Any] | None = None,
+    session_id: str | None = None,
+    transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> TranslatedCall:
+    """Translate `payload` for `route`.
+
+    Args:
+        api_base: where `route` really is: the embedded upstream has no fixed address.
+        learned: quirks that the upstream's refusals have taught; the entry's own win.
+        transform: has the last look at the body, before it becomes bytes (request hooks).
+
+    Raises:
+        ClientError: the request cannot be translated, or no key is there.
+    """
+    profile = profile_for(route.api_base, route.provider)
+    dialect = dialect_for(profile, route.model_name, {**(learned or {}), **route.quirks})
+    # Claude Code waits for the whole message either way; only a stream tells that the upstream is still alive.
+    translated = to_openai_request(
+        payload,
+        dialect,
+        RequestOptions(
+            model=route.model_name,
+            stream=route.can_stream,
+            max_tokens=route.max_tokens,
+            temperature=route.temperature,
+            top_p=route.top_p,
+            reasoning_effort=route.reasoning_effort,
+            vision=route.vision,
+            extra_body=route.extra_body,
+            session_id=session_id,
+        ),
+    )
+    body = translated.body if transform is None else transform(translated.body)
+    estimate = estimate_input_tokens(payload)
+    context = ErrorContext(
+        route=route.model_id,
+        window=route.max_input_tokens,
+        estimated_input_tokens=estimate,
+        max_tokens=body.get(dialect.max_tokens_field),
+    )
+    answer = Answer(
+        model=str(payload["model"]),
+        upstream_model=route.model_name,
+        tool_names=translated.tool_names,
+        used_ids=_tool_ids(payload),
+        stop_sequences=tuple(
+            text for text in payload.get("stop_sequences") or () if isinstance(text, str)
+        ),
+        estimated_input_tokens=estimate,
+        errors=context,
+    )
+    return TranslatedCall(
+        request=UpstreamRequest(
+            url=chat_url(api_base),
+            headers=_headers(route, api_base, profile, keys, is_stream=route.can_stream),
+            body=jsonio.dumps(body),
+            clocks=clocks,
+        ),
+        new_answer=lambda: new_answer(answer, dialect, new_id, warn, max_body_bytes),
+        context=context,
+        sent=body,
+        notes=translated.notes,
+    )
+
+
+def new_answer(
+    answer: Answer, dialect: Dialect, new_id: NewId, warn: Warn, max_body_bytes: int
+) -> TranslatedAnswer:
+    """The reader of one answer."""
+    return TranslatedAnswer(
+        OpenAIStream(answer, dialect, new_id, warn), max_body_bytes=max_body_bytes, context=answer.errors
+    )
+
+
+def chat_url(api_base: str) -> str:
+    """``{api_base}/chat/completions``; a query, as Azure's ``api-version``, stays at the end."""
+    base, mark, query = api_base.partition("?")
+    return f"{base.rstrip('/')}/chat/completions{mark}{query}"
+
+
+def _headers(
+    route: ModelRoute, api_base: str, profile: Profile, keys: ClientKeys, *, is_stream: bool
+) -> dict[str, str]:
+    headers = {
+        "content-type": "application/json",
+        "accept": "text/event-stream" if is_stream else "application/json",
+        "accept-encoding": "identity",
+        "user-agent": "claude-proxy",
+    }
+    key = route.api_key or (None if route.missing_key else keys.any)
+    if key is not None:
+        if profile.auth == "api-key":
+            headers["api-key"] = key.reveal()
+        else:
+            headers["authorization"] = f"Bearer {key.reveal()}"
+    elif route.missing_key or not is_loopback_url(api_base):
+        raise missing_key(route)
+    for name, value in route.extra_headers.items():
+        headers[name.lower()] = value
+    return headers
+
+
+def _tool_ids(payload: dict[str, Any]) -> set[str]:
+    """The ids of all tool uses in the history."""
+    return {
+        block["id"]
+        for message in payload["messages"]
+        if isinstance(message, dict) and isinstance(message.get("content"), list)
+        for block in message["content"]
+        if isinstance(block, dict) and block.get("type") == "tool_use" and isinstance(block.get("id"), str)
+    }

@@ -1,0 +1,401 @@
+"""One call from beginning to end: attempts, the stream to the client, and what is remembered of it.
+
+::
+
+    attempt ──usable──▶ stream to the client ──▶ message_stop, or one error event
+       ▲  │
+       │  └─failed─▶ again, or the next fallback, or the error with its true status
+       └─────────────┘     (only while the client has been promised nothing)
+
+Backpressure: the next chunk is read when the last write has been taken (operations.md C6), and what one read brought is
+one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from aiohttp import web
+
+from proxyd import errors, jsonio
+from proxyd.calls import CallObserver, CallRecord, new_id
+from proxyd.codecs.events import ErrorEvent, StreamEvent, encode_event
+from proxyd.codecs.openai_message import MessageCollector
+from proxyd.deadlines import Deadlines
+from proxyd.downlink import ClientGone, Downlink
+from proxyd.errors import Overloaded, ProxyError
+from proxyd.exchange import DirectExchange, TranslatedExchange
+from proxyd.logs import get_logger
+from proxyd.providers import direct, openai
+from proxyd.providers.base import ClientKeys, Clocks
+from proxyd.retries import RetryBudget, delay_before_retry, may_fall_back
+from proxyd.routes import ModelRoute, RouteTable
+from proxyd.settings import Settings
+from proxyd.upstream import Upstreams
+
+__all__ = ["PREFIX", "ClientRequest", "Relay"]
+
+#: All endpoints are also served below this (design.md 5).
+PREFIX = "/anthropic"
+
+log = get_logger("relay")
+
+
+@dataclass(slots=True)
+class ClientRequest:
+    """A request that has been read and understood."""
+
+    web_request: web.Request
+    record: CallRecord
+    body: bytes
+    payload: dict[str, Any]
+    keys: ClientKeys
+    wants_stream: bool
+
+    def let_go(self) -> None:
+        """Free the body and what was parsed from it: the stream has begun, so no retry can need them."""
+        self.body, self.payload = b"", {}
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call in flight: what its attempts share."""
+
+    request: ClientRequest
+    downlink: Downlink
+    deadlines: Deadlines
+    task: asyncio.Task[Any]
+    failure: ProxyError | None = None  # set from outside: how it must end
+
+    @property
+    def record(self) -> CallRecord:
+        return self.request.record
+
+
+def _encode(events: Iterable[StreamEvent]) -> bytes:
+    return b"".join(map(encode_event, events))
+
+
+class Relay:
+    """Carries calls between clients and upstreams.
+
+    Args:
+        table: the routes in force; asked at the beginning of each call, so that a reload touches new calls only.
+        demo_base: where the embedded upstream listens, or None.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        table: RouteTable,
+        upstreams: Upstreams,
+        *,
+        demo_base: str | None = None,
+        observers: tuple[CallObserver, ...] = (),
+    ) -> None:
+        self.settings = settings
+        self.table = table
+        self.is_draining = False
+        self._upstreams = upstreams
+        self._demo_base = demo_base
+        self._observers = observers
+        self._budget = RetryBudget()
+        self._calls: dict[str, _Call] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def active_calls(self) -> int:
+        return len(self._calls)
+
+    async def until_idle(self) -> None:
+        """Return when no call is in flight."""
+        await self._idle.wait()
+
+    def swap(self, settings: Settings, table: RouteTable) -> None:
+        """Put another configuration in force, for calls that begin from now on."""
+        self.settings, self.table = settings, table
+
+    def end_all(self, failure: ProxyError) -> None:
+        """End every call in flight with `failure`."""
+        for call in self._calls.values():
+            call.failure = failure
+            call.task.cancel()
+
+    # -- one call
+
+    async def serve(self, request: ClientRequest) -> web.StreamResponse:
+        """Carry one call, with retries and fallbacks.
+
+        Raises:
+            ProxyError: the call failed and the client has been sent nothing.
+        """
+        record, settings = request.record, self.settings
+        self._admit()
+        task = asyncio.current_task()
+        assert task is not None, "a handler always runs in a task"
+        deadlines = Deadlines(asyncio.get_running_loop())
+        downlink = Downlink(
+            request.web_request, deadlines, ping_s=settings.ping_s, write_stall_s=settings.write_stall_s
+        )
+        call = self._calls[record.request_id] = _Call(request, downlink, deadlines, task)
+        self._idle.clear()
+        try:
+            return await self._serve(call)
+        except ProxyError as exc:
+            self._note_failure(record, exc, "refused")
+            raise
+        except ClientGone:
+            record.outcome = "client_gone"
+            return downlink.response
+        except asyncio.CancelledError:
+            if call.failure is None:
+                record.outcome = "client_gone"
+                raise
+            self._note_failure(record, call.failure, "refused")
+            raise call.failure from None
+        finally:
+            deadlines.close()
+            await downlink.close()
+            del self._calls[record.request_id]
+            if not self._calls:
+                self._idle.set()
+            record.bytes_out = record.bytes_out or downlink.bytes_sent
+            record.ended = monotonic()
+            for observer in self._observers:
+                observer(record)
+
+    def _admit(self) -> None:
+        if self.is_draining:
+            raise Overloaded("claude-proxy is shutting down", headers={"retry-after": "1"})
+        if len(self._calls) >= self.settings.max_streams:
+            raise Overloaded(
+                f"claude-proxy has {len(self._calls)} calls in flight, its limit (max_streams)",
+                headers={"retry-after": "1"},
+            )
+
+    async def _serve(self, call: _Call) -> web.StreamResponse:
+        record = call.record
+        route = self.table.resolve(record.model)
+        assert route is not None, "the app has resolved the model"
+        failure: ProxyError | None = None
+        for candidate in (route, *self.table.fallbacks(route)):
+            if failure is not None:
+                log.warning(
+                    "call.fallback",
+                    request_id=record.request_id,
+                    route=record.route,
+                    to=candidate.model_id,
+                    why=failure.message,
+                )
+                record.fallback_from = route.model_id
+            try:
+                return await self._serve_by(candidate, call)
+            except ProxyError as exc:
+                if not may_fall_back(exc):
+                    raise
+                failure = exc
+        assert failure is not None, "at least one route was tried"
+        raise failure
+
+    async def _serve_by(self, route: ModelRoute, call: _Call) -> web.StreamResponse:
+        record = call.record
+        record.route, record.upstream_model = route.model_id, route.model_name
+        record.mode = "direct" if route.direct else "translated"
+        attempt = self._direct if route.direct else self._translated
+        retry = 0
+        while True:
+            try:
+                return await attempt(route, call)
+            except ProxyError as exc:
+                delay_s = delay_before_retry(exc, retry, is_direct=route.direct)
+                has_room = retry < self.settings.max_retries and self._budget.has_room(len(self._calls))
+                if delay_s is None or not has_room:
+                    raise
+                log.warning(
+                    "upstream.retry",
+                    request_id=record.request_id,
+                    route=route.model_id,
+                    retry=retry + 1,
+                    delay_s=round(delay_s, 2),
+                    why=exc.message,
+                )
+            retry += 1
+            record.retries += 1
+            with self._budget.spent():
+                await asyncio.sleep(delay_s)
+
+    # -- translated
+
+    async def _translated(self, route: ModelRoute, call: _Call) -> web.StreamResponse:
+        exchange = TranslatedExchange(
+            self._translate(route, call), self._upstreams, self.settings, call.deadlines, call.record
+        )
+        try:
+            if call.request.wants_stream:
+                return await self._streamed(exchange, call)
+            return await self._collected(exchange, call)
+        finally:
+            exchange.close()
+
+    def _translate(self, route: ModelRoute, call: _Call) -> openai.TranslatedCall:
+        record = call.record
+        prepared = openai.prepare(
+            route,
+            self._base_of(route),
+            call.request.payload,
+            call.request.keys,
+            clocks=self._clocks(route),
+            new_id=new_id,
+            warn=lambda oddity: log.debug(oddity, request_id=record.request_id, route=route.model_id),
+            max_body_bytes=self.settings.max_upstream_body_bytes,
+            session_id=record.session_id,
+        )
+        for note in prepared.notes:
+            log.debug("request.altered", request_id=record.request_id, field=note.path, what=note.what, why=note.why)
+        return prepared
+
+    async def _streamed(self, exchange: TranslatedExchange, call: _Call) -> web.StreamResponse:
+        record, downlink, answer = call.record, call.downlink, exchange.answer
+        downlink.response.headers.update(self._own_headers(record))
+        elapsed_s = monotonic() - record.begun
+        downlink.commit_after(
+            max(0.001, self.settings.commit_s - elapsed_s), lambda: _encode(answer.start())
+        )
+        try:
+            events = await exchange.open()
+            call.request.let_go()
+            while answer.failure is None:
+                if events:
+                    record.on_first_byte()
+                    await downlink.write(_encode(events))
+                if answer.has_ended:
+                    record.outcome = "ok"
+                    exchange.close(is_complete=True)
+                    return await self._finish(call)
+                events = await exchange.read()
+            return await self._end(call, answer.failure, events)
+        except ProxyError as exc:
+            if not downlink.is_committed:
+                raise
+            return await self._end(call, exc, answer.fail(exc))
+        except asyncio.CancelledError:
+            if call.failure is None or not downlink.is_committed:
+                raise
+            return await self._end(call, call.failure, answer.fail(call.failure))
+        finally:
+            downlink.stay_uncommitted()
+
+    async def _collected(self, exchange: TranslatedExchange, call: _Call) -> web.StreamResponse:
+        record, answer, collector = call.record, exchange.answer, MessageCollector()
+        events = await exchange.open()
+        while True:
+            for event in events:
+                collector.add(event)
+            if answer.has_ended:
+                break
+            events = await exchange.read()
+        if answer.failure is not None:
+            raise answer.failure
+        exchange.close(is_complete=True)
+        body = jsonio.dumps(collector.message())
+        record.on_first_byte()
+        record.status, record.outcome, record.bytes_out = 200, "ok", len(body)
+        return web.Response(body=body, content_type="application/json", headers=self._own_headers(record))
+
+    # -- direct
+
+    async def _direct(self, route: ModelRoute, call: _Call) -> web.StreamResponse:
+        request, record, downlink = call.request, call.record, call.downlink
+        upstream_request = direct.prepare(
+            route,
+            path=request.web_request.rel_url.raw_path.removeprefix(PREFIX),
+            query=request.web_request.rel_url.raw_query_string,
+            headers=request.web_request.headers.items(),
+            body=request.body,
+            payload=request.payload,
+            keys=request.keys,
+            clocks=self._clocks(route),
+            method=request.web_request.method,
+        )
+        exchange = DirectExchange(upstream_request, self._upstreams, self.settings, call.deadlines, record)
+        del upstream_request
+        try:
+            data = await exchange.open()
+            call.request.let_go()
+            downlink.set_head(
+                exchange.status,
+                [*self._own_headers(record).items(), *exchange.headers],
+                is_stream=exchange.is_stream,
+            )
+            while exchange.failure is None:
+                record.on_first_byte()
+                if data or not downlink.is_committed:
+                    await downlink.write(data)
+                if exchange.has_ended:
+                    record.outcome = "ok"
+                    exchange.close(is_complete=True)
+                    return await self._finish(call)
+                data = await exchange.read()
+            return await self._end(call, exchange.failure, [ErrorEvent(errors.envelope(exchange.failure))])
+        except ProxyError as exc:
+            if not downlink.is_committed:
+                raise
+            # The body of an answer that is no stream broke: only a cut connection tells the client.
+            self._note_failure(record, exc, "failed")
+            downlink.abort()
+            return downlink.response
+        except asyncio.CancelledError:
+            if call.failure is None or not downlink.is_committed or not exchange.is_stream:
+                raise
+            return await self._end(call, call.failure, [ErrorEvent(errors.envelope(call.failure))])
+        finally:
+            exchange.close()
+
+    # -- ends
+
+    async def _finish(self, call: _Call) -> web.StreamResponse:
+        call.record.status = call.downlink.response.status
+        await call.downlink.finish()
+        return call.downlink.response
+
+    async def _end(self, call: _Call, failure: ProxyError, events: Iterable[StreamEvent]) -> web.StreamResponse:
+        """End a stream that has begun and has failed: with its last events, or as a cut connection."""
+        self._note_failure(call.record, failure, "failed")
+        if self.settings.on_midstream_error == "abort":
+            call.downlink.abort()
+            return call.downlink.response
+        await call.downlink.write(_encode(events))
+        return await self._finish(call)
+
+    @staticmethod
+    def _note_failure(record: CallRecord, exc: ProxyError, outcome: str) -> None:
+        status, kind = errors.answer_of(exc)
+        record.outcome, record.error_type, record.error = outcome, kind, exc.message
+        record.status = status
+        if exc.detail:
+            log.warning("upstream.bad_reply", request_id=record.request_id, route=record.route, seen=exc.detail)
+
+    # -- small parts
+
+    def _base_of(self, route: ModelRoute) -> str:
+        if not route.is_demo:
+            return route.api_base
+        if self._demo_base is None:
+            raise Overloaded("the embedded demo upstream is not running")
+        return self._demo_base
+
+    def _clocks(self, route: ModelRoute) -> Clocks:
+        def of(name: str) -> float:
+            own = getattr(route.timeouts, name)
+            return float(getattr(self.settings, name) if own is None else own)
+
+        return Clocks(of("connect_s"), of("first_byte_s"), of("idle_s"), of("total_s"))
+
+    @staticmethod
+    def _own_headers(record: CallRecord) -> dict[str, str]:
+        return {"request-id": record.request_id, "x-claude-proxy-route": record.route}

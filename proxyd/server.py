@@ -1,0 +1,241 @@
+"""The process: sockets, signals, drain, reload.
+
+Start (operations.md A1): the configuration is valid before anything is bound. Stop (A2), in this order:
+
+1. readiness turns 503 and the listening sockets close;
+2. new requests on open connections are answered 529, and answers say ``Connection: close``;
+3. the calls in flight run on, up to ``drain_timeout_s``, with a progress line every 5 s;
+4. those that are left end with one error event; a second signal comes here at once;
+5. upstream connections close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import resource
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from proxyd.app import build_app
+from proxyd.demo import DemoServer, start_demo
+from proxyd.errors import ConfigError, Overloaded, ProxyError
+from proxyd.logs import get_logger, log_call
+from proxyd.models import Config
+from proxyd.relay import Relay
+from proxyd.settings import Settings
+from proxyd.upstream import Upstreams
+
+__all__ = ["AddressInUse", "Daemon", "LoadConfig", "LoadedConfig"]
+
+log = get_logger("server")
+
+#: Time for the open handlers to write their last bytes after they were told to end (A3: drain + 5 s in all).
+_END_S = 3.0
+_PROGRESS_S = 5.0
+#: File descriptors: two sockets a stream, with room (operations.md C8).
+_WANTED_FILES = 65_536
+
+#: Reads the configuration afresh. Raises `ConfigError`.
+LoadConfig = Callable[[], "LoadedConfig"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedConfig:
+    """A configuration that is valid as a whole."""
+
+    config: Config
+    settings: Settings
+
+
+class AddressInUse(ProxyError):
+    """Somebody listens there already."""
+
+
+class Daemon:
+    """The server around one relay.
+
+    Args:
+        loaded: the configuration to begin with.
+        reload: reads it again at SIGHUP; None where it cannot change.
+    """
+
+    def __init__(self, loaded: LoadedConfig, reload: LoadConfig | None = None) -> None:
+        self.settings = loaded.settings
+        self._loaded = loaded
+        self._reload = reload
+        self._relay: Relay | None = None
+        self._runner: web.AppRunner | None = None
+        self._upstreams: Upstreams | None = None
+        self._demo: DemoServer | None = None
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self.addresses: list[tuple[str, int]] = []
+
+    async def start(self) -> None:
+        """Bind and serve.
+
+        Raises:
+            AddressInUse: the port is taken.
+            ConfigError: the address cannot be listened on.
+        """
+        _raise_file_limit()
+        settings = self.settings
+        sockets = _bind(settings.host, settings.port)
+        try:
+            # Always there: a reload may bring in the first entry that wants it, and it costs one socket.
+            self._demo = await start_demo()
+            self._upstreams = Upstreams(settings)
+            self._relay = Relay(
+                settings,
+                self._loaded.config.table,
+                self._upstreams,
+                demo_base=self._demo.api_base,
+                observers=(log_call,),
+            )
+            self._runner = web.AppRunner(
+                build_app(self._relay),
+                access_log=None,
+                handler_cancellation=True,
+                keepalive_timeout=settings.keepalive_s,
+                shutdown_timeout=_END_S,
+            )
+            await self._runner.setup()
+            for each in sockets:
+                await web.SockSite(self._runner, each).start()
+        except BaseException:
+            for each in sockets:
+                each.close()
+            raise
+        self.addresses = [each.getsockname()[:2] for each in sockets]
+        host, port = self.addresses[0]
+        log.info(
+            "server.started",
+            address=f"http://{host}:{port}",
+            models=len(self._loaded.config.table.routes),
+            config=str(self._loaded.config.path),
+        )
+
+    async def run(self) -> None:
+        """Serve until a signal says to stop, then drain."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop, number.name)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        try:
+            await self._stop.wait()
+            await self.drain()
+        finally:
+            await self.close()
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    def _on_stop(self, name: str) -> None:
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+        log.info("server.stopping", signal=name)
+
+    def reload(self) -> None:
+        """Read the configuration again; an invalid one leaves the old one in force (A4)."""
+        if self._reload is None or self._relay is None:
+            return
+        try:
+            loaded = self._reload()
+        except ConfigError as exc:
+            log.error("config.rejected", faults=exc.message.splitlines(), in_force="the configuration before")
+            return
+        settings, waiting = self.settings.after_reload(loaded.settings)
+        self.settings = settings
+        self._relay.swap(settings, loaded.config.table)
+        log.info("config.reloaded", models=len(loaded.config.table.routes), ignored_until_restart=list(waiting))
+
+    async def drain(self) -> None:
+        """Steps 1 to 4 of the module's text."""
+        relay, runner = self._relay, self._runner
+        if relay is None or runner is None:
+            return
+        relay.is_draining = True
+        for site in list(runner.sites):
+            await site.stop()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.settings.drain_timeout_s
+        while relay.active_calls and not self._hurry.is_set() and (left := deadline - loop.time()) > 0:
+            log.info("server.draining", calls=relay.active_calls, seconds_left=round(left))
+            wait = asyncio.ensure_future(self._hurry.wait())
+            idle = asyncio.ensure_future(relay.until_idle())
+            await asyncio.wait((wait, idle), timeout=min(left, _PROGRESS_S), return_when=asyncio.FIRST_COMPLETED)
+            for task in (wait, idle):
+                task.cancel()
+        if relay.active_calls:
+            relay.end_all(Overloaded("claude-proxy is shutting down", headers={"retry-after": "1"}))
+            try:
+                await asyncio.wait_for(relay.until_idle(), _END_S)
+            except asyncio.TimeoutError:
+                log.warning("server.calls_cut", calls=relay.active_calls)
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._upstreams is not None:
+            await self._upstreams.close()
+        if self._demo is not None:
+            await self._demo.close()
+        log.info("server.stopped")
+
+
+def _bind(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets for `host`: for 127.0.0.1 also its sister ::1, since ``localhost`` may be either."""
+    found: list[socket.socket] = []
+    try:
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as exc:
+        raise ConfigError(f"host: {host!r} is no address to listen on: {exc.strerror}") from None
+    if host == "127.0.0.1":
+        infos.append((socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("::1", port, 0, 0)))
+    for family, kind, protocol, _, address in dict.fromkeys(infos):
+        is_optional = bool(found)
+        try:
+            each = socket.socket(family, kind, protocol)
+        except OSError:
+            continue  # no IPv6 here
+        try:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if is_optional and port == 0:
+                address = (address[0], found[0].getsockname()[1], *address[2:])
+            each.bind(address)
+            each.listen(1024)
+            each.setblocking(False)
+        except OSError as exc:
+            each.close()
+            if is_optional and exc.errno != errno.EADDRINUSE:
+                continue  # no such address here: ::1 where IPv6 is off
+            for other in found:
+                other.close()
+            if exc.errno == errno.EADDRINUSE:
+                raise AddressInUse(
+                    f"{host}:{port} is in use, perhaps by another claude-proxy: stop it, or choose another with --port"
+                ) from None
+            raise ConfigError(f"host: cannot listen on {host}:{port}: {exc.strerror}") from None
+        found.append(each)
+    if not found:
+        raise ConfigError(f"host: cannot listen on {host!r}")
+    return found
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, _WANTED_FILES)
+    if soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):
+            log.debug("server.file_limit", soft=soft)
+

@@ -1,0 +1,152 @@
+"""The client side: one pool of connections, and every way a call can fail in our own words.
+
+Redirects are not followed, since that would carry the key and the body to another host; cookies are not kept; the
+total timeout is off, since a long answer is not a fault (operations.md B, E4, E5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from urllib.parse import urlsplit
+
+import aiohttp
+from yarl import URL
+
+from proxyd.errors import BadReply, ProxyError, TimedOut, Truncated, Unreachable
+from proxyd.providers.base import UpstreamRequest
+from proxyd.settings import Settings
+
+__all__ = ["Upstreams", "failure_of", "read_body"]
+
+#: How long the end of a body may lag behind its last event. Servers write the two apart, within milliseconds.
+_DRAIN_S = 0.5
+
+
+class Upstreams:
+    """All connections to upstreams. Two sessions share them: only direct mode wants bodies as they were encoded."""
+
+    def __init__(self, settings: Settings) -> None:
+        context: ssl.SSLContext | bool = True
+        if settings.ca_file:
+            context = ssl.create_default_context(cafile=str(settings.ca_file))
+        # The limit on calls is ours (max_streams); a second one in the pool would only make some of them wait.
+        self._connector = aiohttp.TCPConnector(limit=0, ssl=context, ttl_dns_cache=60)
+        self._settings = settings
+        self._draining: set[asyncio.Task[None]] = set()
+        self._is_open = True
+        self._decoding = self._session(auto_decompress=True)
+        self._verbatim = self._session(auto_decompress=False)
+
+    def _session(self, *, auto_decompress: bool) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=self._connector,
+            connector_owner=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=auto_decompress,
+            skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
+            trust_env=self._settings.trust_env,
+            requote_redirect_url=False,
+        )
+
+    async def send(self, request: UpstreamRequest, *, is_verbatim: bool = False) -> aiohttp.ClientResponse:
+        """Make one call; returns when the head of the answer is there. The caller closes the response.
+
+        Raises:
+            UpstreamError: no answer, or none that is HTTP.
+        """
+        session = self._verbatim if is_verbatim else self._decoding
+        clocks = request.clocks
+        timeout = aiohttp.ClientTimeout(
+            total=None,
+            connect=None,
+            sock_connect=clocks.connect_s or None,
+            sock_read=clocks.first_byte_s or None,
+        )
+        try:
+            response = await session.request(
+                request.method,
+                URL(request.url, encoded=True),
+                data=request.body,
+                headers=request.headers,
+                timeout=timeout,
+                allow_redirects=False,
+            )
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as exc:
+            raise failure_of(exc, request.url) from exc
+        # From here on the relay's own clocks run; aiohttp's would be re-armed with every chunk.
+        protocol = response.connection.protocol if response.connection else None
+        if protocol is not None:
+            protocol.read_timeout = None
+        return response
+
+    def let_go(self, response: aiohttp.ClientResponse) -> None:
+        """Give a connection back. Where only the end of the body is outstanding, it gets a moment to arrive."""
+        if response.closed or response.content.at_eof():
+            response.release()
+        elif response.content.exception() is not None or not self._is_open:
+            response.close()
+        else:
+            task = asyncio.ensure_future(_drain(response))
+            self._draining.add(task)
+            task.add_done_callback(self._draining.discard)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self._is_open = False
+        for task in list(self._draining):
+            task.cancel()
+        await asyncio.gather(*self._draining, return_exceptions=True)
+        await self._decoding.close()
+        await self._verbatim.close()
+        await self._connector.close()
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Wait briefly for the end of a body whose content has ended, so that its connection can serve again."""
+    try:
+        chunk = await asyncio.wait_for(response.content.readany(), _DRAIN_S)
+        if not chunk:
+            response.release()
+    except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ProxyError):
+        pass
+    finally:
+        response.close()
+
+
+def failure_of(exc: BaseException, url: str) -> ProxyError:
+    """What an exception of the client library means. Names the host, never the key or the path's query."""
+    if isinstance(exc, ProxyError):
+        return exc
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    if isinstance(exc, aiohttp.ConnectionTimeoutError):
+        return Unreachable(f"no connection to {host} could be made in time")
+    if isinstance(exc, asyncio.TimeoutError):
+        return TimedOut(f"{host} did not answer in time")
+    if isinstance(exc, aiohttp.ClientConnectorCertificateError):
+        return Unreachable(f"{host} could not be verified: {exc.certificate_error}")
+    if isinstance(exc, aiohttp.ClientConnectorDNSError):
+        return Unreachable(f"the name of {host} could not be resolved")
+    if isinstance(exc, aiohttp.ClientConnectorError):
+        return Unreachable(f"could not connect to {host}: {exc.os_error.strerror or 'connection failed'}")
+    if isinstance(exc, aiohttp.ClientPayloadError):
+        return Truncated(f"{host} closed the stream before finishing")
+    if isinstance(exc, aiohttp.ClientResponseError):
+        # Its .status is 400 for a reply that is no HTTP: not a number to forward.
+        return BadReply(f"{host} sent an answer that is not HTTP")
+    if isinstance(exc, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, OSError)):
+        return Unreachable(f"{host} closed the connection without an answer")
+    if isinstance(exc, aiohttp.InvalidURL):
+        return Unreachable(f"the address of the upstream is not a URL that can be called: {host}")
+    return BadReply(f"the call to {host} failed: {type(exc).__name__}")
+
+
+async def read_body(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+    """The body up to `limit_bytes`; what is beyond is cut off."""
+    body = bytearray()
+    try:
+        while len(body) <= limit_bytes and (chunk := await response.content.readany()):
+            body += chunk
+    except (aiohttp.ClientError, asyncio.TimeoutError, OSError):
+        pass  # what came is all there is; it is an error body
+    return bytes(body[:limit_bytes])
