@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ClaudeRun", "run_claude"]
+__all__ = ["NO_SECOND_CHANCE", "ClaudeRun", "run_claude"]
 
 #: A run takes 2 to 5 s; a hanging one is ended after this.
 RUN_TIMEOUT_S = 120.0
@@ -26,6 +26,9 @@ SWITCHES = {
     "DISABLE_ERROR_REPORTING": "1", "IS_SANDBOX": "1", "CLAUDE_CODE_MAX_RETRIES": "2",
 }
 # fmt: on
+
+#: Claude Code repeats a failed call by itself, which can hide that the proxy failed; with these it does not.
+NO_SECOND_CHANCE = {"CLAUDE_CODE_MAX_RETRIES": "0", "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1"}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.e2e.claude_code import NO_SECOND_CHANCE
 from tests.e2e.openai_upstream import refuse, say
 from tests.e2e.stage import FAKE_KEY, Stage, check, check_equal, scenario
 
@@ -10,7 +11,8 @@ from tests.e2e.stage import FAKE_KEY, Stage, check, check_equal, scenario
 async def rate_limited_once(stage: Stage) -> None:
     """A 429 is tried again by the proxy, and Claude Code never hears of it"""
     limited = refuse(429, "Rate limit reached", kind="requests", code="rate_limit_exceeded")
-    upstream, run = await stage.converse([limited, say("Through at last.")], "Hello.")
+    script = [limited, say("Through at last.")]
+    upstream, run = await stage.converse(script, "Hello.", environment=NO_SECOND_CHANCE)
     check_equal(run.text, "Through at last.", "the answer")
     check_equal(upstream.requests[0].body, upstream.requests[1].body, "the second try")
 
@@ -30,8 +32,9 @@ async def refused_key(stage: Stage) -> None:
 
 @scenario
 async def unknown_model(stage: Stage) -> None:
-    """A model that models.yaml does not have: the answer names those that it has"""
+    """A model that models.yaml does not have is a 404, which Claude Code explains in its own words"""
     daemon = await stage.daemon([{"model_id": "known-one", "api_base": "builtin:demo"}])
     run = await stage.run(daemon, "Hello.", model="another")
     check(not run.is_success, "Claude Code took an unknown model for a success")
     check_equal(run.result.get("api_error_status"), 404, "api_error_status")
+    check("(another)" in run.text, f"the explanation does not name the model: {run.text!r}")
