@@ -19,6 +19,7 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=_-]+\Z")
 MAX_CALL_ID = 40  # refused beyond that with code string_above_max_length
 MAX_TOOLS = 128
+MAX_STOPS = 4
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 # fmt: off
@@ -141,8 +142,8 @@ class _Judge:
             return
         stop = body["stop"]
         items = [stop] if isinstance(stop, str) else stop
-        if not isinstance(items, list) or not 1 <= len(items) <= 4:
-            self.say("stop", "not a string or 1 to 4 strings")
+        if not isinstance(items, list) or not items or (len(items) > MAX_STOPS and not self.other_fields):
+            self.say("stop", f"not a string or 1 to {MAX_STOPS} strings")
         elif not all(isinstance(item, str) and item for item in items):
             self.say("stop", "holds something that is not a non-empty string")
 
