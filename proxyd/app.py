@@ -90,7 +90,9 @@ class _Surface:
                     check_token(request, settings)
                 response = await handler(request)
             except VerbatimRefusal as exc:
-                response = web.Response(status=exc.status, body=exc.body, headers=CIMultiDict(exc.raw_headers))
+                response = web.Response(
+                    status=exc.status, body=exc.body, headers=CIMultiDict(exc.raw_headers)
+                )
             except ProxyError as exc:
                 response = self._error(exc, request_id)
             except web.HTTPException as exc:
@@ -234,7 +236,9 @@ def _our_own(exc: web.HTTPException, request: web.Request) -> Exception:
     """An exception of the web library as one of ours."""
     path = request.path[:200]
     if exc.status == 404:
-        return NotFound(f"there is nothing at {path}; this is claude-proxy: POST /v1/messages, GET /v1/models")
+        return NotFound(
+            f"there is nothing at {path}; this is claude-proxy: POST /v1/messages, GET /v1/models"
+        )
     if exc.status == 405:
         allowed = exc.headers.get("Allow", "another method")
         return MethodNotAllowed(f"{request.method} {path} is not possible; use {allowed}")

@@ -285,4 +285,3 @@ class DirectExchange(_Exchange):
         record.usage, record.stop_reason = tee.usage, tee.stop_reason
         if tee.error_type is not None:
             record.error_type = tee.error_type
-

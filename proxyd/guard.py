@@ -44,7 +44,10 @@ def check_token(request: web.Request, settings: Settings) -> None:
     if token is None:
         return
     keys = ClientKeys.from_headers(request.headers)
-    offered = [request.headers.get(TOKEN_HEADER), *(key.reveal() for key in (keys.bearer, keys.api_key) if key)]
+    offered = [
+        request.headers.get(TOKEN_HEADER),
+        *(key.reveal() for key in (keys.bearer, keys.api_key) if key),
+    ]
     # Each is compared, whatever the others were: the time tells nothing.
     if not any([token.matches(value) for value in offered if value is not None]):
         raise BadCredential(

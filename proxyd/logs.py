@@ -66,7 +66,9 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
     processors.append(structlog.processors.format_exc_info)
     processors.append(_redact_event)
     if as_console:
-        processors.append(structlog.dev.ConsoleRenderer(colors=stream.isatty() and "NO_COLOR" not in os.environ))
+        processors.append(
+            structlog.dev.ConsoleRenderer(colors=stream.isatty() and "NO_COLOR" not in os.environ)
+        )
     else:
         processors.append(structlog.processors.JSONRenderer(ensure_ascii=False))
     if in_journal:

@@ -43,11 +43,19 @@ class TranslatedAnswer:
         max_body_bytes: limit on a JSON body (operations.md C4).
     """
 
-    __slots__ = ("_body", "_context", "_decoder", "_feed", "_grammar", "_made", "_max_body_bytes", "codec", "failure")
+    __slots__ = (
+        "_body",
+        "_context",
+        "_decoder",
+        "_feed",
+        "_grammar",
+        "_made",
+        "_max_body_bytes",
+        "codec",
+        "failure",
+    )
 
-    def __init__(
-        self, codec: Codec, *, max_body_bytes: int, context: ErrorContext | None = None
-    ) -> None:
+    def __init__(self, codec: Codec, *, max_body_bytes: int, context: ErrorContext | None = None) -> None:
         self.codec = codec
         self.failure: ProxyError | None = None
         self._context = context or ErrorContext()
@@ -55,7 +63,9 @@ class TranslatedAnswer:
         self._decoder = SSEDecoder()
         self._grammar = Grammar()
         self._body = bytearray()
-        self._made: list[StreamEvent] = []  # of the step at hand; kept when a later frame of the same chunk fails
+        self._made: list[
+            StreamEvent
+        ] = []  # of the step at hand; kept when a later frame of the same chunk fails
         self._feed: Callable[[bytes], None] = self._sniff
 
     @property
@@ -150,7 +160,9 @@ class TranslatedAnswer:
         self.codec.on_chunk(completion_to_chunk(value))
 
     def _not_an_answer(self, body: bytes, why: str = "") -> BadReply:
-        exc = BadReply(f"the upstream answered with something that is neither an event stream nor a completion{why}")
+        exc = BadReply(
+            f"the upstream answered with something that is neither an event stream nor a completion{why}"
+        )
         exc.detail = body[:_EXCERPT_BYTES].decode("utf-8", "replace")
         return exc
 

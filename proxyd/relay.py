@@ -256,16 +256,16 @@ class Relay:
             session_id=record.session_id,
         )
         for note in prepared.notes:
-            log.debug("request.altered", request_id=record.request_id, field=note.path, what=note.what, why=note.why)
+            log.debug(
+                "request.altered", request_id=record.request_id, field=note.path, what=note.what, why=note.why
+            )
         return prepared
 
     async def _streamed(self, exchange: TranslatedExchange, call: _Call) -> web.StreamResponse:
         record, downlink, answer = call.record, call.downlink, exchange.answer
         downlink.response.headers.update(self._own_headers(record))
         elapsed_s = monotonic() - record.begun
-        downlink.commit_after(
-            max(0.001, self.settings.commit_s - elapsed_s), lambda: _encode(answer.start())
-        )
+        downlink.commit_after(max(0.001, self.settings.commit_s - elapsed_s), lambda: _encode(answer.start()))
         try:
             events = await exchange.open()
             call.request.let_go()
@@ -363,7 +363,9 @@ class Relay:
         await call.downlink.finish()
         return call.downlink.response
 
-    async def _end(self, call: _Call, failure: ProxyError, events: Iterable[StreamEvent]) -> web.StreamResponse:
+    async def _end(
+        self, call: _Call, failure: ProxyError, events: Iterable[StreamEvent]
+    ) -> web.StreamResponse:
         """End a stream that has begun and has failed: with its last events, or as a cut connection."""
         self._note_failure(call.record, failure, "failed")
         if self.settings.on_midstream_error == "abort":
@@ -378,7 +380,9 @@ class Relay:
         record.outcome, record.error_type, record.error = outcome, kind, exc.message
         record.status = status
         if exc.detail:
-            log.warning("upstream.bad_reply", request_id=record.request_id, route=record.route, seen=exc.detail)
+            log.warning(
+                "upstream.bad_reply", request_id=record.request_id, route=record.route, seen=exc.detail
+            )
 
     # -- small parts
 

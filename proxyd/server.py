@@ -152,7 +152,9 @@ class Daemon:
         settings, waiting = self.settings.after_reload(loaded.settings)
         self.settings = settings
         self._relay.swap(settings, loaded.config.table)
-        log.info("config.reloaded", models=len(loaded.config.table.routes), ignored_until_restart=list(waiting))
+        log.info(
+            "config.reloaded", models=len(loaded.config.table.routes), ignored_until_restart=list(waiting)
+        )
 
     async def drain(self) -> None:
         """Steps 1 to 4 of the module's text."""
@@ -168,7 +170,9 @@ class Daemon:
             log.info("server.draining", calls=relay.active_calls, seconds_left=round(left))
             wait = asyncio.ensure_future(self._hurry.wait())
             idle = asyncio.ensure_future(relay.until_idle())
-            await asyncio.wait((wait, idle), timeout=min(left, _PROGRESS_S), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                (wait, idle), timeout=min(left, _PROGRESS_S), return_when=asyncio.FIRST_COMPLETED
+            )
             for task in (wait, idle):
                 task.cancel()
         if relay.active_calls:
@@ -238,4 +242,3 @@ def _raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (OSError, ValueError):
             log.debug("server.file_limit", soft=soft)
-

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from proxyd.errors import ConfigError
+from proxyd.locations import resolve_models_path
 from proxyd.models import Checks, load
 from proxyd.providers.quirks import PROFILES, dialect_for, profile_for
 from proxyd.server import LoadedConfig
-from proxyd.locations import resolve_models_path
 from proxyd.settings import Settings, faults_in_file
 
 __all__ = ["checks", "load_configuration"]

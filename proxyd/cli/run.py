@@ -20,7 +20,9 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The daemon's options, on the root command and on ``run`` alike."""
     for option in reversed(
         (
-            click.option("-d", "--dev", is_flag=True, help="Development: debug logs, restart on a changed file."),
+            click.option(
+                "-d", "--dev", is_flag=True, help="Development: debug logs, restart on a changed file."
+            ),
             click.option("-p", "--port", type=int, metavar="N", help="Port to listen on (8082)."),
             click.option("--host", metavar="H", help="Address to listen on (127.0.0.1)."),
             click.option("--models", metavar="FILE", help="The models.yaml to use."),
@@ -62,9 +64,12 @@ async def _serve(flags: dict[str, Any], models: str | None) -> None:
 def _say_how_to_connect(address: tuple[str, int], models: tuple[str, ...]) -> None:
     host = "localhost" if address[0] == "127.0.0.1" else address[0]
     model = models[0] if models else "MODEL"
-    click.echo(f"claude-proxy listens on http://{host}:{address[1]}. To use it, in another terminal:", err=True)
     click.echo(
-        f"  ANTHROPIC_BASE_URL=http://{host}:{address[1]} ANTHROPIC_AUTH_TOKEN=any claude --model {model}", err=True
+        f"claude-proxy listens on http://{host}:{address[1]}. To use it, in another terminal:", err=True
+    )
+    click.echo(
+        f"  ANTHROPIC_BASE_URL=http://{host}:{address[1]} ANTHROPIC_AUTH_TOKEN=any claude --model {model}",
+        err=True,
     )
     click.echo("Ctrl-C stops it; models are configured in models.yaml.", err=True)
 

@@ -105,7 +105,9 @@ class DirectStream:
             del tail[:end]
         self._searched = len(tail)
         if len(tail) > MAX_FRAME_BYTES:
-            raise FrameTooLarge(f"an event of the upstream's stream is larger than {MAX_FRAME_BYTES >> 20} MiB")
+            raise FrameTooLarge(
+                f"an event of the upstream's stream is larger than {MAX_FRAME_BYTES >> 20} MiB"
+            )
         if frames:
             self.tee.watch(frames)
         return frames

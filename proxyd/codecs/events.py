@@ -233,7 +233,9 @@ def event_from_data(data: dict[str, Any]) -> StreamEvent:
             cls, field = _DELTA_CLASSES.get(kind, (None, ""))
             if cls is not None and isinstance(delta.get(field), str) and len(delta) == 2 and len(data) == 3:
                 return cls(index, delta[field])  # type: ignore[no-any-return]
-        case {"type": "content_block_start", "index": int(index), "content_block": dict(block)} if len(data) == 3:
+        case {"type": "content_block_start", "index": int(index), "content_block": dict(block)} if (
+            len(data) == 3
+        ):
             return BlockStart(index, block)
         case {"type": "content_block_stop", "index": int(index)} if len(data) == 2:
             return BlockStop(index)

@@ -314,9 +314,11 @@ class OpenAIStream:
             self._on_content(part["text"])
         elif kind == "thinking":
             thoughts = part.get("thinking")
-            texts = [thoughts] if isinstance(thoughts, str) else [
-                piece.get("text") for piece in _list(thoughts) if isinstance(piece, dict)
-            ]
+            texts = (
+                [thoughts]
+                if isinstance(thoughts, str)
+                else [piece.get("text") for piece in _list(thoughts) if isinstance(piece, dict)]
+            )
             text = "".join(text for text in texts if isinstance(text, str))
             if text:
                 self._reasoning_field = self._reasoning_field or "thinking"
@@ -332,8 +334,10 @@ class OpenAIStream:
             if self._finish is not None:
                 return  # the answer was whole
             inner = choice.get("error") or chunk.get("error")
-            raise refusal_from_chunk(inner, self._answer.errors) if inner else failure(
-                f"the upstream stopped with finish_reason {reason}"
+            raise (
+                refusal_from_chunk(inner, self._answer.errors)
+                if inner
+                else failure(f"the upstream stopped with finish_reason {reason}")
             )
         if reason not in STOP_REASONS:
             self._warn("stream.unknown_finish_reason")
@@ -383,9 +387,7 @@ class OpenAIStream:
         elif id(slot) in self._sent_calls and slot.unsent:
             slot.unsent.clear()
             self._warn("stream.arguments_after_the_call")
-        if self._waiting and self._slot is not None and self._slot.is_complete:
-            self._drain()
-        elif self._waiting and self._slot is None and not self._dialect.thought_signatures:
+        if (self._waiting and self._slot is not None and self._slot.is_complete) or (self._waiting and self._slot is None and not self._dialect.thought_signatures):
             self._drain()
 
     def _open_when_named(self, slot: ToolSlot) -> None:
@@ -550,9 +552,7 @@ class OpenAIStream:
         # A rough four characters a token; never 0 for an answer that said something (protocol.md 4.10).
         estimate = -(-self._emitted_chars // 4)
         if reported is None:
-            return Usage(
-                input_tokens=self.usage.input_tokens, output_tokens=estimate, is_estimated=True
-            )
+            return Usage(input_tokens=self.usage.input_tokens, output_tokens=estimate, is_estimated=True)
         if reported.output_tokens == 0 and estimate:
             return Usage(
                 reported.input_tokens,
@@ -580,7 +580,9 @@ def _lowest(choices: list[Any]) -> dict[str, Any]:
     if len(choices) == 1:
         return choices[0] if isinstance(choices[0], dict) else {}
     found = [choice for choice in choices if isinstance(choice, dict)]
-    return min(found, key=lambda choice: index if isinstance(index := choice.get("index"), int) else 0, default={})
+    return min(
+        found, key=lambda choice: index if isinstance(index := choice.get("index"), int) else 0, default={}
+    )
 
 
 def _list(value: Any) -> list[Any]:

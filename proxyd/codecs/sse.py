@@ -76,7 +76,9 @@ class SSEDecoder:
 
     def _check_size(self) -> None:
         if len(self._buffer) > MAX_FRAME_BYTES:
-            raise FrameTooLarge(f"an event of the upstream's stream is larger than {MAX_FRAME_BYTES >> 20} MiB")
+            raise FrameTooLarge(
+                f"an event of the upstream's stream is larger than {MAX_FRAME_BYTES >> 20} MiB"
+            )
 
     def _parse(self, block: bytes) -> SSEFrame | None:
         if self._at_start:

@@ -74,7 +74,18 @@ class ToolSlot:
     ``unsent`` holds argument fragments that wait for the block to open; ``has_arguments`` says whether any came.
     """
 
-    __slots__ = ("_extent", "_pieces", "_scanned", "call_id", "client_id", "has_arguments", "index", "name", "signature", "unsent")
+    __slots__ = (
+        "_extent",
+        "_pieces",
+        "_scanned",
+        "call_id",
+        "client_id",
+        "has_arguments",
+        "index",
+        "name",
+        "signature",
+        "unsent",
+    )
 
     def __init__(self, index: int | None) -> None:
         self.index = index
@@ -135,7 +146,9 @@ class ToolCalls:
         slot.call_id = slot.call_id or call_id
         slot.name = slot.name or name
         slot.signature = _thought_signature(fragment) or slot.signature
-        if arguments and not (_opens_object(arguments) and slot.is_complete and slot.holds_exactly(arguments)):
+        if arguments and not (
+            _opens_object(arguments) and slot.is_complete and slot.holds_exactly(arguments)
+        ):
             slot.add_arguments(arguments)
         return slot, is_new
 

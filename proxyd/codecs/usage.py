@@ -83,9 +83,7 @@ def usage_from_openai(usage: Any) -> Usage | None:
         )
         or 0
     )
-    written = (
-        _first(prompt_details.get("cache_write_tokens"), usage.get("cache_creation_input_tokens")) or 0
-    )
+    written = _first(prompt_details.get("cache_write_tokens"), usage.get("cache_creation_input_tokens")) or 0
     reasoning = _first(
         _child(usage, "completion_tokens_details").get("reasoning_tokens"), usage.get("reasoning_tokens")
     )

@@ -99,9 +99,7 @@ def _merged(old: Any, new: Any) -> Any:
     return new
 
 
-def _request_headers(
-    route: ModelRoute, headers: list[tuple[str, str]], keys: ClientKeys
-) -> dict[str, str]:
+def _request_headers(route: ModelRoute, headers: list[tuple[str, str]], keys: ClientKeys) -> dict[str, str]:
     named_in_connection = {
         token.strip().lower()
         for name, value in headers

@@ -95,9 +95,7 @@ def prepare(
         upstream_model=route.model_name,
         tool_names=translated.tool_names,
         used_ids=_tool_ids(payload),
-        stop_sequences=tuple(
-            text for text in payload.get("stop_sequences") or () if isinstance(text, str)
-        ),
+        stop_sequences=tuple(text for text in payload.get("stop_sequences") or () if isinstance(text, str)),
         estimated_input_tokens=estimate,
         errors=context,
     )

@@ -1,0 +1,69 @@
+# Two commands do everything: `make run` and `make test`. `make help` lists the rest.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$p; break; }; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+MODELS ?= config/models.yaml
+ARGS ?=
+
+export PYTHONDONTWRITEBYTECODE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run dev test lint types cover e2e goldens docs bench clean
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run ## Install, and run the daemon on 127.0.0.1:8082 with config/models.yaml.
+	@exec $(BIN)/claude-proxy --models $(MODELS) $(ARGS)
+
+dev: $(VENV)/.dev ## Run the daemon with debug logs; restart it when a source file changes.
+	@exec $(BIN)/claude-proxy --dev --models $(MODELS) $(ARGS)
+
+test: $(VENV)/.dev ## Run all tests.
+	@$(BIN)/python -X dev -m pytest $(ARGS)
+
+lint: $(VENV)/.dev types ## Check style, spelling and types.
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/codespell
+
+types: $(VENV)/.dev ## Check types.
+	@$(BIN)/mypy --no-error-summary
+
+cover: $(VENV)/.dev ## Run the tests with branch coverage.
+	@$(BIN)/coverage run -m pytest -q $(ARGS)
+	@$(BIN)/coverage report
+
+e2e: $(VENV)/.dev ## Run the real Claude Code through the daemon.
+	@$(BIN)/python -m tests.e2e $(ARGS)
+
+goldens: $(VENV)/.dev ## Write the expected outputs of the transcripts anew; review the diff like code.
+	@$(BIN)/python -m tests.codecs.goldens_requests
+
+docs: $(VENV)/.dev ## Write the generated parts of docs/ and config/ anew.
+	@$(BIN)/python docs/generate_providers.py
+	@$(BIN)/python -m proxyd.config_schema > config/models.schema.json
+
+clean: ## Remove everything that was built or installed here.
+	rm -rf $(VENV) .e2e build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is written only when its installation is whole, so an interrupted one is done again.
+$(VENV)/.python:
+	@test -n "$(PYTHON)" || { echo "claude-proxy needs Python 3.10 or newer; none was found on PATH" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { \
+		echo "could not create $(VENV): on Debian and Ubuntu, install the package python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.python setup.cfg constraints.txt
+	@echo "Installing claude-proxy into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.python setup.cfg constraints.txt
+	@echo "Installing claude-proxy and its development tools into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.run
