@@ -48,8 +48,7 @@ def check_token(request: web.Request, settings: Settings) -> None:
         request.headers.get(TOKEN_HEADER),
         *(key.reveal() for key in (keys.bearer, keys.api_key) if key),
     ]
-    # Each is compared, whatever the others were: the time tells nothing.
-    if not any([token.matches(value) for value in offered if value is not None]):
+    if not any(token.matches(value) for value in offered if value is not None):
         raise BadCredential(
             f"this proxy asks for its access token: send it as the key, or in the header {TOKEN_HEADER} "
             "(ANTHROPIC_CUSTOM_HEADERS)"

@@ -109,7 +109,10 @@ class TranslatedAnswer:
         return self._guarded(self._close) if not self.has_ended else []
 
     def fail(self, exc: ProxyError) -> list[StreamEvent]:
-        """End the stream with `exc`: one ``error`` event. The open block is not stopped, since that would claim it whole."""
+        """End the stream with `exc`: one ``error`` event.
+
+        The open block is not stopped, since that would claim that it is whole.
+        """
         if self.has_ended:
             return []
         self.failure = exc

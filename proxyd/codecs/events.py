@@ -116,7 +116,7 @@ class Unknown:
     data: dict[str, Any]
 
 
-StreamEvent = Union[
+StreamEvent = Union[  # noqa: UP007 - a dozen names read better below each other
     MessageStart,
     BlockStart,
     TextDelta,
@@ -137,7 +137,10 @@ def encode_frame(name: str, data: dict[str, Any]) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (name.encode(), jsonio.dumps(data))
 
 
-_DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{"type":"%b","%b":%b}}\n\n'
+_DELTA = (
+    b"event: content_block_delta\n"
+    b'data: {"type":"content_block_delta","index":%d,"delta":{"type":"%b","%b":%b}}\n\n'
+)
 
 
 def _text_delta(event: TextDelta) -> bytes:

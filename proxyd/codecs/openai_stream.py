@@ -114,6 +114,7 @@ class OpenAIStream:
         "_emitted_chars",
         "_events",
         "_finish",
+        "_has_calls",
         "_has_refusal",
         "_is_done",
         "_matched_stop",
@@ -122,7 +123,6 @@ class OpenAIStream:
         "_reasoning_field",
         "_reported",
         "_seen_choices",
-        "_sent_calls",
         "_signatures",
         "_slot",
         "_tags",
@@ -145,7 +145,7 @@ class OpenAIStream:
         self._block = ""  # type of the open block: "", "thinking", "text" or "tool_use"
         self._slot: ToolSlot | None = None  # the open tool call
         self._calls = ToolCalls()
-        self._sent_calls: set[int] = set()  # id() of slots whose block was opened
+        self._has_calls = False  # a tool_use block was begun
         self._waiting: deque[tuple[str, str] | ToolSlot] = deque()
         self._used_ids = set(answer.used_ids)
         self._tags = (
@@ -376,25 +376,17 @@ class OpenAIStream:
         if self._tags is not None:
             self._on_runs(self._tags.close())
         slot, is_new = self._calls.add(fragment)
-        if is_new and (self._slot is not None or self._waiting or self._dialect.thought_signatures):
-            # A thought signature may follow its call in a delta of its own, and must be sent ahead of it.
-            self._waiting.append(slot)
-        if self._slot is None:
-            if not self._waiting:
-                self._open_when_named(slot)
-        elif slot is self._slot:
+        if slot is self._slot:
             self._send_arguments(slot)
-        elif id(slot) in self._sent_calls and slot.unsent:
-            slot.unsent.clear()
-            self._warn("stream.arguments_after_the_call")
-        if (self._waiting and self._slot is not None and self._slot.is_complete) or (self._waiting and self._slot is None and not self._dialect.thought_signatures):
-            self._drain()
-
-    def _open_when_named(self, slot: ToolSlot) -> None:
-        if slot.name and id(slot) not in self._sent_calls:
-            self._open_tool(slot)
-        elif id(slot) not in self._sent_calls and slot not in self._waiting:
+        elif slot.has_begun:
+            if slot.unsent:
+                slot.unsent.clear()
+                self._warn("stream.arguments_after_the_call")
+        elif is_new:
             self._waiting.append(slot)
+        # A thought signature may follow its call in a delta of its own, and must be sent ahead of it: they wait.
+        if self._waiting and not self._dialect.thought_signatures:
+            self._drain()
 
     def _drain(self) -> None:
         """Give out what waited, up to the next tool call that is itself unfinished."""
@@ -451,7 +443,7 @@ class OpenAIStream:
         name = self._answer.tool_names.get(slot.name, slot.name)
         self._begin("tool_use", {"type": "tool_use", "id": self._client_id(slot), "name": name, "input": {}})
         self._slot = slot
-        self._sent_calls.add(id(slot))
+        self._has_calls = slot.has_begun = True
         self._send_arguments(slot)
 
     def _begin(self, kind: str, block: dict[str, Any]) -> None:
@@ -540,7 +532,7 @@ class OpenAIStream:
         if reason == "refusal":
             delta["stop_details"] = dict(_REFUSAL_DETAILS)
         elif reason == "end_turn":
-            if self._sent_calls:
+            if self._has_calls:
                 delta["stop_reason"] = "tool_use"
             elif self._matched_stop is not None:
                 delta["stop_reason"] = "stop_sequence"

@@ -81,6 +81,7 @@ class ToolSlot:
         "call_id",
         "client_id",
         "has_arguments",
+        "has_begun",
         "index",
         "name",
         "signature",
@@ -94,6 +95,7 @@ class ToolSlot:
         self.name = ""
         self.signature: str | None = None  # Gemini's thought signature
         self.has_arguments = False
+        self.has_begun = False  # its block was opened
         self.unsent: list[str] = []
         self._pieces: list[str] = []
         self._scanned = 0
