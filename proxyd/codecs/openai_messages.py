@@ -134,6 +134,7 @@ class _History:
         parts: list[Part] = []
         calls: list[dict[str, Any]] = []
         client_ids: list[str] = []
+        summary: list[Part] = []
         reasoning = Reasoning(self._model)
         for number in turn:
             content = messages[number].get("content")
@@ -152,8 +153,14 @@ class _History:
                     self._notes.add(f"{path}.{position}", "dropped", "only Anthropic's servers can read it")
                 elif kind == "tool_result":
                     parts += self._result_without_call(block, f"{path}.{position}")
+                elif kind == "compaction":
+                    # The summary stands for what both said before; as the assistant's words it would be
+                    # imitated.
+                    summary += self._blocks.block(block, f"{path}.{position}")
                 else:
                     parts += self._blocks.block(block, f"{path}.{position}")
+        if summary:
+            self._messages.append({"role": "user", "content": collapse(summary)})
         texts = [part for part in parts if part["type"] == "text"]
         if len(texts) < len(parts):
             self._notes.add("messages[].content[]", "dropped", "an assistant message holds text only")
@@ -303,7 +310,7 @@ def _in_turns(messages: list[Message]) -> list[Message]:
     blank."""
     result: list[Message] = []
     for message in messages:
-        before = result[-1] if result else {"role": ""}
+        before: Message = result[-1] if result else {"role": ""}
         if message["role"] == before["role"] == "user":
             before["content"] = _joined(before["content"], message["content"])
             continue

@@ -35,7 +35,7 @@ _PLAIN = frozenset(
 _FORMATS = frozenset(["enum", "date-time", "int32", "int64", "float", "double"])
 _TYPES = frozenset(["string", "number", "integer", "boolean", "array", "object"])
 
-#: Deepest schema that is followed through references: a recursive one ends here as a bare object.
+#: Deepest schema that is followed; what lies deeper becomes a bare object.
 _MAX_DEPTH = 24
 #: Most places that references are put in: each may hold several more, so that depth alone bounds nothing.
 _MAX_REFERENCES = 200
@@ -54,15 +54,16 @@ class _Narrower:
     def __init__(self, root: dict[str, Any]) -> None:
         self._root = root
         self._references_left = _MAX_REFERENCES
+        self._followed: list[str] = []
 
     def narrow(self, schema: Any, depth: int) -> dict[str, Any]:
         if not isinstance(schema, dict):
             return {}
         if depth > _MAX_DEPTH:
             return {"type": "object"}
+        schema = _all_of_merged(schema)
         if "$ref" in schema:
             return self._follow(schema, depth)
-        schema = _all_of_merged(schema)
         result = {key: value for key, value in schema.items() if key in _PLAIN}
         self._type(schema, result)
         self._values(schema, result)
@@ -86,7 +87,12 @@ class _Narrower:
     def _follow(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
         target: Any = self._root
         reference = schema["$ref"]
-        if not isinstance(reference, str) or not reference.startswith("#") or not self._references_left:
+        if (
+            not isinstance(reference, str)
+            or not reference.startswith("#")
+            or reference in self._followed  # a recursive schema, which Gemini cannot express
+            or not self._references_left
+        ):
             return {"type": "object"}
         self._references_left -= 1
         for step in reference[1:].split("/"):
@@ -96,7 +102,10 @@ class _Narrower:
         if not isinstance(target, dict):
             return {"type": "object"}
         beside = {key: value for key, value in schema.items() if key != "$ref"}
-        return self.narrow({**target, **beside}, depth + 1)
+        self._followed.append(reference)
+        narrowed = self.narrow({**target, **beside}, depth + 1)
+        self._followed.pop()
+        return narrowed
 
     def _type(self, schema: dict[str, Any], result: dict[str, Any]) -> None:
         kind = schema.get("type")

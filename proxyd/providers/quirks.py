@@ -23,9 +23,14 @@ from urllib.parse import urlsplit
 from proxyd.codecs.dialect import CHOICES, Dialect
 from proxyd.codecs.openai_thinking import LEVELS
 from proxyd.errors import ConfigError
-from proxyd.providers.profiles import PROFILES, Profile
+from proxyd.providers.hosted import HOSTED
+from proxyd.providers.profile import Profile
+from proxyd.providers.servers import GENERIC, SERVERS
 
 __all__ = ["PROFILES", "Profile", "dialect_for", "profile_for"]
+
+#: Every profile by its name.
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in (*HOSTED, *SERVERS, GENERIC)}
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Dialect)}
 

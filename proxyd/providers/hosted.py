@@ -1,74 +1,26 @@
-"""The vendor profiles, as data. How one is chosen: ``quirks.py``; what each field means:
-``codecs/dialect.py``.
+"""Profiles of the vendors that run their models themselves.
 
-To add a vendor, add a `Profile` here, a transcript of its request and of its stream, and run the generator of
-docs/providers.md.
+To add one, add a `Profile` here, a transcript of its request and of its stream, and run
+``python docs/generate_providers.py``. Sources were read from July to November 2026.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from proxyd.codecs.dialect import Dialect
+from proxyd.providers.profile import (
+    GPT_OSS,
+    MISTRAL_ORDER,
+    NO_EFFORT,
+    STRICT_TEMPLATE,
+    STRICT_TEMPLATE_SOURCE,
+    Profile,
+    Variant,
+    levels,
+)
 
-__all__ = ["PROFILES", "Profile", "Variant"]
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """What differs for some models of a vendor.
-
-    Args:
-        pattern: regular expression searched in the model's name, any case. Later variants win.
-        changes: dialect field -> value.
-    """
-
-    pattern: str
-    changes: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """One vendor or server.
-
-    Args:
-        name: what ``provider:`` in models.yaml says.
-        title: what people call it.
-        hosts: patterns of the host of ``api_base``, or of ``host:port``.
-        dialect: for its newest models.
-        variants: for the others.
-        auth: ``bearer`` or ``api-key``: the header that carries the key in translated mode.
-        omit: top-level fields that its Anthropic endpoint refuses, dropped in direct mode.
-        sources: pages and public threads that the rest was taken from.
-        note: what a user should know.
-    """
-
-    name: str
-    title: str
-    hosts: tuple[str, ...] = ()
-    dialect: Dialect = field(default_factory=Dialect)
-    variants: tuple[Variant, ...] = ()
-    auth: str = "bearer"
-    omit: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
-    note: str = ""
-
-
-def _efforts(*levels: str, **renamed: str) -> dict[str, str]:
-    """Levels under our own names, and those that the vendor calls otherwise."""
-    return {level: level for level in levels} | renamed
-
-
-#: Templates that raise on a second system message, or on two user messages in a row.
-_STRICT_TEMPLATE: dict[str, Any] = {"leading_system_only": True, "strict_alternation": True}
-_STRICT_TEMPLATE_SOURCE = "Qwen's, MiniMax's and Mistral's templates: vllm#41114, ollama#17774, crush#279"
-
-#: Mistral's rules hold wherever its templates are served.
-_MISTRAL_ORDER: dict[str, Any] = {**_STRICT_TEMPLATE, "text_after_tool_joins_it": True}
-
-_NO_EFFORT: dict[str, Any] = {"effort_path": None}
+__all__ = ["HOSTED"]
 
 #: OpenAI's lines of models, newest behaviour as default; also behind Azure and GitHub Models.
 _OPENAI_REASONING: dict[str, Any] = {
@@ -77,28 +29,28 @@ _OPENAI_REASONING: dict[str, Any] = {
     "sampling": (),
     "stop_limit": 0,
     "effort_path": "reasoning_effort",
-    "efforts": _efforts("none", "low", "medium", "high", "xhigh"),
+    "efforts": levels("none", "low", "medium", "high", "xhigh"),
     "reasoning_return": "none",
 }
 _OPENAI_VARIANTS = (
     Variant(
         r"(^|/)(gpt-3|gpt-4|chatgpt-4)|gpt-5[\w.-]*-chat",
-        {"system_role": "system", "sampling": ("temperature", "top_p"), "stop_limit": 4, **_NO_EFFORT},
+        {"system_role": "system", "sampling": ("temperature", "top_p"), "stop_limit": 4, **NO_EFFORT},
     ),
     Variant(
         r"(^|/)o\d",
         {
             **_OPENAI_REASONING,
-            "efforts": _efforts("low", "medium", "high"),
+            "efforts": levels("low", "medium", "high"),
             "parallel_tool_calls": False,
         },
     ),
     Variant(
         r"(^|/)gpt-5(-mini|-nano|-codex)?(-\d{4}|$)",
-        {**_OPENAI_REASONING, "efforts": _efforts("low", "medium", "high", none="minimal")},
+        {**_OPENAI_REASONING, "efforts": levels("low", "medium", "high", none="minimal")},
     ),
-    Variant(r"(^|/)gpt-5\.1", {**_OPENAI_REASONING, "efforts": _efforts("none", "low", "medium", "high")}),
-    Variant(r"gpt-5-pro", {**_OPENAI_REASONING, "efforts": _efforts("high")}),
+    Variant(r"(^|/)gpt-5\.1", {**_OPENAI_REASONING, "efforts": levels("none", "low", "medium", "high")}),
+    Variant(r"gpt-5-pro", {**_OPENAI_REASONING, "efforts": levels("high")}),
 )
 _OPENAI = Dialect(
     **_OPENAI_REASONING,
@@ -116,27 +68,14 @@ _OPENAI_SOURCES = (
 
 #: Kimi wants reasoning_content on every assistant message with tool calls while it thinks, wherever it is
 #: served.
-_KIMI_REASONING: dict[str, Any] = {
+KIMI_REASONING: dict[str, Any] = {
     "reasoning_return": "field",
     "reasoning_field": "reasoning_content",
     "reasoning_placeholder": ".",
 }
-_KIMI_SOURCE = "reasoning_content missing: new-api#3121, opencode#10996, deer-flow#3043"
+KIMI_SOURCE = "reasoning_content missing: new-api#3121, opencode#10996, deer-flow#3043"
 
-_GPT_OSS = Variant(
-    r"gpt-oss",
-    {
-        "thinking_path": None,
-        "effort_path": "reasoning_effort",
-        "efforts": _efforts("low", "medium", "high"),
-        "client_effort": True,
-    },
-)
-
-#: For servers that run whatever model the user loads.
-_LOCAL: dict[str, Any] = {**_STRICT_TEMPLATE, "reasoning_return": "received"}
-
-_ALL = (
+HOSTED = (
     Profile(
         name="openai",
         title="OpenAI",
@@ -166,20 +105,20 @@ _ALL = (
             thinking_path="reasoning.enabled",
             thinking_on=True,
             effort_path="reasoning.effort",
-            efforts=_efforts("none", "minimal", "low", "medium", "high", "xhigh"),
+            efforts=levels("none", "minimal", "low", "medium", "high", "xhigh"),
             reasoning_return="details",
             reasoning_field="reasoning",
         ),
         variants=(
             Variant(r"^(anthropic|google|qwen|alibaba)/", {"cache_control": True}),
-            Variant(r"^(qwen|minimax)/", _STRICT_TEMPLATE),
-            Variant(r"^mistralai/", _MISTRAL_ORDER),
-            Variant(r"kimi", {**_KIMI_REASONING, "reasoning_with_calls_only": True}),
+            Variant(r"^(qwen|minimax)/", STRICT_TEMPLATE),
+            Variant(r"^mistralai/", MISTRAL_ORDER),
+            Variant(r"kimi", {**KIMI_REASONING, "reasoning_with_calls_only": True}),
         ),
         sources=(
             "OpenRouter docs: Reasoning tokens; Prompt caching; Errors and debugging",
             "Kimi behind OpenRouter: earendil-works/pi#987",
-            _STRICT_TEMPLATE_SOURCE,
+            STRICT_TEMPLATE_SOURCE,
         ),
         note="`cache_control` is passed on to Anthropic, Google and Qwen models.",
     ),
@@ -194,7 +133,7 @@ _ALL = (
             thinking_path="thinking.type",
             thinking_on="enabled",
             thinking_off="disabled",
-            efforts=_efforts("high", "max", low="high", medium="high", xhigh="max"),
+            efforts=levels("high", "max", low="high", medium="high", xhigh="max"),
             thinks_by_default=True,
             reasoning_return="field",
             reasoning_field="reasoning_content",
@@ -222,7 +161,7 @@ _ALL = (
             effort_path=None,
             thinks_by_default=True,
             prefill_message={"partial": True},
-            **_KIMI_REASONING,
+            **KIMI_REASONING,
         ),
         variants=(
             Variant(
@@ -244,11 +183,11 @@ _ALL = (
                 {
                     "thinking_path": None,
                     "effort_path": "reasoning_effort",
-                    "efforts": _efforts("low", "high", "max"),
+                    "efforts": levels("low", "high", "max"),
                 },
             ),
         ),
-        sources=("Kimi docs: Using thinking models", "Kimi-K2 README", _KIMI_SOURCE),
+        sources=("Kimi docs: Using thinking models", "Kimi-K2 README", KIMI_SOURCE),
     ),
     Profile(
         name="zhipu",
@@ -274,7 +213,7 @@ _ALL = (
             Variant(r"glm-(4\.[67]|[5-9])", {"body_with_tools": {"tool_stream": True}}),
             Variant(
                 r"glm-(5\.[2-9]|[6-9])",
-                {"effort_path": "reasoning_effort", "efforts": _efforts("low", "medium", "high")},
+                {"effort_path": "reasoning_effort", "efforts": levels("low", "medium", "high")},
             ),
         ),
         sources=("Z.ai docs: Thinking mode; Tool streaming output", "BigModel docs: chat completions"),
@@ -285,7 +224,7 @@ _ALL = (
         title="MiniMax",
         hosts=("api.minimax.io", "api.minimaxi.com", "api.minimax.chat", "*.minimaxi.com"),
         dialect=Dialect(
-            **_STRICT_TEMPLATE,
+            **STRICT_TEMPLATE,
             max_tokens_field="max_completion_tokens",
             vision=False,
             response_format="none",
@@ -311,7 +250,7 @@ _ALL = (
         title="Qwen / DashScope",
         hosts=("dashscope.aliyuncs.com", "dashscope-*.aliyuncs.com", "*.maas.aliyuncs.com"),
         dialect=Dialect(
-            **_STRICT_TEMPLATE,
+            **STRICT_TEMPLATE,
             sampling=("temperature", "top_p", "top_k"),
             response_format="none",
             cache_control=True,
@@ -329,7 +268,7 @@ _ALL = (
             Variant(r"-vl", {"vision": True}),
             Variant(r"kimi|deepseek", {"reasoning_return": "field", "reasoning_field": "reasoning_content"}),
         ),
-        sources=("Alibaba Model Studio docs: Deep thinking; Context cache", _STRICT_TEMPLATE_SOURCE),
+        sources=("Alibaba Model Studio docs: Deep thinking; Context cache", STRICT_TEMPLATE_SOURCE),
     ),
     Profile(
         name="doubao",
@@ -339,12 +278,12 @@ _ALL = (
             thinking_path="thinking.type",
             thinking_on="enabled",
             thinking_off="disabled",
-            efforts=_efforts("low", "medium", "high"),
+            efforts=levels("low", "medium", "high"),
             thinks_by_default=True,
             reasoning_return="field",
             reasoning_field="reasoning_content",
         ),
-        variants=(Variant(r"kimi", _KIMI_REASONING),),
+        variants=(Variant(r"kimi", KIMI_REASONING),),
         sources=("Volcengine docs: Deep thinking; Doubao-seed-1.8",),
         note="`model_name` is a model id or an endpoint id (`ep-…`).",
     ),
@@ -370,8 +309,8 @@ _ALL = (
                 r"qwen3(?!.*(instruct|coder))|glm-(4\.[5-9]|[5-9])|deepseek-v(3\.[1-9]|[4-9])|kimi-k2\.[5-9]",
                 {"client_effort": True},
             ),
-            Variant(r"qwen|minimax", _STRICT_TEMPLATE),
-            Variant(r"kimi", _KIMI_REASONING),
+            Variant(r"qwen|minimax", STRICT_TEMPLATE),
+            Variant(r"kimi", KIMI_REASONING),
             Variant(r"deepseek|kimi-k2-|glm-[\d.]+$|coder", {"vision": False}),
         ),
         sources=("SiliconFlow docs: chat/completions", "Kimi behind SiliconFlow: QwenPaw#433"),
@@ -386,17 +325,17 @@ _ALL = (
             parallel_tool_calls=False,
             tool_names_start_with_letter=True,
             schema_style="gemini",
-            efforts=_efforts("low", "medium", "high", none="minimal"),
+            efforts=levels("low", "medium", "high", none="minimal"),
             reasoning_return="none",
             thought_signatures=True,
             thought_signature_placeholder="skip_thought_signature_validator",
             think_tags=("thought",),
         ),
         variants=(
-            Variant(r"gemini-(1|2\.0)", _NO_EFFORT),
+            Variant(r"gemini-(1|2\.0)", NO_EFFORT),
             Variant(r"gemini-[12]", {"thought_signature_placeholder": None}),
-            Variant(r"gemini-2\.5", {"efforts": _efforts("none", "low", "medium", "high")}),
-            Variant(r"gemini-2\.5-pro", {"efforts": _efforts("low", "medium", "high")}),
+            Variant(r"gemini-2\.5", {"efforts": levels("none", "low", "medium", "high")}),
+            Variant(r"gemini-2\.5-pro", {"efforts": levels("low", "medium", "high")}),
         ),
         sources=(
             "Gemini docs: OpenAI compatibility; Thought signatures; Function calling (Schema)",
@@ -408,18 +347,18 @@ _ALL = (
         name="xai",
         title="xAI Grok",
         hosts=("api.x.ai", "*.api.x.ai"),
-        dialect=Dialect(stop_limit=0, reasoning_return="none", **_NO_EFFORT),
+        dialect=Dialect(stop_limit=0, reasoning_return="none", **NO_EFFORT),
         variants=(
             Variant(r"grok-[23]|non-reasoning", {"stop_limit": 4}),
             Variant(
                 r"grok-3-mini",
-                {"effort_path": "reasoning_effort", "efforts": _efforts("low", "high"), "stop_limit": 0},
+                {"effort_path": "reasoning_effort", "efforts": levels("low", "high"), "stop_limit": 0},
             ),
             Variant(
                 r"grok-(4\.[3-9]|[5-9])(?!.*non-reasoning)",
                 {
                     "effort_path": "reasoning_effort",
-                    "efforts": _efforts("none", "low", "medium", "high"),
+                    "efforts": levels("none", "low", "medium", "high"),
                 },
             ),
         ),
@@ -434,10 +373,10 @@ _ALL = (
             vision=False,
             response_format="none",
             reasoning_return="none",
-            **_NO_EFFORT,
+            **NO_EFFORT,
         ),
         variants=(
-            _GPT_OSS,
+            GPT_OSS,
             Variant(
                 r"qwen3",
                 {
@@ -456,7 +395,7 @@ _ALL = (
         title="Mistral",
         hosts=("api.mistral.ai", "*.mistral.ai"),
         dialect=Dialect(
-            **_MISTRAL_ORDER,
+            **MISTRAL_ORDER,
             stream_options=False,
             sampling=("temperature", "top_p"),
             stop_limit=None,
@@ -465,13 +404,13 @@ _ALL = (
             prefill_message={"prefix": True},
             required_word="any",
             tool_id_style="mistral",
-            efforts=_efforts("none", "high"),
+            efforts=levels("none", "high"),
             client_effort=False,
             reasoning_return="chunks",
         ),
         variants=(
             Variant(r"codestral", {"vision": False}),
-            Variant(r"magistral", {**_NO_EFFORT, "body": {"prompt_mode": "reasoning"}}),
+            Variant(r"magistral", {**NO_EFFORT, "body": {"prompt_mode": "reasoning"}}),
         ),
         sources=(
             "mistralai Python SDK 3.7.0, ChatCompletionRequest, ThinkChunk, ToolMessage",
@@ -492,128 +431,17 @@ _ALL = (
             named_tool_choice=False,
             parallel_tool_calls=False,
             reasoning_return="none",
-            **_NO_EFFORT,
+            **NO_EFFORT,
         ),
         variants=(
-            _GPT_OSS,
+            GPT_OSS,
             Variant(
                 r"glm",
-                {"effort_path": "reasoning_effort", "efforts": _efforts("none"), "think_tags": ("think",)},
+                {"effort_path": "reasoning_effort", "efforts": levels("none"), "think_tags": ("think",)},
             ),
-            Variant(r"qwen", {**_STRICT_TEMPLATE, "think_tags": ("think",)}),
+            Variant(r"qwen", {**STRICT_TEMPLATE, "think_tags": ("think",)}),
         ),
         sources=("inference-docs.cerebras.ai: Reasoning", "req_llm, Cerebras"),
-    ),
-    Profile(
-        name="ollama",
-        title="Ollama",
-        hosts=("*:11434", "ollama.com", "*.ollama.com"),
-        dialect=Dialect(
-            **_LOCAL,
-            efforts=_efforts("none", "low", "medium", "high"),
-            client_effort=False,
-            think_tags=("think",),
-        ),
-        variants=(_GPT_OSS,),
-        sources=(
-            "Ollama docs: OpenAI compatibility; ollama#14820",
-            "an effort is 400 for models that do not think: openclaude#1371",
-            _STRICT_TEMPLATE_SOURCE,
-        ),
-        note="Thinking models think by default; `reasoning_effort` of models.yaml says how much.",
-    ),
-    Profile(
-        name="vllm",
-        title="vLLM",
-        dialect=Dialect(
-            **_STRICT_TEMPLATE,
-            sampling=("temperature", "top_p", "top_k"),
-            stop_limit=None,
-            thinking_path="chat_template_kwargs.enable_thinking",
-            thinking_on=True,
-            thinking_off=False,
-            effort_path=None,
-            reasoning_return="field",
-            reasoning_field="reasoning",
-            prefill_body={"continue_final_message": True, "add_generation_prompt": False},
-        ),
-        variants=(
-            _GPT_OSS,
-            Variant(r"deepseek-v(3\.[1-9]|[4-9])|kimi", {"thinking_path": "chat_template_kwargs.thinking"}),
-            Variant(r"mistral|magistral|devstral|ministral", {**_MISTRAL_ORDER, "tool_id_style": "mistral"}),
-        ),
-        sources=(
-            "vLLM docs: Reasoning outputs; Interleaved thinking; OpenAI-compatible server",
-            "vllm#25054, vllm#9209",
-            _STRICT_TEMPLATE_SOURCE,
-        ),
-        note="Tools need `--enable-auto-tool-choice --tool-call-parser` on the server.",
-    ),
-    Profile(
-        name="sglang",
-        title="SGLang",
-        dialect=Dialect(
-            **_STRICT_TEMPLATE,
-            sampling=("temperature", "top_p", "top_k"),
-            stop_limit=None,
-            thinking_path="chat_template_kwargs.enable_thinking",
-            thinking_on=True,
-            thinking_off=False,
-            effort_path=None,
-            reasoning_return="field",
-            reasoning_field="reasoning_content",
-        ),
-        variants=(
-            _GPT_OSS,
-            Variant(r"deepseek-v(3\.[1-9]|[4-9])|kimi", {"thinking_path": "chat_template_kwargs.thinking"}),
-            Variant(r"mistral|magistral|devstral|ministral", _MISTRAL_ORDER),
-        ),
-        sources=("SGLang docs: Reasoning parser", "sglang#7117", _STRICT_TEMPLATE_SOURCE),
-        note="Tools need `--tool-call-parser`, separate reasoning `--reasoning-parser`.",
-    ),
-    Profile(
-        name="llamacpp",
-        title="llama.cpp server",
-        dialect=Dialect(
-            **_STRICT_TEMPLATE,
-            sampling=("temperature", "top_p", "top_k"),
-            stop_limit=None,
-            body_with_tools={"parallel_tool_calls": True},
-            thinking_path="chat_template_kwargs.enable_thinking",
-            thinking_on=True,
-            thinking_off=False,
-            effort_path=None,
-            reasoning_return="field",
-            reasoning_field="reasoning_content",
-            think_tags=("think",),
-        ),
-        variants=(
-            Variant(
-                r"gpt-oss",
-                {
-                    "thinking_path": None,
-                    "effort_path": "chat_template_kwargs.reasoning_effort",
-                    "efforts": _efforts("low", "medium", "high"),
-                },
-            ),
-            Variant(r"mistral|magistral|devstral|ministral", _MISTRAL_ORDER),
-        ),
-        sources=("llama.cpp: tools/server/README.md", _STRICT_TEMPLATE_SOURCE),
-        note="Start the server with `--jinja`; its parallel tool calls are off unless asked for.",
-    ),
-    Profile(
-        name="lmstudio",
-        title="LM Studio",
-        hosts=("*:1234",),
-        dialect=Dialect(
-            **_LOCAL,
-            sampling=("temperature", "top_p", "top_k"),
-            client_effort=False,
-            efforts=_efforts("low", "medium", "high"),
-            think_tags=("think",),
-        ),
-        variants=(_GPT_OSS, Variant(r"mistral|magistral|devstral|ministral", _MISTRAL_ORDER)),
-        sources=("LM Studio docs: API changelog", _STRICT_TEMPLATE_SOURCE),
     ),
     Profile(
         name="github",
@@ -623,12 +451,12 @@ _ALL = (
             max_tools=128,
             tool_id_style="openai",
             reasoning_return="none",
-            **_NO_EFFORT,
+            **NO_EFFORT,
         ),
         variants=(
             Variant(r"(^|/)gpt-5", _OPENAI_REASONING),
             *_OPENAI_VARIANTS,
-            Variant(r"mistral|ministral|codestral", {**_MISTRAL_ORDER, "tool_id_style": "mistral"}),
+            Variant(r"mistral|ministral|codestral", {**MISTRAL_ORDER, "tool_id_style": "mistral"}),
         ),
         sources=("docs.github.com: REST API endpoints for models inference", *_OPENAI_SOURCES),
     ),
@@ -641,27 +469,14 @@ _ALL = (
             vision=False,
             reasoning_return="none",
             think_tags=("reasoning",),
-            **_NO_EFFORT,
+            **NO_EFFORT,
         ),
         variants=(
-            _GPT_OSS,
-            Variant(r"qwen|minimax", _STRICT_TEMPLATE),
-            Variant(r"mistral|ministral", _MISTRAL_ORDER),
+            GPT_OSS,
+            Variant(r"qwen|minimax", STRICT_TEMPLATE),
+            Variant(r"mistral|ministral", MISTRAL_ORDER),
         ),
         sources=("AWS docs: Invoke a model with the OpenAI Chat Completions API",),
         note="Open-weight and OpenAI models only; the key is a Bedrock API key.",
     ),
-    Profile(
-        name="generic",
-        title="Any other",
-        variants=(
-            Variant(r"qwen|minimax", _STRICT_TEMPLATE),
-            Variant(r"mistral|magistral|devstral|ministral", _MISTRAL_ORDER),
-        ),
-        sources=("protocol of OpenAI's Chat Completions", _STRICT_TEMPLATE_SOURCE),
-        note="Reasoning goes back in the field it came in.",
-    ),
 )
-
-#: Every profile by its name.
-PROFILES: dict[str, Profile] = {profile.name: profile for profile in _ALL}

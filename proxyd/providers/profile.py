@@ -1,0 +1,89 @@
+"""What a vendor profile is, and the differences that several vendors share.
+
+How one is chosen: ``quirks.py``; what each field of a dialect means: ``codecs/dialect.py``; the profiles:
+``hosted.py`` and ``servers.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxyd.codecs.dialect import Dialect
+
+__all__ = [
+    "GPT_OSS",
+    "MISTRAL_ORDER",
+    "NO_EFFORT",
+    "STRICT_TEMPLATE",
+    "STRICT_TEMPLATE_SOURCE",
+    "Profile",
+    "Variant",
+    "levels",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What differs for some models of a vendor.
+
+    Args:
+        pattern: regular expression searched in the model's name, any case. Later variants win.
+        changes: dialect field -> value.
+    """
+
+    pattern: str
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One vendor or server.
+
+    Args:
+        name: what ``provider:`` in models.yaml says.
+        title: what people call it.
+        hosts: patterns of the host of ``api_base``, or of ``host:port``.
+        dialect: for its newest models.
+        variants: for the others.
+        auth: ``bearer`` or ``api-key``: the header that carries the key in translated mode.
+        omit: top-level fields that its Anthropic endpoint refuses, dropped in direct mode.
+        sources: pages and public threads that the rest was taken from.
+        note: what a user should know.
+    """
+
+    name: str
+    title: str
+    hosts: tuple[str, ...] = ()
+    dialect: Dialect = field(default_factory=Dialect)
+    variants: tuple[Variant, ...] = ()
+    auth: str = "bearer"
+    omit: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    note: str = ""
+
+
+def levels(*levels: str, **renamed: str) -> dict[str, str]:
+    """Levels under our own names, and those that the vendor calls otherwise."""
+    return {level: level for level in levels} | renamed
+
+
+#: Templates that raise on a second system message, or on two user messages in a row.
+STRICT_TEMPLATE: dict[str, Any] = {"leading_system_only": True, "strict_alternation": True}
+STRICT_TEMPLATE_SOURCE = "Qwen's, MiniMax's and Mistral's templates: vllm#41114, ollama#17774, crush#279"
+
+#: Mistral's rules hold wherever its templates are served.
+MISTRAL_ORDER: dict[str, Any] = {**STRICT_TEMPLATE, "text_after_tool_joins_it": True}
+
+NO_EFFORT: dict[str, Any] = {"effort_path": None}
+
+GPT_OSS = Variant(
+    r"gpt-oss",
+    {
+        "thinking_path": None,
+        "effort_path": "reasoning_effort",
+        "efforts": levels("low", "medium", "high"),
+        "client_effort": True,
+    },
+)

@@ -1,0 +1,150 @@
+"""Profiles of the servers that people run themselves, and `GENERIC` for whatever is not known.
+
+They serve any model, so what its template wants is told from the model's name, and the safe form is the
+default.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxyd.codecs.dialect import Dialect
+from proxyd.providers.profile import (
+    GPT_OSS,
+    MISTRAL_ORDER,
+    STRICT_TEMPLATE,
+    STRICT_TEMPLATE_SOURCE,
+    Profile,
+    Variant,
+    levels,
+)
+
+__all__ = ["GENERIC", "SERVERS"]
+
+#: For servers that run whatever model the user loads.
+_LOCAL: dict[str, Any] = {**STRICT_TEMPLATE, "reasoning_return": "received"}
+
+SERVERS = (
+    Profile(
+        name="ollama",
+        title="Ollama",
+        hosts=("*:11434", "ollama.com", "*.ollama.com"),
+        dialect=Dialect(
+            **_LOCAL,
+            efforts=levels("none", "low", "medium", "high"),
+            client_effort=False,
+            think_tags=("think",),
+        ),
+        variants=(GPT_OSS,),
+        sources=(
+            "Ollama docs: OpenAI compatibility; ollama#14820",
+            "an effort is 400 for models that do not think: openclaude#1371",
+            STRICT_TEMPLATE_SOURCE,
+        ),
+        note="Thinking models think by default; `reasoning_effort` of models.yaml says how much.",
+    ),
+    Profile(
+        name="vllm",
+        title="vLLM",
+        dialect=Dialect(
+            **STRICT_TEMPLATE,
+            sampling=("temperature", "top_p", "top_k"),
+            stop_limit=None,
+            thinking_path="chat_template_kwargs.enable_thinking",
+            thinking_on=True,
+            thinking_off=False,
+            effort_path=None,
+            reasoning_return="field",
+            reasoning_field="reasoning",
+            prefill_body={"continue_final_message": True, "add_generation_prompt": False},
+        ),
+        variants=(
+            GPT_OSS,
+            Variant(r"deepseek-v(3\.[1-9]|[4-9])|kimi", {"thinking_path": "chat_template_kwargs.thinking"}),
+            Variant(r"mistral|magistral|devstral|ministral", {**MISTRAL_ORDER, "tool_id_style": "mistral"}),
+        ),
+        sources=(
+            "vLLM docs: Reasoning outputs; Interleaved thinking; OpenAI-compatible server",
+            "vllm#25054, vllm#9209",
+            STRICT_TEMPLATE_SOURCE,
+        ),
+        note="Tools need `--enable-auto-tool-choice --tool-call-parser` on the server.",
+    ),
+    Profile(
+        name="sglang",
+        title="SGLang",
+        dialect=Dialect(
+            **STRICT_TEMPLATE,
+            sampling=("temperature", "top_p", "top_k"),
+            stop_limit=None,
+            thinking_path="chat_template_kwargs.enable_thinking",
+            thinking_on=True,
+            thinking_off=False,
+            effort_path=None,
+            reasoning_return="field",
+            reasoning_field="reasoning_content",
+        ),
+        variants=(
+            GPT_OSS,
+            Variant(r"deepseek-v(3\.[1-9]|[4-9])|kimi", {"thinking_path": "chat_template_kwargs.thinking"}),
+            Variant(r"mistral|magistral|devstral|ministral", MISTRAL_ORDER),
+        ),
+        sources=("SGLang docs: Reasoning parser", "sglang#7117", STRICT_TEMPLATE_SOURCE),
+        note="Tools need `--tool-call-parser`, separate reasoning `--reasoning-parser`.",
+    ),
+    Profile(
+        name="llamacpp",
+        title="llama.cpp server",
+        dialect=Dialect(
+            **STRICT_TEMPLATE,
+            sampling=("temperature", "top_p", "top_k"),
+            stop_limit=None,
+            body_with_tools={"parallel_tool_calls": True},
+            thinking_path="chat_template_kwargs.enable_thinking",
+            thinking_on=True,
+            thinking_off=False,
+            effort_path=None,
+            reasoning_return="field",
+            reasoning_field="reasoning_content",
+            think_tags=("think",),
+        ),
+        variants=(
+            Variant(
+                r"gpt-oss",
+                {
+                    "thinking_path": None,
+                    "effort_path": "chat_template_kwargs.reasoning_effort",
+                    "efforts": levels("low", "medium", "high"),
+                },
+            ),
+            Variant(r"mistral|magistral|devstral|ministral", MISTRAL_ORDER),
+        ),
+        sources=("llama.cpp: tools/server/README.md", STRICT_TEMPLATE_SOURCE),
+        note="Start the server with `--jinja`; its parallel tool calls are off unless asked for.",
+    ),
+    Profile(
+        name="lmstudio",
+        title="LM Studio",
+        hosts=("*:1234",),
+        dialect=Dialect(
+            **_LOCAL,
+            sampling=("temperature", "top_p", "top_k"),
+            client_effort=False,
+            efforts=levels("low", "medium", "high"),
+            think_tags=("think",),
+        ),
+        variants=(GPT_OSS, Variant(r"mistral|magistral|devstral|ministral", MISTRAL_ORDER)),
+        sources=("LM Studio docs: API changelog", STRICT_TEMPLATE_SOURCE),
+    ),
+)
+
+GENERIC = Profile(
+    name="generic",
+    title="Any other",
+    variants=(
+        Variant(r"qwen|minimax", STRICT_TEMPLATE),
+        Variant(r"mistral|magistral|devstral|ministral", MISTRAL_ORDER),
+    ),
+    sources=("protocol of OpenAI's Chat Completions", STRICT_TEMPLATE_SOURCE),
+    note="Reasoning goes back in the field it came in.",
+)
