@@ -40,16 +40,17 @@ def add_entry(text: str, entry: Mapping[str, Any]) -> str:
         ConfigError: the text is not YAML, has no list of entries, or has one that cannot be extended.
     """
     new = dict(entry)
+    newline = "\r\n" if "\r\n" in text else "\n"
     before = _plain(text)
     if before is None:
-        return _checked(_with_line_end(text) + _block(new, 0), [new])
+        return _checked(_with_line_end(text) + _block(new, 0, newline), [new])
     models = _models(text)
     if models is None or not isinstance(_entries(before), (list, type(None))):
         raise ConfigError("the file has no list of entries; write 'models:' and one entry into it by hand")
     expected = _replaced(before, [*(_entries(before) or []), new])
     if not isinstance(models, SequenceNode):  # ``models:`` with nothing below it
         end = _line_end(text, _models_key_end(text))
-        return _checked(_with_line_end(text[:end]) + _block(new, _INDENT) + text[end:], expected)
+        return _checked(_with_line_end(text[:end]) + _block(new, _INDENT, newline) + text[end:], expected)
     if models.flow_style:
         closing = models.end_mark.index - 1
         head = text[:closing].rstrip().rstrip(",")
@@ -57,9 +58,10 @@ def add_entry(text: str, entry: Mapping[str, Any]) -> str:
         return _checked(head + comma + dump_text(new) + text[closing:], expected)
     end = _item_end(text, models, len(models.value) - 1)
     # Entries that are set off by blank lines stay so.
-    gap = "\n" if _has_gap(text, models) else ""
+    gap = newline if _has_gap(text, models) else ""
     return _checked(
-        _with_line_end(text[:end]) + gap + _block(new, models.start_mark.column) + text[end:], expected
+        _with_line_end(text[:end]) + gap + _block(new, models.start_mark.column, newline) + text[end:],
+        expected,
     )
 
 
@@ -175,13 +177,13 @@ def _checked(text: str, expected: Any) -> str:
     return text
 
 
-def _block(entry: dict[str, Any], column: int) -> str:
+def _block(entry: dict[str, Any], column: int, newline: str) -> str:
     """`entry` as a list item in block style, its dash at `column`."""
     yaml = YAML()
     yaml.width = 1 << 16  # a folded line would have to be indented anew
     out = io.StringIO()
     yaml.dump([entry], out)
-    return "".join(" " * column + line for line in out.getvalue().splitlines(keepends=True))
+    return "".join(" " * column + line + newline for line in out.getvalue().removesuffix("\n").split("\n"))
 
 
 def _line_start(text: str, index: int) -> int:
@@ -218,7 +220,9 @@ def _item_end(text: str, models: SequenceNode, index: int) -> int:
     while isinstance(node, (SequenceNode, MappingNode)) and not node.flow_style and node.value:
         last = node.value[-1]
         node = last[1] if isinstance(last, tuple) else last
-    floor = _line_end(text, len(text[: node.end_mark.index].rstrip()) - 1)
+    floor = 0
+    if node.end_mark.index > node.start_mark.index:  # an empty value has no place of its own either
+        floor = _line_end(text, len(text[: node.end_mark.index].rstrip()) - 1)
     if index + 1 < len(models.value):
         end = _dash_line(text, models, index + 1)
     else:
@@ -230,7 +234,12 @@ def _item_end(text: str, models: SequenceNode, index: int) -> int:
         if line and not line.startswith("#"):
             break
         end = above
-    return max(end, floor)
+    end = max(end, floor)
+    # Comments within the item, by their indentation, are part of it.
+    inside = " " * (models.start_mark.column + 1)
+    while text.startswith(inside, end) and text[end : _line_end(text, end)].lstrip().startswith("#"):
+        end = _line_end(text, end)
+    return end
 
 
 def _skip_blank_lines(text: str, start: int) -> int:

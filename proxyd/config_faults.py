@@ -21,7 +21,7 @@ __all__ = ["Fault", "Faults", "UnsafePermissions", "hint", "short", "shown"]
 MAX_SHOWN = 40
 
 
-class UnsafePermissions(ConfigError):  # noqa: N818 - named like its siblings in errors.py
+class UnsafePermissions(ConfigError):
     """Nothing else is wrong, but a file with keys is open to others and ``--strict`` is on: exit code 77, not
     78.
     """

@@ -81,8 +81,11 @@ class Node:
 
 def compose(text: str, faults: Faults) -> RawNode | None:
     """The node graph of `text`, or None for an empty document or after a syntax fault, which is reported."""
+    yaml = YAML(typ="safe", pure=True)
+    # An anchor may be set anew (YAML 1.2.2, 7.1); ruamel.yaml warns of it through Python's own warnings.
+    yaml.composer.warn_double_anchors = False
     try:
-        node: RawNode | None = YAML(typ="safe", pure=True).compose(text)
+        node: RawNode | None = yaml.compose(text)
     except MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
@@ -94,11 +97,11 @@ def compose(text: str, faults: Faults) -> RawNode | None:
         faults.add(line, column, "", "not valid YAML: a control character, which YAML forbids; remove it")
     except RecursionError:
         faults.add(1, 1, "", f"nested deeper than {MAX_DEPTH} levels; flatten it")
-    except (YAMLError, ValueError, LookupError, AttributeError, TypeError, AssertionError):
-        # ruamel.yaml 0.19 trips over some malformed directives, tags and escapes with errors of Python's own.
-        faults.add(
-            1, 1, "", "not valid YAML: the text cannot be understood; check its directives, tags and escapes"
-        )
+    except (YAMLError, ValueError, LookupError, AssertionError):
+        # ruamel.yaml 0.19.1 trips with errors of Python's own over a version it does not know ("%YAML 1.9")
+        # and over an escape beyond Unicode ("\\U00110000"): found by random texts, 2026-11.
+        problem = "a directive or an escape that cannot be understood"
+        faults.add(1, 1, "", f"not valid YAML: {problem}; remove '%YAML' and check backslashes")
     else:
         return node
     return None

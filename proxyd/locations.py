@@ -6,6 +6,7 @@ the process's own environment; everything else comes from the mapping that is pa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,9 +25,9 @@ def resolve_models_path(flag: str | Path | None, environ: Mapping[str, str]) -> 
     than the one it was told of would surprise more than one that says what is missing.
     """
     if flag is not None:
-        return Path(flag).expanduser(), "--models"
+        return Path(os.path.expanduser(flag)), "--models"
     if environ.get("CLAUDE_PROXY_MODELS"):
-        return Path(environ["CLAUDE_PROXY_MODELS"]).expanduser(), "$CLAUDE_PROXY_MODELS"
+        return Path(os.path.expanduser(environ["CLAUDE_PROXY_MODELS"])), "$CLAUDE_PROXY_MODELS"
     # systemd sets a list here when a unit has several folders; the first is the unit's main one.
     folder = environ.get("CONFIGURATION_DIRECTORY", "").split(":")[0]
     if folder:

@@ -206,9 +206,9 @@ class _Reader:
     def _entry(self, node: Node, subject: str) -> ModelRoute | None:
         """One entry, or None if something is wrong with it; all of that is reported."""
         if not isinstance(node.value, dict):
-            self._fault(
-                node, subject, f"expected a mapping with model_id and api_base; got {shown(node.plain())}"
-            )
+            if not node.is_broken:
+                text = f"expected a mapping with model_id and api_base; got {shown(node.plain())}"
+                self._fault(node, subject, text)
             return None
         values: dict[str, Any] = {}
         is_sound = True

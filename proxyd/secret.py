@@ -20,8 +20,10 @@ class Secret:
         return self._value
 
     def matches(self, other: str) -> bool:
-        """Compare in constant time."""
-        return hmac.compare_digest(self._value.encode(), other.encode())
+        """Compare in constant time. A header's bytes that are no UTF-8 arrive as lone surrogates, and match
+        nothing.
+        """
+        return hmac.compare_digest(self._value.encode(), other.encode("utf-8", "surrogatepass"))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and self.matches(other._value)

@@ -46,6 +46,8 @@ def only(text: str, **environ: str) -> ModelRoute:
 
 TOKENS = "expected a token count above 0 such as 8192, 8_192, 8k or 1.5m; got "
 
+WHOLE_REFERENCE = "expected a literal key, or ${ENV_NAME} or ${file:PATH} with nothing around it"
+
 #: One line below HEAD -> the one fault it makes, from the column on (HEAD has two lines).
 LINES = [
     ("max_tokens: true", f"15: models[0].max_tokens: {TOKENS}true"),
@@ -135,11 +137,11 @@ LINES = [
     ),
     (
         "api_key: Bearer ${KEY}",
-        "12: models[0].api_key: expected a literal key, or ${ENV_NAME} or ${file:PATH} with nothing around it",
+        f"12: models[0].api_key: {WHOLE_REFERENCE}",
     ),
     (
         "api_key: $KEY",
-        "12: models[0].api_key: expected a literal key, or ${ENV_NAME} or ${file:PATH} with nothing around it",
+        f"12: models[0].api_key: {WHOLE_REFERENCE}",
     ),
     ("api_key: sk-schlüssel", "12: models[0].api_key: expected a key of printable ASCII characters"),
     (
@@ -335,8 +337,7 @@ FILES: list[tuple[str, str, list[str]]] = [
         + "  max_tokens: x\n  api_key: $K\n  fallback: [z]\n  quirks: {q: 1}\n- model_id: m\n  api_bas: y\n",
         [
             f":3:15: models[0].max_tokens: {TOKENS}'x'",
-            ":4:12: models[0].api_key: "
-            "expected a literal key, or ${ENV_NAME} or ${file:PATH} with nothing around it",
+            f":4:12: models[0].api_key: {WHOLE_REFERENCE}",
             ":5:14: models[0].fallback[0]: no entry has the model_id 'z'; known are m",
             ":6:15: models[0].quirks.q: unknown quirk; known are known",
             ":7:3: models[1]: api_base is missing; every entry needs one",
@@ -373,9 +374,25 @@ FILES: list[tuple[str, str, list[str]]] = [
         [":2:6: not valid YAML: a control character, which YAML forbids; remove it"],
     ),
     (
+        "a version that does not exist",
+        "%YAML 1.9\n---\n" + HEAD,
+        [
+            ":1:1: not valid YAML: a directive or an escape that cannot be understood; "
+            "remove '%YAML' and check backslashes"
+        ],
+    ),
+    (
+        "an escape beyond Unicode",
+        HEAD + '  model_name: "\\U00110000"\n',
+        [
+            ":1:1: not valid YAML: a directive or an escape that cannot be understood; "
+            "remove '%YAML' and check backslashes"
+        ],
+    ),
+    (
         "bomb",
         "- &a [x, x, x, x, x, x, x, x, x, x]\n"
-        + "".join(f"- &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in ["ab", "bc", "cd", "de"]),
+        + "".join(f"- &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcd", "bcde", strict=True)),
         [":5:3: anchors expand to more than 50000 values"]
         + [
             f":{n + 1}:3: models[{n}]: expected a mapping with model_id and api_base; got a list"
@@ -406,7 +423,8 @@ def test_faults_come_in_the_order_of_the_file() -> None:
 
 def test_no_message_holds_a_key() -> None:
     text = (
-        "- model_id: m\n  api_base: sk-PLANTED\n  api_key: [sk-PLANTED]\n  extra_headers: {x: [sk-PLANTED], y: 5}\n"
+        "- model_id: m\n  api_base: sk-PLANTED\n  api_key: [sk-PLANTED]\n"
+        "  extra_headers: {x: [sk-PLANTED], y: 5}\n"
         "- model_id: n\n  api_base: https://u:PLANTED@h/\n  api_key: ${sk-PLANTED}\n"
         '- model_id: o\n  api_base: https://h/?k=PLANTED\n  api_key: "PLANTED\\n"\n'
         '  extra_headers: {"a": "\\nPLANTED"}\n'
@@ -428,7 +446,8 @@ def test_a_key_with_a_line_break_makes_no_second_line() -> None:
     ("written", "count"),
     [
         ("8192", 8192), ("8_192", 8192), ("8k", 8000), ("8K", 8000), ("1.5k", 1500), ("1m", 1_000_000),
-        ("1.048576M", 1_048_576), ("'200 k'", 200_000), ("'8192'", 8192), ("0.5k", 500), ("1_000k", 1_000_000),
+        ("1.048576M", 1_048_576), ("'200 k'", 200_000), ("'8192'", 8192), ("0.5k", 500),
+        ("1_000k", 1_000_000),
     ],
 )  # fmt: skip
 def test_token_counts(written: str, count: int) -> None:
@@ -516,6 +535,14 @@ def test_merge_keys_share_what_entries_have_in_common() -> None:
     assert (deep.api_base, deep.max_input_tokens, deep.reasoning_effort) == (fast.api_base, 8000, "high")
     bad = faults(text.replace("8k", "x"))
     assert bad == [f"models.yaml:4:12: models[{n}].context: {TOKENS}'x'" for n in (0, 1)]
+
+
+def test_an_anchor_may_be_set_anew() -> None:
+    text = "".join(
+        f"- &a {{model_id: {one}, api_base: 'https://{one}'}}\n- {{<<: *a, model_id: {two}}}\n"
+        for one, two in [("m", "n"), ("o", "p")]
+    )
+    assert [route.api_base for route in read(text).table.routes] == ["https://m"] * 2 + ["https://o"] * 2
 
 
 @pytest.mark.parametrize("block", ["settings:\n", "settings: {}\n", "settings:\n  # port: 1\n"])
@@ -789,54 +816,12 @@ def test_fallbacks_go_on_through_cycles_and_name_each_entry_once() -> None:
 # -- anything at all
 
 
+PIECES = """
+- |model_id: m|api_base: https://x|{|}|[|]|: |, |&a |*a|<<: |!!int |!x |'|"|>|# |? |0x|1_0|true|~|models:
+settings:|aliases|fallback: [m]|api_key: ${X}|%YAML 1.1|%TAG ! !|---|...|\\x
+"""
 YAML_LIKE = st.lists(
-    st.sampled_from(
-        [
-            "- ",
-            "model_id: m",
-            "api_base: https://x",
-            "\n",
-            "\n  ",
-            "{",
-            "}",
-            "[",
-            "]",
-            ": ",
-            ", ",
-            "&a ",
-            "*a",
-            "<<: ",
-        ]
-        + [
-            "!!int ",
-            "!x ",
-            "'",
-            '"',
-            "|",
-            ">",
-            "# ",
-            "---\n",
-            "...\n",
-            "%YAML 1.1\n",
-            "%TAG ! !\n",
-            "? ",
-            "\t",
-            "0x",
-            "1_0",
-        ]
-        + [
-            "true",
-            "~",
-            "models:",
-            "settings:",
-            "aliases",
-            "fallback: [m]",
-            "api_key: ${X}",
-            "\\x",
-            "\u2028",
-            "\ufeff",
-        ]
-    ),
+    st.sampled_from([*PIECES.replace("\n", "|").split("|"), "\n", "\n  ", "\t", "|", "\u2028", "\ufeff"]),
     max_size=25,
 ).map("".join)
 

@@ -1,0 +1,28 @@
+"""A key never prints itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxyd.secret import Secret
+
+
+@pytest.mark.parametrize(
+    ("value", "printed"),
+    [("", "***"), ("short", "***"), ("fifteen-letters", "***"), ("sk-sixteen-chars", "***hars")],
+)
+def test_what_is_printed(value: str, printed: str) -> None:
+    secret = Secret(value)
+    assert repr(secret) == str(secret) == f"{secret}" == printed
+    assert repr([secret]) == f"[{printed}]"
+    assert secret.reveal() == value
+
+
+def test_comparison() -> None:
+    assert Secret("a").matches("a")
+    assert not Secret("a").matches("b")
+    assert not Secret("a").matches("\udcff")
+    assert Secret("a") == Secret("a")
+    assert Secret("a") != Secret("b")
+    assert Secret("a") != "a"
+    assert len({Secret("a"), Secret("a")}) == 1
