@@ -12,4 +12,12 @@
 A scenario is an async function that takes a `Stage`. It fails by raising `ScenarioError` (`check`,
 `check_equal`), and also when an upstream saw a request that it would refuse, when a turn of a script was left
 over or asked for too often, when the daemon logged a traceback, or when it did not end cleanly on SIGTERM.
+
+The smallest one::
+
+    @scenario
+    async def greeting(stage: Stage) -> None:
+        '''The answer of the upstream is the answer of Claude Code'''
+        upstream, run = await stage.converse([say("Hello.")], "Hi.")
+        check_equal(run.text, "Hello.", "the answer")
 """

@@ -21,6 +21,9 @@ from tests.e2e.daemon import ROOT, DaemonError
 from tests.e2e.install import PINNED_VERSION, InstallError, UnreachableRegistryError, installed_claude
 from tests.e2e.stage import Scenario, ScenarioError, Stage, all_scenarios
 
+#: Columns for a scenario's name.
+NAME_WIDTH = 32
+
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.e2e", description="Claude Code against the daemon")
@@ -30,7 +33,7 @@ def main(arguments: list[str]) -> int:
     scenarios = all_scenarios()
     if options.list:
         for name, function in scenarios.items():
-            print(f"{name:28} {_title(function)}")
+            print(f"{name:{NAME_WIDTH}} {_title(function)}")
         return 0
     unknown = [name for name in options.names if name not in scenarios]
     if unknown:
@@ -76,7 +79,10 @@ async def _run(name: str, function: Scenario, stage: Stage) -> bool:
     finally:
         failures += await stage.close()
     seconds = time.monotonic() - started
-    print(f"{'FAIL' if failures else 'PASS'} {name:28} {seconds:5.1f} s  {_title(function)}", flush=True)
+    print(
+        f"{'FAIL' if failures else 'PASS'} {name:{NAME_WIDTH}} {seconds:5.1f} s  {_title(function)}",
+        flush=True,
+    )
     if failures:
         print(textwrap.indent("\n".join(failures), "     ! "))
         print(textwrap.indent(stage.report(), "     | "), flush=True)

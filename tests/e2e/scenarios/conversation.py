@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tests.e2e.openai_upstream import call, say
 from tests.e2e.stage import FAKE_KEY, Stage, check, check_equal, scenario
 
@@ -56,25 +58,33 @@ async def resumed_conversation(stage: Stage) -> None:
         check_equal(users.count(words), 1, f"how often the history holds {words!r}")
 
 
-@scenario
-async def reasoning_model(stage: Stage) -> None:
-    """Reasoning stays out of the answer, and returns to the upstream that made it, in its own field"""
+async def _reason(stage: Stage, provider: Mapping[str, str]) -> None:
     script = [
         call("Bash", reasoning="I have to look first.", command="echo seen", description="Look"),
         say("I have seen it.", reasoning="Now I can answer."),
         say("As I said, seen.", reasoning="Repeat it."),
     ]
     upstream = await stage.openai(script, key=FAKE_KEY, other_fields=True)
-    entry = {"model_id": "thinker", "api_base": upstream.api_base, "provider": "deepseek"}
-    daemon = await stage.daemon([entry])
+    daemon = await stage.daemon([{"model_id": "thinker", "api_base": upstream.api_base, **provider}])
     first = await stage.succeed(daemon, "Look and tell.", model="thinker", tools=["Bash"])
     check_equal(first.text, "I have seen it.", "the answer")
     options = ["--resume", first.session_id]
     second = await stage.succeed(daemon, "Once more?", model="thinker", options=options)
     check_equal(second.text, "As I said, seen.", "the second answer")
-    within, later = upstream.requests[1], upstream.requests[2]
-    reasoned = [
-        message.get("reasoning_content") for message in within.messages if message["role"] == "assistant"
-    ]
-    check_equal(reasoned, ["I have to look first."], "the reasoning in the tool loop")
-    check("Now I can answer." not in str(later.texts("assistant")), "reasoning came back as an ordinary text")
+    in_loop, resumed = upstream.requests[1], upstream.requests[2]
+    (called,) = [message for message in in_loop.messages if message["role"] == "assistant"]
+    check_equal(called.get("reasoning_content"), "I have to look first.", "the reasoning in the tool loop")
+    answers = [text for text in resumed.texts("assistant") if text]
+    check_equal(answers, ["I have seen it."], "what the assistant is quoted with")
+
+
+@scenario
+async def reasoning_model(stage: Stage) -> None:
+    """Reasoning stays out of the answer, and returns to the upstream that made it, in its own field"""
+    await _reason(stage, {"provider": "deepseek"})
+
+
+@scenario
+async def reasoning_of_an_unnamed_vendor(stage: Stage) -> None:
+    """The same where models.yaml does not say whose model it is: the reasoning itself tells the field"""
+    await _reason(stage, {})
