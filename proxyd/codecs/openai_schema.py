@@ -65,7 +65,7 @@ class _Narrower:
         if "$ref" in schema:
             return self._follow(schema, depth)
         result = {key: value for key, value in schema.items() if key in _PLAIN}
-        self._type(schema, result)
+        self._type(schema, result, depth)
         self._values(schema, result)
         alternatives = schema.get("anyOf", schema.get("oneOf"))
         if isinstance(alternatives, list) and alternatives and "anyOf" not in result:
@@ -79,10 +79,12 @@ class _Narrower:
             if isinstance(required, list) and (names := [name for name in required if name in properties]):
                 result["required"] = names
         if result.get("type") == "array":
-            # Gemini refuses an array without items ("items: missing field").
-            items = self.narrow(schema.get("items"), depth + 1)
-            result["items"] = items or {"type": "string"}
+            result["items"] = self._items(schema, depth)
         return result
+
+    def _items(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
+        """Never empty: Gemini refuses an array without items ("items: missing field")."""
+        return self.narrow(schema.get("items"), depth + 1) or {"type": "string"}
 
     def _follow(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
         target: Any = self._root
@@ -107,7 +109,7 @@ class _Narrower:
         self._followed.pop()
         return narrowed
 
-    def _type(self, schema: dict[str, Any], result: dict[str, Any]) -> None:
+    def _type(self, schema: dict[str, Any], result: dict[str, Any], depth: int) -> None:
         kind = schema.get("type")
         if isinstance(kind, list):
             kinds = [item for item in kind if item in _TYPES]
@@ -116,7 +118,10 @@ class _Narrower:
             if len(kinds) == 1:
                 result["type"] = kinds[0]
             elif kinds:
-                result["anyOf"] = [{"type": item} for item in kinds]
+                result["anyOf"] = [
+                    {"type": item, "items": self._items(schema, depth)} if item == "array" else {"type": item}
+                    for item in kinds
+                ]
         elif kind in _TYPES:
             result["type"] = kind
         elif isinstance(schema.get("properties"), dict):

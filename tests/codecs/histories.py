@@ -6,15 +6,19 @@ from hypothesis import strategies as st
 
 from proxyd.codecs.signature import encode_signature
 
-TEXTS = st.sampled_from(["", " ", "a", "hello", "Error: x", "日本", "\ud800", "x-anthropic-billing-header: 1"]) | st.text(
-    max_size=8
-)
+TEXTS = st.sampled_from(
+    ["", " ", "a", "hello", "Error: x", "日本", "\ud800", "x-anthropic-billing-header: 1"]
+) | st.text(max_size=8)
 #: Few, so that calls and results meet; also ids that upstreams would refuse.
-IDS = st.sampled_from(["t1", "t2", "call_1", "", "functions.Read:0", "toolu_cpx_Zm9v", "toolu_cpx_!", "x" * 70])
+IDS = st.sampled_from(
+    ["t1", "t2", "call_1", "", "functions.Read:0", "toolu_cpx_Zm9v", "toolu_cpx_!", "x" * 70]
+)
 NAMES = st.sampled_from(["Read", "Bash", "mcp__server__" + "x" * 70, "no spaces", "9lives", "日", ""])
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS
 JSON = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3), max_leaves=6
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
 )
 SIGNATURES = st.sampled_from(
     [
@@ -30,7 +34,9 @@ SIGNATURES = st.sampled_from(
 SOURCES = st.fixed_dictionaries(
     {"type": st.sampled_from(["base64", "url", "file", "text", "content", "odd"])},
     optional={
-        "media_type": st.sampled_from(["image/png", "image/jpeg", "application/pdf", "text/plain", "image/tiff"]),
+        "media_type": st.sampled_from(
+            ["image/png", "image/jpeg", "application/pdf", "text/plain", "image/tiff"]
+        ),
         "data": st.sampled_from(["AAAA", "", "iVBORw0KGgo="]),
         "url": st.sampled_from(["https://e.com/a.png", "ftp://e.com", ""]),
         "file_id": st.just("file_1"),
@@ -45,7 +51,9 @@ LEAVES = st.one_of(
     st.fixed_dictionaries(
         {"type": st.just("document"), "source": SOURCES}, optional={"title": TEXTS, "context": TEXTS}
     ),
-    st.fixed_dictionaries({"type": st.just("search_result"), "title": TEXTS, "content": st.lists(TEXT_BLOCKS)}),
+    st.fixed_dictionaries(
+        {"type": st.just("search_result"), "title": TEXTS, "content": st.lists(TEXT_BLOCKS)}
+    ),
     st.fixed_dictionaries({"type": st.just("tool_reference"), "tool_name": NAMES}),
     st.fixed_dictionaries({"type": TEXTS | st.none()}, optional={"text": TEXTS, "content": JSON}),
 )
@@ -64,7 +72,9 @@ BLOCKS = st.one_of(
     st.fixed_dictionaries({"type": st.just("redacted_thinking"), "data": TEXTS}),
     st.fixed_dictionaries({"type": st.just("server_tool_use"), "name": NAMES, "input": JSON}),
     st.fixed_dictionaries({"type": st.just("web_search_tool_result"), "tool_use_id": IDS, "content": JSON}),
-    st.fixed_dictionaries({"type": st.sampled_from(["compaction", "fallback", "container_upload"]), "content": TEXTS}),
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["compaction", "fallback", "container_upload"]), "content": TEXTS}
+    ),
     JSON,
 )
 MESSAGES = st.fixed_dictionaries(
@@ -85,7 +95,11 @@ TOOLS = st.fixed_dictionaries(
     },
 )
 PAYLOADS = st.fixed_dictionaries(
-    {"model": st.just("x"), "max_tokens": st.integers(0, 10**6), "messages": st.lists(MESSAGES, min_size=1, max_size=6)},
+    {
+        "model": st.just("x"),
+        "max_tokens": st.integers(0, 10**6),
+        "messages": st.lists(MESSAGES, min_size=1, max_size=6),
+    },
     optional={
         "system": TEXTS | st.lists(TEXT_BLOCKS, max_size=3),
         "tools": st.lists(TOOLS, max_size=4),
@@ -98,9 +112,15 @@ PAYLOADS = st.fixed_dictionaries(
             ]
         ),
         "output_config": st.sampled_from(
-            [{"effort": "max"}, {"effort": "odd"}, {"format": {"type": "json_schema", "schema": {"type": "object"}}}]
+            [
+                {"effort": "max"},
+                {"effort": "odd"},
+                {"format": {"type": "json_schema", "schema": {"type": "object"}}},
+            ]
         ),
-        "tool_choice": st.sampled_from([{"type": "auto"}, {"type": "none", "disable_parallel_tool_use": True}]),
+        "tool_choice": st.sampled_from(
+            [{"type": "auto"}, {"type": "none", "disable_parallel_tool_use": True}]
+        ),
         "stop_sequences": st.lists(TEXTS, max_size=6),
         "temperature": st.floats(0, 1),
         "top_k": st.integers(1, 50),

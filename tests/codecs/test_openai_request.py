@@ -18,7 +18,9 @@ OPTIONS = RequestOptions("m", True)
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "hello"}]
 
 
-def translated(dialect: Dialect | None = None, options: RequestOptions = OPTIONS, **fields: Any) -> dict[str, Any]:
+def translated(
+    dialect: Dialect | None = None, options: RequestOptions = OPTIONS, **fields: Any
+) -> dict[str, Any]:
     payload = {"model": "x", "max_tokens": 100, "messages": HELLO, **fields}
     return to_openai_request(payload, dialect or Dialect(), options).body
 
@@ -79,7 +81,10 @@ def test_switches_of_the_dialect_are_not_shared_between_requests() -> None:
         ({"messages": []}, "messages: expected at least one"),
         ({"messages": ["hi"]}, "messages.0: expected an object, got str"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role:"),
-        ({"messages": [{"role": "user", "content": 3}]}, "messages.0.content: expected a string or an array, got int"),
+        (
+            {"messages": [{"role": "user", "content": 3}]},
+            "messages.0.content: expected a string or an array, got int",
+        ),
         ({"system": 3}, "system: expected a string or an array"),
         ({"tools": {}}, "tools: expected an array"),
         ({"tools": ["T"]}, "tools.0: expected an object"),
@@ -113,7 +118,8 @@ def test_a_forced_server_tool_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "clamp", "sent"), [(10, None, 10), (10, 5, 5), (5, 10, 5), (None, 7, 7), (None, None, None), (0, 5, 1)]
+    ("asked", "clamp", "sent"),
+    [(10, None, 10), (10, 5, 5), (5, 10, 5), (None, 7, 7), (None, None, None), (0, 5, 1)],
 )
 def test_output_limit(asked: int | None, clamp: int | None, sent: int | None) -> None:
     body = translated(options=RequestOptions("m", True, max_tokens=clamp), max_tokens=asked)
@@ -157,7 +163,10 @@ def test_losses_are_told_with_their_field_and_without_content() -> None:
         "max_tokens": 10,
         "messages": [
             {"role": "user", "content": [{"type": "document", "source": {"type": "file", "file_id": "f"}}]},
-            {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "T", "input": {"secret": 1}}]},
+            {
+                "role": "assistant",
+                "content": [{"type": "tool_use", "id": "a", "name": "T", "input": {"secret": 1}}],
+            },
         ],
         "stop_sequences": ["1", "2", "3", "4", "5"],
         "top_k": 3,
@@ -178,7 +187,9 @@ def test_losses_are_told_with_their_field_and_without_content() -> None:
 
 def test_equal_notes_are_counted() -> None:
     calls = [{"type": "tool_use", "id": name, "name": "T", "input": {}} for name in "abc"]
-    notes = to_openai_request({"messages": [{"role": "assistant", "content": calls}]}, Dialect(), OPTIONS).notes
+    notes = to_openai_request(
+        {"messages": [{"role": "assistant", "content": calls}]}, Dialect(), OPTIONS
+    ).notes
     assert [note.times for note in notes if note.what == "got a tool result"] == [3]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import pytest
@@ -56,13 +57,15 @@ def test_any_history_gives_a_valid_request(payload: dict[str, Any], name: str, s
 def test_templates_that_want_turns_get_them(payload: dict[str, Any]) -> None:
     roles = [
         message["role"]
-        for message in to_openai_request(payload, DIALECTS["mistral:m"], RequestOptions("m", True)).body["messages"]
+        for message in to_openai_request(payload, DIALECTS["mistral:m"], RequestOptions("m", True)).body[
+            "messages"
+        ]
     ]
     if roles[0] == "system":
         roles.pop(0)
     assert "system" not in roles
     assert roles[0] == "user"
-    for before, after in zip(roles, roles[1:], strict=False):
+    for before, after in itertools.pairwise(roles):
         assert (before, after) in {
             ("user", "assistant"),
             ("assistant", "user"),
@@ -84,7 +87,10 @@ def test_translation_is_deterministic(name: str) -> None:
         "max_tokens": 10,
         "messages": [
             {"role": "user", "content": "hi"},
-            {"role": "assistant", "content": [{"type": "tool_use", "id": "x" * 70, "name": "Read", "input": {}}]},
+            {
+                "role": "assistant",
+                "content": [{"type": "tool_use", "id": "x" * 70, "name": "Read", "input": {}}],
+            },
             {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x" * 70, "content": "ok"}]},
         ],
     }

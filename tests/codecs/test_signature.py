@@ -1,0 +1,66 @@
+"""The signature carries an upstream's data through the client and back (protocol.md 3.5)."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxyd.codecs.signature import PREFIX, decode_signature, encode_signature
+
+DETAILS = st.lists(
+    st.dictionaries(st.text(max_size=5), st.text(max_size=9) | st.integers(0, 99), max_size=3), max_size=3
+)
+
+
+@given(st.text(), st.none() | st.text(), DETAILS, st.dictionaries(st.text(), st.text(), max_size=3))
+def test_what_goes_in_comes_out(
+    model: str, field: str | None, details: list[dict[str, Any]], signatures: dict[str, str]
+) -> None:
+    encoded = encode_signature(model, field, details, signatures)
+    assert encoded.startswith(PREFIX)
+    assert encoded.isascii()
+    decoded = decode_signature(encoded)
+    assert decoded is not None
+    assert decoded.model == model
+    assert decoded.field == (field or None)
+    assert decoded.details == details
+    assert decoded.tool_signatures == signatures
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        "",
+        "EqQBCgIYAhIM",
+        "cpx2.e30",
+        "cpx1.",
+        "cpx1.!!!!",
+        "cpx1.e30",  # {}: no model
+        "cpx1.W10",  # []
+        "cpx1.eyJtIjoxfQ",  # {"m":1}
+        "cpx1.日本",
+        "cpx1.eyJtIjoiYSJ9"[:-3],
+    ],
+)
+def test_a_foreign_or_damaged_one_is_none(foreign: str) -> None:
+    assert decode_signature(foreign) is None
+
+
+@given(st.text())
+def test_never_an_exception(anything: str) -> None:
+    decode_signature(anything)
+    decode_signature(PREFIX + anything)
+
+
+def test_members_of_the_wrong_kind_are_left_out() -> None:
+    payload = b'{"m":"a","f":1,"d":[1,{"x":1}],"t":{"i":1,"j":"s"}}'
+    encoded = PREFIX + base64.urlsafe_b64encode(payload).decode()
+    decoded = decode_signature(encoded)
+    assert decoded is not None
+    assert decoded.field is None
+    assert decoded.details == [{"x": 1}]
+    assert decoded.tool_signatures == {"j": "s"}

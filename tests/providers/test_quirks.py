@@ -1,0 +1,169 @@
+"""Profiles are chosen by name or host, varied by model, and every switch can be overridden."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+
+from proxyd.codecs.dialect import CHOICES, Dialect
+from proxyd.errors import ConfigError
+from proxyd.providers.quirks import PROFILES, dialect_for, profile_for
+
+#: Issue 3, item 5.
+VENDORS = {
+    "openai", "azure", "openrouter", "deepseek", "moonshot", "zhipu", "minimax", "dashscope", "doubao",
+    "siliconflow", "gemini", "xai", "groq", "mistral", "cerebras", "ollama", "vllm", "sglang", "llamacpp",
+    "lmstudio", "github", "bedrock", "generic",
+}  # fmt: skip
+
+
+def test_every_vendor_has_a_profile_with_sources() -> None:
+    assert set(PROFILES) == VENDORS
+    assert all(profile.sources and profile.title for profile in PROFILES.values())
+
+
+@pytest.mark.parametrize("name", sorted(VENDORS))
+def test_profile_is_sound(name: str) -> None:
+    profile = PROFILES[name]
+    assert profile.name == name
+    assert profile.auth in ("bearer", "api-key")
+    for variant in profile.variants:
+        re.compile(variant.pattern)
+        dataclasses.replace(profile.dialect, **variant.changes)
+    dialects = [
+        profile.dialect,
+        *(dataclasses.replace(profile.dialect, **v.changes) for v in profile.variants),
+    ]
+    for dialect in dialects:
+        for field, words in CHOICES.items():
+            assert getattr(dialect, field) in words
+        if dialect.reasoning_return in ("field", "details"):
+            assert dialect.reasoning_field
+
+
+@pytest.mark.parametrize(
+    ("api_base", "name"),
+    [
+        ("https://api.openai.com/v1", "openai"),
+        ("https://my-res.openai.azure.com/openai/v1", "azure"),
+        ("https://openrouter.ai/api/v1", "openrouter"),
+        ("https://api.deepseek.com", "deepseek"),
+        ("https://API.DeepSeek.com/v1", "deepseek"),
+        ("https://api.moonshot.cn/v1", "moonshot"),
+        ("https://open.bigmodel.cn/api/paas/v4", "zhipu"),
+        ("https://api.z.ai/api/coding/paas/v4", "zhipu"),
+        ("https://api.minimaxi.com/v1", "minimax"),
+        ("https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "dashscope"),
+        ("https://ark.cn-beijing.volces.com/api/v3", "doubao"),
+        ("https://api.siliconflow.cn/v1", "siliconflow"),
+        ("https://generativelanguage.googleapis.com/v1beta/openai/", "gemini"),
+        ("https://api.x.ai/v1", "xai"),
+        ("https://api.groq.com/openai/v1", "groq"),
+        ("https://api.mistral.ai/v1", "mistral"),
+        ("https://api.cerebras.ai/v1", "cerebras"),
+        ("http://localhost:11434/v1", "ollama"),
+        ("http://192.168.1.9:1234/v1", "lmstudio"),
+        ("https://models.github.ai/inference", "github"),
+        ("https://bedrock-runtime.us-west-2.amazonaws.com/openai/v1", "bedrock"),
+        ("http://127.0.0.1:8000/v1", "generic"),
+        ("https://notapi.deepseek.com.example.org", "generic"),
+        ("builtin:demo", "generic"),
+        ("http://host:notaport/", "generic"),
+        ("", "generic"),
+    ],
+)
+def test_profile_by_host(api_base: str, name: str) -> None:
+    assert profile_for(api_base, None).name == name
+
+
+def test_provider_beats_host() -> None:
+    assert profile_for("https://api.openai.com/v1", "vllm").name == "vllm"
+
+
+def test_unknown_provider_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean deepseek"):
+        profile_for("https://example.org", "deepsek")
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "field", "value"),
+    [
+        ("openai", "gpt-5.4", "max_tokens_field", "max_completion_tokens"),
+        ("openai", "gpt-5", "efforts", {"none": "minimal", "low": "low", "medium": "medium", "high": "high"}),
+        (
+            "openai",
+            "gpt-5-2025-08-07",
+            "efforts",
+            {"none": "minimal", "low": "low", "medium": "medium", "high": "high"},
+        ),
+        ("openai", "gpt-4.1", "effort_path", None),
+        ("openai", "gpt-4.1", "system_role", "system"),
+        ("openai", "gpt-5-chat-latest", "effort_path", None),
+        ("openai", "o4-mini", "stop_limit", 0),
+        ("azure", "O3-deployment", "parallel_tool_calls", False),
+        ("github", "openai/gpt-5-mini", "max_tokens_field", "max_completion_tokens"),
+        ("github", "openai/gpt-4.1", "max_tokens_field", "max_tokens"),
+        ("github", "mistral-ai/ministral-3b", "tool_id_style", "mistral"),
+        ("moonshot", "kimi-k2.5", "sampling", ()),
+        ("moonshot", "kimi-k2-0905-preview", "sampling", ("temperature", "top_p")),
+        ("moonshot", "kimi-k2-thinking", "thinking_path", None),
+        ("moonshot", "kimi-k3", "effort_path", "reasoning_effort"),
+        ("zhipu", "glm-4.6v", "vision", True),
+        ("gemini", "gemini-2.5-pro", "thought_signature_placeholder", None),
+        ("xai", "grok-4.3", "effort_path", "reasoning_effort"),
+        ("xai", "grok-4-fast-non-reasoning", "effort_path", None),
+        ("vllm", "openai/gpt-oss-120b", "effort_path", "reasoning_effort"),
+        ("vllm", "mistralai/Devstral-2", "tool_id_style", "mistral"),
+        ("generic", "Qwen3.6-27B", "leading_system_only", True),
+        ("generic", "anything", "leading_system_only", False),
+    ],
+)
+def test_variants(provider: str, model: str, field: str, value: Any) -> None:
+    assert getattr(dialect_for(PROFILES[provider], model, {}), field) == value
+
+
+def test_every_switch_can_be_overridden() -> None:
+    generic = PROFILES["generic"]
+    for field in dataclasses.fields(Dialect):
+        value = getattr(generic.dialect, field.name)
+        if isinstance(value, tuple):
+            value = list(value)
+        dialect = dialect_for(generic, "m", {field.name: value})
+        assert getattr(dialect, field.name) == getattr(generic.dialect, field.name)
+
+
+def test_quirks_beat_variants() -> None:
+    assert dialect_for(PROFILES["openai"], "gpt-4o", {"system_role": "developer"}).system_role == "developer"
+    assert dialect_for(PROFILES["generic"], "m", {"efforts": ["low"]}).efforts == {"low": "low"}
+    assert dialect_for(PROFILES["generic"], "m", {"budget_range": [1, 2]}).budget_range == (1, 2)
+    assert dialect_for(PROFILES["generic"], "m", {"think_tags": ["think"]}).think_tags == ("think",)
+    assert dialect_for(PROFILES["generic"], "m", {"stop_limit": None}).stop_limit is None
+    assert dialect_for(PROFILES["generic"], "m", {"thinking_off": False}).thinking_off is False
+
+
+@pytest.mark.parametrize(
+    ("quirks", "words"),
+    [
+        ({"max_token_field": "x"}, "did you mean max_tokens_field"),
+        ({"wholly_unknown_thing": 1}, "unknown quirk"),
+        ({"max_tokens_field": "tokens"}, "expected one of max_tokens, max_completion_tokens"),
+        ({"system_role": ["system"]}, "expected one of system, developer"),
+        ({"vision": "yes"}, "expected true or false, got str"),
+        ({"vision": None}, "expected true or false"),
+        ({"stop_limit": True}, "expected a whole number"),
+        ({"think_tags": "think"}, "expected a list of words"),
+        ({"think_tags": [1]}, "expected a list of words"),
+        ({"budget_range": [1]}, "expected two whole numbers"),
+        ({"body": [1]}, "expected a mapping"),
+        ({"efforts": {"huge": "x"}}, "expected a list or mapping of none, minimal"),
+        ({"efforts": "high"}, "expected a list or mapping"),
+        ({"thinking_path": 3}, "expected a word"),
+    ],
+)
+def test_faulty_quirks(quirks: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)) as caught:
+        dialect_for(PROFILES["generic"], "m", quirks)
+    assert caught.value.message.startswith(f"quirks.{next(iter(quirks))}: ")
