@@ -70,11 +70,13 @@ class Words:
         message: the text, possibly empty; as it came, so it may hold anything.
         codes: codes and types, in lower case.
         status: an HTTP error status that the error names.
+        param: the request's parameter that it names, as OpenAI does.
     """
 
     message: str = ""
     codes: tuple[str, ...] = ()
     status: int | None = None
+    param: str = ""
 
 
 def error_in(value: Any) -> Any | None:
@@ -97,7 +99,7 @@ def error_in(value: Any) -> Any | None:
     if value.get("object") == "error" or value.get("detail"):
         return value
     has_text = any(isinstance(value.get(key), str) and value[key] for key in ("message", "msg", "error_msg"))
-    return value if has_text and not value.keys().isdisjoint({"code", "type", "status", "success"}) else None
+    return value if has_text else None
 
 
 def words_of_body(body: bytes) -> Words:
@@ -182,13 +184,14 @@ def _of_object(error: dict[str, Any], depth: int) -> Words:
             _text(base.get("status_msg")), (f"minimax_{code}",) if isinstance(code, int) else (), status
         )
 
-    message, codes, status = "", list(_codes(error)), _status_in(error)
+    message, codes, status, param = "", list(_codes(error)), _status_in(error), _text(error.get("param"))
     for key in _MESSAGES:
         inner = _words(error.get(key), depth - 1)
         if inner.message or inner.codes or inner.status:
             message = message or inner.message
             codes += inner.codes
             status = status or inner.status
+            param = param or inner.param
         if message:
             break
 
@@ -202,13 +205,13 @@ def _of_object(error: dict[str, Any], depth: int) -> Words:
             provider = _text(metadata.get("provider_name"))[:80]
             message = f"{provider}: {inner.message}" if provider else inner.message
         codes += inner.codes
+        param = param or inner.param
     if "n_ctx" in error:  # llama.cpp before 2026 keeps the numbers out of the text
         message += f" (n_prompt_tokens: {error.get('n_prompt_tokens')}, n_ctx: {error['n_ctx']})"[:80]
     if message.lower() in _VAGUE:
-        param = _text(error.get("param"))
         # MiMo puts the sentence into `param`; a parameter's name has no blanks.
         message = f"{message}: {param}" if " " in param else message
-    return Words(message, tuple(dict.fromkeys(codes)), status)
+    return Words(message, tuple(dict.fromkeys(codes)), status, param)
 
 
 def _codes(error: dict[str, Any]) -> list[str]:

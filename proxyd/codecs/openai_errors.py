@@ -180,9 +180,9 @@ _WAIT = re.compile(
 #: What looks like a key: vendor prefixes, bearer tokens, and whatever follows "API key provided:". Vendors
 #: echo keys.
 _KEYS = re.compile(
-    r"\b(?:sk|rk|pk|gsk|csk|xai|nvapi|pplx|hf|fw|tgp|ghp|gho|ghu|ghs|github_pat|AIza|AKIA|key)[-_]?"
-    r"(?=[\w*.-]*[\d*])[\w*.-]{10,}\w"
-    r"|\bsk-[\w*.-]{3,}\w"
+    r"\b(?:(?:sk|rk|pk|gsk|csk|xai|nvapi|pplx|hf|fw|tgp|ghp|gho|ghu|ghs|github_pat)[-_]|AIza|AKIA)"
+    r"(?=[\w*.-]*[\d*])[\w*.-]{3,}\w"
+    r"|(?:sk|pk)-[\w-]{20,}"
     r"|\beyJ[\w-]{8,}\.[\w.-]+"
     r"|\b[0-9a-f]{32}\.[0-9A-Za-z]{12,20}\b"
 )

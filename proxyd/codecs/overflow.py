@@ -97,13 +97,13 @@ class OutputLimit:
 
 def _wording(vendor: str, pattern: str, source: str) -> Wording:
     """Compile `pattern`, in which ``{name}`` stands for a count and a blank for any white space."""
-    text = pattern.replace(" ", r"\s+")
+    text = pattern.replace(" ?", r"\s*").replace(" ", r"\s+")
     text = re.sub(r"\{([a-z]+)\}", lambda found: f"(?P<{found[1]}>{_COUNT})", text)
     return Wording(vendor, re.compile(text, re.IGNORECASE), source)
 
 
 _PI = "https://github.com/earendil-works/pi/blob/main/packages/ai/src/utils/overflow.ts"
-_WINDOW = r"maximum context length is {limit} tokens\W{1,3}however, "
+_WINDOW = r"maximum context length is {limit} tokens\W{1,3}however,? "
 
 #: The first match wins: wordings with more numbers stand before those with fewer.
 WORDINGS: tuple[Wording, ...] = (
@@ -196,14 +196,13 @@ WORDINGS: tuple[Wording, ...] = (
     _wording(
         "openrouter", r"input length {input} exceeds the maximum allowed input length of {limit} tokens", _PI
     ),
-    _wording("litellm", r"exceeds the model's maximum context length of {limit} tokens", _PI),
+    _wording("litellm", r"maximum (?:context|prompt) length (?:is|of) {limit} tokens", _PI),
     _wording(
         "dashscope",
         r"range of input length should be \[\d+, ?{limit}\]",
         "https://github.com/QwenLM/qwen-code/issues/98",
     ),
     _wording("kimi", r"exceeded model token limit: {limit} \(requested: {input}\)", _PI),
-    _wording("kimi", r"exceeded model token limit(?:: {limit})?", _PI),
     _wording("copilot", r"prompt token count of {input} exceeds the limit of {limit}", _PI),
     _wording(
         "llama.cpp",
@@ -232,13 +231,17 @@ WORDINGS: tuple[Wording, ...] = (
         "https://github.com/fedora-copr/logdetective/issues/100",
     ),
     _wording("ollama", r"prompt too long; exceeded (?:max )?context length(?: by {excess} tokens)?", _PI),
-    _wording("vllm", r"maximum (?:model|context) length (?:is|of) {limit}", _PI),
+    _wording(
+        "vllm",
+        r"\(length {input}\) is longer than the maximum model length of {limit}",
+        "https://github.com/vllm-project/vllm/pull/12600",
+    ),
     _wording("glm", r"prompt exceeds max length", "https://github.com/zeroclaw-labs/zeroclaw/issues/4124"),
     _wording("minimax", r"context window exceeds limit", _PI),
     _wording("openai", r"exceeds the context window", _PI),
     _wording("groq", r"reduce the length of the messages", _PI),
     _wording("bedrock", r"input is too long for requested model", _PI),
-    _wording("anthropic behind a gateway", r"prompt is too long", _PI),
+    _wording("siliconflow", r"prompt is too long", "https://github.com/NanmiCoder/cc-haha/issues/860"),
     _wording(
         "generic",
         r"context[_ ]length[_ ]exceeded|token limit exceeded|too many tokens in (?:the )?prompt",
@@ -286,11 +289,6 @@ OUTPUT_LIMITS: tuple[Wording, ...] = (
         "bedrock",
         r"maximum tokens you requested exceeds? the model limit of {limit}",
         "https://github.com/charmbracelet/crush/issues/946",
-    ),
-    _wording(
-        "glm",
-        _OUTPUT + r".{0,40}?\[\d+, ?{limit}\]",
-        "https://github.com/lobehub/lobehub/issues/1398",
     ),
 )
 
