@@ -39,7 +39,7 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z")
 _MAX_PAGE = 1000
 _PAGE = 20
 
-_REQUEST_ID = "request_id"
+_REQUEST_ID = web.RequestKey("request_id", str)
 
 _HOME = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>claude-proxy</title>

@@ -1,0 +1,101 @@
+"""A proxy in this process, on real loopback sockets, in front of upstreams that a test writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from proxyd.cli.configuration import checks
+from proxyd.models import load_text
+from proxyd.server import Daemon, LoadedConfig
+from proxyd.settings import Settings
+
+__all__ = ["Upstream", "chunk", "load_entries", "running_proxy", "running_upstream", "sse", "text_stream"]
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def load_entries(entries: Sequence[Mapping[str, Any]], **settings: Any) -> LoadedConfig:
+    """A configuration as models.yaml would give it; `settings` override the defaults."""
+    text = "\n".join(f"- {json.dumps(dict(entry))}" for entry in entries)
+    config = load_text(text, Path("models.yaml"), {}, checks=checks())
+    return LoadedConfig(config, replace(Settings(), port=0, **settings))
+
+
+@asynccontextmanager
+async def running_proxy(entries: Sequence[Mapping[str, Any]], **settings: Any) -> AsyncIterator[str]:
+    """The daemon on a free port; gives its base URL."""
+    daemon = Daemon(load_entries(entries, **settings))
+    await daemon.start()
+    try:
+        host, port = daemon.addresses[0]
+        yield f"http://{host}:{port}"
+    finally:
+        await daemon.drain()
+        await daemon.close()
+
+
+@dataclass
+class Upstream:
+    """A server that a test writes; `requests` holds what it was sent."""
+
+    base: str = ""
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def running_upstream(answer: Handler) -> AsyncIterator[Upstream]:
+    """Serve every path with `answer`, after noting the request."""
+    upstream = Upstream()
+
+    async def noted(request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        upstream.bodies.append(body)
+        upstream.requests.append(json.loads(body) if body else {})
+        upstream.headers.append({name.lower(): value for name, value in request.headers.items()})
+        return await answer(request)
+
+    app = web.Application(client_max_size=1 << 26)
+    app.router.add_route("*", "/{path:.*}", noted)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    upstream.base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield upstream
+    finally:
+        await runner.cleanup()
+
+
+def chunk(delta: Mapping[str, Any] | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    """One chat.completion.chunk."""
+    choices = [] if delta is None else [{"index": 0, "delta": dict(delta), "finish_reason": finish}]
+    return {
+        "id": "c1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "choices": choices,
+        **more,
+    }
+
+
+def sse(*chunks: Mapping[str, Any], done: bool = True) -> bytes:
+    """Chunks as an event stream."""
+    body = b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in chunks)
+    return body + (b"data: [DONE]\n\n" if done else b"")
+
+
+def text_stream(*texts: str) -> bytes:
+    """A whole stream that says `texts`, with usage."""
+    usage = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
+    return sse(*(chunk({"content": text}) for text in texts), chunk({}, "stop"), chunk(usage=usage))
