@@ -1,0 +1,136 @@
+"""The daemon as a process: how it starts, refuses to start, and stops (operations.md A1, F5)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLE = ROOT / "config" / "models.yaml"
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "proxyd", *arguments]
+
+
+def environment(home: Path) -> dict[str, str]:
+    return {"PATH": os.defpath, "HOME": str(home), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), env=environment(home), cwd=home, capture_output=True, text=True, timeout=30
+    )
+
+
+@contextmanager
+def daemon(home: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A running daemon and its base URL, read from its own log."""
+    process = subprocess.Popen(
+        command("--port", "0", *arguments),
+        env=environment(home),
+        cwd=home,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "server.started" in line:
+                break
+        else:
+            raise AssertionError(f"it ended with {process.wait()}")
+        yield process, json.loads(line)["address"]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_example_works_without_any_key(tmp_path: Path) -> None:
+    with daemon(tmp_path, "--models", str(EXAMPLE)) as (process, base):
+        body = {"model": "demo", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
+        request = urllib.request.Request(
+            f"{base}/v1/messages", json.dumps(body).encode(), {"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=20) as response:
+            message = json.load(response)
+        assert message["content"][0]["type"] == "thinking"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def test_a_port_in_use_is_exit_75(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run(tmp_path, "--port", str(port), "--models", str(EXAMPLE))
+    assert result.returncode == 75
+    assert f"127.0.0.1:{port} is in use" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+BAD_FILES = [
+    ("- model_id: a\n  api_bas: http://x/v1\n", r"models\.yaml:2:3: models\[0\]\.api_bas: .*api_base"),
+    ("- model_id: a\n  api_base: http://x/v1\n  max_tokens: -1\n", r"models\.yaml:3:15: models\[0\]\.max_tokens: "),
+    ("- {model_id: a\n", r"models\.yaml:\d+:\d+: "),
+    ("", r"models\.yaml: the file is empty"),
+]
+
+
+@pytest.mark.parametrize(("text", "pattern"), BAD_FILES)
+def test_a_bad_configuration_is_exit_78(tmp_path: Path, text: str, pattern: str) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text(text)
+    result = run(tmp_path, "--models", str(path))
+    assert result.returncode == 78
+    assert re.search(pattern, result.stderr), result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_missing_configuration_is_exit_78(tmp_path: Path) -> None:
+    result = run(tmp_path, "--models", str(tmp_path / "none.yaml"))
+    assert result.returncode == 78
+    assert "none.yaml" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_an_unreadable_configuration_is_exit_78(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text("- {model_id: a, api_base: http://x}\n")
+    path.chmod(0)
+    result = run(tmp_path, "--models", str(path))
+    assert result.returncode == 78
+    assert "models.yaml" in result.stderr
+
+
+def test_bad_usage_is_exit_64(tmp_path: Path) -> None:
+    for arguments in (("--nonsense",), ("--port", "many"), ("fly",)):
+        result = run(tmp_path, *arguments)
+        assert result.returncode == 64, arguments
+        assert "Traceback" not in result.stderr
+
+
+def test_beyond_loopback_needs_a_token(tmp_path: Path) -> None:
+    result = run(tmp_path, "--host", "0.0.0.0", "--models", str(EXAMPLE))
+    assert result.returncode == 78
+    assert "auth_token" in result.stderr
+
+
+def test_version_and_help(tmp_path: Path) -> None:
+    assert run(tmp_path, "--version").stdout.startswith("claude-proxy, version ")
+    result = run(tmp_path, "--help")
+    assert result.returncode == 0
+    assert "Example: " in result.stdout
