@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import strategies as st
 
 from proxyd.codecs.signature import encode_signature
@@ -14,12 +16,20 @@ IDS = st.sampled_from(
     ["t1", "t2", "call_1", "", "functions.Read:0", "toolu_cpx_Zm9v", "toolu_cpx_!", "x" * 70]
 )
 NAMES = st.sampled_from(["Read", "Bash", "mcp__server__" + "x" * 70, "no spaces", "9lives", "日", ""])
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS
-JSON = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
-    max_leaves=6,
-)
+
+
+def _json(floats: st.SearchStrategy[float]) -> st.SearchStrategy[Any]:
+    scalars = st.none() | st.booleans() | st.integers() | floats | TEXTS
+    return st.recursive(
+        scalars,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+        max_leaves=6,
+    )
+
+
+#: Our parser takes NaN and Infinity, so a history may hold them; a tool's schema with them is refused as a whole.
+JSON = _json(st.floats())
+SCHEMAS = _json(st.floats(allow_nan=False, allow_infinity=False))
 SIGNATURES = st.sampled_from(
     [
         "",
@@ -88,7 +98,7 @@ TOOLS = st.fixed_dictionaries(
     {"name": NAMES.filter(bool)},
     optional={
         "description": TEXTS,
-        "input_schema": JSON | st.just({"type": "object", "properties": {"format": {"type": "string"}}}),
+        "input_schema": SCHEMAS | st.just({"type": "object", "properties": {"format": {"type": "string"}}}),
         "type": st.sampled_from(["custom", "web_search_20250305", "bash_20250124"]),
         "defer_loading": st.booleans(),
         "strict": st.booleans(),
