@@ -1,0 +1,663 @@
+"""What refusals teach. Wordings are those of public reports, named per case."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from proxyd import jsonio
+from proxyd.codecs.dialect import Dialect
+from proxyd.providers.mending import Mend, mend_for, models_yaml_line, output_limit_for
+from proxyd.providers.quirks import PROFILES, dialect_for
+
+GITHUB = "https://github.com/"
+TOOLS = [{"type": "function", "function": {"name": "Read", "parameters": {"type": "object"}}}]
+SENT: dict[str, Any] = {
+    "model": "m",
+    "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}],
+    "max_tokens": 32000,
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "tools": TOOLS,
+}
+IMAGE = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]}
+PDF = {"role": "user", "content": [{"type": "file", "file": {"filename": "a.pdf", "file_data": "data:,"}}]}
+CACHED = {"role": "user", "content": [{"type": "text", "text": "u", "cache_control": {"type": "ephemeral"}}]}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "output", "schema": {}}}
+NAMED = {"type": "function", "function": {"name": "Read"}}
+
+
+def openai(message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}
+
+
+def unsupported(name: str) -> dict[str, Any]:
+    return openai(
+        f"Unsupported parameter: '{name}' is not supported with this model.", name, "unsupported_parameter"
+    )
+
+
+#: source, what was sent besides SENT, the upstream's body, the mend
+CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
+    (
+        "microsoft/vscode-copilot-release/issues/8065",
+        {},
+        openai(
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+            "'max_completion_tokens' instead.",
+            "max_tokens",
+            "unsupported_parameter",
+        ),
+        Mend("max_tokens_field", "max_completion_tokens"),
+    ),
+    (
+        "caozhiyuan/copilot-api/issues/164",
+        {},
+        {
+            "error": {
+                "message": "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+                "'max_completion_tokens' instead.",
+                "code": "invalid_request_body",
+            }
+        },
+        Mend("max_tokens_field", "max_completion_tokens"),
+    ),
+    (
+        "1Panel-dev/MaxKB/issues/2912",
+        {"max_tokens": None, "max_completion_tokens": 800},
+        {
+            "object": "error",
+            "message": "[{'type': 'extra_forbidden', 'loc': ('body', 'max_completion_tokens'), 'msg': 'Extra inputs "
+            "are not permitted', 'input': 800}]",
+            "type": "BadRequestError",
+            "param": None,
+            "code": 400,
+        },
+        Mend("max_tokens_field", "max_tokens"),
+    ),
+    (
+        "QuantumNous/new-api/issues/418",
+        {},
+        openai(
+            "Unknown parameter: 'stream_options'. (request id: 2024)", "stream_options", "unknown_parameter"
+        ),
+        Mend("stream_options", False),
+    ),
+    (
+        "CherryHQ/cherry-studio/issues/9214",
+        {},
+        {
+            "detail": "Extra parameters ['stream_options'] are not allowed when extra-parameters is not set or set to "
+            "be 'error'. Set extra-parameters to 'pass-through' to pass to the model."
+        },
+        Mend("stream_options", False),
+    ),
+    (
+        "openai/openai-python/issues/2296",
+        {},
+        {
+            "error": {
+                "requestid": "e",
+                "code": 400,
+                "message": "Validation error at #/stream_options: Extra inputs are not permitted",
+            }
+        },
+        Mend("stream_options", False),
+    ),
+    (
+        "FlowiseAI/Flowise/issues/2866",
+        {},
+        openai("Extra inputs are not permitted, field: 'stream_options', value: {'include_usage': True}"),
+        Mend("stream_options", False),
+    ),
+    (
+        "partITech/php-mistral/issues/76 (the envelope)",
+        {},
+        {
+            "object": "Error",
+            "message": {
+                "detail": [
+                    {
+                        "type": "extra_forbidden",
+                        "loc": ["body", "stream_options"],
+                        "msg": "Extra inputs are not permitted",
+                    }
+                ]
+            },
+            "type": "invalid_request_error",
+        },
+        Mend("stream_options", False),
+    ),
+    (
+        "johny-b/llmcomp/issues/69",
+        {"temperature": 0, "top_p": 0.9},
+        openai(
+            "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) "
+            "value is supported.",
+            "temperature",
+            "unsupported_value",
+        ),
+        Mend("sampling", ["top_p"]),
+    ),
+    (
+        "XCNXNXNX/dsh-portable-tavern/issues/1",
+        {"temperature": 0.5},
+        openai("invalid temperature: only 1 is allowed for this model"),
+        Mend("sampling", []),
+    ),
+    (
+        "protocol.md 2.1",
+        {"top_p": 0.9, "temperature": 1},
+        unsupported("top_p"),
+        Mend("sampling", ["temperature"]),
+    ),
+    (
+        "protocol.md 3.1",
+        {"top_k": 4},
+        openai("Unrecognized request argument supplied: top_k"),
+        Mend("sampling", []),
+    ),
+    (
+        "anthropic models behind a gateway",
+        {"temperature": 1, "top_p": 0.9},
+        openai("`temperature` and `top_p` cannot both be specified for this model. Please use only one."),
+        Mend("sampling", ["temperature"]),
+    ),
+    ("protocol.md 2.1", {"stop": ["a"]}, unsupported("stop"), Mend("stop_limit", 0)),
+    (
+        "protocol.md 2.1",
+        {"stop": ["a"] * 5},
+        openai(
+            "Invalid 'stop': array too long. Expected an array with maximum length 4, but instead got an "
+            "array with length 5.",
+            "stop",
+            "array_above_max_length",
+        ),
+        Mend("stop_limit", 4),
+    ),
+    (
+        "langchain-ai/langgraph-supervisor-py/issues/52",
+        {"parallel_tool_calls": False},
+        unsupported("parallel_tool_calls"),
+        Mend("parallel_tool_calls", False),
+    ),
+    (
+        "arbs-io/github-copilot-llm-gateway/issues/79",
+        {"parallel_tool_calls": False},
+        {
+            "error": {
+                "message": "litellm.UnsupportedParamsError: ollama does not support parameters: "
+                "['parallel_tool_calls'], "
+                "for model=phi4-mini:3.8b. To drop these, set litellm.drop_params=True",
+                "type": "None",
+                "param": "None",
+                "code": "400",
+            }
+        },
+        Mend("parallel_tool_calls", False),
+    ),
+    ("protocol.md 3.1", {"service_tier": "auto"}, unsupported("service_tier"), Mend("service_tier", False)),
+    (
+        "protocol.md 3.1",
+        {"prompt_cache_key": "k"},
+        unsupported("prompt_cache_key"),
+        Mend("prompt_cache_key", False),
+    ),
+    (
+        "Kilo-Org/cloud/pull/3807",
+        {"reasoning_effort": "none"},
+        openai(
+            "Unsupported value: 'reasoning_effort' does not support 'none' with this model. Supported values are: "
+            "'minimal', 'low', 'medium', and 'high'."
+        ),
+        Mend(
+            "efforts",
+            {"minimal": "minimal", "low": "low", "medium": "medium", "high": "high", "none": "minimal"},
+        ),
+    ),
+    (
+        "anomalyco/opencode/issues/4451",
+        {"reasoning_effort": "minimal"},
+        openai(
+            "Unsupported value: 'minimal' is not supported with the 'gpt-5.1' model. Supported values are: 'none', "
+            "'low', 'medium', and 'high'.",
+            "***.effort",
+            "unsupported_value",
+        ),
+        Mend("efforts", {"none": "none", "low": "low", "medium": "medium", "high": "high"}),
+    ),
+    (
+        "groq, console.groq.com/docs/reasoning",
+        {"reasoning_effort": "high"},
+        openai("`reasoning_effort` must be one of `none` or `default`", "reasoning_effort"),
+        Mend("efforts", {"none": "none"}),
+    ),
+    (
+        "matsonj/eval-connections/issues/12",
+        {"reasoning": {"effort": "none"}},
+        {
+            "error": {
+                "message": "Reasoning is mandatory for this endpoint and cannot be disabled.",
+                "code": 400,
+            }
+        },
+        Mend("efforts", {"low": "low", "medium": "medium", "high": "high"}),
+    ),
+    (
+        "protocol.md 3.4",
+        {"reasoning_effort": "high"},
+        unsupported("reasoning_effort"),
+        Mend("effort_path", None),
+    ),
+    (
+        "xai, docs.x.ai reasoning",
+        {"reasoning_effort": "high"},
+        {
+            "code": "Client specified an invalid argument",
+            "error": "Model grok-4 does not support parameter reasoningEffort or reasoning_effort.",
+        },
+        Mend("effort_path", None),
+    ),
+    (
+        "protocol.md 3.4",
+        {"enable_thinking": True},
+        openai("Unknown parameter: 'enable_thinking'"),
+        Mend("thinking_path", None),
+    ),
+    (
+        "llm-exe/llm-exe/issues/662",
+        {"response_format": SCHEMA},
+        openai("This response_format type is unavailable now", None, "invalid_request_error"),
+        Mend("response_format", "json_object"),
+    ),
+    (
+        "browser-use/browser-use/pull/215",
+        {"response_format": SCHEMA},
+        "Failed to deserialize the JSON body into the target type: response_format: response_format.type "
+        "`json_schema` is "
+        "unavailable now at line 1 column 12440",
+        Mend("response_format", "json_object"),
+    ),
+    (
+        "protocol.md 3.1",
+        {"response_format": {"type": "json_object"}},
+        openai("'response_format.type' must be 'text'", "response_format"),
+        Mend("response_format", "none"),
+    ),
+    (
+        "deepseek-ai/DeepSeek-V3/issues/1376",
+        {"tool_choice": "required"},
+        openai("Thinking mode does not support this tool_choice"),
+        Mend("forced_choice_while_thinking", False),
+    ),
+    (
+        "deepseek-ai/DeepSeek-V3/issues/1376",
+        {"tool_choice": NAMED},
+        openai("Thinking mode does not support this tool_choice"),
+        Mend("forced_choice_while_thinking", False),
+    ),
+    (
+        "protocol.md 3.3",
+        {"tool_choice": NAMED},
+        openai("tool_choice object is not supported"),
+        Mend("named_tool_choice", False),
+    ),
+    (
+        "protocol.md 3.3",
+        {"tool_choice": "required"},
+        openai("Unsupported value for tool_choice: 'required'. Supported: auto, none", "tool_choice"),
+        Mend("required_word", "auto"),
+    ),
+    (
+        "protocol.md 5, Mistral",
+        {"tool_choice": "required"},
+        {
+            "detail": [
+                {
+                    "loc": ["body", "tool_choice"],
+                    "msg": "Input should be 'auto', 'none' or 'any'",
+                    "type": "enum",
+                }
+            ]
+        },
+        Mend("required_word", "any"),
+    ),
+    (
+        "earendil-works/pi/issues/1048",
+        {"messages": [{"role": "developer", "content": "s"}]},
+        openai(
+            "messages[0].role: unknown variant `developer`, expected one of `system`, `user`, `assistant`, `tool`"
+        ),
+        Mend("system_role", "system"),
+    ),
+    (
+        "peonist-ai/halogen-server/issues/3",
+        {"messages": [{"role": "developer", "content": "s"}]},
+        openai("chat template rejected the request: Unexpected message role."),
+        Mend("system_role", "system"),
+    ),
+    (
+        "BenedictKing/ccx/issues/161",
+        {"messages": [{"role": "developer", "content": "s"}]},
+        openai(
+            "developer is not one of ['system', 'assistant', 'user', 'tool', 'function'] - 'messages.['0].role'"
+        ),
+        Mend("system_role", "system"),
+    ),
+    (
+        "earendil-works/pi/issues/6238",
+        {"messages": [{"role": "developer", "content": "s"}]},
+        {
+            "detail": [
+                {
+                    "type": "enum",
+                    "loc": ["body", "messages", 0, "role"],
+                    "msg": "Input should be 'system', 'user', 'assistant', 'function' or 'tool'",
+                    "input": "developer",
+                }
+            ]
+        },
+        Mend("system_role", "system"),
+    ),
+    (
+        "QuantumNous/new-api/issues/5330 (the role)",
+        {},
+        openai(
+            "Unsupported value: 'messages[0].role' does not support 'system' with this model.",
+            "messages[0].role",
+            "unsupported_value",
+        ),
+        Mend("system_role", "developer"),
+    ),
+    (
+        "Qwen templates on vLLM",
+        {"messages": [{"role": "user", "content": "u"}, {"role": "system", "content": "s"}]},
+        openai("System message must be at the beginning."),
+        Mend("leading_system_only", True),
+    ),
+    (
+        "Mistral and Gemma templates on vLLM",
+        {},
+        openai(
+            "After the optional system message, conversation roles must alternate user/assistant/user/assistant/..."
+        ),
+        Mend("strict_alternation", True),
+    ),
+    (
+        "protocol.md 5, Mistral",
+        {"messages": [{"role": "tool", "content": "r"}, {"role": "user", "content": "u"}]},
+        {
+            "object": "error",
+            "message": "Unexpected role 'user' after role 'tool'",
+            "type": "invalid_request_error",
+        },
+        Mend("text_after_tool_joins_it", True),
+    ),
+    (
+        "protocol.md 5, Mistral",
+        {},
+        {
+            "object": "error",
+            "message": "Tool call id was call_9 but must be a-z, A-Z, 0-9, with a length of 9.",
+            "code": "3280",
+        },
+        Mend("tool_id_style", "mistral"),
+    ),
+    (
+        "protocol.md 2.2",
+        {},
+        openai(
+            "Invalid 'messages[3].tool_calls[0].id': string too long. Expected a string with maximum length 40, but "
+            "instead got a string with length 41 instead.",
+            "messages[3].tool_calls[0].id",
+            "string_above_max_length",
+        ),
+        Mend("tool_id_style", "openai"),
+    ),
+    (
+        "openai, array_above_max_length",
+        {"tools": TOOLS * 150},
+        openai(
+            "Invalid 'tools': array too long. Expected an array with maximum length 128, but instead got "
+            "an array with length 150 instead.",
+            "tools",
+            "array_above_max_length",
+        ),
+        Mend("max_tools", 128),
+    ),
+    (
+        "karthink/gptel/issues/806",
+        {},
+        [
+            {
+                "error": {
+                    "code": 400,
+                    "message": 'Invalid JSON payload received. Unknown name "additionalProperties" at '
+                    "'tools[0].function_declarations[7].parameters.properties[1].value.items': Cannot find field.",
+                    "status": "INVALID_ARGUMENT",
+                }
+            }
+        ],
+        Mend("schema_style", "gemini"),
+    ),
+    (
+        "dkhokhlov, ollama/ollama/issues/17301",
+        {"messages": [IMAGE]},
+        openai("this model does not support image input (ref: b8bd630e)"),
+        Mend("vision", False),
+    ),
+    (
+        "zou-group/textgrad/issues/210",
+        {"messages": [IMAGE]},
+        openai(
+            "Invalid content type. image_url is only supported by certain models.",
+            "messages.[1].content.[0].type",
+        ),
+        Mend("vision", False),
+    ),
+    (
+        "FlashML-org/FreeToken/issues/272",
+        {"messages": [IMAGE]},
+        openai("Unsupported content part type for text-only server: image_url"),
+        Mend("vision", False),
+    ),
+    (
+        "studio-dots-ai/dots.ocr/issues/61",
+        {"messages": [IMAGE]},
+        {
+            "object": "error",
+            "message": "facebook/opt-125m is not a multimodal model None",
+            "type": "BadRequestError",
+            "code": 400,
+        },
+        Mend("vision", False),
+    ),
+    (
+        "DayuanJiang/next-ai-draw-io/pull/55",
+        {"messages": [IMAGE]},
+        "Failed to deserialize the JSON body into the target type: messages[0]: unknown variant "
+        "`image_url`, expected `text` "
+        "at line 1 column 1052",
+        Mend("vision", False),
+    ),
+    (
+        "vLLM, --limit-mm-per-prompt",
+        {"messages": [IMAGE]},
+        openai("At most 0 image(s) may be provided in one prompt."),
+        Mend("vision", False),
+    ),
+    (
+        "protocol.md 3.2",
+        {"messages": [PDF]},
+        openai(
+            "Invalid value: 'file'. Supported values are: 'text', 'image_url'.", "messages[0].content[0].type"
+        ),
+        Mend("files", False),
+    ),
+    (
+        "protocol.md 3.1",
+        {"messages": [CACHED]},
+        openai("messages.0.content.0.cache_control: Extra inputs are not permitted"),
+        Mend("cache_control", False),
+    ),
+]
+
+
+def body_of(answer: Any) -> bytes:
+    return answer.encode() if isinstance(answer, str) else jsonio.dumps(answer)
+
+
+def request_of(changes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in {**SENT, **changes}.items() if value is not None}
+
+
+IDS = [f"{case[3].quirk}-{number}" for number, case in enumerate(CASES)]
+
+
+@pytest.mark.parametrize(("source", "changes", "answer", "mend"), CASES, ids=IDS)
+def test_mend(source: str, changes: dict[str, Any], answer: Any, mend: Mend) -> None:
+    assert mend_for(400, body_of(answer), request_of(changes)) == mend, source
+
+
+@pytest.mark.parametrize(("source", "changes", "answer", "mend"), CASES, ids=IDS)
+def test_mends_are_quirks(source: str, changes: dict[str, Any], answer: Any, mend: Mend) -> None:
+    assert mend.quirk in {field.name for field in fields(Dialect)}
+    changed = dialect_for(PROFILES["generic"], "m", {mend.quirk: mend.value})
+    value = getattr(changed, mend.quirk)
+    assert (list(value) if isinstance(mend.value, list) else value) == mend.value
+
+
+@pytest.mark.parametrize(("source", "changes", "answer", "mend"), CASES, ids=IDS)
+def test_the_line_for_models_yaml_says_the_same(
+    source: str, changes: dict[str, Any], answer: Any, mend: Mend
+) -> None:
+    line = models_yaml_line(mend)
+    assert "\n" not in line
+    assert json.loads(json.dumps(YAML(typ="safe").load(line))) == {"quirks": {mend.quirk: mend.value}}
+
+
+@pytest.mark.parametrize(("source", "changes", "answer", "mend"), CASES, ids=IDS)
+def test_a_mended_request_is_not_mended_again(
+    source: str, changes: dict[str, Any], answer: Any, mend: Mend
+) -> None:
+    """Without the thing it names, the same refusal teaches nothing; else there would be no end."""
+    bare = {"model": "m", "messages": [{"role": "user", "content": "u"}]}
+    # Three refusals are about the order of messages and the ids in them, which a bare request cannot show.
+    expected = mend if mend.quirk in ("strict_alternation", "tool_id_style") else None
+    assert mend_for(400, body_of(answer), bare) == expected
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 429, 502, 503, 529])
+def test_only_refusals_teach(status: int) -> None:
+    assert mend_for(status, body_of(unsupported("stream_options")), SENT) is None
+
+
+def test_what_openrouter_has_no_provider_for() -> None:
+    image = openai("No endpoints found that support image input")
+    assert mend_for(404, body_of(image), {**SENT, "messages": [IMAGE]}) == Mend("vision", False)
+    choice = openai("No endpoints found that support the provided 'tool_choice' value.")
+    assert mend_for(404, body_of(choice), {**SENT, "tool_choice": "required"}) == Mend(
+        "required_word", "auto"
+    )
+    assert mend_for(404, body_of(unsupported("stream_options")), SENT) is None
+
+
+def test_what_llama_cpp_answers_to_images() -> None:
+    answer = openai(
+        "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
+    )
+    assert mend_for(500, body_of(answer), {**SENT, "messages": [IMAGE]}) == Mend("vision", False)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        openai("Invalid API key"),
+        openai(
+            "max_tokens is too large: 32000. This model supports at most 16384 completion tokens, "
+            "whereas you provided 32000.",
+            "max_tokens",
+        ),
+        openai(
+            "'max_tokens' is too large: 64000. This model's maximum context length is 64001 tokens and "
+            "your request has 24235 input tokens"
+        ),
+        openai("The stream_options of today are fine"),
+        openai("Unknown parameter: 'seed'", "seed"),
+        openai("Invalid value for tool_choice: 'auto'", "messages"),
+        openai("Unknown parameter: 'service_tier' and 'prompt_cache_key' are both unknown"),
+        openai(""),
+        "",
+        "<html><title>400 stream_options is unknown</title>" * 0,
+    ],
+)
+def test_other_causes_teach_nothing(answer: Any) -> None:
+    sent = {**SENT, "tool_choice": "auto", "service_tier": "auto", "prompt_cache_key": "k"}
+    assert mend_for(400, body_of(answer), sent) is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "limit"),
+    [
+        ({"max_tokens": 32000}, 16384),
+        ({"max_completion_tokens": 32000}, 16384),
+        ({"max_tokens": 100}, None),
+        ({}, None),
+    ],
+)
+def test_output_limit(sent: dict[str, Any], limit: int | None) -> None:
+    body = body_of(
+        openai("max_tokens is too large: 32000. This model supports at most 16384 completion tokens")
+    )
+    assert output_limit_for(400, body, sent) == limit
+    assert output_limit_for(429, body, sent) is None
+
+
+def test_a_full_window_is_no_output_limit() -> None:
+    text = "'max_tokens' is too large: 64000. This model's maximum context length is 64001 tokens and "
+    "your request has 24235 input tokens"
+    assert output_limit_for(400, body_of(openai(text)), {"max_tokens": 64000}) is None
+
+
+REQUESTS = st.dictionaries(
+    st.sampled_from(
+        [
+            "messages",
+            "tools",
+            "tool_choice",
+            "stop",
+            "reasoning",
+            "response_format",
+            "max_tokens",
+            "temperature",
+        ]
+    ),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["role", "content", "type", "effort"]) | st.text(max_size=3),
+                inner,
+                max_size=3,
+            )
+        ),
+        max_leaves=8,
+    ),
+)
+ANSWERS = st.sampled_from([body_of(case[2]) for case in CASES]) | st.binary(max_size=200)
+
+
+@given(st.integers(100, 999), ANSWERS, REQUESTS)
+def test_any_refusal_of_anything(status: int, body: bytes, sent: dict[str, Any]) -> None:
+    mend = mend_for(status, body, sent)
+    if mend is not None:
+        assert mend.quirk in {field.name for field in fields(Dialect)}
+        assert models_yaml_line(mend).startswith(f"quirks: {{{mend.quirk}: ")
+    output_limit_for(status, body, sent)
