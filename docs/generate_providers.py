@@ -105,8 +105,7 @@ def _section(profile: Profile) -> str:
     lines.append(f"- Key: `{'api-key: …' if profile.auth == 'api-key' else 'Authorization: Bearer …'}`")
     if changes := _changes(Dialect(), profile.dialect):
         lines.append(f"- Differs from `generic` in: {_settings(changes)}")
-    for variant in profile.variants:
-        lines.append(f"- Models that match `{variant.pattern}`: {_settings(variant.changes)}")
+    lines += [f"- Models that match `{item.pattern}`: {_settings(item.changes)}" for item in profile.variants]
     lines.append(f"- Sources: {'; '.join(profile.sources)}\n")
     return "\n".join(lines)
 

@@ -14,7 +14,7 @@ from proxyd import jsonio
 from proxyd.codecs.dialect import Dialect
 from proxyd.codecs.notes import Notes
 
-__all__ = ["Blocks", "Part", "arguments_of", "collapse", "is_blank", "text_of"]
+__all__ = ["Blocks", "Part", "arguments_of", "collapse", "is_blank"]
 
 #: One content part of an OpenAI message: ``text``, ``image_url`` or ``file``.
 Part = dict[str, Any]
@@ -25,11 +25,6 @@ _IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 def is_blank(text: Any) -> bool:
     """Whether `text` is nothing that a message may hold: not a string, empty, or white space only."""
     return not isinstance(text, str) or not text or text.isspace()
-
-
-def text_of(part: Part) -> str | None:
-    """The text of a text part, None for another."""
-    return part["text"] if part["type"] == "text" else None
 
 
 def collapse(parts: list[Part], separator: str = "\n\n") -> str | list[Part]:
