@@ -105,6 +105,13 @@ def error_in(value: Any) -> Any | None:
 def words_of_body(body: bytes) -> Words:
     """The words of an answer's body in any form."""
     text = body.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+    if text.startswith(("event:", "data:", "id:", ":")):
+        lines = (line[5:].strip() for line in text.splitlines() if line.startswith("data:"))
+        return _words_of_text(next(lines, ""))
+    return _words_of_text(text)
+
+
+def _words_of_text(text: str) -> Words:
     if text[:1] in ("{", "[", '"'):
         try:
             value = jsonio.loads(text)
@@ -113,21 +120,12 @@ def words_of_body(body: bytes) -> Words:
         return words_of(value)
     if text[:1] == "<":
         return Words(_title(text[:_MAX_TEXT]))
-    if text.startswith(("event:", "data:", "id:", ":")):
-        return _words_of_event(text)
     return Words(text[:_MAX_TEXT].strip())
 
 
 def words_of(error: Any) -> Words:
     """The words of an error value: an object, a list, a text, or a bare code."""
     return _words(error, _MAX_NESTING)
-
-
-def _words_of_event(text: str) -> Words:
-    for line in text.splitlines():
-        if line.startswith("data:"):
-            return words_of_body(line[5:].encode("utf-8", "surrogatepass"))
-    return Words()
 
 
 def _title(page: str) -> str:

@@ -16,7 +16,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate
 from http import HTTPStatus
 from typing import Any
 
@@ -162,6 +161,37 @@ _CAUSES: tuple[_Cause, ...] = (
     ),
 )
 
+#: Texts that Claude Code 2.1.330 was seen to act on at once, by removing the images or by giving up, where
+#: any other 400 is repeated up to six times: what it looks for, and the upstreams' codes and words that mean
+#: the same.
+_STOPPERS: tuple[tuple[str, frozenset[str], re.Pattern[str]], ...] = (
+    (
+        "Could not process image",
+        frozenset({"invalid_image_format", "image_parse_error", "invalid_base64_image"}),
+        re.compile(
+            r"unsupported image\b|image data you provided|(?:unsupported|invalid) image format|valid image\b"
+            r"|invalid base64 image|failed to (?:load|decode|process) (?:the )?image|cannot identify image file"
+            r"|image format \S{1,40} not supported",
+            re.IGNORECASE,
+        ),
+    ),
+    (
+        "Output blocked by content filtering policy",
+        # Azure; OpenAI; DashScope; GLM; MiniMax
+        frozenset(
+            {"content_filter", "content_policy_violation", "data_inspection_failed", "datainspectionfailed"}
+        )
+        | frozenset({"1301", "minimax_1026", "minimax_1027", "sensitivecontentdetected"}),
+        re.compile(
+            r"content exists risk|content management policy|inappropriate content|sensitive content",
+            re.IGNORECASE,
+        ),
+    ),
+)
+
+#: The one date format that HTTP servers may send (RFC 9110, 5.6.7).
+_DATE = re.compile(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT", re.ASCII)
+
 #: Limits of a plan, which no retry within minutes outlives: GLM, Kimi and MiniMax coding plans, free tiers.
 _PLAN_LIMIT = re.compile(
     r"(?:weekly|monthly|daily|\d+[ -]?hours?)(?:/\w+)? (?:usage )?(?:limit|quota)"
@@ -265,9 +295,20 @@ def _judge(status: int, headers: Mapping[str, str], words: Words, context: Error
                 )
                 return Refused(text, status=400, kind="invalid_request_error")
     ours, kind = _by_status(told if cause is None else cause.status)
+    stopper = _stopper(words) if ours == 400 or told == 200 else None
+    if stopper is not None:
+        ours, kind = _STATUSES[400]
+        words = Words(f"{stopper}: {words.message}")
     return Refused(
         _presentable(words.message), status=ours, kind=kind, headers=_headers(ours, headers, words)
     )
+
+
+def _stopper(words: Words) -> str | None:
+    for text, codes, pattern in _STOPPERS:
+        if not codes.isdisjoint(words.codes) or pattern.search(words.message):
+            return text
+    return None
 
 
 def _by_status(status: int) -> tuple[int, str]:
@@ -336,16 +377,9 @@ def _retry_after(theirs: Mapping[str, str]) -> str | None:
     seconds = _seconds(value)
     if seconds is not None:
         return seconds
-    if 0 < len(value) <= 40 and value.isascii() and value.isprintable() and _is_date(value):
+    if _DATE.fullmatch(value):
         return value
     return _seconds(theirs.get("retry-after-ms", "").strip(), unit_s=0.001)
-
-
-def _is_date(value: str) -> bool:
-    try:
-        return parsedate(value) is not None
-    except (ValueError, IndexError, TypeError, OverflowError):
-        return False
 
 
 def _seconds(value: str, unit_s: float = 1.0) -> str | None:

@@ -93,6 +93,18 @@ def test_there_are_cases_of_every_kind() -> None:
         ({"message": ""}, 502, "api_error", "the upstream of big reported an error without saying why"),
         ({"code": 7}, 502, "api_error", "the upstream of big reported an error: 7"),
         ("model is overloaded", 529, "overloaded_error", "model is overloaded"),
+        (
+            "429",
+            429,
+            "rate_limit_error",
+            "the upstream of big answered 429 Too Many Requests without saying why",
+        ),
+        (
+            {"code": 400, "message": "no", "type": "content_filter"},
+            400,
+            "invalid_request_error",
+            "Output blocked by content filtering policy: no",
+        ),
         ("rate_limit_exceeded", 429, "rate_limit_error", "rate_limit_exceeded"),
         (
             503,
@@ -189,6 +201,13 @@ def test_long_messages_are_cut() -> None:
     message = refusal(400, {}, b"x" * 100_000, ErrorContext()).message
     assert len(message) == 2000
     assert message.endswith(" …")
+
+
+@pytest.mark.parametrize(
+    "body", [b"event: error\n\n", b"data:" * 100_000, b"[" * 100_000, b'{"error":' * 5_000]
+)
+def test_odd_bodies(body: bytes) -> None:
+    assert_legal(refusal(500, {}, body, ErrorContext()))
 
 
 def test_nested_envelopes_end() -> None:
