@@ -45,7 +45,7 @@ goldens: $(VENV)/.dev ## Write the expected outputs of the transcripts anew; rev
 
 docs: $(VENV)/.dev ## Write the generated parts of docs/ and config/ anew.
 	@$(BIN)/python docs/generate_providers.py
-	@$(BIN)/python -m proxyd.config_schema > config/models.schema.json
+	@$(BIN)/python -m proxyd.config.schema > config/models.schema.json
 
 clean: ## Remove everything that was built or installed here.
 	rm -rf $(VENV) .e2e build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage htmlcov

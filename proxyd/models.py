@@ -1,8 +1,8 @@
 """models.yaml: the routes a user has configured (design.md 4).
 
 `load` reads the file into a frozen `Config`; the daemon swaps the whole of it at a reload, so that a request
-sees one table from its beginning to its end. What an entry may hold stands in ``config_keys.py``, what a
-value may be in ``config_kinds.py``; here is what keys and entries mean together.
+sees one table from its beginning to its end. What an entry may hold stands in ``config/keys.py``, what a
+value may be in ``config/kinds.py``; here is what keys and entries mean together.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proxyd.config_faults import Fault, Faults, hint, short, shown
-from proxyd.config_keys import DEMO_BASE, ENTRY_KEYS, TOP_KEYS, is_private_host
-from proxyd.config_secrets import is_open_to_others, read_credential
-from proxyd.config_yaml import MAX_BYTES, Node, read_tree
+from proxyd.config.faults import Fault, Faults, hint, short, shown
+from proxyd.config.keys import DEMO_BASE, ENTRY_KEYS, TOP_KEYS, is_private_host
+from proxyd.config.secrets import is_open_to_others, read_credential
+from proxyd.config.yaml import MAX_BYTES, Node, read_tree
 from proxyd.routes import ModelRoute, Pricing, RouteTable, Timeouts
 
 __all__ = [

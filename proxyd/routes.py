@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from typing import Any
 
-from proxyd.config_keys import DEMO_BASE
+from proxyd.config.keys import DEMO_BASE
 from proxyd.secret import Secret
 
 __all__ = ["ModelRoute", "Pricing", "RouteTable", "Timeouts"]

@@ -14,8 +14,8 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from proxyd.config_faults import hint
-from proxyd.config_kinds import (
+from proxyd.config.faults import hint
+from proxyd.config.kinds import (
     Kind,
     boolean,
     choice,
@@ -28,7 +28,7 @@ from proxyd.config_kinds import (
     text,
     whole_number,
 )
-from proxyd.config_secrets import read_credential
+from proxyd.config.secrets import read_credential
 from proxyd.errors import ConfigError
 from proxyd.secret import Secret
 

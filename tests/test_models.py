@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyd.config_faults import UnsafePermissions
-from proxyd.config_yaml import MAX_BYTES
+from proxyd.config.faults import UnsafePermissions
+from proxyd.config.yaml import MAX_BYTES
 from proxyd.errors import ConfigError
 from proxyd.models import Checks, Config, ModelRoute, Pricing, RouteTable, Timeouts, load, load_text
 

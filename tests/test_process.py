@@ -83,7 +83,10 @@ def test_a_port_in_use_is_exit_75(tmp_path: Path) -> None:
 
 BAD_FILES = [
     ("- model_id: a\n  api_bas: http://x/v1\n", r"models\.yaml:2:3: models\[0\]\.api_bas: .*api_base"),
-    ("- model_id: a\n  api_base: http://x/v1\n  max_tokens: -1\n", r"models\.yaml:3:15: models\[0\]\.max_tokens: "),
+    (
+        "- model_id: a\n  api_base: http://x/v1\n  max_tokens: -1\n",
+        r"models\.yaml:3:15: models\[0\]\.max_tokens: ",
+    ),
     ("- {model_id: a\n", r"models\.yaml:\d+:\d+: "),
     ("", r"models\.yaml: the file is empty"),
 ]

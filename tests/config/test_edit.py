@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyd.config_edit import add_entry, remove_entry, save_atomic
+from proxyd.config.edit import add_entry, remove_entry, save_atomic
 from proxyd.errors import ConfigError
 from proxyd.models import load_text
 
-EXAMPLE = (Path(__file__).parent.parent / "config" / "models.yaml").read_text(encoding="utf-8")
+EXAMPLE = (Path(__file__).parents[2] / "config" / "models.yaml").read_text(encoding="utf-8")
 NEW = {
     "model_id": "new",
     "api_base": "https://new.example.com",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from proxyd.config_faults import hint, shown
+from proxyd.config.faults import hint, shown
 from proxyd.jsonio import JSONError, loads
 
 __all__ = [

@@ -18,8 +18,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from proxyd.config_faults import Faults, hint, shown
-from proxyd.config_yaml import compose, read_tree
+from proxyd.config.faults import Faults, hint, shown
+from proxyd.config.yaml import compose, read_tree
 from proxyd.errors import ConfigError
 from proxyd.jsonio import dump_text
 

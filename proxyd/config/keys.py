@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from proxyd.config_faults import shown
-from proxyd.config_kinds import (
+from proxyd.config.faults import shown
+from proxyd.config.kinds import (
     Kind,
     Report,
     boolean,

@@ -21,7 +21,7 @@ from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.nodes import Node as RawNode
 from ruamel.yaml.reader import ReaderError
 
-from proxyd.config_faults import Faults, short
+from proxyd.config.faults import Faults, short
 
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_VALUES", "Node", "compose", "read_tree"]
 

@@ -1,6 +1,6 @@
 """The JSON Schema of models.yaml for editors, made from the tables that the reader itself goes by.
 
-``python -m proxyd.config_schema`` prints it; ``config/models.schema.json`` is that, kept. The schema says
+``python -m proxyd.config.schema`` prints it; ``config/models.schema.json`` is that, kept. The schema says
 less than the reader: relations between keys and entries are not in it, so an editor's silence is no ``claude-
 proxy check``.
 """
@@ -11,7 +11,7 @@ import json
 import sys
 from typing import Any
 
-from proxyd.config_keys import ENTRY_KEYS, TOP_KEYS
+from proxyd.config.keys import ENTRY_KEYS, TOP_KEYS
 from proxyd.settings import TABLE
 
 __all__ = ["build_schema", "dump_schema"]

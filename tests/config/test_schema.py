@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from proxyd.config_keys import ENTRY_KEYS
-from proxyd.config_schema import build_schema, dump_schema
+from proxyd.config.keys import ENTRY_KEYS
+from proxyd.config.schema import build_schema, dump_schema
 from proxyd.errors import ConfigError
 from proxyd.models import Checks, load_text
 from proxyd.settings import TABLE, faults_in_file
 
-CONFIG = Path(__file__).parent.parent / "config"
+CONFIG = Path(__file__).parents[2] / "config"
 
 
 def test_the_kept_schema_is_up_to_date() -> None:
     kept = (CONFIG / "models.schema.json").read_text(encoding="utf-8")
-    assert kept == dump_schema(), "run: python -m proxyd.config_schema > config/models.schema.json"
+    assert kept == dump_schema(), "run: python -m proxyd.config.schema > config/models.schema.json"
 
 
 def test_every_key_and_setting_is_described() -> None:
