@@ -40,6 +40,8 @@ _MAX_PAGE = 1000
 _PAGE = 20
 
 _REQUEST_ID = web.RequestKey("request_id", str)
+#: Set once a request has become a call, which has a line of its own in the log, whatever becomes of it.
+_IS_CALL = web.RequestKey("is_call", bool)
 
 _HOME = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>claude-proxy</title>
@@ -102,6 +104,14 @@ class _Surface:
             except Exception as exc:
                 log.error("request.crashed", request_id=request_id, path=request.path, exc_info=True)
                 response = self._error(exc, request_id)
+            if response.status >= 400 and not request.get(_IS_CALL, False):
+                log.info(
+                    "request.refused",
+                    request_id=request_id,
+                    method=request.method,
+                    path=request.path[:200],
+                    status=response.status,
+                )
             if not response.prepared:
                 response.headers.setdefault("request-id", request_id)
                 if self._relay.is_draining:
@@ -129,12 +139,14 @@ class _Surface:
         call, _ = await self._understood(request)
         if not isinstance(call.payload.get("messages"), list) or not call.payload["messages"]:
             raise ClientError("messages: a list with at least one message is required")
+        request[_IS_CALL] = True
         return await self._relay.serve(call)
 
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/messages/count_tokens``: asked of a direct upstream, estimated for a translated one."""
         call, route = await self._understood(request)
         if route.direct:
+            request[_IS_CALL] = True
             return await self._relay.serve(call)
         return _json({"input_tokens": estimate_input_tokens(call.payload)})
 
