@@ -99,6 +99,12 @@ def test_a_property_named_like_a_keyword_is_kept(name: str) -> None:
         ({"type": "number", "exclusiveMinimum": 0}, {"type": "number", "minimum": 0}),
         ({"type": "array"}, {"type": "array", "items": {"type": "string"}}),
         ({"oneOf": [{"type": "string"}, {"type": "null"}]}, {"type": "string", "nullable": True}),
+        (
+            {"anyOf": [{"type": "string"}, {"const": "a"}]},
+            {"anyOf": [{"type": "string"}, {"type": "string", "enum": ["a"]}]},
+        ),
+        ({"anyOf": [{"type": "null"}]}, {"nullable": True}),
+        ({"anyOf": [{}, {"type": "string"}], "description": "d"}, {"type": "string", "description": "d"}),
         ({"allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"type": "boolean"}}}, {"type": "boolean"}),
         ({"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"type": "boolean"}}}, {"type": "boolean"}),
         (
