@@ -1,0 +1,388 @@
+"""Each way in which an upstream can fail, at each point of its answer, in both modes (operations.md D).
+
+The tables are the specification: what the client sees, what the log says. Every case also checks that the upstream's
+connection is let go within a second and that no task and no descriptor is left.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from proxyd import exchange
+from tests.functional.raw import Answer, Fault, RawClient, RawUpstream, Step, Trickle, no_leaks, post, until
+from tests.functional.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
+from tests.harness import running_proxy
+
+MODES = {"translated": TRANSLATED, "direct": DIRECT}
+#: Short clocks, one retry: the second one would wait for half a second.
+SETTINGS = {"first_byte_s": 0.25, "idle_s": 0.25, "max_retries": 1, "max_frame_bytes": 1 << 20}
+CLOSE_DELIMITED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How the upstream marks where its body ends."""
+
+    head: bytes
+    is_chunked: bool
+
+    def body(self, *pieces: bytes) -> bytes:
+        return as_chunks(*pieces) if self.is_chunked else b"".join(pieces)
+
+
+FRAMINGS = {"chunked": Framing(CHUNKED, True), "until_close": Framing(CLOSE_DELIMITED, False)}
+
+#: How an answer breaks off -> the error's type before the first byte and after it.
+BREAKS: dict[str, tuple[Sequence[Step], int, str]] = {
+    "reset": ((Fault.RESET,), 502, "api_error"),
+    "close": ((Fault.CLOSE,), 502, "api_error"),
+    "stall": ((Fault.STALL,), 504, "timeout_error"),
+    "bad_chunk": ((b"what?\r\n",), 502, "api_error"),
+}
+
+
+@dataclass(frozen=True)
+class Break:
+    """One point of the matrix: `whole` events arrive, of the next one half if `is_inside`, then the fault."""
+
+    mode: str
+    framing: str
+    fault: str
+    whole: int
+    is_inside: bool
+
+    @property
+    def name(self) -> str:
+        names = list(MODES[self.mode])
+        place = f"in_{names[self.whole]}" if self.is_inside else f"after_{names[self.whole - 1] if self.whole else 'head'}"
+        return f"{self.mode}-{self.framing}-{self.fault}-{place}"
+
+    @property
+    def is_early(self) -> bool:
+        """Nothing that the client could use has come: the role alone is no event in translated mode."""
+        return self.whole < (2 if self.mode == "translated" else 1)
+
+    @property
+    def is_complete(self) -> bool:
+        """The answer is whole by its meaning, whatever its connection did then (protocol.md 4.6)."""
+        needed = "finish" if self.mode == "translated" else "end"
+        return self.whole > list(MODES[self.mode]).index(needed)
+
+
+def breaks() -> Iterator[Break]:
+    for mode, framing, fault in itertools.product(MODES, FRAMINGS, BREAKS):
+        if fault == "bad_chunk" and framing != "chunked":
+            continue
+        for whole in range(len(MODES[mode]) + 1):
+            for is_inside in (False, True):
+                if is_inside and (whole == len(MODES[mode]) or fault == "bad_chunk"):
+                    continue
+                if framing == "until_close" and fault == "stall" and whole % 3:
+                    continue  # a stall is the same in both framings: a few points show it
+                yield Break(mode, framing, fault, whole, is_inside)
+
+
+def entry(upstream: RawUpstream, mode: str) -> dict[str, Any]:
+    return {"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": mode == "direct"}
+
+
+async def play(
+    steps: Sequence[Step], mode: str, payload: dict[str, Any] | None = None, **settings: Any
+) -> tuple[Answer, list[dict[str, Any]], RawUpstream]:
+    """One call to an upstream that plays `steps` at every attempt; checks what holds for every fault."""
+    upstream = RawUpstream(lambda _: steps)
+    with capture_logs() as lines:
+        async with no_leaks(), upstream.running():
+            async with running_proxy([entry(upstream, mode)], **{**SETTINGS, **settings}) as base:
+                async with RawClient.to(base) as client:
+                    await client.send(post(payload or HELLO))
+                    answer = await client.answer()
+                if not any(line["event"] == "call.finished" and line["outcome"] == "ok" for line in lines):
+                    # A connection that served well is kept; any other must be let go.
+                    await until(lambda: upstream.open_connections == 0)
+    assert not [line for line in lines if line["event"] in ("request.crashed", "library.said")], lines
+    return answer, [line for line in lines if line["event"] == "call.finished"], upstream
+
+
+@pytest.mark.parametrize("case", breaks(), ids=lambda case: case.name)
+async def test_an_answer_that_breaks_off(case: Break, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "FINISH_GRACE_S", 0.05)
+    events = list(MODES[case.mode].values())
+    framing = FRAMINGS[case.framing]
+    fault, status, kind = BREAKS[case.fault]
+    half = [events[case.whole][: len(events[case.whole]) // 2]] if case.is_inside else []
+    sent = framing.body(*events[: case.whole], *half)
+    answer, (line,), upstream = await play([framing.head, sent, *fault] if sent else [framing.head, *fault], case.mode)
+    if case.is_complete:
+        assert (answer.status, answer.is_whole) == (200, True)
+        assert judge(answer.events()) == "message_stop"
+        assert line["outcome"] == "ok"
+    elif case.is_early:
+        assert (answer.status, answer.error()[0]) == (status, kind)
+        assert (line["outcome"], line["error_type"], line["status"]) == ("refused", kind, status)
+    else:
+        assert (answer.status, answer.is_whole) == (200, True)
+        seen = answer.events()
+        assert judge(seen) == "error"
+        assert seen[-1][1]["error"]["type"] == kind
+        assert (line["outcome"], line["error_type"]) == ("failed", kind)
+        if case.mode == "direct":
+            whole = b"".join(events[: case.whole])
+            assert answer.body.startswith(whole)
+            assert answer.body[len(whole) :].startswith(b"event: error\n"), "whole frames, byte for byte, then the error"
+        else:
+            assert _without_ids(seen[:-1]) == _without_ids(await _undisturbed(case.whole))
+    assert len(upstream.heads) == 1, "what failed after the head is never sent twice"
+
+
+_reference: list[tuple[str, dict[str, Any]]] = []
+
+
+async def _undisturbed(whole: int) -> list[tuple[str, dict[str, Any]]]:
+    """The events that the first `whole` events of the upstream become when nothing goes wrong."""
+    if not _reference:
+        answer, _, _ = await play([CHUNKED, as_chunks(*TRANSLATED.values()), b"0\r\n\r\n"], "translated")
+        _reference.extend(answer.events())
+    stops = [0, 0, 3, 4, 7, 8, 10, 11, 12][whole]
+    return _reference[:stops]
+
+
+def _without_ids(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_ids(item) for key, item in value.items() if key not in ("id", "usage")}
+    if isinstance(value, (list, tuple)):
+        return [_without_ids(item) for item in value]
+    return value
+
+
+#: Before there is a whole head: steps -> status, type, words of the message, how often the upstream was asked.
+BEFORE_THE_HEAD: dict[str, tuple[Sequence[Step], int, str, str, int]] = {
+    "reset": ((Fault.RESET,), 502, "api_error", "closed the connection without an answer", 2),
+    "close": ((Fault.CLOSE,), 502, "api_error", "closed the connection without an answer", 2),
+    "stall": ((Fault.STALL,), 504, "timeout_error", "did not answer in time", 1),
+    "reset_in_head": ((CHUNKED[:30], Fault.RESET), 502, "api_error", "closed the connection", 2),
+    "close_in_head": ((CHUNKED[:30], Fault.CLOSE), 502, "api_error", "closed the connection", 2),
+    "stall_in_head": ((CHUNKED[:30], Fault.STALL), 504, "timeout_error", "did not answer in time", 1),
+    "garbage_status_line": ((b"SSH-2.0-OpenSSH_9.2\r\n\r\n", Fault.CLOSE), 502, "api_error", "not HTTP", 1),
+    "bad_status": ((b"HTTP/1.1 two hundred\r\n\r\n", Fault.CLOSE), 502, "api_error", "not HTTP", 1),
+    "bad_header": ((b"HTTP/1.1 200 OK\r\nno colon here\r\n\r\n", Fault.CLOSE), 502, "api_error", "not HTTP", 1),
+    "endless_header": ((b"HTTP/1.1 200 OK\r\nX: " + b"a" * 20_000, Fault.CLOSE), 502, "api_error", "not HTTP", 1),
+    "two_lengths": (
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 9\r\n\r\nhello", Fault.CLOSE),
+        502,
+        "api_error",
+        "not HTTP",
+        1,
+    ),
+    "redirect": (
+        (b"HTTP/1.1 307 Temporary\r\nLocation: http://127.0.0.1:9/v1\r\nContent-Length: 0\r\n\r\n",),
+        502,
+        "api_error",
+        "redirect (307)",
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", BEFORE_THE_HEAD)
+async def test_no_head(mode: str, name: str) -> None:
+    steps, status, kind, words, attempts = BEFORE_THE_HEAD[name]
+    answer, (line,), upstream = await play(steps, mode)
+    assert (answer.status, answer.error()[0]) == (status, kind)
+    assert words in answer.error()[1]
+    assert (line["outcome"], line["status"], line["error_type"]) == ("refused", status, kind)
+    assert (len(upstream.heads), line["retries"]) == (attempts, attempts - 1)
+
+
+async def test_nobody_listens() -> None:
+    upstream = RawUpstream(lambda _: ())
+    async with upstream.running():
+        pass
+    with capture_logs() as lines:
+        async with no_leaks(), running_proxy([entry(upstream, "translated")], **SETTINGS) as base:
+            async with RawClient.to(base) as client:
+                await client.send(post(HELLO))
+                answer = await client.answer()
+    assert (answer.status, answer.error()[0]) == (502, "api_error")
+    assert f"127.0.0.1:{upstream.port}" in answer.error()[1]
+    (line,) = [line for line in lines if line["event"] == "call.finished"]
+    assert line["retries"] == 1
+
+
+def _stream(*frames: bytes) -> Sequence[Step]:
+    return [CHUNKED, as_chunks(*frames), b"0\r\n\r\n"]
+
+
+def _body(status: str, kind: str, body: bytes, *headers: str) -> Sequence[Step]:
+    lines = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", f"Content-Length: {len(body)}", *headers]
+    return ["\r\n".join(lines).encode() + b"\r\n\r\n" + body]
+
+
+_T = list(TRANSLATED.values())
+_ERROR_CHUNK = b'data: {"error":{"message":"the machine caught fire","code":500}}\n\n'
+_COMPLETION = {
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "All at once."}, "finish_reason": "stop"}]
+}
+_BOMB = gzip.compress(b"data: " + b"a" * (40 << 20))
+
+#: Answers that arrive and are no good: steps -> status, the error's type, words of its message.
+BAD_ANSWERS: dict[str, tuple[Sequence[Step], int, str, str]] = {
+    "html": (_body("200 OK", "text/html", b"<html>Login</html>"), 502, "api_error", "neither an event stream nor"),
+    "text": (_body("200 OK", "text/plain", b"hello"), 502, "api_error", ""),
+    "empty": (_body("200 OK", "text/event-stream", b""), 502, "api_error", ""),
+    "only_comments": (_stream(b": hi\n\n", b": hi\n\n"), 502, "api_error", ""),
+    "only_done": (_stream(_T[-1]), 502, "api_error", "without an answer"),
+    "nonsense_json": (_stream(b"data: {nonsense\n\n"), 502, "api_error", "not JSON"),
+    "nested_too_deeply": (_stream(b"data: " + b"[" * 400 + b"]" * 400 + b"\n\n"), 502, "api_error", ""),
+    "json_error": (
+        _body("200 OK", "application/json", b'{"error":{"message":"no such luck","code":503}}'),
+        529,
+        "overloaded_error",
+        "no such luck",
+    ),
+    "error_chunk_first": (_stream(_ERROR_CHUNK), 500, "api_error", "caught fire"),
+    "unfinished_frame_over_the_limit": (_stream(b"data: " + b"a" * (2 << 20)), 502, "api_error", "larger than"),
+    "too_many_lines": (_stream(b"data: a\n" * 10_001 + b"\n"), 502, "api_error", "lines"),
+    "gzip_bomb": (
+        [
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n"
+            + f"Content-Length: {len(_BOMB)}\r\n\r\n".encode()
+            + _BOMB
+        ],
+        502,
+        "api_error",
+        "larger than",
+    ),
+    "not_gzip": (
+        [b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello"],
+        502,
+        "api_error",
+        "",
+    ),
+    "body_over_the_limit": (
+        _body("200 OK", "application/json", b'{"a":"' + b"x" * (3 << 20) + b'"}'),
+        502,
+        "api_error",
+        "larger than 2 MiB",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ANSWERS)
+async def test_a_bad_answer(name: str) -> None:
+    steps, status, kind, words = BAD_ANSWERS[name]
+    answer, (line,), _ = await play(steps, "translated", max_retries=0, max_upstream_body_bytes=2 << 20)
+    assert (answer.status, answer.error()[0]) == (status, kind)
+    assert words in answer.error()[1]
+    assert (line["outcome"], line["status"]) == ("refused", status)
+
+
+#: The same kinds after the first text: error type and words of the error event that ends the stream.
+BAD_CONTINUATIONS: dict[str, tuple[bytes, str, str]] = {
+    "nonsense_json": (b"data: {nonsense\n\n", "api_error", "not JSON"),
+    "not_an_object": (b"data: 7\n\n", "api_error", "not a JSON object"),
+    "error_chunk": (_ERROR_CHUNK, "api_error", "caught fire"),
+    "overloaded": (b'data: {"error":{"message":"overloaded","code":503}}\n\n', "overloaded_error", ""),
+    "failed_finish": (
+        b'data: {"choices":[{"delta":{},"finish_reason":"insufficient_system_resource"}]}\n\n',
+        "overloaded_error",
+        "",
+    ),
+    "frame_over_the_limit": (b"data: " + b"a" * (2 << 20), "api_error", "larger than"),
+    "done_only": (b"", "api_error", "before finishing"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CONTINUATIONS)
+async def test_a_bad_continuation(name: str) -> None:
+    frame, kind, words = BAD_CONTINUATIONS[name]
+    pieces = [*_T[:4], frame] if frame else _T[:4]
+    answer, (line,), _ = await play([CHUNKED, as_chunks(*pieces), b"0\r\n\r\n"], "translated")
+    assert (answer.status, answer.is_whole) == (200, True)
+    events = answer.events()
+    assert judge(events) == "error"
+    assert events[-1][1]["error"]["type"] == kind
+    assert words in events[-1][1]["error"]["message"]
+    assert "".join(data["delta"].get("text", "") for _, data in events if "delta" in data) == "I will "
+    assert (line["outcome"], line["error_type"]) == ("failed", kind)
+
+
+GOOD_ANSWERS: dict[str, Sequence[Step]] = {
+    "one_byte_at_a_time": [CHUNKED, Trickle(as_chunks(*_T)), b"0\r\n\r\n"],
+    "one_write": [CHUNKED + as_chunks(b"".join(_T)) + b"0\r\n\r\n"],
+    "crlf": _stream(*(each.replace(b"\n", b"\r\n") for each in _T)),
+    "gzip_all_the_same": [
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
+        as_chunks(gzip.compress(b"".join(_T))),
+        b"0\r\n\r\n",
+    ],
+    "odd_content_type": [CHUNKED.replace(b"text/event-stream", b"text/plain"), as_chunks(*_T), b"0\r\n\r\n"],
+}
+
+
+@pytest.mark.parametrize("name", GOOD_ANSWERS)
+async def test_an_answer_that_only_looks_odd(name: str) -> None:
+    answer, (line,), _ = await play(GOOD_ANSWERS[name], "translated", first_byte_s=5, idle_s=5)
+    await _undisturbed(0)
+    assert _without_ids(answer.events()) == _without_ids(_reference)
+    assert line["outcome"] == "ok"
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_frame_of_a_megabyte_passes(mode: str) -> None:
+    text = "ü" * 500_000
+    if mode == "direct":
+        frames = [*list(DIRECT.values())[:4], DIRECT["more_text"].replace(b"write it.", text.encode())]
+        frames += list(DIRECT.values())[5:]
+    else:
+        frames = [*_T[:3], _T[3].replace(b"I will ", text.encode()), *_T[4:]]
+    answer, _, _ = await play(_stream(*frames), mode, max_frame_bytes=8 << 20)
+    assert judge(answer.events()) == "message_stop"
+    assert text in "".join(data["delta"].get("text", "") for _, data in answer.events() if "delta" in data)
+
+
+async def test_a_completion_instead_of_a_stream_becomes_one() -> None:
+    steps = _body("200 OK", "application/json", json.dumps(_COMPLETION).encode())
+    answer, _, _ = await play(steps, "translated")
+    assert judge(answer.events()) == "message_stop"
+    assert "All at once." in answer.body.decode()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_direct_body_that_is_no_stream_is_cut_as_it_was(mode: str, stream: bool) -> None:
+    """Nothing else tells a client that a body with a length is not whole; in translated mode it is a 502."""
+    steps = [b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{"type":', Fault.CLOSE]
+    answer, (line,), _ = await play(steps, mode, {**HELLO, "stream": stream})
+    if mode == "direct":
+        assert (answer.status, answer.is_whole) == (200, False)
+        assert line["outcome"] == "failed"
+    else:
+        assert (answer.status, answer.error()[0]) == (502, "api_error")
+
+
+async def test_not_streaming_a_break_is_a_true_status() -> None:
+    for fault, (steps, status, kind) in BREAKS.items():
+        if fault != "bad_chunk":
+            answer, _, _ = await play(
+                [CHUNKED, as_chunks(*_T[:5]), *steps], "translated", {**HELLO, "stream": False}
+            )
+            assert (answer.status, answer.error()[0]) == (status, kind)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_abort_cuts_the_connection_as_the_original_did(mode: str) -> None:
+    steps = [CHUNKED, as_chunks(*list(MODES[mode].values())[:5]), Fault.CLOSE]
+    answer, (line,), _ = await play(steps, mode, on_midstream_error="abort")
+    assert (answer.status, answer.is_whole) == (200, False)
+    assert judge(answer.events()) == ""
+    assert (line["outcome"], line["error_type"]) == ("failed", "api_error")

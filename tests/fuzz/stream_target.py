@@ -1,0 +1,122 @@
+"""What holds for whatever bytes an upstream sends: the target of `make fuzz`, and of a quick test in the suite.
+
+The input is read as ``variant, cut, stream…``: the first byte picks the vendor's dialect, the second where the
+stream is cut into chunks, the rest is what the upstream sent. Both modes read the same bytes:
+
+- translated: nothing but a `ProxyError` is raised, and that only while no event was given out; the events obey
+  the grammar and end; cutting the stream elsewhere changes no event and no error;
+- direct: what is given out is the beginning of what came in, byte for byte; where the stream was cut matters
+  only for how many blank lines behind the last frame go on before a stream that breaks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+
+from proxyd.codecs.anthropic import DirectStream
+from proxyd.codecs.events import ErrorEvent, StreamEvent, encode_event
+from proxyd.codecs.grammar import Grammar
+from proxyd.codecs.openai_errors import ErrorContext
+from proxyd.codecs.openai_stream import Answer
+from proxyd.errors import ProxyError
+from proxyd.pipeline import TranslatedAnswer
+from proxyd.providers.openai import new_answer
+from proxyd.providers.quirks import PROFILES, dialect_for
+
+__all__ = ["SEEDS", "check"]
+
+_DIALECTS = [dialect_for(profile, "", {}) for profile in PROFILES.values()]
+_DIALECTS += [
+    dialect_for(PROFILES["generic"], "", {"think_tags": ["think", "thought"], "think_tag_is_implied": implied})
+    for implied in (False, True)
+]
+_MAX_BODY_BYTES = 1 << 20
+
+#: Streams to start from: one of each kind of content, and of each way to end.
+SEEDS: tuple[bytes, ...] = (
+    b'\0\0data: {"choices":[{"delta":{"content":"Hi"}}]}\n\ndata: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
+    b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\ndata: [DONE]\n\n',
+    b'\1\7data: {"choices":[{"delta":{"reasoning_content":"hm","content":null}}]}\r\n\r\ndata: {"choices":[{"delta":'
+    b'{"tool_calls":[{"index":0,"id":"c1","function":{"name":"f","arguments":"{\\"a\\":"}}]}}]}\r\n\r\ndata: '
+    b'{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]},"finish_reason":"tool_calls"}]}'
+    b"\r\n\r\n",
+    b'\xff\x20data: {"choices":[{"delta":{"content":"<think>a</think>b"}}]}\n\ndata: {"error":{"message":"x","code":500}}\n\n',
+    b'\x03\x40{"choices":[{"message":{"content":"a","tool_calls":[{"id":"x","function":{"name":"f","arguments":{}}}]},'
+    b'"finish_reason":"length"}],"usage":{"prompt_tokens":1}}',
+    b'\x05\x11: ping\n\nevent: error\ndata: {"error":"overloaded"}\n\n',
+    b"\x06\x00<html>bad gateway</html>",
+    b'\x09\x33data: {"choices":[{"index":1,"delta":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"t"}]},'
+    b'{"type":"text","text":"u"}]}}]}\n\ndata: {"choices":[{"delta":{"refusal":"no"},"finish_reason":"content_filter"}]}\n\n',
+    b'\x00\x01event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":1}}}\n\n'
+    b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+)
+
+
+def check(data: bytes) -> None:
+    """Raise AssertionError, or whatever went wrong inside, if `data` breaks a rule of the module's text."""
+    if len(data) < 2:
+        return
+    stream, cuts = data[2:], random.Random(data[1])
+    pieces = list(_cut(stream, cuts)) if data[1] else [stream]
+    whole = _translate(data[0], [stream])
+    assert _translate(data[0], pieces) == whole, "the events depend on how the stream was cut"
+    _check_direct(stream, pieces)
+
+
+def _cut(stream: bytes, cuts: random.Random) -> Iterator[bytes]:
+    at = 0
+    while at < len(stream):
+        size = cuts.choice((1, 2, 3, 7, 30, 200))
+        yield stream[at : at + size]
+        at += size
+
+
+def _translate(variant: int, pieces: Sequence[bytes]) -> tuple[bytes, str]:
+    """The client's stream and the error that came instead of it; exactly one of them."""
+    answer = _new_answer(variant)
+    events: list[StreamEvent] = []
+    try:
+        for piece in pieces:
+            if answer.has_ended:
+                break
+            events += answer.feed(piece)
+        events += answer.close()
+    except ProxyError as exc:
+        assert not events, "raised after events had been given out"
+        assert exc.message, "an error says what was wrong"
+        return b"", f"{type(exc).__name__}: {exc.message}"
+    grammar = Grammar()
+    for event in events:
+        grammar.accept(event)
+    assert grammar.has_ended, "the stream has no end"
+    assert sum(isinstance(event, ErrorEvent) for event in events) <= 1, "one error event at most"
+    assert (answer.failure is not None) == isinstance(events[-1], ErrorEvent), "the failure is kept for the log"
+    return b"".join(map(encode_event, events)), ""
+
+
+def _new_answer(variant: int) -> TranslatedAnswer:
+    ids = itertools.count()
+    return new_answer(
+        Answer(model="m", upstream_model="u", errors=ErrorContext(route="m")),
+        _DIALECTS[variant % len(_DIALECTS)],
+        lambda prefix, length=24: f"{prefix}{next(ids)}",
+        lambda oddity: None,
+        _MAX_BODY_BYTES,
+    )
+
+
+def _check_direct(stream: bytes, pieces: Sequence[bytes]) -> None:
+    given = []
+    for cut in ([stream], pieces):
+        direct, out = DirectStream(), b""
+        try:
+            for piece in cut:
+                out += direct.feed(piece)
+            out += direct.close()
+        except ProxyError:
+            pass
+        assert stream.startswith(out), "direct mode altered a byte"
+        given.append(out.rstrip(b"\r\n"))
+    assert given[0] == given[1], "direct mode depends on how the stream was cut"
