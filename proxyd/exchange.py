@@ -17,13 +17,13 @@ from proxyd.codecs.anthropic import DirectStream
 from proxyd.codecs.events import StreamEvent
 from proxyd.codecs.openai_errors import refusal
 from proxyd.deadlines import Deadlines
-from proxyd.errors import BadReply, ProxyError, Refused, TimedOut
+from proxyd.errors import BadReply, ProxyError, Refused, TimedOut, Truncated
 from proxyd.pipeline import TranslatedAnswer
 from proxyd.providers.base import UpstreamRequest
 from proxyd.providers.direct import response_headers
 from proxyd.providers.openai import TranslatedCall
 from proxyd.settings import Settings
-from proxyd.upstream import Upstreams, failure_of, read_body
+from proxyd.upstream import Upstreams, connection_end, failure_of, host_of
 
 __all__ = ["DirectExchange", "TranslatedExchange", "VerbatimRefusal"]
 
@@ -67,12 +67,17 @@ class _Exchange:
         self._deadlines = deadlines
         self._record = record
         self._response: aiohttp.ClientResponse | None = None
+        self._lost: asyncio.Future[None] | None = None  # done when the connection has ended, however it did
+        self._is_waiting = False
 
     async def _send(self, *, is_verbatim: bool) -> aiohttp.ClientResponse:
         request, self._request = self._request, None  # its body is not needed any more: a retry makes its own
         assert request is not None, "an exchange is opened once"
         response = await self._upstreams.send(request, is_verbatim=is_verbatim)
         self._response = response
+        self._lost = connection_end(response)
+        if self._lost is not None:
+            self._lost.add_done_callback(self._on_lost)
         self._record.upstream_request_id = next(
             (response.headers[name][:128] for name in _REQUEST_ID_HEADERS if name in response.headers), None
         )
@@ -86,17 +91,48 @@ class _Exchange:
 
     async def _read_chunk(self, response: aiohttp.ClientResponse) -> bytes:
         """What has arrived, b"" at the end. Raises as aiohttp does, or what a clock has set."""
+        content = response.content
+        if self._lost is not None and self._lost.done() and not content.is_eof():
+            if rest := content.read_nowait():
+                return rest
+            raise self._cut()
         self._deadlines.set(self._silent, self._clocks.idle_s)
+        self._is_waiting = True
         try:
-            return await response.content.readany()
+            return await content.readany()
         finally:
+            self._is_waiting = False
             self._deadlines.clear(self._silent)
+
+    async def _read_error(self, response: aiohttp.ClientResponse) -> bytes:
+        """The body of an error, as far as it comes; beyond ``max_error_body_bytes`` it is cut off."""
+        limit = self._settings.max_error_body_bytes
+        body = bytearray()
+        try:
+            while len(body) <= limit and (chunk := await self._read_chunk(response)):
+                body += chunk
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ProxyError):
+            pass  # what came is all there is
+        return bytes(body[:limit])
+
+    def _on_lost(self, _: object) -> None:
+        # aiohttp 3.14 tells nobody when the body's framing is broken in a read of its own: the connection is
+        # closed and the reader waits for ever (tests/functional/test_faults.py, bad_chunk).
+        response = self._response
+        if self._is_waiting and response is not None and not response.content.is_eof():
+            self._interrupt(self._cut())
+
+    def _cut(self) -> Truncated:
+        return Truncated(f"{host_of(self._url)} closed the stream before finishing")
 
     def close(self, *, is_complete: bool = False) -> None:
         """Let go of the connection: it serves again if the answer `is_complete`, else the call is cancelled."""
         self._deadlines.clear(self._silent)
         self._deadlines.clear(self._too_long)
         response, self._response = self._response, None
+        if self._lost is not None:
+            self._lost.remove_done_callback(self._on_lost)
+            self._lost = None
         if response is not None:
             if is_complete:
                 self._upstreams.let_go(response)
@@ -104,7 +140,7 @@ class _Exchange:
                 response.close()
 
     def _interrupt(self, exc: Exception) -> None:
-        if self._response is not None:
+        if self._response is not None and self._response.content.exception() is None:
             self._response.content.set_exception(exc)
 
     def _silent(self) -> None:
@@ -139,7 +175,7 @@ class TranslatedExchange(_Exchange):
         """
         response = await self._send(is_verbatim=False)
         if response.status != 200:
-            body = await read_body(response, self._settings.max_error_body_bytes)
+            body = await self._read_error(response)
             headers = {name.lower(): value for name, value in response.headers.items()}
             raise refusal(response.status, headers, body, self._context)
         while not (events := await self.read()) and not self.answer.has_ended:
@@ -163,7 +199,9 @@ class TranslatedExchange(_Exchange):
             failure = failure_of(exc, self._url)
             if not answer.has_started:
                 raise failure from exc
-            return self._give(answer.fail(failure))
+            if not answer.has_finish:
+                return self._give(answer.fail(failure))
+            chunk = b""  # the message is whole; what broke off was its usage (protocol.md 4.6)
         if not chunk:
             self._deadlines.clear(self._finish)
             return self._give(answer.close())
@@ -209,7 +247,7 @@ class DirectExchange(_Exchange):
         self.headers: list[tuple[str, str]] = []
         self.failure: ProxyError | None = None
         self.has_ended = False
-        self._stream = DirectStream()
+        self._stream = DirectStream(settings.max_frame_bytes)
         self._body: bytearray | None = None  # of a JSON answer, for its usage
         self._has_given = False
 
@@ -224,7 +262,7 @@ class DirectExchange(_Exchange):
         headers = [(name, value) for name, value in response.headers.items()]
         self.status, self.headers = response.status, response_headers(headers)
         if response.status >= 400:
-            body = await read_body(response, self._settings.max_error_body_bytes)
+            body = await self._read_error(response)
             raise VerbatimRefusal(response.status, self.headers, body)
         encoding = response.headers.get("content-encoding", "identity").lower()
         self.is_stream = response.content_type == "text/event-stream" and encoding == "identity"

@@ -23,7 +23,7 @@ from proxyd.codecs.events import ErrorEvent, StreamEvent
 from proxyd.codecs.grammar import Grammar, IllegalEvent, State
 from proxyd.codecs.openai_errors import ErrorContext, error_in, refusal
 from proxyd.codecs.openai_message import completion_to_chunk
-from proxyd.codecs.sse import SSEDecoder
+from proxyd.codecs.sse import MAX_FRAME_BYTES, SSEDecoder
 from proxyd.codecs.usage import Usage
 from proxyd.errors import BadReply, ProxyError
 
@@ -41,6 +41,7 @@ class TranslatedAnswer:
     Args:
         codec: the stream's state machine.
         max_body_bytes: limit on a JSON body (operations.md C4).
+        max_frame_bytes: limit on one event of the stream.
     """
 
     __slots__ = (
@@ -55,12 +56,19 @@ class TranslatedAnswer:
         "failure",
     )
 
-    def __init__(self, codec: Codec, *, max_body_bytes: int, context: ErrorContext | None = None) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        *,
+        max_body_bytes: int,
+        max_frame_bytes: int = MAX_FRAME_BYTES,
+        context: ErrorContext | None = None,
+    ) -> None:
         self.codec = codec
         self.failure: ProxyError | None = None
         self._context = context or ErrorContext()
         self._max_body_bytes = max_body_bytes
-        self._decoder = SSEDecoder()
+        self._decoder = SSEDecoder(max_frame_bytes)
         self._grammar = Grammar()
         self._body = bytearray()
         self._made: list[
@@ -142,11 +150,14 @@ class TranslatedAnswer:
     def _collect(self, data: bytes) -> None:
         self._body += data
         if len(self._body) > self._max_body_bytes:
-            raise BadReply(f"the upstream's answer is larger than {self._max_body_bytes >> 20} MiB")
+            raise BadReply(f"the upstream's answer is larger than {self._max_body_bytes / (1 << 20):g} MiB")
 
     def _close(self) -> None:
         for frame in self._decoder.close():
-            self._made += self.codec.feed(frame)
+            try:
+                self._made += self.codec.feed(frame)
+            except BadReply:
+                pass  # cut in its middle, so never sent: the codec knows whether that is missed
         if body := bytes(self._body).removeprefix(_BOM).strip(_BLANK):
             self._on_body(body)
         self._made += self.codec.close()

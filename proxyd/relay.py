@@ -253,6 +253,7 @@ class Relay:
             new_id=new_id,
             warn=lambda oddity: log.debug(oddity, request_id=record.request_id, route=route.model_id),
             max_body_bytes=self.settings.max_upstream_body_bytes,
+            max_frame_bytes=self.settings.max_frame_bytes,
             session_id=record.session_id,
         )
         for note in prepared.notes:

@@ -17,7 +17,7 @@ from proxyd.errors import BadReply, ProxyError, TimedOut, Truncated, Unreachable
 from proxyd.providers.base import UpstreamRequest
 from proxyd.settings import Settings
 
-__all__ = ["Upstreams", "failure_of", "read_body"]
+__all__ = ["Upstreams", "connection_end", "failure_of", "host_of"]
 
 #: How long the end of a body may lag behind its last event. Servers write the two apart, within milliseconds.
 _DRAIN_S = 0.5
@@ -114,11 +114,22 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
         response.close()
 
 
+def connection_end(response: aiohttp.ClientResponse) -> asyncio.Future[None] | None:
+    """A future that is done when the connection of `response` has ended; None if it has already been given back."""
+    protocol = response.connection.protocol if response.connection else None
+    return None if protocol is None else protocol.closed
+
+
+def host_of(url: str) -> str:
+    """Host and port of `url`, which is all of it that a user may be told."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
 def failure_of(exc: BaseException, url: str) -> ProxyError:
     """What an exception of the client library means. Names the host, never the key or the path's query."""
     if isinstance(exc, ProxyError):
         return exc
-    host = urlsplit(url).netloc.rpartition("@")[2]
+    host = host_of(url)
     if isinstance(exc, aiohttp.ConnectionTimeoutError):
         return Unreachable(f"no connection to {host} could be made in time")
     if isinstance(exc, asyncio.TimeoutError):
@@ -139,14 +150,3 @@ def failure_of(exc: BaseException, url: str) -> ProxyError:
     if isinstance(exc, aiohttp.InvalidURL):
         return Unreachable(f"the address of the upstream is not a URL that can be called: {host}")
     return BadReply(f"the call to {host} failed: {type(exc).__name__}")
-
-
-async def read_body(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
-    """The body up to `limit_bytes`; what is beyond is cut off."""
-    body = bytearray()
-    try:
-        while len(body) <= limit_bytes and (chunk := await response.content.readany()):
-            body += chunk
-    except (aiohttp.ClientError, asyncio.TimeoutError, OSError):
-        pass  # what came is all there is; it is an error body
-    return bytes(body[:limit_bytes])

@@ -79,9 +79,10 @@ class AnthropicTee:
 class DirectStream:
     """One stream of a direct route: bytes in, whole frames out."""
 
-    __slots__ = ("_searched", "_tail", "tee")
+    __slots__ = ("_max_frame_bytes", "_searched", "_tail", "tee")
 
-    def __init__(self) -> None:
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._max_frame_bytes = max_frame_bytes
         self._tail = bytearray()
         self._searched = 0
         self.tee = AnthropicTee()
@@ -104,9 +105,10 @@ class DirectStream:
             frames = bytes(tail[:end])
             del tail[:end]
         self._searched = len(tail)
-        if len(tail) > MAX_FRAME_BYTES:
+        if len(tail) > self._max_frame_bytes:
             raise FrameTooLarge(
-                f"an event of the upstream's stream is larger than {MAX_FRAME_BYTES >> 20} MiB"
+                f"an event of the upstream's stream is larger than {self._max_frame_bytes / (1 << 20):g} MiB "
+                "(max_frame_bytes)"
             )
         if frames:
             self.tee.watch(frames)

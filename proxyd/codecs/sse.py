@@ -33,9 +33,10 @@ class SSEFrame(NamedTuple):
 class SSEDecoder:
     """Bytes in, frames out. A frame is returned by the call that brings its last byte."""
 
-    __slots__ = ("_after_cr", "_at_start", "_buffer")
+    __slots__ = ("_after_cr", "_at_start", "_buffer", "_max_frame_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._max_frame_bytes = max_frame_bytes
         self._buffer = bytearray()
         self._after_cr = False
         self._at_start = True
@@ -44,7 +45,7 @@ class SSEDecoder:
         """Take one chunk.
 
         Raises:
-            FrameTooLarge: the unfinished frame is over `MAX_FRAME_BYTES`, or has more than `MAX_FRAME_LINES`.
+            FrameTooLarge: the unfinished frame is over `max_frame_bytes`, or has more than `MAX_FRAME_LINES`.
         """
         if self._after_cr and data:
             self._after_cr = False
@@ -75,9 +76,10 @@ class SSEDecoder:
         return [] if frame is None else [frame]
 
     def _check_size(self) -> None:
-        if len(self._buffer) > MAX_FRAME_BYTES:
+        if len(self._buffer) > self._max_frame_bytes:
             raise FrameTooLarge(
-                f"an event of the upstream's stream is larger than {MAX_FRAME_BYTES >> 20} MiB"
+                f"an event of the upstream's stream is larger than {self._max_frame_bytes / (1 << 20):g} MiB "
+                "(max_frame_bytes)"
             )
 
     def _parse(self, block: bytes) -> SSEFrame | None:

@@ -14,6 +14,7 @@ from proxyd.codecs.notes import Note
 from proxyd.codecs.openai_errors import ErrorContext
 from proxyd.codecs.openai_request import RequestOptions, to_openai_request
 from proxyd.codecs.openai_stream import Answer, OpenAIStream
+from proxyd.codecs.sse import MAX_FRAME_BYTES
 from proxyd.pipeline import TranslatedAnswer
 from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest, is_loopback_url, missing_key
 from proxyd.providers.quirks import Profile, dialect_for, profile_for
@@ -50,6 +51,7 @@ def prepare(
     new_id: NewId,
     warn: Warn,
     max_body_bytes: int,
+    max_frame_bytes: int = MAX_FRAME_BYTES,
     learned: Mapping[str, Any] | None = None,
     session_id: str | None = None,
     transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
@@ -106,7 +108,7 @@ def prepare(
             body=jsonio.dumps(body),
             clocks=clocks,
         ),
-        new_answer=lambda: new_answer(answer, dialect, new_id, warn, max_body_bytes),
+        new_answer=lambda: new_answer(answer, dialect, new_id, warn, max_body_bytes, max_frame_bytes),
         context=context,
         sent=body,
         notes=translated.notes,
@@ -114,11 +116,19 @@ def prepare(
 
 
 def new_answer(
-    answer: Answer, dialect: Dialect, new_id: NewId, warn: Warn, max_body_bytes: int
+    answer: Answer,
+    dialect: Dialect,
+    new_id: NewId,
+    warn: Warn,
+    max_body_bytes: int,
+    max_frame_bytes: int = MAX_FRAME_BYTES,
 ) -> TranslatedAnswer:
     """The reader of one answer."""
     return TranslatedAnswer(
-        OpenAIStream(answer, dialect, new_id, warn), max_body_bytes=max_body_bytes, context=answer.errors
+        OpenAIStream(answer, dialect, new_id, warn),
+        max_body_bytes=max_body_bytes,
+        max_frame_bytes=max_frame_bytes,
+        context=answer.errors,
     )
 
 

@@ -98,7 +98,12 @@ class RawUpstream:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             length = next(
-                (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0
+                (
+                    int(line[15:])
+                    for line in head.lower().split(b"\r\n")
+                    if line.startswith(b"content-length:")
+                ),
+                0,
             )
             self.heads.append(head)
             self.bodies.append(await reader.readexactly(length))
@@ -108,18 +113,25 @@ class RawUpstream:
                     return
                 if isinstance(step, Trickle):
                     for at in range(len(step.data)):
-                        writer.write(step.data[at : at + 1])
-                        await writer.drain()
-                        await asyncio.sleep(0)
+                        await self._write(writer, step.data[at : at + 1], turns=1)
                 else:
-                    writer.write(step)
-                    await writer.drain()
+                    await self._write(writer, step, turns=5)
+
+    @staticmethod
+    async def _write(writer: asyncio.StreamWriter, data: bytes, turns: int) -> None:
+        """One write, and as many turns of the loop that both ends share as let the peer read it by itself."""
+        writer.write(data)
+        await writer.drain()
+        for _ in range(turns):
+            await asyncio.sleep(0)
 
     @staticmethod
     async def _fail(fault: Fault, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if fault is Fault.RESET:
             # Without lingering a close is a reset. What was written before must have been read first.
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
             writer.transport.abort()
         elif fault is Fault.CLOSE:
             writer.write_eof()

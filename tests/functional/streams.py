@@ -74,8 +74,10 @@ _MESSAGE = {
 
 DIRECT: dict[str, bytes] = {
     "role": _event("message_start", message=_MESSAGE),
-    "thinking": _start(0, "thinking", thinking="", signature="") + _delta(0, "thinking_delta", thinking="Let me "),
-    "more_thinking": _delta(0, "thinking_delta", thinking="think.") + _delta(0, "signature_delta", signature="c2ln"),
+    "thinking": _start(0, "thinking", thinking="", signature="")
+    + _delta(0, "thinking_delta", thinking="Let me "),
+    "more_thinking": _delta(0, "thinking_delta", thinking="think.")
+    + _delta(0, "signature_delta", signature="c2ln"),
     "text": _stop(0) + _start(1, "text", text="") + _delta(1, "text_delta", text="I will "),
     "more_text": _delta(1, "text_delta", text="write it."),
     "tool": _stop(1) + _start(2, "tool_use", id="toolu_1", name="Write", input={}),

@@ -16,10 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".fuzz"
 DEFAULT_S = 60
 #: Tokens that mean something to the code under test.
-WORDS = """choices delta content reasoning_content reasoning reasoning_details thinking tool_calls function_call function
-name arguments index id type text refusal images audio transcript finish_reason stop length tool_calls content_filter usage
-prompt_tokens completion_tokens cached_tokens error message code [DONE] data: event: null {} [] "" \\u0000 \\ud800 <think> </think>
-message_start message_delta message_stop x_groq signature reasoning.encrypted""".split()
+WORDS = Path(__file__).parent / "words.dict"
 
 
 def main(arguments: list[str]) -> int:
@@ -36,11 +33,9 @@ def main(arguments: list[str]) -> int:
     transcripts = [b"\0\0" + path.read_bytes() for path in (ROOT / "tests/transcripts").rglob("*.sse")]
     for seed in (*SEEDS, *transcripts):
         (corpus / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
-    words = WORK / "words.txt"
-    words.write_text("".join(f'"{_escaped(word)}"\n' for word in WORDS))
     options = [
         f"-max_total_time={seconds}",
-        f"-dict={words}",
+        f"-dict={WORDS}",
         f"-artifact_prefix={WORK}/",
         "-max_len=8192",
         "-timeout=10",
@@ -50,10 +45,6 @@ def main(arguments: list[str]) -> int:
     atheris.Setup([sys.argv[0], *options, str(corpus)], check)
     atheris.Fuzz()  # does not return: it ends the process
     return 1
-
-
-def _escaped(word: str) -> str:
-    return word.replace("\\", "\\\\").replace('"', '\\"')
 
 
 if __name__ == "__main__":

@@ -33,15 +33,13 @@ _WORDS = (
 )
 
 
-@pytest.mark.parametrize("place", range(len(SEEDS)))
-def test_seeds(place: int) -> None:
+@pytest.mark.parametrize(
+    "data", [*SEEDS, *(path.read_bytes() for path in FINDINGS)], ids=lambda data: data[2:22]
+)
+def test_seeds_and_findings(data: bytes) -> None:
+    check(data)
     for cut in range(8):
-        check(SEEDS[place][:1] + bytes([cut]) + SEEDS[place][2:])
-
-
-@pytest.mark.parametrize("path", FINDINGS, ids=lambda path: path.stem)
-def test_findings(path: Path) -> None:
-    check(path.read_bytes())
+        check(data[:1] + bytes([cut]) + data[2:])
 
 
 @settings(max_examples=150, deadline=None)
