@@ -63,6 +63,13 @@ BAD_BODIES = [
     (b'{"model":"m"}', 400, "invalid_request_error", "messages:"),
     (b'{"model":"m","messages":[]}', 400, "invalid_request_error", "messages:"),
     (b'{"model":"m","messages":"x"}', 400, "invalid_request_error", "messages:"),
+    (
+        b'{"model":"m","messages":[{"role":"user","content":"x"}],'
+        b'"tools":[{"name":"t","input_schema":{"type":"object","properties":{"n":{"default":NaN}}}}]}',
+        400,
+        "invalid_request_error",
+        "NaN",
+    ),
     (b'{"model":"nope","messages":[{}]}', 404, "not_found_error", "known models: m"),
 ]
 

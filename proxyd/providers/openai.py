@@ -15,6 +15,7 @@ from proxyd.codecs.openai_errors import ErrorContext
 from proxyd.codecs.openai_request import RequestOptions, to_openai_request
 from proxyd.codecs.openai_stream import Answer, OpenAIStream
 from proxyd.codecs.sse import MAX_FRAME_BYTES
+from proxyd.errors import ClientError
 from proxyd.pipeline import TranslatedAnswer
 from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest, is_loopback_url, missing_key
 from proxyd.providers.quirks import Profile, dialect_for, profile_for
@@ -105,7 +106,7 @@ def prepare(
         request=UpstreamRequest(
             url=chat_url(api_base),
             headers=_headers(route, api_base, profile, keys, is_stream=route.can_stream),
-            body=jsonio.dumps(body),
+            body=_dumped(body),
             clocks=clocks,
         ),
         new_answer=lambda: new_answer(answer, dialect, new_id, warn, max_body_bytes, max_frame_bytes),
@@ -113,6 +114,14 @@ def prepare(
         sent=body,
         notes=translated.notes,
     )
+
+
+def _dumped(body: dict[str, Any]) -> bytes:
+    try:
+        return jsonio.dumps(body)
+    except jsonio.JSONError:
+        # The parser is lax where JSON is not: the client wrote this number, and no upstream can be sent it.
+        raise ClientError("the request holds a number that JSON has no form for (NaN or Infinity)") from None
 
 
 def new_answer(
