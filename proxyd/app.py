@@ -23,6 +23,7 @@ from proxyd.guard import check_origin, check_token, without_token
 from proxyd.logs import get_logger
 from proxyd.providers.base import ClientKeys
 from proxyd.relay import PREFIX, ClientRequest, Relay
+from proxyd.request_kind import kind_of, session_in
 from proxyd.routes import ModelRoute
 
 __all__ = ["build_app"]
@@ -145,6 +146,7 @@ class _Surface:
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/messages/count_tokens``: asked of a direct upstream, estimated for a translated one."""
         call, route = await self._understood(request)
+        call.record.kind = "count"
         if route.direct:
             request[_IS_CALL] = True
             return await self._relay.serve(call)
@@ -161,6 +163,8 @@ class _Surface:
         route = self._route(model)
         wants_stream = payload.get("stream") is True
         record = self._record(request, model)
+        record.kind = kind_of(payload, is_subagent=record.agent_id is not None)
+        record.session_id = record.session_id or _short(session_in(payload))
         record.is_stream, record.bytes_in = wants_stream, len(body)
         keys = without_token(ClientKeys.from_headers(request.headers), relay.settings)
         return ClientRequest(request, record, body, payload, keys, wants_stream), route

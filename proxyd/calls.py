@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from time import monotonic, time
 
 from proxyd.codecs.usage import Usage
+from proxyd.routes import Pricing
 
 __all__ = ["CallObserver", "CallRecord", "new_id"]
 
@@ -29,8 +30,12 @@ class CallRecord:
 
     Attributes:
         model: what the client asked for; `route` is the entry that served, `fallback_from` the one first chosen.
+        kind: what the client wants it for, as `proxyd.request_kind` tells.
         outcome: ``ok``; ``refused`` (answered with an error status); ``failed`` (an error after the stream had begun);
-            ``client_gone``; ``running`` until then.
+            ``client_gone``; ``crashed`` (a bug of ours); ``running`` until then.
+        usage: as the upstream reported it, or estimated where the answer ended before it did.
+        output_so_far: while an answer streams: about how many tokens it has so far. Asked by whoever watches.
+        codec_s: processor seconds spent on turning the upstream's bytes into the client's.
     """
 
     request_id: str
@@ -39,6 +44,8 @@ class CallRecord:
     mode: str = ""
     upstream_model: str = ""
     fallback_from: str | None = None
+    kind: str = "main"
+    pricing: Pricing | None = None
     is_stream: bool = False
     session_id: str | None = None
     agent_id: str | None = None
@@ -52,6 +59,8 @@ class CallRecord:
     usage: Usage = field(default_factory=Usage)
     retries: int = 0
     events: int = 0
+    output_so_far: Callable[[], int] | None = None
+    codec_s: float = 0.0
     bytes_in: int = 0
     bytes_out: int = 0
     started_at: float = field(default_factory=time)
@@ -67,6 +76,11 @@ class CallRecord:
     @property
     def ttfb_s(self) -> float | None:
         return None if self.first_byte is None else self.first_byte - self.begun
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What the call cost by the entry's ``pricing``; None where a price that it needs is not known."""
+        return None if self.pricing is None else self.pricing.cost_of(self.usage)
 
     @property
     def duration_s(self) -> float:

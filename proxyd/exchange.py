@@ -8,6 +8,7 @@ can be tried again or answered with its true status; afterwards it becomes the o
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 
 import aiohttp
 
@@ -165,6 +166,7 @@ class TranslatedExchange(_Exchange):
     ) -> None:
         super().__init__(call.request, upstreams, settings, deadlines, record)
         self._context = call.context
+        self._is_accepted = False  # the upstream is at work, and what it does is paid for
         self.answer: TranslatedAnswer = call.new_answer()
 
     async def open(self) -> list[StreamEvent]:
@@ -178,6 +180,8 @@ class TranslatedExchange(_Exchange):
             body = await self._read_error(response)
             headers = {name.lower(): value for name, value in response.headers.items()}
             raise refusal(response.status, headers, body, self._context)
+        self._is_accepted = True
+        self._record.output_so_far = lambda: self.answer.usage_so_far.output_tokens
         while not (events := await self.read()) and not self.answer.has_ended:
             pass
         return events
@@ -205,19 +209,24 @@ class TranslatedExchange(_Exchange):
         if not chunk:
             self._deadlines.clear(self._finish)
             return self._give(answer.close())
+        begun = perf_counter()
         events = answer.feed(chunk)
+        self._record.codec_s += perf_counter() - begun
         if answer.has_finish and not answer.has_ended:
             self._deadlines.set(self._finish, FINISH_GRACE_S)
         return self._give(events)
 
     def close(self, *, is_complete: bool = False) -> None:
         self._deadlines.clear(self._finish)
+        self._record.output_so_far = None
+        if self._is_accepted:
+            self._record.usage = self.answer.usage_so_far
         super().close(is_complete=is_complete)
 
     def _give(self, events: list[StreamEvent]) -> list[StreamEvent]:
         record, answer = self._record, self.answer
         record.events += len(events)
-        record.usage, record.stop_reason = answer.usage, answer.stop_reason
+        record.stop_reason = answer.stop_reason
         return events
 
     def _finish(self) -> None:
@@ -271,9 +280,16 @@ class DirectExchange(_Exchange):
                 self.headers.append(("Content-Length", response.headers["content-length"]))
             if response.content_type == "application/json" and encoding == "identity":
                 self._body = bytearray()
+        self._record.output_so_far = lambda: self._stream.usage_so_far.output_tokens
         while not (data := await self.read()) and not self.has_ended:
             pass
         return data
+
+    def close(self, *, is_complete: bool = False) -> None:
+        if self.status:
+            self._record.usage = self._stream.usage_so_far
+        self._record.output_so_far = None
+        super().close(is_complete=is_complete)
 
     async def read(self) -> bytes:
         """The next bytes for the client; there may be none while a frame is incomplete.
@@ -288,7 +304,9 @@ class DirectExchange(_Exchange):
             if not self.is_stream:
                 return self._opaque(chunk)
             if chunk:
+                begun = perf_counter()
                 data = self._stream.feed(chunk)
+                self._record.codec_s += perf_counter() - begun
             else:
                 self.has_ended = True
                 data = self._stream.close()
@@ -320,6 +338,6 @@ class DirectExchange(_Exchange):
 
     def _note(self) -> None:
         tee, record = self._stream.tee, self._record
-        record.usage, record.stop_reason = tee.usage, tee.stop_reason
+        record.stop_reason = tee.stop_reason
         if tee.error_type is not None:
             record.error_type = tee.error_type

@@ -81,6 +81,10 @@ class TranslatedAnswer:
         return self.codec.usage
 
     @property
+    def usage_so_far(self) -> Usage:
+        return self.codec.usage_so_far
+
+    @property
     def stop_reason(self) -> str | None:
         return self.codec.stop_reason
 

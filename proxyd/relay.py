@@ -25,6 +25,7 @@ from proxyd import errors, jsonio
 from proxyd.calls import CallObserver, CallRecord, new_id
 from proxyd.codecs.events import ErrorEvent, StreamEvent, encode_event
 from proxyd.codecs.openai_message import MessageCollector
+from proxyd.codecs.usage import Usage
 from proxyd.deadlines import Deadlines
 from proxyd.downlink import ClientGone, Downlink
 from proxyd.errors import Overloaded, ProxyError
@@ -135,7 +136,12 @@ class Relay:
             ProxyError: the call failed and the client has been sent nothing.
         """
         record, settings = request.record, self.settings
-        self._admit()
+        try:
+            self._admit()
+        except ProxyError as exc:
+            self._note_failure(record, exc, "refused")
+            self._tell(record)
+            raise
         task = asyncio.current_task()
         assert task is not None, "a handler always runs in a task"
         deadlines = Deadlines(asyncio.get_running_loop())
@@ -158,6 +164,10 @@ class Relay:
                 raise
             self._note_failure(record, call.failure, "refused")
             raise call.failure from None
+        except Exception as exc:
+            record.outcome, record.error = "crashed", f"internal error: {type(exc).__name__}"
+            record.status, record.error_type = errors.answer_of(exc)
+            raise
         finally:
             deadlines.close()
             await downlink.close()
@@ -165,9 +175,13 @@ class Relay:
             if not self._calls:
                 self._idle.set()
             record.bytes_out = record.bytes_out or downlink.bytes_sent
-            record.ended = monotonic()
-            for observer in self._observers:
-                observer(record)
+            self._tell(record)
+
+    def _tell(self, record: CallRecord) -> None:
+        """The call is over: let everybody know who remembers calls."""
+        record.ended = monotonic()
+        for observer in self._observers:
+            observer(record)
 
     def _admit(self) -> None:
         if self.is_draining:
@@ -206,6 +220,7 @@ class Relay:
         record = call.record
         record.route, record.upstream_model = route.model_id, route.model_name
         record.mode = "direct" if route.direct else "translated"
+        record.pricing = route.pricing
         attempt = self._direct if route.direct else self._translated
         retry = 0
         while True:
@@ -379,6 +394,8 @@ class Relay:
     def _note_failure(record: CallRecord, exc: ProxyError, outcome: str) -> None:
         status, kind = errors.answer_of(exc)
         record.outcome, record.error_type, record.error = outcome, kind, exc.message
+        if outcome == "refused":  # nothing of an answer was given out
+            record.usage = Usage()
         record.status = status
         if exc.detail:
             log.warning(

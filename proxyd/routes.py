@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from typing import Any
 
+from proxyd.codecs.usage import Usage
 from proxyd.config.keys import DEMO_BASE
 from proxyd.secret import Secret
 
@@ -42,6 +43,21 @@ class Pricing:
     output: float | None = None
     cache_read: float | None = None
     cache_write: float | None = None
+
+    def cost_of(self, usage: Usage) -> float | None:
+        """USD for `usage`, or None where a price that it needs is not known."""
+        parts = (
+            (usage.input_tokens, self.input),
+            (usage.output_tokens, self.output),
+            (usage.cache_read_tokens, self.input if self.cache_read is None else self.cache_read),
+            (usage.cache_write_tokens, self.input if self.cache_write is None else self.cache_write),
+        )
+        cost = 0.0
+        for tokens, price in parts:
+            if tokens and price is None:
+                return None
+            cost += tokens * (price or 0.0)
+        return cost / 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

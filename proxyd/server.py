@@ -18,12 +18,16 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiohttp import web
 
 from proxyd.app import build_app
+from proxyd.calls import CallObserver
 from proxyd.demo import DemoServer, start_demo
 from proxyd.errors import ConfigError, Overloaded, ProxyError
+from proxyd.ledger import Ledger
+from proxyd.ledger_schema import FILE as LEDGER_FILE
 from proxyd.logs import get_logger, log_call
 from proxyd.models import Config
 from proxyd.relay import Relay
@@ -62,9 +66,12 @@ class Daemon:
     Args:
         loaded: the configuration to begin with.
         reload: reads it again at SIGHUP; None where it cannot change.
+        state_folder: where the ledger is kept; None keeps nothing.
     """
 
-    def __init__(self, loaded: LoadedConfig, reload: LoadConfig | None = None) -> None:
+    def __init__(
+        self, loaded: LoadedConfig, reload: LoadConfig | None = None, *, state_folder: Path | None = None
+    ) -> None:
         self.settings = loaded.settings
         self._loaded = loaded
         self._reload = reload
@@ -72,6 +79,11 @@ class Daemon:
         self._runner: web.AppRunner | None = None
         self._upstreams: Upstreams | None = None
         self._demo: DemoServer | None = None
+        self._ledger = (
+            None
+            if state_folder is None
+            else Ledger(state_folder / LEDGER_FILE, lambda: self.settings.ledger_days)
+        )
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self.addresses: list[tuple[str, int]] = []
@@ -95,7 +107,7 @@ class Daemon:
                 self._loaded.config.table,
                 self._upstreams,
                 demo_base=self._demo.api_base,
-                observers=(log_call,),
+                observers=self._observers(),
             )
             self._runner = web.AppRunner(
                 build_app(self._relay),
@@ -104,6 +116,8 @@ class Daemon:
                 keepalive_timeout=settings.keepalive_s,
                 shutdown_timeout=_END_S,
             )
+            if self._ledger is not None:
+                self._ledger.start()
             await self._runner.setup()
             for each in sockets:
                 await web.SockSite(self._runner, each).start()
@@ -119,6 +133,10 @@ class Daemon:
             models=len(self._loaded.config.table.routes),
             config=str(self._loaded.config.path),
         )
+
+    def _observers(self) -> tuple[CallObserver, ...]:
+        """Who is told of every finished call."""
+        return (log_call,) if self._ledger is None else (log_call, self._ledger.observe)
 
     async def run(self) -> None:
         """Serve until a signal says to stop, then drain."""
@@ -190,6 +208,8 @@ class Daemon:
             await self._upstreams.close()
         if self._demo is not None:
             await self._demo.close()
+        if self._ledger is not None:
+            await self._ledger.close()
         log.info("server.stopped")
 
 

@@ -29,9 +29,11 @@ def load_entries(entries: Sequence[Mapping[str, Any]], **settings: Any) -> Loade
 
 
 @asynccontextmanager
-async def running_proxy(entries: Sequence[Mapping[str, Any]], **settings: Any) -> AsyncIterator[str]:
+async def running_proxy(
+    entries: Sequence[Mapping[str, Any]], *, state_folder: Path | None = None, **settings: Any
+) -> AsyncIterator[str]:
     """The daemon on a free port; gives its base URL."""
-    daemon = Daemon(load_entries(entries, **settings))
+    daemon = Daemon(load_entries(entries, **settings), state_folder=state_folder)
     await daemon.start()
     try:
         host, port = daemon.addresses[0]

@@ -15,7 +15,7 @@ LAYERS = (
     {"errors", "jsonio", "secret"},
     {"codecs"},
     {"hookapi", "hookloader", "pipeline"},
-    {"config", "models", "routes", "locations", "settings", "providers"},
+    {"config", "models", "routes", "locations", "settings", "providers", "request_kind", "ledger_schema", "stats"},
     {"calls", "notify"},
     {"deadlines", "logs", "metrics", "ledger", "demo_reply", "demo"},
     {"downlink", "upstream", "retries", "circuits", "exchange"},

@@ -8,6 +8,7 @@ import click
 
 import proxyd
 from proxyd.cli.run import run_command, run_options
+from proxyd.cli.stats import statusline_command, stats_command
 from proxyd.errors import ConfigError, ProxyError
 
 __all__ = ["EXIT_ADDRESS_IN_USE", "EXIT_BUG", "EXIT_CONFIG", "EXIT_USAGE", "main"]
@@ -34,6 +35,8 @@ def cli(context: click.Context, /, **options: object) -> None:
 
 
 cli.add_command(run_command)
+cli.add_command(stats_command)
+cli.add_command(statusline_command)
 
 
 def main() -> None:

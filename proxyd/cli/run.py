@@ -46,6 +46,7 @@ def run_command(dev: bool, port: int | None, host: str | None, models: str | Non
 
 async def _serve(flags: dict[str, Any], models: str | None) -> None:
     from proxyd.cli.configuration import load_configuration
+    from proxyd.locations import resolve_state_folder
     from proxyd.logs import configure
     from proxyd.server import Daemon
 
@@ -54,7 +55,7 @@ async def _serve(flags: dict[str, Any], models: str | None) -> None:
 
     loaded = load()
     configure(loaded.settings.log_level, loaded.settings.log_format)
-    daemon = Daemon(loaded, reload=load)
+    daemon = Daemon(loaded, reload=load, state_folder=resolve_state_folder(os.environ))
     await daemon.start()
     if sys.stderr.isatty() or os.environ.get("CLAUDE_PROXY_HINTS"):
         _say_how_to_connect(daemon.addresses[0], loaded.config.table.ids())

@@ -9,6 +9,7 @@ parsing any other.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from proxyd import jsonio
@@ -20,6 +21,8 @@ __all__ = ["AnthropicTee", "DirectStream"]
 
 #: The types of the frames that matter. Within a JSON string the closing quote would be escaped.
 _OF_INTEREST = re.compile(rb'"(?:message_start|message_delta|message_stop|error)"')
+#: What a frame with a delta holds beside the delta's text: names, types, index (counted on Anthropic's own stream).
+_DELTA, _DELTA_OVERHEAD_BYTES, _CHARS_PER_TOKEN = b'"content_block_delta"', 130, 4
 
 
 class AnthropicTee:
@@ -79,13 +82,23 @@ class AnthropicTee:
 class DirectStream:
     """One stream of a direct route: bytes in, whole frames out."""
 
-    __slots__ = ("_max_frame_bytes", "_searched", "_tail", "tee")
+    __slots__ = ("_delta_bytes", "_deltas", "_max_frame_bytes", "_searched", "_tail", "tee")
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._max_frame_bytes = max_frame_bytes
         self._tail = bytearray()
         self._searched = 0
+        self._deltas = self._delta_bytes = 0
         self.tee = AnthropicTee()
+
+    @property
+    def usage_so_far(self) -> Usage:
+        """As reported; an answer that breaks off has its output estimated from how much was sent of it."""
+        usage = self.tee.usage
+        if self.tee.has_ended or not self._deltas:
+            return usage
+        said = (self._delta_bytes - self._deltas * _DELTA_OVERHEAD_BYTES) // _CHARS_PER_TOKEN
+        return replace(usage, output_tokens=max(usage.output_tokens, self._deltas, said), is_estimated=True)
 
     def feed(self, data: bytes) -> bytes:
         """Take one chunk; returns the frames that it completes, as they came.
@@ -111,6 +124,10 @@ class DirectStream:
                 "(max_frame_bytes)"
             )
         if frames:
+            deltas = frames.count(_DELTA)
+            if deltas:
+                self._deltas += deltas
+                self._delta_bytes += len(frames)
             self.tee.watch(frames)
         return frames
 

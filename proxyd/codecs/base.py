@@ -33,6 +33,10 @@ class Codec(Protocol):
     has_started: bool
 
     @property
+    def usage_so_far(self) -> Usage:
+        """Tokens until now, estimated where the upstream has not said."""
+
+    @property
     def has_finish(self) -> bool:
         """The upstream has said why it stops; only usage or its end marker can follow."""
 

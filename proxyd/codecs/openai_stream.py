@@ -175,6 +175,11 @@ class OpenAIStream:
     # -- the codec's interface
 
     @property
+    def usage_so_far(self) -> Usage:
+        """Reported by the upstream, or estimated from what was said: for an answer that breaks off."""
+        return self.usage if self.has_ended else self._final_usage()
+
+    @property
     def has_finish(self) -> bool:
         return self._finish is not None or self._is_done
 
