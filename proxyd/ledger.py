@@ -244,6 +244,7 @@ class Ledger:
             if cursor.rowcount < _DELETE_ROWS:
                 break
         await database.execute("DELETE FROM totals WHERE quarter < ?", (quarter,))
+        await database.execute("DELETE FROM session_totals WHERE quarter < ?", (quarter,))
         if deleted:
             log.info("ledger.cleared", calls=deleted, older_than_days=days)
 

@@ -3,14 +3,15 @@
 Tables (a migration is a step in `MIGRATIONS`; ``PRAGMA user_version`` counts them):
 
 - ``calls``: a row a call, with counts, times, ids and names; never a prompt, an answer or a key (design.md 8.12).
-- ``totals``: their sums by quarter of an hour, session, route and outcome, kept by a trigger in the same transaction.
-  A million calls are some ten thousand of these rows, which is what lets a question be answered at once. A quarter
-  of an hour is the largest step in which all time zones count their days.
+- ``totals``, ``session_totals``: their sums by quarter of an hour, route and outcome, the second by session too, kept
+  by a trigger in the same transaction. A month of them is some thousand rows however many calls there were, which is
+  what lets a question be answered at once. A quarter of an hour is the largest step in which all time zones count
+  their days.
 """
 
 from __future__ import annotations
 
-__all__ = ["COLUMNS", "FILE", "MIGRATIONS", "QUARTER_S"]
+__all__ = ["COLUMNS", "FILE", "MIGRATIONS", "QUARTER_S", "SUMS"]
 
 #: The file's name in the state folder.
 FILE = "usage.db"
@@ -45,8 +46,29 @@ COLUMNS = (
     "cost_usd",
 )
 
+_SUMS: tuple[tuple[str, str], ...] = (
+    ("calls", "1"),
+    ("input_tokens", "new.input_tokens"),
+    ("output_tokens", "new.output_tokens"),
+    ("cache_read_tokens", "new.cache_read_tokens"),
+    ("cache_write_tokens", "new.cache_write_tokens"),
+    ("reasoning_tokens", "ifnull(new.reasoning_tokens, 0)"),
+    ("estimated_calls", "new.is_estimated"),
+    ("unpriced_calls", "new.cost_usd IS NULL"),
+    ("cost_usd", "ifnull(new.cost_usd, 0)"),
+    ("retries", "new.retries"),
+    ("duration_ms", "new.duration_ms"),
+    ("ttfb_ms", "ifnull(new.ttfb_ms, 0)"),
+    ("ttfb_calls", "new.ttfb_ms IS NOT NULL"),
+)
+#: What both tables of totals add up.
+SUMS = tuple(name for name, _ in _SUMS)
+_SUMS_OF_CALLS = " ".join(f"{name} {'REAL' if name == 'cost_usd' else 'INTEGER'} NOT NULL," for name in SUMS)
+_OWN_SUMS = ", ".join(value for _, value in _SUMS)
+_ADD_UP = "ON CONFLICT DO UPDATE SET " + ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)
+
 MIGRATIONS: tuple[str, ...] = (
-    """
+    f"""
     CREATE TABLE calls (
         id INTEGER PRIMARY KEY,
         started_at REAL NOT NULL,
@@ -79,47 +101,28 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX calls_by_session ON calls (session_id, started_at) WHERE session_id IS NOT NULL;
     CREATE TABLE totals (
         quarter INTEGER NOT NULL,
+        route TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        {_SUMS_OF_CALLS}
+        PRIMARY KEY (quarter, route, outcome)
+    ) WITHOUT ROWID;
+    CREATE TABLE session_totals (
+        quarter INTEGER NOT NULL,
         session_id TEXT NOT NULL,
         route TEXT NOT NULL,
         outcome TEXT NOT NULL,
-        calls INTEGER NOT NULL,
-        input_tokens INTEGER NOT NULL,
-        output_tokens INTEGER NOT NULL,
-        cache_read_tokens INTEGER NOT NULL,
-        cache_write_tokens INTEGER NOT NULL,
-        reasoning_tokens INTEGER NOT NULL,
-        estimated_calls INTEGER NOT NULL,
-        unpriced_calls INTEGER NOT NULL,
-        cost_usd REAL NOT NULL,
-        retries INTEGER NOT NULL,
-        duration_ms INTEGER NOT NULL,
-        ttfb_ms INTEGER NOT NULL,
-        ttfb_calls INTEGER NOT NULL,
+        {_SUMS_OF_CALLS}
         PRIMARY KEY (quarter, session_id, route, outcome)
     ) WITHOUT ROWID;
-    CREATE INDEX totals_by_session ON totals (session_id, quarter);
+    CREATE INDEX session_totals_by_session ON session_totals (session_id, quarter);
     CREATE TRIGGER calls_into_totals AFTER INSERT ON calls WHEN new.kind <> 'count'
     BEGIN
         INSERT INTO totals VALUES (
-            CAST(new.started_at AS INTEGER) / 900, ifnull(new.session_id, ''), new.route, new.outcome, 1,
-            new.input_tokens, new.output_tokens, new.cache_read_tokens, new.cache_write_tokens,
-            ifnull(new.reasoning_tokens, 0), new.is_estimated, new.cost_usd IS NULL, ifnull(new.cost_usd, 0),
-            new.retries, new.duration_ms, ifnull(new.ttfb_ms, 0), new.ttfb_ms IS NOT NULL
-        )
-        ON CONFLICT DO UPDATE SET
-            calls = calls + 1,
-            input_tokens = input_tokens + excluded.input_tokens,
-            output_tokens = output_tokens + excluded.output_tokens,
-            cache_read_tokens = cache_read_tokens + excluded.cache_read_tokens,
-            cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens,
-            reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens,
-            estimated_calls = estimated_calls + excluded.estimated_calls,
-            unpriced_calls = unpriced_calls + excluded.unpriced_calls,
-            cost_usd = cost_usd + excluded.cost_usd,
-            retries = retries + excluded.retries,
-            duration_ms = duration_ms + excluded.duration_ms,
-            ttfb_ms = ttfb_ms + excluded.ttfb_ms,
-            ttfb_calls = ttfb_calls + excluded.ttfb_calls;
+            CAST(new.started_at AS INTEGER) / 900, new.route, new.outcome, {_OWN_SUMS}
+        ) {_ADD_UP};
+        INSERT INTO session_totals VALUES (
+            CAST(new.started_at AS INTEGER) / 900, ifnull(new.session_id, ''), new.route, new.outcome, {_OWN_SUMS}
+        ) {_ADD_UP};
     END;
-    """,
+    """,  # noqa: S608 - made of the constants above
 )

@@ -175,6 +175,8 @@ class Relay:
             if not self._calls:
                 self._idle.set()
             record.bytes_out = record.bytes_out or downlink.bytes_sent
+            if not record.status and downlink.is_committed:
+                record.status = downlink.response.status  # the client left before the end of it
             self._tell(record)
 
     def _tell(self, record: CallRecord) -> None:

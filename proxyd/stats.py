@@ -1,7 +1,8 @@
 """Questions to the ledger, asked by ``/v1/stats``, the page and ``claude-proxy stats``.
 
-Sums come from ``totals`` (see `proxyd.ledger`), whose primary key begins with the time: a question about some days reads
-the rows of those days and no others. Only the list of a session's own calls reads ``calls``, by its index.
+Sums come from ``totals`` and ``session_totals`` (see `proxyd.ledger_schema`), whose primary keys begin with the time: a
+question about some days reads the rows of those days and no others. Only the list of a session's own calls reads
+``calls``, by its index.
 
 A reader opens the file for reading only, in a thread or process of its own; in WAL mode it never waits for the writer.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from proxyd.errors import ConfigError
-from proxyd.ledger_schema import MIGRATIONS, QUARTER_S
+from proxyd.ledger_schema import MIGRATIONS, QUARTER_S, SUMS
 
 __all__ = [
     "GROUPS",
@@ -30,33 +31,19 @@ __all__ = [
     "sums",
 ]
 
-#: By what sums can be grouped, and the expression that does it. A day is a day of the local time zone.
+#: By what sums can be grouped, and the expression that does it. A day is a day of the local time zone. The sign before
+#: ``session_id`` keeps SQLite from walking all of that column's index, for its order, instead of the period.
 GROUPS: Mapping[str, str] = {
     "model": "route",
-    "session": "session_id",
+    "session": "+session_id",
     "day": "date(quarter * 900, 'unixepoch', 'localtime')",
     "outcome": "outcome",
 }
-#: The columns of ``totals`` that are added up.
-SUMS = (
-    "calls",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "reasoning_tokens",
-    "estimated_calls",
-    "unpriced_calls",
-    "cost_usd",
-    "retries",
-    "duration_ms",
-    "ttfb_ms",
-    "ttfb_calls",
-)
 #: Periods of `overview` besides today.
 PERIODS_DAYS = (7, 30)
 
 _DAY_S = 86_400
+_TOKENS = "sum(t.input_tokens + t.output_tokens + t.cache_read_tokens + t.cache_write_tokens)"
 #: Sessions that an overview names: a page of them.
 _TOP = 20
 _BUSY_S = 0.5
@@ -83,9 +70,7 @@ def open_ledger(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as exc:
         if database is not None:
             database.close()
-        raise LedgerUnreadable(
-            f"{path} cannot be read ({exc}): move it away to begin a new one"
-        ) from None
+        raise LedgerUnreadable(f"{path} cannot be read ({exc}): move it away to begin a new one") from None
     if version == 0:
         database.close()
         return _empty()
@@ -117,8 +102,8 @@ def sums(
     session: str | None = None,
     limit: int = -1,
 ) -> list[dict[str, Any]]:
-    """Sums of the calls since then (to the quarter of an hour), the group under its own name; biggest first,
-    days in their order.
+    """Sums of the calls since then (to the quarter of an hour), the group under its own name; those with the most
+    tokens first, days in their order.
 
     Args:
         since: Unix time.
@@ -135,15 +120,14 @@ def sums(
     head = tail = ""
     if by is not None:
         head = f"{GROUPS[by]} AS {by}, "
-        tail = f"GROUP BY 1 ORDER BY {'1' if by == 'day' else 'calls DESC, 1'}"
+        tail = f"GROUP BY 1 ORDER BY {'1' if by == 'day' else f'{_TOKENS} DESC, calls DESC, 1'}"
+    table = "totals" if session is None and by != "session" else "session_totals"
     # Every part is one of the constants above.
-    query = f"SELECT {head}{columns} FROM totals WHERE {' AND '.join(where)} {tail} LIMIT ?"  # noqa: S608
+    query = f"SELECT {head}{columns} FROM {table} AS t WHERE {' AND '.join(where)} {tail} LIMIT ?"  # noqa: S608
     return [dict(row) for row in database.execute(query, (*parameters, limit))]
 
 
-def calls_of_session(
-    database: sqlite3.Connection, session: str, *, limit: int = 50
-) -> list[dict[str, Any]]:
+def calls_of_session(database: sqlite3.Connection, session: str, *, limit: int = 50) -> list[dict[str, Any]]:
     """The last calls of a session, the newest first, as rows of ``calls``."""
     query = "SELECT * FROM calls WHERE session_id = ? ORDER BY started_at DESC LIMIT ?"
     return [dict(row) for row in database.execute(query, (session, limit))]
@@ -151,7 +135,7 @@ def calls_of_session(
 
 def sessions_like(database: sqlite3.Connection, prefix: str) -> list[str]:
     """The sessions whose id begins so, at most ten."""
-    query = "SELECT DISTINCT session_id FROM totals WHERE session_id >= ? AND session_id < ? LIMIT 10"
+    query = "SELECT DISTINCT session_id FROM session_totals WHERE session_id >= ? AND session_id < ? LIMIT 10"
     return [row[0] for row in database.execute(query, (prefix, prefix + "\x7f"))]
 
 
@@ -164,6 +148,9 @@ def overview(database: sqlite3.Connection, now: float) -> dict[str, Any]:
         found[name] = {
             "since": since,
             "total": sums(database, since)[0],
-            **{f"by_{by}": sums(database, since, by=by, limit=_TOP if by == "session" else -1) for by in GROUPS},
+            **{
+                f"by_{by}": sums(database, since, by=by, limit=_TOP if by == "session" else -1)
+                for by in GROUPS
+            },
         }
     return found

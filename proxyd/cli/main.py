@@ -8,7 +8,7 @@ import click
 
 import proxyd
 from proxyd.cli.run import run_command, run_options
-from proxyd.cli.stats import statusline_command, stats_command
+from proxyd.cli.stats import stats_command, statusline_command
 from proxyd.errors import ConfigError, ProxyError
 
 __all__ = ["EXIT_ADDRESS_IN_USE", "EXIT_BUG", "EXIT_CONFIG", "EXIT_USAGE", "main"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Callable
@@ -41,6 +40,8 @@ def run_command(dev: bool, port: int | None, host: str | None, models: str | Non
         _run_and_watch(models)
         return
     flags = {"port": port, "host": host, "insecure": insecure or None, "log_level": "debug" if dev else None}
+    import asyncio  # small commands import this module too, and start without paying for it
+
     asyncio.run(_serve(flags, models))
 
 

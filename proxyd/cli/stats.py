@@ -1,4 +1,4 @@
-"""``claude-proxy stats`` and ``statusline``: usage from the ledger, read from its file, whether a daemon runs or not."""
+"""``claude-proxy stats`` and ``statusline``: usage, read from the ledger's file, whether a daemon runs or not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from proxyd import stats
 from proxyd.ledger_schema import FILE
 from proxyd.locations import resolve_state_folder
 
-__all__ = ["statusline_command", "stats_command"]
+__all__ = ["stats_command", "statusline_command"]
 
 _SPAN = re.compile(r"(\d{1,5})([mhdw])\Z")
 _SPAN_S = {"m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
@@ -27,7 +27,9 @@ _CSV = stats.SUMS
 
 
 @click.command("stats", epilog="Example: claude-proxy stats --since 7d --by session")
-@click.option("--since", default="30d", metavar="SPAN", help="How far back: 90m, 12h, 7d, 4w, or today (30d).")
+@click.option(
+    "--since", default="30d", metavar="SPAN", help="How far back: 90m, 12h, 7d, 4w, or today (30d)."
+)
 @click.option("--by", type=click.Choice(tuple(stats.GROUPS)), default="model", help="Group by this (model).")
 @click.option("--session", metavar="ID", help="One session and its calls; the beginning of its id is enough.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -79,6 +81,8 @@ def statusline_command() -> None:
 
 
 def _statusline(name: str, session: str) -> str:
+    if not session:
+        return name
     try:
         database = stats.open_ledger(_path())
     except stats.LedgerUnreadable:
@@ -113,7 +117,9 @@ def _start_of(since: str, now: float) -> float:
 def _the_one(found: list[str], asked: str) -> str:
     if asked in found or len(found) == 1:
         return asked if asked in found else found[0]
-    what = "is no session in the ledger" if not found else f"is the beginning of {len(found)} sessions or more"
+    what = (
+        "is no session in the ledger" if not found else f"is the beginning of {len(found)} sessions or more"
+    )
     raise click.UsageError(f"--session: {asked!r} {what}; 'claude-proxy stats --by session' names them")
 
 

@@ -22,7 +22,7 @@ __all__ = ["AnthropicTee", "DirectStream"]
 #: The types of the frames that matter. Within a JSON string the closing quote would be escaped.
 _OF_INTEREST = re.compile(rb'"(?:message_start|message_delta|message_stop|error)"')
 #: What a frame with a delta holds beside the delta's text: names, types, index (counted on Anthropic's own stream).
-_DELTA, _DELTA_OVERHEAD_BYTES, _CHARS_PER_TOKEN = b'"content_block_delta"', 130, 4
+_DELTA, _DELTA_OVERHEAD_BYTES, _BEFORE_TYPE_BYTES, _CHARS_PER_TOKEN = b'"content_block_delta"', 130, 40, 4
 
 
 class AnthropicTee:
@@ -127,7 +127,7 @@ class DirectStream:
             deltas = frames.count(_DELTA)
             if deltas:
                 self._deltas += deltas
-                self._delta_bytes += len(frames)
+                self._delta_bytes += len(frames) - max(0, frames.find(_DELTA) - _BEFORE_TYPE_BYTES)
             self.tee.watch(frames)
         return frames
 
