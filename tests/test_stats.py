@@ -116,7 +116,8 @@ def grow(path: Path, calls: int, sessions: int) -> None:
         " status, outcome, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, is_estimated,"
         " ttfb_ms, duration_ms, retries) "
         "SELECT ? - 30 * 86400 + i * (30 * 86400.0 / ?), 'req_' || i, 'm', 'm' || (i % 5), 'up', 'translated',"
-        " 'main', 'session-' || (i * ? / ?), 1, 200, CASE WHEN i % 50 = 0 THEN 'failed' ELSE 'ok' END, i % 1000, 10, 5, 0, 0,"
+        " 'main', 'session-' || (i * ? / ?), 1, 200, CASE WHEN i % 50 = 0 THEN 'failed' ELSE 'ok' END,"
+        " i % 1000, 10, 5, 0, 0,"
         " 100, 200, 0 FROM n",
         (calls, NOW, calls, sessions, calls),
     )
