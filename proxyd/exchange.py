@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter
+from urllib.parse import urlsplit
 
 import aiohttp
 
-from proxyd import errors
+from proxyd import errors, jsonio
 from proxyd.calls import CallRecord
 from proxyd.codecs.anthropic import DirectStream
 from proxyd.codecs.events import StreamEvent
 from proxyd.codecs.openai_errors import refusal
 from proxyd.deadlines import Deadlines
 from proxyd.errors import BadReply, ProxyError, Refused, TimedOut, Truncated
+from proxyd.hookrunner import CallHooks, StreamHooks
 from proxyd.pipeline import TranslatedAnswer
 from proxyd.providers.base import UpstreamRequest
 from proxyd.providers.direct import response_headers
@@ -163,11 +165,28 @@ class TranslatedExchange(_Exchange):
         settings: Settings,
         deadlines: Deadlines,
         record: CallRecord,
+        hooks: CallHooks | None = None,
     ) -> None:
         super().__init__(call.request, upstreams, settings, deadlines, record)
         self._context = call.context
         self._is_accepted = False  # the upstream is at work, and what it does is paid for
+        self._hooks = StreamHooks(hooks) if hooks is not None and hooks.changes_events else None
         self.answer: TranslatedAnswer = call.new_answer()
+
+    @property
+    def has_ended(self) -> bool:
+        """The client's stream is over, by the upstream's last event or by one that a hook has made."""
+        return self.answer.has_ended or (self._hooks is not None and self._hooks.has_ended)
+
+    def start(self) -> list[StreamEvent]:
+        """Begin the message now, whatever comes."""
+        events = self.answer.start()
+        return events if self._hooks is None else self._hooks.pass_by(events)
+
+    def fail(self, exc: ProxyError) -> list[StreamEvent]:
+        """End the stream with `exc`."""
+        events = self.answer.fail(exc)
+        return events if self._hooks is None else self._hooks.pass_by(events)
 
     async def open(self) -> list[StreamEvent]:
         """Send the call and wait for the first events.
@@ -182,7 +201,7 @@ class TranslatedExchange(_Exchange):
             raise refusal(response.status, headers, body, self._context)
         self._is_accepted = True
         self._record.output_so_far = lambda: self.answer.usage_so_far.output_tokens
-        while not (events := await self.read()) and not self.answer.has_ended:
+        while not (events := await self.read()) and not self.has_ended:
             pass
         return events
 
@@ -204,17 +223,17 @@ class TranslatedExchange(_Exchange):
             if not answer.has_started:
                 raise failure from exc
             if not answer.has_finish:
-                return self._give(answer.fail(failure))
+                return await self._give(answer.fail(failure))
             chunk = b""  # the message is whole; what broke off was its usage (protocol.md 4.6)
         if not chunk:
             self._deadlines.clear(self._finish)
-            return self._give(answer.close())
+            return await self._give(answer.close())
         begun = perf_counter()
         events = answer.feed(chunk)
         self._record.codec_s += perf_counter() - begun
         if answer.has_finish and not answer.has_ended:
             self._deadlines.set(self._finish, FINISH_GRACE_S)
-        return self._give(events)
+        return await self._give(events)
 
     def close(self, *, is_complete: bool = False) -> None:
         self._deadlines.clear(self._finish)
@@ -223,11 +242,11 @@ class TranslatedExchange(_Exchange):
             self._record.usage = self.answer.usage_so_far
         super().close(is_complete=is_complete)
 
-    def _give(self, events: list[StreamEvent]) -> list[StreamEvent]:
+    async def _give(self, events: list[StreamEvent]) -> list[StreamEvent]:
         record, answer = self._record, self.answer
         record.events += len(events)
         record.stop_reason = answer.stop_reason
-        return events
+        return events if self._hooks is None else await self._hooks.over(events)
 
     def _finish(self) -> None:
         self._interrupt(_GraceOver())
@@ -249,8 +268,11 @@ class DirectExchange(_Exchange):
         settings: Settings,
         deadlines: Deadlines,
         record: CallRecord,
+        hooks: CallHooks | None = None,
     ) -> None:
         super().__init__(request, upstreams, settings, deadlines, record)
+        self._hooks = hooks
+        self._stream_hooks = StreamHooks(hooks) if hooks is not None and hooks.changes_events else None
         self.is_stream = False
         self.status = 0
         self.headers: list[tuple[str, str]] = []
@@ -275,12 +297,15 @@ class DirectExchange(_Exchange):
             raise VerbatimRefusal(response.status, self.headers, body)
         encoding = response.headers.get("content-encoding", "identity").lower()
         self.is_stream = response.content_type == "text/event-stream" and encoding == "identity"
+        self._record.output_so_far = lambda: self._stream.usage_so_far.output_tokens
         if not self.is_stream:
+            is_json = response.content_type == "application/json" and encoding == "identity"
+            if is_json:
+                self._body = bytearray()
+            if is_json and self._hooks is not None and self._hooks.changes_bodies and self._is_of_messages():
+                return await self._hooked_body(self._hooks)
             if "content-length" in response.headers:
                 self.headers.append(("Content-Length", response.headers["content-length"]))
-            if response.content_type == "application/json" and encoding == "identity":
-                self._body = bytearray()
-        self._record.output_so_far = lambda: self._stream.usage_so_far.output_tokens
         while not (data := await self.read()) and not self.has_ended:
             pass
         return data
@@ -320,7 +345,34 @@ class DirectExchange(_Exchange):
             return b""
         self._has_given = self._has_given or bool(data)
         self._note()
+        if self._stream_hooks is not None and data:
+            data = await self._stream_hooks.over_frames(data)
+            # The client has an error that a hook has made. After the upstream's own end, its last bytes still go on.
+            if self._stream_hooks.has_ended and not self._stream.tee.has_ended:
+                self.has_ended = True
         return data
+
+    def _is_of_messages(self) -> bool:
+        """Whether a message is what was asked for, and not a count of tokens."""
+        return urlsplit(self._url).path.endswith("/messages")
+
+    async def _hooked_body(self, hooks: CallHooks) -> bytes:
+        """The whole body, as the hooks leave it. Nobody waits for parts of it: it is no stream."""
+        whole, limit = bytearray(), self._settings.max_upstream_body_bytes
+        while not self.has_ended:
+            whole += await self.read()
+            if len(whole) > limit:
+                raise BadReply(f"the upstream's answer is larger than {limit >> 20} MiB")
+        body = bytes(whole)
+        try:
+            message = jsonio.loads(body)
+        except jsonio.JSONError:
+            message = None
+        if isinstance(message, dict):
+            changed = await hooks.on_response(message)
+            body = body if changed is message else jsonio.dumps(changed)
+        self.headers.append(("Content-Length", str(len(body))))
+        return body
 
     def _opaque(self, chunk: bytes) -> bytes:
         if chunk:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
@@ -30,6 +30,8 @@ from proxyd.deadlines import Deadlines
 from proxyd.downlink import ClientGone, Downlink
 from proxyd.errors import Overloaded, ProxyError
 from proxyd.exchange import DirectExchange, TranslatedExchange
+from proxyd.hookloader import HookSet
+from proxyd.hookrunner import CallHooks
 from proxyd.logs import get_logger
 from proxyd.providers import direct, openai
 from proxyd.providers.base import ClientKeys, Clocks
@@ -87,6 +89,7 @@ class Relay:
     Args:
         table: the routes in force; asked at the beginning of each call, so that a reload touches new calls only.
         demo_base: where the embedded upstream listens, or None.
+        hooks: those in force, asked as `table` is.
     """
 
     def __init__(
@@ -96,10 +99,12 @@ class Relay:
         upstreams: Upstreams,
         *,
         demo_base: str | None = None,
+        hooks: HookSet | None = None,
         observers: tuple[CallObserver, ...] = (),
     ) -> None:
         self.settings = settings
         self.table = table
+        self.hooks = hooks or HookSet()
         self.is_draining = False
         self._upstreams = upstreams
         self._demo_base = demo_base
@@ -117,9 +122,11 @@ class Relay:
         """Return when no call is in flight."""
         await self._idle.wait()
 
-    def swap(self, settings: Settings, table: RouteTable) -> None:
+    def swap(self, settings: Settings, table: RouteTable, hooks: HookSet | None = None) -> None:
         """Put another configuration in force, for calls that begin from now on."""
-        self.settings, self.table = settings, table
+        before = self.hooks
+        self.settings, self.table, self.hooks = settings, table, hooks or HookSet()
+        before.retire()
 
     def end_all(self, failure: ProxyError) -> None:
         """End every call in flight with `failure`."""
@@ -249,13 +256,23 @@ class Relay:
     # -- translated
 
     async def _translated(self, route: ModelRoute, call: _Call) -> web.StreamResponse:
+        hooks = self.hooks.for_call(route, call.record.request_id, "translated")
+        prepared = self._translate(route, call)
+        if hooks is not None and hooks.changes_requests:
+            prepared = prepared.with_body(await hooks.on_request(prepared.sent))
+        wants_stream = call.request.wants_stream
         exchange = TranslatedExchange(
-            self._translate(route, call), self._upstreams, self.settings, call.deadlines, call.record
+            prepared,
+            self._upstreams,
+            self.settings,
+            call.deadlines,
+            call.record,
+            hooks if wants_stream else None,
         )
         try:
-            if call.request.wants_stream:
+            if wants_stream:
                 return await self._streamed(exchange, call)
-            return await self._collected(exchange, call)
+            return await self._collected(exchange, call, hooks)
         finally:
             exchange.close()
 
@@ -283,7 +300,9 @@ class Relay:
         record, downlink, answer = call.record, call.downlink, exchange.answer
         downlink.response.headers.update(self._own_headers(record))
         elapsed_s = monotonic() - record.begun
-        downlink.commit_after(max(0.001, self.settings.commit_s - elapsed_s), lambda: _encode(answer.start()))
+        downlink.commit_after(
+            max(0.001, self.settings.commit_s - elapsed_s), lambda: _encode(exchange.start())
+        )
         try:
             events = await exchange.open()
             call.request.let_go()
@@ -291,7 +310,7 @@ class Relay:
                 if events:
                     record.on_first_byte()
                     await downlink.write(_encode(events))
-                if answer.has_ended:
+                if exchange.has_ended:
                     record.outcome = "ok"
                     exchange.close(is_complete=True)
                     return await self._finish(call)
@@ -300,15 +319,17 @@ class Relay:
         except ProxyError as exc:
             if not downlink.is_committed:
                 raise
-            return await self._end(call, exc, answer.fail(exc))
+            return await self._end(call, exc, exchange.fail(exc))
         except asyncio.CancelledError:
             if call.failure is None or not downlink.is_committed:
                 raise
-            return await self._end(call, call.failure, answer.fail(call.failure))
+            return await self._end(call, call.failure, exchange.fail(call.failure))
         finally:
             downlink.stay_uncommitted()
 
-    async def _collected(self, exchange: TranslatedExchange, call: _Call) -> web.StreamResponse:
+    async def _collected(
+        self, exchange: TranslatedExchange, call: _Call, hooks: CallHooks | None
+    ) -> web.StreamResponse:
         record, answer, collector = call.record, exchange.answer, MessageCollector()
         events = await exchange.open()
         while True:
@@ -320,7 +341,10 @@ class Relay:
         if answer.failure is not None:
             raise answer.failure
         exchange.close(is_complete=True)
-        body = jsonio.dumps(collector.message())
+        message = collector.message()
+        if hooks is not None and hooks.changes_bodies:
+            message = await hooks.on_response(message)
+        body = jsonio.dumps(message)
         record.on_first_byte()
         record.status, record.outcome, record.bytes_out = 200, "ok", len(body)
         return web.Response(body=body, content_type="application/json", headers=self._own_headers(record))
@@ -340,7 +364,15 @@ class Relay:
             clocks=self._clocks(route),
             method=request.web_request.method,
         )
-        exchange = DirectExchange(upstream_request, self._upstreams, self.settings, call.deadlines, record)
+        hooks = self.hooks.for_call(route, record.request_id, "direct")
+        if hooks is not None and hooks.changes_requests:
+            sent = jsonio.loads(upstream_request.body)
+            changed = await hooks.on_request(sent)
+            if changed is not sent:  # else the client's own bytes go on
+                upstream_request = replace(upstream_request, body=jsonio.dumps(changed))
+        exchange = DirectExchange(
+            upstream_request, self._upstreams, self.settings, call.deadlines, record, hooks
+        )
         del upstream_request
         try:
             data = await exchange.open()

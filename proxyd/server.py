@@ -17,7 +17,7 @@ import resource
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
@@ -26,6 +26,7 @@ from proxyd.app import build_app
 from proxyd.calls import CallObserver
 from proxyd.demo import DemoServer, start_demo
 from proxyd.errors import ConfigError, Overloaded, ProxyError
+from proxyd.hookloader import HookSet
 from proxyd.ledger import Ledger
 from proxyd.ledger_schema import FILE as LEDGER_FILE
 from proxyd.logs import get_logger, log_call
@@ -54,6 +55,7 @@ class LoadedConfig:
 
     config: Config
     settings: Settings
+    hooks: HookSet = field(default_factory=HookSet)
 
 
 class AddressInUse(ProxyError):
@@ -107,6 +109,7 @@ class Daemon:
                 self._loaded.config.table,
                 self._upstreams,
                 demo_base=self._demo.api_base,
+                hooks=self._loaded.hooks,
                 observers=self._observers(),
             )
             self._runner = web.AppRunner(
@@ -169,7 +172,7 @@ class Daemon:
             return
         settings, waiting = self.settings.after_reload(loaded.settings)
         self.settings = settings
-        self._relay.swap(settings, loaded.config.table)
+        self._relay.swap(settings, loaded.config.table, loaded.hooks)
         log.info(
             "config.reloaded", models=len(loaded.config.table.routes), ignored_until_restart=list(waiting)
         )
@@ -208,6 +211,8 @@ class Daemon:
             await self._upstreams.close()
         if self._demo is not None:
             await self._demo.close()
+        if self._relay is not None:
+            self._relay.hooks.close()
         if self._ledger is not None:
             await self._ledger.close()
         log.info("server.stopped")

@@ -296,6 +296,7 @@ class Settings:
         "Options by hook name.",
         source="issue 6, item 7",
     )
+    hook_timeout_s: float = _clock(5, "Seconds that one call of a hook may take.", "half of commit_s")
     ledger_days: int = _setting(
         90,
         whole_number(0, 36_500),

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "proxyd"
 LAYERS = (
     {"errors", "jsonio", "secret"},
     {"codecs"},
-    {"hookapi", "hookloader", "pipeline"},
+    {"hookapi", "pipeline"},
     {
         "config",
         "models",
@@ -28,6 +28,7 @@ LAYERS = (
     },
     {"calls", "notify"},
     {"deadlines", "logs", "metrics", "ledger", "demo_reply", "demo"},
+    {"hookworker", "hookrunner", "hookloader"},
     {"downlink", "upstream", "retries", "circuits", "exchange"},
     {"relay"},
     {"bodies", "guard", "app"},

@@ -57,6 +57,7 @@ def test_defaults_are_those_of_the_documents() -> None:
         "trust_env": False,
         "discovery_prefix": "",
         "hook_options": {},
+        "hook_timeout_s": 5,
         "ledger_days": 90,
         "record": "failures",
         "record_keep": 50,

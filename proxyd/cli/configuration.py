@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from proxyd.errors import ConfigError
+from proxyd.hookloader import load_hooks
 from proxyd.locations import resolve_models_path
 from proxyd.models import Checks, load
 from proxyd.providers.quirks import PROFILES, dialect_for, profile_for
@@ -32,6 +33,7 @@ def load_configuration(
 
     Raises:
         ConfigError: one line per fault.
+        UnsafePermissions: everybody may write a hook.
     """
     path, _ = resolve_models_path(models, environ)
     config = load(path, environ, strict=strict, checks=checks())
@@ -43,7 +45,11 @@ def load_configuration(
         folder=path.parent,
     )
     table = config.table.with_discovery_prefix(settings.discovery_prefix)
-    return LoadedConfig(replace(config, table=table), settings)
+    hooks = load_hooks(
+        path.parent / "hooks", options=settings.hook_options, timeout_s=settings.hook_timeout_s
+    )
+    hooks.check_names(table.routes)
+    return LoadedConfig(replace(config, table=table), settings, hooks)
 
 
 def _fault_in_quirk(name: str, value: Any) -> str | None:

@@ -13,11 +13,12 @@ from dataclasses import replace
 from typing import Any
 
 from proxyd import jsonio
+from proxyd.codecs.events import StreamEvent, event_from_data
 from proxyd.codecs.sse import MAX_FRAME_BYTES, SSEDecoder
 from proxyd.codecs.usage import Usage, usage_from_anthropic
 from proxyd.errors import FrameTooLarge, Truncated
 
-__all__ = ["AnthropicTee", "DirectStream"]
+__all__ = ["AnthropicTee", "DirectStream", "split_frames"]
 
 #: The types of the frames that matter. Within a JSON string the closing quote would be escaped.
 _OF_INTEREST = re.compile(rb'"(?:message_start|message_delta|message_stop|error)"')
@@ -144,6 +145,33 @@ class DirectStream:
         if not self.tee.has_ended:
             raise Truncated("the upstream closed the stream before finishing")
         return rest
+
+
+#: A blank line, however the lines end.
+_FRAME_END = re.compile(rb"\r\n\r\n|\n\r\n|\n\n|\r\r")
+
+
+def split_frames(frames: bytes) -> list[tuple[bytes, StreamEvent | None]]:
+    """Whole frames one by one, each with its event; None where it has none that is understood (a comment, no JSON)."""
+    pieces: list[tuple[bytes, StreamEvent | None]] = []
+    start = 0
+    while start < len(frames):
+        match = _FRAME_END.search(frames, start)
+        end = match.end() if match is not None else len(frames)
+        raw = frames[start:end]
+        pieces.append((raw, _event_of(raw)))
+        start = end
+    return pieces
+
+
+def _event_of(raw: bytes) -> StreamEvent | None:
+    decoder = SSEDecoder()
+    try:
+        found = decoder.feed(raw) + decoder.close()
+        data = jsonio.loads(found[0].data) if found else None
+    except (FrameTooLarge, jsonio.JSONError):
+        return None
+    return event_from_data(data) if isinstance(data, dict) else None
 
 
 def _end_of_frames(data: bytes | bytearray, start: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from proxyd import jsonio
@@ -38,8 +38,14 @@ class TranslatedCall:
     request: UpstreamRequest
     new_answer: Callable[[], TranslatedAnswer]
     context: ErrorContext
-    sent: Mapping[str, Any]
+    sent: dict[str, Any]
     notes: tuple[Note, ...]
+
+    def with_body(self, body: dict[str, Any]) -> TranslatedCall:
+        """The same call with another body, that of a request hook."""
+        if body is self.sent:
+            return self
+        return replace(self, request=replace(self.request, body=jsonio.dumps(body)), sent=body)
 
 
 def prepare(
@@ -55,14 +61,12 @@ def prepare(
     max_frame_bytes: int = MAX_FRAME_BYTES,
     learned: Mapping[str, Any] | None = None,
     session_id: str | None = None,
-    transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> TranslatedCall:
     """Translate `payload` for `route`.
 
     Args:
         api_base: where `route` really is: the embedded upstream has no fixed address.
         learned: quirks that the upstream's refusals have taught; the entry's own win.
-        transform: has the last look at the body, before it becomes bytes (request hooks).
 
     Raises:
         ClientError: the request cannot be translated, or no key is there.
@@ -85,7 +89,7 @@ def prepare(
             session_id=session_id,
         ),
     )
-    body = translated.body if transform is None else transform(translated.body)
+    body = translated.body
     estimate = estimate_input_tokens(payload)
     context = ErrorContext(
         route=route.model_id,

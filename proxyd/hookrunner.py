@@ -1,0 +1,271 @@
+"""The hooks of one call: what they are given, and what is made of what they return.
+
+A hook never gets our own objects: it works on copies, so that one that fails half-way has changed nothing. Its result
+is taken over when it is of the right kind and has a JSON form; anything else counts as a failure and leaves the payload
+as it was. A payload that comes back equal counts as unchanged, which in direct mode keeps the original bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from proxyd import jsonio
+from proxyd.codecs.anthropic import split_frames
+from proxyd.codecs.events import StreamEvent, data_of, encode_event, event_from_data
+from proxyd.codecs.mender import Mender
+from proxyd.hookapi import HookContext
+
+if TYPE_CHECKING:
+    from proxyd.hookloader import HookFile
+
+__all__ = ["CallHooks", "StreamHooks"]
+
+_Function = Callable[[Any, Any], Any]
+
+
+class CallHooks:
+    """The hook files that look at one call, in their order.
+
+    Attributes:
+        changes_requests, changes_bodies, changes_events: whether any of them has a function for that.
+    """
+
+    __slots__ = ("_contexts", "_files", "_timeout_s", "changes_bodies", "changes_events", "changes_requests")
+
+    def __init__(
+        self,
+        files: Sequence[HookFile],
+        *,
+        request_id: str,
+        route: str,
+        mode: Literal["direct", "translated"],
+        options: Mapping[str, Any],
+        timeout_s: float,
+    ) -> None:
+        self._files = files
+        self._timeout_s = timeout_s
+        self._contexts: dict[tuple[str, str], HookContext] = {}
+        directions: tuple[Literal["request", "response"], ...] = ("request", "response")
+        for file in files:
+            state: dict[str, Any] = {}
+            for direction in directions:
+                self._contexts[file.name, direction] = HookContext(
+                    request_id, route, mode, direction, options.get(file.name) or {}, state
+                )
+        names = {name for file in files for name in file.functions}
+        self.changes_requests = "request_hook" in names
+        self.changes_bodies = "response_hook" in names
+        self.changes_events = bool(names & {"response_hook", "stream_event_hook"})
+
+    async def on_request(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The request body that will be sent; `body` itself where nothing changed it."""
+        return await self._on_body("request_hook", "request", body)
+
+    async def on_response(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The whole answer that the client gets; `body` itself where nothing changed it."""
+        return await self._on_body("response_hook", "response", body)
+
+    async def on_events(self, events: Iterable[StreamEvent]) -> list[tuple[StreamEvent, list[StreamEvent]]]:
+        """Each event with what has become of it: the very event where nothing changed it."""
+        current = [(event, [event]) for event in events]
+        for file in self._files:
+            functions = file.functions
+            if (
+                current
+                and not file.is_off
+                and ("response_hook" in functions or "stream_event_hook" in functions)
+            ):
+                changed = await self._run(file, _EventWork(file, self._context(file), current))
+                current = current if changed is None else changed
+        return current
+
+    async def _on_body(
+        self, name: str, direction: Literal["request", "response"], body: dict[str, Any]
+    ) -> dict[str, Any]:
+        for file in self._files:
+            if name in file.functions and not file.is_off:
+                work = _BodyWork(file, name, self._contexts[file.name, direction], body)
+                changed = await self._run(file, work)
+                body = body if changed is None else changed
+        return body
+
+    def _context(self, file: HookFile) -> HookContext:
+        return self._contexts[file.name, "response"]
+
+    async def _run(self, file: HookFile, work: _BodyWork | _EventWork) -> Any:
+        """What `work` gives, or None where it took too long."""
+        try:
+            return await file.worker.run(work, self._timeout_s)
+        except asyncio.TimeoutError:
+            why = f"it took longer than {self._timeout_s:g} s (hook_timeout_s)"
+            file.on_failure(work.function_name, self._context(file).request_id, why)
+            return None
+
+
+class StreamHooks:
+    """The hooks over one stream, and behind them the `Mender` that keeps it legal."""
+
+    __slots__ = ("_hooks", "_mender", "_unseen")
+
+    def __init__(self, hooks: CallHooks) -> None:
+        self._hooks = hooks
+        self._mender = Mender()
+        self._unseen: list[StreamEvent] = []
+
+    @property
+    def has_ended(self) -> bool:
+        """The client has the last event."""
+        return self._mender.has_ended
+
+    def pass_by(self, events: Iterable[StreamEvent]) -> list[StreamEvent]:
+        """`events` as the client gets them when hooks cannot be waited for: a beginning that silence has called for,
+        the end of a stream that is cut. Hooks are shown them with the next events, and cannot change them any more.
+        """
+        events = list(events)
+        self._unseen += events
+        return [out for event in events for out in self._mender.mend(event, [event])]
+
+    async def over(self, events: Iterable[StreamEvent]) -> list[StreamEvent]:
+        """What the client gets in place of `events`."""
+        await self._show_unseen()
+        changed = await self._hooks.on_events(events)
+        return [out for event, made in changed for out in self._mender.mend(event, made)]
+
+    async def over_frames(self, frames: bytes) -> bytes:
+        """What the client gets in place of whole frames of a direct stream: the same bytes where nothing changed."""
+        await self._show_unseen()
+        pieces = split_frames(frames)
+        changed = await self._hooks.on_events([event for _, event in pieces if event is not None])
+        results = iter(changed)
+        out: list[bytes] = []
+        for raw, event in pieces:
+            if event is None:
+                out.append(raw)
+                continue
+            original, made = next(results)
+            mended = self._mender.mend(original, made)
+            is_unchanged = len(mended) == 1 and mended[0] is original
+            out += [raw] if is_unchanged else map(encode_event, mended)
+        return b"".join(out)
+
+    async def _show_unseen(self) -> None:
+        if self._unseen:
+            unseen, self._unseen = self._unseen, []
+            await self._hooks.on_events(unseen)
+
+
+class _Failed(Exception):
+    """The hook raised, or returned something that cannot go on; the text says what and where."""
+
+
+async def _call(file: HookFile, function: _Function, payload: Any, context: HookContext) -> Any:
+    """One call. Raises `_Failed`."""
+    try:
+        result = function(payload, context)
+        if inspect.isawaitable(result):
+            result = await result
+    except (Exception, SystemExit) as exc:
+        # The text of the exception may quote a prompt, so it stays out of the log.
+        raise _Failed(f"{type(exc).__name__}{_place_of(exc, file)}") from exc
+    return result
+
+
+def _place_of(exc: BaseException, file: HookFile) -> str:
+    trace, line = exc.__traceback__, 0
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(file.path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f" in line {line}" if line else ""
+
+
+class _BodyWork:
+    """``request_hook`` or ``response_hook`` over a whole body."""
+
+    def __init__(self, file: HookFile, name: str, context: HookContext, body: dict[str, Any]) -> None:
+        self.function_name = name
+        self._file, self._context, self._body = file, context, body
+
+    async def __call__(self) -> dict[str, Any]:
+        changed = await _over_payload(self._file, self.function_name, self._context, self._body)
+        return self._body if changed is None else changed
+
+
+class _EventWork:
+    """``response_hook``, then ``stream_event_hook``, over the events of one piece of a stream.
+
+    `function_name` is the one that runs, should it never come back.
+    """
+
+    def __init__(
+        self, file: HookFile, context: HookContext, events: list[tuple[StreamEvent, list[StreamEvent]]]
+    ) -> None:
+        self.function_name = ""
+        self._file, self._context, self._events = file, context, events
+
+    async def __call__(self) -> list[tuple[StreamEvent, list[StreamEvent]]]:
+        return [(original, await self._over(made)) for original, made in self._events]
+
+    async def _over(self, events: list[StreamEvent]) -> list[StreamEvent]:
+        if "response_hook" in self._file.functions:
+            self.function_name = "response_hook"
+            events = [await self._on_data(event) for event in events]
+        if "stream_event_hook" in self._file.functions:
+            self.function_name = "stream_event_hook"
+            events = [changed for event in events for changed in await self._on_event(event)]
+        return events
+
+    async def _on_data(self, event: StreamEvent) -> StreamEvent:
+        changed = await _over_payload(self._file, self.function_name, self._context, data_of(event))
+        return event if changed is None else event_from_data(changed)
+
+    async def _on_event(self, event: StreamEvent) -> list[StreamEvent]:
+        file, name, context = self._file, self.function_name, self._context
+        if file.is_off:
+            return [event]
+        before = jsonio.dumps(data_of(event))
+        begun = time.perf_counter()
+        try:
+            result = await _call(file, file.functions[name], event_from_data(jsonio.loads(before)), context)
+            results = result if isinstance(result, (list, tuple)) else [result]
+            made = [jsonio.dumps(_data_of_result(each)) for each in results if each is not None]
+        except (_Failed, jsonio.JSONError) as exc:
+            file.on_failure(name, context.request_id, str(exc))
+            return [event]
+        file.on_success(name, time.perf_counter() - begun)
+        return [event] if made == [before] else [event_from_data(jsonio.loads(each)) for each in made]
+
+
+async def _over_payload(
+    file: HookFile, name: str, context: HookContext, payload: dict[str, Any]
+) -> dict[str, Any] | None:
+    """What the hook makes of `payload`; None where that is nothing new."""
+    if file.is_off:
+        return None
+    before = jsonio.dumps(payload)
+    begun = time.perf_counter()
+    try:
+        result = await _call(file, file.functions[name], jsonio.loads(before), context)
+        if result is not None and not isinstance(result, dict):
+            raise _Failed(f"it returned a {type(result).__name__}, not a dict")
+        after = before if result is None else jsonio.dumps(result)
+    except (_Failed, jsonio.JSONError) as exc:
+        file.on_failure(name, context.request_id, str(exc))
+        return None
+    file.on_success(name, time.perf_counter() - begun)
+    if result is None:
+        file.warn_once(f"{name} returned nothing", "hook.returned_none", function=name, taken_as="unchanged")
+    # What goes on has no parts that the hook may still hold and change.
+    return None if after == before else jsonio.loads(after)
+
+
+def _data_of_result(value: Any) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    if not isinstance(value, get_args(StreamEvent)):
+        raise _Failed(f"it returned a {type(value).__name__}, not an event")
+    return data_of(value)

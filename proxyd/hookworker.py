@@ -1,0 +1,105 @@
+"""A thread with an event loop of its own for each hook file, so that no hook can hold up the daemon's.
+
+Plain functions of one file run one at a time, as their authors expect; ``async def`` ones run side by side. Who waits,
+waits with a limit. A thread that does not come back, because a hook blocks in it, is left behind and a new one takes
+the next calls: Python cannot end a thread from outside. As daemon threads they do not keep the process alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+__all__ = ["Worker"]
+
+T = TypeVar("T")
+
+
+class _Thread:
+    """One thread, until it is idle after `retire`."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._open = 0  # calls that have not ended; touched in the thread alone
+        self._is_retired = False
+        self._thread = threading.Thread(target=self._run, name=f"hook {name}", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(self._counted(work), self._loop)
+
+    def retire(self) -> None:
+        """End as soon as the calls under way have ended."""
+        self._loop.call_soon_threadsafe(self._retire)
+
+    def join(self, timeout_s: float) -> None:
+        self._thread.join(timeout_s)
+
+    async def _counted(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        self._open += 1
+        try:
+            return await work()
+        finally:
+            self._open -= 1
+            self._stop_if_idle()
+
+    def _retire(self) -> None:
+        self._is_retired = True
+        self._stop_if_idle()
+
+    def _stop_if_idle(self) -> None:
+        if self._is_retired and not self._open:
+            # Not at once: the result of the call that ends now is handed over by a callback still to come.
+            self._loop.call_soon(self._loop.stop)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+            for task in asyncio.all_tasks(self._loop):  # what a hook has started and not awaited
+                task.cancel()
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        finally:
+            asyncio.set_event_loop(None)
+            self._loop.close()
+
+
+class Worker:
+    """Runs the calls of one hook file. Threads start with the first call."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._thread: _Thread | None = None
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, T]], timeout_s: float) -> T:
+        """Await `work` in the worker's thread.
+
+        Raises:
+            asyncio.TimeoutError: it took longer; it was cancelled if it can be, else its thread was left behind.
+        """
+        if self._thread is None:
+            self._thread = _Thread(self._name)
+        thread = self._thread
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(thread.submit(work)), timeout_s)
+        except asyncio.TimeoutError:
+            if self._thread is thread:
+                self._thread = None
+            thread.retire()
+            raise
+
+    def retire(self) -> None:
+        """No more calls are expected soon; one that comes all the same gets a new thread."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.retire()
+
+    def close(self, timeout_s: float) -> None:
+        """Retire, and wait for the thread for at most `timeout_s`."""
+        thread = self._thread
+        self.retire()
+        if thread is not None:
+            thread.join(timeout_s)
