@@ -42,6 +42,7 @@ e2e: $(VENV)/.dev ## Run the real Claude Code through the daemon.
 
 goldens: $(VENV)/.dev ## Write the expected outputs of the transcripts anew; review the diff like code.
 	@$(BIN)/python -m tests.codecs.goldens_requests
+	@$(BIN)/python -m tests.codecs.goldens_streams
 
 docs: $(VENV)/.dev ## Write the generated parts of docs/ and config/ anew.
 	@$(BIN)/python docs/generate_providers.py

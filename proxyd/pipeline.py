@@ -45,6 +45,7 @@ class TranslatedAnswer:
     """
 
     __slots__ = (
+        "_blank_bytes",
         "_body",
         "_context",
         "_decoder",
@@ -71,6 +72,7 @@ class TranslatedAnswer:
         self._decoder = SSEDecoder(max_frame_bytes)
         self._grammar = Grammar()
         self._body = bytearray()
+        self._blank_bytes = 0  # ahead of the answer
         self._made: list[
             StreamEvent
         ] = []  # of the step at hand; kept when a later frame of the same chunk fails
@@ -134,9 +136,14 @@ class TranslatedAnswer:
 
     def _sniff(self, data: bytes) -> None:
         self._body += data
-        head = bytes(self._body).removeprefix(_BOM).lstrip(_BLANK)
+        body = bytes(self._body)
+        if body and len(body) < len(_BOM) and _BOM.startswith(body):
+            return  # more may come of it
+        head = body.removeprefix(_BOM).lstrip(_BLANK)
         if not head:
-            if len(self._body) > self._max_body_bytes:
+            self._blank_bytes += len(body)
+            self._body.clear()
+            if self._blank_bytes > self._max_body_bytes:
                 raise BadReply("the upstream sent nothing but blank lines")
         elif head[:1] in b"{[":
             self._feed = self._collect
@@ -175,7 +182,7 @@ class TranslatedAnswer:
             raise refusal(200, {}, body, self._context)
         if not isinstance(value, dict) or not isinstance(value.get("choices"), list):
             raise self._not_an_answer(body)
-        self.codec.on_chunk(completion_to_chunk(value))
+        self.codec.on_completion(completion_to_chunk(value))
 
     def _not_an_answer(self, body: bytes, why: str = "") -> BadReply:
         exc = BadReply(

@@ -46,7 +46,7 @@ class Codec(Protocol):
     def feed(self, frame: SSEFrame) -> list[StreamEvent]:
         """Take one frame. Raises `ProxyError` when the stream has failed."""
 
-    def on_chunk(self, chunk: Any) -> None:
+    def on_completion(self, completion: Any) -> None:
         """Take a whole answer as if it were one chunk; `take` or `close` gives the events."""
 
     def take(self) -> list[StreamEvent]:

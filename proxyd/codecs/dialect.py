@@ -145,3 +145,5 @@ class Dialect:
     think_tag_is_implied: bool = False
     #: Tags may come again after text (MiniMax native).
     think_tags_repeat: bool = False
+    #: One answer is spread over several choices (GitHub Copilot); else all but the first are left out.
+    merge_choices: bool = False

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from proxyd import jsonio
@@ -37,7 +37,7 @@ from proxyd.codecs.events import (
     TextDelta,
     ThinkingDelta,
 )
-from proxyd.codecs.openai_errors import ErrorContext, refusal_from_chunk
+from proxyd.codecs.openai_errors import ErrorContext, error_in, refusal_from_chunk
 from proxyd.codecs.reasoning import ReasoningDetails, reasoning_of
 from proxyd.codecs.signature import encode_signature
 from proxyd.codecs.sse import SSEFrame
@@ -66,6 +66,9 @@ STOP_REASONS = {
     "safety": "refusal",
     "model_context_window_exceeded": "model_context_window_exceeded",
 }
+
+#: Reasons that a later, different one replaces.
+_PLAIN_STOPS = frozenset({"stop", "eos", "end_turn", "complete"})
 
 #: finish reasons that say the upstream failed
 FAILURES: dict[str, Callable[[str], Exception]] = {
@@ -109,12 +112,15 @@ class OpenAIStream:
         "_answer",
         "_block",
         "_calls",
+        "_choice",
         "_details",
         "_dialect",
         "_emitted_chars",
         "_events",
         "_finish",
         "_has_calls",
+        "_has_deltas",
+        "_has_foreign_choices",
         "_has_refusal",
         "_is_done",
         "_matched_stop",
@@ -165,6 +171,9 @@ class OpenAIStream:
         self._has_refusal = False
         self._is_done = False
         self._seen_choices = False
+        self._choice: int | None = None  # index of the choice that is this answer
+        self._has_foreign_choices = False
+        self._has_deltas = False
         self._emitted_chars = 0
         self._reported: Usage | None = None
         self.usage = Usage(input_tokens=answer.estimated_input_tokens, is_estimated=True)
@@ -194,28 +203,39 @@ class OpenAIStream:
             ProxyError: the frame is an error of the upstream's, or no chunk at all. The stream is over then.
         """
         data = frame.data
-        if data.startswith(b"[DONE]"):
-            self._is_done = True
-            return self.close() if not self.has_ended else []
         if self._is_done or not data.strip():
             return []
+        if data.startswith(b"[DONE]"):
+            self._is_done = True
+            return self.close()
         try:
             chunk = jsonio.loads(data)
         except jsonio.JSONError as exc:
-            chunks = _line_by_line(data)
-            if chunks is None:
-                raise BadReply(f"the upstream sent an event that is not JSON: {exc}") from None
-            for chunk in chunks:
-                self.on_chunk(chunk)
-        else:
+            return self._on_lines(data, exc)
+        if frame.event == b"error" and isinstance(chunk, dict) and not (chunk.keys() & {"error", "choices"}):
+            chunk = {"error": chunk}  # named an error by its event alone
+        self.on_chunk(chunk)
+        return self.take()
+
+    def _on_lines(self, data: bytes, exc: jsonio.JSONError) -> list[StreamEvent]:
+        """Chunks parted by one newline only, where a blank line is due (protocol.md 6)."""
+        lines = [line for line in data.split(b"\n") if line.strip()]
+        is_done = any(line.startswith(b"[DONE]") for line in lines)
+        try:
+            chunks = [jsonio.loads(line) for line in lines if not line.startswith(b"[DONE]")]
+        except jsonio.JSONError:
+            raise BadReply(f"the upstream sent an event that is not JSON: {exc}") from None
+        for chunk in chunks:
             self.on_chunk(chunk)
+        if is_done:
+            self._is_done = True
+            return self.close()
         return self.take()
 
     def close(self) -> list[StreamEvent]:
         if self.has_ended:
             return []
-        if self._tags is not None:
-            self._on_runs(self._tags.close())  # content all the same, even if the stream was cut
+        self._flush_tags()  # content all the same, even if the stream was cut
         if self._finish is None and not (self._is_done and (self._next_index or self._waiting)):
             raise Truncated(
                 "the upstream closed the stream before finishing"
@@ -239,22 +259,46 @@ class OpenAIStream:
         """Take one parsed chunk, or a whole completion: a ``message`` is read as the delta."""
         if not isinstance(chunk, dict):
             raise BadReply("the upstream sent an event that is not a JSON object")
-        error = chunk.get("error")
-        if error:
-            raise refusal_from_chunk(error, self._answer.errors)
+        if chunk.get("error"):
+            raise refusal_from_chunk(error_in(chunk), self._answer.errors)
         choices = chunk.get("choices")
         if isinstance(choices, list) and choices:
-            self._on_choice(_lowest(choices), chunk)
+            for choice in self._own(choices):
+                self._on_choice(choice, chunk)
+        elif (error := error_in(chunk)) is not None:
+            raise refusal_from_chunk(error, self._answer.errors)
         usage = chunk.get("usage")
         if usage is None and isinstance(chunk.get("x_groq"), dict):
             usage = chunk["x_groq"].get("usage")
         if usage is not None:
             self._reported = usage_from_openai(usage) or self._reported
 
+    def on_completion(self, completion: Any) -> None:
+        """Take a whole completion as one chunk: it is all there is, whether it names a finish reason or not."""
+        self.on_chunk(completion)
+        self._is_done = True
+
+    def _own(self, choices: list[Any]) -> list[dict[str, Any]]:
+        """The choices that are this answer. ``n`` is never asked for, so others are somebody's mistake (4.3)."""
+        if len(choices) == 1 and isinstance(choices[0], dict) and choices[0].get("index") == self._choice:
+            return choices  # nearly every chunk there is
+        found = sorted((choice for choice in choices if isinstance(choice, dict)), key=_choice_index)
+        if self._dialect.merge_choices or not found:
+            return found
+        if self._choice is None:
+            self._choice = _choice_index(found[0])
+        own = [choice for choice in found if _choice_index(choice) <= self._choice][:1]
+        if len(own) < len(found) and not self._has_foreign_choices:
+            self._has_foreign_choices = True
+            self._warn("stream.other_choices")
+        return own
+
     def _on_choice(self, choice: dict[str, Any], chunk: dict[str, Any]) -> None:
         self._seen_choices = True
         delta = choice.get("delta")
-        if not isinstance(delta, dict):
+        if isinstance(delta, dict):
+            self._has_deltas = True
+        elif not self._has_deltas:  # else MiniMax says the whole answer again in its last chunk
             delta = choice.get("message")
         if isinstance(delta, dict):
             self._on_delta(delta)
@@ -262,7 +306,8 @@ class OpenAIStream:
             self._on_content(choice["text"])
         reason = choice.get("finish_reason")
         if reason is not None and reason != "":
-            self._on_finish(str(reason), choice, chunk)
+            # Gateways pass Gemini's own words on, which are the same in capitals.
+            self._on_finish(str(reason).lower(), choice, chunk)
         if isinstance(choice.get("usage"), dict):  # Kimi
             self._reported = usage_from_openai(choice["usage"]) or self._reported
 
@@ -277,6 +322,7 @@ class OpenAIStream:
         if isinstance(details, list):
             self._details.add(details)
         if reasoning:
+            self._flush_tags()
             self._reasoning_field = self._reasoning_field or source
             self._on_piece("thinking", reasoning)
         if isinstance(content, str):
@@ -287,8 +333,10 @@ class OpenAIStream:
         refusal = delta.get("refusal")
         if isinstance(refusal, str) and refusal:
             self._has_refusal = True
+            self._flush_tags()
             self._on_piece("text", refusal)
         for image in _list(delta.get("images")):
+            self._flush_tags()
             self._on_piece("text", _image_text(image))
         audio = delta.get("audio")
         if isinstance(audio, dict) and isinstance(audio.get("transcript"), str):
@@ -312,6 +360,11 @@ class OpenAIStream:
                 self._reasoning_field = self._reasoning_field or "think"
             self._on_piece("thinking" if is_thinking else "text", text)
 
+    def _flush_tags(self) -> None:
+        """What was held back as the beginning of a tag comes ahead of what is no content."""
+        if self._tags is not None:
+            self._on_runs(self._tags.close())
+
     def _on_part(self, part: Any) -> None:
         """One element of a content array (Mistral; protocol.md 4.3)."""
         kind = part.get("type") if isinstance(part, dict) else None
@@ -326,9 +379,11 @@ class OpenAIStream:
             )
             text = "".join(text for text in texts if isinstance(text, str))
             if text:
+                self._flush_tags()
                 self._reasoning_field = self._reasoning_field or "thinking"
                 self._on_piece("thinking", text)
         elif kind in ("image_url", "image"):
+            self._flush_tags()
             self._on_piece("text", _image_text(part))
         elif kind != "reference":
             self._warn("stream.unknown_content_part")
@@ -346,7 +401,7 @@ class OpenAIStream:
             )
         if reason not in STOP_REASONS:
             self._warn("stream.unknown_finish_reason")
-        if self._finish is None or STOP_REASONS.get(self._finish, "end_turn") == "end_turn":
+        if self._finish is None or self._finish in _PLAIN_STOPS or self._finish not in STOP_REASONS:
             self._finish = reason
         for matched in (choice.get("stop_reason"), choice.get("matched_stop")):  # vLLM, SGLang
             if isinstance(matched, str) and matched in self._answer.stop_sequences:
@@ -356,17 +411,11 @@ class OpenAIStream:
 
     def _on_piece(self, kind: str, text: str) -> None:
         """Text or thinking: into its block, or behind the unfinished tool call that is in the way."""
-        if self._block == kind:
-            self._delta(kind, text)
-            return
-        if self._slot is not None:
-            if self._waiting or not self._slot.is_complete:
-                self._waiting.append((kind, text))
-                return
-        elif self._waiting:
+        if self._waiting or (self._slot is not None and not self._slot.is_complete):
             self._waiting.append((kind, text))
             return
-        self._open(kind)
+        if self._block != kind:
+            self._open(kind)
         self._delta(kind, text)
 
     def _delta(self, kind: str, text: str) -> None:
@@ -378,8 +427,7 @@ class OpenAIStream:
         if not isinstance(fragment, dict):
             self._warn("stream.tool_call_not_an_object")
             return
-        if self._tags is not None:
-            self._on_runs(self._tags.close())
+        self._flush_tags()
         slot, is_new = self._calls.add(fragment)
         if slot is self._slot:
             self._send_arguments(slot)
@@ -446,6 +494,7 @@ class OpenAIStream:
         self._close_block()
         self._start()
         name = self._answer.tool_names.get(slot.name, slot.name)
+        self._emitted_chars += len(name)
         self._begin("tool_use", {"type": "tool_use", "id": self._client_id(slot), "name": name, "input": {}})
         self._slot = slot
         self._has_calls = slot.has_begun = True
@@ -468,14 +517,7 @@ class OpenAIStream:
             return
         index = self._next_index - 1
         if self._block == "thinking":
-            signature = encode_signature(
-                self._answer.upstream_model,
-                self._reasoning_field,
-                self._details.take(),
-                self._signatures or None,
-            )
-            self._signatures = {}
-            self._events.append(SignatureDelta(index, signature))
+            self._events.append(SignatureDelta(index, self._signature()))
         elif self._slot is not None:
             if not self._slot.has_arguments:
                 self._events.append(JsonDelta(index, "{}"))
@@ -484,6 +526,18 @@ class OpenAIStream:
             self._slot = None
         self._block = ""
         self._events.append(BlockStop(index))
+
+    def _signature(self) -> str:
+        model, source = self._answer.upstream_model, self._reasoning_field
+        details, signatures = self._details.take(), self._signatures or None
+        self._signatures = {}
+        try:
+            return encode_signature(model, source, details, signatures)
+        except (
+            jsonio.JSONError
+        ):  # a number in the details that JSON cannot hold: they could not go back either
+            self._warn("stream.reasoning_details_not_json")
+            return encode_signature(model, source, None, signatures)
 
     def _client_id(self, slot: ToolSlot) -> str:
         if not slot.client_id:
@@ -551,35 +605,15 @@ class OpenAIStream:
         if reported is None:
             return Usage(input_tokens=self.usage.input_tokens, output_tokens=estimate, is_estimated=True)
         if reported.output_tokens == 0 and estimate:
-            return Usage(
-                reported.input_tokens,
-                estimate,
-                reported.cache_read_tokens,
-                reported.cache_write_tokens,
-                is_estimated=True,
-            )
+            reported = replace(reported, output_tokens=estimate, is_estimated=True)
+        if reported.total_input_tokens == 0:  # only the output was counted
+            reported = replace(reported, input_tokens=self.usage.input_tokens, is_estimated=True)
         return reported
 
 
-def _line_by_line(data: bytes) -> list[Any] | None:
-    """Chunks parted by one newline only, where a blank line is due; None if the lines are not JSON either."""
-    lines = data.split(b"\n")
-    if len(lines) < 2:
-        return None
-    try:
-        return [jsonio.loads(line) for line in lines if line.strip() and not line.startswith(b"[DONE]")]
-    except jsonio.JSONError:
-        return None
-
-
-def _lowest(choices: list[Any]) -> dict[str, Any]:
-    """The choice with the lowest index; ``n`` is never asked for."""
-    if len(choices) == 1:
-        return choices[0] if isinstance(choices[0], dict) else {}
-    found = [choice for choice in choices if isinstance(choice, dict)]
-    return min(
-        found, key=lambda choice: index if isinstance(index := choice.get("index"), int) else 0, default={}
-    )
+def _choice_index(choice: dict[str, Any]) -> int:
+    index = choice.get("index")
+    return index if isinstance(index, int) else 0
 
 
 def _list(value: Any) -> list[Any]:

@@ -6,8 +6,10 @@ from typing import Any
 
 __all__ = ["ReasoningDetails", "reasoning_of"]
 
-#: Fields that hold reasoning text, in order of preference. Servers repeat the text in several: take one.
-_TEXT_FIELDS = ("reasoning_content", "reasoning", "thinking", "thought")
+#: Fields that hold reasoning text, in order of preference, before and after ``reasoning_details``. Servers repeat
+#: the text in several: take one.
+_TEXT_FIELDS = ("reasoning_content", "reasoning")
+_RARE_TEXT_FIELDS = ("thinking", "thought")
 #: Within one item of ``reasoning_details``, pieces of these are appended; all else is set.
 _APPENDED = ("text", "summary", "data")
 
@@ -29,6 +31,10 @@ def reasoning_of(delta: dict[str, Any]) -> tuple[str | None, str]:
         ]
         if joined := "".join(texts):
             return "reasoning_details", joined
+    for name in _RARE_TEXT_FIELDS:
+        value = delta.get(name)
+        if isinstance(value, str) and value:
+            return name, value
     return None, ""
 
 

@@ -14,6 +14,7 @@ import re
 from typing import Any
 
 from proxyd import jsonio
+from proxyd.errors import BadReply
 
 __all__ = ["JsonExtent", "ToolCalls", "ToolSlot"]
 
@@ -148,6 +149,8 @@ class ToolCalls:
         slot.call_id = slot.call_id or call_id
         slot.name = slot.name or name
         slot.signature = _thought_signature(fragment) or slot.signature
+        if not slot.has_arguments and arguments.strip() == "null":
+            arguments = ""  # a call without arguments, as some servers put it
         if arguments and not (
             _opens_object(arguments) and slot.is_complete and slot.holds_exactly(arguments)
         ):
@@ -174,7 +177,13 @@ class ToolCalls:
             # Another id under the same number is another call: Gemini and gateways number everything 0. Without a
             # name and within unfinished arguments it is a server that makes up an id for each fragment.
             return self._new(index, name, call_id)
-        elif not call_id and name and slot.name and name != slot.name and slot.is_complete:
+        elif (
+            not call_id
+            and name
+            and slot.name
+            and name != slot.name
+            and (slot.is_complete or not slot.has_arguments)
+        ):
             return self._new(index, name, call_id)
         if _begins_anew(slot, name, arguments) and (not call_id or call_id != slot.call_id):
             return self._new(index, name or slot.name, call_id)
@@ -216,7 +225,10 @@ def _arguments_text(value: Any) -> str:
     """Arguments as text: Mistral's type also allows an object, which comes whole."""
     if isinstance(value, str):
         return value
-    return "" if value is None else jsonio.dump_text(value)
+    try:
+        return "" if value is None else jsonio.dump_text(value)
+    except jsonio.JSONError:
+        raise BadReply("the upstream sent a tool call whose arguments are no JSON") from None
 
 
 def _thought_signature(fragment: dict[str, Any]) -> str | None:
