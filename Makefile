@@ -11,10 +11,10 @@ export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test lint types cover e2e goldens docs bench clean
+.PHONY: help run dev test lint types cover e2e goldens docs bench bench-smoke bench-peers clean
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## Install, and run the daemon on 127.0.0.1:8082 with config/models.yaml.
 	@exec $(BIN)/claude-proxy --models $(MODELS) $(ARGS)
@@ -48,8 +48,23 @@ docs: $(VENV)/.dev ## Write the generated parts of docs/ and config/ anew.
 	@$(BIN)/python docs/generate_providers.py
 	@$(BIN)/python -m proxyd.config.schema > config/models.schema.json
 
+bench: $(VENV)/.dev ## Measure CPU, latency and memory beside the baselines (8 minutes; docs/performance.md).
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-smoke: $(VENV)/.dev ## A quick look at the same, in under a minute.
+	@$(BIN)/python -m bench --smoke $(ARGS)
+
+bench-peers: $(VENV)/.dev .bench-peers/.installed ## The same as bench, beside LiteLLM (installed in .bench-peers).
+	@$(BIN)/python -m bench --peers $(ARGS)
+
+.bench-peers/.installed:
+	@echo "Installing LiteLLM into .bench-peers ..."
+	@$(PYTHON) -m venv --clear .bench-peers
+	@.bench-peers/bin/python -m pip install --quiet 'litellm[proxy]==1.106.2'
+	@touch $@
+
 clean: ## Remove everything that was built or installed here.
-	rm -rf $(VENV) .e2e build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	rm -rf $(VENV) .bench-peers .e2e build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written only when its installation is whole, so an interrupted one is done again.

@@ -1,0 +1,188 @@
+"""``python -m bench``: run the contenders in alternating rounds and print the table.
+
+Each round starts every contender anew, one at a time, in a process of its own beside the scripted upstream. Figures are
+medians of the rounds; a target is judged by the median of the ratios within each round, since the machine may be busy
+with something else in one of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import datetime
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from importlib.metadata import version
+from pathlib import Path
+from time import monotonic
+
+from bench import report, startup
+from bench.contenders import BASELINES, OURS, PEERS, VARIANTS, Contender
+from bench.load import Client, raw_request
+from bench.processes import Process
+from bench.scenarios import SCENARIOS, Figures, Running, WrongAnswer
+from bench.traffic import request
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n")[0])
+    parser.add_argument("--smoke", action="store_true", help="a quick look in under a minute")
+    parser.add_argument("--peers", action="store_true", help="measure LiteLLM, too")
+    parser.add_argument("--rounds", type=int, help="how often each contender is started (3; with --smoke 1)")
+    parser.add_argument("--only", help="contenders, by their names, with commas between")
+    parser.add_argument("--scenario", help=f"scenarios, with commas between: {', '.join(SCENARIOS)}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all rounds' figures to FILE")
+    return parser.parse_args()
+
+
+def _chosen(args: argparse.Namespace) -> tuple[list[Contender], list[str]]:
+    contenders = [*BASELINES, *OURS, *VARIANTS, *(PEERS if args.peers else ())]
+    scenarios = list(SCENARIOS)
+    if args.smoke:
+        contenders = [each for each in contenders if each.name in ("pass-through", "translated", "direct")]
+        scenarios = ["requests", "bursts", "kinds", "paced", "open-500"]
+    if args.only:
+        wanted = args.only.split(",")
+        everyone = [*BASELINES, *OURS, *VARIANTS, *PEERS]
+        contenders = [each for each in everyone if each.name in wanted]
+    if args.scenario:
+        scenarios = args.scenario.split(",")
+    return contenders, scenarios
+
+
+#: What would say nothing, or take minutes: peers and variants are not asked for it.
+_LEFT_OUT = {
+    "open-1000": {"LiteLLM translated", "LiteLLM direct", "translated bare", "translated hook"},
+    "growth": {"raw relay", "nginx", "pass-through", "direct", "LiteLLM translated", "LiteLLM direct"}
+    | {"translated bare", "translated hook"},
+    "huge": {"raw relay", "nginx", "LiteLLM translated", "LiteLLM direct", "translated bare"}
+    | {"translated hook"},
+    "open-500": {"translated bare", "translated hook"},
+}
+
+
+async def _ready(process: Process, port: int, limit_s: float) -> None:
+    """Ask until an answer comes."""
+    raw = raw_request(port, request("bench-short", "small"))
+    deadline = monotonic() + limit_s
+    while monotonic() < deadline:
+        if process.has_ended:
+            break
+        try:
+            client = await Client.connect(port)
+            reply = await asyncio.wait_for(client.ask(raw), 10)
+            client.close()
+            if reply.status == 200:
+                return
+        except (OSError, asyncio.TimeoutError):
+            pass
+        await asyncio.sleep(0.05)
+    raise RuntimeError(f"it did not answer within {limit_s:g} s: {process.log_tail()}")
+
+
+async def _measure(
+    contender: Contender, scenarios: list[str], folder: Path, upstream_port: int, args: argparse.Namespace
+) -> Figures:
+    port = startup.free_port()
+    launch = contender.start(folder, port, upstream_port)
+    process = Process(launch.command, folder, launch.environment, folder / "log")
+    try:
+        await _ready(process, port, contender.start_s)
+        run = Running(
+            process,
+            port,
+            upstream_port,
+            window_s=1.5 if args.smoke else 3.0,
+            share=_share(contender, args),
+        )
+        figures: Figures = {"idle RSS, MB": process.rss_bytes() / 1e6}
+        for name in scenarios:
+            if contender.name in _LEFT_OUT.get(name, ()):
+                continue
+            try:
+                figures.update(await SCENARIOS[name](run))
+            except (WrongAnswer, ConnectionError, asyncio.TimeoutError) as exc:
+                if contender not in PEERS:
+                    raise
+                print(f"  {contender.name}: {name}: {exc or type(exc).__name__}", file=sys.stderr)
+        return figures
+    finally:
+        process.stop()
+
+
+def _share(contender: Contender, args: argparse.Namespace) -> float:
+    if contender in PEERS:
+        return 0.2  # their calls take long enough to be measured few
+    return 0.3 if args.smoke else 1.0
+
+
+async def _bench(args: argparse.Namespace, folder: Path) -> dict[str, list[Figures]]:
+    contenders, scenarios = _chosen(args)
+    rounds: dict[str, list[Figures]] = defaultdict(list)
+    upstream_port = startup.free_port()
+    environment = {"PYTHONPATH": str(_ROOT), "PATH": os.environ.get("PATH", "/usr/bin:/bin")}
+    command = (sys.executable, "-m", "bench.upstream", str(upstream_port))
+    upstream = Process(command, folder, environment, folder / "upstream.log")
+    try:
+        await _ready(upstream, upstream_port, 20)
+        for number in range(args.rounds or (1 if args.smoke else 3)):
+            for contender in contenders if number % 2 == 0 else reversed(contenders):
+                why = contender.missing()
+                if why is not None:
+                    if not number:
+                        print(f"  {contender.name} is left out: {why}", file=sys.stderr)
+                    continue
+                begun = monotonic()
+                place = Path(tempfile.mkdtemp(dir=folder))
+                rounds[contender.name].append(
+                    await _measure(contender, scenarios, place, upstream_port, args)
+                )
+                print(f"  round {number + 1}, {contender.name}: {monotonic() - begun:.0f} s", file=sys.stderr)
+    finally:
+        upstream.stop()
+    return {each.name: rounds[each.name] for each in contenders if each.name in rounds}
+
+
+def _versions(args: argparse.Namespace) -> str:
+    parts = [
+        f"claude-proxy {version('claude-proxy')}",
+        f"Python {platform.python_version()}",
+        f"aiohttp {version('aiohttp')}",
+        f"ujson {version('ujson')}",
+    ]
+    nginx = shutil.which("nginx")
+    if nginx and not args.smoke:
+        said = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=False).stderr
+        parts.append(said.strip().rpartition(": ")[2].replace("/", " "))
+    parts.append(f"{platform.system()} {platform.release()}, {os.cpu_count()} CPUs")
+    return "; ".join(parts)
+
+
+def main() -> None:
+    """Measure and print; exit status 1 only where one of our own answers was wrong."""
+    args = _arguments()
+    if sys.platform != "linux":
+        sys.exit("the benchmark reads CPU and memory from /proc, which only Linux has")
+    begun = monotonic()
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        rounds = asyncio.run(_bench(args, Path(name)))
+    if args.json:
+        args.json.write_text(json.dumps(rounds, indent=1, ensure_ascii=False) + "\n")
+    print(f"{datetime.date.today().isoformat()}; {_versions(args)}\n")
+    print(report.table(rounds), end="\n\n")
+    print(report.verdicts(rounds))
+    if not args.scenario and not args.only:
+        startup.main()
+    print(f"\n{monotonic() - begun:.0f} s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

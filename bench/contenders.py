@@ -1,0 +1,192 @@
+"""Who is measured, and how each is started: the proxy in its variants, the baselines, LiteLLM."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.traffic import ANSWERS, PACED
+
+__all__ = ["BASELINES", "OURS", "PEERS", "VARIANTS", "Contender", "Launch"]
+
+_ROOT = Path(__file__).resolve().parents[1]
+#: Rates of paced streams, in chunks a second, that the scenarios use.
+RATES = (4, 50)
+MODELS = (*ANSWERS, *(f"{PACED}-{rate}" for rate in RATES))
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What starts one contender."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One of those that are compared.
+
+    Attributes:
+        start: (folder for its files, its port, the upstream's port) -> what to run.
+        is_translated: its upstream is asked for Chat Completions.
+        start_s: how long it may take until it answers.
+    """
+
+    name: str
+    start: Callable[[Path, int, int], Launch]
+    is_translated: bool = False
+    start_s: float = 20.0
+    missing: Callable[[], str | None] = field(default=lambda: None)
+
+
+def _environment(folder: Path, **more: str) -> dict[str, str]:
+    return {
+        "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+        "HOME": str(folder),
+        "PYTHONPATH": str(_ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **more,
+    }
+
+
+def _proxy(
+    *, translated: bool, settings: Mapping[str, Any] | None = None, hook: str | None = None
+) -> Callable[[Path, int, int], Launch]:
+    def start(folder: Path, port: int, upstream_port: int) -> Launch:
+        base = f"http://127.0.0.1:{upstream_port}"
+        entries = [
+            {
+                "model_id": f"bench-{name}",
+                "api_base": f"{base}/v1" if translated else base,
+                "direct": not translated,
+            }
+            for name in MODELS
+        ]
+        everything = {"settings": {"max_streams": 4096, **(settings or {})}, "models": entries}
+        models = folder / "models.yaml"
+        models.write_text(json.dumps(everything))  # JSON is YAML
+        if hook is not None:
+            (folder / "hooks").mkdir()
+            (folder / "hooks" / "bench.py").write_text(hook)
+        command = (sys.executable, "-m", "proxyd", "--port", str(port), "--models", str(models))
+        return Launch(command, _environment(folder, XDG_STATE_HOME=str(folder / "state")))
+
+    return start
+
+
+def _python(module: str) -> Callable[[Path, int, int], Launch]:
+    def start(folder: Path, port: int, upstream_port: int) -> Launch:
+        return Launch((sys.executable, "-m", module, str(port), str(upstream_port)), _environment(folder))
+
+    return start
+
+
+_NGINX = """
+daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr error;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off; client_max_body_size 64m; client_body_buffer_size 4m;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  upstream bench {{ server 127.0.0.1:{upstream_port}; keepalive 64; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=2048;
+    location / {{
+      proxy_pass http://bench; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_buffering off; proxy_read_timeout 600s;
+    }}
+  }}
+}}
+"""
+
+
+def _nginx(folder: Path, port: int, upstream_port: int) -> Launch:
+    path = folder / "nginx.conf"
+    path.write_text(_NGINX.format(folder=folder, port=port, upstream_port=upstream_port))
+    nginx = shutil.which("nginx")
+    assert nginx is not None, "missing() was asked first"
+    return Launch((nginx, "-p", str(folder), "-c", str(path)), _environment(folder))
+
+
+def _litellm_binary() -> Path:
+    return Path(os.environ.get("BENCH_PEERS", _ROOT / ".bench-peers")) / "bin" / "litellm"
+
+
+def _litellm(*, translated: bool) -> Callable[[Path, int, int], Launch]:
+    def start(folder: Path, port: int, upstream_port: int) -> Launch:
+        base = f"http://127.0.0.1:{upstream_port}"
+        if translated:
+            provider, base = "hosted_vllm", f"{base}/v1"
+        else:
+            provider = "anthropic"
+        entries = [
+            {
+                "model_name": f"bench-{name}",
+                "litellm_params": {"model": f"{provider}/bench-{name}", "api_base": base, "api_key": "bench"},
+            }
+            for name in MODELS
+        ]
+        path = folder / "config.yaml"
+        path.write_text(json.dumps({"model_list": entries, "litellm_settings": {"telemetry": False}}))
+        command = (
+            *(str(_litellm_binary()), "--config", str(path), "--host", "127.0.0.1", "--port", str(port)),
+            *("--num_workers", "1", "--telemetry", "False"),
+        )
+        environment = _environment(folder, LITELLM_LOCAL_MODEL_COST_MAP="True", LITELLM_LOG="ERROR")
+        return Launch(command, environment)
+
+    return start
+
+
+#: Passes everything through: what calling a hook costs at all.
+_IDENTITY_HOOK = '''"""Changes nothing."""
+
+
+def stream_event_hook(event, ctx):
+    return event
+'''
+
+OURS = (
+    Contender("translated", _proxy(translated=True), is_translated=True),
+    Contender("direct", _proxy(translated=False)),
+)
+VARIANTS = (
+    Contender(
+        "translated bare",
+        _proxy(translated=True, settings={"log_level": "error", "record": "off"}),
+        is_translated=True,
+    ),
+    Contender("translated hook", _proxy(translated=True, hook=_IDENTITY_HOOK), is_translated=True),
+)
+BASELINES = (
+    Contender("raw relay", _python("bench.raw_relay")),
+    Contender(
+        "nginx",
+        _nginx,
+        missing=lambda: None if shutil.which("nginx") else "nginx is not installed",
+    ),
+    Contender("pass-through", _python("bench.passthrough")),
+)
+_NO_LITELLM = "LiteLLM is not installed: make bench-peers does it"
+PEERS = (
+    Contender(
+        "LiteLLM translated",
+        _litellm(translated=True),
+        is_translated=True,
+        start_s=120,
+        missing=lambda: None if _litellm_binary().exists() else _NO_LITELLM,
+    ),
+    Contender(
+        "LiteLLM direct",
+        _litellm(translated=False),
+        start_s=120,
+        missing=lambda: None if _litellm_binary().exists() else _NO_LITELLM,
+    ),
+)

@@ -1,0 +1,113 @@
+"""The table, and the targets it is held against."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.scenarios import Figures
+
+__all__ = ["TARGETS", "Rounds", "Target", "table", "verdicts"]
+
+#: contender -> its figures of each round, None for a round in which it was not there.
+Rounds = Mapping[str, Sequence[Figures]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure of one contender, at most `factor` times that of another, or at most `factor` itself."""
+
+    contender: str
+    figure: str
+    factor: float
+    other: str | None = None
+    other_figure: str | None = None
+
+
+TARGETS = (
+    Target("translated", "request, ms", 1 / 25, "LiteLLM translated"),
+    Target("translated", "paced, µs a chunk", 1 / 9, "LiteLLM translated"),
+    Target("translated", "burst of 16, µs a chunk", 1 / 100, "LiteLLM translated"),
+    Target("translated", "tool call, ms", 1 / 200, "LiteLLM translated"),
+    Target("translated", "500 open, p99, ms", 1 / 10, "LiteLLM translated"),
+    Target("translated", "paced, µs a chunk", 1.15, "pass-through"),
+    Target("direct", "request, ms", 1.25, "pass-through"),
+    Target("direct", "small request, ms", 1.25, "pass-through"),
+    Target("direct", "burst of 16, µs a chunk", 1.25, "pass-through"),
+    Target("direct", "paced, µs a chunk", 1.25, "pass-through"),
+    Target("direct", "500 open, µs a chunk", 1.25, "pass-through"),
+    Target("translated", "added latency p50, ms", 2, "nginx"),
+    Target("direct", "added latency p50, ms", 2, "nginx"),
+    Target("translated", "1000 open, µs a chunk", 1.3, "translated", "paced, µs a chunk"),
+    Target("direct", "1000 open, µs a chunk", 1.3, "direct", "paced, µs a chunk"),
+    Target("translated", "500 open, KB a stream", 80),
+    Target("translated", "1000 open, KB a stream", 80),
+    Target("direct", "500 open, KB a stream", 80),
+    Target("translated", "idle RSS, MB", 60),
+    Target("translated", "2 MB request, deaf for, ms", 20),
+    Target("translated", "100 000 chunks : 100 × 1000", 1.15),
+    Target("translated", "400 000 fragments : 10 × 40 000", 1.15),
+    Target("translated", "paced, µs a chunk", 1.05, "translated bare"),
+    Target("translated", "burst of 16, µs a chunk", 1.05, "translated bare"),
+    Target("translated", "request, ms", 1.05, "translated bare"),
+)
+
+
+def table(rounds: Rounds) -> str:
+    """Medians of the rounds as a Markdown table: a figure a line, a contender a column."""
+    names = [name for name, figures in rounds.items() if figures]
+    rows: dict[str, None] = {}
+    for name in names:
+        for each in rounds[name]:
+            rows.update(dict.fromkeys(each))
+    lines = ["| |" + "".join(f" {name} |" for name in names), "|---|" + "---:|" * len(names)]
+    for row in rows:
+        cells = []
+        for name in names:
+            value = _median(rounds, name, row)
+            cells.append("–" if value is None else _short(value))
+        lines.append(f"| {row} |" + "".join(f" {cell} |" for cell in cells))
+    return "\n".join(lines)
+
+
+def verdicts(rounds: Rounds) -> str:
+    """Each target whose figures are there: the median of the rounds' ratios, and whether it is met."""
+    lines = ["| target | | measured | |", "|---|---:|---:|---|"]
+    for target in TARGETS:
+        if target.other is None:
+            measured = _median(rounds, target.contender, target.figure)
+            words = f"{target.contender}: {target.figure}"
+            limit = f"≤ {target.factor:g}"
+        else:
+            other_figure = target.other_figure or target.figure
+            pairs = zip(rounds.get(target.contender, ()), rounds.get(target.other, ()), strict=False)
+            ratios = [
+                ours[target.figure] / theirs[other_figure]
+                for ours, theirs in pairs
+                if target.figure in ours and theirs.get(other_figure, 0) > 0
+            ]
+            measured = statistics.median(ratios) if ratios else None
+            beside = f" ({other_figure})" if target.other_figure else ""
+            words = f"{target.contender} : {target.other}{beside}, {target.figure.rpartition(', ')[0]}"
+            limit = f"≤ 1/{1 / target.factor:g}" if target.factor < 1 else f"≤ {target.factor:g}"
+            if measured is not None and target.factor < 1:
+                shown = f"1/{1 / measured:.0f}" if measured > 0 else "0"
+                lines.append(f"| {words} | {limit} | {shown} | {_verdict(measured, target)} |")
+                continue
+        if measured is not None:
+            lines.append(f"| {words} | {limit} | {_short(measured)} | {_verdict(measured, target)} |")
+    return "\n".join(lines)
+
+
+def _verdict(measured: float, target: Target) -> str:
+    return "met" if measured <= target.factor else "**missed**"
+
+
+def _median(rounds: Rounds, name: str, figure: str) -> float | None:
+    values = [each[figure] for each in rounds.get(name, ()) if figure in each]
+    return statistics.median(values) if values else None
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -1,0 +1,265 @@
+"""The scenarios: what is done to a running contender, and the figures that come out of it.
+
+Every answer's text is checked. CPU is that of the contender's process tree; what a chunk costs is the cost of a stream
+less that of a short one, or the cost of a stretch of time in which streams only flow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from time import monotonic, monotonic_ns
+
+from bench.load import Client, Reply, raw_request
+from bench.processes import Process
+from bench.traffic import ANSWERS, PACED, STAMP, Seen, request
+
+__all__ = ["SCENARIOS", "Figures", "Running", "WrongAnswer"]
+
+#: Name of a figure, with its unit -> its value.
+Figures = dict[str, float]
+
+#: Streams that are being opened at a time when many are to be open.
+_OPENING = 16
+#: Bound on any wait of a scenario.
+_LIMIT_S = 240.0
+
+
+class WrongAnswer(Exception):
+    """A client was given something else than the upstream had sent."""
+
+
+@dataclass
+class Running:
+    """A contender that answers.
+
+    Attributes:
+        window_s: how long paced streams are watched.
+        share: 1 for the full number of calls, less for a quick look.
+    """
+
+    process: Process
+    port: int
+    upstream_port: int
+    window_s: float
+    share: float = 1.0
+    figures: Figures = field(default_factory=dict)
+
+    async def calls(
+        self, answer: str, count: int, connections: int, size: str = "small", *, stream: bool = True
+    ) -> float:
+        """Make calls, each connection one after the other; returns CPU seconds a call."""
+        count = max(connections, round(count * self.share))
+        raw = raw_request(self.port, request(f"bench-{answer}", size, stream=stream))
+        expected = ANSWERS[answer].expected()
+        clients = await asyncio.gather(*(Client.connect(self.port) for _ in range(connections)))
+        await asyncio.gather(*(client.ask(raw) for client in clients))  # connections to the upstream too
+        left = iter(range(count))
+        replies: list[Reply] = []
+
+        async def work(client: Client) -> None:
+            while next(left, None) is not None:
+                reply = await client.ask(raw)
+                replies.append(reply)
+
+        before = self.process.cpu_s()
+        await asyncio.wait_for(asyncio.gather(*map(work, clients)), _LIMIT_S)
+        cpu_s = self.process.cpu_s() - before
+        for client in clients:
+            client.close()
+        for reply in replies:
+            _check(answer, reply, expected, is_stream=stream)
+        return cpu_s / len(replies)
+
+
+def _check(answer: str, reply: Reply, expected: Seen, *, is_stream: bool) -> None:
+    body = reply.body()
+    if reply.status != 200:
+        raise WrongAnswer(f"{answer}: status {reply.status}: {body[:300]!r}")
+    seen = Seen.of_stream(body) if is_stream else Seen.of_message(body)
+    if seen != expected:
+        raise WrongAnswer(
+            f"{answer}: {len(seen.text)} characters, {len(seen.thinking)} of thinking, {len(seen.arguments)} of "
+            f"arguments, not {len(expected.text)}, {len(expected.thinking)}, {len(expected.arguments)}; "
+            f"the message {'ended' if seen.is_whole else 'was cut'}"
+        )
+
+
+async def requests(run: Running) -> Figures:
+    """Short answers: to 136 KB requests, to small ones, and not streamed."""
+    large_s = await run.calls("short", 120, 4, "large")
+    run.figures["small_s"] = small_s = await run.calls("short", 200, 4)
+    whole_s = await run.calls("short", 100, 4, "large", stream=False)
+    return {
+        "request, ms": large_s * 1e3,
+        "small request, ms": small_s * 1e3,
+        "request, not streamed, ms": whole_s * 1e3,
+    }
+
+
+async def bursts(run: Running) -> Figures:
+    """300 chunks as fast as they go."""
+    figures: Figures = {}
+    for connections in (1, 16, 64):
+        call_s = await run.calls("burst", 100 if connections < 64 else 128, connections)
+        figures[f"burst of {connections}, µs a chunk"] = _per_chunk(run, call_s, "burst")
+    return figures
+
+
+async def kinds(run: Running) -> Figures:
+    """Reasoning ahead of text, and a tool call of 20 KB in 5000 fragments."""
+    reasoning_s = await run.calls("reasoning", 80, 4)
+    tool_s = await run.calls("tool", 12, 2)
+    return {
+        "reasoning, µs a chunk": _per_chunk(run, reasoning_s, "reasoning"),
+        "tool call, ms": (tool_s - run.figures["small_s"]) * 1e3,
+    }
+
+
+async def growth(run: Running) -> Figures:
+    """Whether ten or a hundred times as much costs ten or a hundred times as much: 1 is linear."""
+    short = _per_chunk(run, await run.calls("chunks-1k", 30, 1), "chunks-1k")
+    long = _per_chunk(run, await run.calls("chunks-100k", 1, 1), "chunks-100k")
+    few = _per_chunk(run, await run.calls("fragments-40k", 1, 1), "fragments-40k")
+    many = _per_chunk(run, await run.calls("fragments-400k", 1, 1), "fragments-400k")
+    return {
+        "100 000 chunks : 100 × 1000": long / short,
+        "400 000 fragments : 10 × 40 000": many / few,
+    }
+
+
+def _per_chunk(run: Running, call_s: float, answer: str) -> float:
+    return (call_s - run.figures["small_s"]) / ANSWERS[answer].chunks * 1e6
+
+
+async def paced(run: Running) -> Figures:
+    """16 streams of 50 chunks a second."""
+    watched = await _watch(run, streams=16, rate=50, size="small")
+    return {
+        "paced, µs a chunk": watched.chunk_us,
+        "added latency p50, ms": watched.p50_ms,
+        "added latency p99, ms": watched.p99_ms,
+    }
+
+
+async def open_500(run: Running) -> Figures:
+    """500 open streams of 4 chunks a second, begun with 136 KB requests."""
+    return await _open(run, 500)
+
+
+async def open_1000(run: Running) -> Figures:
+    """The same with 1000."""
+    return await _open(run, 1000)
+
+
+async def _open(run: Running, streams: int) -> Figures:
+    streams = max(50, round(streams * run.share))
+    before = run.process.rss_bytes()
+    watched = await _watch(run, streams=streams, rate=4, size="large")
+    return {
+        f"{streams} open, µs a chunk": watched.chunk_us,
+        f"{streams} open, p50, ms": watched.p50_ms,
+        f"{streams} open, p99, ms": watched.p99_ms,
+        f"{streams} open, RSS, MB": watched.rss_bytes / 1e6,
+        f"{streams} open, KB a stream": (watched.rss_bytes - before) / streams / 1e3,
+    }
+
+
+@dataclass
+class _Watched:
+    chunk_us: float
+    p50_ms: float
+    p99_ms: float
+    rss_bytes: int
+
+
+async def _watch(run: Running, *, streams: int, rate: int, size: str) -> _Watched:
+    """Open paced streams, watch them for a while, let them finish, check every one."""
+    raw = raw_request(run.port, request(f"bench-{PACED}-{rate}", size))
+    delays_ns: list[int] = []
+
+    def on_data(data: bytes, now_ns: int) -> None:
+        delays_ns.extend(now_ns - int(match[2]) for match in STAMP.finditer(data))
+
+    clients: list[Client] = []
+    replies: list[Reply] = []
+    left = iter(range(streams))
+
+    async def open_some() -> None:
+        for _ in left:
+            client = await Client.connect(run.port)
+            clients.append(client)
+            reply = client.send(raw, on_data)
+            replies.append(reply)
+            await reply.begun
+
+    await asyncio.wait_for(asyncio.gather(*(open_some() for _ in range(_OPENING))), _LIMIT_S)
+    await asyncio.sleep(0.5)  # what the opening has left behind
+    delays_ns.clear()
+    before_s, begun = run.process.cpu_s(), monotonic()
+    await asyncio.sleep(run.window_s)
+    cpu_s, seconds = run.process.cpu_s() - before_s, monotonic() - begun
+    delays = sorted(delays_ns)
+    rss = run.process.rss_bytes()
+    control = await Client.connect(run.upstream_port)
+    await control.ask(raw_request(run.upstream_port, b"{}", "/finish"))
+    control.close()
+    await asyncio.wait_for(asyncio.gather(*(reply.done for reply in replies)), _LIMIT_S)
+    for client in clients:
+        client.close()
+    for reply in replies:
+        _check_paced(reply)
+    if len(delays) < streams * rate * seconds / 4:
+        raise WrongAnswer(f"{PACED}: {len(delays)} chunks in {seconds:.1f} s")
+    return _Watched(
+        chunk_us=cpu_s / len(delays) * 1e6,
+        p50_ms=statistics.median(delays) / 1e6,
+        p99_ms=delays[int(len(delays) * 0.99)] / 1e6,
+        rss_bytes=rss,
+    )
+
+
+def _check_paced(reply: Reply) -> None:
+    body = reply.body()
+    if reply.status != 200:
+        raise WrongAnswer(f"{PACED}: status {reply.status}: {body[:300]!r}")
+    seen = Seen.of_stream(body)
+    numbers = [int(number) for number, _ in STAMP.findall(seen.text.encode())]
+    if not seen.is_whole or numbers != list(range(len(numbers))) or STAMP.sub(b"", seen.text.encode()):
+        raise WrongAnswer(f"{PACED}: a chunk is missing, doubled or altered, or the end is")
+
+
+async def huge(run: Running) -> Figures:
+    """2 MB requests: their CPU, and how long the contender is deaf to others meanwhile (median of the longest)."""
+    cpu_s = await run.calls("short", 6, 1, "huge")
+    raw = raw_request(run.port, request("bench-short", "huge"))
+    probe_raw = raw_request(run.port, b"", "/healthz", "GET")
+    client, probe = await Client.connect(run.port), await Client.connect(run.port)
+    longest: list[float] = []
+    for _ in range(7):
+        reply = client.send(raw)
+        worst = 0.0
+        while not reply.done.done():
+            asked = monotonic_ns()
+            await probe.ask(probe_raw)
+            worst = max(worst, (monotonic_ns() - asked) / 1e6)
+            await asyncio.sleep(0.0005)
+        _check("short", reply, ANSWERS["short"].expected(), is_stream=True)
+        longest.append(worst)
+    client.close()
+    probe.close()
+    return {"2 MB request, ms": cpu_s * 1e3, "2 MB request, deaf for, ms": statistics.median(longest)}
+
+
+SCENARIOS: dict[str, Callable[[Running], Awaitable[Figures]]] = {
+    "requests": requests,
+    "bursts": bursts,
+    "kinds": kinds,
+    "paced": paced,
+    "open-500": open_500,
+    "open-1000": open_1000,
+    "huge": huge,
+    "growth": growth,
+}

@@ -1,0 +1,297 @@
+"""What is asked and what is answered: requests like Claude Code's, and answers as bytes that are made beforehand.
+
+An answer is chosen by the model's name, ``bench-NAME``, so that every contender can be told by nothing but its own
+configuration. Each exists in both dialects, and what a client must have seen of it in the end is known.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["ANSWERS", "PACED", "STAMP", "Answer", "Seen", "anthropic_frame", "openai_frame", "request"]
+
+#: Headers as Claude Code sends them: their number is part of what a request costs.
+HEADERS = {
+    "accept": "application/json",
+    "anthropic-beta": "claude-code-20250219,interleaved-thinking-2025-05-14,fine-grained-tool-streaming-2025-05-14",
+    "anthropic-dangerous-direct-browser-access": "true",
+    "anthropic-version": "2023-06-01",
+    "authorization": "Bearer sk-bench-000000000000000000000000",
+    "content-type": "application/json",
+    "user-agent": "claude-cli/2.1.198 (external, cli)",
+    "x-app": "cli",
+    "x-claude-code-session-id": "5f0c1c0e-7c33-4c6c-9b5e-1d0b5a3a0c11",
+    "x-stainless-arch": "x64",
+    "x-stainless-lang": "js",
+    "x-stainless-os": "Linux",
+    "x-stainless-package-version": "0.94.0",
+    "x-stainless-retry-count": "0",
+    "x-stainless-runtime": "node",
+    "x-stainless-runtime-version": "v24.3.0",
+    "x-stainless-timeout": "600",
+}
+
+#: In the text of a paced chunk: its number, and when the upstream wrote it, in ns of the monotonic clock.
+STAMP = re.compile(rb"<(\d{7}) (\d{17})>")
+STAMP_TEMPLATE = "<%07d %017d>"
+#: The model whose stream goes on, chunk by chunk, until the upstream is told to finish.
+PACED = "paced"
+
+_STOCK = (
+    'the "quick" function', "returns\n", "a value — if", "path/to/file.py:", "it is\tnot", "None,", "else", "raises",
+    "KeyError;", "see §4", "def run(self) -> int:\n    ", "this module", "holds", "état", "of it.",
+)  # fmt: skip
+
+
+def prose(length: int, seed: int) -> str:
+    """Text of about `length` characters, always the same, with what JSON has to escape and some non-ASCII."""
+    words: list[str] = []
+    size = 0
+    state = seed
+    while size < length:
+        state = (state * 1103515245 + 12345) & 0x7FFFFFFF
+        words.append(_STOCK[(state >> 16) % len(_STOCK)])
+        size += len(words[-1]) + 1
+    return " ".join(words)
+
+
+# -- requests
+
+
+def _tool(number: int) -> dict[str, Any]:
+    properties = {
+        f"field_{each}": {"type": "string", "description": prose(180, number * 31 + each)}
+        for each in range(6)
+    }
+    return {
+        "name": f"Tool{number}",
+        "description": prose(1700, number),
+        "input_schema": {"type": "object", "properties": properties, "required": ["field_0"]},
+    }
+
+
+def _turns(size: int) -> list[dict[str, Any]]:
+    """A history of tool calls and their results, of about `size` characters."""
+    turns: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "text", "text": prose(900, 7)}]}]
+    number = 0
+    while size > 0:
+        number += 1
+        call_id = f"toolu_{number:020d}"
+        call = {"type": "tool_use", "id": call_id, "name": "Tool1", "input": {"field_0": prose(300, number)}}
+        result = {"type": "tool_result", "tool_use_id": call_id, "content": prose(2500, number + 1)}
+        turns.append({"role": "assistant", "content": [{"type": "text", "text": prose(150, number)}, call]})
+        turns.append({"role": "user", "content": [result]})
+        size -= 3000
+    return turns
+
+
+def request(model: str, size: str = "large", *, stream: bool = True) -> bytes:
+    """The body of a Messages request: ``small`` is one question, ``large`` 136 KB as Claude Code sends in a session,
+    ``huge`` 2 MB.
+    """
+    body: dict[str, Any] = {"model": model, "max_tokens": 32_000, "stream": stream}
+    if size == "small":
+        body["messages"] = [{"role": "user", "content": "What is in this folder?"}]
+    else:
+        body["messages"] = _turns(60_000 if size == "large" else 1_860_000)
+        body["system"] = [
+            {"type": "text", "text": "You are Claude Code.", "cache_control": {"type": "ephemeral"}},
+            {"type": "text", "text": prose(14_000, 3), "cache_control": {"type": "ephemeral"}},
+        ]
+        body["tools"] = [_tool(number) for number in range(1, 18)]
+        body["metadata"] = {"user_id": "user_bench_account__session_5f0c1c0e-7c33-4c6c-9b5e-1d0b5a3a0c11"}
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+# -- answers
+
+
+@dataclass
+class Seen:
+    """What a client has been given: the joined texts of each kind, and whether the message ended as it should."""
+
+    text: str = ""
+    thinking: str = ""
+    arguments: str = ""
+    is_whole: bool = False
+
+    @classmethod
+    def of_stream(cls, body: bytes) -> Seen:
+        """Read an Anthropic event stream."""
+        parts: dict[str, list[str]] = {"text": [], "thinking": [], "partial_json": []}
+        last = ""
+        for line in body.split(b"\n"):
+            if not line.startswith(b"data:"):
+                continue
+            data = json.loads(line[5:])
+            last = data["type"]
+            if last == "content_block_delta":
+                for name, pieces in parts.items():
+                    if name in data["delta"]:
+                        pieces.append(data["delta"][name])
+        text, thinking, arguments = map("".join, parts.values())
+        return cls(text, thinking, arguments, last == "message_stop")
+
+    @classmethod
+    def of_message(cls, body: bytes) -> Seen:
+        """Read a whole message."""
+        seen = cls(is_whole=True)
+        for block in json.loads(body)["content"]:
+            if block["type"] == "text":
+                seen.text += block["text"]
+            elif block["type"] == "thinking":
+                seen.thinking += block["thinking"]
+            elif block["type"] == "tool_use":
+                seen.arguments += json.dumps(block["input"])
+        return seen
+
+
+@dataclass
+class Answer:
+    """Pieces in order, each one chunk: ``text``, ``thinking`` or ``arguments`` of one tool call."""
+
+    pieces: list[tuple[str, str]] = field(repr=False)
+
+    @property
+    def chunks(self) -> int:
+        return len(self.pieces)
+
+    def expected(self) -> Seen:
+        seen = Seen(is_whole=True)
+        for kind in ("text", "thinking", "arguments"):
+            setattr(seen, kind, "".join(text for each, text in self.pieces if each == kind))
+        return seen
+
+    def frames(self, dialect: str) -> Iterable[bytes]:
+        """The frames of the stream: ``openai`` or ``anthropic``."""
+        return _openai_frames(self.pieces) if dialect == "openai" else _anthropic_frames(self.pieces)
+
+    def body(self, dialect: str) -> bytes:
+        """The answer that is not streamed; of text only."""
+        text = self.expected().text
+        if dialect == "anthropic":
+            block = {"type": "text", "text": text}
+            usage = {"input_tokens": 30_000, "output_tokens": 300}
+            return _dump({**_MESSAGE, "content": [block], "stop_reason": "end_turn", "usage": usage})
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        return _dump({**_CHUNK, "object": "chat.completion", "choices": [choice], "usage": _OPENAI_USAGE})
+
+
+_MESSAGE = {
+    "id": "msg_bench",
+    "type": "message",
+    "role": "assistant",
+    "model": "bench",
+    "content": [],
+    "stop_reason": None,
+    "stop_sequence": None,
+    "usage": {"input_tokens": 30_000, "output_tokens": 1},
+}
+_CHUNK = {"id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 1760000000, "model": "bench"}
+_OPENAI_USAGE = {"prompt_tokens": 30_000, "completion_tokens": 300, "total_tokens": 30_300}
+
+
+def _dump(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def openai_frame(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
+    """One ``chat.completion.chunk``."""
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+    return b"data: " + _dump({**_CHUNK, "choices": [choice], **more}) + b"\n\n"
+
+
+def anthropic_frame(data: dict[str, Any]) -> bytes:
+    """One event of a message stream."""
+    return b"event: %b\ndata: %b\n\n" % (data["type"].encode(), _dump(data))
+
+
+def openai_end(finish: str = "stop") -> list[bytes]:
+    """What follows the last delta."""
+    usage = b"data: " + _dump({**_CHUNK, "choices": [], "usage": _OPENAI_USAGE}) + b"\n\n"
+    return [openai_frame({}, finish), usage, b"data: [DONE]\n\n"]
+
+
+def anthropic_begin() -> bytes:
+    return anthropic_frame({"type": "message_start", "message": _MESSAGE})
+
+
+def anthropic_end(reason: str = "end_turn") -> list[bytes]:
+    """What follows the stop of the last block."""
+    delta = {"stop_reason": reason, "stop_sequence": None}
+    data = {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 300}}
+    return [anthropic_frame(data), anthropic_frame({"type": "message_stop"})]
+
+
+_OPENAI_DELTAS = {"text": "content", "thinking": "reasoning_content"}
+_BLOCKS: dict[str, dict[str, Any]] = {
+    "text": {"type": "text", "text": ""},
+    "thinking": {"type": "thinking", "thinking": "", "signature": ""},
+    "arguments": {"type": "tool_use", "id": "toolu_bench", "name": "Tool1", "input": {}},
+}
+_ANTHROPIC_DELTAS = {
+    "text": ("text_delta", "text"),
+    "thinking": ("thinking_delta", "thinking"),
+    "arguments": ("input_json_delta", "partial_json"),
+}
+
+
+def _openai_frames(pieces: list[tuple[str, str]]) -> Iterable[bytes]:
+    has_call = False
+    yield openai_frame({"role": "assistant", "content": ""})
+    for kind, text in pieces:
+        if kind in _OPENAI_DELTAS:
+            yield openai_frame({_OPENAI_DELTAS[kind]: text})
+            continue
+        call: dict[str, Any] = {"index": 0, "function": {"arguments": text}}
+        if not has_call:
+            has_call = True
+            call |= {"id": "call_bench", "type": "function"}
+            call["function"]["name"] = "Tool1"
+        yield openai_frame({"tool_calls": [call]})
+    yield from openai_end("tool_calls" if has_call else "stop")
+
+
+def _anthropic_frames(pieces: list[tuple[str, str]]) -> Iterable[bytes]:
+    yield anthropic_begin()
+    index, current = -1, ""
+    for kind, text in pieces:
+        if kind != current:
+            if current:
+                yield anthropic_frame({"type": "content_block_stop", "index": index})
+            index, current = index + 1, kind
+            yield anthropic_frame(
+                {"type": "content_block_start", "index": index, "content_block": _BLOCKS[kind]}
+            )
+        name, key = _ANTHROPIC_DELTAS[kind]
+        yield anthropic_frame(
+            {"type": "content_block_delta", "index": index, "delta": {"type": name, key: text}}
+        )
+    yield anthropic_frame({"type": "content_block_stop", "index": index})
+    yield from anthropic_end("tool_use" if current == "arguments" else "end_turn")
+
+
+def _texts(count: int, kind: str = "text") -> list[tuple[str, str]]:
+    return [(kind, f"{number:06d} words, ") for number in range(count)]
+
+
+def _arguments(length: int, step: int) -> list[tuple[str, str]]:
+    content = prose(length, 5)
+    text = json.dumps({"field_0": content}, ensure_ascii=False)
+    return [("arguments", text[at : at + step]) for at in range(0, len(text), step)]
+
+
+ANSWERS: dict[str, Answer] = {
+    "short": Answer(_texts(3)),
+    "burst": Answer(_texts(300)),
+    "reasoning": Answer(_texts(150, "thinking") + _texts(150)),
+    "tool": Answer(_arguments(18_500, 4)),
+    "chunks-1k": Answer(_texts(1_000)),
+    "chunks-100k": Answer(_texts(100_000)),
+    "fragments-40k": Answer(_arguments(37_000, 1)),
+    "fragments-400k": Answer(_arguments(370_000, 1)),
+}

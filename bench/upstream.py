@@ -1,0 +1,181 @@
+"""The scripted upstream: ``python -m bench.upstream PORT``.
+
+It answers by the model's name with bytes that are ready before the first request, so that it costs next to nothing
+beside a contender on the same machine. ``bench-paced-R`` sends R chunks a second until ``POST /finish``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from time import monotonic_ns
+
+from bench.traffic import (
+    ANSWERS,
+    PACED,
+    STAMP_TEMPLATE,
+    anthropic_begin,
+    anthropic_end,
+    anthropic_frame,
+    openai_end,
+    openai_frame,
+)
+
+__all__ = ["main"]
+
+_MODEL = re.compile(rb'"model": ?"bench-([a-z0-9-]+)"')
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_STREAM = re.compile(rb'"stream": ?true')
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+_JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+_LAST = b"0\r\n\r\n"
+
+
+def _chunked(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def _paced_template(dialect: str) -> bytes:
+    """One chunk, with the stamp's two numbers left to fill in."""
+    if dialect == "openai":
+        frame = openai_frame({"content": STAMP_TEMPLATE % (0, 0)})
+    else:
+        delta = {"type": "text_delta", "text": STAMP_TEMPLATE % (0, 0)}
+        frame = anthropic_frame({"type": "content_block_delta", "index": 0, "delta": delta})
+    before, after = _chunked(frame).replace(b"%", b"%%").split((STAMP_TEMPLATE % (0, 0)).encode())
+    return before + STAMP_TEMPLATE.encode() + after
+
+
+def _paced_begin(dialect: str) -> bytes:
+    if dialect == "openai":
+        return _chunked(openai_frame({"role": "assistant", "content": ""}))
+    block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+    return _chunked(anthropic_begin() + anthropic_frame(block))
+
+
+def _paced_end(dialect: str) -> bytes:
+    if dialect == "openai":
+        return _chunked(b"".join(openai_end())) + _LAST
+    stop = anthropic_frame({"type": "content_block_stop", "index": 0})
+    return _chunked(stop + b"".join(anthropic_end())) + _LAST
+
+
+class _Library:
+    """All answers as they go over the wire."""
+
+    def __init__(self) -> None:
+        self._streams: dict[tuple[str, str], bytes] = {}
+        self.paced = {each: _paced_template(each) for each in ("openai", "anthropic")}
+        self.begin = {each: _HEAD + _paced_begin(each) for each in ("openai", "anthropic")}
+        self.end = {each: _paced_end(each) for each in ("openai", "anthropic")}
+        for name in ANSWERS:
+            if not name.endswith(("00k", "40k")):  # the large ones are made when they are asked for
+                for dialect in ("openai", "anthropic"):
+                    self.stream(name, dialect)
+
+    def stream(self, name: str, dialect: str) -> bytes:
+        key = name, dialect
+        if key not in self._streams:
+            self._streams[key] = _HEAD + b"".join(map(_chunked, ANSWERS[name].frames(dialect))) + _LAST
+        return self._streams[key]
+
+    @staticmethod
+    def message(name: str, dialect: str) -> bytes:
+        body = ANSWERS[name].body(dialect)
+        return _JSON_HEAD % len(body) + body
+
+
+class _Connection(asyncio.Protocol):
+    """One kept-alive connection; requests come one after the other."""
+
+    paced: set[_Connection] = set()  # noqa: RUF012 - shared on purpose: they finish together
+
+    def __init__(self, library: _Library) -> None:
+        self._library = library
+        self._pieces: list[bytes] = []
+        self._missing = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.paced.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        self._pieces.append(data)
+        if self._missing:
+            self._missing -= len(data)
+        else:
+            received = b"".join(self._pieces)
+            self._pieces = [received]
+            end = received.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            length = _LENGTH.search(received, 0, end + 2)
+            self._missing = end + 4 + (int(length[1]) if length else 0) - len(received)
+        if self._missing <= 0:
+            self._missing = 0
+            received, self._pieces = b"".join(self._pieces), []
+            self._answer(received)
+
+    def _answer(self, received: bytes) -> None:
+        target = received.split(b" ", 2)[1]
+        if target == b"/finish":
+            for each in list(self.paced):
+                each.finish()
+            self._transport.write(_JSON_HEAD % 2 + b"{}")
+            return
+        dialect = "openai" if b"/chat/completions" in target else "anthropic"
+        model = _MODEL.search(received)
+        if model is None:
+            body = b'{"error":{"message":"no such model","type":"invalid_request_error"}}'
+            self._transport.write(_JSON_HEAD.replace(b"200 OK", b"400 Bad") % len(body) + body)
+            return
+        name = model[1].decode()
+        if name.startswith(PACED):
+            self._begin(dialect, int(name.removeprefix(PACED + "-")))
+        elif _STREAM.search(received):
+            self._transport.write(self._library.stream(name, dialect))
+        else:
+            self._transport.write(self._library.message(name, dialect))
+
+    def _begin(self, dialect: str, rate: int) -> None:
+        self._dialect, self._interval_s, self._count = dialect, 1 / rate, 0
+        self._template = self._library.paced[dialect]
+        self._transport.write(self._library.begin[dialect])
+        self.paced.add(self)
+        self._due = asyncio.get_running_loop().time()
+        self._tick()
+
+    def _tick(self) -> None:
+        self._transport.write(self._template % (self._count, monotonic_ns()))
+        self._count += 1
+        self._due += self._interval_s
+        self._timer = asyncio.get_running_loop().call_at(self._due, self._tick)
+
+    def finish(self) -> None:
+        self.paced.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._transport.write(self._library.end[self._dialect])
+
+
+async def _serve(port: int) -> None:
+    library = _Library()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Connection(library), "127.0.0.1", port, backlog=2048)
+    await server.serve_forever()
+
+
+def main() -> None:
+    """Serve until killed."""
+    asyncio.run(_serve(int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()
