@@ -45,6 +45,7 @@ _STOCK = (
     'the "quick" function', "returns\n", "a value — if", "path/to/file.py:", "it is\tnot", "None,", "else", "raises",
     "KeyError;", "see §4", "def run(self) -> int:\n    ", "this module", "holds", "état", "of it.",
 )  # fmt: skip
+_ASCII = tuple(word for word in _STOCK if word.isascii())
 
 
 def prose(length: int, seed: int) -> str:
@@ -52,9 +53,10 @@ def prose(length: int, seed: int) -> str:
     words: list[str] = []
     size = 0
     state = seed
+    stock = _STOCK if seed % 4 == 0 else _ASCII  # one text in four is not ASCII only
     while size < length:
         state = (state * 1103515245 + 12345) & 0x7FFFFFFF
-        words.append(_STOCK[(state >> 16) % len(_STOCK)])
+        words.append(stock[(state >> 16) % len(stock)])
         size += len(words[-1]) + 1
     return " ".join(words)
 
