@@ -54,9 +54,16 @@ class Downlink:
         """The client has been promised this response, or is being."""
         return self.response.prepared or self._aside is not None
 
-    def set_head(self, status: int, headers: Iterable[tuple[str, str]], *, is_stream: bool) -> None:
+    def set_head(
+        self,
+        status: int,
+        headers: Iterable[tuple[str, str]],
+        *,
+        is_stream: bool,
+        reason: str | None = None,
+    ) -> None:
         """Replace the head that will be sent; no pings where the body is no event stream."""
-        self.response = web.StreamResponse(status=status, headers=CIMultiDict(headers))
+        self.response = web.StreamResponse(status=status, reason=reason, headers=CIMultiDict(headers))
         if not is_stream:
             self._ping_s = 0
 

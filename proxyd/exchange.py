@@ -17,7 +17,7 @@ from proxyd import errors, jsonio
 from proxyd.calls import CallRecord
 from proxyd.codecs.anthropic import DirectStream
 from proxyd.codecs.events import StreamEvent
-from proxyd.codecs.openai_errors import refusal
+from proxyd.codecs.openai_errors import ErrorContext, refusal
 from proxyd.deadlines import Deadlines
 from proxyd.errors import BadReply, ProxyError, Refused, TimedOut, Truncated
 from proxyd.hookrunner import CallHooks, StreamHooks
@@ -40,10 +40,15 @@ _REQUEST_ID_HEADERS = ("request-id", "x-request-id", "x-generation-id")
 class VerbatimRefusal(Refused):
     """An upstream's error of a direct route: it goes on byte for byte, since Claude Code's recovery reads it."""
 
-    def __init__(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-        kind = errors.kind_of_status(status)
+    def __init__(
+        self, status: int, headers: list[tuple[str, str]], body: bytes, reason: str | None = None
+    ) -> None:
         by_name = {name.lower(): value for name, value in headers}
+        # What it means, for the log and for the choice of a fallback; the client is sent the original.
+        meaning = refusal(status, by_name, body, ErrorContext())
+        kind = meaning.kind if isinstance(meaning, Refused) else errors.kind_of_status(status)
         super().__init__(f"the upstream answered {status}", status=status, kind=kind, headers=by_name)
+        self.reason = reason
         self.raw_headers = headers
         self.body = body
 
@@ -257,7 +262,7 @@ class DirectExchange(_Exchange):
 
     Attributes:
         is_stream: the answer is an event stream that we can watch; else its bytes are opaque.
-        status, headers: the answer's head as it goes to the client, after `open`.
+        status, reason, headers: the answer's head as it goes to the client, after `open`.
         failure: what broke the stream after its first frames; it has ended then.
     """
 
@@ -275,6 +280,7 @@ class DirectExchange(_Exchange):
         self._stream_hooks = StreamHooks(hooks) if hooks is not None and hooks.changes_events else None
         self.is_stream = False
         self.status = 0
+        self.reason: str | None = None
         self.headers: list[tuple[str, str]] = []
         self.failure: ProxyError | None = None
         self.has_ended = False
@@ -291,10 +297,10 @@ class DirectExchange(_Exchange):
         """
         response = await self._send(is_verbatim=True)
         headers = [(name, value) for name, value in response.headers.items()]
-        self.status, self.headers = response.status, response_headers(headers)
+        self.status, self.reason, self.headers = response.status, response.reason, response_headers(headers)
         if response.status >= 400:
             body = await self._read_error(response)
-            raise VerbatimRefusal(response.status, self.headers, body)
+            raise VerbatimRefusal(response.status, self.headers, body, response.reason)
         encoding = response.headers.get("content-encoding", "identity").lower()
         self.is_stream = response.content_type == "text/event-stream" and encoding == "identity"
         self._record.output_so_far = lambda: self._stream.usage_so_far.output_tokens

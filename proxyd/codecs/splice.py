@@ -1,28 +1,42 @@
-"""Edits of a JSON object's top level in its original bytes.
+"""Edits of a JSON object in its original bytes.
 
 A direct request goes on as it came: key order, number formatting, spacing and escapes of everything that is not edited
-stay as they are (protocol.md 5.2). So the value of a top-level key is replaced, cut or added where it stands, without
-writing the rest anew. The bytes must already have been accepted by `jsonio.loads`.
+stay as they are (protocol.md 5.2). So a value is replaced, cut or added where it stands, at any depth, without writing
+the rest anew. The bytes must already have been accepted by `jsonio.loads`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 from proxyd import jsonio
 
-__all__ = ["Member", "members", "splice"]
+__all__ = ["CUT", "splice"]
 
-_STRING = re.compile(rb'"(?:[^"\\]+|\\.)*"', re.DOTALL)
+
+class _Cut:
+    """The type of `CUT`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "CUT"
+
+
+#: In the place of a new value: the member, or the item of an array, is cut out.
+CUT: Final = _Cut()
+
 _SCALAR = re.compile(rb"[^\s,\]}]+")
-_INSIDE = re.compile(rb'["{}\[\]]')
+_TOKEN = re.compile(rb'[{}\[\]]|"[^"]*"')
 _SPACE = re.compile(rb"[ \t\r\n]*")
 
+_QUOTE, _COMMA, _OPEN_OBJECT, _OPEN_ARRAY, _CLOSE_ARRAY = b'",{[]'
 
-class Member(NamedTuple):
-    """One top-level key: where the key begins, and where its value begins and ends."""
+
+class _Member(NamedTuple):
+    """One key of an object: where the key begins, and where its value begins and ends."""
 
     key: str
     start: int
@@ -30,56 +44,104 @@ class Member(NamedTuple):
     value_end: int
 
 
-def members(data: bytes) -> Iterator[Member]:
-    """The members of the object that `data` is, in order, duplicates included."""
-    at = _skip(data, data.index(b"{") + 1)
-    while data[at] != 0x7D:
-        start = at
-        at = _string_end(data, at)
-        key = jsonio.loads(data[start:at])
-        at = _skip(data, _skip(data, at) + 1)
-        end = _value_end(data, at)
-        yield Member(key, start, at, end)
-        at = _skip(data, end)
-        if data[at] == 0x2C:
-            at = _skip(data, at + 1)
+class _Edit(NamedTuple):
+    """`data[start:end]` becomes `new`."""
+
+    start: int
+    end: int
+    new: bytes
 
 
-def splice(data: bytes, replace: Mapping[str, Any], remove: Collection[str] = ()) -> bytes:
-    """`data` with the values of `replace` put in place of, or behind, the others, and the keys of `remove` cut out."""
-    if not replace and not remove:
+class _Reader:
+    """Finds its way in `data`, of which `mask` is the same with unambiguous quotes."""
+
+    __slots__ = ("data", "mask")
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.mask = data, _masked(data)
+
+    def members(self, start: int) -> Iterator[_Member]:
+        """The members of the object at `start`, in order, duplicates included."""
+        mask = self.mask
+        at = _skip(mask, start + 1)
+        while mask[at] == _QUOTE:
+            begin = at
+            at = mask.index(b'"', at + 1) + 1
+            key = jsonio.loads(self.data[begin:at])
+            at = _skip(mask, _skip(mask, at) + 1)
+            end = _value_end(mask, at)
+            yield _Member(key, begin, at, end)
+            at = _behind_comma(mask, end)
+
+    def items(self, start: int) -> Iterator[tuple[int, int]]:
+        """Where each item of the array at `start` begins and ends."""
+        mask = self.mask
+        at = _skip(mask, start + 1)
+        while mask[at] != _CLOSE_ARRAY:
+            end = _value_end(mask, at)
+            yield at, end
+            at = _behind_comma(mask, end)
+
+    def of_object(self, start: int, changes: Mapping[str, Any]) -> Iterator[_Edit]:
+        """The edits of the object at `start`, in the order of their places."""
+        found = list(self.members(start))
+        cut = [changes.get(member.key) is CUT for member in found]
+        spans = [(member.start, member.value_end) for member in found]
+        for index, member in enumerate(found):
+            if cut[index]:
+                yield _without(spans, cut, index)
+            elif member.key in changes:
+                yield from self.of_value(member.value_start, member.value_end, changes[member.key])
+        present = {member.key for member in found}
+        missing = {key: new for key, new in changes.items() if key not in present and new is not CUT}
+        if missing:
+            end = spans[-1][1] if spans else start + 1
+            comma = b"" if all(cut) else b","
+            yield _Edit(end, end, comma + jsonio.dumps(missing)[1:-1])
+
+    def of_value(self, start: int, end: int, change: Any) -> Iterator[_Edit]:
+        """The edits of the value at `start`."""
+        first = self.mask[start]
+        if isinstance(change, Mapping) and first == _OPEN_OBJECT:
+            yield from self.of_object(start, change)
+        elif isinstance(change, Mapping) and first == _OPEN_ARRAY and all(type(at) is int for at in change):
+            spans = list(self.items(start))
+            cut = [change.get(index) is CUT for index in range(len(spans))]
+            for index, (begin, stop) in enumerate(spans):
+                if cut[index]:
+                    yield _without(spans, cut, index)
+                elif index in change:
+                    yield from self.of_value(begin, stop, change[index])
+        else:
+            yield _Edit(start, end, jsonio.dumps(change))
+
+
+def splice(data: bytes, changes: Mapping[str, Any]) -> bytes:
+    """`data` with `changes` merged into it.
+
+    Args:
+        changes: key -> new value; `CUT`; or a mapping, which is merged into an object that stands there already. For
+            an array, a mapping from positions (integers) to changes of its items.
+    """
+    if not changes:
         return data
     pieces: list[bytes] = []
     kept = 0  # up to where `data` has been taken over
-    previous_end = data.index(b"{") + 1
-    is_first = True
-    missing = dict(replace)
-    for member in members(data):
-        if member.key in replace:
-            pieces += (data[kept : member.value_start], jsonio.dumps(replace[member.key]))
-            kept = member.value_end
-            missing.pop(member.key, None)
-            is_first = False
-        elif member.key in remove:
-            # The comma ahead goes with it, or, for the first member, the one behind.
-            if is_first:
-                pieces.append(data[kept : member.start])
-                kept = _skip(data, member.value_end)
-                if data[kept] == 0x2C:
-                    kept = _skip(data, kept + 1)
-                previous_end = kept
-                continue
-            pieces.append(data[kept:previous_end])
-            kept = member.value_end
-        else:
-            is_first = False
-        previous_end = member.value_end
-    pieces.append(data[kept:previous_end])
-    if missing:
-        added = jsonio.dumps(missing)[1:-1]
-        pieces.append(added if is_first else b"," + added)
-    pieces.append(data[previous_end:])
+    for edit in _Reader(data).of_object(_skip(data, 0), changes):
+        pieces += (data[kept : edit.start], edit.new)
+        kept = edit.end
+    pieces.append(data[kept:])
     return b"".join(pieces)
+
+
+def _without(spans: list[tuple[int, int]], cut: list[bool], index: int) -> _Edit:
+    """The edit that cuts one of `spans`, with the comma ahead, or, where nothing is kept ahead, the one behind."""
+    start, end = spans[index]
+    if not all(cut[:index]):
+        return _Edit(spans[index - 1][1], end, b"")
+    if index + 1 < len(spans):
+        end = spans[index + 1][0]
+    return _Edit(start, end, b"")
 
 
 def _skip(data: bytes, at: int) -> int:
@@ -87,32 +149,35 @@ def _skip(data: bytes, at: int) -> int:
     return match.end() if match else at
 
 
-def _string_end(data: bytes, at: int) -> int:
-    match = _STRING.match(data, at)
-    if match is None:
-        raise jsonio.JSONError("a string that does not end")
-    return match.end()
+def _behind_comma(data: bytes, at: int) -> int:
+    """Where the next member or item begins, or the closing bracket stands."""
+    at = _skip(data, at)
+    return _skip(data, at + 1) if data[at] == _COMMA else at
 
 
-def _value_end(data: bytes, at: int) -> int:
-    first = data[at]
-    if first == 0x22:
-        return _string_end(data, at)
-    if first not in b"{[":
-        match = _SCALAR.match(data, at)
-        if match is None:
-            raise jsonio.JSONError("a value is missing")
+def _masked(data: bytes) -> bytes:
+    """`data`, byte for byte, with each escaped quote and backslash masked: every quote left begins or ends a string.
+
+    Two passes of a memory search are ten times as fast as a pattern that goes from escape to escape; code is full of
+    those.
+    """
+    return data.replace(b"\\\\", b"__").replace(b'\\"', b"__")
+
+
+def _value_end(mask: bytes, at: int) -> int:
+    first = mask[at]
+    if first == _QUOTE:
+        return mask.index(b'"', at + 1) + 1
+    if first not in (_OPEN_OBJECT, _OPEN_ARRAY):
+        match = _SCALAR.match(mask, at)
+        assert match is not None, "the parser has seen a value here"
         return match.end()
     depth = 0
-    while True:
-        match = _INSIDE.search(data, at)
-        if match is None:
-            raise jsonio.JSONError("brackets do not match")
-        char = match.group()
-        if char == b'"':
-            at = _string_end(data, match.start())
+    for token in _TOKEN.finditer(mask, at):
+        char = mask[token.start()]
+        if char == _QUOTE:
             continue
-        at = match.end()
-        depth += 1 if char in b"{[" else -1
+        depth += 1 if char in (_OPEN_OBJECT, _OPEN_ARRAY) else -1
         if not depth:
-            return at
+            return token.end()
+    raise AssertionError("the parser has seen that brackets match")

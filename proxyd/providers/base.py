@@ -9,7 +9,7 @@ from proxyd.errors import BadCredential
 from proxyd.routes import ModelRoute
 from proxyd.secret import Secret
 
-__all__ = ["ClientKeys", "Clocks", "UpstreamRequest", "is_loopback_url", "missing_key"]
+__all__ = ["ClientKeys", "Clocks", "UpstreamRequest", "is_loopback_url", "missing_key", "origin_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,12 @@ def missing_key(route: ModelRoute) -> BadCredential:
         or f"no API key came with the request for model {route.model_id!r}: set ANTHROPIC_AUTH_TOKEN (or "
         "ANTHROPIC_API_KEY) for Claude Code to the key of that provider, or give the entry an api_key in models.yaml"
     )
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of `url`: the bounds within which a client's key stays (operations.md E4)."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}".lower()
 
 
 def is_loopback_url(url: str) -> bool:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import quote
 
-from proxyd.codecs.splice import splice
+from proxyd.codecs.signature import PREFIX as OWN_SIGNATURE
+from proxyd.codecs.splice import CUT, splice
 from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest, is_loopback_url, missing_key
+from proxyd.providers.profile import Profile
 from proxyd.providers.quirks import profile_for
 from proxyd.routes import ModelRoute
 
 __all__ = ["direct_url", "prepare", "response_headers"]
 
-#: Request headers that go on, besides those of the patterns below (operations.md E4).
-_FORWARDED = frozenset({"accept", "content-type", "traceparent", "tracestate", "user-agent", "x-app"})
-_FORWARDED_PREFIXES = ("anthropic-", "x-claude-code-", "x-stainless-")
+#: Request headers that go on whoever the upstream is, besides those of the patterns below (operations.md E4).
+_USUAL = frozenset({"accept", "content-type", "traceparent", "tracestate", "user-agent", "x-app"})
+_USUAL_PREFIXES = ("anthropic-", "x-claude-code-", "x-stainless-")
 
-#: Headers that belong to one connection (RFC 9110, 7.6.1), and those that the server sets anew.
+#: Headers that belong to one connection (RFC 9110, 7.6.1).
 _HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -30,10 +33,36 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-_NOT_RETURNED = _HOP_BY_HOP | {"content-length", "date", "server", "set-cookie"}
+#: Headers that never go on: those that the new request has of its own, and what browsers and other proxies add.
+_NOT_SENT = _HOP_BY_HOP | {
+    "accept-encoding",
+    "authorization",
+    "content-encoding",
+    "content-length",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "origin",
+    "referer",
+    "via",
+    "x-api-key",
+    "x-real-ip",
+}
+_NOT_SENT_PREFIXES = ("sec-", "x-claude-proxy-", "x-forwarded-")
+#: Where else clients put a key: not beside one that the entry has configured (operations.md E4).
+_OTHER_CREDENTIALS = frozenset({"api-key", "x-goog-api-key"})
+_NOT_RETURNED = _HOP_BY_HOP | {"content-length", "set-cookie"}
 
 #: Sent where the client named no version (protocol.md 1.2).
 _DEFAULT_VERSION = "2023-06-01"
+
+#: Body fields and the betas that announce them: one half without the other is a 400 (protocol.md 5.2).
+_BETAS_OF = {
+    "context_management": "context-management-",
+    "mcp_servers": "mcp-client-",
+    "output_config": "effort-",
+}
 
 
 def direct_url(api_base: str, path: str, query: str) -> str:
@@ -55,90 +84,159 @@ def prepare(
     keys: ClientKeys,
     clocks: Clocks,
     method: str = "POST",
+    is_first: bool = True,
 ) -> UpstreamRequest:
     """The client's request, for `route`.
 
     Args:
+        path: as the client wrote it; a model's id at its end becomes the upstream's name of the model.
         headers: the client's, in order.
         body: the client's bytes; they go on as they are but for what the entry sets.
-        payload: `body`, parsed.
+        payload: `body`, parsed; for a request without one, ``{"model": …}``.
+        is_first: the client chose this upstream. For another one, in a chain, its custom headers were not meant:
+            they may hold a key.
 
     Raises:
         BadCredential: the upstream needs a key and none is there.
     """
+    profile = profile_for(route.api_base, route.provider)
+    omitted = [
+        name for name in (*profile.omit, *route.omit) if name in payload and name not in route.extra_body
+    ]
+    if method == "GET" and payload.get("model") != route.model_name:
+        path = f"/v1/models/{quote(route.model_name, safe='')}"
+    sent = _headers(list(headers), has_custom=is_first)
+    if body:
+        sent.setdefault("content-type", "application/json")
+        _drop_betas(sent, omitted)
+        body = splice(body, _changes(route, profile, payload, omitted, is_message=path.endswith("/messages")))
+    _add_credentials(route, profile, sent, keys)
+    for name, value in route.extra_headers.items():
+        sent[name.lower()] = value
     return UpstreamRequest(
-        url=direct_url(route.api_base, path, query),
-        headers=_request_headers(route, list(headers), keys),
-        body=_request_body(route, body, payload) if body else body,
-        clocks=clocks,
-        method=method,
+        url=direct_url(route.api_base, path, query), headers=sent, body=body, clocks=clocks, method=method
     )
 
 
-def _request_body(route: ModelRoute, body: bytes, payload: Mapping[str, Any]) -> bytes:
-    replace: dict[str, Any] = {}
+def _changes(
+    route: ModelRoute,
+    profile: Profile,
+    payload: Mapping[str, Any],
+    omitted: Iterable[str],
+    *,
+    is_message: bool,
+) -> dict[str, Any]:
+    """What of the body becomes another: see `splice`."""
+    changes: dict[str, Any] = _foreign_thinking(payload, keeps_unsigned=profile.keeps_unsigned_thinking)
+    changes.update(dict.fromkeys(omitted, CUT))
     if payload.get("model") != route.model_name:
-        replace["model"] = route.model_name
+        changes["model"] = route.model_name
+    if not is_message:
+        return changes  # count_tokens takes no limits, no sampling, and nobody knows what of extra_body
     asked = payload.get("max_tokens")
     if route.max_tokens is not None and isinstance(asked, int) and asked > route.max_tokens:
-        replace["max_tokens"] = route.max_tokens
+        changes["max_tokens"] = route.max_tokens
     for name in ("temperature", "top_p"):
         value = getattr(route, name)
-        if value is not None and "max_tokens" in payload:  # count_tokens takes neither
-            replace[name] = value
-    for name, value in route.extra_body.items():
-        replace[name] = _merged(payload.get(name), value)
-    omit = {*profile_for(route.api_base, route.provider).omit, *route.omit}
-    return splice(body, replace, {name for name in omit if name in payload and name not in replace})
+        if value is not None and value != payload.get(name):
+            changes[name] = value
+    changes.update(route.extra_body)
+    return changes
 
 
-def _merged(old: Any, new: Any) -> Any:
-    """`new` over `old`, mappings joined at every level (``extra_body`` has the last word)."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        return {**old, **{name: _merged(old.get(name), value) for name, value in new.items()}}
-    return new
+def _foreign_thinking(payload: Mapping[str, Any], *, keeps_unsigned: bool) -> dict[str, Any]:
+    """The cuts of thinking blocks that this proxy signed for a translated model, or that nobody signed.
+
+    The API verifies signatures, and would refuse the whole conversation. A message of which nothing is left goes too,
+    since an empty one is refused as well.
+    """
+    messages = payload.get("messages")
+    found: dict[int, Any] = {}
+    for index, message in enumerate(messages if isinstance(messages, list) else ()):
+        content = message.get("content") if isinstance(message, dict) else None
+        if not isinstance(content, list):
+            continue
+        cuts = {at: CUT for at, block in enumerate(content) if _is_foreign(block, keeps_unsigned)}
+        if cuts:
+            found[index] = CUT if len(cuts) == len(content) else {"content": cuts}
+    return {"messages": found} if found else {}
 
 
-def _request_headers(route: ModelRoute, headers: list[tuple[str, str]], keys: ClientKeys) -> dict[str, str]:
-    named_in_connection = {
+def _is_foreign(block: Any, keeps_unsigned: bool) -> bool:
+    if not isinstance(block, dict) or block.get("type") != "thinking":
+        return False
+    signature = block.get("signature")
+    if not isinstance(signature, str) or not signature:
+        return not keeps_unsigned
+    return signature.startswith(OWN_SIGNATURE)
+
+
+def _headers(headers: list[tuple[str, str]], *, has_custom: bool) -> dict[str, str]:
+    """The client's headers that go on, names in lower case."""
+    dropped = _NOT_SENT | _named_in_connection(headers)
+    sent: dict[str, str] = {}
+    for name, value in headers:
+        name = name.lower()
+        if name in dropped or name.startswith(_NOT_SENT_PREFIXES):
+            continue
+        if has_custom or name in _USUAL or name.startswith(_USUAL_PREFIXES):
+            sent[name] = f"{sent[name]}, {value}" if name in sent else value
+    sent.setdefault("anthropic-version", _DEFAULT_VERSION)
+    # What we could not read could not be counted, and no ping would find a place in it (operations.md C5).
+    sent["accept-encoding"] = "identity"
+    return sent
+
+
+def _named_in_connection(headers: Iterable[tuple[str, str]]) -> set[str]:
+    return {
         token.strip().lower()
         for name, value in headers
         if name.lower() == "connection"
         for token in value.split(",")
     }
-    sent: dict[str, str] = {}
-    for name, value in headers:
-        name = name.lower()
-        if name in named_in_connection or name in _HOP_BY_HOP:
-            continue
-        if name in _FORWARDED or name.startswith(_FORWARDED_PREFIXES):
-            sent[name] = f"{sent[name]}, {value}" if name in sent else value
-    sent.setdefault("content-type", "application/json")
-    sent.setdefault("anthropic-version", _DEFAULT_VERSION)
-    sent["accept-encoding"] = "identity"
-    _add_credentials(route, sent, keys)
-    for name, value in route.extra_headers.items():
-        sent[name.lower()] = value
-    return sent
 
 
-def _add_credentials(route: ModelRoute, sent: dict[str, str], keys: ClientKeys) -> None:
-    """The client's keys in the form they came in, or the entry's key alone in that form."""
-    if route.api_key is not None:
-        value = route.api_key.reveal()
-        if keys.bearer is not None and keys.api_key is None:
-            sent["authorization"] = f"Bearer {value}"
-        else:
-            sent["x-api-key"] = value
+def _drop_betas(sent: dict[str, str], omitted: Iterable[str]) -> None:
+    prefixes = tuple(_BETAS_OF[name] for name in omitted if name in _BETAS_OF)
+    if not prefixes or "anthropic-beta" not in sent:
         return
-    if route.missing_key or (keys.any is None and not is_loopback_url(route.api_base)):
+    betas = [beta.strip() for beta in sent["anthropic-beta"].split(",")]
+    kept = [beta for beta in betas if not beta.startswith(prefixes)]
+    if not kept:
+        del sent["anthropic-beta"]
+    elif len(kept) < len(betas):
+        sent["anthropic-beta"] = ",".join(kept)
+
+
+def _add_credentials(route: ModelRoute, profile: Profile, sent: dict[str, str], keys: ClientKeys) -> None:
+    """The client's keys in the form they came in, or the entry's key alone; the profile may want another form."""
+    form = profile.direct_auth
+    if route.api_key is not None:
+        for name in _OTHER_CREDENTIALS:
+            sent.pop(name, None)
+        value = route.api_key.reveal()
+        if form is None:
+            form = "bearer" if keys.bearer is not None and keys.api_key is None else "x-api-key"
+    elif route.missing_key or (keys.any is None and not is_loopback_url(route.api_base)):
         raise missing_key(route)
-    if keys.api_key is not None:
-        sent["x-api-key"] = keys.api_key.reveal()
-    if keys.bearer is not None:
-        sent["authorization"] = f"Bearer {keys.bearer.reveal()}"
+    elif form is None:
+        if keys.api_key is not None:
+            sent["x-api-key"] = keys.api_key.reveal()
+        if keys.bearer is not None:
+            sent["authorization"] = f"Bearer {keys.bearer.reveal()}"
+        return
+    elif keys.any is not None:
+        value = keys.any.reveal()
+    else:
+        return
+    if form == "bearer":
+        sent["authorization"] = f"Bearer {value}"
+    else:
+        sent["x-api-key"] = value
 
 
 def response_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """The upstream's response headers that go back to the client."""
-    return [(name, value) for name, value in headers if name.lower() not in _NOT_RETURNED]
+    headers = list(headers)
+    dropped = _NOT_RETURNED | _named_in_connection(headers)
+    return [(name, value) for name, value in headers if name.lower() not in dropped]

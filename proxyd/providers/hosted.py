@@ -10,6 +10,7 @@ from typing import Any
 
 from proxyd.codecs.dialect import Dialect
 from proxyd.providers.profile import (
+    ANTHROPIC_ONLY,
     GPT_OSS,
     MISTRAL_ORDER,
     NO_EFFORT,
@@ -77,6 +78,13 @@ KIMI_SOURCE = "reasoning_content missing: new-api#3121, opencode#10996, deer-flo
 
 HOSTED = (
     Profile(
+        name="anthropic",
+        title="Anthropic",
+        hosts=("api.anthropic.com",),
+        sources=("platform.claude.com, Messages API reference",),
+        note="For direct routes; it is what direct mode is measured against.",
+    ),
+    Profile(
         name="openai",
         title="OpenAI",
         hosts=("api.openai.com",),
@@ -140,6 +148,8 @@ HOSTED = (
             reasoning_with_calls_only=True,
             reasoning_placeholder="",
         ),
+        omit=ANTHROPIC_ONLY,
+        keeps_unsigned_thinking=True,
         sources=(
             "DeepSeek docs: Thinking mode; JSON output; Rate limit",
             "opencode#24722, vercel/ai#13203",
@@ -187,6 +197,8 @@ HOSTED = (
                 },
             ),
         ),
+        omit=(*ANTHROPIC_ONLY, "output_config"),
+        keeps_unsigned_thinking=True,
         sources=("Kimi docs: Using thinking models", "Kimi-K2 README", KIMI_SOURCE),
     ),
     Profile(
@@ -216,6 +228,8 @@ HOSTED = (
                 {"effort_path": "reasoning_effort", "efforts": levels("low", "medium", "high")},
             ),
         ),
+        omit=(*ANTHROPIC_ONLY, "output_config"),
+        keeps_unsigned_thinking=True,
         sources=("Z.ai docs: Thinking mode; Tool streaming output", "BigModel docs: chat completions"),
         note="Only `tool_choice: auto`, one stop sequence and the names of efforts are unconfirmed.",
     ),
@@ -240,6 +254,8 @@ HOSTED = (
                 {"thinking_path": "thinking.type", "thinking_on": "adaptive", "thinking_off": "disabled"},
             ),
         ),
+        omit=(*ANTHROPIC_ONLY, "output_config"),
+        keeps_unsigned_thinking=True,
         sources=(
             "MiniMax docs: OpenAI API compatible",
             "a second system message is error 2013: MiniMax-M2#51, MiniMax-M2.7#43",
@@ -284,6 +300,8 @@ HOSTED = (
             reasoning_field="reasoning_content",
         ),
         variants=(Variant(r"kimi", KIMI_REASONING),),
+        omit=(*ANTHROPIC_ONLY, "output_config"),
+        keeps_unsigned_thinking=True,
         sources=("Volcengine docs: Deep thinking; Doubao-seed-1.8",),
         note="`model_name` is a model id or an endpoint id (`ep-…`).",
     ),

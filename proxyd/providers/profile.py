@@ -13,6 +13,7 @@ from typing import Any
 from proxyd.codecs.dialect import Dialect
 
 __all__ = [
+    "ANTHROPIC_ONLY",
     "GPT_OSS",
     "MISTRAL_ORDER",
     "NO_EFFORT",
@@ -48,7 +49,10 @@ class Profile:
         dialect: for its newest models.
         variants: for the others.
         auth: ``bearer`` or ``api-key``: the header that carries the key in translated mode.
-        omit: top-level fields that its Anthropic endpoint refuses, dropped in direct mode.
+        omit: top-level fields that its Anthropic endpoint does not take, cut out in direct mode.
+        direct_auth: ``bearer`` or ``x-api-key`` where its Anthropic endpoint takes the key in that form alone; None
+            sends it in the form the client used.
+        keeps_unsigned_thinking: its Anthropic endpoint sends thinking blocks without a signature, and wants them back.
         sources: pages and public threads that the rest was taken from.
         note: what a user should know.
     """
@@ -60,6 +64,8 @@ class Profile:
     variants: tuple[Variant, ...] = ()
     auth: str = "bearer"
     omit: tuple[str, ...] = ()
+    direct_auth: str | None = None
+    keeps_unsigned_thinking: bool = False
     sources: tuple[str, ...] = ()
     note: str = ""
 
@@ -75,6 +81,10 @@ STRICT_TEMPLATE_SOURCE = "Qwen's, MiniMax's and Mistral's templates: vllm#41114,
 
 #: Mistral's rules hold wherever its templates are served.
 MISTRAL_ORDER: dict[str, Any] = {**STRICT_TEMPLATE, "text_after_tool_joins_it": True}
+
+#: What Claude Code sends to Anthropic and other vendors' Anthropic endpoints ignore or refuse (unconfirmed which of the
+#: two for most; where it is ignored, nothing is lost). DeepSeek alone documents that it reads ``output_config``.
+ANTHROPIC_ONLY = ("container", "context_management", "mcp_servers")
 
 NO_EFFORT: dict[str, Any] = {"effort_path": None}
 

@@ -36,6 +36,8 @@ SERVERS = (
             think_tags=("think",),
         ),
         variants=(GPT_OSS,),
+        direct_auth="bearer",
+        keeps_unsigned_thinking=True,
         sources=(
             "Ollama docs: OpenAI compatibility; ollama#14820",
             "an effort is 400 for models that do not think: openclaude#1371",
