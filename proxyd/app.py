@@ -94,7 +94,10 @@ class _Surface:
                 response = await handler(request)
             except VerbatimRefusal as exc:
                 response = web.Response(
-                    status=exc.status, body=exc.body, headers=CIMultiDict(exc.raw_headers)
+                    status=exc.status,
+                    reason=exc.reason,
+                    body=exc.body,
+                    headers=CIMultiDict(exc.raw_headers),
                 )
             except ProxyError as exc:
                 response = self._error(exc, request_id)
@@ -137,8 +140,9 @@ class _Surface:
 
     async def messages(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/messages``."""
-        call, _ = await self._understood(request)
-        if not isinstance(call.payload.get("messages"), list) or not call.payload["messages"]:
+        call, route = await self._understood(request)
+        messages = call.payload.get("messages")
+        if not route.direct and (not isinstance(messages, list) or not messages):
             raise ClientError("messages: a list with at least one message is required")
         request[_IS_CALL] = True
         return await self._relay.serve(call)
@@ -149,6 +153,7 @@ class _Surface:
         call.record.kind = "count"
         if route.direct:
             request[_IS_CALL] = True
+            call.is_message = False
             return await self._relay.serve(call)
         return _json({"input_tokens": estimate_input_tokens(call.payload)})
 
@@ -219,7 +224,16 @@ class _Surface:
     async def model(self, request: web.Request) -> web.StreamResponse:
         """``GET /v1/models/{id}``: from memory, or asked of a direct upstream."""
         name = request.match_info["model_id"]
-        return _json(_model(name, self._route(name)))
+        route = self._route(name)
+        keys = without_token(ClientKeys.from_headers(request.headers), self._relay.settings)
+        if not route.direct or (keys.any is None and route.api_key is None):
+            return _json(_model(name, route))
+        request[_IS_CALL] = True
+        record = self._record(request, name)
+        payload = {"model": name}
+        return await self._relay.serve(
+            ClientRequest(request, record, b"", payload, keys, wants_stream=False, is_message=False)
+        )
 
     # -- health
 

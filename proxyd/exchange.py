@@ -8,6 +8,7 @@ can be tried again or answered with its true status; afterwards it becomes the o
 from __future__ import annotations
 
 import asyncio
+import zlib
 from time import perf_counter
 from urllib.parse import urlsplit
 
@@ -285,7 +286,10 @@ class DirectExchange(_Exchange):
         self.failure: ProxyError | None = None
         self.has_ended = False
         self._stream = DirectStream(settings.max_frame_bytes)
-        self._body: bytearray | None = None  # of a JSON answer, for its usage
+        # For the usage of an answer that is opaque: its packing, its body so far, or whether it comes in frames.
+        self._inflate: zlib._Decompress | None = None
+        self._body: bytearray | None = None
+        self._has_frames = False
         self._has_given = False
 
     async def open(self) -> bytes:
@@ -305,9 +309,8 @@ class DirectExchange(_Exchange):
         self.is_stream = response.content_type == "text/event-stream" and encoding == "identity"
         self._record.output_so_far = lambda: self._stream.usage_so_far.output_tokens
         if not self.is_stream:
+            self._watch_aside(response.content_type, encoding)
             is_json = response.content_type == "application/json" and encoding == "identity"
-            if is_json:
-                self._body = bytearray()
             if is_json and self._hooks is not None and self._hooks.changes_bodies and self._is_of_messages():
                 return await self._hooked_body(self._hooks)
             if "content-length" in response.headers:
@@ -380,19 +383,41 @@ class DirectExchange(_Exchange):
         self.headers.append(("Content-Length", str(len(body))))
         return body
 
+    def _watch_aside(self, content_type: str, encoding: str) -> None:
+        """Read usage from a copy of an answer that goes on as it is; br and zstd are beyond the standard library."""
+        if encoding not in ("identity", "gzip", "deflate"):
+            return
+        if encoding != "identity":
+            self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either header
+        if content_type == "application/json":
+            self._body = bytearray()
+        self._has_frames = content_type == "text/event-stream"
+
     def _opaque(self, chunk: bytes) -> bytes:
         if chunk:
             self._has_given = True
-            if self._body is not None:
-                self._body += chunk
-                if len(self._body) > self._settings.max_upstream_body_bytes:
-                    self._body = None
+            if self._body is not None or self._has_frames:
+                try:
+                    self._look_at(chunk)
+                except (zlib.error, ProxyError):
+                    self._body, self._has_frames = None, False
         else:
             self.has_ended = True
             if self._body:
                 self._stream.tee.watch_body(bytes(self._body))
             self._note()
         return chunk
+
+    def _look_at(self, chunk: bytes) -> None:
+        limit = self._settings.max_upstream_body_bytes
+        if self._inflate is not None:
+            chunk = self._inflate.decompress(chunk, limit)
+        if self._has_frames:
+            self._stream.feed(chunk)
+        elif self._body is not None:
+            self._body += chunk
+            if len(self._body) > limit:
+                raise BadReply(f"an answer larger than {limit} bytes")
 
     def _note(self) -> None:
         tee, record = self._stream.tee, self._record

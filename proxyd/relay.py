@@ -28,13 +28,13 @@ from proxyd.codecs.openai_message import MessageCollector
 from proxyd.codecs.usage import Usage
 from proxyd.deadlines import Deadlines
 from proxyd.downlink import ClientGone, Downlink
-from proxyd.errors import Overloaded, ProxyError
+from proxyd.errors import BadCredential, Overloaded, ProxyError
 from proxyd.exchange import DirectExchange, TranslatedExchange
 from proxyd.hookloader import HookSet
 from proxyd.hookrunner import CallHooks
 from proxyd.logs import get_logger
 from proxyd.providers import direct, openai
-from proxyd.providers.base import ClientKeys, Clocks
+from proxyd.providers.base import ClientKeys, Clocks, origin_of
 from proxyd.retries import RetryBudget, delay_before_retry, may_fall_back
 from proxyd.routes import ModelRoute, RouteTable
 from proxyd.settings import Settings
@@ -58,6 +58,7 @@ class ClientRequest:
     payload: dict[str, Any]
     keys: ClientKeys
     wants_stream: bool
+    is_message: bool = True  # else a question about a model or a count, which only direct upstreams are asked
 
     def let_go(self) -> None:
         """Free the body and what was parsed from it: the stream has begun, so no retry can need them."""
@@ -73,6 +74,12 @@ class _Call:
     deadlines: Deadlines
     task: asyncio.Task[Any]
     failure: ProxyError | None = None  # set from outside: how it must end
+    is_first_choice: bool = True  # the upstream being tried is the one that the client has chosen
+
+    @property
+    def keys(self) -> ClientKeys:
+        """The client's keys, for the upstream that they are meant for."""
+        return self.request.keys if self.is_first_choice else ClientKeys()
 
     @property
     def record(self) -> CallRecord:
@@ -207,6 +214,8 @@ class Relay:
         assert route is not None, "the app has resolved the model"
         failure: ProxyError | None = None
         for candidate in (route, *self.table.fallbacks(route)):
+            if not (call.request.is_message or candidate.direct):
+                continue
             if failure is not None:
                 log.warning(
                     "call.fallback",
@@ -216,8 +225,19 @@ class Relay:
                     why=failure.message,
                 )
                 record.fallback_from = route.model_id
+            # The client's key is for the upstream it has chosen (design.md 5); a chain may lead to others.
+            call.is_first_choice = origin_of(candidate.api_base) == origin_of(route.api_base)
             try:
                 return await self._serve_by(candidate, call)
+            except BadCredential as exc:
+                if failure is None:
+                    raise
+                log.warning(
+                    "call.fallback_without_key",
+                    request_id=record.request_id,
+                    route=candidate.model_id,
+                    why=exc.message,
+                )
             except ProxyError as exc:
                 if not may_fall_back(exc):
                     raise
@@ -282,7 +302,7 @@ class Relay:
             route,
             self._base_of(route),
             call.request.payload,
-            call.request.keys,
+            call.keys,
             clocks=self._clocks(route),
             new_id=new_id,
             warn=lambda oddity: log.debug(oddity, request_id=record.request_id, route=route.model_id),
@@ -360,12 +380,13 @@ class Relay:
             headers=request.web_request.headers.items(),
             body=request.body,
             payload=request.payload,
-            keys=request.keys,
+            keys=call.keys,
             clocks=self._clocks(route),
             method=request.web_request.method,
+            is_first=call.is_first_choice,
         )
         hooks = self.hooks.for_call(route, record.request_id, "direct")
-        if hooks is not None and hooks.changes_requests:
+        if hooks is not None and hooks.changes_requests and upstream_request.body:
             sent = jsonio.loads(upstream_request.body)
             changed = await hooks.on_request(sent)
             if changed is not sent:  # else the client's own bytes go on
@@ -377,10 +398,13 @@ class Relay:
         try:
             data = await exchange.open()
             call.request.let_go()
+            theirs = {name.lower() for name, _ in exchange.headers}
+            ours = [each for each in self._own_headers(record).items() if each[0] not in theirs]
             downlink.set_head(
                 exchange.status,
-                [*self._own_headers(record).items(), *exchange.headers],
+                [*ours, *exchange.headers],
                 is_stream=exchange.is_stream,
+                reason=exchange.reason,
             )
             while exchange.failure is None:
                 record.on_first_byte()

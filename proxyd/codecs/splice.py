@@ -104,7 +104,7 @@ class _Reader:
         first = self.mask[start]
         if isinstance(change, Mapping) and first == _OPEN_OBJECT:
             yield from self.of_object(start, change)
-        elif isinstance(change, Mapping) and first == _OPEN_ARRAY and all(type(at) is int for at in change):
+        elif isinstance(change, Mapping) and first == _OPEN_ARRAY and _are_positions(change):
             spans = list(self.items(start))
             cut = [change.get(index) is CUT for index in range(len(spans))]
             for index, (begin, stop) in enumerate(spans):
@@ -132,6 +132,10 @@ def splice(data: bytes, changes: Mapping[str, Any]) -> bytes:
         kept = edit.end
     pieces.append(data[kept:])
     return b"".join(pieces)
+
+
+def _are_positions(change: Mapping[Any, Any]) -> bool:
+    return bool(change) and all(type(at) is int for at in change)
 
 
 def _without(spans: list[tuple[int, int]], cut: list[bool], index: int) -> _Edit:
