@@ -14,7 +14,7 @@ from proxyd.providers.quirks import PROFILES, dialect_for, profile_for
 
 #: Issue 3, item 5.
 VENDORS = {
-    "openai", "azure", "openrouter", "deepseek", "moonshot", "zhipu", "minimax", "dashscope", "doubao",
+    "openai", "anthropic", "azure", "openrouter", "deepseek", "moonshot", "zhipu", "minimax", "dashscope", "doubao",
     "siliconflow", "gemini", "xai", "groq", "mistral", "cerebras", "ollama", "vllm", "sglang", "llamacpp",
     "lmstudio", "github", "bedrock", "generic",
 }  # fmt: skip
