@@ -32,6 +32,7 @@ from proxyd.ledger_schema import FILE as LEDGER_FILE
 from proxyd.logs import get_logger, log_call
 from proxyd.models import Config
 from proxyd.relay import Relay
+from proxyd.reloading import Reloader
 from proxyd.settings import Settings
 from proxyd.upstream import Upstreams
 
@@ -67,7 +68,7 @@ class Daemon:
 
     Args:
         loaded: the configuration to begin with.
-        reload: reads it again at SIGHUP; None where it cannot change.
+        reload: reads it again, at SIGHUP or when its file is saved; None where it cannot change.
         state_folder: where the ledger is kept; None keeps nothing.
     """
 
@@ -76,7 +77,7 @@ class Daemon:
     ) -> None:
         self.settings = loaded.settings
         self._loaded = loaded
-        self._reload = reload
+        self._reloader = None if reload is None else Reloader(reload, self._take_over, self._reject)
         self._relay: Relay | None = None
         self._runner: web.AppRunner | None = None
         self._upstreams: Upstreams | None = None
@@ -129,6 +130,9 @@ class Daemon:
                 each.close()
             raise
         self.addresses = [each.getsockname()[:2] for each in sockets]
+        if self._reloader is not None:
+            path = self._loaded.config.path
+            self._reloader.watch((path, path.parent / "env"))
         host, port = self.addresses[0]
         log.info(
             "server.started",
@@ -163,13 +167,15 @@ class Daemon:
 
     def reload(self) -> None:
         """Read the configuration again; an invalid one leaves the old one in force (A4)."""
-        if self._reload is None or self._relay is None:
-            return
-        try:
-            loaded = self._reload()
-        except ConfigError as exc:
-            log.error("config.rejected", faults=exc.message.splitlines(), in_force="the configuration before")
-            return
+        if self._reloader is not None:
+            self._reloader.request()
+
+    @staticmethod
+    def _reject(exc: ConfigError) -> None:
+        log.error("config.rejected", faults=exc.message.splitlines(), in_force="the configuration before")
+
+    def _take_over(self, loaded: LoadedConfig) -> None:
+        assert self._relay is not None, "the watch begins with the start"
         settings, waiting = self.settings.after_reload(loaded.settings)
         self.settings = settings
         self._relay.swap(settings, loaded.config.table, loaded.hooks)
@@ -205,6 +211,8 @@ class Daemon:
 
     async def close(self) -> None:
         """Let go of everything."""
+        if self._reloader is not None:
+            await self._reloader.close()
         if self._runner is not None:
             await self._runner.cleanup()
         if self._upstreams is not None:

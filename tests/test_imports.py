@@ -27,7 +27,7 @@ LAYERS = (
         "stats",
     },
     {"calls", "notify"},
-    {"deadlines", "logs", "metrics", "ledger", "demo_reply", "demo"},
+    {"deadlines", "reloading", "logs", "metrics", "ledger", "demo_reply", "demo"},
     {"hookworker", "hookrunner", "hookloader"},
     {"downlink", "upstream", "retries", "circuits", "exchange"},
     {"relay"},
