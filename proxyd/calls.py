@@ -16,12 +16,14 @@ from proxyd.routes import Pricing
 
 __all__ = ["CallObserver", "CallRecord", "new_id"]
 
-_ALPHABET = string.ascii_letters + string.digits
+_ALPHABET = (string.ascii_letters + string.digits).encode()
+#: A random byte -> a character. The first eight come 5 times in 256 and the others 4: unguessable all the same.
+_CHARACTERS = bytes(_ALPHABET[byte % len(_ALPHABET)] for byte in range(256))
 
 
 def new_id(prefix: str, length: int = 24) -> str:
     """A random id, 22 characters for requests (operations.md F2), 24 elsewhere, as the Anthropic API has them."""
-    return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(length))
+    return prefix + secrets.token_bytes(length).translate(_CHARACTERS).decode()
 
 
 @dataclass(slots=True)

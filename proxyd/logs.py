@@ -6,6 +6,7 @@ anything that looks like a credential, by field name and by value, tracebacks in
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
@@ -96,15 +97,20 @@ class _Handler(logging.Handler):
 
 def redact(value: Any, name: str = "") -> Any:
     """`value` with everything masked that looks like a credential, or stands under a credential's name."""
-    if name and _SECRET_NAME.search(name) and isinstance(value, (str, bytes)):
-        return _MASK
     if isinstance(value, str):
-        return _SECRET_VALUE.sub(_MASK, value)
+        return _MASK if _names_a_secret(name) else _SECRET_VALUE.sub(_MASK, value)
+    if isinstance(value, bytes) and _names_a_secret(name):
+        return _MASK
     if isinstance(value, Mapping):
         return {key: redact(item, str(key)) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [redact(item) for item in value]
     return value
+
+
+@functools.lru_cache(maxsize=512)  # the names of log fields, the same in every line
+def _names_a_secret(name: str) -> bool:
+    return _SECRET_NAME.search(name) is not None
 
 
 def _redact_event(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

@@ -329,11 +329,12 @@ class Relay:
             while answer.failure is None:
                 if events:
                     record.on_first_byte()
-                    await downlink.write(_encode(events))
                 if exchange.has_ended:
                     record.outcome = "ok"
                     exchange.close(is_complete=True)
-                    return await self._finish(call)
+                    return await self._finish(call, _encode(events))
+                if events:
+                    await downlink.write(_encode(events))
                 events = await exchange.read()
             return await self._end(call, answer.failure, events)
         except ProxyError as exc:
@@ -408,12 +409,12 @@ class Relay:
             )
             while exchange.failure is None:
                 record.on_first_byte()
-                if data or not downlink.is_committed:
-                    await downlink.write(data)
                 if exchange.has_ended:
                     record.outcome = "ok"
                     exchange.close(is_complete=True)
-                    return await self._finish(call)
+                    return await self._finish(call, data)
+                if data or not downlink.is_committed:
+                    await downlink.write(data)
                 data = await exchange.read()
             return await self._end(call, exchange.failure, [ErrorEvent(errors.envelope(exchange.failure))])
         except ProxyError as exc:
@@ -432,9 +433,9 @@ class Relay:
 
     # -- ends
 
-    async def _finish(self, call: _Call) -> web.StreamResponse:
+    async def _finish(self, call: _Call, last: bytes = b"") -> web.StreamResponse:
         call.record.status = call.downlink.response.status
-        await call.downlink.finish()
+        await call.downlink.finish(last)
         return call.downlink.response
 
     async def _end(
@@ -445,8 +446,7 @@ class Relay:
         if self.settings.on_midstream_error == "abort":
             call.downlink.abort()
             return call.downlink.response
-        await call.downlink.write(_encode(events))
-        return await self._finish(call)
+        return await self._finish(call, _encode(events))
 
     @staticmethod
     def _note_failure(record: CallRecord, exc: ProxyError, outcome: str) -> None:

@@ -45,7 +45,7 @@ class TranslatedCall:
         """The same call with another body, that of a request hook."""
         if body is self.sent:
             return self
-        return replace(self, request=replace(self.request, body=jsonio.dumps(body)), sent=body)
+        return replace(self, request=replace(self.request, body=jsonio.dump_ascii(body)), sent=body)
 
 
 def prepare(

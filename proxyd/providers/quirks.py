@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import fnmatch
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -35,6 +36,7 @@ PROFILES: dict[str, Profile] = {profile.name: profile for profile in (*HOSTED, *
 _FIELDS = {field.name: field for field in dataclasses.fields(Dialect)}
 
 
+@functools.lru_cache(maxsize=1024)  # every request asks
 def profile_for(api_base: str, provider: str | None) -> Profile:
     """The profile of a models.yaml entry.
 
@@ -69,11 +71,20 @@ def dialect_for(profile: Profile, model_name: str, quirks: Mapping[str, Any]) ->
     Raises:
         ConfigError: an unknown quirk, or a value of the wrong kind.
     """
+    dialect = _dialect_of_model(profile.name, model_name)
+    if not quirks:
+        return dialect
+    return dataclasses.replace(dialect, **{name: _quirk(name, value) for name, value in quirks.items()})
+
+
+@functools.lru_cache(maxsize=1024)
+def _dialect_of_model(profile_name: str, model_name: str) -> Dialect:
+    """Without quirks; kept, since every request asks for it."""
+    profile = PROFILES[profile_name]
     changes: dict[str, Any] = {}
     for variant in profile.variants:
         if re.search(variant.pattern, model_name, re.IGNORECASE):
             changes.update(variant.changes)
-    changes.update({name: _quirk(name, value) for name, value in quirks.items()})
     return dataclasses.replace(profile.dialect, **changes)
 
 
