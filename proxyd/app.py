@@ -17,7 +17,7 @@ from proxyd import errors, jsonio
 from proxyd.bodies import parse_object, read_request_body
 from proxyd.calls import CallRecord, new_id
 from proxyd.codecs.estimate import estimate_input_tokens
-from proxyd.errors import ClientError, MethodNotAllowed, NotFound, ProxyError
+from proxyd.errors import BodyTimedOut, BodyTooLarge, ClientError, MethodNotAllowed, NotFound, ProxyError
 from proxyd.exchange import VerbatimRefusal
 from proxyd.guard import check_origin, check_token, without_token
 from proxyd.logs import get_logger
@@ -101,6 +101,8 @@ class _Surface:
                 )
             except ProxyError as exc:
                 response = self._error(exc, request_id)
+                if isinstance(exc, (BodyTimedOut, BodyTooLarge)):
+                    response.force_close()  # what is left of the body is no next request
             except web.HTTPException as exc:
                 response = self._error(_our_own(exc, request), request_id)
                 if "Allow" in exc.headers:

@@ -17,6 +17,8 @@ __all__ = ["parse_object", "read_request_body"]
 
 #: A body that unpacks to more than this times its size is a bomb; JSON text reaches about 20.
 _MAX_RATIO = 100
+#: So much may unpack to anything within the ratio: the first bytes of a body say little about it.
+_SMALL = 1024
 _ENCODINGS = ("", "identity", "gzip")
 
 
@@ -39,8 +41,6 @@ async def read_request_body(request: web.Request, settings: Settings) -> bytes:
     packed = request.content_length
     if packed is not None and packed > limit:
         raise _too_large(limit)
-    if packed is not None and encoding == "gzip":
-        limit = min(limit, packed * _MAX_RATIO)
     content, deadlines = request.content, Deadlines(asyncio.get_running_loop())
 
     def idle() -> None:
@@ -63,7 +63,9 @@ async def read_request_body(request: web.Request, settings: Settings) -> bytes:
             if not piece:
                 break
             size += len(piece)
-            if size > limit:
+            if size > limit or (
+                encoding == "gzip" and size > _MAX_RATIO * max(content.total_raw_bytes, _SMALL)
+            ):
                 raise _too_large(settings.max_body_bytes)
             pieces.append(piece)
     except ProxyError:

@@ -19,6 +19,9 @@ SSE_HEADERS = {
     "x-accel-buffering": "no",
 }
 
+#: How often within `write_stall_s` a client that takes nothing is looked at.
+_STALL_LOOKS = 4
+
 
 class ClientGone(Exception):
     """The client has closed its connection, or has not read for too long."""
@@ -39,7 +42,7 @@ class Downlink:
 
     Args:
         ping_s: silence after which a ping is sent, 0 for never.
-        write_stall_s: how long one write may take before the connection is aborted.
+        write_stall_s: how long a client may take no byte before its connection is aborted.
     """
 
     def __init__(
@@ -52,6 +55,8 @@ class Downlink:
         self._opening: Callable[[], bytes] | None = None
         self._aside: asyncio.Task[None] | None = None  # a write that nobody awaits yet
         self._is_writing = False
+        self._unsent_bytes = 0  # what the transport held at the last look
+        self._looks_in_vain = 0
         self.response: web.StreamResponse = _Stream(headers=SSE_HEADERS)
         self.bytes_sent = 0
 
@@ -117,7 +122,7 @@ class Downlink:
 
     async def _write(self, data: bytes, *, is_last: bool = False) -> None:
         self._is_writing = True
-        self._deadlines.set(self._stalled, self._write_stall_s)
+        self._watch_stall()
         try:
             if not self.response.prepared:
                 self._deadlines.clear(self._silence_is_over)
@@ -150,5 +155,17 @@ class Downlink:
         self._write_aside(PING)
         self._deadlines.set(self._ping, self._ping_s)
 
+    def _watch_stall(self) -> None:
+        self._unsent_bytes = self._looks_in_vain = 0
+        self._deadlines.set(self._stalled, self._write_stall_s / _STALL_LOOKS)
+
     def _stalled(self) -> None:
-        self.abort()
+        """Look whether the client has taken anything; one that reads slowly may take as long as it likes."""
+        transport = self._request.transport
+        unsent_bytes = 0 if transport is None else transport.get_write_buffer_size()
+        self._looks_in_vain = self._looks_in_vain + 1 if unsent_bytes >= self._unsent_bytes else 0
+        self._unsent_bytes = unsent_bytes
+        if self._looks_in_vain >= _STALL_LOOKS:
+            self.abort()
+        else:
+            self._deadlines.set(self._stalled, self._write_stall_s / _STALL_LOOKS)

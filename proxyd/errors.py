@@ -31,6 +31,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from proxyd.secret import masked
+
 
 class ProxyError(Exception):
     """Root of all failures that have a defined answer.
@@ -163,7 +165,10 @@ def answer_of(exc: BaseException) -> tuple[int, str]:
 
 def message_of(exc: BaseException) -> str:
     """The sentence for the user. The text of a foreign exception may hold data, so it is not shown."""
-    return exc.message if isinstance(exc, ProxyError) else "internal error in claude-proxy; see its log"
+    # An upstream's own words can hold the key that it refuses.
+    return (
+        masked(exc.message) if isinstance(exc, ProxyError) else "internal error in claude-proxy; see its log"
+    )
 
 
 def envelope(exc: BaseException, request_id: str | None = None) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from proxyd.pipeline import TranslatedAnswer
 from proxyd.providers.base import UpstreamRequest
 from proxyd.providers.direct import response_headers
 from proxyd.providers.openai import TranslatedCall
+from proxyd.secret import masked
 from proxyd.settings import Settings
 from proxyd.upstream import Upstreams, connection_end, failure_of, host_of
 
@@ -292,6 +293,11 @@ class DirectExchange(_Exchange):
         self._has_frames = False
         self._has_given = False
 
+    @property
+    def has_last_event(self) -> bool:
+        """The message is whole, whether or not the upstream has ended its body."""
+        return self._stream.tee.has_ended
+
     async def open(self) -> bytes:
         """Send the call and wait for the first frames, or the first bytes of another body.
 
@@ -304,7 +310,7 @@ class DirectExchange(_Exchange):
         self.status, self.reason, self.headers = response.status, response.reason, response_headers(headers)
         if response.status >= 400:
             body = await self._read_error(response)
-            raise VerbatimRefusal(response.status, self.headers, body, response.reason)
+            raise VerbatimRefusal(response.status, self.headers, masked(body), response.reason)
         encoding = response.headers.get("content-encoding", "identity").lower()
         self.is_stream = response.content_type == "text/event-stream" and encoding == "identity"
         self._record.output_so_far = lambda: self._stream.usage_so_far.output_tokens

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from aiohttp import web
 
 from proxyd.errors import BadCredential, Forbidden, Misdirected
@@ -21,11 +23,15 @@ def check_origin(request: web.Request, settings: Settings) -> None:
         Misdirected: the ``Host`` is not ours: a name that was pointed at this machine (DNS rebinding).
         Forbidden: a browser says that another site's page asks.
     """
-    host = _name_of(request.headers.get("host", ""))
-    if not _is_ours(host, settings) and host != _name_of(settings.host):
-        raise Misdirected(
-            f"this proxy does not answer for the host {host!r}: use localhost, or add the name to allowed_hosts"
-        )
+    hosts = [request.headers.get("host", "")]
+    if not request.raw_path.startswith("/"):
+        hosts.append(urlsplit(request.raw_path).netloc)  # the target of a request to a forward proxy
+    for host in map(_name_of, hosts):
+        if not _is_ours(host, settings) and host != _name_of(settings.host):
+            raise Misdirected(
+                f"this proxy does not answer for the host {host[:200]!r}: use localhost, or add the name to "
+                "allowed_hosts"
+            )
     origin = request.headers.get("origin")
     if origin is not None:
         if not _is_ours(_name_of(origin.partition("://")[2]), settings):

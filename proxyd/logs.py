@@ -18,6 +18,7 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from proxyd.calls import CallRecord
+from proxyd.secret import MASK, masked
 
 __all__ = ["configure", "get_logger", "is_journal", "log_call", "redact"]
 
@@ -33,7 +34,6 @@ _SECRET_VALUE = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|sess|key|ghp|gho|AIza)[-_][A-Za-z0-9_\-]{8,}|\bAIza[A-Za-z0-9_\-]{20,}"
     r"|\bBearer\s+[A-Za-z0-9._~+/\-]{6,}=*|\beyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-.]+",
 )
-_MASK = "***"
 
 
 def get_logger(name: str) -> Any:
@@ -98,9 +98,9 @@ class _Handler(logging.Handler):
 def redact(value: Any, name: str = "") -> Any:
     """`value` with everything masked that looks like a credential, or stands under a credential's name."""
     if isinstance(value, str):
-        return _MASK if _names_a_secret(name) else _SECRET_VALUE.sub(_MASK, value)
+        return MASK if _names_a_secret(name) else _SECRET_VALUE.sub(MASK, masked(value))
     if isinstance(value, bytes) and _names_a_secret(name):
-        return _MASK
+        return MASK
     if isinstance(value, Mapping):
         return {key: redact(item, str(key)) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -125,6 +125,11 @@ class Relay:
     def active_calls(self) -> int:
         return len(self._calls)
 
+    @property
+    def records(self) -> list[CallRecord]:
+        """The calls in flight, as far as they have come; the oldest first."""
+        return [call.record for call in self._calls.values()]
+
     async def until_idle(self) -> None:
         """Return when no call is in flight."""
         await self._idle.wait()
@@ -141,6 +146,11 @@ class Relay:
             call.failure = failure
             call.task.cancel()
 
+    def cut_all(self) -> None:
+        """Cut the connections of the calls that have not ended by themselves: their clients do not read."""
+        for call in self._calls.values():
+            call.downlink.abort()
+
     # -- one call
 
     async def serve(self, request: ClientRequest) -> web.StreamResponse:
@@ -150,21 +160,17 @@ class Relay:
             ProxyError: the call failed and the client has been sent nothing.
         """
         record, settings = request.record, self.settings
-        try:
-            self._admit()
-        except ProxyError as exc:
-            self._note_failure(record, exc, "refused")
-            self._tell(record)
-            raise
         task = asyncio.current_task()
         assert task is not None, "a handler always runs in a task"
         deadlines = Deadlines(asyncio.get_running_loop())
         downlink = Downlink(
             request.web_request, deadlines, ping_s=settings.ping_s, write_stall_s=settings.write_stall_s
         )
-        call = self._calls[record.request_id] = _Call(request, downlink, deadlines, task)
-        self._idle.clear()
+        call = _Call(request, downlink, deadlines, task)
         try:
+            self._admit()
+            self._calls[record.request_id] = call
+            self._idle.clear()
             return await self._serve(call)
         except ProxyError as exc:
             self._note_failure(record, exc, "refused")
@@ -179,13 +185,13 @@ class Relay:
             self._note_failure(record, call.failure, "refused")
             raise call.failure from None
         except Exception as exc:
-            record.outcome, record.error = "crashed", f"internal error: {type(exc).__name__}"
-            record.status, record.error_type = errors.answer_of(exc)
-            raise
+            failure = self._crash_of(exc, record)
+            self._note_failure(record, failure, "refused")
+            raise failure from None
         finally:
             deadlines.close()
             await downlink.close()
-            del self._calls[record.request_id]
+            self._calls.pop(record.request_id, None)
             if not self._calls:
                 self._idle.set()
             record.bytes_out = record.bytes_out or downlink.bytes_sent
@@ -197,7 +203,10 @@ class Relay:
         """The call is over: let everybody know who remembers calls."""
         record.ended = monotonic()
         for observer in self._observers:
-            observer(record)
+            try:
+                observer(record)
+            except Exception:
+                log.error("observer.crashed", request_id=record.request_id, exc_info=True)
 
     def _admit(self) -> None:
         if self.is_draining:
@@ -205,6 +214,15 @@ class Relay:
         if len(self._calls) >= self.settings.max_streams:
             raise Overloaded(
                 f"claude-proxy has {len(self._calls)} calls in flight, its limit (max_streams)",
+                headers={"retry-after": "1"},
+            )
+
+    def _admit_to(self, route: ModelRoute) -> None:
+        limit = self.settings.max_streams_per_route
+        # The call that asks is one of those that count.
+        if limit and sum(call.record.route == route.model_id for call in self._calls.values()) > limit:
+            raise Overloaded(
+                f"model {route.model_id!r} has {limit} calls in flight, its limit (max_streams_per_route)",
                 headers={"retry-after": "1"},
             )
 
@@ -251,6 +269,7 @@ class Relay:
         record.mode = "direct" if route.direct else "translated"
         record.pricing = route.pricing
         attempt = self._direct if route.direct else self._translated
+        self._admit_to(route)
         retry = 0
         while True:
             try:
@@ -337,10 +356,13 @@ class Relay:
                     await downlink.write(_encode(events))
                 events = await exchange.read()
             return await self._end(call, answer.failure, events)
-        except ProxyError as exc:
+        except ClientGone:
+            raise
+        except Exception as exc:
             if not downlink.is_committed:
                 raise
-            return await self._end(call, exc, exchange.fail(exc))
+            failure = self._crash_of(exc, record)
+            return await self._end(call, failure, exchange.fail(failure))
         except asyncio.CancelledError:
             if call.failure is None or not downlink.is_committed:
                 raise
@@ -367,8 +389,10 @@ class Relay:
             message = await hooks.on_response(message)
         body = jsonio.dumps(message)
         record.on_first_byte()
-        record.status, record.outcome, record.bytes_out = 200, "ok", len(body)
-        return web.Response(body=body, content_type="application/json", headers=self._own_headers(record))
+        record.outcome = "ok"
+        head = {"content-type": "application/json", "content-length": str(len(body))}
+        call.downlink.set_head(200, {**self._own_headers(record), **head}.items(), is_stream=False)
+        return await self._finish(call, body)
 
     # -- direct
 
@@ -417,21 +441,41 @@ class Relay:
                     await downlink.write(data)
                 data = await exchange.read()
             return await self._end(call, exchange.failure, [ErrorEvent(errors.envelope(exchange.failure))])
-        except ProxyError as exc:
+        except ClientGone:
+            raise
+        except Exception as exc:
             if not downlink.is_committed:
                 raise
-            # The body of an answer that is no stream broke: only a cut connection tells the client.
-            self._note_failure(record, exc, "failed")
-            downlink.abort()
-            return downlink.response
+            return await self._end_direct(call, exchange, self._crash_of(exc, record))
         except asyncio.CancelledError:
-            if call.failure is None or not downlink.is_committed or not exchange.is_stream:
+            if call.failure is None or not downlink.is_committed:
                 raise
-            return await self._end(call, call.failure, [ErrorEvent(errors.envelope(call.failure))])
+            return await self._end_direct(call, exchange, call.failure)
         finally:
             exchange.close()
 
     # -- ends
+
+    async def _end_direct(
+        self, call: _Call, exchange: DirectExchange, failure: ProxyError
+    ) -> web.StreamResponse:
+        if exchange.has_last_event:  # what is missing is only the end of the body
+            call.record.outcome = "ok"
+            return await self._finish(call)
+        if exchange.is_stream:
+            return await self._end(call, failure, [ErrorEvent(errors.envelope(failure))])
+        # The body of an answer that is no stream broke: only a cut connection tells the client.
+        self._note_failure(call.record, failure, "failed")
+        call.downlink.abort()
+        return call.downlink.response
+
+    @staticmethod
+    def _crash_of(exc: Exception, record: CallRecord) -> ProxyError:
+        """`exc` as a failure that has an answer; a mistake of ours is logged with its traceback (A6)."""
+        if isinstance(exc, ProxyError):
+            return exc
+        log.error("request.crashed", request_id=record.request_id, route=record.route, exc_info=exc)
+        return ProxyError(errors.message_of(exc))
 
     async def _finish(self, call: _Call, last: bytes = b"") -> web.StreamResponse:
         call.record.status = call.downlink.response.status
@@ -443,10 +487,12 @@ class Relay:
     ) -> web.StreamResponse:
         """End a stream that has begun and has failed: with its last events, or as a cut connection."""
         self._note_failure(call.record, failure, "failed")
-        if self.settings.on_midstream_error == "abort":
+        last = _encode(events)
+        # Without a last event the stream is over by its grammar, and what failed is its delivery.
+        if self.settings.on_midstream_error == "abort" or not last:
             call.downlink.abort()
             return call.downlink.response
-        return await self._finish(call, _encode(events))
+        return await self._finish(call, last)
 
     @staticmethod
     def _note_failure(record: CallRecord, exc: ProxyError, outcome: str) -> None:

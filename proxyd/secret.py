@@ -1,19 +1,36 @@
-"""Keys, as a type that does not print itself."""
+"""Keys, as a type that does not print itself, and that knows its value wherever it turns up.
+
+Every key in use is a `Secret`: configured ones for as long as their configuration is in force, a client's for as long
+as its call lasts. `masked` finds their values in any text, so that neither a log line nor an error message can carry
+one, whatever it was made from (operations.md E7).
+"""
 
 from __future__ import annotations
 
 import hmac
+from typing import overload
+from weakref import WeakValueDictionary
 
-__all__ = ["Secret"]
+__all__ = ["MASK", "Secret", "masked"]
+
+MASK = "***"
+
+#: Shorter ones are words such as "any" or "ollama", which people set where no key is needed.
+_MIN_MASKED_CHARS = 8
+
+#: By identity, since equal keys of two calls do not end together.
+_in_use: WeakValueDictionary[int, Secret] = WeakValueDictionary()
 
 
 class Secret:
     """A credential. ``repr`` and ``str`` show at most its last four characters; `reveal` gives the value."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("__weakref__", "_value")
 
     def __init__(self, value: str) -> None:
         self._value = value
+        if len(value) >= _MIN_MASKED_CHARS:
+            _in_use[id(self)] = self
 
     def reveal(self) -> str:
         """The value itself, for the one header it is meant for."""
@@ -23,7 +40,9 @@ class Secret:
         """Compare in constant time. A header's bytes that are no UTF-8 arrive as lone surrogates, and match
         nothing.
         """
-        return hmac.compare_digest(self._value.encode(), other.encode("utf-8", "surrogatepass"))
+        return hmac.compare_digest(
+            self._value.encode("utf-8", "surrogatepass"), other.encode("utf-8", "surrogatepass")
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and self.matches(other._value)
@@ -33,6 +52,22 @@ class Secret:
 
     def __repr__(self) -> str:
         # A short value would be given away by its last four characters.
-        return f"***{self._value[-4:]}" if len(self._value) >= 16 else "***"
+        return f"{MASK}{self._value[-4:]}" if len(self._value) >= 16 else MASK
 
     __str__ = __repr__
+
+
+@overload
+def masked(text: str) -> str: ...
+@overload
+def masked(text: bytes) -> bytes: ...
+def masked(text: str | bytes) -> str | bytes:
+    """`text` without the value of any key that is in use."""
+    for secret in list(_in_use.values()):
+        value = secret.reveal()
+        if isinstance(text, str):
+            if value in text:
+                text = text.replace(value, MASK)
+        elif (data := value.encode("utf-8", "surrogatepass")) in text:
+            text = text.replace(data, MASK.encode())
+    return text

@@ -2,7 +2,7 @@
 
 Start (operations.md A1): the configuration is valid before anything is bound. Stop (A2), in this order:
 
-1. readiness turns 503 and the listening sockets close;
+1. readiness turns 503, the listening sockets and idle connections close;
 2. new requests on open connections are answered 529, and answers say ``Connection: close``;
 3. the calls in flight run on, up to ``drain_timeout_s``, with a progress line every 5 s;
 4. those that are left end with one error event; a second signal comes here at once;
@@ -19,8 +19,10 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from proxyd.app import build_app
 from proxyd.calls import CallObserver
@@ -29,7 +31,10 @@ from proxyd.errors import ConfigError, Overloaded, ProxyError
 from proxyd.hookloader import HookSet
 from proxyd.ledger import Ledger
 from proxyd.ledger_schema import FILE as LEDGER_FILE
-from proxyd.logs import get_logger, log_call
+from proxyd.listener import Listener
+from proxyd.log_file import LogFile
+from proxyd.logs import configure, get_logger, log_call
+from proxyd.loop_watch import LoopWatch
 from proxyd.models import Config
 from proxyd.relay import Relay
 from proxyd.reloading import Reloader
@@ -40,8 +45,12 @@ __all__ = ["AddressInUse", "Daemon", "LoadConfig", "LoadedConfig"]
 
 log = get_logger("server")
 
-#: Time for the open handlers to write their last bytes after they were told to end (A3: drain + 5 s in all).
-_END_S = 3.0
+#: Time for the open handlers to write their last bytes after they were told to end, then for those that were cut
+#: (A3: drain + 5 s in all; the runner takes its own twice).
+_END_S, _CUT_S = 3.0, 0.5
+#: What of a body nobody wants is still read, so that its sender gets to read the answer.
+_LINGER_S = 2.0
+_FILES_LOG_EVERY_S = 60.0
 _PROGRESS_S = 5.0
 #: File descriptors: two sockets a stream, with room (operations.md C8).
 _WANTED_FILES = 65_536
@@ -87,6 +96,8 @@ class Daemon:
             if state_folder is None
             else Ledger(state_folder / LEDGER_FILE, lambda: self.settings.ledger_days)
         )
+        self._listener = Listener(self.settings.max_connections, self.settings.max_idle_per_peer)
+        self.loop_watch = LoopWatch()
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self.addresses: list[tuple[str, int]] = []
@@ -113,18 +124,24 @@ class Daemon:
                 hooks=self._loaded.hooks,
                 observers=self._observers(),
             )
+            app = build_app(self._relay)
+            app.middlewares.insert(0, self._listener.middleware)
             self._runner = web.AppRunner(
-                build_app(self._relay),
+                app,
                 access_log=None,
                 handler_cancellation=True,
                 keepalive_timeout=settings.keepalive_s,
-                shutdown_timeout=_END_S,
+                shutdown_timeout=_CUT_S,
+                lingering_time=_LINGER_S,
+                logger=_HttpLog(),
             )
             if self._ledger is not None:
                 self._ledger.start()
             await self._runner.setup()
-            for each in sockets:
-                await web.SockSite(self._runner, each).start()
+            assert self._runner.server is not None, "a runner that is set up has a server"
+            await self._listener.start(self._runner.server, sockets)
+            self.loop_watch.start()
+            asyncio.get_running_loop().set_exception_handler(_LoopTrouble())
         except BaseException:
             for each in sockets:
                 each.close()
@@ -151,12 +168,14 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop, number.name)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGUSR1, LogFile().reopen)
+        loop.add_signal_handler(signal.SIGUSR2, self.dump_state)
         try:
             await self._stop.wait()
             await self.drain()
         finally:
             await self.close()
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
                 loop.remove_signal_handler(number)
 
     def _on_stop(self, name: str) -> None:
@@ -177,20 +196,58 @@ class Daemon:
     def _take_over(self, loaded: LoadedConfig) -> None:
         assert self._relay is not None, "the watch begins with the start"
         settings, waiting = self.settings.after_reload(loaded.settings)
+        if settings.log_level != self.settings.log_level:
+            configure(settings.log_level, settings.log_format)
         self.settings = settings
         self._relay.swap(settings, loaded.config.table, loaded.hooks)
         log.info(
             "config.reloaded", models=len(loaded.config.table.routes), ignored_until_restart=list(waiting)
         )
 
+    def dump_state(self) -> None:
+        """Say in the log what is going on: each call in flight, each circuit that is not whole (A5)."""
+        relay, upstreams = self._relay, self._upstreams
+        if relay is None or upstreams is None:
+            return
+        records, circuits = relay.records, upstreams.circuits.states()
+        log.info(
+            "state.daemon",
+            calls=len(records),
+            connections=self._listener.connections,
+            refused_connections=self._listener.refused_total,
+            circuits=len(circuits),
+            loop_lag_ms=round(self.loop_watch.last_s * 1000),
+            is_draining=relay.is_draining,
+        )
+        for record in records:
+            log.info(
+                "state.call",
+                request_id=record.request_id,
+                model=record.model,
+                route=record.route,
+                mode=record.mode,
+                age_s=round(record.duration_s, 1),
+                has_begun=record.first_byte is not None,
+                events=record.events,
+                retries=record.retries,
+            )
+        for circuit in circuits:
+            log.info(
+                "state.circuit",
+                origin=circuit.origin,
+                state=circuit.state.value,
+                failures=circuit.failures,
+                open_for_s=round(circuit.open_for_s),
+            )
+
     async def drain(self) -> None:
         """Steps 1 to 4 of the module's text."""
-        relay, runner = self._relay, self._runner
-        if relay is None or runner is None:
+        relay = self._relay
+        if relay is None:
             return
         relay.is_draining = True
-        for site in list(runner.sites):
-            await site.stop()
+        self._listener.stop_accepting()
+        self._listener.close_idle()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.settings.drain_timeout_s
         while relay.active_calls and not self._hurry.is_set() and (left := deadline - loop.time()) > 0:
@@ -208,11 +265,14 @@ class Daemon:
                 await asyncio.wait_for(relay.until_idle(), _END_S)
             except asyncio.TimeoutError:
                 log.warning("server.calls_cut", calls=relay.active_calls)
+                relay.cut_all()
 
     async def close(self) -> None:
         """Let go of everything."""
         if self._reloader is not None:
             await self._reloader.close()
+        self.loop_watch.stop()
+        self._listener.stop_accepting()
         if self._runner is not None:
             await self._runner.cleanup()
         if self._upstreams is not None:
@@ -265,6 +325,41 @@ def _bind(host: str, port: int) -> list[socket.socket]:
     if not found:
         raise ConfigError(f"host: cannot listen on {host!r}")
     return found
+
+
+class _HttpLog:
+    """What the HTTP library has to report. A request that is no HTTP is its sender's fault and is answered 400; the
+    library would log it with a traceback that quotes the request's head, keys and all.
+    """
+
+    def exception(self, message: str, *args: object, exc_info: BaseException | None = None) -> None:
+        if isinstance(exc_info, HttpProcessingError):
+            log.info("request.malformed", problem=type(exc_info).__name__, status=exc_info.code)
+        else:
+            log.error("request.crashed", exc_info=exc_info or True)
+
+    def debug(self, message: str, *args: object, **more: object) -> None:
+        log.debug("connection.note", note=message % args if args else message)
+
+
+class _LoopTrouble:
+    """What the event loop has to report, in our log. No free descriptor: accepting rests for a second, as asyncio
+    has it, and a minute's trouble is one line (operations.md C8).
+    """
+
+    def __init__(self) -> None:
+        self._files_logged_at = float("-inf")
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        exc = context.get("exception")
+        if isinstance(exc, OSError) and exc.errno in (errno.EMFILE, errno.ENFILE):
+            if loop.time() - self._files_logged_at > _FILES_LOG_EVERY_S:
+                self._files_logged_at = loop.time()
+                log.error(
+                    "server.out_of_files", problem="no file descriptor is free; raise the limit (ulimit -n)"
+                )
+            return
+        log.error("loop.trouble", problem=context.get("message"), exc_info=exc)
 
 
 def _raise_file_limit() -> None:

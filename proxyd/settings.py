@@ -192,9 +192,6 @@ class Settings:
     connect_s: float = _clock(
         10, "Seconds for a connection to an upstream.", "operations.md B: Envoy 5, SDK 5"
     )
-    pool_wait_s: float = _clock(
-        10, "Seconds a call waits for a free upstream connection.", "operations.md B: HAProxy timeout queue"
-    )
     first_byte_s: float = _clock(
         600, "Seconds until an upstream's first byte.", "operations.md B: the SDK's default timeout"
     )
@@ -246,7 +243,18 @@ class Settings:
         0, whole_number(0, 65_536), "Calls in flight of one entry; 0 for no limit.", source="operations.md C7"
     )
     max_connections: int = _setting(
-        1024, whole_number(1, 1_000_000), "Client connections.", source="operations.md E9", is_live=False
+        1024,
+        whole_number(1, 1_000_000),
+        "Client connections; more are answered 529 and closed.",
+        source="operations.md E9",
+        is_live=False,
+    )
+    max_idle_per_peer: int = _setting(
+        64,
+        whole_number(1, 1_000_000),
+        "Idle connections of one client address; the oldest make room for new ones.",
+        source="operations.md E9",
+        is_live=False,
     )
 
     # -- failures
@@ -257,6 +265,19 @@ class Settings:
         source="design.md 6, operations.md D2",
         env="MAX_RETRIES",
         flag="--max-retries",
+    )
+    circuit_failures: int = _setting(
+        5,
+        whole_number(0, 1_000),
+        "Failures in a row after which an upstream is left alone for a while; 0 for never.",
+        source="operations.md D4: Envoy",
+        is_live=False,
+    )
+    circuit_open_s: float = _clock(
+        30,
+        "Seconds that an upstream is left alone, times the number of times in a row, 300 at most.",
+        "operations.md D4: Envoy",
+        is_live=False,
     )
     on_midstream_error: str = _setting(
         "event",

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from time import monotonic
 from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
 
+from proxyd.circuits import GATEWAY_ERRORS, Circuits, CircuitState, State
 from proxyd.errors import BadReply, ProxyError, TimedOut, Truncated, Unreachable
+from proxyd.logs import get_logger
 from proxyd.providers.base import UpstreamRequest
 from proxyd.settings import Settings
 
 __all__ = ["Upstreams", "connection_end", "failure_of", "host_of"]
+
+log = get_logger("upstream")
 
 #: How long the end of a body may lag behind its last event. Servers write the two apart, within milliseconds.
 _DRAIN_S = 0.5
@@ -33,6 +38,9 @@ class Upstreams:
         # The limit on calls is ours (max_streams); a second one in the pool would only make some of them wait.
         self._connector = aiohttp.TCPConnector(limit=0, ssl=context, ttl_dns_cache=60)
         self._settings = settings
+        self.circuits = Circuits(
+            settings.circuit_failures, settings.circuit_open_s, monotonic, on_change=_log_circuit
+        )
         self._draining: set[asyncio.Task[None]] = set()
         self._is_open = True
         self._decoding = self._session(auto_decompress=True)
@@ -54,7 +62,25 @@ class Upstreams:
 
         Raises:
             UpstreamError: no answer, or none that is HTTP.
+            Overloaded: the circuit of this origin is open.
         """
+        origin = _origin_of(request.url)
+        self.circuits.admit(origin)
+        try:
+            response = await self._send(request, is_verbatim=is_verbatim)
+        except ProxyError:
+            self.circuits.failed(origin)
+            raise
+        except BaseException:
+            self.circuits.abandoned(origin)
+            raise
+        if response.status in GATEWAY_ERRORS:
+            self.circuits.failed(origin)
+        else:
+            self.circuits.succeeded(origin)
+        return response
+
+    async def _send(self, request: UpstreamRequest, *, is_verbatim: bool) -> aiohttp.ClientResponse:
         session = self._verbatim if is_verbatim else self._decoding
         clocks = request.clocks
         timeout = aiohttp.ClientTimeout(
@@ -118,6 +144,21 @@ def connection_end(response: aiohttp.ClientResponse) -> asyncio.Future[None] | N
     """A future that is done when the connection of `response` has ended; None if it has already been given back."""
     protocol = response.connection.protocol if response.connection else None
     return None if protocol is None else protocol.closed
+
+
+def _origin_of(url: str) -> str:
+    return f"{urlsplit(url).scheme}://{host_of(url)}"
+
+
+def _log_circuit(circuit: CircuitState) -> None:
+    level = log.info if circuit.state is State.CLOSED else log.warning
+    level(
+        "circuit.changed",
+        origin=circuit.origin,
+        state=circuit.state.value,
+        failures=circuit.failures,
+        open_for_s=round(circuit.open_for_s),
+    )
 
 
 def host_of(url: str) -> str:

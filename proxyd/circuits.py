@@ -1,0 +1,144 @@
+"""Upstreams that keep failing are left alone for a while (operations.md D4).
+
+::
+
+    CLOSED ──failures in a row──▶ OPEN ──its time is over──▶ TRIAL ──success──▶ CLOSED
+                                   ▲                           │
+                                   └────────failure────────────┘
+
+One circuit for each origin. A failure is a connection that could not be made or kept until the answer began, and a
+gateway's own error: 502, 503, 504. Any other status, 429 and the other 4xx above all, shows that somebody is there.
+While a circuit is open its calls are refused at once, so that a ``fallback`` serves without waiting; then a single call
+is let through as a trial. The numbers are Envoy's outlier detection: 5 in a row, 30 s × n, 300 s at most.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from proxyd.errors import Overloaded
+
+__all__ = ["GATEWAY_ERRORS", "CircuitState", "Circuits", "State"]
+
+#: What a gateway answers in place of the upstream behind it.
+GATEWAY_ERRORS = frozenset({502, 503, 504})
+
+_MAX_OPEN_S = 300.0
+#: How soon a call that came during a trial may ask again.
+_TRIAL_RETRY_S = 1
+
+
+class State(enum.Enum):
+    CLOSED = "closed"
+    OPEN = "open"
+    TRIAL = "trial"
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitState:
+    """One circuit as it is shown.
+
+    Attributes:
+        failures: failures in a row so far.
+        open_for_s: how long it stays open, 0 if it is not.
+    """
+
+    origin: str
+    state: State
+    failures: int
+    open_for_s: float
+
+
+@dataclass(slots=True)
+class _Circuit:
+    state: State = State.CLOSED
+    failures: int = 0
+    times_opened: int = 0
+    open_until: float = 0.0
+
+
+class Circuits:
+    """The circuits of all origins. Every call that was admitted must report exactly one of the three outcomes.
+
+    Args:
+        threshold: failures in a row that open a circuit; 0 never opens one.
+        open_s: how long the first opening lasts; the n-th in a row lasts n times as long.
+        clock: seconds that only go forward.
+        on_change: is told the origin and its new state.
+    """
+
+    def __init__(
+        self,
+        threshold: int,
+        open_s: float,
+        clock: Callable[[], float],
+        on_change: Callable[[CircuitState], None] = lambda _: None,
+    ) -> None:
+        self._threshold = threshold
+        self._open_s = open_s
+        self._clock = clock
+        self._on_change = on_change
+        #: Only origins that have failed since their last success: few, whatever the number of upstreams.
+        self._circuits: dict[str, _Circuit] = {}
+
+    def admit(self, origin: str) -> None:
+        """Let a call through.
+
+        Raises:
+            Overloaded: the circuit is open, or its trial is under way.
+        """
+        circuit = self._circuits.get(origin)
+        if circuit is None or circuit.state is State.CLOSED:
+            return
+        left_s = circuit.open_until - self._clock()
+        if circuit.state is State.OPEN and left_s <= 0:
+            self._turn(origin, circuit, State.TRIAL)
+            return
+        wait_s = max(1, math.ceil(left_s)) if circuit.state is State.OPEN else _TRIAL_RETRY_S
+        raise Overloaded(
+            f"{origin.partition('://')[2]} failed {circuit.failures} times in a row and is left alone; "
+            f"try again in {wait_s} s",
+            headers={"retry-after": str(wait_s)},
+        )
+
+    def succeeded(self, origin: str) -> None:
+        """The origin has answered for itself."""
+        circuit = self._circuits.pop(origin, None)
+        if circuit is not None and circuit.state is not State.CLOSED:
+            self._on_change(CircuitState(origin, State.CLOSED, 0, 0.0))
+
+    def failed(self, origin: str) -> None:
+        """No connection, no answer, or a gateway's error."""
+        if not self._threshold:
+            return
+        circuit = self._circuits.setdefault(origin, _Circuit())
+        circuit.failures += 1
+        # A call that was under way when the circuit opened says nothing new.
+        if circuit.state is State.TRIAL or (
+            circuit.state is State.CLOSED and circuit.failures >= self._threshold
+        ):
+            circuit.times_opened += 1
+            circuit.open_until = self._clock() + min(self._open_s * circuit.times_opened, _MAX_OPEN_S)
+            self._turn(origin, circuit, State.OPEN)
+
+    def abandoned(self, origin: str) -> None:
+        """The call was given up before it had an outcome; if it was the trial, the next call is."""
+        circuit = self._circuits.get(origin)
+        if circuit is not None and circuit.state is State.TRIAL:
+            circuit.open_until = self._clock()
+            self._turn(origin, circuit, State.OPEN)
+
+    def states(self) -> list[CircuitState]:
+        """Every circuit that has failures on its account."""
+        return [self._seen(origin, circuit) for origin, circuit in self._circuits.items()]
+
+    def _turn(self, origin: str, circuit: _Circuit, state: State) -> None:
+        circuit.state = state
+        self._on_change(self._seen(origin, circuit))
+
+    def _seen(self, origin: str, circuit: _Circuit) -> CircuitState:
+        left_s = max(0.0, circuit.open_until - self._clock()) if circuit.state is State.OPEN else 0.0
+        return CircuitState(origin, circuit.state, circuit.failures, left_s)

@@ -1,0 +1,129 @@
+"""The circuit's states, with a clock that the test turns (operations.md D4)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxyd.circuits import Circuits, CircuitState, State
+from proxyd.errors import Overloaded
+
+ORIGIN = "https://api.example.com"
+
+
+class Clock:
+    now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def changes() -> list[tuple[str, State]]:
+    return []
+
+
+@pytest.fixture
+def circuits(clock: Clock, changes: list[tuple[str, State]]) -> Circuits:
+    return Circuits(5, 30, clock, on_change=lambda seen: changes.append((seen.origin, seen.state)))
+
+
+def fail(circuits: Circuits, times: int) -> None:
+    for _ in range(times):
+        circuits.admit(ORIGIN)
+        circuits.failed(ORIGIN)
+
+
+def retry_after(circuits: Circuits) -> int:
+    with pytest.raises(Overloaded) as caught:
+        circuits.admit(ORIGIN)
+    assert "api.example.com" in caught.value.message
+    return int(caught.value.headers["retry-after"])
+
+
+@pytest.mark.statement("D4")
+def test_five_failures_in_a_row_open_it(
+    circuits: Circuits, clock: Clock, changes: list[tuple[str, State]]
+) -> None:
+    fail(circuits, 4)
+    circuits.succeeded(ORIGIN)
+    fail(circuits, 5)
+    assert retry_after(circuits) == 30
+    clock.now_s += 12.5
+    assert retry_after(circuits) == 18
+    assert circuits.states() == [CircuitState(ORIGIN, State.OPEN, 5, 17.5)]
+    circuits.admit("https://another.example.com")
+    assert changes == [(ORIGIN, State.OPEN)]
+
+
+@pytest.mark.statement("D4")
+def test_one_trial_closes_it_or_opens_it_for_longer(
+    circuits: Circuits, clock: Clock, changes: list[tuple[str, State]]
+) -> None:
+    fail(circuits, 5)
+    for opening in range(2, 14):
+        clock.now_s += 300
+        circuits.admit(ORIGIN)
+        assert retry_after(circuits) == 1, "one trial at a time"
+        circuits.failed(ORIGIN)
+        assert retry_after(circuits) == min(30 * opening, 300)
+    clock.now_s += 300
+    circuits.admit(ORIGIN)
+    circuits.succeeded(ORIGIN)
+    circuits.admit(ORIGIN)
+    assert circuits.states() == []
+    assert changes[-1] == (ORIGIN, State.CLOSED)
+    fail(circuits, 5)
+    assert retry_after(circuits) == 30, "a success starts the count of openings anew"
+
+
+@pytest.mark.statement("D4")
+def test_a_trial_that_is_given_up_leaves_the_next_one_to_the_next_call(
+    circuits: Circuits, clock: Clock
+) -> None:
+    fail(circuits, 5)
+    clock.now_s += 30
+    circuits.admit(ORIGIN)
+    circuits.abandoned(ORIGIN)
+    circuits.admit(ORIGIN)
+    assert retry_after(circuits) == 1
+
+
+@pytest.mark.statement("D4")
+def test_calls_that_were_under_way_do_not_prolong_it(circuits: Circuits) -> None:
+    for _ in range(9):
+        circuits.admit(ORIGIN)
+    for _ in range(9):
+        circuits.failed(ORIGIN)
+    assert retry_after(circuits) == 30
+
+
+def test_a_threshold_of_zero_never_opens() -> None:
+    circuits = Circuits(0, 30, Clock())
+    fail(circuits, 100)
+    assert circuits.states() == []
+
+
+@given(st.lists(st.sampled_from(["succeeded", "failed", "abandoned", "wait"]), max_size=60))
+def test_any_history_leaves_a_way_back(history: list[str]) -> None:
+    clock = Clock()
+    circuits = Circuits(3, 30, clock)
+    for step in history:
+        if step == "wait":
+            clock.now_s += 40
+            continue
+        try:
+            circuits.admit(ORIGIN)
+        except Overloaded:
+            continue
+        getattr(circuits, step)(ORIGIN)
+    clock.now_s += 300
+    circuits.admit(ORIGIN)
+    circuits.succeeded(ORIGIN)
+    assert circuits.states() == []
