@@ -14,11 +14,13 @@ from multidict import CIMultiDict
 
 import proxyd
 from proxyd import errors, jsonio
+from proxyd.app_status import Watchers, add_status_routes
 from proxyd.bodies import parse_object, read_request_body
 from proxyd.calls import CallRecord, new_id
 from proxyd.codecs.estimate import estimate_input_tokens
 from proxyd.errors import BodyTimedOut, BodyTooLarge, ClientError, MethodNotAllowed, NotFound, ProxyError
 from proxyd.exchange import VerbatimRefusal
+from proxyd.guard import REQUEST_ID as _REQUEST_ID
 from proxyd.guard import check_origin, check_token, without_token
 from proxyd.logs import get_logger
 from proxyd.providers.base import ClientKeys
@@ -40,9 +42,10 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z")
 _MAX_PAGE = 1000
 _PAGE = 20
 
-_REQUEST_ID = web.RequestKey("request_id", str)
 #: Set once a request has become a call, which has a line of its own in the log, whatever becomes of it.
 _IS_CALL = web.RequestKey("is_call", bool)
+#: Answered without the access token: health, and the files of the page, which asks for the token itself.
+_OPEN_PATHS = ("/healthz", "/health", "/readyz", "/dashboard")
 
 _HOME = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>claude-proxy</title>
@@ -52,11 +55,12 @@ _HOME = """<!doctype html>
 <p>This is a proxy that lets Claude Code run on any model. Point it here:</p>
 <pre>ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=any claude --model {model}</pre>
 <p>Models: {models}</p>
+<p><a href="dashboard">What it does now, and what it has done</a></p>
 """
 
 
-def build_app(relay: Relay) -> web.Application:
-    """The application around `relay`."""
+def build_app(relay: Relay, watchers: Watchers) -> web.Application:
+    """The application around `relay`; `watchers` know what it did and does."""
     surface = _Surface(relay)
     app = web.Application(middlewares=[surface.envelope])
     for prefix in ("", PREFIX):
@@ -70,6 +74,7 @@ def build_app(relay: Relay) -> web.Application:
         app.router.add_get(f"{prefix}/readyz", surface.ready)
         app.router.add_get(f"{prefix}/", surface.home)
     app.router.add_get(PREFIX, surface.home)
+    add_status_routes(app, relay, watchers)
     return app
 
 
@@ -89,7 +94,7 @@ class _Surface:
             try:
                 settings = self._relay.settings
                 check_origin(request, settings)
-                if not request.path.removeprefix(PREFIX).startswith(("/healthz", "/health", "/readyz")):
+                if not request.path.removeprefix(PREFIX).startswith(_OPEN_PATHS):
                     check_token(request, settings)
                 response = await handler(request)
             except VerbatimRefusal as exc:

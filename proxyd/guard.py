@@ -10,8 +10,10 @@ from proxyd.errors import BadCredential, Forbidden, Misdirected
 from proxyd.providers.base import ClientKeys
 from proxyd.settings import Settings, is_loopback
 
-__all__ = ["TOKEN_HEADER", "check_origin", "check_token", "without_token"]
+__all__ = ["REQUEST_ID", "TOKEN_HEADER", "check_origin", "check_token", "without_token"]
 
+#: Our id of a request, given to it before anything else.
+REQUEST_ID = web.RequestKey("request_id", str)
 #: Where the access token can come, apart from the two headers in which Claude Code sends a credential.
 TOKEN_HEADER = "x-claude-proxy-token"  # noqa: S105 - a header's name
 

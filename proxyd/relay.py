@@ -97,6 +97,8 @@ class Relay:
         table: the routes in force; asked at the beginning of each call, so that a reload touches new calls only.
         demo_base: where the embedded upstream listens, or None.
         hooks: those in force, asked as `table` is.
+
+    `observers` are told of each call that is over; they must neither block nor raise.
     """
 
     def __init__(
@@ -107,7 +109,6 @@ class Relay:
         *,
         demo_base: str | None = None,
         hooks: HookSet | None = None,
-        observers: tuple[CallObserver, ...] = (),
     ) -> None:
         self.settings = settings
         self.table = table
@@ -115,7 +116,7 @@ class Relay:
         self.is_draining = False
         self._upstreams = upstreams
         self._demo_base = demo_base
-        self._observers = observers
+        self.observers: tuple[CallObserver, ...] = ()
         self._budget = RetryBudget()
         self._calls: dict[str, _Call] = {}
         self._idle = asyncio.Event()
@@ -202,7 +203,7 @@ class Relay:
     def _tell(self, record: CallRecord) -> None:
         """The call is over: let everybody know who remembers calls."""
         record.ended = monotonic()
-        for observer in self._observers:
+        for observer in self.observers:
             try:
                 observer(record)
             except Exception:

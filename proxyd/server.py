@@ -25,16 +25,18 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from proxyd.app import build_app
-from proxyd.calls import CallObserver
+from proxyd.app_status import Watchers
 from proxyd.demo import DemoServer, start_demo
 from proxyd.errors import ConfigError, Overloaded, ProxyError
 from proxyd.hookloader import HookSet
 from proxyd.ledger import Ledger
 from proxyd.ledger_schema import FILE as LEDGER_FILE
 from proxyd.listener import Listener
+from proxyd.live import LiveFeed
 from proxyd.log_file import LogFile
-from proxyd.logs import configure, get_logger, log_call
+from proxyd.logs import configure, get_logger
 from proxyd.loop_watch import LoopWatch
+from proxyd.metrics import Metrics, Sources
 from proxyd.models import Config
 from proxyd.relay import Relay
 from proxyd.reloading import Reloader
@@ -91,11 +93,8 @@ class Daemon:
         self._runner: web.AppRunner | None = None
         self._upstreams: Upstreams | None = None
         self._demo: DemoServer | None = None
-        self._ledger = (
-            None
-            if state_folder is None
-            else Ledger(state_folder / LEDGER_FILE, lambda: self.settings.ledger_days)
-        )
+        self._state_folder = state_folder
+        self._watchers: Watchers | None = None
         self._listener = Listener(self.settings.max_connections, self.settings.max_idle_per_peer)
         self.loop_watch = LoopWatch()
         self._stop = asyncio.Event()
@@ -122,9 +121,10 @@ class Daemon:
                 self._upstreams,
                 demo_base=self._demo.api_base,
                 hooks=self._loaded.hooks,
-                observers=self._observers(),
             )
-            app = build_app(self._relay)
+            self._watchers = self._watch(self._relay, self._upstreams)
+            self._relay.observers = self._watchers.observers
+            app = build_app(self._relay, self._watchers)
             app.middlewares.insert(0, self._listener.middleware)
             self._runner = web.AppRunner(
                 app,
@@ -135,8 +135,8 @@ class Daemon:
                 lingering_time=_LINGER_S,
                 logger=_HttpLog(),
             )
-            if self._ledger is not None:
-                self._ledger.start()
+            if self._watchers.ledger is not None:
+                self._watchers.ledger.start()
             await self._runner.setup()
             assert self._runner.server is not None, "a runner that is set up has a server"
             await self._listener.start(self._runner.server, sockets)
@@ -158,9 +158,19 @@ class Daemon:
             config=str(self._loaded.config.path),
         )
 
-    def _observers(self) -> tuple[CallObserver, ...]:
-        """Who is told of every finished call."""
-        return (log_call,) if self._ledger is None else (log_call, self._ledger.observe)
+    def _watch(self, relay: Relay, upstreams: Upstreams) -> Watchers:
+        ledger = None
+        if self._state_folder is not None:
+            ledger = Ledger(self._state_folder / LEDGER_FILE, lambda: self.settings.ledger_days)
+        sources = Sources(
+            active=lambda: relay.records,
+            circuits=lambda: {each.origin: each.state.value for each in upstreams.circuits.states()},
+            loop_lag_s=lambda: self.loop_watch.last_s,
+            hook_errors=lambda: {str(hook["name"]): int(hook["failures"]) for hook in relay.hooks.describe()},
+            rows_lost=lambda: 0 if ledger is None else ledger.dropped,
+        )
+        live = LiveFeed(lambda: relay.records, lambda: relay.is_draining)
+        return Watchers(sources, live, Metrics(sources), ledger)
 
     async def run(self) -> None:
         """Serve until a signal says to stop, then drain."""
@@ -189,8 +199,9 @@ class Daemon:
         if self._reloader is not None:
             self._reloader.request()
 
-    @staticmethod
-    def _reject(exc: ConfigError) -> None:
+    def _reject(self, exc: ConfigError) -> None:
+        if self._watchers is not None:
+            self._watchers.sources.is_reload_good = False
         log.error("config.rejected", faults=exc.message.splitlines(), in_force="the configuration before")
 
     def _take_over(self, loaded: LoadedConfig) -> None:
@@ -200,6 +211,8 @@ class Daemon:
             configure(settings.log_level, settings.log_format)
         self.settings = settings
         self._relay.swap(settings, loaded.config.table, loaded.hooks)
+        if self._watchers is not None:
+            self._watchers.sources.is_reload_good = True
         log.info(
             "config.reloaded", models=len(loaded.config.table.routes), ignored_until_restart=list(waiting)
         )
@@ -273,6 +286,8 @@ class Daemon:
             await self._reloader.close()
         self.loop_watch.stop()
         self._listener.stop_accepting()
+        if self._watchers is not None:
+            await self._watchers.live.close()
         if self._runner is not None:
             await self._runner.cleanup()
         if self._upstreams is not None:
@@ -281,8 +296,8 @@ class Daemon:
             await self._demo.close()
         if self._relay is not None:
             self._relay.hooks.close()
-        if self._ledger is not None:
-            await self._ledger.close()
+        if self._watchers is not None and self._watchers.ledger is not None:
+            await self._watchers.ledger.close()
         log.info("server.stopped")
 
 

@@ -24,9 +24,11 @@ __all__ = [
     "SUMS",
     "LedgerUnreadable",
     "calls_of_session",
+    "last_calls",
     "midnight",
     "open_ledger",
     "overview",
+    "series",
     "sessions_like",
     "sums",
 ]
@@ -131,6 +133,32 @@ def calls_of_session(database: sqlite3.Connection, session: str, *, limit: int =
     """The last calls of a session, the newest first, as rows of ``calls``."""
     query = "SELECT * FROM calls WHERE session_id = ? ORDER BY started_at DESC LIMIT ?"
     return [dict(row) for row in database.execute(query, (session, limit))]
+
+
+def last_calls(database: sqlite3.Connection, since: float, *, limit: int = 200) -> list[dict[str, Any]]:
+    """The last calls since then, the newest first, as rows of ``calls``."""
+    query = "SELECT * FROM calls WHERE started_at >= ? ORDER BY started_at DESC LIMIT ?"
+    return [dict(row) for row in database.execute(query, (since, limit))]
+
+
+def series(database: sqlite3.Connection, since: float, step: str) -> list[dict[str, Any]]:
+    """Tokens, cost, calls and failures by step and model, for charts.
+
+    Args:
+        step: ``hour`` or ``day``, of the local time zone; each row has its beginning under that name.
+    """
+    start = (
+        "strftime('%Y-%m-%d %H:00', quarter * 900, 'unixepoch', 'localtime')"
+        if step == "hour"
+        else GROUPS["day"]
+    )
+    failures = "sum(CASE WHEN outcome IN ('ok', 'client_gone') THEN 0 ELSE calls END)"
+    query = (
+        f"SELECT {start} AS {step}, route AS model, {_TOKENS} AS tokens, "  # noqa: S608 - constants
+        f"sum(cost_usd) AS cost_usd, sum(calls) AS calls, {failures} AS failures "
+        "FROM totals AS t WHERE quarter >= ? GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+    return [dict(row) for row in database.execute(query, (int(since) // QUARTER_S,))]
 
 
 def sessions_like(database: sqlite3.Connection, prefix: str) -> list[str]:

@@ -1,0 +1,196 @@
+"""What is happening now: the feed behind ``/events``, for the page and ``claude-proxy top``.
+
+The fast path does not know of it. It looks at the records of the calls in flight, by a clock of its own and only while
+somebody listens, and it is told once of each call that is over.
+
+A listener has a bounded queue: one that does not read is let go, it holds up neither a call nor another listener.
+
+Messages, each one SSE event with a JSON object as its data::
+
+    hello    {version, started_at, now, is_draining, totals, active: […], recent: […]}   once, at the beginning
+    active   {now, is_draining, totals, active: […]}                                     each second
+    call     one finished call                                                           as it ends
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Any
+
+import proxyd
+from proxyd import jsonio
+from proxyd.calls import CallRecord
+
+__all__ = ["LiveFeed"]
+
+_TICK_S = 1.0
+#: Finished calls that are remembered: a few hours of one person's work.
+_RECENT = 200
+#: Messages that wait for one listener; at one a second and one a call that is a minute behind.
+_MAX_WAITING = 120
+#: Calls of one route whose first-byte times make up its median.
+_TTFB_CALLS = 100
+
+_SUMS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+
+
+class LiveFeed:
+    """Gathers and gives out. `observe` is the relay's observer.
+
+    Args:
+        active: the calls in flight.
+        is_draining: whether the daemon is stopping.
+    """
+
+    def __init__(
+        self, active: Callable[[], Iterable[CallRecord]], is_draining: Callable[[], bool] = bool
+    ) -> None:
+        self.started_at = time.time()
+        self._active = active
+        self._is_draining = is_draining
+        self._recent: deque[dict[str, Any]] = deque(maxlen=_RECENT)
+        self._totals: dict[str, dict[str, Any]] = {}
+        self._first_bytes: dict[str, deque[int]] = {}
+        self._listeners: set[asyncio.Queue[bytes | None]] = set()
+        self._ticker: asyncio.Task[None] | None = None
+
+    def observe(self, record: CallRecord) -> None:
+        """A call is over."""
+        call = _finished(record)
+        self._recent.append(call)
+        if record.kind != "count":
+            self._add(record)
+        if self._listeners:
+            self._give(_message("call", call))
+
+    def totals(self) -> list[dict[str, Any]]:
+        """Sums since the start by route, with the median of the time to the first byte lately."""
+        return [
+            {
+                "route": route,
+                **sums,
+                "ttfb_ms": round(statistics.median(times)) if (times := self._first_bytes[route]) else None,
+            }
+            for route, sums in self._totals.items()
+        ]
+
+    def recent(self) -> list[dict[str, Any]]:
+        """The last calls that are over, the newest last."""
+        return list(self._recent)
+
+    async def listen(self) -> AsyncGenerator[bytes, None]:
+        """Messages as they come, until `close`, or until the listener is too far behind."""
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        hello = {"version": proxyd.__version__, "started_at": self.started_at, "recent": self.recent()}
+        self._listeners.add(queue)
+        if self._ticker is None:
+            self._ticker = asyncio.create_task(self._tick(), name="live")
+        try:
+            yield _message("hello", {**hello, **self._now()})
+            while (message := await queue.get()) is not None:
+                yield message
+        finally:
+            self._listeners.discard(queue)
+
+    async def close(self) -> None:
+        """End all listeners."""
+        for queue in self._listeners:
+            queue.put_nowait(None)
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.gather(self._ticker, return_exceptions=True)
+            self._ticker = None
+
+    async def _tick(self) -> None:
+        while self._listeners:
+            await asyncio.sleep(_TICK_S)
+            if self._listeners:
+                self._give(_message("active", self._now()))
+        self._ticker = None
+
+    def _give(self, message: bytes) -> None:
+        for queue in tuple(self._listeners):
+            if queue.qsize() >= _MAX_WAITING:
+                self._listeners.discard(queue)
+                queue.put_nowait(None)
+            else:
+                queue.put_nowait(message)
+
+    def _now(self) -> dict[str, Any]:
+        return {
+            "now": time.time(),
+            "is_draining": self._is_draining(),
+            "totals": self.totals(),
+            "active": [_in_flight(record) for record in self._active()],
+        }
+
+    def _add(self, record: CallRecord) -> None:
+        route = record.route or "none"
+        sums = self._totals.setdefault(
+            route, {"calls": 0, "failures": 0, "cost_usd": 0.0, **dict.fromkeys(_SUMS, 0)}
+        )
+        sums["calls"] += 1
+        sums["failures"] += record.outcome not in ("ok", "client_gone")
+        sums["cost_usd"] += record.cost_usd or 0.0
+        for name in _SUMS:
+            sums[name] += getattr(record.usage, name)
+        times = self._first_bytes.setdefault(route, deque(maxlen=_TTFB_CALLS))
+        if record.ttfb_s is not None:
+            times.append(round(record.ttfb_s * 1000))
+
+
+def _common(record: CallRecord) -> dict[str, Any]:
+    return {
+        "request_id": record.request_id,
+        "started_at": record.started_at,
+        "model": record.model[:200],
+        "route": record.route,
+        "upstream_model": record.upstream_model,
+        "mode": record.mode,
+        "kind": record.kind,
+        "session_id": record.session_id,
+        "agent_id": record.agent_id,
+        "retries": record.retries,
+        "fallback_from": record.fallback_from,
+        "ttfb_ms": None if record.ttfb_s is None else round(record.ttfb_s * 1000),
+        "duration_ms": round(record.duration_s * 1000),
+    }
+
+
+def _in_flight(record: CallRecord) -> dict[str, Any]:
+    """A call that is not over. ``phase`` is ``waiting`` until the first byte, then ``streaming``."""
+    tokens = 0 if record.output_so_far is None else record.output_so_far()
+    streaming_s = record.duration_s - (record.ttfb_s or 0)
+    is_streaming = record.ttfb_s is not None
+    return {
+        **_common(record),
+        "phase": "streaming" if is_streaming else "waiting",
+        "output_tokens": tokens,
+        "tokens_per_s": round(tokens / streaming_s, 1) if is_streaming and streaming_s > 0.5 else None,
+    }
+
+
+def _finished(record: CallRecord) -> dict[str, Any]:
+    usage = record.usage
+    return {
+        **_common(record),
+        "status": record.status,
+        "outcome": record.outcome,
+        "error_type": record.error_type,
+        "error": record.error,
+        "stop_reason": record.stop_reason,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "is_estimated": int(usage.is_estimated),
+        "cost_usd": record.cost_usd,
+    }
+
+
+def _message(event: str, data: dict[str, Any]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (event.encode(), jsonio.dumps(data))

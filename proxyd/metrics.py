@@ -1,0 +1,176 @@
+"""Prometheus metrics by the names of operations.md F3: base units, no label whose values could grow without bound.
+
+Counters and histograms are fed once a call, when it is over. Gauges are asked for at the moment of a scrape, so that
+nothing is kept up to date that nobody looks at.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+import proxyd
+from proxyd.calls import CallRecord
+
+__all__ = ["CONTENT_TYPE", "Metrics", "Sources"]
+
+#: The text format, version 0.0.4: what every Prometheus reads.
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+#: From a cached answer of a small model to a model that thinks for minutes.
+_FIRST_BYTE_S = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
+_DURATION_S = (0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
+#: Around the target of 50 µs an event (operations.md H3).
+_OVERHEAD_S = (5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 1e-2)
+
+_CIRCUIT_STATES = {"closed": 0, "trial": 1, "open": 2}
+
+
+@dataclass
+class Sources:
+    """Where the gauges look. Each is called at a scrape.
+
+    Attributes:
+        active: the calls in flight.
+        circuits: origin -> ``closed``, ``trial`` or ``open``, for origins that have failed lately.
+        hook_errors: hook -> failures since it was loaded.
+        loop_lag_s: how late the event loop runs.
+        rows_lost: calls that the ledger could not keep.
+    """
+
+    active: Callable[[], Iterable[CallRecord]] = tuple
+    circuits: Callable[[], Mapping[str, str]] = dict
+    hook_errors: Callable[[], Mapping[str, int]] = dict
+    loop_lag_s: Callable[[], float] = float
+    rows_lost: Callable[[], int] = int
+    is_reload_good: bool = field(default=True)
+
+
+class Metrics:
+    """The metrics of one daemon, in a registry of their own."""
+
+    def __init__(self, sources: Sources) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "proxyd_requests",
+            "Calls that are over",
+            ("route", "mode", "code", "outcome"),
+            registry=self.registry,
+        )
+        self._first_byte = Histogram(
+            "proxyd_first_byte_seconds",
+            "From a call's arrival to the first byte of its answer",
+            ("route", "mode"),
+            buckets=_FIRST_BYTE_S,
+            registry=self.registry,
+        )
+        self._duration = Histogram(
+            "proxyd_stream_duration_seconds",
+            "Whole calls",
+            ("route", "mode"),
+            buckets=_DURATION_S,
+            registry=self.registry,
+        )
+        self._overhead = Histogram(
+            "proxyd_event_overhead_seconds",
+            "Time spent on one event of a translated stream, the mean of each call",
+            (),
+            buckets=_OVERHEAD_S,
+            registry=self.registry,
+        )
+        self._retries = Counter(
+            "proxyd_upstream_retries",
+            "Further tries before the first byte",
+            ("route",),
+            registry=self.registry,
+        )
+        self._errors = Counter(
+            "proxyd_upstream_errors",
+            "Calls that were refused or broke off, by the error type of their answer",
+            ("route", "type"),
+            registry=self.registry,
+        )
+        self._tokens = Counter(
+            "proxyd_tokens",
+            "Tokens by kind; reasoning is part of output",
+            ("route", "kind"),
+            registry=self.registry,
+        )
+        self._cost = Counter(
+            "proxyd_cost_usd", "Cost by the entries' pricing", ("route",), registry=self.registry
+        )
+        self.registry.register(_Gauges(sources))
+
+    def observe(self, record: CallRecord) -> None:
+        """Count a finished call."""
+        route, mode, usage = record.route or "none", record.mode or "none", record.usage
+        self._requests.labels(route, mode, str(record.status), record.outcome).inc()
+        if record.ttfb_s is not None:
+            self._first_byte.labels(route, mode).observe(record.ttfb_s)
+        self._duration.labels(route, mode).observe(record.duration_s)
+        if record.events and record.codec_s:
+            self._overhead.observe(record.codec_s / record.events)
+        if record.retries:
+            self._retries.labels(route).inc(record.retries)
+        if record.error_type is not None:
+            self._errors.labels(route, record.error_type[:60]).inc()
+        kinds = {
+            "input": usage.input_tokens,
+            "output": usage.output_tokens,
+            "cache_read": usage.cache_read_tokens,
+            "cache_write": usage.cache_write_tokens,
+            "reasoning": usage.reasoning_tokens or 0,
+        }
+        for kind, count in kinds.items():
+            if count:
+                self._tokens.labels(route, kind).inc(count)
+        if record.cost_usd:
+            self._cost.labels(route).inc(record.cost_usd)
+
+    def render(self) -> bytes:
+        """All of them in the text format."""
+        return generate_latest(self.registry)
+
+
+class _Gauges(Collector):
+    """What is asked for at a scrape."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+
+    def collect(self) -> Iterable[Metric]:
+        sources = self._sources
+        active = GaugeMetricFamily("proxyd_streams_active", "Calls in flight", labels=("route", "mode"))
+        counts = Tally((record.route or "none", record.mode or "none") for record in sources.active())
+        for labels, count in counts.items():
+            active.add_metric(labels, count)
+        yield active
+        circuits = GaugeMetricFamily(
+            "proxyd_circuit_state",
+            "Circuits of origins that failed lately: 0 closed, 1 on trial, 2 open",
+            labels=("origin",),
+        )
+        for origin, state in sources.circuits().items():
+            circuits.add_metric((origin,), _CIRCUIT_STATES[state])
+        yield circuits
+        hooks = CounterMetricFamily("proxyd_hook_errors", "Failures of hooks", labels=("hook",))
+        for hook, errors in sources.hook_errors().items():
+            hooks.add_metric((hook,), errors)
+        yield hooks
+        yield GaugeMetricFamily(
+            "proxyd_config_reload_success",
+            "1 where the last reload was taken, 0 where it was rejected",
+            value=float(sources.is_reload_good),
+        )
+        yield GaugeMetricFamily(
+            "proxyd_loop_lag_seconds", "How late the event loop runs", value=sources.loop_lag_s()
+        )
+        yield CounterMetricFamily(
+            "proxyd_ledger_rows_lost", "Calls that the ledger could not keep", value=sources.rows_lost()
+        )
+        yield InfoMetricFamily("proxyd_build", "The version that runs", {"version": proxyd.__version__})
