@@ -266,3 +266,15 @@ async def test_nobody_else_sees_it(session: aiohttp.ClientSession, path: str) ->
             assert "default-src 'none'" in response.headers["content-security-policy"]
         async with session.get(f"{base}/dashboard/../usage.db") as response:
             assert response.status in (401, 404)
+
+
+async def test_an_open_circuit_is_seen(session: aiohttp.ClientSession, unused_tcp_port: int) -> None:
+    origin = f"http://127.0.0.1:{unused_tcp_port}"
+    async with running_proxy([{"model_id": "m", "api_base": origin + "/v1"}], max_retries=0) as base:
+        for _ in range(6):
+            await ask(session, base)
+        async with session.get(f"{base}/metrics") as response:
+            lines = (await response.text()).splitlines()
+        found = await get(session, f"{base}/test-connection")
+    assert f'proxyd_circuit_state{{origin="{origin}"}} 2.0' in lines
+    assert found["routes"][0]["circuit"] == "open"
