@@ -162,7 +162,8 @@ class _Surface:
             request[_IS_CALL] = True
             call.is_message = False
             return await self._relay.serve(call)
-        return _json({"input_tokens": estimate_input_tokens(call.payload)})
+        estimate = estimate_input_tokens(call.payload)
+        return _json({"input_tokens": self._relay.calibration.corrected(route.model_name, estimate)})
 
     async def _understood(self, request: web.Request) -> tuple[ClientRequest, ModelRoute]:
         """Read the request; find its route."""

@@ -36,6 +36,7 @@ class CallRecord:
         outcome: ``ok``; ``refused`` (answered with an error status); ``failed`` (an error after the stream had begun);
             ``client_gone``; ``crashed`` (a bug of ours); ``running`` until then.
         usage: as the upstream reported it, or estimated where the answer ended before it did.
+        estimated_input_tokens: our own count before the call, not calibrated; None where nobody needed one.
         output_so_far: while an answer streams: about how many tokens it has so far. Asked by whoever watches.
         codec_s: processor seconds spent on turning the upstream's bytes into the client's.
     """
@@ -59,6 +60,7 @@ class CallRecord:
     error: str | None = None
     stop_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
+    estimated_input_tokens: int | None = None
     retries: int = 0
     events: int = 0
     output_so_far: Callable[[], int] | None = None

@@ -22,13 +22,16 @@ from typing import Any
 from aiohttp import web
 
 from proxyd import errors, jsonio
+from proxyd.calibration import Calibration
 from proxyd.calls import CallObserver, CallRecord, new_id
+from proxyd.codecs.estimate import estimate_input_tokens
 from proxyd.codecs.events import ErrorEvent, StreamEvent, encode_event
 from proxyd.codecs.openai_message import MessageCollector
+from proxyd.codecs.overflow import Overflow, overflow_message
 from proxyd.codecs.usage import Usage
 from proxyd.deadlines import Deadlines
 from proxyd.downlink import ClientGone, Downlink
-from proxyd.errors import BadCredential, Overloaded, ProxyError
+from proxyd.errors import BadCredential, Overloaded, ProxyError, Refused
 from proxyd.exchange import DirectExchange, TranslatedExchange
 from proxyd.hookloader import HookSet
 from proxyd.hookrunner import CallHooks
@@ -109,6 +112,7 @@ class Relay:
         *,
         demo_base: str | None = None,
         hooks: HookSet | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.settings = settings
         self.table = table
@@ -117,6 +121,7 @@ class Relay:
         self._upstreams = upstreams
         self._demo_base = demo_base
         self.observers: tuple[CallObserver, ...] = ()
+        self.calibration = calibration or Calibration()
         self._budget = RetryBudget()
         self._calls: dict[str, _Call] = {}
         self._idle = asyncio.Event()
@@ -269,6 +274,7 @@ class Relay:
         record.route, record.upstream_model = route.model_id, route.model_name
         record.mode = "direct" if route.direct else "translated"
         record.pricing = route.pricing
+        self._check_window(route, call)
         attempt = self._direct if route.direct else self._translated
         self._admit_to(route)
         retry = 0
@@ -292,6 +298,23 @@ class Relay:
             record.retries += 1
             with self._budget.spent():
                 await asyncio.sleep(delay_s)
+
+    def _check_window(self, route: ModelRoute, call: _Call) -> None:
+        """Refuse what the model surely has no room for, in the words by which Claude Code compacts.
+
+        Raises:
+            Refused: it is too long.
+        """
+        record, window = call.record, route.max_input_tokens
+        if not call.request.is_message or (route.direct and window is None):
+            return
+        estimate = record.estimated_input_tokens
+        if estimate is None:
+            estimate = record.estimated_input_tokens = estimate_input_tokens(call.request.payload)
+        if window is not None and self.calibration.is_surely_above(window, route.model_name, estimate):
+            corrected = self.calibration.corrected(route.model_name, estimate)
+            message = overflow_message(Overflow(), window=window, estimated_input_tokens=corrected)
+            raise Refused(message, status=400, kind="invalid_request_error")
 
     # -- translated
 
@@ -329,6 +352,7 @@ class Relay:
             max_body_bytes=self.settings.max_upstream_body_bytes,
             max_frame_bytes=self.settings.max_frame_bytes,
             session_id=record.session_id,
+            estimated_input_tokens=self._corrected_estimate(route, record),
         )
         for note in prepared.notes:
             log.debug(
@@ -508,6 +532,10 @@ class Relay:
             )
 
     # -- small parts
+
+    def _corrected_estimate(self, route: ModelRoute, record: CallRecord) -> int | None:
+        estimate = record.estimated_input_tokens
+        return None if estimate is None else self.calibration.corrected(route.model_name, estimate)
 
     def _base_of(self, route: ModelRoute) -> str:
         if not route.is_demo:

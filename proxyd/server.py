@@ -26,6 +26,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from proxyd.app import build_app
 from proxyd.app_status import Watchers
+from proxyd.calibration import FILE as CALIBRATION_FILE
+from proxyd.calibration import Calibration
 from proxyd.demo import DemoServer, start_demo
 from proxyd.errors import ConfigError, Overloaded, ProxyError
 from proxyd.hookloader import HookSet
@@ -80,7 +82,7 @@ class Daemon:
     Args:
         loaded: the configuration to begin with.
         reload: reads it again, at SIGHUP or when its file is saved; None where it cannot change.
-        state_folder: where the ledger is kept; None keeps nothing.
+        state_folder: where the ledger and what was learnt of token counts are kept; None keeps nothing.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Daemon:
         self._watchers: Watchers | None = None
         self._listener = Listener(self.settings.max_connections, self.settings.max_idle_per_peer)
         self.loop_watch = LoopWatch()
+        self._calibration = Calibration(None if state_folder is None else state_folder / CALIBRATION_FILE)
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self.addresses: list[tuple[str, int]] = []
@@ -121,9 +124,10 @@ class Daemon:
                 self._upstreams,
                 demo_base=self._demo.api_base,
                 hooks=self._loaded.hooks,
+                calibration=self._calibration,
             )
             self._watchers = self._watch(self._relay, self._upstreams)
-            self._relay.observers = self._watchers.observers
+            self._relay.observers = (self._calibration.observe, *self._watchers.observers)
             app = build_app(self._relay, self._watchers)
             app.middlewares.insert(0, self._listener.middleware)
             self._runner = web.AppRunner(
@@ -296,6 +300,7 @@ class Daemon:
             await self._demo.close()
         if self._relay is not None:
             self._relay.hooks.close()
+        self._calibration.save()
         if self._watchers is not None and self._watchers.ledger is not None:
             await self._watchers.ledger.close()
         log.info("server.stopped")

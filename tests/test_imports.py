@@ -30,6 +30,7 @@ LAYERS = (
     {
         "deadlines",
         "reloading",
+        "calibration",
         "logs",
         "log_file",
         "loop_watch",

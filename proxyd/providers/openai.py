@@ -61,11 +61,13 @@ def prepare(
     max_frame_bytes: int = MAX_FRAME_BYTES,
     learned: Mapping[str, Any] | None = None,
     session_id: str | None = None,
+    estimated_input_tokens: int | None = None,
 ) -> TranslatedCall:
     """Translate `payload` for `route`.
 
     Args:
         api_base: where `route` really is: the embedded upstream has no fixed address.
+        estimated_input_tokens: what is known better than by `estimate_input_tokens`.
         learned: quirks that the upstream's refusals have taught; the entry's own win.
 
     Raises:
@@ -90,7 +92,7 @@ def prepare(
         ),
     )
     body = translated.body
-    estimate = estimate_input_tokens(payload)
+    estimate = estimate_input_tokens(payload) if estimated_input_tokens is None else estimated_input_tokens
     context = ErrorContext(
         route=route.model_id,
         window=route.max_input_tokens,
