@@ -39,7 +39,7 @@ class Trickle:
     data: bytes
 
 
-Step = bytes | Fault | Trickle
+Step = bytes | Fault | Trickle | asyncio.Event
 #: What to play at the n-th request (from 0) that asks for `head`.
 Play = Callable[[int], Sequence[Step]]
 
@@ -111,7 +111,9 @@ class RawUpstream:
                 if isinstance(step, Fault):
                     await self._fail(step, reader, writer)
                     return
-                if isinstance(step, Trickle):
+                if isinstance(step, asyncio.Event):
+                    await step.wait()
+                elif isinstance(step, Trickle):
                     for at in range(len(step.data)):
                         await self._write(writer, step.data[at : at + 1], turns=1)
                 else:

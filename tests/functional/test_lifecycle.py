@@ -1,0 +1,315 @@
+"""The real process: start, drain, second signal, reload, crash of one call, log file, state (operations.md A)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from proxyd.exchange import DirectExchange, TranslatedExchange
+from tests.functional.raw import Answer, Fault, RawClient, RawUpstream, Step, no_leaks, post, until
+from tests.functional.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
+from tests.functional.test_limits import deaf_client
+from tests.harness import running_proxy
+
+ROOT = Path(__file__).resolve().parents[2]
+FRAMES = list(TRANSLATED.values())
+HALF: Sequence[Step] = (CHUNKED, as_chunks(*FRAMES[:4]))
+GOOD: Sequence[Step] = (CHUNKED, as_chunks(*FRAMES), b"0\r\n\r\n")
+
+
+@dataclass
+class Process:
+    """The daemon as a child.
+
+    Attributes:
+        lines: its log so far, parsed.
+    """
+
+    handle: asyncio.subprocess.Process
+    base: str = ""
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def log(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["event"] == event]
+
+    async def says(self, event: str, times: int = 1, within_s: float = 8.0) -> dict[str, Any]:
+        """Wait until `event` has been logged `times` times."""
+        await until(lambda: len(self.log(event)) >= times, within_s)
+        return self.log(event)[times - 1]
+
+    def send(self, number: signal.Signals) -> None:
+        self.handle.send_signal(number)
+
+    async def ended(self, within_s: float) -> int:
+        return await asyncio.wait_for(self.handle.wait(), within_s)
+
+
+@asynccontextmanager
+async def process(
+    folder: Path, upstream: RawUpstream, *entries: dict[str, Any], **settings: Any
+) -> AsyncIterator[Process]:
+    """A daemon with the entry ``m`` for `upstream`, ready to serve."""
+    write_models(folder, upstream, *entries, **settings)
+    handle = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "proxyd", "--port", "0", "--models", str(folder / "models.yaml")),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": os.defpath, "HOME": str(folder), "PYTHONPATH": str(ROOT), "LOG_FORMAT": "json"},
+        limit=1 << 24,
+    )
+    found = Process(handle)
+
+    async def read() -> None:
+        assert handle.stderr is not None
+        async for line in handle.stderr:
+            found.lines.append(
+                json.loads(line) if line.startswith(b"{") else {"event": line.decode().strip()}
+            )
+
+    reading = asyncio.ensure_future(read())
+    try:
+        found.base = (await found.says("server.started", within_s=20))["address"]
+        yield found
+    finally:
+        if handle.returncode is None:
+            handle.kill()
+        await handle.wait()
+        await reading
+
+
+def write_models(folder: Path, upstream: RawUpstream, *entries: dict[str, Any], **settings: Any) -> None:
+    models = [{"model_id": "m", "api_base": f"{upstream.base}/v1"}, *entries]
+    (folder / "models.yaml").write_text(json.dumps({"settings": settings, "models": models}))
+
+
+async def begin(stack: AsyncExitStack, base: str, payload: dict[str, Any] | None = None) -> RawClient:
+    """A call whose answer has begun."""
+    client = await stack.enter_async_context(RawClient.to(base))
+    await client.send(post(payload or HELLO))
+    return client
+
+
+class Gate:
+    """An upstream that sends half an answer, and the rest when the test says so."""
+
+    def __init__(self) -> None:
+        self.upstream = RawUpstream(lambda _: (*HALF, self._opened, as_chunks(*FRAMES[4:]), b"0\r\n\r\n"))
+        self._opened = asyncio.Event()
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+@pytest.mark.statement("A2")
+@pytest.mark.statement("A3")
+async def test_a_drain_lets_streams_finish_and_takes_no_new_work(tmp_path: Path) -> None:
+    gate = Gate()
+    async with gate.upstream.running(), AsyncExitStack() as stack:
+        async with process(tmp_path, gate.upstream) as daemon:
+            idle = await stack.enter_async_context(RawClient.to(daemon.base))
+            await idle.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await idle.answer()).status == 200
+            streams = [await begin(stack, daemon.base) for _ in range(20)]
+            await until(lambda: len(gate.upstream.heads) == 20, 5)
+            busy = streams[0]
+            daemon.send(signal.SIGTERM)
+            progress = await daemon.says("server.draining")
+            assert progress["calls"] == 20
+            assert await idle.is_closed(), "idle connections are closed"
+            with pytest.raises(OSError, match=r"refused|Connect call failed"):
+                await begin(stack, daemon.base)
+            await busy.send(post(HELLO))  # a second request on a connection that is still open
+            gate.open()
+            answers = [await each.answer() for each in streams]
+            refused = await busy.answer()
+            assert await daemon.ended(5) == 0
+    assert {judge(answer.events()) for answer in answers} == {"message_stop"}
+    assert len({answer.body.partition(b"content_block_start")[2] for answer in answers}) == 1
+    assert all(answer.is_whole for answer in answers)
+    assert (refused.status, refused.error()[0]) == (529, "overloaded_error")
+    assert "shutting down" in refused.error()[1]
+    assert refused.headers["connection"] == "close"
+
+
+@pytest.mark.statement("A2")
+@pytest.mark.statement("A3")
+@pytest.mark.parametrize("how", ["timeout", "second_signal"])
+async def test_what_is_left_ends_with_one_error_event(tmp_path: Path, how: str) -> None:
+    upstream = RawUpstream(
+        lambda number: ((*HALF, Fault.STALL), (Fault.STALL,), (CHUNKED, Fault.STALL))[number % 3]
+    )
+    timeout_s = 0.3 if how == "timeout" else 60
+    async with upstream.running(), AsyncExitStack() as stack:
+        async with process(tmp_path, upstream, drain_timeout_s=timeout_s, write_stall_s=600) as daemon:
+            clients = []
+            for number in range(6):
+                clients.append(await begin(stack, daemon.base))
+                await until(lambda number=number: len(upstream.heads) == number + 1, 5)
+            await stack.enter_async_context(deaf_client(daemon.base))  # never reads; must not hold the end up
+            await until(lambda: len(upstream.heads) == 7, 5)
+            daemon.send(signal.SIGTERM)
+            await daemon.says("server.draining")
+            if how == "second_signal":
+                daemon.send(signal.SIGINT)
+            answers = [await each.answer() for each in clients]
+            assert await daemon.ended(5.3) == 0
+            await until(lambda: upstream.open_connections == 0)
+    begun = [answer for answer in answers if answer.status == 200]
+    assert len(begun) == 2
+    for answer in begun:
+        assert answer.is_whole
+        assert judge(answer.events()) == "error"
+        assert answer.events()[-1][1]["error"]["type"] == "overloaded_error"
+    for answer in answers:
+        assert answer in begun or (answer.status, answer.error()[0]) == (529, "overloaded_error")
+    assert daemon.lines[-1]["event"] == "server.stopped"
+
+
+@pytest.mark.statement("A1")
+async def test_both_loopback_addresses_are_listened_on(tmp_path: Path) -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no ::1")
+    upstream = RawUpstream(lambda _: GOOD)
+    async with upstream.running(), process(tmp_path, upstream) as daemon:
+        async with RawClient.to(f"http://[::1]:{daemon.base.rpartition(':')[2]}") as client:
+            await client.send(post(HELLO, host="[::1]"))
+            assert (await client.answer()).status == 200
+
+
+@pytest.mark.statement("A4")
+async def test_a_reload_touches_new_calls_only_and_a_bad_file_none(tmp_path: Path) -> None:
+    gate = Gate()
+    spare = RawUpstream(lambda _: GOOD)
+    async with gate.upstream.running(), spare.running(), AsyncExitStack() as stack:
+        async with process(tmp_path, gate.upstream) as daemon:
+            streams = [await begin(stack, daemon.base) for _ in range(10)]
+            await until(lambda: len(gate.upstream.heads) == 10, 5)
+            for number in range(1, 11):
+                write_models(tmp_path, spare, {"model_id": f"new{number}", "api_base": spare.base})
+                daemon.send(signal.SIGHUP)
+                await daemon.says("config.reloaded", number)
+            (tmp_path / "models.yaml").write_text("models: [{model_id: x, api_bas: 1}]")
+            daemon.send(signal.SIGHUP)
+            rejected = await daemon.says("config.rejected")
+            assert any("models.yaml:1:" in fault for fault in rejected["faults"])
+            async with RawClient.to(daemon.base) as client:
+                await client.send(post(HELLO))
+                assert judge((await client.answer()).events()) == "message_stop"
+            assert (len(gate.upstream.heads), len(spare.heads)) == (10, 1)
+            gate.open()
+            for each in streams:
+                assert judge((await each.answer()).events()) == "message_stop"
+            write_models(tmp_path, spare, port=1, max_streams=5)
+            daemon.send(signal.SIGHUP)
+            await until(lambda: len(daemon.log("config.reloaded")) == 11, 5)
+            assert daemon.handle.returncode is None
+
+
+@pytest.mark.statement("A5")
+async def test_state_is_told_on_request(tmp_path: Path) -> None:
+    upstream = RawUpstream(lambda _: (*HALF, Fault.STALL))
+    async with upstream.running(), AsyncExitStack() as stack:
+        sick = {"model_id": "sick", "api_base": "http://127.0.0.1:9/v1"}
+        async with process(tmp_path, upstream, sick, circuit_failures=1, max_retries=0) as daemon:
+            client = await begin(stack, daemon.base)
+            await client.head()
+            async with RawClient.to(daemon.base) as other:
+                await other.send(post({**HELLO, "model": "sick"}))
+                assert (await other.answer()).status == 502
+            daemon.send(signal.SIGUSR2)
+            circuit = await daemon.says("state.circuit")
+            (call,) = daemon.log("state.call")
+            (state,) = daemon.log("state.daemon")
+    assert (state["calls"], state["circuits"]) == (1, 1)
+    assert (call["model"], call["mode"], call["has_begun"]) == ("m", "translated", True)
+    assert (circuit["origin"], circuit["state"]) == ("http://127.0.0.1:9", "open")
+
+
+@pytest.mark.statement("A5")
+async def test_a_log_file_that_was_moved_is_opened_anew(tmp_path: Path) -> None:
+    upstream = RawUpstream(lambda _: GOOD)
+    log, old = tmp_path / "daemon.log", tmp_path / "daemon.log.1"
+    async with upstream.running():
+        write_models(tmp_path, upstream)
+        with log.open("wb") as stream:
+            handle = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "proxyd", "--port", "0", "--models", str(tmp_path / "models.yaml")),
+                stdout=stream,
+                stderr=stream,
+                env={"PATH": os.defpath, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
+            )
+        try:
+            await until(lambda: "server.started" in log.read_text(), 20)
+            log.rename(old)
+            handle.send_signal(signal.SIGUSR1)
+            await until(lambda: log.exists() and "logs.reopened" in log.read_text(), 5)
+            handle.terminate()
+            await asyncio.wait_for(handle.wait(), 10)
+            assert "server.stopped" in log.read_text()
+            assert "server.stopped" not in old.read_text()
+        finally:
+            if handle.returncode is None:
+                handle.kill()
+            await handle.wait()
+
+
+# -- A6: a mistake of ours
+
+
+@pytest.mark.statement("A6")
+@pytest.mark.parametrize("mode", ["translated", "direct"])
+@pytest.mark.parametrize("phase", ["first", "later"])
+async def test_a_crash_ends_one_call_legally_and_no_other(
+    mode: str, phase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = DirectExchange if mode == "direct" else TranslatedExchange
+    sound, reads = exchange.read, {"crashing": 0}
+
+    async def read(self: Any) -> Any:
+        if self._record.session_id == "crashing":
+            reads["crashing"] += 1
+            if reads["crashing"] > (0 if phase == "first" else 3):
+                raise KeyError("sk-secret-in-a-traceback-0123456789")
+        return await sound(self)
+
+    monkeypatch.setattr(exchange, "read", read)
+    frames = list((DIRECT if mode == "direct" else TRANSLATED).values())
+    upstream = RawUpstream(lambda _: [CHUNKED, *(as_chunks(frame) for frame in frames), b"0\r\n\r\n"])
+    with capture_logs() as lines:
+        async with no_leaks(), upstream.running():
+            entries = [{"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": mode == "direct"}]
+            async with running_proxy(entries) as base:
+                answers: list[Answer] = []
+                for header in ("X-Claude-Code-Session-Id: crashing", "X-Claude-Code-Session-Id: fine"):
+                    async with RawClient.to(base) as client:
+                        await client.send(post(HELLO, header))
+                        answers.append(await client.answer())
+    crashed, fine = answers
+    assert judge(fine.events()) == "message_stop"
+    if phase == "first":
+        assert (crashed.status, crashed.error()[0]) == (500, "api_error")
+    else:
+        assert (crashed.status, crashed.is_whole, judge(crashed.events())) == (200, True, "error")
+    assert b"sk-secret" not in crashed.body
+    assert [line["outcome"] for line in lines if line["event"] == "call.finished"] == [
+        "refused" if phase == "first" else "failed",
+        "ok",
+    ]
+    (told,) = [line for line in lines if line["event"] == "request.crashed"]
+    assert isinstance(told["exc_info"], KeyError)
