@@ -154,13 +154,6 @@ class Daemon:
         if self._reloader is not None:
             path = self._loaded.config.path
             self._reloader.watch((path, path.parent / "env"))
-        host, port = self.addresses[0]
-        log.info(
-            "server.started",
-            address=f"http://{host}:{port}",
-            models=len(self._loaded.config.table.routes),
-            config=str(self._loaded.config.path),
-        )
 
     def _watch(self, relay: Relay, upstreams: Upstreams) -> Watchers:
         ledger = None
@@ -184,6 +177,14 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         loop.add_signal_handler(signal.SIGUSR1, LogFile().reopen)
         loop.add_signal_handler(signal.SIGUSR2, self.dump_state)
+        # Not before: whoever reads this line may signal us.
+        host, port = self.addresses[0]
+        log.info(
+            "server.started",
+            address=f"http://{host}:{port}",
+            models=len(self._loaded.config.table.routes),
+            config=str(self._loaded.config.path),
+        )
         try:
             await self._stop.wait()
             await self.drain()
