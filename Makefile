@@ -11,10 +11,10 @@ export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test lint types cover e2e goldens docs bench bench-smoke bench-peers clean
+.PHONY: help run dev test lint types cover e2e service-check goldens docs bench bench-smoke bench-peers clean
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## Install, and run the daemon on 127.0.0.1:8082 with config/models.yaml.
 	@exec $(BIN)/claude-proxy --models $(MODELS) $(ARGS)
@@ -39,6 +39,9 @@ cover: $(VENV)/.dev ## Run the tests with branch coverage.
 
 e2e: $(VENV)/.dev ## Run the real Claude Code through the daemon.
 	@$(BIN)/python -m tests.e2e $(ARGS)
+
+service-check: $(VENV)/.dev ## Run the service under a real systemd --user, in namespaces of its own.
+	@$(BIN)/python -m tests.service
 
 goldens: $(VENV)/.dev ## Write the expected outputs of the transcripts anew; review the diff like code.
 	@$(BIN)/python -m tests.codecs.goldens_requests

@@ -27,6 +27,7 @@ from proxyd.providers.base import ClientKeys
 from proxyd.relay import PREFIX, ClientRequest, Relay
 from proxyd.request_kind import kind_of, session_in
 from proxyd.routes import ModelRoute
+from proxyd.settings import is_loopback
 
 __all__ = ["build_app"]
 
@@ -59,9 +60,16 @@ _HOME = """<!doctype html>
 """
 
 
-def build_app(relay: Relay, watchers: Watchers) -> web.Application:
-    """The application around `relay`; `watchers` know what it did and does."""
-    surface = _Surface(relay)
+def build_app(
+    relay: Relay, watchers: Watchers, about: Callable[[], dict[str, Any]] = dict
+) -> web.Application:
+    """The application around `relay`.
+
+    Args:
+        watchers: know what it did and does.
+        about: what the daemon says of itself to callers on this machine.
+    """
+    surface = _Surface(relay, about)
     app = web.Application(middlewares=[surface.envelope])
     for prefix in ("", PREFIX):
         app.router.add_post(f"{prefix}/v1/messages", surface.messages)
@@ -81,8 +89,9 @@ def build_app(relay: Relay, watchers: Watchers) -> web.Application:
 class _Surface:
     """The handlers."""
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: Relay, about: Callable[[], dict[str, Any]]) -> None:
         self._relay = relay
+        self._about = about
 
     # -- around every request
 
@@ -252,11 +261,15 @@ class _Surface:
         return _json({"status": "ok", "version": proxyd.__version__})
 
     async def ready(self, request: web.Request) -> web.Response:
+        """``GET /readyz``; with ``?verbose``, for callers on this machine, what the daemon says of itself."""
+        status, said = 200, "ready"
         if self._relay.is_draining:
-            return _json({"status": "draining"}, status=503)
-        if not self._relay.table.routes:
-            return _json({"status": "no models are configured"}, status=503)
-        return _json({"status": "ready"})
+            status, said = 503, "draining"
+        elif not self._relay.table.routes:
+            status, said = 503, "no models are configured"
+        is_near = request.remote is not None and is_loopback(request.remote)
+        about = self._about() if is_near and "verbose" in request.query else {}
+        return _json({"status": said, **about}, status=status)
 
     async def home(self, request: web.Request) -> web.Response:
         ids = self._relay.table.ids()

@@ -21,6 +21,8 @@
     │   └── Refused               by its own status          the upstream said no, and how
     ├── Overloaded                529 overloaded_error       full, draining, or a circuit is open
     └── ConfigError               no answer: exit code 78
+        ├── UnsafePermissions     exit code 77
+        └── AddressInUse          exit code 75
 
 Messages are read by users of Claude Code. They say what was expected, what was seen and which route, and never hold
 a key or a prompt.
@@ -133,6 +135,14 @@ class Overloaded(ProxyError):
 
 class ConfigError(ProxyError):
     """The configuration is wrong; ``message`` holds one line per fault."""
+
+
+class UnsafePermissions(ConfigError):
+    """Others could change what we run, or read what is secret."""
+
+
+class AddressInUse(ConfigError):
+    """Somebody listens there already."""
 
 
 #: The answer for each exception; a subclass without a row of its own takes its parent's.

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from proxyd.config.faults import hint
-from proxyd.errors import ConfigError
+from proxyd.errors import ConfigError, UnsafePermissions
 from proxyd.hookrunner import CallHooks
 from proxyd.hookworker import Worker
 from proxyd.logs import get_logger
 from proxyd.routes import ModelRoute
 
-__all__ = ["HookFile", "HookSet", "UnsafePermissions", "load_hooks"]
+__all__ = ["HookFile", "HookSet", "load_hooks"]
 
 log = get_logger("hooks")
 
@@ -38,10 +38,6 @@ MAX_FAILURES = 5
 SLOW_S = 0.010
 #: How long threads of hooks are waited for when the daemon ends.
 _JOIN_S = 0.5
-
-
-class UnsafePermissions(ConfigError):
-    """Everybody may write what we would run: exit code 77."""
 
 
 class HookFile:

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import resource
 import signal
 import socket
-from collections.abc import Callable
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,28 +25,28 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+import proxyd
 from proxyd.app import build_app
 from proxyd.app_status import Watchers
 from proxyd.calibration import FILE as CALIBRATION_FILE
 from proxyd.calibration import Calibration
 from proxyd.demo import DemoServer, start_demo
-from proxyd.errors import ConfigError, Overloaded, ProxyError
-from proxyd.hookloader import HookSet
+from proxyd.errors import AddressInUse, ConfigError, Overloaded
 from proxyd.ledger import Ledger
 from proxyd.ledger_schema import FILE as LEDGER_FILE
 from proxyd.listener import Listener
 from proxyd.live import LiveFeed
+from proxyd.loaded import LoadConfig, LoadedConfig
 from proxyd.log_file import LogFile
 from proxyd.logs import configure, get_logger
 from proxyd.loop_watch import LoopWatch
 from proxyd.metrics import Metrics, Sources
-from proxyd.models import Config
+from proxyd.notify import Notifier
 from proxyd.relay import Relay
 from proxyd.reloading import Reloader
-from proxyd.settings import Settings
 from proxyd.upstream import Upstreams
 
-__all__ = ["AddressInUse", "Daemon", "LoadConfig", "LoadedConfig"]
+__all__ = ["Daemon", "LoadConfig", "LoadedConfig", "Service"]
 
 log = get_logger("server")
 
@@ -59,21 +60,19 @@ _PROGRESS_S = 5.0
 #: File descriptors: two sockets a stream, with room (operations.md C8).
 _WANTED_FILES = 65_536
 
-#: Reads the configuration afresh. Raises `ConfigError`.
-LoadConfig = Callable[[], "LoadedConfig"]
-
 
 @dataclass(frozen=True, slots=True)
-class LoadedConfig:
-    """A configuration that is valid as a whole."""
+class Service:
+    """Who runs the daemon, and what it was given.
 
-    config: Config
-    settings: Settings
-    hooks: HookSet = field(default_factory=HookSet)
+    Attributes:
+        supervisor: ``systemd``, ``launchd``, ``detached`` (``claude-proxy start``), or None in the foreground.
+        sockets: already listening; closed by the daemon at its end.
+    """
 
-
-class AddressInUse(ProxyError):
-    """Somebody listens there already."""
+    supervisor: str | None = None
+    notifier: Notifier = field(default_factory=lambda: Notifier({}))
+    sockets: tuple[socket.socket, ...] = ()
 
 
 class Daemon:
@@ -83,14 +82,22 @@ class Daemon:
         loaded: the configuration to begin with.
         reload: reads it again, at SIGHUP or when its file is saved; None where it cannot change.
         state_folder: where the ledger and what was learnt of token counts are kept; None keeps nothing.
+        service: what a service manager has given; without it the daemon opens its own sockets.
     """
 
     def __init__(
-        self, loaded: LoadedConfig, reload: LoadConfig | None = None, *, state_folder: Path | None = None
+        self,
+        loaded: LoadedConfig,
+        reload: LoadConfig | None = None,
+        *,
+        state_folder: Path | None = None,
+        service: Service | None = None,
     ) -> None:
         self.settings = loaded.settings
         self._loaded = loaded
         self._reloader = None if reload is None else Reloader(reload, self._take_over, self._reject)
+        self._service = service or Service()
+        self._started = time.monotonic()
         self._relay: Relay | None = None
         self._runner: web.AppRunner | None = None
         self._upstreams: Upstreams | None = None
@@ -113,7 +120,7 @@ class Daemon:
         """
         _raise_file_limit()
         settings = self.settings
-        sockets = _bind(settings.host, settings.port)
+        sockets = list(self._service.sockets) or _bind(settings.host, settings.port)
         try:
             # Always there: a reload may bring in the first entry that wants it, and it costs one socket.
             self._demo = await start_demo()
@@ -128,7 +135,7 @@ class Daemon:
             )
             self._watchers = self._watch(self._relay, self._upstreams)
             self._relay.observers = (self._calibration.observe, *self._watchers.observers)
-            app = build_app(self._relay, self._watchers)
+            app = build_app(self._relay, self._watchers, self.about)
             app.middlewares.insert(0, self._listener.middleware)
             self._runner = web.AppRunner(
                 app,
@@ -154,6 +161,43 @@ class Daemon:
         if self._reloader is not None:
             path = self._loaded.config.path
             self._reloader.watch((path, path.parent / "env"))
+
+    def about(self) -> dict[str, Any]:
+        """What ``claude-proxy status`` shows, for callers on this machine."""
+        assert self._relay is not None, "asked over HTTP, so it has started"
+        assert self._upstreams is not None, "made before the relay"
+        return {
+            "name": "claude-proxy",
+            "version": proxyd.__version__,
+            "pid": os.getpid(),
+            "supervisor": self._service.supervisor,
+            "uptime_s": round(time.monotonic() - self._started, 1),
+            "address": [*self.addresses[0]],
+            "config": str(self._loaded.config.path.resolve()),
+            "models": list(self._relay.table.ids()),
+            "calls": self._relay.active_calls,
+            "circuits": [
+                {"origin": circuit.origin, "state": circuit.state.value, "failures": circuit.failures}
+                for circuit in self._upstreams.circuits.states()
+            ],
+            "hooks": self._relay.hooks.describe(),
+        }
+
+    def _status(self) -> str:
+        relay = self._relay
+        assert relay is not None, "there is nothing to say before the start"
+        host, port = self.addresses[0]
+        calls = relay.active_calls
+        what = f"{calls} call{'' if calls == 1 else 's'} in flight"
+        return f"http://{host}:{port}, {len(relay.table.routes)} models, {what}"
+
+    async def _keep_awake(self) -> None:
+        """Tell the service manager that the loop answers, at half of its patience (operations.md A8)."""
+        notifier = self._service.notifier
+        while notifier.watchdog_s is not None:
+            notifier.alive()
+            notifier.status(self._status())
+            await asyncio.sleep(notifier.watchdog_s / 2)
 
     def _watch(self, relay: Relay, upstreams: Upstreams) -> Watchers:
         ledger = None
@@ -185,10 +229,13 @@ class Daemon:
             models=len(self._loaded.config.table.routes),
             config=str(self._loaded.config.path),
         )
+        self._service.notifier.ready(self._status())
+        awake = asyncio.ensure_future(self._keep_awake())
         try:
             await self._stop.wait()
             await self.drain()
         finally:
+            awake.cancel()
             await self.close()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
                 loop.remove_signal_handler(number)
@@ -202,25 +249,30 @@ class Daemon:
     def reload(self) -> None:
         """Read the configuration again; an invalid one leaves the old one in force (A4)."""
         if self._reloader is not None:
+            self._service.notifier.reloading()
             self._reloader.request()
 
     def _reject(self, exc: ConfigError) -> None:
         if self._watchers is not None:
             self._watchers.sources.is_reload_good = False
         log.error("config.rejected", faults=exc.message.splitlines(), in_force="the configuration before")
+        self._service.notifier.ready(self._status())
 
     def _take_over(self, loaded: LoadedConfig) -> None:
-        assert self._relay is not None, "the watch begins with the start"
+        relay = self._relay
+        assert relay is not None, "the watch begins with the start"
         settings, waiting = self.settings.after_reload(loaded.settings)
         if settings.log_level != self.settings.log_level:
             configure(settings.log_level, settings.log_format)
         self.settings = settings
-        self._relay.swap(settings, loaded.config.table, loaded.hooks)
+        self._loaded = loaded
+        relay.swap(settings, loaded.config.table, loaded.hooks)
         if self._watchers is not None:
             self._watchers.sources.is_reload_good = True
         log.info(
             "config.reloaded", models=len(loaded.config.table.routes), ignored_until_restart=list(waiting)
         )
+        self._service.notifier.ready(self._status())
 
     def dump_state(self) -> None:
         """Say in the log what is going on: each call in flight, each circuit that is not whole (A5)."""
@@ -264,6 +316,7 @@ class Daemon:
         if relay is None:
             return
         relay.is_draining = True
+        self._service.notifier.stopping(f"draining, {relay.active_calls} calls in flight")
         self._listener.stop_accepting()
         self._listener.close_idle()
         loop = asyncio.get_running_loop()

@@ -40,7 +40,7 @@ LAYERS = (
         "demo_reply",
         "demo",
     },
-    {"hookworker", "hookrunner", "hookloader"},
+    {"hookworker", "hookrunner", "hookloader", "loaded"},
     {"downlink", "upstream", "retries", "circuits", "exchange"},
     {"relay"},
     {"bodies", "guard", "listener", "app", "app_status"},

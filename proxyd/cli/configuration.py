@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from proxyd.cli.envfile import with_env_file
 from proxyd.errors import ConfigError
 from proxyd.hookloader import load_hooks
+from proxyd.loaded import LoadedConfig
 from proxyd.locations import resolve_models_path
 from proxyd.models import Checks, load
 from proxyd.providers.quirks import PROFILES, dialect_for, profile_for
-from proxyd.server import LoadedConfig
 from proxyd.settings import Settings, faults_in_file
 
 __all__ = ["checks", "load_configuration"]
@@ -36,6 +37,7 @@ def load_configuration(
         UnsafePermissions: everybody may write a hook.
     """
     path, _ = resolve_models_path(models, environ)
+    environ = with_env_file(path.parent, environ)
     config = load(path, environ, strict=strict, checks=checks())
     settings = Settings.load(
         flags,

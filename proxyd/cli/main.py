@@ -1,23 +1,76 @@
-"""The command line's root: ``claude-proxy`` alone is ``claude-proxy run``."""
+"""The command line's root: ``claude-proxy`` alone is ``claude-proxy run``.
+
+Commands are imported when they are used, so that ``--help`` and ``status`` start at once. `COMMANDS` names each with
+its module and its one line in the list.
+"""
 
 from __future__ import annotations
 
+import importlib
+import os
 import sys
+from typing import Any
 
 import click
 
 import proxyd
-from proxyd.cli.run import run_command, run_options
-from proxyd.cli.stats import stats_command, statusline_command
-from proxyd.errors import ConfigError, ProxyError
+from proxyd.cli.exits import (
+    EXIT_ADDRESS_IN_USE,
+    EXIT_BUG,
+    EXIT_CONFIG,
+    EXIT_PERMISSIONS,
+    EXIT_USAGE,
+    CommandFailed,
+    failure_of_os,
+)
+from proxyd.cli.options import run_options
+from proxyd.errors import AddressInUse, ConfigError, ProxyError, UnsafePermissions
 
-__all__ = ["EXIT_ADDRESS_IN_USE", "EXIT_BUG", "EXIT_CONFIG", "EXIT_USAGE", "main"]
+__all__ = ["COMMANDS", "main"]
 
-#: operations.md F5
-EXIT_BUG, EXIT_USAGE, EXIT_ADDRESS_IN_USE, EXIT_CONFIG = 1, 64, 75, 78
+#: name -> (module, attribute, its line in the list of commands), in the order of a first day with the program
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "run": ("proxyd.cli.run", "run_command", "Run the daemon in the foreground."),
+    "start": ("proxyd.cli.lifecycle", "start_command", "Start the daemon in the background."),
+    "stop": ("proxyd.cli.lifecycle", "stop_command", "Stop the daemon; open streams may finish."),
+    "restart": ("proxyd.cli.lifecycle", "restart_command", "Start anew; open streams may finish."),
+    "status": ("proxyd.cli.lifecycle", "status_command", "Say whether the daemon runs, and how it does."),
+    "logs": ("proxyd.cli.logs", "logs_command", "Show the log of the background daemon."),
+    "init": ("proxyd.cli.init", "init_command", "Write a commented models.yaml, hooks and an env file."),
+    "env": ("proxyd.cli.code", "env_command", "Print the variables that Claude Code needs for a model."),
+    "code": ("proxyd.cli.code", "code_command", "Run Claude Code on a model."),
+    "doctor": (
+        "proxyd.cli.doctor",
+        "doctor_command",
+        "Check everything between Claude Code and the upstreams.",
+    ),
+    "stats": ("proxyd.cli.stats", "stats_command", "Show tokens, cost, time and failures from the ledger."),
+    "statusline": ("proxyd.cli.stats", "statusline_command", "One line for Claude Code's status line."),
+    "service": ("proxyd.cli.service", "service_command", "Run at login, by systemd or launchd."),
+    "completion": ("proxyd.cli.completion", "completion_command", "Print a completion script for a shell."),
+}
+
+
+class _Commands(click.Group):
+    """Imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
 
 
 @click.group(
+    cls=_Commands,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: claude-proxy --port 8082 --models ~/my-models.yaml",
@@ -25,35 +78,61 @@ EXIT_BUG, EXIT_USAGE, EXIT_ADDRESS_IN_USE, EXIT_CONFIG = 1, 64, 75, 78
 @run_options
 @click.version_option(proxyd.__version__, prog_name="claude-proxy")
 @click.pass_context
-def cli(context: click.Context, /, **options: object) -> None:
+def cli(context: click.Context, /, **options: Any) -> None:
     """A light streaming proxy that lets Claude Code run on any model.
 
     Without a command it runs the daemon in the foreground.
     """
     if context.invoked_subcommand is None:
-        context.invoke(run_command, **options)
-
-
-cli.add_command(run_command)
-cli.add_command(stats_command)
-cli.add_command(statusline_command)
+        command = cli.get_command(context, "run")
+        assert command is not None
+        context.invoke(command, **options)
+    elif given := [name for name, value in options.items() if value not in (None, False)]:
+        raise click.UsageError(
+            f"--{given[0]} stands before {context.invoked_subcommand!r}, where it has no effect; put it behind"
+        )
 
 
 def main() -> None:
     """Run the command line; errors are one sentence on stderr and an exit code."""
+    # Deep inside, any surprise is a bug; its traceback is for those who ask for it.
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="claude-proxy", standalone_mode=False)
     except click.exceptions.Exit as exc:
         sys.exit(exc.exit_code)
     except click.ClickException as exc:
         exc.show()
         sys.exit(EXIT_USAGE)
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except CommandFailed as exc:
+        _end(exc.message, exc.code)
     except ProxyError as exc:
-        click.echo(exc.message, err=True)
-        from proxyd.server import AddressInUse
+        _end(exc.message, _code_of(exc))
+    except BrokenPipeError:
+        # Nobody reads any more, as behind `| head`. Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as exc:
+        failure = failure_of_os(exc)
+        _end(failure.message, failure.code)
+    except Exception as exc:
+        if os.environ.get("LOG_LEVEL", "").lower() == "debug":
+            raise
+        _end(
+            f"a bug in claude-proxy: {type(exc).__name__}: {exc}; LOG_LEVEL=debug shows where, please report it",
+            EXIT_BUG,
+        )
 
-        if isinstance(exc, AddressInUse):
-            sys.exit(EXIT_ADDRESS_IN_USE)
-        sys.exit(EXIT_CONFIG if isinstance(exc, ConfigError) else EXIT_BUG)
+
+def _code_of(exc: ProxyError) -> int:
+    if isinstance(exc, AddressInUse):
+        return EXIT_ADDRESS_IN_USE
+    if isinstance(exc, UnsafePermissions):
+        return EXIT_PERMISSIONS
+    return EXIT_CONFIG if isinstance(exc, ConfigError) else EXIT_BUG
+
+
+def _end(message: str, code: int) -> None:
+    click.echo(message, err=True)
+    sys.exit(code)

@@ -2,78 +2,80 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from proxyd.cli.options import run_options
 from proxyd.errors import ConfigError
 
-__all__ = ["run_command", "run_options"]
+__all__ = ["run_command"]
 
-
-def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The daemon's options, on the root command and on ``run`` alike."""
-    for option in reversed(
-        (
-            click.option(
-                "-d", "--dev", is_flag=True, help="Development: debug logs, restart on a changed file."
-            ),
-            click.option("-p", "--port", type=int, metavar="N", help="Port to listen on (8082)."),
-            click.option("--host", metavar="H", help="Address to listen on (127.0.0.1)."),
-            click.option("--models", metavar="FILE", help="The models.yaml to use."),
-            click.option("--insecure", is_flag=True, help="Listen beyond loopback without an access token."),
-        )
-    ):
-        command = option(command)
-    return command
+#: Tells the child of ``-d`` that it is the one that serves.
+_DEV_CHILD = "PROXYD_DEV_CHILD"
 
 
 @click.command("run", epilog="Example: claude-proxy run --port 8090")
 @run_options
-def run_command(dev: bool, port: int | None, host: str | None, models: str | None, insecure: bool) -> None:
+@click.option(
+    "--supervised",
+    type=click.Choice(("systemd", "launchd", "detached")),
+    help="Set by the service files: who restarts it.",
+)
+def run_command(
+    dev: bool,
+    port: int | None,
+    host: str | None,
+    models: str | None,
+    insecure: bool,
+    supervised: str | None = None,
+) -> None:
     """Run the daemon in the foreground."""
-    if dev and "CLAUDE_PROXY_DEV_CHILD" not in os.environ:
+    if dev and _DEV_CHILD not in os.environ:
         _run_and_watch(models)
         return
     flags = {"port": port, "host": host, "insecure": insecure or None, "log_level": "debug" if dev else None}
-    import asyncio  # small commands import this module too, and start without paying for it
+    try:
+        asyncio.run(_serve(flags, models, supervised))
+    except ConfigError as exc:
+        if supervised != "launchd":
+            raise
+        # launchd would start it again and again, and knows no exit code that says not to (operations.md G7).
+        click.echo(exc.message, err=True)
 
-    asyncio.run(_serve(flags, models))
 
-
-async def _serve(flags: dict[str, Any], models: str | None) -> None:
+async def _serve(flags: dict[str, Any], models: str | None, supervisor: str | None) -> None:
     from proxyd.cli.configuration import load_configuration
     from proxyd.locations import resolve_state_folder
-    from proxyd.logs import configure
-    from proxyd.server import Daemon
+    from proxyd.logs import configure, is_journal
+    from proxyd.notify import Notifier, inherited_sockets
+    from proxyd.server import Daemon, Service
 
     def load() -> Any:
         return load_configuration(flags, models, os.environ)
 
     loaded = load()
     configure(loaded.settings.log_level, loaded.settings.log_format)
-    daemon = Daemon(loaded, reload=load, state_folder=resolve_state_folder(os.environ))
+    service = Service(supervisor, Notifier(os.environ), tuple(inherited_sockets(os.environ)))
+    daemon = Daemon(loaded, reload=load, state_folder=resolve_state_folder(os.environ), service=service)
     await daemon.start()
-    if sys.stderr.isatty() or os.environ.get("CLAUDE_PROXY_HINTS"):
+    in_journal = any(is_journal(os.environ, stream) for stream in (sys.stdout, sys.stderr))
+    if supervisor is None and not in_journal:
         _say_how_to_connect(daemon.addresses[0], loaded.config.table.ids())
     await daemon.run()
 
 
 def _say_how_to_connect(address: tuple[str, int], models: tuple[str, ...]) -> None:
     host = "localhost" if address[0] == "127.0.0.1" else address[0]
+    url = f"http://{host}:{address[1]}"
     model = models[0] if models else "MODEL"
-    click.echo(
-        f"claude-proxy listens on http://{host}:{address[1]}. To use it, in another terminal:", err=True
-    )
-    click.echo(
-        f"  ANTHROPIC_BASE_URL=http://{host}:{address[1]} ANTHROPIC_AUTH_TOKEN=any claude --model {model}",
-        err=True,
-    )
-    click.echo("Ctrl-C stops it; models are configured in models.yaml.", err=True)
+    click.echo(f"claude-proxy listens on {url}. To use it, in another terminal:")
+    click.echo(f"  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=any claude --model {model}")
+    click.echo("Ctrl-C stops it; models are configured in models.yaml.")
 
 
 def _run_and_watch(models: str | None) -> None:
@@ -87,7 +89,7 @@ def _run_and_watch(models: str | None) -> None:
     from proxyd.locations import resolve_models_path
 
     path, _ = resolve_models_path(models, os.environ)
-    os.environ["CLAUDE_PROXY_DEV_CHILD"] = "1"
+    os.environ[_DEV_CHILD] = "1"
     command = [sys.executable, "-m", "proxyd", *sys.argv[1:]]
     run_process(
         Path(__file__).resolve().parents[1],

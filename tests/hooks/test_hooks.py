@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from proxyd.errors import ConfigError
-from proxyd.hookloader import MAX_FAILURES, UnsafePermissions, load_hooks
+from proxyd.errors import ConfigError, UnsafePermissions
+from proxyd.hookloader import MAX_FAILURES, load_hooks
 from proxyd.routes import ModelRoute
 from tests.hooks.hooked import anthropic_stream, hooked_proxy, text_of, write_hook
 

@@ -1,0 +1,61 @@
+"""The file ``env`` beside models.yaml: variables for the daemon that no shell sets (design.md 3).
+
+The format is that of systemd's ``EnvironmentFile``, as far as both agree: ``KEY=value``, one a line, ``#`` for
+comments, quotes around a value that needs them. What the environment itself says wins.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from proxyd.errors import ConfigError
+
+__all__ = ["is_readable_by_others", "with_env_file"]
+
+_LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)\Z")
+
+
+def with_env_file(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` over what ``folder/env`` sets.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line of it is none. The line's text is not shown: it may be a key.
+    """
+    path = folder / "env"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return dict(environ)
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: expected UTF-8; save the file as UTF-8") from None
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be read ({(exc.strerror or 'unknown reason').lower()})") from None
+    found: dict[str, str] = {}
+    faults = []
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip()
+        if not line or line[0] in "#;":
+            continue
+        match = _LINE.match(line)
+        if match is None:
+            faults.append(f"{path}:{number}: expected KEY=value")
+            continue
+        name, value = match.groups()
+        if len(value) >= 2 and value[0] in "'\"" and value[-1] == value[0]:
+            value = value[1:-1]
+        found[name] = value
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return {**found, **environ}
+
+
+def is_readable_by_others(folder: Path) -> bool:
+    """Whether somebody else could read the keys in ``folder/env``."""
+    try:
+        mode = (folder / "env").stat().st_mode
+    except OSError:
+        return False
+    return bool(mode & (stat.S_IRGRP | stat.S_IROTH))
