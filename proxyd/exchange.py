@@ -163,7 +163,11 @@ class _Exchange:
 
 
 class TranslatedExchange(_Exchange):
-    """An attempt at a Chat Completions upstream. `answer` may be begun ahead of its first event."""
+    """An attempt at a Chat Completions upstream. `answer` may be begun ahead of its first event.
+
+    Attributes:
+        refused: status and body with which the upstream refused the call, as it sent them.
+    """
 
     def __init__(
         self,
@@ -179,6 +183,7 @@ class TranslatedExchange(_Exchange):
         self._is_accepted = False  # the upstream is at work, and what it does is paid for
         self._hooks = StreamHooks(hooks) if hooks is not None and hooks.changes_events else None
         self.answer: TranslatedAnswer = call.new_answer()
+        self.refused: tuple[int, bytes] | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -205,6 +210,7 @@ class TranslatedExchange(_Exchange):
         if response.status != 200:
             body = await self._read_error(response)
             headers = {name.lower(): value for name, value in response.headers.items()}
+            self.refused = (response.status, body)
             raise refusal(response.status, headers, body, self._context)
         self._is_accepted = True
         self._record.output_so_far = lambda: self.answer.usage_so_far.output_tokens

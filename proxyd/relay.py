@@ -38,6 +38,7 @@ from proxyd.hookrunner import CallHooks
 from proxyd.logs import get_logger
 from proxyd.providers import direct, openai
 from proxyd.providers.base import ClientKeys, Clocks, origin_of
+from proxyd.providers.learned import MAX_FINDINGS_PER_CALL, Learned, Lessons
 from proxyd.retries import RetryBudget, delay_before_retry, may_fall_back
 from proxyd.routes import ModelRoute, RouteTable
 from proxyd.settings import Settings
@@ -123,6 +124,7 @@ class Relay:
         self.observers: tuple[CallObserver, ...] = ()
         self.calibration = calibration or Calibration()
         self._budget = RetryBudget()
+        self._learned = Learned()
         self._calls: dict[str, _Call] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -319,25 +321,73 @@ class Relay:
     # -- translated
 
     async def _translated(self, route: ModelRoute, call: _Call) -> web.StreamResponse:
-        hooks = self.hooks.for_call(route, call.record.request_id, "translated")
-        prepared = self._translate(route, call)
-        if hooks is not None and hooks.changes_requests:
-            prepared = prepared.with_body(await hooks.on_request(prepared.sent))
-        wants_stream = call.request.wants_stream
-        exchange = TranslatedExchange(
-            prepared,
-            self._upstreams,
-            self.settings,
-            call.deadlines,
-            call.record,
-            hooks if wants_stream else None,
-        )
-        try:
-            if wants_stream:
-                return await self._streamed(exchange, call)
-            return await self._collected(exchange, call, hooks)
-        finally:
-            exchange.close()
+        """Carry a call, and mend a request that the upstream refuses for a parameter it does not take."""
+        lessons = self._learned.of(route)
+        findings = 0
+        while True:
+            hooks = self.hooks.for_call(route, call.record.request_id, "translated")
+            prepared = self._translate(lessons.applied_to(route), call)
+            if call.request.payload.get("max_tokens") == 0:
+                return await self._unasked(prepared, call)
+            if hooks is not None and hooks.changes_requests:
+                prepared = prepared.with_body(await hooks.on_request(prepared.sent))
+            wants_stream = call.request.wants_stream
+            exchange = TranslatedExchange(
+                prepared,
+                self._upstreams,
+                self.settings,
+                call.deadlines,
+                call.record,
+                hooks if wants_stream else None,
+            )
+            try:
+                if wants_stream:
+                    response = await self._streamed(exchange, call)
+                else:
+                    response = await self._collected(exchange, call, hooks)
+            except ProxyError as exc:
+                if exchange.refused is None or findings == MAX_FINDINGS_PER_CALL:
+                    raise
+                more = lessons.after(*exchange.refused, prepared.sent, route)
+                if more is None:
+                    raise
+                log.info(
+                    "request.mended",
+                    request_id=call.record.request_id,
+                    route=route.model_id,
+                    why=exc.message,
+                    by=more.lines[-1],
+                )
+                self._keep(route, lessons)  # the upstream has gone on to the next thing that it does not take
+                lessons = more
+                findings += 1
+                call.record.retries += 1
+            else:
+                if findings and exchange.refused is None:
+                    self._keep(route, lessons)
+                return response
+            finally:
+                exchange.close()
+
+    def _keep(self, route: ModelRoute, lessons: Lessons) -> None:
+        for line in self._learned.keep(route, lessons):
+            log.warning("route.learned", route=route.model_id, models_yaml=line)
+
+    async def _unasked(self, prepared: openai.TranslatedCall, call: _Call) -> web.StreamResponse:
+        """``max_tokens: 0`` fills a prompt cache of Anthropic's; elsewhere a call would only cost (protocol.md 3.1)."""
+        record, events = call.record, prepared.nothing_said()
+        record.outcome, record.stop_reason, record.status = "ok", "max_tokens", 200
+        record.on_first_byte()
+        if call.request.wants_stream:
+            call.downlink.response.headers.update(self._own_headers(record))
+            await call.downlink.write(_encode(events))
+            return await self._finish(call)
+        collector = MessageCollector()
+        for event in events:
+            collector.add(event)
+        body = jsonio.dumps(collector.message())
+        record.bytes_out = len(body)
+        return web.Response(body=body, content_type="application/json", headers=self._own_headers(record))
 
     def _translate(self, route: ModelRoute, call: _Call) -> openai.TranslatedCall:
         record = call.record

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from proxyd import jsonio
 from proxyd.codecs.base import NewId, Warn
 from proxyd.codecs.dialect import Dialect
 from proxyd.codecs.estimate import estimate_input_tokens
+from proxyd.codecs.events import StreamEvent
 from proxyd.codecs.notes import Note
 from proxyd.codecs.openai_errors import ErrorContext
 from proxyd.codecs.openai_request import RequestOptions, to_openai_request
@@ -41,6 +42,12 @@ class TranslatedCall:
     sent: dict[str, Any]
     notes: tuple[Note, ...]
 
+    def nothing_said(self) -> list[StreamEvent]:
+        """The answer to a call that asks for no output at all."""
+        codec = self.new_answer().codec
+        codec.on_completion({"choices": [{"finish_reason": "length"}]})
+        return codec.close()
+
     def with_body(self, body: dict[str, Any]) -> TranslatedCall:
         """The same call with another body, that of a request hook."""
         if body is self.sent:
@@ -59,7 +66,6 @@ def prepare(
     warn: Warn,
     max_body_bytes: int,
     max_frame_bytes: int = MAX_FRAME_BYTES,
-    learned: Mapping[str, Any] | None = None,
     session_id: str | None = None,
     estimated_input_tokens: int | None = None,
 ) -> TranslatedCall:
@@ -68,13 +74,12 @@ def prepare(
     Args:
         api_base: where `route` really is: the embedded upstream has no fixed address.
         estimated_input_tokens: what is known better than by `estimate_input_tokens`.
-        learned: quirks that the upstream's refusals have taught; the entry's own win.
 
     Raises:
         ClientError: the request cannot be translated, or no key is there.
     """
     profile = profile_for(route.api_base, route.provider)
-    dialect = dialect_for(profile, route.model_name, {**(learned or {}), **route.quirks})
+    dialect = dialect_for(profile, route.model_name, route.quirks)
     # Claude Code waits for the whole message either way; only a stream tells that the upstream is still alive.
     translated = to_openai_request(
         payload,
