@@ -45,6 +45,7 @@ class TranslatedAnswer:
     """
 
     __slots__ = (
+        "_at_start",
         "_blank_bytes",
         "_body",
         "_context",
@@ -72,6 +73,7 @@ class TranslatedAnswer:
         self._decoder = SSEDecoder(max_frame_bytes)
         self._grammar = Grammar()
         self._body = bytearray()
+        self._at_start = True
         self._blank_bytes = 0  # ahead of the answer
         self._made: list[
             StreamEvent
@@ -136,12 +138,15 @@ class TranslatedAnswer:
 
     def _sniff(self, data: bytes) -> None:
         self._body += data
-        body = bytes(self._body)
-        if body and len(body) < len(_BOM) and _BOM.startswith(body):
-            return  # more may come of it
-        head = body.removeprefix(_BOM).lstrip(_BLANK)
+        if self._at_start:
+            if len(self._body) < len(_BOM) and _BOM.startswith(self._body):
+                return  # more may come of it
+            self._at_start = False
+            if self._body.startswith(_BOM):
+                del self._body[: len(_BOM)]
+        head = bytes(self._body).lstrip(_BLANK)
         if not head:
-            self._blank_bytes += len(body)
+            self._blank_bytes += len(self._body)
             self._body.clear()
             if self._blank_bytes > self._max_body_bytes:
                 raise BadReply("the upstream sent nothing but blank lines")
@@ -169,7 +174,7 @@ class TranslatedAnswer:
                 self._made += self.codec.feed(frame)
             except BadReply:
                 pass  # cut in its middle, so never sent: the codec knows whether that is missed
-        if body := bytes(self._body).removeprefix(_BOM).strip(_BLANK):
+        if body := bytes(self._body).strip(_BLANK):
             self._on_body(body)
         self._made += self.codec.close()
 

@@ -66,7 +66,7 @@ parts = st.one_of(
     st.fixed_dictionaries({"type": st.just("thinking"), "thinking": sometimes(texts)}),
     st.fixed_dictionaries({"type": st.sampled_from(["reference", "image_url", "other"]), "image_url": junk}),
 )
-tagged = texts | st.sampled_from(["<think>", "</think>", "<th", "ink>", "</thi", "nk>", "\n", " "])
+tagged = texts | st.sampled_from(["<think>", "</think>", "<th", "ink>", "</t", "hink>", "\n", " "])
 deltas = st.fixed_dictionaries(
     {},
     optional={
