@@ -9,14 +9,7 @@ from proxyd.errors import BadCredential
 from proxyd.routes import ModelRoute
 from proxyd.secret import Secret
 
-__all__ = [
-    "ClientKeys",
-    "Clocks",
-    "UpstreamRequest",
-    "is_loopback_url",
-    "missing_key",
-    "origin_of",
-]
+__all__ = ["ClientKeys", "Clocks", "UpstreamRequest", "is_loopback_url", "missing_key", "origin_of"]
 
 
 @dataclass(frozen=True, slots=True)

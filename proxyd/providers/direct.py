@@ -8,13 +8,7 @@ from urllib.parse import quote
 
 from proxyd.codecs.signature import PREFIX as OWN_SIGNATURE
 from proxyd.codecs.splice import CUT, splice
-from proxyd.providers.base import (
-    ClientKeys,
-    Clocks,
-    UpstreamRequest,
-    is_loopback_url,
-    missing_key,
-)
+from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest, is_loopback_url, missing_key
 from proxyd.providers.profile import Profile
 from proxyd.providers.quirks import profile_for
 from proxyd.routes import ModelRoute
