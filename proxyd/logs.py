@@ -18,6 +18,7 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from proxyd.calls import CallRecord
+from proxyd.log_queue import LineQueue
 from proxyd.secret import MASK, masked
 
 __all__ = ["configure", "get_logger", "is_journal", "log_call", "redact"]
@@ -77,11 +78,29 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=_queue_to(stream, processors),
         cache_logger_on_first_use=False,
     )
     # What libraries have to say (asyncio, aiohttp) goes the same way.
     logging.basicConfig(handlers=[_Handler()], level=logging.WARNING, force=True)
+
+
+#: What writes the lines. One for the process, as there is one stderr.
+_queue: LineQueue | None = None
+
+
+def _queue_to(stream: TextIO, processors: list[Any]) -> LineQueue:
+    def say_dropped(lines: int) -> str:
+        event: Any = {"event": "logs.dropped", "lines": lines, "part": "logs"}
+        for processor in processors:
+            event = processor(None, "warning", event)
+        return str(event)
+
+    global _queue
+    if _queue is not None:
+        _queue.close()
+    _queue = LineQueue(stream, say_dropped)
+    return _queue
 
 
 class _Handler(logging.Handler):
@@ -130,8 +149,10 @@ def log_call(record: CallRecord) -> None:
         "model": record.model,
         "route": record.route,
         "mode": record.mode,
+        "kind": record.kind,
         "status": record.status,
         "outcome": record.outcome,
+        "client_gone": record.outcome == "client_gone" or None,
         "stop_reason": record.stop_reason,
         "stream": record.is_stream,
         "ttfb_ms": None if record.ttfb_s is None else round(record.ttfb_s * 1000),
@@ -143,6 +164,9 @@ def log_call(record: CallRecord) -> None:
         "cache_read_tokens": usage.cache_read_tokens,
         "cache_write_tokens": usage.cache_write_tokens,
         "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "usage_is_estimated": usage.is_estimated or None,
+        "cost_usd": record.cost_usd,
         "retries": record.retries,
         "fallback_from": record.fallback_from,
         "session_id": record.session_id,

@@ -32,6 +32,7 @@ LAYERS = (
         "reloading",
         "calibration",
         "logs",
+        "log_queue",
         "log_file",
         "loop_watch",
         "metrics",

@@ -1,0 +1,195 @@
+"""Log lines: their forms, journald's priorities, the canonical line, and a stderr that nobody reads."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from proxyd import logs
+from proxyd.codecs.usage import Usage
+from proxyd.log_queue import LineQueue
+from tests.observing import SESSION, finished
+from tests.test_process import command, environment
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[str]]]:
+    """Configures logging into a text, and gives its lines."""
+    stream = io.StringIO()
+
+    def configured(level: str = "info", log_format: str = "json") -> list[str]:
+        if not stream.getvalue():
+            logs.configure(level, log_format, stream)
+            return []
+        assert logs._queue is not None
+        assert logs._queue.flush()
+        return stream.getvalue().splitlines()
+
+    yield configured
+    if logs._queue is not None:
+        logs._queue.close()
+    structlog.reset_defaults()
+
+
+def test_the_canonical_line(lines: Callable[..., list[str]]) -> None:
+    lines()
+    logs.log_call(finished(retries=1, usage=Usage(10, 2, 30, 0, 1, True), is_stream=True))
+    (line,) = map(json.loads, _flushed())
+    assert line["event"] == "call.finished"
+    assert line["level"] == "info"
+    expected = {
+        "request_id": "req_test", "route": "m", "mode": "translated", "kind": "main", "status": 200,
+        "outcome": "ok", "ttfb_ms": 250, "duration_ms": 2000, "input_tokens": 10, "output_tokens": 2,
+        "cache_read_tokens": 30, "reasoning_tokens": 1, "usage_is_estimated": True, "retries": 1,
+        "stop_reason": "end_turn", "session_id": SESSION,
+    }  # fmt: skip
+    assert {name: line[name] for name in expected} == expected
+    assert "client_gone" not in line
+
+
+def _flushed() -> list[str]:
+    assert logs._queue is not None
+    assert logs._queue.flush()
+    assert isinstance(logs._queue.stream, io.StringIO)
+    return logs._queue.stream.getvalue().splitlines()
+
+
+def test_failures_are_warnings(lines: Callable[..., list[str]]) -> None:
+    lines("warning")
+    logs.log_call(finished())
+    logs.log_call(finished(outcome="client_gone"))
+    logs.log_call(finished(outcome="failed", error_type="api_error"))
+    (line,) = map(json.loads, _flushed())
+    assert (line["level"], line["outcome"]) == ("warning", "failed")
+
+
+def test_console_lines_are_for_reading(lines: Callable[..., list[str]]) -> None:
+    lines("debug", "console")
+    logs.get_logger("part").debug("thing.happened", key="sk-secret-123456789", count=3)
+    (line,) = _flushed()
+    assert "thing.happened" in line
+    assert "count=3" in line
+    assert "sk-secret" not in line
+
+
+def test_under_journald_each_line_has_its_priority(tmp_path: Path) -> None:
+    """Also each line of a traceback; and no time of our own, since journald keeps it."""
+    script = (
+        "from proxyd import logs; logs.configure('debug', 'json'); log = logs.get_logger('x')\n"
+        "log.debug('a.b'); log.info('c.d'); log.warning('e.f')\n"
+        "try: 1 / 0\n"
+        "except ZeroDivisionError: log.error('g.h', exc_info=True)\n"
+    )
+    with (tmp_path / "journal").open("wb") as file:
+        stat = os.fstat(file.fileno())
+        env = {**environment(tmp_path), "JOURNAL_STREAM": f"{stat.st_dev}:{stat.st_ino}"}
+        subprocess.run([sys.executable, "-c", script], env=env, stderr=file, check=True, timeout=30)
+    found = (tmp_path / "journal").read_text().splitlines()
+    assert [line[:3] for line in found] == ["<7>", "<6>", "<4>", "<3>"]
+    assert "timestamp" not in found[0]
+    assert "ZeroDivisionError" in found[-1]
+
+
+class Blocked(io.StringIO):
+    """A stream that takes nothing until it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reads, self._writes = os.pipe()
+
+    def write(self, text: str) -> int:
+        os.read(self._reads, 1)
+        return super().write(text)
+
+    def let(self, writes: int) -> None:
+        os.write(self._writes, b"x" * writes)
+
+    def shut(self) -> None:
+        os.close(self._writes)
+        os.close(self._reads)
+
+
+def test_a_blocked_stream_costs_lines_not_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxyd.log_queue._MAX_WAITING", 10)
+    stream = Blocked()
+    queue = LineQueue(stream, lambda lines: f"{lines} lines were lost")
+    try:
+        queue.msg("first")
+        while queue._lines:  # until the writer has taken it, and is stuck
+            time.sleep(0.001)
+        begun = time.perf_counter()
+        for number in range(1000):
+            queue.msg(f"line {number}")
+        assert time.perf_counter() - begun < 0.5
+        assert queue.dropped == 990
+        stream.let(3)
+        assert queue.flush()
+        assert stream.getvalue().splitlines() == [
+            "first",
+            *(f"line {number}" for number in range(10)),
+            "990 lines were lost",
+        ]
+        queue.msg("and on")
+        assert queue.flush()
+        assert stream.getvalue().endswith("and on\n")
+    finally:
+        stream.let(10)
+        queue.close()
+        stream.shut()
+
+
+def test_a_stream_that_breaks_ends_nothing() -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    queue = LineQueue(Broken(), str)
+    queue.msg("lost")
+    assert queue.flush()
+    queue.msg("lost too")
+    queue.close()
+    assert queue.dropped == 2
+
+
+def test_a_daemon_whose_stderr_nobody_reads_goes_on(tmp_path: Path) -> None:
+    """The pipe holds 64 KiB; the daemon answers long after it is full."""
+    models = tmp_path / "models.yaml"
+    models.write_text("- {model_id: m, api_base: 'builtin:demo'}\n")
+    process = subprocess.Popen(
+        command("--port", "0", "--models", str(models)),
+        env={**environment(tmp_path), "LOG_LEVEL": "debug"},
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        base = next(json.loads(line)["address"] for line in process.stderr if "server.started" in line)
+        body: dict[str, Any] = {"model": "x" * 190, "messages": [{"role": "user", "content": "hi"}]}
+        request = urllib.request.Request(
+            f"{base}/{'long' * 45}", json.dumps(body).encode(), {"content-type": "application/json"}
+        )
+        for _ in range(400):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(request, timeout=10)
+            assert caught.value.code == 404
+            caught.value.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
