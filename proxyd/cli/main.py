@@ -45,6 +45,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Check everything between Claude Code and the upstreams.",
     ),
     "stats": ("proxyd.cli.stats", "stats_command", "Show tokens, cost, time and failures from the ledger."),
+    "top": ("proxyd.cli.top", "top_command", "Show the calls in flight, live."),
     "statusline": ("proxyd.cli.stats", "statusline_command", "One line for Claude Code's status line."),
     "service": ("proxyd.cli.service", "service_command", "Run at login, by systemd or launchd."),
     "completion": ("proxyd.cli.completion", "completion_command", "Print a completion script for a shell."),
