@@ -39,6 +39,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("proxyd.cli.init", "init_command", "Write a commented models.yaml, hooks and an env file."),
     "env": ("proxyd.cli.code", "env_command", "Print the variables that Claude Code needs for a model."),
     "code": ("proxyd.cli.code", "code_command", "Run Claude Code on a model."),
+    "check": ("proxyd.cli.check", "check_command", "Validate models.yaml; with --probe, call the upstreams."),
+    "models": ("proxyd.cli.models", "models_command", "List, add or remove entries of models.yaml."),
     "doctor": (
         "proxyd.cli.doctor",
         "doctor_command",
