@@ -14,7 +14,9 @@ from typing import Any
 
 import click
 
+from proxyd.cli.envfile import is_readable_by_others
 from proxyd.cli.exits import EXIT_UPSTREAM
+from proxyd.errors import UnsafePermissions
 from proxyd.locations import resolve_models_path
 from proxyd.routes import ModelRoute
 from proxyd.secret import Secret
@@ -40,7 +42,13 @@ def check_command(models: str | None, probe: bool, strict: bool, as_json: bool) 
 
     path, why = resolve_models_path(models, os.environ)
     loaded = load_configuration({}, models, os.environ, strict=strict)
-    for line in (*loaded.config.warnings, *loaded.settings.warnings):
+    warnings = [*loaded.config.warnings, *loaded.settings.warnings]
+    if is_readable_by_others(path.parent):
+        open_file = f"{path.parent / 'env'}: others can read this file; run 'chmod 600 {path.parent / 'env'}'"
+        if strict:
+            raise UnsafePermissions(open_file)
+        warnings.append(open_file)
+    for line in warnings:
         click.echo(f"warning: {line}", err=True)
     for name, fault in loaded.hooks.faults.items():
         click.echo(f"warning: hook {name}: {fault}", err=True)

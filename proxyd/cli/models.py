@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from proxyd.cli.check import describe_key, host_of, show_columns
+from proxyd.cli.envfile import with_env_file
 from proxyd.locations import resolve_models_path
 
 __all__ = ["models_command"]
@@ -42,7 +42,7 @@ def list_command(models: str | None = None, as_json: bool = False) -> None:
     from proxyd.models import load
 
     path, _ = resolve_models_path(models, os.environ)
-    routes = load(path, os.environ, checks=checks()).table.routes
+    routes = load(path, with_env_file(path.parent, os.environ), checks=checks()).table.routes
     rows = [
         {
             "model_id": route.model_id,
@@ -161,7 +161,6 @@ def _save(path: Path, text: str) -> None:
     from proxyd.config.edit import save_atomic
     from proxyd.models import load_text
 
-    environ: Mapping[str, str] = os.environ
-    load_text(text, path, environ, checks=checks())
+    load_text(text, path, with_env_file(path.parent, os.environ), checks=checks())
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     save_atomic(path, text)

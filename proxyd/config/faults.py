@@ -12,19 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from proxyd.errors import ConfigError
+from proxyd.errors import ConfigError, UnsafePermissions
 
-__all__ = ["Fault", "Faults", "UnsafePermissions", "hint", "short", "shown"]
+__all__ = ["Fault", "Faults", "hint", "short", "shown"]
 
 #: Longest piece of the user's text that a message repeats. A key pasted into the wrong place is longer than
 #: most values, and is cut.
 MAX_SHOWN = 40
-
-
-class UnsafePermissions(ConfigError):
-    """Nothing else is wrong, but a file with keys is open to others and ``--strict`` is on: exit code 77, not
-    78.
-    """
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -14,6 +14,7 @@ from aiohttp import web
 from click.testing import CliRunner, Result
 
 from proxyd.cli.check import check_command
+from proxyd.errors import UnsafePermissions
 from tests.harness import running_upstream, text_stream
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,6 +125,14 @@ def test_an_open_key_file_is_a_warning_and_strictly_a_refusal(tmp_path: Path) ->
     assert f"chmod 600 {key}" in refused.stderr
     assert refused.stdout == ""
     key.chmod(0o600)
+    env = tmp_path / "env"
+    env.write_text("A_KEY=sk-0123456789abcdef\n")
+    env.chmod(0o640)
+    assert f"{env}: others can read this file; run 'chmod 600 {env}'" in quick(path).stderr
+    assert isinstance(
+        CliRunner().invoke(check_command, ["--models", str(path), "--strict"]).exception, UnsafePermissions
+    )
+    env.chmod(0o600)
     assert quick(path, "--strict").exit_code == 0
 
 
