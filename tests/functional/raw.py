@@ -13,7 +13,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +41,7 @@ class Trickle:
 
 Step = bytes | Fault | Trickle | asyncio.Event
 #: What to play at the n-th request (from 0) that asks for `head`.
-Play = Callable[[int], Sequence[Step]]
+Play = Callable[[int], Iterable[Step]]
 
 
 @dataclass

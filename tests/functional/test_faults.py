@@ -118,6 +118,8 @@ async def play(
     return answer, [line for line in lines if line["event"] == "call.finished"], upstream
 
 
+@pytest.mark.statement("D table")
+@pytest.mark.statement("D1")
 @pytest.mark.parametrize("case", list(breaks()), ids=lambda case: case.name)
 async def test_an_answer_that_breaks_off(case: Break, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "FINISH_GRACE_S", 0.05)
@@ -215,6 +217,8 @@ BEFORE_THE_HEAD: dict[str, tuple[Sequence[Step], int, str, str, int]] = {
 }
 
 
+@pytest.mark.statement("D table")
+@pytest.mark.statement("E5")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", BEFORE_THE_HEAD)
 async def test_no_head(mode: str, name: str) -> None:
@@ -226,6 +230,7 @@ async def test_no_head(mode: str, name: str) -> None:
     assert (len(upstream.heads), line["retries"]) == (attempts, attempts - 1)
 
 
+@pytest.mark.statement("D table")
 async def test_nobody_listens() -> None:
     upstream = RawUpstream(lambda _: ())
     async with upstream.running():
@@ -312,6 +317,9 @@ BAD_ANSWERS: dict[str, tuple[Sequence[Step], int, str, str]] = {
 }
 
 
+@pytest.mark.statement("C4")
+@pytest.mark.statement("C5")
+@pytest.mark.statement("D table")
 @pytest.mark.parametrize("name", BAD_ANSWERS)
 async def test_a_bad_answer(name: str) -> None:
     steps, status, kind, words = BAD_ANSWERS[name]
@@ -337,6 +345,8 @@ BAD_CONTINUATIONS: dict[str, tuple[bytes, str, str]] = {
 }
 
 
+@pytest.mark.statement("C4")
+@pytest.mark.statement("D table")
 @pytest.mark.parametrize("name", BAD_CONTINUATIONS)
 async def test_a_bad_continuation(name: str) -> None:
     frame, kind, words = BAD_CONTINUATIONS[name]
@@ -364,6 +374,7 @@ GOOD_ANSWERS: dict[str, Sequence[Step]] = {
 }
 
 
+@pytest.mark.statement("C5")
 @pytest.mark.parametrize("name", GOOD_ANSWERS)
 async def test_an_answer_that_only_looks_odd(name: str) -> None:
     answer, (line,), _ = await play(GOOD_ANSWERS[name], "translated")
@@ -417,6 +428,7 @@ async def test_not_streaming_a_break_is_a_true_status() -> None:
             assert (answer.status, answer.error()[0]) == (status, kind)
 
 
+@pytest.mark.statement("D1")
 @pytest.mark.parametrize("mode", MODES)
 async def test_abort_cuts_the_connection_as_the_original_did(mode: str) -> None:
     steps = [CHUNKED, as_chunks(*list(MODES[mode].values())[:5]), Fault.CLOSE]

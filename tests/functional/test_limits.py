@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import os
+import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -161,7 +162,7 @@ async def test_a_long_silence_commits_and_then_an_error_ends_the_stream() -> Non
 
 
 @asynccontextmanager
-async def deaf_client(base: str) -> AsyncIterator[RawClient]:
+async def deaf_client(base: str, payload: dict[str, Any] | None = None) -> AsyncIterator[RawClient]:
     """A client with a small receive buffer that has asked and does not read."""
     host, port = base.removeprefix("http://").split(":")
     sock = socket.socket()
@@ -170,7 +171,7 @@ async def deaf_client(base: str) -> AsyncIterator[RawClient]:
     sock.setblocking(False)
     reader, writer = await asyncio.open_connection(sock=sock, limit=4096)
     try:
-        await RawClient(reader, writer).send(post(HELLO))
+        await RawClient(reader, writer).send(post(payload or HELLO))
         yield RawClient(reader, writer)
     finally:
         writer.transport.abort()
@@ -384,3 +385,27 @@ def _block(seconds: float) -> None:
     import time
 
     time.sleep(seconds)  # blocking is the point
+
+
+@pytest.mark.statement("C8")
+async def test_without_descriptors_accepting_rests_and_the_log_says_so_once() -> None:
+    upstream = RawUpstream(lambda _: ())
+    async with proxy(upstream) as base:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert soft == min(hard, 65_536) or soft >= 65_536, "the soft limit was raised at the start"
+        with capture_logs() as lines, Sockets() as fillers:
+            client = fillers.add(socket.socket())
+            resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) - 1, hard))
+            try:
+                client.setblocking(False)
+                host, port = base.removeprefix("http://").split(":")
+                client.connect_ex((host, int(port)))
+                await until(lambda: any(line["event"] == "server.out_of_files" for line in lines))
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            reader, writer = await asyncio.open_connection(sock=client)
+            late = RawClient(reader, writer)
+            await late.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert (await late.answer()).status == 200, "it is accepted when there is room again"
+            writer.close()
+        assert len([line for line in lines if line["event"] == "server.out_of_files"]) == 1
