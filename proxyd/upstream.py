@@ -24,6 +24,9 @@ __all__ = ["Upstreams", "connection_end", "failure_of", "host_of"]
 
 log = get_logger("upstream")
 
+#: Reading from an upstream pauses above twice this; one more read of the loop's, 256 KiB, may follow.
+_BUFFER_BYTES = 32 * 1024
+
 #: How long the end of a body may lag behind its last event. Servers write the two apart, within milliseconds.
 _DRAIN_S = 0.5
 
@@ -55,6 +58,7 @@ class Upstreams:
             skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
             trust_env=self._settings.trust_env,
             requote_redirect_url=False,
+            read_bufsize=_BUFFER_BYTES,
         )
 
     async def send(self, request: UpstreamRequest, *, is_verbatim: bool = False) -> aiohttp.ClientResponse:
