@@ -68,16 +68,16 @@ def _whole_call(stage: Stage) -> dict[str, Any]:
 @scenario
 async def break_in_open_text(stage: Stage) -> None:
     """Text, block left open: asked again at once, the half answer is discarded"""
-    delta = {"type": "text_delta", "text": "Half an ans"}
+    delta = {"type": "text_delta", "text": "Half of an answ"}
     requests = await _run(stage, "text", delta, is_stopped=False, after=[say("Whole.")])
     check_equal(len(requests), 2, "requests")
-    check("Half an ans" not in str(requests[1].body["messages"]), "the half answer came back")
+    check("Half of an answ" not in str(requests[1].body["messages"]), "the half answer came back")
 
 
 @scenario
 async def break_in_stopped_text(stage: Stage) -> None:
     """Text, block stopped: the same as left open"""
-    delta = {"type": "text_delta", "text": "Half an ans"}
+    delta = {"type": "text_delta", "text": "Half of an answ"}
     requests = await _run(stage, "text", delta, is_stopped=True, after=[say("Whole.")])
     check_equal(len(requests), 2, "requests")
 
