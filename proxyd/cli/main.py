@@ -46,6 +46,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "doctor_command",
         "Check everything between Claude Code and the upstreams.",
     ),
+    "translate": (
+        "proxyd.cli.translate",
+        "translate_command",
+        "Show what a route makes of a request or an answer; calls nothing.",
+    ),
     "stats": ("proxyd.cli.stats", "stats_command", "Show tokens, cost, time and failures from the ledger."),
     "top": ("proxyd.cli.top", "top_command", "Show the calls in flight, live."),
     "statusline": ("proxyd.cli.stats", "statusline_command", "One line for Claude Code's status line."),
