@@ -147,7 +147,17 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
 def connection_end(response: aiohttp.ClientResponse) -> asyncio.Future[None] | None:
     """A future that is done when the connection of `response` has ended; None if it has already been given back."""
     protocol = response.connection.protocol if response.connection else None
-    return None if protocol is None else protocol.closed
+    closed = None if protocol is None else protocol.closed
+    if closed is not None:
+        # A reset makes it fail. Whoever waits for it may have left by then, and asyncio would complain of that.
+        closed.remove_done_callback(_note_failure)  # of an earlier response on the same connection
+        closed.add_done_callback(_note_failure)
+    return closed
+
+
+def _note_failure(closed: asyncio.Future[None]) -> None:
+    if not closed.cancelled():
+        closed.exception()
 
 
 def _origin_of(url: str) -> str:
