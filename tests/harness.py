@@ -25,7 +25,9 @@ def load_entries(entries: Sequence[Mapping[str, Any]], **settings: Any) -> Loade
     """A configuration as models.yaml would give it; `settings` override the defaults."""
     text = "\n".join(f"- {json.dumps(dict(entry))}" for entry in entries)
     config = load_text(text, Path("models.yaml"), {}, checks=checks())
-    return LoadedConfig(config, replace(Settings(), **{"port": 0, **settings}))
+    in_force = replace(Settings(), **{"port": 0, **settings})
+    table = config.table.with_discovery_prefix(in_force.discovery_prefix)
+    return LoadedConfig(replace(config, table=table), in_force)
 
 
 @asynccontextmanager
