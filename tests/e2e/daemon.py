@@ -41,6 +41,7 @@ class Daemon:
         folder.mkdir(parents=True, exist_ok=True)
         self._models.write_text("\n".join(f"- {json.dumps(entry)}" for entry in models) + "\n")
         self.base_url = ""
+        self.state_folder = folder / "home" / ".local" / "state" / "claude-proxy"
 
     async def start(self) -> None:
         """Start it and wait until it says that it is ready.
