@@ -57,7 +57,11 @@ def _environment(folder: Path, **more: str) -> dict[str, str]:
 
 
 def _proxy(
-    *, translated: bool, settings: Mapping[str, Any] | None = None, hook: str | None = None
+    *,
+    translated: bool,
+    settings: Mapping[str, Any] | None = None,
+    hook: str | None = None,
+    module: str = "proxyd",
 ) -> Callable[[Path, int, int], Launch]:
     def start(folder: Path, port: int, upstream_port: int) -> Launch:
         base = f"http://127.0.0.1:{upstream_port}"
@@ -75,7 +79,7 @@ def _proxy(
         if hook is not None:
             (folder / "hooks").mkdir()
             (folder / "hooks" / "bench.py").write_text(hook)
-        command = (sys.executable, "-m", "proxyd", "--port", str(port), "--models", str(models))
+        command = (sys.executable, "-m", module, "--port", str(port), "--models", str(models))
         return Launch(command, _environment(folder, XDG_STATE_HOME=str(folder / "state")))
 
     return start
@@ -160,7 +164,7 @@ OURS = (
 VARIANTS = (
     Contender(
         "translated bare",
-        _proxy(translated=True, settings={"log_level": "error", "record": "off"}),
+        _proxy(translated=True, module="bench.unobserved"),
         is_translated=True,
     ),
     Contender("translated hook", _proxy(translated=True, hook=_IDENTITY_HOOK), is_translated=True),

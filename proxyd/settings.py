@@ -310,7 +310,7 @@ class Settings:
         source="issue 4, item 6",
     )
 
-    # -- hooks and records
+    # -- hooks and the ledger
     hook_options: Mapping[str, Any] = _setting(
         {},
         json_mapping("a mapping of hook names to mappings"),
@@ -323,18 +323,6 @@ class Settings:
         whole_number(0, 36_500),
         "Days that usage is kept; 0 for ever.",
         source="a quarter (issue 8, item 1)",
-    )
-    record: str = _setting(
-        "failures",
-        choice("off", "failures", "all"),
-        "Which calls are recorded for replay.",
-        source="issue 8, item 8",
-    )
-    record_keep: int = _setting(
-        50, whole_number(1, 100_000), "Recorded calls that are kept.", source="issue 8, item 8"
-    )
-    record_bodies: bool = _setting(
-        False, boolean(), "Keep prompts and answers in records.", source="issue 8, item 8"
     )
 
     #: Where each value comes from; names that are missing here have their default.

@@ -61,9 +61,6 @@ def test_defaults_are_those_of_the_documents() -> None:
         "hook_options": {},
         "hook_timeout_s": 5,
         "ledger_days": 90,
-        "record": "failures",
-        "record_keep": 50,
-        "record_bodies": False,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from proxyd.live import LiveFeed
 from proxyd.secret import Secret
 from tests.harness import Upstream, chunk, running_proxy, running_upstream, sse
 from tests.observing import SESSION, ask, finished, until_rows
+from tests.test_process import ROOT
 
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 40, "prompt_tokens_details": {"cached_tokens": 600}}
 PRICE = {"input": 1, "output": 10, "cache_read": 0.1}
@@ -101,6 +103,28 @@ async def test_metrics(upstream: Upstream, session: aiohttp.ClientSession) -> No
     if promtool := shutil.which("promtool"):
         check = [promtool, "check", "metrics"]
         await asyncio.to_thread(subprocess.run, check, input=text.encode(), check=True, timeout=30)
+
+
+async def test_the_documents_name_the_metrics_there_are(session: aiohttp.ClientSession) -> None:
+    """The table in docs/observability.md, and each expression of the Grafana dashboard."""
+    async with running_proxy([{"model_id": "demo", "api_base": "builtin:demo"}]) as base:
+        async with session.get(f"{base}/metrics") as response:
+            text = await response.text()
+    declared = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
+    declared = {name for name in declared if not name.endswith("_created")}
+    docs = ROOT / "docs"
+    table = re.findall(r"^\| `(proxyd_\w+)` ", (docs / "observability.md").read_text(), re.MULTILINE)
+    assert set(table) == declared
+    dashboard = json.loads((docs / "grafana-dashboard.json").read_text())
+    used = {
+        re.sub(r"_(?:bucket|count|sum)$", "", name)
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"proxyd_\w+", target["expr"])
+    }
+    assert used <= declared
+    places = [tuple(panel["gridPos"].values()) for panel in dashboard["panels"]]
+    assert len(set(places)) == len(places)
 
 
 async def test_stats(tmp_path: Path, upstream: Upstream, session: aiohttp.ClientSession) -> None:
