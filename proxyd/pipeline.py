@@ -114,7 +114,12 @@ class TranslatedAnswer:
         Raises:
             ProxyError: the answer failed and nothing of it has been given out.
         """
-        return self._guarded(lambda: self._feed(data))
+        was_started = self._grammar.state is not State.START
+        try:
+            self._feed(data)
+        except ProxyError as exc:
+            return self._broken(exc, was_started)
+        return self._checked(self._take())
 
     def close(self) -> list[StreamEvent]:
         """The upstream's bytes have ended.
@@ -122,7 +127,14 @@ class TranslatedAnswer:
         Raises:
             ProxyError: as `feed`.
         """
-        return self._guarded(self._close) if not self.has_ended else []
+        if self.has_ended:
+            return []
+        was_started = self._grammar.state is not State.START
+        try:
+            self._close()
+        except ProxyError as exc:
+            return self._broken(exc, was_started)
+        return self._checked(self._take())
 
     def fail(self, exc: ProxyError) -> list[StreamEvent]:
         """End the stream with `exc`: one ``error`` event.
@@ -198,20 +210,15 @@ class TranslatedAnswer:
 
     # -- failures
 
-    def _guarded(self, step: Callable[[], None]) -> list[StreamEvent]:
-        was_started = self._grammar.state is not State.START
-        try:
-            step()
-        except ProxyError as exc:
-            events = self._take()
-            if not was_started and not events:
-                raise
-            return self._checked(events) + self.fail(exc)
-        return self._checked(self._take())
+    def _broken(self, exc: ProxyError, was_started: bool) -> list[StreamEvent]:
+        events = self._take()
+        if not was_started and not events:
+            raise exc
+        return self._checked(events) + self.fail(exc)
 
     def _take(self) -> list[StreamEvent]:
-        events = self._made + self.codec.take()
-        self._made = []
+        events, self._made = self._made, []
+        events += self.codec.take()
         return events
 
     def _checked(self, events: list[StreamEvent]) -> list[StreamEvent]:

@@ -39,6 +39,7 @@ from proxyd.codecs.events import (
 )
 from proxyd.codecs.openai_errors import ErrorContext, error_in, refusal_from_chunk
 from proxyd.codecs.reasoning import ReasoningDetails, reasoning_of
+from proxyd.codecs.repeats import Repeats
 from proxyd.codecs.signature import encode_signature
 from proxyd.codecs.sse import SSEFrame
 from proxyd.codecs.think_tags import ThinkTags
@@ -127,6 +128,7 @@ class OpenAIStream:
         "_new_id",
         "_next_index",
         "_reasoning_field",
+        "_repeats",
         "_reported",
         "_seen_choices",
         "_signatures",
@@ -165,6 +167,7 @@ class OpenAIStream:
         )
         self._reasoning_field: str | None = None
         self._details = ReasoningDetails()
+        self._repeats = Repeats()
         self._signatures: dict[str, str] = {}
         self._finish: str | None = None
         self._matched_stop: str | None = None
@@ -203,6 +206,10 @@ class OpenAIStream:
             ProxyError: the frame is an error of the upstream's, or no chunk at all. The stream is over then.
         """
         data = frame.data
+        if self._block and self._block == self._repeats.kind and not self._is_done and not self._waiting:
+            text = self._repeats.text_of(data)
+            if text and not frame.event and (event := self._on_repeat(text)) is not None:
+                return [event]
         if self._is_done or not data.strip():
             return []
         if data.startswith(b"[DONE]"):
@@ -215,7 +222,34 @@ class OpenAIStream:
         if frame.event == b"error" and isinstance(chunk, dict) and not (chunk.keys() & {"error", "choices"}):
             chunk = {"error": chunk}  # named an error by its event alone
         self.on_chunk(chunk)
-        return self.take()
+        events = self.take()
+        if len(events) == 1 and self._tags is None:
+            self._learn(data, chunk, events[0])
+        return events
+
+    def _learn(self, data: bytes, chunk: dict[str, Any], event: StreamEvent) -> None:
+        if isinstance(event, TextDelta):
+            self._repeats.learn(data, chunk, "text", event.text)
+        elif isinstance(event, ThinkingDelta):
+            self._repeats.learn(data, chunk, "thinking", event.thinking)
+        elif isinstance(event, JsonDelta):
+            self._repeats.learn(data, chunk, "tool_use", event.partial_json)
+
+    def _on_repeat(self, text: str) -> StreamEvent | None:
+        """What the chunk before gave, with another text; None where it depends on the text."""
+        index = self._next_index - 1
+        event: StreamEvent
+        if self._block == "text":
+            event = TextDelta(index, text)
+        elif self._block == "thinking":
+            event = ThinkingDelta(index, text)
+        elif self._slot is None or text.lstrip()[:1] in "{n":
+            return None  # another call may begin, or it may be a null
+        else:
+            self._slot.add_sent_arguments(text)
+            event = JsonDelta(index, text)
+        self._emitted_chars += len(text)
+        return event
 
     def _on_lines(self, data: bytes, exc: jsonio.JSONError) -> list[StreamEvent]:
         """Chunks parted by one newline only, where a blank line is due (protocol.md 6)."""
@@ -502,6 +536,7 @@ class OpenAIStream:
 
     def _begin(self, kind: str, block: dict[str, Any]) -> None:
         self._block = kind
+        self._repeats.kind = ""  # it was of another block
         self._events.append(BlockStart(self._next_index, block))
         self._next_index += 1
 

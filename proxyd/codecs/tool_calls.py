@@ -107,6 +107,11 @@ class ToolSlot:
         self.unsent.append(text)
         self._pieces.append(text)
 
+    def add_sent_arguments(self, text: str) -> None:
+        """As `add_arguments`, of what goes to the client at once."""
+        self.has_arguments = True
+        self._pieces.append(text)
+
     @property
     def is_complete(self) -> bool:
         """The arguments so far are one whole JSON object."""

@@ -1,0 +1,112 @@
+"""Chunks that differ from an earlier one in a single string: nearly all of a stream.
+
+A server writes its chunks by one template, and only the piece of text changes. Once a chunk has been read in full and
+has turned out to be one delta and nothing else, the bytes ahead of its text and those behind it are kept. A later chunk
+between the same bytes is the same chunk with another text: JSON is read from left to right, so what stands ahead fixes
+where the text is, and the text is taken only if it is a whole string, so what stands behind means what it meant before.
+Reading the one string costs a third of reading the chunk.
+
+Servers that add something new to each chunk (a time, padding, running usage) are noticed after a few of them, and then
+every chunk is read in full, as without this file.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from proxyd import jsonio
+
+__all__ = ["Repeats"]
+
+#: The text of a chunk where it can repeat: a key that the codec knows, outside of any string, since within one its
+#: closing quote would be escaped.
+_TEXT = re.compile(rb'"(content|reasoning_content|reasoning|arguments)": ?"((?:[^"\\]|\\.)*)"', re.DOTALL)
+#: Chunks learnt in a row without one that repeats, after which we stop.
+_MAX_LEARNT = 8
+#: Longer texts repeat no template often enough to matter; this bounds what is kept, too.
+_MAX_BYTES = 4096
+
+
+class Repeats:
+    """The template at hand.
+
+    Attributes:
+        kind: type of the block that the delta belongs to, "" while nothing is known.
+    """
+
+    __slots__ = ("_head", "_learnt", "_tail", "_width", "kind")
+
+    def __init__(self) -> None:
+        self.kind = ""
+        self._head = self._tail = b""
+        self._width = 0
+        self._learnt = 0
+
+    def text_of(self, data: bytes) -> str:
+        """The text of a chunk that repeats the template; "" where it must be read in full."""
+        if len(data) <= self._width or not (data.startswith(self._head) and data.endswith(self._tail)):
+            return ""
+        literal = data[len(self._head) : len(data) - len(self._tail)]
+        try:
+            if b"\\" not in literal:
+                text = "" if b'"' in literal else literal.decode()
+            else:
+                text = jsonio.loads(b'"%b"' % literal)
+        except ValueError:  # an end of the string within it, or bytes that are no UTF-8
+            return ""
+        self._learnt = 0
+        return text
+
+    def learn(self, data: bytes, chunk: dict[str, Any], kind: str, text: str) -> None:
+        """Keep the template of a chunk that became one delta of `kind` with `text`, if it is fit to be one."""
+        self.kind = ""
+        if self._learnt >= _MAX_LEARNT or len(data) > _MAX_BYTES:
+            return
+        self._learnt += 1
+        if not _is_plain(chunk, "arguments" if kind == "tool_use" else ""):
+            return
+        found = [match for match in _TEXT.finditer(data) if match[2]]
+        if len(found) != 1:
+            return
+        start, end = found[0].span(2)
+        try:
+            if jsonio.loads(b'"%b"' % data[start:end]) != text:
+                return
+        except jsonio.JSONError:
+            return
+        self.kind = kind
+        self._head, self._tail = data[:start], data[end:]
+        self._width = len(self._head) + len(self._tail)
+
+
+def _is_plain(chunk: dict[str, Any], within: str) -> bool:
+    """Whether all that `chunk` says is one piece of text: each key beside it is empty, or means nothing to us."""
+    choices = chunk.get("choices")
+    if not isinstance(choices, list) or len(choices) != 1 or _says(chunk, "error", "usage", "x_groq"):
+        return False
+    choice = choices[0]
+    if not isinstance(choice, dict) or _says(choice, "finish_reason", "usage", "message", "text"):
+        return False
+    delta = choice.get("delta")
+    if not isinstance(delta, dict):
+        return False
+    telling = [key for key, value in delta.items() if value and key != "role"]
+    if not within:
+        return len(telling) == 1
+    calls = delta.get("tool_calls")
+    if telling != ["tool_calls"] or not isinstance(calls, list) or len(calls) != 1:
+        return False
+    # Who begins, names or signs a call is not repeated: only further arguments of one that is told by its number.
+    call = calls[0]
+    function = call.get("function") if isinstance(call, dict) else None
+    return (
+        isinstance(function, dict)
+        and type(call.get("index")) is int
+        and not _says(call, "id", "extra_content")
+        and not _says(function, "name", "extra_content")
+    )
+
+
+def _says(value: dict[str, Any], *keys: str) -> bool:
+    return any(value.get(key) for key in keys)
