@@ -27,6 +27,10 @@ class ClientGone(Exception):
     """The client has closed its connection, or has not read for too long."""
 
 
+#: What a write may bring without filling an empty transport to its high-water mark (asyncio's is 64 KiB).
+_SMALL_BYTES = 32 * 1024
+
+
 class _Stream(web.StreamResponse):
     """Its head goes out with the first bytes of its body: one system call less a request, of four."""
 
@@ -95,7 +99,22 @@ class Downlink:
         """
         if self._aside is not None:
             await self._join()
-        await self._write(data)
+        transport = self._request.transport
+        if (
+            self.response.prepared
+            and len(data) <= _SMALL_BYTES
+            and transport is not None
+            and not transport.get_write_buffer_size()
+        ):
+            # The client keeps up, as nearly always: this write cannot wait, so nobody need watch over it.
+            try:
+                await self.response.write(data)
+            except ConnectionError:
+                raise ClientGone from None
+            self.bytes_sent += len(data)
+            self._deadlines.set(self._ping, self._ping_s)
+        else:
+            await self._write(data)
 
     async def finish(self, data: bytes = b"") -> None:
         """Send the last frames and end the body, in one write.

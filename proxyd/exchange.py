@@ -114,8 +114,7 @@ class _Exchange:
         try:
             return await content.read(_READ_BYTES)
         finally:
-            self._is_waiting = False
-            self._deadlines.clear(self._silent)
+            self._is_waiting = False  # the clock runs on and is set anew by the next read
 
     async def _read_error(self, response: aiohttp.ClientResponse) -> bytes:
         """The body of an error, as far as it comes; beyond ``max_error_body_bytes`` it is cut off."""
@@ -158,6 +157,8 @@ class _Exchange:
 
     def _silent(self) -> None:
         seconds = self._clocks.idle_s
+        if not self._is_waiting:
+            return  # it is our client who is slow
         self._interrupt(TimedOut(f"the upstream was silent for {seconds:g} s"))
 
     def _too_long(self) -> None:

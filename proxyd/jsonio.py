@@ -48,9 +48,8 @@ def dumps(value: Any) -> bytes:
     Raises:
         JSONError: a value that has no JSON form, such as NaN.
     """
-    text = dump_text(value)
     try:
-        return text.encode()
+        return dump_text(value).encode()
     except UnicodeEncodeError:  # a lone surrogate, legal in JSON only as an escape
         return ujson.dumps(value, ensure_ascii=True, escape_forward_slashes=False).encode()
 
