@@ -40,8 +40,9 @@ cover: $(VENV)/.dev ## Run the tests with branch coverage.
 e2e: $(VENV)/.dev ## Run the real Claude Code through the daemon.
 	@$(BIN)/python -m tests.e2e $(ARGS)
 
-service-check: $(VENV)/.dev ## Run the service under a real systemd --user, in namespaces of its own.
+service-check: $(VENV)/.dev ## Run the service under a real systemd --user; install and uninstall.
 	@$(BIN)/python -m tests.service
+	@$(BIN)/python -m tests.service.installation
 
 goldens: $(VENV)/.dev ## Write the expected outputs of the transcripts anew; review the diff like code.
 	@$(BIN)/python -m tests.codecs.goldens_requests

@@ -161,6 +161,13 @@ class HookSet:
         if wrong:
             raise ConfigError("\n".join(wrong))
 
+    def report(self) -> None:
+        """Say in the log what did not load, and which options are nobody's."""
+        for name, why in self.faults.items():
+            log.error("hook.not_loaded", hook=name, why=why)
+        for name in sorted(set(self._options) - {file.name for file in self.files} - set(self.faults)):
+            log.warning("hook.options_unused", hook=name, why="hook_options names a hook that is not there")
+
     def describe(self) -> list[dict[str, Any]]:
         """What is loaded and how it does, then what did not load."""
         broken = [{"name": name, "error": why} for name, why in self.faults.items()]
@@ -202,9 +209,6 @@ def load_hooks(folder: Path, *, options: Mapping[str, Any] | None = None, timeou
             files.append(HookFile(path.stem, path, _functions_of(path)))
         except _DoesNotLoad as exc:
             faults[path.stem] = str(exc)
-            log.error("hook.not_loaded", hook=path.stem, path=str(path), why=str(exc))
-    for name in sorted(set(options or {}) - {path.stem for path in paths}):
-        log.warning("hook.options_unused", hook=name, why="hook_options names a hook that is not there")
     return HookSet(files, faults=faults, options=options, timeout_s=timeout_s)
 
 

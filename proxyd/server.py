@@ -229,6 +229,7 @@ class Daemon:
             models=len(self._loaded.config.table.routes),
             config=str(self._loaded.config.path),
         )
+        self._loaded.hooks.report()
         self._service.notifier.ready(self._status())
         awake = asyncio.ensure_future(self._keep_awake())
         try:
@@ -272,6 +273,7 @@ class Daemon:
         log.info(
             "config.reloaded", models=len(loaded.config.table.routes), ignored_until_restart=list(waiting)
         )
+        loaded.hooks.report()
         self._service.notifier.ready(self._status())
 
     def dump_state(self) -> None:

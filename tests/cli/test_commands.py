@@ -135,6 +135,16 @@ def test_env_gives_the_token_of_a_daemon_that_wants_one(home: Home) -> None:
     assert done.stdout == "it's secret"
 
 
+def test_a_broken_hook_does_not_spoil_what_a_shell_evaluates(home: Home) -> None:
+    home.write_models(DEMO)
+    hooks = home.config / "hooks"
+    hooks.mkdir(mode=0o755)
+    (hooks / "bad.py").write_text("def request_hook(:\n")
+    (hooks / "bad.py").chmod(0o644)
+    result = home.run("env", "demo", "--shell", "sh")
+    assert all(line.startswith("export ") for line in result.out.splitlines())
+
+
 def test_env_of_a_model_that_is_not_there(home: Home) -> None:
     home.write_models(DEMO)
     result = home.run("env", "dmo")

@@ -72,11 +72,12 @@ class Stage:
 
     Attributes:
         project: the folder in which Claude Code works.
+        claude_binary: the real Claude Code.
     """
 
     def __init__(self, folder: Path, claude_binary: Path) -> None:
         self._folder = folder
-        self._binary = claude_binary
+        self.claude_binary = claude_binary
         self._upstreams: list[ScriptedUpstream] = []
         self._daemons: list[Daemon] = []
         self._runs: list[ClaudeRun] = []
@@ -114,7 +115,12 @@ class Stage:
         """Run Claude Code, however it ends; options as for `run_claude`."""
         options.setdefault("credentials", {"ANTHROPIC_AUTH_TOKEN": FAKE_KEY})
         run = await run_claude(
-            self._binary, prompt, base_url=daemon.base_url, home=self._home, directory=self.project, **options
+            self.claude_binary,
+            prompt,
+            base_url=daemon.base_url,
+            home=self._home,
+            directory=self.project,
+            **options,
         )
         self._runs.append(run)
         return run

@@ -1,0 +1,103 @@
+#!/bin/sh
+# Installs claude-proxy from this checkout into an environment of its own, with the command in ~/.local/bin.
+# By uv or pipx where there is one, else into a venv. Run it again to update. ./uninstall.sh takes it away.
+#
+#   ./install.sh [--method uv|pipx|venv]
+set -eu
+
+share=${XDG_DATA_HOME:-"$HOME/.local/share"}/claude-proxy
+record=$share/installed-by
+bin=$HOME/.local/bin
+link=$bin/claude-proxy
+
+say() { printf '%s\n' "$*"; }
+fail() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
+
+find_python() {
+    for candidate in python3 python3.13 python3.12 python3.11 python3.10 python; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+            say "$candidate"
+            return
+        fi
+    done
+    fail "claude-proxy needs Python 3.10 or newer, and none was found on PATH; install one"
+}
+
+method=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --method)
+            [ $# -ge 2 ] || fail "--method needs one of: uv, pipx, venv"
+            method=$2
+            shift 2
+            ;;
+        -h | --help)
+            sed -n '2,5s/^# \{0,1\}//p' "$0"
+            exit 0
+            ;;
+        *) fail "unknown option $1; see ./install.sh --help" ;;
+    esac
+done
+
+[ -d "${HOME:-}" ] || fail "HOME is not a folder; set it to yours"
+source=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+[ -f "$source/setup.cfg" ] || fail "run it from a checkout of claude-proxy: $source has no setup.cfg"
+
+# An update goes the way of the first installation.
+if [ -z "$method" ] && [ -f "$record" ]; then
+    method=$(cat "$record")
+fi
+if [ -z "$method" ]; then
+    if command -v uv >/dev/null 2>&1; then
+        method=uv
+    elif command -v pipx >/dev/null 2>&1; then
+        method=pipx
+    else
+        method=venv
+    fi
+fi
+
+mkdir -p "$share" "$bin" || fail "$share and $bin cannot be made; check who owns $HOME/.local"
+
+# What is there and is not ours is kept.
+if { [ -e "$link" ] || [ -L "$link" ]; } && [ ! -f "$record" ]; then
+    backup=$link.bak
+    [ ! -e "$backup" ] || fail "$link and $backup exist already; move one of them away"
+    mv "$link" "$backup"
+    say "kept the claude-proxy that was there as $backup"
+fi
+
+say "Installing claude-proxy from $source by $method ..."
+case $method in
+    uv)
+        uv tool install --quiet --force --reinstall --constraints "$source/constraints.txt" "$source" ||
+            fail "uv could not install it; see above, or try --method venv"
+        ;;
+    pipx)
+        pipx install --quiet --force --pip-args="-c $source/constraints.txt" "$source" ||
+            fail "pipx could not install it; see above, or try --method venv"
+        ;;
+    venv)
+        python=$(find_python)
+        "$python" -m venv --clear "$share/venv" ||
+            fail "no venv could be made; on Debian and Ubuntu, install the package python3-venv"
+        "$share/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+            -c "$source/constraints.txt" "$source" || fail "pip could not install it; see above"
+        ln -sf "$share/venv/bin/claude-proxy" "$link"
+        ;;
+    *) fail "unknown method $method; use uv, pipx or venv" ;;
+esac
+say "$method" >"$record"
+
+"$link" --version || fail "$link does not run; see above"
+case :$PATH: in
+    *":$bin:"*) command=claude-proxy ;;
+    *)
+        command=$link
+        say "$bin is not on your PATH. To add it:"
+        # The line is for the user's shell, which expands it.
+        # shellcheck disable=SC2016
+        say '  echo '\''export PATH="$HOME/.local/bin:$PATH"'\'' >> ~/.profile'
+        ;;
+esac
+say "Next: $command init, then $command start or $command service install"
