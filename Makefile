@@ -50,6 +50,7 @@ goldens: $(VENV)/.dev ## Write the expected outputs of the transcripts anew; rev
 
 docs: $(VENV)/.dev ## Write the generated parts of docs/ and config/ anew.
 	@$(BIN)/python docs/generate_providers.py
+	@$(BIN)/python docs/generate_configuration.py
 	@$(BIN)/python -m proxyd.config.schema > config/models.schema.json
 
 bench: $(VENV)/.dev ## Measure CPU, latency and memory beside the baselines (8 minutes; docs/performance.md).
