@@ -16,6 +16,7 @@ from aiohttp import web
 
 import proxyd
 from proxyd import jsonio, stats
+from proxyd.cache_breaks import CacheBreaks
 from proxyd.calls import CallObserver
 from proxyd.config.keys import DEMO_BASE
 from proxyd.errors import ClientError, Forbidden, NotFound
@@ -58,7 +59,8 @@ class Watchers:
     @property
     def observers(self) -> tuple[CallObserver, ...]:
         kept = () if self.ledger is None else (self.ledger.observe,)
-        return (log_call, self.live.observe, self.metrics.observe, *kept)
+        # First whoever explains: the others keep what it says.
+        return (CacheBreaks().observe, log_call, self.live.observe, self.metrics.observe, *kept)
 
 
 def add_status_routes(app: web.Application, relay: Relay, watchers: Watchers) -> None:

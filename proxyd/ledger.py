@@ -74,6 +74,7 @@ def row_of(record: CallRecord) -> tuple[Any, ...]:
         record.retries,
         record.fallback_from,
         record.cost_usd,
+        record.cache_break,
     )
 
 

@@ -44,6 +44,7 @@ COLUMNS = (
     "retries",
     "fallback_from",
     "cost_usd",
+    "cache_break",
 )
 
 _SUMS: tuple[tuple[str, str], ...] = (
@@ -125,4 +126,6 @@ MIGRATIONS: tuple[str, ...] = (
         ) {_ADD_UP};
     END;
     """,  # noqa: S608 - made of the constants above
+    # Why a call's cache reads fell (`proxyd.cache_breaks`).
+    "ALTER TABLE calls ADD COLUMN cache_break TEXT;\n",
 )

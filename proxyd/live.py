@@ -189,6 +189,7 @@ def _finished(record: CallRecord) -> dict[str, Any]:
         "cache_write_tokens": usage.cache_write_tokens,
         "is_estimated": int(usage.is_estimated),
         "cost_usd": record.cost_usd,
+        "cache_break": record.cache_break,
     }
 
 

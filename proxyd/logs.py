@@ -167,6 +167,7 @@ def log_call(record: CallRecord) -> None:
         "reasoning_tokens": usage.reasoning_tokens,
         "usage_is_estimated": usage.is_estimated or None,
         "cost_usd": record.cost_usd,
+        "cache_break": record.cache_break,
         "retries": record.retries,
         "fallback_from": record.fallback_from,
         "session_id": record.session_id,

@@ -22,6 +22,7 @@ from typing import Any
 from aiohttp import web
 
 from proxyd import errors, jsonio
+from proxyd.cache_breaks import checksums
 from proxyd.calibration import Calibration
 from proxyd.calls import CallObserver, CallRecord, new_id
 from proxyd.codecs.estimate import estimate_input_tokens
@@ -66,6 +67,8 @@ class ClientRequest:
 
     def let_go(self) -> None:
         """Free the body and what was parsed from it: the stream has begun, so no retry can need them."""
+        if self.record.session_id is not None:
+            self.record.prompt_blocks = checksums(self.payload)
         self.body, self.payload = b"", {}
 
 

@@ -26,7 +26,7 @@ LAYERS = (
         "ledger_schema",
         "stats",
     },
-    {"calls", "notify"},
+    {"calls", "notify", "cache_breaks"},
     {
         "deadlines",
         "reloading",

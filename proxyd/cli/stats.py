@@ -191,13 +191,18 @@ def _table_of_calls(calls: list[dict[str, Any]]) -> Any:
             time.strftime("%d %b %H:%M:%S", time.localtime(call["started_at"])),
             call["route"] or call["model"],
             call["kind"],
-            call["error_type"] or call["stop_reason"] or call["outcome"],
+            _result_of(call),
             _short(call["input_tokens"] + call["cache_read_tokens"] + call["cache_write_tokens"]),
             _cached(call),
             ("~" if call["is_estimated"] else "") + _short(call["output_tokens"]),
             f"{call['duration_ms'] / 1000:.1f}",
         )
     return table
+
+
+def _result_of(call: dict[str, Any]) -> str:
+    result = call["error_type"] or call["stop_reason"] or call["outcome"]
+    return f"{result}; cache lost: {call['cache_break']}" if call["cache_break"] else result
 
 
 def _all_tokens(row: dict[str, Any]) -> int:

@@ -90,6 +90,7 @@ function resultCell(call) {
   const words = RESULTS[call.outcome] || call.outcome;
   const td = element("td", { class: "wide", label: "Result" }, element("span", { class: kind }, call.outcome === "refused" ? `${words} ${call.status}` : words));
   const cause = call.error || call.error_type || (["end_turn", "tool_use", null].includes(call.stop_reason) ? "" : call.stop_reason);
+  if (call.cache_break) td.append(element("small", { class: "warn" }, "cache lost: " + call.cache_break));
   if (cause) td.append(element("small", {}, cause));
   return td;
 }
