@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["claude_variables", "code_command", "env_command"]
 
+_MODEL_ID = re.compile(r"^[^#\n]*\bmodel_id:\s*['\"]?([^\s'\",}]+)", re.MULTILINE)
 _SHELLS = ("sh", "fish", "powershell", "json")
 #: Claude Code sends one of these or both; a daemon that needs no key takes any.
 _KEYS = ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY")
@@ -69,8 +71,20 @@ def needs_client_key(route: ModelRoute) -> bool:
     )
 
 
+def _complete_model(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The ids of models.yaml that begin so. Read by a pattern: a shell waits for this at each press of a key."""
+    from proxyd.locations import resolve_models_path
+
+    path, _ = resolve_models_path(context.params.get("models"), os.environ)
+    try:
+        found = _MODEL_ID.findall(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return []
+    return [name for name in found if name.startswith(incomplete)]
+
+
 @click.command("env", epilog='Example: eval "$(claude-proxy env deepseek)"')
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=_complete_model)
 @click.option(
     "--shell", type=click.Choice(_SHELLS), help="Whose syntax (that of $SHELL); json is for settings.json."
 )
@@ -115,7 +129,7 @@ def _shell_of(path: str) -> str:
     epilog='Example: claude-proxy code demo -- -p "say hi"',
     context_settings={"ignore_unknown_options": True},
 )
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=_complete_model)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @address_options
 def code_command(

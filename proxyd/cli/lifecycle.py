@@ -247,7 +247,7 @@ def _signal(peer: Peer) -> None:
 
 
 def _tell_waiting(seconds: float) -> None:
-    click.echo(f"… {seconds:.0f} s; a second Ctrl-C there, or 'kill', ends them at once", err=True)
+    click.echo(f"… still waiting after {seconds:.0f} s", err=True)
 
 
 def _await_free(target: Target) -> None:

@@ -38,7 +38,10 @@ def run_command(
     if dev and _DEV_CHILD not in os.environ:
         _run_and_watch(models)
         return
-    flags = {"port": port, "host": host, "insecure": insecure or None, "log_level": "debug" if dev else None}
+    flags: dict[str, Any] = {"port": port, "host": host, "insecure": insecure or None}
+    if dev:
+        flags["log_level"] = "debug"
+        flags["log_format"] = os.environ.get("LOG_FORMAT") or "console"
     try:
         asyncio.run(_serve(flags, models, supervised))
     except ConfigError as exc:

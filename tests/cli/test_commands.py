@@ -193,9 +193,16 @@ def test_completion_scripts_are_scripts(home: Home, shell: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"), [("claude-proxy st", "start"), ("claude-proxy service in", "install")]
+    ("words", "expected"),
+    [
+        ("claude-proxy st", "start"),
+        ("claude-proxy service in", "install"),
+        ("claude-proxy start --po", "--port"),
+        ("claude-proxy code ke", "keyed"),
+    ],
 )
 def test_completion_completes(home: Home, words: str, expected: str) -> None:
+    home.write_models(MODELS)
     environ = {
         **home.environ,
         "_CLAUDE_PROXY_COMPLETE": "bash_complete",
