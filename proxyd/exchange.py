@@ -289,6 +289,7 @@ class DirectExchange(_Exchange):
     ) -> None:
         super().__init__(request, upstreams, settings, deadlines, record)
         self._hooks = hooks
+        self._unpacker: zlib._Decompress | None = None
         self._stream_hooks = StreamHooks(hooks) if hooks is not None and hooks.changes_events else None
         self.is_stream = False
         self.status = 0
@@ -322,6 +323,8 @@ class DirectExchange(_Exchange):
             body = await self._read_error(response)
             raise VerbatimRefusal(response.status, self.headers, masked(body), response.reason)
         encoding = response.headers.get("content-encoding", "identity").lower()
+        if encoding != "identity" and self._hooks is not None and self._hooks.changes_events:
+            encoding = self._unpack(encoding)
         self.is_stream = response.content_type == "text/event-stream" and encoding == "identity"
         self._record.output_so_far = lambda: self._stream.usage_so_far.output_tokens
         if not self.is_stream:
@@ -329,7 +332,7 @@ class DirectExchange(_Exchange):
             is_json = response.content_type == "application/json" and encoding == "identity"
             if is_json and self._hooks is not None and self._hooks.changes_bodies and self._is_of_messages():
                 return await self._hooked_body(self._hooks)
-            if "content-length" in response.headers:
+            if "content-length" in response.headers and self._unpacker is None:
                 self.headers.append(("Content-Length", response.headers["content-length"]))
         while not (data := await self.read()) and not self.has_ended:
             pass
@@ -351,6 +354,10 @@ class DirectExchange(_Exchange):
         assert response is not None, "read before open"
         try:
             chunk = await self._read_chunk(response)
+            if chunk and self._unpacker is not None:
+                chunk = self._unpacked(chunk)
+                if not chunk:
+                    return b""
             if not self.is_stream:
                 return self._opaque(chunk)
             if chunk:
@@ -398,6 +405,28 @@ class DirectExchange(_Exchange):
             body = body if changed is message else jsonio.dumps(changed)
         self.headers.append(("Content-Length", str(len(body))))
         return body
+
+    def _unpack(self, encoding: str) -> str:
+        """Undo a packing that we have not asked for: a hook that keeps something back must see all of it."""
+        if encoding not in ("gzip", "deflate"):
+            raise BadReply(
+                f"the upstream packed its answer ({encoding}) though asked not to, and hooks could not look at it; "
+                "give the entry hooks: [] to have it passed on as it is"
+            )
+        self._unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either header
+        packed = ("content-encoding", "content-length")
+        self.headers = [(name, value) for name, value in self.headers if name.lower() not in packed]
+        return "identity"
+
+    def _unpacked(self, chunk: bytes) -> bytes:
+        assert self._unpacker is not None, "asked only where there is one"
+        try:
+            data = self._unpacker.decompress(chunk, self._settings.max_upstream_body_bytes)
+        except zlib.error:
+            raise BadReply("the upstream's packed answer is broken") from None
+        if self._unpacker.unconsumed_tail:
+            raise BadReply("one piece of the upstream's packed answer is larger than max_upstream_body_bytes")
+        return data
 
     def _watch_aside(self, content_type: str, encoding: str) -> None:
         """Read usage from a copy of an answer that goes on as it is; br and zstd are beyond the standard library."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -110,9 +111,14 @@ async def hooked_proxy(
     options: Mapping[str, Any] | None = None,
     timeout_s: float = 5,
     entry: Mapping[str, Any] | None = None,
+    packing: str | None = None,
     **settings: Any,
 ) -> AsyncIterator[HookedProxy]:
-    """The hooks of `folder` in force, over an upstream of `mode` that answers with `stream`."""
+    """The hooks of `folder` in force, over an upstream of `mode` that answers with `stream`.
+
+    Args:
+        packing: a content encoding of the answers, which nobody has asked for.
+    """
     is_direct = mode == "direct"
     if stream is None:
         stream = anthropic_stream("Hello ", "world") if is_direct else text_stream("Hello ", "world")
@@ -129,8 +135,16 @@ async def hooked_proxy(
                 "stop_sequence": None,
                 "usage": {"input_tokens": 1, "output_tokens": 2},
             }
-            return web.json_response({"input_tokens": 7} if "count_tokens" in request.path else message)
-        return web.Response(body=stream, content_type="text/event-stream")
+            body = {"input_tokens": 7} if "count_tokens" in request.path else message
+            return packed(json.dumps(body).encode(), "application/json")
+        return packed(stream, "text/event-stream")
+
+    def packed(body: bytes, content_type: str) -> web.Response:
+        if packing is None:
+            return web.Response(body=body, content_type=content_type)
+        headers = {"content-encoding": packing}
+        body = gzip.compress(body) if packing == "gzip" else body
+        return web.Response(body=body, content_type=content_type, headers=headers)
 
     async with running_upstream(answer) as upstream:
         base = upstream.base if is_direct else f"{upstream.base}/v1"

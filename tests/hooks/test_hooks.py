@@ -112,6 +112,31 @@ async def test_a_direct_stream_that_no_hook_changes_keeps_its_bytes(tmp_path: Pa
         assert proxy.hooks.files[0].calls == 16
 
 
+SHOUT = """
+def response_hook(payload):
+    delta = payload.get("delta", {})
+    if "text" in delta:
+        delta["text"] = delta["text"].upper()
+    for block in payload.get("content", []):
+        block["text"] = block["text"].upper()
+    return payload
+"""
+
+
+async def test_an_answer_that_was_packed_unasked_does_not_escape_its_hooks(tmp_path: Path) -> None:
+    write_hook(tmp_path, "shout", SHOUT)
+    async with hooked_proxy(tmp_path, "direct", packing="gzip") as proxy:
+        assert text_of(await proxy.events()) == "HELLO WORLD"
+        assert (await proxy.message())["content"][0]["text"] == "HELLO WORLD"
+
+
+async def test_an_answer_in_a_packing_that_cannot_be_undone_is_refused(tmp_path: Path) -> None:
+    write_hook(tmp_path, "shout", SHOUT)
+    async with hooked_proxy(tmp_path, "direct", packing="br") as proxy:
+        with pytest.raises(AssertionError, match=r"packed its answer \(br\).*hooks: \[\]"):
+            await proxy.raw(stream=True)
+
+
 async def test_a_direct_request_that_no_hook_changes_keeps_its_bytes(tmp_path: Path) -> None:
     write_hook(tmp_path, "look", "def request_hook(p):\n return p\n")
     async with hooked_proxy(tmp_path, "direct") as proxy:
