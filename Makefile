@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test lint types cover e2e service-check goldens docs bench bench-smoke bench-peers clean
+.PHONY: help run dev test lint types cover soak soak-smoke fuzz e2e service-check goldens docs bench bench-smoke bench-peers clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,15 @@ cover: $(VENV)/.dev ## Run the tests with branch coverage.
 e2e: $(VENV)/.dev ## Run the real Claude Code through the daemon.
 	@$(BIN)/python -m tests.e2e $(ARGS)
 
+soak: $(VENV)/.dev ## Many streams with everything that goes wrong, for ten minutes (docs/reliability.md).
+	@$(BIN)/python -m tests.soak $(ARGS)
+
+soak-smoke: $(VENV)/.dev ## The same for a minute.
+	@$(BIN)/python -m tests.soak 60
+
+fuzz: $(VENV)/.fuzz ## Fuzz decoder and codec, guided by coverage; ARGS=SECONDS (60).
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 service-check: $(VENV)/.dev ## Run the service under a real systemd --user; install and uninstall.
 	@$(BIN)/python -m tests.service
 	@$(BIN)/python -m tests.service.installation
@@ -52,6 +61,7 @@ docs: $(VENV)/.dev ## Write the generated parts of docs/ and config/ anew.
 	@$(BIN)/python docs/generate_providers.py
 	@$(BIN)/python docs/generate_configuration.py
 	@$(BIN)/python -m proxyd.config.schema > config/models.schema.json
+	@$(BIN)/python docs/generate_reliability.py
 
 bench: $(VENV)/.dev ## Measure CPU, latency and memory beside the baselines (8 minutes; docs/performance.md).
 	@$(BIN)/python -m bench $(ARGS)
@@ -68,8 +78,13 @@ bench-peers: $(VENV)/.dev .bench-peers/.installed ## The same as bench, beside L
 	@.bench-peers/bin/python -m pip install --quiet 'litellm[proxy]==1.106.2'
 	@touch $@
 
+# atheris is built for some Pythons and systems only; without it, fuzzing says so and is skipped.
+$(VENV)/.fuzz: $(VENV)/.dev
+	@$(BIN)/python -m pip install --quiet --only-binary :all: 'atheris==3.0.0' 2>/dev/null || true
+	@touch $@
+
 clean: ## Remove everything that was built or installed here.
-	rm -rf $(VENV) .bench-peers .e2e build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	rm -rf $(VENV) .bench-peers .e2e .fuzz build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written only when its installation is whole, so an interrupted one is done again.

@@ -1,8 +1,9 @@
 """The listening sockets, and how many connections may hang on them (operations.md E9).
 
 Over the limit a connection is answered 529 and closed at once. One peer address may have so many idle connections,
-those that dribble a head included; the oldest of them make room for a new one. The connections of calls in flight are
-never touched.
+those that dribble a head included; the ones that have idled longest make room for a new one. The connections of calls
+in flight are never touched, nor are those of the last seconds: on loopback all clients have one address, and a burst of
+them is no attack.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import socket
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Any
 
 from aiohttp import web
@@ -20,6 +22,9 @@ from proxyd import errors, jsonio
 from proxyd.errors import Overloaded
 
 __all__ = ["Listener"]
+
+#: A connection that has idled for less may be about to carry a request.
+_GRACE_S = 5.0
 
 
 class Listener:
@@ -35,7 +40,8 @@ class Listener:
         self._max_idle_per_peer = max_idle_per_peer
         self._server: web.Server | None = None
         self._listening: list[asyncio.Server] = []
-        self._busy: set[asyncio.Protocol] = set()
+        #: When each connection without a request in progress began to idle, in the order of these times.
+        self._idle_since: dict[asyncio.Protocol, float] = {}
         self.refused_total = 0
 
     async def start(self, server: web.Server, sockets: Sequence[socket.socket]) -> None:
@@ -54,11 +60,11 @@ class Listener:
             request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
         ) -> web.StreamResponse:
             protocol = request.protocol
-            self._busy.add(protocol)
+            self._idle_since.pop(protocol, None)
             try:
                 return await handler(request)
             finally:
-                self._busy.discard(protocol)
+                self._idle_since[protocol] = monotonic()
 
         return watched
 
@@ -78,29 +84,37 @@ class Listener:
 
     def _accept(self) -> asyncio.Protocol:
         assert self._server is not None, "sockets are listened on after start"
+        self._make_room()
         if len(self._server.connections) >= self._max_connections:
             self.refused_total += 1
             return _Refusal()
         handler = self._server()
-        loop = asyncio.get_running_loop()
-        loop.call_soon(
-            loop.call_soon, self._make_room
-        )  # after the transport has told the handler that it is there
+        self._idle_since[handler] = monotonic()
         return handler
 
     def _idle(self) -> list[RequestHandler]:
-        """Idle connections, the oldest first."""
-        server = self._server
-        return [] if server is None else [each for each in server.connections if each not in self._busy]
+        """Idle connections, those that have idled longest first."""
+        # One that was accepted in this turn of the loop is not among the server's yet.
+        connections = {} if self._server is None else {each: each for each in self._server.connections}
+        return [connections[each] for each in self._idle_since if each in connections]
 
     def _make_room(self) -> None:
+        """Close what one peer has idle beyond its limit, a new connection included."""
+        if len(self._idle_since) < self._max_idle_per_peer:
+            return
+        idle, now = self._idle(), monotonic()
         by_peer: dict[str, list[RequestHandler]] = defaultdict(list)
-        for handler in self._idle():
+        for handler in idle:
             peer = handler.peername
             by_peer[peer[0] if isinstance(peer, tuple) else str(peer)].append(handler)
         for handlers in by_peer.values():
-            for handler in handlers[: max(0, len(handlers) - self._max_idle_per_peer)]:
-                handler.force_close()
+            for handler in handlers[: max(0, len(handlers) + 1 - self._max_idle_per_peer)]:
+                if now - self._idle_since[handler] >= _GRACE_S:
+                    handler.force_close()
+        # What has ended meanwhile is forgotten.
+        self._idle_since = {
+            each: since for each, since in self._idle_since.items() if each in idle or now - since < _GRACE_S
+        }
 
 
 class _Refusal(asyncio.Protocol):

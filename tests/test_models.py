@@ -623,6 +623,7 @@ def test_systemd_credentials_stand_in_for_variables(tmp_path: Path) -> None:
     assert route.api_key.reveal() == "sk-env"
 
 
+@pytest.mark.statement("E7")
 @pytest.mark.parametrize("mode", [0o640, 0o604])
 def test_files_with_keys_that_others_can_read(tmp_path: Path, mode: int) -> None:
     key = write(tmp_path / "k", "sk-1", mode)

@@ -72,6 +72,7 @@ def test_the_example_works_without_any_key(tmp_path: Path) -> None:
         assert process.wait(20) == 0
 
 
+@pytest.mark.statement("A1")
 def test_a_port_in_use_is_exit_75(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -92,6 +93,7 @@ BAD_FILES = [
 ]
 
 
+@pytest.mark.statement("A1")
 @pytest.mark.parametrize(("text", "pattern"), BAD_FILES)
 def test_a_bad_configuration_is_exit_78(tmp_path: Path, text: str, pattern: str) -> None:
     path = tmp_path / "models.yaml"

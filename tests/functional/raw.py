@@ -18,7 +18,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Answer", "Fault", "Play", "RawClient", "RawUpstream", "Trickle", "no_leaks", "post", "until"]
+__all__ = [
+    "Answer",
+    "Fault",
+    "Pause",
+    "Play",
+    "RawClient",
+    "RawUpstream",
+    "Trickle",
+    "no_leaks",
+    "post",
+    "until",
+]
 
 #: Nothing here takes longer unless it hangs.
 BOUND_S = 10.0
@@ -39,7 +50,14 @@ class Trickle:
     data: bytes
 
 
-Step = bytes | Fault | Trickle | asyncio.Event
+@dataclass(frozen=True)
+class Pause:
+    """A moment in which an upstream thinks, for tests in which time passes anyway."""
+
+    seconds: float
+
+
+Step = bytes | Fault | Trickle | Pause | asyncio.Event
 #: What to play at the n-th request (from 0) that asks for `head`.
 Play = Callable[[int], Iterable[Step]]
 
@@ -87,8 +105,8 @@ class RawUpstream:
         self.accepted += 1
         try:
             await self._answer(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # the peer was faster
         finally:
             self.open_connections -= 1
             self._tasks.discard(task)
@@ -113,6 +131,8 @@ class RawUpstream:
                     return
                 if isinstance(step, asyncio.Event):
                     await step.wait()
+                elif isinstance(step, Pause):
+                    await asyncio.sleep(step.seconds)
                 elif isinstance(step, Trickle):
                     for at in range(len(step.data)):
                         await self._write(writer, step.data[at : at + 1], turns=1)

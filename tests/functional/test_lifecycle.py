@@ -369,3 +369,16 @@ async def test_clients_that_do_not_read_cost_little_memory(mode: str, tmp_path: 
             assert max(taken) < size, "no upstream could get rid of all it had"
     print(f"{mode}: {grown_kib:.0f} KiB for each client that does not read")
     assert grown_kib < 512
+
+
+@pytest.mark.statement("A9")
+async def test_two_daemons_of_one_folder_do_not_know_of_each_other(tmp_path: Path) -> None:
+    """And no file says which one runs."""
+    upstream = RawUpstream(lambda _: GOOD)
+    async with upstream.running(), process(tmp_path, upstream) as one, process(tmp_path, upstream) as other:
+        one.send(signal.SIGTERM)
+        assert await one.ended(10) == 0
+        async with RawClient.to(other.base) as client:
+            await client.send(post(HELLO))
+            assert judge((await client.answer()).events()) == "message_stop"
+        assert not [name for _, _, names in os.walk(tmp_path) for name in names if "pid" in name]

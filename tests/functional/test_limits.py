@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from proxyd import listener
 from proxyd.loop_watch import LoopWatch
 from tests.functional.raw import Answer, Fault, RawClient, RawUpstream, no_leaks, post, until
 from tests.functional.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
@@ -347,13 +348,19 @@ async def test_connections_are_bounded() -> None:
 
 
 @pytest.mark.statement("E9")
-async def test_idle_connections_of_one_peer_are_bounded_and_calls_are_not_touched() -> None:
+async def test_idle_connections_of_one_peer_are_bounded_and_calls_are_not_touched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listener, "_GRACE_S", 0.0)
     upstream = RawUpstream(lambda _: STALLED)
     async with proxy(upstream, max_idle_per_peer=4) as base, AsyncExitStack() as stack:
         call = await stack.enter_async_context(RawClient.to(base))
         await call.send(post(HELLO))
         await call.head()
-        idle = [await stack.enter_async_context(RawClient.to(base)) for _ in range(10)]
+        idle = []
+        for _ in range(10):
+            idle.append(await stack.enter_async_context(RawClient.to(base)))
+            await asyncio.sleep(0.01)
         for each in idle[:6]:
             assert await each.is_closed(), "the oldest make room"
         for each in idle[6:]:

@@ -276,6 +276,7 @@ def test_a_file_that_does_not_load_is_named_and_harms_no_other(tmp_path: Path, t
     assert re.search(why, described["error"]), described["error"]
 
 
+@pytest.mark.statement("E11")
 @pytest.mark.parametrize("which", ["folder", "file"])
 def test_what_everybody_may_write_is_not_run(tmp_path: Path, which: str) -> None:
     folder = tmp_path / "hooks"

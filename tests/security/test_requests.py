@@ -323,3 +323,23 @@ async def test_any_request_has_an_answer(body: bytes, header: tuple[str, str], q
         await client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     async with running_proxy(entries(upstream)) as base:
         assert (await ask(base, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")).status == 200
+
+
+@pytest.mark.statement("E6")
+@pytest.mark.parametrize("direct", [True, False])
+async def test_addresses_in_a_request_are_passed_on_and_never_fetched(
+    upstream: RawUpstream, direct: bool
+) -> None:
+    elsewhere = RawUpstream(lambda _: GOOD)
+    async with elsewhere.running():
+        image = {"type": "image", "source": {"type": "url", "url": f"{elsewhere.base}/x.png"}}
+        document = {"type": "document", "source": {"type": "url", "url": f"{elsewhere.base}/x.pdf"}}
+        payload = {
+            **HELLO,
+            "messages": [{"role": "user", "content": [image, document, {"type": "text", "text": "?"}]}],
+        }
+        async with running_proxy([{**entries(upstream)[0], "direct": direct}]) as base:
+            assert (await ask(base, post(payload))).status in (200, 502)
+    assert elsewhere.accepted == 0
+    assert len(upstream.heads) == 1
+    assert elsewhere.base.encode() in upstream.bodies[0].replace(b"\\/", b"/")
