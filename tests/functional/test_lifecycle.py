@@ -103,6 +103,13 @@ async def begin(stack: AsyncExitStack, base: str, payload: dict[str, Any] | None
     return client
 
 
+async def listed(base: str) -> bytes:
+    """The models there are."""
+    async with RawClient.to(base) as client:
+        await client.send(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        return (await client.answer()).body
+
+
 class Gate:
     """An upstream that sends half an answer, and the rest when the test says so."""
 
@@ -204,7 +211,8 @@ async def test_a_reload_touches_new_calls_only_and_a_bad_file_none(tmp_path: Pat
             for number in range(1, 11):
                 write_models(tmp_path, spare, {"model_id": f"new{number}", "api_base": spare.base})
                 daemon.send(signal.SIGHUP)
-                await daemon.says("config.reloaded", number)
+                while f"new{number}".encode() not in await listed(daemon.base):
+                    await asyncio.sleep(0.02)
             (tmp_path / "models.yaml").write_text("models: [{model_id: x, api_bas: 1}]")
             daemon.send(signal.SIGHUP)
             rejected = await daemon.says("config.rejected")

@@ -277,11 +277,12 @@ async def run(seconds: float, folder: Path) -> int:
         daemon.send(signal.SIGTERM)
         await asyncio.gather(*drained, return_exceptions=True)
         code = await daemon.ended(40)
-    # Those that came too late were refused a connection: that is no finding.
+    # Those that came too late got no connection, or none that was served: that is no finding. A connection that ends
+    # within an answer is one, whatever the error, and is among the others.
     late = [
         fault
         for fault in soak.faults
-        if ("ConnectionRefused" in fault or "0 bytes read" in fault)
+        if any(sign in fault for sign in ("ConnectionRefused", "ConnectionReset", "0 bytes read"))
         and int(fault.partition("number=")[2].partition(",")[0]) > calls
     ]
     faults = [fault for fault in soak.faults if fault not in late]
