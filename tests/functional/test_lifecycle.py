@@ -224,11 +224,12 @@ async def test_a_reload_touches_new_calls_only_and_a_bad_file_none(tmp_path: Pat
             gate.open()
             for each in streams:
                 assert judge((await each.answer()).events()) == "message_stop"
-            write_models(tmp_path, spare, port=1, max_streams=5)
+            write_models(tmp_path, spare, max_connections=7)
             daemon.send(signal.SIGHUP)
             await until(
                 lambda: any(
-                    "port" in line["ignored_until_restart"] for line in daemon.log("config.reloaded")
+                    "max_connections" in line["ignored_until_restart"]
+                    for line in daemon.log("config.reloaded")
                 ),
                 5,
             )
