@@ -63,6 +63,7 @@ class Downlink:
         self._looks_in_vain = 0
         self.response: web.StreamResponse = _Stream(headers=SSE_HEADERS)
         self.bytes_sent = 0
+        self.on_sent: Callable[[bytes], None] | None = None  # is told of what the client has been sent
 
     @property
     def is_committed(self) -> bool:
@@ -111,7 +112,7 @@ class Downlink:
                 await self.response.write(data)
             except ConnectionError:
                 raise ClientGone from None
-            self.bytes_sent += len(data)
+            self._note_sent(data)
             self._deadlines.set(self._ping, self._ping_s)
         else:
             await self._write(data)
@@ -152,8 +153,13 @@ class Downlink:
         finally:
             self._is_writing = False
             self._deadlines.clear(self._stalled)
-        self.bytes_sent += len(data)
+        self._note_sent(data)
         self._deadlines.set(self._ping, self._ping_s)
+
+    def _note_sent(self, data: bytes) -> None:
+        self.bytes_sent += len(data)
+        if self.on_sent is not None:
+            self.on_sent(data)
 
     async def _join(self) -> None:
         aside, self._aside = self._aside, None

@@ -97,6 +97,14 @@ def _encode(events: Iterable[StreamEvent]) -> bytes:
     return b"".join(map(encode_event, events))
 
 
+def log_bodies(request_id: str, body: bytes, downlink: Downlink) -> None:
+    """Log what the client asks, and what it is answered, at debug: for who has switched it on (operations.md E7)."""
+    log.debug("request.body", request_id=request_id, body=body.decode("utf-8", "replace"))
+    downlink.on_sent = lambda data: log.debug(
+        "answer.sent", request_id=request_id, data=data.decode("utf-8", "replace")
+    )
+
+
 class Relay:
     """Carries calls between clients and upstreams.
 
@@ -177,6 +185,8 @@ class Relay:
         downlink = Downlink(
             request.web_request, deadlines, ping_s=settings.ping_s, write_stall_s=settings.write_stall_s
         )
+        if settings.log_bodies:
+            log_bodies(request.record.request_id, request.body, downlink)
         call = _Call(request, downlink, deadlines, task)
         try:
             self._admit()

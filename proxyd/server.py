@@ -223,6 +223,11 @@ class Daemon:
         loop.add_signal_handler(signal.SIGUSR2, self.dump_state)
         # Not before: whoever reads this line may signal us.
         host, port = self.addresses[0]
+        if self.settings.log_bodies:
+            log.warning(
+                "server.logs_bodies",
+                what="prompts and answers go to the log at level debug, for whoever can read it; keys are masked",
+            )
         log.info(
             "server.started",
             address=f"http://{host}:{port}",

@@ -15,13 +15,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import structlog
+from aiohttp import web
 
 from proxyd import logs
 from proxyd.codecs.usage import Usage
 from proxyd.log_queue import LineQueue
-from tests.observing import SESSION, finished
+from tests.harness import running_proxy, running_upstream, text_stream
+from tests.observing import SESSION, ask, finished
 from tests.test_process import command, environment
 
 
@@ -190,6 +193,49 @@ def test_a_daemon_whose_stderr_nobody_reads_goes_on(tmp_path: Path) -> None:
             caught.value.close()
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+async def test_prompts_and_answers_are_logged_for_who_asks_for_it(
+    lines: Callable[..., list[str]], is_on: bool
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=text_stream("the answer"), content_type="text/event-stream")
+
+    lines("debug")
+    prompt = "the prompt, with sk-ant-planted-0123456789"
+    async with running_upstream(answer) as upstream:
+        entry = {"model_id": "m", "api_base": upstream.base + "/v1"}
+        async with running_proxy([entry], log_bodies=is_on) as base, aiohttp.ClientSession() as session:
+            await ask(session, base, stream=True, messages=[{"role": "user", "content": prompt}])
+    text = "\n".join(_flushed())
+    assert ("the prompt" in text) is is_on
+    assert ("the answer" in text) is is_on
+    assert "planted" not in text
+
+
+def test_logging_bodies_is_warned_of(tmp_path: Path) -> None:
+    models = tmp_path / "models.yaml"
+    models.write_text("- {model_id: m, api_base: 'builtin:demo'}\n")
+    process = subprocess.Popen(
+        command("--port", "0", "--models", str(models), "--log-bodies"),
+        env=environment(tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        events = []
+        while "server.started" not in events:
+            line = json.loads(process.stderr.readline())
+            events.append(line["event"])
+            if line["event"] == "server.logs_bodies":
+                assert line["level"] == "warning"
+        assert "server.logs_bodies" in events
     finally:
         process.kill()
         process.communicate()

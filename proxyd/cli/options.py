@@ -21,6 +21,7 @@ _ADDRESS = (
 _RUN = (
     click.option("-d", "--dev", is_flag=True, help="Development: debug logs, restart on a changed file."),
     *_ADDRESS,
+    click.option("--log-bodies", is_flag=True, help="Log prompts and answers; needs LOG_LEVEL=debug or -d."),
     click.option("--insecure", is_flag=True, help="Listen beyond loopback without an access token."),
 )
 

@@ -31,6 +31,7 @@ def run_command(
     port: int | None,
     host: str | None,
     models: str | None,
+    log_bodies: bool,
     insecure: bool,
     supervised: str | None = None,
 ) -> None:
@@ -38,7 +39,12 @@ def run_command(
     if dev and _DEV_CHILD not in os.environ:
         _run_and_watch(models)
         return
-    flags: dict[str, Any] = {"port": port, "host": host, "insecure": insecure or None}
+    flags: dict[str, Any] = {
+        "port": port,
+        "host": host,
+        "insecure": insecure or None,
+        "log_bodies": log_bodies or None,
+    }
     if dev:
         flags["log_level"] = "debug"
         flags["log_format"] = os.environ.get("LOG_FORMAT") or "console"
