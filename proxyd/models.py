@@ -16,6 +16,7 @@ from proxyd.config.faults import Fault, Faults, hint, short, shown
 from proxyd.config.keys import DEMO_BASE, ENTRY_KEYS, TOP_KEYS, is_private_host
 from proxyd.config.secrets import is_open_to_others, read_credential
 from proxyd.config.yaml import MAX_BYTES, Node, read_tree
+from proxyd.providers.base import is_loopback_url, origin_of
 from proxyd.routes import ModelRoute, Pricing, RouteTable, Timeouts
 
 __all__ = [
@@ -201,7 +202,25 @@ class _Reader:
                 nodes.append(node)
                 indices.append(index)
         self._together(models.value)
+        self._chains(dict(zip(indices, routes, strict=True)), nodes)
         return tuple(routes)
+
+    def _chains(self, routes: Mapping[int, ModelRoute], nodes: Iterable[Node]) -> None:
+        """Warn of fallbacks that will be passed over, since the client's key is not for them (design.md 5)."""
+        by_id = {route.model_id: route for route in routes.values()}
+        for (index, route), node in zip(routes.items(), nodes, strict=True):
+            for place, name in _texts(node, "fallback", f"models[{index}]"):
+                other = by_id.get(name.value)
+                if other is None or other.key_origin is not None or other.is_demo:
+                    continue
+                if origin_of(other.api_base) != origin_of(route.api_base) and not is_loopback_url(
+                    other.api_base
+                ):
+                    text = (
+                        f"{shown(name.value)} is at another address and will be passed over, since the client's key "
+                        "does not go there; give it an api_key"
+                    )
+                    self._warn(name, place, text)
 
     def _entry(self, node: Node, subject: str) -> ModelRoute | None:
         """One entry, or None if something is wrong with it; all of that is reported."""

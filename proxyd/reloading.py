@@ -56,7 +56,10 @@ class Reloader(Generic[T]):
 
     def watch(self, paths: Sequence[Path], poll_s: float = POLL_S) -> None:
         """Ask for a reading whenever one of `paths` has changed."""
-        self._watching = asyncio.ensure_future(self._watch(paths, poll_s))
+        before = [
+            _stamp(path) for path in paths
+        ]  # now, not when the task first runs: a save may come between
+        self._watching = asyncio.ensure_future(self._watch(paths, before, poll_s))
 
     async def close(self) -> None:
         """Stop watching; a reading that is under way is let go."""
@@ -79,8 +82,10 @@ class Reloader(Generic[T]):
             if not self._is_asked_again:
                 return
 
-    async def _watch(self, paths: Sequence[Path], poll_s: float) -> None:
-        in_force = before = [_stamp(path) for path in paths]
+    async def _watch(
+        self, paths: Sequence[Path], in_force: list[tuple[int, int, int] | None], poll_s: float
+    ) -> None:
+        before = in_force
         while True:
             await asyncio.sleep(poll_s)
             now = [_stamp(path) for path in paths]

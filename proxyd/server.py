@@ -235,6 +235,7 @@ class Daemon:
             config=str(self._loaded.config.path),
         )
         self._loaded.hooks.report()
+        _warn(self._loaded)
         self._service.notifier.ready(self._status())
         awake = asyncio.ensure_future(self._keep_awake())
         try:
@@ -279,6 +280,7 @@ class Daemon:
             "config.reloaded", models=len(loaded.config.table.routes), ignored_until_restart=list(waiting)
         )
         loaded.hooks.report()
+        _warn(loaded)
         self._service.notifier.ready(self._status())
 
     def dump_state(self) -> None:
@@ -365,6 +367,12 @@ class Daemon:
         if self._watchers is not None and self._watchers.ledger is not None:
             await self._watchers.ledger.close()
         log.info("server.stopped")
+
+
+def _warn(loaded: LoadedConfig) -> None:
+    """Say what is allowed but unwise: a key file that others can read, a variable that looks misspelt."""
+    for line in (*loaded.config.warnings, *loaded.settings.warnings):
+        log.warning("config.warning", what=line)
 
 
 def _bind(host: str, port: int) -> list[socket.socket]:

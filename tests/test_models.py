@@ -517,7 +517,9 @@ models:
         max_input_tokens=1_000_000,
     )
     assert (config.settings, config.settings_at) == ({"port": 9000}, {"port": "models.yaml:1:18"})
-    assert (config.secrets_in_file, config.warnings) == (False, ())
+    assert not config.secrets_in_file
+    (warning,) = config.warnings
+    assert warning.startswith("models.yaml:18:15: models[0].fallback: 'direct' is at another address")
 
 
 def test_merge_keys_share_what_entries_have_in_common() -> None:
@@ -717,6 +719,21 @@ def test_encodings(tmp_path: Path) -> None:
     path.write_bytes(b"#" * MAX_BYTES + "ä".encode())
     with pytest.raises(ConfigError, match="larger than 512 KiB"):
         load(path, {})
+
+
+def test_a_fallback_that_no_key_reaches_is_warned_about() -> None:
+    text = """\
+- {model_id: a, api_base: "https://one.example/v1", fallback: [b, c, d, e, f]}
+- {model_id: b, api_base: "https://two.example/v1"}
+- {model_id: c, api_base: "https://two.example/v1", api_key: "${NAME}"}
+- {model_id: d, api_base: "https://one.example/anthropic", direct: true}
+- {model_id: e, api_base: "http://localhost:8000/v1"}
+- {model_id: f, api_base: "builtin:demo"}
+"""
+    assert read(text).warnings == (
+        "models.yaml:1:64: models[0].fallback[0]: 'b' is at another address and will be passed over, since the "
+        "client's key does not go there; give it an api_key",
+    )
 
 
 def test_the_example_loads_with_nothing_set() -> None:

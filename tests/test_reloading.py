@@ -123,7 +123,6 @@ async def test_a_file_is_read_when_it_has_come_to_rest(tmp_path: Path) -> None:
     seen: list[str] = []
     reloader = Reloader(path.read_text, seen.append, lambda exc: None)
     reloader.watch((path, tmp_path / "env"), POLL_S)
-    await asyncio.sleep(0)  # the watch takes its first look
     path.unlink()
     path.write_text("two")
     await until(lambda: seen == ["two"])
@@ -167,6 +166,18 @@ async def test_an_invalid_file_leaves_the_old_one_in_force(
         write(path, demo("b"))
         daemon.reload()
         await until_ids(client, ["b"])
+
+
+async def test_what_is_unwise_is_said_in_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "models.yaml"
+    write(path, demo("a"))
+    async with daemon_on(path) as (_, base), aiohttp.ClientSession(base) as client:
+        write(path, demo("a"), {**demo("b"), "aliases": ["x"]}, {**demo("c"), "aliases": ["x"]})
+        await until_ids(client, ["a", "b", "c"])
+    assert (
+        "models[2].aliases[0]: 'x' is an alias on line 2 already, and that one wins"
+        in capsys.readouterr().out
+    )
 
 
 FRAME = 'event: content_block_delta\ndata: {{"type":"content_block_delta","index":0,"n":{}}}\n\n'

@@ -217,7 +217,9 @@ async def test_an_answer_comes_back_as_it_was(name: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br"])
 @pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
-async def test_a_packed_answer_stays_packed(encoding: str, kind: str) -> None:
+async def test_a_packed_answer_stays_packed(
+    encoding: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     plain = STREAM if kind == "text/event-stream" else b'{"type":"message","usage":{"input_tokens":9}}'
     # br needs a package that is not here; to the proxy its bytes are opaque anyway.
     packed = {"gzip": gzip.compress, "deflate": zlib.compress, "br": lambda data: b"\x0b\x02\x80" + data}[
@@ -229,6 +231,8 @@ async def test_a_packed_answer_stays_packed(encoding: str, kind: str) -> None:
             seen_head, seen = await exchange(proxy, post(b'{"model":"m","messages":[]}', b"x-api-key: k"))
     assert seen == packed
     assert headers_of(seen_head)["content-encoding"] == encoding
+    # The tokens are counted all the same, where the standard library can unpack them.
+    assert (" input_tokens=9 " in capsys.readouterr().out) == (encoding != "br")
 
 
 async def test_a_stream_comes_back_at_any_cut() -> None:
