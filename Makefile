@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test lint types cover soak soak-smoke fuzz e2e service-check goldens docs bench bench-smoke bench-peers clean
+.PHONY: help run dev test lint types cover soak soak-smoke fuzz e2e service-check mutations goldens docs bench bench-smoke bench-peers clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ fuzz: $(VENV)/.fuzz ## Fuzz decoder and codec, guided by coverage; ARGS=SECONDS 
 service-check: $(VENV)/.dev ## Run the service under a real systemd --user; install and uninstall.
 	@$(BIN)/python -m tests.service
 	@$(BIN)/python -m tests.service.installation
+
+mutations: $(VENV)/.dev ## Break the translation in many places, one at a time; each break must fail a test.
+	@$(BIN)/python -m tests.mutations $(ARGS)
 
 goldens: $(VENV)/.dev ## Write the expected outputs of the transcripts anew; review the diff like code.
 	@$(BIN)/python -m tests.codecs.goldens_requests

@@ -1,0 +1,102 @@
+"""Which call a fragment belongs to (protocol.md 4.4), and when arguments are whole."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxyd.codecs.tool_calls import JsonExtent, ToolCalls
+from proxyd.errors import BadReply
+
+
+def fragment(
+    index: Any = None, call_id: Any = None, name: Any = None, arguments: Any = None, **more: Any
+) -> dict[str, Any]:
+    return {"index": index, "id": call_id, "function": {"name": name, "arguments": arguments}, **more}
+
+
+def gathered(*fragments: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Id, name and arguments of each call."""
+    calls = ToolCalls()
+    for each in fragments:
+        calls.add(each)
+    return [(slot.call_id, slot.name, slot.arguments()) for slot in calls.slots]
+
+
+CASES: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, str]]]] = {
+    "fragments": ([fragment(0, "a", "R", ""), fragment(0, None, None, '{"p"'), fragment(0, None, None, ":1}")],
+                  [("a", "R", '{"p":1}')]),
+    "rule 2, another id": ([fragment(0, "a", "R", "{}"), fragment(0, "b", "S", "{}")],
+                           [("a", "R", "{}"), ("b", "S", "{}")]),
+    "rule 3, the id is known": ([fragment(None, "a", "R", "{"), fragment(None, "b", "S", "{"),
+                                 fragment(None, "a", None, "}"), fragment(None, "b", None, "}")],
+                                [("a", "R", "{}"), ("b", "S", "{}")]),
+    "rule 3, neither": ([fragment(None, None, "R", "{"), fragment(None, None, None, "}"),
+                         fragment(None, None, "R", '{"q":1}')],
+                        [("", "R", "{}"), ("", "R", '{"q":1}')]),
+    "rule 4": ([fragment(0, "a", "R", '{"p":1}'), fragment(0, None, None, '{"p":2}')],
+               [("a", "R", '{"p":1}'), ("", "R", '{"p":2}')]),
+    "rule 5": ([fragment(0, "a", "R", '{"p":1}'), fragment(0, None, None, '{"p":1}')],
+               [("a", "R", '{"p":1}')]),
+    "all is said again": ([fragment(0, "a", "R", '{"p":1}'), fragment(0, "a", "R", '{"p":1}')],
+                          [("a", "R", '{"p":1}')]),
+    "a fragment that equals the arguments so far": ([fragment(0, "a", "R", "1"), fragment(0, None, None, "1")],
+                                                    [("a", "R", "11")]),
+    "late id and name": ([fragment(0, None, None, "{"), fragment(0, "a", None, "}"), fragment(0, None, "R")],
+                         [("a", "R", "{}")]),
+    "empty words": ([fragment(0, "a", "R", ""), fragment(0, "", "", "{}")], [("a", "R", "{}")]),
+    "an id for each fragment": ([fragment(0, "a", "R", "{"), fragment(0, "b", None, "}")], [("a", "R", "{}")]),
+    "index of another kind": ([fragment(True, None, "R", "{"), fragment("0", None, None, "}")],
+                              [("", "R", "{}")]),
+    "null as a word": ([fragment(0, "a", "R", " null ")], [("a", "R", "")]),
+    "a second object behind a brace in a string": (
+        [fragment(0, "a", "R", '{"p":"}'), fragment(0, None, None, '{"}')], [("a", "R", '{"p":"}{"}')]),
+    "nothing but junk": ([{"function": 1}, {"id": 2}], [("", "", "")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fragments_find_their_call(name: str) -> None:
+    fragments, expected = CASES[name]
+    assert gathered(*fragments) == expected
+
+
+def test_arguments_as_a_value() -> None:
+    assert gathered(fragment(0, "a", "R", {"p": [1, None, "é"]})) == [("a", "R", '{"p":[1,null,"é"]}')]
+    with pytest.raises(BadReply):
+        gathered(fragment(0, "a", "R", {"p": float("nan")}))
+
+
+def test_thought_signatures_wherever_they_are() -> None:
+    google = {"google": {"thought_signature": "s"}}
+    for late in ({"extra_content": google}, {"function": {"extra_content": google}}):
+        calls = ToolCalls()
+        calls.add(fragment(0, "a", "R", "{}"))
+        slot, is_new = calls.add({"index": 0, **late})
+        assert (slot.signature, is_new) == ("s", False)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(max_size=6), values, max_size=4), st.booleans(), st.data())
+def test_the_end_of_an_object_is_seen_at_its_last_character(
+    value: dict[str, Any], is_ascii: bool, data: st.DataObject
+) -> None:
+    text = json.dumps(value, ensure_ascii=is_ascii)
+    at = data.draw(st.integers(0, len(text) - 1))
+    extent = JsonExtent()
+    extent.feed(text[:at])
+    assert not extent.is_complete
+    extent.feed(text[at:-1])
+    assert not extent.is_complete
+    extent.feed(text[-1])
+    assert extent.is_complete
