@@ -47,6 +47,7 @@ EXPLAINED = {
     "circuit.changed",
     "config.reloaded",
     "state.daemon",
+    "state.call",
     "state.circuit",
     "server.started",
     "server.stopping",
@@ -59,6 +60,8 @@ SETTINGS = {"idle_s": 8.0, "first_byte_s": 15.0, "ping_s": 0.4, "circuit_open_s"
 ANSWER_BOUND_S = 90.0
 #: Connections to the upstream are kept for 15 s after their last use.
 POOL_S = 20.0
+#: At the stop: so many streams are open, in the middle of a pause that is longer than it takes to open them all.
+FIRST_OF_DRAIN, DRAINED, DRAIN_PAUSE_S = 1_000_000_000, 60, 6.0
 BREAKS = ("none", "reset", "close", "stall", "garbage", "refuse_500", "refuse_429", "dead_before_head")
 
 
@@ -79,6 +82,8 @@ class Plan:
     def of(cls, number: int) -> Plan:
         draw = random.Random(number)
         mode = draw.choice(("translated", "direct"))
+        if number >= FIRST_OF_DRAIN:
+            return cls(number, mode, True, "none", place=0, repeat=5, pause_s=DRAIN_PAUSE_S, client="reads")
         return cls(
             number,
             mode,
@@ -214,16 +219,22 @@ def open_files(pid: int) -> int:
     return len(os.listdir(folder)) if os.path.isdir(folder) else 0
 
 
-async def at_rest(daemon: Process, times: int) -> tuple[int, int, dict[str, Any]]:
-    """Memory, descriptors and the daemon's own account once nothing is in flight."""
+async def in_flight(daemon: Process, wanted: int) -> dict[str, Any]:
+    """The daemon's own account as soon as it has so many calls in flight."""
     while True:
+        times = len(daemon.log("state.daemon")) + 1
         daemon.send(signal.SIGUSR2)
         state = await daemon.says("state.daemon", times)
-        times += 1
-        if not state["calls"]:
-            break
+        if state["calls"] == wanted:
+            return state
         await asyncio.sleep(0.2)
+
+
+async def at_rest(daemon: Process) -> tuple[int, int, dict[str, Any]]:
+    """Memory, descriptors and the daemon's own account once nothing is in flight."""
+    await in_flight(daemon, 0)
     await asyncio.sleep(POOL_S)
+    state = await in_flight(daemon, 0)
     return resident_kib(daemon.handle.pid), open_files(daemon.handle.pid), state
 
 
@@ -262,30 +273,33 @@ async def run(seconds: float, folder: Path) -> int:
 
         begun = time.monotonic()
         await phase(seconds / 3)
-        warm_kib, warm_files, _ = await at_rest(daemon, len(daemon.log("state.daemon")) + 1)
+        warm_kib, warm_files, _ = await at_rest(daemon)
         await phase(seconds * 2 / 3)
-        end_kib, end_files, state = await at_rest(daemon, len(daemon.log("state.daemon")) + 1)
+        end_kib, end_files, state = await at_rest(daemon)
         took_s = time.monotonic() - begun
         calls = soak.next_number
 
+        before = soak.seen["complete"]
         drained = [
-            asyncio.ensure_future(soak.call(daemon.base, plan))
-            for plan in map(Plan.of, range(calls + 1, calls + 400))
-            if plan.client == "reads" and plan.breaks == "none" and plan.pause_s >= 0.05
+            asyncio.ensure_future(soak.call(daemon.base, Plan.of(FIRST_OF_DRAIN + n))) for n in range(DRAINED)
         ]
-        await asyncio.sleep(0.1)
+        await in_flight(daemon, DRAINED)
         daemon.send(signal.SIGTERM)
-        await asyncio.gather(*drained, return_exceptions=True)
+        late = [
+            asyncio.ensure_future(soak.call(daemon.base, Plan.of(FIRST_OF_DRAIN + DRAINED + n)))
+            for n in range(9)
+        ]
+        await asyncio.gather(*drained, *late)
         code = await daemon.ended(40)
-    # Those that came too late got no connection, or none that was served: that is no finding. A connection that ends
-    # within an answer is one, whatever the error, and is among the others.
-    late = [
+    finished = soak.seen["complete"] - before
+    # Those that came too late got no connection, or none that was served: that is no finding.
+    too_late = [
         fault
         for fault in soak.faults
         if any(sign in fault for sign in ("ConnectionRefused", "ConnectionReset", "0 bytes read"))
-        and int(fault.partition("number=")[2].partition(",")[0]) > calls
+        and int(fault.partition("number=")[2].partition(",")[0]) >= FIRST_OF_DRAIN + DRAINED
     ]
-    faults = [fault for fault in soak.faults if fault not in late]
+    faults = [fault for fault in soak.faults if fault not in too_late]
     unexplained = Counter(
         line["event"] for line in daemon.lines if line["event"] not in EXPLAINED or line["level"] == "error"
     )
@@ -294,7 +308,7 @@ async def run(seconds: float, folder: Path) -> int:
     )
     print(f"memory {warm_kib} -> {end_kib} KiB, descriptors {warm_files} -> {end_files}")
     print(f"connections {state['connections']}, calls {state['calls']}")
-    print(f"drain: {len(drained)} streams open, {len(late)} came too late, exit code {code}")
+    print(f"drain: {DRAINED} streams open, {finished} finished; {len(late)} came too late; exit code {code}")
     print(f"log: {dict(Counter(line['event'] for line in daemon.lines))}")
     problems = [
         *faults[:20],
@@ -306,7 +320,8 @@ async def run(seconds: float, folder: Path) -> int:
         *(["memory has grown"] if end_kib - warm_kib > MAX_GROWTH_KIB else []),
         *(["descriptors have leaked"] if end_files - warm_files > MAX_NEW_FILES else []),
         *([f"exit code {code}"] if code else []),
-        *(["too few complete answers"] if soak.seen["complete"] < calls / 2 else []),
+        *([f"{DRAINED - finished} open streams did not finish at the stop"] if finished < DRAINED else []),
+        *(["too few complete answers"] if soak.seen["complete"] < calls / 4 else []),
     ]
     for line in [line for line in daemon.lines if line["event"] in unexplained][:5]:
         print(f"LINE {json.dumps(line)[:2000]}")
