@@ -171,6 +171,7 @@ class TranslatedExchange(_Exchange):
 
     Attributes:
         refused: status and body with which the upstream refused the call, as it sent them.
+        sent: the request's body, parsed; empty once the upstream has accepted it.
     """
 
     def __init__(
@@ -184,6 +185,7 @@ class TranslatedExchange(_Exchange):
     ) -> None:
         super().__init__(call.request, upstreams, settings, deadlines, record)
         self._context = call.context
+        self.sent = call.sent
         self._is_accepted = False  # the upstream is at work, and what it does is paid for
         self._hooks = StreamHooks(hooks) if hooks is not None and hooks.changes_events else None
         self.answer: TranslatedAnswer = call.new_answer()
@@ -217,6 +219,7 @@ class TranslatedExchange(_Exchange):
             self.refused = (response.status, body)
             raise refusal(response.status, headers, body, self._context)
         self._is_accepted = True
+        self.sent = {}
         self._record.output_so_far = lambda: self.answer.usage_so_far.output_tokens
         while not (events := await self.read()) and not self.has_ended:
             pass

@@ -353,6 +353,7 @@ class Relay:
                 call.record,
                 hooks if wants_stream else None,
             )
+            del prepared  # the exchange lets go of the body once it is accepted
             try:
                 if wants_stream:
                     response = await self._streamed(exchange, call)
@@ -361,7 +362,7 @@ class Relay:
             except ProxyError as exc:
                 if exchange.refused is None or findings == MAX_FINDINGS_PER_CALL:
                     raise
-                more = lessons.after(*exchange.refused, prepared.sent, route)
+                more = lessons.after(*exchange.refused, exchange.sent, route)
                 if more is None:
                     raise
                 log.info(

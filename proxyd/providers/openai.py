@@ -129,7 +129,7 @@ def prepare(
 
 def _dumped(body: dict[str, Any]) -> bytes:
     try:
-        return jsonio.dumps(body)
+        return jsonio.dump_ascii(body)
     except jsonio.JSONError:
         # The parser is lax where JSON is not: the client wrote this number, and no upstream can be sent it.
         raise ClientError("the request holds a number that JSON has no form for (NaN or Infinity)") from None
