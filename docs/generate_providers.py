@@ -40,6 +40,19 @@ a profile says can be overridden per entry:
     leading_system_only: true
     efforts: [low, medium, high]
 ```
+
+## When an upstream refuses a parameter
+
+Models change faster than profiles. When an upstream answers 400 and names one thing in the request that it does not
+take, the request is mended and sent again at once; Claude Code hears nothing of it. What helped is kept for the entry
+while the daemon runs, and logged as the line that makes it permanent:
+
+```
+route.learned   models_yaml=quirks: {max_tokens_field: max_completion_tokens} route=my-model
+```
+
+What an entry settles itself, under `quirks:`, is never mended. To see what a request becomes without sending it, run
+`claude-proxy translate --model ID < request.json`; for a stream that an upstream sent, add `--stream`.
 """
 
 

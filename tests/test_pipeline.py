@@ -1,0 +1,110 @@
+"""One translated answer without its sockets: beginnings ahead of the upstream, failures, limits."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from proxyd.codecs.dialect import Dialect
+from proxyd.codecs.events import BlockStart, ErrorEvent, MessageDelta, MessageStart, MessageStop, TextDelta
+from proxyd.codecs.openai_stream import Answer, OpenAIStream
+from proxyd.errors import BadReply, FrameTooLarge, TimedOut, Truncated
+from proxyd.pipeline import TranslatedAnswer
+
+
+def new_answer(**options: Any) -> TranslatedAnswer:
+    codec = OpenAIStream(
+        Answer(model="asked", estimated_input_tokens=7),
+        Dialect(),
+        lambda prefix: prefix + "1",
+        lambda oddity: None,
+    )
+    return TranslatedAnswer(codec, **{"max_body_bytes": 1000, **options})
+
+
+def frame(delta: dict[str, Any], finish: str | None = None) -> bytes:
+    chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+def feed(answer: TranslatedAnswer, data: bytes, chunk_bytes: int) -> None:
+    for at in range(0, len(data), chunk_bytes):
+        answer.feed(data[at : at + chunk_bytes])
+
+
+HELLO = frame({"content": "Hello."})
+
+
+def test_a_message_that_was_begun_ahead_goes_on_as_one() -> None:
+    answer = new_answer()
+    (start,) = answer.start()
+    assert isinstance(start, MessageStart)
+    assert start.message["usage"]["input_tokens"] == 7
+    assert answer.start() == [], "there is one beginning"
+    assert [type(event) for event in answer.feed(HELLO)] == [BlockStart, TextDelta]
+    assert not answer.has_finish
+    answer.feed(frame({}, "stop"))
+    assert answer.has_finish
+    assert not answer.has_ended, "usage may follow"
+    assert [type(event) for event in answer.close()][-2:] == [MessageDelta, MessageStop]
+    assert answer.has_ended
+    assert (answer.stop_reason, answer.close()) == ("end_turn", [])
+
+
+def test_a_failure_is_raised_until_something_was_given_out() -> None:
+    with pytest.raises(BadReply):
+        new_answer().feed(b"data: nonsense\n\n")
+    with pytest.raises(Truncated):
+        new_answer().close()
+    answer = new_answer()
+    answer.start()
+    (event,) = answer.feed(b"data: nonsense\n\n")
+    assert isinstance(event, ErrorEvent)
+    assert isinstance(answer.failure, BadReply)
+    assert answer.has_ended
+
+
+def test_what_came_before_the_fault_is_given_out() -> None:
+    events = new_answer().feed(HELLO + b"data: nonsense\n\n" + HELLO)
+    assert [type(event) for event in events] == [MessageStart, BlockStart, TextDelta, ErrorEvent]
+
+
+def test_a_failure_from_outside_ends_the_stream_once() -> None:
+    answer = new_answer()
+    answer.feed(HELLO)
+    (event,) = answer.fail(TimedOut("the upstream was silent for 300 s"))
+    assert isinstance(event, ErrorEvent)
+    assert event.body["error"] == {"type": "timeout_error", "message": "the upstream was silent for 300 s"}
+    assert answer.fail(TimedOut("again")) == answer.close() == answer.feed(HELLO) == []
+
+
+def test_bodies_and_events_have_limits() -> None:
+    with pytest.raises(BadReply, match="larger than"):
+        feed(new_answer(), b'{"choices": "' + b"x" * 1200, 400)
+    with pytest.raises(BadReply, match="nothing but blank lines"):
+        new_answer().feed(b"\n" * 1001)
+    with pytest.raises(FrameTooLarge):
+        new_answer(max_frame_bytes=1000).feed(b"data: " + b"x" * 1001)
+
+
+def test_a_line_of_eight_mebibytes_costs_little_more_than_itself() -> None:
+    line = b"data: " + b"x" * (8 << 20)
+    answer = new_answer()
+    tracemalloc.start()
+    try:
+        with pytest.raises(FrameTooLarge):
+            feed(answer, line, 1 << 16)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * len(line)
+
+
+def test_what_is_no_answer_is_kept_for_the_log_alone() -> None:
+    with pytest.raises(BadReply) as caught:
+        new_answer().feed(b"<html>" + b"secret" * 100)
+    assert "secret" not in caught.value.message
+    assert 0 < len(caught.value.detail) <= 200
