@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
@@ -124,9 +123,11 @@ def _share(contender: Contender, args: argparse.Namespace) -> float:
     return 0.3 if args.smoke else 1.0
 
 
-async def _bench(args: argparse.Namespace, folder: Path) -> dict[str, list[Figures]]:
+async def _bench(args: argparse.Namespace, folder: Path, rounds: dict[str, list[Figures]]) -> None:
+    """Run all rounds; `rounds` is filled on the way, so that one that is broken off has something to show."""
     contenders, scenarios = _chosen(args)
-    rounds: dict[str, list[Figures]] = defaultdict(list)
+    for each in contenders:
+        rounds[each.name] = []
     upstream_port = startup.free_port()
     environment = {"PYTHONPATH": str(_ROOT), "PATH": os.environ.get("PATH", "/usr/bin:/bin")}
     command = (sys.executable, "-m", "bench.upstream", str(upstream_port))
@@ -148,7 +149,6 @@ async def _bench(args: argparse.Namespace, folder: Path) -> dict[str, list[Figur
                 print(f"  round {number + 1}, {contender.name}: {monotonic() - begun:.0f} s", file=sys.stderr)
     finally:
         upstream.stop()
-    return {each.name: rounds[each.name] for each in contenders if each.name in rounds}
 
 
 def _versions(args: argparse.Namespace) -> str:
@@ -172,8 +172,12 @@ def main() -> None:
     if sys.platform != "linux":
         sys.exit("the benchmark reads CPU and memory from /proc, which only Linux has")
     begun = monotonic()
+    rounds: dict[str, list[Figures]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        rounds = asyncio.run(_bench(args, Path(name)))
+        try:
+            asyncio.run(_bench(args, Path(name), rounds))
+        except KeyboardInterrupt:
+            print("broken off; this is what there is", file=sys.stderr)
     if args.json:
         args.json.write_text(json.dumps(rounds, indent=1, ensure_ascii=False) + "\n")
     print(f"{datetime.date.today().isoformat()}; {_versions(args)}\n")

@@ -157,8 +157,7 @@ class _Surface:
     async def messages(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/messages``."""
         call, route = await self._understood(request)
-        messages = call.payload.get("messages")
-        if not route.direct and (not isinstance(messages, list) or not messages):
+        if not route.direct and not _has_messages(call.payload):
             raise ClientError("messages: a list with at least one message is required")
         request[_IS_CALL] = True
         return await self._relay.serve(call)
@@ -281,6 +280,12 @@ class _Surface:
         )
         headers = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
         return web.Response(text=page, content_type="text/html", headers=headers)
+
+
+def _has_messages(payload: dict[str, Any]) -> bool:
+    # Apart, since a name for the list in the handler would keep it alive as long as the stream: 120 KB each.
+    messages = payload.get("messages")
+    return isinstance(messages, list) and bool(messages)
 
 
 def _our_own(exc: web.HTTPException, request: web.Request) -> Exception:
