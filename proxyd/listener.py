@@ -2,8 +2,8 @@
 
 Over the limit a connection is answered 529 and closed at once. One peer address may have so many idle connections,
 those that dribble a head included; the ones that have idled longest make room for a new one. The connections of calls
-in flight are never touched, nor are those of the last seconds: on loopback all clients have one address, and a burst of
-them is no attack.
+in flight are never touched, nor are those of the last half minute: on loopback all clients have one address, and a burst
+of them on a busy machine is no attack.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from proxyd.errors import Overloaded
 
 __all__ = ["Listener"]
 
-#: A connection that has idled for less may be about to carry a request.
-_GRACE_S = 5.0
+#: A connection that has idled for less may be about to carry a request. With 5 s, the soak on a machine that was five
+#: times overloaded saw requests cut off that had not been read yet.
+_GRACE_S = 30.0
 
 
 class Listener:

@@ -93,7 +93,9 @@ async def process(
 
 def write_models(folder: Path, upstream: RawUpstream, *entries: dict[str, Any], **settings: Any) -> None:
     models = [{"model_id": "m", "api_base": f"{upstream.base}/v1"}, *entries]
-    (folder / "models.yaml").write_text(json.dumps({"settings": settings, "models": models}))
+    draft = folder / "models.yaml.new"
+    draft.write_text(json.dumps({"settings": settings, "models": models}))
+    draft.replace(folder / "models.yaml")  # at once, since the daemon watches the file
 
 
 async def begin(stack: AsyncExitStack, base: str, payload: dict[str, Any] | None = None) -> RawClient:
