@@ -2,8 +2,8 @@
 
 Over the limit a connection is answered 529 and closed at once. One peer address may have so many idle connections,
 those that dribble a head included; the ones that have idled longest make room for a new one. The connections of calls
-in flight are never touched, nor are those of the last half minute: on loopback all clients have one address, and a burst
-of them on a busy machine is no attack.
+in flight are never touched, nor are those of the last half minute: on loopback all clients have one address, and a
+burst of them on a busy machine is no attack.
 """
 
 from __future__ import annotations
