@@ -143,7 +143,12 @@ def _litellm(*, translated: bool) -> Callable[[Path, int, int], Launch]:
             *(str(_litellm_binary()), "--config", str(path), "--host", "127.0.0.1", "--port", str(port)),
             *("--num_workers", "1", "--telemetry", "False"),
         )
-        environment = _environment(folder, LITELLM_LOCAL_MODEL_COST_MAP="True", LITELLM_LOG="ERROR")
+        environment = _environment(
+            folder,
+            LITELLM_LOCAL_MODEL_COST_MAP="True",
+            LITELLM_LOG="ERROR",
+            LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY="true",  # it listens on loopback for minutes
+        )
         return Launch(command, environment)
 
     return start
