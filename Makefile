@@ -66,10 +66,10 @@ docs: $(VENV)/.dev ## Write the generated parts of docs/ and config/ anew.
 	@$(BIN)/python -m proxyd.config.schema > config/models.schema.json
 	@$(BIN)/python docs/generate_reliability.py
 
-bench: $(VENV)/.dev ## Measure CPU, latency and memory beside the baselines (8 minutes; docs/performance.md).
+bench: $(VENV)/.dev ## Measure CPU, latency and memory beside the baselines (docs/performance.md).
 	@$(BIN)/python -m bench $(ARGS)
 
-bench-smoke: $(VENV)/.dev ## A quick look at the same, in under a minute.
+bench-smoke: $(VENV)/.dev ## A quick look at the same.
 	@$(BIN)/python -m bench --smoke $(ARGS)
 
 bench-peers: $(VENV)/.dev .bench-peers/.installed ## The same as bench, beside LiteLLM (installed in .bench-peers).

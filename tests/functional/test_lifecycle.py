@@ -133,7 +133,7 @@ async def test_a_drain_lets_streams_finish_and_takes_no_new_work(tmp_path: Path)
             await idle.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert (await idle.answer()).status == 200
             streams = [await begin(stack, daemon.base) for _ in range(20)]
-            await until(lambda: len(gate.upstream.heads) == 20, 5)
+            await until(lambda: len(gate.upstream.heads) == 20, 20)
             busy = streams[0]
             daemon.send(signal.SIGTERM)
             progress = await daemon.says("server.draining")
@@ -167,9 +167,9 @@ async def test_what_is_left_ends_with_one_error_event(tmp_path: Path, how: str) 
             clients = []
             for number in range(6):
                 clients.append(await begin(stack, daemon.base))
-                await until(lambda number=number: len(upstream.heads) == number + 1, 5)
+                await until(lambda number=number: len(upstream.heads) == number + 1, 20)
             await stack.enter_async_context(deaf_client(daemon.base))  # never reads; must not hold the end up
-            await until(lambda: len(upstream.heads) == 7, 5)
+            await until(lambda: len(upstream.heads) == 7, 20)
             daemon.send(signal.SIGTERM)
             await daemon.says("server.draining")
             if how == "second_signal":
@@ -209,7 +209,7 @@ async def test_a_reload_touches_new_calls_only_and_a_bad_file_none(tmp_path: Pat
     async with gate.upstream.running(), spare.running(), AsyncExitStack() as stack:
         async with process(tmp_path, gate.upstream) as daemon:
             streams = [await begin(stack, daemon.base) for _ in range(10)]
-            await until(lambda: len(gate.upstream.heads) == 10, 5)
+            await until(lambda: len(gate.upstream.heads) == 10, 20)
             for number in range(1, 11):
                 write_models(tmp_path, spare, {"model_id": f"new{number}", "api_base": spare.base})
                 daemon.send(signal.SIGHUP)
@@ -233,7 +233,7 @@ async def test_a_reload_touches_new_calls_only_and_a_bad_file_none(tmp_path: Pat
                     "max_connections" in line["ignored_until_restart"]
                     for line in daemon.log("config.reloaded")
                 ),
-                5,
+                20,
             )
             assert daemon.handle.returncode is None
 
@@ -275,7 +275,7 @@ async def test_a_log_file_that_was_moved_is_opened_anew(tmp_path: Path) -> None:
             await until(lambda: "server.started" in log.read_text(), 20)
             log.rename(old)
             handle.send_signal(signal.SIGUSR1)
-            await until(lambda: log.exists() and "logs.reopened" in log.read_text(), 5)
+            await until(lambda: log.exists() and "logs.reopened" in log.read_text(), 20)
             handle.terminate()
             await asyncio.wait_for(handle.wait(), 10)
             assert "server.stopped" in log.read_text()

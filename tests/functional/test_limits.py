@@ -378,7 +378,7 @@ async def test_a_blocked_loop_is_noticed() -> None:
         watch.start()
         try:
             handle = loop.call_later(0.4, _block, 0.7)
-            await until(lambda: bool(beats), 5)
+            await until(lambda: bool(beats), 20)
         finally:
             watch.stop()
             handle.cancel()
