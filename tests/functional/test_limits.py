@@ -198,13 +198,17 @@ async def test_a_client_that_stops_reading_is_dropped_and_its_upstream_cancelled
 
 @pytest.mark.statement("B write_stall_s")
 async def test_a_client_that_reads_slowly_is_served() -> None:
-    upstream = RawUpstream(lambda _: (CHUNKED, flood("translated", 4_000_000), b"0\r\n\r\n"))
-    async with proxy(upstream, write_stall_s=0.4) as base, deaf_client(base) as client:
+    # The kernel tells of room for more only when a third of its buffer, up to 4 MiB, is free: at the client's 3 MB a
+    # second that takes some 0.4 s, so the stall must be longer, and the slow reading longer still.
+    upstream = RawUpstream(lambda _: (CHUNKED, flood("translated", 8_000_000), b"0\r\n\r\n"))
+    async with proxy(upstream, write_stall_s=1.5) as base, deaf_client(base) as client:
         body, loop = b"", asyncio.get_running_loop()
         begun = loop.time()
         while b"event: error" not in body[-3000:]:
-            body = (body + await asyncio.wait_for(client.reader.read(65536), 5))[-200_000:]
-            if loop.time() - begun < 1.0:
+            piece = await asyncio.wait_for(client.reader.read(65536), 20)
+            assert piece, f"cut after {loop.time() - begun:.1f} s"
+            body = (body + piece)[-200_000:]
+            if loop.time() - begun < 2.0:
                 await asyncio.sleep(0.02)  # the client's slowness is what is tested
 
 
