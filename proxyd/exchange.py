@@ -28,12 +28,9 @@ from proxyd.providers.direct import response_headers
 from proxyd.providers.openai import TranslatedCall
 from proxyd.secret import masked
 from proxyd.settings import Settings
-from proxyd.upstream import Upstreams, connection_end, failure_of, host_of
+from proxyd.upstream import READ_BYTES, Upstreams, connection_end, failure_of, host_of
 
 __all__ = ["DirectExchange", "TranslatedExchange", "VerbatimRefusal"]
-
-#: One read, and so one write: with the pool's own buffer a client that does not read costs less than 512 KiB (C6).
-_READ_BYTES = 64 * 1024
 
 #: How long usage may follow the finish reason before we end without it (protocol.md 4.6).
 FINISH_GRACE_S = 2.0
@@ -106,13 +103,13 @@ class _Exchange:
         """What has arrived, b"" at the end. Raises as aiohttp does, or what a clock has set."""
         content = response.content
         if self._lost is not None and self._lost.done() and not content.is_eof():
-            if rest := content.read_nowait(_READ_BYTES):
+            if rest := content.read_nowait(READ_BYTES):
                 return rest
             raise self._cut()
         self._deadlines.set(self._silent, self._clocks.idle_s)
         self._is_waiting = True
         try:
-            return await content.read(_READ_BYTES)
+            return await content.read(READ_BYTES)
         finally:
             self._is_waiting = False  # the clock runs on and is set anew by the next read
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from time import monotonic
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -20,15 +21,33 @@ from proxyd.logs import get_logger
 from proxyd.providers.base import UpstreamRequest
 from proxyd.settings import Settings
 
-__all__ = ["Upstreams", "connection_end", "failure_of", "host_of"]
+__all__ = ["READ_BYTES", "Upstreams", "connection_end", "failure_of", "host_of"]
 
 log = get_logger("upstream")
 
-#: Reading from an upstream pauses above twice this; one more read of the loop's, 256 KiB, may follow.
+#: Reading from an upstream pauses above twice this; one more read of the loop's may follow.
 _BUFFER_BYTES = 32 * 1024
+#: What is taken at once, from a socket and from its reader.
+READ_BYTES = 64 * 1024
 
 #: How long the end of a body may lag behind its last event. Servers write the two apart, within milliseconds.
 _DRAIN_S = 0.5
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connections that take no more at once than a call reads.
+
+    asyncio's own 256 KiB would be held up to three times for a client that does not read: by the reader, by the write
+    that waits, and by the transport (operations.md C6).
+    """
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> Any:
+        connection = await super().connect(req, traces, timeout)
+        if hasattr(connection.transport, "max_size"):  # asyncio's plain sockets have it
+            setattr(connection.transport, "max_size", READ_BYTES)  # noqa: B010 - typing does not know it
+        return connection
 
 
 class Upstreams:
@@ -39,7 +58,7 @@ class Upstreams:
         if settings.ca_file:
             context = ssl.create_default_context(cafile=str(settings.ca_file))
         # The limit on calls is ours (max_streams); a second one in the pool would only make some of them wait.
-        self._connector = aiohttp.TCPConnector(limit=0, ssl=context, ttl_dns_cache=60)
+        self._connector = _Connector(limit=0, ssl=context, ttl_dns_cache=60)
         self._settings = settings
         self.circuits = Circuits(
             settings.circuit_failures, settings.circuit_open_s, monotonic, on_change=_log_circuit
