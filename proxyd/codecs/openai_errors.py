@@ -27,7 +27,7 @@ from proxyd.codecs.overflow import (
     output_limit_message,
     overflow_message,
 )
-from proxyd.errors import ProxyError, Refused
+from proxyd.errors import ProxyError, Refused, kind_of_status
 
 __all__ = ["ErrorContext", "error_in", "refusal", "refusal_from_chunk"]
 
@@ -41,26 +41,26 @@ MAX_RETRY_AFTER_S = 31 * 86_400
 #: window that Cerebras, which answers so, has sold.
 _SMALLEST_WINDOW = 8192
 
-#: Upstream status -> our status and type. The rest goes by its hundreds, see `_by_status`.
-_STATUSES: Mapping[int, tuple[int, str]] = {
-    400: (400, "invalid_request_error"),
-    401: (401, "authentication_error"),
-    402: (402, "billing_error"),
-    403: (403, "permission_error"),
-    404: (404, "not_found_error"),
-    408: (504, "timeout_error"),
-    409: (409, "conflict_error"),
-    413: (413, "request_too_large"),
-    424: (502, "api_error"),
-    425: (502, "api_error"),
-    429: (429, "rate_limit_error"),
-    498: (529, "overloaded_error"),  # Groq: flex tier at capacity
-    499: (502, "api_error"),  # the upstream's own proxy lost patience
-    500: (500, "api_error"),
-    503: (529, "overloaded_error"),
-    504: (504, "timeout_error"),
-    524: (504, "timeout_error"),  # Cloudflare: the origin did not answer in time
-    529: (529, "overloaded_error"),
+#: Upstream status -> our status, which tells the type. The rest goes by its hundreds, see `_our_status`.
+_STATUSES: Mapping[int, int] = {
+    400: 400,
+    401: 401,
+    402: 402,
+    403: 403,
+    404: 404,
+    408: 504,
+    409: 409,
+    413: 413,
+    424: 502,
+    425: 502,
+    429: 429,
+    498: 529,  # Groq: flex tier at capacity
+    499: 502,  # the upstream's own proxy lost patience
+    500: 500,
+    503: 529,
+    504: 504,
+    524: 504,  # Cloudflare: the origin did not answer in time
+    529: 529,
 }
 
 #: Codes, types and gRPC statuses, lower case -> the HTTP status they stand for. Consulted where there is
@@ -294,13 +294,16 @@ def _judge(status: int, headers: Mapping[str, str], words: Words, context: Error
                     limit, model=context.route or "this model", max_tokens=context.max_tokens
                 )
                 return Refused(text, status=400, kind="invalid_request_error")
-    ours, kind = _by_status(told if cause is None else cause.status)
+    ours = _our_status(told if cause is None else cause.status)
     stopper = _stopper(words) if ours == 400 or told == 200 else None
     if stopper is not None:
-        ours, kind = _STATUSES[400]
+        ours = 400
         words = Words(f"{stopper}: {words.message}")
     return Refused(
-        _presentable(words.message), status=ours, kind=kind, headers=_headers(ours, headers, words)
+        _presentable(words.message),
+        status=ours,
+        kind=kind_of_status(ours),
+        headers=_headers(ours, headers, words),
     )
 
 
@@ -311,10 +314,8 @@ def _stopper(words: Words) -> str | None:
     return None
 
 
-def _by_status(status: int) -> tuple[int, str]:
-    if status in _STATUSES:
-        return _STATUSES[status]
-    return (400, "invalid_request_error") if 400 <= status < 500 else (502, "api_error")
+def _our_status(status: int) -> int:
+    return _STATUSES.get(status, 400 if 400 <= status < 500 else 502)
 
 
 def _too_long(overflow: Overflow, context: ErrorContext) -> Refused:
