@@ -390,18 +390,15 @@ class Relay:
     async def _unasked(self, prepared: openai.TranslatedCall, call: _Call) -> web.StreamResponse:
         """``max_tokens: 0`` fills a prompt cache of Anthropic's; elsewhere a call would only cost (protocol.md 3.1)."""
         record, events = call.record, prepared.nothing_said()
-        record.outcome, record.stop_reason, record.status = "ok", "max_tokens", 200
+        record.stop_reason = "max_tokens"
+        if not call.request.wants_stream:
+            collector = MessageCollector()
+            collector.add_all(events)
+            return await self._answer(call, collector.message())
+        record.outcome = "ok"
         record.on_first_byte()
-        if call.request.wants_stream:
-            call.downlink.response.headers.update(self._own_headers(record))
-            await call.downlink.write(_encode(events))
-            return await self._finish(call)
-        collector = MessageCollector()
-        for event in events:
-            collector.add(event)
-        body = jsonio.dumps(collector.message())
-        record.bytes_out = len(body)
-        return web.Response(body=body, content_type="application/json", headers=self._own_headers(record))
+        call.downlink.response.headers.update(self._own_headers(record))
+        return await self._finish(call, _encode(events))
 
     def _translate(self, route: ModelRoute, call: _Call) -> openai.TranslatedCall:
         record = call.record
@@ -462,11 +459,10 @@ class Relay:
     async def _collected(
         self, exchange: TranslatedExchange, call: _Call, hooks: CallHooks | None
     ) -> web.StreamResponse:
-        record, answer, collector = call.record, exchange.answer, MessageCollector()
+        answer, collector = exchange.answer, MessageCollector()
         events = await exchange.open()
         while True:
-            for event in events:
-                collector.add(event)
+            collector.add_all(events)
             if answer.has_ended:
                 break
             events = await exchange.read()
@@ -476,12 +472,7 @@ class Relay:
         message = collector.message()
         if hooks is not None and hooks.changes_bodies:
             message = await hooks.on_response(message)
-        body = jsonio.dumps(message)
-        record.on_first_byte()
-        record.outcome = "ok"
-        head = {"content-type": "application/json", "content-length": str(len(body))}
-        call.downlink.set_head(200, {**self._own_headers(record), **head}.items(), is_stream=False)
-        return await self._finish(call, body)
+        return await self._answer(call, message)
 
     # -- direct
 
@@ -544,6 +535,15 @@ class Relay:
             exchange.close()
 
     # -- ends
+
+    async def _answer(self, call: _Call, message: dict[str, Any]) -> web.StreamResponse:
+        """Send a whole message to a client that wants no stream."""
+        record, body = call.record, jsonio.dumps(message)
+        record.on_first_byte()
+        record.outcome = "ok"
+        head = {"content-type": "application/json", "content-length": str(len(body))}
+        call.downlink.set_head(200, {**self._own_headers(record), **head}.items(), is_stream=False)
+        return await self._finish(call, body)
 
     async def _end_direct(
         self, call: _Call, exchange: DirectExchange, failure: ProxyError

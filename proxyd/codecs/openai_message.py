@@ -6,6 +6,7 @@ would have been (protocol.md 4.11).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from proxyd import jsonio
@@ -69,6 +70,10 @@ class MessageCollector:
             case MessageDelta(delta, usage):
                 self._message.update(delta)
                 self._message["usage"] = {**self._message.get("usage", {}), **usage}
+
+    def add_all(self, events: Iterable[StreamEvent]) -> None:
+        for event in events:
+            self.add(event)
 
     def message(self) -> dict[str, Any]:
         """The message as far as it has come; whole after ``message_stop``."""
