@@ -23,14 +23,13 @@ from proxyd.codecs.events import ErrorEvent, StreamEvent
 from proxyd.codecs.grammar import Grammar, IllegalEvent, State
 from proxyd.codecs.openai_errors import ErrorContext, error_in, refusal
 from proxyd.codecs.openai_message import completion_to_chunk
-from proxyd.codecs.sse import MAX_FRAME_BYTES, SSEDecoder
+from proxyd.codecs.sse import BOM, MAX_FRAME_BYTES, SSEDecoder
 from proxyd.codecs.usage import Usage
 from proxyd.errors import BadReply, ProxyError
 
 __all__ = ["TranslatedAnswer"]
 
 _BLANK = b" \t\r\n"
-_BOM = b"\xef\xbb\xbf"
 #: How much of a body that is neither JSON nor a stream is kept for the log (operations.md D).
 _EXCERPT_BYTES = 200
 
@@ -79,10 +78,6 @@ class TranslatedAnswer:
             StreamEvent
         ] = []  # of the step at hand; kept when a later frame of the same chunk fails
         self._feed: Callable[[bytes], None] = self._sniff
-
-    @property
-    def usage(self) -> Usage:
-        return self.codec.usage
 
     @property
     def usage_so_far(self) -> Usage:
@@ -151,11 +146,11 @@ class TranslatedAnswer:
     def _sniff(self, data: bytes) -> None:
         self._body += data
         if self._at_start:
-            if len(self._body) < len(_BOM) and _BOM.startswith(self._body):
+            if len(self._body) < len(BOM) and BOM.startswith(self._body):
                 return  # more may come of it
             self._at_start = False
-            if self._body.startswith(_BOM):
-                del self._body[: len(_BOM)]
+            if self._body.startswith(BOM):
+                del self._body[: len(BOM)]
         head = bytes(self._body).lstrip(_BLANK)
         if not head:
             self._blank_bytes += len(self._body)

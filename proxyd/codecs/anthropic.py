@@ -14,7 +14,7 @@ from typing import Any
 
 from proxyd import jsonio
 from proxyd.codecs.events import StreamEvent, event_from_data
-from proxyd.codecs.sse import MAX_FRAME_BYTES, SSEDecoder
+from proxyd.codecs.sse import MAX_FRAME_BYTES, SSEDecoder, frame_too_large
 from proxyd.codecs.usage import Usage, usage_from_anthropic
 from proxyd.errors import FrameTooLarge, Truncated
 
@@ -120,10 +120,7 @@ class DirectStream:
             del tail[:end]
         self._searched = len(tail)
         if len(tail) > self._max_frame_bytes:
-            raise FrameTooLarge(
-                f"an event of the upstream's stream is larger than {self._max_frame_bytes / (1 << 20):g} MiB "
-                "(max_frame_bytes)"
-            )
+            raise frame_too_large(self._max_frame_bytes)
         if frames:
             deltas = frames.count(_DELTA)
             if deltas:

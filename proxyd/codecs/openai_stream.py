@@ -448,11 +448,12 @@ class OpenAIStream:
         if self._waiting or (self._slot is not None and not self._slot.is_complete):
             self._waiting.append((kind, text))
             return
+        self._say(kind, text)
+
+    def _say(self, kind: str, text: str) -> None:
+        """A delta of text or thinking, in a block of its kind."""
         if self._block != kind:
             self._open(kind)
-        self._delta(kind, text)
-
-    def _delta(self, kind: str, text: str) -> None:
         self._emitted_chars += len(text)
         index = self._next_index - 1
         self._events.append(TextDelta(index, text) if kind == "text" else ThinkingDelta(index, text))
@@ -486,10 +487,7 @@ class OpenAIStream:
                 self._open_tool(item)
             else:
                 self._waiting.popleft()
-                kind, text = item
-                if self._block != kind:
-                    self._open(kind)
-                self._delta(kind, text)
+                self._say(*item)
 
     def _flush_waiting(self) -> None:
         """The answer is over: what waited follows, whole or not."""
@@ -497,10 +495,7 @@ class OpenAIStream:
         while self._waiting:
             item = self._waiting.popleft()
             if not isinstance(item, ToolSlot):
-                kind, text = item
-                if self._block != kind:
-                    self._open(kind)
-                self._delta(kind, text)
+                self._say(*item)
             elif item.name:
                 self._open_tool(item)
             else:

@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 from proxyd.errors import FrameTooLarge
 
-__all__ = ["MAX_FRAME_BYTES", "MAX_FRAME_LINES", "SSEDecoder", "SSEFrame"]
+__all__ = ["BOM", "MAX_FRAME_BYTES", "MAX_FRAME_LINES", "SSEDecoder", "SSEFrame", "frame_too_large"]
 
 #: operations.md C4. A 4 MB tool argument in one event still fits; aiohttp's own line limit would be 512 KiB.
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 MAX_FRAME_LINES = 10_000
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 
 
 class SSEFrame(NamedTuple):
@@ -28,6 +28,13 @@ class SSEFrame(NamedTuple):
 
     event: bytes
     data: bytes
+
+
+def frame_too_large(limit: int) -> FrameTooLarge:
+    """An unfinished frame has grown over `limit` bytes."""
+    return FrameTooLarge(
+        f"an event of the upstream's stream is larger than {limit / (1 << 20):g} MiB (max_frame_bytes)"
+    )
 
 
 class SSEDecoder:
@@ -77,15 +84,12 @@ class SSEDecoder:
 
     def _check_size(self) -> None:
         if len(self._buffer) > self._max_frame_bytes:
-            raise FrameTooLarge(
-                f"an event of the upstream's stream is larger than {self._max_frame_bytes / (1 << 20):g} MiB "
-                "(max_frame_bytes)"
-            )
+            raise frame_too_large(self._max_frame_bytes)
 
     def _parse(self, block: bytes) -> SSEFrame | None:
         if self._at_start:
             self._at_start = False
-            block = block.removeprefix(_BOM)
+            block = block.removeprefix(BOM)
         if block.startswith(b"data: ") and b"\n" not in block:  # nearly every frame there is
             return SSEFrame(b"", block[6:])
         lines = block.split(b"\n")
