@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from html import escape
 from typing import Any
 
 from aiohttp import web
@@ -274,9 +275,9 @@ class _Surface:
         ids = self._relay.table.ids()
         page = _HOME.format(
             version=proxyd.__version__,
-            url=_escaped(f"http://{request.host}"),
-            model=_escaped(ids[0] if ids else "MODEL"),
-            models=_escaped(", ".join(ids) or "none"),
+            url=escape(f"http://{request.host}"),
+            model=escape(ids[0] if ids else "MODEL"),
+            models=escape(", ".join(ids) or "none"),
         )
         headers = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
         return web.Response(text=page, content_type="text/html", headers=headers)
@@ -323,7 +324,3 @@ def _json(value: Any, status: int = 200) -> web.Response:
 
 def _short(value: str | None) -> str | None:
     return value if value and _SAFE_ID.match(value) else None
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")

@@ -18,7 +18,7 @@ from yarl import URL
 from proxyd.circuits import GATEWAY_ERRORS, Circuits, CircuitState, State
 from proxyd.errors import BadReply, ProxyError, TimedOut, Truncated, Unreachable
 from proxyd.logs import get_logger
-from proxyd.providers.base import UpstreamRequest
+from proxyd.providers.base import UpstreamRequest, origin_of
 from proxyd.settings import Settings
 
 __all__ = ["READ_BYTES", "Upstreams", "connection_end", "failure_of", "host_of"]
@@ -87,7 +87,7 @@ class Upstreams:
             UpstreamError: no answer, or none that is HTTP.
             Overloaded: the circuit of this origin is open.
         """
-        origin = _origin_of(request.url)
+        origin = origin_of(request.url)
         self.circuits.admit(origin)
         try:
             response = await self._send(request, is_verbatim=is_verbatim)
@@ -177,10 +177,6 @@ def connection_end(response: aiohttp.ClientResponse) -> asyncio.Future[None] | N
 def _note_failure(closed: asyncio.Future[None]) -> None:
     if not closed.cancelled():
         closed.exception()
-
-
-def _origin_of(url: str) -> str:
-    return f"{urlsplit(url).scheme}://{host_of(url)}"
 
 
 def _log_circuit(circuit: CircuitState) -> None:
