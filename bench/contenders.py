@@ -35,13 +35,11 @@ class Contender:
 
     Attributes:
         start: (folder for its files, its port, the upstream's port) -> what to run.
-        is_translated: its upstream is asked for Chat Completions.
         start_s: how long it may take until it answers.
     """
 
     name: str
     start: Callable[[Path, int, int], Launch]
-    is_translated: bool = False
     start_s: float = 20.0
     missing: Callable[[], str | None] = field(default=lambda: None)
 
@@ -163,16 +161,15 @@ def stream_event_hook(event, ctx):
 '''
 
 OURS = (
-    Contender("translated", _proxy(translated=True), is_translated=True),
+    Contender("translated", _proxy(translated=True)),
     Contender("direct", _proxy(translated=False)),
 )
 VARIANTS = (
     Contender(
         "translated bare",
         _proxy(translated=True, module="bench.unobserved"),
-        is_translated=True,
     ),
-    Contender("translated hook", _proxy(translated=True, hook=_IDENTITY_HOOK), is_translated=True),
+    Contender("translated hook", _proxy(translated=True, hook=_IDENTITY_HOOK)),
 )
 BASELINES = (
     Contender("raw relay", _python("bench.raw_relay")),
@@ -188,7 +185,6 @@ PEERS = (
     Contender(
         "LiteLLM translated",
         _litellm(translated=True),
-        is_translated=True,
         start_s=120,
         missing=lambda: None if _litellm_binary().exists() else _NO_LITELLM,
     ),

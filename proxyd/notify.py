@@ -33,11 +33,6 @@ class Notifier:
         is_meant = pid in ("", str(os.getpid()))
         self.watchdog_s = int(usec) / 1e6 if address and usec.isdigit() and int(usec) and is_meant else None
 
-    @property
-    def is_heard(self) -> bool:
-        """Whether there is a manager at all."""
-        return bool(self._address)
-
     def ready(self, status: str) -> None:
         """Started, or reloaded."""
         self._send("READY=1", f"STATUS={status}")
