@@ -109,7 +109,7 @@ MUTATIONS = (
         "cached tokens are counted twice", "codecs/usage.py", "else prompt - cached - written", "else prompt"
     ),
     Mutation("a CRLF cut in two ends the event", "codecs/sse.py", "if data[0] == 0x0A:", "if False:"),
-    Mutation("a BOM in front of JSON", "pipeline.py", "if self._body.startswith(_BOM):", "if False:"),
+    Mutation("a BOM in front of JSON", "pipeline.py", "if self._body.startswith(BOM):", "if False:"),
     Mutation(
         "reasoning_content does not return",
         "codecs/openai_reasoning.py",
