@@ -27,10 +27,6 @@ class ClientGone(Exception):
     """The client has closed its connection, or has not read for too long."""
 
 
-#: What a write may bring without filling an empty transport to its high-water mark (asyncio's is 64 KiB).
-_SMALL_BYTES = 32 * 1024
-
-
 class _Stream(web.StreamResponse):
     """Its head goes out with the first bytes of its body: one system call less a request, of four."""
 
@@ -62,6 +58,7 @@ class Downlink:
         self._unsent_bytes = 0  # what the transport held at the last look
         self._looks_in_vain = 0
         self.response: web.StreamResponse = _Stream(headers=SSE_HEADERS)
+        self._is_chunked = False  # begun, and each piece with its length ahead
         self.bytes_sent = 0
         self.on_sent: Callable[[bytes], None] | None = None  # is told of what the client has been sent
 
@@ -92,6 +89,25 @@ class Downlink:
         """Take `commit_after` back: the attempt whose message it would have begun is over."""
         self._deadlines.clear(self._silence_is_over)
 
+    @property
+    def keeps_up(self) -> bool:
+        """The client has taken all that was written of its stream: one more piece can be, without waiting."""
+        transport = self._request.transport
+        return (
+            self._is_chunked
+            and self._aside is None
+            and transport is not None
+            and not transport.get_write_buffer_size()
+            and not transport.is_closing()
+        )
+
+    def push(self, data: bytes) -> None:
+        """Send whole frames to a client that `keeps_up`."""
+        transport = self._request.transport
+        assert transport is not None, "it keeps up"
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self._note_sent(data)
+
     async def write(self, data: bytes) -> None:
         """Send whole frames; returns when the client has taken enough of them.
 
@@ -100,20 +116,8 @@ class Downlink:
         """
         if self._aside is not None:
             await self._join()
-        transport = self._request.transport
-        if (
-            self.response.prepared
-            and len(data) <= _SMALL_BYTES
-            and transport is not None
-            and not transport.get_write_buffer_size()
-        ):
-            # The client keeps up, as nearly always: this write cannot wait, so nobody need watch over it.
-            try:
-                await self.response.write(data)
-            except ConnectionError:
-                raise ClientGone from None
-            self._note_sent(data)
-            self._deadlines.set(self._ping, self._ping_s)
+        if data and self.keeps_up:
+            self.push(data)
         else:
             await self._write(data)
 
@@ -147,6 +151,7 @@ class Downlink:
             if not self.response.prepared:
                 self._deadlines.clear(self._silence_is_over)
                 await self.response.prepare(self._request)
+                self._is_chunked = self.response.headers.get("transfer-encoding") == "chunked"
             await (self.response.write_eof(data) if is_last else self.response.write(data))
         except ConnectionError:
             raise ClientGone from None
@@ -154,10 +159,10 @@ class Downlink:
             self._is_writing = False
             self._deadlines.clear(self._stalled)
         self._note_sent(data)
-        self._deadlines.set(self._ping, self._ping_s)
 
     def _note_sent(self, data: bytes) -> None:
         self.bytes_sent += len(data)
+        self._deadlines.set(self._ping, self._ping_s)
         if self.on_sent is not None:
             self.on_sent(data)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from time import perf_counter
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -17,7 +18,7 @@ import aiohttp
 from proxyd import errors, jsonio
 from proxyd.calls import CallRecord
 from proxyd.codecs.anthropic import DirectStream
-from proxyd.codecs.events import StreamEvent
+from proxyd.codecs.events import StreamEvent, count_events, encode_events
 from proxyd.codecs.openai_errors import ErrorContext, refusal
 from proxyd.deadlines import Deadlines
 from proxyd.errors import BadReply, ProxyError, Refused, TimedOut, Truncated
@@ -28,7 +29,8 @@ from proxyd.providers.direct import response_headers
 from proxyd.providers.openai import TranslatedCall
 from proxyd.secret import masked
 from proxyd.settings import Settings
-from proxyd.upstream import READ_BYTES, Upstreams, connection_end, failure_of, host_of
+from proxyd.uplink import Response
+from proxyd.upstream import Upstreams, failure_of, host_of
 
 __all__ = ["DirectExchange", "TranslatedExchange", "VerbatimRefusal"]
 
@@ -55,12 +57,28 @@ class VerbatimRefusal(Refused):
         self.body = body
 
 
+class Sink(Protocol):
+    """The client's side, where pieces can be written without waiting."""
+
+    @property
+    def keeps_up(self) -> bool:
+        """It has taken all that was written: one more piece can be."""
+
+    def push(self, data: bytes) -> None:
+        """Write whole frames. To be called only while it `keeps_up`."""
+
+
 class _GraceOver(Exception):
     """No usage came after the finish reason."""
 
 
 class _Exchange:
-    """What both kinds share: the response, and the clock on its silence."""
+    """What both kinds share: the response, its clocks, and the wait for what comes next.
+
+    Nearly all of a stream is pieces that are rewritten and written on in one go, to a client that keeps up. Where a
+    `Sink` is given that is done as they arrive, within the reading of the socket, while the reader sleeps. Everything
+    else, such as an end, a fault, or a client that falls behind, wakes the reader and is dealt with by it.
+    """
 
     def __init__(
         self,
@@ -76,44 +94,94 @@ class _Exchange:
         self._settings = settings
         self._deadlines = deadlines
         self._record = record
-        self._response: aiohttp.ClientResponse | None = None
-        self._lost: asyncio.Future[None] | None = None  # done when the connection has ended, however it did
-        self._is_waiting = False
+        self._response: Response | None = None
+        self._progress: asyncio.Future[None] | None = None  # the reader sleeps
+        self._sink: Sink | None = None  # and pieces go there meanwhile
+        self._is_flowing = False
+        self._fault: Exception | None = None  # one of them could not: for the reader
 
-    async def _send(self, *, is_verbatim: bool) -> aiohttp.ClientResponse:
+    async def _send(self, *, is_verbatim: bool) -> Response:
         request, self._request = self._request, None  # its body is not needed any more: a retry makes its own
         assert request is not None, "an exchange is opened once"
         response = await self._upstreams.send(request, is_verbatim=is_verbatim)
         self._response = response
-        self._lost = connection_end(response)
-        if self._lost is not None:
-            self._lost.add_done_callback(self._on_lost)
-        self._record.upstream_request_id = next(
-            (response.headers[name][:128] for name in _REQUEST_ID_HEADERS if name in response.headers), None
-        )
+        response.on_progress = self._on_progress
+        headers = response.headers
+        for name in _REQUEST_ID_HEADERS:
+            if name in headers:
+                self._record.upstream_request_id = headers[name][:128]
+                break
         self._deadlines.set(self._too_long, self._clocks.total_s)
         if 300 <= response.status < 400:
             raise BadReply(
-                f"{response.url.host} answered with a redirect ({response.status}), which is not followed, since "
+                f"{host_of(self._url)} answered with a redirect ({response.status}), which is not followed, since "
                 "that would carry the key to another address: correct api_base"
             )
         return response
 
-    async def _read_chunk(self, response: aiohttp.ClientResponse) -> bytes:
-        """What has arrived, b"" at the end. Raises as aiohttp does, or what a clock has set."""
-        content = response.content
-        if self._lost is not None and self._lost.done() and not content.is_eof():
-            if rest := content.read_nowait(READ_BYTES):
-                return rest
-            raise self._cut()
-        self._deadlines.set(self._silent, self._clocks.idle_s)
-        self._is_waiting = True
-        try:
-            return await content.read(READ_BYTES)
-        finally:
-            self._is_waiting = False  # the clock runs on and is set anew by the next read
+    async def _read_chunk(self, response: Response, sink: Sink | None = None) -> bytes:
+        """What has arrived, b"" at the end, or where a piece became more than a write (see `_pass_on`).
 
-    async def _read_error(self, response: aiohttp.ClientResponse) -> bytes:
+        Raises as aiohttp does, or what a clock has set.
+        """
+        while not (chunk := response.take()) and not response.content.is_eof():
+            if response.is_lost:
+                # aiohttp 3.14 tells nobody when the body's framing is broken in a read of its own: the connection is
+                # closed and that is all (tests/functional/test_faults.py, bad_chunk).
+                raise Truncated(f"{host_of(self._url)} closed the stream before finishing")
+            self._deadlines.set(
+                self._silent, self._clocks.idle_s
+            )  # and it runs on, set anew by the next read
+            self._progress = asyncio.get_running_loop().create_future()
+            self._sink = sink
+            try:
+                await self._progress
+            finally:
+                self._progress = self._sink = None
+            if self._fault is not None:
+                fault, self._fault = self._fault, None
+                raise fault
+            if self._has_kept:
+                break
+        return chunk
+
+    @property
+    def _has_kept(self) -> bool:
+        """A piece has become something that the reader must see."""
+        return False
+
+    def _on_progress(self) -> None:
+        """Something has arrived, or the connection has ended."""
+        if self._is_flowing:
+            return  # taking a piece has made room, and brought the next one
+        if self._sink is not None:
+            self._is_flowing = True
+            try:
+                if self._flow(self._sink):
+                    self._deadlines.set(self._silent, self._clocks.idle_s)
+                    return
+            except Exception as exc:
+                self._fault = exc
+            finally:
+                self._is_flowing = False
+            self._sink = None
+        if self._progress is not None and not self._progress.done():
+            self._progress.set_result(None)
+
+    def _flow(self, sink: Sink) -> bool:
+        """Pass on what has arrived; whether that was all there is to do."""
+        response = self._response
+        assert response is not None, "the reader sleeps on it"
+        while response.has_more:
+            if not sink.keeps_up or response.has_ended or not self._pass_on(response.take(), sink):
+                return False
+        return not response.has_ended
+
+    def _pass_on(self, chunk: bytes, sink: Sink) -> bool:
+        """Rewrite one piece and write it on; False where it is kept for the reader instead."""
+        raise AssertionError("only where a sink was given")
+
+    async def _read_error(self, response: Response) -> bytes:
         """The body of an error, as far as it comes; beyond ``max_error_body_bytes`` it is cut off."""
         limit = self._settings.max_error_body_bytes
         body = bytearray()
@@ -124,24 +192,11 @@ class _Exchange:
             pass  # what came is all there is
         return bytes(body[:limit])
 
-    def _on_lost(self, _: object) -> None:
-        # aiohttp 3.14 tells nobody when the body's framing is broken in a read of its own: the connection is
-        # closed and the reader waits for ever (tests/functional/test_faults.py, bad_chunk).
-        response = self._response
-        if self._is_waiting and response is not None and not response.content.is_eof():
-            self._interrupt(self._cut())
-
-    def _cut(self) -> Truncated:
-        return Truncated(f"{host_of(self._url)} closed the stream before finishing")
-
     def close(self, *, is_complete: bool = False) -> None:
         """Let go of the connection: it serves again if the answer `is_complete`, else the call is cancelled."""
         self._deadlines.clear(self._silent)
         self._deadlines.clear(self._too_long)
         response, self._response = self._response, None
-        if self._lost is not None:
-            self._lost.remove_done_callback(self._on_lost)
-            self._lost = None
         if response is not None:
             if is_complete:
                 self._upstreams.let_go(response)
@@ -149,12 +204,15 @@ class _Exchange:
                 response.close()
 
     def _interrupt(self, exc: Exception) -> None:
+        """Have whoever reads get `exc`."""
         if self._response is not None and self._response.content.exception() is None:
             self._response.content.set_exception(exc)
+            self._sink = None
+            self._on_progress()
 
     def _silent(self) -> None:
         seconds = self._clocks.idle_s
-        if not self._is_waiting:
+        if self._progress is None:
             return  # it is our client who is slow
         self._interrupt(TimedOut(f"the upstream was silent for {seconds:g} s"))
 
@@ -179,6 +237,8 @@ class TranslatedExchange(_Exchange):
         deadlines: Deadlines,
         record: CallRecord,
         hooks: CallHooks | None = None,
+        *,
+        joins_deltas: bool = False,
     ) -> None:
         super().__init__(call.request, upstreams, settings, deadlines, record)
         self._context = call.context
@@ -186,6 +246,8 @@ class TranslatedExchange(_Exchange):
         self._is_accepted = False  # the upstream is at work, and what it does is paid for
         self._hooks = StreamHooks(hooks) if hooks is not None and hooks.changes_events else None
         self.answer: TranslatedAnswer = call.new_answer()
+        self.answer.joins_deltas = joins_deltas and self._hooks is None
+        self._kept: list[StreamEvent] | None = None
         self.refused: tuple[int, bytes] | None = None
 
     @property
@@ -222,8 +284,11 @@ class TranslatedExchange(_Exchange):
             pass
         return events
 
-    async def read(self) -> list[StreamEvent]:
+    async def read(self, sink: Sink | None = None) -> list[StreamEvent]:
         """The events of the next piece; there may be none.
+
+        Args:
+            sink: takes pieces meanwhile that are nothing but more of what is being said.
 
         Raises:
             ProxyError: the answer failed and none of its events has been given out.
@@ -231,8 +296,10 @@ class TranslatedExchange(_Exchange):
         response = self._response
         assert response is not None, "read before open"
         answer = self.answer
+        if self._hooks is not None or answer.has_finish:
+            sink = None
         try:
-            chunk = await self._read_chunk(response)
+            chunk = await self._read_chunk(response, sink)
         except _GraceOver:
             chunk = b""
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ProxyError) as exc:
@@ -242,15 +309,37 @@ class TranslatedExchange(_Exchange):
             if not answer.has_finish:
                 return await self._give(answer.fail(failure))
             chunk = b""  # the message is whole; what broke off was its usage (protocol.md 4.6)
-        if not chunk:
+        if self._kept is not None:
+            events, self._kept = self._kept, None
+        elif not chunk:
             self._deadlines.clear(self._finish)
-            return await self._give(answer.close())
-        begun = perf_counter()
-        events = answer.feed(chunk)
-        self._record.codec_s += perf_counter() - begun
+            events = answer.close()
+        else:
+            events = self._feed(chunk)
         if answer.has_finish and not answer.has_ended:
             self._deadlines.set(self._finish, FINISH_GRACE_S)
         return await self._give(events)
+
+    @property
+    def _has_kept(self) -> bool:
+        return self._kept is not None
+
+    def _pass_on(self, chunk: bytes, sink: Sink) -> bool:
+        answer = self.answer
+        events = self._feed(chunk)
+        if answer.has_finish or answer.failure is not None:
+            self._kept = events
+            return False
+        if events:
+            self._record.events += count_events(events)
+            sink.push(encode_events(events))
+        return True
+
+    def _feed(self, chunk: bytes) -> list[StreamEvent]:
+        begun = perf_counter()
+        events = self.answer.feed(chunk)
+        self._record.codec_s += perf_counter() - begun
+        return events
 
     def close(self, *, is_complete: bool = False) -> None:
         self._deadlines.clear(self._finish)
@@ -261,7 +350,7 @@ class TranslatedExchange(_Exchange):
 
     async def _give(self, events: list[StreamEvent]) -> list[StreamEvent]:
         record, answer = self._record, self.answer
-        record.events += len(events)
+        record.events += count_events(events)
         record.stop_reason = answer.stop_reason
         return events if self._hooks is None else await self._hooks.over(events)
 
@@ -317,7 +406,7 @@ class DirectExchange(_Exchange):
             ProxyError: there was no answer.
         """
         response = await self._send(is_verbatim=True)
-        headers = [(name, value) for name, value in response.headers.items()]
+        headers = list(response.headers.items())
         self.status, self.reason, self.headers = response.status, response.reason, response_headers(headers)
         if response.status >= 400:
             body = await self._read_error(response)
@@ -340,20 +429,25 @@ class DirectExchange(_Exchange):
 
     def close(self, *, is_complete: bool = False) -> None:
         if self.status:
+            self._note()
             self._record.usage = self._stream.usage_so_far
         self._record.output_so_far = None
         super().close(is_complete=is_complete)
 
-    async def read(self) -> bytes:
+    async def read(self, sink: Sink | None = None) -> bytes:
         """The next bytes for the client; there may be none while a frame is incomplete.
+
+        Args:
+            sink: takes the pieces of a stream meanwhile.
 
         Raises:
             ProxyError: the answer broke; for a stream, only while nothing of it has been given out.
         """
         response = self._response
         assert response is not None, "read before open"
+        is_plain = self.is_stream and self._unpacker is None and self._stream_hooks is None
         try:
-            chunk = await self._read_chunk(response)
+            chunk = await self._read_chunk(response, sink if is_plain else None)
             if chunk and self._unpacker is not None:
                 chunk = self._unpacked(chunk)
                 if not chunk:
@@ -361,9 +455,7 @@ class DirectExchange(_Exchange):
             if not self.is_stream:
                 return self._opaque(chunk)
             if chunk:
-                begun = perf_counter()
-                data = self._stream.feed(chunk)
-                self._record.codec_s += perf_counter() - begun
+                data = self._feed(chunk)
             else:
                 self.has_ended = True
                 data = self._stream.close()
@@ -383,6 +475,18 @@ class DirectExchange(_Exchange):
             if self._stream_hooks.has_ended and not self._stream.tee.has_ended:
                 self.has_ended = True
         return data
+
+    def _pass_on(self, chunk: bytes, sink: Sink) -> bool:
+        frames = self._feed(chunk)
+        if frames:
+            sink.push(frames)
+        return True
+
+    def _feed(self, chunk: bytes) -> bytes:
+        begun = perf_counter()
+        frames = self._stream.feed(chunk)
+        self._record.codec_s += perf_counter() - begun
+        return frames
 
     def _is_of_messages(self) -> bool:
         """Whether a message is what was asked for, and not a count of tokens."""

@@ -26,7 +26,7 @@ from proxyd.cache_breaks import checksums
 from proxyd.calibration import Calibration
 from proxyd.calls import CallObserver, CallRecord, new_id
 from proxyd.codecs.estimate import estimate_input_tokens
-from proxyd.codecs.events import ErrorEvent, StreamEvent, encode_event
+from proxyd.codecs.events import ErrorEvent, StreamEvent, encode_events
 from proxyd.codecs.openai_message import MessageCollector
 from proxyd.codecs.overflow import Overflow, overflow_message
 from proxyd.codecs.usage import Usage
@@ -91,10 +91,6 @@ class _Call:
     @property
     def record(self) -> CallRecord:
         return self.request.record
-
-
-def _encode(events: Iterable[StreamEvent]) -> bytes:
-    return b"".join(map(encode_event, events))
 
 
 def log_bodies(request_id: str, body: bytes, downlink: Downlink) -> None:
@@ -352,6 +348,7 @@ class Relay:
                 call.deadlines,
                 call.record,
                 hooks if wants_stream else None,
+                joins_deltas=wants_stream,
             )
             del prepared  # the exchange lets go of the body once it is accepted
             try:
@@ -398,7 +395,7 @@ class Relay:
         record.outcome = "ok"
         record.on_first_byte()
         call.downlink.response.headers.update(self._own_headers(record))
-        return await self._finish(call, _encode(events))
+        return await self._finish(call, encode_events(events))
 
     def _translate(self, route: ModelRoute, call: _Call) -> openai.TranslatedCall:
         record = call.record
@@ -426,7 +423,7 @@ class Relay:
         downlink.response.headers.update(self._own_headers(record))
         elapsed_s = monotonic() - record.begun
         downlink.commit_after(
-            max(0.001, self.settings.commit_s - elapsed_s), lambda: _encode(exchange.start())
+            max(0.001, self.settings.commit_s - elapsed_s), lambda: encode_events(exchange.start())
         )
         try:
             events = await exchange.open()
@@ -437,10 +434,10 @@ class Relay:
                 if exchange.has_ended:
                     record.outcome = "ok"
                     exchange.close(is_complete=True)
-                    return await self._finish(call, _encode(events))
+                    return await self._finish(call, encode_events(events))
                 if events:
-                    await downlink.write(_encode(events))
-                events = await exchange.read()
+                    await downlink.write(encode_events(events))
+                events = await exchange.read(downlink)
             return await self._end(call, answer.failure, events)
         except ClientGone:
             raise
@@ -519,7 +516,7 @@ class Relay:
                     return await self._finish(call, data)
                 if data or not downlink.is_committed:
                     await downlink.write(data)
-                data = await exchange.read()
+                data = await exchange.read(downlink)
             return await self._end(call, exchange.failure, [ErrorEvent(errors.envelope(exchange.failure))])
         except ClientGone:
             raise
@@ -576,7 +573,7 @@ class Relay:
     ) -> web.StreamResponse:
         """End a stream that has begun and has failed: with its last events, or as a cut connection."""
         self._note_failure(call.record, failure, "failed")
-        last = _encode(events)
+        last = encode_events(events)
         # Without a last event the stream is over by its grammar, and what failed is its delivery.
         if self.settings.on_midstream_error == "abort" or not last:
             call.downlink.abort()

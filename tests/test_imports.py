@@ -42,7 +42,7 @@ LAYERS = (
         "demo",
     },
     {"hookworker", "hookrunner", "hookloader", "loaded"},
-    {"downlink", "upstream", "retries", "circuits", "exchange"},
+    {"downlink", "uplink", "upstream", "retries", "circuits", "exchange"},
     {"relay"},
     {"bodies", "guard", "listener", "app", "app_status"},
     {"server"},
@@ -65,6 +65,7 @@ FORBIDDEN = {
 }
 #: Who may talk HTTP.
 MAY_IMPORT_AIOHTTP = {
+    "uplink",
     "upstream",
     "exchange",
     "downlink",

@@ -16,7 +16,7 @@ from proxyd import errors, jsonio
 from proxyd.calls import new_id
 from proxyd.cli.configuration import load_configuration
 from proxyd.cli.exits import EXIT_USAGE, CommandFailed
-from proxyd.codecs.events import StreamEvent, encode_event
+from proxyd.codecs.events import StreamEvent, encode_events
 from proxyd.errors import ProxyError
 from proxyd.loaded import LoadedConfig
 from proxyd.providers.base import ClientKeys, Clocks
@@ -134,5 +134,5 @@ def _show_stream(call: TranslatedCall, chunks: Iterable[bytes], oddities: Counte
 
 
 def _write(events: Iterable[StreamEvent]) -> None:
-    sys.stdout.buffer.write(b"".join(map(encode_event, events)))
+    sys.stdout.buffer.write(encode_events(events))
     sys.stdout.buffer.flush()

@@ -46,6 +46,16 @@ class Codec(Protocol):
     def feed(self, frame: SSEFrame) -> list[StreamEvent]:
         """Take one frame. Raises `ProxyError` when the stream has failed."""
 
+    def run(self, blocks: list[bytes], at: int, *, is_joined: bool) -> list[StreamEvent]:
+        """The deltas of those frames, from `at` on, that only go on with the open block; one event for each.
+
+        None, and nothing has happened, where the first does more, or may: it is for `feed`.
+
+        Args:
+            blocks: frames as they came (`SSEDecoder.blocks`).
+            is_joined: give them as one `DeltaRun`.
+        """
+
     def on_completion(self, completion: Any) -> None:
         """Take a whole answer as if it were one chunk; `take` or `close` gives the events."""
 

@@ -8,7 +8,8 @@ The delta encoders fill a prepared byte template around one dumped string: that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Union
 
@@ -18,6 +19,7 @@ __all__ = [
     "PING",
     "BlockStart",
     "BlockStop",
+    "DeltaRun",
     "ErrorEvent",
     "JsonDelta",
     "MessageDelta",
@@ -29,8 +31,12 @@ __all__ = [
     "TextDelta",
     "ThinkingDelta",
     "Unknown",
+    "count_events",
     "data_of",
+    "delta_of",
+    "delta_template",
     "encode_event",
+    "encode_events",
     "encode_frame",
     "event_from_data",
 ]
@@ -116,6 +122,18 @@ class Unknown:
     data: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class DeltaRun:
+    """Deltas of the open block, one after the other, that nobody wants to see one by one: `frames`, ready to be sent.
+
+    Attributes:
+        count: how many.
+    """
+
+    frames: bytes
+    count: int
+
+
 StreamEvent = Union[  # noqa: UP007 - a dozen names read better below each other
     MessageStart,
     BlockStart,
@@ -123,6 +141,7 @@ StreamEvent = Union[  # noqa: UP007 - a dozen names read better below each other
     ThinkingDelta,
     SignatureDelta,
     JsonDelta,
+    DeltaRun,
     BlockStop,
     MessageDelta,
     MessageStop,
@@ -141,18 +160,38 @@ _DELTA = (
     b"event: content_block_delta\n"
     b'data: {"type":"content_block_delta","index":%d,"delta":{"type":"%b","%b":%b}}\n\n'
 )
+#: type of a block -> type of the delta that goes on with it, and the name of its text
+_DELTAS = {
+    "text": (b"text_delta", b"text"),
+    "thinking": (b"thinking_delta", b"thinking"),
+    "tool_use": (b"input_json_delta", b"partial_json"),
+}
+
+
+def delta_of(index: int, block: str, text: str) -> TextDelta | ThinkingDelta | JsonDelta:
+    """The delta that goes on with a `block` of that type."""
+    if block == "text":
+        return TextDelta(index, text)
+    return ThinkingDelta(index, text) if block == "thinking" else JsonDelta(index, text)
+
+
+@functools.lru_cache(maxsize=256)
+def delta_template(index: int, block: str) -> tuple[bytes, bytes]:
+    """What stands ahead of and behind the text, escaped as in JSON, in the frame of a delta of a `block`."""
+    head, _, tail = (_DELTA % (index, *_DELTAS[block], b'"\0"')).partition(b"\0")
+    return head, tail
 
 
 def _text_delta(event: TextDelta) -> bytes:
-    return _DELTA % (event.index, b"text_delta", b"text", jsonio.dumps(event.text))
+    return _DELTA % (event.index, *_DELTAS["text"], jsonio.dumps(event.text))
 
 
 def _thinking_delta(event: ThinkingDelta) -> bytes:
-    return _DELTA % (event.index, b"thinking_delta", b"thinking", jsonio.dumps(event.thinking))
+    return _DELTA % (event.index, *_DELTAS["thinking"], jsonio.dumps(event.thinking))
 
 
 def _json_delta(event: JsonDelta) -> bytes:
-    return _DELTA % (event.index, b"input_json_delta", b"partial_json", jsonio.dumps(event.partial_json))
+    return _DELTA % (event.index, *_DELTAS["tool_use"], jsonio.dumps(event.partial_json))
 
 
 def _signature_delta(event: SignatureDelta) -> bytes:
@@ -175,6 +214,7 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     BlockStop: lambda event: (
         b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n' % event.index
     ),
+    DeltaRun: lambda event: event.frames,
     Ping: lambda event: PING,
 }
 
@@ -182,6 +222,16 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
 def encode_event(event: StreamEvent) -> bytes:
     """The SSE frame of `event`."""
     return _ENCODERS.get(type(event), _whole)(event)
+
+
+def encode_events(events: Iterable[StreamEvent]) -> bytes:
+    """The SSE frames of `events`."""
+    return b"".join(map(encode_event, events))
+
+
+def count_events(events: Iterable[StreamEvent]) -> int:
+    """How many they are for the client."""
+    return sum([event.count if type(event) is DeltaRun else 1 for event in events])
 
 
 def data_of(event: StreamEvent) -> dict[str, Any]:
@@ -207,6 +257,10 @@ def data_of(event: StreamEvent) -> dict[str, Any]:
             return {"type": "message_stop"}
         case Ping():
             return {"type": "ping"}
+        case DeltaRun():
+            raise AssertionError(
+                "a run is many events: whoever looks into them has them given out one by one"
+            )
         case ErrorEvent(body):
             return body
         case Unknown(data):

@@ -21,6 +21,7 @@ from typing import Any
 from proxyd.codecs.events import (
     BlockStart,
     BlockStop,
+    DeltaRun,
     ErrorEvent,
     JsonDelta,
     MessageDelta,
@@ -60,6 +61,7 @@ TABLE: dict[State, dict[type, State]] = {
         ThinkingDelta: State.BLOCK,
         SignatureDelta: State.BLOCK,
         JsonDelta: State.BLOCK,
+        DeltaRun: State.BLOCK,
         BlockStop: State.OPEN,
         Ping: State.BLOCK,
         ErrorEvent: State.ENDED,

@@ -28,6 +28,7 @@ from proxyd.codecs.dialect import Dialect
 from proxyd.codecs.events import (
     BlockStart,
     BlockStop,
+    DeltaRun,
     JsonDelta,
     MessageDelta,
     MessageStart,
@@ -36,6 +37,8 @@ from proxyd.codecs.events import (
     StreamEvent,
     TextDelta,
     ThinkingDelta,
+    delta_of,
+    delta_template,
 )
 from proxyd.codecs.openai_errors import ErrorContext, error_in, refusal_from_chunk
 from proxyd.codecs.reasoning import ReasoningDetails, reasoning_of
@@ -206,10 +209,6 @@ class OpenAIStream:
             ProxyError: the frame is an error of the upstream's, or no chunk at all. The stream is over then.
         """
         data = frame.data
-        if self._block and self._block == self._repeats.kind and not self._is_done and not self._waiting:
-            text = self._repeats.text_of(data)
-            if text and not frame.event and (event := self._on_repeat(text)) is not None:
-                return [event]
         if self._is_done or not data.strip():
             return []
         if data.startswith(b"[DONE]"):
@@ -227,6 +226,27 @@ class OpenAIStream:
             self._learn(data, chunk, events[0])
         return events
 
+    def run(self, blocks: list[bytes], at: int, *, is_joined: bool) -> list[StreamEvent]:
+        kind = self._block
+        if not kind or kind != self._repeats.kind or self._is_done or self._waiting:
+            return []
+        slot = self._slot
+        found = self._repeats.texts_of(blocks, at)
+        if not found or (kind == "tool_use" and slot is None):
+            return []
+        if slot is not None:
+            if not slot.goes_on_with(found[0][1]):
+                return []
+            for _, text in found:
+                slot.add_sent_arguments(text)
+        self._emitted_chars += sum([len(text) for _, text in found])
+        index = self._next_index - 1
+        if is_joined:
+            head, tail = delta_template(index, kind)
+            frames = head + (tail + head).join([literal for literal, _ in found]) + tail
+            return [DeltaRun(frames, len(found))]
+        return [delta_of(index, kind, text) for _, text in found]
+
     def _learn(self, data: bytes, chunk: dict[str, Any], event: StreamEvent) -> None:
         if isinstance(event, TextDelta):
             self._repeats.learn(data, chunk, "text", event.text)
@@ -234,22 +254,6 @@ class OpenAIStream:
             self._repeats.learn(data, chunk, "thinking", event.thinking)
         elif isinstance(event, JsonDelta):
             self._repeats.learn(data, chunk, "tool_use", event.partial_json)
-
-    def _on_repeat(self, text: str) -> StreamEvent | None:
-        """What the chunk before gave, with another text; None where it depends on the text."""
-        index = self._next_index - 1
-        event: StreamEvent
-        if self._block == "text":
-            event = TextDelta(index, text)
-        elif self._block == "thinking":
-            event = ThinkingDelta(index, text)
-        elif self._slot is None or text.lstrip()[:1] in "{n":
-            return None  # another call may begin, or it may be a null
-        else:
-            self._slot.add_sent_arguments(text)
-            event = JsonDelta(index, text)
-        self._emitted_chars += len(text)
-        return event
 
     def _on_lines(self, data: bytes, exc: jsonio.JSONError) -> list[StreamEvent]:
         """Chunks parted by one newline only, where a blank line is due (protocol.md 6)."""
@@ -455,8 +459,7 @@ class OpenAIStream:
         if self._block != kind:
             self._open(kind)
         self._emitted_chars += len(text)
-        index = self._next_index - 1
-        self._events.append(TextDelta(index, text) if kind == "text" else ThinkingDelta(index, text))
+        self._events.append(delta_of(self._next_index - 1, kind, text))
 
     def _on_fragment(self, fragment: Any) -> None:
         if not isinstance(fragment, dict):

@@ -35,28 +35,52 @@ class Repeats:
         kind: type of the block that the delta belongs to, "" while nothing is known.
     """
 
-    __slots__ = ("_head", "_learnt", "_tail", "_width", "kind")
+    __slots__ = ("_head", "_learnt", "_tail", "kind")
 
     def __init__(self) -> None:
         self.kind = ""
         self._head = self._tail = b""
-        self._width = 0
         self._learnt = 0
 
-    def text_of(self, data: bytes) -> str:
-        """The text of a chunk that repeats the template; "" where it must be read in full."""
-        if len(data) <= self._width or not (data.startswith(self._head) and data.endswith(self._tail)):
-            return ""
-        literal = data[len(self._head) : len(data) - len(self._tail)]
-        try:
-            if b"\\" not in literal:
-                text = "" if b'"' in literal else literal.decode()
-            else:
-                text = jsonio.loads(b'"%b"' % literal)
-        except ValueError:  # an end of the string within it, or bytes that are no UTF-8
-            return ""
-        self._learnt = 0
-        return text
+    def texts_of(self, blocks: list[bytes], at: int) -> list[tuple[bytes, str]]:
+        """The texts of the frames from `at` on, as long as they repeat the template.
+
+        Args:
+            blocks: frames as they came, each a line ``data: …``. Of a tool call's arguments, only the first may open an
+                object: another call may begin with it, which depends on all of those before.
+
+        Returns:
+            of each, its text as it is written in JSON, without the quotes, and as it reads.
+        """
+        found: list[tuple[bytes, str]] = []
+        head, tail = self._head, self._tail
+        start, width, is_call = len(head), len(head) + len(tail), self.kind == "tool_use"
+        while at < len(blocks):
+            block = blocks[at]
+            if len(block) <= width or not (block.startswith(head) and block.endswith(tail)):
+                break
+            literal = block[start : len(block) - len(tail)]
+            if b"\n" in literal:
+                break  # another line of the frame
+            try:
+                if b"\\" in literal:
+                    text = jsonio.loads(b'"%b"' % literal)
+                    literal = jsonio.dumps(text)[1:-1]
+                elif b'"' in literal:
+                    break
+                else:
+                    text = literal.decode()
+                    if not text.isprintable():  # it may have to be escaped
+                        literal = jsonio.dumps(text)[1:-1]
+            except ValueError:  # an end of the string within it, or bytes that are no UTF-8
+                break
+            if not text or (is_call and found and text.lstrip().startswith("{")):
+                break
+            found.append((literal, text))
+            at += 1
+        if found:
+            self._learnt = 0
+        return found
 
     def learn(self, data: bytes, chunk: dict[str, Any], kind: str, text: str) -> None:
         """Keep the template of a chunk that became one delta of `kind` with `text`, if it is fit to be one."""
@@ -67,7 +91,7 @@ class Repeats:
         if not _is_plain(chunk, "arguments" if kind == "tool_use" else ""):
             return
         found = [match for match in _TEXT.finditer(data) if match[2]]
-        if len(found) != 1:
+        if len(found) != 1 or b"\n" in data:  # which came as several lines
             return
         start, end = found[0].span(2)
         try:
@@ -76,8 +100,7 @@ class Repeats:
         except jsonio.JSONError:
             return
         self.kind = kind
-        self._head, self._tail = data[:start], data[end:]
-        self._width = len(self._head) + len(self._tail)
+        self._head, self._tail = b"data: " + data[:start], data[end:]
 
 
 def _is_plain(chunk: dict[str, Any], within: str) -> bool:

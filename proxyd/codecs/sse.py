@@ -54,6 +54,14 @@ class SSEDecoder:
         Raises:
             FrameTooLarge: the unfinished frame is over `max_frame_bytes`, or has more than `MAX_FRAME_LINES`.
         """
+        return [frame for block in self.blocks(data) if (frame := self.parse(block)) is not None]
+
+    def blocks(self, data: bytes) -> list[bytes]:
+        """As `feed`, with the frames as they came: their lines, without the blank one. Each is to be `parse`d.
+
+        Raises:
+            FrameTooLarge: as `feed`.
+        """
         if self._after_cr and data:
             self._after_cr = False
             if data[0] == 0x0A:  # the second half of a CRLF
@@ -73,23 +81,31 @@ class SSEDecoder:
         blocks = data.split(b"\n\n")
         buffer += blocks.pop()
         self._check_size()
-        return [frame for block in blocks if (frame := self._parse(block)) is not None]
+        if self._at_start and blocks:
+            self._at_start = False
+            blocks[0] = blocks[0].removeprefix(BOM)
+        return blocks
 
     def close(self) -> list[SSEFrame]:
         """The bytes have ended: the frame that lacked its blank line, if there was one."""
         block = bytes(self._buffer).rstrip(b"\n")
         self._buffer.clear()
-        frame = self._parse(block)
+        if self._at_start:
+            block = block.removeprefix(BOM)
+        frame = self.parse(block)
         return [] if frame is None else [frame]
 
     def _check_size(self) -> None:
         if len(self._buffer) > self._max_frame_bytes:
             raise frame_too_large(self._max_frame_bytes)
 
-    def _parse(self, block: bytes) -> SSEFrame | None:
-        if self._at_start:
-            self._at_start = False
-            block = block.removeprefix(BOM)
+    @staticmethod
+    def parse(block: bytes) -> SSEFrame | None:
+        """What the lines of one frame say; None where that is nothing.
+
+        Raises:
+            FrameTooLarge: they are more than `MAX_FRAME_LINES`.
+        """
         if block.startswith(b"data: ") and b"\n" not in block:  # nearly every frame there is
             return SSEFrame(b"", block[6:])
         lines = block.split(b"\n")

@@ -120,6 +120,13 @@ class ToolSlot:
         self._scanned = len(self._pieces)
         return self._extent.is_complete
 
+    def goes_on_with(self, text: str) -> bool:
+        """Whether a fragment that is told by its number alone is more of the arguments, whatever it holds.
+
+        Not another call's beginning, the whole of this one said again, or a null for no arguments (`ToolCalls.add`).
+        """
+        return self.has_arguments and not (_opens_object(text) and self.is_complete)
+
     def holds_exactly(self, text: str) -> bool:
         """Whether `text` is all the arguments so far."""
         return sum(map(len, self._pieces)) == len(text) and "".join(self._pieces) == text

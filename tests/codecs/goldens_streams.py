@@ -116,8 +116,9 @@ def load(name: str) -> Case:
     )
 
 
-def play(answer: TranslatedAnswer, chunks: Iterable[bytes]) -> Outcome:
+def play(answer: TranslatedAnswer, chunks: Iterable[bytes], *, joins_deltas: bool = True) -> Outcome:
     """What the client gets when the upstream's bytes come in these chunks."""
+    answer.joins_deltas = joins_deltas
     made = []
     try:
         for chunk in chunks:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from proxyd.codecs import openai_stream, repeats
 from proxyd.codecs.dialect import Dialect
+from proxyd.codecs.events import DeltaRun, StreamEvent, count_events, encode_events
 from proxyd.codecs.openai_stream import Answer, OpenAIStream
 from proxyd.codecs.repeats import Repeats
 from proxyd.codecs.sse import SSEFrame
@@ -29,16 +30,12 @@ def _chunk(delta: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": None}], **more}
 
 
-def _events(chunks: list[bytes], kind: type[Repeats], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    monkeypatch.setattr(openai_stream, "Repeats", kind)
-    numbers = itertools.count()
-    stream = OpenAIStream(
-        Answer("m"), Dialect(), lambda prefix: f"{prefix}{next(numbers)}", lambda name: None
-    )
+def _events(chunks: list[bytes], kind: type[Repeats]) -> list[Any]:
+    stream = _stream_of(kind)
     events: list[Any] = []
     try:
         for data in chunks:
-            events += stream.feed(SSEFrame(b"", data))
+            events += _said(stream, [data], is_joined=False)
         events += stream.close()
     except ProxyError as exc:
         events += [*stream.take(), type(exc), str(exc)]
@@ -91,8 +88,7 @@ _streams = st.lists(st.tuples(_chunks, st.integers(1, 4)), max_size=12).map(
 def test_the_events_are_those_of_reading_in_full(chunks: list[bytes], finishes: bool) -> None:
     finish = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     chunks = [*chunks, *([json.dumps(finish).encode(), b"[DONE]"] if finishes else [])]
-    with pytest.MonkeyPatch.context() as patch:
-        assert _events(chunks, Repeats, patch) == _events(chunks, _NeverRepeats, patch)
+    assert _events(chunks, Repeats) == _events(chunks, _NeverRepeats)
 
 
 @given(
@@ -101,8 +97,58 @@ def test_the_events_are_those_of_reading_in_full(chunks: list[bytes], finishes: 
 @settings(max_examples=200, deadline=None)
 def test_so_are_those_of_one_run(texts: list[str], key: str) -> None:
     chunks = [json.dumps(_chunk({key: text})).encode() for text in texts]
+    assert _events(chunks, Repeats) == _events(chunks, _NeverRepeats)
+
+
+def _stream_of(kind: type[Repeats] = Repeats) -> OpenAIStream:
+    numbers = itertools.count()
     with pytest.MonkeyPatch.context() as patch:
-        assert _events(chunks, Repeats, patch) == _events(chunks, _NeverRepeats, patch)
+        patch.setattr(openai_stream, "Repeats", kind)
+        return OpenAIStream(
+            Answer("m"), Dialect(), lambda prefix: f"{prefix}{next(numbers)}", lambda name: None
+        )
+
+
+def _said(stream: OpenAIStream, chunks: list[bytes], *, is_joined: bool) -> list[StreamEvent]:
+    """What the pipeline makes of frames that arrive together."""
+    blocks, at = [b"data: " + data for data in chunks], 0
+    events: list[StreamEvent] = []
+    while at < len(blocks):
+        run = stream.run(blocks, at, is_joined=is_joined)
+        events += run or stream.feed(SSEFrame(b"", chunks[at]))
+        at += count_events(run) or 1
+    return events
+
+
+@given(_streams, st.lists(st.integers(1, 4), max_size=20))
+@settings(max_examples=400, deadline=None)
+def test_runs_are_the_deltas_of_reading_in_full(chunks: list[bytes], sizes: list[int]) -> None:
+    full, single, joined = _stream_of(_NeverRepeats), _stream_of(), _stream_of()
+    start, left = 0, iter(sizes)
+    while start < len(chunks):
+        group = chunks[start : (start := start + next(left, 1))]
+        seen: list[Any] = []
+        for stream, is_joined in ((full, False), (single, False), (joined, True)):
+            try:
+                events = _said(stream, group, is_joined=is_joined)
+                seen.append((encode_events(events), count_events(events), stream.usage_so_far))
+            except ProxyError as exc:
+                seen.append((type(exc), str(exc)))
+        assert seen[0] == seen[1] == seen[2]
+        if len(seen[0]) == 2:
+            return
+
+
+def test_a_frame_of_two_lines_is_no_run() -> None:
+    stream = _stream_of()
+    stream.feed(SSEFrame(b"", json.dumps(_chunk({"content": "one"})).encode()))
+    stream.feed(SSEFrame(b"", json.dumps(_chunk({"content": "two"})).encode()))
+    block = b"data: " + json.dumps(_chunk({"content": "three"})).encode()
+    for odd in (block.replace(b"three", b"th\nree"), b"event: x\n" + block, b": a comment"):
+        assert stream.run([odd], 0, is_joined=True) == []
+    (run,) = stream.run([block, block, b": a comment", block], 0, is_joined=True)
+    assert isinstance(run, DeltaRun)
+    assert run.count == 2
 
 
 def _learnt(delta: dict[str, Any], kind: str = "text", text: str = "one", **more: Any) -> Repeats:
@@ -112,8 +158,13 @@ def _learnt(delta: dict[str, Any], kind: str = "text", text: str = "one", **more
     return template
 
 
+def _text_of(template: Repeats, data: bytes) -> str:
+    found = template.texts_of([b"data: " + data], 0)
+    return found[0][1] if found else ""
+
+
 def _again(template: Repeats, delta: dict[str, Any], **more: Any) -> str:
-    return template.text_of(json.dumps(_chunk(delta, **more)).encode())
+    return _text_of(template, json.dumps(_chunk(delta, **more)).encode())
 
 
 def test_a_chunk_that_repeats_is_not_read_in_full() -> None:
@@ -151,7 +202,7 @@ def test_servers_that_never_repeat_are_noticed() -> None:
     for number in range(repeats._MAX_LEARNT):
         chunk = _chunk({"content": "one"}, created=number)
         data = json.dumps(chunk).encode()
-        assert template.text_of(data) == ""
+        assert _text_of(template, data) == ""
         template.learn(data, chunk, "text", "one")
         assert template.kind == "text"
     chunk = _chunk({"content": "one"})
@@ -163,4 +214,4 @@ def test_servers_that_never_repeat_are_noticed() -> None:
 def test_what_is_not_one_whole_string_is_read_in_full(text: bytes) -> None:
     template = _learnt({"content": "one"})
     data = json.dumps(_chunk({"content": "one"})).encode().replace(b"one", text)
-    assert template.text_of(data) == ""
+    assert _text_of(template, data) == ""

@@ -121,9 +121,12 @@ def new_answer(dialect: Dialect) -> TranslatedAnswer:
     return TranslatedAnswer(codec, max_body_bytes=1 << 20)
 
 
-def given_out(dialect: Dialect, pieces: list[bytes]) -> bytes | tuple[type[ProxyError], str]:
+def given_out(
+    dialect: Dialect, pieces: list[bytes], *, joins_deltas: bool = True
+) -> bytes | tuple[type[ProxyError], str]:
     """The client's stream; or the refusal, where nothing was given out."""
     answer = new_answer(dialect)
+    answer.joins_deltas = joins_deltas
     stream = b""
     try:
         for piece in pieces:
@@ -172,6 +175,7 @@ def test_any_chunks_give_a_legal_stream_or_one_error(
     stream += b"data: [DONE]\n\n" if is_done else b""
     whole = given_out(dialect, [stream])
     assert given_out(dialect, cut(stream, places)) == whole
+    assert given_out(dialect, cut(stream, places), joins_deltas=False) == whole
     if isinstance(whole, bytes):
         assert_legal(whole)
 

@@ -34,9 +34,11 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_whole(name: str) -> None:
+@pytest.mark.parametrize("joins_deltas", [True, False])
+def test_whole(name: str, joins_deltas: bool) -> None:
     case = goldens.load(name)
-    assert goldens.play(case.new_answer(), [case.upstream]) == goldens.expected(name)
+    played = goldens.play(case.new_answer(), [case.upstream], joins_deltas=joins_deltas)
+    assert played == goldens.expected(name)
 
 
 @pytest.mark.parametrize("name", CASES)

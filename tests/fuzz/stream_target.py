@@ -16,7 +16,7 @@ import random
 from collections.abc import Iterator, Sequence
 
 from proxyd.codecs.anthropic import DirectStream
-from proxyd.codecs.events import ErrorEvent, StreamEvent, encode_event
+from proxyd.codecs.events import ErrorEvent, StreamEvent, encode_events
 from proxyd.codecs.grammar import Grammar
 from proxyd.codecs.openai_errors import ErrorContext
 from proxyd.codecs.openai_stream import Answer
@@ -98,7 +98,7 @@ def _translate(variant: int, pieces: Sequence[bytes]) -> tuple[bytes, str]:
     assert (answer.failure is not None) == isinstance(events[-1], ErrorEvent), (
         "the failure is kept for the log"
     )
-    return b"".join(map(encode_event, events)), ""
+    return encode_events(events), ""
 
 
 def _new_answer(variant: int) -> TranslatedAnswer:
