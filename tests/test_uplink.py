@@ -69,9 +69,9 @@ async def test_a_request_is_what_it_was_asked_to_be_and_nothing_else() -> None:
 
 async def test_bytes_of_a_header_that_are_no_text_go_on_as_they_came() -> None:
     async with uplink_to(lambda _: [OK]) as (uplink, upstream):
-        value = b"caf\xe9 \xc3\xa9".decode("utf-8", "surrogateescape")
+        value = b"na\xefve \xc3\xa9".decode("utf-8", "surrogateescape")
         (await uplink.call("GET", f"{upstream.base}/", {"x": value}, b"")).release()
-    assert b"\r\nx: caf\xe9 \xc3\xa9\r\n" in upstream.heads[0]
+    assert b"\r\nx: na\xefve \xc3\xa9\r\n" in upstream.heads[0]
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ class _History:
                 else:
                     parts += self._blocks.block(block, f"{path}.{position}")
         if summary:
-            self._messages.append({"role": "user", "content": collapse(summary)})
+            self._go_on([{"role": "user", "content": collapse(summary)}])
         texts = [part for part in parts if part["type"] == "text"]
         if len(texts) < len(parts):
             self._notes.add("messages[].content[]", "dropped", "an assistant message holds text only")
@@ -203,6 +203,10 @@ class _History:
                 {"role": "user" if is_user else self._dialect.system_role, "content": collapse(parts)}
             )
         self._answer_the_rest()
+        self._go_on(following)
+
+    def _go_on(self, following: list[Message]) -> None:
+        """Add messages; what the user says directly behind a tool message joins it where the template wants that."""
         if self._dialect.text_after_tool_joins_it and self._messages and self._messages[-1]["role"] == "tool":
             while following and following[0]["role"] == "user":
                 tool = self._messages[-1]

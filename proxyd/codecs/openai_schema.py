@@ -74,9 +74,11 @@ class _Narrower:
             result["format"] = schema["format"]
         properties = schema.get("properties")
         if isinstance(properties, dict):
-            result["properties"] = {name: self.narrow(child, depth + 1) for name, child in properties.items()}
-            required = schema.get("required")
-            if isinstance(required, list) and (names := [name for name in required if name in properties]):
+            own = {name: self.narrow(child, depth + 1) for name, child in properties.items()}
+            # An alternative that stands alone has been drawn in: what it knows is known beside them.
+            known = result["properties"] = {**result.get("properties", {}), **own}
+            required = [*result.pop("required", ()), *_list(schema.get("required"))]
+            if names := [name for name in required if name in known]:
                 result["required"] = names
         if result.get("type") == "array":
             result["items"] = self._items(schema, depth)
@@ -153,6 +155,10 @@ class _Narrower:
                 result.setdefault(key, value)
         elif narrowed:
             result["anyOf"] = narrowed
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _all_of_merged(schema: dict[str, Any]) -> dict[str, Any]:

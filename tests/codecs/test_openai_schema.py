@@ -115,6 +115,18 @@ def test_a_property_named_like_a_keyword_is_kept(name: str) -> None:
             },
         ),
         ({"type": "object", "additionalProperties": False, "x-odd": 1}, {"type": "object"}),
+        (
+            {
+                "properties": {"a": {"type": "string"}},
+                "required": ["a"],
+                "anyOf": [{"properties": {"b": {"type": "string"}, "c": False}, "required": ["b", "d"]}],
+            },
+            {
+                "type": "object",
+                "properties": {"b": {"type": "string"}, "c": {}, "a": {"type": "string"}},
+                "required": ["b", "a"],
+            },
+        ),
     ],
 )
 def test_narrowing(schema: dict[str, Any], narrowed: dict[str, Any]) -> None:

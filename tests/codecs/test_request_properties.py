@@ -7,7 +7,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from proxyd import jsonio
@@ -53,6 +53,17 @@ def test_any_history_gives_a_valid_request(payload: dict[str, Any], name: str, s
 
 
 @given(payload=PAYLOADS)
+@example(
+    payload={  # a summary behind a call that was left without a result
+        "model": "x",
+        "messages": [
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "Read", "input": {}}]},
+            {"role": "assistant", "content": [{"type": "compaction", "content": "a"}]},
+            {"role": "user", "content": ""},
+            {"role": "assistant", "content": [{"type": "compaction", "content": "a"}]},
+        ],
+    }
+)
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_templates_that_want_turns_get_them(payload: dict[str, Any]) -> None:
     roles = [
