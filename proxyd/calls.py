@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, time
 
@@ -38,7 +38,7 @@ class CallRecord:
         usage: as the upstream reported it, or estimated where the answer ended before it did.
         estimated_input_tokens: our own count before the call, not calibrated; None where nobody needed one.
         output_so_far: while an answer streams: about how many tokens it has so far. Asked by whoever watches.
-        prompt_blocks: names and checksums, see `proxyd.cache_breaks`; only of calls that belong to a session.
+        prompt_blocks: checksums, see `proxyd.cache_breaks`; only of calls that belong to a session.
         cache_break: why its cache reads fell, where they did.
         codec_s: processor seconds spent on turning the upstream's bytes into the client's.
     """
@@ -67,7 +67,7 @@ class CallRecord:
     events: int = 0
     output_so_far: Callable[[], int] | None = None
     codec_s: float = 0.0
-    prompt_blocks: tuple[tuple[str, int], ...] = ()
+    prompt_blocks: Sequence[int] = ()
     cache_break: str | None = None
     bytes_in: int = 0
     bytes_out: int = 0

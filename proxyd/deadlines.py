@@ -11,6 +11,10 @@ from collections.abc import Callable
 
 __all__ = ["Deadlines"]
 
+#: The timer is never set for later than this, so that the deadlines that a call usually sets, one shorter than the
+#: other, move it once. What it costs is a look at the dict every so often.
+_LOOK_S = 10.0
+
 
 class Deadlines:
     """Calls an action once its time has come. Each action has at most one deadline; setting it again moves it."""
@@ -45,8 +49,8 @@ class Deadlines:
     def _arm(self, when: float) -> None:
         if self._handle is not None:
             self._handle.cancel()
-        self._armed_for = when
-        self._handle = self._loop.call_at(when, self._fire)
+        self._armed_for = min(when, self._loop.time() + _LOOK_S)
+        self._handle = self._loop.call_at(self._armed_for, self._fire)
 
     def _fire(self) -> None:
         self._handle = None

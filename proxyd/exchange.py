@@ -103,7 +103,7 @@ class _Exchange:
     async def _send(self, *, is_verbatim: bool) -> Response:
         request, self._request = self._request, None  # its body is not needed any more: a retry makes its own
         assert request is not None, "an exchange is opened once"
-        response = await self._upstreams.send(request, is_verbatim=is_verbatim)
+        response = await self._upstreams.send(request, self._deadlines, is_verbatim=is_verbatim)
         self._response = response
         response.on_progress = self._on_progress
         headers = response.headers
@@ -453,12 +453,11 @@ class DirectExchange(_Exchange):
                 if not chunk:
                     return b""
             if not self.is_stream:
-                return self._opaque(chunk)
-            if chunk:
-                data = self._feed(chunk)
-            else:
+                return self._opaque(chunk, is_last=not chunk or response.content.at_eof())
+            data = self._feed(chunk) if chunk else b""
+            if not chunk or (self.has_last_event and response.content.at_eof()):
                 self.has_ended = True
-                data = self._stream.close()
+                data += self._stream.close()
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ProxyError) as exc:
             failure = failure_of(exc, self._url)
             if not self._has_given or not self.is_stream:
@@ -542,7 +541,7 @@ class DirectExchange(_Exchange):
             self._body = bytearray()
         self._has_frames = content_type == "text/event-stream"
 
-    def _opaque(self, chunk: bytes) -> bytes:
+    def _opaque(self, chunk: bytes, *, is_last: bool) -> bytes:
         if chunk:
             self._has_given = True
             if self._body is not None or self._has_frames:
@@ -550,7 +549,7 @@ class DirectExchange(_Exchange):
                     self._look_at(chunk)
                 except (zlib.error, ProxyError):
                     self._body, self._has_frames = None, False
-        else:
+        if is_last:
             self.has_ended = True
             if self._body:
                 self._stream.tee.watch_body(bytes(self._body))

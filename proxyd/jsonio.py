@@ -32,12 +32,7 @@ def loads(data: bytes | str) -> Any:
         # Several ujson messages quote the input, which may hold a prompt: the first words are enough.
         reason = str(exc).split(":", 1)[0].split("'", 1)[0].strip()
         raise JSONError(reason[:100] or "not JSON") from None
-    # A value nested deeper than the limit holds at least that many brackets; counting them is a memchr.
-    if isinstance(data, bytes):
-        brackets = data.count(b"{") + data.count(b"[")
-    else:
-        brackets = data.count("{") + data.count("[")
-    if brackets > MAX_DEPTH:
+    if len(data) > 2 * MAX_DEPTH:  # else it cannot hold as many pairs of brackets
         _check_depth(value)
     return value
 

@@ -7,6 +7,7 @@ anything that looks like a credential, by field name and by value, tracebacks in
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import os
 import re
@@ -17,6 +18,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from proxyd import jsonio
 from proxyd.calls import CallRecord
 from proxyd.log_queue import LineQueue
 from proxyd.secret import MASK, masked
@@ -72,9 +74,11 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
             structlog.dev.ConsoleRenderer(colors=stream.isatty() and "NO_COLOR" not in os.environ)
         )
     else:
-        processors.append(structlog.processors.JSONRenderer(ensure_ascii=False))
+        processors.append(structlog.processors.JSONRenderer(serializer=_dump))
     if in_journal:
         processors.append(_put_priority)
+    global _calls
+    _calls = None
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
@@ -87,6 +91,15 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
 
 #: What writes the lines. One for the process, as there is one stderr.
 _queue: LineQueue | None = None
+#: The logger of `log_call`, put together once for a configuration: every call has a line.
+_calls: Any = None
+
+
+def _dump(event: Any, **options: Any) -> str:
+    try:
+        return jsonio.dump_text(event)
+    except jsonio.JSONError:  # something that only its repr can show
+        return json.dumps(event, ensure_ascii=False, **options)
 
 
 def _queue_to(stream: TextIO, processors: list[Any]) -> LineQueue:
@@ -133,7 +146,17 @@ def _names_a_secret(name: str) -> bool:
 
 
 def _redact_event(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    return {key: redact(value, key) for key, value in event.items()}
+    # One look at all texts together tells, nearly always, that there is nothing to mask in any of them.
+    texts = "\n".join([value for value in event.values() if type(value) is str])
+    is_clean = masked(texts) is texts and _SECRET_VALUE.search(texts) is None
+    return {
+        key: value
+        if value is None
+        or type(value) in (int, float, bool)
+        or (is_clean and type(value) is str and not _names_a_secret(key))
+        else redact(value, key)
+        for key, value in event.items()
+    }
 
 
 def _put_priority(logger: WrappedLogger, method: str, line: str) -> str:
@@ -177,5 +200,7 @@ def log_call(record: CallRecord) -> None:
         "error": record.error,
     }
     shown = {name: value for name, value in fields.items() if value is not None}
-    logger = get_logger("call")
-    (logger.info if record.outcome in ("ok", "client_gone") else logger.warning)("call.finished", **shown)
+    global _calls
+    if _calls is None:
+        _calls = get_logger("call").bind()
+    (_calls.info if record.outcome in ("ok", "client_gone") else _calls.warning)("call.finished", **shown)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -56,6 +57,7 @@ class Metrics:
 
     def __init__(self, sources: Sources) -> None:
         self.registry = CollectorRegistry()
+        self._children: dict[tuple[Any, ...], Any] = {}
         self._requests = Counter(
             "proxyd_requests",
             "Calls that are over",
@@ -109,28 +111,36 @@ class Metrics:
     def observe(self, record: CallRecord) -> None:
         """Count a finished call."""
         route, mode, usage = record.route or "none", record.mode or "none", record.usage
-        self._requests.labels(route, mode, str(record.status), record.outcome).inc()
+        of = self._of
+        of(self._requests, route, mode, str(record.status), record.outcome).inc()
         if record.ttfb_s is not None:
-            self._first_byte.labels(route, mode).observe(record.ttfb_s)
-        self._duration.labels(route, mode).observe(record.duration_s)
+            of(self._first_byte, route, mode).observe(record.ttfb_s)
+        of(self._duration, route, mode).observe(record.duration_s)
         if record.events and record.codec_s:
             self._overhead.observe(record.codec_s / record.events)
         if record.retries:
-            self._retries.labels(route).inc(record.retries)
+            of(self._retries, route).inc(record.retries)
         if record.error_type is not None:
-            self._errors.labels(route, record.error_type[:60]).inc()
-        kinds = {
-            "input": usage.input_tokens,
-            "output": usage.output_tokens,
-            "cache_read": usage.cache_read_tokens,
-            "cache_write": usage.cache_write_tokens,
-            "reasoning": usage.reasoning_tokens or 0,
-        }
-        for kind, count in kinds.items():
+            of(self._errors, route, record.error_type[:60]).inc()
+        for kind, count in (
+            ("input", usage.input_tokens),
+            ("output", usage.output_tokens),
+            ("cache_read", usage.cache_read_tokens),
+            ("cache_write", usage.cache_write_tokens),
+            ("reasoning", usage.reasoning_tokens),
+        ):
             if count:
-                self._tokens.labels(route, kind).inc(count)
+                of(self._tokens, route, kind).inc(count)
         if record.cost_usd:
-            self._cost.labels(route).inc(record.cost_usd)
+            of(self._cost, route).inc(record.cost_usd)
+
+    def _of(self, metric: Any, *labels: str) -> Any:
+        """The child of `metric` with these labels, which the library takes its time to find."""
+        key = (metric, *labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child
 
     def render(self) -> bytes:
         """All of them in the text format."""

@@ -62,9 +62,12 @@ def masked(text: str) -> str: ...
 @overload
 def masked(text: bytes) -> bytes: ...
 def masked(text: str | bytes) -> str | bytes:
-    """`text` without the value of any key that is in use."""
-    for secret in list(_in_use.values()):
-        value = secret.reveal()
+    """`text` without the value of any key that is in use; `text` itself where none is in it."""
+    for reference in list(_in_use.valuerefs()):
+        secret = reference()
+        if secret is None:
+            continue
+        value = secret._value
         if isinstance(text, str):
             if value in text:
                 text = text.replace(value, MASK)

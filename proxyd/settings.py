@@ -7,6 +7,7 @@ what it may be, its help text and its variable. Readers, ``claude-proxy check`` 
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 from collections.abc import Callable, Mapping
@@ -404,6 +405,7 @@ def faults_in_file(values: Mapping[str, Any]) -> dict[str, tuple[str, bool]]:
     return faults
 
 
+@functools.lru_cache(maxsize=256)  # asked of each request's Host, which is the same nearly always
 def is_loopback(host: str) -> bool:
     """Whether nobody but this machine can reach `host`."""
     try:

@@ -26,6 +26,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from proxyd.deadlines import Deadlines
+
 __all__ = ["READ_BYTES", "NotHTTP", "Response", "Uplink"]
 
 #: Reading from an upstream pauses above twice this; one more read of the loop's may follow.
@@ -37,8 +39,6 @@ _MAX_LINE, _MAX_HEADERS = 8190, 128
 #: Addresses whose way is remembered; a models.yaml has fewer.
 _MAX_WAYS = 256
 
-#: What would begin another header, or another request (operations.md E9).
-_SPLITTING = re.compile(r"[\x00\r\n]")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 
 
@@ -198,6 +198,7 @@ class Uplink:
         headers: Mapping[str, str],
         body: bytes,
         *,
+        deadlines: Deadlines,
         connect_s: float = 0,
         first_byte_s: float = 0,
         auto_decompress: bool = True,
@@ -206,6 +207,7 @@ class Uplink:
 
         Args:
             headers: all but ``Host`` and ``Content-Length``.
+            deadlines: those of the caller; the clock on the head of the answer is one of them while it runs.
             connect_s, first_byte_s: clocks on the connection and on the head of the answer; 0 for none.
             auto_decompress: undo a content encoding.
 
@@ -225,7 +227,6 @@ class Uplink:
             protocol.set_response_params(
                 read_until_eof=True,
                 auto_decompress=auto_decompress,
-                read_timeout=first_byte_s or None,
                 read_bufsize=_BUFFER_BYTES,
                 max_line_size=_MAX_LINE,
                 max_field_size=_MAX_LINE,
@@ -234,13 +235,14 @@ class Uplink:
             if not protocol.is_connected():
                 raise aiohttp.ClientConnectionResetError("the pooled connection has ended")
             protocol.transport.write(head + body)
-            protocol.start_timeout()
-            message, content = await protocol.read()
-            while 100 <= message.code < 200 and message.code != 101:
+            silent = functools.partial(protocol.set_exception, aiohttp.SocketTimeoutError("no answer"))
+            deadlines.set(silent, first_byte_s)
+            try:
                 message, content = await protocol.read()
-            # From here on the caller's own clocks run; aiohttp's would be set anew with every chunk.
-            protocol.read_timeout = None
-            protocol.start_timeout()
+                while 100 <= message.code < 200 and message.code != 101:
+                    message, content = await protocol.read()
+            finally:
+                deadlines.clear(silent)
         except HttpProcessingError as exc:
             connection.close()
             raise NotHTTP from exc
@@ -286,17 +288,23 @@ def _head(method: str, way: _Way, headers: Mapping[str, str], length: int) -> by
     for name, value in way.request.headers.items():  # Host; credentials of the environment or of the URL
         if name.lower() not in headers:
             lines.append(f"{name}: {value}")
-    for name, value in headers.items():
-        if not _TOKEN.match(name):
-            raise ValueError("a header's name is none")
-        lines.append(f"{name}: {value}")
+    if not all(map(_is_token, headers)):
+        raise ValueError("a header's name is none")
+    lines += [f"{name}: {value}" for name, value in headers.items()]
     if length or method == "POST":
         lines.append(f"content-length: {length}")
-    if any(map(_SPLITTING.search, lines)):
-        raise ValueError("a header's value holds a line break")
     lines += ("", "")
+    head = "\r\n".join(lines)
+    ends = len(lines) - 1
+    if head.count("\n") != ends or head.count("\r") != ends or "\0" in head:  # operations.md E9
+        raise ValueError("a header's value holds a line break")
     # What a client sent that is no UTF-8 was read with surrogates in its place.
-    return "\r\n".join(lines).encode("utf-8", "surrogateescape")
+    return head.encode("utf-8", "surrogateescape")
+
+
+@functools.lru_cache(maxsize=1024)  # the same few dozen in every request
+def _is_token(name: str) -> bool:
+    return _TOKEN.match(name) is not None
 
 
 def _environment_of(

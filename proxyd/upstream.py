@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from proxyd.circuits import GATEWAY_ERRORS, Circuits, CircuitState, State
+from proxyd.deadlines import Deadlines
 from proxyd.errors import BadReply, ProxyError, TimedOut, Truncated, Unreachable
 from proxyd.logs import get_logger
 from proxyd.providers.base import UpstreamRequest, origin_of
@@ -38,7 +39,9 @@ class Upstreams:
         self._draining: set[asyncio.Task[None]] = set()
         self._is_open = True
 
-    async def send(self, request: UpstreamRequest, *, is_verbatim: bool = False) -> Response:
+    async def send(
+        self, request: UpstreamRequest, deadlines: Deadlines, *, is_verbatim: bool = False
+    ) -> Response:
         """Make one call; returns when the head of the answer is there. The caller closes the answer.
 
         Args:
@@ -50,15 +53,15 @@ class Upstreams:
         """
         origin = origin_of(request.url)
         self.circuits.admit(origin)
-        clocks = request.clocks
         try:
             response = await self._uplink.call(
                 request.method,
                 request.url,
                 request.headers,
                 request.body,
-                connect_s=clocks.connect_s,
-                first_byte_s=clocks.first_byte_s,
+                deadlines=deadlines,
+                connect_s=request.clocks.connect_s,
+                first_byte_s=request.clocks.first_byte_s,
                 auto_decompress=not is_verbatim,
             )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as exc:

@@ -89,6 +89,16 @@ def test_a_conversation_that_only_grows_is_no_break() -> None:
         assert record.cache_break is None
 
 
+def test_a_placeholder_that_moved_is_not_what_broke_the_cache() -> None:
+    breaks, later = CacheBreaks(), grown(FIRST)
+    breaks.observe(call(FIRST, 0, 5000))
+    later["tools"].insert(0, {"name": "DeferredToolPlaceholder"})
+    later["system"][1]["text"] = "Other."
+    record = call(later, 0)
+    breaks.observe(record)
+    assert record.cache_break == "system[1] changed"
+
+
 def test_an_upstream_that_forgot() -> None:
     breaks = CacheBreaks()
     breaks.observe(call(FIRST, 0, 5000, started_at=1000.0))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from proxyd.deadlines import Deadlines
 from proxyd.uplink import NotHTTP, Response, Uplink, _Protocol
 from tests.functional.raw import Fault, Play, RawUpstream, no_leaks, until
 
@@ -24,13 +25,26 @@ def chunk(data: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def uplink_to(play: Play, *, trust_env: bool = False) -> AsyncIterator[tuple[Uplink, RawUpstream]]:
+async def uplink_to(play: Play, *, trust_env: bool = False) -> AsyncIterator[tuple[_Uplink, RawUpstream]]:
     async with no_leaks(), RawUpstream(play).running() as upstream:
-        uplink = Uplink(trust_env=trust_env)
+        uplink = _Uplink(trust_env=trust_env)
         try:
             yield uplink, upstream
         finally:
             await uplink.close()
+
+
+class _Uplink(Uplink):
+    """With deadlines of its own, which nothing here waits for."""
+
+    async def ask(
+        self, method: str, url: str, headers: dict[str, str], body: bytes, **more: bool
+    ) -> Response:
+        deadlines = Deadlines(asyncio.get_running_loop())
+        try:
+            return await self.call(method, url, headers, body, deadlines=deadlines, **more)
+        finally:
+            deadlines.close()
 
 
 async def body_of(response: Response) -> bytes:
@@ -49,13 +63,13 @@ async def body_of(response: Response) -> bytes:
 
 async def test_a_request_is_what_it_was_asked_to_be_and_nothing_else() -> None:
     async with uplink_to(lambda _: [OK]) as (uplink, upstream):
-        response = await uplink.call(
+        response = await uplink.ask(
             "POST", f"{upstream.base}/v1/x?a=%20b", {"x-one": "1", "authorization": "Bearer key"}, b"{}"
         )
         assert (response.status, response.reason, response.content_type) == (200, "OK", "text/plain")
         assert await body_of(response) == b"hi"
         response.release()
-        response = await uplink.call("GET", f"{upstream.base}/v1/y", {}, b"")
+        response = await uplink.ask("GET", f"{upstream.base}/v1/y", {}, b"")
         response.release()
     host = upstream.base.removeprefix("http://").encode()
     assert upstream.heads == [
@@ -70,7 +84,7 @@ async def test_a_request_is_what_it_was_asked_to_be_and_nothing_else() -> None:
 async def test_bytes_of_a_header_that_are_no_text_go_on_as_they_came() -> None:
     async with uplink_to(lambda _: [OK]) as (uplink, upstream):
         value = b"na\xefve \xc3\xa9".decode("utf-8", "surrogateescape")
-        (await uplink.call("GET", f"{upstream.base}/", {"x": value}, b"")).release()
+        (await uplink.ask("GET", f"{upstream.base}/", {"x": value}, b"")).release()
     assert b"\r\nx: na\xefve \xc3\xa9\r\n" in upstream.heads[0]
 
 
@@ -80,7 +94,7 @@ async def test_bytes_of_a_header_that_are_no_text_go_on_as_they_came() -> None:
 async def test_no_header_begins_another_one(headers: dict[str, str]) -> None:
     async with uplink_to(lambda _: [OK]) as (uplink, upstream):
         with pytest.raises(ValueError, match="a header's"):
-            await uplink.call("POST", f"{upstream.base}/", headers, b"{}")
+            await uplink.ask("POST", f"{upstream.base}/", headers, b"{}")
     assert upstream.heads == []
 
 
@@ -88,14 +102,14 @@ async def test_no_header_begins_another_one(headers: dict[str, str]) -> None:
 async def test_what_is_no_address_is_refused(url: str) -> None:
     async with uplink_to(lambda _: [OK]) as (uplink, _):
         with pytest.raises(ValueError, match=r".*"):
-            await uplink.call("POST", url, {}, b"{}")
+            await uplink.ask("POST", url, {}, b"{}")
 
 
 async def test_credentials_in_an_address_are_sent_as_basic_authentication() -> None:
     async with uplink_to(lambda _: [OK]) as (uplink, upstream):
         url = upstream.base.replace("http://", "http://user:word@")
-        (await uplink.call("GET", f"{url}/", {}, b"")).release()
-        (await uplink.call("GET", f"{url}/", {"authorization": "Bearer k"}, b"")).close()
+        (await uplink.ask("GET", f"{url}/", {}, b"")).release()
+        (await uplink.ask("GET", f"{url}/", {"authorization": "Bearer k"}, b"")).close()
     assert b"\r\nAuthorization: Basic " + base64.b64encode(b"user:word") + b"\r\n" in upstream.heads[0]
     assert upstream.heads[1].lower().count(b"authorization: ") == 1
     assert b"authorization: Bearer k" in upstream.heads[1]
@@ -103,7 +117,7 @@ async def test_credentials_in_an_address_are_sent_as_basic_authentication() -> N
 
 async def test_interim_answers_are_passed_over() -> None:
     async with uplink_to(lambda _: [b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", OK]) as (uplink, up):
-        response = await uplink.call("GET", f"{up.base}/", {}, b"")
+        response = await uplink.ask("GET", f"{up.base}/", {}, b"")
         assert (response.status, await body_of(response)) == (200, b"hi")
         response.release()
 
@@ -113,7 +127,7 @@ async def test_a_packed_body_is_unpacked_where_that_is_wanted(auto_decompress: b
     packed = gzip.compress(b"words " * 50_000)
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
     async with uplink_to(lambda _: [head, packed]) as (uplink, upstream):
-        response = await uplink.call("GET", f"{upstream.base}/", {}, b"", auto_decompress=auto_decompress)
+        response = await uplink.ask("GET", f"{upstream.base}/", {}, b"", auto_decompress=auto_decompress)
         body = await asyncio.wait_for(body_of(response), 10)
         response.release()
     assert body == (b"words " * 50_000 if auto_decompress else packed)
@@ -123,7 +137,7 @@ async def test_the_reader_is_told_of_each_arrival_of_the_end_and_of_a_lost_conne
     gates = [asyncio.Event(), asyncio.Event(), asyncio.Event()]
     steps = [CHUNKED, gates[0], chunk(b"one"), gates[1], chunk(b"two"), gates[2], Fault.RESET]
     async with uplink_to(lambda _: steps) as (uplink, upstream):
-        response = await uplink.call("GET", f"{upstream.base}/", {}, b"")
+        response = await uplink.ask("GET", f"{upstream.base}/", {}, b"")
         told: list[bytes] = []
         response.on_progress = lambda: told.append(response.take() if not response.is_lost else b"lost")
         for gate, expected in zip(
@@ -141,7 +155,7 @@ async def test_a_long_body_waits_until_it_is_taken() -> None:
     data = bytes(range(256)) * 4 * 2048
     pieces = [chunk(data[at : at + 5000]) for at in range(0, len(data), 5000)]
     async with uplink_to(lambda _: [CHUNKED, *pieces, END]) as (uplink, upstream):
-        response = await uplink.call("GET", f"{upstream.base}/", {}, b"")
+        response = await uplink.ask("GET", f"{upstream.base}/", {}, b"")
         await asyncio.sleep(0.2)
         assert response.content.total_bytes < 256 * 1024
         assert await asyncio.wait_for(body_of(response), 10) == data
@@ -152,7 +166,7 @@ async def test_a_long_body_waits_until_it_is_taken() -> None:
 async def test_a_connection_serves_again_only_where_nothing_is_left_on_it() -> None:
     async with uplink_to(lambda _: [OK]) as (uplink, upstream):
         for count, is_read in ((1, True), (1, False), (2, True)):
-            response = await uplink.call("GET", f"{upstream.base}/", {}, b"")
+            response = await uplink.ask("GET", f"{upstream.base}/", {}, b"")
             assert upstream.accepted == count
             if is_read:
                 await body_of(response)
@@ -172,10 +186,10 @@ async def test_an_answer_ahead_of_the_whole_request_ends_the_connection() -> Non
         writer.transport.abort()
 
     server = await asyncio.start_server(refuse, "127.0.0.1", 0, limit=1024)
-    uplink = Uplink()
+    uplink = _Uplink()
     try:
         port = server.sockets[0].getsockname()[1]
-        response = await uplink.call("POST", f"http://127.0.0.1:{port}/", {}, b"x" * (64 << 20))
+        response = await uplink.ask("POST", f"http://127.0.0.1:{port}/", {}, b"x" * (64 << 20))
         assert response.status == 413
         protocol = response._protocol
         response.release()
@@ -190,7 +204,7 @@ async def test_an_answer_ahead_of_the_whole_request_ends_the_connection() -> Non
 async def test_what_is_no_http_is_said_to_be_none() -> None:
     async with uplink_to(lambda _: [b"SSH-2.0-OpenSSH_9.2\r\n", Fault.CLOSE]) as (uplink, upstream):
         with pytest.raises(NotHTTP):
-            await uplink.call("GET", f"{upstream.base}/", {}, b"")
+            await uplink.ask("GET", f"{upstream.base}/", {}, b"")
 
 
 async def test_a_proxy_and_netrc_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,11 +215,20 @@ async def test_a_proxy_and_netrc_of_the_environment(tmp_path: Path, monkeypatch:
     monkeypatch.delenv("no_proxy", raising=False)
     async with uplink_to(lambda _: [OK], trust_env=True) as (uplink, upstream):
         monkeypatch.setenv("http_proxy", upstream.base.replace("http://", "http://p:q@"))
-        (await uplink.call("GET", "http://upstream.invalid/v1/x?y=1", {}, b"")).release()
+        (await uplink.ask("GET", "http://upstream.invalid/v1/x?y=1", {}, b"")).release()
     head = upstream.heads[0]
     assert head.startswith(b"GET http://upstream.invalid/v1/x?y=1 HTTP/1.1\r\nHost: upstream.invalid\r\n")
     assert b"\r\nAuthorization: Basic " + base64.b64encode(b"me:word") in head
     assert b"\r\nProxy-Authorization: Basic " + base64.b64encode(b"p:q") in head
+
+
+async def test_a_head_that_does_not_come_is_a_timeout() -> None:
+    async with uplink_to(lambda _: [Fault.STALL]) as (uplink, upstream):
+        deadlines = Deadlines(asyncio.get_running_loop())
+        with pytest.raises(asyncio.TimeoutError):
+            await uplink.call("GET", f"{upstream.base}/", {}, b"", deadlines=deadlines, first_byte_s=0.05)
+        deadlines.close()
+        await until(lambda: not upstream.open_connections, 5)
 
 
 def test_the_installed_aiohttp_has_what_the_uplink_builds_on() -> None:
@@ -214,7 +237,7 @@ def test_the_installed_aiohttp_has_what_the_uplink_builds_on() -> None:
     try:
         protocol = _Protocol(loop=loop)
         assert protocol._reading_paused is False
-        for name in ("set_response_params", "start_timeout", "read", "is_connected", "resume_reading"):
+        for name in ("set_response_params", "read", "is_connected", "resume_reading"):
             assert callable(getattr(protocol, name)), name
     finally:
         loop.close()

@@ -20,8 +20,9 @@ from proxyd.errors import FrameTooLarge, Truncated
 
 __all__ = ["AnthropicTee", "DirectStream", "split_frames"]
 
-#: The types of the frames that matter. Within a JSON string the closing quote would be escaped.
-_OF_INTEREST = re.compile(rb'"(?:message_start|message_delta|message_stop|error)"')
+#: How the types of the frames that matter begin, or are. Within a JSON string the quote ahead would be escaped, and so
+#: it is a type, or a word like one. A search for each costs a tenth of one pattern for all.
+_OF_INTEREST = (b'"message_', b'"error"')
 #: What a frame with a delta holds beside the delta's text: names, types, index (counted on Anthropic's own stream).
 _DELTA, _DELTA_OVERHEAD_BYTES, _BEFORE_TYPE_BYTES, _CHARS_PER_TOKEN = b'"content_block_delta"', 130, 40, 4
 
@@ -29,10 +30,9 @@ _DELTA, _DELTA_OVERHEAD_BYTES, _BEFORE_TYPE_BYTES, _CHARS_PER_TOKEN = b'"content
 class AnthropicTee:
     """Reads usage, stop reason and the end of the message from whole frames."""
 
-    __slots__ = ("_decoder", "error_type", "has_ended", "stop_reason", "usage")
+    __slots__ = ("error_type", "has_ended", "stop_reason", "usage")
 
     def __init__(self) -> None:
-        self._decoder = SSEDecoder()
         self.usage = Usage()
         self.stop_reason: str | None = None
         self.error_type: str | None = None
@@ -40,17 +40,27 @@ class AnthropicTee:
 
     def watch(self, frames: bytes) -> None:
         """Look at bytes that hold whole frames only. Anything that is not understood is left alone."""
-        if _OF_INTEREST.search(frames) is None:
+        if b"\r" in frames:
+            frames = frames.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        places: set[tuple[int, int]] = set()
+        for name in _OF_INTEREST:
+            end = 0
+            while (at := frames.find(name, end)) >= 0:
+                start = frames.rfind(b"\n\n", 0, at) + 1  # a line end ahead does no harm
+                end = frames.find(b"\n\n", at)
+                end = end if end >= 0 else len(frames)
+                places.add((start, end))
+        for start, end in sorted(places):
+            self._look_at(frames[start:end].lstrip(b"\n"))
+
+    def _look_at(self, block: bytes) -> None:
+        try:
+            frame = SSEDecoder.parse(block)
+            data = None if frame is None else jsonio.loads(frame.data)
+        except (FrameTooLarge, jsonio.JSONError):
             return
-        for frame in self._decoder.feed(frames):
-            if _OF_INTEREST.search(frame.data) is None:
-                continue
-            try:
-                data = jsonio.loads(frame.data)
-            except jsonio.JSONError:
-                continue
-            if isinstance(data, dict):
-                self.read(data)
+        if isinstance(data, dict):
+            self.read(data)
 
     def watch_body(self, body: bytes) -> None:
         """Look at the body of an answer that was not streamed."""
