@@ -41,7 +41,15 @@ async def read_request_body(request: web.Request, settings: Settings) -> bytes:
     packed = request.content_length
     if packed is not None and packed > limit:
         raise _too_large(limit)
-    content, deadlines = request.content, Deadlines(asyncio.get_running_loop())
+    content = request.content
+    if (
+        not encoding and content.is_eof() and content.exception() is None
+    ):  # it came with its head, as small ones do
+        body = content.read_nowait()
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+    deadlines = Deadlines(asyncio.get_running_loop())
 
     def idle() -> None:
         content.set_exception(

@@ -27,6 +27,10 @@ class ClientGone(Exception):
     """The client has closed its connection, or has not read for too long."""
 
 
+#: What a write may bring without filling an empty transport to its high-water mark (asyncio's is 64 KiB).
+_SMALL_BYTES = 32 * 1024
+
+
 class _Stream(web.StreamResponse):
     """Its head goes out with the first bytes of its body: one system call less a request, of four."""
 
@@ -146,7 +150,9 @@ class Downlink:
 
     async def _write(self, data: bytes, *, is_last: bool = False) -> None:
         self._is_writing = True
-        self._watch_stall()
+        transport = self._request.transport
+        if len(data) > _SMALL_BYTES or transport is None or transport.get_write_buffer_size():
+            self._watch_stall()  # else it cannot wait
         try:
             if not self.response.prepared:
                 self._deadlines.clear(self._silence_is_over)

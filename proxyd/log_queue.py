@@ -17,6 +17,8 @@ __all__ = ["LineQueue"]
 
 #: Lines that wait: some seconds of a daemon at work, at most a few MiB.
 _MAX_WAITING = 5_000
+#: How long a line waits for others. To wake a thread for each costs more than all else that is done for a line.
+_GATHER_S = 0.02
 #: How long the end of the process waits for what is left.
 _CLOSE_S = 2.0
 
@@ -36,6 +38,8 @@ class LineQueue:
         self._lines: deque[str] = deque()
         self._is_busy = False
         self._is_closed = False
+        self._is_asleep = False  # the thread, until there is a line
+        self._flushing = 0  # by how many
         self._change = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
@@ -51,14 +55,20 @@ class LineQueue:
                 self.dropped += 1
             else:
                 self._lines.append(line)
-                self._change.notify_all()
+                if self._is_asleep:
+                    self._change.notify_all()
 
     log = debug = info = warning = warn = error = critical = exception = fatal = failure = err = msg
 
     def flush(self, timeout_s: float = _CLOSE_S) -> bool:
         """Wait until everything is written; whether it was, in that time."""
         with self._change:
-            return self._change.wait_for(lambda: not self._lines and not self._is_busy, timeout_s)
+            self._flushing += 1
+            self._change.notify_all()
+            try:
+                return self._change.wait_for(lambda: not self._lines and not self._is_busy, timeout_s)
+            finally:
+                self._flushing -= 1
 
     def close(self) -> None:
         """Write what is left, within `_CLOSE_S`, and stop."""
@@ -85,9 +95,12 @@ class LineQueue:
             with self._change:
                 self._is_busy = False
                 self._change.notify_all()
+                self._is_asleep = True
                 self._change.wait_for(lambda: bool(self._lines) or self._is_closed)
+                self._is_asleep = False
                 if not self._lines:
                     return
+                self._change.wait_for(lambda: self._is_closed or self._flushing > 0, _GATHER_S)
                 lines = list(self._lines)
                 self._lines.clear()
                 self._is_busy = True

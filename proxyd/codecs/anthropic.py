@@ -23,6 +23,8 @@ __all__ = ["AnthropicTee", "DirectStream", "split_frames"]
 #: How the types of the frames that matter begin, or are. Within a JSON string the quote ahead would be escaped, and so
 #: it is a type, or a word like one. A search for each costs a tenth of one pattern for all.
 _OF_INTEREST = (b'"message_', b'"error"')
+#: The last frame, as Anthropic writes it. Others' is read.
+_STOP = b'event: message_stop\ndata: {"type":"message_stop"}'
 #: What a frame with a delta holds beside the delta's text: names, types, index (counted on Anthropic's own stream).
 _DELTA, _DELTA_OVERHEAD_BYTES, _BEFORE_TYPE_BYTES, _CHARS_PER_TOKEN = b'"content_block_delta"', 130, 40, 4
 
@@ -54,6 +56,9 @@ class AnthropicTee:
             self._look_at(frames[start:end].lstrip(b"\n"))
 
     def _look_at(self, block: bytes) -> None:
+        if block == _STOP:
+            self.has_ended = True
+            return
         try:
             frame = SSEDecoder.parse(block)
             data = None if frame is None else jsonio.loads(frame.data)

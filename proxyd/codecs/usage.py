@@ -104,16 +104,19 @@ def usage_from_anthropic(usage: Any, before: Usage | None = None) -> Usage | Non
     if not isinstance(usage, dict):
         return before
     old = before or Usage()
-
-    def field(name: str, previous: int) -> int:
-        count = _count(usage.get(name))
-        return previous if count is None else count
-
+    get = usage.get
     thinking = _count(_child(usage, "output_tokens_details").get("thinking_tokens"))
     return Usage(
-        input_tokens=field("input_tokens", old.input_tokens),
-        output_tokens=field("output_tokens", old.output_tokens),
-        cache_read_tokens=field("cache_read_input_tokens", old.cache_read_tokens),
-        cache_write_tokens=field("cache_creation_input_tokens", old.cache_write_tokens),
+        input_tokens=_or(get("input_tokens"), old.input_tokens),
+        output_tokens=_or(get("output_tokens"), old.output_tokens),
+        cache_read_tokens=_or(get("cache_read_input_tokens"), old.cache_read_tokens),
+        cache_write_tokens=_or(get("cache_creation_input_tokens"), old.cache_write_tokens),
         reasoning_tokens=old.reasoning_tokens if thinking is None else thinking,
     )
+
+
+def _or(value: Any, previous: int) -> int:
+    if type(value) is int and 0 <= value < 1 << 53:
+        return value
+    count = _count(value)
+    return previous if count is None else count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -105,7 +106,7 @@ def prepare(
     ]
     if method == "GET" and payload.get("model") != route.model_name:
         path = f"/v1/models/{quote(route.model_name, safe='')}"
-    sent = _headers(list(headers), has_custom=is_first)
+    sent = _headers(headers, has_custom=is_first)
     if body:
         sent.setdefault("content-type", "application/json")
         _drop_betas(sent, omitted)
@@ -171,29 +172,34 @@ def _is_foreign(block: Any, keeps_unsigned: bool) -> bool:
     return signature.startswith(OWN_SIGNATURE)
 
 
-def _headers(headers: list[tuple[str, str]], *, has_custom: bool) -> dict[str, str]:
+def _headers(headers: Iterable[tuple[str, str]], *, has_custom: bool) -> dict[str, str]:
     """The client's headers that go on, names in lower case."""
-    dropped = _NOT_SENT | _named_in_connection(headers)
     sent: dict[str, str] = {}
+    dropped: set[str] = set()
     for name, value in headers:
-        name = name.lower()
-        if name in dropped or name.startswith(_NOT_SENT_PREFIXES):
-            continue
-        if has_custom or name in _USUAL or name.startswith(_USUAL_PREFIXES):
+        name, is_sent, is_usual = _fate_of(name)
+        if name == "connection":
+            dropped |= _tokens(value)
+        elif is_sent and (is_usual or has_custom):
             sent[name] = f"{sent[name]}, {value}" if name in sent else value
+    for name in dropped:
+        sent.pop(name, None)
     sent.setdefault("anthropic-version", _DEFAULT_VERSION)
     # What we could not read could not be counted, and no ping would find a place in it (operations.md C5).
     sent["accept-encoding"] = "identity"
     return sent
 
 
-def _named_in_connection(headers: Iterable[tuple[str, str]]) -> set[str]:
-    return {
-        token.strip().lower()
-        for name, value in headers
-        if name.lower() == "connection"
-        for token in value.split(",")
-    }
+@functools.lru_cache(maxsize=1024)  # a client sends the same few dozen with each request
+def _fate_of(name: str) -> tuple[str, bool, bool]:
+    """A header's name in lower case; whether it goes on to the chosen upstream, and whether to any."""
+    name = name.lower()
+    is_sent = not (name in _NOT_SENT or name.startswith(_NOT_SENT_PREFIXES))
+    return name, is_sent, is_sent and (name in _USUAL or name.startswith(_USUAL_PREFIXES))
+
+
+def _tokens(value: str) -> set[str]:
+    return {token.strip().lower() for token in value.split(",")}
 
 
 def _drop_betas(sent: dict[str, str], omitted: Iterable[str]) -> None:
@@ -237,6 +243,9 @@ def _add_credentials(route: ModelRoute, profile: Profile, sent: dict[str, str], 
 
 def response_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """The upstream's response headers that go back to the client."""
-    headers = list(headers)
-    dropped = _NOT_RETURNED | _named_in_connection(headers)
-    return [(name, value) for name, value in headers if name.lower() not in dropped]
+    named = [(name.lower(), name, value) for name, value in headers]
+    dropped = _NOT_RETURNED
+    for lowered, _, value in named:
+        if lowered == "connection":
+            dropped = dropped | _tokens(value)
+    return [(name, value) for lowered, name, value in named if lowered not in dropped]
