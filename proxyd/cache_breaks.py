@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxyd.calls import CallRecord
+from proxyd.codecs.tool_lists import recognised
 
 __all__ = ["CacheBreaks", "checksums"]
 
@@ -44,10 +45,8 @@ def checksums(payload: dict[str, Any]) -> Blocks:
 
     Cache markers do not count: Claude Code moves them on with each call.
     """
-    found = array("Q")
-    for place, tool in enumerate(_list(payload.get("tools"))):
-        if not (isinstance(tool, dict) and tool.get("name") == _PLACEHOLDER):
-            found.append(_block(0, place, _checksum(tool)))
+    tools = _list(payload.get("tools"))
+    found = array("Q", recognised(tools).once("checksums", lambda: _of_tools(tools)))
     for place, block in enumerate(_blocks(payload.get("system"))):
         if not (isinstance(block, dict) and str(block.get("text")).startswith(_ATTRIBUTION)):
             found.append(_block(1, place, _checksum(block)))
@@ -59,6 +58,17 @@ def checksums(payload: dict[str, Any]) -> Blocks:
                 checksum = _checksum(part, checksum)
         found.append(_block(2, place, checksum))
     return found
+
+
+def _of_tools(tools: list[Any]) -> Blocks:
+    return array(
+        "Q",
+        [
+            _block(0, place, _checksum(tool))
+            for place, tool in enumerate(tools)
+            if not (isinstance(tool, dict) and tool.get("name") == _PLACEHOLDER)
+        ],
+    )
 
 
 def _block(section: int, place: int, checksum: int) -> int:

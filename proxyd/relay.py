@@ -14,6 +14,7 @@ one write.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -339,7 +340,11 @@ class Relay:
             if call.request.payload.get("max_tokens") == 0:
                 return await self._unasked(prepared, call)
             if hooks is not None and hooks.changes_requests:
-                prepared = prepared.with_body(await hooks.on_request(prepared.sent))
+                # Hooks may change what they are given in any depth, and tools are shared with other requests.
+                body = {**prepared.sent, "tools": copy.deepcopy(prepared.sent.get("tools"))}
+                if body["tools"] is None:
+                    del body["tools"]
+                prepared = prepared.with_body(await hooks.on_request(body))
             wants_stream = call.request.wants_stream
             exchange = TranslatedExchange(
                 prepared,

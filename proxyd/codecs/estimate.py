@@ -12,6 +12,7 @@ import struct
 from typing import Any
 
 from proxyd import jsonio
+from proxyd.codecs.tool_lists import recognised
 
 __all__ = ["estimate_input_tokens"]
 
@@ -40,7 +41,7 @@ def estimate_input_tokens(payload: dict[str, Any]) -> int:
             tokens += _content(message.get("content"))
     tools = payload.get("tools")
     if isinstance(tools, list) and tools:
-        tokens += _json(tools)
+        tokens += recognised(tools).once("tokens", lambda: _json(tools))
     return max(1, tokens)
 
 

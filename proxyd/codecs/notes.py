@@ -28,6 +28,10 @@ class Notes:
     def add(self, path: str, what: str, why: str) -> None:
         self._counts[path, what, why] += 1
 
+    def add_all(self, other: Notes) -> None:
+        """Add those that were gathered elsewhere."""
+        self._counts.update(other._counts)
+
     def take(self) -> tuple[Note, ...]:
         """All notes, in the order of their first occurrence."""
         return tuple(Note(*key, count) for key, count in self._counts.items())

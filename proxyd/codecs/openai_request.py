@@ -3,8 +3,8 @@
 What sits in the history is degraded to text where it must be, never refused; 400 is for what makes the call
 itself meaningless. What is dropped or altered is told in `Translated.notes`.
 
-The payload is never changed, but the body shares texts and tool schemas with it: a caller that means to
-change the body in depth works on a copy.
+The payload is never changed, but the body shares texts with it, and its tools with other requests: a caller that means
+to change the body in depth works on a copy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from proxyd.codecs.notes import Note, Notes
 from proxyd.codecs.openai_messages import to_openai_messages
 from proxyd.codecs.openai_schema import fits_strict, narrow_for_gemini
 from proxyd.codecs.openai_thinking import thinking_of, write_thinking
-from proxyd.codecs.openai_tools import choose, to_openai_tools
+from proxyd.codecs.openai_tools import Tools, choose, to_openai_tools
 from proxyd.errors import ClientError
 
 __all__ = ["Note", "RequestOptions", "Translated", "to_openai_request"]
@@ -76,13 +76,29 @@ class Translated:
 
     Args:
         body: what to send.
-        tool_names: upstream name -> the client's name, only of the altered ones.
+        tools: those on offer; their ``offered`` may be shared with other requests.
         notes: what was dropped or altered and why; never content.
     """
 
     body: dict[str, Any]
-    tool_names: dict[str, str]
+    tools: Tools
     notes: tuple[Note, ...]
+
+    @property
+    def tool_names(self) -> dict[str, str]:
+        """Upstream name -> the client's name, only of the altered ones."""
+        return self.tools.names
+
+    def written(self) -> bytes:
+        """`body` as JSON.
+
+        Raises:
+            JSONError: it holds a number that JSON has no form for.
+        """
+        if self.tools.written is None or self.body.get("tools") is not self.tools.offered:
+            return jsonio.dump_ascii(self.body)
+        rest = {name: value for name, value in self.body.items() if name != "tools"}
+        return b'%b,"tools":%b}' % (jsonio.dump_ascii(rest)[:-1], self.tools.written)
 
 
 def to_openai_request(payload: dict[str, Any], dialect: Dialect, options: RequestOptions) -> Translated:
@@ -123,7 +139,7 @@ def to_openai_request(payload: dict[str, Any], dialect: Dialect, options: Reques
         notes.add(name, "dropped", why)
     if options.extra_body:
         body = _merged(body, options.extra_body)
-    return Translated(body, tools.names, notes.take())
+    return Translated(body, tools, notes.take())
 
 
 def _refuse_the_meaningless(payload: dict[str, Any]) -> None:

@@ -7,9 +7,11 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from proxyd import jsonio
 from proxyd.codecs.dialect import Dialect
 from proxyd.codecs.notes import Notes
 from proxyd.codecs.openai_schema import narrow_for_gemini
+from proxyd.codecs.tool_lists import recognised
 from proxyd.errors import ClientError
 
 __all__ = ["Tools", "to_openai_tools", "to_upstream_name"]
@@ -33,11 +35,14 @@ class Tools:
         offered: OpenAI function tools.
         names: upstream name -> the client's name, for the altered ones.
         left_out: names of tools that only Anthropic's servers can run, or whose schema is not in the request.
+        written: `offered` as JSON, where it is at hand. It belongs to that very list, which may be shared: whoever
+            means to change it takes a copy.
     """
 
     offered: list[dict[str, Any]] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    written: bytes | None = None
 
 
 def to_upstream_name(name: Any, dialect: Dialect) -> str:
@@ -59,14 +64,37 @@ def to_upstream_name(name: Any, dialect: Dialect) -> str:
 
 
 def to_openai_tools(payload: dict[str, Any], dialect: Dialect, notes: Notes) -> Tools:
-    """The request's tools, with those that system messages added or took away on the way."""
+    """The request's tools, with those that system messages added or took away on the way.
+
+    Raises:
+        ClientError: what is there is no list of tools.
+    """
     listed = payload.get("tools")
-    tools = Tools()
     if listed is not None and not isinstance(listed, list):
         raise ClientError(f"tools: expected an array, got {type(listed).__name__}; send a list of tools")
     added, removed = _changes_on_the_way(payload["messages"])
+    if added or removed or not listed:
+        return _translated([*(listed or ()), *added], removed, dialect, notes)
+
+    def make() -> tuple[Dialect, Tools, Notes]:
+        own = Notes()
+        tools = _translated(listed, removed, dialect, own)
+        try:
+            tools.written = jsonio.dump_ascii(tools.offered)
+        except jsonio.JSONError:
+            pass  # NaN, which our parser takes; who writes the whole body says so
+        return dialect, tools, own
+
+    # By identity, since dialects are kept and not hashable; it is in there so that no other takes its place.
+    _, tools, own = recognised(listed).once(("tools", id(dialect)), make)
+    notes.add_all(own)
+    return tools
+
+
+def _translated(listed: list[Any], removed: set[str], dialect: Dialect, notes: Notes) -> Tools:
+    tools = Tools()
     seen = set()
-    for number, tool in enumerate([*(listed or ()), *added]):
+    for number, tool in enumerate(listed):
         path = f"tools.{number}"
         if not isinstance(tool, dict):
             raise ClientError(

@@ -13,7 +13,7 @@ from proxyd.codecs.estimate import estimate_input_tokens
 from proxyd.codecs.events import StreamEvent
 from proxyd.codecs.notes import Note
 from proxyd.codecs.openai_errors import ErrorContext
-from proxyd.codecs.openai_request import RequestOptions, to_openai_request
+from proxyd.codecs.openai_request import RequestOptions, Translated, to_openai_request
 from proxyd.codecs.openai_stream import Answer, OpenAIStream
 from proxyd.codecs.sse import MAX_FRAME_BYTES
 from proxyd.errors import ClientError
@@ -117,7 +117,7 @@ def prepare(
         request=UpstreamRequest(
             url=chat_url(api_base),
             headers=_headers(route, api_base, profile, keys, is_stream=route.can_stream),
-            body=_dumped(body),
+            body=_written(translated),
             clocks=clocks,
         ),
         new_answer=lambda: new_answer(answer, dialect, new_id, warn, max_body_bytes, max_frame_bytes),
@@ -127,9 +127,9 @@ def prepare(
     )
 
 
-def _dumped(body: dict[str, Any]) -> bytes:
+def _written(translated: Translated) -> bytes:
     try:
-        return jsonio.dump_ascii(body)
+        return translated.written()
     except jsonio.JSONError:
         # The parser is lax where JSON is not: the client wrote this number, and no upstream can be sent it.
         raise ClientError("the request holds a number that JSON has no form for (NaN or Infinity)") from None
