@@ -16,15 +16,18 @@ from multidict import CIMultiDict
 import proxyd
 from proxyd import errors, jsonio
 from proxyd.app_status import Watchers, add_status_routes
-from proxyd.bodies import parse_object, read_request_body
+from proxyd.bodies import read_request_body
 from proxyd.calls import CallRecord, new_id
 from proxyd.codecs.estimate import estimate_input_tokens
+from proxyd.codecs.tool_lists import share_tools
 from proxyd.errors import BodyTimedOut, BodyTooLarge, ClientError, MethodNotAllowed, NotFound, ProxyError
 from proxyd.exchange import VerbatimRefusal
 from proxyd.guard import REQUEST_ID as _REQUEST_ID
 from proxyd.guard import check_origin, check_token, without_token
 from proxyd.logs import get_logger
+from proxyd.payloads import parse_object
 from proxyd.providers.base import ClientKeys
+from proxyd.providers.unread import glance_at, is_plain, takes_all
 from proxyd.relay import PREFIX, ClientRequest, Relay
 from proxyd.request_kind import kind_of, session_in
 from proxyd.routes import ModelRoute
@@ -178,18 +181,31 @@ class _Surface:
         """Read the request; find its route."""
         relay = self._relay
         body = await read_request_body(request, relay.settings)
+        keys = without_token(ClientKeys.from_headers(request.headers), relay.settings)
+        seen = glance_at(body)
+        route = None if seen is None else relay.table.resolve(seen.model)
+        if seen is not None and route is not None and takes_all(route) and is_plain(body):
+            record = self._record(request, seen.model)
+            if record.session_id is not None:  # else it may stand in the body
+                record.kind = "main" if record.agent_id is None else "subagent"
+                record.is_stream, record.bytes_in = seen.wants_stream, len(body)
+                call = ClientRequest(
+                    request, record, body, None, keys, wants_stream=seen.wants_stream, seen=seen
+                )
+                return call, route
         payload = parse_object(body)
         model = payload.get("model")
         if not isinstance(model, str) or not model:
             raise ClientError("model: a model id is required")
         route = self._route(model)
+        if not route.direct:
+            share_tools(payload)
         wants_stream = payload.get("stream") is True
         record = self._record(request, model)
         record.kind = kind_of(payload, is_subagent=record.agent_id is not None)
         record.session_id = record.session_id or _short(session_in(payload))
         record.is_stream, record.bytes_in = wants_stream, len(body)
-        keys = without_token(ClientKeys.from_headers(request.headers), relay.settings)
-        return ClientRequest(request, record, body, payload, keys, wants_stream), route
+        return ClientRequest(request, record, body, payload, keys, wants_stream=wants_stream), route
 
     def _record(self, request: web.Request, model: str) -> CallRecord:
         client_id = request.headers.get("x-request-id", "")

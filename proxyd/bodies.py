@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from proxyd import jsonio
 from proxyd.deadlines import Deadlines
 from proxyd.errors import BodyTimedOut, BodyTooLarge, ClientError, ProxyError, UnsupportedMedia
 from proxyd.settings import Settings
 
-__all__ = ["parse_object", "read_request_body"]
+__all__ = ["read_request_body"]
 
 #: A body that unpacks to more than this times its size is a bomb; JSON text reaches about 20.
 _MAX_RATIO = 100
@@ -87,20 +85,3 @@ async def read_request_body(request: web.Request, settings: Settings) -> bytes:
 
 def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"the request body is larger than {limit / (1 << 20):g} MiB")
-
-
-def parse_object(body: bytes) -> dict[str, Any]:
-    """The JSON object that `body` is.
-
-    Raises:
-        ClientError: it is something else.
-    """
-    if not body.strip():
-        raise ClientError("the request body is empty; a JSON object was expected")
-    try:
-        value = jsonio.loads(body)
-    except jsonio.JSONError as exc:
-        raise ClientError(f"the request body is not valid JSON: {exc}") from None
-    if not isinstance(value, dict):
-        raise ClientError("the request body must be a JSON object")
-    return value

@@ -394,6 +394,12 @@ class DirectExchange(_Exchange):
         self._has_given = False
 
     @property
+    def is_cached(self) -> bool:
+        """The upstream has said that it reads the prompt from a cache, or puts it there; or it has not said yet."""
+        usage = self._stream.tee.usage
+        return not self.is_stream or bool(usage.cache_read_tokens or usage.cache_write_tokens)
+
+    @property
     def has_last_event(self) -> bool:
         """The message is whole, whether or not the upstream has ended its body."""
         return self._stream.tee.has_ended

@@ -33,14 +33,16 @@ from proxyd.codecs.overflow import Overflow, overflow_message
 from proxyd.codecs.usage import Usage
 from proxyd.deadlines import Deadlines
 from proxyd.downlink import ClientGone, Downlink
-from proxyd.errors import BadCredential, Overloaded, ProxyError, Refused
+from proxyd.errors import BadCredential, ClientError, Overloaded, ProxyError, Refused
 from proxyd.exchange import DirectExchange, TranslatedExchange
 from proxyd.hookloader import HookSet
 from proxyd.hookrunner import CallHooks
 from proxyd.logs import get_logger
-from proxyd.providers import direct, openai
+from proxyd.payloads import parse_object
+from proxyd.providers import direct, openai, unread
 from proxyd.providers.base import ClientKeys, Clocks, origin_of
 from proxyd.providers.learned import MAX_FINDINGS_PER_CALL, Learned, Lessons
+from proxyd.providers.unread import Glance
 from proxyd.retries import RetryBudget, delay_before_retry, may_fall_back
 from proxyd.routes import ModelRoute, RouteTable
 from proxyd.settings import Settings
@@ -54,23 +56,61 @@ PREFIX = "/anthropic"
 log = get_logger("relay")
 
 
-@dataclass(slots=True)
 class ClientRequest:
-    """A request that has been read and understood."""
+    """A request that has been understood.
 
-    web_request: web.Request
-    record: CallRecord
-    body: bytes
-    payload: dict[str, Any]
-    keys: ClientKeys
-    wants_stream: bool
-    is_message: bool = True  # else a question about a model or a count, which only direct upstreams are asked
+    Args:
+        payload: `body`, parsed, or None where it has not been read.
+        seen: what it asks for, where it may go on unread.
+        is_message: else it is a question about a model or a count, which only direct upstreams are asked.
+    """
 
-    def let_go(self) -> None:
-        """Free the body and what was parsed from it: the stream has begun, so no retry can need them."""
-        if self.record.session_id is not None:
-            self.record.prompt_blocks = checksums(self.payload)
-        self.body, self.payload = b"", {}
+    __slots__ = ("_payload", "body", "is_message", "keys", "record", "seen", "wants_stream", "web_request")
+
+    def __init__(
+        self,
+        web_request: web.Request,
+        record: CallRecord,
+        body: bytes,
+        payload: dict[str, Any] | None,
+        keys: ClientKeys,
+        *,
+        wants_stream: bool,
+        is_message: bool = True,
+        seen: Glance | None = None,
+    ) -> None:
+        self.web_request = web_request
+        self.record = record
+        self.body = body
+        self._payload = payload
+        self.keys = keys
+        self.wants_stream = wants_stream
+        self.is_message = is_message
+        self.seen = seen
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The body, parsed.
+
+        Raises:
+            ClientError: it is no JSON object.
+        """
+        if self._payload is None:
+            self._payload = parse_object(self.body)
+        return self._payload
+
+    def let_go(self, *, is_cached: bool) -> None:
+        """Free the body and what was parsed from it: the stream has begun, so no retry can need them.
+
+        Args:
+            is_cached: the upstream keeps prompts, so that it may be asked one day why it did not find this one.
+        """
+        if self.record.session_id is not None and is_cached:
+            try:
+                self.record.prompt_blocks = checksums(self.payload)
+            except ClientError:
+                pass  # it went on unread, and the upstream takes what we do not
+        self.body, self._payload, self.seen = b"", {}, None
 
 
 @dataclass(slots=True)
@@ -432,7 +472,7 @@ class Relay:
         )
         try:
             events = await exchange.open()
-            call.request.let_go()
+            call.request.let_go(is_cached=True)
             while answer.failure is None:
                 if events:
                     record.on_first_byte()
@@ -480,13 +520,18 @@ class Relay:
 
     async def _direct(self, route: ModelRoute, call: _Call) -> web.StreamResponse:
         request, record, downlink = call.request, call.record, call.downlink
+        body, payload = request.body, None
+        if request.seen is not None and unread.takes_all(route):
+            body = unread.with_model(body, request.seen, route.model_name)
+        else:
+            payload = request.payload
         upstream_request = direct.prepare(
             route,
             path=request.web_request.rel_url.raw_path.removeprefix(PREFIX),
             query=request.web_request.rel_url.raw_query_string,
             headers=request.web_request.headers.items(),
-            body=request.body,
-            payload=request.payload,
+            body=body,
+            payload=payload,
             keys=call.keys,
             clocks=self._clocks(route),
             method=request.web_request.method,
@@ -498,13 +543,14 @@ class Relay:
             changed = await hooks.on_request(sent)
             if changed is not sent:  # else the client's own bytes go on
                 upstream_request = replace(upstream_request, body=jsonio.dumps(changed))
+        del body, payload  # what this name holds would live as long as the stream
         exchange = DirectExchange(
             upstream_request, self._upstreams, self.settings, call.deadlines, record, hooks
         )
         del upstream_request
         try:
             data = await exchange.open()
-            call.request.let_go()
+            call.request.let_go(is_cached=exchange.is_cached)
             theirs = {name.lower() for name, _ in exchange.headers}
             ours = [each for each in self._own_headers(record).items() if each[0] not in theirs]
             downlink.set_head(

@@ -22,6 +22,7 @@ LAYERS = (
         "locations",
         "settings",
         "providers",
+        "payloads",
         "request_kind",
         "ledger_schema",
         "stats",

@@ -1,8 +1,8 @@
 """What has been made of tool lists, which a client sends again with each request.
 
 Claude Code's tools are two fifths of a first request, and the same for a whole conversation: translated, written down,
-counted and hashed once, they need only be recognised afterwards. A list is told by its content, so one that differs in a
-single character is another one.
+counted and hashed once, they need only be recognised afterwards. A list is told by its content, so one that differs in
+a single character is another one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
-__all__ = ["ToolList", "recognised"]
+__all__ = ["ToolList", "recognised", "share_tools"]
 
 _T = TypeVar("_T")
 
@@ -26,11 +26,16 @@ _MARSHAL = 2
 
 
 class ToolList:
-    """What has been made of one list. Nobody changes it."""
+    """One list, and what has been made of it. Nobody changes either.
 
-    __slots__ = ("_made",)
+    Attributes:
+        tools: as they were parsed when they came for the first time.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_made", "tools")
+
+    def __init__(self, tools: list[Any]) -> None:
+        self.tools = tools
         self._made: dict[Hashable, Any] = {}
 
     def once(self, what: Hashable, make: Callable[[], _T]) -> _T:
@@ -42,23 +47,24 @@ class ToolList:
 
 
 _known: OrderedDict[bytes, ToolList] = OrderedDict()
-_latest: tuple[list[Any] | None, ToolList] = (None, ToolList())
+
+
+def share_tools(payload: dict[str, Any]) -> None:
+    """Have a request that was just parsed hold the tools of those before it in place of its own, which are the same."""
+    tools = payload.get("tools")
+    if isinstance(tools, list) and tools:
+        payload["tools"] = recognised(tools).tools
 
 
 def recognised(tools: list[Any]) -> ToolList:
-    """What is known of this list.
-
-    Args:
-        tools: of a request, parsed. It is not changed as long as its request is worked on.
-    """
-    global _latest
-    if _latest[0] is tools:  # several parts of the program ask within one request
-        return _latest[1]
+    """What is known of this list."""
+    for found in _known.values():
+        if found.tools is tools:  # it is shared
+            return found
     content = marshal.dumps(tools, _MARSHAL)
-    found = _known.pop(content, None) or ToolList()
+    found = _known.pop(content) if content in _known else ToolList(tools)
     if len(content) <= _MAX_BYTES:
         _known[content] = found
         if len(_known) > _MAX_LISTS:
             _known.popitem(last=False)
-    _latest = (tools, found)
     return found

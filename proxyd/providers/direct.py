@@ -81,7 +81,7 @@ def prepare(
     query: str,
     headers: Iterable[tuple[str, str]],
     body: bytes,
-    payload: Mapping[str, Any],
+    payload: Mapping[str, Any] | None,
     keys: ClientKeys,
     clocks: Clocks,
     method: str = "POST",
@@ -93,7 +93,8 @@ def prepare(
         path: as the client wrote it; a model's id at its end becomes the upstream's name of the model.
         headers: the client's, in order.
         body: the client's bytes; they go on as they are but for what the entry sets.
-        payload: `body`, parsed; for a request without one, ``{"model": …}``.
+        payload: `body`, parsed; for a request without one, ``{"model": …}``; None for one that goes on as it is
+            (`proxyd.providers.unread`).
         is_first: the client chose this upstream. For another one, in a chain, its custom headers were not meant:
             they may hold a key.
 
@@ -101,14 +102,15 @@ def prepare(
         BadCredential: the upstream needs a key and none is there.
     """
     profile = profile_for(route.api_base, route.provider)
-    omitted = [
-        name for name in (*profile.omit, *route.omit) if name in payload and name not in route.extra_body
-    ]
-    if method == "GET" and payload.get("model") != route.model_name:
-        path = f"/v1/models/{quote(route.model_name, safe='')}"
     sent = _headers(headers, has_custom=is_first)
     if body:
         sent.setdefault("content-type", "application/json")
+    if method == "GET" and payload is not None and payload.get("model") != route.model_name:
+        path = f"/v1/models/{quote(route.model_name, safe='')}"
+    if body and payload is not None:
+        omitted = [
+            name for name in (*profile.omit, *route.omit) if name in payload and name not in route.extra_body
+        ]
         _drop_betas(sent, omitted)
         body = splice(body, _changes(route, profile, payload, omitted, is_message=path.endswith("/messages")))
     _add_credentials(route, profile, sent, keys)

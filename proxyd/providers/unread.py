@@ -1,0 +1,110 @@
+"""Direct requests that go on without having been parsed.
+
+A request of Claude Code's is 140 KB and more, and an upstream that speaks the same API takes it as it is. Parsing it
+costs more than all else that is done for the call, and holds up every other stream for as long. So where the entry
+changes nothing of it, it is enough to know what it asks for: the ``model``, which Claude Code writes first, and
+``stream``, which it writes last. Requests that are written another way, and small ones, are read.
+
+What is wrong with an unread request is said by its upstream. Of a ``model`` that is there twice, the first is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from proxyd import jsonio
+from proxyd.providers.quirks import profile_for
+from proxyd.routes import ModelRoute
+
+__all__ = ["Glance", "glance_at", "is_plain", "takes_all", "with_model"]
+
+#: Smaller ones are parsed in less time than a look at them takes.
+_MIN_BYTES = 16 * 1024
+_MODEL = re.compile(rb'\s*\{\s*"model"\s*:\s*("[^"\\\x00-\x1f]{1,200}")')
+#: The members behind it that are no containers: what stands between them and the model is known to be one level deep.
+_SCALAR = re.compile(rb'\s*,\s*"(\w+)"\s*:\s*(true|false|null|-?[0-9][0-9.eE+-]*|"[^"\\\x00-\x1f]*")')
+_LAST = re.compile(rb',\s*"stream"\s*:\s*(true|false)\s*\}\s*\Z')
+_LAST_BYTES, _MAX_SCALARS = 64, 16
+
+#: Ahead of what is no thinking block: the request's own setting.
+_SETTING = re.compile(rb"\s*:\s*\{")
+#: What tells a call that is not one of the conversation (`proxyd.request_kind`): its tools, which Claude Code writes
+#: near the end, and the words of a request for a summary.
+_ODD_TOOLS, _TOOLS_BYTES = (b'"tools":[]', b'"web_search_'), 4096
+_SUMMARY = b"CRITICAL: Respond with TEXT ONLY"
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What was seen of a request.
+
+    Attributes:
+        start, end: where the model stands in its bytes, quotes included.
+    """
+
+    model: str
+    start: int
+    end: int
+    wants_stream: bool
+
+
+def glance_at(body: bytes) -> Glance | None:
+    """What `body` asks for, where that can be seen without reading it."""
+    if len(body) < _MIN_BYTES:
+        return None
+    model = _MODEL.match(body)
+    if model is None:
+        return None
+    stream, at = None, model.end()
+    for _ in range(_MAX_SCALARS):
+        member = _SCALAR.match(body, at)
+        if member is None:
+            break
+        at = member.end()
+        if member[1] == b"stream":
+            stream = member[2]
+    if stream is None:
+        last = _LAST.search(body, len(body) - _LAST_BYTES)
+        stream = None if last is None else last[1]
+    if stream not in (b"true", b"false"):
+        return None
+    try:
+        name = model[1][1:-1].decode()
+    except UnicodeDecodeError:
+        return None
+    return Glance(name, *model.span(1), stream == b"true")
+
+
+def is_plain(body: bytes) -> bool:
+    """Whether `body` is of the conversation itself, as far as a ledger wants to know, and holds no thinking blocks:
+    those are looked into, since not every upstream takes them.
+    """
+    end = body[-_TOOLS_BYTES:]
+    return not (any(words in end for words in _ODD_TOOLS) or _SUMMARY in body or _may_hold_thinking(body))
+
+
+def takes_all(route: ModelRoute) -> bool:
+    """Whether nothing of a plain request becomes another for `route` but the name of the model."""
+    profile = profile_for(route.api_base, route.provider)
+    return (
+        route.direct
+        and not (profile.omit or route.omit or route.extra_body)
+        and route.max_input_tokens is route.max_tokens is route.temperature is route.top_p is None
+    )
+
+
+def _may_hold_thinking(body: bytes) -> bool:
+    at = body.find(b'"thinking"')
+    while at >= 0:
+        if not _SETTING.match(body, at + len(b'"thinking"')):
+            return True
+        at = body.find(b'"thinking"', at + 1)
+    return False
+
+
+def with_model(body: bytes, seen: Glance, name: str) -> bytes:
+    """`body`, asking for the model `name`."""
+    if name == seen.model:
+        return body
+    return b"%b%b%b" % (body[: seen.start], jsonio.dumps(name), body[seen.end :])

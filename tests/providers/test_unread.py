@@ -1,0 +1,164 @@
+"""What is seen of a direct request at a glance is what reading it would tell, or it is read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxyd import jsonio
+from proxyd.providers import unread
+from proxyd.providers.unread import glance_at, is_plain, takes_all, with_model
+from proxyd.request_kind import kind_of
+from proxyd.routes import ModelRoute
+
+FILLER = {"role": "user", "content": "words " * 4000}
+
+
+def request(**more: Any) -> dict[str, Any]:
+    """In the order in which Claude Code writes."""
+    return {"model": "m", "messages": [FILLER], "system": "s", **more, "stream": True}
+
+
+def dumped(payload: Any, **style: Any) -> bytes:
+    return json.dumps(payload, ensure_ascii=False, **style).encode()
+
+
+@pytest.mark.parametrize("style", [{}, {"separators": (",", ":")}, {"indent": 1}])
+@pytest.mark.parametrize("stream", [True, False])
+def test_model_and_stream_are_seen_where_claude_code_writes_them(style: dict[str, Any], stream: bool) -> None:
+    body = dumped({**request(), "stream": stream}, **style)
+    seen = glance_at(body)
+    assert seen is not None
+    assert (seen.model, seen.wants_stream) == ("m", stream)
+    assert with_model(body, seen, "m") is body
+    assert json.loads(with_model(body, seen, 'n"é')) == {**request(), "model": 'n"é', "stream": stream}
+
+
+def test_stream_may_stand_among_the_first_members() -> None:
+    seen = glance_at(dumped({"model": "m", "max_tokens": 5, "stream": False, "messages": [FILLER]}))
+    assert seen is not None
+    assert not seen.wants_stream
+
+
+NOT_SEEN: list[Any] = [
+    {"model": "m", "stream": True},  # small: read in no time
+    {"messages": [FILLER], "model": "m", "stream": True},
+    {"model": "m", "messages": [FILLER]},
+    {"model": "m", "messages": [FILLER], "stream": "true"},
+    {"model": 'a"b', "messages": [FILLER], "stream": True},
+    {"model": "", "messages": [FILLER], "stream": True},
+    {"model": 3, "messages": [FILLER], "stream": True},
+    {"model": "m", "messages": [FILLER], "stream": True, "last": []},
+    {"model": "m", "messages": [FILLER], "metadata": {"stream": True}},
+    [request()],
+]
+
+
+@pytest.mark.parametrize("payload", NOT_SEEN)
+def test_what_is_not_plain_to_see_is_read(payload: Any) -> None:
+    assert glance_at(dumped(payload)) is None
+
+
+@pytest.mark.parametrize("prefix", [b"\xff", b"  x"])
+def test_what_is_no_json_at_the_beginning_is_read(prefix: bytes) -> None:
+    assert glance_at(prefix + dumped(request())) is None
+
+
+def test_a_model_that_is_no_utf8_is_read() -> None:
+    assert glance_at(dumped(request()).replace(b'"m"', b'"\xff"')) is None
+
+
+texts = st.text(max_size=20) | st.sampled_from(
+    ['"stream":true}', '"thinking":"', ',"stream":false', "\\", '"', "}"]
+)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=5,
+)
+members = st.lists(
+    st.tuples(
+        st.sampled_from(["max_tokens", "messages", "system", "tools", "metadata", "x"])
+        | texts.filter(lambda name: name not in ("model", "stream")),
+        values,
+    ),
+    max_size=6,
+)
+
+
+@given(members, st.integers(0, 6), st.booleans(), st.booleans(), texts)
+def test_a_glance_says_what_reading_says(
+    others: list[tuple[str, Any]], place: int, stream: bool, is_ascii: bool, model: str
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unread, "_MIN_BYTES", 0)
+        pairs = [*others[:place], ("stream", stream), *others[place:]]
+        payload = {"model": model, **dict(pairs)}
+        body = json.dumps(payload, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass")
+        seen = glance_at(body)
+    if seen is not None:
+        assert (seen.model, seen.wants_stream) == (model, stream)
+        assert jsonio.loads(with_model(body, seen, "other")) == {**payload, "model": "other"}
+
+
+THINKING = {"type": "thinking", "thinking": "hm", "signature": ""}
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, True),
+        ({"thinking": {"type": "adaptive"}}, True),
+        ({"thinking": {"type": "enabled", "budget_tokens": 9}, "tools": [{"name": "Read"}]}, True),
+        ({"messages": [FILLER, {"role": "assistant", "content": [THINKING]}]}, False),
+        ({"messages": [FILLER, {"role": "assistant", "content": [{**THINKING, "thinking": None}]}]}, False),
+        ({"messages": [FILLER, {"role": "user", "content": 'the word "thinking": "x"'}]}, True),
+        ({"messages": [FILLER, {"role": "user", "content": "CRITICAL: Respond with TEXT ONLY, now"}]}, False),
+        ({"tools": []}, False),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, False),
+    ],
+)
+@pytest.mark.parametrize("style", [{}, {"separators": (",", ":")}])
+def test_what_is_not_of_the_conversation_or_may_hold_thinking_is_read(
+    more: dict[str, Any], expected: bool, style: dict[str, Any]
+) -> None:
+    payload = {**request(), **more}
+    is_odd = more == {"tools": []} and not style  # written with a space, it is no title of Claude Code's
+    assert is_plain(dumped(payload, **style)) is (expected or is_odd)
+    if expected:
+        assert kind_of(payload, is_subagent=False) == "main"
+
+
+def route(**more: Any) -> ModelRoute:
+    return ModelRoute(
+        **{
+            "model_id": "m",
+            "model_name": "m",
+            "api_base": "https://api.anthropic.com",
+            "direct": True,
+            **more,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, True),
+        ({"model_name": "other"}, True),
+        ({"direct": False}, False),
+        ({"max_tokens": 5}, False),
+        ({"max_input_tokens": 5}, False),
+        ({"temperature": 0.0}, False),
+        ({"top_p": 1.0}, False),
+        ({"extra_body": {"a": 1}}, False),
+        ({"omit": ("context_management",)}, False),
+        ({"api_base": "https://api.deepseek.com/anthropic"}, False),  # omits fields
+    ],
+)
+def test_an_entry_that_changes_more_than_the_model_reads(more: dict[str, Any], expected: bool) -> None:
+    assert takes_all(route(**more)) is expected
