@@ -53,6 +53,9 @@ __all__ = ["PREFIX", "ClientRequest", "Relay"]
 #: All endpoints are also served below this (design.md 5).
 PREFIX = "/anthropic"
 
+#: From here on a request is worked on step by step.
+_LARGE_BYTES = 256 * 1024
+
 log = get_logger("relay")
 
 
@@ -132,6 +135,13 @@ class _Call:
     @property
     def record(self) -> CallRecord:
         return self.request.record
+
+    async def breathe(self) -> None:
+        """Let all others have a turn between two steps over a large request: each takes about 4 ms a megabyte
+        (operations.md A8). Threads would not help, since none of the steps lets go of the interpreter's lock.
+        """
+        if self.record.bytes_in > _LARGE_BYTES:
+            await asyncio.sleep(0)
 
 
 def log_bodies(request_id: str, body: bytes, downlink: Downlink) -> None:
@@ -326,6 +336,7 @@ class Relay:
         record.route, record.upstream_model = route.model_id, route.model_name
         record.mode = "direct" if route.direct else "translated"
         record.pricing = route.pricing
+        await call.breathe()
         self._check_window(route, call)
         attempt = self._direct if route.direct else self._translated
         self._admit_to(route)
@@ -376,7 +387,9 @@ class Relay:
         findings = 0
         while True:
             hooks = self.hooks.for_call(route, call.record.request_id, "translated")
+            await call.breathe()
             prepared = self._translate(lessons.applied_to(route), call)
+            await call.breathe()
             if call.request.payload.get("max_tokens") == 0:
                 return await self._unasked(prepared, call)
             if hooks is not None and hooks.changes_requests:
@@ -385,6 +398,8 @@ class Relay:
                 if body["tools"] is None:
                     del body["tools"]
                 prepared = prepared.with_body(await hooks.on_request(body))
+            prepared = prepared.written()
+            await call.breathe()
             wants_stream = call.request.wants_stream
             exchange = TranslatedExchange(
                 prepared,
@@ -472,6 +487,7 @@ class Relay:
         )
         try:
             events = await exchange.open()
+            await call.breathe()
             call.request.let_go(is_cached=True)
             while answer.failure is None:
                 if events:
@@ -550,6 +566,7 @@ class Relay:
         del upstream_request
         try:
             data = await exchange.open()
+            await call.breathe()
             call.request.let_go(is_cached=exchange.is_cached)
             theirs = {name.lower() for name, _ in exchange.headers}
             ours = [each for each in self._own_headers(record).items() if each[0] not in theirs]

@@ -110,7 +110,7 @@ def _call(
         warn=warn,
         max_body_bytes=loaded.settings.max_upstream_body_bytes,
         max_frame_bytes=loaded.settings.max_frame_bytes,
-    )
+    ).written()
 
 
 def _show_request(call: TranslatedCall) -> None:

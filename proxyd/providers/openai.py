@@ -27,20 +27,27 @@ __all__ = ["TranslatedCall", "prepare"]
 
 @dataclass(frozen=True, slots=True)
 class TranslatedCall:
-    """A call that is ready to go out.
+    """A call that is ready to go out, but for its body, which is to be `written`.
 
     Attributes:
         new_answer: a fresh reader for the answer; each attempt needs its own.
         context: for reading the upstream's errors.
-        sent: the body as it will be sent, for learning from a refusal.
-        notes: what of the request was dropped or altered.
     """
 
     request: UpstreamRequest
     new_answer: Callable[[], TranslatedAnswer]
     context: ErrorContext
-    sent: dict[str, Any]
-    notes: tuple[Note, ...]
+    translated: Translated
+
+    @property
+    def sent(self) -> dict[str, Any]:
+        """The body as it will be sent, for hooks, and for learning from a refusal."""
+        return self.translated.body
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What of the client's request was dropped or altered."""
+        return self.translated.notes
 
     def nothing_said(self) -> list[StreamEvent]:
         """The answer to a call that asks for no output at all."""
@@ -50,9 +57,22 @@ class TranslatedCall:
 
     def with_body(self, body: dict[str, Any]) -> TranslatedCall:
         """The same call with another body, that of a request hook."""
-        if body is self.sent:
-            return self
-        return replace(self, request=replace(self.request, body=jsonio.dump_ascii(body)), sent=body)
+        return replace(self, translated=replace(self.translated, body=body))
+
+    def written(self) -> TranslatedCall:
+        """The same call with its body in bytes, a step of its own since a large one takes a while.
+
+        Raises:
+            ClientError: the request holds a number that JSON has no form for.
+        """
+        try:
+            body = self.translated.written()
+        except jsonio.JSONError:
+            # The parser is lax where JSON is not: the client wrote this number, and no upstream can be sent it.
+            raise ClientError(
+                "the request holds a number that JSON has no form for (NaN or Infinity)"
+            ) from None
+        return replace(self, request=replace(self.request, body=body))
 
 
 def prepare(
@@ -69,7 +89,7 @@ def prepare(
     session_id: str | None = None,
     estimated_input_tokens: int | None = None,
 ) -> TranslatedCall:
-    """Translate `payload` for `route`.
+    """Translate `payload` for `route`. The body is not written yet.
 
     Args:
         api_base: where `route` really is: the embedded upstream has no fixed address.
@@ -117,22 +137,13 @@ def prepare(
         request=UpstreamRequest(
             url=chat_url(api_base),
             headers=_headers(route, api_base, profile, keys, is_stream=route.can_stream),
-            body=_written(translated),
+            body=b"",
             clocks=clocks,
         ),
         new_answer=lambda: new_answer(answer, dialect, new_id, warn, max_body_bytes, max_frame_bytes),
         context=context,
-        sent=body,
-        notes=translated.notes,
+        translated=translated,
     )
-
-
-def _written(translated: Translated) -> bytes:
-    try:
-        return translated.written()
-    except jsonio.JSONError:
-        # The parser is lax where JSON is not: the client wrote this number, and no upstream can be sent it.
-        raise ClientError("the request holds a number that JSON has no form for (NaN or Infinity)") from None
 
 
 def new_answer(
