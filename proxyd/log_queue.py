@@ -17,7 +17,8 @@ __all__ = ["LineQueue"]
 
 #: Lines that wait: some seconds of a daemon at work, at most a few MiB.
 _MAX_WAITING = 5_000
-#: How long a line waits for others. To wake a thread for each costs more than all else that is done for a line.
+#: How long the thread rests behind each write, and gathers: to be woken for each line costs more than all else that is
+#: done for it.
 _GATHER_S = 0.02
 #: How long the end of the process waits for what is left.
 _CLOSE_S = 2.0
@@ -100,7 +101,6 @@ class LineQueue:
                 self._is_asleep = False
                 if not self._lines:
                     return
-                self._change.wait_for(lambda: self._is_closed or self._flushing > 0, _GATHER_S)
                 lines = list(self._lines)
                 self._lines.clear()
                 self._is_busy = True
@@ -113,3 +113,5 @@ class LineQueue:
                 with self._change:  # nobody is left to be told: the stream is closed, or its disk is full
                     self.dropped += len(lines)
                     self._said += len(lines)
+            with self._change:
+                self._change.wait_for(lambda: self._is_closed or self._flushing > 0, _GATHER_S)
