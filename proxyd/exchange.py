@@ -76,6 +76,8 @@ class _Exchange:
         self._settings = settings
         self._deadlines = deadlines
         self._record = record
+        self._trace = record.trace
+        self._context = ErrorContext()
         self._response: aiohttp.ClientResponse | None = None
         self._lost: asyncio.Future[None] | None = None  # done when the connection has ended, however it did
         self._is_waiting = False
@@ -83,7 +85,11 @@ class _Exchange:
     async def _send(self, *, is_verbatim: bool) -> aiohttp.ClientResponse:
         request, self._request = self._request, None  # its body is not needed any more: a retry makes its own
         assert request is not None, "an exchange is opened once"
+        if self._trace is not None:
+            self._trace.on_sent(request, self._record.route, self._record.mode, self._context)
         response = await self._upstreams.send(request, is_verbatim=is_verbatim)
+        if self._trace is not None:
+            self._trace.on_head(response.status, response.headers.items())
         self._response = response
         self._lost = connection_end(response)
         if self._lost is not None:
@@ -104,14 +110,19 @@ class _Exchange:
         content = response.content
         if self._lost is not None and self._lost.done() and not content.is_eof():
             if rest := content.read_nowait(READ_BYTES):
+                if self._trace is not None:
+                    self._trace.on_chunk(rest)
                 return rest
             raise self._cut()
         self._deadlines.set(self._silent, self._clocks.idle_s)
         self._is_waiting = True
         try:
-            return await content.read(READ_BYTES)
+            chunk = await content.read(READ_BYTES)
         finally:
             self._is_waiting = False  # the clock runs on and is set anew by the next read
+        if self._trace is not None:
+            self._trace.on_chunk(chunk)
+        return chunk
 
     async def _read_error(self, response: aiohttp.ClientResponse) -> bytes:
         """The body of an error, as far as it comes; beyond ``max_error_body_bytes`` it is cut off."""

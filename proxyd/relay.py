@@ -14,7 +14,7 @@ one write.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
@@ -43,6 +43,7 @@ from proxyd.providers.learned import MAX_FINDINGS_PER_CALL, Learned, Lessons
 from proxyd.retries import RetryBudget, delay_before_retry, may_fall_back
 from proxyd.routes import ModelRoute, RouteTable
 from proxyd.settings import Settings
+from proxyd.trace import CallTrace
 from proxyd.upstream import Upstreams
 
 __all__ = ["PREFIX", "ClientRequest", "Relay"]
@@ -70,6 +71,10 @@ class ClientRequest:
         if self.record.session_id is not None:
             self.record.prompt_blocks = checksums(self.payload)
         self.body, self.payload = b"", {}
+
+
+#: Makes the trace of a call that begins; None where none is kept.
+BeginTrace = Callable[[ClientRequest, RouteTable, HookSet], "CallTrace | None"]
 
 
 @dataclass(slots=True)
@@ -133,6 +138,7 @@ class Relay:
         self._upstreams = upstreams
         self._demo_base = demo_base
         self.observers: tuple[CallObserver, ...] = ()
+        self.begin_trace: BeginTrace | None = None  # of a call that begins; None where no records are kept
         self.calibration = calibration or Calibration()
         self._budget = RetryBudget()
         self._learned = Learned()
@@ -187,6 +193,8 @@ class Relay:
         )
         if settings.log_bodies:
             log_bodies(request.record.request_id, request.body, downlink)
+        if self.begin_trace is not None:
+            record.trace = downlink.trace = self.begin_trace(request, self.table, self.hooks)
         call = _Call(request, downlink, deadlines, task)
         try:
             self._admit()
@@ -340,6 +348,8 @@ class Relay:
         while True:
             hooks = self.hooks.for_call(route, call.record.request_id, "translated")
             prepared = self._translate(lessons.applied_to(route), call)
+            if call.record.trace is not None:
+                call.record.trace.lessons = lessons
             if call.request.payload.get("max_tokens") == 0:
                 return await self._unasked(prepared, call)
             if hooks is not None and hooks.changes_requests:

@@ -11,7 +11,7 @@ import hmac
 from typing import overload
 from weakref import WeakValueDictionary
 
-__all__ = ["MASK", "Secret", "masked"]
+__all__ = ["MASK", "Secret", "masked", "values_in_use"]
 
 MASK = "***"
 
@@ -57,14 +57,20 @@ class Secret:
     __str__ = __repr__
 
 
+def values_in_use() -> list[str]:
+    """The values of all keys in use that are long enough to be looked for. Any thread may ask."""
+    # The references are copied in one step, where going through the mapping could meet a key that comes or goes.
+    found = (reference() for reference in _in_use.valuerefs())
+    return [secret.reveal() for secret in found if secret is not None]
+
+
 @overload
 def masked(text: str) -> str: ...
 @overload
 def masked(text: bytes) -> bytes: ...
 def masked(text: str | bytes) -> str | bytes:
     """`text` without the value of any key that is in use."""
-    for secret in list(_in_use.values()):
-        value = secret.reveal()
+    for value in values_in_use():
         if isinstance(text, str):
             if value in text:
                 text = text.replace(value, MASK)

@@ -26,7 +26,7 @@ LAYERS = (
         "ledger_schema",
         "stats",
     },
-    {"calls", "notify", "cache_breaks"},
+    {"calls", "notify", "cache_breaks", "trace"},
     {
         "deadlines",
         "reloading",
@@ -38,6 +38,9 @@ LAYERS = (
         "metrics",
         "ledger",
         "live",
+        "masking",
+        "record_files",
+        "records",
         "demo_reply",
         "demo",
     },
