@@ -149,6 +149,11 @@ class Record:
         return _mapping(self.call.get("facts"))
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Those that were in force and matter here."""
+        return _mapping(self.call.get("settings"))
+
+    @property
     def masks(self) -> tuple[str, ...]:
         """What stands in place of keys."""
         masks = self.call.get("masks")

@@ -20,6 +20,7 @@ from proxyd.calls import CallRecord
 from proxyd.hookloader import HookSet
 from proxyd.masking import Masks, shown_headers, shown_url
 from proxyd.providers.base import ClientKeys
+from proxyd.record_contents import files_of
 from proxyd.record_files import FOLDER
 from proxyd.records import Recorder, is_kept
 from proxyd.routes import RouteTable
@@ -523,7 +524,7 @@ def test_a_key_is_found_after_its_call_is_over(tmp_path: Path) -> None:
     record = _traced(1)
     record.trace.body = b"the key is correct-horse-battery"
     record.trace.keys = type(record.trace.keys)(Secret("correct-horse-battery"))
-    files = module.files_of(record)
+    files = files_of(record)
     assert b"correct-horse" not in b"".join(files.values())
 
 
