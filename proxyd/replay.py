@@ -30,7 +30,7 @@ from proxyd.replay_answers import Answer, AnswerOf
 from proxyd.routes import ModelRoute
 from proxyd.secret import MASK, Secret
 
-__all__ = ["Found", "ReadEntry", "Replay", "request_for"]
+__all__ = ["Found", "ReadEntry", "Replay", "lessons_of", "payload_of", "request_for", "route_of"]
 
 #: Makes an entry of what the record says of it; raises `errors.ConfigError`.
 ReadEntry = Callable[[Mapping[str, Any]], ModelRoute]
@@ -101,31 +101,17 @@ class Replay:
     # -- what was sent
 
     def _prepared(self, attempt: Exchange) -> tuple[openai.TranslatedCall | None, UpstreamRequest]:
-        route = self._route(str(attempt.request.get("route")))
+        route = route_of(self.record, attempt, self.read_entry)
         is_first = attempt.request.get("is_first_choice") is not False
-        learned = attempt.request.get("learned")
-        lessons = _lessons(learned) if isinstance(learned, dict) else Lessons()
         url = str(attempt.request.get("url"))
         return request_for(
             self.record,
-            lessons.applied_to(route),
+            lessons_of(attempt).applied_to(route),
             self._ids,
             is_first=is_first,
             demo_base=url.removesuffix(_CHAT),
             estimate=_whole_number(attempt.request.get("estimated_input_tokens")),
         )
-
-    def _route(self, model_id: str) -> ModelRoute:
-        entries = self.record.call.get("entries")
-        entry = entries.get(model_id) if isinstance(entries, dict) else None
-        if not isinstance(entry, dict):
-            raise BadRecord(f"{self.record.path} does not say how the entry {model_id!r} was configured")
-        try:
-            return self.read_entry(entry)
-        except errors.ConfigError as exc:
-            raise BadRecord(
-                f"{self.record.path}: the entry {model_id!r} is not valid: {exc.message}"
-            ) from None
 
     def _request_difference(self, attempt: Exchange, request: UpstreamRequest) -> Difference | None:
         then = {name: attempt.request.get(name) for name in ("method", "url", "headers")}
@@ -145,7 +131,7 @@ class Replay:
         """No attempt: the proxy itself refused the call, or answered it."""
         chosen, facts = self.record.call.get("chosen"), self.record.facts
         try:
-            call, _ = request_for(self.record, self._route(str(chosen)), self._ids)
+            call, _ = request_for(self.record, _entry(self.record, str(chosen), self.read_entry), self._ids)
         except ProxyError as exc:
             return [self._compared(Answer.refused(exc))]
         if facts.get("outcome") == "ok" and call is not None:  # max_tokens: 0
@@ -269,7 +255,7 @@ def request_for(
         BadRecord: there is no request.
     """
     body = record.body or b""
-    payload = _payload(record)
+    payload = payload_of(record)
     if model is not None:
         payload["model"] = model
     keys = ClientKeys()
@@ -310,7 +296,45 @@ def request_for(
     return call, call.request
 
 
-def _payload(record: Record) -> dict[str, Any]:
+def route_of(record: Record, attempt: Exchange, read_entry: ReadEntry) -> ModelRoute:
+    """The entry by which `attempt` was made, as it was.
+
+    Raises:
+        BadRecord: it is not there, or not valid.
+    """
+    return _entry(record, str(attempt.request.get("route")), read_entry)
+
+
+def _entry(record: Record, model_id: str, read_entry: ReadEntry) -> ModelRoute:
+    entries = record.call.get("entries")
+    entry = entries.get(model_id) if isinstance(entries, dict) else None
+    if not isinstance(entry, dict):
+        raise BadRecord(f"{record.path} does not say how the entry {model_id!r} was configured")
+    try:
+        return read_entry(entry)
+    except errors.ConfigError as exc:
+        raise BadRecord(f"{record.path}: the entry {model_id!r} is not valid: {exc.message}") from None
+
+
+def lessons_of(attempt: Exchange) -> Lessons:
+    """What the daemon had learned of the route."""
+    learned = attempt.request.get("learned")
+    if not isinstance(learned, dict):
+        return Lessons()
+    quirks, lines = learned.get("quirks"), learned.get("lines")
+    return Lessons(
+        quirks if isinstance(quirks, dict) else {},
+        _whole_number(learned.get("max_tokens")),
+        tuple(map(str, lines)) if isinstance(lines, list) else (),
+    )
+
+
+def payload_of(record: Record) -> dict[str, Any]:
+    """The client's request, parsed.
+
+    Raises:
+        BadRecord: it is no JSON object.
+    """
     if not record.body:
         return {"model": record.facts.get("model")}
     try:
@@ -320,15 +344,6 @@ def _payload(record: Record) -> dict[str, Any]:
     if not isinstance(payload, dict):
         raise BadRecord(f"{record.path}: the client's request is no JSON object")
     return payload
-
-
-def _lessons(learned: Mapping[str, Any]) -> Lessons:
-    quirks, lines = learned.get("quirks"), learned.get("lines")
-    return Lessons(
-        quirks if isinstance(quirks, dict) else {},
-        _whole_number(learned.get("max_tokens")),
-        tuple(map(str, lines)) if isinstance(lines, list) else (),
-    )
 
 
 def _body_difference(recorded: bytes, now: bytes, ids: FreshIds | None = None) -> Difference | None:
