@@ -176,7 +176,7 @@ def _add_attempt(
         "status": attempt.status,
         "headers": shown_headers(attempt.response_headers),
         "head_ms": _ms(attempt.head_at, record.begun),
-        "is_whole": attempt.is_whole,
+        "is_whole": attempt.flow.is_whole,
         **files.add_flow(
             f"{number}-upstream-response",
             attempt.flow,

@@ -7,7 +7,6 @@ one, whatever it was made from (operations.md E7).
 
 from __future__ import annotations
 
-import hmac
 from typing import overload
 from weakref import WeakValueDictionary
 
@@ -40,6 +39,8 @@ class Secret:
         """Compare in constant time. A header's bytes that are no UTF-8 arrive as lone surrogates, and match
         nothing.
         """
+        import hmac  # it loads OpenSSL, which a status line has no time for
+
         return hmac.compare_digest(
             self._value.encode("utf-8", "surrogatepass"), other.encode("utf-8", "surrogatepass")
         )

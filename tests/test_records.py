@@ -436,7 +436,7 @@ async def test_a_mistake_in_the_recorder_ends_no_stream(
 
     place: dict[str, tuple[Any, str]] = {
         "begin": (module, "CallTrace"),
-        "flow": (trace.Flow, "add"),
+        "flow": (trace, "monotonic"),
         "attempt": (trace, "Attempt"),
         "files": (module, "files_of"),
     }
