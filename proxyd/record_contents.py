@@ -34,6 +34,7 @@ _OWN_WORDS = re.compile(
     r"|the upstream was silent for [\d.]+ s|the upstream's answer took longer than [\d.]+ s"
     r"|the upstream answered \d+|claude-proxy is shutting down|internal error in claude-proxy; see its log"
 )
+_TOKEN = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 #: Of an entry: what makes no difference to a request or an answer, or is a secret.
 _ENTRY_LEFT_OUT = frozenset({"api_key", "key_origin", "timeouts", "pricing", "aliases"})
 #: Settings by which an answer is read and ended.
@@ -213,6 +214,9 @@ def _add_answer(files: _Files, record: CallRecord, trace: CallTrace, encoding: s
 
 def _facts(record: CallRecord, *, keeps_bodies: bool) -> dict[str, Any]:
     facts = facts_of(record)
+    for name in ("error_type", "stop_reason"):
+        if not keeps_bodies and not _TOKEN.fullmatch(facts.get(name, "-")):
+            del facts[name]  # an upstream's own word for it
     error = _error(record, keeps_bodies)
     if error is None:
         facts.pop("error", None)

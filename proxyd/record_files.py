@@ -17,6 +17,7 @@ a record may come from somebody else.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -258,7 +259,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        # No link is followed: in a record of somebody else it could lead to a file of ours.
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
             data = file.read(_MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         raise BadRecord(
@@ -266,6 +268,10 @@ def _read(path: Path) -> bytes:
         ) from None
     except NotADirectoryError:
         raise BadRecord(f"{path.parent} is no folder; give a record's") from None
+    except OSError as exc:
+        if exc.errno != errno.ELOOP:
+            raise
+        raise BadRecord(f"{path} is a link to another file: do not trust it") from None
     if len(data) > _MAX_FILE_BYTES:
         raise BadRecord(f"{path} is larger than {_MAX_FILE_BYTES >> 20} MiB, which no record is")
     return data

@@ -538,10 +538,21 @@ def test_signatures_and_words_are_no_keys() -> None:
     ):
         assert masks.over(harmless) == harmless
     assert masks.over(b"Bearer abcdef123456, sk-0123456789") != b"Bearer abcdef123456, sk-0123456789"
+    long = b"text with sk-0123456789, " + b"x" * 1000 + b" Bearer abcdef123456"
+    assert len(masks.over(long)) == len(long)
+    assert masks.over(b"sk-key-0123456789") == masks.over(b"sk-key-0123456789") != b"sk-key-0123456789"
     once = masks.over(b"sk-0123456789 sk-0123456789 sk-9876543210")
     first, second, third = once.split()
     assert first == second != third
     assert masks.over(once) == once
+
+
+def test_what_an_upstream_calls_things_is_no_way_in_for_words() -> None:
+    record = _traced()
+    record.stop_reason, record.error_type = "your prompt was: hello", "overloaded_error"
+    facts = json.loads(files_of(record)["call.json"])["facts"]
+    assert "stop_reason" not in facts
+    assert facts["error_type"] == "overloaded_error"
 
 
 def test_headers_and_addresses() -> None:
@@ -591,6 +602,10 @@ async def test_a_record_does_not_read_other_files(tmp_path: Path) -> None:
         (path / "client-request.json").write_text(json.dumps({**client, "body_file": name}))
         with pytest.raises(record_files.BadRecord, match="another folder"):
             record_files.load(path)
+    (path / "client-request.json").unlink()
+    (path / "client-request.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(record_files.BadRecord, match="is a link"):
+        record_files.load(path)
 
 
 async def test_off_makes_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
