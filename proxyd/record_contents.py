@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import proxyd
 from proxyd.calls import CallRecord
@@ -53,8 +54,8 @@ def files_of(record: CallRecord) -> dict[str, bytes]:
     notes: list[str] = []
     client = {
         "method": trace.method,
-        "path": shown_url(trace.path),
-        "headers": shown_headers(trace.headers),
+        "path": _path(trace.path),
+        "headers": shown_headers(trace.headers.items()),
         "keys": [
             name
             for name, key in (("x-api-key", trace.keys.api_key), ("authorization", trace.keys.bearer))
@@ -265,6 +266,13 @@ def _unpacked(pieces: list[bytes]) -> list[bytes] | None:
     except zlib.error:
         return None
     return found
+
+
+def _path(target: str) -> str:
+    """Path and query; a client may write the whole address there (RFC 9112, 3.2.2)."""
+    if not target.startswith("/"):
+        target = urlsplit(target)._replace(scheme="", netloc="").geturl()
+    return shown_url(target)
 
 
 def _by_name(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -82,8 +82,8 @@ class Recorder:
             web_request = request.web_request
             return CallTrace(
                 method=web_request.method,
-                path=web_request.rel_url.raw_path_qs,
-                headers=web_request.headers.items(),
+                path=web_request.raw_path,
+                headers=web_request.headers,
                 body=request.body,
                 keys=request.keys,
                 keeps_bodies=settings.record_bodies,

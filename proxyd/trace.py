@@ -11,7 +11,8 @@ Memory is bounded: so many times a flow, so many bytes a call, so many attempts;
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
+from itertools import repeat
 from time import monotonic
 
 from proxyd.codecs.openai_errors import ErrorContext
@@ -85,24 +86,34 @@ class Flow:
 
     def _noting(self) -> Generator[None, bytes | None, None]:
         # A generator, since its names are at hand when it goes on: a third of what a method of this object costs.
-        clock, limit, room, pieces = monotonic, MAX_MARKS, self._room, self.pieces
-        note_time, note_size, sizes = self.times.append, self.sizes.append, self.sizes
+        clock, note_time, note_size = monotonic, self.times.append, self.sizes.append
+        keep = None if self.pieces is None else self._keep
         data = yield
         while True:
             try:
-                if not data:
-                    self.is_whole = True
-                elif len(sizes) < limit:
-                    note_time(clock())
-                    note_size(len(data))
-                else:
-                    self._further += 1
-                    self._further_bytes += len(data)
-                if pieces is not None and room is not None and data:
-                    pieces.append(room.take(data))
+                for _ in repeat(None, MAX_MARKS - len(self.sizes)):
+                    if data:
+                        note_time(clock())
+                        note_size(len(data))
+                        if keep is not None:
+                            keep(data)
+                    else:
+                        self.is_whole = True
+                    data = yield
+                while True:
+                    self._further += 1 if data else 0
+                    self._further_bytes += len(data or b"")
+                    self.is_whole = self.is_whole or not data
+                    if keep is not None and data:
+                        keep(data)
+                    data = yield
             except Exception:
                 self.has_failed = True
             data = yield
+
+    def _keep(self, data: bytes) -> None:
+        if self.pieces is not None and self._room is not None:
+            self.pieces.append(self._room.take(data))
 
 
 class Attempt:
@@ -137,7 +148,7 @@ class Attempt:
     ) -> None:
         self.sent_at = monotonic()
         self.request = (request.method, request.url)
-        self.headers = dict(request.headers)
+        self.headers = request.headers
         self.size = len(request.body)
         self.body = b""
         self.is_cut = False
@@ -187,7 +198,7 @@ class CallTrace:
         *,
         method: str,
         path: str,
-        headers: Iterable[tuple[str, str]],
+        headers: Mapping[str, str],
         body: bytes,
         keys: ClientKeys,
         keeps_bodies: bool,
