@@ -43,4 +43,4 @@ if [ -e "$link.bak" ] && [ ! -e "$link" ]; then
     say "put back the claude-proxy that was there before"
 fi
 say "Removed. Kept, if they are there: ${XDG_CONFIG_HOME:-$HOME/.config}/claude-proxy (configuration)"
-say "and ${XDG_STATE_HOME:-$HOME/.local/state}/claude-proxy (ledger, logs)."
+say "and ${XDG_STATE_HOME:-$HOME/.local/state}/claude-proxy (ledger, records, logs)."

@@ -13,6 +13,7 @@ from time import monotonic, time
 
 from proxyd.codecs.usage import Usage
 from proxyd.routes import Pricing
+from proxyd.trace import CallTrace
 
 __all__ = ["CallObserver", "CallRecord", "new_id"]
 
@@ -41,6 +42,7 @@ class CallRecord:
         prompt_blocks: checksums, see `proxyd.cache_breaks`; only of calls that belong to a session.
         cache_break: why its cache reads fell, where they did.
         codec_s: processor seconds spent on turning the upstream's bytes into the client's.
+        trace: what passes through the call, where a record may be kept of it (`proxyd.records`).
     """
 
     request_id: str
@@ -67,6 +69,7 @@ class CallRecord:
     events: int = 0
     output_so_far: Callable[[], int] | None = None
     codec_s: float = 0.0
+    trace: CallTrace | None = None
     prompt_blocks: Sequence[int] = ()
     cache_break: str | None = None
     bytes_in: int = 0

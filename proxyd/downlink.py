@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 
 from proxyd.codecs.events import PING
 from proxyd.deadlines import Deadlines
+from proxyd.trace import CallTrace
 
 __all__ = ["SSE_HEADERS", "ClientGone", "Downlink"]
 
@@ -65,6 +66,7 @@ class Downlink:
         self._is_chunked = False  # begun, and each piece with its length ahead
         self.bytes_sent = 0
         self.on_sent: Callable[[bytes], None] | None = None  # is told of what the client has been sent
+        self.trace: CallTrace | None = None
 
     @property
     def is_committed(self) -> bool:
@@ -171,6 +173,8 @@ class Downlink:
         self._deadlines.set(self._ping, self._ping_s)
         if self.on_sent is not None:
             self.on_sent(data)
+        if self.trace is not None:
+            self.trace.on_written(data)
 
     async def _join(self) -> None:
         aside, self._aside = self._aside, None

@@ -94,6 +94,8 @@ class _Exchange:
         self._settings = settings
         self._deadlines = deadlines
         self._record = record
+        self._trace = record.trace
+        self._context = ErrorContext()
         self._response: Response | None = None
         self._progress: asyncio.Future[None] | None = None  # the reader sleeps
         self._sink: Sink | None = None  # and pieces go there meanwhile
@@ -103,7 +105,11 @@ class _Exchange:
     async def _send(self, *, is_verbatim: bool) -> Response:
         request, self._request = self._request, None  # its body is not needed any more: a retry makes its own
         assert request is not None, "an exchange is opened once"
+        if self._trace is not None:
+            self._trace.on_sent(request, self._record.route, self._record.mode, self._context)
         response = await self._upstreams.send(request, self._deadlines, is_verbatim=is_verbatim)
+        if self._trace is not None:
+            self._trace.on_head(response.status, response.headers.items())
         self._response = response
         response.on_progress = self._on_progress
         headers = response.headers
@@ -124,7 +130,7 @@ class _Exchange:
 
         Raises as aiohttp does, or what a clock has set.
         """
-        while not (chunk := response.take()) and not response.content.is_eof():
+        while not (chunk := self._take(response)) and not response.content.is_eof():
             if response.is_lost:
                 # aiohttp 3.14 tells nobody when the body's framing is broken in a read of its own: the connection is
                 # closed and that is all (tests/functional/test_faults.py, bad_chunk).
@@ -143,6 +149,12 @@ class _Exchange:
                 raise fault
             if self._has_kept:
                 break
+        return chunk
+
+    def _take(self, response: Response) -> bytes:
+        chunk = response.take()
+        if chunk and self._trace is not None:
+            self._trace.on_chunk(chunk)
         return chunk
 
     @property
@@ -173,7 +185,7 @@ class _Exchange:
         response = self._response
         assert response is not None, "the reader sleeps on it"
         while response.has_more:
-            if not sink.keeps_up or response.has_ended or not self._pass_on(response.take(), sink):
+            if not sink.keeps_up or response.has_ended or not self._pass_on(self._take(response), sink):
                 return False
         return not response.has_ended
 
@@ -198,6 +210,8 @@ class _Exchange:
         self._deadlines.clear(self._too_long)
         response, self._response = self._response, None
         if response is not None:
+            if self._trace is not None and response.content.at_eof():
+                self._trace.on_chunk(b"")
             if is_complete:
                 self._upstreams.let_go(response)
             else:

@@ -24,7 +24,7 @@ from proxyd.calls import CallRecord
 from proxyd.log_queue import LineQueue
 from proxyd.secret import MASK, masked
 
-__all__ = ["configure", "get_logger", "is_journal", "log_call", "redact"]
+__all__ = ["configure", "facts_of", "get_logger", "is_journal", "log_call", "redact"]
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -182,8 +182,8 @@ def _put_priority(logger: WrappedLogger, method: str, line: str) -> str:
     return "\n".join(f"<{priority}>{part}" for part in line.splitlines())
 
 
-def log_call(record: CallRecord) -> None:
-    """The one canonical line of a call."""
+def facts_of(record: CallRecord) -> dict[str, Any]:
+    """All there is to know of a call that is over, by the names of the log's fields."""
     usage = record.usage
     fields = {
         "request_id": record.request_id,
@@ -217,9 +217,14 @@ def log_call(record: CallRecord) -> None:
         "error_type": record.error_type,
         "error": record.error,
     }
-    shown = {name: value for name, value in fields.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def log_call(record: CallRecord) -> None:
+    """The one canonical line of a call."""
     logger = _call_logger()
-    (logger.info if record.outcome in ("ok", "client_gone") else logger.warning)("call.finished", **shown)
+    level = logger.info if record.outcome in ("ok", "client_gone") else logger.warning
+    level("call.finished", **facts_of(record))
 
 
 def _call_logger() -> Any:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
@@ -46,6 +46,7 @@ from proxyd.providers.unread import Glance
 from proxyd.retries import RetryBudget, delay_before_retry, may_fall_back
 from proxyd.routes import ModelRoute, RouteTable
 from proxyd.settings import Settings
+from proxyd.trace import CallTrace
 from proxyd.upstream import Upstreams
 
 __all__ = ["PREFIX", "ClientRequest", "Relay"]
@@ -116,6 +117,10 @@ class ClientRequest:
         self.body, self._payload, self.seen = b"", {}, None
 
 
+#: Makes the trace of a call that begins; None where none is kept.
+BeginTrace = Callable[[ClientRequest, RouteTable, HookSet], "CallTrace | None"]
+
+
 @dataclass(slots=True)
 class _Call:
     """A call in flight: what its attempts share."""
@@ -180,6 +185,7 @@ class Relay:
         self._upstreams = upstreams
         self._demo_base = demo_base
         self.observers: tuple[CallObserver, ...] = ()
+        self.begin_trace: BeginTrace | None = None  # of a call that begins; None where no records are kept
         self.calibration = calibration or Calibration()
         self._budget = RetryBudget()
         self._learned = Learned()
@@ -234,6 +240,8 @@ class Relay:
         )
         if settings.log_bodies:
             log_bodies(request.record.request_id, request.body, downlink)
+        if self.begin_trace is not None:
+            record.trace = downlink.trace = self.begin_trace(request, self.table, self.hooks)
         call = _Call(request, downlink, deadlines, task)
         try:
             self._admit()
@@ -390,6 +398,8 @@ class Relay:
             await call.breathe()
             prepared = self._translate(lessons.applied_to(route), call)
             await call.breathe()
+            if call.record.trace is not None:
+                call.record.trace.lessons = lessons
             if call.request.payload.get("max_tokens") == 0:
                 return await self._unasked(prepared, call)
             if hooks is not None and hooks.changes_requests:

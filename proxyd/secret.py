@@ -7,11 +7,10 @@ one, whatever it was made from (operations.md E7).
 
 from __future__ import annotations
 
-import hmac
 from typing import overload
 from weakref import WeakValueDictionary
 
-__all__ = ["MASK", "Secret", "masked"]
+__all__ = ["MASK", "Secret", "masked", "values_in_use"]
 
 MASK = "***"
 
@@ -40,6 +39,8 @@ class Secret:
         """Compare in constant time. A header's bytes that are no UTF-8 arrive as lone surrogates, and match
         nothing.
         """
+        import hmac  # it loads OpenSSL, which a status line has no time for
+
         return hmac.compare_digest(
             self._value.encode("utf-8", "surrogatepass"), other.encode("utf-8", "surrogatepass")
         )
@@ -57,17 +58,20 @@ class Secret:
     __str__ = __repr__
 
 
+def values_in_use() -> list[str]:
+    """The values of all keys in use that are long enough to be looked for. Any thread may ask."""
+    # The references are copied in one step, where going through the mapping could meet a key that comes or goes.
+    found = (reference() for reference in _in_use.valuerefs())
+    return [secret.reveal() for secret in found if secret is not None]
+
+
 @overload
 def masked(text: str) -> str: ...
 @overload
 def masked(text: bytes) -> bytes: ...
 def masked(text: str | bytes) -> str | bytes:
     """`text` without the value of any key that is in use; `text` itself where none is in it."""
-    for reference in list(_in_use.valuerefs()):
-        secret = reference()
-        if secret is None:
-            continue
-        value = secret._value
+    for value in values_in_use():
         if isinstance(text, str):
             if value in text:
                 text = text.replace(value, MASK)

@@ -42,6 +42,8 @@ from proxyd.logs import configure, get_logger
 from proxyd.loop_watch import LoopWatch
 from proxyd.metrics import Metrics, Sources
 from proxyd.notify import Notifier
+from proxyd.record_files import FOLDER as RECORDS_FOLDER
+from proxyd.records import Recorder
 from proxyd.relay import Relay
 from proxyd.reloading import Reloader
 from proxyd.upstream import Upstreams
@@ -81,7 +83,8 @@ class Daemon:
     Args:
         loaded: the configuration to begin with.
         reload: reads it again, at SIGHUP or when its file is saved; None where it cannot change.
-        state_folder: where the ledger and what was learnt of token counts are kept; None keeps nothing.
+        state_folder: where the ledger, records of calls and what was learnt of token counts are kept; None keeps
+            nothing.
         service: what a service manager has given; without it the daemon opens its own sockets.
     """
 
@@ -104,6 +107,9 @@ class Daemon:
         self._demo: DemoServer | None = None
         self._state_folder = state_folder
         self._watchers: Watchers | None = None
+        self._recorder = (
+            None if state_folder is None else Recorder(state_folder / RECORDS_FOLDER, lambda: self.settings)
+        )
         self._listener = Listener(self.settings.max_connections, self.settings.max_idle_per_peer)
         self.loop_watch = LoopWatch()
         self._calibration = Calibration(None if state_folder is None else state_folder / CALIBRATION_FILE)
@@ -135,6 +141,9 @@ class Daemon:
             )
             self._watchers = self._watch(self._relay, self._upstreams)
             self._relay.observers = (self._calibration.observe, *self._watchers.observers)
+            if self._recorder is not None:
+                self._relay.observers += (self._recorder.observe,)
+            self._switch_recording(self._relay)
             app = build_app(self._relay, self._watchers, self.about)
             app.middlewares.insert(0, self._listener.middleware)
             self._runner = web.AppRunner(
@@ -228,6 +237,7 @@ class Daemon:
                 "server.logs_bodies",
                 what="prompts and answers go to the log at level debug, for whoever can read it; keys are masked",
             )
+        self._warn_of_bodies()
         log.info(
             "server.started",
             address=f"http://{host}:{port}",
@@ -271,8 +281,12 @@ class Daemon:
         settings, waiting = self.settings.after_reload(loaded.settings)
         if settings.log_level != self.settings.log_level:
             configure(settings.log_level, settings.log_format)
+        bodies_before = self.settings.record_bodies
         self.settings = settings
         self._loaded = loaded
+        self._switch_recording(relay)
+        if not bodies_before:
+            self._warn_of_bodies()
         relay.swap(settings, loaded.config.table, loaded.hooks)
         if self._watchers is not None:
             self._watchers.sources.is_reload_good = True
@@ -282,6 +296,19 @@ class Daemon:
         loaded.hooks.report()
         _warn(loaded)
         self._service.notifier.ready(self._status())
+
+    def _switch_recording(self, relay: Relay) -> None:
+        """Trace the calls that begin from now on, or not: the relay asks no setting."""
+        recorder = self._recorder
+        relay.begin_trace = None if recorder is None or self.settings.record == "off" else recorder.begin
+
+    def _warn_of_bodies(self) -> None:
+        if self._recorder is not None and self.settings.record_bodies and self.settings.record != "off":
+            log.warning(
+                "server.records_bodies",
+                what="prompts and answers of recorded calls are written to disk; keys are masked",
+                folder=str(self._recorder.folder),
+            )
 
     def dump_state(self) -> None:
         """Say in the log what is going on: each call in flight, each circuit that is not whole (A5)."""
@@ -366,6 +393,8 @@ class Daemon:
         self._calibration.save()
         if self._watchers is not None and self._watchers.ledger is not None:
             await self._watchers.ledger.close()
+        if self._recorder is not None:
+            await asyncio.to_thread(self._recorder.close)
         log.info("server.stopped")
 
 

@@ -311,7 +311,7 @@ class Settings:
         source="issue 4, item 6",
     )
 
-    # -- hooks and the ledger
+    # -- hooks, the ledger and records
     hook_options: Mapping[str, Any] = _setting(
         {},
         json_mapping("a mapping of hook names to mappings"),
@@ -324,6 +324,24 @@ class Settings:
         whole_number(0, 36_500),
         "Days that usage is kept; 0 for ever.",
         source="a quarter (issue 8, item 1)",
+    )
+    record: str = _setting(
+        "failures",
+        choice("failures", "all", "off"),
+        "Which calls are recorded, without prompts and answers (docs/observability.md).",
+        source="issue 8, item 8",
+    )
+    record_max: int = _setting(
+        50,
+        whole_number(1, 10_000),
+        "Calls whose records are kept; the oldest go.",
+        source="issue 8, item 8",
+    )
+    record_bodies: bool = _setting(
+        False,
+        boolean(),
+        "Record prompts and answers, too, for 'claude-proxy replay'; warns at start.",
+        source="issue 8, item 8; operations.md E7",
     )
 
     #: Where each value comes from; names that are missing here have their default.

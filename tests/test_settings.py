@@ -61,6 +61,9 @@ def test_defaults_are_those_of_the_documents() -> None:
         "hook_options": {},
         "hook_timeout_s": 5,
         "ledger_days": 90,
+        "record": "failures",
+        "record_max": 50,
+        "record_bodies": False,
     }
 
 

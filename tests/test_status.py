@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxyd.live import LiveFeed
 from proxyd.secret import Secret
-from tests.harness import Upstream, chunk, running_proxy, running_upstream, sse
+from proxyd.server import Daemon
+from tests.harness import Upstream, chunk, load_entries, running_proxy, running_upstream, sse
 from tests.observing import SESSION, ask, finished, until_rows
 from tests.test_process import ROOT
 
@@ -240,6 +242,58 @@ async def test_a_listener_that_never_reads_is_let_go() -> None:
     assert len(left) < 200
     await reading.aclose()
     await feed.close()
+
+
+async def _is_cut(deaf: socket.socket) -> bool:
+    """Read what has come to a socket, to the end of its connection."""
+    loop = asyncio.get_running_loop()
+    deaf.setblocking(False)
+    try:
+        while await loop.sock_recv(deaf, 1 << 20):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+async def test_a_socket_that_never_reads_is_dropped_and_holds_up_nobody(
+    session: aiohttp.ClientSession,
+) -> None:
+    """On a real connection, whose kernel buffers take some megabytes before anything is noticed."""
+    daemon = Daemon(load_entries([{"model_id": "demo", "api_base": "builtin:demo"}], write_stall_s=0.3))
+    await daemon.start()
+    base = f"http://127.0.0.1:{daemon.addresses[0][1]}"
+    assert daemon._watchers is not None
+    live = daemon._watchers.live
+    call = finished(error="x" * 20_000)
+    calls = 1500
+    try:
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", daemon.addresses[0][1]))
+            deaf.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            async with session.get(f"{base}/events") as response:
+                feed = messages(response)
+                assert (await anext(feed))[0] == "hello"
+                while len(live._listeners) < 2:
+                    await asyncio.sleep(0.01)
+                longest = 0
+                for _ in range(calls):
+                    live.observe(call)
+                    longest = max(longest, *(queue.qsize() for queue in live._listeners))
+                    assert (await until(feed, "call"))["request_id"] == call.request_id
+                assert len(live._listeners) == 1, "it is let go, and the one that reads stays"
+                assert longest <= 121, "what waits for one listener is bounded"
+                for _ in range(20):  # in vain its write waits for write_stall_s
+                    if daemon._listener.connections > 1:
+                        await asyncio.sleep(0.1)
+                assert daemon._listener.connections == 1
+                assert await asyncio.wait_for(_is_cut(deaf), 10), "its connection is closed"
+                await until(feed, "active")
+                await feed.aclose()
+    finally:
+        await daemon.drain()
+        await daemon.close()
 
 
 async def test_connection(upstream: Upstream, session: aiohttp.ClientSession) -> None:

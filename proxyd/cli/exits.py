@@ -8,6 +8,7 @@ __all__ = [
     "EXIT_ADDRESS_IN_USE",
     "EXIT_BUG",
     "EXIT_CONFIG",
+    "EXIT_DIFFERS",
     "EXIT_NOT_RUNNING",
     "EXIT_NO_COMMAND",
     "EXIT_PERMISSIONS",
@@ -19,6 +20,8 @@ __all__ = [
 
 EXIT_BUG = 1
 EXIT_NOT_RUNNING = 3
+#: A replay that is not as it was recorded; 1, as `diff` has it, is a bug.
+EXIT_DIFFERS = 4
 EXIT_USAGE = 64
 EXIT_UPSTREAM = 69
 EXIT_ADDRESS_IN_USE = 75

@@ -51,6 +51,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "translate_command",
         "Show what a route makes of a request or an answer; calls nothing.",
     ),
+    "replay": ("proxyd.cli.replay", "replay_command", "Run a recorded call again, offline."),
+    "export": (
+        "proxyd.cli.export",
+        "export_command",
+        "Make a transcript of a recorded call, without its words.",
+    ),
     "stats": ("proxyd.cli.stats", "stats_command", "Show tokens, cost, time and failures from the ledger."),
     "top": ("proxyd.cli.top", "top_command", "Show the calls in flight, live."),
     "statusline": ("proxyd.cli.stats", "statusline_command", "One line for Claude Code's status line."),

@@ -115,7 +115,7 @@ def _answers(number: int) -> tuple[Step, ...]:
     frames = [
         frame.replace(b"Let me think. ", THOUGHT.encode())
         .replace(b"I will ", ANSWER.encode())
-        .replace(b"a.txt", ARGUMENT.encode())
+        .replace(b".txt", ARGUMENT.encode())
         for frame in TRANSLATED.values()
     ]
     echo = f"bad key {PLANTED_KEY} {PLANTED_TOKEN} {PLANTED_CONFIGURED} for {PROMPT}"
@@ -164,9 +164,8 @@ def _files_below(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in found}
 
 
-@pytest.mark.statement("E7")
-async def test_planted_keys_and_words_are_found_nowhere(tmp_path: Path) -> None:
-    """At debug, where most is logged."""
+async def _planted_calls(folder: Path, **more: Any) -> dict[str, bytes]:
+    """Make all the calls, at debug, where most is logged; returns what can be found where afterwards."""
     upstream = RawUpstream(_answers)
     seen = b""
     async with upstream.running():
@@ -175,8 +174,8 @@ async def test_planted_keys_and_words_are_found_nowhere(tmp_path: Path) -> None:
             {"model_id": "configured", "api_base": base_url, "api_key": PLANTED_CONFIGURED},
             {"model_id": "direct", "api_base": base_url, "direct": True},
         )
-        settings = {"log_level": "debug", "max_retries": 0, "circuit_failures": 0}
-        async with process(tmp_path, upstream, *entries, **settings) as daemon:
+        settings = {"log_level": "debug", "max_retries": 0, "circuit_failures": 0, "record": "all", **more}
+        async with process(folder, upstream, *entries, **settings) as daemon:
             arguments = _arguments_of(daemon.handle.pid)
             for request in _planted():
                 async with RawClient.to(daemon.base) as client:
@@ -193,16 +192,32 @@ async def test_planted_keys_and_words_are_found_nowhere(tmp_path: Path) -> None:
             daemon.send(signal.SIGTERM)
             assert await daemon.ended(10) == 0
     assert len(daemon.log("call.finished")) >= 15, "the calls did run"
-    stored = _files_below(tmp_path)
-    places = {"the log": json.dumps(daemon.lines).encode(), "the endpoints": seen, "ps": arguments, **stored}
-    words = (PROMPT, SYSTEM, ANSWER, THOUGHT, ARGUMENT)
+    stored = {str(path): data for path, data in _files_below(folder).items()}
+    assert sum(path.endswith("/call.json") for path in stored) >= 15, "and were recorded"
+    return {"the log": json.dumps(daemon.lines).encode(), "the endpoints": seen, "ps": arguments, **stored}
+
+
+@pytest.mark.statement("E7")
+async def test_planted_keys_and_words_are_found_nowhere(tmp_path: Path) -> None:
+    for place, data in (await _planted_calls(tmp_path)).items():
+        for planted in (PLANTED_KEY, PLANTED_TOKEN, PLANTED_CONFIGURED):
+            assert planted.encode() not in data, f"{planted} in {place}"
+        for word in (PROMPT, SYSTEM, ANSWER, THOUGHT, ARGUMENT):
+            # An upstream's own error message may quote a prompt, and is what the log line of that call must say.
+            if place == "the log":
+                data = data.replace(f"bad key *** *** *** for {word}".encode(), b"")
+            assert word.encode() not in data, f"{word} in {place}"
+
+
+@pytest.mark.statement("E7")
+async def test_records_of_bodies_hold_words_and_no_keys(tmp_path: Path) -> None:
+    places = await _planted_calls(tmp_path, record_bodies=True)
     for place, data in places.items():
         for planted in (PLANTED_KEY, PLANTED_TOKEN, PLANTED_CONFIGURED):
             assert planted.encode() not in data, f"{planted} in {place}"
-        for word in words:
-            # An upstream's own error message may quote a prompt, and is what the log line of that call must say.
-            text = data.replace(f"bad key *** *** *** for {word}".encode(), b"")
-            assert word.encode() not in text, f"{word} in {place}"
+    recorded = b"".join(data for place, data in places.items() if "/records/" in place)
+    for word in (PROMPT, SYSTEM, ANSWER, THOUGHT, ARGUMENT):
+        assert word.encode() in recorded, f"{word}: so the search above would have found it"
 
 
 @pytest.mark.statement("E7")

@@ -1,0 +1,272 @@
+"""What passes through one call, as far as a record of it will need: noted while it passes, looked at when it is over.
+
+A call calls its trace at five places, each guarded by ``if trace is not None``: when it begins (`Recorder.begin`),
+when an attempt goes out, when its head is there, for each chunk that comes and for each write that the client has
+taken. None of them copies, waits, or raises: a mistake here must not end a stream. Without bodies a chunk costs two
+numbers, a fifth of a microsecond.
+
+Memory is bounded: so many times a flow, so many bytes a call, so many attempts; what is beyond is counted.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Generator, Iterable, Mapping
+from itertools import repeat
+from time import monotonic
+
+from proxyd.codecs.openai_errors import ErrorContext
+from proxyd.providers.base import ClientKeys, UpstreamRequest
+from proxyd.providers.learned import Lessons
+
+__all__ = ["MAX_ATTEMPTS", "MAX_BYTES", "MAX_MARKS", "Attempt", "CallTrace", "Flow"]
+
+#: Times and sizes kept of one direction, 16 bytes each: a stream of 100 000 tokens is cut, one of 4 000 chunks is not.
+MAX_MARKS = 4096
+#: Bodies kept of one call, all together. Claude Code's longest requests are 4 MB, and a call holds them twice.
+MAX_BYTES = 16 * 1024 * 1024
+#: Attempts kept of one call: more than three routes with two retries each.
+MAX_ATTEMPTS = 12
+
+
+class _Room:
+    """What of `MAX_BYTES` is left."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def take(self, data: bytes) -> bytes:
+        """As much of `data` as there is room for."""
+        kept = data[: self.left] if len(data) > self.left else data
+        self.left -= len(kept)
+        return kept
+
+
+class Flow:
+    """Bytes in one direction: when how many, and with bodies which.
+
+    Attributes:
+        times, sizes: of the first `MAX_MARKS` pieces; times by the monotonic clock.
+        pieces: the bytes themselves, or None where no bodies are kept.
+        count, size: of all pieces.
+        is_whole: the end was seen, as an empty piece.
+        has_failed: a piece could not be noted.
+    """
+
+    __slots__ = ("_further", "_further_bytes", "_room", "has_failed", "is_whole", "pieces", "sizes", "times")
+
+    def __init__(self, room: _Room | None) -> None:
+        self.times = array("d")
+        self.sizes = array("L")
+        self.pieces: list[bytes] | None = None if room is None else []
+        self.is_whole = self.has_failed = False
+        self._room = room
+        self._further = self._further_bytes = 0
+
+    @property
+    def count(self) -> int:
+        return len(self.sizes) + self._further
+
+    @property
+    def size(self) -> int:
+        return sum(self.sizes) + self._further_bytes
+
+    @property
+    def is_cut(self) -> bool:
+        """There was no room for all bytes."""
+        return self.pieces is not None and sum(map(len, self.pieces)) < self.size
+
+    def noter(self) -> Callable[[bytes], None]:
+        """What is to be called with each piece. It never raises."""
+        note = self._noting().send
+        note(None)
+        return note
+
+    def _noting(self) -> Generator[None, bytes | None, None]:
+        # A generator, since its names are at hand when it goes on: a third of what a method of this object costs.
+        clock, note_time, note_size = monotonic, self.times.append, self.sizes.append
+        keep = None if self.pieces is None else self._keep
+        data = yield
+        while True:
+            try:
+                for _ in repeat(None, MAX_MARKS - len(self.sizes)):
+                    if data:
+                        note_time(clock())
+                        note_size(len(data))
+                        if keep is not None:
+                            keep(data)
+                    else:
+                        self.is_whole = True
+                    data = yield
+                while True:
+                    self._further += 1 if data else 0
+                    self._further_bytes += len(data or b"")
+                    self.is_whole = self.is_whole or not data
+                    if keep is not None and data:
+                        keep(data)
+                    data = yield
+            except Exception:
+                self.has_failed = True
+            data = yield
+
+    def _keep(self, data: bytes) -> None:
+        if self.pieces is not None and self._room is not None:
+            self.pieces.append(self._room.take(data))
+
+
+class Attempt:
+    """One request to an upstream, and what came of it.
+
+    Attributes:
+        body: as it was sent; b"" without bodies, or where there was no room (`is_cut`).
+        estimated_input_tokens: what the call was taken to be long, for translated attempts.
+        lessons: what the daemon had learned of the route.
+        flow: what came back; it `is_whole` where the end of the upstream's body was seen.
+    """
+
+    __slots__ = (
+        "body",
+        "estimated_input_tokens",
+        "flow",
+        "head_at",
+        "headers",
+        "is_cut",
+        "lessons",
+        "mode",
+        "request",
+        "response_headers",
+        "route",
+        "sent_at",
+        "size",
+        "status",
+    )
+
+    def __init__(
+        self, request: UpstreamRequest, route: str, mode: str, estimated_input_tokens: int | None, flow: Flow
+    ) -> None:
+        self.sent_at = monotonic()
+        self.request = (request.method, request.url)
+        self.headers = request.headers
+        self.size = len(request.body)
+        self.body = b""
+        self.is_cut = False
+        self.route, self.mode = route, mode
+        self.estimated_input_tokens = estimated_input_tokens
+        self.lessons: Lessons | None = None
+        self.head_at: float | None = None
+        self.status = 0
+        self.response_headers: Iterable[tuple[str, str]] = ()
+        self.flow = flow
+
+
+class CallTrace:
+    """What passes through one call. Its methods never raise.
+
+    Attributes:
+        on_chunk: the upstream has sent these bytes; none at the end of its body.
+        on_written: the client has taken these.
+
+    Args:
+        keeps_bodies: keep what was said, too.
+        holds: whatever knows the keys of this call; as long as the trace lives they are in use, so that they are found
+            by their values when the record is written (`proxyd.secret`).
+    """
+
+    __slots__ = (
+        "_failed",
+        "answer",
+        "attempts",
+        "body",
+        "body_size",
+        "further_attempts",
+        "headers",
+        "holds",
+        "is_body_cut",
+        "keys",
+        "lessons",
+        "method",
+        "on_chunk",
+        "on_written",
+        "path",
+        "room",
+    )
+
+    def __init__(
+        self,
+        *,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        keys: ClientKeys,
+        keeps_bodies: bool,
+        holds: object = None,
+    ) -> None:
+        self.method, self.path, self.headers, self.keys, self.holds = method, path, headers, keys, holds
+        self.room = _Room(MAX_BYTES) if keeps_bodies else None
+        self.body_size = len(body)
+        self.body, self.is_body_cut = self._kept(body)
+        self.attempts: list[Attempt] = []
+        self.further_attempts = 0
+        self.answer = Flow(self.room)
+        self.lessons: Lessons | None = None  # for the attempt that comes next
+        self.on_chunk: Callable[[bytes], None] = _ignore
+        self.on_written = self.answer.noter()
+        self._failed = False
+
+    @property
+    def has_failed(self) -> bool:
+        """Something could not be noted, by a mistake of ours."""
+        flows = (self.answer, *(attempt.flow for attempt in self.attempts))
+        return self._failed or any(flow.has_failed for flow in flows)
+
+    @property
+    def keeps_bodies(self) -> bool:
+        return self.room is not None
+
+    @property
+    def kept_bytes(self) -> int:
+        """What it holds in memory, near enough."""
+        return MAX_BYTES - self.room.left if self.room is not None else 0
+
+    def on_sent(self, request: UpstreamRequest, route: str, mode: str, context: ErrorContext) -> None:
+        """An attempt goes out."""
+        self.on_chunk = _ignore
+        try:
+            if len(self.attempts) >= MAX_ATTEMPTS:
+                self.further_attempts += 1
+                return
+            attempt = Attempt(request, route, mode, context.estimated_input_tokens, Flow(self.room))
+            attempt.lessons, self.lessons = self.lessons, None
+            before = self.attempts[-1].body if self.attempts else self.body
+            # A retry sends the same again, and a direct route what the client sent: once is enough.
+            attempt.body, attempt.is_cut = (
+                (before, False) if before and before == request.body else self._kept(request.body)
+            )
+            self.attempts.append(attempt)
+            self.on_chunk = attempt.flow.noter()
+        except Exception:
+            self._failed = True
+
+    def on_head(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
+        """The head of the answer is there."""
+        try:
+            if not self.further_attempts:
+                attempt = self.attempts[-1]
+                attempt.head_at, attempt.status, attempt.response_headers = monotonic(), status, headers
+        except Exception:
+            self._failed = True
+
+    def _kept(self, body: bytes) -> tuple[bytes, bool]:
+        """`body` if bodies are kept and there is room for all of it; whether there was not."""
+        if self.room is None:
+            return b"", False
+        if len(body) > self.room.left:
+            return b"", True
+        return self.room.take(body), False
+
+
+def _ignore(data: bytes) -> None:
+    """Before the first attempt, and of those that are not kept."""
