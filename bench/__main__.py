@@ -58,13 +58,13 @@ def _chosen(args: argparse.Namespace) -> tuple[list[Contender], list[str]]:
 
 
 #: What would say nothing, or take minutes: peers and variants are not asked for it.
+_VARIANTS = {contender.name for contender in VARIANTS}
+_LITELLM = {contender.name for contender in PEERS}
 _LEFT_OUT = {
-    "open-1000": {"LiteLLM translated", "LiteLLM direct", "translated bare", "translated hook"},
-    "growth": {"raw relay", "nginx", "pass-through", "direct", "LiteLLM translated", "LiteLLM direct"}
-    | {"translated bare", "translated hook"},
-    "huge": {"raw relay", "nginx", "LiteLLM translated", "LiteLLM direct", "translated bare"}
-    | {"translated hook"},
-    "open-500": {"translated bare", "translated hook"},
+    "open-1000": _LITELLM | _VARIANTS,
+    "growth": {"raw relay", "nginx", "pass-through", "direct"} | _LITELLM | _VARIANTS,
+    "huge": {"raw relay", "nginx"} | _LITELLM | _VARIANTS,
+    "open-500": _VARIANTS,
 }
 
 

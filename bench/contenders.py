@@ -167,7 +167,11 @@ OURS = (
 VARIANTS = (
     Contender(
         "translated bare",
-        _proxy(translated=True, module="bench.unobserved"),
+        _proxy(translated=True, module="bench.unobserved", settings={"record": "off"}),
+    ),
+    Contender(
+        "translated records",
+        _proxy(translated=True, settings={"record": "all", "record_bodies": True}),
     ),
     Contender("translated hook", _proxy(translated=True, hook=_IDENTITY_HOOK)),
 )
