@@ -21,8 +21,8 @@ from proxyd.providers.learned import Lessons
 
 __all__ = ["MAX_ATTEMPTS", "MAX_BYTES", "MAX_MARKS", "Attempt", "CallTrace", "Flow"]
 
-#: Times and sizes kept of one direction, 16 bytes each: enough to see the pace of a stream, and little beside what else an
-#: open one takes (docs/performance.md).
+#: Times and sizes kept of one direction, 16 bytes each: enough to see the pace of a stream, and little beside what
+#: else an open one takes (docs/performance.md).
 MAX_MARKS = 1024
 #: Bodies kept of one call, all together. Claude Code's longest requests are 4 MB, and a call holds them twice.
 MAX_BYTES = 16 * 1024 * 1024
