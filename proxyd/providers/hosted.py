@@ -485,6 +485,7 @@ HOSTED = (
         dialect=Dialect(
             max_tokens_field="max_completion_tokens",
             vision=False,
+            tool_id_style="openai",
             reasoning_return="none",
             think_tags=("reasoning",),
             **NO_EFFORT,

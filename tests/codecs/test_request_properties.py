@@ -35,6 +35,17 @@ STRICT = ("openai", "azure", "github", "bedrock")
 
 
 @given(payload=PAYLOADS, name=st.sampled_from(sorted(DIALECTS)), stream=st.booleans())
+@example(
+    payload={  # an id of another upstream's
+        "model": "x",
+        "max_tokens": 1,
+        "messages": [
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t" * 64, "name": "R", "input": {}}]}
+        ],
+    },
+    name="bedrock:m",
+    stream=True,
+)
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_history_gives_a_valid_request(payload: dict[str, Any], name: str, stream: bool) -> None:
     before = copy.deepcopy(payload)
