@@ -107,7 +107,9 @@ class _Surface:
             try:
                 settings = self._relay.settings
                 check_origin(request, settings)
-                if not request.path.removeprefix(PREFIX).startswith(_OPEN_PATHS):
+                if settings.auth_token is not None and not request.path.removeprefix(PREFIX).startswith(
+                    _OPEN_PATHS
+                ):
                     check_token(request, settings)
                 response = await handler(request)
             except VerbatimRefusal as exc:

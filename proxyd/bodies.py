@@ -28,9 +28,10 @@ async def read_request_body(request: web.Request, settings: Settings) -> bytes:
         BodyTimedOut: it stopped coming.
         UnsupportedMedia: neither JSON nor of an encoding that we unpack.
     """
-    if "content-type" not in request.headers or request.content_type != "application/json":
+    kind = request.headers.get("content-type", "missing")
+    if kind != "application/json" and kind.partition(";")[0].strip().lower() != "application/json":
         # A form or a plain-text fetch is what a foreign web page can send without asking (operations.md E3).
-        seen = request.headers.get("content-type", "missing")[:100]
+        seen = kind[:100]
         raise UnsupportedMedia(f"the content type must be application/json; it is {seen}")
     encoding = request.headers.get("content-encoding", "").strip().lower()
     if encoding not in _ENCODINGS:

@@ -157,6 +157,16 @@ def log_bodies(request_id: str, body: bytes, downlink: Downlink) -> None:
     )
 
 
+def _target_of(web_request: web.Request) -> tuple[str, str]:
+    """Path, below our prefix, and query of a request as the client wrote them."""
+    target = web_request.raw_path
+    if not target.startswith("/") or "#" in target:  # a forward proxy's, or nobody's
+        url = web_request.rel_url
+        return url.raw_path.removeprefix(PREFIX), url.raw_query_string
+    path, _, query = target.partition("?")
+    return path.removeprefix(PREFIX), query
+
+
 class Relay:
     """Carries calls between clients and upstreams.
 
@@ -551,10 +561,11 @@ class Relay:
             body = unread.with_model(body, request.seen, route.model_name)
         else:
             payload = request.payload
+        path, query = _target_of(request.web_request)
         upstream_request = direct.prepare(
             route,
-            path=request.web_request.rel_url.raw_path.removeprefix(PREFIX),
-            query=request.web_request.rel_url.raw_query_string,
+            path=path,
+            query=query,
             headers=request.web_request.headers.items(),
             body=body,
             payload=payload,
