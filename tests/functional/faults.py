@@ -6,7 +6,6 @@ its middle. What the client must see follows from the point (`Break.is_early`, `
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence

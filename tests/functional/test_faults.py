@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -229,6 +229,77 @@ async def test_a_bad_answer(name: str) -> None:
     assert (line["outcome"], line["status"]) == ("refused", status)
 
 
+#: What direct mode can tell to be no answer. The rest goes on byte for byte: it is between client and upstream.
+BAD_DIRECT_ANSWERS: dict[str, tuple[Sequence[Step], int, str, str]] = {
+    "html": (_body("200 OK", "text/html", b"<html>Login</html>"), 502, "api_error", "a page, not"),
+    "json_error": (
+        _body(
+            "200 OK", "application/json", b'{"type":"error","error":{"type":"api_error","message":"no luck"}}'
+        ),
+        502,
+        "api_error",
+        "an error, with status 200",
+    ),
+    "empty": (_body("200 OK", "text/event-stream", b""), 502, "api_error", "before finishing"),
+    "html_as_a_stream": (
+        _body("200 OK", "text/event-stream", b"<html>Login"),
+        502,
+        "api_error",
+        "before finishing",
+    ),
+    "unfinished_frame_over_the_limit": (
+        _stream(b"data: " + b"a" * (2 << 20)),
+        502,
+        "api_error",
+        "larger than",
+    ),
+}
+
+
+@pytest.mark.statement("C4")
+@pytest.mark.statement("D table")
+@pytest.mark.parametrize("name", BAD_DIRECT_ANSWERS)
+async def test_a_bad_answer_of_a_direct_upstream(name: str) -> None:
+    steps, status, kind, words = BAD_DIRECT_ANSWERS[name]
+    answer, (line,), _ = await play(steps, "direct", max_retries=0)
+    assert (answer.status, answer.error()[0]) == (status, kind)
+    assert words in answer.error()[1]
+    assert "Login" not in answer.error()[1]
+    assert (line["outcome"], line["status"]) == ("refused", status)
+
+
+@pytest.mark.statement("D table")
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_beginning_of_what_is_no_answer_is_in_the_log_alone(mode: str) -> None:
+    page = b"<html>" + b"Please log in. " * 100
+    upstream = RawUpstream(lambda _: _body("200 OK", "text/html", page))
+    with capture_logs() as lines:
+        async with upstream.running(), running_proxy([entry(upstream, mode)]) as base:
+            async with RawClient.to(base) as client:
+                await client.send(post(HELLO))
+                answer = await client.answer()
+    assert answer.status == 502
+    assert b"log in" not in answer.body
+    (seen,) = [line["seen"] for line in lines if line["event"] == "upstream.bad_reply"]
+    assert seen == page[:200].decode()
+
+
+@pytest.mark.statement("C4")
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_body_of_an_error_is_cut_at_its_limit(mode: str) -> None:
+    message = "a" * 5000
+    body = json.dumps({"error": {"message": message}}).encode()
+    answer, _, _ = await play(
+        _body("500 No", "application/json", body), mode, max_error_body_bytes=1024, max_retries=0
+    )
+    assert answer.status == 500
+    if mode == "direct":
+        assert answer.body == body[:1024]
+    else:
+        assert answer.error()[0] == "api_error"
+        assert len(answer.body) < 1500
+
+
 #: The same kinds after the first text: error type and words of the error event that ends the stream.
 BAD_CONTINUATIONS: dict[str, tuple[bytes, str, str]] = {
     "nonsense_json": (b"data: {nonsense\n\n", "api_error", "not JSON"),
@@ -261,26 +332,53 @@ async def test_a_bad_continuation(name: str) -> None:
     assert (line["outcome"], line["error_type"]) == ("failed", kind)
 
 
-GOOD_ANSWERS: dict[str, Sequence[Step]] = {
-    "one_byte_at_a_time": [CHUNKED, Trickle(as_chunks(*_T)), b"0\r\n\r\n"],
-    "one_write": [CHUNKED + as_chunks(b"".join(_T)) + b"0\r\n\r\n"],
-    "crlf": _stream(*(each.replace(b"\n", b"\r\n") for each in _T)),
-    "gzip_all_the_same": [
-        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
-        as_chunks(gzip.compress(b"".join(_T))),
+_GZIP_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+#: Of the events of a mode: what the upstream sends.
+GOOD_ANSWERS: dict[str, Callable[[list[bytes]], Sequence[Step]]] = {
+    "one_byte_at_a_time": lambda events: [CHUNKED, Trickle(as_chunks(*events)), b"0\r\n\r\n"],
+    "head_and_all_one_byte_at_a_time": lambda events: [Trickle(CHUNKED + as_chunks(*events) + b"0\r\n\r\n")],
+    "one_write": lambda events: [CHUNKED + as_chunks(b"".join(events)) + b"0\r\n\r\n"],
+    "crlf": lambda events: _stream(*(each.replace(b"\n", b"\r\n") for each in events)),
+    "gzip_all_the_same": lambda events: [
+        _GZIP_HEAD,
+        as_chunks(gzip.compress(b"".join(events))),
         b"0\r\n\r\n",
     ],
-    "odd_content_type": [CHUNKED.replace(b"text/event-stream", b"text/plain"), as_chunks(*_T), b"0\r\n\r\n"],
+    "odd_content_type": lambda events: [
+        CHUNKED.replace(b"text/event-stream", b"text/plain"),
+        as_chunks(*events),
+        b"0\r\n\r\n",
+    ],
+    "chunk_extensions_and_trailers": lambda events: [
+        CHUNKED,
+        b"".join(b"%x;a=b\r\n%s\r\n" % (len(each), each) for each in events),
+        b"0\r\nX-Checksum: 1\r\n\r\n",
+    ],
 }
 
 
 @pytest.mark.statement("C5")
+@pytest.mark.statement("D table")
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", GOOD_ANSWERS)
-async def test_an_answer_that_only_looks_odd(name: str) -> None:
-    answer, (line,), _ = await play(GOOD_ANSWERS[name], "translated")
-    await _undisturbed(0)
-    assert without_ids(answer.events()) == without_ids(_reference)
+async def test_an_answer_that_only_looks_odd(name: str, mode: str) -> None:
+    events = list(MODES[mode].values())
+    answer, (line,), upstream = await play(GOOD_ANSWERS[name](events), mode)
+    assert b"accept-encoding: identity" in upstream.heads[0].lower()
+    if mode == "direct":
+        body = (
+            gzip.decompress(answer.body) if name.startswith("gzip") else answer.body.replace(b"\r\n", b"\n")
+        )
+        assert body == b"".join(events)
+    else:
+        await _undisturbed(0)
+        assert without_ids(answer.events()) == without_ids(_reference)
     assert line["outcome"] == "ok"
+    if (mode, name) != ("direct", "odd_content_type"):  # which passes as it is, unwatched
+        assert line["output_tokens"] == 3, "usage is read whatever the form"
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -334,9 +432,17 @@ async def test_not_streaming_a_break_is_a_true_status(name: str, framing: str) -
 
 @pytest.mark.statement("D1")
 @pytest.mark.parametrize("mode", MODES)
-async def test_abort_cuts_the_connection_as_the_original_did(mode: str) -> None:
-    steps = [CHUNKED, as_chunks(*list(MODES[mode].values())[:5]), Fault.CLOSE]
-    answer, (line,), _ = await play(steps, mode, on_midstream_error="abort")
+@pytest.mark.parametrize("name", ["reset", "close", "stall", "bad_chunk", "clean_end", "huge_frame"])
+async def test_abort_cuts_the_connection_as_the_original_did(mode: str, name: str) -> None:
+    case = Break(mode, "chunked", name, whole=5, is_inside=False)
+    answer, (line,), _ = await play(case.steps, mode, on_midstream_error="abort")
     assert (answer.status, answer.is_whole) == (200, False)
     assert judge(answer.events()) == ""
-    assert (line["outcome"], line["error_type"]) == ("failed", "api_error")
+    assert (line["outcome"], line["error_type"]) == ("failed", BREAKS[name].kind)
+
+
+@pytest.mark.statement("D1")
+@pytest.mark.parametrize("mode", MODES)
+async def test_abort_leaves_what_fails_before_the_first_byte_its_status(mode: str) -> None:
+    answer, _, _ = await play([CHUNKED, Fault.CLOSE], mode, on_midstream_error="abort")
+    assert (answer.status, answer.is_whole, answer.error()[0]) == (502, True, "api_error")
