@@ -82,6 +82,7 @@ class _Call:
     task: asyncio.Task[Any]
     failure: ProxyError | None = None  # set from outside: how it must end
     is_first_choice: bool = True  # the upstream being tried is the one that the client has chosen
+    is_retrying: bool = False  # it waits for another try, or tries, and its upstream has not answered yet
 
     @property
     def keys(self) -> ClientKeys:
@@ -210,6 +211,7 @@ class Relay:
             self._note_failure(record, failure, "refused")
             raise failure from None
         finally:
+            self._end_retry(call)
             deadlines.close()
             await downlink.close()
             self._calls.pop(record.request_id, None)
@@ -297,6 +299,7 @@ class Relay:
             try:
                 return await attempt(route, call)
             except ProxyError as exc:
+                self._end_retry(call)
                 delay_s = delay_before_retry(exc, retry, is_direct=route.direct)
                 has_room = retry < self.settings.max_retries and self._budget.has_room(len(self._calls))
                 if delay_s is None or not has_room:
@@ -311,8 +314,15 @@ class Relay:
                 )
             retry += 1
             record.retries += 1
-            with self._budget.spent():
-                await asyncio.sleep(delay_s)
+            call.is_retrying = True
+            self._budget.take()
+            await asyncio.sleep(delay_s)
+
+    def _end_retry(self, call: _Call) -> None:
+        """The upstream has answered, one way or the other, or the call is over."""
+        if call.is_retrying:
+            call.is_retrying = False
+            self._budget.give_back()
 
     def _check_window(self, route: ModelRoute, call: _Call) -> None:
         """Refuse what the model surely has no room for, in the words by which Claude Code compacts.
@@ -430,6 +440,7 @@ class Relay:
         )
         try:
             events = await exchange.open()
+            self._end_retry(call)
             call.request.let_go()
             while answer.failure is None:
                 if events:
@@ -502,6 +513,7 @@ class Relay:
         del upstream_request
         try:
             data = await exchange.open()
+            self._end_retry(call)
             call.request.let_go()
             theirs = {name.lower() for name, _ in exchange.headers}
             ours = [each for each in self._own_headers(record).items() if each[0] not in theirs]
