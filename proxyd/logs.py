@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Mapping
 from typing import Any, TextIO
 
@@ -18,6 +19,7 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from proxyd.calls import CallRecord
+from proxyd.errors import ProxyError
 from proxyd.log_queue import LineQueue
 from proxyd.secret import MASK, masked
 
@@ -65,7 +67,7 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
     processors: list[Any] = [structlog.stdlib.add_log_level]
     if not in_journal:
         processors.append(structlog.processors.TimeStamper(fmt="iso", utc=not as_console))
-    processors.append(structlog.processors.format_exc_info)
+    processors.append(structlog.processors.ExceptionRenderer(_traceback))
     processors.append(_redact_event)
     if as_console:
         processors.append(
@@ -112,6 +114,31 @@ class _Handler(logging.Handler):
         if record.exc_info:
             fields["exc_info"] = record.exc_info
         getattr(get_logger(record.name), method)("library.said", **fields)
+
+
+#: Exceptions whose words are of code, of the system, or our own. Those of any other may quote what it failed on.
+_SPEAKS_OF_CODE = (TypeError, AttributeError, NameError, ImportError, AssertionError, OSError, ProxyError)
+
+
+def _traceback(exc_info: tuple[Any, Any, Any]) -> str:
+    """A traceback without data: places, types and causes, and the words of those exceptions that hold none.
+
+    What an exception says may be a part of a prompt, which is not for the log (operations.md E7).
+    """
+    parts: list[str] = []
+    exc: BaseException | None = exc_info[1]
+    seen: set[int] = set()
+    while exc is not None and id(exc) not in seen:
+        seen.add(id(exc))
+        frames = "".join(traceback.format_tb(exc.__traceback__)).rstrip("\n")
+        says = f": {exc}" if isinstance(exc, _SPEAKS_OF_CODE) else " (what it says may quote data: left out)"
+        head = f"Traceback (most recent call last):\n{frames}\n" if frames else ""
+        parts.append(f"{head}{type(exc).__qualname__}{says}")
+        if exc.__cause__ is not None:
+            exc = exc.__cause__
+        else:
+            exc = None if exc.__suppress_context__ else exc.__context__
+    return "\n\nThat came of the one before:\n\n".join(reversed(parts))
 
 
 def redact(value: Any, name: str = "") -> Any:
