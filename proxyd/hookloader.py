@@ -23,7 +23,7 @@ from proxyd.config.faults import hint
 from proxyd.errors import ConfigError, UnsafePermissions
 from proxyd.hookrunner import CallHooks
 from proxyd.hookworker import Worker
-from proxyd.logs import get_logger
+from proxyd.logs import get_logger, redact
 from proxyd.routes import ModelRoute
 
 __all__ = ["HookFile", "HookSet", "load_hooks"]
@@ -237,7 +237,8 @@ def _functions_of(path: Path) -> dict[str, Callable[[Any, Any], Any]]:
         else:
             del sys.modules[name]
         line = _line_of(exc, path)
-        raise _DoesNotLoad(f"{type(exc).__name__}: {exc}{line}") from None
+        # Shown by check, status and /test-connection, which do not mask: a hook may well read a key.
+        raise _DoesNotLoad(redact(f"{type(exc).__name__}: {exc}{line}")) from None
     found = {}
     for function in FUNCTIONS:
         value = getattr(module, function, None)
