@@ -119,6 +119,7 @@ class Daemon:
             ConfigError: the address cannot be listened on.
         """
         _raise_file_limit()
+        _forbid_cores()
         settings = self.settings
         sockets = list(self._service.sockets) or _bind(settings.host, settings.port)
         try:
@@ -459,3 +460,12 @@ def _raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (OSError, ValueError):
             log.debug("server.file_limit", soft=soft)
+
+
+def _forbid_cores() -> None:
+    """A core would hold keys and prompts (operations.md E7)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    except (OSError, ValueError):
+        log.debug("server.core_limit")
