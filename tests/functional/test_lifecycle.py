@@ -59,12 +59,17 @@ class Process:
 
 @asynccontextmanager
 async def process(
-    folder: Path, upstream: RawUpstream, *entries: dict[str, Any], **settings: Any
+    folder: Path, upstream: RawUpstream, *entries: dict[str, Any], is_quiet: bool = False, **settings: Any
 ) -> AsyncIterator[Process]:
-    """A daemon with the entry ``m`` for `upstream`, ready to serve."""
+    """A daemon with the entry ``m`` for `upstream`, ready to serve.
+
+    Args:
+        is_quiet: its log level keeps its first line, and with it the port that it has found, from us.
+    """
     write_models(folder, upstream, *entries, **settings)
+    port = _free_port() if is_quiet else 0
     handle = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "proxyd", "--port", "0", "--models", str(folder / "models.yaml")),
+        *(sys.executable, "-m", "proxyd", "--port", str(port), "--models", str(folder / "models.yaml")),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
@@ -82,13 +87,35 @@ async def process(
 
     reading = asyncio.ensure_future(read())
     try:
-        found.base = (await found.says("server.started", within_s=20))["address"]
+        if is_quiet:
+            found.base = f"http://127.0.0.1:{port}"
+            await _listens(port)
+        else:
+            found.base = (await found.says("server.started", within_s=20))["address"]
         yield found
     finally:
         if handle.returncode is None:
             handle.kill()
         await handle.wait()
         await reading
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+async def _listens(port: int) -> None:
+    for _ in range(400):
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.05)
+        else:
+            writer.close()
+            return
+    raise AssertionError("it does not listen")
 
 
 def write_models(folder: Path, upstream: RawUpstream, *entries: dict[str, Any], **settings: Any) -> None:
