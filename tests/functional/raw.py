@@ -123,8 +123,9 @@ class RawUpstream:
                 ),
                 0,
             )
-            self.heads.append(head)
-            self.bodies.append(await reader.readexactly(length))
+            body = await reader.readexactly(length)
+            self.heads.append(head)  # with its body, so that both have the same number whatever comes between
+            self.bodies.append(body)
             for step in self.play(len(self.heads) - 1):
                 if isinstance(step, Fault):
                     await self._fail(step, reader, writer)

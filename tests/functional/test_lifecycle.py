@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,21 +59,34 @@ class Process:
 
 @asynccontextmanager
 async def process(
-    folder: Path, upstream: RawUpstream, *entries: dict[str, Any], is_quiet: bool = False, **settings: Any
+    folder: Path,
+    upstream: RawUpstream,
+    *entries: dict[str, Any],
+    is_quiet: bool = False,
+    module: str = "proxyd",
+    environ: Mapping[str, str] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Process]:
     """A daemon with the entry ``m`` for `upstream`, ready to serve.
 
     Args:
         is_quiet: its log level keeps its first line, and with it the port that it has found, from us.
+        module: what is run: one that runs the daemon.
     """
     write_models(folder, upstream, *entries, **settings)
     port = _free_port() if is_quiet else 0
     handle = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "proxyd", "--port", str(port), "--models", str(folder / "models.yaml")),
+        *(sys.executable, "-m", module, "--port", str(port), "--models", str(folder / "models.yaml")),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        env={"PATH": os.defpath, "HOME": str(folder), "PYTHONPATH": str(ROOT), "LOG_FORMAT": "json"},
+        env={
+            "PATH": os.defpath,
+            "HOME": str(folder),
+            "PYTHONPATH": str(ROOT),
+            "LOG_FORMAT": "json",
+            **(environ or {}),
+        },
         limit=1 << 24,
     )
     found = Process(handle)
