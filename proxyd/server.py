@@ -32,7 +32,7 @@ from proxyd.app_status import Watchers
 from proxyd.calibration import FILE as CALIBRATION_FILE
 from proxyd.calibration import Calibration
 from proxyd.demo import DemoServer, start_demo
-from proxyd.errors import AddressInUse, ConfigError, Overloaded
+from proxyd.errors import AddressInUse, BodyTimedOut, ConfigError, Overloaded
 from proxyd.ledger import Ledger
 from proxyd.ledger_schema import FILE as LEDGER_FILE
 from proxyd.listener import Listener
@@ -428,6 +428,8 @@ class _HttpLog:
     def exception(self, message: str, *args: object, exc_info: BaseException | None = None) -> None:
         if isinstance(exc_info, HttpProcessingError):
             log.info("request.malformed", problem=type(exc_info).__name__, status=exc_info.code)
+        elif isinstance(exc_info, BodyTimedOut):
+            pass  # answered 408 and logged as that; the library has met it again in what is left of the body
         else:
             log.error("request.crashed", exc_info=exc_info or True)
 
