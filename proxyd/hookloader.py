@@ -202,7 +202,8 @@ def load_hooks(folder: Path, *, options: Mapping[str, Any] | None = None, timeou
         return HookSet(faults={str(folder): f"the folder cannot be read ({reason})"})
     paths = [path for path in paths if not path.name.startswith("_")]
     if paths:
-        for path in (folder, *paths):
+        # A link is as safe as the file that it leads to, and the folder in which that could be exchanged.
+        for path in (folder, *paths, *sorted({path.resolve().parent for path in paths} - {folder.resolve()})):
             _refuse_if_writable(path)
     for path in paths:
         try:

@@ -287,6 +287,55 @@ def test_what_everybody_may_write_is_not_run(tmp_path: Path, which: str) -> None
         load_hooks(folder)
 
 
+@pytest.mark.statement("E11")
+@pytest.mark.parametrize("case", ["file", "folder", "folder_of_the_file", "no_file"])
+def test_a_link_is_as_safe_as_what_it_leads_to(tmp_path: Path, case: str) -> None:
+    """What everybody may write, or put another in the place of, is not run by way of a link either."""
+    elsewhere = tmp_path / "elsewhere"
+    target = write_hook(elsewhere, "h", "raise SystemExit('it ran')\n")
+    folder = tmp_path / "hooks"
+    if case == "folder":
+        folder.symlink_to(elsewhere)
+        elsewhere.chmod(0o777)
+    else:
+        folder.mkdir(mode=0o755)
+        (folder / "h.py").symlink_to(target if case != "no_file" else elsewhere / "gone.py")
+        (target if case == "file" else elsewhere).chmod(0o777)
+    if case == "no_file":
+        assert load_hooks(folder).files == ()
+        return
+    with pytest.raises(UnsafePermissions, match=r"everybody may write it.*chmod o-w"):
+        load_hooks(folder)
+
+
+@pytest.mark.statement("E11")
+def test_a_link_to_what_is_ones_own_runs(tmp_path: Path) -> None:
+    target = write_hook(tmp_path / "dotfiles", "h", "def request_hook(p):\n return p\n")
+    folder = tmp_path / "hooks"
+    folder.mkdir(mode=0o755)
+    (folder / "h.py").symlink_to(target)
+    assert [file.name for file in load_hooks(folder).files] == ["h"]
+
+
+@pytest.mark.statement("E11")
+def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
+    """Not from below the folder, beside it, or the working directory; nor what is switched off."""
+    folder = tmp_path / "hooks"
+    ran = "raise SystemExit('it ran')\n"
+    for place, name in (
+        (tmp_path, "beside"),
+        (folder, "_off"),
+        (folder / "below", "below"),
+        (tmp_path / "x", "x"),
+    ):
+        place.mkdir(mode=0o755, exist_ok=True)
+        write_hook(place, name, ran)
+    (folder / "notes.txt").write_text(ran)
+    (folder / "a_folder.py").mkdir()
+    hooks = load_hooks(folder)
+    assert (hooks.files, hooks.faults) == ((), {})
+
+
 def test_no_folder_is_no_hooks(tmp_path: Path) -> None:
     hooks = load_hooks(tmp_path / "hooks")
     assert hooks.for_call(ModelRoute("m", "http://x", "m"), "req_1", "direct") is None
