@@ -274,6 +274,27 @@ async def test_a_reload_reads_hooks_and_keys_anew_and_leaves_open_streams_the_ol
     assert b"\nproxyd_config_reload_success 1.0\n" in metrics_after
 
 
+@pytest.mark.statement("A4")
+@pytest.mark.statement("E11")
+async def test_a_reload_does_not_run_what_everybody_may_write(tmp_path: Path) -> None:
+    hooks = tmp_path / "hooks"
+    hooks.mkdir(mode=0o755)
+    path = hooks / "mark.py"
+    path.write_text("def response_hook(p):\n    return p\n")
+    path.chmod(0o644)
+    upstream = RawUpstream(lambda _: [CHUNKED, as_chunks(*MODES["translated"].values()), b"0\r\n\r\n"])
+    async with upstream.running(), process(tmp_path, upstream) as daemon:
+        path.write_text(f"open({str(tmp_path / 'it-ran')!r}, 'w')\ndef response_hook(p):\n    return p\n")
+        path.chmod(0o666)
+        daemon.send(signal.SIGHUP)
+        (fault,) = (await daemon.says("config.rejected"))["faults"]
+        assert "everybody may write it" in fault
+        async with RawClient.to(daemon.base) as client:
+            await client.send(request("m"))
+            assert judge((await client.answer()).events()) == "message_stop"
+    assert not (tmp_path / "it-ran").exists()
+
+
 async def _metrics(daemon: Process) -> bytes:
     async with RawClient.to(daemon.base) as client:
         await client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
