@@ -450,7 +450,12 @@ class Relay:
                     exchange.close(is_complete=True)
                     return await self._finish(call, _encode(events))
                 if events:
-                    await downlink.write(_encode(events))
+                    data, events = (
+                        _encode(events),
+                        [],
+                    )  # not both are held for a client that does not read (C6)
+                    await downlink.write(data)
+                    del data
                 events = await exchange.read()
             return await self._end(call, answer.failure, events)
         except ClientGone:
