@@ -33,7 +33,10 @@ class _Thread:
 
     def retire(self) -> None:
         """End as soon as the calls under way have ended."""
-        self._loop.call_soon_threadsafe(self._retire)
+        try:
+            self._loop.call_soon_threadsafe(self._retire)
+        except RuntimeError:
+            pass  # it has ended
 
     def join(self, timeout_s: float) -> None:
         self._thread.join(timeout_s)
@@ -96,6 +99,10 @@ class Worker:
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.retire()
+
+    def __del__(self) -> None:
+        # A stream that was open at a reload goes on with the hooks of before, and has begun a thread after `retire`.
+        self.retire()
 
     def close(self, timeout_s: float) -> None:
         """Retire, and wait for the thread for at most `timeout_s`."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import re
+import threading
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,11 @@ import pytest
 from proxyd.errors import ConfigError, UnsafePermissions
 from proxyd.hookloader import MAX_FAILURES, load_hooks
 from proxyd.routes import ModelRoute
+from proxyd.server import Daemon
+from tests.functional.raw import RawClient, RawUpstream, until
+from tests.functional.raw import post as raw_post
+from tests.functional.streams import CHUNKED, HELLO, TRANSLATED, as_chunks, judge
+from tests.harness import load_entries
 from tests.hooks.hooked import anthropic_stream, hooked_proxy, text_of, write_hook
 
 BOTH = pytest.mark.parametrize("mode", ["translated", "direct"])
@@ -350,3 +360,40 @@ async def test_a_reload_takes_new_calls_to_new_hooks(tmp_path: Path) -> None:
         relay.swap(relay.settings, relay.table, load_hooks(tmp_path))
         await proxy.events()
         assert [request["user"] for request in proxy.upstream.requests] == ["old", "new"]
+
+
+@pytest.mark.statement("A4")
+async def test_streams_that_are_open_at_reloads_leave_no_thread_behind(tmp_path: Path) -> None:
+    """They go on with the hooks of before, which end with the last of them."""
+    write_hook(tmp_path, "h", "def stream_event_hook(e, ctx):\n return e\n")
+    events = list(TRANSLATED.values())
+    go_on = asyncio.Event()
+    upstream = RawUpstream(
+        lambda _: [CHUNKED, as_chunks(*events[:4]), go_on, as_chunks(*events[4:]), b"0\r\n\r\n"]
+    )
+    async with upstream.running():
+        config = load_entries([{"model_id": "m", "api_base": f"{upstream.base}/v1"}])
+        daemon = Daemon(replace(config, hooks=load_hooks(tmp_path)))
+        await daemon.start()
+        base = f"http://127.0.0.1:{daemon.addresses[0][1]}"
+        relay: Any = daemon._relay
+        async with AsyncExitStack() as stack:
+            clients = []
+            for number in range(5):
+                clients.append(await stack.enter_async_context(RawClient.to(base)))
+                await clients[-1].send(raw_post({**HELLO}))
+                await until(
+                    lambda number=number: len(relay.records) == number + 1 and relay.records[-1].events > 0
+                )
+                daemon._take_over(replace(config, hooks=load_hooks(tmp_path)))
+            go_on.set()
+            for client in clients:
+                assert judge((await client.answer()).events()) == "message_stop"
+        await until(lambda: not _hook_threads(), 5)
+        await daemon.drain()
+        await daemon.close()
+
+
+def _hook_threads() -> list[str]:
+    gc.collect()
+    return [thread.name for thread in threading.enumerate() if thread.name == "hook h"]
