@@ -534,6 +534,8 @@ class Relay:
                     record.outcome = "ok"
                     exchange.close(is_complete=True)
                     return await self._finish(call, data)
+                if exchange.has_last_event:
+                    downlink.stay_silent()
                 if data or not downlink.is_committed:
                     await downlink.write(data)
                 data = await exchange.read()
