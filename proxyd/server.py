@@ -298,6 +298,7 @@ class Daemon:
             calls=len(records),
             connections=self._listener.connections,
             refused_connections=self._listener.refused_total,
+            tasks=len(asyncio.all_tasks()),
             circuits=len(circuits),
             loop_lag_ms=round(self.loop_watch.last_s * 1000),
             is_draining=relay.is_draining,
