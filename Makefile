@@ -46,7 +46,7 @@ soak: $(VENV)/.dev ## Many streams with everything that goes wrong, for ten minu
 soak-smoke: $(VENV)/.dev ## The same for a minute.
 	@$(BIN)/python -m tests.soak 60
 
-fuzz: $(VENV)/.fuzz ## Fuzz decoder and codec, guided by coverage; ARGS=SECONDS (60).
+fuzz: $(VENV)/.fuzz ## Fuzz streams and requests, guided by coverage; ARGS='SECONDS TARGET' (60 each).
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 service-check: $(VENV)/.dev ## Run the service under a real systemd --user; install and uninstall.

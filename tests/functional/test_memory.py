@@ -35,8 +35,8 @@ def stream_event_hook(event, ctx):
 async def test_clients_that_do_not_read_cost_little_memory(case: str, mode: str, tmp_path: Path) -> None:
     """Each upstream has 50 MB to send; the proxy holds less than 512 KiB of them for each client.
 
-    Also for a stream whose beginning silence has called for, and where the upstream writes in large pieces instead of as
-    the socket takes them. With hooks over the stream it is twice that.
+    Also for a stream whose beginning silence has called for, and where the upstream writes in large pieces instead of
+    as the socket takes them. With hooks over the stream it is twice that.
     """
     if case == "committed_by_silence" and mode == "direct":
         pytest.skip("a direct stream is begun by its upstream alone")
