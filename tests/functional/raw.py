@@ -226,8 +226,8 @@ class RawClient:
         """Read status and headers."""
         raw = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), BOUND_S)
         first, *lines = raw.decode("latin-1").strip().split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in lines)
-        return int(first.split()[1]), headers
+        pairs = (line.partition(":") for line in lines)
+        return int(first.split()[1]), {name.lower(): value.strip() for name, _, value in pairs}
 
     async def is_closed(self) -> bool:
         """Whether the proxy closes the connection now, without another byte."""

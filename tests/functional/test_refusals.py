@@ -1,4 +1,4 @@
-"""What a client sees of an upstream that refuses, and of its own mistakes, in both modes (operations.md D, first rows)."""
+"""What a client sees of an upstream that refuses, and of its own mistakes, in both modes (operations.md D)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from proxyd.exchange import VerbatimRefusal
 from tests.functional.faults import MODES, play
 from tests.functional.raw import RawClient, RawUpstream, Step, post
 from tests.functional.streams import HELLO
 from tests.harness import running_proxy
 
-#: Kept by both modes, whatever the status.
+#: Kept by direct mode, whatever the status; a translated answer says how long to wait where waiting helps.
 KEPT = (
     "retry-after: 17",
     "retry-after-ms: 17000",
@@ -22,7 +21,7 @@ KEPT = (
 )
 MESSAGE = "the machine says no"
 
-#: Status of the upstream -> status and error type of a translated answer (protocol.md 4.9). Direct ones come as they are.
+#: Status of the upstream -> status and error type of a translated answer (protocol.md 4.9).
 STATUSES = {
     400: (400, "invalid_request_error"),
     401: (401, "authentication_error"),
@@ -47,7 +46,13 @@ BODIES = {
 
 
 def refusal(status: int, body: bytes, kind: str) -> list[Step]:
-    lines = [f"HTTP/1.1 {status} No", f"Content-Type: {kind}", f"Content-Length: {len(body)}", *KEPT, "X-Odd: yes"]
+    lines = [
+        f"HTTP/1.1 {status} No",
+        f"Content-Type: {kind}",
+        f"Content-Length: {len(body)}",
+        *KEPT,
+        "X-Odd: yes",
+    ]
     return ["\r\n".join(lines).encode() + b"\r\n\r\n" + body]
 
 
@@ -59,17 +64,20 @@ async def test_an_upstream_that_refuses(status: int, form: str, mode: str) -> No
     body, kind = BODIES[form]
     answer, (line,), upstream = await play(refusal(status, body, kind), mode, max_retries=0)
     assert len(upstream.heads) == 1
-    assert answer.headers["retry-after"] == "17"
-    assert answer.headers["anthropic-ratelimit-requests-remaining"] == "0"
     assert (line["outcome"], line["status"]) == ("refused", answer.status)
     if mode == "direct":
         assert (answer.status, answer.body) == (status, body)
         assert answer.headers["content-type"] == kind
+        assert {f"{name}: {answer.headers[name]}" for name in ("retry-after", "retry-after-ms")} == set(
+            KEPT[:2]
+        )
+        assert answer.headers["anthropic-ratelimit-requests-remaining"] == "0"
         assert answer.headers["x-odd"] == "yes"
     else:
         expected, error_type = STATUSES[status]
         assert (answer.status, answer.error()[0]) == (expected, error_type)
         assert answer.error()[1]
+        assert answer.headers.get("retry-after") == ("17" if expected == 429 or expected >= 500 else None)
         assert json.loads(answer.body)["request_id"] == answer.headers["request-id"]
         assert (MESSAGE in answer.error()[1]) is (form in ("json", "text"))
         assert "x-odd" not in answer.headers

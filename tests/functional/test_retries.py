@@ -76,7 +76,7 @@ RETRIES: dict[str, tuple[list[Sequence[Step]], bool, int, int]] = {
 #: What is too long to be waited for here is for the client to know.
 PASSED_ON = {
     "retry_after_too_long": "11",
-    "retry_after_a_date": "mon, 23 nov 2026 08:00:00 gmt",
+    "retry_after_a_date": "Mon, 23 Nov 2026 08:00:00 GMT",
     "direct_passes_retry_after_on": "3",
 }
 

@@ -167,6 +167,7 @@ async def test_counting_tokens_sees_the_request_that_would_be_sent(tmp_path: Pat
         assert proxy.hooks.files[0].failures == 0
 
 
+@pytest.mark.statement("D table")
 @BOTH
 @pytest.mark.parametrize(
     "text",
