@@ -356,6 +356,10 @@ async def test_a_crash_ends_one_call_legally_and_no_other(
                     async with RawClient.to(base) as client:
                         await client.send(post(HELLO, header))
                         answers.append(await client.answer())
+                async with RawClient.to(base) as client:
+                    await client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    counters = (await client.answer()).body
+    assert b'proxyd_upstream_errors_total{route="m",type="api_error"} 1.0' in counters
     crashed, fine = answers
     assert judge(fine.events()) == "message_stop"
     if phase == "first":

@@ -117,13 +117,14 @@ async def test_a_connection_that_is_not_accepted_is_a_502() -> None:
 
 @pytest.mark.statement("B first_byte_s")
 @pytest.mark.statement("B idle_s")
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("clock", ["first_byte_s", "idle_s"])
-async def test_a_route_may_have_clocks_of_its_own(clock: str) -> None:
+async def test_a_route_may_have_clocks_of_its_own(clock: str, mode: str) -> None:
     steps = (Fault.STALL,) if clock == "first_byte_s" else (CHUNKED, Fault.STALL)
     upstream = RawUpstream(lambda _: steps)
     async with upstream.running():
-        entries = [{"model_id": "m", "api_base": f"{upstream.base}/v1", "timeouts": {clock: 0.05}}]
-        async with running_proxy(entries) as base:
+        entry = {"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": mode == "direct"}
+        async with running_proxy([{**entry, "timeouts": {clock: 0.05}}]) as base:
             answer = await ask(base, post(HELLO))
     assert (answer.status, answer.error()[0]) == (504, "timeout_error")
 
