@@ -14,7 +14,18 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from tests.functional.raw import Answer, Fault, RawClient, RawUpstream, Step, Trickle, no_leaks, post, until
+from tests.functional.raw import (
+    Answer,
+    Fault,
+    RawClient,
+    RawUpstream,
+    Step,
+    Trickle,
+    complaints,
+    no_leaks,
+    post,
+    until,
+)
 from tests.functional.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
 from tests.harness import running_proxy
 
@@ -236,7 +247,7 @@ async def play(
                     is_over = True
                     if not clocks:  # which a busy machine could run into
                         await _check_next(base, client if answer.is_whole else None, mode)
-    assert not [line for line in lines if line["event"] in ("request.crashed", "library.said")], lines
+    assert complaints(lines) == []
     upstream.heads = heads
     return answer, [line for line in lines if line["event"] == "call.finished"][:1], upstream
 

@@ -13,7 +13,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +26,7 @@ __all__ = [
     "RawClient",
     "RawUpstream",
     "Trickle",
+    "complaints",
     "no_leaks",
     "post",
     "until",
@@ -265,6 +266,18 @@ def post(payload: Any, *more: str, path: str = "/v1/messages", host: str = "127.
         *more,
     ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def complaints(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What of a log says that something went wrong inside. That a step took long, as asyncio says while it is debugged,
+    is the machine's, or a hook's of an earlier test that still blocks.
+    """
+    events = ("request.crashed", "library.said", "loop.trouble")
+    return [
+        line
+        for line in lines
+        if line["event"] in events and not str(line.get("message", "")).startswith("Executing ")
+    ]
 
 
 async def until(condition: Callable[[], bool], within_s: float = 1.0) -> None:
