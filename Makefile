@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test lint types cover soak soak-smoke fuzz e2e service-check mutations goldens docs bench bench-smoke bench-peers clean
+.PHONY: help run dev test lint types cover soak soak-smoke memory fuzz e2e service-check mutations goldens docs bench bench-smoke bench-peers clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,7 +46,10 @@ soak: $(VENV)/.dev ## Many streams with everything that goes wrong, for ten minu
 soak-smoke: $(VENV)/.dev ## The same for a minute.
 	@$(BIN)/python -m tests.soak 60
 
-fuzz: $(VENV)/.fuzz ## Fuzz decoder and codec, guided by coverage; ARGS=SECONDS (60).
+memory: $(VENV)/.dev ## What a thousand long streams leave in memory; ARGS='STREAMS MEGABYTES' (1000 20).
+	@$(BIN)/python -m tests.functional.memory $(ARGS)
+
+fuzz: $(VENV)/.fuzz ## Fuzz streams and requests, guided by coverage; ARGS='SECONDS TARGET' (60 each).
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 service-check: $(VENV)/.dev ## Run the service under a real systemd --user; install and uninstall.

@@ -111,7 +111,9 @@ class _StatusSurface:
         """``GET /metrics``, on loopback only, whatever the daemon listens on."""
         if not is_loopback(request.remote or ""):
             raise Forbidden("/metrics is answered to this machine only (operations.md F1)")
-        return web.Response(body=self._watchers.metrics.render(), headers={"content-type": CONTENT_TYPE})
+        return web.Response(
+            body=await self._watchers.metrics.render(), headers={"content-type": CONTENT_TYPE}
+        )
 
     # -- the feed
 
@@ -137,14 +139,14 @@ class _StatusSurface:
 
     async def page(self, request: web.Request) -> web.Response:
         """``GET /dashboard``."""
-        return _page_file("dashboard.html", "text/html")
+        return await _page_file("dashboard.html", "text/html")
 
     async def page_file(self, request: web.Request) -> web.Response:
         """``GET /dashboard/…``: the files that the page loads, and what it shows of the configuration."""
         name = request.match_info["name"]
         if name not in _PAGE_TYPES:
             raise NotFound(f"the page has no file {name[:100]!r}")
-        return _page_file(name, _PAGE_TYPES[name])
+        return await _page_file(name, _PAGE_TYPES[name])
 
     # -- what is configured
 
@@ -261,8 +263,8 @@ def _plain(value: Any) -> Any:
     return repr(value)  # a Secret, which does not show itself
 
 
-def _page_file(name: str, content_type: str) -> web.Response:
-    text = (_PAGE_FOLDER / name).read_text(encoding="utf-8")
+async def _page_file(name: str, content_type: str) -> web.Response:
+    text = await asyncio.to_thread((_PAGE_FOLDER / name).read_text, encoding="utf-8")
     return web.Response(text=text, content_type=content_type, headers=_PAGE_HEADERS)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ class Calibration:
         #: upstream model -> [tokens reported, tokens estimated, calls], the first two with older calls decayed.
         self._sums: dict[str, list[float]] = {} if path is None else _read(path)
         self._saving: asyncio.TimerHandle | None = None
+        self._writing = threading.Lock()
 
     def corrected(self, model: str, estimate: int) -> int:
         """`estimate`, as the upstream's name `model` would count it."""
@@ -85,22 +87,36 @@ class Calibration:
         if len(self._sums) > _MAX_MODELS:
             del self._sums[next(iter(self._sums))]
         if self._path is not None and self._saving is None:
-            self._saving = asyncio.get_running_loop().call_later(_SAVE_S, self.save)
+            loop = asyncio.get_running_loop()
+            self._saving = loop.call_later(
+                _SAVE_S, lambda: loop.run_in_executor(None, self._write, self._taken())
+            )
 
     def save(self) -> None:
-        """Write what has been learnt since the last time."""
-        if self._saving is None or self._path is None:
-            return
-        self._saving.cancel()
-        self._saving = None
+        """Write what has been learnt since the last time, before the process ends."""
+        if self._saving is not None:
+            self._write(self._taken())
+
+    def _taken(self) -> bytes:
+        """What is to be written; from now on a change makes another writing."""
+        if self._saving is not None:
+            self._saving.cancel()
+            self._saving = None
         models = {name: [round(value, 1) for value in sums] for name, sums in self._sums.items()}
-        temporary = self._path.with_suffix(".new")
+        return jsonio.dumps({"models": models})
+
+    def _write(self, document: bytes) -> None:
+        """Runs in a thread, since a disk may take its time; the last writing of all does not."""
+        path = self._path
+        assert path is not None, "asked for only where there is a file"
+        temporary = path.with_suffix(".new")
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary.write_bytes(jsonio.dumps({"models": models}))
-            os.replace(temporary, self._path)
+            with self._writing:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                temporary.write_bytes(document)
+                os.replace(temporary, path)
         except OSError as exc:
-            log.warning("calibration.not_saved", file=str(self._path), why=exc.strerror)
+            log.warning("calibration.not_saved", file=str(path), why=exc.strerror)
 
 
 def _read(path: Path) -> dict[str, list[float]]:

@@ -127,6 +127,11 @@ class Downlink:
         else:
             await self._write(data)
 
+    def stay_silent(self) -> None:
+        """The client has the last event: no ping may follow it, however long the end of the body takes."""
+        self._ping_s = 0
+        self._deadlines.clear(self._ping)
+
     async def finish(self, data: bytes = b"") -> None:
         """Send the last frames and end the body, in one write.
 

@@ -34,6 +34,8 @@ from proxyd.upstream import Upstreams, failure_of, host_of
 
 __all__ = ["DirectExchange", "TranslatedExchange", "VerbatimRefusal"]
 
+#: What of an answer that is none goes into the log (operations.md D).
+_EXCERPT_BYTES = 200
 #: How long usage may follow the finish reason before we end without it (protocol.md 4.6).
 FINISH_GRACE_S = 2.0
 
@@ -445,6 +447,13 @@ class DirectExchange(_Exchange):
                 self.headers.append(("Content-Length", response.headers["content-length"]))
         while not (data := await self.read()) and not self.has_ended:
             pass
+        if (
+            not self.is_stream
+            and self._record.is_stream
+            and encoding == "identity"
+            and self._is_of_messages()
+        ):
+            _check_is_message(response.content_type, data)
         return data
 
     def close(self, *, is_complete: bool = False) -> None:
@@ -592,3 +601,28 @@ class DirectExchange(_Exchange):
         record.stop_reason = tee.stop_reason
         if tee.error_type is not None:
             record.error_type = tee.error_type
+
+
+def _check_is_message(content_type: str, beginning: bytes) -> None:
+    """Tell what comes with status 200 where a stream was asked for, and surely is no answer.
+
+    Raises:
+        BadReply: a login page, an error; the beginning is for the log alone.
+    """
+    if content_type == "text/html":
+        what = "a page, not with an answer"
+    elif content_type == "application/json" and _is_error(beginning):
+        what = "an error, with status 200"
+    else:
+        return
+    exc = BadReply(f"the upstream answered with {what}")
+    exc.detail = beginning[:_EXCERPT_BYTES].decode("utf-8", "replace")
+    raise exc
+
+
+def _is_error(body: bytes) -> bool:
+    try:
+        value = jsonio.loads(body)
+    except jsonio.JSONError:
+        return False  # more of it is to come, so it is no short error
+    return isinstance(value, dict) and value.get("error") is not None and "content" not in value

@@ -23,7 +23,7 @@ from proxyd.config.faults import hint
 from proxyd.errors import ConfigError, UnsafePermissions
 from proxyd.hookrunner import CallHooks
 from proxyd.hookworker import Worker
-from proxyd.logs import get_logger
+from proxyd.logs import get_logger, redact
 from proxyd.routes import ModelRoute
 
 __all__ = ["HookFile", "HookSet", "load_hooks"]
@@ -202,7 +202,8 @@ def load_hooks(folder: Path, *, options: Mapping[str, Any] | None = None, timeou
         return HookSet(faults={str(folder): f"the folder cannot be read ({reason})"})
     paths = [path for path in paths if not path.name.startswith("_")]
     if paths:
-        for path in (folder, *paths):
+        # A link is as safe as the file that it leads to, and the folder in which that could be exchanged.
+        for path in (folder, *paths, *sorted({path.resolve().parent for path in paths} - {folder.resolve()})):
             _refuse_if_writable(path)
     for path in paths:
         try:
@@ -237,7 +238,8 @@ def _functions_of(path: Path) -> dict[str, Callable[[Any, Any], Any]]:
         else:
             del sys.modules[name]
         line = _line_of(exc, path)
-        raise _DoesNotLoad(f"{type(exc).__name__}: {exc}{line}") from None
+        # Shown by check, status and /test-connection, which do not mask: a hook may well read a key.
+        raise _DoesNotLoad(redact(f"{type(exc).__name__}: {exc}{line}")) from None
     found = {}
     for function in FUNCTIONS:
         value = getattr(module, function, None)

@@ -17,6 +17,9 @@ __all__ = ["Worker"]
 
 T = TypeVar("T")
 
+#: How long a thread of hooks that are not in force any more waits for further events of an open stream.
+_IDLE_S = 2.0
+
 
 class _Thread:
     """One thread, until it is idle after `retire`."""
@@ -33,7 +36,10 @@ class _Thread:
 
     def retire(self) -> None:
         """End as soon as the calls under way have ended."""
-        self._loop.call_soon_threadsafe(self._retire)
+        try:
+            self._loop.call_soon_threadsafe(self._retire)
+        except RuntimeError:
+            pass  # it has ended
 
     def join(self, timeout_s: float) -> None:
         self._thread.join(timeout_s)
@@ -73,6 +79,8 @@ class Worker:
     def __init__(self, name: str) -> None:
         self._name = name
         self._thread: _Thread | None = None
+        self._is_retired = False
+        self._end: asyncio.TimerHandle | None = None  # of a thread that was begun after `retire`
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]], timeout_s: float) -> T:
         """Await `work` in the worker's thread.
@@ -90,12 +98,23 @@ class Worker:
                 self._thread = None
             thread.retire()
             raise
+        finally:
+            if self._is_retired:
+                self._end_when_idle()
 
     def retire(self) -> None:
-        """No more calls are expected soon; one that comes all the same gets a new thread."""
+        """No more calls are expected soon. A stream that was open at a reload may bring some all the same: they get a
+        new thread, which ends when none has come for a while.
+        """
+        self._is_retired = True
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.retire()
+
+    def _end_when_idle(self) -> None:
+        if self._end is not None:
+            self._end.cancel()
+        self._end = asyncio.get_running_loop().call_later(_IDLE_S, self.retire)
 
     def close(self, timeout_s: float) -> None:
         """Retire, and wait for the thread for at most `timeout_s`."""

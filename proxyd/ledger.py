@@ -192,14 +192,17 @@ class Ledger:
 
     async def _connect(self) -> aiosqlite.Connection:
         if self._database is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.path.touch(mode=0o600)
+            await asyncio.to_thread(self._make_file)
             self._database = await aiosqlite.connect(self.path, isolation_level=None)
             await self._database.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
             await self._database.execute("PRAGMA journal_mode = WAL")
             await self._database.execute("PRAGMA synchronous = NORMAL")
             await self._migrate(self._database)
         return self._database
+
+    def _make_file(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.touch(mode=0o600)
 
     async def _disconnect(self) -> None:
         database, self._database = self._database, None

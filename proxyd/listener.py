@@ -26,6 +26,8 @@ __all__ = ["Listener"]
 #: A connection that has idled for less may be about to carry a request. With 5 s, the soak on a machine that was five
 #: times overloaded saw requests cut off that had not been read yet.
 _GRACE_S = 30.0
+#: Longer than one turn of the loop.
+_TURN_S = 1.0
 
 
 class Listener:
@@ -41,8 +43,9 @@ class Listener:
         self._max_idle_per_peer = max_idle_per_peer
         self._server: web.Server | None = None
         self._listening: list[asyncio.Server] = []
-        #: When each connection without a request in progress began to idle, in the order of these times.
-        self._idle_since: dict[asyncio.Protocol, float] = {}
+        #: When each connection without a request in progress began to idle, in the order of these times. By the id of
+        #: its handler, since nobody tells us of its end: the handler itself would be kept alive, with all it holds.
+        self._idle_since: dict[int, float] = {}
         self.refused_total = 0
 
     async def start(self, server: web.Server, sockets: Sequence[socket.socket]) -> None:
@@ -61,11 +64,12 @@ class Listener:
             request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
         ) -> web.StreamResponse:
             protocol = request.protocol
-            self._idle_since.pop(protocol, None)
+            self._idle_since.pop(id(protocol), None)
             try:
                 return await handler(request)
             finally:
-                self._idle_since[protocol] = monotonic()
+                if protocol.transport is not None:
+                    self._idle_since[id(protocol)] = monotonic()
 
         return watched
 
@@ -90,13 +94,14 @@ class Listener:
             self.refused_total += 1
             return _Refusal()
         handler = self._server()
-        self._idle_since[handler] = monotonic()
+        self._idle_since.pop(id(handler), None)  # of an ended connection, whose place in memory this one has
+        self._idle_since[id(handler)] = monotonic()
         return handler
 
     def _idle(self) -> list[RequestHandler]:
         """Idle connections, those that have idled longest first."""
         # One that was accepted in this turn of the loop is not among the server's yet.
-        connections = {} if self._server is None else {each: each for each in self._server.connections}
+        connections = {} if self._server is None else {id(each): each for each in self._server.connections}
         return [connections[each] for each in self._idle_since if each in connections]
 
     def _make_room(self) -> None:
@@ -110,11 +115,12 @@ class Listener:
             by_peer[peer[0] if isinstance(peer, tuple) else str(peer)].append(handler)
         for handlers in by_peer.values():
             for handler in handlers[: max(0, len(handlers) + 1 - self._max_idle_per_peer)]:
-                if now - self._idle_since[handler] >= _GRACE_S:
+                if now - self._idle_since[id(handler)] >= _GRACE_S:
                     handler.force_close()
-        # What has ended meanwhile is forgotten.
+        # What has ended meanwhile is forgotten; one that was accepted in this turn looks as if it had ended.
+        there = set(map(id, idle))
         self._idle_since = {
-            each: since for each, since in self._idle_since.items() if each in idle or now - since < _GRACE_S
+            each: since for each, since in self._idle_since.items() if each in there or now - since < _TURN_S
         }
 
 

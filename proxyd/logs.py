@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TextIO
@@ -22,6 +23,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 from proxyd import jsonio
 from proxyd.calls import CallRecord
+from proxyd.errors import ProxyError
 from proxyd.log_queue import LineQueue
 from proxyd.secret import MASK, masked
 
@@ -124,11 +126,14 @@ def _stamp_local(logger: WrappedLogger, method: str, event: EventDict) -> EventD
     return event
 
 
+_with_traceback = structlog.processors.ExceptionRenderer(lambda exc_info: _traceback(exc_info))
+
+
 def _complete(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """The level, and the traceback where there is one."""
     event["level"] = "error" if method == "exception" else method
     if "exc_info" in event:
-        event = structlog.processors.format_exc_info(logger, method, event)
+        event = _with_traceback(logger, method, event)
     return event
 
 
@@ -162,6 +167,31 @@ class _Handler(logging.Handler):
         if record.exc_info:
             fields["exc_info"] = record.exc_info
         getattr(get_logger(record.name), method)("library.said", **fields)
+
+
+#: Exceptions whose words are of code, of the system, or our own. Those of any other may quote what it failed on.
+_SPEAKS_OF_CODE = (TypeError, AttributeError, NameError, ImportError, AssertionError, OSError, ProxyError)
+
+
+def _traceback(exc_info: tuple[Any, Any, Any]) -> str:
+    """A traceback without data: places, types and causes, and the words of those exceptions that hold none.
+
+    What an exception says may be a part of a prompt, which is not for the log (operations.md E7).
+    """
+    parts: list[str] = []
+    exc: BaseException | None = exc_info[1]
+    seen: set[int] = set()
+    while exc is not None and id(exc) not in seen:
+        seen.add(id(exc))
+        frames = "".join(traceback.format_tb(exc.__traceback__)).rstrip("\n")
+        says = f": {exc}" if isinstance(exc, _SPEAKS_OF_CODE) else " (what it says may quote data: left out)"
+        head = f"Traceback (most recent call last):\n{frames}\n" if frames else ""
+        parts.append(f"{head}{type(exc).__qualname__}{says}")
+        if exc.__cause__ is not None:
+            exc = exc.__cause__
+        else:
+            exc = None if exc.__suppress_context__ else exc.__context__
+    return "\n\nThat came of the one before:\n\n".join(reversed(parts))
 
 
 def redact(value: Any, name: str = "") -> Any:

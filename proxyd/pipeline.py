@@ -226,6 +226,9 @@ class TranslatedAnswer:
         events = self._take()
         if not was_started and not events:
             raise exc
+        if self.codec.has_finish and isinstance(exc, BadReply):
+            # The message is whole: only its usage could follow (protocol.md 4.6), which is not worth asking anew.
+            return self._checked([*events, *self.codec.close(), *self.codec.take()])
         return self._checked(events) + self.fail(exc)
 
     def _take(self) -> list[StreamEvent]:

@@ -131,6 +131,7 @@ class _Call:
     task: asyncio.Task[Any]
     failure: ProxyError | None = None  # set from outside: how it must end
     is_first_choice: bool = True  # the upstream being tried is the one that the client has chosen
+    is_retrying: bool = False  # it waits for another try, or tries, and its upstream has not answered yet
 
     @property
     def keys(self) -> ClientKeys:
@@ -275,6 +276,7 @@ class Relay:
             self._note_failure(record, failure, "refused")
             raise failure from None
         finally:
+            self._end_retry(call)
             deadlines.close()
             await downlink.close()
             self._calls.pop(record.request_id, None)
@@ -363,6 +365,7 @@ class Relay:
             try:
                 return await attempt(route, call)
             except ProxyError as exc:
+                self._end_retry(call)
                 delay_s = delay_before_retry(exc, retry, is_direct=route.direct)
                 has_room = retry < self.settings.max_retries and self._budget.has_room(len(self._calls))
                 if delay_s is None or not has_room:
@@ -377,8 +380,15 @@ class Relay:
                 )
             retry += 1
             record.retries += 1
-            with self._budget.spent():
-                await asyncio.sleep(delay_s)
+            call.is_retrying = True
+            self._budget.take()
+            await asyncio.sleep(delay_s)
+
+    def _end_retry(self, call: _Call) -> None:
+        """The upstream has answered, one way or the other, or the call is over."""
+        if call.is_retrying:
+            call.is_retrying = False
+            self._budget.give_back()
 
     def _check_window(self, route: ModelRoute, call: _Call) -> None:
         """Refuse what the model surely has no room for, in the words by which Claude Code compacts.
@@ -508,6 +518,7 @@ class Relay:
         try:
             events = await exchange.open()
             await call.breathe()
+            self._end_retry(call)
             call.request.let_go(is_cached=True)
             while answer.failure is None:
                 if events:
@@ -517,7 +528,9 @@ class Relay:
                     exchange.close(is_complete=True)
                     return await self._finish(call, encode_events(events))
                 if events:
-                    await downlink.write(encode_events(events))
+                    data, events = encode_events(events), []  # not both, for a client that does not read (C6)
+                    await downlink.write(data)
+                    del data
                 events = await exchange.read(downlink)
             return await self._end(call, answer.failure, events)
         except ClientGone:
@@ -588,6 +601,7 @@ class Relay:
         try:
             data = await exchange.open()
             await call.breathe()
+            self._end_retry(call)
             call.request.let_go(is_cached=exchange.is_cached)
             theirs = {name.lower() for name, _ in exchange.headers}
             ours = [each for each in self._own_headers(record).items() if each[0] not in theirs]
@@ -603,6 +617,8 @@ class Relay:
                     record.outcome = "ok"
                     exchange.close(is_complete=True)
                     return await self._finish(call, data)
+                if exchange.has_last_event:
+                    downlink.stay_silent()
                 if data or not downlink.is_committed:
                     await downlink.write(data)
                 data = await exchange.read(downlink)
@@ -672,7 +688,8 @@ class Relay:
     @staticmethod
     def _note_failure(record: CallRecord, exc: ProxyError, outcome: str) -> None:
         status, kind = errors.answer_of(exc)
-        record.outcome, record.error_type, record.error = outcome, kind, exc.message
+        # Masked now: what remembers the call, such as /events, outlives the keys that the words may hold.
+        record.outcome, record.error_type, record.error = outcome, kind, errors.message_of(exc)
         if outcome == "refused":  # nothing of an answer was given out
             record.usage = Usage()
         record.status = status

@@ -8,8 +8,6 @@ again.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from proxyd import errors
 from proxyd.errors import ProxyError, Refused, Unreachable
@@ -68,11 +66,10 @@ class RetryBudget:
     def has_room(self, active_calls: int) -> bool:
         return self._retrying < max(_BUDGET_FLOOR, int(active_calls * _BUDGET_SHARE))
 
-    @contextmanager
-    def spent(self) -> Iterator[None]:
-        """Holds one retry while it waits and runs."""
+    def take(self) -> None:
+        """A retry begins to wait; it counts until its upstream has answered."""
         self._retrying += 1
-        try:
-            yield
-        finally:
-            self._retrying -= 1
+
+    def give_back(self) -> None:
+        """It has an answer, or is over."""
+        self._retrying -= 1

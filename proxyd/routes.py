@@ -60,6 +60,9 @@ class Pricing:
         return cost / 1_000_000
 
 
+_NAMES_A_CREDENTIAL = re.compile(r"auth|key|token|secret|cookie|credential|password", re.IGNORECASE)
+
+
 @dataclass(frozen=True, slots=True)
 class ModelRoute:
     """One entry of models.yaml (design.md 4). Token counts are integers, prices USD per million tokens.
@@ -90,7 +93,7 @@ class ModelRoute:
     top_p: float | None = None
     reasoning_effort: str | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict)
-    extra_headers: Mapping[str, str] = field(default_factory=dict)
+    extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     aliases: tuple[str, ...] = ()
     fallback: tuple[str, ...] = ()
     pricing: Pricing | None = None
@@ -99,6 +102,17 @@ class ModelRoute:
     quirks: Mapping[str, Any] = field(default_factory=dict)
     omit: tuple[str, ...] = ()
     hooks: tuple[str, ...] | None = None
+    #: Those in `extra_headers`: as long as they live they are masked wherever they turn up.
+    _header_secrets: tuple[Secret, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        words = (
+            word
+            for name, value in self.extra_headers.items()
+            if _NAMES_A_CREDENTIAL.search(name)
+            for word in {value, value.rpartition(" ")[2]}  # ``Bearer …``: also without its scheme
+        )
+        object.__setattr__(self, "_header_secrets", tuple(map(Secret, words)))
 
     @property
     def is_demo(self) -> bool:

@@ -83,7 +83,14 @@ class _Connector(aiohttp.TCPConnector):
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> Any:
-        connection = await super().connect(req, traces, timeout)
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = connection.protocol
+            if protocol is None or not protocol.should_close:
+                break
+            # Bytes came while it idled: a farewell, or an answer to nobody. aiohttp 3.14 looks for them when it takes
+            # a connection back, not when it gives one out, and would hand them to this call as its answer.
+            connection.close()
         if hasattr(connection.transport, "max_size"):  # asyncio's plain sockets have it
             setattr(connection.transport, "max_size", READ_BYTES)  # noqa: B010 - typing does not know it
         return connection

@@ -72,6 +72,25 @@ def test_what_came_before_the_fault_is_given_out() -> None:
     assert [type(event) for event in events] == [MessageStart, BlockStart, TextDelta, ErrorEvent]
 
 
+FINISH = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
+
+
+@pytest.mark.parametrize(
+    "rubbish", [b"data: nonsense\n\n", b"data: " + b"x" * 2000, b"data: a\n" * 10_001 + b"\n"]
+)
+def test_rubbish_behind_the_finish_costs_the_usage_only(rubbish: bytes) -> None:
+    answer = new_answer(max_frame_bytes=1000 if b"x" in rubbish else 1 << 20)
+    events = answer.feed(HELLO) + answer.feed(FINISH) + answer.feed(rubbish)
+    assert isinstance(events[-1], MessageStop)
+    assert answer.failure is None
+
+
+def test_an_error_behind_the_finish_is_one() -> None:
+    answer = new_answer()
+    events = answer.feed(HELLO + FINISH) + answer.feed(b'data: {"error":{"message":"no","code":500}}\n\n')
+    assert isinstance(events[-1], ErrorEvent)
+
+
 def test_a_failure_from_outside_ends_the_stream_once() -> None:
     answer = new_answer()
     answer.feed(HELLO)

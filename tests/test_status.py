@@ -346,6 +346,7 @@ async def test_nobody_else_sees_it(session: aiohttp.ClientSession, path: str) ->
             assert response.status in (401, 404)
 
 
+@pytest.mark.statement("D4")
 async def test_an_open_circuit_is_seen(session: aiohttp.ClientSession, unused_tcp_port: int) -> None:
     origin = f"http://127.0.0.1:{unused_tcp_port}"
     async with running_proxy([{"model_id": "m", "api_base": origin + "/v1"}], max_retries=0) as base:

@@ -41,6 +41,7 @@ _NOT_SENT = _HOP_BY_HOP | {
     "content-encoding",
     "content-length",
     "cookie",
+    "cookie2",
     "expect",
     "forwarded",
     "host",

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 from click.testing import CliRunner, Result
 
@@ -110,6 +111,7 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     assert result.stdout == ""
 
 
+@pytest.mark.statement("E7")
 def test_an_open_key_file_is_a_warning_and_strictly_a_refusal(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("sk-0123456789abcdef\n")

@@ -13,7 +13,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +26,7 @@ __all__ = [
     "RawClient",
     "RawUpstream",
     "Trickle",
+    "complaints",
     "no_leaks",
     "post",
     "until",
@@ -123,8 +124,9 @@ class RawUpstream:
                 ),
                 0,
             )
-            self.heads.append(head)
-            self.bodies.append(await reader.readexactly(length))
+            body = await reader.readexactly(length)
+            self.heads.append(head)  # with its body, so that both have the same number whatever comes between
+            self.bodies.append(body)
             for step in self.play(len(self.heads) - 1):
                 if isinstance(step, Fault):
                     await self._fail(step, reader, writer)
@@ -225,8 +227,8 @@ class RawClient:
         """Read status and headers."""
         raw = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), BOUND_S)
         first, *lines = raw.decode("latin-1").strip().split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in lines)
-        return int(first.split()[1]), headers
+        pairs = (line.partition(":") for line in lines)
+        return int(first.split()[1]), {name.lower(): value.strip() for name, _, value in pairs}
 
     async def is_closed(self) -> bool:
         """Whether the proxy closes the connection now, without another byte."""
@@ -264,6 +266,18 @@ def post(payload: Any, *more: str, path: str = "/v1/messages", host: str = "127.
         *more,
     ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def complaints(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What of a log says that something went wrong inside. That a step took long, as asyncio says while it is debugged,
+    is the machine's, or a hook's of an earlier test that still blocks.
+    """
+    events = ("request.crashed", "library.said", "loop.trouble")
+    return [
+        line
+        for line in lines
+        if line["event"] in events and not str(line.get("message", "")).startswith("Executing ")
+    ]
 
 
 async def until(condition: Callable[[], bool], within_s: float = 1.0) -> None:

@@ -7,117 +7,18 @@ connection is let go within a second and that no task and no descriptor is left.
 from __future__ import annotations
 
 import gzip
-import itertools
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from proxyd import exchange
-from tests.functional.raw import Answer, Fault, RawClient, RawUpstream, Step, Trickle, no_leaks, post, until
+from tests.functional.faults import BREAKS, MODES, SETTINGS, Break, breaks, entry, packed, play, without_ids
+from tests.functional.raw import Answer, Fault, RawClient, RawUpstream, Step, Trickle, no_leaks, post
 from tests.functional.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
 from tests.harness import running_proxy
-
-MODES = {"translated": TRANSLATED, "direct": DIRECT}
-#: One retry: the second one would wait for half a second.
-SETTINGS = {"max_retries": 1, "max_frame_bytes": 1 << 20}
-#: For upstreams that stall; the others must not run into a clock on a slow machine.
-SHORT_CLOCKS = {"first_byte_s": 0.08, "idle_s": 0.08}
-CLOSE_DELIMITED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-
-
-@dataclass(frozen=True)
-class Framing:
-    """How the upstream marks where its body ends."""
-
-    head: bytes
-    is_chunked: bool
-
-    def body(self, *pieces: bytes) -> bytes:
-        return as_chunks(*pieces) if self.is_chunked else b"".join(pieces)
-
-
-FRAMINGS = {"chunked": Framing(CHUNKED, True), "until_close": Framing(CLOSE_DELIMITED, False)}
-
-#: How an answer breaks off -> the error's type before the first byte and after it.
-BREAKS: dict[str, tuple[Sequence[Step], int, str]] = {
-    "reset": ((Fault.RESET,), 502, "api_error"),
-    "close": ((Fault.CLOSE,), 502, "api_error"),
-    "stall": ((Fault.STALL,), 504, "timeout_error"),
-    "bad_chunk": ((b"what?\r\n",), 502, "api_error"),
-}
-
-
-@dataclass(frozen=True)
-class Break:
-    """One point of the matrix: `whole` events arrive, of the next one half if `is_inside`, then the fault."""
-
-    mode: str
-    framing: str
-    fault: str
-    whole: int
-    is_inside: bool
-
-    @property
-    def name(self) -> str:
-        names = list(MODES[self.mode])
-        place = (
-            f"in_{names[self.whole]}"
-            if self.is_inside
-            else f"after_{names[self.whole - 1] if self.whole else 'head'}"
-        )
-        return f"{self.mode}-{self.framing}-{self.fault}-{place}"
-
-    @property
-    def is_early(self) -> bool:
-        """Nothing that the client could use has come: the role alone is no event in translated mode."""
-        return self.whole < (2 if self.mode == "translated" else 1)
-
-    @property
-    def is_complete(self) -> bool:
-        """The answer is whole by its meaning, whatever its connection did then (protocol.md 4.6)."""
-        needed = "finish" if self.mode == "translated" else "end"
-        return self.whole > list(MODES[self.mode]).index(needed)
-
-
-def breaks() -> Iterator[Break]:
-    for mode, framing, fault in itertools.product(MODES, FRAMINGS, BREAKS):
-        if fault == "bad_chunk" and framing != "chunked":
-            continue
-        for whole in range(len(MODES[mode]) + 1):
-            for is_inside in (False, True):
-                if is_inside and (whole == len(MODES[mode]) or fault == "bad_chunk"):
-                    continue
-                if fault == "stall" and is_inside and whole % 2:
-                    continue  # each of these waits for a clock
-                if framing == "until_close" and fault != "close" and (whole % 3 or is_inside):
-                    continue  # these are the same in both framings: a few points show it
-                yield Break(mode, framing, fault, whole, is_inside)
-
-
-def entry(upstream: RawUpstream, mode: str) -> dict[str, Any]:
-    return {"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": mode == "direct"}
-
-
-async def play(
-    steps: Sequence[Step], mode: str, payload: dict[str, Any] | None = None, **settings: Any
-) -> tuple[Answer, list[dict[str, Any]], RawUpstream]:
-    """One call to an upstream that plays `steps` at every attempt; checks what holds for every fault."""
-    upstream = RawUpstream(lambda _: steps)
-    clocks = SHORT_CLOCKS if Fault.STALL in steps else {}
-    with capture_logs() as lines:
-        async with no_leaks(), upstream.running():
-            async with running_proxy([entry(upstream, mode)], **{**SETTINGS, **clocks, **settings}) as base:
-                async with RawClient.to(base) as client:
-                    await client.send(post(payload or HELLO))
-                    answer = await client.answer()
-                if any(isinstance(step, Fault) for step in steps):
-                    await until(lambda: upstream.open_connections == 0)
-    assert not [line for line in lines if line["event"] in ("request.crashed", "library.said")], lines
-    return answer, [line for line in lines if line["event"] == "call.finished"], upstream
 
 
 @pytest.mark.statement("D table")
@@ -125,37 +26,42 @@ async def play(
 @pytest.mark.parametrize("case", list(breaks()), ids=lambda case: case.name)
 async def test_an_answer_that_breaks_off(case: Break, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "FINISH_GRACE_S", 0.05)
-    events = list(MODES[case.mode].values())
-    framing = FRAMINGS[case.framing]
-    fault, status, kind = BREAKS[case.fault]
-    half = [events[case.whole][: len(events[case.whole]) // 2]] if case.is_inside else []
-    sent = framing.body(*events[: case.whole], *half)
-    answer, (line,), upstream = await play(
-        [framing.head, sent, *fault] if sent else [framing.head, *fault], case.mode
-    )
-    if case.is_complete:
+    fault = BREAKS[case.fault]
+    answer, (line,), upstream = await play(case.steps, case.mode)
+    if case.is_opaque:
+        _check_opaque(case, answer, line)
+    elif case.is_complete:
         assert (answer.status, answer.is_whole) == (200, True)
         assert judge(answer.events()) == "message_stop"
         assert line["outcome"] == "ok"
     elif case.is_early:
-        assert (answer.status, answer.error()[0]) == (status, kind)
-        assert (line["outcome"], line["error_type"], line["status"]) == ("refused", kind, status)
+        assert (answer.status, answer.error()[0]) == (fault.status, fault.kind)
+        assert (line["outcome"], line["error_type"], line["status"]) == ("refused", fault.kind, fault.status)
     else:
         assert (answer.status, answer.is_whole) == (200, True)
         seen = answer.events()
         assert judge(seen) == "error"
-        assert seen[-1][1]["error"]["type"] == kind
-        assert (line["outcome"], line["error_type"]) == ("failed", kind)
+        assert seen[-1][1]["error"]["type"] == fault.kind
+        assert (line["outcome"], line["error_type"]) == ("failed", fault.kind)
         if case.mode == "direct":
-            whole = b"".join([*events[: case.whole], *half])
-            whole = whole[: whole.rfind(b"\n\n") + 2]
+            whole = case.arriving[: case.arriving.rfind(b"\n\n") + 2]
             assert answer.body.startswith(whole)
-            assert answer.body[len(whole) :].startswith(b"event: error\n"), (
+            assert answer.body[len(whole) :].lstrip(b"\n").startswith(b"event: error\n"), (
                 "whole frames, byte for byte, then the error"
             )
         else:
-            assert _without_ids(seen[:-1]) == _without_ids(await _undisturbed(case.whole))
+            assert without_ids(seen[:-1]) == without_ids(await _undisturbed(case.arrived))
     assert len(upstream.heads) == 1, "what failed after the head is never sent twice"
+
+
+def _check_opaque(case: Break, answer: Answer, line: dict[str, Any]) -> None:
+    """What is packed goes on as it came, and ends as it ended: whole only where its framing says so."""
+    assert answer.status == 200
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.body.startswith(packed(case.good))
+    is_whole = case.fault == "clean_end" or case.is_complete
+    assert answer.is_whole is is_whole
+    assert line["outcome"] == ("ok" if is_whole else "failed")
 
 
 _reference: list[tuple[str, dict[str, Any]]] = []
@@ -168,14 +74,6 @@ async def _undisturbed(whole: int) -> list[tuple[str, dict[str, Any]]]:
         _reference.extend(answer.events())
     stops = [0, 0, 3, 4, 8, 9, 11, 12, 13][whole]
     return _reference[:stops]
-
-
-def _without_ids(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_ids(item) for key, item in value.items() if key not in ("id", "usage")}
-    if isinstance(value, (list, tuple)):
-        return [_without_ids(item) for item in value]
-    return value
 
 
 #: Before there is a whole head: steps -> status, type, words of the message, how often the upstream was asked.
@@ -331,6 +229,77 @@ async def test_a_bad_answer(name: str) -> None:
     assert (line["outcome"], line["status"]) == ("refused", status)
 
 
+#: What direct mode can tell to be no answer. The rest goes on byte for byte: it is between client and upstream.
+BAD_DIRECT_ANSWERS: dict[str, tuple[Sequence[Step], int, str, str]] = {
+    "html": (_body("200 OK", "text/html", b"<html>Login</html>"), 502, "api_error", "a page, not"),
+    "json_error": (
+        _body(
+            "200 OK", "application/json", b'{"type":"error","error":{"type":"api_error","message":"no luck"}}'
+        ),
+        502,
+        "api_error",
+        "an error, with status 200",
+    ),
+    "empty": (_body("200 OK", "text/event-stream", b""), 502, "api_error", "before finishing"),
+    "html_as_a_stream": (
+        _body("200 OK", "text/event-stream", b"<html>Login"),
+        502,
+        "api_error",
+        "before finishing",
+    ),
+    "unfinished_frame_over_the_limit": (
+        _stream(b"data: " + b"a" * (2 << 20)),
+        502,
+        "api_error",
+        "larger than",
+    ),
+}
+
+
+@pytest.mark.statement("C4")
+@pytest.mark.statement("D table")
+@pytest.mark.parametrize("name", BAD_DIRECT_ANSWERS)
+async def test_a_bad_answer_of_a_direct_upstream(name: str) -> None:
+    steps, status, kind, words = BAD_DIRECT_ANSWERS[name]
+    answer, (line,), _ = await play(steps, "direct", max_retries=0)
+    assert (answer.status, answer.error()[0]) == (status, kind)
+    assert words in answer.error()[1]
+    assert "Login" not in answer.error()[1]
+    assert (line["outcome"], line["status"]) == ("refused", status)
+
+
+@pytest.mark.statement("D table")
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_beginning_of_what_is_no_answer_is_in_the_log_alone(mode: str) -> None:
+    page = b"<html>" + b"Please log in. " * 100
+    upstream = RawUpstream(lambda _: _body("200 OK", "text/html", page))
+    with capture_logs() as lines:
+        async with upstream.running(), running_proxy([entry(upstream, mode)]) as base:
+            async with RawClient.to(base) as client:
+                await client.send(post(HELLO))
+                answer = await client.answer()
+    assert answer.status == 502
+    assert b"log in" not in answer.body
+    (seen,) = [line["seen"] for line in lines if line["event"] == "upstream.bad_reply"]
+    assert seen == page[:200].decode()
+
+
+@pytest.mark.statement("C4")
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_body_of_an_error_is_cut_at_its_limit(mode: str) -> None:
+    message = "a" * 5000
+    body = json.dumps({"error": {"message": message}}).encode()
+    answer, _, _ = await play(
+        _body("500 No", "application/json", body), mode, max_error_body_bytes=1024, max_retries=0
+    )
+    assert answer.status == 500
+    if mode == "direct":
+        assert answer.body == body[:1024]
+    else:
+        assert answer.error()[0] == "api_error"
+        assert len(answer.body) < 1500
+
+
 #: The same kinds after the first text: error type and words of the error event that ends the stream.
 BAD_CONTINUATIONS: dict[str, tuple[bytes, str, str]] = {
     "nonsense_json": (b"data: {nonsense\n\n", "api_error", "not JSON"),
@@ -363,26 +332,53 @@ async def test_a_bad_continuation(name: str) -> None:
     assert (line["outcome"], line["error_type"]) == ("failed", kind)
 
 
-GOOD_ANSWERS: dict[str, Sequence[Step]] = {
-    "one_byte_at_a_time": [CHUNKED, Trickle(as_chunks(*_T)), b"0\r\n\r\n"],
-    "one_write": [CHUNKED + as_chunks(b"".join(_T)) + b"0\r\n\r\n"],
-    "crlf": _stream(*(each.replace(b"\n", b"\r\n") for each in _T)),
-    "gzip_all_the_same": [
-        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
-        as_chunks(gzip.compress(b"".join(_T))),
+_GZIP_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+#: Of the events of a mode: what the upstream sends.
+GOOD_ANSWERS: dict[str, Callable[[list[bytes]], Sequence[Step]]] = {
+    "one_byte_at_a_time": lambda events: [CHUNKED, Trickle(as_chunks(*events)), b"0\r\n\r\n"],
+    "head_and_all_one_byte_at_a_time": lambda events: [Trickle(CHUNKED + as_chunks(*events) + b"0\r\n\r\n")],
+    "one_write": lambda events: [CHUNKED + as_chunks(b"".join(events)) + b"0\r\n\r\n"],
+    "crlf": lambda events: _stream(*(each.replace(b"\n", b"\r\n") for each in events)),
+    "gzip_all_the_same": lambda events: [
+        _GZIP_HEAD,
+        as_chunks(gzip.compress(b"".join(events))),
         b"0\r\n\r\n",
     ],
-    "odd_content_type": [CHUNKED.replace(b"text/event-stream", b"text/plain"), as_chunks(*_T), b"0\r\n\r\n"],
+    "odd_content_type": lambda events: [
+        CHUNKED.replace(b"text/event-stream", b"text/plain"),
+        as_chunks(*events),
+        b"0\r\n\r\n",
+    ],
+    "chunk_extensions_and_trailers": lambda events: [
+        CHUNKED,
+        b"".join(b"%x;a=b\r\n%s\r\n" % (len(each), each) for each in events),
+        b"0\r\nX-Checksum: 1\r\n\r\n",
+    ],
 }
 
 
 @pytest.mark.statement("C5")
+@pytest.mark.statement("D table")
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", GOOD_ANSWERS)
-async def test_an_answer_that_only_looks_odd(name: str) -> None:
-    answer, (line,), _ = await play(GOOD_ANSWERS[name], "translated")
-    await _undisturbed(0)
-    assert _without_ids(answer.events()) == _without_ids(_reference)
+async def test_an_answer_that_only_looks_odd(name: str, mode: str) -> None:
+    events = list(MODES[mode].values())
+    answer, (line,), upstream = await play(GOOD_ANSWERS[name](events), mode)
+    assert b"accept-encoding: identity" in upstream.heads[0].lower()
+    if mode == "direct":
+        body = (
+            gzip.decompress(answer.body) if name.startswith("gzip") else answer.body.replace(b"\r\n", b"\n")
+        )
+        assert body == b"".join(events)
+    else:
+        await _undisturbed(0)
+        assert without_ids(answer.events()) == without_ids(_reference)
     assert line["outcome"] == "ok"
+    if (mode, name) != ("direct", "odd_content_type"):  # which passes as it is, unwatched
+        assert line["output_tokens"] == 3, "usage is read whatever the form"
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -421,20 +417,32 @@ async def test_a_direct_body_that_is_no_stream_is_cut_as_it_was(mode: str, strea
         assert (answer.status, answer.error()[0]) == (502, "api_error")
 
 
-async def test_not_streaming_a_break_is_a_true_status() -> None:
-    for fault, (steps, status, kind) in BREAKS.items():
-        if fault != "bad_chunk":
-            answer, _, _ = await play(
-                [CHUNKED, as_chunks(*_T[:5]), *steps], "translated", {**HELLO, "stream": False}
-            )
-            assert (answer.status, answer.error()[0]) == (status, kind)
+@pytest.mark.statement("D table")
+@pytest.mark.parametrize("framing", ["chunked", "gzip"])
+@pytest.mark.parametrize("name", BREAKS)
+async def test_not_streaming_a_break_is_a_true_status(name: str, framing: str) -> None:
+    fault = BREAKS[name]
+    if framing not in fault.framings:
+        pytest.skip("this fault is of another framing")
+    steps = Break("translated", framing, name, whole=5, is_inside=False).steps
+    answer, (line,), _ = await play(steps, "translated", {**HELLO, "stream": False})
+    assert (answer.status, answer.error()[0]) == (fault.status, fault.kind)
+    assert (line["outcome"], line["status"]) == ("refused", fault.status)
 
 
 @pytest.mark.statement("D1")
 @pytest.mark.parametrize("mode", MODES)
-async def test_abort_cuts_the_connection_as_the_original_did(mode: str) -> None:
-    steps = [CHUNKED, as_chunks(*list(MODES[mode].values())[:5]), Fault.CLOSE]
-    answer, (line,), _ = await play(steps, mode, on_midstream_error="abort")
+@pytest.mark.parametrize("name", ["reset", "close", "stall", "bad_chunk", "clean_end", "huge_frame"])
+async def test_abort_cuts_the_connection_as_the_original_did(mode: str, name: str) -> None:
+    case = Break(mode, "chunked", name, whole=5, is_inside=False)
+    answer, (line,), _ = await play(case.steps, mode, on_midstream_error="abort")
     assert (answer.status, answer.is_whole) == (200, False)
     assert judge(answer.events()) == ""
-    assert (line["outcome"], line["error_type"]) == ("failed", "api_error")
+    assert (line["outcome"], line["error_type"]) == ("failed", BREAKS[name].kind)
+
+
+@pytest.mark.statement("D1")
+@pytest.mark.parametrize("mode", MODES)
+async def test_abort_leaves_what_fails_before_the_first_byte_its_status(mode: str) -> None:
+    answer, _, _ = await play([CHUNKED, Fault.CLOSE], mode, on_midstream_error="abort")
+    assert (answer.status, answer.is_whole, answer.error()[0]) == (502, True, "api_error")

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from proxyd import listener
 from proxyd.loop_watch import LoopWatch
-from tests.functional.raw import Answer, Fault, RawClient, RawUpstream, no_leaks, post, until
+from tests.functional.raw import Answer, Fault, Pause, RawClient, RawUpstream, no_leaks, post, until
 from tests.functional.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
 from tests.harness import running_proxy
 
@@ -117,13 +117,14 @@ async def test_a_connection_that_is_not_accepted_is_a_502() -> None:
 
 @pytest.mark.statement("B first_byte_s")
 @pytest.mark.statement("B idle_s")
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("clock", ["first_byte_s", "idle_s"])
-async def test_a_route_may_have_clocks_of_its_own(clock: str) -> None:
+async def test_a_route_may_have_clocks_of_its_own(clock: str, mode: str) -> None:
     steps = (Fault.STALL,) if clock == "first_byte_s" else (CHUNKED, Fault.STALL)
     upstream = RawUpstream(lambda _: steps)
     async with upstream.running():
-        entries = [{"model_id": "m", "api_base": f"{upstream.base}/v1", "timeouts": {clock: 0.05}}]
-        async with running_proxy(entries) as base:
+        entry = {"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": mode == "direct"}
+        async with running_proxy([{**entry, "timeouts": {clock: 0.05}}]) as base:
             answer = await ask(base, post(HELLO))
     assert (answer.status, answer.error()[0]) == (504, "timeout_error")
 
@@ -150,6 +151,18 @@ async def test_silence_is_filled_with_pings_between_frames(mode: str) -> None:
     assert judge(answer.events()) == "error"
     assert 3 <= names.count("ping") <= 10
     assert names[-2:] == ["ping", "error"]
+
+
+@pytest.mark.statement("B ping_s")
+@pytest.mark.parametrize("mode", MODES)
+async def test_no_ping_follows_the_last_event(mode: str) -> None:
+    """However long the end of the upstream's body lags behind it."""
+    steps = (CHUNKED, as_chunks(*MODES[mode].values()), Pause(0.3), b"0\r\n\r\n")
+    async with proxy(RawUpstream(lambda _: steps), mode, ping_s=0.03) as base:
+        answer = await ask(base, post(HELLO))
+    assert answer.is_whole
+    assert judge(answer.events()) == "message_stop"
+    assert "ping" not in [name for name, _ in answer.events()]
 
 
 @pytest.mark.statement("B commit_s")

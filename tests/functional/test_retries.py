@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from structlog.testing import capture_logs
 from proxyd import retries
 from proxyd.errors import Overloaded, Refused, Truncated, Unreachable
 from proxyd.retries import RetryBudget, delay_before_retry
-from tests.functional.raw import Answer, Fault, RawClient, RawUpstream, Step, no_leaks, post
+from tests.functional.raw import Answer, Fault, RawClient, RawUpstream, Step, no_leaks, post, until
 from tests.functional.streams import CHUNKED, HELLO, TRANSLATED, as_chunks, judge
 from tests.harness import running_proxy
 
@@ -58,9 +60,24 @@ RETRIES: dict[str, tuple[list[Sequence[Step]], bool, int, int]] = {
     "retry_after_a_date": ([refusal(503, "retry-after: Mon, 23 Nov 2026 08:00:00 GMT"), GOOD], False, 1, 529),
     "direct_leaves_a_500_to_the_client": ([refusal(500), GOOD], True, 1, 500),
     "direct_leaves_a_429_to_the_client": ([refusal(429), GOOD], True, 1, 429),
+    "direct_passes_retry_after_on": ([refusal(429, "retry-after: 3"), GOOD], True, 1, 429),
+    "retry_after_just_soon_enough": ([refusal(503, "retry-after: 0.01"), GOOD], False, 2, 200),
+    "retry_after_that_is_none": ([refusal(429, "retry-after: nan"), GOOD], False, 2, 200),
+    "retry_after_of_the_past": ([refusal(429, "retry-after: -1"), GOOD], False, 2, 200),
+    "one_529": ([refusal(529), GOOD], False, 2, 200),
+    "a_413_never": ([refusal(413), GOOD], False, 1, 413),
+    "a_422_never": ([refusal(422), GOOD], False, 1, 400),
     "a_connection_that_dies": ([[Fault.CLOSE], GOOD], False, 2, 200),
     "two_connections_that_die": ([[Fault.RESET], [Fault.CLOSE], GOOD], False, 3, 200),
     "never_after_the_head": ([[CHUNKED, Fault.CLOSE], GOOD], False, 1, 502),
+}
+
+
+#: What is too long to be waited for here is for the client to know.
+PASSED_ON = {
+    "retry_after_too_long": "11",
+    "retry_after_a_date": "Mon, 23 Nov 2026 08:00:00 GMT",
+    "direct_passes_retry_after_on": "3",
 }
 
 
@@ -78,8 +95,8 @@ async def test_what_is_tried_again(name: str) -> None:
     (line,) = [line for line in lines if line["event"] == "call.finished"]
     assert line["retries"] == asked - 1
     assert sum(line["event"] == "upstream.retry" for line in lines) == asked - 1
-    if "retry_after_too_long" in name:
-        assert answer.headers["retry-after"] == "11"
+    if name in PASSED_ON:
+        assert answer.headers["retry-after"] == PASSED_ON[name]
 
 
 @pytest.mark.statement("D2")
@@ -98,12 +115,14 @@ def test_the_delays_are_those_of_the_sdk(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.statement("D3")
 def test_the_budget_is_a_fifth_of_the_calls_and_three_at_least() -> None:
     budget = RetryBudget()
-    with budget.spent(), budget.spent():
-        assert budget.has_room(1)
-        with budget.spent():
-            assert not budget.has_room(1)
-            assert not budget.has_room(19)
-            assert budget.has_room(20)
+    budget.take()
+    budget.take()
+    assert budget.has_room(1)
+    budget.take()
+    assert not budget.has_room(1)
+    assert not budget.has_room(19)
+    assert budget.has_room(20)
+    budget.give_back()
     assert budget.has_room(0)
 
 
@@ -114,6 +133,76 @@ async def test_over_the_budget_the_first_error_is_returned(monkeypatch: pytest.M
     async with upstream.running(), running_proxy([entry(upstream)]) as base:
         assert (await ask(base)).status == 500
     assert len(upstream.heads) == 1
+
+
+@pytest.mark.statement("D3")
+async def test_retries_that_run_count_as_well_as_those_that_wait() -> None:
+    """Of thirty calls that fail one after the other no more than six are being tried again at any time."""
+    calls, running, most = 30, 0, 0
+    turns = [asyncio.Event() for _ in range(calls)]
+    the_end = asyncio.Event()
+
+    def steps(number: int) -> Iterable[Step]:
+        if number < calls:
+            return [turns[number], *refusal(503)]
+
+        def retried() -> Iterator[Step]:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            yield the_end
+            running -= 1
+            yield from refusal(503)
+
+        return retried()
+
+    upstream = RawUpstream(steps)
+    with capture_logs() as lines:
+        async with no_leaks(), upstream.running():
+            async with running_proxy([entry(upstream)], circuit_failures=0, max_retries=1) as base:
+                asked = [asyncio.ensure_future(ask(base)) for _ in range(calls)]
+                await until(lambda: len(upstream.heads) == calls, 10)
+                for number, turn in enumerate(turns):
+                    turn.set()
+
+                    def is_decided(number: int = number) -> bool:
+                        told = [line["event"] for line in lines]
+                        again = len(upstream.heads) - calls
+                        return again + told.count("call.finished") == number + 1
+
+                    await until(is_decided, 10)
+                the_end.set()
+                answers = await asyncio.gather(*asked)
+    assert {answer.status for answer in answers} == {529}
+    assert 3 <= most <= 6
+
+
+@pytest.mark.statement("D3")
+async def test_a_stream_that_a_retry_has_begun_is_no_retry_any_more() -> None:
+    """Else three long answers would keep everybody else from being tried again."""
+    the_end, asked = asyncio.Event(), 5
+
+    def steps(number: int) -> Iterable[Step]:
+        if number % 2 == 0:
+            return refusal(503)
+        return [
+            CHUNKED,
+            as_chunks(*list(TRANSLATED.values())[:4]),
+            the_end,
+            as_chunks(*list(TRANSLATED.values())[4:]),
+        ]
+
+    upstream = RawUpstream(lambda number: [*steps(number), b"0\r\n\r\n"] if number % 2 else steps(number))
+    async with no_leaks(), upstream.running(), running_proxy([entry(upstream)]) as base:
+        async with AsyncExitStack() as stack:
+            clients = []
+            for _ in range(asked):
+                clients.append(await stack.enter_async_context(RawClient.to(base)))
+                await clients[-1].send(post(HELLO))
+                await until(lambda: len(upstream.heads) == 2 * len(clients), 5)
+            the_end.set()
+            answers = [await client.answer() for client in clients]
+    assert [judge(answer.events()) for answer in answers] == ["message_stop"] * asked
 
 
 @pytest.mark.statement("D4")

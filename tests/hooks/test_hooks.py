@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import threading
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from proxyd import hookworker
 from proxyd.errors import ConfigError, UnsafePermissions
 from proxyd.hookloader import MAX_FAILURES, load_hooks
 from proxyd.routes import ModelRoute
+from proxyd.server import Daemon
+from tests.functional.raw import RawClient, RawUpstream, until
+from tests.functional.raw import post as raw_post
+from tests.functional.streams import CHUNKED, HELLO, TRANSLATED, as_chunks, judge
+from tests.harness import load_entries
 from tests.hooks.hooked import anthropic_stream, hooked_proxy, text_of, write_hook
 
 BOTH = pytest.mark.parametrize("mode", ["translated", "direct"])
@@ -157,6 +167,7 @@ async def test_counting_tokens_sees_the_request_that_would_be_sent(tmp_path: Pat
         assert proxy.hooks.files[0].failures == 0
 
 
+@pytest.mark.statement("D table")
 @BOTH
 @pytest.mark.parametrize(
     "text",
@@ -287,6 +298,55 @@ def test_what_everybody_may_write_is_not_run(tmp_path: Path, which: str) -> None
         load_hooks(folder)
 
 
+@pytest.mark.statement("E11")
+@pytest.mark.parametrize("case", ["file", "folder", "folder_of_the_file", "no_file"])
+def test_a_link_is_as_safe_as_what_it_leads_to(tmp_path: Path, case: str) -> None:
+    """What everybody may write, or put another in the place of, is not run by way of a link either."""
+    elsewhere = tmp_path / "elsewhere"
+    target = write_hook(elsewhere, "h", "raise SystemExit('it ran')\n")
+    folder = tmp_path / "hooks"
+    if case == "folder":
+        folder.symlink_to(elsewhere)
+        elsewhere.chmod(0o777)
+    else:
+        folder.mkdir(mode=0o755)
+        (folder / "h.py").symlink_to(target if case != "no_file" else elsewhere / "gone.py")
+        (target if case == "file" else elsewhere).chmod(0o777)
+    if case == "no_file":
+        assert load_hooks(folder).files == ()
+        return
+    with pytest.raises(UnsafePermissions, match=r"everybody may write it.*chmod o-w"):
+        load_hooks(folder)
+
+
+@pytest.mark.statement("E11")
+def test_a_link_to_what_is_ones_own_runs(tmp_path: Path) -> None:
+    target = write_hook(tmp_path / "dotfiles", "h", "def request_hook(p):\n return p\n")
+    folder = tmp_path / "hooks"
+    folder.mkdir(mode=0o755)
+    (folder / "h.py").symlink_to(target)
+    assert [file.name for file in load_hooks(folder).files] == ["h"]
+
+
+@pytest.mark.statement("E11")
+def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
+    """Not from below the folder, beside it, or the working directory; nor what is switched off."""
+    folder = tmp_path / "hooks"
+    ran = "raise SystemExit('it ran')\n"
+    for place, name in (
+        (tmp_path, "beside"),
+        (folder, "_off"),
+        (folder / "below", "below"),
+        (tmp_path / "x", "x"),
+    ):
+        place.mkdir(mode=0o755, exist_ok=True)
+        write_hook(place, name, ran)
+    (folder / "notes.txt").write_text(ran)
+    (folder / "a_folder.py").mkdir()
+    hooks = load_hooks(folder)
+    assert (hooks.files, hooks.faults) == ((), {})
+
+
 def test_no_folder_is_no_hooks(tmp_path: Path) -> None:
     hooks = load_hooks(tmp_path / "hooks")
     assert hooks.for_call(ModelRoute("m", "http://x", "m"), "req_1", "direct") is None
@@ -301,3 +361,42 @@ async def test_a_reload_takes_new_calls_to_new_hooks(tmp_path: Path) -> None:
         relay.swap(relay.settings, relay.table, load_hooks(tmp_path))
         await proxy.events()
         assert [request["user"] for request in proxy.upstream.requests] == ["old", "new"]
+
+
+@pytest.mark.statement("A4")
+async def test_streams_that_are_open_at_reloads_leave_no_thread_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go on with the hooks of before, which end soon after the last of them."""
+    monkeypatch.setattr(hookworker, "_IDLE_S", 0.05)
+    write_hook(tmp_path, "h", "def stream_event_hook(e, ctx):\n return e\n")
+    events = list(TRANSLATED.values())
+    go_on = asyncio.Event()
+    upstream = RawUpstream(
+        lambda _: [CHUNKED, as_chunks(*events[:4]), go_on, as_chunks(*events[4:]), b"0\r\n\r\n"]
+    )
+    async with upstream.running():
+        config = load_entries([{"model_id": "m", "api_base": f"{upstream.base}/v1"}])
+        daemon = Daemon(replace(config, hooks=load_hooks(tmp_path)))
+        await daemon.start()
+        base = f"http://127.0.0.1:{daemon.addresses[0][1]}"
+        relay: Any = daemon._relay
+        async with AsyncExitStack() as stack:
+            clients = []
+            for number in range(5):
+                clients.append(await stack.enter_async_context(RawClient.to(base)))
+                await clients[-1].send(raw_post({**HELLO}))
+                await until(
+                    lambda number=number: len(relay.records) == number + 1 and relay.records[-1].events > 0
+                )
+                daemon._take_over(replace(config, hooks=load_hooks(tmp_path)))
+            go_on.set()
+            for client in clients:
+                assert judge((await client.answer()).events()) == "message_stop"
+        await until(lambda: not _hook_threads(), 5)
+        await daemon.drain()
+        await daemon.close()
+
+
+def _hook_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "hook h"]

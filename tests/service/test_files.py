@@ -33,6 +33,7 @@ LAUNCHD: dict[str, type] = {
     "ExitTimeOut": int,
     "ProcessType": str,
     "Umask": int,
+    "HardResourceLimits": dict,
     "SoftResourceLimits": dict,
     "StandardOutPath": str,
     "StandardErrorPath": str,
@@ -99,6 +100,7 @@ def test_the_unit_says_what_operations_md_says() -> None:
     assert values["RestartPreventExitStatus"].split() == ["64", "77", "78"]
     from proxyd.settings import Settings
 
+    assert values["LimitCORE"] == "0"
     assert int(values["TimeoutStopSec"]) > Settings().drain_timeout_s + 5
 
 
@@ -115,6 +117,8 @@ def test_the_agent_has_launchds_keys_and_types() -> None:
     assert found["Label"] == "com.claude-proxy.daemon"
     assert found["ProcessType"] in ("Background", "Standard", "Adaptive", "Interactive")
     assert found["Umask"] == 0o077
+    assert found["HardResourceLimits"] == {"Core": 0}
+    assert found["SoftResourceLimits"]["Core"] == 0
 
 
 def test_the_agent_names_absolute_paths_and_no_shell() -> None:

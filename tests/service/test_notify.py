@@ -75,6 +75,10 @@ def test_sockets_meant_for_another_process_are_left_alone() -> None:
     assert environ == {"OTHER": "y"}
 
 
+@pytest.mark.statement("A1")
+@pytest.mark.statement("A2")
+@pytest.mark.statement("A4")
+@pytest.mark.statement("A8")
 def test_a_daemon_on_an_inherited_socket_tells_of_its_life(home: Home) -> None:
     home.write_models(DEMO)
     with (
@@ -117,7 +121,7 @@ def test_a_daemon_on_an_inherited_socket_tells_of_its_life(home: Home) -> None:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz?verbose=1", timeout=10) as response:
                 assert json.load(response)["pid"] == process.pid
             process.send_signal(signal.SIGHUP)
-            heard("RELOADING=1")
+            assert heard("RELOADING=1").removeprefix("MONOTONIC_USEC=").isdigit()
             heard("READY=1")
             process.send_signal(signal.SIGTERM)
             assert "draining" in heard("STOPPING=1")

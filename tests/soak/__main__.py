@@ -5,7 +5,7 @@ what breaks and where, whether the client leaves or reads slowly. Meanwhile the 
 seconds, and at the end the daemon is told to stop while streams are open. Checked:
 
 - an answer that nothing breaks is complete and equal to what was sent; any other ends in one legal error;
-- memory, descriptors, connections and calls return to where they were;
+- memory, descriptors, tasks, connections and calls return to where they were;
 - every line of the log is of a kind that the plans explain, and none is an error.
 
 It stops by itself, prints its figures, and exits with 1 if anything was not so.
@@ -39,6 +39,7 @@ RELOAD_EVERY_S = 2.0
 #: Growth that is no leak: the allocator's own ups and downs.
 MAX_GROWTH_KIB = 20 * 1024
 MAX_NEW_FILES = 8
+MAX_NEW_TASKS = 2
 #: What the plans explain in the log.
 EXPLAINED = {
     "call.finished",
@@ -54,6 +55,7 @@ EXPLAINED = {
     "server.draining",
     "server.stopped",
     "loop.late",
+    "hook.slow",
 }
 SETTINGS = {"idle_s": 8.0, "first_byte_s": 15.0, "ping_s": 0.4, "circuit_open_s": 0.5, "max_streams": 1000}
 #: One answer, however busy the machine is.
@@ -77,6 +79,8 @@ class Plan:
     repeat: int
     pause_s: float
     client: str
+    is_hooked: bool = False
+    request_bytes: int = 0
 
     @classmethod
     def of(cls, number: int) -> Plan:
@@ -93,6 +97,8 @@ class Plan:
             repeat=draw.choice((1, 1, 5, 50, 200)),
             pause_s=draw.choice((0.0, 0.01, 0.05, 0.2)),
             client=draw.choices(("reads", "leaves", "reads_slowly"), (85, 10, 5))[0],
+            is_hooked=draw.random() < 0.25,
+            request_bytes=draw.choice((0, 0, 0, 0, 0, 1000, 20_000, 140_000)),
         )
 
     @property
@@ -131,8 +137,11 @@ class Plan:
         ]
 
     def request(self) -> bytes:
-        messages = [{"role": "user", "content": f"plan={self.number}="}]
-        return post({**HELLO, "model": self.mode, "stream": self.is_stream, "messages": messages})
+        messages = [
+            {"role": "user", "content": f"plan={self.number}=" + "a word " * (self.request_bytes // 7)}
+        ]
+        model = f"{self.mode}-hooked" if self.is_hooked else self.mode
+        return post({**HELLO, "model": model, "stream": self.is_stream, "messages": messages})
 
 
 @dataclass
@@ -249,10 +258,22 @@ async def reload_now_and_then(daemon: Process, folder: Path, soak: Soak, until: 
 def entries(upstream: RawUpstream, extra: int = 0) -> list[dict[str, Any]]:
     base = f"{upstream.base}/v1"
     return [
-        {"model_id": "translated", "api_base": base},
-        {"model_id": "direct", "api_base": base, "direct": True},
+        {"model_id": "translated", "api_base": base, "hooks": []},
+        {"model_id": "direct", "api_base": base, "direct": True, "hooks": []},
+        {"model_id": "translated-hooked", "api_base": base},
+        {"model_id": "direct-hooked", "api_base": base, "direct": True},
         {"model_id": f"extra-{extra}", "api_base": base},
     ]
+
+
+def write_hook(folder: Path) -> None:
+    """One that looks at everything and changes nothing, so that what comes out must be what came in."""
+    (folder / "hooks").mkdir(mode=0o755)
+    path = folder / "hooks" / "look.py"
+    path.write_text(
+        "def request_hook(p):\n    return p\ndef stream_event_hook(event, ctx):\n    return event\n"
+    )
+    path.chmod(0o644)
 
 
 def write(folder: Path, upstream: RawUpstream, extra: int) -> None:
@@ -260,6 +281,7 @@ def write(folder: Path, upstream: RawUpstream, extra: int) -> None:
 
 
 async def run(seconds: float, folder: Path) -> int:
+    write_hook(folder)
     upstream = RawUpstream(lambda number: soak.play(number))
     soak = Soak(upstream)
     raw.BOUND_S = ANSWER_BOUND_S
@@ -273,7 +295,7 @@ async def run(seconds: float, folder: Path) -> int:
 
         begun = time.monotonic()
         await phase(seconds / 3)
-        warm_kib, warm_files, _ = await at_rest(daemon)
+        warm_kib, warm_files, warm = await at_rest(daemon)
         await phase(seconds * 2 / 3)
         end_kib, end_files, state = await at_rest(daemon)
         took_s = time.monotonic() - begun
@@ -306,7 +328,10 @@ async def run(seconds: float, folder: Path) -> int:
     print(
         f"{calls} calls in {took_s:.0f} s, {CONCURRENT} at once, {soak.bytes_read >> 20} MiB read; {dict(soak.seen)}"
     )
-    print(f"memory {warm_kib} -> {end_kib} KiB, descriptors {warm_files} -> {end_files}")
+    print(
+        f"memory {warm_kib} -> {end_kib} KiB, descriptors {warm_files} -> {end_files}, "
+        f"tasks {warm['tasks']} -> {state['tasks']}"
+    )
     print(f"connections {state['connections']}, calls {state['calls']}")
     print(f"drain: {DRAINED} streams open, {finished} finished; {len(late)} came too late; exit code {code}")
     print(f"log: {dict(Counter(line['event'] for line in daemon.lines))}")
@@ -319,6 +344,8 @@ async def run(seconds: float, folder: Path) -> int:
         ),
         *(["memory has grown"] if end_kib - warm_kib > MAX_GROWTH_KIB else []),
         *(["descriptors have leaked"] if end_files - warm_files > MAX_NEW_FILES else []),
+        *(["tasks have leaked"] if state["tasks"] > warm["tasks"] + MAX_NEW_TASKS else []),
+        *(["connections or calls are left"] if state["calls"] or state["connections"] else []),
         *([f"exit code {code}"] if code else []),
         *([f"{DRAINED - finished} open streams did not finish at the stop"] if finished < DRAINED else []),
         *(["too few complete answers"] if soak.seen["complete"] < calls / 4 else []),
