@@ -13,15 +13,13 @@ from time import perf_counter
 from typing import Protocol
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from proxyd import errors, jsonio
 from proxyd.calls import CallRecord
 from proxyd.codecs.anthropic import DirectStream
 from proxyd.codecs.events import StreamEvent, count_events, encode_events
 from proxyd.codecs.openai_errors import ErrorContext, refusal
 from proxyd.deadlines import Deadlines
-from proxyd.errors import BadReply, ProxyError, Refused, TimedOut, Truncated
+from proxyd.errors import BadReply, ProxyError, Refused, TimedOut
 from proxyd.hookrunner import CallHooks, StreamHooks
 from proxyd.pipeline import TranslatedAnswer
 from proxyd.providers.base import UpstreamRequest
@@ -30,7 +28,7 @@ from proxyd.providers.openai import TranslatedCall
 from proxyd.secret import masked
 from proxyd.settings import Settings
 from proxyd.uplink import Response
-from proxyd.upstream import Upstreams, failure_of, host_of
+from proxyd.upstream import BREAKS, Upstreams, failure_of, host_of
 
 __all__ = ["DirectExchange", "TranslatedExchange", "VerbatimRefusal"]
 
@@ -132,11 +130,7 @@ class _Exchange:
 
         Raises as aiohttp does, or what a clock has set.
         """
-        while not (chunk := self._take(response)) and not response.content.is_eof():
-            if response.is_lost:
-                # aiohttp 3.14 tells nobody when the body's framing is broken in a read of its own: the connection is
-                # closed and that is all (tests/functional/test_faults.py, bad_chunk).
-                raise Truncated(f"{host_of(self._url)} closed the stream before finishing")
+        while not (chunk := self._take(response)) and not response.is_over:
             self._deadlines.set(
                 self._silent, self._clocks.idle_s
             )  # and it runs on, set anew by the next read
@@ -187,9 +181,9 @@ class _Exchange:
         response = self._response
         assert response is not None, "the reader sleeps on it"
         while response.has_more:
-            if not sink.keeps_up or response.has_ended or not self._pass_on(self._take(response), sink):
+            if not sink.keeps_up or response.is_over or not self._pass_on(self._take(response), sink):
                 return False
-        return not response.has_ended
+        return not response.is_over
 
     def _pass_on(self, chunk: bytes, sink: Sink) -> bool:
         """Rewrite one piece and write it on; False where it is kept for the reader instead."""
@@ -202,7 +196,7 @@ class _Exchange:
         try:
             while len(body) <= limit and (chunk := await self._read_chunk(response)):
                 body += chunk
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ProxyError):
+        except BREAKS:
             pass  # what came is all there is
         return bytes(body[:limit])
 
@@ -212,7 +206,7 @@ class _Exchange:
         self._deadlines.clear(self._too_long)
         response, self._response = self._response, None
         if response is not None:
-            if self._trace is not None and response.content.at_eof():
+            if self._trace is not None and response.at_end:
                 self._trace.on_chunk(b"")
             if is_complete:
                 self._upstreams.let_go(response)
@@ -221,10 +215,9 @@ class _Exchange:
 
     def _interrupt(self, exc: Exception) -> None:
         """Have whoever reads get `exc`."""
-        if self._response is not None and self._response.content.exception() is None:
-            self._response.content.set_exception(exc)
+        if self._response is not None:
             self._sink = None
-            self._on_progress()
+            self._response.interrupt(exc)
 
     def _silent(self) -> None:
         seconds = self._clocks.idle_s
@@ -318,7 +311,7 @@ class TranslatedExchange(_Exchange):
             chunk = await self._read_chunk(response, sink)
         except _GraceOver:
             chunk = b""
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ProxyError) as exc:
+        except BREAKS as exc:
             failure = failure_of(exc, self._url)
             if not answer.has_started:
                 raise failure from exc
@@ -482,12 +475,12 @@ class DirectExchange(_Exchange):
                 if not chunk:
                     return b""
             if not self.is_stream:
-                return self._opaque(chunk, is_last=not chunk or response.content.at_eof())
+                return self._opaque(chunk, is_last=not chunk or response.at_end)
             data = self._feed(chunk) if chunk else b""
-            if not chunk or (self.has_last_event and response.content.at_eof()):
+            if not chunk or (self.has_last_event and response.at_end):
                 self.has_ended = True
                 data += self._stream.close()
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ProxyError) as exc:
+        except BREAKS as exc:
             failure = failure_of(exc, self._url)
             if not self._has_given or not self.is_stream:
                 raise failure from exc

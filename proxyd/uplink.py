@@ -1,9 +1,10 @@
 """One HTTP call to an upstream, one level below aiohttp's session.
 
-Connections, their pool, TLS, names and environment proxies are aiohttp's connector, and its parser reads the answers;
-what a session adds for browsers and crawlers (cookies, redirects, a task for each body, a dozen objects a request) is
-left out: half of what a small call costs. A request is one write, an answer tells its reader of each arrival at once
-(`Response.on_progress`), without a task between the socket and the stream.
+Connections, their pool, TLS, names and environment proxies are aiohttp's connector, and its parser reads the heads of
+answers; what a session adds for browsers and crawlers (cookies, redirects, a task for each body, a dozen objects a
+request) is left out: half of what a small call costs. A request is one write. A body is read by a few lines of our
+own (`proxyd.codecs.http_body`) and tells its reader of each arrival at once (`Response.on_progress`), without a task
+between the socket and the stream.
 
 aiohttp offers the first part to subclasses of its connector; a test holds the rest to the installed version
 (``tests/test_uplink.py``).
@@ -23,9 +24,11 @@ import aiohttp
 from aiohttp import helpers
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawResponseMessage
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from proxyd.codecs.http_body import Body, BodyFault
 from proxyd.deadlines import Deadlines
 
 __all__ = ["READ_BYTES", "NotHTTP", "Response", "Uplink"]
@@ -46,27 +49,132 @@ class NotHTTP(aiohttp.ClientError):
     """What came is no HTTP answer."""
 
 
-class _Protocol(ResponseHandler):
-    """Tells whoever reads the answer of everything that happens to its connection."""
+#: Where the head of an answer ends. aiohttp's parser forgives servers that end lines with LF alone.
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+#: Answers that have no body whatever their head says (RFC 9112, 6.3).
+_BODILESS = frozenset({204, 304})
 
+
+class _Protocol(ResponseHandler):
+    """A connection: aiohttp's parser reads the head of an answer, a `Body` of ours what is behind it.
+
+    Attributes:
+        body: of the answer at hand, from its head on.
+        on_progress: told of everything that happens to it.
+        is_lost: the connection has ended.
+    """
+
+    body: Body | None = None
     on_progress: Callable[[], None] | None = None
     is_lost = False
+    _is_asked = False  # a request has gone out, and its answer's head has not come
+    _is_paused = False
+    _head_tail = b""
+    _decodes = True
 
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        # Readers ask for it with each piece that they take, and it would have the parser look at nothing.
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
+    def ask(self, request: bytes, *, decodes: bool) -> None:
+        """Send a request. Its answer's head is to be `read`, then its `body`.
+
+        Args:
+            decodes: undo the content encoding of the body.
+        """
+        assert self.transport is not None, "the connection is there"
+        self._is_asked, self._decodes, self._head_tail = True, decodes, b""
+        self.transport.write(request)
+
+    @property
+    def should_close(self) -> bool:
+        """Whether the connection can serve no other request."""
+        body = self.body
+        return (
+            self._should_close
+            or self.is_lost
+            or self._is_asked
+            or self._exception is not None
+            or (body is not None and (body.has_surplus or not body.is_complete))
+        )
+
+    def let_go(self) -> None:
+        """The answer has been dealt with."""
+        self.on_progress = None
+        if not self.should_close:
+            self.body = None
+
+    def take(self, limit: int) -> bytes:
+        """What has come of the body.
+
+        Raises:
+            BodyFault: nothing more will, and its end was not there.
+        """
+        assert self.body is not None, "the head has been read"
+        data = self.body.take(limit)
+        if self._is_paused and self.body.waiting_bytes < _BUFFER_BYTES and self.transport is not None:
+            self._is_paused = False
+            self.transport.resume_reading()
+        return data
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        if self._is_asked:
+            data = self._feed_head(data)
+            if not data:
+                return
+        body = self.body
+        if body is None:  # a farewell, or an answer to nobody
+            self._should_close = True
+            return
+        body.feed(data)
+        if body.waiting_bytes > 2 * _BUFFER_BYTES and not self._is_paused and self.transport is not None:
+            self._is_paused = True
+            self.transport.pause_reading()
         if self.on_progress is not None:
             self.on_progress()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        super().connection_lost(exc)
         self.is_lost = True
+        if self.body is not None:
+            if exc is None:
+                self.body.close()
+            elif not self.body.has_ended:
+                self.body.fault = BodyFault("the connection was reset before the body ended")
+        super().connection_lost(exc)
         if self.on_progress is not None:
             self.on_progress()
+
+    def _feed_head(self, data: bytes) -> bytes:
+        """Give the parser what is of a head; returns what is behind the last one."""
+        while self._is_asked and data:
+            known = len(self._head_tail)
+            end = _HEAD_END.search(self._head_tail + data)
+            at = len(data) if end is None else end.end() - known
+            head, data = data[:at], data[at:]
+            self._head_tail = (self._head_tail + head)[-3:] if end is None else b""
+            super().data_received(head)
+            if self._exception is not None:
+                return b""
+        return data
+
+    def feed_data(self, data: tuple[RawResponseMessage, Any], size: int = 0) -> None:
+        """The parser has read a head."""
+        message = data[0]
+        if not 100 <= message.code < 200 or message.code == 101:
+            self._is_asked = False
+            self.body = self._body_of(message)
+        super().feed_data(data, size)
+
+    def _body_of(self, message: RawResponseMessage) -> Body:
+        headers = message.headers
+        encoding = headers.get("content-encoding", "").strip().lower() if self._decodes else ""
+        if message.code in _BODILESS or message.code == 101:
+            return Body(length=0, is_chunked=False)
+        length = headers.get("content-length")
+        body = Body(
+            length=None if length is None else int(length),
+            is_chunked=message.chunked,
+            encoding="" if encoding == "identity" else encoding,
+        )
+        if length is None and not message.chunked:
+            self._should_close = True
+        return body
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -112,41 +220,57 @@ class Response:
 
     Attributes:
         status, reason, headers: its head.
-        content: its body, decoded from the transfer's framing.
         on_progress: is called when bytes or their end have arrived, and when the connection has ended; from within
             the reading of the socket, so it must not raise.
     """
 
-    __slots__ = ("_connection", "_protocol", "_taken", "content", "headers", "reason", "status")
+    __slots__ = ("_connection", "_fault", "_protocol", "headers", "reason", "status")
 
-    def __init__(self, connection: Any, message: Any, content: aiohttp.StreamReader) -> None:
+    def __init__(self, connection: Any, message: RawResponseMessage) -> None:
         self._connection = connection
         self._protocol: _Protocol = connection.protocol
+        self._fault: BaseException | None = None
         self.status: int = message.code
         self.reason: str = message.reason
         self.headers: CIMultiDictProxy[str] = message.headers
-        self.content = content
-        self._taken = 0  # bytes
+
+    @property
+    def _body(self) -> Body:
+        assert self._protocol.body is not None, "it has a head"
+        return self._protocol.body
 
     @property
     def has_more(self) -> bool:
         """Bytes have arrived that were not taken."""
-        return self.content.total_bytes > self._taken
+        return self._body.has_more
 
     @property
-    def has_ended(self) -> bool:
+    def is_over(self) -> bool:
         """Nothing more will arrive; what has, may not have been taken yet."""
-        return self.content.is_eof() or self._protocol.is_lost or self.content.exception() is not None
+        return self._fault is not None or self._body.has_ended
+
+    @property
+    def at_end(self) -> bool:
+        """All of the body has been taken, to its very end."""
+        return self._body.is_complete and not self._body.has_more
 
     def take(self) -> bytes:
         """What has arrived, up to `READ_BYTES` of it.
 
         Raises:
-            Exception: what the parser, or a clock, has set.
+            BodyFault: the body ended, and not as its framing says.
+            BaseException: what `interrupt` was given.
         """
-        chunk = self.content.read_nowait(READ_BYTES)
-        self._taken += len(chunk)
-        return chunk
+        if self._fault is not None:
+            raise self._fault
+        return self._protocol.take(READ_BYTES)
+
+    def interrupt(self, fault: BaseException) -> None:
+        """Have whoever takes next get `fault`, and tell them."""
+        if self._fault is None:
+            self._fault = fault
+            if self.on_progress is not None:
+                self.on_progress()
 
     @property
     def on_progress(self) -> Callable[[], None] | None:
@@ -155,11 +279,6 @@ class Response:
     @on_progress.setter
     def on_progress(self, told: Callable[[], None] | None) -> None:
         self._protocol.on_progress = told
-
-    @property
-    def is_lost(self) -> bool:
-        """The connection has ended: nothing more will arrive."""
-        return self._protocol.is_lost
 
     @property
     def content_type(self) -> str:
@@ -171,11 +290,12 @@ class Response:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        self._protocol.on_progress = None
         transport = connection.transport
-        if transport is not None and transport.get_write_buffer_size():
+        if self._fault is not None or (transport is not None and transport.get_write_buffer_size()):
+            self._protocol.on_progress = None
             connection.close()
         else:
+            self._protocol.let_go()
             connection.release()
 
     def close(self) -> None:
@@ -232,22 +352,20 @@ class Uplink:
             head = _head(method, way, headers, len(body))
             protocol = connection.protocol
             protocol.set_response_params(
-                read_until_eof=True,
-                auto_decompress=auto_decompress,
-                read_bufsize=_BUFFER_BYTES,
+                auto_decompress=False,
                 max_line_size=_MAX_LINE,
                 max_field_size=_MAX_LINE,
                 max_headers=_MAX_HEADERS,
             )
             if not protocol.is_connected():
                 raise aiohttp.ClientConnectionResetError("the pooled connection has ended")
-            protocol.transport.write(head + body)
+            protocol.ask(head + body, decodes=auto_decompress)
             silent = functools.partial(protocol.set_exception, aiohttp.SocketTimeoutError("no answer"))
             deadlines.set(silent, first_byte_s)
             try:
-                message, content = await protocol.read()
+                message, _ = await protocol.read()
                 while 100 <= message.code < 200 and message.code != 101:
-                    message, content = await protocol.read()
+                    message, _ = await protocol.read()
             finally:
                 deadlines.clear(silent)
         except HttpProcessingError as exc:
@@ -256,7 +374,7 @@ class Uplink:
         except BaseException:
             connection.close()
             raise
-        return Response(connection, message, content)
+        return Response(connection, message)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from proxyd.circuits import GATEWAY_ERRORS, Circuits, CircuitState, State
+from proxyd.codecs.http_body import BodyFault
 from proxyd.deadlines import Deadlines
 from proxyd.errors import BadReply, ProxyError, TimedOut, Truncated, Unreachable
 from proxyd.logs import get_logger
@@ -20,7 +21,10 @@ from proxyd.providers.base import UpstreamRequest, origin_of
 from proxyd.settings import Settings
 from proxyd.uplink import NotHTTP, Response, Uplink
 
-__all__ = ["Upstreams", "failure_of", "host_of"]
+__all__ = ["BREAKS", "Upstreams", "failure_of", "host_of"]
+
+#: What a call can fail with that `failure_of` knows.
+BREAKS = (aiohttp.ClientError, asyncio.TimeoutError, OSError, ProxyError, BodyFault)
 
 log = get_logger("upstream")
 
@@ -78,9 +82,9 @@ class Upstreams:
 
     def let_go(self, response: Response) -> None:
         """Give a connection back. Where only the end of the body is outstanding, it gets a moment to arrive."""
-        if response.content.at_eof():
+        if response.at_end:
             response.release()
-        elif response.is_lost or response.content.exception() is not None or not self._is_open:
+        elif response.is_over or not self._is_open:
             response.close()
         else:
             task = asyncio.ensure_future(_drain(response))
@@ -98,12 +102,13 @@ class Upstreams:
 
 async def _drain(response: Response) -> None:
     """Wait briefly for the end of a body whose content has ended, so that its connection can serve again."""
-    response.on_progress = None
+    progress = asyncio.Event()
+    response.on_progress = progress.set
     try:
-        chunk = await asyncio.wait_for(response.content.readany(), _DRAIN_S)
-        if not chunk:
+        await asyncio.wait_for(progress.wait(), _DRAIN_S)
+        if response.at_end:
             response.release()
-    except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ProxyError):
+    except asyncio.TimeoutError:
         pass
     finally:
         response.close()
@@ -140,7 +145,7 @@ def failure_of(exc: BaseException, url: str) -> ProxyError:
         return Unreachable(f"the name of {host} could not be resolved")
     if isinstance(exc, aiohttp.ClientConnectorError):
         return Unreachable(f"could not connect to {host}: {exc.os_error.strerror or 'connection failed'}")
-    if isinstance(exc, aiohttp.ClientPayloadError):
+    if isinstance(exc, BodyFault):
         return Truncated(f"{host} closed the stream before finishing")
     if isinstance(exc, NotHTTP):
         return BadReply(f"{host} sent an answer that is not HTTP")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -55,6 +56,9 @@ _NOT_SENT_PREFIXES = ("sec-", "x-claude-proxy-", "x-forwarded-")
 #: Where else clients put a key: not beside one that the entry has configured (operations.md E4).
 _OTHER_CREDENTIALS = frozenset({"api-key", "x-goog-api-key"})
 _NOT_RETURNED = _HOP_BY_HOP | {"content-length", "set-cookie"}
+
+#: Characters that no value may hold (RFC 9110, 5.5).
+_FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 #: Sent where the client named no version (protocol.md 1.2).
 _DEFAULT_VERSION = "2023-06-01"
@@ -245,10 +249,14 @@ def _add_credentials(route: ModelRoute, profile: Profile, sent: dict[str, str], 
 
 
 def response_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The upstream's response headers that go back to the client."""
+    """The upstream's response headers that go back to the client; none that HTTP does not allow, as a server may send."""
     named = [(name.lower(), name, value) for name, value in headers]
     dropped = _NOT_RETURNED
     for lowered, _, value in named:
         if lowered == "connection":
             dropped = dropped | _tokens(value)
-    return [(name, value) for lowered, name, value in named if lowered not in dropped]
+    return [
+        (name, value)
+        for lowered, name, value in named
+        if lowered not in dropped and not _FORBIDDEN.search(value)
+    ]

@@ -16,9 +16,9 @@ import itertools
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.bodies import parse_object
 from proxyd.codecs.estimate import estimate_input_tokens
 from proxyd.errors import ProxyError
+from proxyd.payloads import parse_object
 from proxyd.providers import direct, openai
 from proxyd.providers.base import ClientKeys, Clocks
 from proxyd.providers.quirks import PROFILES
@@ -111,7 +111,7 @@ def _check_translated(route: ModelRoute, payload: dict[str, Any]) -> None:
             new_id=lambda prefix, length=24: f"{prefix}{next(ids)}",
             warn=lambda oddity: None,
             max_body_bytes=1 << 20,
-        )
+        ).written()
     except ProxyError:
         return
     sent = jsonio.loads(call.request.body)

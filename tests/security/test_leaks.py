@@ -299,15 +299,15 @@ async def test_a_crash_of_ours_says_where_and_not_what(
     exchange = DirectExchange if mode == "direct" else TranslatedExchange
     sound, reads = exchange.read, 0
 
-    async def read(self: Any) -> Any:
+    async def read(self: Any, *sink: Any) -> Any:
         nonlocal reads
         reads += 1
-        if reads > (0 if place == "before" else 3):
+        if reads > (0 if place == "before" else 1):
             try:
                 raise KeyError(f"{API_KEY} {PROMPT}")
             except KeyError as exc:
                 raise ValueError(f"bad value {CONFIGURED}\n{PROMPT} {BEARER}") from exc
-        return await sound(self)
+        return await sound(self, *sink)
 
     monkeypatch.setattr(exchange, "read", read)
     upstream = RawUpstream(lambda _: [CHUNKED, *map(as_chunks, TRANSLATED.values()), b"0\r\n\r\n"])
