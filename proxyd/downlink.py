@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from time import monotonic
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -22,6 +23,10 @@ SSE_HEADERS = {
 
 #: How often within `write_stall_s` a client that takes nothing is looked at.
 _STALL_LOOKS = 4
+
+
+#: A timer may come early by so much.
+_TICK_S = 0.002
 
 
 class ClientGone(Exception):
@@ -63,7 +68,8 @@ class Downlink:
         self._unsent_bytes = 0  # what the transport held at the last look
         self._looks_in_vain = 0
         self.response: web.StreamResponse = _Stream(headers=SSE_HEADERS)
-        self._is_chunked = False  # begun, and each piece with its length ahead
+        self._chunks_to: asyncio.Transport | None = None  # once begun, where each piece has its length ahead
+        self._sent_at = 0.0
         self.bytes_sent = 0
         self.on_sent: Callable[[bytes], None] | None = None  # is told of what the client has been sent
         self.trace: CallTrace | None = None
@@ -98,20 +104,18 @@ class Downlink:
     @property
     def keeps_up(self) -> bool:
         """The client has taken all that was written of its stream: one more piece can be, without waiting."""
-        transport = self._request.transport
+        transport = self._chunks_to
         return (
-            self._is_chunked
+            transport is not None
             and self._aside is None
-            and transport is not None
             and not transport.get_write_buffer_size()
             and not transport.is_closing()
         )
 
     def push(self, data: bytes) -> None:
         """Send whole frames to a client that `keeps_up`."""
-        transport = self._request.transport
-        assert transport is not None, "it keeps up"
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        assert self._chunks_to is not None, "it keeps up"
+        self._chunks_to.write(b"%x\r\n%b\r\n" % (len(data), data))
         self._note_sent(data)
 
     async def write(self, data: bytes) -> None:
@@ -164,7 +168,9 @@ class Downlink:
             if not self.response.prepared:
                 self._deadlines.clear(self._silence_is_over)
                 await self.response.prepare(self._request)
-                self._is_chunked = self.response.headers.get("transfer-encoding") == "chunked"
+                self._deadlines.set(self._ping, self._ping_s)
+                if self.response.headers.get("transfer-encoding") == "chunked":
+                    self._chunks_to = self._request.transport
             await (self.response.write_eof(data) if is_last else self.response.write(data))
         except ConnectionError:
             raise ClientGone from None
@@ -175,7 +181,7 @@ class Downlink:
 
     def _note_sent(self, data: bytes) -> None:
         self.bytes_sent += len(data)
-        self._deadlines.set(self._ping, self._ping_s)
+        self._sent_at = monotonic()
         if self.on_sent is not None:
             self.on_sent(data)
         if self.trace is not None:
@@ -197,8 +203,12 @@ class Downlink:
             self._write_aside(self._opening())
 
     def _ping(self) -> None:
-        self._write_aside(PING)
-        self._deadlines.set(self._ping, self._ping_s)
+        """Due `ping_s` after the last write: most often there was a later one, and this is put off."""
+        silence_s = monotonic() - self._sent_at
+        if silence_s >= self._ping_s - _TICK_S:
+            self._write_aside(PING)
+            silence_s = 0
+        self._deadlines.set(self._ping, self._ping_s - silence_s)
 
     def _watch_stall(self) -> None:
         self._unsent_bytes = self._looks_in_vain = 0

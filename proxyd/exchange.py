@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from proxyd import errors, jsonio
 from proxyd.calls import CallRecord
 from proxyd.codecs.anthropic import DirectStream
-from proxyd.codecs.events import StreamEvent, count_events, encode_events
+from proxyd.codecs.events import DeltaRun, StreamEvent, count_events, encode_events
 from proxyd.codecs.openai_errors import ErrorContext, refusal
 from proxyd.deadlines import Deadlines
 from proxyd.errors import BadReply, ProxyError, Refused, TimedOut
@@ -36,6 +36,9 @@ __all__ = ["DirectExchange", "TranslatedExchange", "VerbatimRefusal"]
 _EXCERPT_BYTES = 200
 #: How long usage may follow the finish reason before we end without it (protocol.md 4.6).
 FINISH_GRACE_S = 2.0
+
+#: A timer may come early by so much.
+_TICK_S = 0.002
 
 #: Where upstreams put their own request id.
 _REQUEST_ID_HEADERS = ("request-id", "x-request-id", "x-generation-id")
@@ -100,6 +103,7 @@ class _Exchange:
         self._progress: asyncio.Future[None] | None = None  # the reader sleeps
         self._sink: Sink | None = None  # and pieces go there meanwhile
         self._is_flowing = False
+        self._heard_at = 0.0  # by the monotonic clock, while pieces flow
         self._fault: Exception | None = None  # one of them could not: for the reader
 
     async def _send(self, *, is_verbatim: bool) -> Response:
@@ -131,6 +135,7 @@ class _Exchange:
         Raises as aiohttp does, or what a clock has set.
         """
         while not (chunk := self._take(response)) and not response.is_over:
+            self._heard_at = monotonic()
             self._deadlines.set(
                 self._silent, self._clocks.idle_s
             )  # and it runs on, set anew by the next read
@@ -166,7 +171,7 @@ class _Exchange:
             self._is_flowing = True
             try:
                 if self._flow(self._sink):
-                    self._deadlines.set(self._silent, self._clocks.idle_s)
+                    self._heard_at = monotonic()
                     return
             except Exception as exc:
                 self._fault = exc
@@ -220,9 +225,14 @@ class _Exchange:
             self._response.interrupt(exc)
 
     def _silent(self) -> None:
+        """Due `idle_s` after the reader fell asleep: where pieces flowed meanwhile, this is put off."""
         seconds = self._clocks.idle_s
         if self._progress is None:
             return  # it is our client who is slow
+        silence_s = monotonic() - self._heard_at
+        if silence_s < seconds - _TICK_S:
+            self._deadlines.set(self._silent, seconds - silence_s)
+            return
         self._interrupt(TimedOut(f"the upstream was silent for {seconds:g} s"))
 
     def _too_long(self) -> None:
@@ -339,7 +349,10 @@ class TranslatedExchange(_Exchange):
         if answer.has_finish or answer.failure is not None:
             self._kept = events
             return False
-        if events:
+        if len(events) == 1 and type(run := events[0]) is DeltaRun:  # nearly all of a stream
+            self._record.events += run.count
+            sink.push(run.frames)
+        elif events:
             self._record.events += count_events(events)
             sink.push(encode_events(events))
         return True
@@ -395,6 +408,7 @@ class DirectExchange(_Exchange):
         self.headers: list[tuple[str, str]] = []
         self.failure: ProxyError | None = None
         self.has_ended = False
+        self._kept: bytes | None = None  # frames with the last event, for the reader
         self._stream = DirectStream(settings.max_frame_bytes)
         # For the usage of an answer that is opaque: its packing, its body so far, or whether it comes in frames.
         self._inflate: zlib._Decompress | None = None
@@ -476,8 +490,11 @@ class DirectExchange(_Exchange):
                     return b""
             if not self.is_stream:
                 return self._opaque(chunk, is_last=not chunk or response.at_end)
-            data = self._feed(chunk) if chunk else b""
-            if not chunk or (self.has_last_event and response.at_end):
+            if (kept := self._kept) is not None:
+                data, self._kept = kept, None
+            else:
+                data = self._feed(chunk) if chunk else b""
+            if (not chunk and kept is None) or (self.has_last_event and response.at_end):
                 self.has_ended = True
                 data += self._stream.close()
         except BREAKS as exc:
@@ -497,8 +514,15 @@ class DirectExchange(_Exchange):
                 self.has_ended = True
         return data
 
+    @property
+    def _has_kept(self) -> bool:
+        return self._kept is not None
+
     def _pass_on(self, chunk: bytes, sink: Sink) -> bool:
         frames = self._feed(chunk)
+        if self.has_last_event:
+            self._kept = frames
+            return False
         if frames:
             sink.push(frames)
         return True

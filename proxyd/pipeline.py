@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from proxyd import errors, jsonio
 from proxyd.codecs.base import Codec
-from proxyd.codecs.events import ErrorEvent, StreamEvent, count_events
+from proxyd.codecs.events import DeltaRun, ErrorEvent, StreamEvent
 from proxyd.codecs.grammar import Grammar, IllegalEvent, State
 from proxyd.codecs.openai_errors import ErrorContext, error_in, refusal
 from proxyd.codecs.openai_message import completion_to_chunk
@@ -180,7 +180,7 @@ class TranslatedAnswer:
             run = codec.run(blocks, at, is_joined=self.joins_deltas)
             if run:
                 made += run
-                at += count_events(run)
+                at += run[0].count if type(run[0]) is DeltaRun else len(run)
                 continue
             frame = decoder.parse(blocks[at])
             at += 1
@@ -237,6 +237,8 @@ class TranslatedAnswer:
         return events
 
     def _checked(self, events: list[StreamEvent]) -> list[StreamEvent]:
+        if len(events) == 1 and type(events[0]) is DeltaRun and self._grammar.state is State.BLOCK:
+            return events  # nearly all of a stream, and it leaves the state as it is
         accept = self._grammar.accept
         for place, event in enumerate(events):
             try:

@@ -224,30 +224,29 @@ class Response:
             the reading of the socket, so it must not raise.
     """
 
-    __slots__ = ("_connection", "_fault", "_protocol", "headers", "reason", "status")
+    __slots__ = ("_body", "_connection", "_fault", "_protocol", "headers", "reason", "status")
 
     def __init__(self, connection: Any, message: RawResponseMessage) -> None:
         self._connection = connection
         self._protocol: _Protocol = connection.protocol
+        body = self._protocol.body
+        assert body is not None, "it has a head"
+        self._body: Body = body
         self._fault: BaseException | None = None
         self.status: int = message.code
         self.reason: str = message.reason
         self.headers: CIMultiDictProxy[str] = message.headers
 
     @property
-    def _body(self) -> Body:
-        assert self._protocol.body is not None, "it has a head"
-        return self._protocol.body
-
-    @property
     def has_more(self) -> bool:
         """Bytes have arrived that were not taken."""
-        return self._body.has_more
+        return self._body.waiting_bytes > 0
 
     @property
     def is_over(self) -> bool:
         """Nothing more will arrive; what has, may not have been taken yet."""
-        return self._fault is not None or self._body.has_ended
+        body = self._body
+        return body.is_complete or body.fault is not None or self._fault is not None
 
     @property
     def at_end(self) -> bool:

@@ -249,7 +249,7 @@ def _add_credentials(route: ModelRoute, profile: Profile, sent: dict[str, str], 
 
 
 def response_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The upstream's response headers that go back to the client; none that HTTP does not allow, as a server may send."""
+    """The upstream's response headers that go back to the client, but for those that HTTP does not allow."""
     named = [(name.lower(), name, value) for name, value in headers]
     dropped = _NOT_RETURNED
     for lowered, _, value in named:
