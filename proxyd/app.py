@@ -18,17 +18,18 @@ from proxyd import errors, jsonio
 from proxyd.app_status import Watchers, add_status_routes
 from proxyd.bodies import read_request_body
 from proxyd.calls import CallRecord, new_id
+from proxyd.client_request import PREFIX, ClientRequest
 from proxyd.codecs.estimate import estimate_input_tokens
 from proxyd.codecs.tool_lists import share_tools
 from proxyd.errors import BodyTimedOut, BodyTooLarge, ClientError, MethodNotAllowed, NotFound, ProxyError
-from proxyd.exchange import VerbatimRefusal
+from proxyd.exchange_direct import VerbatimRefusal
 from proxyd.guard import REQUEST_ID as _REQUEST_ID
 from proxyd.guard import check_origin, check_token, without_token
 from proxyd.logs import get_logger
 from proxyd.payloads import parse_object
 from proxyd.providers.base import ClientKeys
 from proxyd.providers.unread import glance_at, is_plain, takes_all
-from proxyd.relay import PREFIX, ClientRequest, Relay
+from proxyd.relay import Relay
 from proxyd.request_kind import kind_of, session_in
 from proxyd.routes import ModelRoute
 from proxyd.settings import is_loopback

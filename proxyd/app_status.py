@@ -18,6 +18,7 @@ import proxyd
 from proxyd import jsonio, stats
 from proxyd.cache_breaks import CacheBreaks
 from proxyd.calls import CallObserver
+from proxyd.client_request import PREFIX
 from proxyd.config.keys import DEMO_BASE
 from proxyd.errors import ClientError, Forbidden, NotFound
 from proxyd.guard import REQUEST_ID
@@ -25,7 +26,7 @@ from proxyd.ledger import Ledger
 from proxyd.live import LiveFeed
 from proxyd.logs import log_call, redact
 from proxyd.metrics import CONTENT_TYPE, Metrics, Sources
-from proxyd.relay import PREFIX, Relay
+from proxyd.relay import Relay
 from proxyd.routes import ModelRoute
 from proxyd.settings import TABLE, is_loopback
 

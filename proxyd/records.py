@@ -28,8 +28,8 @@ from proxyd.settings import Settings
 from proxyd.trace import CallTrace
 
 if TYPE_CHECKING:
+    from proxyd.client_request import ClientRequest
     from proxyd.hookloader import HookSet
-    from proxyd.relay import ClientRequest
 
 __all__ = ["Recorder", "is_kept"]
 

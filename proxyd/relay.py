@@ -23,9 +23,9 @@ from typing import Any
 from aiohttp import web
 
 from proxyd import errors, jsonio
-from proxyd.cache_breaks import checksums
 from proxyd.calibration import Calibration
 from proxyd.calls import CallObserver, CallRecord, new_id
+from proxyd.client_request import ClientRequest
 from proxyd.codecs.estimate import estimate_input_tokens
 from proxyd.codecs.events import ErrorEvent, StreamEvent, encode_events
 from proxyd.codecs.openai_message import MessageCollector
@@ -33,88 +33,24 @@ from proxyd.codecs.overflow import Overflow, overflow_message
 from proxyd.codecs.usage import Usage
 from proxyd.deadlines import Deadlines
 from proxyd.downlink import ClientGone, Downlink
-from proxyd.errors import BadCredential, ClientError, Overloaded, ProxyError, Refused
-from proxyd.exchange import DirectExchange, TranslatedExchange
+from proxyd.errors import BadCredential, Overloaded, ProxyError, Refused
+from proxyd.exchange_direct import DirectExchange
+from proxyd.exchange_translated import TranslatedExchange
 from proxyd.hookloader import HookSet
 from proxyd.hookrunner import CallHooks
 from proxyd.logs import get_logger
-from proxyd.payloads import parse_object
 from proxyd.providers import direct, openai, unread
 from proxyd.providers.base import ClientKeys, Clocks, origin_of
 from proxyd.providers.learned import MAX_FINDINGS_PER_CALL, Learned, Lessons
-from proxyd.providers.unread import Glance
 from proxyd.retries import RetryBudget, delay_before_retry, may_fall_back
 from proxyd.routes import ModelRoute, RouteTable
 from proxyd.settings import Settings
 from proxyd.trace import CallTrace
 from proxyd.upstream import Upstreams
 
-__all__ = ["PREFIX", "ClientRequest", "Relay"]
-
-#: All endpoints are also served below this (design.md 5).
-PREFIX = "/anthropic"
-
-#: From here on a request is worked on step by step.
-_LARGE_BYTES = 256 * 1024
+__all__ = ["Relay"]
 
 log = get_logger("relay")
-
-
-class ClientRequest:
-    """A request that has been understood.
-
-    Args:
-        payload: `body`, parsed, or None where it has not been read.
-        seen: what it asks for, where it may go on unread.
-        is_message: else it is a question about a model or a count, which only direct upstreams are asked.
-    """
-
-    __slots__ = ("_payload", "body", "is_message", "keys", "record", "seen", "wants_stream", "web_request")
-
-    def __init__(
-        self,
-        web_request: web.Request,
-        record: CallRecord,
-        body: bytes,
-        payload: dict[str, Any] | None,
-        keys: ClientKeys,
-        *,
-        wants_stream: bool,
-        is_message: bool = True,
-        seen: Glance | None = None,
-    ) -> None:
-        self.web_request = web_request
-        self.record = record
-        self.body = body
-        self._payload = payload
-        self.keys = keys
-        self.wants_stream = wants_stream
-        self.is_message = is_message
-        self.seen = seen
-
-    @property
-    def payload(self) -> dict[str, Any]:
-        """The body, parsed.
-
-        Raises:
-            ClientError: it is no JSON object.
-        """
-        if self._payload is None:
-            self._payload = parse_object(self.body)
-        return self._payload
-
-    def let_go(self, *, is_cached: bool) -> None:
-        """Free the body and what was parsed from it: the stream has begun, so no retry can need them.
-
-        Args:
-            is_cached: the upstream keeps prompts, so that it may be asked one day why it did not find this one.
-        """
-        if self.record.session_id is not None and is_cached:
-            try:
-                self.record.prompt_blocks = checksums(self.payload)
-            except ClientError:
-                pass  # it went on unread, and the upstream takes what we do not
-        self.body, self._payload, self.seen = b"", {}, None
 
 
 #: Makes the trace of a call that begins; None where none is kept.
@@ -142,13 +78,6 @@ class _Call:
     def record(self) -> CallRecord:
         return self.request.record
 
-    async def breathe(self) -> None:
-        """Let all others have a turn between two steps over a large request: each takes about 4 ms a megabyte
-        (operations.md A8). Threads would not help, since none of the steps lets go of the interpreter's lock.
-        """
-        if self.record.bytes_in > _LARGE_BYTES:
-            await asyncio.sleep(0)
-
 
 def log_bodies(request_id: str, body: bytes, downlink: Downlink) -> None:
     """Log what the client asks, and what it is answered, at debug: for who has switched it on (operations.md E7)."""
@@ -156,16 +85,6 @@ def log_bodies(request_id: str, body: bytes, downlink: Downlink) -> None:
     downlink.on_sent = lambda data: log.debug(
         "answer.sent", request_id=request_id, data=data.decode("utf-8", "replace")
     )
-
-
-def _target_of(web_request: web.Request) -> tuple[str, str]:
-    """Path, below our prefix, and query of a request as the client wrote them."""
-    target = web_request.raw_path
-    if not target.startswith("/") or "#" in target:  # a forward proxy's, or nobody's
-        url = web_request.rel_url
-        return url.raw_path.removeprefix(PREFIX), url.raw_query_string
-    path, _, query = target.partition("?")
-    return path.removeprefix(PREFIX), query
 
 
 class Relay:
@@ -356,7 +275,7 @@ class Relay:
         record.route, record.upstream_model = route.model_id, route.model_name
         record.mode = "direct" if route.direct else "translated"
         record.pricing = route.pricing
-        await call.breathe()
+        await call.request.breathe()
         self._check_window(route, call)
         attempt = self._direct if route.direct else self._translated
         self._admit_to(route)
@@ -415,9 +334,9 @@ class Relay:
         findings = 0
         while True:
             hooks = self.hooks.for_call(route, call.record.request_id, "translated")
-            await call.breathe()
+            await call.request.breathe()
             prepared = self._translate(lessons.applied_to(route), call)
-            await call.breathe()
+            await call.request.breathe()
             if call.record.trace is not None:
                 call.record.trace.lessons = lessons
             if call.request.payload.get("max_tokens") == 0:
@@ -429,7 +348,7 @@ class Relay:
                     del body["tools"]
                 prepared = prepared.with_body(await hooks.on_request(body))
             prepared = prepared.written()
-            await call.breathe()
+            await call.request.breathe()
             wants_stream = call.request.wants_stream
             exchange = TranslatedExchange(
                 prepared,
@@ -517,7 +436,7 @@ class Relay:
         )
         try:
             events = await exchange.open()
-            await call.breathe()
+            await call.request.breathe()
             self._end_retry(call)
             call.request.let_go(is_cached=True)
             while answer.failure is None:
@@ -574,7 +493,7 @@ class Relay:
             body = unread.with_model(body, request.seen, route.model_name)
         else:
             payload = request.payload
-        path, query = _target_of(request.web_request)
+        path, query = request.target
         upstream_request = direct.prepare(
             route,
             path=path,
@@ -600,7 +519,7 @@ class Relay:
         del upstream_request
         try:
             data = await exchange.open()
-            await call.breathe()
+            await call.request.breathe()
             self._end_retry(call)
             call.request.let_go(is_cached=exchange.is_cached)
             theirs = {name.lower() for name, _ in exchange.headers}

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from proxyd import errors, jsonio
+from proxyd.client_request import PREFIX
 from proxyd.codecs.anthropic import split_frames
 from proxyd.codecs.events import Ping
 from proxyd.differences import Difference, FreshIds, differences, shown
@@ -25,7 +26,6 @@ from proxyd.providers import direct, openai
 from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest
 from proxyd.providers.learned import Lessons
 from proxyd.record_files import BadRecord, Exchange, Record
-from proxyd.relay import PREFIX
 from proxyd.replay_answers import Answer, AnswerOf
 from proxyd.routes import ModelRoute
 from proxyd.secret import MASK, Secret

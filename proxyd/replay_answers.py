@@ -11,7 +11,7 @@ from proxyd.codecs.events import ErrorEvent, StreamEvent, encode_event
 from proxyd.codecs.openai_errors import refusal
 from proxyd.codecs.openai_message import MessageCollector
 from proxyd.errors import ProxyError, Refused
-from proxyd.exchange import VerbatimRefusal
+from proxyd.exchange_direct import VerbatimRefusal
 from proxyd.providers.openai import TranslatedCall
 from proxyd.record_files import Exchange, Record
 

@@ -51,7 +51,8 @@ LAYERS = (
         "demo",
     },
     {"hookworker", "hookrunner", "hookloader", "loaded"},
-    {"downlink", "uplink", "upstream", "retries", "circuits", "exchange"},
+    {"client_request", "downlink", "uplink", "upstream", "retries", "circuits", "exchange"},
+    {"exchange_direct", "exchange_translated"},
     {"relay", "replay", "replay_answers", "export"},
     {"bodies", "guard", "listener", "app", "app_status"},
     {"server"},
@@ -76,6 +77,7 @@ FORBIDDEN = {
 MAY_IMPORT_AIOHTTP = {
     "uplink",
     "upstream",
+    "client_request",
     "exchange",
     "downlink",
     "relay",

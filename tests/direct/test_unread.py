@@ -10,7 +10,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from proxyd import payloads
-from proxyd.relay import ClientRequest
+from proxyd.client_request import ClientRequest
 from tests.functional.raw import RawClient, RawUpstream, post
 from tests.harness import running_proxy, running_upstream
 
@@ -51,7 +51,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return sound(body)
 
     monkeypatch.setattr("proxyd.app.parse_object", parse)
-    monkeypatch.setattr("proxyd.relay.parse_object", parse)
+    monkeypatch.setattr("proxyd.client_request.parse_object", parse)
     return sizes
 
 

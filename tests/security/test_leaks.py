@@ -24,7 +24,8 @@ import pytest
 import structlog
 
 from proxyd import logs
-from proxyd.exchange import DirectExchange, TranslatedExchange
+from proxyd.exchange_direct import DirectExchange
+from proxyd.exchange_translated import TranslatedExchange
 from proxyd.secret import Secret
 from tests.functional.raw import Fault, RawClient, RawUpstream, Step, post
 from tests.functional.streams import CHUNKED, HELLO, TRANSLATED, as_chunks

@@ -1,0 +1,96 @@
+"""A client's request that has been understood: what of it is needed, for as long as it is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from proxyd.cache_breaks import checksums
+from proxyd.calls import CallRecord
+from proxyd.errors import ClientError
+from proxyd.payloads import parse_object
+from proxyd.providers.base import ClientKeys
+from proxyd.providers.unread import Glance
+
+__all__ = ["PREFIX", "ClientRequest"]
+
+#: All endpoints are also served below this (design.md 5).
+PREFIX = "/anthropic"
+#: From here on a request is worked on step by step.
+_LARGE_BYTES = 256 * 1024
+
+
+class ClientRequest:
+    """A request that has been understood.
+
+    Args:
+        payload: `body`, parsed, or None where it has not been read.
+        seen: what it asks for, where it may go on unread.
+        is_message: else it is a question about a model or a count, which only direct upstreams are asked.
+    """
+
+    __slots__ = ("_payload", "body", "is_message", "keys", "record", "seen", "wants_stream", "web_request")
+
+    def __init__(
+        self,
+        web_request: web.Request,
+        record: CallRecord,
+        body: bytes,
+        payload: dict[str, Any] | None,
+        keys: ClientKeys,
+        *,
+        wants_stream: bool,
+        is_message: bool = True,
+        seen: Glance | None = None,
+    ) -> None:
+        self.web_request = web_request
+        self.record = record
+        self.body = body
+        self._payload = payload
+        self.keys = keys
+        self.wants_stream = wants_stream
+        self.is_message = is_message
+        self.seen = seen
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The body, parsed.
+
+        Raises:
+            ClientError: it is no JSON object.
+        """
+        if self._payload is None:
+            self._payload = parse_object(self.body)
+        return self._payload
+
+    def let_go(self, *, is_cached: bool) -> None:
+        """Free the body and what was parsed from it: the stream has begun, so no retry can need them.
+
+        Args:
+            is_cached: the upstream keeps prompts, so that it may be asked one day why it did not find this one.
+        """
+        if self.record.session_id is not None and is_cached:
+            try:
+                self.record.prompt_blocks = checksums(self.payload)
+            except ClientError:
+                pass  # it went on unread, and the upstream takes what we do not
+        self.body, self._payload, self.seen = b"", {}, None
+
+    @property
+    def target(self) -> tuple[str, str]:
+        """Path, below our prefix, and query as the client wrote them."""
+        written = self.web_request.raw_path
+        if not written.startswith("/") or "#" in written:  # a forward proxy's, or nobody's
+            url = self.web_request.rel_url
+            return url.raw_path.removeprefix(PREFIX), url.raw_query_string
+        path, _, query = written.partition("?")
+        return path.removeprefix(PREFIX), query
+
+    async def breathe(self) -> None:
+        """Let all others have a turn between two steps over a large request: each takes about 4 ms a megabyte
+        (operations.md A8). Threads would not help, since none of the steps lets go of the interpreter's lock.
+        """
+        if self.record.bytes_in > _LARGE_BYTES:
+            await asyncio.sleep(0)

@@ -1,0 +1,307 @@
+"""An attempt at an Anthropic upstream: its pieces pass, and are watched (see `proxyd.exchange`)."""
+
+from __future__ import annotations
+
+import zlib
+from time import perf_counter
+from urllib.parse import urlsplit
+
+from proxyd import errors, jsonio
+from proxyd.calls import CallRecord
+from proxyd.codecs.anthropic import DirectStream
+from proxyd.codecs.openai_errors import ErrorContext, refusal
+from proxyd.deadlines import Deadlines
+from proxyd.errors import BadReply, ProxyError, Refused
+from proxyd.exchange import Exchange, Sink
+from proxyd.hookrunner import CallHooks, StreamHooks
+from proxyd.providers.base import UpstreamRequest
+from proxyd.providers.direct import response_headers
+from proxyd.secret import masked
+from proxyd.settings import Settings
+from proxyd.upstream import BREAKS, Upstreams, failure_of
+
+__all__ = ["DirectExchange", "VerbatimRefusal"]
+
+#: What of an answer that is none goes into the log (operations.md D).
+_EXCERPT_BYTES = 200
+
+
+class VerbatimRefusal(Refused):
+    """An upstream's error of a direct route: it goes on byte for byte, since Claude Code's recovery reads it."""
+
+    def __init__(
+        self, status: int, headers: list[tuple[str, str]], body: bytes, reason: str | None = None
+    ) -> None:
+        by_name = {name.lower(): value for name, value in headers}
+        # What it means, for the log and for the choice of a fallback; the client is sent the original.
+        meaning = refusal(status, by_name, body, ErrorContext())
+        kind = meaning.kind if isinstance(meaning, Refused) else errors.kind_of_status(status)
+        super().__init__(f"the upstream answered {status}", status=status, kind=kind, headers=by_name)
+        self.reason = reason
+        self.raw_headers = headers
+        self.body = body
+
+
+class DirectExchange(Exchange):
+    """An attempt at an Anthropic upstream.
+
+    Attributes:
+        is_stream: the answer is an event stream that we can watch; else its bytes are opaque.
+        status, reason, headers: the answer's head as it goes to the client, after `open`.
+        failure: what broke the stream after its first frames; it has ended then.
+    """
+
+    def __init__(
+        self,
+        request: UpstreamRequest,
+        upstreams: Upstreams,
+        settings: Settings,
+        deadlines: Deadlines,
+        record: CallRecord,
+        hooks: CallHooks | None = None,
+    ) -> None:
+        super().__init__(request, upstreams, settings, deadlines, record)
+        self._hooks = hooks
+        self._unpacker: zlib._Decompress | None = None
+        self._stream_hooks = StreamHooks(hooks) if hooks is not None and hooks.changes_events else None
+        self.is_stream = False
+        self.status = 0
+        self.reason: str | None = None
+        self.headers: list[tuple[str, str]] = []
+        self.failure: ProxyError | None = None
+        self.has_ended = False
+        self._kept: bytes | None = None  # frames with the last event, for the reader
+        self._stream = DirectStream(settings.max_frame_bytes)
+        # For the usage of an answer that is opaque: its packing, its body so far, or whether it comes in frames.
+        self._inflate: zlib._Decompress | None = None
+        self._body: bytearray | None = None
+        self._has_frames = False
+        self._has_given = False
+
+    @property
+    def is_cached(self) -> bool:
+        """The upstream has said that it reads the prompt from a cache, or puts it there; or it has not said yet."""
+        usage = self._stream.tee.usage
+        return not self.is_stream or bool(usage.cache_read_tokens or usage.cache_write_tokens)
+
+    @property
+    def has_last_event(self) -> bool:
+        """The message is whole, whether or not the upstream has ended its body."""
+        return self._stream.tee.has_ended
+
+    async def open(self) -> bytes:
+        """Send the call and wait for the first frames, or the first bytes of another body.
+
+        Raises:
+            VerbatimRefusal: the upstream answered with an error.
+            ProxyError: there was no answer.
+        """
+        response = await self._send(is_verbatim=True)
+        headers = list(response.headers.items())
+        self.status, self.reason, self.headers = response.status, response.reason, response_headers(headers)
+        if response.status >= 400:
+            body = await self._read_error(response)
+            raise VerbatimRefusal(response.status, self.headers, masked(body), response.reason)
+        encoding = response.headers.get("content-encoding", "identity").lower()
+        if encoding != "identity" and self._hooks is not None and self._hooks.changes_events:
+            encoding = self._unpack(encoding)
+        self.is_stream = response.content_type == "text/event-stream" and encoding == "identity"
+        self._record.output_so_far = lambda: self._stream.usage_so_far.output_tokens
+        if not self.is_stream:
+            self._watch_aside(response.content_type, encoding)
+            is_json = response.content_type == "application/json" and encoding == "identity"
+            if is_json and self._hooks is not None and self._hooks.changes_bodies and self._is_of_messages():
+                return await self._hooked_body(self._hooks)
+            if "content-length" in response.headers and self._unpacker is None:
+                self.headers.append(("Content-Length", response.headers["content-length"]))
+        while not (data := await self.read()) and not self.has_ended:
+            pass
+        if (
+            not self.is_stream
+            and self._record.is_stream
+            and encoding == "identity"
+            and self._is_of_messages()
+        ):
+            _check_is_message(response.content_type, data)
+        return data
+
+    def close(self, *, is_complete: bool = False) -> None:
+        if self.status:
+            self._note()
+            self._record.usage = self._stream.usage_so_far
+        self._record.output_so_far = None
+        super().close(is_complete=is_complete)
+
+    async def read(self, sink: Sink | None = None) -> bytes:
+        """The next bytes for the client; there may be none while a frame is incomplete.
+
+        Args:
+            sink: takes the pieces of a stream meanwhile.
+
+        Raises:
+            ProxyError: the answer broke; for a stream, only while nothing of it has been given out.
+        """
+        response = self._response
+        assert response is not None, "read before open"
+        is_plain = self.is_stream and self._unpacker is None and self._stream_hooks is None
+        try:
+            chunk = await self._read_chunk(response, sink if is_plain else None)
+            if chunk and self._unpacker is not None:
+                chunk = self._unpacked(chunk)
+                if not chunk:
+                    return b""
+            if not self.is_stream:
+                return self._opaque(chunk, is_last=not chunk or response.at_end)
+            if (kept := self._kept) is not None:
+                data, self._kept = kept, None
+            else:
+                data = self._feed(chunk) if chunk else b""
+            if (not chunk and kept is None) or (self.has_last_event and response.at_end):
+                self.has_ended = True
+                data += self._stream.close()
+        except BREAKS as exc:
+            failure = failure_of(exc, self._url)
+            if not self._has_given or not self.is_stream:
+                raise failure from exc
+            self.has_ended = True
+            if not self._stream.tee.has_ended:  # else it was cut behind its last event: nothing is missing
+                self.failure = failure
+            return b""
+        self._has_given = self._has_given or bool(data)
+        self._note()
+        if self._stream_hooks is not None and data:
+            data = await self._stream_hooks.over_frames(data)
+            # The client has an error that a hook has made. After the upstream's own end, its last bytes still go on.
+            if self._stream_hooks.has_ended and not self._stream.tee.has_ended:
+                self.has_ended = True
+        return data
+
+    @property
+    def _has_kept(self) -> bool:
+        return self._kept is not None
+
+    def _pass_on(self, chunk: bytes, sink: Sink) -> bool:
+        frames = self._feed(chunk)
+        if self.has_last_event:
+            self._kept = frames
+            return False
+        if frames:
+            sink.push(frames)
+        return True
+
+    def _feed(self, chunk: bytes) -> bytes:
+        begun = perf_counter()
+        frames = self._stream.feed(chunk)
+        self._record.codec_s += perf_counter() - begun
+        return frames
+
+    def _is_of_messages(self) -> bool:
+        """Whether a message is what was asked for, and not a count of tokens."""
+        return urlsplit(self._url).path.endswith("/messages")
+
+    async def _hooked_body(self, hooks: CallHooks) -> bytes:
+        """The whole body, as the hooks leave it. Nobody waits for parts of it: it is no stream."""
+        whole, limit = bytearray(), self._settings.max_upstream_body_bytes
+        while not self.has_ended:
+            whole += await self.read()
+            if len(whole) > limit:
+                raise BadReply(f"the upstream's answer is larger than {limit >> 20} MiB")
+        body = bytes(whole)
+        try:
+            message = jsonio.loads(body)
+        except jsonio.JSONError:
+            message = None
+        if isinstance(message, dict):
+            changed = await hooks.on_response(message)
+            body = body if changed is message else jsonio.dumps(changed)
+        self.headers.append(("Content-Length", str(len(body))))
+        return body
+
+    def _unpack(self, encoding: str) -> str:
+        """Undo a packing that we have not asked for: a hook that keeps something back must see all of it."""
+        if encoding not in ("gzip", "deflate"):
+            raise BadReply(
+                f"the upstream packed its answer ({encoding}) though asked not to, and hooks could not look at it; "
+                "give the entry hooks: [] to have it passed on as it is"
+            )
+        self._unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either header
+        packed = ("content-encoding", "content-length")
+        self.headers = [(name, value) for name, value in self.headers if name.lower() not in packed]
+        return "identity"
+
+    def _unpacked(self, chunk: bytes) -> bytes:
+        assert self._unpacker is not None, "asked only where there is one"
+        try:
+            data = self._unpacker.decompress(chunk, self._settings.max_upstream_body_bytes)
+        except zlib.error:
+            raise BadReply("the upstream's packed answer is broken") from None
+        if self._unpacker.unconsumed_tail:
+            raise BadReply("one piece of the upstream's packed answer is larger than max_upstream_body_bytes")
+        return data
+
+    def _watch_aside(self, content_type: str, encoding: str) -> None:
+        """Read usage from a copy of an answer that goes on as it is; br and zstd are beyond the standard library."""
+        if encoding not in ("identity", "gzip", "deflate"):
+            return
+        if encoding != "identity":
+            self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either header
+        if content_type == "application/json":
+            self._body = bytearray()
+        self._has_frames = content_type == "text/event-stream"
+
+    def _opaque(self, chunk: bytes, *, is_last: bool) -> bytes:
+        if chunk:
+            self._has_given = True
+            if self._body is not None or self._has_frames:
+                try:
+                    self._look_at(chunk)
+                except (zlib.error, ProxyError):
+                    self._body, self._has_frames = None, False
+        if is_last:
+            self.has_ended = True
+            if self._body:
+                self._stream.tee.watch_body(bytes(self._body))
+            self._note()
+        return chunk
+
+    def _look_at(self, chunk: bytes) -> None:
+        limit = self._settings.max_upstream_body_bytes
+        if self._inflate is not None:
+            chunk = self._inflate.decompress(chunk, limit)
+        if self._has_frames:
+            self._stream.feed(chunk)
+        elif self._body is not None:
+            self._body += chunk
+            if len(self._body) > limit:
+                raise BadReply(f"an answer larger than {limit} bytes")
+
+    def _note(self) -> None:
+        tee, record = self._stream.tee, self._record
+        record.stop_reason = tee.stop_reason
+        if tee.error_type is not None:
+            record.error_type = tee.error_type
+
+
+def _check_is_message(content_type: str, beginning: bytes) -> None:
+    """Tell what comes with status 200 where a stream was asked for, and surely is no answer.
+
+    Raises:
+        BadReply: a login page, an error; the beginning is for the log alone.
+    """
+    if content_type == "text/html":
+        what = "a page, not with an answer"
+    elif content_type == "application/json" and _is_error(beginning):
+        what = "an error, with status 200"
+    else:
+        return
+    exc = BadReply(f"the upstream answered with {what}")
+    exc.detail = beginning[:_EXCERPT_BYTES].decode("utf-8", "replace")
+    raise exc
+
+
+def _is_error(body: bytes) -> bool:
+    try:
+        value = jsonio.loads(body)
+    except jsonio.JSONError:
+        return False  # more of it is to come, so it is no short error
+    return isinstance(value, dict) and value.get("error") is not None and "content" not in value
