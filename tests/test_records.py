@@ -71,7 +71,7 @@ async def test_a_record_without_bodies(tmp_path: Path, mode: str) -> None:
     call = call_of(path)
     facts = call["facts"]
     assert (facts["outcome"], facts["status"], facts["mode"]) == ("ok", 200, mode)
-    assert facts["request_id"].lower() == answer.headers["request-id"]
+    assert facts["request_id"] == answer.headers["request-id"]
     assert path.name.endswith(facts["request_id"])
     assert call["has_bodies"] is False
     client = json.loads((path / "client-request.json").read_bytes())
@@ -271,7 +271,7 @@ async def test_the_oldest_go(tmp_path: Path) -> None:
     ids: list[str] = []
 
     def names() -> list[str]:
-        return [path.name[-26:].lower() for path in records(tmp_path)]
+        return [path.name[-26:] for path in records(tmp_path)]
 
     async with upstream.running():
         settings: dict[str, Any] = {"record": "all", "record_max": 3}
