@@ -238,7 +238,9 @@ def _error(record: CallRecord, keeps_bodies: bool) -> str | None:
 def _entry(route: ModelRoute) -> dict[str, Any]:
     """The entry of models.yaml without its key and without other people's."""
     entry = {
-        each.name: getattr(route, each.name) for each in fields(route) if each.name not in _ENTRY_LEFT_OUT
+        each.name: getattr(route, each.name)
+        for each in fields(route)
+        if each.init and each.name not in _ENTRY_LEFT_OUT
     }
     entry["has_key"] = route.api_key is not None
     entry["api_base"] = shown_url(route.api_base)
