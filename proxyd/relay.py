@@ -335,7 +335,7 @@ class Relay:
         while True:
             hooks = self.hooks.for_call(route, call.record.request_id, "translated")
             await call.request.breathe()
-            prepared = self._translate(lessons.applied_to(route), call)
+            prepared = await self._translate(lessons.applied_to(route), call)
             await call.request.breathe()
             if call.record.trace is not None:
                 call.record.trace.lessons = lessons
@@ -406,9 +406,9 @@ class Relay:
         call.downlink.response.headers.update(self._own_headers(record))
         return await self._finish(call, encode_events(events))
 
-    def _translate(self, route: ModelRoute, call: _Call) -> openai.TranslatedCall:
+    async def _translate(self, route: ModelRoute, call: _Call) -> openai.TranslatedCall:
         record = call.record
-        prepared = openai.prepare(
+        steps = openai.prepare(
             route,
             self._base_of(route),
             call.request.payload,
@@ -421,6 +421,7 @@ class Relay:
             session_id=record.session_id,
             estimated_input_tokens=self._corrected_estimate(route, record),
         )
+        prepared = await call.request.step_by_step(steps)
         for note in prepared.notes:
             log.debug(
                 "request.altered", request_id=record.request_id, field=note.path, what=note.what, why=note.why

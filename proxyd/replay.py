@@ -19,6 +19,7 @@ from proxyd import errors, jsonio
 from proxyd.client_request import PREFIX
 from proxyd.codecs.anthropic import split_frames
 from proxyd.codecs.events import Ping
+from proxyd.codecs.openai_request import in_one_go
 from proxyd.differences import Difference, FreshIds, differences, shown
 from proxyd.errors import ProxyError
 from proxyd.masking import shown_headers, shown_url
@@ -280,18 +281,20 @@ def request_for(
         )
     session = record.facts.get("session_id")
     limits = record.settings
-    call = openai.prepare(
-        route,
-        demo_base if route.is_demo and demo_base else route.api_base,
-        payload,
-        keys,
-        clocks=Clocks(),
-        new_id=ids.new_id,
-        warn=lambda oddity: None,
-        max_body_bytes=_whole_number(limits.get("max_upstream_body_bytes")) or 1 << 26,
-        max_frame_bytes=_whole_number(limits.get("max_frame_bytes")) or 1 << 23,
-        session_id=session if isinstance(session, str) else None,
-        estimated_input_tokens=estimate,
+    call = in_one_go(
+        openai.prepare(
+            route,
+            demo_base if route.is_demo and demo_base else route.api_base,
+            payload,
+            keys,
+            clocks=Clocks(),
+            new_id=ids.new_id,
+            warn=lambda oddity: None,
+            max_body_bytes=_whole_number(limits.get("max_upstream_body_bytes")) or 1 << 26,
+            max_frame_bytes=_whole_number(limits.get("max_frame_bytes")) or 1 << 23,
+            session_id=session if isinstance(session, str) else None,
+            estimated_input_tokens=estimate,
+        )
     ).written()
     return call, call.request
 

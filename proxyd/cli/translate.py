@@ -17,6 +17,7 @@ from proxyd.calls import new_id
 from proxyd.cli.configuration import load_configuration
 from proxyd.cli.exits import EXIT_USAGE, CommandFailed
 from proxyd.codecs.events import StreamEvent, encode_events
+from proxyd.codecs.openai_request import in_one_go
 from proxyd.errors import ProxyError
 from proxyd.loaded import LoadedConfig
 from proxyd.providers.base import ClientKeys, Clocks
@@ -100,16 +101,18 @@ def _call(
     def warn(oddity: str) -> None:
         oddities[oddity] += 1
 
-    return prepare(
-        route,
-        route.api_base,
-        payload,
-        ClientKeys(),
-        clocks=Clocks(),
-        new_id=new_id,
-        warn=warn,
-        max_body_bytes=loaded.settings.max_upstream_body_bytes,
-        max_frame_bytes=loaded.settings.max_frame_bytes,
+    return in_one_go(
+        prepare(
+            route,
+            route.api_base,
+            payload,
+            ClientKeys(),
+            clocks=Clocks(),
+            new_id=new_id,
+            warn=warn,
+            max_body_bytes=loaded.settings.max_upstream_body_bytes,
+            max_frame_bytes=loaded.settings.max_frame_bytes,
+        )
     ).written()
 
 

@@ -13,6 +13,7 @@ as
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 from proxyd.codecs.dialect import Dialect
@@ -29,6 +30,9 @@ __all__ = ["to_openai_messages"]
 #: conversations, and ahead of everything else it would defeat the upstream's prefix cache.
 ATTRIBUTION = "x-anthropic-billing-header:"
 
+#: Messages between two steps: some milliseconds' work.
+_STEP_MESSAGES = 256
+
 NO_OUTPUT = "(no output)"
 NO_RESULT = "(no result: interrupted)"
 
@@ -43,8 +47,8 @@ def to_openai_messages(
     vision: bool,
     instructions: str | None,
     notes: Notes,
-) -> list[Message]:
-    """The ``messages`` of the upstream request.
+) -> Generator[None, None, list[Message]]:
+    """The ``messages`` of the upstream request, made in steps: a long history takes longer than a loop may be held.
 
     Args:
         model: the upstream's name of the model; reasoning data of another one is not sent to it.
@@ -55,7 +59,7 @@ def to_openai_messages(
     """
     history = _History(dialect, model, vision, notes)
     history.system(payload.get("system"), instructions)
-    history.turns(payload["messages"])
+    yield from history.turns(payload["messages"])
     return history.finish()
 
 
@@ -94,10 +98,13 @@ class _History:
         if parts:
             self._messages.append({"role": self._dialect.system_role, "content": collapse(parts)})
 
-    def turns(self, messages: list[Any]) -> None:
+    def turns(self, messages: list[Any]) -> Generator[None, None, None]:
         last_user = max((n for n, m in enumerate(messages) if _role(m, n) == "user"), default=-1)
-        start = 0
+        start, step = 0, _STEP_MESSAGES
         while start < len(messages):
+            if start >= step:
+                step = start + _STEP_MESSAGES
+                yield
             is_assistant = messages[start]["role"] == "assistant"
             end = start + 1
             while end < len(messages) and (messages[end]["role"] == "assistant") == is_assistant:

@@ -10,9 +10,9 @@ to change the body in depth works on a copy.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from proxyd import jsonio
 from proxyd.codecs.dialect import Dialect
@@ -23,7 +23,9 @@ from proxyd.codecs.openai_thinking import thinking_of, write_thinking
 from proxyd.codecs.openai_tools import Tools, choose, to_openai_tools
 from proxyd.errors import ClientError
 
-__all__ = ["Note", "RequestOptions", "Translated", "to_openai_request"]
+__all__ = ["Note", "RequestOptions", "Translated", "in_one_go", "to_openai_request", "translation"]
+
+_T = TypeVar("_T")
 
 #: Longest ``prompt_cache_key`` that OpenAI takes; Claude Code's session ids are 36 characters.
 MAX_CACHE_KEY = 64
@@ -102,7 +104,28 @@ class Translated:
 
 
 def to_openai_request(payload: dict[str, Any], dialect: Dialect, options: RequestOptions) -> Translated:
-    """Translate one Messages request.
+    """Translate one Messages request, in one go.
+
+    Raises:
+        ClientError: as `translation`.
+    """
+    return in_one_go(translation(payload, dialect, options))
+
+
+def in_one_go(steps: Generator[None, None, _T]) -> _T:
+    """What comes of `steps`."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+
+
+def translation(
+    payload: dict[str, Any], dialect: Dialect, options: RequestOptions
+) -> Generator[None, None, Translated]:
+    """Translate one Messages request, in steps, none of which takes long.
 
     Raises:
         ClientError: the payload is not a Messages request, or asks for what no translation can give.
@@ -111,7 +134,7 @@ def to_openai_request(payload: dict[str, Any], dialect: Dialect, options: Reques
     _refuse_the_meaningless(payload)
     body = _merged({"model": options.model, "messages": []}, dialect.body)
     instructions = _response_format(payload, dialect, body, notes)
-    body["messages"] = to_openai_messages(
+    body["messages"] = yield from to_openai_messages(
         payload,
         dialect,
         model=options.model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from dataclasses import dataclass, field
@@ -53,12 +54,17 @@ def to_upstream_name(name: Any, dialect: Dialect) -> str:
     """
     if not isinstance(name, str) or not name:
         return "unknown_tool"
-    legal = _LEGAL_FROM_LETTER if dialect.tool_names_start_with_letter else _LEGAL
+    return _legal_name(name, dialect.tool_names_start_with_letter)
+
+
+@functools.lru_cache(maxsize=1024)  # the same few dozen, hundreds of times in each history
+def _legal_name(name: str, starts_with_letter: bool) -> str:
+    legal = _LEGAL_FROM_LETTER if starts_with_letter else _LEGAL
     if legal.match(name):
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     readable = _ILLEGAL.sub("_", name[:55])
-    if dialect.tool_names_start_with_letter and not legal.match(readable):
+    if starts_with_letter and not legal.match(readable):
         readable = f"_{readable[:54]}"
     return f"{readable}_{digest}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from proxyd.codecs.estimate import estimate_input_tokens
 from proxyd.codecs.events import StreamEvent
 from proxyd.codecs.notes import Note
 from proxyd.codecs.openai_errors import ErrorContext
-from proxyd.codecs.openai_request import RequestOptions, Translated, to_openai_request
+from proxyd.codecs.openai_request import RequestOptions, Translated, translation
 from proxyd.codecs.openai_stream import Answer, OpenAIStream
 from proxyd.codecs.sse import MAX_FRAME_BYTES
 from proxyd.errors import ClientError
@@ -88,8 +88,8 @@ def prepare(
     max_frame_bytes: int = MAX_FRAME_BYTES,
     session_id: str | None = None,
     estimated_input_tokens: int | None = None,
-) -> TranslatedCall:
-    """Translate `payload` for `route`. The body is not written yet.
+) -> Generator[None, None, TranslatedCall]:
+    """Translate `payload` for `route`, in steps (`translation`). The body is not written yet.
 
     Args:
         api_base: where `route` really is: the embedded upstream has no fixed address.
@@ -101,7 +101,7 @@ def prepare(
     profile = profile_for(route.api_base, route.provider)
     dialect = dialect_for(profile, route.model_name, route.quirks)
     # Claude Code waits for the whole message either way; only a stream tells that the upstream is still alive.
-    translated = to_openai_request(
+    translated = yield from translation(
         payload,
         dialect,
         RequestOptions(

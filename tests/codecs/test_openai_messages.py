@@ -8,7 +8,7 @@ import pytest
 
 from proxyd.codecs.dialect import Dialect
 from proxyd.codecs.openai_blocks import arguments_of
-from proxyd.codecs.openai_request import RequestOptions, Translated, to_openai_request
+from proxyd.codecs.openai_request import RequestOptions, Translated, to_openai_request, translation
 from proxyd.codecs.signature import encode_signature
 
 
@@ -291,3 +291,23 @@ def test_long_names_lead_back_to_the_clients() -> None:
     shortened = translated.body["tools"][0]["function"]["name"]
     assert len(shortened) == 64
     assert translated.tool_names == {shortened: name}
+
+
+def test_a_long_history_is_translated_in_steps() -> None:
+    """So that others have a turn in between (operations.md A8)."""
+    turn = [
+        {"role": "user", "content": "And?"},
+        {"role": "assistant", "content": [{"type": "text", "text": "So."}]},
+    ]
+    payload = {"model": "m", "max_tokens": 5, "messages": turn * 1000}
+    steps = translation(payload, Dialect(), RequestOptions("m", True))
+    count = 0
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            translated = end.value
+            break
+        count += 1
+    assert count >= 5
+    assert translated.body == to_openai_request(payload, Dialect(), RequestOptions("m", True)).body

@@ -17,6 +17,7 @@ from typing import Any
 
 from proxyd import jsonio
 from proxyd.codecs.estimate import estimate_input_tokens
+from proxyd.codecs.openai_request import in_one_go
 from proxyd.errors import ProxyError
 from proxyd.payloads import parse_object
 from proxyd.providers import direct, openai
@@ -102,15 +103,17 @@ def check(data: bytes) -> None:
 def _check_translated(route: ModelRoute, payload: dict[str, Any]) -> None:
     ids = itertools.count()
     try:
-        call = openai.prepare(
-            route,
-            route.api_base,
-            payload,
-            _KEYS,
-            clocks=Clocks(),
-            new_id=lambda prefix, length=24: f"{prefix}{next(ids)}",
-            warn=lambda oddity: None,
-            max_body_bytes=1 << 20,
+        call = in_one_go(
+            openai.prepare(
+                route,
+                route.api_base,
+                payload,
+                _KEYS,
+                clocks=Clocks(),
+                new_id=lambda prefix, length=24: f"{prefix}{next(ids)}",
+                warn=lambda oddity: None,
+                max_body_bytes=1 << 20,
+            )
         ).written()
     except ProxyError:
         return
