@@ -102,9 +102,7 @@ class Exchange:
         """
         while not (chunk := self._take(response)) and not response.is_over:
             self._heard_at = monotonic()
-            self._deadlines.set(
-                self._silent, self._clocks.idle_s
-            )  # and it runs on, set anew by the next read
+            self._deadlines.set(self._silent, self._clocks.idle_s)  # it runs on: the next read moves it
             self._progress = asyncio.get_running_loop().create_future()
             self._sink = sink
             try:
@@ -132,7 +130,7 @@ class Exchange:
     def _on_progress(self) -> None:
         """Something has arrived, or the connection has ended."""
         if self._is_flowing:
-            return  # taking a piece has made room, and brought the next one
+            return  # within the taking of a piece: the loop below sees what it has brought
         if self._sink is not None:
             self._is_flowing = True
             try:

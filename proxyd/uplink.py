@@ -163,7 +163,8 @@ class _Protocol(ResponseHandler):
 
     def _body_of(self, message: RawResponseMessage) -> Body:
         headers = message.headers
-        encoding = headers.get("content-encoding", "").strip().lower() if self._decodes else ""
+        encoding = headers.get("content-encoding", "") if self._decodes else ""
+        encoding = encoding.strip().lower().removeprefix("x-")  # an old name of gzip's
         if message.code in _BODILESS or message.code == 101:
             return Body(length=0, is_chunked=False)
         length = headers.get("content-length")
