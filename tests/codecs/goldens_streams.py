@@ -23,6 +23,7 @@ from typing import Any
 
 from proxyd import errors
 from proxyd.codecs.events import encode_event
+from proxyd.codecs.openai_request import in_one_go
 from proxyd.errors import ProxyError
 from proxyd.pipeline import TranslatedAnswer
 from proxyd.providers.base import ClientKeys, Clocks
@@ -75,7 +76,7 @@ class Case:
             provider=self.profile,
             quirks=self.quirks,
         )
-        return prepare(
+        steps = prepare(
             route,
             _NOWHERE,
             self.payload(),
@@ -85,6 +86,7 @@ class Case:
             warn=lambda oddity: None,
             max_body_bytes=1 << 24,
         )
+        return in_one_go(steps)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from proxyd import exchange
+from proxyd import exchange_translated
 from tests.functional.faults import BREAKS, MODES, SETTINGS, Break, breaks, entry, packed, play, without_ids
 from tests.functional.raw import Answer, Fault, RawClient, RawUpstream, Step, Trickle, no_leaks, post
 from tests.functional.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
@@ -25,7 +25,7 @@ from tests.harness import running_proxy
 @pytest.mark.statement("D1")
 @pytest.mark.parametrize("case", list(breaks()), ids=lambda case: case.name)
 async def test_an_answer_that_breaks_off(case: Break, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "FINISH_GRACE_S", 0.05)
+    monkeypatch.setattr(exchange_translated, "FINISH_GRACE_S", 0.05)
     fault = BREAKS[case.fault]
     answer, (line,), upstream = await play(case.steps, case.mode)
     if case.is_opaque:
