@@ -110,10 +110,10 @@ def _translated(listed: list[Any], removed: set[str], dialect: Dialect, notes: N
         if not _has_schema(tool):
             tools.left_out.append(str(name or tool.get("type")))
             notes.add(path, "dropped", "a tool of Anthropic's own, which the upstream cannot run or describe")
-        elif name == PLACEHOLDER_TOOL or name in removed:
-            notes.add(path, "dropped", "not to be called")
         elif not isinstance(name, str) or not name:
             raise ClientError(f"{path}.name: expected a non-empty string; name the tool")
+        elif name == PLACEHOLDER_TOOL or name in removed:
+            notes.add(path, "dropped", "not to be called")
         elif name in seen:
             notes.add(path, "dropped", "a second tool of one name")
         elif dialect.max_tools is not None and len(tools.offered) >= dialect.max_tools:

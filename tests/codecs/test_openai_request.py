@@ -89,6 +89,7 @@ def test_switches_of_the_dialect_are_not_shared_between_requests() -> None:
         ({"tools": {}}, "tools: expected an array"),
         ({"tools": ["T"]}, "tools.0: expected an object"),
         ({"tools": [{"input_schema": {}}]}, "tools.0.name:"),
+        ({"tools": [{"name": {"a": 1}, "input_schema": {}}]}, "tools.0.name:"),  # found by make fuzz
         ({"tool_choice": "any"}, "tool_choice: expected an object"),
         ({"tool_choice": {"type": "some"}, "tools": [{"name": "T"}]}, "tool_choice.type:"),
         ({"tool_choice": {"type": "any"}}, "tool_choice: a tool call is demanded"),
