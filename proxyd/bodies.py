@@ -41,9 +41,8 @@ async def read_request_body(request: web.Request, settings: Settings) -> bytes:
     if packed is not None and packed > limit:
         raise _too_large(limit)
     content = request.content
-    if (
-        not encoding and content.is_eof() and content.exception() is None
-    ):  # it came with its head, as small ones do
+    came_with_head = content.is_eof() and content.exception() is None  # as small ones do
+    if came_with_head and not encoding:
         body = content.read_nowait()
         if len(body) > limit:
             raise _too_large(limit)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-__all__ = ["Deadlines"]
+__all__ = ["TICK_S", "Deadlines"]
 
+#: The loop may wake its timers early by a clock tick; what is due within that tick is due.
+TICK_S = 0.001
 #: The timer is never set for later than this, so that the deadlines that a call usually sets, one shorter than the
 #: other, move it once. What it costs is a look at the dict every so often.
 _LOOK_S = 10.0
@@ -55,8 +57,7 @@ class Deadlines:
     def _fire(self) -> None:
         self._handle = None
         now = self._loop.time()
-        # The loop may wake a clock tick early; what is due within that tick is due.
-        due = [action for action, when in self._due.items() if when <= now + 0.001]
+        due = [action for action, when in self._due.items() if when <= now + TICK_S]
         for action in due:
             del self._due[action]
         for action in due:

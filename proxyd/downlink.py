@@ -10,7 +10,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from proxyd.codecs.events import PING
-from proxyd.deadlines import Deadlines
+from proxyd.deadlines import TICK_S, Deadlines
 from proxyd.trace import CallTrace
 
 __all__ = ["SSE_HEADERS", "ClientGone", "Downlink"]
@@ -23,10 +23,6 @@ SSE_HEADERS = {
 
 #: How often within `write_stall_s` a client that takes nothing is looked at.
 _STALL_LOOKS = 4
-
-
-#: A timer may come early by so much.
-_TICK_S = 0.002
 
 
 class ClientGone(Exception):
@@ -205,7 +201,7 @@ class Downlink:
     def _ping(self) -> None:
         """Due `ping_s` after the last write: most often there was a later one, and this is put off."""
         silence_s = monotonic() - self._sent_at
-        if silence_s >= self._ping_s - _TICK_S:
+        if silence_s >= self._ping_s - TICK_S:
             self._write_aside(PING)
             silence_s = 0
         self._deadlines.set(self._ping, self._ping_s - silence_s)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from proxyd.calls import CallRecord
 from proxyd.codecs.openai_errors import ErrorContext
-from proxyd.deadlines import Deadlines
+from proxyd.deadlines import TICK_S, Deadlines
 from proxyd.errors import BadReply, TimedOut
 from proxyd.providers.base import UpstreamRequest
 from proxyd.settings import Settings
@@ -22,9 +22,6 @@ from proxyd.uplink import Response
 from proxyd.upstream import BREAKS, Upstreams, host_of
 
 __all__ = ["Exchange", "Sink"]
-
-#: A timer may come early by so much.
-_TICK_S = 0.002
 
 #: Where upstreams put their own request id.
 _REQUEST_ID_HEADERS = ("request-id", "x-request-id", "x-generation-id")
@@ -194,7 +191,7 @@ class Exchange:
         if self._progress is None:
             return  # it is our client who is slow
         silence_s = monotonic() - self._heard_at
-        if silence_s < seconds - _TICK_S:
+        if silence_s < seconds - TICK_S:
             self._deadlines.set(self._silent, seconds - silence_s)
             return
         self._interrupt(TimedOut(f"the upstream was silent for {seconds:g} s"))

@@ -343,9 +343,9 @@ class Relay:
                 return await self._unasked(prepared, call)
             if hooks is not None and hooks.changes_requests:
                 # Hooks may change what they are given in any depth, and tools are shared with other requests.
-                body = {**prepared.sent, "tools": copy.deepcopy(prepared.sent.get("tools"))}
-                if body["tools"] is None:
-                    del body["tools"]
+                body = dict(prepared.sent)
+                if "tools" in body:
+                    body["tools"] = copy.deepcopy(body["tools"])
                 prepared = prepared.with_body(await hooks.on_request(body))
             prepared = prepared.written()
             await call.request.breathe()

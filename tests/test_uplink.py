@@ -237,7 +237,16 @@ def test_the_installed_aiohttp_has_what_the_uplink_builds_on() -> None:
     try:
         protocol = _Protocol(loop=loop)
         assert protocol._reading_paused is False
-        for name in ("set_response_params", "read", "is_connected", "resume_reading"):
+        assert protocol._should_close is False
+        assert protocol._exception is None
+        for name in (
+            "set_response_params",
+            "read",
+            "is_connected",
+            "resume_reading",
+            "feed_data",
+            "set_exception",
+        ):
             assert callable(getattr(protocol, name)), name
     finally:
         loop.close()
