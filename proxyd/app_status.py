@@ -87,6 +87,7 @@ class _StatusSurface:
 
     async def stats(self, request: web.Request) -> web.Response:
         """``GET /v1/stats``: since the start, and from the ledger; ``?session=ID`` for one session."""
+        self._relay.finished.flush()
         live, ledger = self._watchers.live, self._watchers.ledger
         session = request.query.get("session")
         found: dict[str, Any] = {
@@ -112,6 +113,7 @@ class _StatusSurface:
         """``GET /metrics``, on loopback only, whatever the daemon listens on."""
         if not is_loopback(request.remote or ""):
             raise Forbidden("/metrics is answered to this machine only (operations.md F1)")
+        self._relay.finished.flush()
         return web.Response(
             body=await self._watchers.metrics.render(), headers={"content-type": CONTENT_TYPE}
         )
@@ -124,6 +126,7 @@ class _StatusSurface:
         response = web.StreamResponse(headers=headers)
         response.headers["request-id"] = request[REQUEST_ID]
         await response.prepare(request)
+        self._relay.finished.flush()
         messages = self._watchers.live.listen()
         try:
             async for message in messages:

@@ -24,7 +24,7 @@ from aiohttp import web
 
 from proxyd import errors, jsonio
 from proxyd.calibration import Calibration
-from proxyd.calls import CallObserver, CallRecord, new_id
+from proxyd.calls import CallRecord, new_id
 from proxyd.client_request import ClientRequest
 from proxyd.codecs.estimate import estimate_input_tokens
 from proxyd.codecs.events import ErrorEvent, StreamEvent, encode_events
@@ -36,6 +36,7 @@ from proxyd.downlink import ClientGone, Downlink
 from proxyd.errors import BadCredential, Overloaded, ProxyError, Refused
 from proxyd.exchange_direct import DirectExchange
 from proxyd.exchange_translated import TranslatedExchange
+from proxyd.finished import Finished
 from proxyd.hookloader import HookSet
 from proxyd.hookrunner import CallHooks
 from proxyd.logs import get_logger
@@ -95,7 +96,7 @@ class Relay:
         demo_base: where the embedded upstream listens, or None.
         hooks: those in force, asked as `table` is.
 
-    `observers` are told of each call that is over; they must neither block nor raise.
+    `finished` tells its observers of the calls that are over.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class Relay:
         self.is_draining = False
         self._upstreams = upstreams
         self._demo_base = demo_base
-        self.observers: tuple[CallObserver, ...] = ()
+        self.finished = Finished()
         self.begin_trace: BeginTrace | None = None  # of a call that begins; None where no records are kept
         self.calibration = calibration or Calibration()
         self._budget = RetryBudget()
@@ -204,16 +205,9 @@ class Relay:
             record.bytes_out = record.bytes_out or downlink.bytes_sent
             if not record.status and downlink.is_committed:
                 record.status = downlink.response.status  # the client left before the end of it
-            self._tell(record)
-
-    def _tell(self, record: CallRecord) -> None:
-        """The call is over: let everybody know who remembers calls."""
-        record.ended = monotonic()
-        for observer in self.observers:
-            try:
-                observer(record)
-            except Exception:
-                log.error("observer.crashed", request_id=record.request_id, exc_info=True)
+            record.ended = monotonic()
+            self.calibration.observe(record)  # at once: the next call may be its conversation's
+            self.finished.add(record, request.keys)
 
     def _admit(self) -> None:
         if self.is_draining:

@@ -142,9 +142,8 @@ class Daemon:
                 calibration=self._calibration,
             )
             self._watchers = self._watch(self._relay, self._upstreams)
-            self._relay.observers = (self._calibration.observe, *self._watchers.observers)
-            if self._recorder is not None:
-                self._relay.observers += (self._recorder.observe,)
+            kept = () if self._recorder is None else (self._recorder.observe,)
+            self._relay.finished.observers = (*self._watchers.observers, *kept)
             self._switch_recording(self._relay)
             app = build_app(self._relay, self._watchers, self.about)
             app.middlewares.insert(0, self._listener.middleware)
@@ -395,6 +394,7 @@ class Daemon:
             await self._demo.close()
         if self._relay is not None:
             self._relay.hooks.close()
+            self._relay.finished.flush()
         self._calibration.save()
         if self._watchers is not None and self._watchers.ledger is not None:
             await self._watchers.ledger.close()
