@@ -39,6 +39,7 @@ class CallRecord:
         usage: as the upstream reported it, or estimated where the answer ended before it did.
         estimated_input_tokens: our own count before the call, not calibrated; None where nobody needed one.
         output_so_far: while an answer streams: about how many tokens it has so far. Asked by whoever watches.
+        settle: puts in what the answer has said of usage and its end, which nobody needs before the call is over.
         prompt_blocks: checksums, see `proxyd.cache_breaks`; only of calls that belong to a session.
         cache_break: why its cache reads fell, where they did.
         codec_s: processor seconds spent on turning the upstream's bytes into the client's.
@@ -68,6 +69,7 @@ class CallRecord:
     retries: int = 0
     events: int = 0
     output_so_far: Callable[[], int] | None = None
+    settle: Callable[[], None] | None = None
     codec_s: float = 0.0
     trace: CallTrace | None = None
     prompt_blocks: Sequence[int] = ()

@@ -72,6 +72,7 @@ class Exchange:
     async def _send(self, *, is_verbatim: bool) -> Response:
         request, self._request = self._request, None  # its body is not needed any more: a retry makes its own
         assert request is not None, "an exchange is opened once"
+        self._record.settle = None  # an attempt before may have had an answer to tell of
         if self._trace is not None:
             self._trace.on_sent(request, self._record.route, self._record.mode, self._context)
         response = await self._upstreams.send(request, self._deadlines, is_verbatim=is_verbatim)

@@ -81,8 +81,7 @@ class DirectExchange(Exchange):
     @property
     def is_cached(self) -> bool:
         """The upstream has said that it reads the prompt from a cache, or puts it there; or it has not said yet."""
-        usage = self._stream.tee.usage
-        return not self.is_stream or bool(usage.cache_read_tokens or usage.cache_write_tokens)
+        return not self.is_stream or self._stream.tee.reports_cache
 
     @property
     def has_last_event(self) -> bool:
@@ -127,8 +126,7 @@ class DirectExchange(Exchange):
 
     def close(self, *, is_complete: bool = False) -> None:
         if self.status:
-            self._note()
-            self._record.usage = self._stream.usage_so_far
+            self._record.settle = self._settle
         self._record.output_so_far = None
         super().close(is_complete=is_complete)
 
@@ -168,7 +166,6 @@ class DirectExchange(Exchange):
                 self.failure = failure
             return b""
         self._has_given = self._has_given or bool(data)
-        self._note()
         if self._stream_hooks is not None and data:
             data = await self._stream_hooks.over_frames(data)
             # The client has an error that a hook has made. After the upstream's own end, its last bytes still go on.
@@ -261,7 +258,6 @@ class DirectExchange(Exchange):
             self.has_ended = True
             if self._body:
                 self._stream.tee.watch_body(bytes(self._body))
-            self._note()
         return chunk
 
     def _look_at(self, chunk: bytes) -> None:
@@ -275,8 +271,9 @@ class DirectExchange(Exchange):
             if len(self._body) > limit:
                 raise BadReply(f"an answer larger than {limit} bytes")
 
-    def _note(self) -> None:
+    def _settle(self) -> None:
         tee, record = self._stream.tee, self._record
+        record.usage = self._stream.usage_so_far
         record.stop_reason = tee.stop_reason
         if tee.error_type is not None:
             record.error_type = tee.error_type

@@ -49,6 +49,12 @@ class Finished:
             self._timer = None
         waiting, self._waiting = self._waiting, []
         for record, _ in waiting:
+            try:
+                if record.settle is not None:
+                    record.settle()
+            except Exception:
+                log.error("record.crashed", request_id=record.request_id, exc_info=True)
+            record.settle = None
             for observer in self.observers:
                 try:
                     observer(record)

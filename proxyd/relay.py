@@ -605,7 +605,7 @@ class Relay:
         # Masked now: what remembers the call, such as /events, outlives the keys that the words may hold.
         record.outcome, record.error_type, record.error = outcome, kind, errors.message_of(exc)
         if outcome == "refused":  # nothing of an answer was given out
-            record.usage = Usage()
+            record.usage, record.settle = Usage(), None
         record.status = status
         if exc.detail:
             log.warning(

@@ -25,20 +25,55 @@ __all__ = ["AnthropicTee", "DirectStream", "split_frames"]
 _OF_INTEREST = (b'"message_', b'"error"')
 #: The last frame, as Anthropic writes it. Others' is read.
 _STOP = b'event: message_stop\ndata: {"type":"message_stop"}'
+#: Frames that do not end a stream, and how many of them are put by: Anthropic sends two, others one with each delta.
+_NO_END, _MAX_UNREAD = (b"event: message_start\n", b"event: message_delta\n"), 8
+_CACHED = re.compile(rb'"cache_(?:read|creation)_input_tokens":\s*[1-9]')
 #: What a frame with a delta holds beside the delta's text: names, types, index (counted on Anthropic's own stream).
 _DELTA, _DELTA_OVERHEAD_BYTES, _BEFORE_TYPE_BYTES, _CHARS_PER_TOKEN = b'"content_block_delta"', 130, 40, 4
 
 
 class AnthropicTee:
-    """Reads usage, stop reason and the end of the message from whole frames."""
+    """Reads usage, stop reason and the end of the message from whole frames.
 
-    __slots__ = ("error_type", "has_ended", "stop_reason", "usage")
+    Only the end must be known at once. What carries usage is put by, and read when somebody asks for it: most often when
+    the call is over.
+
+    Attributes:
+        has_ended: the last event has passed.
+    """
+
+    __slots__ = ("_error_type", "_stop_reason", "_unread", "_usage", "has_ended")
 
     def __init__(self) -> None:
-        self.usage = Usage()
-        self.stop_reason: str | None = None
-        self.error_type: str | None = None
         self.has_ended = False
+        self._unread: list[bytes] = []
+        self._usage = Usage()
+        self._stop_reason: str | None = None
+        self._error_type: str | None = None
+
+    @property
+    def usage(self) -> Usage:
+        """As reported so far."""
+        self._catch_up()
+        return self._usage
+
+    @property
+    def stop_reason(self) -> str | None:
+        self._catch_up()
+        return self._stop_reason
+
+    @property
+    def error_type(self) -> str | None:
+        """Of the stream's error event, if there was one."""
+        self._catch_up()
+        return self._error_type
+
+    @property
+    def reports_cache(self) -> bool:
+        """The upstream has said that it reads the prompt from a cache, or puts it there."""
+        if any(map(_CACHED.search, self._unread)):
+            return True
+        return bool(self._usage.cache_read_tokens or self._usage.cache_write_tokens)
 
     def watch(self, frames: bytes) -> None:
         """Look at bytes that hold whole frames only. Anything that is not understood is left alone."""
@@ -53,19 +88,29 @@ class AnthropicTee:
                 end = end if end >= 0 else len(frames)
                 places.add((start, end))
         for start, end in sorted(places):
-            self._look_at(frames[start:end].lstrip(b"\n"))
+            block = frames[start:end].lstrip(b"\n")
+            if block == _STOP:
+                self.has_ended = True
+            elif block.startswith(_NO_END) and len(self._unread) < _MAX_UNREAD:
+                self._unread.append(block)
+            else:
+                self._catch_up()
+                self._look_at(block)
+
+    def _catch_up(self) -> None:
+        if self._unread:
+            unread, self._unread = self._unread, []
+            for block in unread:
+                self._look_at(block)
 
     def _look_at(self, block: bytes) -> None:
-        if block == _STOP:
-            self.has_ended = True
-            return
         try:
             frame = SSEDecoder.parse(block)
             data = None if frame is None else jsonio.loads(frame.data)
         except (FrameTooLarge, jsonio.JSONError):
             return
         if isinstance(data, dict):
-            self.read(data)
+            self._read(data)
 
     def watch_body(self, body: bytes) -> None:
         """Look at the body of an answer that was not streamed."""
@@ -74,24 +119,24 @@ class AnthropicTee:
         except jsonio.JSONError:
             return
         if isinstance(message, dict):
-            self.read(message)
+            self._read(message)
 
-    def read(self, data: dict[str, Any]) -> None:
+    def _read(self, data: dict[str, Any]) -> None:
         """Take the data of one event, or a whole message."""
         kind = data.get("type")
         message = data.get("message") if kind == "message_start" else data
         if not isinstance(message, dict):
             return
         if kind in ("message_start", "message_delta", "message"):
-            self.usage = usage_from_anthropic(message.get("usage"), self.usage) or self.usage
+            self._usage = usage_from_anthropic(message.get("usage"), self._usage) or self._usage
             delta = data.get("delta") if kind == "message_delta" else message
             reason = delta.get("stop_reason") if isinstance(delta, dict) else None
-            self.stop_reason = reason if isinstance(reason, str) else self.stop_reason
+            self._stop_reason = reason if isinstance(reason, str) else self._stop_reason
         elif kind == "message_stop":
             self.has_ended = True
         elif kind == "error":
             error = data.get("error")
-            self.error_type = str(error.get("type")) if isinstance(error, dict) else "unknown"
+            self._error_type = str(error.get("type")) if isinstance(error, dict) else "unknown"
             self.has_ended = True
 
 
