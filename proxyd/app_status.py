@@ -17,14 +17,14 @@ from aiohttp import web
 import proxyd
 from proxyd import jsonio, stats
 from proxyd.cache_breaks import CacheBreaks
-from proxyd.calls import CallObserver
 from proxyd.client_request import PREFIX
 from proxyd.config.keys import DEMO_BASE
 from proxyd.errors import ClientError, Forbidden, NotFound
+from proxyd.finished import Observer, one_by_one
 from proxyd.guard import REQUEST_ID
 from proxyd.ledger import Ledger
 from proxyd.live import LiveFeed
-from proxyd.logs import log_call, redact
+from proxyd.logs import log_calls, redact
 from proxyd.metrics import CONTENT_TYPE, Metrics, Sources
 from proxyd.relay import Relay
 from proxyd.routes import ModelRoute
@@ -58,10 +58,16 @@ class Watchers:
     ledger: Ledger | None
 
     @property
-    def observers(self) -> tuple[CallObserver, ...]:
-        kept = () if self.ledger is None else (self.ledger.observe,)
+    def observers(self) -> tuple[Observer, ...]:
+        kept = () if self.ledger is None else (one_by_one(self.ledger.observe),)
         # First whoever explains: the others keep what it says.
-        return (CacheBreaks().observe, log_call, self.live.observe, self.metrics.observe, *kept)
+        return (
+            one_by_one(CacheBreaks().observe),
+            log_calls,
+            one_by_one(self.live.observe),
+            self.metrics.observe,
+            *kept,
+        )
 
 
 def add_status_routes(app: web.Application, relay: Relay, watchers: Watchers) -> None:

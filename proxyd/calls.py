@@ -15,7 +15,7 @@ from proxyd.codecs.usage import Usage
 from proxyd.routes import Pricing
 from proxyd.trace import CallTrace
 
-__all__ = ["CallObserver", "CallRecord", "new_id"]
+__all__ = ["CallRecord", "new_id"]
 
 _ALPHABET = (string.ascii_letters + string.digits).encode()
 #: A random byte -> a character. The first eight come 5 times in 256 and the others 4: unguessable all the same.
@@ -98,7 +98,3 @@ class CallRecord:
     @property
     def duration_s(self) -> float:
         return (self.ended or monotonic()) - self.begun
-
-
-#: Is told of every call once it is over. Must not block and must not raise.
-CallObserver = Callable[[CallRecord], None]

@@ -1,13 +1,21 @@
-"""The client's side of one stream: the response, its pings, and a client that stops reading."""
+"""The client's side of one call: the response, its pings, and a client that stops reading.
+
+aiohttp parses the request and keeps the connection. The response is written here, head and framing, straight to the
+transport: the head goes out with the first bytes of the body, and a piece of a stream is one write.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import re
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from time import monotonic
 
 from aiohttp import web
-from multidict import CIMultiDict
+from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http import HttpVersion11
 
 from proxyd.codecs.events import PING
 from proxyd.deadlines import TICK_S, Deadlines
@@ -15,11 +23,11 @@ from proxyd.trace import CallTrace
 
 __all__ = ["SSE_HEADERS", "ClientGone", "Downlink"]
 
-SSE_HEADERS = {
-    "content-type": "text/event-stream; charset=utf-8",
-    "cache-control": "no-cache",
-    "x-accel-buffering": "no",
-}
+SSE_HEADERS = (
+    ("content-type", "text/event-stream; charset=utf-8"),
+    ("cache-control", "no-cache"),
+    ("x-accel-buffering", "no"),
+)
 
 #: How often within `write_stall_s` a client that takes nothing is looked at.
 _STALL_LOOKS = 4
@@ -32,11 +40,26 @@ class ClientGone(Exception):
 #: What a write may bring without filling an empty transport to its high-water mark (asyncio's is 64 KiB).
 _SMALL_BYTES = 32 * 1024
 
+#: Statuses whose responses have no body (RFC 9110, 6.4.1).
+_BODILESS = frozenset({204, 205, 304})
+#: Characters that would end a header, or that no header may hold (RFC 9110, 5.5; operations.md E9).
+_FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
-class _Stream(web.StreamResponse):
-    """Its head goes out with the first bytes of its body: one system call less a request, of four."""
 
-    _send_headers_immediately = False
+class _Written(web.StreamResponse):
+    """What aiohttp is given for a response that has been written: it has nothing left to do."""
+
+    _eof_sent = True
+
+
+class _WrittenLast(_Written):
+    """And closes the connection."""
+
+    _keep_alive = False
+
+
+class _WrittenNotLast(_Written):
+    _keep_alive = True
 
 
 class Downlink:
@@ -49,21 +72,38 @@ class Downlink:
     Args:
         ping_s: silence after which a ping is sent, 0 for never.
         write_stall_s: how long a client may take no byte before its connection is aborted.
+        is_last: whether the connection is to close behind this response.
+
+    Attributes:
+        status: of the response.
     """
 
     def __init__(
-        self, request: web.Request, deadlines: Deadlines, *, ping_s: float, write_stall_s: float
+        self,
+        request: web.Request,
+        deadlines: Deadlines,
+        *,
+        ping_s: float,
+        write_stall_s: float,
+        is_last: Callable[[], bool] = bool,
     ) -> None:
         self._request = request
         self._deadlines = deadlines
         self._ping_s = ping_s
         self._write_stall_s = write_stall_s
+        self._is_last = is_last
         self._opening: Callable[[], bytes] | None = None
         self._aside: asyncio.Task[None] | None = None  # a write that nobody awaits yet
         self._is_writing = False
         self._unsent_bytes = 0  # what the transport held at the last look
         self._looks_in_vain = 0
-        self.response: web.StreamResponse = _Stream(headers=SSE_HEADERS)
+        self.status = 200
+        self._reason: str | None = None
+        self._headers: list[tuple[str, str]] = []
+        self._is_begun = False  # the head has gone out
+        self._keeps_alive = False
+        self._has_body = True
+        self._left_bytes: int | None = None  # of a body that was given its length
         self._chunks_to: asyncio.Transport | None = None  # once begun, where each piece has its length ahead
         self._sent_at = 0.0
         self.bytes_sent = 0
@@ -71,9 +111,14 @@ class Downlink:
         self.trace: CallTrace | None = None
 
     @property
+    def response(self) -> web.StreamResponse:
+        """What the handler returns: all of it has been written, or nobody is there who would read it."""
+        return _WrittenNotLast() if self._keeps_alive else _WrittenLast()
+
+    @property
     def is_committed(self) -> bool:
         """The client has been promised this response, or is being."""
-        return self.response.prepared or self._aside is not None
+        return self._is_begun or self._aside is not None
 
     def set_head(
         self,
@@ -83,8 +128,8 @@ class Downlink:
         is_stream: bool,
         reason: str | None = None,
     ) -> None:
-        """Replace the head that will be sent; no pings where the body is no event stream."""
-        self.response = _Stream(status=status, reason=reason, headers=CIMultiDict(headers))
+        """Say what the head will be; no pings where the body is no event stream."""
+        self.status, self._reason, self._headers = status, reason, list(headers)
         if not is_stream:
             self._ping_s = 0
 
@@ -161,19 +206,73 @@ class Downlink:
         if len(data) > _SMALL_BYTES or transport is None or transport.get_write_buffer_size():
             self._watch_stall()  # else it cannot wait
         try:
-            if not self.response.prepared:
+            begun, head = self._is_begun, b"" if self._is_begun else self._begin()
+            if transport is None or transport.is_closing():
+                raise ClientGone
+            transport.write(head + self._framed(data, is_last=is_last))
+            if not begun:
                 self._deadlines.clear(self._silence_is_over)
-                await self.response.prepare(self._request)
                 self._deadlines.set(self._ping, self._ping_s)
-                if self.response.headers.get("transfer-encoding") == "chunked":
-                    self._chunks_to = self._request.transport
-            await (self.response.write_eof(data) if is_last else self.response.write(data))
+            await self._request.writer.drain()
         except ConnectionError:
             raise ClientGone from None
         finally:
             self._is_writing = False
             self._deadlines.clear(self._stalled)
         self._note_sent(data)
+
+    def _begin(self) -> bytes:
+        """The head of the response.
+
+        Raises:
+            ValueError: a value would begin another header.
+        """
+        request, lines = self._request, [_status_line(self.status, self._reason)]
+        length, has_date = None, False
+        for name, value in self._headers:
+            lines.append(f"{name}: {value}")
+            lowered = name.lower()
+            if lowered == "content-length":
+                length = int(value)
+            elif lowered == "date":
+                has_date = True
+        self._has_body = request.method != "HEAD" and self.status not in _BODILESS
+        is_chunked = self._has_body and length is None and request.version >= HttpVersion11
+        self._left_bytes = length
+        if is_chunked:
+            lines.append("transfer-encoding: chunked")
+        has_end = is_chunked or length is not None or not self._has_body
+        self._keeps_alive = (
+            has_end and request.version >= HttpVersion11 and request.keep_alive and not self._is_last()
+        )
+        if not has_date:
+            lines.append(f"date: {rfc822_formatted_time()}")
+        if not self._keeps_alive:
+            lines.append("connection: close")
+        lines += ("", "")
+        head = "\r\n".join(lines)
+        ends = len(lines) - 1
+        if head.count("\n") != ends or head.count("\r") != ends or _FORBIDDEN.search(head):
+            raise ValueError("a header's value holds a character that no header may hold")
+        self._is_begun = True
+        if is_chunked:
+            self._chunks_to = request.transport
+        # What an upstream sent that is no UTF-8 was read with surrogates in its place.
+        return head.encode("utf-8", "surrogateescape")
+
+    def _framed(self, data: bytes, *, is_last: bool) -> bytes:
+        if not self._has_body:
+            return b""
+        if self._chunks_to is not None:
+            if is_last:
+                return b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
+            return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        if self._left_bytes is not None:
+            data = data[: self._left_bytes]
+            self._left_bytes -= len(data)
+            if is_last and self._left_bytes:
+                self._keeps_alive = False  # it is shorter than was said, which only a closed connection tells
+        return data
 
     def _note_sent(self, data: bytes) -> None:
         self.bytes_sent += len(data)
@@ -220,3 +319,13 @@ class Downlink:
             self.abort()
         else:
             self._deadlines.set(self._stalled, self._write_stall_s / _STALL_LOOKS)
+
+
+@functools.lru_cache(maxsize=256)
+def _status_line(status: int, reason: str | None) -> str:
+    if reason is None:
+        try:
+            reason = HTTPStatus(status).phrase
+        except ValueError:
+            reason = ""
+    return f"HTTP/1.1 {status} {reason}"

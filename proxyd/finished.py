@@ -8,11 +8,12 @@ as much to remember as in a row. Whoever shows what is remembered calls `Finishe
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 
-from proxyd.calls import CallObserver, CallRecord
+from proxyd.calls import CallRecord
 from proxyd.logs import get_logger
 
-__all__ = ["Finished"]
+__all__ = ["Finished", "Observer", "one_by_one"]
 
 #: How long a call waits for others. A log line's thread gathers, too; the ledger's rows wait ten times as long.
 _GATHER_S = 0.05
@@ -22,21 +23,27 @@ _MAX_WAITING = 64
 log = get_logger("finished")
 
 
+#: Is told of calls that are over. Must not block.
+Observer = Callable[[Sequence[CallRecord]], None]
+
+
 class Finished:
     """Gathers calls and tells `observers` of them, in the order in which they ended."""
 
     def __init__(self) -> None:
-        self.observers: tuple[CallObserver, ...] = ()
-        self._waiting: list[tuple[CallRecord, object]] = []
+        self.observers: tuple[Observer, ...] = ()
+        self._waiting: list[CallRecord] = []
+        self._keys: list[object] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, record: CallRecord, holds: object = None) -> None:
+    def add(self, record: CallRecord, keys: object = None) -> None:
         """A call is over.
 
         Args:
-            holds: whatever knows the keys of the call: they are found by their values while it lives (`proxyd.secret`).
+            keys: those of the call. They are found by their values while they live (`proxyd.secret`).
         """
-        self._waiting.append((record, holds))
+        self._waiting.append(record)
+        self._keys.append(keys)
         if len(self._waiting) >= _MAX_WAITING:
             self.flush()
         elif self._timer is None:
@@ -47,16 +54,38 @@ class Finished:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        waiting, self._waiting = self._waiting, []
-        for record, _ in waiting:
+        if not self._waiting:
+            return
+        records, self._waiting = self._waiting, []
+        for observe in (_settle, *self.observers, _trim):
             try:
-                if record.settle is not None:
-                    record.settle()
+                observe(records)
             except Exception:
-                log.error("record.crashed", request_id=record.request_id, exc_info=True)
-            record.settle = None
-            for observer in self.observers:
-                try:
-                    observer(record)
-                except Exception:
-                    log.error("observer.crashed", request_id=record.request_id, exc_info=True)
+                log.error("observer.crashed", calls=len(records), exc_info=True)
+        self._keys.clear()
+
+
+def one_by_one(observe: Callable[[CallRecord], None]) -> Observer:
+    """An observer that is told of each call by itself; where it fails at one, it is told of the others all the same."""
+
+    def observe_all(records: Sequence[CallRecord]) -> None:
+        for record in records:
+            try:
+                observe(record)
+            except Exception:
+                log.error("observer.crashed", request_id=record.request_id, exc_info=True)
+
+    return observe_all
+
+
+def _settle(records: Sequence[CallRecord]) -> None:
+    for record in records:
+        if record.settle is not None:
+            record.settle()
+
+
+def _trim(records: Sequence[CallRecord]) -> None:
+    """Let go of what only observers need: some remember the records."""
+    for record in records:
+        record.settle = record.output_so_far = record.trace = None
+        record.prompt_blocks = ()

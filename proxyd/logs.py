@@ -14,9 +14,9 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
@@ -27,7 +27,7 @@ from proxyd.errors import ProxyError
 from proxyd.log_queue import LineQueue
 from proxyd.secret import MASK, masked
 
-__all__ = ["configure", "facts_of", "get_logger", "is_journal", "log_call", "redact"]
+__all__ = ["configure", "facts_of", "get_logger", "is_journal", "log_calls", "redact"]
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -86,15 +86,21 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
         processors.append(structlog.dev.ConsoleRenderer(colors=colors))
     else:
         processors.append(_to_json)
-    if not in_journal:
-        processors.insert(0, _stamp_local if as_console else _stamp_utc)
+    stamp = None if in_journal else _local_time if as_console else _utc
+    if stamp is not None:
+        processors.insert(0, functools.partial(_stamp, stamp))
     else:
         processors.append(_put_priority)
+    queue = _queue_to(stream, processors)
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=_queue_to(stream, processors),
+        logger_factory=queue,
         cache_logger_on_first_use=False,
+    )
+    global _in_force
+    _in_force = _InForce(
+        processors, _LEVELS[level], stamp, processors[processors.index(_redact_event) + 1 :], queue
     )
     # What libraries have to say (asyncio, aiohttp) goes the same way.
     logging.basicConfig(handlers=[_Handler()], level=logging.WARNING, force=True)
@@ -102,18 +108,39 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
 
 #: What writes the lines. One for the process, as there is one stderr.
 _queue: LineQueue | None = None
-#: The processors in force, and the logger that was made with them.
-_calls: tuple[Any, Any] | None = None
+
+
+class _InForce(NamedTuple):
+    """What `configure` has set up, for lines that are made without structlog's own objects: see `log_calls`.
+
+    Attributes:
+        processors: structlog's, which tests replace in place.
+        stamp: Unix seconds as the lines have them; None where they have none.
+        last: the processors behind the redaction.
+    """
+
+    processors: list[Any]
+    level: int
+    stamp: Callable[[float], str] | None
+    last: list[Any]
+    queue: LineQueue
+
+
+_in_force: _InForce | None = None
 
 
 # Processors of our own where structlog has general ones: there is a line for each call, and these make it in a third of
 # the time.
 
 
-def _stamp_utc(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
-    event["timestamp"] = f"{_to_the_second(seconds)}.{microseconds:06d}Z"
+def _stamp(stamp: Callable[[float], str], logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    event["timestamp"] = stamp(time.time())
     return event
+
+
+def _utc(at: float) -> str:
+    seconds, microseconds = divmod(int(at * 1_000_000), 1_000_000)
+    return f"{_to_the_second(seconds)}.{microseconds:06d}Z"
 
 
 @functools.lru_cache(maxsize=4)
@@ -121,9 +148,8 @@ def _to_the_second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
-def _stamp_local(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    event["timestamp"] = datetime.now().isoformat(timespec="microseconds")
-    return event
+def _local_time(at: float) -> str:
+    return datetime.fromtimestamp(at).isoformat(timespec="microseconds")
 
 
 _with_traceback = structlog.processors.ExceptionRenderer(lambda exc_info: _traceback(exc_info))
@@ -213,16 +239,20 @@ def _names_a_secret(name: str) -> bool:
 
 
 def _redact_event(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    # One look at all texts together tells, nearly always, that there is nothing to mask in any of them.
-    texts = "\n".join([value for value in event.values() if type(value) is str])
-    if (
-        masked(texts) is texts
-        and not _may_hold_secret(texts)
-        and not _name_a_secret(tuple(event))
-        and _PLAIN.issuperset(map(type, event.values()))
-    ):
+    if not _may_need_redaction((event,)):
         return event
     return {key: redact(value, key) for key, value in event.items()}
+
+
+def _may_need_redaction(events: Sequence[EventDict]) -> bool:
+    # One look at all texts together tells, nearly always, that there is nothing to mask in any of them.
+    texts = "\n".join([value for event in events for value in event.values() if type(value) is str])
+    return (
+        masked(texts) is not texts
+        or _may_hold_secret(texts)
+        or any(_name_a_secret(tuple(event)) for event in events)
+        or not all(_PLAIN.issuperset(map(type, event.values())) for event in events)
+    )
 
 
 def _may_hold_secret(text: str) -> bool:
@@ -280,17 +310,31 @@ def facts_of(record: CallRecord) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def log_call(record: CallRecord) -> None:
-    """The one canonical line of a call."""
-    logger = _call_logger()
-    level = logger.info if record.outcome in ("ok", "client_gone") else logger.warning
-    level("call.finished", **facts_of(record))
-
-
-def _call_logger() -> Any:
-    """The logger of calls, put together once for a configuration: there is a line for each."""
-    global _calls
+def log_calls(records: Sequence[CallRecord]) -> None:
+    """The one canonical line of each call, with the time at which it ended."""
+    in_force = _in_force
+    lines = [(_method_of(record), record, facts_of(record)) for record in records]
     processors = structlog.get_config()["processors"]
-    if _calls is None or _calls[0] is not processors:
-        _calls = (processors, get_logger("call").bind())
-    return _calls[1]
+    if in_force is None or processors is not in_force.processors or _redact_event not in processors:
+        # A test listens, which puts its own processors in place of ours.
+        for method, _, facts in lines:
+            getattr(get_logger("call"), method)("call.finished", **facts)
+        return
+    events: list[tuple[str, EventDict]] = []
+    for method, record, facts in lines:
+        if _LEVELS[method] >= in_force.level:
+            event: EventDict = {"event": "call.finished", "part": "call", "level": method, **facts}
+            if in_force.stamp is not None:
+                event["timestamp"] = in_force.stamp(record.started_at + record.duration_s)
+            events.append((method, event))
+    if _may_need_redaction([event for _, event in events]):
+        events = [(method, _redact_event(None, method, event)) for method, event in events]
+    for method, event in events:
+        line: Any = event
+        for processor in in_force.last:
+            line = processor(None, method, line)
+        in_force.queue.msg(line)
+
+
+def _method_of(record: CallRecord) -> str:
+    return "info" if record.outcome in ("ok", "client_gone") else "warning"

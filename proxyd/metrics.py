@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,31 +111,31 @@ class Metrics:
         self._gauges = _Gauges(sources)
         self.registry.register(self._gauges)
 
-    def observe(self, record: CallRecord) -> None:
-        """Count a finished call."""
-        route, mode, usage = record.route or "none", record.mode or "none", record.usage
+    def observe(self, records: Sequence[CallRecord]) -> None:
+        """Count finished calls."""
         of = self._of
-        of(self._requests, route, mode, str(record.status), record.outcome).inc()
-        if record.ttfb_s is not None:
-            of(self._first_byte, route, mode).observe(record.ttfb_s)
-        of(self._duration, route, mode).observe(record.duration_s)
-        if record.events and record.codec_s:
-            self._overhead.observe(record.codec_s / record.events)
-        if record.retries:
-            of(self._retries, route).inc(record.retries)
-        if record.error_type is not None:
-            of(self._errors, route, record.error_type[:60]).inc()
-        for kind, count in (
-            ("input", usage.input_tokens),
-            ("output", usage.output_tokens),
-            ("cache_read", usage.cache_read_tokens),
-            ("cache_write", usage.cache_write_tokens),
-            ("reasoning", usage.reasoning_tokens),
-        ):
+        counts: dict[tuple[Any, ...], float] = defaultdict(float)
+        for record in records:
+            route, mode, usage = record.route or "none", record.mode or "none", record.usage
+            counts[self._requests, route, mode, str(record.status), record.outcome] += 1
+            if record.ttfb_s is not None:
+                of(self._first_byte, route, mode).observe(record.ttfb_s)
+            of(self._duration, route, mode).observe(record.duration_s)
+            if record.events and record.codec_s:
+                self._overhead.observe(record.codec_s / record.events)
+            if record.retries:
+                counts[self._retries, route] += record.retries
+            if record.error_type is not None:
+                counts[self._errors, route, record.error_type[:60]] += 1
+            counts[self._tokens, route, "input"] += usage.input_tokens
+            counts[self._tokens, route, "output"] += usage.output_tokens
+            counts[self._tokens, route, "cache_read"] += usage.cache_read_tokens
+            counts[self._tokens, route, "cache_write"] += usage.cache_write_tokens
+            counts[self._tokens, route, "reasoning"] += usage.reasoning_tokens or 0
+            counts[self._cost, route] += record.cost_usd or 0
+        for (metric, *labels), count in counts.items():
             if count:
-                of(self._tokens, route, kind).inc(count)
-        if record.cost_usd:
-            of(self._cost, route).inc(record.cost_usd)
+                of(metric, *labels).inc(count)
 
     def _of(self, metric: Any, *labels: str) -> Any:
         """The child of `metric` with these labels, which the library takes its time to find."""

@@ -12,6 +12,7 @@ what they stopped in the middle of its answer would push out what is worth a loo
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections import deque
@@ -102,7 +103,7 @@ class Recorder:
             if self._is_closed:
                 self.dropped += 1
                 return
-            self._waiting.append(record)
+            self._waiting.append(copy.copy(record))  # others remember it, and not its trace
             # More than are kept need not be written: the first would be the first to go.
             while len(self._waiting) > settings.record_max:
                 self._waiting.popleft()

@@ -32,7 +32,7 @@ from proxyd.codecs.openai_message import MessageCollector
 from proxyd.codecs.overflow import Overflow, overflow_message
 from proxyd.codecs.usage import Usage
 from proxyd.deadlines import Deadlines
-from proxyd.downlink import ClientGone, Downlink
+from proxyd.downlink import SSE_HEADERS, ClientGone, Downlink
 from proxyd.errors import BadCredential, Overloaded, ProxyError, Refused
 from proxyd.exchange_direct import DirectExchange
 from proxyd.exchange_translated import TranslatedExchange
@@ -167,7 +167,11 @@ class Relay:
         assert task is not None, "a handler always runs in a task"
         deadlines = Deadlines(asyncio.get_running_loop())
         downlink = Downlink(
-            request.web_request, deadlines, ping_s=settings.ping_s, write_stall_s=settings.write_stall_s
+            request.web_request,
+            deadlines,
+            ping_s=settings.ping_s,
+            write_stall_s=settings.write_stall_s,
+            is_last=lambda: self.is_draining,
         )
         if settings.log_bodies:
             log_bodies(request.record.request_id, request.body, downlink)
@@ -204,7 +208,7 @@ class Relay:
                 self._idle.set()
             record.bytes_out = record.bytes_out or downlink.bytes_sent
             if not record.status and downlink.is_committed:
-                record.status = downlink.response.status  # the client left before the end of it
+                record.status = downlink.status  # the client left before the end of it
             record.ended = monotonic()
             self.calibration.observe(record)  # at once: the next call may be its conversation's
             self.finished.add(record, request.keys)
@@ -397,7 +401,7 @@ class Relay:
             return await self._answer(call, collector.message())
         record.outcome = "ok"
         record.on_first_byte()
-        call.downlink.response.headers.update(self._own_headers(record))
+        call.downlink.set_head(200, self._stream_head(record), is_stream=True)
         return await self._finish(call, encode_events(events))
 
     async def _translate(self, route: ModelRoute, call: _Call) -> openai.TranslatedCall:
@@ -424,7 +428,7 @@ class Relay:
 
     async def _streamed(self, exchange: TranslatedExchange, call: _Call) -> web.StreamResponse:
         record, downlink, answer = call.record, call.downlink, exchange.answer
-        downlink.response.headers.update(self._own_headers(record))
+        downlink.set_head(200, self._stream_head(record), is_stream=True)
         elapsed_s = monotonic() - record.begun
         downlink.commit_after(
             max(0.001, self.settings.commit_s - elapsed_s), lambda: encode_events(exchange.start())
@@ -518,7 +522,7 @@ class Relay:
             self._end_retry(call)
             call.request.let_go(is_cached=exchange.is_cached)
             theirs = {name.lower() for name, _ in exchange.headers}
-            ours = [each for each in self._own_headers(record).items() if each[0] not in theirs]
+            ours = [each for each in self._own_headers(record) if each[0] not in theirs]
             downlink.set_head(
                 exchange.status,
                 [*ours, *exchange.headers],
@@ -557,8 +561,8 @@ class Relay:
         record, body = call.record, jsonio.dumps(message)
         record.on_first_byte()
         record.outcome = "ok"
-        head = {"content-type": "application/json", "content-length": str(len(body))}
-        call.downlink.set_head(200, {**self._own_headers(record), **head}.items(), is_stream=False)
+        head = (("content-type", "application/json"), ("content-length", str(len(body))))
+        call.downlink.set_head(200, (*self._own_headers(record), *head), is_stream=False)
         return await self._finish(call, body)
 
     async def _end_direct(
@@ -583,7 +587,7 @@ class Relay:
         return ProxyError(errors.message_of(exc))
 
     async def _finish(self, call: _Call, last: bytes = b"") -> web.StreamResponse:
-        call.record.status = call.downlink.response.status
+        call.record.status = call.downlink.status
         await call.downlink.finish(last)
         return call.downlink.response
 
@@ -633,5 +637,9 @@ class Relay:
         return Clocks(of("connect_s"), of("first_byte_s"), of("idle_s"), of("total_s"))
 
     @staticmethod
-    def _own_headers(record: CallRecord) -> dict[str, str]:
-        return {"request-id": record.request_id, "x-claude-proxy-route": record.route}
+    def _own_headers(record: CallRecord) -> tuple[tuple[str, str], ...]:
+        return ("request-id", record.request_id), ("x-claude-proxy-route", record.route)
+
+    @classmethod
+    def _stream_head(cls, record: CallRecord) -> tuple[tuple[str, str], ...]:
+        return (*SSE_HEADERS, *cls._own_headers(record))

@@ -32,7 +32,9 @@ class Secret:
     def __new__(cls, value: str) -> Secret:
         found = _in_use.get(value)
         if found is None:
-            with _making:  # two of the same value at once: the one that ends first would take the value with it
+            with (
+                _making
+            ):  # two of the same value at once: the one that ends first would take the value with it
                 found = _in_use.get(value)
                 if found is None:
                     found = super().__new__(cls)

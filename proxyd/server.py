@@ -33,6 +33,7 @@ from proxyd.calibration import FILE as CALIBRATION_FILE
 from proxyd.calibration import Calibration
 from proxyd.demo import DemoServer, start_demo
 from proxyd.errors import AddressInUse, BodyTimedOut, ConfigError, Overloaded
+from proxyd.finished import one_by_one
 from proxyd.ledger import Ledger
 from proxyd.ledger_schema import FILE as LEDGER_FILE
 from proxyd.listener import Listener
@@ -142,7 +143,7 @@ class Daemon:
                 calibration=self._calibration,
             )
             self._watchers = self._watch(self._relay, self._upstreams)
-            kept = () if self._recorder is None else (self._recorder.observe,)
+            kept = () if self._recorder is None else (one_by_one(self._recorder.observe),)
             self._relay.finished.observers = (*self._watchers.observers, *kept)
             self._switch_recording(self._relay)
             app = build_app(self._relay, self._watchers, self.about)
@@ -384,6 +385,8 @@ class Daemon:
             await self._reloader.close()
         self.loop_watch.stop()
         self._listener.stop_accepting()
+        if self._relay is not None:
+            self._relay.finished.flush()
         if self._watchers is not None:
             await self._watchers.live.close()
         if self._runner is not None:

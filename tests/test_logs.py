@@ -49,7 +49,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[str]]]
 
 def test_the_canonical_line(lines: Callable[..., list[str]]) -> None:
     lines()
-    logs.log_call(finished(retries=1, usage=Usage(10, 2, 30, 0, 1, True), is_stream=True))
+    logs.log_calls([finished(retries=1, usage=Usage(10, 2, 30, 0, 1, True), is_stream=True)])
     (line,) = map(json.loads, _flushed())
     assert line["event"] == "call.finished"
     assert line["level"] == "info"
@@ -72,9 +72,9 @@ def _flushed() -> list[str]:
 
 def test_failures_are_warnings(lines: Callable[..., list[str]]) -> None:
     lines("warning")
-    logs.log_call(finished())
-    logs.log_call(finished(outcome="client_gone"))
-    logs.log_call(finished(outcome="failed", error_type="api_error"))
+    logs.log_calls([finished()])
+    logs.log_calls([finished(outcome="client_gone")])
+    logs.log_calls([finished(outcome="failed", error_type="api_error")])
     (line,) = map(json.loads, _flushed())
     assert (line["level"], line["outcome"]) == ("warning", "failed")
 

@@ -35,8 +35,8 @@ _DELTA, _DELTA_OVERHEAD_BYTES, _BEFORE_TYPE_BYTES, _CHARS_PER_TOKEN = b'"content
 class AnthropicTee:
     """Reads usage, stop reason and the end of the message from whole frames.
 
-    Only the end must be known at once. What carries usage is put by, and read when somebody asks for it: most often when
-    the call is over.
+    Only the end must be known at once. What carries usage is put by, and read when somebody asks for it: most often
+    when the call is over.
 
     Attributes:
         has_ended: the last event has passed.
