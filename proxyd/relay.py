@@ -121,6 +121,7 @@ class Relay:
         self._budget = RetryBudget()
         self._learned = Learned()
         self._calls: dict[str, _Call] = {}
+        self._clocks_of: dict[str, Clocks] = {}  # by model_id, for the configuration in force
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -141,6 +142,7 @@ class Relay:
         """Put another configuration in force, for calls that begin from now on."""
         before = self.hooks
         self.settings, self.table, self.hooks = settings, table, hooks or HookSet()
+        self._clocks_of = {}
         before.retire()
 
     def end_all(self, failure: ProxyError) -> None:
@@ -630,11 +632,16 @@ class Relay:
         return self._demo_base
 
     def _clocks(self, route: ModelRoute) -> Clocks:
-        def of(name: str) -> float:
-            own = getattr(route.timeouts, name)
-            return float(getattr(self.settings, name) if own is None else own)
+        clocks = self._clocks_of.get(route.model_id)
+        if clocks is None:
 
-        return Clocks(of("connect_s"), of("first_byte_s"), of("idle_s"), of("total_s"))
+            def of(name: str) -> float:
+                own = getattr(route.timeouts, name)
+                return float(getattr(self.settings, name) if own is None else own)
+
+            clocks = Clocks(of("connect_s"), of("first_byte_s"), of("idle_s"), of("total_s"))
+            self._clocks_of[route.model_id] = clocks
+        return clocks
 
     @staticmethod
     def _own_headers(record: CallRecord) -> tuple[tuple[str, str], ...]:

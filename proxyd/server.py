@@ -27,7 +27,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 import proxyd
-from proxyd.app import build_app
+from proxyd.app import answer_messages_directly, build_app
 from proxyd.app_status import Watchers
 from proxyd.calibration import FILE as CALIBRATION_FILE
 from proxyd.calibration import Calibration
@@ -146,8 +146,7 @@ class Daemon:
             kept = () if self._recorder is None else (one_by_one(self._recorder.observe),)
             self._relay.finished.observers = (*self._watchers.observers, *kept)
             self._switch_recording(self._relay)
-            app = build_app(self._relay, self._watchers, self.about)
-            app.middlewares.insert(0, self._listener.middleware)
+            app, messages = build_app(self._relay, self._watchers, self._listener.middleware, self.about)
             self._runner = web.AppRunner(
                 app,
                 access_log=None,
@@ -161,6 +160,7 @@ class Daemon:
                 self._watchers.ledger.start()
             await self._runner.setup()
             assert self._runner.server is not None, "a runner that is set up has a server"
+            answer_messages_directly(self._runner.server, messages)
             await self._listener.start(self._runner.server, sockets)
             self.loop_watch.start()
             asyncio.get_running_loop().set_exception_handler(_LoopTrouble())

@@ -34,6 +34,7 @@ LAYERS = (
         "calibration",
         "logs",
         "log_queue",
+        "finished",
         "log_file",
         "loop_watch",
         "metrics",
