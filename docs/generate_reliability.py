@@ -69,7 +69,8 @@ STATEMENTS: dict[str, str] = {
     "E2": "The host a request names must be ours.",
     "E3": "Pages of other sites, and forms, are refused.",
     "E4": "An upstream gets the headers it needs, one key, and no cookie; in direct mode the one that the "
-    "client has chosen also gets the client's own headers, and no other does.",
+    "client has chosen also gets the client's own headers, as far as `forward_headers` says, and no "
+    "other does.",
     "E5": "Redirects are not followed, whichever key came in whichever form.",
     "E6": "Addresses inside a request are never fetched.",
     "E7": "Keys and prompts are in no log line, error, metric, feed, file, process list, command's output "

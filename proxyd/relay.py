@@ -506,6 +506,7 @@ class Relay:
             clocks=self._clocks(route),
             method=request.web_request.method,
             is_first=call.is_first_choice,
+            forwarded=self.settings.forward_headers,
         )
         hooks = self.hooks.for_call(route, record.request_id, "direct")
         if hooks is not None and hooks.changes_requests and upstream_request.body:
