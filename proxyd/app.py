@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from html import escape
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
 import proxyd
@@ -21,7 +21,15 @@ from proxyd.calls import CallRecord, new_id
 from proxyd.client_request import PREFIX, ClientRequest
 from proxyd.codecs.estimate import estimate_input_tokens
 from proxyd.codecs.tool_lists import share_tools
-from proxyd.errors import BodyTimedOut, BodyTooLarge, ClientError, MethodNotAllowed, NotFound, ProxyError
+from proxyd.errors import (
+    BodyTimedOut,
+    BodyTooLarge,
+    ClientError,
+    MethodNotAllowed,
+    NotFound,
+    ProxyError,
+    UnknownExpectation,
+)
 from proxyd.exchange_direct import VerbatimRefusal
 from proxyd.guard import REQUEST_ID as _REQUEST_ID
 from proxyd.guard import check_origin, check_token, without_token
@@ -34,7 +42,7 @@ from proxyd.request_kind import kind_of, session_in
 from proxyd.routes import ModelRoute
 from proxyd.settings import is_loopback
 
-__all__ = ["build_app"]
+__all__ = ["build_app", "refusing_expectations"]
 
 log = get_logger("app")
 
@@ -52,6 +60,13 @@ _PAGE = 20
 _IS_CALL = web.RequestKey("is_call", bool)
 #: Answered without the access token: health, and the files of the page, which asks for the token itself.
 _OPEN_PATHS = ("/healthz", "/health", "/readyz", "/dashboard")
+
+#: What an ``Expect`` may say.
+_EXPECTATIONS = {"", "100-continue"}
+#: What goes around each request.
+_ENVELOPE: web.AppKey[Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]] = web.AppKey(
+    "envelope"
+)
 
 _HOME = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>claude-proxy</title>
@@ -75,7 +90,9 @@ def build_app(
         about: what the daemon says of itself to callers on this machine.
     """
     surface = _Surface(relay, about)
-    app = web.Application(middlewares=[surface.envelope])
+    envelope = surface.envelope
+    app = web.Application(middlewares=[envelope])
+    app[_ENVELOPE] = envelope
     for prefix in ("", PREFIX):
         app.router.add_post(f"{prefix}/v1/messages", surface.messages)
         app.router.add_post(f"{prefix}/v1/messages/count_tokens", surface.count_tokens)
@@ -89,6 +106,32 @@ def build_app(
     app.router.add_get(PREFIX, surface.home)
     add_status_routes(app, relay, watchers)
     return app
+
+
+def refusing_expectations(app: web.Application, handle: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`handle`, which is what the server calls for each request of `app`, behind a look at its ``Expect``: what the web
+    library does not know it answers by itself, ahead of all middlewares, in plain text.
+    """
+
+    async def refused(_: web.Request) -> web.StreamResponse:
+        raise UnknownExpectation("the only expectation that can be met is 100-continue")
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        response = await app[_ENVELOPE](request, refused)
+        response.force_close()  # whether a body follows is not known
+        return response
+
+    def handle_expected(request: web.Request) -> Any:
+        headers = request.headers
+        if (
+            "expect" in headers
+            and request.version >= HttpVersion11  # before it there was none (RFC 9110, 10.1.1)
+            and not {each.lower() for each in headers.getall("expect")} <= _EXPECTATIONS
+        ):
+            return refuse(request)
+        return handle(request)
+
+    return handle_expected
 
 
 class _Surface:

@@ -27,7 +27,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 import proxyd
-from proxyd.app import build_app
+from proxyd.app import build_app, refusing_expectations
 from proxyd.app_status import Watchers
 from proxyd.calibration import FILE as CALIBRATION_FILE
 from proxyd.calibration import Calibration
@@ -160,8 +160,10 @@ class Daemon:
             if self._watchers.ledger is not None:
                 self._watchers.ledger.start()
             await self._runner.setup()
-            assert self._runner.server is not None, "a runner that is set up has a server"
-            await self._listener.start(self._runner.server, sockets)
+            server = self._runner.server
+            assert server is not None, "a runner that is set up has a server"
+            server.request_handler = refusing_expectations(app, server.request_handler)
+            await self._listener.start(server, sockets)
             self.loop_watch.start()
             asyncio.get_running_loop().set_exception_handler(_LoopTrouble())
         except BaseException:
