@@ -47,8 +47,7 @@ STATEMENTS: dict[str, str] = {
     "C1": "Request bodies are bounded after unpacking, whatever their form; bombs are recognised by their ratio.",
     "C2": "Lines and number of headers are bounded.",
     "C3": "JSON that nests too deeply is refused.",
-    "C4": "Events and whole bodies of an upstream are bounded, at each point of its answer; so are the "
-    "lines of an event where it is parsed (translated mode).",
+    "C4": "Events, their lines and whole bodies of an upstream are bounded, at each point of its answer.",
     "C5": "Upstreams are asked for no packing; gzip that one sends all the same is unpacked within the same "
     "bounds (translated), or passed on as it is (direct).",
     "C6": "A client that does not read costs less than 512 KiB, also where silence has begun its stream; "

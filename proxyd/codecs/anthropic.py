@@ -14,7 +14,7 @@ from typing import Any
 
 from proxyd import jsonio
 from proxyd.codecs.events import StreamEvent, event_from_data
-from proxyd.codecs.sse import MAX_FRAME_BYTES, SSEDecoder, frame_too_large
+from proxyd.codecs.sse import MAX_FRAME_BYTES, MAX_FRAME_LINES, SSEDecoder, frame_too_large, too_many_lines
 from proxyd.codecs.usage import Usage, usage_from_anthropic
 from proxyd.errors import FrameTooLarge, Truncated
 
@@ -98,12 +98,22 @@ class AnthropicTee:
 class DirectStream:
     """One stream of a direct route: bytes in, whole frames out."""
 
-    __slots__ = ("_delta_bytes", "_deltas", "_max_frame_bytes", "_searched", "_tail", "tee")
+    __slots__ = (
+        "_counted",
+        "_delta_bytes",
+        "_deltas",
+        "_lines",
+        "_max_frame_bytes",
+        "_searched",
+        "_tail",
+        "tee",
+    )
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._max_frame_bytes = max_frame_bytes
         self._tail = bytearray()
         self._searched = 0
+        self._lines = self._counted = 0  # line ends in the tail, among so many of its bytes
         self._deltas = self._delta_bytes = 0
         self.tee = AnthropicTee()
 
@@ -120,7 +130,7 @@ class DirectStream:
         """Take one chunk; returns the frames that it completes, as they came.
 
         Raises:
-            FrameTooLarge: the unfinished frame is over the limit.
+            FrameTooLarge: the unfinished frame is over the limit, or a frame has more than `MAX_FRAME_LINES`.
         """
         tail = self._tail
         if not tail:
@@ -136,6 +146,13 @@ class DirectStream:
         self._searched = len(tail)
         if len(tail) > self._max_frame_bytes:
             raise frame_too_large(self._max_frame_bytes)
+        # A line has a byte at least, so nearly nothing needs a look.
+        if len(frames) > MAX_FRAME_LINES and not _are_all_short(frames):
+            _check_lines(frames)
+        if frames:
+            self._lines = self._counted = 0
+        if len(tail) > MAX_FRAME_LINES:
+            self._count_lines()
         if frames:
             deltas = frames.count(_DELTA)
             if deltas:
@@ -143,6 +160,16 @@ class DirectStream:
                 self._delta_bytes += len(frames) - max(0, frames.find(_DELTA) - _BEFORE_TYPE_BYTES)
             self.tee.watch(frames)
         return frames
+
+    def _count_lines(self) -> None:
+        """Count on in the unfinished frame, each byte once."""
+        tail, start = self._tail, self._counted
+        end = len(tail) - tail.endswith(b"\r")  # which may be the first half of a line end
+        pairs = tail.count(b"\r\n", start, end)
+        self._lines += tail.count(b"\n", start, end) + tail.count(b"\r", start, end) - pairs
+        self._counted = end
+        if self._lines > MAX_FRAME_LINES:
+            raise too_many_lines()
 
     def close(self) -> bytes:
         """The upstream has ended; returns a last frame that lacked its blank line.
@@ -184,6 +211,26 @@ def _event_of(raw: bytes) -> StreamEvent | None:
     except (FrameTooLarge, jsonio.JSONError):
         return None
     return event_from_data(data) if isinstance(data, dict) else None
+
+
+def _are_all_short(frames: bytes) -> bool:
+    """Whether none of whole frames is longer than `MAX_FRAME_LINES`, in bytes; told by a few of their ends."""
+    end, size = 0, len(frames)
+    while size - end > MAX_FRAME_LINES:
+        at = frames.rfind(b"\n\n", end, end + MAX_FRAME_LINES)
+        if at < 0:
+            return False
+        end = at + 2
+    return True
+
+
+def _check_lines(frames: bytes) -> None:
+    """Raise `FrameTooLarge` where one of whole frames has too many lines."""
+    if frames.count(b"\n") + frames.count(b"\r") <= MAX_FRAME_LINES:
+        return
+    lines = frames.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if any(block.strip(b"\n").count(b"\n") >= MAX_FRAME_LINES for block in lines.split(b"\n\n")):
+        raise too_many_lines()
 
 
 def _end_of_frames(data: bytes | bytearray, start: int) -> int:

@@ -394,6 +394,35 @@ async def test_a_frame_of_a_megabyte_passes(mode: str) -> None:
     assert text in "".join(data["delta"].get("text", "") for _, data in answer.events() if "delta" in data)
 
 
+@pytest.mark.statement("C4")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"], ids=["lf", "crlf", "cr"])
+@pytest.mark.parametrize("size", [0, 1, 4097], ids=["one_chunk", "ends_apart", "many_chunks"])
+async def test_the_lines_of_an_event_are_bounded(size: int, line_end: bytes, mode: str) -> None:
+    """Ten thousand pass, one more ends the stream; so it does in direct mode where the event never ends."""
+    frames = list(MODES[mode].values())
+    for extra in (0, 1, 2):
+        lines = [b":"] * (9_999 if extra == 0 else 10_000) + [frames[4].split(b"\n")[-3]]
+        odd = line_end.join(lines) + (b"" if extra == 2 else 2 * line_end)
+        pieces = [odd[:2], odd[2:-1], odd[-1:]] if size == 1 else [odd]
+        if size > 1:
+            pieces = [odd[at : at + size] for at in range(0, len(odd), size)]
+        whole = [CHUNKED, as_chunks(*frames[:4]), *map(as_chunks, pieces)]
+        if extra == 2:
+            if mode == "translated":
+                continue  # bounded by its bytes while it is not parsed
+            answer, (line,), _ = await play([*whole, as_chunks(line_end + b":"), Fault.STALL], mode)
+        else:
+            answer, (line,), _ = await play([*whole, as_chunks(*frames[5:]), b"0\r\n\r\n"], mode)
+        assert answer.status == 200
+        if extra == 0:
+            assert line["outcome"] == "ok"
+        else:
+            end = answer.body[answer.body.rindex(b"event: error\n") :]
+            assert b"more than 10000 lines" in end
+            assert (line["outcome"], line["error_type"]) == ("failed", "api_error")
+
+
 async def test_a_completion_instead_of_a_stream_becomes_one() -> None:
     steps = _body("200 OK", "application/json", json.dumps(_COMPLETION).encode())
     answer, _, _ = await play(steps, "translated")
