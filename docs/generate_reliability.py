@@ -48,8 +48,8 @@ STATEMENTS: dict[str, str] = {
     "C2": "Lines and number of headers are bounded.",
     "C3": "JSON that nests too deeply is refused.",
     "C4": "Events, their lines and whole bodies of an upstream are bounded, at each point of its answer.",
-    "C5": "Upstreams are asked for no packing; gzip that one sends all the same is unpacked within the same "
-    "bounds (translated), or passed on as it is (direct).",
+    "C5": "Upstreams are asked for no packing; gzip that one sends all the same is unpacked piece by piece within the "
+    "same bounds, at most to a hundred times its size (translated, and with hooks), or passed on as it is (direct).",
     "C6": "A client that does not read costs less than 512 KiB, also where silence has begun its stream; "
     "less than 1 MiB with hooks over the stream.",
     "C7": "Calls in flight are bounded, in all and for each entry; one more is 529 at once. Many long "
