@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from proxyd import errors, jsonio
 from proxyd.calls import CallRecord
-from proxyd.codecs.anthropic import DirectStream
+from proxyd.codecs.anthropic import VAGUE_TYPES, DirectStream, begins_as_stream
 from proxyd.codecs.openai_errors import ErrorContext, refusal
 from proxyd.codecs.unpacking import PACKINGS, BadPacking, Unpacker
 from proxyd.deadlines import Deadlines
@@ -74,6 +74,7 @@ class DirectExchange(Exchange):
         self.headers: list[tuple[str, str]] = []
         self.failure: ProxyError | None = None
         self.has_ended = False
+        self._beginning = b""  # was read to see what the answer is
         self._kept: bytes | None = None  # frames with the last event, for the reader
         self._stream = DirectStream(settings.max_frame_bytes)
         # For the usage of an answer that is opaque: its packing, its body so far, or whether it comes in frames.
@@ -109,7 +110,10 @@ class DirectExchange(Exchange):
         encoding = response.headers.get("content-encoding", "identity").lower()
         if encoding != "identity" and self._hooks is not None and self._hooks.changes_events:
             encoding = self._unpack(encoding)
+        wants_stream = self._record.is_stream and encoding == "identity" and self._is_of_messages()
         self.is_stream = response.content_type == "text/event-stream" and encoding == "identity"
+        if wants_stream and response.content_type in VAGUE_TYPES:
+            self.is_stream = await self._begins_as_stream(response)
         self._record.output_so_far = lambda: self._stream.usage_so_far.output_tokens
         if not self.is_stream:
             self._watch_aside(response.content_type, encoding)
@@ -120,12 +124,7 @@ class DirectExchange(Exchange):
                 self.headers.append(("Content-Length", response.headers["content-length"]))
         while not (data := await self.read()) and not self.has_ended:
             pass
-        if (
-            not self.is_stream
-            and self._record.is_stream
-            and encoding == "identity"
-            and self._is_of_messages()
-        ):
+        if wants_stream and not self.is_stream:
             _check_is_message(response.content_type, data)
         return data
 
@@ -149,11 +148,13 @@ class DirectExchange(Exchange):
         assert response is not None, "read before open"
         is_plain = self.is_stream and self._unpacker is None and self._stream_hooks is None
         try:
-            if self._unpacker is None:
-                chunk, at_end = await self._read_chunk(response, sink if is_plain else None), response.at_end
+            if self._beginning:
+                chunk, self._beginning = self._beginning, b""
+            elif self._unpacker is None:
+                chunk = await self._read_chunk(response, sink if is_plain else None)
             else:
                 chunk = await self._read_unpacked(response, self._unpacker)
-                at_end = response.at_end and not self._unpacker.has_more
+            at_end = response.at_end and (self._unpacker is None or not self._unpacker.has_more)
             if not self.is_stream:
                 return await self._opaque(chunk, is_last=not chunk or at_end)
             if (kept := self._kept) is not None:
@@ -198,6 +199,25 @@ class DirectExchange(Exchange):
         frames = self._stream.feed(chunk)
         self._record.codec_s += perf_counter() - begun
         return frames
+
+    async def _begins_as_stream(self, response: Response) -> bool:
+        """Whether an answer that does not say so is an event stream, by its first bytes: `read` gives them again.
+
+        Raises:
+            ProxyError: it broke in them.
+        """
+        while (found := begins_as_stream(self._beginning)) is None:
+            try:
+                if self._unpacker is None:
+                    piece = await self._read_chunk(response)
+                else:
+                    piece = await self._read_unpacked(response, self._unpacker)
+            except BREAKS as exc:
+                raise failure_of(exc, self._url) from exc
+            if not piece:
+                return False
+            self._beginning += piece
+        return found
 
     def _is_of_messages(self) -> bool:
         """Whether a message is what was asked for, and not a count of tokens."""

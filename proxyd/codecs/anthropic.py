@@ -14,12 +14,24 @@ from typing import Any
 
 from proxyd import jsonio
 from proxyd.codecs.events import StreamEvent, event_from_data
-from proxyd.codecs.sse import MAX_FRAME_BYTES, MAX_FRAME_LINES, SSEDecoder, frame_too_large, too_many_lines
+from proxyd.codecs.sse import (
+    BOM,
+    MAX_FRAME_BYTES,
+    MAX_FRAME_LINES,
+    SSEDecoder,
+    frame_too_large,
+    too_many_lines,
+)
 from proxyd.codecs.usage import Usage, usage_from_anthropic
 from proxyd.errors import FrameTooLarge, Truncated
 
-__all__ = ["AnthropicTee", "DirectStream", "split_frames"]
+__all__ = ["VAGUE_TYPES", "AnthropicTee", "DirectStream", "begins_as_stream", "split_frames"]
 
+#: How servers label an event stream that is not said to be one; "" where they do not.
+VAGUE_TYPES = ("text/plain", "application/octet-stream", "")
+_FIELDS = (b"event:", b"data:", b":", b"id:", b"retry:")
+#: Blank lines ahead of a stream that are looked past.
+_MAX_BLANK_BYTES = 1024
 #: How the types of the frames that matter begin, or are. Within a JSON string the quote ahead would be escaped, and so
 #: it is a type, or a word like one. A search for each costs a tenth of one pattern for all.
 _OF_INTEREST = (b'"message_', b'"error"')
@@ -184,6 +196,15 @@ class DirectStream:
         if not self.tee.has_ended:
             raise Truncated("the upstream closed the stream before finishing")
         return rest
+
+
+def begins_as_stream(data: bytes) -> bool | None:
+    """Whether `data` is the beginning of an event stream; None where more of it must be seen."""
+    start = data.removeprefix(BOM).lstrip(b"\r\n")
+    if start.startswith(_FIELDS):
+        return True
+    is_open = any(field.startswith(start) for field in _FIELDS) or BOM.startswith(data)
+    return None if is_open and len(data) <= _MAX_BLANK_BYTES else False
 
 
 #: A blank line, however the lines end.

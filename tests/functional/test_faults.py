@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from structlog.testing import capture_logs
 
 from proxyd import exchange_translated
 from tests.functional.faults import BREAKS, MODES, SETTINGS, Break, breaks, entry, packed, play, without_ids
-from tests.functional.raw import Answer, Fault, RawClient, RawUpstream, Step, Trickle, no_leaks, post
+from tests.functional.raw import Answer, Fault, Pause, RawClient, RawUpstream, Step, Trickle, no_leaks, post
 from tests.functional.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
 from tests.harness import running_proxy
 
@@ -377,8 +378,74 @@ async def test_an_answer_that_only_looks_odd(name: str, mode: str) -> None:
         await _undisturbed(0)
         assert without_ids(answer.events()) == without_ids(_reference)
     assert line["outcome"] == "ok"
-    if (mode, name) != ("direct", "odd_content_type"):  # which passes as it is, unwatched
-        assert line["output_tokens"] == 3, "usage is read whatever the form"
+    assert line["output_tokens"] == 3, "usage is read whatever the form"
+
+
+_PLAIN = CHUNKED.replace(b"text/event-stream", b"Text/Plain; charset=utf-8")
+#: Heads of event streams that do not say what they are, and how their first bytes come.
+UNLABELLED: dict[str, tuple[bytes, Callable[[bytes], list[bytes]]]] = {
+    "plain": (_PLAIN, lambda body: [body]),
+    "no_type": (CHUNKED.replace(b"Content-Type: text/event-stream\r\n", b""), lambda body: [body]),
+    "binary": (_PLAIN.replace(b"Text/Plain", b"application/octet-stream"), lambda body: [body]),
+    "byte_by_byte": (_PLAIN, lambda body: [*(body[at : at + 1] for at in range(9)), body[9:]]),
+    "a_comment_first": (_PLAIN, lambda body: [b":", b" hello\n\n", body]),
+    "data_only": (_PLAIN, lambda body: [re.sub(rb"event: .*\n", b"", body)]),
+    "blank_lines_and_a_mark": (_PLAIN, lambda body: [b"\xef\xbb", b"\xbf\n", b"\r\n", body]),
+}
+
+
+@pytest.mark.statement("D1")
+@pytest.mark.parametrize("name", UNLABELLED)
+async def test_a_direct_stream_is_known_by_its_first_bytes(name: str) -> None:
+    """And so has its usage, its pings, and one error event where it breaks; the bytes are the upstream's own."""
+    head, cut = UNLABELLED[name]
+    frames = list(DIRECT.values())
+    pieces = cut(b"".join(frames))
+    answer, (line,), _ = await play([head, *map(as_chunks, pieces), b"0\r\n\r\n"], "direct")
+    assert answer.body == b"".join(pieces)
+    assert answer.headers["content-type"].lower() in head.decode().lower() or name == "no_type"
+    assert (line["outcome"], line["output_tokens"], line["stop_reason"]) == ("ok", 3, "tool_use")
+
+    pieces = cut(b"".join(frames[:5]))
+    steps = [head, *map(as_chunks, pieces), Fault.STALL]
+    answer, (line,), _ = await play(steps, "direct", idle_s=0.3, ping_s=0.05)
+    sent = b"".join(pieces)
+    assert answer.body.startswith(sent)
+    assert b"event: ping" in answer.body[len(sent) :]
+    assert b'event: error\ndata: {"type":"error","error":{"type":"timeout_error"' in answer.body[len(sent) :]
+    assert (answer.is_whole, line["outcome"]) == (True, "failed")
+
+
+#: Bodies with such labels that are no event stream: they pass as they came, without a ping.
+NO_STREAMS = {
+    "text": b"even the first word is no field",
+    "json": b'{"type":"message"}',
+    "short": b"dat",
+    "nothing": b"",
+    "blank": b"\n" * 3000,
+}
+
+
+@pytest.mark.parametrize("name", NO_STREAMS)
+async def test_what_does_not_begin_as_a_stream_is_none(name: str) -> None:
+    body = NO_STREAMS[name]
+    steps = [_PLAIN, *([as_chunks(body)] if body else []), Pause(0.1), b"0\r\n\r\n"]
+    answer, (line,), _ = await play(steps, "direct", ping_s=0.02)
+    assert (answer.status, answer.body, answer.is_whole) == (200, body, True)
+    assert line["outcome"] == "ok"
+
+
+async def test_a_stream_that_was_not_asked_for_is_not_looked_for() -> None:
+    steps = [_PLAIN, as_chunks(b"data: 1\n"), b"0\r\n\r\n"]
+    answer, (line,), _ = await play(steps, "direct", {**HELLO, "stream": False})
+    assert (answer.status, answer.body, line["outcome"]) == (200, b"data: 1\n", "ok")
+
+
+@pytest.mark.parametrize("fault", [Fault.RESET, Fault.STALL])
+async def test_what_breaks_in_its_first_bytes_has_a_true_status(fault: Fault) -> None:
+    answer, (line,), _ = await play([_PLAIN, as_chunks(b"eve"), fault], "direct", idle_s=0.1)
+    assert answer.status == (502 if fault is Fault.RESET else 504)
+    assert line["outcome"] == "refused"
 
 
 @pytest.mark.parametrize("mode", MODES)
