@@ -73,7 +73,8 @@ STATEMENTS: dict[str, str] = {
     "E5": "Redirects are not followed, whichever key came in whichever form.",
     "E6": "Addresses inside a request are never fetched.",
     "E7": "Keys and prompts are in no log line, error, metric, feed, file, process list, command's output "
-    "or core; tracebacks quote no data; open key files are warned about, and refused with `--strict`.",
+    "or core; tracebacks quote no data, and an upstream's words are remembered without what they quote of "
+    "the request; open key files are warned about, and refused with `--strict`.",
     "E8": "Requests that two parsers could read differently, or that lie about their length, are refused; "
     "one framing goes up; any body, header and query has an answer of the API, never a 500.",
     "E9": "Connections, and idle ones of one address, are bounded; no value splits a response.",

@@ -32,6 +32,7 @@ VAGUE_TYPES = ("text/plain", "application/octet-stream", "")
 _FIELDS = (b"event:", b"data:", b":", b"id:", b"retry:")
 #: Blank lines ahead of a stream that are looked past.
 _MAX_BLANK_BYTES = 1024
+_WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 #: How the types of the frames that matter begin, or are. Within a JSON string the quote ahead would be escaped, and so
 #: it is a type, or a word like one. A search for each costs a tenth of one pattern for all.
 _OF_INTEREST = (b'"message_', b'"error"')
@@ -98,13 +99,18 @@ class AnthropicTee:
             self.usage = usage_from_anthropic(message.get("usage"), self.usage) or self.usage
             delta = data.get("delta") if kind == "message_delta" else message
             reason = delta.get("stop_reason") if isinstance(delta, dict) else None
-            self.stop_reason = reason if isinstance(reason, str) else self.stop_reason
+            self.stop_reason = _word(reason) or self.stop_reason
         elif kind == "message_stop":
             self.has_ended = True
         elif kind == "error":
             error = data.get("error")
-            self.error_type = str(error.get("type")) if isinstance(error, dict) else "unknown"
+            self.error_type = _word(error.get("type") if isinstance(error, dict) else None) or "unknown"
             self.has_ended = True
+
+
+def _word(value: Any) -> str | None:
+    """`value` where it is a word of the API, and no text of somebody's (operations.md E7)."""
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else None
 
 
 class DirectStream:
