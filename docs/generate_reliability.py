@@ -46,7 +46,8 @@ STATEMENTS: dict[str, str] = {
     "B total_s": "A total, where one is set, ends the stream with a timeout error.",
     "C1": "Request bodies are bounded after unpacking, whatever their form; bombs are recognised by their ratio.",
     "C2": "Lines and number of headers are bounded.",
-    "C3": "JSON that nests too deeply is refused.",
+    "C3": "JSON that nests too deeply is refused wherever it is read; what goes on unread (large direct requests) is "
+    "judged by its upstream.",
     "C4": "Events, their lines and whole bodies of an upstream are bounded, at each point of its answer.",
     "C5": "Upstreams are asked for no packing; gzip that one sends all the same is unpacked piece by piece within the "
     "same bounds, at most to a hundred times its size (translated, and with hooks), or passed on as it is (direct).",

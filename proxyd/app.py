@@ -230,7 +230,7 @@ class _Surface:
         keys = without_token(ClientKeys.from_headers(request.headers), relay.settings)
         seen = glance_at(body)
         route = None if seen is None else relay.table.resolve(seen.model)
-        if seen is not None and route is not None and takes_all(route) and is_plain(body):
+        if seen is not None and route is not None and takes_all(route) and is_plain(body, seen):
             record = self._record(request, seen.model)
             if record.session_id is not None:  # else it may stand in the body
                 record.kind = "main" if record.agent_id is None else "subagent"
