@@ -9,9 +9,9 @@ import functools
 import re
 from collections.abc import Awaitable, Callable
 from html import escape
-from typing import Any, cast
+from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
 import proxyd
@@ -22,7 +22,15 @@ from proxyd.calls import CallRecord, new_id
 from proxyd.client_request import PREFIX, ClientRequest
 from proxyd.codecs.estimate import estimate_input_tokens
 from proxyd.codecs.tool_lists import share_tools
-from proxyd.errors import BodyTimedOut, BodyTooLarge, ClientError, MethodNotAllowed, NotFound, ProxyError
+from proxyd.errors import (
+    BodyTimedOut,
+    BodyTooLarge,
+    ClientError,
+    MethodNotAllowed,
+    NotFound,
+    ProxyError,
+    UnknownExpectation,
+)
 from proxyd.exchange_direct import VerbatimRefusal
 from proxyd.guard import REQUEST_ID as _REQUEST_ID
 from proxyd.guard import check_origin, check_token, without_token
@@ -35,7 +43,7 @@ from proxyd.request_kind import kind_of, session_in
 from proxyd.routes import ModelRoute
 from proxyd.settings import is_loopback
 
-__all__ = ["answer_messages_directly", "build_app"]
+__all__ = ["build_app"]
 
 log = get_logger("app")
 
@@ -55,6 +63,8 @@ _IS_CALL = web.RequestKey("is_call", bool)
 _OPEN_PATHS = ("/healthz", "/health", "/readyz", "/dashboard")
 
 _MESSAGES = ("/v1/messages", f"{PREFIX}/v1/messages")
+#: What an ``Expect`` may say.
+_EXPECTATIONS = {"", "100-continue"}
 
 _HOME = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>claude-proxy</title>
@@ -70,8 +80,8 @@ _HOME = """<!doctype html>
 
 def build_app(
     relay: Relay, watchers: Watchers, around: Any, about: Callable[[], dict[str, Any]] = dict
-) -> tuple[web.Application, Handler]:
-    """The application around `relay`, and its handler of ``POST /v1/messages`` with all that is around it.
+) -> tuple[web.Application, Callable[[Any], Any]]:
+    """The application around `relay`, and what its server's handler is to be put behind.
 
     Args:
         watchers: know what it did and does.
@@ -92,28 +102,46 @@ def build_app(
         app.router.add_get(f"{prefix}/", surface.home)
     app.router.add_get(PREFIX, surface.home)
     add_status_routes(app, relay, watchers)
-    messages = functools.partial(
-        around, handler=functools.partial(surface.envelope, handler=surface.messages)
-    )
-    return app, messages
+
+    def enveloped(handler: Handler) -> Handler:
+        return functools.partial(around, handler=functools.partial(surface.envelope, handler=handler))
+
+    messages, refusal = enveloped(surface.messages), enveloped(_refused_expectation)
+    return app, lambda application: _in_front_of(application, messages, refusal)
 
 
-def answer_messages_directly(server: web.Server, messages: Handler) -> None:
-    """Have `server` hand ``POST /v1/messages`` to its handler without the application's way there, on which one route
-    of sixty is looked for: a tenth of what a small call costs.
+def _in_front_of(
+    application: Callable[[Any], Any], messages: Handler, refusal: Handler
+) -> Callable[[Any], Any]:
+    """What the server calls for each request: `application`, but for two kinds.
+
+    ``POST /v1/messages`` goes to its handler without the application's way there, on which one route of sixty is looked
+    for. An ``Expect`` that the web library does not know it would answer by itself, ahead of all middlewares, in plain
+    text.
     """
-    application = server.request_handler
 
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        if (
-            request.method == "POST"
-            and request.raw_path.partition("?")[0] in _MESSAGES
-            and "expect" not in request.headers
-        ):
-            return await messages(cast(web.Request, request))
-        return await application(request)
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        response = await refusal(request)
+        response.force_close()  # whether a body follows is not known
+        return response
 
-    server.request_handler = handle
+    def handle(request: web.Request) -> Any:
+        headers = request.headers
+        if "expect" in headers:
+            if (
+                request.version >= HttpVersion11  # before it there was none (RFC 9110, 10.1.1)
+                and not {each.lower() for each in headers.getall("expect")} <= _EXPECTATIONS
+            ):
+                return refuse(request)
+        elif request.method == "POST" and request.raw_path.partition("?")[0] in _MESSAGES:
+            return messages(request)
+        return application(request)
+
+    return handle
+
+
+async def _refused_expectation(_: web.Request) -> web.StreamResponse:
+    raise UnknownExpectation("the only expectation that can be met is 100-continue")
 
 
 class _Surface:
@@ -212,7 +240,7 @@ class _Surface:
         keys = without_token(ClientKeys.from_headers(request.headers), relay.settings)
         seen = glance_at(body)
         route = None if seen is None else relay.table.resolve(seen.model)
-        if seen is not None and route is not None and takes_all(route) and is_plain(body):
+        if seen is not None and route is not None and takes_all(route) and is_plain(body, seen):
             record = self._record(request, seen.model)
             if record.session_id is not None:  # else it may stand in the body
                 record.kind = "main" if record.agent_id is None else "subagent"

@@ -278,6 +278,7 @@ def request_for(
             clocks=Clocks(),
             method=str(record.client.get("method")),
             is_first=is_first,
+            forwarded=_forwarded(record),
         )
     session = record.facts.get("session_id")
     limits = record.settings
@@ -297,6 +298,12 @@ def request_for(
         )
     ).written()
     return call, call.request
+
+
+def _forwarded(record: Record) -> tuple[str, ...]:
+    """The setting ``forward_headers`` under which `record` was made; records of before it have none."""
+    patterns = record.settings.get("forward_headers", ["*"])
+    return tuple(map(str, patterns)) if isinstance(patterns, list) else ()
 
 
 def route_of(record: Record, attempt: Exchange, read_entry: ReadEntry) -> ModelRoute:

@@ -27,7 +27,7 @@ LAYERS = (
         "ledger_schema",
         "stats",
     },
-    {"calls", "notify", "cache_breaks", "trace"},
+    {"calls", "notify", "cache_breaks", "quotes", "trace"},
     {
         "deadlines",
         "reloading",
