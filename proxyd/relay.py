@@ -507,7 +507,7 @@ class Relay:
             route,
             path=path,
             query=query,
-            headers=request.web_request.headers.items(),
+            headers=request.web_request.headers,
             body=body,
             payload=payload,
             keys=call.keys,

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from multidict import CIMultiDict
+
 from proxyd import errors, jsonio
 from proxyd.client_request import PREFIX
 from proxyd.codecs.anthropic import split_frames
@@ -264,7 +266,9 @@ def request_for(
     if is_first and isinstance(names, list):
         keys = ClientKeys(_KEY if "x-api-key" in names else None, _KEY if "authorization" in names else None)
     headers = record.client.get("headers")
-    sent = [(str(name), str(value)) for name, value in headers.items()] if isinstance(headers, dict) else []
+    sent = CIMultiDict(
+        (str(name), str(value)) for name, value in (headers.items() if isinstance(headers, dict) else ())
+    )
     if route.direct:
         path, _, query = str(record.client.get("path")).partition("?")
         return None, direct.prepare(

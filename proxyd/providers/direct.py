@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from multidict import MultiMapping
+
 from proxyd.codecs.signature import PREFIX as OWN_SIGNATURE
 from proxyd.codecs.splice import CUT, splice
 from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest, is_loopback_url, missing_key
-from proxyd.providers.header_names import HOP_BY_HOP, fate_of, is_forwarded
+from proxyd.providers.header_names import HOP_BY_HOP, names_sent
 from proxyd.providers.profile import Profile
 from proxyd.providers.quirks import profile_for
 from proxyd.routes import ModelRoute
@@ -48,7 +50,7 @@ def prepare(
     *,
     path: str,
     query: str,
-    headers: Iterable[tuple[str, str]],
+    headers: MultiMapping[str],
     body: bytes,
     payload: Mapping[str, Any] | None,
     keys: ClientKeys,
@@ -61,7 +63,7 @@ def prepare(
 
     Args:
         path: as the client wrote it; a model's id at its end becomes the upstream's name of the model.
-        headers: the client's, in order.
+        headers: the client's.
         body: the client's bytes; they go on as they are but for what the entry sets.
         payload: `body`, parsed; for a request without one, ``{"model": …}``; None for one that goes on as it is
             (`proxyd.providers.unread`).
@@ -145,18 +147,18 @@ def _is_foreign(block: Any, keeps_unsigned: bool) -> bool:
     return signature.startswith(OWN_SIGNATURE)
 
 
-def _headers(headers: Iterable[tuple[str, str]], forwarded: tuple[str, ...]) -> dict[str, str]:
+def _headers(headers: MultiMapping[str], forwarded: tuple[str, ...]) -> dict[str, str]:
     """The client's headers that go on, names in lower case."""
-    sent: dict[str, str] = {}
-    dropped: set[str] = set()
-    for name, value in headers:
-        name, is_sent, is_usual = fate_of(name)
-        if name == "connection":
-            dropped |= _tokens(value)
-        elif is_sent and (is_usual or is_forwarded(name, forwarded)):
-            sent[name] = f"{sent[name]}, {value}" if name in sent else value
-    for name in dropped:
-        sent.pop(name, None)
+    written = tuple(headers.keys())
+    names = names_sent(written, forwarded)
+    if len(written) == len(headers):
+        sent = {name: value for name, value in zip(names, headers.values(), strict=True) if name}
+    else:  # one came in several lines
+        sent = {name: ", ".join(headers.getall(name)) for name in names if name}
+    if headers.get("connection", "keep-alive") != "keep-alive":
+        for value in headers.getall("connection"):
+            for name in _tokens(value):
+                sent.pop(name, None)
     sent.setdefault("anthropic-version", _DEFAULT_VERSION)
     # What we could not read could not be counted, and no ping would find a place in it (operations.md C5).
     sent["accept-encoding"] = "identity"

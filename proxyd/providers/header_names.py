@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 
-__all__ = ["HOP_BY_HOP", "fate_of", "is_forwarded", "never_goes_on"]
+__all__ = ["HOP_BY_HOP", "names_sent", "never_goes_on"]
 
 _USUAL = frozenset({"accept", "content-type", "traceparent", "tracestate", "user-agent", "x-app"})
 _USUAL_PREFIXES = ("anthropic-", "x-claude-code-", "x-stainless-")
@@ -48,16 +48,24 @@ _NEVER = HOP_BY_HOP | {
 _NEVER_PREFIXES = ("sec-", "x-claude-proxy-", "x-forwarded-")
 
 
-@functools.lru_cache(maxsize=1024)  # a client sends the same few dozen with each request
-def fate_of(name: str) -> tuple[str, bool, bool]:
-    """A header's name in lower case; whether it may go on, and whether it goes to every upstream."""
-    name = name.lower()
-    is_sent = not (name in _NEVER or name.startswith(_NEVER_PREFIXES))
-    return name, is_sent, is_sent and (name in _USUAL or name.startswith(_USUAL_PREFIXES))
+@functools.lru_cache(maxsize=64)  # a client's requests have the same headers, in the same order
+def names_sent(names: tuple[str, ...], patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """For each header of a request the name by which it goes on, in lower case, or "" where it does not.
+
+    Args:
+        patterns: which of those go on that are not sent to every upstream.
+    """
+    lowered = [name.lower() for name in names]
+    return tuple(name if _goes_on(name, patterns) else "" for name in lowered)
 
 
-@functools.lru_cache(maxsize=1024)
-def is_forwarded(name: str, patterns: tuple[str, ...]) -> bool:
+def _goes_on(name: str, patterns: tuple[str, ...]) -> bool:
+    if name in _NEVER or name.startswith(_NEVER_PREFIXES):
+        return False
+    return name in _USUAL or name.startswith(_USUAL_PREFIXES) or _is_forwarded(name, patterns)
+
+
+def _is_forwarded(name: str, patterns: tuple[str, ...]) -> bool:
     """Whether one of `patterns`, a name or the beginning of one with ``*`` behind it, takes the header `name`, which is
     in lower case.
     """
