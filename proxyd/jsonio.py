@@ -16,6 +16,11 @@ __all__ = ["MAX_DEPTH", "JSONError", "dump_ascii", "dump_text", "dumps", "loads"
 MAX_DEPTH = 256
 
 
+#: Arguments of `ujson.dumps` behind the value and ``ensure_ascii``: ``encode_html_chars``, ``escape_forward_slashes``,
+#: ``sort_keys``, ``indent`` and ``allow_nan``. By their names they take longer to pass than a small object to write.
+_STRICTLY = (False, False, False, 0, False)
+
+
 class JSONError(ValueError):
     """Not JSON, JSON nested deeper than `MAX_DEPTH`, or a value that JSON cannot hold."""
 
@@ -56,7 +61,7 @@ def dump_ascii(value: Any) -> bytes:
         JSONError: as `dumps`.
     """
     try:
-        text: str = ujson.dumps(value, ensure_ascii=True, escape_forward_slashes=False, allow_nan=False)
+        text: str = ujson.dumps(value, True, *_STRICTLY)
     except (ValueError, OverflowError, TypeError, RecursionError):
         raise JSONError("a value that JSON cannot hold") from None
     return text.encode()
@@ -65,9 +70,9 @@ def dump_ascii(value: Any) -> bytes:
 def dump_text(value: Any) -> str:
     """As `dumps`, as text: what OpenAI calls a tool call's ``arguments``."""
     try:
-        return ujson.dumps(value, ensure_ascii=False, escape_forward_slashes=False, allow_nan=False)
+        return ujson.dumps(value, False, *_STRICTLY)
     except UnicodeEncodeError:
-        return ujson.dumps(value, ensure_ascii=True, escape_forward_slashes=False, allow_nan=False)
+        return ujson.dumps(value, True, *_STRICTLY)
     except (ValueError, OverflowError, TypeError, RecursionError):
         raise JSONError("a value that JSON cannot hold") from None
 

@@ -332,7 +332,8 @@ class Relay:
             return
         estimate = record.estimated_input_tokens
         if estimate is None:
-            estimate = record.estimated_input_tokens = estimate_input_tokens(call.request.payload)
+            estimate = estimate_input_tokens(call.request.payload, call.request.inputs)
+            record.estimated_input_tokens = estimate
         if window is not None and self.calibration.is_surely_above(window, route.model_name, estimate):
             corrected = self.calibration.corrected(route.model_name, estimate)
             message = overflow_message(Overflow(), window=window, estimated_input_tokens=corrected)
@@ -432,6 +433,7 @@ class Relay:
             max_frame_bytes=self.settings.max_frame_bytes,
             session_id=record.session_id,
             estimated_input_tokens=self._corrected_estimate(route, record),
+            inputs=call.request.inputs,
         )
         prepared = await call.request.step_by_step(steps)
         for note in prepared.notes:

@@ -22,6 +22,7 @@ from proxyd.codecs.openai_blocks import Blocks, Part, arguments_of, collapse
 from proxyd.codecs.openai_reasoning import Reasoning
 from proxyd.codecs.openai_tools import to_upstream_name
 from proxyd.codecs.tool_ids import UpstreamIds
+from proxyd.codecs.tool_inputs import ToolInputs
 from proxyd.errors import ClientError
 
 __all__ = ["to_openai_messages"]
@@ -47,29 +48,32 @@ def to_openai_messages(
     vision: bool,
     instructions: str | None,
     notes: Notes,
+    inputs: ToolInputs,
 ) -> Generator[None, None, list[Message]]:
     """The ``messages`` of the upstream request, made in steps: a long history takes longer than a loop may be held.
 
     Args:
         model: the upstream's name of the model; reasoning data of another one is not sent to it.
         instructions: text to be added to the system message.
+        inputs: those of `payload`, as far as they have been written.
 
     Raises:
         ClientError: a message is not a message at all.
     """
-    history = _History(dialect, model, vision, notes)
+    history = _History(dialect, model, vision, notes, inputs)
     history.system(payload.get("system"), instructions)
     yield from history.turns(payload["messages"])
     return history.finish()
 
 
 class _History:
-    def __init__(self, dialect: Dialect, model: str, vision: bool, notes: Notes) -> None:
+    def __init__(self, dialect: Dialect, model: str, vision: bool, notes: Notes, inputs: ToolInputs) -> None:
         self._dialect = dialect
         self._model = model
         self._notes = notes
         self._blocks = Blocks(dialect, vision, notes)
         self._ids = UpstreamIds(dialect.tool_id_style)
+        self._inputs = inputs
         #: Calls of the assistant's last turn: client id -> upstream ids still to be answered, in order.
         self._awaited: dict[str, list[str]] = {}
         self._messages: list[Message] = []
@@ -186,7 +190,7 @@ class _History:
         return {
             "id": upstream_id,
             "type": "function",
-            "function": {"name": name, "arguments": arguments_of(block.get("input"))},
+            "function": {"name": name, "arguments": arguments_of(block.get("input"), self._inputs)},
         }
 
     # -- the user
