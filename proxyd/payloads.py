@@ -46,8 +46,9 @@ def parse_object(body: bytes) -> dict[str, Any]:
 def _with_known_tools(body: bytes, known: tool_lists.ToolList, at: int) -> dict[str, Any] | None:
     """`body` parsed, if the bytes of a known list at `at` are the value of its ``tools``."""
     assert known.raw is not None, "it was found by its bytes"
+    view = memoryview(body)  # slices of which are no copies
     try:
-        payload = jsonio.loads(b"%b%b%b" % (body[:at], _STAND_IN_JSON, body[at + len(known.raw) :]))
+        payload = jsonio.loads(b"".join((view[:at], _STAND_IN_JSON, view[at + len(known.raw) :])))
     except jsonio.JSONError:
         return None  # what is wrong, and where, is said of the body as it came
     if not isinstance(payload, dict) or payload.get("tools") != _STAND_IN:

@@ -101,7 +101,8 @@ class Translated:
         if self.tools.written is None or self.body.get("tools") is not self.tools.offered:
             return jsonio.dump_ascii(self.body)
         rest = {name: value for name, value in self.body.items() if name != "tools"}
-        return b'%b,"tools":%b}' % (jsonio.dump_ascii(rest)[:-1], self.tools.written)
+        opened = memoryview(jsonio.dump_ascii(rest))[:-1]  # a slice would be a copy
+        return b"".join((opened, b',"tools":', self.tools.written, b"}"))
 
 
 def to_openai_request(payload: dict[str, Any], dialect: Dialect, options: RequestOptions) -> Translated:
