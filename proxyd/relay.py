@@ -128,6 +128,8 @@ class Relay:
         self.calibration = calibration or Calibration()
         self._budget = RetryBudget()
         self._learned = Learned()
+        #: Routes whose upstream has reported tokens read from a cache or put there.
+        self._caching: set[str] = set()
         self._calls: dict[str, _Call] = {}
         self._clocks_of: dict[str, Clocks] = {}  # by model_id, for the configuration in force
         self._idle = asyncio.Event()
@@ -221,6 +223,8 @@ class Relay:
                 record.status = downlink.status  # the client left before the end of it
             record.ended = monotonic()
             self.calibration.observe(record)  # at once: the next call may be its conversation's
+            if record.usage.cache_read_tokens or record.usage.cache_write_tokens:
+                self._caching.add(record.route)
             self.finished.add(record, request.keys)
 
     def _admit(self) -> None:
@@ -328,7 +332,8 @@ class Relay:
             return
         estimate = record.estimated_input_tokens
         if estimate is None:
-            estimate = record.estimated_input_tokens = estimate_input_tokens(call.request.payload)
+            estimate = estimate_input_tokens(call.request.payload, call.request.inputs)
+            record.estimated_input_tokens = estimate
         if window is not None and self.calibration.is_surely_above(window, route.model_name, estimate):
             corrected = self.calibration.corrected(route.model_name, estimate)
             message = overflow_message(Overflow(), window=window, estimated_input_tokens=corrected)
@@ -428,6 +433,7 @@ class Relay:
             max_frame_bytes=self.settings.max_frame_bytes,
             session_id=record.session_id,
             estimated_input_tokens=self._corrected_estimate(route, record),
+            inputs=call.request.inputs,
         )
         prepared = await call.request.step_by_step(steps)
         for note in prepared.notes:
@@ -447,7 +453,7 @@ class Relay:
             events = await exchange.open()
             await call.request.breathe()
             self._end_retry(call)
-            call.request.let_go(is_cached=True)
+            call.request.let_go(is_cached=record.route in self._caching)
             while answer.failure is None:
                 if events:
                     record.on_first_byte()
