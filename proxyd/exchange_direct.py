@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from time import perf_counter
 from urllib.parse import urlsplit
 
@@ -185,6 +186,9 @@ class DirectExchange(Exchange):
         if frames:
             sink.push(frames)
         return True
+
+    def _rewriter(self) -> Callable[[bytes], bytes] | None:
+        return self._stream.pass_by
 
     def _feed(self, chunk: bytes) -> bytes:
         begun = perf_counter()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
+from typing import ClassVar
 
 from proxyd.calls import CallRecord
 from proxyd.codecs.events import DeltaRun, StreamEvent, count_events, encode_events
@@ -33,6 +35,8 @@ class TranslatedExchange(Exchange):
         refused: status and body with which the upstream refused the call, as it sent them.
         sent: the request's body, parsed; empty once the upstream has accepted it.
     """
+
+    _EVENTS_A_PIECE: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -142,6 +146,9 @@ class TranslatedExchange(Exchange):
             self._record.events += count_events(events)
             sink.push(encode_events(events))
         return True
+
+    def _rewriter(self) -> Callable[[bytes], bytes] | None:
+        return self.answer.rewriter()
 
     def _feed(self, chunk: bytes) -> list[StreamEvent]:
         begun = perf_counter()

@@ -61,11 +61,13 @@ class _Protocol(ResponseHandler):
     Attributes:
         body: of the answer at hand, from its head on.
         on_progress: told of everything that happens to it.
+        on_piece: is offered pieces that come alone, see `Response.on_piece`.
         is_lost: the connection has ended.
     """
 
     body: Body | None = None
     on_progress: Callable[[], None] | None = None
+    on_piece: Callable[[bytes], bool] | None = None
     is_lost = False
     _is_asked = False  # a request has gone out, and its answer's head has not come
     _is_paused = False
@@ -96,7 +98,7 @@ class _Protocol(ResponseHandler):
 
     def let_go(self) -> None:
         """The answer has been dealt with."""
-        self.on_progress = None
+        self.on_progress = self.on_piece = None
         if not self.should_close:
             self.body = None
 
@@ -121,6 +123,8 @@ class _Protocol(ResponseHandler):
         body = self.body
         if body is None:  # a farewell, or an answer to nobody
             self._should_close = True
+            return
+        if self.on_piece is not None and (piece := body.alone(data)) and self.on_piece(piece):
             return
         body.feed(data)
         if body.waiting_bytes > 2 * _BUFFER_BYTES and not self._is_paused and self.transport is not None:
@@ -223,6 +227,9 @@ class Response:
         status, reason, headers: its head.
         on_progress: is called when bytes or their end have arrived, and when the connection has ended; from within
             the reading of the socket, so it must not raise.
+        on_piece: is offered each piece that comes alone, all of an HTTP chunk, when nothing waits to be taken. If it
+            returns True the piece has been taken; else it has done nothing, and the piece goes the way of all others.
+            The short way for nearly all of a stream. Must not raise either.
     """
 
     __slots__ = ("_body", "_connection", "_fault", "_protocol", "headers", "reason", "status")
@@ -281,6 +288,14 @@ class Response:
         self._protocol.on_progress = told
 
     @property
+    def on_piece(self) -> Callable[[bytes], bool] | None:
+        return self._protocol.on_piece
+
+    @on_piece.setter
+    def on_piece(self, offered: Callable[[bytes], bool] | None) -> None:
+        self._protocol.on_piece = offered
+
+    @property
     def content_type(self) -> str:
         """Type and subtype, in lower case, without parameters."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -292,7 +307,7 @@ class Response:
             return
         transport = connection.transport
         if self._fault is not None or (transport is not None and transport.get_write_buffer_size()):
-            self._protocol.on_progress = None
+            self._protocol.on_progress = self._protocol.on_piece = None
             connection.close()
         else:
             self._protocol.let_go()
@@ -302,7 +317,7 @@ class Response:
         """Close the connection, which cancels the call."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._protocol.on_progress = None
+            self._protocol.on_progress = self._protocol.on_piece = None
             connection.close()
 
 
