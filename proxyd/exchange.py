@@ -35,8 +35,8 @@ class Sink(Protocol):
     def keeps_up(self) -> bool:
         """It has taken all that was written: one more piece can be."""
 
-    def push(self, data: bytes) -> None:
-        """Write whole frames. To be called only while it `keeps_up`."""
+    def push(self, data: bytes, now: float) -> None:
+        """Write whole frames. To be called only while it `keeps_up`. The trace is for the caller to tell."""
 
 
 class Exchange:
@@ -163,9 +163,9 @@ class Exchange:
             self._heard_at = now = monotonic()
             record.codec_s += now - begun
             record.events += self._EVENTS_A_PIECE
+            sink.push(frames, now)
             if self._trace is not None:
-                self._trace.on_chunk(piece)
-            sink.push(frames)
+                self._trace.on_passed(now, piece, frames)
         except Exception as exc:
             self._fault = exc
             self._wake()
@@ -206,6 +206,11 @@ class Exchange:
     def _pass_on(self, chunk: bytes, sink: Sink) -> bool:
         """Rewrite one piece and write it on; False where it is kept for the reader instead."""
         raise AssertionError("only where a sink was given")
+
+    def _push(self, frames: bytes, sink: Sink) -> None:
+        sink.push(frames, monotonic())
+        if self._trace is not None:
+            self._trace.on_written(frames)
 
     async def _read_error(self, response: Response) -> bytes:
         """The body of an error, as far as it comes; beyond ``max_error_body_bytes`` it is cut off."""

@@ -184,7 +184,7 @@ class DirectExchange(Exchange):
             self._kept = frames
             return False
         if frames:
-            sink.push(frames)
+            self._push(frames, sink)
         return True
 
     def _rewriter(self) -> Callable[[bytes], bytes] | None:

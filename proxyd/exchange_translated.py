@@ -141,10 +141,10 @@ class TranslatedExchange(Exchange):
             return False
         if len(events) == 1 and type(run := events[0]) is DeltaRun:  # nearly all of a stream
             self._record.events += run.count
-            sink.push(run.frames)
+            self._push(run.frames, sink)
         elif events:
             self._record.events += count_events(events)
-            sink.push(encode_events(events))
+            self._push(encode_events(events), sink)
         return True
 
     def _rewriter(self) -> Callable[[bytes], bytes] | None:
