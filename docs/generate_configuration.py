@@ -57,7 +57,9 @@ def _settings() -> list[str]:
 
 
 def _default(value: Any) -> str:
-    return "none" if value in (None, "", (), {}) else f"`{json.dumps(value)}`".replace('"', "")
+    if value in (None, "", (), {}):
+        return "none"
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
 def _cell(text: str) -> str:

@@ -46,11 +46,11 @@ STATEMENTS: dict[str, str] = {
     "B total_s": "A total, where one is set, ends the stream with a timeout error.",
     "C1": "Request bodies are bounded after unpacking, whatever their form; bombs are recognised by their ratio.",
     "C2": "Lines and number of headers are bounded.",
-    "C3": "JSON that nests too deeply is refused.",
-    "C4": "Events and whole bodies of an upstream are bounded, at each point of its answer; so are the "
-    "lines of an event where it is parsed (translated mode).",
-    "C5": "Upstreams are asked for no packing; gzip that one sends all the same is unpacked within the same "
-    "bounds (translated), or passed on as it is (direct).",
+    "C3": "JSON that nests too deeply is refused wherever it is read; what goes on unread (large direct requests) is "
+    "judged by its upstream.",
+    "C4": "Events, their lines and whole bodies of an upstream are bounded, at each point of its answer.",
+    "C5": "Upstreams are asked for no packing; gzip that one sends all the same is unpacked piece by piece within the "
+    "same bounds, at most to a hundred times its size (translated, and with hooks), or passed on as it is (direct).",
     "C6": "A client that does not read costs less than 512 KiB, also where silence has begun its stream; "
     "less than 1 MiB with hooks over the stream.",
     "C7": "Calls in flight are bounded, in all and for each entry; one more is 529 at once. Many long "
@@ -69,11 +69,13 @@ STATEMENTS: dict[str, str] = {
     "E2": "The host a request names must be ours.",
     "E3": "Pages of other sites, and forms, are refused.",
     "E4": "An upstream gets the headers it needs, one key, and no cookie; in direct mode the one that the "
-    "client has chosen also gets the client's own headers, and no other does.",
+    "client has chosen also gets the client's own headers, as far as `forward_headers` says, and no "
+    "other does.",
     "E5": "Redirects are not followed, whichever key came in whichever form.",
     "E6": "Addresses inside a request are never fetched.",
     "E7": "Keys and prompts are in no log line, error, metric, feed, file, process list, command's output "
-    "or core; tracebacks quote no data; open key files are warned about, and refused with `--strict`.",
+    "or core; tracebacks quote no data, and an upstream's words are remembered without what they quote of "
+    "the request; open key files are warned about, and refused with `--strict`.",
     "E8": "Requests that two parsers could read differently, or that lie about their length, are refused; "
     "one framing goes up; any body, header and query has an answer of the API, never a 500.",
     "E9": "Connections, and idle ones of one address, are bounded; no value splits a response.",

@@ -5,12 +5,13 @@ Every answer carries ``request-id``; every error is the Anthropic envelope.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Awaitable, Callable
 from html import escape
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
 import proxyd
@@ -21,7 +22,15 @@ from proxyd.calls import CallRecord, new_id
 from proxyd.client_request import PREFIX, ClientRequest
 from proxyd.codecs.estimate import estimate_input_tokens
 from proxyd.codecs.tool_lists import share_tools
-from proxyd.errors import BodyTimedOut, BodyTooLarge, ClientError, MethodNotAllowed, NotFound, ProxyError
+from proxyd.errors import (
+    BodyTimedOut,
+    BodyTooLarge,
+    ClientError,
+    MethodNotAllowed,
+    NotFound,
+    ProxyError,
+    UnknownExpectation,
+)
 from proxyd.exchange_direct import VerbatimRefusal
 from proxyd.guard import REQUEST_ID as _REQUEST_ID
 from proxyd.guard import check_origin, check_token, without_token
@@ -53,6 +62,10 @@ _IS_CALL = web.RequestKey("is_call", bool)
 #: Answered without the access token: health, and the files of the page, which asks for the token itself.
 _OPEN_PATHS = ("/healthz", "/health", "/readyz", "/dashboard")
 
+_MESSAGES = ("/v1/messages", f"{PREFIX}/v1/messages")
+#: What an ``Expect`` may say.
+_EXPECTATIONS = {"", "100-continue"}
+
 _HOME = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>claude-proxy</title>
 <meta name="viewport" content="width=device-width">
@@ -66,16 +79,17 @@ _HOME = """<!doctype html>
 
 
 def build_app(
-    relay: Relay, watchers: Watchers, about: Callable[[], dict[str, Any]] = dict
-) -> web.Application:
-    """The application around `relay`.
+    relay: Relay, watchers: Watchers, around: Any, about: Callable[[], dict[str, Any]] = dict
+) -> tuple[web.Application, Callable[[Any], Any]]:
+    """The application around `relay`, and what its server's handler is to be put behind.
 
     Args:
         watchers: know what it did and does.
+        around: a middleware that goes around everything.
         about: what the daemon says of itself to callers on this machine.
     """
     surface = _Surface(relay, about)
-    app = web.Application(middlewares=[surface.envelope])
+    app = web.Application(middlewares=[around, surface.envelope])
     for prefix in ("", PREFIX):
         app.router.add_post(f"{prefix}/v1/messages", surface.messages)
         app.router.add_post(f"{prefix}/v1/messages/count_tokens", surface.count_tokens)
@@ -88,7 +102,46 @@ def build_app(
         app.router.add_get(f"{prefix}/", surface.home)
     app.router.add_get(PREFIX, surface.home)
     add_status_routes(app, relay, watchers)
-    return app
+
+    def enveloped(handler: Handler) -> Handler:
+        return functools.partial(around, handler=functools.partial(surface.envelope, handler=handler))
+
+    messages, refusal = enveloped(surface.messages), enveloped(_refused_expectation)
+    return app, lambda application: _in_front_of(application, messages, refusal)
+
+
+def _in_front_of(
+    application: Callable[[Any], Any], messages: Handler, refusal: Handler
+) -> Callable[[Any], Any]:
+    """What the server calls for each request: `application`, but for two kinds.
+
+    ``POST /v1/messages`` goes to its handler without the application's way there, on which one route of sixty is looked
+    for. An ``Expect`` that the web library does not know it would answer by itself, ahead of all middlewares, in plain
+    text.
+    """
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        response = await refusal(request)
+        response.force_close()  # whether a body follows is not known
+        return response
+
+    def handle(request: web.Request) -> Any:
+        headers = request.headers
+        if "expect" in headers:
+            if (
+                request.version >= HttpVersion11  # before it there was none (RFC 9110, 10.1.1)
+                and not {each.lower() for each in headers.getall("expect")} <= _EXPECTATIONS
+            ):
+                return refuse(request)
+        elif request.method == "POST" and request.raw_path.partition("?")[0] in _MESSAGES:
+            return messages(request)
+        return application(request)
+
+    return handle
+
+
+async def _refused_expectation(_: web.Request) -> web.StreamResponse:
+    raise UnknownExpectation("the only expectation that can be met is 100-continue")
 
 
 class _Surface:
@@ -187,7 +240,7 @@ class _Surface:
         keys = without_token(ClientKeys.from_headers(request.headers), relay.settings)
         seen = glance_at(body)
         route = None if seen is None else relay.table.resolve(seen.model)
-        if seen is not None and route is not None and takes_all(route) and is_plain(body):
+        if seen is not None and route is not None and takes_all(route) and is_plain(body, seen):
             record = self._record(request, seen.model)
             if record.session_id is not None:  # else it may stand in the body
                 record.kind = "main" if record.agent_id is None else "subagent"

@@ -14,6 +14,7 @@ from proxyd.errors import ClientError
 from proxyd.payloads import parse_object
 from proxyd.providers.base import ClientKeys
 from proxyd.providers.unread import Glance
+from proxyd.quotes import without_quotes
 
 __all__ = ["PREFIX", "ClientRequest"]
 
@@ -82,6 +83,14 @@ class ClientRequest:
             except ClientError:
                 pass  # it went on unread, and the upstream takes what we do not
         self.body, self._payload, self.seen = b"", {}, None
+
+    def without_quotes(self, message: str) -> str:
+        """An upstream's words about this request, less what they quote of it."""
+        try:
+            payload = self.payload if self.body else {}
+        except ClientError:
+            payload = {}  # it went on unread, and is no JSON
+        return without_quotes(message, self.body, payload)
 
     @property
     def target(self) -> tuple[str, str]:

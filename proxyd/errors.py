@@ -11,6 +11,7 @@
     │   ├── BodyTimedOut          408 invalid_request_error
     │   ├── BodyTooLarge          413 request_too_large
     │   ├── UnsupportedMedia      415 invalid_request_error
+    │   ├── UnknownExpectation    417 invalid_request_error
     │   └── Misdirected           421 invalid_request_error
     ├── UpstreamError             502 api_error              the upstream broke
     │   ├── Unreachable           502 api_error              refused, DNS, TLS
@@ -85,6 +86,10 @@ class UnsupportedMedia(ClientError):
     """The body's content type or encoding is not one we take."""
 
 
+class UnknownExpectation(ClientError):
+    """The ``Expect`` header asks for something else than ``100-continue``."""
+
+
 class Misdirected(ClientError):
     """The ``Host`` header names somebody else."""
 
@@ -156,6 +161,7 @@ ANSWERS: dict[type[ProxyError], tuple[int, str]] = {
     BodyTimedOut: (408, "invalid_request_error"),
     BodyTooLarge: (413, "request_too_large"),
     UnsupportedMedia: (415, "invalid_request_error"),
+    UnknownExpectation: (417, "invalid_request_error"),
     Misdirected: (421, "invalid_request_error"),
     UpstreamError: (502, "api_error"),
     TimedOut: (504, "timeout_error"),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
+import asyncio
 from collections.abc import Callable
 from time import perf_counter
 from urllib.parse import urlsplit
 
 from proxyd import errors, jsonio
 from proxyd.calls import CallRecord
-from proxyd.codecs.anthropic import DirectStream
+from proxyd.codecs.anthropic import VAGUE_TYPES, DirectStream, begins_as_stream
 from proxyd.codecs.openai_errors import ErrorContext, refusal
+from proxyd.codecs.unpacking import PACKINGS, BadPacking, Unpacker
 from proxyd.deadlines import Deadlines
 from proxyd.errors import BadReply, ProxyError, Refused
 from proxyd.exchange import Exchange, Sink
@@ -19,12 +20,15 @@ from proxyd.providers.base import UpstreamRequest
 from proxyd.providers.direct import response_headers
 from proxyd.secret import masked
 from proxyd.settings import Settings
+from proxyd.uplink import Response
 from proxyd.upstream import BREAKS, Upstreams, failure_of
 
 __all__ = ["DirectExchange", "VerbatimRefusal"]
 
 #: What of an answer that is none goes into the log (operations.md D).
 _EXCERPT_BYTES = 200
+#: Larger bodies are not looked at for their usage. One of 128 000 tokens is some 600 KB; this takes 20 ms to parse.
+_MAX_WATCHED_BYTES = 4 << 20
 
 
 class VerbatimRefusal(Refused):
@@ -63,7 +67,7 @@ class DirectExchange(Exchange):
     ) -> None:
         super().__init__(request, upstreams, settings, deadlines, record)
         self._hooks = hooks
-        self._unpacker: zlib._Decompress | None = None
+        self._unpacker: Unpacker | None = None
         self._stream_hooks = StreamHooks(hooks) if hooks is not None and hooks.changes_events else None
         self.is_stream = False
         self.status = 0
@@ -71,10 +75,11 @@ class DirectExchange(Exchange):
         self.headers: list[tuple[str, str]] = []
         self.failure: ProxyError | None = None
         self.has_ended = False
+        self._beginning = b""  # was read to see what the answer is
         self._kept: bytes | None = None  # frames with the last event, for the reader
         self._stream = DirectStream(settings.max_frame_bytes)
         # For the usage of an answer that is opaque: its packing, its body so far, or whether it comes in frames.
-        self._inflate: zlib._Decompress | None = None
+        self._inflate: Unpacker | None = None
         self._body: bytearray | None = None
         self._has_frames = False
         self._has_given = False
@@ -105,7 +110,10 @@ class DirectExchange(Exchange):
         encoding = response.headers.get("content-encoding", "identity").lower()
         if encoding != "identity" and self._hooks is not None and self._hooks.changes_events:
             encoding = self._unpack(encoding)
+        wants_stream = self._record.is_stream and encoding == "identity" and self._is_of_messages()
         self.is_stream = response.content_type == "text/event-stream" and encoding == "identity"
+        if wants_stream and response.content_type in VAGUE_TYPES:
+            self.is_stream = await self._begins_as_stream(response)
         self._record.output_so_far = lambda: self._stream.usage_so_far.output_tokens
         if not self.is_stream:
             self._watch_aside(response.content_type, encoding)
@@ -116,12 +124,7 @@ class DirectExchange(Exchange):
                 self.headers.append(("Content-Length", response.headers["content-length"]))
         while not (data := await self.read()) and not self.has_ended:
             pass
-        if (
-            not self.is_stream
-            and self._record.is_stream
-            and encoding == "identity"
-            and self._is_of_messages()
-        ):
+        if wants_stream and not self.is_stream:
             _check_is_message(response.content_type, data)
         return data
 
@@ -144,18 +147,20 @@ class DirectExchange(Exchange):
         assert response is not None, "read before open"
         is_plain = self.is_stream and self._unpacker is None and self._stream_hooks is None
         try:
-            chunk = await self._read_chunk(response, sink if is_plain else None)
-            if chunk and self._unpacker is not None:
-                chunk = self._unpacked(chunk)
-                if not chunk:
-                    return b""
+            if self._beginning:
+                chunk, self._beginning = self._beginning, b""
+            elif self._unpacker is None:
+                chunk = await self._read_chunk(response, sink if is_plain else None)
+            else:
+                chunk = await self._read_unpacked(response, self._unpacker)
+            at_end = response.at_end and (self._unpacker is None or not self._unpacker.has_more)
             if not self.is_stream:
-                return self._opaque(chunk, is_last=not chunk or response.at_end)
+                return await self._opaque(chunk, is_last=not chunk or at_end)
             if (kept := self._kept) is not None:
                 data, self._kept = kept, None
             else:
                 data = self._feed(chunk) if chunk else b""
-            if (not chunk and kept is None) or (self.has_last_event and response.at_end):
+            if (not chunk and kept is None) or (self.has_last_event and at_end):
                 self.has_ended = True
                 data += self._stream.close()
         except BREAKS as exc:
@@ -188,13 +193,32 @@ class DirectExchange(Exchange):
         return True
 
     def _rewriter(self) -> Callable[[bytes], bytes] | None:
-        return self._stream.pass_by
+        return None if self.has_last_event else self._stream.pass_by
 
     def _feed(self, chunk: bytes) -> bytes:
         begun = perf_counter()
         frames = self._stream.feed(chunk)
         self._record.codec_s += perf_counter() - begun
         return frames
+
+    async def _begins_as_stream(self, response: Response) -> bool:
+        """Whether an answer that does not say so is an event stream, by its first bytes: `read` gives them again.
+
+        Raises:
+            ProxyError: it broke in them.
+        """
+        while (found := begins_as_stream(self._beginning)) is None:
+            try:
+                if self._unpacker is None:
+                    piece = await self._read_chunk(response)
+                else:
+                    piece = await self._read_unpacked(response, self._unpacker)
+            except BREAKS as exc:
+                raise failure_of(exc, self._url) from exc
+            if not piece:
+                return False
+            self._beginning += piece
+        return found
 
     def _is_of_messages(self) -> bool:
         """Whether a message is what was asked for, and not a count of tokens."""
@@ -220,43 +244,47 @@ class DirectExchange(Exchange):
 
     def _unpack(self, encoding: str) -> str:
         """Undo a packing that we have not asked for: a hook that keeps something back must see all of it."""
-        if encoding not in ("gzip", "deflate"):
+        if encoding not in PACKINGS:
             raise BadReply(
                 f"the upstream packed its answer ({encoding}) though asked not to, and hooks could not look at it; "
                 "give the entry hooks: [] to have it passed on as it is"
             )
-        self._unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either header
+        self._unpacker = Unpacker()
         packed = ("content-encoding", "content-length")
         self.headers = [(name, value) for name, value in self.headers if name.lower() not in packed]
         return "identity"
 
-    def _unpacked(self, chunk: bytes) -> bytes:
-        assert self._unpacker is not None, "asked only where there is one"
+    async def _read_unpacked(self, response: Response, unpacker: Unpacker) -> bytes:
+        """The next piece of an answer that is unpacked, b"" at its end."""
+        if unpacker.has_more:
+            await asyncio.sleep(0)  # it may be long: the others have a turn between two pieces
         try:
-            data = self._unpacker.decompress(chunk, self._settings.max_upstream_body_bytes)
-        except zlib.error:
-            raise BadReply("the upstream's packed answer is broken") from None
-        if self._unpacker.unconsumed_tail:
-            raise BadReply("one piece of the upstream's packed answer is larger than max_upstream_body_bytes")
-        return data
+            while not (piece := unpacker.take()):
+                chunk = await self._read_chunk(response)
+                if not chunk:
+                    return b""
+                unpacker.feed(chunk)
+        except BadPacking as exc:
+            raise BadReply(f"the upstream's packed answer {exc}") from None
+        return piece
 
     def _watch_aside(self, content_type: str, encoding: str) -> None:
         """Read usage from a copy of an answer that goes on as it is; br and zstd are beyond the standard library."""
-        if encoding not in ("identity", "gzip", "deflate"):
+        if encoding in PACKINGS:
+            self._inflate = Unpacker()
+        elif encoding != "identity":
             return
-        if encoding != "identity":
-            self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either header
         if content_type == "application/json":
             self._body = bytearray()
         self._has_frames = content_type == "text/event-stream"
 
-    def _opaque(self, chunk: bytes, *, is_last: bool) -> bytes:
+    async def _opaque(self, chunk: bytes, *, is_last: bool) -> bytes:
         if chunk:
             self._has_given = True
             if self._body is not None or self._has_frames:
                 try:
-                    self._look_at(chunk)
-                except (zlib.error, ProxyError):
+                    await self._look_into(chunk)
+                except (BadPacking, ProxyError):
                     self._body, self._has_frames = None, False
         if is_last:
             self.has_ended = True
@@ -264,16 +292,23 @@ class DirectExchange(Exchange):
                 self._stream.tee.watch_body(bytes(self._body))
         return chunk
 
-    def _look_at(self, chunk: bytes) -> None:
-        limit = self._settings.max_upstream_body_bytes
-        if self._inflate is not None:
-            chunk = self._inflate.decompress(chunk, limit)
+    async def _look_into(self, chunk: bytes) -> None:
+        if self._inflate is None:
+            self._look_at(chunk)
+            return
+        self._inflate.feed(chunk)
+        while piece := self._inflate.take():
+            self._look_at(piece)
+            if self._inflate.has_more:
+                await asyncio.sleep(0)  # as above
+
+    def _look_at(self, piece: bytes) -> None:
         if self._has_frames:
-            self._stream.feed(chunk)
+            self._stream.feed(piece)
         elif self._body is not None:
-            self._body += chunk
-            if len(self._body) > limit:
-                raise BadReply(f"an answer larger than {limit} bytes")
+            self._body += piece
+            if len(self._body) > _MAX_WATCHED_BYTES:
+                raise BadReply("too large an answer to look for its usage")
 
     def _settle(self) -> None:
         tee, record = self._stream.tee, self._record

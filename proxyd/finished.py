@@ -57,7 +57,7 @@ class Finished:
         if not self._waiting:
             return
         records, self._waiting = self._waiting, []
-        for observe in (_settle, *self.observers, _trim):
+        for observe in (_settle, *self.observers):
             try:
                 observe(records)
             except Exception:
@@ -82,10 +82,3 @@ def _settle(records: Sequence[CallRecord]) -> None:
     for record in records:
         if record.settle is not None:
             record.settle()
-
-
-def _trim(records: Sequence[CallRecord]) -> None:
-    """Let go of what only observers need: some remember the records."""
-    for record in records:
-        record.settle = record.output_so_far = record.trace = None
-        record.prompt_blocks = ()

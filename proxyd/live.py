@@ -52,7 +52,7 @@ class LiveFeed:
         self.started_at = time.time()
         self._active = active
         self._is_draining = is_draining
-        self._recent: deque[CallRecord] = deque(maxlen=_RECENT)
+        self._recent: deque[dict[str, Any]] = deque(maxlen=_RECENT)
         self._totals: dict[str, dict[str, Any]] = {}
         self._first_bytes: dict[str, deque[int]] = {}
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
@@ -60,11 +60,12 @@ class LiveFeed:
 
     def observe(self, record: CallRecord) -> None:
         """A call is over."""
-        self._recent.append(record)
+        call = _finished(record)
+        self._recent.append(call)
         if record.kind != "count":
             self._add(record)
         if self._listeners:
-            self._give(_message("call", _finished(record)))
+            self._give(_message("call", call))
 
     def totals(self) -> list[dict[str, Any]]:
         """Sums since the start by route, with the median of the time to the first byte lately."""
@@ -79,7 +80,7 @@ class LiveFeed:
 
     def recent(self) -> list[dict[str, Any]]:
         """The last calls that are over, the newest last."""
-        return [_finished(record) for record in self._recent]
+        return list(self._recent)
 
     async def listen(self) -> AsyncGenerator[bytes, None]:
         """Messages as they come, until `close`, or until the listener is too far behind."""

@@ -39,7 +39,13 @@ _TOKEN = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 #: Of an entry: what makes no difference to a request or an answer, or is a secret.
 _ENTRY_LEFT_OUT = frozenset({"api_key", "key_origin", "timeouts", "pricing", "aliases"})
 #: Settings by which an answer is read and ended.
-_SETTINGS = ("max_frame_bytes", "max_upstream_body_bytes", "max_error_body_bytes", "on_midstream_error")
+_SETTINGS = (
+    "forward_headers",
+    "max_frame_bytes",
+    "max_upstream_body_bytes",
+    "max_error_body_bytes",
+    "on_midstream_error",
+)
 
 
 def files_of(record: CallRecord) -> dict[str, bytes]:

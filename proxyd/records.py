@@ -12,7 +12,6 @@ what they stopped in the middle of its answer would push out what is worth a loo
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
 from collections import deque
@@ -103,7 +102,7 @@ class Recorder:
             if self._is_closed:
                 self.dropped += 1
                 return
-            self._waiting.append(copy.copy(record))  # others remember it, and not its trace
+            self._waiting.append(record)
             # More than are kept need not be written: the first would be the first to go.
             while len(self._waiting) > settings.record_max:
                 self._waiting.popleft()

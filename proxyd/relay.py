@@ -88,6 +88,14 @@ def log_bodies(request_id: str, body: bytes, downlink: Downlink) -> None:
     )
 
 
+def _remembered(exc: ProxyError, request: ClientRequest) -> str:
+    """The sentence of a failure for logs and feeds. Only one that is the upstream's own may quote the request, and ours
+    are kept whole: people show them to the model when something does not work (operations.md E7).
+    """
+    message = errors.message_of(exc)
+    return request.without_quotes(message) if type(exc) is Refused else message
+
+
 class Relay:
     """Carries calls between clients and upstreams.
 
@@ -121,6 +129,7 @@ class Relay:
         self._budget = RetryBudget()
         self._learned = Learned()
         self._calls: dict[str, _Call] = {}
+        self._clocks_of: dict[str, Clocks] = {}  # by model_id, for the configuration in force
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -141,6 +150,7 @@ class Relay:
         """Put another configuration in force, for calls that begin from now on."""
         before = self.hooks
         self.settings, self.table, self.hooks = settings, table, hooks or HookSet()
+        self._clocks_of = {}
         before.retire()
 
     def end_all(self, failure: ProxyError) -> None:
@@ -184,7 +194,7 @@ class Relay:
             self._idle.clear()
             return await self._serve(call)
         except ProxyError as exc:
-            self._note_failure(record, exc, "refused")
+            self._note_failure(call, exc, "refused")
             raise
         except ClientGone:
             record.outcome = "client_gone"
@@ -193,11 +203,11 @@ class Relay:
             if call.failure is None:
                 record.outcome = "client_gone"
                 raise
-            self._note_failure(record, call.failure, "refused")
+            self._note_failure(call, call.failure, "refused")
             raise call.failure from None
         except Exception as exc:
             failure = self._crash_of(exc, record)
-            self._note_failure(record, failure, "refused")
+            self._note_failure(call, failure, "refused")
             raise failure from None
         finally:
             self._end_retry(call)
@@ -245,7 +255,7 @@ class Relay:
                     request_id=record.request_id,
                     route=record.route,
                     to=candidate.model_id,
-                    why=failure.message,
+                    why=_remembered(failure, call.request),
                 )
                 record.fallback_from = route.model_id
             # The client's key is for the upstream it has chosen (design.md 5); a chain may lead to others.
@@ -293,7 +303,7 @@ class Relay:
                     route=route.model_id,
                     retry=retry + 1,
                     delay_s=round(delay_s, 2),
-                    why=exc.message,
+                    why=_remembered(exc, call.request),
                 )
             retry += 1
             record.retries += 1
@@ -373,7 +383,7 @@ class Relay:
                     "request.mended",
                     request_id=call.record.request_id,
                     route=route.model_id,
-                    why=exc.message,
+                    why=_remembered(exc, call.request),
                     by=more.lines[-1],
                 )
                 self._keep(route, lessons)  # the upstream has gone on to the next thing that it does not take
@@ -497,13 +507,14 @@ class Relay:
             route,
             path=path,
             query=query,
-            headers=request.web_request.headers.items(),
+            headers=request.web_request.headers,
             body=body,
             payload=payload,
             keys=call.keys,
             clocks=self._clocks(route),
             method=request.web_request.method,
             is_first=call.is_first_choice,
+            forwarded=self.settings.forward_headers,
         )
         hooks = self.hooks.for_call(route, record.request_id, "direct")
         if hooks is not None and hooks.changes_requests and upstream_request.body:
@@ -574,7 +585,7 @@ class Relay:
         if exchange.is_stream:
             return await self._end(call, failure, [ErrorEvent(errors.envelope(failure))])
         # The body of an answer that is no stream broke: only a cut connection tells the client.
-        self._note_failure(call.record, failure, "failed")
+        self._note_failure(call, failure, "failed")
         call.downlink.abort()
         return call.downlink.response
 
@@ -595,7 +606,7 @@ class Relay:
         self, call: _Call, failure: ProxyError, events: Iterable[StreamEvent]
     ) -> web.StreamResponse:
         """End a stream that has begun and has failed: with its last events, or as a cut connection."""
-        self._note_failure(call.record, failure, "failed")
+        self._note_failure(call, failure, "failed")
         last = encode_events(events)
         # Without a last event the stream is over by its grammar, and what failed is its delivery.
         if self.settings.on_midstream_error == "abort" or not last:
@@ -604,16 +615,19 @@ class Relay:
         return await self._finish(call, last)
 
     @staticmethod
-    def _note_failure(record: CallRecord, exc: ProxyError, outcome: str) -> None:
-        status, kind = errors.answer_of(exc)
+    def _note_failure(call: _Call, exc: ProxyError, outcome: str) -> None:
+        record = call.record
+        record.status, record.error_type = errors.answer_of(exc)
         # Masked now: what remembers the call, such as /events, outlives the keys that the words may hold.
-        record.outcome, record.error_type, record.error = outcome, kind, errors.message_of(exc)
+        record.outcome, record.error = outcome, _remembered(exc, call.request)
         if outcome == "refused":  # nothing of an answer was given out
             record.usage, record.settle = Usage(), None
-        record.status = status
         if exc.detail:
             log.warning(
-                "upstream.bad_reply", request_id=record.request_id, route=record.route, seen=exc.detail
+                "upstream.bad_reply",
+                request_id=record.request_id,
+                route=record.route,
+                seen=call.request.without_quotes(exc.detail),
             )
 
     # -- small parts
@@ -630,11 +644,16 @@ class Relay:
         return self._demo_base
 
     def _clocks(self, route: ModelRoute) -> Clocks:
-        def of(name: str) -> float:
-            own = getattr(route.timeouts, name)
-            return float(getattr(self.settings, name) if own is None else own)
+        clocks = self._clocks_of.get(route.model_id)
+        if clocks is None:
 
-        return Clocks(of("connect_s"), of("first_byte_s"), of("idle_s"), of("total_s"))
+            def of(name: str) -> float:
+                own = getattr(route.timeouts, name)
+                return float(getattr(self.settings, name) if own is None else own)
+
+            clocks = Clocks(of("connect_s"), of("first_byte_s"), of("idle_s"), of("total_s"))
+            self._clocks_of[route.model_id] = clocks
+        return clocks
 
     @staticmethod
     def _own_headers(record: CallRecord) -> tuple[tuple[str, str], ...]:

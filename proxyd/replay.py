@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from multidict import CIMultiDict
+
 from proxyd import errors, jsonio
 from proxyd.client_request import PREFIX
 from proxyd.codecs.anthropic import split_frames
@@ -264,7 +266,9 @@ def request_for(
     if is_first and isinstance(names, list):
         keys = ClientKeys(_KEY if "x-api-key" in names else None, _KEY if "authorization" in names else None)
     headers = record.client.get("headers")
-    sent = [(str(name), str(value)) for name, value in headers.items()] if isinstance(headers, dict) else []
+    sent = CIMultiDict(
+        (str(name), str(value)) for name, value in (headers.items() if isinstance(headers, dict) else ())
+    )
     if route.direct:
         path, _, query = str(record.client.get("path")).partition("?")
         return None, direct.prepare(
@@ -278,6 +282,7 @@ def request_for(
             clocks=Clocks(),
             method=str(record.client.get("method")),
             is_first=is_first,
+            forwarded=_forwarded(record),
         )
     session = record.facts.get("session_id")
     limits = record.settings
@@ -297,6 +302,12 @@ def request_for(
         )
     ).written()
     return call, call.request
+
+
+def _forwarded(record: Record) -> tuple[str, ...]:
+    """The setting ``forward_headers`` under which `record` was made; records of before it have none."""
+    patterns = record.settings.get("forward_headers", ["*"])
+    return tuple(map(str, patterns)) if isinstance(patterns, list) else ()
 
 
 def route_of(record: Record, attempt: Exchange, read_entry: ReadEntry) -> ModelRoute:

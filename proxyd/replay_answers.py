@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from proxyd import errors, jsonio
-from proxyd.codecs.anthropic import DirectStream
+from proxyd.codecs.anthropic import VAGUE_TYPES, DirectStream, begins_as_stream
 from proxyd.codecs.events import ErrorEvent, StreamEvent, encode_event
 from proxyd.codecs.openai_errors import refusal
 from proxyd.codecs.openai_message import MessageCollector
@@ -94,7 +94,10 @@ class AnswerOf:
             body = whole[: self._setting("max_error_body_bytes")]
             return Answer.refused(VerbatimRefusal(status, [*headers.items()], body))
         is_open = self.was_left or attempt.is_cut
-        is_stream = headers.get("content-type", "").partition(";")[0].strip() == "text/event-stream"
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        is_stream = kind == "text/event-stream" or (
+            kind in VAGUE_TYPES and self.wants_stream and begins_as_stream(whole) is True
+        )
         if not is_stream or headers.get("content-encoding", "identity").lower() != "identity":
             return Answer(whole, is_open=is_open or not _is_whole(attempt))
         stream, out = DirectStream(self._setting("max_frame_bytes")), b""

@@ -7,7 +7,6 @@ one, whatever it was made from (operations.md E7).
 
 from __future__ import annotations
 
-import threading
 from typing import overload
 from weakref import WeakValueDictionary
 
@@ -18,30 +17,19 @@ MASK = "***"
 #: Shorter ones are words such as "any" or "ollama", which people set where no key is needed.
 _MIN_MASKED_CHARS = 8
 
-#: One for each value: the calls of a client bring the same key again and again.
-_in_use: WeakValueDictionary[str, Secret] = WeakValueDictionary()
-_making = threading.Lock()
+#: By identity, since equal keys of two calls do not end together.
+_in_use: WeakValueDictionary[int, Secret] = WeakValueDictionary()
 
 
 class Secret:
     """A credential. ``repr`` and ``str`` show at most its last four characters; `reveal` gives the value."""
 
     __slots__ = ("__weakref__", "_value")
-    _value: str
 
-    def __new__(cls, value: str) -> Secret:
-        found = _in_use.get(value)
-        if found is None:
-            with (
-                _making
-            ):  # two of the same value at once: the one that ends first would take the value with it
-                found = _in_use.get(value)
-                if found is None:
-                    found = super().__new__(cls)
-                    found._value = value
-                    if len(value) >= _MIN_MASKED_CHARS:
-                        _in_use[value] = found
-        return found
+    def __init__(self, value: str) -> None:
+        self._value = value
+        if len(value) >= _MIN_MASKED_CHARS:
+            _in_use[id(self)] = self
 
     def reveal(self) -> str:
         """The value itself, for the one header it is meant for."""

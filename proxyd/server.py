@@ -146,8 +146,7 @@ class Daemon:
             kept = () if self._recorder is None else (one_by_one(self._recorder.observe),)
             self._relay.finished.observers = (*self._watchers.observers, *kept)
             self._switch_recording(self._relay)
-            app = build_app(self._relay, self._watchers, self.about)
-            app.middlewares.insert(0, self._listener.middleware)
+            app, in_front_of = build_app(self._relay, self._watchers, self._listener.middleware, self.about)
             self._runner = web.AppRunner(
                 app,
                 access_log=None,
@@ -160,8 +159,10 @@ class Daemon:
             if self._watchers.ledger is not None:
                 self._watchers.ledger.start()
             await self._runner.setup()
-            assert self._runner.server is not None, "a runner that is set up has a server"
-            await self._listener.start(self._runner.server, sockets)
+            server = self._runner.server
+            assert server is not None, "a runner that is set up has a server"
+            server.request_handler = in_front_of(server.request_handler)
+            await self._listener.start(server, sockets)
             self.loop_watch.start()
             asyncio.get_running_loop().set_exception_handler(_LoopTrouble())
         except BaseException:

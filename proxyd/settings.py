@@ -21,6 +21,7 @@ from proxyd.config.kinds import (
     boolean,
     choice,
     free_text,
+    header_patterns,
     json_mapping,
     names,
     number,
@@ -31,6 +32,7 @@ from proxyd.config.kinds import (
 )
 from proxyd.config.secrets import read_credential
 from proxyd.errors import ConfigError
+from proxyd.providers.header_names import never_goes_on
 from proxyd.secret import Secret
 
 __all__ = [
@@ -301,6 +303,13 @@ class Settings:
         "Use HTTPS_PROXY and netrc for upstream calls.",
         source="operations.md E10",
         is_live=False,
+    )
+
+    forward_headers: tuple[str, ...] = _setting(
+        ("*",),
+        header_patterns("a header's name, or its beginning with a '*' behind it", never_goes_on),
+        "Headers of a client's own that go on to the direct upstream it has chosen; [] for only those of the API.",
+        source="operations.md E4; issue 4, item 1",
     )
 
     # -- what clients see

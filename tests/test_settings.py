@@ -57,6 +57,7 @@ def test_defaults_are_those_of_the_documents() -> None:
         "on_midstream_error": "event",
         "ca_file": "",
         "trust_env": False,
+        "forward_headers": ("*",),
         "discovery_prefix": "",
         "hook_options": {},
         "hook_timeout_s": 5,
@@ -74,6 +75,10 @@ def test_each_default_is_a_value_that_may_be_set() -> None:
             assert faults_in_file({row.name: value}) == {}, row.name
         assert row.help.endswith(".")
         assert row.source
+
+
+def test_an_empty_list_is_no_missing_one() -> None:
+    assert Settings.load({}, {}, {"forward_headers": []}).forward_headers == ()
 
 
 def test_flag_beats_environment_beats_file_beats_default() -> None:
@@ -105,6 +110,7 @@ def test_flag_beats_environment_beats_file_beats_default() -> None:
         ("CLAUDE_PROXY_MAX_BODY_BYTES", "2 MiB", "max_body_bytes", 2_097_152),
         ("CLAUDE_PROXY_MAX_BODY_BYTES", "4096", "max_body_bytes", 4096),
         ("CLAUDE_PROXY_ALLOWED_HOSTS", "a.example, b.example,", "allowed_hosts", ("a.example", "b.example")),
+        ("CLAUDE_PROXY_FORWARD_HEADERS", "X-Team, x-foo-*", "forward_headers", ("X-Team", "x-foo-*")),
         ("CLAUDE_PROXY_TRUST_ENV", "Yes", "trust_env", True),
         ("CLAUDE_PROXY_TRUST_ENV", "0", "trust_env", False),
         ("CLAUDE_PROXY_ON_MIDSTREAM_ERROR", "abort", "on_midstream_error", "abort"),
@@ -169,6 +175,26 @@ def test_variables(variable: str, written: str, name: str, value: object) -> Non
             {},
             {"allowed_hosts": [1]},
             "m.yaml:2:13: settings.allowed_hosts: expected a host name; got 1, which needs quotes",
+        ),
+        (
+            {},
+            {},
+            {"forward_headers": ["x-team", "x-*-id"]},
+            "m.yaml:2:15: settings.forward_headers: "
+            "expected a header's name, or its beginning with a '*' behind it; got 'x-*-id'",
+        ),
+        (
+            {},
+            {"CLAUDE_PROXY_FORWARD_HEADERS": "Cookie"},
+            {},
+            "CLAUDE_PROXY_FORWARD_HEADERS: the header 'Cookie' is never passed on as it came; remove it",
+        ),
+        (
+            {},
+            {},
+            {"forward_headers": ["Sec-*"]},
+            "m.yaml:2:15: settings.forward_headers: "
+            "the header 'Sec-*' is never passed on as it came; remove it",
         ),
         (
             {},

@@ -14,12 +14,25 @@ from typing import Any
 
 from proxyd import jsonio
 from proxyd.codecs.events import StreamEvent, event_from_data
-from proxyd.codecs.sse import MAX_FRAME_BYTES, SSEDecoder, frame_too_large
+from proxyd.codecs.sse import (
+    BOM,
+    MAX_FRAME_BYTES,
+    MAX_FRAME_LINES,
+    SSEDecoder,
+    frame_too_large,
+    too_many_lines,
+)
 from proxyd.codecs.usage import Usage, usage_from_anthropic
 from proxyd.errors import FrameTooLarge, Truncated
 
-__all__ = ["AnthropicTee", "DirectStream", "split_frames"]
+__all__ = ["VAGUE_TYPES", "AnthropicTee", "DirectStream", "begins_as_stream", "split_frames"]
 
+#: How servers label an event stream that is not said to be one; "" where they do not.
+VAGUE_TYPES = ("text/plain", "application/octet-stream", "")
+_FIELDS = (b"event:", b"data:", b":", b"id:", b"retry:")
+#: Blank lines ahead of a stream that are looked past.
+_MAX_BLANK_BYTES = 1024
+_WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 #: How the types of the frames that matter begin, or are. Within a JSON string the quote ahead would be escaped, and so
 #: it is a type, or a word like one. A search for each costs a tenth of one pattern for all.
 _OF_INTEREST = (b'"message_', b'"error"')
@@ -131,24 +144,39 @@ class AnthropicTee:
             self._usage = usage_from_anthropic(message.get("usage"), self._usage) or self._usage
             delta = data.get("delta") if kind == "message_delta" else message
             reason = delta.get("stop_reason") if isinstance(delta, dict) else None
-            self._stop_reason = reason if isinstance(reason, str) else self._stop_reason
+            self._stop_reason = _word(reason) or self._stop_reason
         elif kind == "message_stop":
             self.has_ended = True
         elif kind == "error":
             error = data.get("error")
-            self._error_type = str(error.get("type")) if isinstance(error, dict) else "unknown"
+            self._error_type = _word(error.get("type") if isinstance(error, dict) else None) or "unknown"
             self.has_ended = True
+
+
+def _word(value: Any) -> str | None:
+    """`value` where it is a word of the API, and no text of somebody's (operations.md E7)."""
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else None
 
 
 class DirectStream:
     """One stream of a direct route: bytes in, whole frames out."""
 
-    __slots__ = ("_delta_bytes", "_deltas", "_max_frame_bytes", "_searched", "_tail", "tee")
+    __slots__ = (
+        "_counted",
+        "_delta_bytes",
+        "_deltas",
+        "_lines",
+        "_max_frame_bytes",
+        "_searched",
+        "_tail",
+        "tee",
+    )
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._max_frame_bytes = max_frame_bytes
         self._tail = bytearray()
         self._searched = 0
+        self._lines = self._counted = 0  # line ends in the tail, among so many of its bytes
         self._deltas = self._delta_bytes = 0
         self.tee = AnthropicTee()
 
@@ -165,7 +193,7 @@ class DirectStream:
         """Take one chunk; returns the frames that it completes, as they came.
 
         Raises:
-            FrameTooLarge: the unfinished frame is over the limit.
+            FrameTooLarge: the unfinished frame is over the limit, or a frame has more than `MAX_FRAME_LINES`.
         """
         tail = self._tail
         if not tail:
@@ -181,6 +209,13 @@ class DirectStream:
         self._searched = len(tail)
         if len(tail) > self._max_frame_bytes:
             raise frame_too_large(self._max_frame_bytes)
+        # A line has a byte at least, so nearly nothing needs a look.
+        if len(frames) > MAX_FRAME_LINES and not _are_all_short(frames):
+            _check_lines(frames)
+        if frames:
+            self._lines = self._counted = 0
+        if len(tail) > MAX_FRAME_LINES:
+            self._count_lines()
         if frames:
             self._count(frames)
             self.tee.watch(frames)
@@ -190,7 +225,7 @@ class DirectStream:
         """As `feed`, of a chunk that is whole frames behind whole frames, none of which matters; else b"", and nothing
         has happened.
         """
-        if self._tail or not data.endswith(b"\n\n") or b"\r" in data:
+        if self._tail or not data.endswith(b"\n\n") or b"\r" in data or len(data) > MAX_FRAME_LINES:
             return b""
         for name in _OF_INTEREST:
             if name in data:
@@ -203,6 +238,16 @@ class DirectStream:
         if deltas:
             self._deltas += deltas
             self._delta_bytes += len(frames) - max(0, frames.find(_DELTA) - _BEFORE_TYPE_BYTES)
+
+    def _count_lines(self) -> None:
+        """Count on in the unfinished frame, each byte once."""
+        tail, start = self._tail, self._counted
+        end = len(tail) - tail.endswith(b"\r")  # which may be the first half of a line end
+        pairs = tail.count(b"\r\n", start, end)
+        self._lines += tail.count(b"\n", start, end) + tail.count(b"\r", start, end) - pairs
+        self._counted = end
+        if self._lines > MAX_FRAME_LINES:
+            raise too_many_lines()
 
     def close(self) -> bytes:
         """The upstream has ended; returns a last frame that lacked its blank line.
@@ -217,6 +262,15 @@ class DirectStream:
         if not self.tee.has_ended:
             raise Truncated("the upstream closed the stream before finishing")
         return rest
+
+
+def begins_as_stream(data: bytes) -> bool | None:
+    """Whether `data` is the beginning of an event stream; None where more of it must be seen."""
+    start = data.removeprefix(BOM).lstrip(b"\r\n")
+    if start.startswith(_FIELDS):
+        return True
+    is_open = any(field.startswith(start) for field in _FIELDS) or BOM.startswith(data)
+    return None if is_open and len(data) <= _MAX_BLANK_BYTES else False
 
 
 #: A blank line, however the lines end.
@@ -244,6 +298,26 @@ def _event_of(raw: bytes) -> StreamEvent | None:
     except (FrameTooLarge, jsonio.JSONError):
         return None
     return event_from_data(data) if isinstance(data, dict) else None
+
+
+def _are_all_short(frames: bytes) -> bool:
+    """Whether none of whole frames is longer than `MAX_FRAME_LINES`, in bytes; told by a few of their ends."""
+    end, size = 0, len(frames)
+    while size - end > MAX_FRAME_LINES:
+        at = frames.rfind(b"\n\n", end, end + MAX_FRAME_LINES)
+        if at < 0:
+            return False
+        end = at + 2
+    return True
+
+
+def _check_lines(frames: bytes) -> None:
+    """Raise `FrameTooLarge` where one of whole frames has too many lines."""
+    if frames.count(b"\n") + frames.count(b"\r") <= MAX_FRAME_LINES:
+        return
+    lines = frames.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if any(block.strip(b"\n").count(b"\n") >= MAX_FRAME_LINES for block in lines.split(b"\n\n")):
+        raise too_many_lines()
 
 
 def _end_of_frames(data: bytes | bytearray, start: int) -> int:

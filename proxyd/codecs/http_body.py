@@ -2,7 +2,8 @@
 
 Sans I/O: bytes in as they come, pieces out when they are asked for. A chunk costs one search, one number and one slice,
 which is what a stream of a few hundred thousand of them needs; what has come and was not taken yet is for the caller to
-bound, by not reading on. A packed body is unpacked when it is taken, no more at once than was asked for.
+bound, by not reading on. A packed body is unpacked when it is taken, no more at once than was asked for, and no further
+than an honest one would go.
 
 Chunk sizes are what the RFC says and nothing else: two parsers that read one differently are how answers get mixed up.
 """
@@ -12,6 +13,9 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable
+from typing import NoReturn
+
+from proxyd.codecs.unpacking import MAX_RATIO, PACKINGS, is_bomb
 
 __all__ = ["Body", "BodyFault"]
 
@@ -42,6 +46,8 @@ class Body:
     """
 
     __slots__ = (
+        "_bytes_in",
+        "_bytes_out",
         "_feed",
         "_is_between",
         "_missing",
@@ -62,6 +68,7 @@ class Body:
         self._missing = length or 0  # of the body, or of the chunk at hand with its line end
         self._trailers = 0
         self._packed = b""
+        self._bytes_in = self._bytes_out = 0  # of what was unpacked
         self._unpack: zlib._Decompress | None = None
         self.waiting_bytes = 0
         self.has_surplus = False
@@ -73,7 +80,7 @@ class Body:
             self._feed: Callable[[bytes], None] = self._feed_size
         else:
             self._feed = self._feed_all if length is None else self._feed_length
-        if encoding in ("gzip", "deflate"):
+        if encoding in PACKINGS:
             self._unpack = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either header
         elif encoding:
             self.fault = BodyFault(f"its content encoding is {encoding[:40]}, which was not asked for")
@@ -154,6 +161,7 @@ class Body:
             packed = self._packed or b"".join(self._pieces)
             if not self._packed:
                 self._pieces = []
+                self._bytes_in += len(packed)
             if not packed:
                 self.waiting_bytes = 0
                 if (
@@ -169,15 +177,21 @@ class Body:
             try:
                 data = self._unpack.decompress(packed, limit)
             except zlib.error:
-                self.fault = BodyFault("its packing is broken")
-                self._packed, self._pieces, self.waiting_bytes = b"", [], 0
-                raise self.fault from None
+                self._give_up("its packing is broken")
+            self._bytes_out += len(data)
+            if is_bomb(self._bytes_in, self._bytes_out):
+                self._give_up(f"it unpacks to more than {MAX_RATIO} times its size")
             self._packed = self._unpack.unconsumed_tail
             self.waiting_bytes = len(self._packed) + sum(map(len, self._pieces))
             if data:
                 return data
             if self._unpack.eof:
                 self._packed, self._pieces, self.waiting_bytes = b"", [], 0
+
+    def _give_up(self, why: str) -> NoReturn:
+        self.fault = BodyFault(why)
+        self._packed, self._pieces, self.waiting_bytes = b"", [], 0
+        raise self.fault from None
 
     # -- the framings
 

@@ -14,7 +14,15 @@ from typing import NamedTuple
 
 from proxyd.errors import FrameTooLarge
 
-__all__ = ["BOM", "MAX_FRAME_BYTES", "MAX_FRAME_LINES", "SSEDecoder", "SSEFrame", "frame_too_large"]
+__all__ = [
+    "BOM",
+    "MAX_FRAME_BYTES",
+    "MAX_FRAME_LINES",
+    "SSEDecoder",
+    "SSEFrame",
+    "frame_too_large",
+    "too_many_lines",
+]
 
 #: operations.md C4. A 4 MB tool argument in one event still fits; aiohttp's own line limit would be 512 KiB.
 MAX_FRAME_BYTES = 8 * 1024 * 1024
@@ -35,6 +43,11 @@ def frame_too_large(limit: int) -> FrameTooLarge:
     return FrameTooLarge(
         f"an event of the upstream's stream is larger than {limit / (1 << 20):g} MiB (max_frame_bytes)"
     )
+
+
+def too_many_lines() -> FrameTooLarge:
+    """A frame has more than `MAX_FRAME_LINES` lines."""
+    return FrameTooLarge(f"an event of the upstream's stream has more than {MAX_FRAME_LINES} lines")
 
 
 class SSEDecoder:
@@ -115,7 +128,7 @@ class SSEDecoder:
             return SSEFrame(b"", block[6:])
         lines = block.split(b"\n")
         if len(lines) > MAX_FRAME_LINES:
-            raise FrameTooLarge(f"an event of the upstream's stream has more than {MAX_FRAME_LINES} lines")
+            raise too_many_lines()
         event = b""
         data: list[bytes] = []
         for line in lines:

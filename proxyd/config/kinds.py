@@ -24,6 +24,7 @@ __all__ = [
     "boolean",
     "choice",
     "free_text",
+    "header_patterns",
     "headers",
     "identifier",
     "json_mapping",
@@ -47,6 +48,7 @@ _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 _COUNT = re.compile(r"(?P<whole>\d{1,12}(?:_\d{1,12})*)(?P<part>\.\d{1,12})? ?(?P<unit>[kKmM])?")
 _SIZE = re.compile(r"(?P<whole>\d{1,15}(?:_\d{1,12})*) ?(?P<unit>KiB|MiB|GiB)?", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2: token
+_HEADER_PATTERN = r"[!#$%&'+\-.^_`|~0-9A-Za-z]*\*?"  # "*" may be in a name, too, but nobody has it there
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, 5.5: field-content as latin-1
 _UNIT_TOKENS = {"": 1, "k": 1_000, "m": 1_000_000}
 _UNIT_BYTES = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
@@ -240,13 +242,37 @@ def size_bytes(minimum: int, maximum: int) -> Kind:
 
 def names(expected: str, *, refused: Mapping[str, str] | None = None) -> Kind:
     """A list of texts, or one text for a list of one; `refused` says why some are not allowed."""
-    one = identifier(expected)
-    forbidden = refused or {}
+    return _list_of(identifier(expected), refused or {})
 
+
+def header_patterns(expected: str, is_useless: Callable[[str], bool]) -> Kind:
+    """As `names`, each of them a header's, or the beginning of some with a ``*`` behind it.
+
+    Args:
+        is_useless: no header that this takes is ever let through.
+    """
+    inner = identifier(expected)
+
+    def read(value: Any, report: Report) -> str | None:
+        name = inner.read(value, report)
+        if name is None:
+            return None
+        if not re.fullmatch(_HEADER_PATTERN, name):
+            _wrong(expected, name, report)
+        elif is_useless(name):
+            report((), f"the header {shown(name)} is never passed on as it came; remove it", False)
+        else:
+            return str(name)
+        return None
+
+    return _list_of(Kind(expected, read, {**inner.schema, "pattern": f"^{_HEADER_PATTERN}$"}), {})
+
+
+def _list_of(one: Kind, forbidden: Mapping[str, str]) -> Kind:
     def read(value: Any, report: Report) -> tuple[str, ...] | None:
         is_list = isinstance(value, list)
         if not is_list and not isinstance(value, str):
-            report((), f"expected a list of texts, each {expected}; got {shown(value)}", False)
+            report((), f"expected a list of texts, each {one.expected}; got {shown(value)}", False)
             return None
         found: list[str] = []
         for index, item in enumerate(value if is_list else [value]):
@@ -265,7 +291,7 @@ def names(expected: str, *, refused: Mapping[str, str] | None = None) -> Kind:
     def split(line: str) -> list[str]:
         return [part.strip() for part in line.split(",") if part.strip()]
 
-    return Kind(f"a list of texts, each {expected}", read, schema, split)
+    return Kind(f"a list of texts, each {one.expected}", read, schema, split)
 
 
 def json_mapping(expected: str) -> Kind:

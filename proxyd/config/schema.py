@@ -59,7 +59,7 @@ def dump_schema() -> str:
 def _default(value: Any) -> str:
     if value is None or value == "" or value == () or value == {}:
         return "none"
-    return ("false", "true")[value] if isinstance(value, bool) else str(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from proxyd.errors import BadCredential
 from proxyd.routes import ModelRoute
@@ -33,6 +34,18 @@ class UpstreamRequest:
     method: str = "POST"
 
 
+#: The clients' keys of the calls that are not over. They bring the same ones again and again, and a log line looks for
+#: each object.
+_client_keys: WeakValueDictionary[str, Secret] = WeakValueDictionary()
+
+
+def _client_key(value: str) -> Secret:
+    key = _client_keys.get(value)
+    if key is None:
+        key = _client_keys[value] = Secret(value)
+    return key
+
+
 @dataclass(frozen=True, slots=True)
 class ClientKeys:
     """The credentials that came with a request, each in the header it came in."""
@@ -46,7 +59,7 @@ class ClientKeys:
         api_key = headers.get("x-api-key", "").strip()
         scheme, _, token = headers.get("authorization", "").strip().partition(" ")
         token = token.strip() if scheme.lower() == "bearer" else ""
-        return cls(Secret(api_key) if api_key else None, Secret(token) if token else None)
+        return cls(_client_key(api_key) if api_key else None, _client_key(token) if token else None)
 
     @property
     def any(self) -> Secret | None:

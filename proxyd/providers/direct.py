@@ -2,60 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from multidict import MultiMapping
+
 from proxyd.codecs.signature import PREFIX as OWN_SIGNATURE
 from proxyd.codecs.splice import CUT, splice
 from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest, is_loopback_url, missing_key
+from proxyd.providers.header_names import HOP_BY_HOP, names_sent
 from proxyd.providers.profile import Profile
 from proxyd.providers.quirks import profile_for
 from proxyd.routes import ModelRoute
 
 __all__ = ["direct_url", "prepare", "response_headers"]
 
-#: Request headers that go on whoever the upstream is, besides those of the patterns below (operations.md E4).
-_USUAL = frozenset({"accept", "content-type", "traceparent", "tracestate", "user-agent", "x-app"})
-_USUAL_PREFIXES = ("anthropic-", "x-claude-code-", "x-stainless-")
-
-#: Headers that belong to one connection (RFC 9110, 7.6.1).
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-#: Headers that never go on: those that the new request has of its own, and what browsers and other proxies add.
-_NOT_SENT = _HOP_BY_HOP | {
-    "accept-encoding",
-    "authorization",
-    "content-encoding",
-    "content-length",
-    "cookie",
-    "cookie2",
-    "expect",
-    "forwarded",
-    "host",
-    "origin",
-    "referer",
-    "via",
-    "x-api-key",
-    "x-real-ip",
-}
-_NOT_SENT_PREFIXES = ("sec-", "x-claude-proxy-", "x-forwarded-")
 #: Where else clients put a key: not beside one that the entry has configured (operations.md E4).
 _OTHER_CREDENTIALS = frozenset({"api-key", "x-goog-api-key"})
-_NOT_RETURNED = _HOP_BY_HOP | {"content-length", "set-cookie"}
+_NOT_RETURNED = HOP_BY_HOP | {"content-length", "set-cookie"}
 
 #: Characters that no value may hold (RFC 9110, 5.5).
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -84,30 +50,32 @@ def prepare(
     *,
     path: str,
     query: str,
-    headers: Iterable[tuple[str, str]],
+    headers: MultiMapping[str],
     body: bytes,
     payload: Mapping[str, Any] | None,
     keys: ClientKeys,
     clocks: Clocks,
     method: str = "POST",
     is_first: bool = True,
+    forwarded: tuple[str, ...] = ("*",),
 ) -> UpstreamRequest:
     """The client's request, for `route`.
 
     Args:
         path: as the client wrote it; a model's id at its end becomes the upstream's name of the model.
-        headers: the client's, in order.
+        headers: the client's.
         body: the client's bytes; they go on as they are but for what the entry sets.
         payload: `body`, parsed; for a request without one, ``{"model": …}``; None for one that goes on as it is
             (`proxyd.providers.unread`).
         is_first: the client chose this upstream. For another one, in a chain, its custom headers were not meant:
             they may hold a key.
+        forwarded: which custom headers go on, as the setting ``forward_headers`` has it.
 
     Raises:
         BadCredential: the upstream needs a key and none is there.
     """
     profile = profile_for(route.api_base, route.provider)
-    sent = _headers(headers, has_custom=is_first)
+    sent = _headers(headers, forwarded if is_first else ())
     if body:
         sent.setdefault("content-type", "application/json")
     if method == "GET" and payload is not None and payload.get("model") != route.model_name:
@@ -179,30 +147,22 @@ def _is_foreign(block: Any, keeps_unsigned: bool) -> bool:
     return signature.startswith(OWN_SIGNATURE)
 
 
-def _headers(headers: Iterable[tuple[str, str]], *, has_custom: bool) -> dict[str, str]:
+def _headers(headers: MultiMapping[str], forwarded: tuple[str, ...]) -> dict[str, str]:
     """The client's headers that go on, names in lower case."""
-    sent: dict[str, str] = {}
-    dropped: set[str] = set()
-    for name, value in headers:
-        name, is_sent, is_usual = _fate_of(name)
-        if name == "connection":
-            dropped |= _tokens(value)
-        elif is_sent and (is_usual or has_custom):
-            sent[name] = f"{sent[name]}, {value}" if name in sent else value
-    for name in dropped:
-        sent.pop(name, None)
+    written = tuple(headers.keys())
+    names = names_sent(written, forwarded)
+    if len(written) == len(headers):
+        sent = {name: value for name, value in zip(names, headers.values(), strict=True) if name}
+    else:  # one came in several lines
+        sent = {name: ", ".join(headers.getall(name)) for name in names if name}
+    if headers.get("connection", "keep-alive") != "keep-alive":
+        for value in headers.getall("connection"):
+            for name in _tokens(value):
+                sent.pop(name, None)
     sent.setdefault("anthropic-version", _DEFAULT_VERSION)
     # What we could not read could not be counted, and no ping would find a place in it (operations.md C5).
     sent["accept-encoding"] = "identity"
     return sent
-
-
-@functools.lru_cache(maxsize=1024)  # a client sends the same few dozen with each request
-def _fate_of(name: str) -> tuple[str, bool, bool]:
-    """A header's name in lower case; whether it goes on to the chosen upstream, and whether to any."""
-    name = name.lower()
-    is_sent = not (name in _NOT_SENT or name.startswith(_NOT_SENT_PREFIXES))
-    return name, is_sent, is_sent and (name in _USUAL or name.startswith(_USUAL_PREFIXES))
 
 
 def _tokens(value: str) -> set[str]:

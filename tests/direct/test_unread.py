@@ -106,6 +106,17 @@ async def test_what_is_to_be_changed_or_known_is_read(
     assert json.loads(upstream.bodies[0]) == changed
 
 
+@pytest.mark.parametrize("second", ['"model":"other"', '"model" :\\n "other"'])
+async def test_a_request_that_names_two_models_is_read_and_the_last_one_counts(
+    second: str, parsed: list[int]
+) -> None:
+    body = large().replace(b'"stream"', second.replace("\\n", "\n").encode() + b', "stream"')
+    upstream, line = await call({"model_name": "theirs", "aliases": ["other"]}, body, SESSION)
+    assert parsed == [len(body)]
+    assert line["model"] == "other"
+    assert json.loads(upstream.bodies[0])["model"] == "theirs"
+
+
 async def test_checksums_are_made_where_the_upstream_keeps_prompts(parsed: list[int]) -> None:
     body = large()
     await call({}, body, SESSION, cached=5000)

@@ -111,7 +111,7 @@ BREAKS: dict[str, Failure] = {
     "clean_end": Failure((b"0\r\n\r\n",), ("chunked", "gzip")),
     "wrong_length": Failure((), ("says_less",)),
     "huge_frame": Failure((Fault.STALL,), ("chunked",), tail=_HUGE),
-    # Direct mode parses no frame that it does not have to, and so has no use for a limit on lines.
+    # In direct mode the frame that this tail completes goes down with it; `test_the_lines_of_an_event_are_bounded`.
     "too_many_lines": Failure(
         (Fault.STALL,), ("chunked",), tail=b"\n\n" + b"data: a\n" * 10_001 + b"\n", modes=("translated",)
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from structlog.testing import capture_logs
 
 from proxyd import exchange_translated
 from tests.functional.faults import BREAKS, MODES, SETTINGS, Break, breaks, entry, packed, play, without_ids
-from tests.functional.raw import Answer, Fault, RawClient, RawUpstream, Step, Trickle, no_leaks, post
+from tests.functional.raw import Answer, Fault, Pause, RawClient, RawUpstream, Step, Trickle, no_leaks, post
 from tests.functional.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
 from tests.harness import running_proxy
 
@@ -377,8 +378,74 @@ async def test_an_answer_that_only_looks_odd(name: str, mode: str) -> None:
         await _undisturbed(0)
         assert without_ids(answer.events()) == without_ids(_reference)
     assert line["outcome"] == "ok"
-    if (mode, name) != ("direct", "odd_content_type"):  # which passes as it is, unwatched
-        assert line["output_tokens"] == 3, "usage is read whatever the form"
+    assert line["output_tokens"] == 3, "usage is read whatever the form"
+
+
+_PLAIN = CHUNKED.replace(b"text/event-stream", b"Text/Plain; charset=utf-8")
+#: Heads of event streams that do not say what they are, and how their first bytes come.
+UNLABELLED: dict[str, tuple[bytes, Callable[[bytes], list[bytes]]]] = {
+    "plain": (_PLAIN, lambda body: [body]),
+    "no_type": (CHUNKED.replace(b"Content-Type: text/event-stream\r\n", b""), lambda body: [body]),
+    "binary": (_PLAIN.replace(b"Text/Plain", b"application/octet-stream"), lambda body: [body]),
+    "byte_by_byte": (_PLAIN, lambda body: [*(body[at : at + 1] for at in range(9)), body[9:]]),
+    "a_comment_first": (_PLAIN, lambda body: [b":", b" hello\n\n", body]),
+    "data_only": (_PLAIN, lambda body: [re.sub(rb"event: .*\n", b"", body)]),
+    "blank_lines_and_a_mark": (_PLAIN, lambda body: [b"\xef\xbb", b"\xbf\n", b"\r\n", body]),
+}
+
+
+@pytest.mark.statement("D1")
+@pytest.mark.parametrize("name", UNLABELLED)
+async def test_a_direct_stream_is_known_by_its_first_bytes(name: str) -> None:
+    """And so has its usage, its pings, and one error event where it breaks; the bytes are the upstream's own."""
+    head, cut = UNLABELLED[name]
+    frames = list(DIRECT.values())
+    pieces = cut(b"".join(frames))
+    answer, (line,), _ = await play([head, *map(as_chunks, pieces), b"0\r\n\r\n"], "direct")
+    assert answer.body == b"".join(pieces)
+    assert answer.headers["content-type"].lower() in head.decode().lower() or name == "no_type"
+    assert (line["outcome"], line["output_tokens"], line["stop_reason"]) == ("ok", 3, "tool_use")
+
+    pieces = cut(b"".join(frames[:5]))
+    steps = [head, *map(as_chunks, pieces), Fault.STALL]
+    answer, (line,), _ = await play(steps, "direct", idle_s=0.3, ping_s=0.05)
+    sent = b"".join(pieces)
+    assert answer.body.startswith(sent)
+    assert b"event: ping" in answer.body[len(sent) :]
+    assert b'event: error\ndata: {"type":"error","error":{"type":"timeout_error"' in answer.body[len(sent) :]
+    assert (answer.is_whole, line["outcome"]) == (True, "failed")
+
+
+#: Bodies with such labels that are no event stream: they pass as they came, without a ping.
+NO_STREAMS = {
+    "text": b"even the first word is no field",
+    "json": b'{"type":"message"}',
+    "short": b"dat",
+    "nothing": b"",
+    "blank": b"\n" * 3000,
+}
+
+
+@pytest.mark.parametrize("name", NO_STREAMS)
+async def test_what_does_not_begin_as_a_stream_is_none(name: str) -> None:
+    body = NO_STREAMS[name]
+    steps = [_PLAIN, *([as_chunks(body)] if body else []), Pause(0.1), b"0\r\n\r\n"]
+    answer, (line,), _ = await play(steps, "direct", ping_s=0.02)
+    assert (answer.status, answer.body, answer.is_whole) == (200, body, True)
+    assert line["outcome"] == "ok"
+
+
+async def test_a_stream_that_was_not_asked_for_is_not_looked_for() -> None:
+    steps = [_PLAIN, as_chunks(b"data: 1\n"), b"0\r\n\r\n"]
+    answer, (line,), _ = await play(steps, "direct", {**HELLO, "stream": False})
+    assert (answer.status, answer.body, line["outcome"]) == (200, b"data: 1\n", "ok")
+
+
+@pytest.mark.parametrize("fault", [Fault.RESET, Fault.STALL])
+async def test_what_breaks_in_its_first_bytes_has_a_true_status(fault: Fault) -> None:
+    answer, (line,), _ = await play([_PLAIN, as_chunks(b"eve"), fault], "direct", idle_s=0.1)
+    assert answer.status == (502 if fault is Fault.RESET else 504)
+    assert line["outcome"] == "refused"
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -392,6 +459,35 @@ async def test_a_frame_of_a_megabyte_passes(mode: str) -> None:
     answer, _, _ = await play(_stream(*frames), mode, max_frame_bytes=8 << 20)
     assert judge(answer.events()) == "message_stop"
     assert text in "".join(data["delta"].get("text", "") for _, data in answer.events() if "delta" in data)
+
+
+@pytest.mark.statement("C4")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"], ids=["lf", "crlf", "cr"])
+@pytest.mark.parametrize("size", [0, 1, 4097], ids=["one_chunk", "ends_apart", "many_chunks"])
+async def test_the_lines_of_an_event_are_bounded(size: int, line_end: bytes, mode: str) -> None:
+    """Ten thousand pass, one more ends the stream; so it does in direct mode where the event never ends."""
+    frames = list(MODES[mode].values())
+    for extra in (0, 1, 2):
+        lines = [b":"] * (9_999 if extra == 0 else 10_000) + [frames[4].split(b"\n")[-3]]
+        odd = line_end.join(lines) + (b"" if extra == 2 else 2 * line_end)
+        pieces = [odd[:2], odd[2:-1], odd[-1:]] if size == 1 else [odd]
+        if size > 1:
+            pieces = [odd[at : at + size] for at in range(0, len(odd), size)]
+        whole = [CHUNKED, as_chunks(*frames[:4]), *map(as_chunks, pieces)]
+        if extra == 2:
+            if mode == "translated":
+                continue  # bounded by its bytes while it is not parsed
+            answer, (line,), _ = await play([*whole, as_chunks(line_end + b":"), Fault.STALL], mode)
+        else:
+            answer, (line,), _ = await play([*whole, as_chunks(*frames[5:]), b"0\r\n\r\n"], mode)
+        assert answer.status == 200
+        if extra == 0:
+            assert line["outcome"] == "ok"
+        else:
+            end = answer.body[answer.body.rindex(b"event: error\n") :]
+            assert b"more than 10000 lines" in end
+            assert (line["outcome"], line["error_type"]) == ("failed", "api_error")
 
 
 async def test_a_completion_instead_of_a_stream_becomes_one() -> None:

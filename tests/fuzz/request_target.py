@@ -15,6 +15,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from multidict import CIMultiDict
+
 from proxyd import jsonio
 from proxyd.codecs.estimate import estimate_input_tokens
 from proxyd.codecs.openai_request import in_one_go
@@ -129,7 +131,9 @@ def _check_direct(route: ModelRoute, body: bytes, payload: dict[str, Any], *, is
             route,
             path="/v1/messages/count_tokens" if is_count else "/v1/messages",
             query="",
-            headers=[("content-type", "application/json"), ("anthropic-beta", "effort-1, mcp-client-2")],
+            headers=CIMultiDict(
+                {"content-type": "application/json", "anthropic-beta": "effort-1, mcp-client-2"}
+            ),
             body=body,
             payload=payload,
             keys=_KEYS,

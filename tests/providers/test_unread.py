@@ -118,6 +118,9 @@ THINKING = {"type": "thinking", "thinking": "hm", "signature": ""}
         ({"messages": [FILLER, {"role": "assistant", "content": [{**THINKING, "thinking": None}]}]}, False),
         ({"messages": [FILLER, {"role": "user", "content": 'the word "thinking": "x"'}]}, True),
         ({"messages": [FILLER, {"role": "user", "content": "CRITICAL: Respond with TEXT ONLY, now"}]}, False),
+        ({"messages": [FILLER, {"role": "user", "content": 'the word "model": "x"'}]}, True),
+        ({"tools": [{"name": "Agent", "input_schema": {"properties": {"model": {"type": "string"}}}}]}, True),
+        ({"metadata": {"model": "n"}}, False),
         ({"tools": []}, False),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, False),
     ],
@@ -127,8 +130,12 @@ def test_what_is_not_of_the_conversation_or_may_hold_thinking_is_read(
     more: dict[str, Any], expected: bool, style: dict[str, Any]
 ) -> None:
     payload = {**request(), **more}
+    payload["stream"] = payload.pop("stream")  # last, as Claude Code has it
     is_odd = more == {"tools": []} and not style  # written with a space, it is no title of Claude Code's
-    assert is_plain(dumped(payload, **style)) is (expected or is_odd)
+    body = dumped(payload, **style)
+    seen = glance_at(body)
+    assert seen is not None
+    assert is_plain(body, seen) is (expected or is_odd)
     if expected:
         assert kind_of(payload, is_subagent=False) == "main"
 

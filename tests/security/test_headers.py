@@ -7,6 +7,7 @@ operations.md E4, E5, E9. Direct mode passes on what a client sets by itself to 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,14 @@ async def ask(base: str, request: bytes) -> Answer:
         return await client.answer()
 
 
-async def sent(mode: str, *lines: str, **more: Any) -> dict[str, str]:
+async def sent(
+    mode: str, *lines: str, settings: Mapping[str, Any] | None = None, **more: Any
+) -> dict[str, str]:
     """The headers that an upstream is sent when a client sends `lines`."""
     upstream = RawUpstream(lambda _: [good(mode)])
     async with upstream.running():
         entry = {"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": mode == "direct", **more}
-        async with running_proxy([entry]) as base:
+        async with running_proxy([entry], **(settings or {})) as base:
             assert (await ask(base, post(HELLO, *lines))).status == 200
     return headers_of(upstream.heads[0])
 
@@ -99,6 +102,28 @@ async def test_a_direct_upstream_is_sent_what_is_meant_for_it() -> None:
     }
     assert set(found) - {name.lower() for name in (*USUAL, *CUSTOM)} <= OURS | {"x-api-key"}
     assert found["accept-encoding"] == "identity"
+
+
+@pytest.mark.statement("E4")
+@pytest.mark.parametrize(
+    ("patterns", "custom"),
+    [
+        ((), []),
+        (("*",), CUSTOM),
+        (("X-Team", "x-portkey-*"), ["X-Team", "X-Portkey-Config"]),
+        (("x-team", "x-*"), [name for name in CUSTOM if name.startswith("X-")]),
+        (("x-tea", "sec", "c*"), ["Cf-Aig-Authorization"]),
+    ],
+)
+async def test_a_clients_own_headers_go_on_as_far_as_the_setting_says(
+    patterns: tuple[str, ...], custom: list[str]
+) -> None:
+    """Whatever the patterns take besides, such as ``Connection-Named`` and ``Cookie``, never goes on."""
+    found = await sent("direct", *corpus(), f"X-Api-Key: {KEY}", settings={"forward_headers": patterns})
+    assert {name for name, value in found.items() if value.startswith("planted-")} == {
+        name.lower() for name in (*USUAL, *custom)
+    }
+    assert found["x-api-key"] == KEY
 
 
 @pytest.mark.statement("E4")

@@ -15,7 +15,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,12 @@ from proxyd.exchange_direct import DirectExchange
 from proxyd.exchange_translated import TranslatedExchange
 from proxyd.secret import Secret
 from tests.functional.raw import Fault, RawClient, RawUpstream, Step, post
-from tests.functional.streams import CHUNKED, HELLO, TRANSLATED, as_chunks
+from tests.functional.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks
 from tests.functional.test_lifecycle import ROOT, Process, process
 from tests.harness import running_proxy
 
 WORDS = PROMPT, SYSTEM, ANSWER, THOUGHT, ARGUMENT = tuple(
-    f"planted-{kind}-word" for kind in ("prompt", "system", "answer", "thought", "argument")
+    f"planted-{kind}-word-of-a-longer-text" for kind in ("prompt", "system", "answer", "thought", "argument")
 )
 #: In the client's two headers; in models.yaml, in a header of it, in the file env, in a key file; and our own token.
 KEYS = API_KEY, BEARER, CONFIGURED, HEADER, FROM_ENV, FROM_FILE, TOKEN = (
@@ -45,7 +45,7 @@ KEYS = API_KEY, BEARER, CONFIGURED, HEADER, FROM_ENV, FROM_FILE, TOKEN = (
     "planted-key-of-a-key-file-0123",
     "planted-access-token-of-the-proxy",
 )
-#: An upstream's own error message may quote a prompt, and is what the log line of that call must say.
+#: An upstream's own error message may quote a prompt. The client gets it; the log line of that call has the rest of it.
 QUOTE = f"are bad keys for {PROMPT}"
 
 
@@ -57,7 +57,10 @@ class Upstream(RawUpstream):
 
     def _answers(self, number: int) -> tuple[Step, ...]:
         sent = [key for key in KEYS if key.encode() in self.heads[number]]
-        return _answers(number, " ".join((*sent, QUOTE)))
+        asked = (
+            [QUOTE] if PROMPT.encode() in self.bodies[number] else []
+        )  # a probe has no prompt of anybody's
+        return _answers(number, " ".join((*sent, *asked)))
 
 
 def _answers(number: int, echo: str) -> tuple[Step, ...]:
@@ -184,12 +187,10 @@ def _files_below(folder: Path) -> dict[str, bytes]:
     }
 
 
-def _check(places: dict[str, bytes], *, may_quote: Sequence[str] = (QUOTE,)) -> None:
+def _check(places: dict[str, bytes]) -> None:
     for place, data in places.items():
         for key in KEYS:
             assert key.encode() not in data, f"{key} in {place}: {_around(data, key)}"
-        for quote in may_quote:
-            data = data.replace(quote.encode(), b"")
         for word in WORDS:
             assert word.encode() not in data, f"{word} in {place}: {_around(data, word)}"
 
@@ -250,6 +251,8 @@ async def test_planted_keys_and_words_are_found_nowhere(level: str, tmp_path: Pa
     places["the log"] = b"\n".join(json.dumps(line).encode() for line in daemon.lines)
     stored = _files_below(tmp_path)
     assert any(name.endswith("usage.db") for name in stored)
+    if level != "error":
+        assert b"are bad keys for" in places["the log"], "what is no quote is said"
     _check({**places, **stored})
 
 
@@ -272,6 +275,97 @@ async def _hello(base: str) -> bytes:
             f"GET /events HTTP/1.1\r\nHost: localhost\r\nX-Claude-Proxy-Token: {TOKEN}\r\n\r\n".encode()
         )
         return await asyncio.wait_for(client.reader.readuntil(b"event: active"), 10)
+
+
+# -- what an upstream quotes of a prompt
+
+#: With what JSON escapes, and what it may.
+QUOTED = f'{PROMPT} says: "Gr\u00fc\u00dfe \U0001f600"\nand\tmore'
+#: How an upstream quotes: as it reads, cut, within JSON, with a repetition.
+QUOTES = {
+    "whole": QUOTED,
+    "cut": QUOTED[8:52],
+    "as_json": json.dumps({"role": "user", "content": QUOTED}),
+    "twice": f"{QUOTED[:30]} ... {QUOTED[-30:]}",
+}
+
+
+@pytest.mark.statement("E7")
+@pytest.mark.parametrize("how", QUOTES)
+@pytest.mark.parametrize("size", [0, 20_000, 700_000], ids=["small", "unread", "large"])
+@pytest.mark.parametrize("ascii_only", [True, False])
+@pytest.mark.parametrize("mode", ["translated", "direct"])
+async def test_an_upstream_that_quotes_the_prompt_is_not_quoted(
+    mode: str, ascii_only: bool, size: int, how: str
+) -> None:
+    """In the log, the lines of retries and fallbacks among it, nor in the feed: the client is told all of it."""
+    said = {"error": {"message": f"messages.0 is no good: {QUOTES[how]}; try less", "type": "api_error"}}
+    refused = json.dumps(said).encode()
+    text_page = f"<p>{QUOTES[how]}</p>".encode()
+    upstream = RawUpstream(
+        lambda number: [
+            b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (b"503 No", len(refused), refused)
+            if number < 2
+            else b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(text_page), text_page)
+        ]
+    )
+    messages = [{"role": "user", "content": QUOTED}, {"role": "user", "content": "x" * size}]
+    payload = {"model": "m", "messages": messages, "max_tokens": 9, "stream": True}
+    body = json.dumps(payload, ensure_ascii=ascii_only).encode()
+    session = "X-Claude-Code-Session-Id: s1"
+    with _logging("debug", "json") as stream:
+        async with upstream.running():
+            entry = {"api_base": f"{upstream.base}/v1", "direct": mode == "direct"}
+            entries = [
+                {"model_id": "m", **entry, "fallback": ["n"]},
+                {"model_id": "n", **entry},
+            ]
+            async with running_proxy(entries, max_retries=1) as base, RawClient.to(base) as feed:
+                await feed.send(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                for _ in range(2):
+                    async with RawClient.to(base) as client:
+                        await client.send(post(body, session))
+                        answer = await client.answer()
+                        assert answer.status >= 500
+                said_there = await _what_has_come(feed)
+        assert logs._queue is not None
+        assert logs._queue.flush()
+        logged = stream.getvalue()
+    lines = [json.loads(line) for line in logged.splitlines()]
+    assert {"call.finished", "call.fallback", "upstream.bad_reply"} <= {line["event"] for line in lines}
+    if mode == "translated":
+        (line, _) = [line for line in lines if line["event"] == "call.fallback"]
+        assert line["why"].startswith("messages.0 is no good:")
+        assert line["why"].endswith("; try less") or size == 700_000
+    for place in (logged, said_there.decode()):
+        for at in range(len(PROMPT) - 23):
+            assert PROMPT[at : at + 24] not in place
+        # Escaped once more, it falls into runs that are too short to tell.
+        assert how == "as_json" or "Gr\u00fc\u00dfe" not in place
+
+
+@pytest.mark.statement("E7")
+@pytest.mark.parametrize("mode", ["translated", "direct"])
+async def test_an_error_within_a_stream_is_remembered_by_its_first_words(mode: str) -> None:
+    """The request is gone by then, so nobody can tell what of the words is its."""
+    events = list((TRANSLATED if mode == "translated" else DIRECT).values())
+    error = {"type": f"{PROMPT} {PROMPT}", "message": f"Overloaded because of {PROMPT}"}
+    failed = b"event: error\ndata: %b\n\n" % json.dumps({"type": "error", "error": error}).encode()
+    upstream = RawUpstream(lambda _: [CHUNKED, as_chunks(*events[:5], failed), b"0\r\n\r\n"])
+    with _logging("debug", "json") as stream:
+        async with upstream.running():
+            entry = {"model_id": "m", "api_base": upstream.base, "direct": mode == "direct"}
+            async with running_proxy([entry]) as base, RawClient.to(base) as client:
+                await client.send(post({**HELLO, "messages": [{"role": "user", "content": PROMPT}]}))
+                answer = await client.answer()
+        assert logs._queue is not None
+        assert logs._queue.flush()
+        lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert PROMPT.encode() in answer.body
+    (line,) = [line for line in lines if line["event"] == "call.finished"]
+    assert line.get("error") == ("Overloaded because of p…" if mode == "translated" else None)
+    assert PROMPT not in json.dumps(lines)
 
 
 # -- in this process: what no configuration makes happen
@@ -329,7 +423,7 @@ async def test_a_crash_of_ours_says_where_and_not_what(
     assert "request.crashed" in said
     for kind in ("KeyError", "ValueError", "test_leaks.py", "in read"):
         assert kind in said, "a traceback without its places is of no use"
-    _check({"the log": said.encode(), "the answer": answer.body}, may_quote=())
+    _check({"the log": said.encode(), "the answer": answer.body})
 
 
 @pytest.mark.statement("E7")

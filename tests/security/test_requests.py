@@ -296,3 +296,39 @@ async def test_addresses_in_a_request_are_passed_on_and_never_fetched(
     assert elsewhere.accepted == 0
     assert len(upstream.heads) == 1
     assert elsewhere.base.encode() in upstream.bodies[0].replace(b"\\/", b"/")
+
+
+@pytest.mark.statement("E8")
+@pytest.mark.parametrize(
+    "expected", ["200-ok", "100-continue, more", "\u00e4", "100-continue\r\nExpect: more"]
+)
+@pytest.mark.parametrize(
+    "line", ["POST /v1/messages", "GET /healthz", "PUT /healthz", "GET /nothing", "GET /dashboard/x"]
+)
+async def test_an_expectation_that_cannot_be_met_has_an_answer_of_the_api(
+    upstream: RawUpstream, line: str, expected: str
+) -> None:
+    head = f"{line} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: {expected}\r\n"
+    request = head.encode("latin-1") + b"Content-Length: %d\r\n\r\n" % len(BODY)
+    async with running_proxy(entries(upstream)) as base, RawClient.to(base) as client:
+        await client.send(request)
+        answer = await client.answer()
+        assert (answer.status, answer.error()[0]) == (417, "invalid_request_error")
+        assert answer.headers["request-id"] == json.loads(answer.body)["request_id"]
+        await client.send(BODY + post(HELLO))
+        assert await client.is_closed(), "nothing behind it is taken for a request"
+    assert upstream.heads == []
+
+
+@pytest.mark.statement("E8")
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_the_expectation_that_is_known_is_met(upstream: RawUpstream, version: str) -> None:
+    """Before HTTP/1.1 there was none: whatever it says is left alone."""
+    expected = "100-Continue" if version == "1.1" else "anything"
+    head = post(HELLO, f"Expect: {expected}").replace(b"HTTP/1.1", f"HTTP/{version}".encode())
+    async with running_proxy(entries(upstream)) as base, RawClient.to(base) as client:
+        await client.send(head.removesuffix(BODY))
+        if version == "1.1":
+            assert (await client.head())[0] == 100
+        await client.send(BODY)
+        assert (await client.head())[0] == 200

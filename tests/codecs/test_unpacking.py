@@ -1,0 +1,53 @@
+"""Packed bodies, cut anywhere, in pieces of a bounded size."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxyd.codecs.unpacking import MAX_RATIO, PIECE_BYTES, BadPacking, Unpacker
+
+
+def unpacked(pieces: list[bytes]) -> bytes:
+    unpacker, data = Unpacker(), b""
+    for piece in pieces:
+        unpacker.feed(piece)
+        while made := unpacker.take():
+            assert len(made) <= PIECE_BYTES
+            data += made
+        assert not unpacker.has_more
+    return data
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+@given(data=st.binary(max_size=300), size=st.integers(1, 50), surplus=st.binary(max_size=5))
+def test_a_body_cut_anywhere(pack: object, data: bytes, size: int, surplus: bytes) -> None:
+    packed = pack(data) + surplus  # type: ignore[operator]
+    assert unpacked([packed[at : at + size] for at in range(0, len(packed), size)]) == data
+
+
+def test_a_long_one_comes_in_many_pieces() -> None:
+    data = os.urandom(1000) * 300
+    assert unpacked([gzip.compress(data)]) == data
+
+
+def test_a_bomb_is_unpacked_no_further_than_its_ratio_allows() -> None:
+    unpacker, made = Unpacker(), 0
+    bomb = gzip.compress(b"\0" * (256 << 20))
+    with pytest.raises(BadPacking, match=f"more than {MAX_RATIO} times its size"):  # noqa: PT012 - it grows on the way
+        for at in range(0, len(bomb), 1000):
+            unpacker.feed(bomb[at : at + 1000])
+            while piece := unpacker.take():
+                made += len(piece)
+    assert made < 4 << 20
+
+
+@pytest.mark.parametrize("packed", [b"no gzip at all", gzip.compress(b"x" * 500)[:-6] + b"broken"])
+def test_a_broken_one(packed: bytes) -> None:
+    with pytest.raises(BadPacking, match="is broken"):
+        unpacked([packed])
