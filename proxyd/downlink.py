@@ -153,11 +153,14 @@ class Downlink:
             and not transport.is_closing()
         )
 
-    def push(self, data: bytes) -> None:
-        """Send whole frames to a client that `keeps_up`."""
+    def push(self, data: bytes, now: float) -> None:
+        """Send whole frames to a client that `keeps_up`. The trace is for the caller to tell."""
         assert self._chunks_to is not None, "it keeps up"
         self._chunks_to.write(b"%x\r\n%b\r\n" % (len(data), data))
-        self._note_sent(data)
+        self.bytes_sent += len(data)
+        self._sent_at = now
+        if self.on_sent is not None:
+            self.on_sent(data)
 
     async def write(self, data: bytes) -> None:
         """Send whole frames; returns when the client has taken enough of them.
@@ -168,7 +171,9 @@ class Downlink:
         if self._aside is not None:
             await self._join()
         if data and self.keeps_up:
-            self.push(data)
+            self.push(data, monotonic())
+            if self.trace is not None:
+                self.trace.on_written(data)
         else:
             await self._write(data)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from time import perf_counter
 from urllib.parse import urlsplit
 
@@ -188,8 +189,11 @@ class DirectExchange(Exchange):
             self._kept = frames
             return False
         if frames:
-            sink.push(frames)
+            self._push(frames, sink)
         return True
+
+    def _rewriter(self) -> Callable[[bytes], bytes] | None:
+        return None if self.has_last_event else self._stream.pass_by
 
     def _feed(self, chunk: bytes) -> bytes:
         begun = perf_counter()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
+from typing import ClassVar
 
 from proxyd.calls import CallRecord
 from proxyd.codecs.events import DeltaRun, StreamEvent, count_events, encode_events
@@ -33,6 +35,8 @@ class TranslatedExchange(Exchange):
         refused: status and body with which the upstream refused the call, as it sent them.
         sent: the request's body, parsed; empty once the upstream has accepted it.
     """
+
+    _EVENTS_A_PIECE: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -137,11 +141,14 @@ class TranslatedExchange(Exchange):
             return False
         if len(events) == 1 and type(run := events[0]) is DeltaRun:  # nearly all of a stream
             self._record.events += run.count
-            sink.push(run.frames)
+            self._push(run.frames, sink)
         elif events:
             self._record.events += count_events(events)
-            sink.push(encode_events(events))
+            self._push(encode_events(events), sink)
         return True
+
+    def _rewriter(self) -> Callable[[bytes], bytes] | None:
+        return self.answer.rewriter()
 
     def _feed(self, chunk: bytes) -> list[StreamEvent]:
         begun = perf_counter()

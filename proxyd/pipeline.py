@@ -122,6 +122,16 @@ class TranslatedAnswer:
             return self._broken(exc, was_started)
         return self._checked(self._take())
 
+    def rewriter(self) -> Callable[[bytes], bytes] | None:
+        """The short way for chunks that are one frame, and one delta: what gives, for such a chunk, the client's frame.
+
+        It does what `feed` would do. For any other chunk it gives b"", and nothing has happened. It is good until
+        anything else is asked of this answer. None while there is no such way.
+        """
+        if not self.joins_deltas or not self._decoder.is_between or self._grammar.state is not State.BLOCK:
+            return None
+        return self.codec.rewriter()
+
     def close(self) -> list[StreamEvent]:
         """The upstream's bytes have ended.
 

@@ -1,9 +1,9 @@
 """What passes through one call, as far as a record of it will need: noted while it passes, looked at when it is over.
 
-A call calls its trace at five places, each guarded by ``if trace is not None``: when it begins (`Recorder.begin`),
-when an attempt goes out, when its head is there, for each chunk that comes and for each write that the client has
-taken. None of them copies, waits, or raises: a mistake here must not end a stream. Without bodies a chunk costs two
-numbers, a fifth of a microsecond.
+A call calls its trace at six places, each guarded by ``if trace is not None``: when it begins (`Recorder.begin`),
+when an attempt goes out, when its head is there, for each chunk that comes, for each write that the client has taken,
+and once for both where one became the other at once. None of them copies, waits, or raises: a mistake here must not end
+a stream. Without bodies a chunk costs two numbers, a fifth of a microsecond.
 
 Memory is bounded: so many times a flow, so many bytes a call, so many attempts; what is beyond is counted.
 """
@@ -11,8 +11,7 @@ Memory is bounded: so many times a flow, so many bytes a call, so many attempts;
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Generator, Iterable, Mapping
-from itertools import repeat
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
 
 from proxyd.codecs.openai_errors import ErrorContext
@@ -49,26 +48,33 @@ class Flow:
     """Bytes in one direction: when how many, and with bodies which.
 
     Attributes:
-        times, sizes: of the first `MAX_MARKS` pieces; times by the monotonic clock.
+        marks: of the first `MAX_MARKS` pieces, each its time by the monotonic clock and then its size.
         pieces: the bytes themselves, or None where no bodies are kept.
         count, size: of all pieces.
         is_whole: the end was seen, as an empty piece.
         has_failed: a piece could not be noted.
     """
 
-    __slots__ = ("_further", "_further_bytes", "_room", "has_failed", "is_whole", "pieces", "sizes", "times")
+    __slots__ = ("_further", "_further_bytes", "_room", "has_failed", "is_whole", "marks", "pieces")
 
     def __init__(self, room: _Room | None) -> None:
-        self.times = array("d")
-        self.sizes = array("L")
+        self.marks = array("d")
         self.pieces: list[bytes] | None = None if room is None else []
         self.is_whole = self.has_failed = False
         self._room = room
         self._further = self._further_bytes = 0
 
     @property
+    def times(self) -> Sequence[float]:
+        return self.marks[::2]
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        return [int(size) for size in self.marks[1::2]]
+
+    @property
     def count(self) -> int:
-        return len(self.sizes) + self._further
+        return len(self.marks) // 2 + self._further
 
     @property
     def size(self) -> int:
@@ -79,41 +85,24 @@ class Flow:
         """There was no room for all bytes."""
         return self.pieces is not None and sum(map(len, self.pieces)) < self.size
 
-    def noter(self) -> Callable[[bytes], None]:
-        """What is to be called with each piece. It never raises."""
-        note = self._noting().send
-        note(None)
-        return note
-
-    def _noting(self) -> Generator[None, bytes | None, None]:
-        # A generator, since its names are at hand when it goes on: a third of what a method of this object costs.
-        clock, note_time, note_size = monotonic, self.times.append, self.sizes.append
-        keep = None if self.pieces is None else self._keep
-        data = yield
-        while True:
-            try:
-                for _ in repeat(None, MAX_MARKS - len(self.sizes)):
-                    if data:
-                        note_time(clock())
-                        note_size(len(data))
-                        if keep is not None:
-                            keep(data)
-                    else:
-                        self.is_whole = True
-                    data = yield
-                while True:
-                    self._further += 1 if data else 0
-                    self._further_bytes += len(data or b"")
-                    self.is_whole = self.is_whole or not data
-                    if keep is not None and data:
-                        keep(data)
-                    data = yield
-            except Exception:
-                self.has_failed = True
-            data = yield
+    def note(self, data: bytes) -> None:
+        """Another piece, or b"" at the end. Never raises."""
+        try:
+            if not data:
+                self.is_whole = True
+            elif len(self.marks) >= 2 * MAX_MARKS:
+                self._further += 1
+                self._further_bytes += len(data)
+            else:
+                self.marks.append(monotonic())
+                self.marks.append(len(data))
+            if self.pieces is not None:
+                self._keep(data)
+        except Exception:
+            self.has_failed = True
 
     def _keep(self, data: bytes) -> None:
-        if self.pieces is not None and self._room is not None:
+        if data and self.pieces is not None and self._room is not None:
             self.pieces.append(self._room.take(data))
 
 
@@ -176,6 +165,7 @@ class CallTrace:
     """
 
     __slots__ = (
+        "_came",
         "_failed",
         "answer",
         "attempts",
@@ -214,7 +204,8 @@ class CallTrace:
         self.answer = Flow(self.room)
         self.lessons: Lessons | None = None  # for the attempt that comes next
         self.on_chunk: Callable[[bytes], None] = _ignore
-        self.on_written = self.answer.noter()
+        self.on_written = self.answer.note
+        self._came: Flow | None = None  # what `on_chunk` notes in
         self._failed = False
 
     @property
@@ -234,7 +225,7 @@ class CallTrace:
 
     def on_sent(self, request: UpstreamRequest, route: str, mode: str, context: ErrorContext) -> None:
         """An attempt goes out."""
-        self.on_chunk = _ignore
+        self.on_chunk, self._came = _ignore, None
         try:
             if len(self.attempts) >= MAX_ATTEMPTS:
                 self.further_attempts += 1
@@ -247,7 +238,28 @@ class CallTrace:
                 (before, False) if before and before == request.body else self._kept(request.body)
             )
             self.attempts.append(attempt)
-            self.on_chunk = attempt.flow.noter()
+            self.on_chunk, self._came = attempt.flow.note, attempt.flow
+        except Exception:
+            self._failed = True
+
+    def on_passed(self, now: float, came: bytes, went: bytes) -> None:
+        """As `on_chunk` of `came` and `on_written` of `went`, which it became at once."""
+        flow, answer = self._came, self.answer
+        try:
+            most = 2 * MAX_MARKS
+            if (
+                flow is None
+                or self.room is not None
+                or len(marks := flow.marks) >= most
+                or len(written := answer.marks) >= most
+            ):
+                self.on_chunk(came)
+                self.on_written(went)
+                return
+            marks.append(now)
+            marks.append(len(came))
+            written.append(now)
+            written.append(len(went))
         except Exception:
             self._failed = True
 

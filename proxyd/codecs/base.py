@@ -56,6 +56,13 @@ class Codec(Protocol):
             is_joined: give them as one `DeltaRun`.
         """
 
+    def rewriter(self) -> Callable[[bytes], bytes] | None:
+        """What does for one frame that comes alone what `run` does, as long as nothing else is asked of this codec.
+
+        It takes a frame with its blank line and gives the frames that it becomes. Where `run` would give none, it may
+        give b"" for others too, and nothing has happened. None if the codec is at no place where frames repeat.
+        """
+
     def on_completion(self, completion: Any) -> None:
         """Take a whole answer as if it were one chunk; `take` or `close` gives the events."""
 

@@ -49,6 +49,7 @@ class Body:
         "_bytes_in",
         "_bytes_out",
         "_feed",
+        "_is_between",
         "_missing",
         "_packed",
         "_pieces",
@@ -73,6 +74,7 @@ class Body:
         self.has_surplus = False
         self.fault: BodyFault | None = None
         self.is_complete = length == 0 and not is_chunked
+        self._is_between = is_chunked  # two chunks, or ahead of the first
         if is_chunked:
             self._missing = 0
             self._feed: Callable[[bytes], None] = self._feed_size
@@ -99,6 +101,20 @@ class Body:
             self.has_surplus = True
         elif self.fault is None:
             self._feed(data)
+
+    def alone(self, data: bytes) -> bytes:
+        """The piece that `data` is if it is one whole chunk, written as usual, and all before it has been taken.
+
+        Nearly all of a stream whose pieces come one by one. It counts as taken: `feed` is not to be called with it.
+        Else b"", and nothing has happened.
+        """
+        if not self._is_between or self.waiting_bytes or self._rest or self.fault is not None or self._unpack:
+            return b""
+        line_end = data.find(b"\r\n")
+        size = len(data) - line_end - 4
+        if size > 0 and data.startswith(b"%x\r\n" % size) and data.endswith(b"\r\n"):
+            return data[line_end + 2 : -2]
+        return b""
 
     def close(self) -> None:
         """The connection has ended in an orderly way."""
@@ -200,7 +216,7 @@ class Body:
         if len(data) >= missing:
             if not self._end_chunk(data[:missing], missing):
                 return
-            self._missing, self._feed = 0, self._feed_size
+            self._missing, self._feed, self._is_between = 0, self._feed_size, True
             if len(data) > missing:
                 self._feed_size(data[missing:])
         else:
@@ -244,12 +260,12 @@ class Body:
             length = int(number, 16)
             if not length:
                 self.waiting_bytes += size
-                self._feed = self._feed_trailers
+                self._feed, self._is_between = self._feed_trailers, False
                 self._feed_trailers(data[start:])
                 return
             after = start + length
             if after + 2 > end:  # the rest of it comes later
-                self._feed, self._missing = self._feed_data, length + 2
+                self._feed, self._missing, self._is_between = self._feed_data, length + 2, False
                 self.waiting_bytes += size
                 self._feed_data(data[start:])
                 return

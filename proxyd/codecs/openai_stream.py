@@ -227,12 +227,11 @@ class OpenAIStream:
         return events
 
     def run(self, blocks: list[bytes], at: int, *, is_joined: bool) -> list[StreamEvent]:
-        kind = self._block
-        if not kind or kind != self._repeats.kind or self._is_done or self._waiting:
+        if not self._may_repeat:
             return []
-        slot = self._slot
+        kind, slot = self._block, self._slot
         found = self._repeats.texts_of(blocks, at)
-        if not found or (kind == "tool_use" and slot is None):
+        if not found:
             return []
         if slot is not None:
             if not slot.goes_on_with(found[0][1]):
@@ -246,6 +245,24 @@ class OpenAIStream:
             frames = head + (tail + head).join([literal for literal, _ in found]) + tail
             return [DeltaRun(frames, len(found))]
         return [delta_of(index, kind, text) for _, text in found]
+
+    def rewriter(self) -> Callable[[bytes], bytes] | None:
+        if not self._may_repeat:
+            return None
+        head, tail = delta_template(self._next_index - 1, self._block)
+        return self._repeats.rewriter(head, tail, None if self._slot is None else self._slot.takes_sent)
+
+    @property
+    def _may_repeat(self) -> bool:
+        """What repeats the template goes on with the open block."""
+        kind = self._block
+        return (
+            bool(kind)
+            and kind == self._repeats.kind
+            and not self._is_done
+            and not self._waiting
+            and (kind != "tool_use" or self._slot is not None)
+        )
 
     def _learn(self, data: bytes, chunk: dict[str, Any], event: StreamEvent) -> None:
         if isinstance(event, TextDelta):
@@ -634,7 +651,7 @@ class OpenAIStream:
     def _final_usage(self) -> Usage:
         reported = self._reported
         # A rough four characters a token; never 0 for an answer that said something (protocol.md 4.10).
-        estimate = -(-self._emitted_chars // 4)
+        estimate = -(-(self._emitted_chars + self._repeats.chars) // 4)
         if reported is None:
             return Usage(input_tokens=self.usage.input_tokens, output_tokens=estimate, is_estimated=True)
         if reported.output_tokens == 0 and estimate:

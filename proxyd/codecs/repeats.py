@@ -13,6 +13,7 @@ every chunk is read in full, as without this file.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from proxyd import jsonio
@@ -33,12 +34,14 @@ class Repeats:
 
     Attributes:
         kind: type of the block that the delta belongs to, "" while nothing is known.
+        chars: of all texts that rewriters have passed on.
     """
 
-    __slots__ = ("_head", "_learnt", "_tail", "kind")
+    __slots__ = ("_head", "_learnt", "_tail", "chars", "kind")
 
     def __init__(self) -> None:
         self.kind = ""
+        self.chars = 0
         self._head = self._tail = b""
         self._learnt = 0
 
@@ -60,19 +63,11 @@ class Repeats:
             if len(block) <= width or not (block.startswith(head) and block.endswith(tail)):
                 break
             literal = block[start : len(block) - len(tail)]
-            if b"\n" in literal:
-                break  # another line of the frame
             try:
-                if b"\\" in literal:
-                    text = jsonio.loads(b'"%b"' % literal)
-                    literal = jsonio.dumps(text)[1:-1]
-                elif b'"' in literal:
-                    break
-                else:
-                    text = literal.decode()
-                    if not text.isprintable():  # it may have to be escaped
-                        literal = jsonio.dumps(text)[1:-1]
-            except ValueError:  # an end of the string within it, or bytes that are no UTF-8
+                text = literal.decode()
+                if '"' in text or "\\" in text or not text.isprintable():
+                    literal, text = _escaped(literal)
+            except ValueError:
                 break
             if not text or (is_call and found and text.lstrip().startswith("{")):
                 break
@@ -81,6 +76,40 @@ class Repeats:
         if found:
             self._learnt = 0
         return found
+
+    def rewriter(
+        self, before: bytes, after: bytes, takes: Callable[[str], bool] | None
+    ) -> Callable[[bytes], bytes] | None:
+        """What gives, for one whole frame that repeats the template, `before`, its text and `after`.
+
+        It does with a frame what `texts_of` does with a run of one. For any other piece it gives b"", and nothing has
+        happened. None while the template has not been seen to repeat.
+
+        Args:
+            takes: is told each text, if it is not None, and whether it may be passed on is what it says.
+        """
+        if self._learnt:
+            return None
+        head, tail = self._head, self._tail + b"\n\n"
+        start, end, width = len(head), -len(tail), len(head) + len(tail)
+
+        # A closure, since its names are at hand: this is what a piece of a stream costs.
+        def rewritten(frame: bytes) -> bytes:
+            if len(frame) <= width or not (frame.startswith(head) and frame.endswith(tail)):
+                return b""
+            literal = frame[start:end]
+            try:
+                text = literal.decode()
+                if '"' in text or "\\" in text or not text.isprintable():
+                    literal, text = _escaped(literal)
+            except ValueError:
+                return b""
+            if takes is not None and not takes(text):
+                return b""
+            self.chars += len(text)
+            return before + literal + after
+
+        return rewritten
 
     def learn(self, data: bytes, chunk: dict[str, Any], kind: str, text: str) -> None:
         """Keep the template of a chunk that became one delta of `kind` with `text`, if it is fit to be one."""
@@ -101,6 +130,23 @@ class Repeats:
             return
         self.kind = kind
         self._head, self._tail = b"data: " + data[:start], data[end:]
+
+
+def _escaped(literal: bytes) -> tuple[bytes, str]:
+    """A string that is not plain: how we would write it, and how it reads.
+
+    Raises:
+        ValueError: it is no whole string, or no UTF-8, or goes over several lines.
+    """
+    if b"\n" in literal:
+        raise ValueError("another line of the frame")
+    if b"\\" in literal:
+        text = jsonio.loads(b'"%b"' % literal)
+    elif b'"' in literal:
+        raise ValueError("an end of the string within it")
+    else:
+        text = literal.decode()
+    return jsonio.dumps(text)[1:-1], text
 
 
 def _is_plain(chunk: dict[str, Any], within: str) -> bool:

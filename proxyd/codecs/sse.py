@@ -61,6 +61,11 @@ class SSEDecoder:
         self._after_cr = False
         self._at_start = True
 
+    @property
+    def is_between(self) -> bool:
+        """All that has come were whole frames."""
+        return not (self._buffer or self._after_cr or self._at_start)
+
     def feed(self, data: bytes) -> list[SSEFrame]:
         """Take one chunk.
 

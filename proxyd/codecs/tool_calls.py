@@ -127,6 +127,14 @@ class ToolSlot:
         """
         return self.has_arguments and not (_opens_object(text) and self.is_complete)
 
+    def takes_sent(self, text: str) -> bool:
+        """Add `text`, which goes to the client at once, if it is sure to be more of the arguments; whether it was."""
+        if not self.goes_on_with(text):
+            return False
+        self.has_arguments = True
+        self._pieces.append(text)
+        return True
+
     def holds_exactly(self, text: str) -> bool:
         """Whether `text` is all the arguments so far."""
         return sum(map(len, self._pieces)) == len(text) and "".join(self._pieces) == text
