@@ -82,12 +82,12 @@ def _check_depth(value: Any) -> None:
     # The collector goes through a level in a quarter of the time. It gives keys, too, and need not follow a dict that
     # holds no container: what it does not see is one level at the most.
     level = [value]
-    for _ in range(MAX_DEPTH):
+    for _ in range(MAX_DEPTH - 1):
         level = list(filter(gc.is_tracked, gc.get_referents(*level)))
         if not level:
             return
     level = [value]  # the containers of one depth; ujson makes no others than dict and list
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         level = [
             child
             for node in level
