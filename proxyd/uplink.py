@@ -96,6 +96,10 @@ class _Protocol(ResponseHandler):
             )
         self.transport.write(request)
 
+    def give_up(self) -> None:
+        """Have whoever waits for a head get a timeout."""
+        self.set_exception(aiohttp.SocketTimeoutError("no answer"))
+
     @property
     def should_close(self) -> bool:
         """Whether the connection can serve no other request."""
@@ -429,7 +433,7 @@ class Uplink:
             if not protocol.is_connected():
                 raise aiohttp.ClientConnectionResetError("the connection has ended")
             protocol.ask(head + body, decodes=auto_decompress, has_body=method != "HEAD")
-            silent = functools.partial(protocol.set_exception, aiohttp.SocketTimeoutError("no answer"))
+            silent = protocol.give_up
             deadlines.set(silent, first_byte_s)
             try:
                 message, _ = await protocol.read()
