@@ -100,6 +100,7 @@ class Flow:
                             keep(data)
                     else:
                         self.is_whole = True
+                    data = None  # it would live until the next one comes
                     data = yield
                 while True:
                     self._further += 1 if data else 0
@@ -107,6 +108,7 @@ class Flow:
                     self.is_whole = self.is_whole or not data
                     if keep is not None and data:
                         keep(data)
+                    data = None
                     data = yield
             except Exception:
                 self.has_failed = True
