@@ -30,8 +30,8 @@ STATEMENTS: dict[str, str] = {
     "A7": "A client that leaves, in whatever phase and way, cancels its upstream within a second.",
     "A8": "No step of the event loop takes 50 ms of processor time, and none waits for a file, a name or a "
     "process, with requests of 140 KB, bursts of events, reloads of 200 entries, scrapes, the page "
-    "and the ledger. (Bodies of megabytes take longer; collections of garbage are measured apart, 30 "
-    "to 60 ms at the height of it.) A late loop is measured and logged, and only one that runs feeds "
+    "and the ledger; nor does a collection of garbage, also with 480 calls open. (Bodies of megabytes "
+    "take longer.) A late loop is measured and logged, and only one that runs feeds "
     "the watchdog.",
     "A9": "Processes share no state, and there is no PID file.",
     "B keepalive_s": "A connection that idles, before a request or between two, or dribbles a head, is closed.",
@@ -51,8 +51,8 @@ STATEMENTS: dict[str, str] = {
     "C4": "Events, their lines and whole bodies of an upstream are bounded, at each point of its answer.",
     "C5": "Upstreams are asked for no packing; gzip that one sends all the same is unpacked piece by piece within the "
     "same bounds, at most to a hundred times its size (translated, and with hooks), or passed on as it is (direct).",
-    "C6": "A client that does not read costs less than 512 KiB, also where silence has begun its stream; "
-    "less than 1 MiB with hooks over the stream.",
+    "C6": "A client that does not read costs less than 512 KiB, also where silence has begun its stream, and "
+    "with hooks over the stream.",
     "C7": "Calls in flight are bounded, in all and for each entry; one more is 529 at once. Many long "
     "streams leave nothing behind: a short form here, 1000 of 20 MB in each mode by `make memory` "
     "(figures above).",

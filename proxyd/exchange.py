@@ -19,10 +19,14 @@ from proxyd.deadlines import TICK_S, Deadlines
 from proxyd.errors import BadReply, TimedOut
 from proxyd.providers.base import UpstreamRequest
 from proxyd.settings import Settings
-from proxyd.uplink import Response
+from proxyd.uplink import READ_BYTES, Response
 from proxyd.upstream import BREAKS, Upstreams, host_of
 
-__all__ = ["Exchange", "Sink"]
+__all__ = ["HOOKED_READ_BYTES", "Exchange", "Sink"]
+
+#: Of a stream with hooks over it: all that is read at once waits, event by event and several times over, for its turn
+#: in the hook's thread.
+HOOKED_READ_BYTES = 16 * 1024
 
 #: Where upstreams put their own request id.
 _REQUEST_ID_HEADERS = ("request-id", "x-request-id", "x-generation-id")
@@ -72,6 +76,7 @@ class Exchange:
         self._deadlines = deadlines
         self._record = record
         self._trace = record.trace
+        self._read_bytes = READ_BYTES
         self._response: Response | None = None
         self._progress: asyncio.Future[None] | None = None  # the reader sleeps
         self._sink: Sink | None = None  # and pieces go there meanwhile
@@ -128,7 +133,7 @@ class Exchange:
         return chunk
 
     def _take(self, response: Response) -> bytes:
-        chunk = response.take()
+        chunk = response.take(self._read_bytes)
         if chunk and self._trace is not None:
             self._trace.on_chunk(chunk)
         return chunk

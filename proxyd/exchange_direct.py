@@ -15,7 +15,7 @@ from proxyd.codecs.openai_errors import ErrorContext, refusal
 from proxyd.codecs.unpacking import PACKINGS, BadPacking, Unpacker
 from proxyd.deadlines import Deadlines
 from proxyd.errors import BadReply, ProxyError, Refused
-from proxyd.exchange import Exchange, Sink
+from proxyd.exchange import HOOKED_READ_BYTES, Exchange, Sink
 from proxyd.hookrunner import CallHooks, StreamHooks
 from proxyd.providers.base import UpstreamRequest
 from proxyd.providers.direct import response_headers
@@ -70,6 +70,8 @@ class DirectExchange(Exchange):
         self._hooks = hooks
         self._unpacker: Unpacker | None = None
         self._stream_hooks = StreamHooks(hooks) if hooks is not None and hooks.changes_events else None
+        if self._stream_hooks is not None:
+            self._read_bytes = HOOKED_READ_BYTES
         self.is_stream = False
         self.status = 0
         self.reason: str | None = None

@@ -11,7 +11,7 @@ from proxyd.codecs.events import DeltaRun, StreamEvent, count_events, encode_eve
 from proxyd.codecs.openai_errors import refusal
 from proxyd.deadlines import Deadlines
 from proxyd.errors import ProxyError
-from proxyd.exchange import Exchange, Sink
+from proxyd.exchange import HOOKED_READ_BYTES, Exchange, Sink
 from proxyd.hookrunner import CallHooks, StreamHooks
 from proxyd.pipeline import TranslatedAnswer
 from proxyd.providers.openai import TranslatedCall
@@ -54,6 +54,8 @@ class TranslatedExchange(Exchange):
         self.sent = call.sent
         self._is_accepted = False  # the upstream is at work, and what it does is paid for
         self._hooks = StreamHooks(hooks) if hooks is not None and hooks.changes_events else None
+        if self._hooks is not None:
+            self._read_bytes = HOOKED_READ_BYTES
         self.answer: TranslatedAnswer = call.new_answer()
         self.answer.joins_deltas = joins_deltas and self._hooks is None
         self._kept: list[StreamEvent] | None = None

@@ -316,8 +316,8 @@ class Response:
         """All of the body has been taken, to its very end."""
         return self._body.is_complete and not self._body.has_more
 
-    def take(self) -> bytes:
-        """What has arrived, up to `READ_BYTES` of it.
+    def take(self, limit: int = READ_BYTES) -> bytes:
+        """What has arrived, up to `limit` bytes of it.
 
         Raises:
             BodyFault: the body ended, and not as its framing says.
@@ -325,7 +325,7 @@ class Response:
         """
         if self._fault is not None:
             raise self._fault
-        return self._protocol.take(READ_BYTES)
+        return self._protocol.take(limit)
 
     def interrupt(self, fault: BaseException) -> None:
         """Have whoever takes next get `fault`, and tell them."""

@@ -30,6 +30,7 @@ LAYERS = (
     {"calls", "notify", "cache_breaks", "quotes", "trace"},
     {
         "deadlines",
+        "garbage",
         "reloading",
         "calibration",
         "logs",

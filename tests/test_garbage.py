@@ -1,0 +1,76 @@
+"""When all objects are searched for garbage: by how much has come, and by how much waits."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from proxyd import garbage
+from proxyd.garbage import Sweeper
+
+
+class Collector:
+    """The interpreter's, as far as it is asked."""
+
+    def __init__(self) -> None:
+        self.thresholds = (700, 10, 10)
+        self.count = 0
+        self.searches = self.frozen = 0
+
+    def freeze(self) -> None:
+        self.frozen += 1
+
+    def get_threshold(self) -> tuple[int, int, int]:
+        return self.thresholds
+
+    def set_threshold(self, *values: int) -> None:
+        self.thresholds = values  # type: ignore[assignment]
+
+    def get_count(self) -> tuple[int, int, int]:
+        return 0, 0, self.count
+
+    def collect(self) -> None:
+        self.searches += 1
+        self.count = 0
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Collector:
+    found = Collector()
+    monkeypatch.setattr(garbage, "gc", found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("mebibytes", "due"), [(0, 20), (0.9, 20), (1, 30), (20, 220), (28, 300), (500, 300)]
+)
+def test_the_more_waits_the_later(collector: Collector, mebibytes: float, due: int) -> None:
+    sweeper = Sweeper(lambda: int(mebibytes * (1 << 20)))
+    sweeper.start()
+    for count, searches in ((0, 0), (due - 1, 0), (due, 1), (due - 1, 1), (due + 5, 2)):
+        collector.count = count
+        sweeper.beat()
+        assert collector.searches == searches
+
+
+def test_between_start_and_stop_the_interpreter_searches_young_objects_only(collector: Collector) -> None:
+    sweeper = Sweeper(lambda: 0)
+    collector.count = 50
+    sweeper.beat()
+    assert collector.searches == 0
+    sweeper.start()
+    assert collector.frozen == 1
+    assert collector.thresholds[:2] == (700, 10)
+    assert collector.thresholds[2] > 1_000_000
+    sweeper.stop()
+    sweeper.stop()
+    assert collector.thresholds == (700, 10, 10)
+
+
+def test_the_interpreter_takes_such_a_threshold() -> None:
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(*before[:2], garbage._NEVER)
+    finally:
+        gc.set_threshold(*before)
