@@ -15,9 +15,12 @@ from collections.abc import Callable
 
 __all__ = ["Sweeper"]
 
-#: In collections of the middle generation, each some 7000 objects more than went: when a search is due, how much later
-#: with each MiB of requests that waits, and when it is due whatever waits.
-_DUE, _PER_MIB, _OVERDUE = 20, 10, 300
+#: New objects after which they are searched. The interpreter's 700 are a small call's; with three times as many a call
+#: costs 3 % less, and a search still takes a fraction of a millisecond.
+_YOUNG = 2000
+#: In collections of the middle generation, each some 20 000 objects more than went: when a search is due, how much
+#: later with each MiB of requests that waits, and when it is due whatever waits.
+_DUE, _PER_MIB, _OVERDUE = 7, 4, 100
 #: For the interpreter's own rule: never.
 _NEVER = 1 << 30
 
@@ -35,8 +38,8 @@ class Sweeper:
 
     def start(self) -> None:
         gc.freeze()
-        self._thresholds = young, middle, _ = gc.get_threshold()
-        gc.set_threshold(young, middle, _NEVER)
+        self._thresholds = _, middle, _ = gc.get_threshold()
+        gc.set_threshold(_YOUNG, middle, _NEVER)
 
     def stop(self) -> None:
         if self._thresholds is not None:

@@ -43,7 +43,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Collector:
 
 
 @pytest.mark.parametrize(
-    ("mebibytes", "due"), [(0, 20), (0.9, 20), (1, 30), (20, 220), (28, 300), (500, 300)]
+    ("mebibytes", "due"), [(0, 7), (0.9, 7), (1, 11), (20, 87), (28, 100), (500, 100)]
 )
 def test_the_more_waits_the_later(collector: Collector, mebibytes: float, due: int) -> None:
     sweeper = Sweeper(lambda: int(mebibytes * (1 << 20)))
@@ -61,7 +61,7 @@ def test_between_start_and_stop_the_interpreter_searches_young_objects_only(coll
     assert collector.searches == 0
     sweeper.start()
     assert collector.frozen == 1
-    assert collector.thresholds[:2] == (700, 10)
+    assert collector.thresholds[:2] == (garbage._YOUNG, 10)
     assert collector.thresholds[2] > 1_000_000
     sweeper.stop()
     sweeper.stop()
