@@ -255,7 +255,7 @@ class _Surface:
             raise ClientError("model: a model id is required")
         route = self._route(model)
         if not route.direct:
-            share_tools(payload)
+            share_tools(payload, body)
         wants_stream = payload.get("stream") is True
         record = self._record(request, model)
         record.kind = kind_of(payload, is_subagent=record.agent_id is not None)

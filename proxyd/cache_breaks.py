@@ -3,7 +3,8 @@
 Upstreams cache a prompt by its beginning. A conversation only grows at its end, so each call should read nearly all of
 the one before from the cache; where it does not, something further up has changed, and everything behind it is paid for
 again. What changed is told from a checksum of each block, of the tools, the system prompt and the messages in this
-order, as upstreams lay them out. Checksums are kept in memory, of the last call of each conversation; no text is.
+order, as upstreams lay them out. Checksums are kept in memory, of the last call of each conversation; no text is. They
+cost a tenth of a millisecond, so they are not made where the upstream has never said that it caches.
 """
 
 from __future__ import annotations

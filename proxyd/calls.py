@@ -81,6 +81,12 @@ class CallRecord:
     first_byte: float | None = None
     ended: float | None = None
 
+    def settle_now(self) -> None:
+        """Read what the answer has said, unless that has been done."""
+        settle, self.settle = self.settle, None
+        if settle is not None:
+            settle()
+
     def on_first_byte(self) -> None:
         """The first byte of the answer goes to the client now."""
         if self.first_byte is None:

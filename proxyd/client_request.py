@@ -10,6 +10,7 @@ from aiohttp import web
 
 from proxyd.cache_breaks import checksums
 from proxyd.calls import CallRecord
+from proxyd.codecs.tool_inputs import ToolInputs
 from proxyd.errors import ClientError
 from proxyd.payloads import parse_object
 from proxyd.providers.base import ClientKeys
@@ -37,7 +38,17 @@ class ClientRequest:
         is_message: else it is a question about a model or a count, which only direct upstreams are asked.
     """
 
-    __slots__ = ("_payload", "body", "is_message", "keys", "record", "seen", "wants_stream", "web_request")
+    __slots__ = (
+        "_payload",
+        "body",
+        "inputs",
+        "is_message",
+        "keys",
+        "record",
+        "seen",
+        "wants_stream",
+        "web_request",
+    )
 
     def __init__(
         self,
@@ -59,6 +70,8 @@ class ClientRequest:
         self.wants_stream = wants_stream
         self.is_message = is_message
         self.seen = seen
+        #: Those of `payload`, as far as they have been written.
+        self.inputs = ToolInputs()
 
     @property
     def payload(self) -> dict[str, Any]:
@@ -82,7 +95,7 @@ class ClientRequest:
                 self.record.prompt_blocks = checksums(self.payload)
             except ClientError:
                 pass  # it went on unread, and the upstream takes what we do not
-        self.body, self._payload, self.seen = b"", {}, None
+        self.body, self._payload, self.seen, self.inputs = b"", {}, None, ToolInputs()
 
     def without_quotes(self, message: str) -> str:
         """An upstream's words about this request, less what they quote of it."""

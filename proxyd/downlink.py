@@ -62,6 +62,10 @@ class _WrittenNotLast(_Written):
     _keep_alive = True
 
 
+#: One of each will do: nothing is written into them.
+_LAST, _NOT_LAST = _WrittenLast(), _WrittenNotLast()
+
+
 class Downlink:
     """Writes whole frames to the client.
 
@@ -113,7 +117,7 @@ class Downlink:
     @property
     def response(self) -> web.StreamResponse:
         """What the handler returns: all of it has been written, or nobody is there who would read it."""
-        return _WrittenNotLast() if self._keeps_alive else _WrittenLast()
+        return _NOT_LAST if self._keeps_alive else _LAST
 
     @property
     def is_committed(self) -> bool:

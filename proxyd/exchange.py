@@ -55,6 +55,8 @@ class Exchange:
     #: What a piece that goes the short way counts for the client.
     _EVENTS_A_PIECE: ClassVar[int] = 0
 
+    _context = ErrorContext()  # what is known for reading the upstream's errors; here nothing
+
     def __init__(
         self,
         request: UpstreamRequest,
@@ -70,7 +72,6 @@ class Exchange:
         self._deadlines = deadlines
         self._record = record
         self._trace = record.trace
-        self._context = ErrorContext()
         self._response: Response | None = None
         self._progress: asyncio.Future[None] | None = None  # the reader sleeps
         self._sink: Sink | None = None  # and pieces go there meanwhile

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from time import perf_counter
 from urllib.parse import urlsplit
@@ -130,7 +131,7 @@ class DirectExchange(Exchange):
 
     def close(self, *, is_complete: bool = False) -> None:
         if self.status:
-            self._record.settle = self._settle
+            self._record.settle = functools.partial(_settle, self._record, self._stream)
         self._record.output_so_far = None
         super().close(is_complete=is_complete)
 
@@ -310,12 +311,14 @@ class DirectExchange(Exchange):
             if len(self._body) > _MAX_WATCHED_BYTES:
                 raise BadReply("too large an answer to look for its usage")
 
-    def _settle(self) -> None:
-        tee, record = self._stream.tee, self._record
-        record.usage = self._stream.usage_so_far
-        record.stop_reason = tee.stop_reason
-        if tee.error_type is not None:
-            record.error_type = tee.error_type
+
+def _settle(record: CallRecord, stream: DirectStream) -> None:
+    """Put into `record` what the answer has said of usage and its end."""
+    tee = stream.tee
+    record.usage = stream.usage_so_far
+    record.stop_reason = tee.stop_reason
+    if tee.error_type is not None:
+        record.error_type = tee.error_type
 
 
 def _check_is_message(content_type: str, beginning: bytes) -> None:

@@ -57,7 +57,7 @@ class Finished:
         if not self._waiting:
             return
         records, self._waiting = self._waiting, []
-        for observe in (_settle, *self.observers):
+        for observe in (one_by_one(CallRecord.settle_now), *self.observers):
             try:
                 observe(records)
             except Exception:
@@ -76,9 +76,3 @@ def one_by_one(observe: Callable[[CallRecord], None]) -> Observer:
                 log.error("observer.crashed", request_id=record.request_id, exc_info=True)
 
     return observe_all
-
-
-def _settle(records: Sequence[CallRecord]) -> None:
-    for record in records:
-        if record.settle is not None:
-            record.settle()

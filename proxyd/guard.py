@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -25,20 +26,21 @@ def check_origin(request: web.Request, settings: Settings) -> None:
         Misdirected: the ``Host`` is not ours: a name that was pointed at this machine (DNS rebinding).
         Forbidden: a browser says that another site's page asks.
     """
-    hosts = [request.headers.get("host", "")]
+    headers = request.headers
+    hosts = [headers.get("host", "")]
     if not request.raw_path.startswith("/"):
         hosts.append(urlsplit(request.raw_path).netloc)  # the target of a request to a forward proxy
-    for host in map(_name_of, hosts):
-        if not _is_ours(host, settings) and host != _name_of(settings.host):
+    for host in hosts:
+        if not _may_be_asked_for(host, settings.host, settings.allowed_hosts):
             raise Misdirected(
-                f"this proxy does not answer for the host {host[:200]!r}: use localhost, or add the name to "
+                f"this proxy does not answer for the host {_name_of(host)[:200]!r}: use localhost, or add the name to "
                 "allowed_hosts"
             )
-    origin = request.headers.get("origin")
+    origin = headers.get("origin")
     if origin is not None:
-        if not _is_ours(_name_of(origin.partition("://")[2]), settings):
+        if not _is_ours(_name_of(origin.partition("://")[2]), settings.allowed_hosts):
             raise Forbidden("requests from web pages of other sites are not answered")
-    elif request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+    elif headers.get("sec-fetch-site") in ("cross-site", "same-site"):
         raise Forbidden("requests from web pages of other sites are not answered")
 
 
@@ -68,8 +70,14 @@ def without_token(keys: ClientKeys, settings: Settings) -> ClientKeys:
     return keys if settings.auth_token is None else keys.without(settings.auth_token)
 
 
-def _is_ours(host: str, settings: Settings) -> bool:
-    return is_loopback(host) or host in settings.allowed_hosts
+@functools.lru_cache(maxsize=64)  # a client asks for the same one each time
+def _may_be_asked_for(authority: str, own_host: str, allowed: tuple[str, ...]) -> bool:
+    host = _name_of(authority)
+    return _is_ours(host, allowed) or host == _name_of(own_host)
+
+
+def _is_ours(host: str, allowed: tuple[str, ...]) -> bool:
+    return is_loopback(host) or host in allowed
 
 
 def _name_of(authority: str) -> str:

@@ -19,6 +19,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
+from operator import attrgetter
 from typing import Any
 
 import proxyd
@@ -36,6 +37,7 @@ _MAX_WAITING = 120
 _TTFB_CALLS = 100
 
 _SUMS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+_counts = attrgetter(*_SUMS)
 
 
 class LiveFeed:
@@ -130,17 +132,18 @@ class LiveFeed:
 
     def _add(self, record: CallRecord) -> None:
         route = record.route or "none"
-        sums = self._totals.setdefault(
-            route, {"calls": 0, "failures": 0, "cost_usd": 0.0, **dict.fromkeys(_SUMS, 0)}
-        )
+        sums = self._totals.get(route)
+        if sums is None:
+            sums = {"calls": 0, "failures": 0, "cost_usd": 0.0, **dict.fromkeys(_SUMS, 0)}
+            self._totals[route] = sums
+            self._first_bytes[route] = deque(maxlen=_TTFB_CALLS)
         sums["calls"] += 1
         sums["failures"] += record.outcome not in ("ok", "client_gone")
         sums["cost_usd"] += record.cost_usd or 0.0
-        for name in _SUMS:
-            sums[name] += getattr(record.usage, name)
-        times = self._first_bytes.setdefault(route, deque(maxlen=_TTFB_CALLS))
+        for name, count in zip(_SUMS, _counts(record.usage), strict=True):
+            sums[name] += count
         if record.ttfb_s is not None:
-            times.append(round(record.ttfb_s * 1000))
+            self._first_bytes[route].append(round(record.ttfb_s * 1000))
 
 
 def _common(record: CallRecord) -> dict[str, Any]:

@@ -93,6 +93,10 @@ class Recorder:
             log.error("records.crashed", request_id=request.record.request_id, exc_info=True)
             return None
 
+    def wants(self, record: CallRecord) -> bool:
+        """Whether a call that is over is one of those that are kept."""
+        return is_kept(record, self._settings().record)
+
     def observe(self, record: CallRecord) -> None:
         """A call is over: keep it, if it is one of those that are kept."""
         trace, settings = record.trace, self._settings()

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -54,8 +54,14 @@ __all__ = ["Relay"]
 log = get_logger("relay")
 
 
-#: Makes the trace of a call that begins; None where none is kept.
-BeginTrace = Callable[[ClientRequest, RouteTable, HookSet], "CallTrace | None"]
+class Tracer(Protocol):
+    """Whoever may keep records of calls (`proxyd.records`)."""
+
+    def begin(self, request: ClientRequest, table: RouteTable, hooks: HookSet) -> CallTrace | None:
+        """The trace of a call that begins."""
+
+    def wants(self, record: CallRecord) -> bool:
+        """Whether a call that is over, and has a trace, is one of those that are kept."""
 
 
 @dataclass(slots=True)
@@ -124,10 +130,12 @@ class Relay:
         self._upstreams = upstreams
         self._demo_base = demo_base
         self.finished = Finished()
-        self.begin_trace: BeginTrace | None = None  # of a call that begins; None where no records are kept
+        self.tracer: Tracer | None = None  # of calls that begin; None where no records are kept
         self.calibration = calibration or Calibration()
         self._budget = RetryBudget()
         self._learned = Learned()
+        #: Routes whose upstream has reported tokens read from a cache or put there.
+        self._caching: set[str] = set()
         self._calls: dict[str, _Call] = {}
         self._clocks_of: dict[str, Clocks] = {}  # by model_id, for the configuration in force
         self._idle = asyncio.Event()
@@ -185,8 +193,9 @@ class Relay:
         )
         if settings.log_bodies:
             log_bodies(request.record.request_id, request.body, downlink)
-        if self.begin_trace is not None:
-            record.trace = downlink.trace = self.begin_trace(request, self.table, self.hooks)
+        tracer = self.tracer
+        if tracer is not None:
+            record.trace = downlink.trace = tracer.begin(request, self.table, self.hooks)
         call = _Call(request, downlink, deadlines, task)
         try:
             self._admit()
@@ -220,7 +229,15 @@ class Relay:
             if not record.status and downlink.is_committed:
                 record.status = downlink.status  # the client left before the end of it
             record.ended = monotonic()
-            self.calibration.observe(record)  # at once: the next call may be its conversation's
+            if tracer is not None and record.trace is not None and not tracer.wants(record):
+                record.trace = (
+                    None  # what it holds is of use to the next call: memory that is still in the caches
+                )
+            if record.estimated_input_tokens is not None:
+                record.settle_now()
+                self.calibration.observe(record)  # at once: the next call may be its conversation's
+            if record.usage.cache_read_tokens or record.usage.cache_write_tokens:
+                self._caching.add(record.route)
             self.finished.add(record, request.keys)
 
     def _admit(self) -> None:
@@ -328,7 +345,8 @@ class Relay:
             return
         estimate = record.estimated_input_tokens
         if estimate is None:
-            estimate = record.estimated_input_tokens = estimate_input_tokens(call.request.payload)
+            estimate = estimate_input_tokens(call.request.payload, call.request.inputs)
+            record.estimated_input_tokens = estimate
         if window is not None and self.calibration.is_surely_above(window, route.model_name, estimate):
             corrected = self.calibration.corrected(route.model_name, estimate)
             message = overflow_message(Overflow(), window=window, estimated_input_tokens=corrected)
@@ -428,6 +446,7 @@ class Relay:
             max_frame_bytes=self.settings.max_frame_bytes,
             session_id=record.session_id,
             estimated_input_tokens=self._corrected_estimate(route, record),
+            inputs=call.request.inputs,
         )
         prepared = await call.request.step_by_step(steps)
         for note in prepared.notes:
@@ -447,7 +466,7 @@ class Relay:
             events = await exchange.open()
             await call.request.breathe()
             self._end_retry(call)
-            call.request.let_go(is_cached=True)
+            call.request.let_go(is_cached=record.route in self._caching)
             while answer.failure is None:
                 if events:
                     record.on_first_byte()

@@ -30,8 +30,10 @@ def kind_of(payload: dict[str, Any], *, is_subagent: bool) -> str:
     if isinstance(tools, list):
         if not tools and _has_schema(payload):
             return "title"
-        if any(_type_of(tool).startswith("web_search_") for tool in tools):
-            return "search"
+        for tool in tools:
+            kind = tool.get("type") if isinstance(tool, dict) else None
+            if isinstance(kind, str) and kind.startswith("web_search_"):
+                return "search"
     if _last_words(payload.get("messages")).startswith(_COMPACT):
         return "compact"
     return "subagent" if is_subagent else "main"
@@ -53,11 +55,6 @@ def session_in(payload: dict[str, Any]) -> str | None:
 def _has_schema(payload: dict[str, Any]) -> bool:
     config = payload.get("output_config")
     return isinstance(config, dict) and isinstance(config.get("format"), dict)
-
-
-def _type_of(tool: Any) -> str:
-    kind = tool.get("type") if isinstance(tool, dict) else None
-    return kind if isinstance(kind, str) else ""
 
 
 def _last_words(messages: Any) -> str:

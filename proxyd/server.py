@@ -305,7 +305,7 @@ class Daemon:
     def _switch_recording(self, relay: Relay) -> None:
         """Trace the calls that begin from now on, or not: the relay asks no setting."""
         recorder = self._recorder
-        relay.begin_trace = None if recorder is None or self.settings.record == "off" else recorder.begin
+        relay.tracer = None if recorder is None or self.settings.record == "off" else recorder
 
     def _warn_of_bodies(self) -> None:
         if self._recorder is not None and self.settings.record_bodies and self.settings.record != "off":

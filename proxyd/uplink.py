@@ -74,16 +74,17 @@ class _Protocol(ResponseHandler):
     _is_asked = False  # a request has gone out, and its answer's head has not come
     _is_paused = False
     _head_tail = b""
-    _decodes = True
+    _decodes = _has_body = True
 
-    def ask(self, request: bytes, *, decodes: bool) -> None:
+    def ask(self, request: bytes, *, decodes: bool, has_body: bool) -> None:
         """Send a request. Its answer's head is to be `read`, then its `body`.
 
         Args:
             decodes: undo the content encoding of the body.
+            has_body: its answer may have one.
         """
         assert self.transport is not None, "the connection is there"
-        self._is_asked, self._decodes, self._head_tail = True, decodes, b""
+        self._is_asked, self._decodes, self._has_body, self._head_tail = True, decodes, has_body, b""
         if self._parser is None:
             # It is fed heads alone, so one parser, which takes no answer to have a body, reads them all.
             self.set_response_params(
@@ -94,6 +95,10 @@ class _Protocol(ResponseHandler):
                 max_headers=_MAX_HEADERS,
             )
         self.transport.write(request)
+
+    def give_up(self) -> None:
+        """Have whoever waits for a head get a timeout."""
+        self.set_exception(aiohttp.SocketTimeoutError("no answer"))
 
     @property
     def should_close(self) -> bool:
@@ -174,7 +179,7 @@ class _Protocol(ResponseHandler):
         headers = message.headers
         encoding = headers.get("content-encoding", "") if self._decodes else ""
         encoding = encoding.strip().lower().removeprefix("x-")  # an old name of gzip's
-        if message.code in _BODILESS or message.code == 101:
+        if not self._has_body or message.code in _BODILESS or message.code == 101:
             return Body(length=0, is_chunked=False)
         length = headers.get("content-length")
         body = Body(
@@ -427,8 +432,8 @@ class Uplink:
             protocol = connection.protocol
             if not protocol.is_connected():
                 raise aiohttp.ClientConnectionResetError("the connection has ended")
-            protocol.ask(head + body, decodes=auto_decompress)
-            silent = functools.partial(protocol.set_exception, aiohttp.SocketTimeoutError("no answer"))
+            protocol.ask(head + body, decodes=auto_decompress, has_body=method != "HEAD")
+            silent = protocol.give_up
             deadlines.set(silent, first_byte_s)
             try:
                 message, _ = await protocol.read()

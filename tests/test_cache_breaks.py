@@ -158,22 +158,24 @@ def test_any_request_has_checksums(payload: Payload) -> None:
 
 
 async def test_through_the_daemon(tmp_path: Path) -> None:
-    """The ledger, and ``stats --session``, say what broke the cache; no text of the prompt is in the file."""
-    reads = iter((0, 0))
+    """The ledger, and ``stats --session``, say what broke the cache; no text of the prompt is in the file.
+
+    Until the first report of cached tokens nobody knows that there is a cache to break.
+    """
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        details = {"cached_tokens": next(reads), "cache_write_tokens": 3000}
+        details = {"cached_tokens": 0, "cache_write_tokens": 3000}
         usage = {"prompt_tokens": 4000, "completion_tokens": 5, "prompt_tokens_details": details}
         body = sse(chunk({"content": "Hello"}), chunk({}, "stop"), chunk(usage=usage))
         return web.Response(body=body, content_type="text/event-stream")
 
     state = tmp_path / ".local" / "state" / "claude-proxy"
-    later = grown(FIRST)
+    other, later = {**FIRST, "system": "You are careless."}, grown(FIRST)
     later["system"][1]["text"] = "You are careful. Today is 2026-11-24."
     async with running_upstream(answer) as upstream:
         entry = {"model_id": "m", "api_base": upstream.base + "/v1"}
         async with running_proxy([entry], state_folder=state) as base, aiohttp.ClientSession() as session:
-            for payload in (FIRST, later):
+            for payload in (other, FIRST, later):
                 async with session.post(
                     f"{base}/v1/messages",
                     json={**payload, "max_tokens": 50, "stream": True},
@@ -181,8 +183,8 @@ async def test_through_the_daemon(tmp_path: Path) -> None:
                 ) as response:
                     assert response.status == 200
                     await response.read()
-            calls = await until_rows(state, 2)
-    assert [row["cache_break"] for row in calls] == [None, "system[1] changed"]
+            calls = await until_rows(state, 3)
+    assert [row["cache_break"] for row in calls] == [None, None, "system[1] changed"]
     assert "cache lost: system[1] changed" in output(tmp_path, "stats", "--session", SESSION)
     for file in state.iterdir():
         assert b"careful" not in file.read_bytes()

@@ -8,10 +8,12 @@ string is ASCII.
 from __future__ import annotations
 
 import base64
+import functools
 import struct
 from typing import Any
 
 from proxyd import jsonio
+from proxyd.codecs.tool_inputs import ToolInputs
 from proxyd.codecs.tool_lists import recognised
 
 __all__ = ["estimate_input_tokens"]
@@ -31,28 +33,35 @@ TOKENS_PER_PAGE, BYTES_PER_PAGE = 2000, 60_000
 _HEAD_CHARS = 32_768
 
 
-def estimate_input_tokens(payload: dict[str, Any]) -> int:
-    """The estimate, at least 1."""
-    tokens = _content(payload.get("system"))
+def estimate_input_tokens(payload: dict[str, Any], inputs: ToolInputs | None = None) -> int:
+    """The estimate, at least 1.
+
+    Args:
+        inputs: keeps what is written on the way, for the translation.
+    """
+    inputs = ToolInputs() if inputs is None else inputs
+    tokens = _content(payload.get("system"), inputs)
     messages = payload.get("messages")
     for message in messages if isinstance(messages, list) else ():
         tokens += TOKENS_PER_MESSAGE
         if isinstance(message, dict):
-            tokens += _content(message.get("content"))
+            tokens += _content(message.get("content"), inputs)
     tools = payload.get("tools")
     if isinstance(tools, list) and tools:
         tokens += recognised(tools).once("tokens", lambda: _json(tools))
     return max(1, tokens)
 
 
-def _text(text: str) -> int:
+def _text(text: str, around: int = 0) -> int:
+    """The tokens of `text` and of so many characters of ASCII more."""
+    length = len(text) + around
     if text.isascii():
-        return -(-len(text) // CHARS_PER_TOKEN)
+        return -(-length // CHARS_PER_TOKEN)
     # In UTF-8 a CJK character takes two bytes more than one, a Cyrillic or accented one takes one more: half
     # the excess counts the first as one token and the second as half a token.
     excess = len(text.encode("utf-8", "surrogatepass")) - len(text)
     wide = (excess + 1) // 2
-    return wide + -(-max(0, len(text) - wide) // CHARS_PER_TOKEN)
+    return wide + -(-max(0, length - wide) // CHARS_PER_TOKEN)
 
 
 def _json(value: Any) -> int:
@@ -65,36 +74,56 @@ def _json(value: Any) -> int:
         return _text(repr(value))
 
 
-def _content(content: Any) -> int:
+def _tool_use(name: Any, value: Any, inputs: ToolInputs) -> int:
+    """What `_json` says of both in a list, without writing the input apart."""
+    if isinstance(value, dict) and isinstance(name, str) and (around := _chars_around(name)):
+        try:
+            return _text(inputs.written(value), around)
+        except jsonio.JSONError:  # NaN
+            pass
+    return _json([name, value])
+
+
+@functools.lru_cache(maxsize=1024)  # the same few dozen, hundreds of times in each history
+def _chars_around(name: str) -> int:
+    """How long a list of this name and an input is, less the input; 0 for a name beyond ASCII, since the two are
+    escaped as one.
+    """
+    return len(jsonio.dump_text(name)) + len("[,]") if name.isascii() else 0
+
+
+def _content(content: Any, inputs: ToolInputs) -> int:
     if isinstance(content, str):
         return _text(content)
-    if not isinstance(content, list):
-        return 0
-    return sum(_block(block) for block in content if isinstance(block, dict))
+    tokens = 0
+    for block in content if isinstance(content, list) else ():
+        if isinstance(block, dict):
+            tokens += _block(block, inputs)
+    return tokens
 
 
-def _block(block: dict[str, Any]) -> int:
+def _block(block: dict[str, Any], inputs: ToolInputs) -> int:
     kind = block.get("type")
     if kind == "text":
         text = block.get("text")
         return _text(text) if isinstance(text, str) else 0
     if kind == "tool_use":
-        return TOKENS_PER_MESSAGE + _json([block.get("name"), block.get("input")])
+        return TOKENS_PER_MESSAGE + _tool_use(block.get("name"), block.get("input"), inputs)
     if kind == "tool_result":
-        return TOKENS_PER_MESSAGE + _content(block.get("content"))
+        return TOKENS_PER_MESSAGE + _content(block.get("content"), inputs)
     if kind == "thinking":
         text = block.get("thinking")
         return _text(text) if isinstance(text, str) else 0
     if kind == "image":
         return _image(block.get("source"))
     if kind == "document":
-        return _document(block.get("source"))
+        return _document(block.get("source"), inputs)
     if kind == "redacted_thinking":
         return 0
     return _json(block)
 
 
-def _document(source: Any) -> int:
+def _document(source: Any, inputs: ToolInputs) -> int:
     if not isinstance(source, dict):
         return 0
     data = source.get("data")
@@ -104,7 +133,7 @@ def _document(source: Any) -> int:
         size_bytes = len(data) * 3 // 4
         return TOKENS_PER_PAGE * max(1, -(-size_bytes // BYTES_PER_PAGE))
     if source.get("type") == "content":
-        return _content(source.get("content"))
+        return _content(source.get("content"), inputs)
     return TOKENS_PER_PAGE
 
 

@@ -22,6 +22,7 @@ from proxyd.codecs.openai_blocks import Blocks, Part, arguments_of, collapse
 from proxyd.codecs.openai_reasoning import Reasoning
 from proxyd.codecs.openai_tools import to_upstream_name
 from proxyd.codecs.tool_ids import UpstreamIds
+from proxyd.codecs.tool_inputs import ToolInputs
 from proxyd.errors import ClientError
 
 __all__ = ["to_openai_messages"]
@@ -32,6 +33,8 @@ ATTRIBUTION = "x-anthropic-billing-header:"
 
 #: Messages between two steps: some milliseconds' work.
 _STEP_MESSAGES = 256
+
+_CONTENTS = (str, list, type(None))
 
 NO_OUTPUT = "(no output)"
 NO_RESULT = "(no result: interrupted)"
@@ -47,29 +50,38 @@ def to_openai_messages(
     vision: bool,
     instructions: str | None,
     notes: Notes,
+    inputs: ToolInputs,
 ) -> Generator[None, None, list[Message]]:
     """The ``messages`` of the upstream request, made in steps: a long history takes longer than a loop may be held.
 
     Args:
         model: the upstream's name of the model; reasoning data of another one is not sent to it.
         instructions: text to be added to the system message.
+        inputs: those of `payload`, as far as they have been written.
 
     Raises:
         ClientError: a message is not a message at all.
     """
-    history = _History(dialect, model, vision, notes)
+    history = _History(dialect, model, vision, notes, inputs)
     history.system(payload.get("system"), instructions)
     yield from history.turns(payload["messages"])
     return history.finish()
 
 
 class _History:
-    def __init__(self, dialect: Dialect, model: str, vision: bool, notes: Notes) -> None:
+    """Most blocks are texts, tool uses and results of one text: these are dealt with where they are met. A path is only
+    made for what may have to be noted.
+    """
+
+    def __init__(self, dialect: Dialect, model: str, vision: bool, notes: Notes, inputs: ToolInputs) -> None:
         self._dialect = dialect
         self._model = model
         self._notes = notes
         self._blocks = Blocks(dialect, vision, notes)
         self._ids = UpstreamIds(dialect.tool_id_style)
+        self._inputs = inputs
+        #: Whether the upstream wants something in its place where there is none.
+        self._needs_reasoning = dialect.thought_signatures or dialect.reasoning_placeholder is not None
         #: Calls of the assistant's last turn: client id -> upstream ids still to be answered, in order.
         self._awaited: dict[str, list[str]] = {}
         self._messages: list[Message] = []
@@ -99,15 +111,15 @@ class _History:
             self._messages.append({"role": self._dialect.system_role, "content": collapse(parts)})
 
     def turns(self, messages: list[Any]) -> Generator[None, None, None]:
-        last_user = max((n for n, m in enumerate(messages) if _role(m, n) == "user"), default=-1)
+        roles, last_user = _roles(messages)
         start, step = 0, _STEP_MESSAGES
         while start < len(messages):
             if start >= step:
                 step = start + _STEP_MESSAGES
                 yield
-            is_assistant = messages[start]["role"] == "assistant"
+            is_assistant = roles[start] == "assistant"
             end = start + 1
-            while end < len(messages) and (messages[end]["role"] == "assistant") == is_assistant:
+            while end < len(messages) and (roles[end] == "assistant") == is_assistant:
                 end += 1
             if is_assistant:
                 self._assistant_turn(messages, range(start, end))
@@ -142,33 +154,41 @@ class _History:
         calls: list[dict[str, Any]] = []
         client_ids: list[str] = []
         summary: list[Part] = []
-        reasoning = Reasoning(self._model)
+        reasoning: Reasoning | None = None
+        is_text = True
         for number in turn:
             content = messages[number].get("content")
-            path = f"messages.{number}.content"
             if not isinstance(content, list):
-                parts += self._blocks.parts(content, path)
+                parts += self._blocks.text(content)
                 continue
             for position, block in enumerate(content):
                 kind = block.get("type") if isinstance(block, dict) else None
+                if kind == "text":
+                    parts += self._blocks.text(block.get("text"), block.get("cache_control"))
+                    continue
                 if kind == "tool_use":
                     client_ids.append(_id_of(block.get("id")))
                     calls.append(self._call(block, client_ids[-1]))
-                elif kind == "thinking":
+                    continue
+                if kind == "thinking":
+                    reasoning = reasoning or Reasoning(self._model)
                     reasoning.add(block)
-                elif kind == "redacted_thinking":
-                    self._notes.add(f"{path}.{position}", "dropped", "only Anthropic's servers can read it")
+                    continue
+                is_text = False
+                path = f"messages.{number}.content.{position}"
+                if kind == "redacted_thinking":
+                    self._notes.add(path, "dropped", "only Anthropic's servers can read it")
                 elif kind == "tool_result":
-                    parts += self._result_without_call(block, f"{path}.{position}")
+                    parts += self._result_without_call(block, path)
                 elif kind == "compaction":
                     # The summary stands for what both said before; as the assistant's words it would be
                     # imitated.
-                    summary += self._blocks.block(block, f"{path}.{position}")
+                    summary += self._blocks.block(block, path)
                 else:
-                    parts += self._blocks.block(block, f"{path}.{position}")
+                    parts += self._blocks.block(block, path)
         if summary:
             self._go_on([{"role": "user", "content": collapse(summary)}])
-        texts = [part for part in parts if part["type"] == "text"]
+        texts = parts if is_text else [part for part in parts if part["type"] == "text"]
         if len(texts) < len(parts):
             self._notes.add("messages[].content[]", "dropped", "an assistant message holds text only")
         if not texts and not calls:
@@ -176,7 +196,9 @@ class _History:
         message: Message = {"role": "assistant", "content": collapse(texts) if texts else None}
         if calls:
             message["tool_calls"] = calls
-        reasoning.give_back(message, client_ids, self._dialect, self._notes)
+        if reasoning is not None or self._needs_reasoning:
+            reasoning = reasoning or Reasoning(self._model)
+            reasoning.give_back(message, client_ids, self._dialect, self._notes)
         self._messages.append(message)
 
     def _call(self, block: dict[str, Any], client_id: str) -> dict[str, Any]:
@@ -186,7 +208,7 @@ class _History:
         return {
             "id": upstream_id,
             "type": "function",
-            "function": {"name": name, "arguments": arguments_of(block.get("input"))},
+            "function": {"name": name, "arguments": arguments_of(block.get("input"), self._inputs)},
         }
 
     # -- the user
@@ -195,22 +217,23 @@ class _History:
         following: list[Message] = []
         for number in turn:
             message = messages[number]
-            path = f"messages.{number}.content"
             if message["role"] == "user":
-                parts = self._user_parts(message.get("content"), path)
+                parts = self._user_parts(message.get("content"), number)
             elif message.get("clear_at") == "next_user_message" and number < last_user:
                 self._notes.add(f"messages.{number}", "dropped", "it was to be seen for one turn only")
                 continue
             else:
-                parts = self._system_parts(message.get("content"), path)
+                parts = self._system_parts(message.get("content"), f"messages.{number}.content")
             if not parts:
                 continue
             is_user = message["role"] == "user" or self._dialect.leading_system_only
             following.append(
                 {"role": "user" if is_user else self._dialect.system_role, "content": collapse(parts)}
             )
-        self._answer_the_rest()
-        self._go_on(following)
+        if self._awaited:
+            self._answer_the_rest()
+        if following:
+            self._go_on(following)
 
     def _go_on(self, following: list[Message]) -> None:
         """Add messages; what the user says directly behind a tool message joins it where the template wants that."""
@@ -220,21 +243,28 @@ class _History:
                 tool["content"] = _joined(tool["content"], following.pop(0)["content"])
         self._messages += following
 
-    def _user_parts(self, content: Any, path: str) -> list[Part]:
+    def _user_parts(self, content: Any, number: int) -> list[Part]:
         """What follows the tool messages, which are sent on the way."""
         if not isinstance(content, list):
-            return self._blocks.parts(content, path)
+            return self._blocks.text(content)
         parts: list[Part] = []
         for position, block in enumerate(content):
-            where = f"{path}.{position}"
-            if not isinstance(block, dict) or block.get("type") != "tool_result":
-                parts += self._blocks.block(block, where)
+            kind = block.get("type") if isinstance(block, dict) else None
+            if kind == "text":
+                parts += self._blocks.text(block.get("text"), block.get("cache_control"))
+            elif kind != "tool_result":
+                parts += self._blocks.block(block, f"messages.{number}.content.{position}")
             elif awaited := self._awaited.get(client_id := _id_of(block.get("tool_use_id"))):
-                parts += self._answer(block, awaited.pop(0), where)
+                upstream_id = awaited.pop(0)
                 if not awaited:
                     del self._awaited[client_id]
+                text = self._only_text(block)
+                if text is None:
+                    parts += self._answer(block, upstream_id, f"messages.{number}.content.{position}")
+                else:
+                    self._messages.append({"role": "tool", "tool_call_id": upstream_id, "content": text})
             else:
-                parts += self._result_without_call(block, where)
+                parts += self._result_without_call(block, f"messages.{number}.content.{position}")
         return parts
 
     def _system_parts(self, content: Any, path: str) -> list[Part]:
@@ -257,6 +287,19 @@ class _History:
         self._messages.append({"role": "tool", "tool_call_id": upstream_id, "content": content})
         return lifted
 
+    def _only_text(self, block: dict[str, Any]) -> str | None:
+        """The content of the tool message for a result that is one text, as most are; None for any other."""
+        content, only = block.get("content"), block
+        if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
+            only = content[0]
+            content = only.get("text") if only.get("type") == "text" else None
+        if not isinstance(content, str):
+            return None
+        if self._dialect.cache_control and ("cache_control" in block or "cache_control" in only):
+            return None
+        text = NO_OUTPUT if not content or content.isspace() else content
+        return _as_error(text) if block.get("is_error") is True else text
+
     def _result_parts(self, block: dict[str, Any], path: str) -> tuple[list[Part], list[Part]]:
         """The parts of a tool result that a tool message can hold, and those that it cannot."""
         held: list[Part] = []
@@ -269,9 +312,7 @@ class _History:
         if not held:
             held = self._blocks.text("(shown below)" if lifted else NO_OUTPUT)
         if block.get("is_error") is True and held[0]["type"] == "text":
-            text = held[0]["text"]
-            if not text.lower().startswith("error"):
-                held[0] = {**held[0], "text": f"Error: {text}"}
+            held[0] = {**held[0], "text": _as_error(held[0]["text"])}
         if self._dialect.cache_control and isinstance(block.get("cache_control"), dict):
             held[-1] = {**held[-1], "cache_control": block["cache_control"]}
         return held, lifted
@@ -289,22 +330,35 @@ class _History:
         self._awaited.clear()
 
 
-def _role(message: Any, number: int) -> str:
-    """The role of a message.
+def _roles(messages: list[Any]) -> tuple[list[str], int]:
+    """The role of each message, and which is the last of the user's; -1 where none is.
 
     Raises:
-        ClientError: it is no message. The history is never refused for its blocks, but this is not a history.
+        ClientError: one is no message. The history is never refused for its blocks, but this is not a history.
     """
-    if not isinstance(message, dict):
-        kind = type(message).__name__
-        raise ClientError(f"messages.{number}: expected an object, got {kind}; send role and content")
-    role = message.get("role")
-    if role not in ("user", "assistant", "system"):
-        raise ClientError(f"messages.{number}.role: expected user, assistant or system; send one of these")
-    if not isinstance(message.get("content"), (str, list, type(None))):
-        kind = type(message["content"]).__name__
-        raise ClientError(f"messages.{number}.content: expected a string or an array, got {kind}; send one")
-    return str(role)
+    roles, last_user = [], -1
+    for number, message in enumerate(messages):
+        if not isinstance(message, dict):
+            kind = type(message).__name__
+            raise ClientError(f"messages.{number}: expected an object, got {kind}; send role and content")
+        role = message.get("role")
+        if role == "user":
+            last_user = number
+        elif role not in ("assistant", "system"):
+            raise ClientError(
+                f"messages.{number}.role: expected user, assistant or system; send one of these"
+            )
+        if not isinstance(message.get("content"), _CONTENTS):
+            kind = type(message["content"]).__name__
+            raise ClientError(
+                f"messages.{number}.content: expected a string or an array, got {kind}; send one"
+            )
+        roles.append(role)
+    return roles, last_user
+
+
+def _as_error(text: str) -> str:
+    return text if text[: len("error")].lower().startswith("error") else f"Error: {text}"
 
 
 def _id_of(value: Any) -> str:

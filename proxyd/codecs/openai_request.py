@@ -21,6 +21,7 @@ from proxyd.codecs.openai_messages import to_openai_messages
 from proxyd.codecs.openai_schema import fits_strict, narrow_for_gemini
 from proxyd.codecs.openai_thinking import thinking_of, write_thinking
 from proxyd.codecs.openai_tools import Tools, choose, to_openai_tools
+from proxyd.codecs.tool_inputs import ToolInputs
 from proxyd.errors import ClientError
 
 __all__ = ["Note", "RequestOptions", "Translated", "in_one_go", "to_openai_request", "translation"]
@@ -100,7 +101,8 @@ class Translated:
         if self.tools.written is None or self.body.get("tools") is not self.tools.offered:
             return jsonio.dump_ascii(self.body)
         rest = {name: value for name, value in self.body.items() if name != "tools"}
-        return b'%b,"tools":%b}' % (jsonio.dump_ascii(rest)[:-1], self.tools.written)
+        opened = memoryview(jsonio.dump_ascii(rest))[:-1]  # a slice would be a copy
+        return b"".join((opened, b',"tools":', self.tools.written, b"}"))
 
 
 def to_openai_request(payload: dict[str, Any], dialect: Dialect, options: RequestOptions) -> Translated:
@@ -123,9 +125,12 @@ def in_one_go(steps: Generator[None, None, _T]) -> _T:
 
 
 def translation(
-    payload: dict[str, Any], dialect: Dialect, options: RequestOptions
+    payload: dict[str, Any], dialect: Dialect, options: RequestOptions, inputs: ToolInputs | None = None
 ) -> Generator[None, None, Translated]:
     """Translate one Messages request, in steps, none of which takes long.
+
+    Args:
+        inputs: those of `payload`, as far as they have been written.
 
     Raises:
         ClientError: the payload is not a Messages request, or asks for what no translation can give.
@@ -141,6 +146,7 @@ def translation(
         vision=dialect.vision if options.vision is None else options.vision,
         instructions=instructions,
         notes=notes,
+        inputs=ToolInputs() if inputs is None else inputs,
     )
     if body["messages"][-1]["role"] == "assistant":
         body = _merged(body, dialect.prefill_body)

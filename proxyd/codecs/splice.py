@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from proxyd import jsonio
 
-__all__ = ["CUT", "splice"]
+__all__ = ["CUT", "span_of", "splice"]
 
 
 class _Cut:
@@ -132,6 +132,16 @@ def splice(data: bytes, changes: Mapping[str, Any]) -> bytes:
         kept = edit.end
     pieces.append(data[kept:])
     return b"".join(pieces)
+
+
+def span_of(data: bytes, key: str) -> tuple[int, int]:
+    """Where the value of `key` begins and ends; of several the last, which is the one that parsers give.
+
+    Raises:
+        KeyError: there is none.
+    """
+    spans = {member.key: member[2:] for member in _Reader(data).members(_skip(data, 0))}
+    return spans[key]
 
 
 def _are_positions(change: Mapping[Any, Any]) -> bool:

@@ -3,6 +3,9 @@
 Claude Code's tools are two fifths of a first request, and the same for a whole conversation: translated, written down,
 counted and hashed once, they need only be recognised afterwards. A list is told by its content, so one that differs in
 a single character is another one.
+
+From its third coming on a list is known by its bytes, so that it need not even be parsed (`proxyd.payloads`): one that
+comes twice is likely to come again, and only then is it worth looking for where it stands.
 """
 
 from __future__ import annotations
@@ -12,7 +15,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
-__all__ = ["ToolList", "recognised", "share_tools"]
+from proxyd import jsonio
+from proxyd.codecs.splice import span_of
+
+__all__ = ["ToolList", "known_in", "recognised", "share_tools"]
 
 _T = TypeVar("_T")
 
@@ -23,6 +29,9 @@ _MAX_BYTES = 1 << 20
 #: The interpreter's own form of parsed JSON, made several times as fast as JSON. From version 3 on it depends on which
 #: of the objects are the same.
 _MARSHAL = 2
+#: A list in bytes is looked for by so many of its last bytes, and only this near the end of a request, where Claude
+#: Code writes its tools: a search through all of it takes longer than some lists take to parse.
+_TAIL_BYTES, _NEAR_END_BYTES = 32, 4096
 
 
 class ToolList:
@@ -30,12 +39,14 @@ class ToolList:
 
     Attributes:
         tools: as they were parsed when they came for the first time.
+        raw: their bytes in a request; empty where those are not to be had, None while nobody has looked for them.
     """
 
-    __slots__ = ("_made", "tools")
+    __slots__ = ("_made", "raw", "tools")
 
     def __init__(self, tools: list[Any]) -> None:
         self.tools = tools
+        self.raw: bytes | None = None
         self._made: dict[Hashable, Any] = {}
 
     def once(self, what: Hashable, make: Callable[[], _T]) -> _T:
@@ -49,16 +60,49 @@ class ToolList:
 _known: OrderedDict[bytes, ToolList] = OrderedDict()
 
 
-def share_tools(payload: dict[str, Any]) -> None:
-    """Have a request that was just parsed hold the tools of those before it in place of its own, which are the same."""
+def share_tools(payload: dict[str, Any], body: bytes) -> None:
+    """Have a request that was just parsed hold the tools of those before it in place of its own, which are the same.
+
+    Args:
+        body: what `payload` was parsed from.
+    """
     tools = payload.get("tools")
     if isinstance(tools, list) and tools:
-        payload["tools"] = recognised(tools).tools
+        found = recognised(tools)
+        if found.tools is not tools and found.raw is None:
+            found.raw = _raw_of(tools, body)
+        payload["tools"] = found.tools
+
+
+def known_in(body: bytes) -> tuple[ToolList, int] | None:
+    """The list whose bytes stand near the end of `body`, and where they begin.
+
+    They are a JSON value by themselves; whether they are one in `body`, and whose, is for a parser to say.
+    """
+    for content, found in reversed(_known.items()):
+        raw = found.raw
+        if not raw:
+            continue
+        tail = raw[-_TAIL_BYTES:]
+        at = body.rfind(tail, -_NEAR_END_BYTES) + len(tail) - len(raw)
+        if at >= 0 and body.startswith(raw, at):
+            _known.move_to_end(content)
+            return found, at
+    return None
+
+
+def _raw_of(tools: list[Any], body: bytes) -> bytes:
+    """The bytes of the tools in a request; empty where they are too many to keep, or not what we think."""
+    start, end = span_of(body, "tools")
+    raw = body[start:end]
+    if len(raw) > _MAX_BYTES or marshal.dumps(jsonio.loads(raw), _MARSHAL) != marshal.dumps(tools, _MARSHAL):
+        return b""
+    return raw
 
 
 def recognised(tools: list[Any]) -> ToolList:
     """What is known of this list."""
-    for found in _known.values():
+    for found in reversed(_known.values()):
         if found.tools is tools:  # it is shared
             return found
     content = marshal.dumps(tools, _MARSHAL)

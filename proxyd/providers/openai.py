@@ -16,6 +16,7 @@ from proxyd.codecs.openai_errors import ErrorContext
 from proxyd.codecs.openai_request import RequestOptions, Translated, translation
 from proxyd.codecs.openai_stream import Answer, OpenAIStream
 from proxyd.codecs.sse import MAX_FRAME_BYTES
+from proxyd.codecs.tool_inputs import ToolInputs
 from proxyd.errors import ClientError
 from proxyd.pipeline import TranslatedAnswer
 from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest, is_loopback_url, missing_key
@@ -88,12 +89,14 @@ def prepare(
     max_frame_bytes: int = MAX_FRAME_BYTES,
     session_id: str | None = None,
     estimated_input_tokens: int | None = None,
+    inputs: ToolInputs | None = None,
 ) -> Generator[None, None, TranslatedCall]:
     """Translate `payload` for `route`, in steps (`translation`). The body is not written yet.
 
     Args:
         api_base: where `route` really is: the embedded upstream has no fixed address.
         estimated_input_tokens: what is known better than by `estimate_input_tokens`.
+        inputs: those of `payload`, as far as they have been written.
 
     Raises:
         ClientError: the request cannot be translated, or no key is there.
@@ -115,9 +118,12 @@ def prepare(
             extra_body=route.extra_body,
             session_id=session_id,
         ),
+        inputs,
     )
     body = translated.body
-    estimate = estimate_input_tokens(payload) if estimated_input_tokens is None else estimated_input_tokens
+    estimate = estimated_input_tokens
+    if estimate is None:
+        estimate = estimate_input_tokens(payload, inputs)
     context = ErrorContext(
         route=route.model_id,
         window=route.max_input_tokens,
@@ -192,11 +198,11 @@ def _headers(
 
 
 def _tool_ids(payload: dict[str, Any]) -> set[str]:
-    """The ids of all tool uses in the history."""
+    """The ids of all tool uses in the history, which has been translated."""
     return {
         block["id"]
         for message in payload["messages"]
-        if isinstance(message, dict) and isinstance(message.get("content"), list)
-        for block in message["content"]
+        if isinstance(content := message.get("content"), list)
+        for block in content
         if isinstance(block, dict) and block.get("type") == "tool_use" and isinstance(block.get("id"), str)
     }

@@ -7,8 +7,12 @@ import struct
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from proxyd import jsonio
 from proxyd.codecs.estimate import estimate_input_tokens
+from tests.codecs.histories import JSON, NAMES, TEXTS
 
 
 def estimated(content: Any, **fields: Any) -> int:
@@ -112,6 +116,22 @@ def test_calls_results_and_thinking_count() -> None:
     assert estimated([{"type": "thinking", "thinking": "b" * 400, "signature": "s" * 4000}]) == 100
     assert estimated([{"type": "redacted_thinking", "data": "b" * 4000}]) == 0
     assert estimated([{"type": "new_block", "payload": "b" * 400}]) > 100
+
+
+@given(name=NAMES | TEXTS | JSON, value=JSON | st.dictionaries(TEXTS, JSON, max_size=4))
+@example(name="Read", value={"a": "\ud800"})
+@example(name="\ud800", value={"a": "é"})
+@example(name="é", value={"a": "\ud800"})
+@example(name='"\\\n/', value={"a": "\x01 \\u0041"})
+@example(name="", value={})
+@example(name="Read", value={"a": [float("nan")]})
+def test_a_tool_use_counts_as_the_json_of_its_name_and_input(name: Any, value: Any) -> None:
+    """However its parts are written: apart, once for all who need them, or not at all."""
+    try:
+        text = jsonio.dump_text([name, value])
+    except jsonio.JSONError:
+        text = repr([name, value])
+    assert estimated([{"type": "tool_use", "name": name, "input": value}]) == 4 + estimated(text)
 
 
 def test_system_and_tools_count() -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from proxyd import jsonio
 from proxyd.codecs.estimate import estimate_input_tokens
-from proxyd.codecs.openai_request import RequestOptions, to_openai_request
+from proxyd.codecs.openai_request import RequestOptions, in_one_go, to_openai_request, translation
+from proxyd.codecs.tool_inputs import ToolInputs
 from proxyd.providers.quirks import PROFILES, dialect_for
 from tests.codecs.histories import PAYLOADS
 from tests.strict_openai import validate
@@ -100,7 +101,14 @@ def test_templates_that_want_turns_get_them(payload: dict[str, Any]) -> None:
 @given(payload=PAYLOADS)
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_payload_can_be_estimated(payload: dict[str, Any]) -> None:
-    assert estimate_input_tokens(payload) >= 1
+    inputs = ToolInputs()
+    estimate = estimate_input_tokens(payload, inputs)
+    assert estimate >= 1
+    assert estimate_input_tokens(payload) == estimate
+    # What was written on the way is what the translation would have written.
+    options = RequestOptions("m", True)
+    translated = in_one_go(translation(payload, DIALECTS["generic:m"], options, inputs))
+    assert repr(translated) == repr(to_openai_request(payload, DIALECTS["generic:m"], options))
 
 
 @pytest.mark.parametrize("name", sorted(DIALECTS))

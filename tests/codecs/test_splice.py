@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxyd.codecs.splice import CUT, splice
+from proxyd.codecs.splice import CUT, span_of, splice
 
 ODD = (
     b' {\t"model" : "a\\u0062", "n":1.50e+03 ,\r\n "big":123456789012345678901234567890, "e\\u00e9":"\\ud83d\\ude00",'
@@ -115,3 +115,22 @@ def test_items_of_arrays_are_cut_by_position(pieces: list[str], positions: set[i
     left = ",".join(piece for at, piece in enumerate(pieces) if at not in positions)
     found = splice(text.encode(), {"l": dict.fromkeys(positions, CUT)})
     assert found == f'{{"l":[{left}],"m":0}}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b'{"a":1,"t":[1]}', b"[1]"),
+        (b' { "t" : { "t":[2] } , "a":{"t":[3]}} ', b'{ "t":[2] }'),
+        (b'{"t":[4],"a":"}","t":"[\\"5"}', b'"[\\"5"'),
+        (b'{"\\u0074" :6 }', b"6"),
+    ],
+)
+def test_where_a_value_stands(data: bytes, value: bytes) -> None:
+    start, end = span_of(data, "t")
+    assert data[start:end] == value
+
+
+def test_a_value_that_is_not_there() -> None:
+    with pytest.raises(KeyError):
+        span_of(b'{"a":{"t":1}}', "t")

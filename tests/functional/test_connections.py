@@ -107,12 +107,21 @@ async def test_no_fault_leaves_an_object_behind(mode: str) -> None:
     ):
         await every_fault(base)
         await until(lambda: upstream.open_connections == 0)
+        await _all_are_told_of(base)
         before = _ours()
         for _ in range(3):
             await every_fault(base)
         await until(lambda: upstream.open_connections == 0)
+        await _all_are_told_of(base)
         left = _ours() - before
     assert {name: count for name, count in left.items() if count >= 3} == {}
+
+
+async def _all_are_told_of(base: str) -> None:
+    """A scrape wants to know of all calls that are over; else they wait for others."""
+    async with RawClient.to(base) as client:
+        await client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await client.answer()).status == 200
 
 
 def _ours() -> Counter[str]:

@@ -403,7 +403,7 @@ async def test_a_direct_stream_is_known_by_its_first_bytes(name: str) -> None:
     pieces = cut(b"".join(frames))
     answer, (line,), _ = await play([head, *map(as_chunks, pieces), b"0\r\n\r\n"], "direct")
     assert answer.body == b"".join(pieces)
-    assert answer.headers["content-type"].lower() in head.decode().lower() or name == "no_type"
+    assert answer.headers.get("content-type", "").lower() in head.decode().lower() or name == "no_type"
     assert (line["outcome"], line["output_tokens"], line["stop_reason"]) == ("ok", 3, "tool_use")
 
     pieces = cut(b"".join(frames[:5]))
