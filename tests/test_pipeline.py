@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tracemalloc
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from proxyd.codecs.dialect import Dialect
-from proxyd.codecs.events import BlockStart, ErrorEvent, MessageDelta, MessageStart, MessageStop, TextDelta
+from proxyd.codecs.events import (
+    BlockStart,
+    ErrorEvent,
+    MessageDelta,
+    MessageStart,
+    MessageStop,
+    TextDelta,
+    encode_events,
+)
 from proxyd.codecs.openai_stream import Answer, OpenAIStream
 from proxyd.errors import BadReply, FrameTooLarge, TimedOut, Truncated
 from proxyd.pipeline import TranslatedAnswer
@@ -36,6 +47,91 @@ def feed(answer: TranslatedAnswer, data: bytes, chunk_bytes: int) -> None:
 
 
 HELLO = frame({"content": "Hello."})
+
+
+def _call(text: str, index: int = 0, **begins: Any) -> dict[str, Any]:
+    return {"tool_calls": [{"index": index, **begins, "function": {"name": "Read", "arguments": text}}]}
+
+
+def _more(text: str, index: int = 0) -> dict[str, Any]:
+    return {"tool_calls": [{"index": index, "function": {"arguments": text}}]}
+
+
+_texts = st.sampled_from([" word", "é", "\n", '"', "{", '{"a":1}', "}", '{"a"', ":1", "null", "\u2028"])
+_frames = st.one_of(
+    st.builds(lambda text: frame({"content": text}), _texts),
+    st.builds(lambda text: frame({"reasoning_content": text}), _texts),
+    st.builds(lambda text, at: frame(_more(text, at)), _texts, st.sampled_from([0, 0, 0, 1])),
+    st.builds(lambda at: frame(_call("", at, id=f"call_{at}")), st.integers(0, 2)),
+    st.sampled_from([b"\r", b"\n", b": x\r\n\r", b"data: [DONE]\n\n", frame({}, "stop"), b"data: {"]),
+)
+_calls = st.lists(_texts, max_size=6).map(
+    lambda texts: [frame(_call("", id="call_0")), *(frame(_more(text)) for text in ('{"b"', *texts))]
+)
+
+
+@given(
+    st.lists(
+        st.one_of(st.tuples(_frames, st.integers(1, 3)).map(lambda run: [run[0]] * run[1]), _calls),
+        max_size=8,
+    ),
+    st.lists(st.integers(0, 2000), max_size=3),
+)
+@settings(max_examples=500, deadline=None)
+def test_a_rewriter_does_what_feed_does(runs: list[list[bytes]], cuts: list[int]) -> None:
+    """Whatever comes, and wherever the stream is cut."""
+    pieces = [HELLO, HELLO, *itertools.chain.from_iterable(runs)]
+    whole = b"".join(pieces)
+    edges = {0, *itertools.accumulate(map(len, pieces))} ^ ({cut % len(whole) for cut in cuts} - {0})
+    short, long = new_answer(max_body_bytes=10_000), new_answer(max_body_bytes=10_000)
+    short.joins_deltas = long.joins_deltas = True
+    rewrite = None
+    for start, end in itertools.pairwise(sorted({*edges, len(whole)})):
+        piece = whole[start:end]
+        frames = rewrite(piece) if rewrite is not None else b""
+        if not frames:
+            frames = encode_events(short.feed(piece))
+            rewrite = short.rewriter()
+        assert frames == encode_events(long.feed(piece))
+        assert short.usage_so_far == long.usage_so_far
+        if long.has_ended or long.has_finish:
+            break
+
+
+def test_there_is_a_rewriter_where_frames_repeat_and_nowhere_else() -> None:
+    answer = new_answer()
+    answer.joins_deltas = True
+    assert answer.rewriter() is None
+    answer.feed(HELLO)
+    answer.feed(HELLO)
+    assert answer.rewriter() is None, "nothing has repeated so far"
+    answer.feed(HELLO)
+    rewrite = answer.rewriter()
+    assert rewrite is not None
+    assert rewrite(HELLO) == encode_events([TextDelta(0, "Hello.")])
+    for other in (
+        HELLO[:-1],
+        HELLO * 2,
+        b"\n" + HELLO,
+        HELLO.replace(b"Hello", b'He"llo'),
+        frame({}, "stop"),
+        b"",
+    ):
+        assert rewrite(other) == b"", other
+    answer.feed(HELLO[:10])
+    assert answer.rewriter() is None, "within a frame"
+    answer.feed(HELLO[10:])
+    assert answer.rewriter() is not None
+    answer.feed(HELLO.replace(b"\n\n", b"\r\r"))
+    assert answer.rewriter() is None, "half a line end may follow"
+    answer.feed(b"\n" + HELLO)
+    assert answer.rewriter() is not None
+    answer.joins_deltas = False
+    assert answer.rewriter() is None, "somebody looks into its events"
+    answer.joins_deltas = True
+    answer.feed(frame({}, "stop"))
+    answer.close()
+    assert answer.rewriter() is None
 
 
 def test_a_message_that_was_begun_ahead_goes_on_as_one() -> None:

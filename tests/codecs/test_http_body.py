@@ -50,6 +50,67 @@ def test_chunks_cut_anywhere(data: list[bytes], cuts: list[int], size: str, limi
     assert body.take(5) == b""
 
 
+@given(
+    chunks, places, st.sampled_from(["%x"] * 4 + ["%X", "0%x", "%x;c"]), st.lists(st.booleans(), max_size=20)
+)
+def test_a_chunk_that_comes_alone_may_be_taken_at_once(
+    data: list[bytes], cuts: list[int], size: str, takes: list[bool]
+) -> None:
+    whole = chunked(data, size)
+    edges = {0, *itertools.accumulate(len(chunked([each], size, b"")) for each in data), len(whole)}
+    edges ^= {place % len(whole) for place in cuts} - {0}
+    body, read, taken = Body(length=None, is_chunked=True), b"", iter(takes)
+    for start, end in itertools.pairwise(sorted({*edges, len(whole)})):
+        piece = whole[start:end]
+        alone = body.alone(piece)
+        if alone:
+            assert piece == chunked([alone], end=b"")
+            assert not body.has_more, "else it would overtake"
+            read += alone
+            continue
+        body.feed(piece)
+        if next(taken, True):
+            read += body.take(1 << 16)
+    assert read + body.take(1 << 16) == b"".join(data)
+    assert body.is_complete
+    assert not body.has_surplus
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"3\r\none",
+        b"3\r\none\r",
+        b"3\r\nonex\r",
+        b"4\r\none\r\n",
+        b"0x3\r\none\r\n",
+        b"+3\r\none\r\n",
+        b"3\r\none\r\n3\r\ntwo\r\n",
+        b"0\r\n\r\n",
+        b"\r\n",
+        b"3",
+    ],
+)
+def test_what_is_not_one_whole_chunk_is_not_alone(data: bytes) -> None:
+    body = Body(length=None, is_chunked=True)
+    assert body.alone(data) == b""
+    assert body.alone(b"3\r\none\r\n") == b"one", "nothing has happened"
+
+
+def test_no_piece_of_another_framing_packed_or_behind_a_fault_or_the_end_is_alone() -> None:
+    one = b"3\r\none\r\n"
+    assert Body(length=100, is_chunked=False).alone(one) == b""
+    assert Body(length=None, is_chunked=False).alone(one) == b""
+    assert Body(length=None, is_chunked=True, encoding="gzip").alone(one) == b""
+    body = Body(length=None, is_chunked=True)
+    body.feed(one)
+    assert body.alone(one) == b"", "another waits"
+    for before in (b"x\r\n", b"0\r\n", b"0\r\n\r\n", b"9\r\n", b"1"):
+        body = Body(length=None, is_chunked=True)
+        body.feed(before)
+        assert body.alone(one) == b"", before
+
+
 @pytest.mark.parametrize("data", [[b"one", b"x" * 300, b"\r\n"]])
 def test_chunks_cut_in_two_at_every_byte_and_byte_by_byte(data: list[bytes]) -> None:
     whole = chunked(data, end=b"0\r\nTrailer: x\r\nAnother: y\r\n\r\n")

@@ -1,0 +1,325 @@
+"""The short way of a piece: the same bytes, events, notes and ends as the long one, however the stream is cut."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxyd.calls import CallRecord
+from proxyd.codecs.dialect import Dialect
+from proxyd.codecs.events import encode_events
+from proxyd.codecs.http_body import Body
+from proxyd.codecs.openai_stream import Answer, OpenAIStream
+from proxyd.deadlines import Deadlines
+from proxyd.errors import ProxyError
+from proxyd.exchange import Exchange
+from proxyd.exchange_direct import DirectExchange
+from proxyd.exchange_translated import TranslatedExchange
+from proxyd.pipeline import TranslatedAnswer
+from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest
+from proxyd.settings import Settings
+from proxyd.trace import CallTrace
+from proxyd.uplink import Response, _Protocol
+
+
+@dataclass
+class _Client:
+    """A sink that keeps up for so many writes, then not for one."""
+
+    patience: list[int] = field(default_factory=list)
+    written: list[bytes] = field(default_factory=list)
+
+    @property
+    def keeps_up(self) -> bool:
+        return not self.patience or self.patience[0] > 0
+
+    def push(self, data: bytes, now: float) -> None:
+        assert self.keeps_up
+        assert now > 0
+        self.take(data)
+
+    def take(self, data: bytes) -> None:
+        self.written.append(data)
+        if self.patience:
+            self.patience[0] -= 1
+            if self.patience[0] < 0:
+                self.patience.pop(0)
+
+
+class _Call:
+    """An exchange whose upstream is fed by the test, with a reader as the relay has one."""
+
+    def __init__(self, mode: str, client: _Client, *, keeps_bodies: bool = False) -> None:
+        loop = asyncio.get_running_loop()
+        self.client = client
+        self.protocol = _Protocol(loop=loop)
+        self.protocol.body = Body(length=None, is_chunked=True)
+        transport = mock.Mock(spec=asyncio.Transport)
+        transport.get_write_buffer_size.return_value = 0
+        self.protocol.transport = transport
+        connection = SimpleNamespace(protocol=self.protocol, transport=transport, close=lambda: None)
+        head: Any = SimpleNamespace(code=200, reason="OK", headers={"content-type": "text/event-stream"})
+        self.response = Response(connection, head, mock.Mock())
+        self.record = CallRecord(request_id="req", is_stream=True)
+        self.trace = self.record.trace = CallTrace(
+            method="POST", path="/", headers={}, body=b"", keys=ClientKeys(), keeps_bodies=keeps_bodies
+        )
+        upstreams: Any = SimpleNamespace(send=self._send, let_go=lambda response: response.close())
+        request = UpstreamRequest(
+            url="http://upstream/v1/messages", headers={}, body=b"{}", clocks=Clocks(1, 1, 1, 0)
+        )
+        self.deadlines = Deadlines(loop)
+        rest = (upstreams, Settings(), self.deadlines, self.record)
+        numbers = itertools.count()
+        self.exchange: Exchange
+        if mode == "translated":
+            codec = OpenAIStream(
+                Answer("asked"), Dialect(), lambda prefix: f"{prefix}{next(numbers)}", lambda oddity: None
+            )
+            answer = TranslatedAnswer(codec, max_body_bytes=10_000)
+            call: Any = SimpleNamespace(
+                request=request, context=mock.Mock(), sent={}, new_answer=lambda: answer
+            )
+            self.exchange = TranslatedExchange(call, *rest, joins_deltas=True)
+            self.reader = asyncio.ensure_future(self._translated(self.exchange))
+        else:
+            self.exchange = DirectExchange(request, *rest)
+            self.reader = asyncio.ensure_future(self._direct(self.exchange))
+
+    async def _send(self, *given: object, **named: object) -> Response:
+        return self.response
+
+    async def _translated(self, exchange: TranslatedExchange) -> object:
+        try:
+            events = await exchange.open()
+            while True:
+                if events:
+                    self.client.take(encode_events(events))
+                if exchange.has_ended:
+                    return exchange.answer.usage_so_far
+                events = await exchange.read(self.client)
+        except ProxyError as exc:
+            return type(exc), str(exc)
+
+    async def _direct(self, exchange: DirectExchange) -> object:
+        try:
+            data = await exchange.open()
+            while True:
+                if data:
+                    self.client.take(data)
+                if exchange.has_ended:
+                    return str(exchange.failure)
+                data = await exchange.read(self.client)
+        except ProxyError as exc:
+            return type(exc), str(exc)
+
+    async def seen(self) -> tuple[object, ...]:
+        """All that can be told of it from outside, when its upstream has ended."""
+        end = await asyncio.wait_for(self.reader, 5)
+        self.exchange.close()
+        if self.record.settle is not None:
+            self.record.settle()
+        self.deadlines.close()
+        flow = self.trace.attempts[0].flow
+        return (
+            b"".join(self.client.written),
+            end,
+            self.record.events,
+            self.record.usage,
+            (flow.size, flow.count, flow.sizes, flow.pieces, flow.is_whole),
+        )
+
+
+def _chunked(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+_texts = st.one_of(
+    st.sampled_from([" word", " Wörter", "\n", '"', "\\", "{", "\u2028", "\x7f", "\ud83d", '"message_stop"']),
+    st.text(max_size=6),
+)
+
+
+def _openai(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more}
+
+
+def _data(value: Any, *, is_ascii: bool, end: str) -> bytes:
+    text = json.dumps(value, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass")
+    return b"data: " + text + end.encode()
+
+
+_CALL = {"tool_calls": [{"index": 0, "id": "call_1", "function": {"name": "Read", "arguments": ""}}]}
+_openai_frames = st.one_of(
+    st.builds(
+        _data,
+        st.one_of(
+            st.builds(lambda text: _openai({"content": text}), _texts),
+            st.builds(lambda text: _openai({"reasoning_content": text}), _texts),
+            st.just(_openai(_CALL)),
+            st.builds(
+                lambda text, at: _openai({"tool_calls": [{"index": at, "function": {"arguments": text}}]}),
+                _texts,
+                st.sampled_from([0, 0, 0, 1]),
+            ),
+            st.builds(lambda count: _openai({}, usage={"completion_tokens": count}), st.integers(0, 9)),
+            st.builds(lambda text: _openai({"content": text}, "stop"), _texts),
+            st.just({"error": {"message": "no"}}),
+        ),
+        is_ascii=st.booleans(),
+        end=st.sampled_from(["\n\n"] * 6 + ["\r\n\r\n", "\n\r\n", "\n"]),
+    ),
+    st.sampled_from([b": comment\n\n", b"data: [DONE]\n\n", b"\n", b"\r\n"]),
+)
+
+
+def _anthropic(value: dict[str, Any], *, end: str) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return b"event: %b\ndata: %b%b" % (str(value["type"]).encode(), text, end.encode())
+
+
+_anthropic_frames = st.one_of(
+    st.builds(
+        _anthropic,
+        st.one_of(
+            st.builds(
+                lambda text: {
+                    "type": "content_block_delta",
+                    "index": 0,
+                    "delta": {"type": "text_delta", "text": text},
+                },
+                _texts,
+            ),
+            st.just({"type": "ping"}),
+            st.builds(lambda name: {"type": "content_block_delta", "error": name}, _texts),
+            st.builds(lambda n: {"type": "message_delta", "usage": {"output_tokens": n}}, st.integers(0, 9)),
+            st.sampled_from([{"type": "message_stop"}, {"type": "error", "error": {"type": "x"}}]),
+        ),
+        end=st.sampled_from(["\n\n"] * 6 + ["\r\n\r\n", "\r\r", "\n"]),
+    ),
+    st.sampled_from([b": comment\n\n", b"\n", b"\r\n"]),
+)
+_BEGIN = {
+    "translated": _data(_openai({"content": "One"}), is_ascii=True, end="\n\n") * 2,
+    "direct": _anthropic({"type": "message_start", "message": {"usage": {"input_tokens": 3}}}, end="\n\n"),
+}
+
+
+def _runs(frames: st.SearchStrategy[bytes]) -> st.SearchStrategy[list[bytes]]:
+    """Runs of one frame, as servers send them, broken off by anything."""
+    runs = st.lists(st.tuples(frames, st.integers(1, 4)), max_size=10)
+    return runs.map(lambda found: [frame for frame, times in found for _ in range(times)])
+
+
+_streams = st.one_of(
+    st.tuples(st.just("translated"), _runs(_openai_frames)),
+    st.tuples(st.just("direct"), _runs(_anthropic_frames)),
+)
+
+
+@given(
+    stream=_streams,
+    sizes=st.lists(st.sampled_from([1, 1, 1, 1, 2, 3]), max_size=20),
+    cuts=st.lists(st.integers(0, 4000), max_size=4),
+    turns=st.lists(st.integers(0, 3), max_size=20),
+    patience=st.lists(st.integers(0, 6), max_size=4),
+    keeps_bodies=st.booleans(),
+)
+@settings(max_examples=300, deadline=None)
+def test_the_short_way_does_what_the_long_one_does(
+    stream: tuple[str, list[bytes]],
+    sizes: list[int],
+    cuts: list[int],
+    turns: list[int],
+    patience: list[int],
+    keeps_bodies: bool,
+) -> None:
+    mode, frames = stream
+    left, chunks, start = iter(sizes), [_chunked(_BEGIN[mode])], 0
+    while start < len(frames):
+        count = next(left, 1)
+        chunks.append(_chunked(b"".join(frames[start : start + count])))
+        start += count
+    chunks.append(b"0\r\n\r\n")
+    # Mostly one HTTP chunk a read; some are cut, and where they are, joined with what is next.
+    edges = {0, *itertools.accumulate(map(len, chunks))}
+    whole = b"".join(chunks)
+    edges ^= {cut % len(whole) for cut in cuts} - {0}
+    edges.add(len(whole))
+    reads = [whole[one:other] for one, other in itertools.pairwise(sorted(edges))]
+
+    async def play(*, is_short: bool) -> tuple[object, ...]:
+        call = _Call(mode, _Client(list(patience)), keeps_bodies=keeps_bodies)
+        await asyncio.sleep(0)
+        pauses = iter(turns)
+        with mock.patch.object(Body, "alone", Body.alone if is_short else lambda self, data: b""):
+            for read in reads:
+                if call.reader.done():
+                    break
+                call.protocol.data_received(read)
+                for _ in range(next(pauses, 3)):
+                    await asyncio.sleep(0)
+            return await call.seen()
+
+    assert asyncio.run(play(is_short=True)) == asyncio.run(play(is_short=False))
+
+
+def _piece(mode: str, text: str) -> bytes:
+    if mode == "translated":
+        return _data(_openai({"content": text}), is_ascii=False, end="\n\n")
+    delta = {"type": "text_delta", "text": text}
+    return _anthropic({"type": "content_block_delta", "index": 0, "delta": delta}, end="\n\n")
+
+
+async def _flowing(mode: str) -> _Call:
+    """A call in whose stream pieces take the short way."""
+    call = _Call(mode, _Client())
+    await asyncio.sleep(0)
+    call.protocol.data_received(_chunked(_BEGIN[mode]))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    call.protocol.data_received(_chunked(_piece(mode, " two")))
+    return call
+
+
+@pytest.mark.parametrize("mode", ["translated", "direct"])
+async def test_a_piece_that_comes_alone_is_with_the_client_when_the_read_returns(mode: str) -> None:
+    call = await _flowing(mode)
+    with mock.patch.object(Exchange, "_flow", side_effect=AssertionError("the long way")):
+        for text in (" three", ' "four"\n', " fünf"):
+            before = len(call.client.written), call.record.codec_s
+            call.protocol.data_received(_chunked(_piece(mode, text)))
+            assert len(call.client.written) == before[0] + 1
+            assert json.dumps(text, ensure_ascii=False).encode() in call.client.written[-1]
+            assert call.record.codec_s > before[1]
+    call.reader.cancel()
+
+
+@pytest.mark.parametrize("mode", ["translated", "direct"])
+async def test_a_piece_that_cannot_go_wakes_the_reader_with_what_stopped_it(mode: str) -> None:
+    call = await _flowing(mode)
+    with mock.patch.object(_Client, "push", side_effect=RuntimeError("a mistake of ours")):
+        call.protocol.data_received(_chunked(_piece(mode, " three")))
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        await asyncio.wait_for(call.reader, 5)
+    assert call.response.on_piece is None
+
+
+@pytest.mark.parametrize("mode", ["translated", "direct"])
+async def test_pieces_of_the_short_way_put_off_the_clock_on_silence(mode: str) -> None:
+    call = await _flowing(mode)
+    for count in range(6):  # the clock is set to a second
+        await asyncio.sleep(0.25)
+        call.protocol.data_received(_chunked(_piece(mode, f" {count}")))
+    assert not call.reader.done()
+    assert (await asyncio.wait_for(call.reader, 5)) is not None
+    assert b"was silent for 1 s" in b"".join(call.client.written) or mode == "direct"
