@@ -42,9 +42,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Collector:
     return found
 
 
-@pytest.mark.parametrize(
-    ("mebibytes", "due"), [(0, 7), (0.9, 7), (1, 11), (20, 87), (28, 100), (500, 100)]
-)
+@pytest.mark.parametrize(("mebibytes", "due"), [(0, 7), (0.9, 7), (1, 11), (20, 87), (28, 100), (500, 100)])
 def test_the_more_waits_the_later(collector: Collector, mebibytes: float, due: int) -> None:
     sweeper = Sweeper(lambda: int(mebibytes * (1 << 20)))
     sweeper.start()
