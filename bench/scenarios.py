@@ -23,8 +23,8 @@ Figures = dict[str, float]
 
 #: Streams that are being opened at a time when many are to be open.
 _OPENING = 16
-#: Calls, and rest behind them, ahead of all that is measured: what a process does once, such as making a file or running
-#: code for the first time, is not what a call costs.
+#: Calls, and rest behind them, ahead of all that is measured: what a process does once, such as making a file or
+#: running code for the first time, is not what a call costs.
 _WARMING, _SETTLING_S = 100, 1.5
 #: Bound on any wait of a scenario.
 _LIMIT_S = 240.0

@@ -239,20 +239,19 @@ def _names_a_secret(name: str) -> bool:
 
 
 def _redact_event(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    if not _may_need_redaction((event,)):
+    if (
+        _are_clean([value for value in event.values() if type(value) is str])
+        and not _name_a_secret(tuple(event))
+        and _PLAIN.issuperset(map(type, event.values()))
+    ):
         return event
     return {key: redact(value, key) for key, value in event.items()}
 
 
-def _may_need_redaction(events: Sequence[EventDict]) -> bool:
+def _are_clean(texts: Sequence[str]) -> bool:
     # One look at all texts together tells, nearly always, that there is nothing to mask in any of them.
-    texts = "\n".join([value for event in events for value in event.values() if type(value) is str])
-    return (
-        masked(texts) is not texts
-        or _may_hold_secret(texts)
-        or any(_name_a_secret(tuple(event)) for event in events)
-        or not all(_PLAIN.issuperset(map(type, event.values())) for event in events)
-    )
+    text = "\n".join(texts)
+    return masked(text) is text and not _may_hold_secret(text)
 
 
 def _may_hold_secret(text: str) -> bool:
@@ -313,26 +312,27 @@ def facts_of(record: CallRecord) -> dict[str, Any]:
 def log_calls(records: Sequence[CallRecord]) -> None:
     """The one canonical line of each call, with the time at which it ended."""
     in_force = _in_force
-    lines = [(_method_of(record), record, facts_of(record)) for record in records]
     processors = structlog.get_config()["processors"]
     if in_force is None or processors is not in_force.processors or _redact_event not in processors:
         # A test listens, which puts its own processors in place of ours.
-        for method, _, facts in lines:
-            getattr(get_logger("call"), method)("call.finished", **facts)
+        for record in records:
+            getattr(get_logger("call"), _method_of(record))("call.finished", **facts_of(record))
         return
-    events: list[tuple[str, EventDict]] = []
-    for method, record, facts in lines:
+    events: list[EventDict] = []
+    for record in records:
+        method = _method_of(record)
         if _LEVELS[method] >= in_force.level:
-            event: EventDict = {"event": "call.finished", "part": "call", "level": method, **facts}
+            event: EventDict = facts_of(record)
+            event["event"], event["part"], event["level"] = "call.finished", "call", method
             if in_force.stamp is not None:
                 event["timestamp"] = in_force.stamp(record.started_at + record.duration_s)
-            events.append((method, event))
-    if _may_need_redaction([event for _, event in events]):
-        events = [(method, _redact_event(None, method, event)) for method, event in events]
-    for method, event in events:
+            events.append(event)
+    if not _are_clean([value for event in events for value in event.values() if type(value) is str]):
+        events = [{key: redact(value, key) for key, value in event.items()} for event in events]
+    for event in events:
         line: Any = event
         for processor in in_force.last:
-            line = processor(None, method, line)
+            line = processor(None, event["level"], line)
         in_force.queue.msg(line)
 
 

@@ -5,8 +5,9 @@ costs more than all else that is done for the call, and holds up every other str
 changes nothing of it, it is enough to know what it asks for: the ``model``, which Claude Code writes first, and
 ``stream``, which it writes last. Requests that are written another way, and small ones, are read.
 
-What is wrong with an unread request is said by its upstream. A request in which a second ``model`` might stand is read,
-since parsers go by the last one.
+What is wrong with an unread request is said by its upstream. One with a second ``model`` among its first or its last
+members is read, since parsers go by the last one; between them none is looked for, which takes as long as the
+parsing of a small request.
 
 Searches go from the end: CPython's search backwards skips ahead, which takes half the time on bodies of this size.
 """
@@ -67,6 +68,8 @@ def glance_at(body: bytes) -> Glance | None:
         if member is None:
             break
         at = member.end()
+        if member[1] == b"model":
+            return None
         if member[1] == b"stream":
             stream = member[2]
     if stream is None:
@@ -90,7 +93,7 @@ def is_plain(body: bytes, seen: Glance) -> bool:
         any(words in end for words in _ODD_TOOLS)
         or body.rfind(_SUMMARY) >= 0
         or _may_hold_thinking(body)
-        or _may_name_another(body, seen.end)
+        or _may_name_another(body, max(seen.end, len(body) - _TOOLS_BYTES))
     )
 
 

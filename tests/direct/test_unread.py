@@ -106,11 +106,12 @@ async def test_what_is_to_be_changed_or_known_is_read(
     assert json.loads(upstream.bodies[0]) == changed
 
 
-@pytest.mark.parametrize("second", ['"model":"other"', '"model" :\\n "other"'])
+@pytest.mark.parametrize("second", ['"model":"other"', '"model" :\n "other"'])
+@pytest.mark.parametrize("ahead_of", [b'"stream"', b'"messages"'])
 async def test_a_request_that_names_two_models_is_read_and_the_last_one_counts(
-    second: str, parsed: list[int]
+    second: str, ahead_of: bytes, parsed: list[int]
 ) -> None:
-    body = large().replace(b'"stream"', second.replace("\\n", "\n").encode() + b', "stream"')
+    body = large().replace(ahead_of, second.encode() + b", " + ahead_of, 1)
     upstream, line = await call({"model_name": "theirs", "aliases": ["other"]}, body, SESSION)
     assert parsed == [len(body)]
     assert line["model"] == "other"
