@@ -228,17 +228,20 @@ class Relay:
             record.bytes_out = record.bytes_out or downlink.bytes_sent
             if not record.status and downlink.is_committed:
                 record.status = downlink.status  # the client left before the end of it
-            record.ended = monotonic()
-            if tracer is not None and record.trace is not None and not tracer.wants(record):
-                record.trace = (
-                    None  # what it holds is of use to the next call: memory that is still in the caches
-                )
-            if record.estimated_input_tokens is not None:
-                record.settle_now()
-                self.calibration.observe(record)  # at once: the next call may be its conversation's
-            if record.usage.cache_read_tokens or record.usage.cache_write_tokens:
-                self._caching.add(record.route)
-            self.finished.add(record, request.keys)
+            self._is_over(record, request.keys, tracer)
+
+    def _is_over(self, record: CallRecord, keys: ClientKeys, tracer: Tracer | None) -> None:
+        """A call is over: learn from it, and have everybody told who remembers calls."""
+        record.ended = monotonic()
+        if tracer is not None and record.trace is not None and not tracer.wants(record):
+            # What it holds is of use to the next call: memory that is still in the caches.
+            record.trace = None
+        if record.estimated_input_tokens is not None:
+            record.settle_now()
+            self.calibration.observe(record)  # at once: the next call may be its conversation's
+        if record.usage.cache_read_tokens or record.usage.cache_write_tokens:
+            self._caching.add(record.route)
+        self.finished.add(record, keys)
 
     def _admit(self) -> None:
         if self.is_draining:

@@ -38,7 +38,7 @@ from proxyd.codecs.events import (
 __all__ = ["Grammar", "IllegalEvent", "State"]
 
 
-class State(enum.Enum):
+class State(enum.IntEnum):  # numbers, which are looked up in a table without a call
     START = enum.auto()
     OPEN = enum.auto()
     BLOCK = enum.auto()

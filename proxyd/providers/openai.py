@@ -73,7 +73,13 @@ class TranslatedCall:
             raise ClientError(
                 "the request holds a number that JSON has no form for (NaN or Infinity)"
             ) from None
-        return replace(self, request=replace(self.request, body=body))
+        request = self.request
+        return TranslatedCall(
+            UpstreamRequest(request.url, request.headers, body, request.clocks, request.method),
+            self.new_answer,
+            self.context,
+            self.translated,
+        )
 
 
 def prepare(
