@@ -87,11 +87,15 @@ class _Reader:
         found = list(self.members(start))
         cut = [changes.get(member.key) is CUT for member in found]
         spans = [(member.start, member.value_end) for member in found]
+        last = {member.key: index for index, member in enumerate(found)}
         for index, member in enumerate(found):
             if cut[index]:
                 yield _without(spans, cut, index)
             elif member.key in changes:
-                yield from self.of_value(member.value_start, member.value_end, changes[member.key])
+                change = changes[member.key]
+                # What goes into a value was told from the one that parsers give: nobody knows what another one is.
+                if not isinstance(change, Mapping) or index == last[member.key]:
+                    yield from self.of_value(member.value_start, member.value_end, change)
         present = {member.key for member in found}
         missing = {key: new for key, new in changes.items() if key not in present and new is not CUT}
         if missing:
@@ -121,7 +125,8 @@ def splice(data: bytes, changes: Mapping[str, Any]) -> bytes:
 
     Args:
         changes: key -> new value; `CUT`; or a mapping, which is merged into an object that stands there already. For
-            an array, a mapping from positions (integers) to changes of its items.
+            an array, a mapping from positions (integers) to changes of its items. Of members with one name, the last
+            is merged into, and all are replaced or cut.
     """
     if not changes:
         return data

@@ -39,6 +39,14 @@ ODD = (
         (b'{"mod\\u0065l":"a"}', {"model": "b"}, b'{"mod\\u0065l":"b"}'),
         (b'{"a":1,"b":0,"a":2}', {"a": 9}, b'{"a":9,"b":0,"a":9}'),
         (b'{"a":1,"b":0,"a":2}', {"a": CUT}, b'{"b":0}'),
+        # What goes into a value was told from the last of several, which is the one that parsers give.
+        (b'{"l":"x","l":[1,2]}', {"l": {0: CUT}}, b'{"l":"x","l":[2]}'),
+        (
+            b'{"l":[1],"l":[{"c":2,"c":[{"t":1},3]}]}',
+            {"l": {0: {"c": {0: CUT}}}},
+            b'{"l":[1],"l":[{"c":2,"c":[3]}]}',
+        ),
+        (b'{"o":{"x":1},"o":{"x":1}}', {"o": {"x": 2}}, b'{"o":{"x":1},"o":{"x":2}}'),
         # Objects are merged, whatever their depth; everything else is replaced.
         (b'{"o":{ "x":1.0, "y":2}}', {"o": {"y": 3}}, b'{"o":{ "x":1.0, "y":3}}'),
         (b'{"o":{"x":1}}', {"o": {"p": {"q": 1}}}, b'{"o":{"x":1,"p":{"q":1}}}'),
