@@ -31,10 +31,10 @@ _SCALAR = re.compile(rb'\s*,\s*"(\w+)"\s*:\s*(true|false|null|-?[0-9][0-9.eE+-]*
 _LAST = re.compile(rb',\s*"stream"\s*:\s*(true|false)\s*\}\s*\Z')
 _LAST_BYTES, _MAX_SCALARS = 64, 16
 
-#: Ahead of what is no thinking block: the request's own setting.
-_SETTING = re.compile(rb"\s*:\s*\{")
-#: Behind a name: its member is a text.
-_TEXT = re.compile(rb'\s*:\s*"')
+#: Behind a word that may be of a thinking block: all but the object that is the request's own setting.
+_THINKING, _NO_SETTING = b'"thinking"', re.compile(rb"(?!\s*:\s*\{)")
+#: Behind the name of a member that is a text.
+_NAME, _TEXT = b'"model"', re.compile(rb'\s*:\s*"')
 #: What tells a call that is not one of the conversation (`proxyd.request_kind`): its tools, which Claude Code writes
 #: near the end, and the words of a request for a summary.
 _ODD_TOOLS, _TOOLS_BYTES = (b'"tools":[]', b'"web_search_'), 4096
@@ -92,8 +92,8 @@ def is_plain(body: bytes, seen: Glance) -> bool:
     return not (
         any(words in end for words in _ODD_TOOLS)
         or body.rfind(_SUMMARY) >= 0
-        or _may_hold_thinking(body)
-        or _may_name_another(body, max(seen.end, len(body) - _TOOLS_BYTES))
+        or _stands(body, _THINKING, _NO_SETTING)
+        or _stands(body, _NAME, _TEXT, max(seen.end, len(body) - _TOOLS_BYTES))
     )
 
 
@@ -107,19 +107,11 @@ def takes_all(route: ModelRoute) -> bool:
     )
 
 
-def _may_hold_thinking(body: bytes) -> bool:
+def _stands(body: bytes, word: bytes, behind: re.Pattern[bytes], start: int = 0) -> bool:
+    """Whether `word` stands anywhere from `start` on, with `behind` directly behind it."""
     at = len(body)
-    while (at := body.rfind(b'"thinking"', 0, at)) >= 0:
-        if not _SETTING.match(body, at + len(b'"thinking"')):
-            return True
-    return False
-
-
-def _may_name_another(body: bytes, start: int) -> bool:
-    """Whether a ``model`` stands behind `start`, be it of the request or of something in it."""
-    at = len(body)
-    while (at := body.rfind(b'"model"', start, at)) >= 0:
-        if _TEXT.match(body, at + len(b'"model"')):
+    while (at := body.rfind(word, start, at)) >= 0:
+        if behind.match(body, at + len(word)):
             return True
     return False
 
