@@ -344,13 +344,13 @@ class Relay:
             Refused: it is too long.
         """
         record, window = call.record, route.max_input_tokens
-        if not call.request.is_message or (route.direct and window is None):
-            return
+        if not call.request.is_message or window is None:
+            return  # a translation counts by itself
         estimate = record.estimated_input_tokens
         if estimate is None:
             estimate = estimate_input_tokens(call.request.payload, call.request.inputs)
             record.estimated_input_tokens = estimate
-        if window is not None and self.calibration.is_surely_above(window, route.model_name, estimate):
+        if self.calibration.is_surely_above(window, route.model_name, estimate):
             corrected = self.calibration.corrected(route.model_name, estimate)
             message = overflow_message(Overflow(), window=window, estimated_input_tokens=corrected)
             raise Refused(message, status=400, kind="invalid_request_error")
@@ -448,10 +448,11 @@ class Relay:
             max_body_bytes=self.settings.max_upstream_body_bytes,
             max_frame_bytes=self.settings.max_frame_bytes,
             session_id=record.session_id,
-            estimated_input_tokens=self._corrected_estimate(route, record),
+            corrected=lambda estimate: self.calibration.corrected(route.model_name, estimate),
             inputs=call.request.inputs,
         )
         prepared = await call.request.step_by_step(steps)
+        record.estimated_input_tokens = prepared.input_tokens
         for note in prepared.notes:
             log.debug(
                 "request.altered", request_id=record.request_id, field=note.path, what=note.what, why=note.why
@@ -653,10 +654,6 @@ class Relay:
             )
 
     # -- small parts
-
-    def _corrected_estimate(self, route: ModelRoute, record: CallRecord) -> int | None:
-        estimate = record.estimated_input_tokens
-        return None if estimate is None else self.calibration.corrected(route.model_name, estimate)
 
     def _base_of(self, route: ModelRoute) -> str:
         if not route.is_demo:

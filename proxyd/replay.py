@@ -298,7 +298,7 @@ def request_for(
             max_body_bytes=_whole_number(limits.get("max_upstream_body_bytes")) or 1 << 26,
             max_frame_bytes=_whole_number(limits.get("max_frame_bytes")) or 1 << 23,
             session_id=session if isinstance(session, str) else None,
-            estimated_input_tokens=estimate,
+            corrected=None if estimate is None else lambda _: estimate,
         )
     ).written()
     return call, call.request

@@ -62,7 +62,10 @@ MUTATIONS = (
     ),
     Mutation("a call without arguments stays empty", STREAM, "if not self._slot.has_arguments:", "if False:"),
     Mutation(
-        "tool ids are not unique", STREAM, "if not call_id or call_id in self._used_ids:", "if not call_id:"
+        "tool ids are not unique",
+        STREAM,
+        "if not call_id or call_id in self._used_ids or call_id in self._answer.used_ids:",
+        "if not call_id:",
     ),
     Mutation(
         "a call that finishes with stop is no tool use",

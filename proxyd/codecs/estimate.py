@@ -1,5 +1,8 @@
 """How many tokens a Messages request will cost, told without a tokenizer (protocol.md 4.10).
 
+The whole is asked for where nothing else looks at the request, or where its length decides whether it is carried at
+all; a translation counts on its way, by the same parts.
+
 An under-estimate delays compaction until the upstream refuses, an over-estimate only brings it forward:
 everything is rounded up. The cost is a look at each text's length: CPython knows without scanning whether a
 string is ASCII.
@@ -16,7 +19,15 @@ from proxyd import jsonio
 from proxyd.codecs.tool_inputs import ToolInputs
 from proxyd.codecs.tool_lists import recognised
 
-__all__ = ["estimate_input_tokens"]
+__all__ = [
+    "TOKENS_PER_MESSAGE",
+    "block_tokens",
+    "call_tokens",
+    "content_tokens",
+    "estimate_input_tokens",
+    "text_tokens",
+    "tools_tokens",
+]
 
 #: Characters of ASCII text to a token, what the usual tokenizers reach on English and code.
 CHARS_PER_TOKEN = 4
@@ -40,19 +51,21 @@ def estimate_input_tokens(payload: dict[str, Any], inputs: ToolInputs | None = N
         inputs: keeps what is written on the way, for the translation.
     """
     inputs = ToolInputs() if inputs is None else inputs
-    tokens = _content(payload.get("system"), inputs)
+    tokens = content_tokens(payload.get("system"), inputs)
     messages = payload.get("messages")
     for message in messages if isinstance(messages, list) else ():
         tokens += TOKENS_PER_MESSAGE
         if isinstance(message, dict):
-            tokens += _content(message.get("content"), inputs)
-    tools = payload.get("tools")
-    if isinstance(tools, list) and tools:
-        tokens += recognised(tools).once("tokens", lambda: _json(tools))
-    return max(1, tokens)
+            tokens += content_tokens(message.get("content"), inputs)
+    return max(1, tokens + tools_tokens(payload.get("tools")))
 
 
-def _text(text: str, around: int = 0) -> int:
+def tools_tokens(tools: Any) -> int:
+    """Those of the tools on offer."""
+    return recognised(tools).once("tokens", lambda: _json(tools)) if isinstance(tools, list) and tools else 0
+
+
+def text_tokens(text: str, around: int = 0) -> int:
     """The tokens of `text` and of so many characters of ASCII more."""
     length = len(text) + around
     if text.isascii():
@@ -69,19 +82,20 @@ def _json(value: Any) -> int:
         data = jsonio.dump_ascii(value)
         if b"\\u" not in data:  # the same text as below, made in a third of the time
             return -(-len(data) // CHARS_PER_TOKEN)
-        return _text(jsonio.dump_text(value))
+        return text_tokens(jsonio.dump_text(value))
     except jsonio.JSONError:  # NaN, which our parser takes
-        return _text(repr(value))
+        return text_tokens(repr(value))
 
 
-def _tool_use(name: Any, value: Any, inputs: ToolInputs) -> int:
-    """What `_json` says of both in a list, without writing the input apart."""
+def call_tokens(name: Any, value: Any, inputs: ToolInputs) -> int:
+    """Those of a tool use, by the name of its tool and its input."""
+    # What `_json` says of both in a list, without writing the input apart.
     if isinstance(value, dict) and isinstance(name, str) and (around := _chars_around(name)):
         try:
-            return _text(inputs.written(value), around)
+            return TOKENS_PER_MESSAGE + text_tokens(inputs.written(value), around)
         except jsonio.JSONError:  # NaN
             pass
-    return _json([name, value])
+    return TOKENS_PER_MESSAGE + _json([name, value])
 
 
 @functools.lru_cache(maxsize=1024)  # the same few dozen, hundreds of times in each history
@@ -92,28 +106,30 @@ def _chars_around(name: str) -> int:
     return len(jsonio.dump_text(name)) + len("[,]") if name.isascii() else 0
 
 
-def _content(content: Any, inputs: ToolInputs) -> int:
+def content_tokens(content: Any, inputs: ToolInputs) -> int:
+    """Those of a string or of a list of blocks."""
     if isinstance(content, str):
-        return _text(content)
+        return text_tokens(content)
     tokens = 0
     for block in content if isinstance(content, list) else ():
         if isinstance(block, dict):
-            tokens += _block(block, inputs)
+            tokens += block_tokens(block, inputs)
     return tokens
 
 
-def _block(block: dict[str, Any], inputs: ToolInputs) -> int:
+def block_tokens(block: dict[str, Any], inputs: ToolInputs) -> int:
+    """Those of one block."""
     kind = block.get("type")
     if kind == "text":
         text = block.get("text")
-        return _text(text) if isinstance(text, str) else 0
+        return text_tokens(text) if isinstance(text, str) else 0
     if kind == "tool_use":
-        return TOKENS_PER_MESSAGE + _tool_use(block.get("name"), block.get("input"), inputs)
+        return call_tokens(block.get("name"), block.get("input"), inputs)
     if kind == "tool_result":
-        return TOKENS_PER_MESSAGE + _content(block.get("content"), inputs)
+        return TOKENS_PER_MESSAGE + content_tokens(block.get("content"), inputs)
     if kind == "thinking":
         text = block.get("thinking")
-        return _text(text) if isinstance(text, str) else 0
+        return text_tokens(text) if isinstance(text, str) else 0
     if kind == "image":
         return _image(block.get("source"))
     if kind == "document":
@@ -129,11 +145,11 @@ def _document(source: Any, inputs: ToolInputs) -> int:
     data = source.get("data")
     if isinstance(data, str):
         if source.get("type") == "text":
-            return _text(data)
+            return text_tokens(data)
         size_bytes = len(data) * 3 // 4
         return TOKENS_PER_PAGE * max(1, -(-size_bytes // BYTES_PER_PAGE))
     if source.get("type") == "content":
-        return _content(source.get("content"), inputs)
+        return content_tokens(source.get("content"), inputs)
     return TOKENS_PER_PAGE
 
 

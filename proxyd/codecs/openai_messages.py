@@ -13,10 +13,11 @@ as
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Collection, Generator
+from typing import Any, NamedTuple
 
 from proxyd.codecs.dialect import Dialect
+from proxyd.codecs.estimate import TOKENS_PER_MESSAGE, block_tokens, call_tokens, content_tokens, text_tokens
 from proxyd.codecs.notes import Notes
 from proxyd.codecs.openai_blocks import Blocks, Part, arguments_of, collapse
 from proxyd.codecs.openai_reasoning import Reasoning
@@ -25,7 +26,7 @@ from proxyd.codecs.tool_ids import UpstreamIds
 from proxyd.codecs.tool_inputs import ToolInputs
 from proxyd.errors import ClientError
 
-__all__ = ["to_openai_messages"]
+__all__ = ["Conversation", "to_openai_messages"]
 
 #: First words of the system block in which Claude Code names its version. Its hash changes between
 #: conversations, and ahead of everything else it would defeat the upstream's prefix cache.
@@ -42,6 +43,20 @@ NO_RESULT = "(no result: interrupted)"
 Message = dict[str, Any]
 
 
+class Conversation(NamedTuple):
+    """A conversation as the upstream is given it.
+
+    Attributes:
+        messages: those of the upstream request.
+        tool_ids: the client's ids of all tool calls in it.
+        tokens: what system, messages and blocks come to by `proxyd.codecs.estimate`; the tools are not among them.
+    """
+
+    messages: list[Message]
+    tool_ids: Collection[str]
+    tokens: int
+
+
 def to_openai_messages(
     payload: dict[str, Any],
     dialect: Dialect,
@@ -51,8 +66,8 @@ def to_openai_messages(
     instructions: str | None,
     notes: Notes,
     inputs: ToolInputs,
-) -> Generator[None, None, list[Message]]:
-    """The ``messages`` of the upstream request, made in steps: a long history takes longer than a loop may be held.
+) -> Generator[None, None, Conversation]:
+    """The conversation of the upstream request, made in steps: a long history takes longer than a loop may be held.
 
     Args:
         model: the upstream's name of the model; reasoning data of another one is not sent to it.
@@ -65,12 +80,14 @@ def to_openai_messages(
     history = _History(dialect, model, vision, notes, inputs)
     history.system(payload.get("system"), instructions)
     yield from history.turns(payload["messages"])
-    return history.finish()
+    return Conversation(history.finish(), history.tool_ids, history.tokens)
 
 
 class _History:
     """Most blocks are texts, tool uses and results of one text: these are dealt with where they are met. A path is only
     made for what may have to be noted.
+
+    Each block is counted where it is met, whatever becomes of it.
     """
 
     def __init__(self, dialect: Dialect, model: str, vision: bool, notes: Notes, inputs: ToolInputs) -> None:
@@ -85,9 +102,15 @@ class _History:
         #: Calls of the assistant's last turn: client id -> upstream ids still to be answered, in order.
         self._awaited: dict[str, list[str]] = {}
         self._messages: list[Message] = []
+        self.tokens = 0
+
+    @property
+    def tool_ids(self) -> Collection[str]:
+        return self._ids.client_ids
 
     def system(self, system: Any, instructions: str | None) -> None:
         parts: list[Part] = []
+        self.tokens += content_tokens(system, self._inputs)
         if isinstance(system, list):
             for number, block in enumerate(system):
                 if _is_attribution(block):
@@ -112,6 +135,7 @@ class _History:
 
     def turns(self, messages: list[Any]) -> Generator[None, None, None]:
         roles, last_user = _roles(messages)
+        self.tokens += TOKENS_PER_MESSAGE * len(messages)
         start, step = 0, _STEP_MESSAGES
         while start < len(messages):
             if start >= step:
@@ -159,17 +183,19 @@ class _History:
         for number in turn:
             content = messages[number].get("content")
             if not isinstance(content, list):
-                parts += self._blocks.text(content)
+                parts += self._said(content)
                 continue
             for position, block in enumerate(content):
                 kind = block.get("type") if isinstance(block, dict) else None
                 if kind == "text":
-                    parts += self._blocks.text(block.get("text"), block.get("cache_control"))
+                    parts += self._said(block.get("text"), block.get("cache_control"))
                     continue
                 if kind == "tool_use":
-                    client_ids.append(_id_of(block.get("id")))
-                    calls.append(self._call(block, client_ids[-1]))
+                    client_id = _id_of(block.get("id"))
+                    client_ids.append(client_id)
+                    calls.append(self._call(block, client_id))
                     continue
+                self._count(block)
                 if kind == "thinking":
                     reasoning = reasoning or Reasoning(self._model)
                     reasoning.add(block)
@@ -202,14 +228,35 @@ class _History:
         self._messages.append(message)
 
     def _call(self, block: dict[str, Any], client_id: str) -> dict[str, Any]:
-        upstream_id = self._ids.of(client_id, is_repeated=client_id in self._awaited)
-        self._awaited.setdefault(client_id, []).append(upstream_id)
-        name = to_upstream_name(block.get("name"), self._dialect)
+        name, value = block.get("name"), block.get("input")
+        self.tokens += call_tokens(name, value, self._inputs)
+        awaited = self._awaited.get(client_id)
+        if awaited is None:
+            upstream_id = self._ids.of(client_id)
+            self._awaited[client_id] = [upstream_id]
+        else:
+            upstream_id = self._ids.of(client_id, is_repeated=True)
+            awaited.append(upstream_id)
         return {
             "id": upstream_id,
             "type": "function",
-            "function": {"name": name, "arguments": arguments_of(block.get("input"), self._inputs)},
+            "function": {
+                "name": to_upstream_name(name, self._dialect),
+                "arguments": arguments_of(value, self._inputs),
+            },
         }
+
+    # -- both
+
+    def _said(self, text: Any, cache_control: Any = None) -> list[Part]:
+        """The parts of a text, which is counted."""
+        if isinstance(text, str):
+            self.tokens += text_tokens(text)
+        return self._blocks.text(text, cache_control)
+
+    def _count(self, block: Any) -> None:
+        if isinstance(block, dict):
+            self.tokens += block_tokens(block, self._inputs)
 
     # -- the user
 
@@ -217,16 +264,18 @@ class _History:
         following: list[Message] = []
         for number in turn:
             message = messages[number]
-            if message["role"] == "user":
-                parts = self._user_parts(message.get("content"), number)
-            elif message.get("clear_at") == "next_user_message" and number < last_user:
-                self._notes.add(f"messages.{number}", "dropped", "it was to be seen for one turn only")
-                continue
+            content, is_user = message.get("content"), message["role"] == "user"
+            if is_user:
+                parts = self._user_parts(content, number)
             else:
-                parts = self._system_parts(message.get("content"), f"messages.{number}.content")
+                self.tokens += content_tokens(content, self._inputs)
+                if message.get("clear_at") == "next_user_message" and number < last_user:
+                    self._notes.add(f"messages.{number}", "dropped", "it was to be seen for one turn only")
+                    continue
+                parts = self._system_parts(content, f"messages.{number}.content")
+                is_user = self._dialect.leading_system_only
             if not parts:
                 continue
-            is_user = message["role"] == "user" or self._dialect.leading_system_only
             following.append(
                 {"role": "user" if is_user else self._dialect.system_role, "content": collapse(parts)}
             )
@@ -246,25 +295,31 @@ class _History:
     def _user_parts(self, content: Any, number: int) -> list[Part]:
         """What follows the tool messages, which are sent on the way."""
         if not isinstance(content, list):
-            return self._blocks.text(content)
+            return self._said(content)
         parts: list[Part] = []
         for position, block in enumerate(content):
             kind = block.get("type") if isinstance(block, dict) else None
             if kind == "text":
-                parts += self._blocks.text(block.get("text"), block.get("cache_control"))
-            elif kind != "tool_result":
+                parts += self._said(block.get("text"), block.get("cache_control"))
+                continue
+            if kind != "tool_result":
+                self._count(block)
                 parts += self._blocks.block(block, f"messages.{number}.content.{position}")
-            elif awaited := self._awaited.get(client_id := _id_of(block.get("tool_use_id"))):
-                upstream_id = awaited.pop(0)
-                if not awaited:
-                    del self._awaited[client_id]
-                text = self._only_text(block)
-                if text is None:
-                    parts += self._answer(block, upstream_id, f"messages.{number}.content.{position}")
-                else:
-                    self._messages.append({"role": "tool", "tool_call_id": upstream_id, "content": text})
-            else:
+                continue
+            self.tokens += TOKENS_PER_MESSAGE + content_tokens(block.get("content"), self._inputs)
+            client_id = _id_of(block.get("tool_use_id"))
+            awaited = self._awaited.get(client_id)
+            if not awaited:
                 parts += self._result_without_call(block, f"messages.{number}.content.{position}")
+                continue
+            upstream_id = awaited.pop(0)
+            if not awaited:
+                del self._awaited[client_id]
+            text = self._only_text(block)
+            if text is None:
+                parts += self._answer(block, upstream_id, f"messages.{number}.content.{position}")
+            else:
+                self._messages.append({"role": "tool", "tool_call_id": upstream_id, "content": text})
         return parts
 
     def _system_parts(self, content: Any, path: str) -> list[Part]:

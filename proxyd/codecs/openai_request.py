@@ -10,12 +10,13 @@ to change the body in depth works on a copy.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from proxyd import jsonio
 from proxyd.codecs.dialect import Dialect
+from proxyd.codecs.estimate import tools_tokens
 from proxyd.codecs.notes import Note, Notes
 from proxyd.codecs.openai_messages import to_openai_messages
 from proxyd.codecs.openai_schema import fits_strict, narrow_for_gemini
@@ -81,11 +82,15 @@ class Translated:
         body: what to send.
         tools: those on offer; their ``offered`` may be shared with other requests.
         notes: what was dropped or altered and why; never content.
+        tool_ids: the client's ids of all tool calls in the history.
+        input_tokens: what `estimate_input_tokens` says of the client's request.
     """
 
     body: dict[str, Any]
     tools: Tools
     notes: tuple[Note, ...]
+    tool_ids: Collection[str] = ()
+    input_tokens: int = 1
 
     @property
     def tool_names(self) -> dict[str, str]:
@@ -139,7 +144,7 @@ def translation(
     _refuse_the_meaningless(payload)
     body = _merged({"model": options.model, "messages": []}, dialect.body)
     instructions = _response_format(payload, dialect, body, notes)
-    body["messages"] = yield from to_openai_messages(
+    conversation = yield from to_openai_messages(
         payload,
         dialect,
         model=options.model,
@@ -148,6 +153,7 @@ def translation(
         notes=notes,
         inputs=ToolInputs() if inputs is None else inputs,
     )
+    body["messages"] = conversation.messages
     if body["messages"][-1]["role"] == "assistant":
         body = _merged(body, dialect.prefill_body)
     _output_limit(payload, dialect, options, body)
@@ -168,7 +174,8 @@ def translation(
         notes.add(name, "dropped", why)
     if options.extra_body:
         body = _merged(body, options.extra_body)
-    return Translated(body, tools, notes.take())
+    input_tokens = max(1, conversation.tokens + tools_tokens(payload.get("tools")))
+    return Translated(body, tools, notes.take(), conversation.tool_ids, input_tokens)
 
 
 def _refuse_the_meaningless(payload: dict[str, Any]) -> None:

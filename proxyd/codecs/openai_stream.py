@@ -158,7 +158,7 @@ class OpenAIStream:
         self._calls = ToolCalls()
         self._has_calls = False  # a tool_use block was begun
         self._waiting: deque[tuple[str, str] | ToolSlot] = deque()
-        self._used_ids = set(answer.used_ids)
+        self._used_ids: set[str] = set()  # by this answer
         self._tags = (
             ThinkTags(
                 dialect.think_tags or ("think",),
@@ -592,7 +592,7 @@ class OpenAIStream:
     def _client_id(self, slot: ToolSlot) -> str:
         if not slot.client_id:
             call_id = to_client_id(slot.call_id) if slot.call_id else ""
-            if not call_id or call_id in self._used_ids:
+            if not call_id or call_id in self._used_ids or call_id in self._answer.used_ids:
                 call_id = self._new_id("toolu_")
             self._used_ids.add(call_id)
             slot.client_id = call_id

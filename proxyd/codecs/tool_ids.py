@@ -6,8 +6,10 @@ Both directions are pure functions of the id, so that the ids of a history fit t
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import re
+from collections.abc import Collection
 
 __all__ = ["UpstreamIds", "to_client_id", "to_upstream_id"]
 
@@ -29,6 +31,7 @@ def to_client_id(upstream_id: str) -> str:
     return ENCODED_PREFIX + encoded.decode()
 
 
+@functools.lru_cache(maxsize=4096)  # each request of a conversation has those of the one before
 def to_upstream_id(client_id: str, style: str = "any", attempt: int = 0) -> str:
     """The id the upstream sees.
 
@@ -59,14 +62,20 @@ class UpstreamIds:
         self._upstream: dict[str, str] = {}
         self._taken: set[str] = set()
 
+    @property
+    def client_ids(self) -> Collection[str]:
+        """All that were asked for."""
+        return self._upstream.keys()
+
     def of(self, client_id: str, *, is_repeated: bool = False) -> str:
         """The upstream's form of `client_id`; a fresh one if the id is repeated within one message."""
         if not is_repeated and client_id in self._upstream:
             return self._upstream[client_id]
-        attempt = 0
         # An empty id would be refused everywhere; the word stands in for it.
-        while (upstream_id := to_upstream_id(client_id or "call", self._style, attempt)) in self._taken:
+        upstream_id, attempt = to_upstream_id(client_id or "call", self._style), 0
+        while upstream_id in self._taken:
             attempt += 1
+            upstream_id = to_upstream_id(client_id or "call", self._style, attempt)
         self._taken.add(upstream_id)
         self._upstream.setdefault(client_id, upstream_id)
         return upstream_id

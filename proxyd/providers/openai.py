@@ -9,7 +9,6 @@ from typing import Any
 from proxyd import jsonio
 from proxyd.codecs.base import NewId, Warn
 from proxyd.codecs.dialect import Dialect
-from proxyd.codecs.estimate import estimate_input_tokens
 from proxyd.codecs.events import StreamEvent
 from proxyd.codecs.notes import Note
 from proxyd.codecs.openai_errors import ErrorContext
@@ -44,6 +43,11 @@ class TranslatedCall:
     def sent(self) -> dict[str, Any]:
         """The body as it will be sent, for hooks, and for learning from a refusal."""
         return self.translated.body
+
+    @property
+    def input_tokens(self) -> int:
+        """Our own estimate of them."""
+        return self.translated.input_tokens
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -94,14 +98,14 @@ def prepare(
     max_body_bytes: int,
     max_frame_bytes: int = MAX_FRAME_BYTES,
     session_id: str | None = None,
-    estimated_input_tokens: int | None = None,
+    corrected: Callable[[int], int] | None = None,
     inputs: ToolInputs | None = None,
 ) -> Generator[None, None, TranslatedCall]:
     """Translate `payload` for `route`, in steps (`translation`). The body is not written yet.
 
     Args:
         api_base: where `route` really is: the embedded upstream has no fixed address.
-        estimated_input_tokens: what is known better than by `estimate_input_tokens`.
+        corrected: what an estimate of the input tokens really comes to; None takes it as it is.
         inputs: those of `payload`, as far as they have been written.
 
     Raises:
@@ -127,9 +131,7 @@ def prepare(
         inputs,
     )
     body = translated.body
-    estimate = estimated_input_tokens
-    if estimate is None:
-        estimate = estimate_input_tokens(payload, inputs)
+    estimate = translated.input_tokens if corrected is None else corrected(translated.input_tokens)
     context = ErrorContext(
         route=route.model_id,
         window=route.max_input_tokens,
@@ -140,7 +142,7 @@ def prepare(
         model=str(payload["model"]),
         upstream_model=route.model_name,
         tool_names=translated.tool_names,
-        used_ids=_tool_ids(payload),
+        used_ids=translated.tool_ids,
         stop_sequences=tuple(text for text in payload.get("stop_sequences") or () if isinstance(text, str)),
         estimated_input_tokens=estimate,
         errors=context,
@@ -201,14 +203,3 @@ def _headers(
     for name, value in route.extra_headers.items():
         headers[name.lower()] = value
     return headers
-
-
-def _tool_ids(payload: dict[str, Any]) -> set[str]:
-    """The ids of all tool uses in the history, which has been translated."""
-    return {
-        block["id"]
-        for message in payload["messages"]
-        if isinstance(content := message.get("content"), list)
-        for block in content
-        if isinstance(block, dict) and block.get("type") == "tool_use" and isinstance(block.get("id"), str)
-    }

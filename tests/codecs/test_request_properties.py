@@ -112,6 +112,14 @@ def test_any_payload_can_be_estimated(payload: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(DIALECTS))
+@given(payload=PAYLOADS)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_translation_counts_what_the_estimate_does(name: str, payload: dict[str, Any]) -> None:
+    translated = to_openai_request(payload, DIALECTS[name], RequestOptions("m", True))
+    assert translated.input_tokens == estimate_input_tokens(payload)
+
+
+@pytest.mark.parametrize("name", sorted(DIALECTS))
 def test_translation_is_deterministic(name: str) -> None:
     payload = {
         "max_tokens": 10,
