@@ -142,6 +142,70 @@ def test_a_list_is_known_as_it_was_written(write: Callable[..., bytes], parsed: 
     assert raw not in parsed[0]
 
 
+SYSTEM = [{"type": "text", "text": "You are."}, {"type": "text", "text": 'Say "né"\\n', "cache_control": {}}]
+#: As Claude Code writes them.
+AHEAD = b'"system":%b,"tools":' % written(SYSTEM)
+
+
+def learn_both(system: Any = SYSTEM, write: Callable[..., bytes] = written) -> tool_lists.ToolList:
+    for model in ("first", "second", "third"):
+        body = write({"model": model, "system": system, "tools": TOOLS, "stream": True})
+        tool_lists.share_tools(parse_object(body), body)
+    (known,) = tool_lists._known.values()
+    assert known.raw
+    return known
+
+
+def test_nor_is_the_system_prompt_ahead_of_it(parsed: list[bytes]) -> None:
+    known = learn_both()
+    body = written({"model": "m", "messages": [], "system": SYSTEM, "tools": TOOLS, "stream": True})
+    parsed.clear()
+    payload = parse_object(body)
+    assert payload == json.loads(body)
+    assert list(payload) == ["model", "messages", "system", "tools", "stream"]
+    assert len(parsed) == 1
+    assert b"You are." not in parsed[0]
+    assert known.system is not None
+    assert payload["system"] is known.system.value
+    assert tool_lists.shared_system(payload) is known.system
+
+
+def test_another_system_prompt_is_parsed_and_learnt() -> None:
+    learn_both()
+    for _ in range(3):
+        body = written({"model": "m", "system": "another", "tools": TOOLS})
+        payload = parse_object(body)
+        assert payload == json.loads(body)
+        tool_lists.share_tools(payload, body)
+    (known,) = tool_lists._known.values()
+    assert known.system is not None
+    assert known.system.ahead == b'"another","tools":'
+    assert tool_lists.shared_system(parse_object(written({"system": SYSTEM, "tools": TOOLS}))) is None
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda payload: written(payload, indent=2),
+        lambda payload: written(dict(reversed(payload.items()))),
+        lambda payload: written(payload).replace(b'"system"', b'"system":5,"system"'),
+        lambda payload: written(payload).replace(b'"tools"', b'"a":5,"tools"'),
+        lambda payload: written(payload).replace(b'"tools"', b'"tools":5,"tools"'),
+    ],
+)
+def test_a_system_prompt_is_known_by_its_place(write: Callable[..., bytes]) -> None:
+    known = learn_both(write=write)
+    body = write({"model": "m", "system": SYSTEM, "tools": TOOLS, "stream": True})
+    assert parse_object(body) == json.loads(body)
+    assert known.system is not None
+    assert known.system.ahead == (AHEAD[9:] if b'"system":5' in body else b"")
+
+
+def test_one_that_is_too_long_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool_lists, "_MAX_BYTES", 300)
+    assert learn_both("x" * 300).system is None
+
+
 # -- what is not to change
 
 
@@ -187,6 +251,35 @@ def test_any_other_body_is_read_as_ever(body: bytes) -> None:
     assert outcome_of(parse_object, body) == outcome_of(plainly, body)
 
 
+ODD_SYSTEMS = [
+    b'{%b%b}',
+    b'{"a":%b%b}',
+    b'{"messages":[{%b%b}]}',
+    b'{%b%b,"system":1}',
+    b'{"system":1,%b%b}',
+    b'{%b%b,"tools":[]}',
+    b'{"tools":[],%b%b}',
+    b'{"a":{%b%b},"system":2,"tools":3}',
+    b'{"a":"%b%b"}',
+    b'{"a":[%b%b]}',
+    b'{"a":"\\\"%b%b}',
+    b'{%b%b',
+    b'{%b%b]}',
+    b'{"\xff":1,%b%b}',
+    b'{-%b%b}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", ODD_SYSTEMS)
+@pytest.mark.parametrize("start", [0, 8, 9])
+def test_a_known_system_prompt_in_any_other_place(body: bytes, start: int) -> None:
+    known = learn_both()
+    assert known.system is not None
+    assert known.system.ahead == AHEAD[9:]
+    body %= (AHEAD[start:], RAW)
+    assert outcome_of(parse_object, body) == outcome_of(plainly, body)
+
+
 @pytest.mark.parametrize("body", [b'{"tools":["x%by"]}', b'{"tools":["x","%b"]}', b'{"tools":"%b"}'])
 def test_a_list_that_could_stand_across_texts(body: bytes) -> None:
     assert learn(json.loads(AMBIGUOUS)) == AMBIGUOUS
@@ -225,9 +318,28 @@ def test_recognised_or_not_the_payload_is_the_same(tools: list[Any], data: st.Da
     tool_lists._known = OrderedDict()
     indent = data.draw(st.sampled_from([None, 1]))
     raw = learn(tools, lambda payload: written(payload, indent=indent))
+    system = data.draw(values)
+    for _ in range(2):
+        both = written({"model": "m", "system": system, "tools": tools})
+        tool_lists.share_tools(parse_object(both), both)
     piece = (
         st.sampled_from(
-            [raw, raw, b'{"tools":', b'"tools":', b"{", b"}", b"[", b"]", b",", b'"', b"\\", b" "]
+            [
+                raw,
+                raw,
+                b'"system":%b,"tools":' % written(system),
+                b'%b,"tools":' % written(system),
+                b'{"tools":',
+                b'"tools":',
+                b"{",
+                b"}",
+                b"[",
+                b"]",
+                b",",
+                b'"',
+                b"\\",
+                b" ",
+            ]
         )
         | st.sampled_from(
             [raw[:-1], raw[1:], b'"a":', b"1", raw.replace(b",", b", "), raw.replace(b'"', b'\\"')]
@@ -236,7 +348,9 @@ def test_recognised_or_not_the_payload_is_the_same(tools: list[Any], data: st.Da
     )
     scraps = st.lists(piece, max_size=8).map(b"".join)
     bodies = values.map(
-        lambda value: written({"model": "m", "messages": value, "tools": tools}, indent=indent)
+        lambda value: written(
+            {"model": "m", "messages": value, "system": system, "tools": tools}, indent=indent
+        )
     )
     body = data.draw(bodies | scraps | scraps.map(lambda inner: b'{"tools":%b}' % inner))
     cut = data.draw(st.none() | st.integers(0, len(body)))

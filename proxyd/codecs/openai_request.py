@@ -10,6 +10,7 @@ to change the body in depth works on a copy.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -23,11 +24,15 @@ from proxyd.codecs.openai_schema import fits_strict, narrow_for_gemini
 from proxyd.codecs.openai_thinking import thinking_of, write_thinking
 from proxyd.codecs.openai_tools import Tools, choose, to_openai_tools
 from proxyd.codecs.tool_inputs import ToolInputs
+from proxyd.codecs.tool_lists import SystemPrompt, shared_system
 from proxyd.errors import ClientError
 
 __all__ = ["Note", "RequestOptions", "Translated", "in_one_go", "to_openai_request", "translation"]
 
 _T = TypeVar("_T")
+
+_STAND_IN = secrets.token_hex(16)
+_STAND_IN_JSON = jsonio.dumps(_STAND_IN)
 
 #: Longest ``prompt_cache_key`` that OpenAI takes; Claude Code's session ids are 36 characters.
 MAX_CACHE_KEY = 64
@@ -84,6 +89,7 @@ class Translated:
         notes: what was dropped or altered and why; never content.
         tool_ids: the client's ids of all tool calls in the history.
         input_tokens: what `estimate_input_tokens` says of the client's request.
+        system: what is known of its system prompt.
     """
 
     body: dict[str, Any]
@@ -91,6 +97,7 @@ class Translated:
     notes: tuple[Note, ...]
     tool_ids: Collection[str] = ()
     input_tokens: int = 1
+    system: SystemPrompt | None = None
 
     @property
     def tool_names(self) -> dict[str, str]:
@@ -103,11 +110,30 @@ class Translated:
         Raises:
             JSONError: it holds a number that JSON has no form for.
         """
-        if self.tools.written is None or self.body.get("tools") is not self.tools.offered:
-            return jsonio.dump_ascii(self.body)
-        rest = {name: value for name, value in self.body.items() if name != "tools"}
-        opened = memoryview(jsonio.dump_ascii(rest))[:-1]  # a slice would be a copy
-        return b"".join((opened, b',"tools":', self.tools.written, b"}"))
+        body, tools = self.body, self.tools
+        if tools.written is None or body.get("tools") is not tools.offered:
+            return jsonio.dump_ascii(body)
+        rest = {name: value for name, value in body.items() if name != "tools"}
+        text = _system_text(body)
+        if self.system is None or text is None:
+            opened = memoryview(jsonio.dump_ascii(rest))[:-1]  # a slice would be a copy
+            return b"".join((opened, b',"tools":', tools.written, b"}"))
+        # Nobody else can know the text that stands in for the prompt, so this is where it is found.
+        rest["messages"] = [{**body["messages"][0], "content": _STAND_IN}, *body["messages"][1:]]
+        written = jsonio.dump_ascii(rest)
+        at, view = written.index(_STAND_IN_JSON), memoryview(written)
+        opened, goes_on = view[:at], view[at + len(_STAND_IN_JSON) : -1]
+        return b"".join((opened, self.system.literal(text), goes_on, b',"tools":', tools.written, b"}"))
+
+
+def _system_text(body: Mapping[str, Any]) -> str | None:
+    """The text of a first message that holds the instructions; models.yaml may have put anything into its place."""
+    messages = body.get("messages")
+    first = messages[0] if isinstance(messages, list) and messages else None
+    if not isinstance(first, dict) or first.get("role") not in ("system", "developer"):
+        return None
+    text = first.get("content")
+    return text if isinstance(text, str) else None
 
 
 def to_openai_request(payload: dict[str, Any], dialect: Dialect, options: RequestOptions) -> Translated:
@@ -175,7 +201,8 @@ def translation(
     if options.extra_body:
         body = _merged(body, options.extra_body)
     input_tokens = max(1, conversation.tokens + tools_tokens(payload.get("tools")))
-    return Translated(body, tools, notes.take(), conversation.tool_ids, input_tokens)
+    system = shared_system(payload)
+    return Translated(body, tools, notes.take(), conversation.tool_ids, input_tokens, system)
 
 
 def _refuse_the_meaningless(payload: dict[str, Any]) -> None:

@@ -7,13 +7,15 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from proxyd import jsonio
 from proxyd.codecs.estimate import estimate_input_tokens
 from proxyd.codecs.openai_request import RequestOptions, in_one_go, to_openai_request, translation
 from proxyd.codecs.tool_inputs import ToolInputs
+from proxyd.codecs.tool_lists import share_tools
+from proxyd.payloads import parse_object
 from proxyd.providers.quirks import PROFILES, dialect_for
 from tests.codecs.histories import PAYLOADS
 from tests.strict_openai import validate
@@ -117,6 +119,24 @@ def test_any_payload_can_be_estimated(payload: dict[str, Any]) -> None:
 def test_a_translation_counts_what_the_estimate_does(name: str, payload: dict[str, Any]) -> None:
     translated = to_openai_request(payload, DIALECTS[name], RequestOptions("m", True))
     assert translated.input_tokens == estimate_input_tokens(payload)
+
+
+@given(payload=PAYLOADS, name=st.sampled_from(sorted(DIALECTS)))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_what_requests_share_is_written_as_if_they_did_not(payload: dict[str, Any], name: str) -> None:
+    payload = {key: payload[key] for key in sorted(payload, key=lambda key: (key == "tools", key))}
+    try:
+        body = jsonio.dumps(payload)
+    except jsonio.JSONError:
+        assume(False)
+    options = RequestOptions("m", True)
+    expected = to_openai_request(jsonio.loads(body), DIALECTS[name], options).body
+    for _ in range(4):
+        again = parse_object(body)
+        share_tools(again, body)
+        written = to_openai_request(again, DIALECTS[name], options).written()
+        assert jsonio.loads(written) == expected
+        assert written.isascii()
 
 
 @pytest.mark.parametrize("name", sorted(DIALECTS))
