@@ -35,6 +35,11 @@ PROFILES: dict[str, Profile] = {profile.name: profile for profile in (*HOSTED, *
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Dialect)}
 
+#: Dialects adapted by quirks, by profile, model and what the quirks say. Each entry has one, and one more for each
+#: lesson that its upstream teaches.
+_adapted: dict[tuple[str, str, str], Dialect] = {}
+_MAX_ADAPTED = 1024
+
 
 @functools.lru_cache(maxsize=1024)  # every request asks
 def profile_for(api_base: str, provider: str | None) -> Profile:
@@ -68,13 +73,22 @@ def profile_for(api_base: str, provider: str | None) -> Profile:
 def dialect_for(profile: Profile, model_name: str, quirks: Mapping[str, Any]) -> Dialect:
     """The dialect of one route: the profile's, adapted to the model's name, then to the user's ``quirks:``.
 
+    It is the same object for the same quirks, since what is made for a dialect is kept with it (`codecs.tool_lists`).
+
     Raises:
         ConfigError: an unknown quirk, or a value of the wrong kind.
     """
     dialect = _dialect_of_model(profile.name, model_name)
     if not quirks:
         return dialect
-    return dataclasses.replace(dialect, **{name: _quirk(name, value) for name, value in quirks.items()})
+    key = (profile.name, model_name, repr(quirks))
+    adapted = _adapted.get(key)
+    if adapted is None:
+        adapted = dataclasses.replace(dialect, **{name: _quirk(name, value) for name, value in quirks.items()})
+        if len(_adapted) >= _MAX_ADAPTED:
+            _adapted.clear()
+        _adapted[key] = adapted
+    return adapted
 
 
 @functools.lru_cache(maxsize=1024)

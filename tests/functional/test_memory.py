@@ -12,7 +12,7 @@ import pytest
 
 from tests.functional.faults import MODES
 from tests.functional.memory import MAX_GROWTH_KIB, growth_kib, resident_kib
-from tests.functional.raw import Pause, RawUpstream, Step
+from tests.functional.raw import Pause, RawClient, RawUpstream, Step, post
 from tests.functional.streams import CHUNKED, HELLO, as_chunks
 from tests.functional.test_lifecycle import process
 from tests.functional.test_limits import deaf_client
@@ -84,3 +84,26 @@ async def test_many_long_streams_leave_nothing_behind(mode: str, tmp_path: Path)
     """The short form of `tests.functional.memory`: a leak of 1 % of what passes would be seen."""
     before, after = await growth_kib(tmp_path, mode, streams=40, megabytes=4)
     assert after - before < MAX_GROWTH_KIB / 4, f"{before} KiB after 4 streams, {after} KiB after 40"
+
+
+async def test_nothing_is_kept_anew_for_each_call_of_an_entry_with_quirks(tmp_path: Path) -> None:
+    """What is made of a tool list is kept with the dialect it was made for, which must not be another one each time."""
+    tools = [
+        {"name": f"Tool{number}", "description": "word " * 200, "input_schema": {"type": "object"}}
+        for number in range(40)
+    ]
+    answer = [CHUNKED, as_chunks(*MODES["translated"].values()), b"0\r\n\r\n"]
+    upstream = RawUpstream(lambda _: answer)
+    async with upstream.running():
+        entry = {"model_id": "q", "api_base": f"{upstream.base}/v1", "quirks": {"system_role": "developer"}}
+        async with process(tmp_path, upstream, entry) as daemon, RawClient.to(daemon.base) as client:
+            resident = []
+            for number in range(1, 601):
+                await client.send(post({**HELLO, "model": "q", "tools": tools}))
+                await client.reader.readuntil(b"\r\n0\r\n\r\n")
+                upstream.heads.clear()
+                upstream.bodies.clear()
+                if number in (300, 600):
+                    resident.append(resident_kib(daemon.handle.pid))
+    # Kept for each call, the list as it was translated and written would come to 30 MB.
+    assert resident[1] - resident[0] < 5 * 1024, f"{resident[0]} KiB after 300 calls, {resident[1]} after 600"
