@@ -84,7 +84,9 @@ def dialect_for(profile: Profile, model_name: str, quirks: Mapping[str, Any]) ->
     key = (profile.name, model_name, repr(quirks))
     adapted = _adapted.get(key)
     if adapted is None:
-        adapted = dataclasses.replace(dialect, **{name: _quirk(name, value) for name, value in quirks.items()})
+        adapted = dataclasses.replace(
+            dialect, **{name: _quirk(name, value) for name, value in quirks.items()}
+        )
         if len(_adapted) >= _MAX_ADAPTED:
             _adapted.clear()
         _adapted[key] = adapted
