@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import NamedTuple
 
 __all__ = ["Note", "Notes"]
@@ -23,14 +22,16 @@ class Notes:
     __slots__ = ("_counts",)
 
     def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str, str]] = Counter()
+        self._counts: dict[tuple[str, str, str], int] = {}
 
-    def add(self, path: str, what: str, why: str) -> None:
-        self._counts[path, what, why] += 1
+    def add(self, path: str, what: str, why: str, times: int = 1) -> None:
+        key = path, what, why
+        self._counts[key] = self._counts.get(key, 0) + times
 
     def add_all(self, other: Notes) -> None:
         """Add those that were gathered elsewhere."""
-        self._counts.update(other._counts)
+        for key, times in other._counts.items():
+            self.add(*key, times)
 
     def take(self) -> tuple[Note, ...]:
         """All notes, in the order of their first occurrence."""

@@ -228,7 +228,7 @@ _ECHO = re.compile(r"(?:,?\s*\binput_value=|['\"]input['\"]\s*:\s*).*", re.DOTAL
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]+")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ErrorContext:
     """What is known of the request that was refused.
 

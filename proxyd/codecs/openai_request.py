@@ -53,7 +53,7 @@ _ANTHROPIC_ONLY = frozenset((
 # fmt: on
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestOptions:
     """What the route configures (design.md 4).
 
@@ -79,7 +79,7 @@ class RequestOptions:
     session_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Translated:
     """The upstream request.
 

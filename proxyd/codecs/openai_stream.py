@@ -85,7 +85,7 @@ FAILURES: dict[str, Callable[[str], Exception]] = {
 _REFUSAL_DETAILS = {"type": "refusal", "category": None, "explanation": None}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What the codec must know of the request whose answer it rewrites.
 
@@ -335,8 +335,12 @@ class OpenAIStream:
 
     def _own(self, choices: list[Any]) -> list[dict[str, Any]]:
         """The choices that are this answer. ``n`` is never asked for, so others are somebody's mistake (4.3)."""
-        if len(choices) == 1 and isinstance(choices[0], dict) and choices[0].get("index") == self._choice:
-            return choices  # nearly every chunk there is
+        if len(choices) == 1 and isinstance(choices[0], dict):  # nearly every chunk there is
+            if self._choice is None and not self._dialect.merge_choices:
+                self._choice = _choice_index(choices[0])
+                return choices
+            if choices[0].get("index") == self._choice:
+                return choices
         found = sorted((choice for choice in choices if isinstance(choice, dict)), key=_choice_index)
         if self._dialect.merge_choices or not found:
             return found

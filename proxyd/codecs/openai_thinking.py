@@ -19,7 +19,7 @@ LEVELS = ("minimal", "low", "medium", "high", "xhigh", "max")
 _MEDIUM_FROM, _HIGH_FROM = 4096, 16384
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Thinking:
     """What is wanted.
 

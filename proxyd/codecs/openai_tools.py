@@ -79,8 +79,10 @@ def to_openai_tools(payload: dict[str, Any], dialect: Dialect, notes: Notes) -> 
     if listed is not None and not isinstance(listed, list):
         raise ClientError(f"tools: expected an array, got {type(listed).__name__}; send a list of tools")
     added, removed = _changes_on_the_way(payload["messages"])
-    if added or removed or not listed:
+    if added or removed:
         return _translated([*(listed or ()), *added], removed, dialect, notes)
+    if not listed:
+        return Tools()
 
     def make() -> tuple[Dialect, Tools, Notes]:
         own = Notes()

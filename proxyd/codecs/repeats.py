@@ -13,16 +13,18 @@ every chunk is read in full, as without this file.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from proxyd import jsonio
 
 __all__ = ["Repeats"]
 
-#: The text of a chunk where it can repeat: a key that the codec knows, outside of any string, since within one its
-#: closing quote would be escaped.
-_TEXT = re.compile(rb'"(content|reasoning_content|reasoning|arguments)": ?"((?:[^"\\]|\\.)*)"', re.DOTALL)
+#: The keys that the codec knows of a text that can repeat. Each is outside of any string, since within one its closing
+#: quote would be escaped.
+_KEYS = (b'"content":', b'"reasoning_content":', b'"reasoning":', b'"arguments":')
+#: Behind one of them: the text.
+_TEXT = re.compile(rb' ?"((?:[^"\\]|\\.)+)"', re.DOTALL)
 #: Chunks learnt in a row without one that repeats, after which we stop.
 _MAX_LEARNT = 8
 #: Longer texts repeat no template often enough to matter; this bounds what is kept, too.
@@ -119,10 +121,10 @@ class Repeats:
         self._learnt += 1
         if not _is_plain(chunk, "arguments" if kind == "tool_use" else ""):
             return
-        found = [match for match in _TEXT.finditer(data) if match[2]]
+        found = list(_texts_in(data))
         if len(found) != 1 or b"\n" in data:  # which came as several lines
             return
-        start, end = found[0].span(2)
+        start, end = found[0]
         try:
             if jsonio.loads(b'"%b"' % data[start:end]) != text:
                 return
@@ -130,6 +132,17 @@ class Repeats:
             return
         self.kind = kind
         self._head, self._tail = b"data: " + data[:start], data[end:]
+
+
+def _texts_in(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where the texts of `data` stand that are not empty."""
+    for key in _KEYS:
+        at = data.find(key)
+        while at >= 0:
+            at += len(key)
+            if match := _TEXT.match(data, at):
+                yield match.span(1)
+            at = data.find(key, at)
 
 
 def _escaped(literal: bytes) -> tuple[bytes, str]:

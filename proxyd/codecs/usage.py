@@ -13,7 +13,7 @@ from typing import Any
 __all__ = ["Usage", "usage_from_anthropic", "usage_from_openai"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Usage:
     """Tokens of one answer. The three input figures are disjoint; ``reasoning_tokens`` is part of the output."""
 
@@ -42,6 +42,8 @@ class Usage:
 
 def _count(value: Any) -> int | None:
     """A token count, or None for anything that is not one (null, text, NaN, a negative number, a bool)."""
+    if value is None:  # most of the names that a vendor may use for it
+        return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1 << 53:
         return None
     return int(value)

@@ -23,7 +23,7 @@ class Clocks:
     total_s: float = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UpstreamRequest:
     """One call as it will go out. Its ``repr`` shows neither keys nor prompts."""
 
@@ -46,7 +46,7 @@ def _client_key(value: str) -> Secret:
     return key
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ClientKeys:
     """The credentials that came with a request, each in the header it came in."""
 

@@ -25,7 +25,7 @@ from proxyd.routes import ModelRoute
 __all__ = ["TranslatedCall", "prepare"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TranslatedCall:
     """A call that is ready to go out, but for its body, which is to be `written`.
 

@@ -41,7 +41,7 @@ _ODD_TOOLS, _TOOLS_BYTES = (b'"tools":[]', b'"web_search_'), 4096
 _SUMMARY = b"CRITICAL: Respond with TEXT ONLY"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Glance:
     """What was seen of a request.
 
