@@ -203,8 +203,7 @@ def _signature_delta(event: SignatureDelta) -> bytes:
 
 def _block_start(event: BlockStart) -> bytes:
     return (
-        b"event: content_block_start\n"
-        b'data: {"type":"content_block_start","index":%d,"content_block":%b}\n\n'
+        b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,"content_block":%b}\n\n'
     ) % (event.index, jsonio.dumps(event.block))
 
 
@@ -213,7 +212,9 @@ def _block_stop(event: BlockStop) -> bytes:
 
 
 def _message_start(event: MessageStart) -> bytes:
-    return b'event: message_start\ndata: {"type":"message_start","message":%b}\n\n' % jsonio.dumps(event.message)
+    return b'event: message_start\ndata: {"type":"message_start","message":%b}\n\n' % jsonio.dumps(
+        event.message
+    )
 
 
 def _message_delta(event: MessageDelta) -> bytes:
