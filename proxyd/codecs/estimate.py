@@ -87,14 +87,15 @@ def _json(value: Any) -> int:
         return text_tokens(repr(value))
 
 
-def call_tokens(name: Any, value: Any, inputs: ToolInputs) -> int:
-    """Those of a tool use, by the name of its tool and its input."""
+def call_tokens(name: Any, value: Any, written: str | None) -> int:
+    """Those of a tool use, by the name of its tool and its input.
+
+    Args:
+        written: the input as JSON, where it has such a form (`ToolInputs.written`).
+    """
     # What `_json` says of both in a list, without writing the input apart.
-    if isinstance(value, dict) and isinstance(name, str) and (around := _chars_around(name)):
-        try:
-            return TOKENS_PER_MESSAGE + text_tokens(inputs.written(value), around)
-        except jsonio.JSONError:  # NaN
-            pass
+    if written is not None and isinstance(name, str) and (around := _chars_around(name)):
+        return TOKENS_PER_MESSAGE + text_tokens(written, around)
     return TOKENS_PER_MESSAGE + _json([name, value])
 
 
@@ -124,7 +125,8 @@ def block_tokens(block: dict[str, Any], inputs: ToolInputs) -> int:
         text = block.get("text")
         return text_tokens(text) if isinstance(text, str) else 0
     if kind == "tool_use":
-        return call_tokens(block.get("name"), block.get("input"), inputs)
+        value = block.get("input")
+        return call_tokens(block.get("name"), value, inputs.written(value))
     if kind == "tool_result":
         return TOKENS_PER_MESSAGE + content_tokens(block.get("content"), inputs)
     if kind == "thinking":

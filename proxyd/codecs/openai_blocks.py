@@ -13,7 +13,6 @@ from typing import Any
 from proxyd import jsonio
 from proxyd.codecs.dialect import Dialect
 from proxyd.codecs.notes import Notes
-from proxyd.codecs.tool_inputs import ToolInputs
 
 __all__ = ["Blocks", "Part", "arguments_of", "collapse", "is_blank"]
 
@@ -38,18 +37,14 @@ def collapse(parts: list[Part], separator: str = "\n\n") -> str | list[Part]:
     return parts
 
 
-def arguments_of(value: Any, inputs: ToolInputs | None = None) -> str:
-    """A tool call's ``arguments``: compact JSON of an object, whatever the history holds.
-
-    Args:
-        inputs: what may have been written already.
-    """
+def arguments_of(value: Any) -> str:
+    """A tool call's ``arguments``: compact JSON of an object, whatever the history holds."""
     if value is None:
         return "{}"
     if not isinstance(value, dict):
-        value, inputs = {"input": value}, None
+        value = {"input": value}
     try:
-        return jsonio.dump_text(value) if inputs is None else inputs.written(value)
+        return jsonio.dump_text(value)
     except jsonio.JSONError:  # NaN or Infinity, which our parser takes and JSON does not have
         return jsonio.dump_text(_finite(value))
 

@@ -134,22 +134,17 @@ class _History:
             self._messages.append({"role": self._dialect.system_role, "content": collapse(parts)})
 
     def turns(self, messages: list[Any]) -> Generator[None, None, None]:
-        roles, last_user = _roles(messages)
+        turns, last_user = _turns(messages)
         self.tokens += TOKENS_PER_MESSAGE * len(messages)
-        start, step = 0, _STEP_MESSAGES
-        while start < len(messages):
-            if start >= step:
-                step = start + _STEP_MESSAGES
+        step = _STEP_MESSAGES
+        for is_assistant, turn in turns:
+            if turn.start >= step:
+                step = turn.start + _STEP_MESSAGES
                 yield
-            is_assistant = roles[start] == "assistant"
-            end = start + 1
-            while end < len(messages) and (roles[end] == "assistant") == is_assistant:
-                end += 1
             if is_assistant:
-                self._assistant_turn(messages, range(start, end))
+                self._assistant_turn(messages, turn)
             else:
-                self._user_turn(messages, range(start, end), last_user)
-            start = end
+                self._user_turn(messages, turn, last_user)
         self._answer_the_rest()
 
     def finish(self) -> list[Message]:
@@ -229,7 +224,8 @@ class _History:
 
     def _call(self, block: dict[str, Any], client_id: str) -> dict[str, Any]:
         name, value = block.get("name"), block.get("input")
-        self.tokens += call_tokens(name, value, self._inputs)
+        written = self._inputs.written(value)
+        self.tokens += call_tokens(name, value, written)
         awaited = self._awaited.get(client_id)
         if awaited is None:
             upstream_id = self._ids.of(client_id)
@@ -242,7 +238,7 @@ class _History:
             "type": "function",
             "function": {
                 "name": to_upstream_name(name, self._dialect),
-                "arguments": arguments_of(value, self._inputs),
+                "arguments": arguments_of(value) if written is None else written,
             },
         }
 
@@ -385,13 +381,14 @@ class _History:
         self._awaited.clear()
 
 
-def _roles(messages: list[Any]) -> tuple[list[str], int]:
-    """The role of each message, and which is the last of the user's; -1 where none is.
+def _turns(messages: list[Any]) -> tuple[list[tuple[bool, range]], int]:
+    """The turns, each with whether it is the assistant's, and which message is the last of the user's; -1 for none.
 
     Raises:
         ClientError: one is no message. The history is never refused for its blocks, but this is not a history.
     """
-    roles, last_user = [], -1
+    turns: list[tuple[bool, range]] = []
+    start, is_assistant, last_user = 0, False, -1
     for number, message in enumerate(messages):
         if not isinstance(message, dict):
             kind = type(message).__name__
@@ -408,8 +405,12 @@ def _roles(messages: list[Any]) -> tuple[list[str], int]:
             raise ClientError(
                 f"messages.{number}.content: expected a string or an array, got {kind}; send one"
             )
-        roles.append(role)
-    return roles, last_user
+        if (role == "assistant") is not is_assistant:
+            if number > start:
+                turns.append((is_assistant, range(start, number)))
+            start, is_assistant = number, not is_assistant
+    turns.append((is_assistant, range(start, len(messages))))
+    return turns, last_user
 
 
 def _as_error(text: str) -> str:

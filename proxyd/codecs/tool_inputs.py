@@ -19,13 +19,12 @@ class ToolInputs:
     def __init__(self) -> None:
         self._written: dict[int, str] = {}
 
-    def written(self, value: dict[str, Any]) -> str:
-        """An object that stands in the request, as compact JSON.
-
-        Raises:
-            JSONError: it holds a number that JSON has no form for.
-        """
+    def written(self, value: Any) -> str | None:
+        """An object that stands in the request, as compact JSON; None for what is no object, or has no form in JSON."""
         text = self._written.get(id(value))
-        if text is None:
-            text = self._written[id(value)] = jsonio.dump_text(value)
+        if text is None and isinstance(value, dict):
+            try:
+                text = self._written[id(value)] = jsonio.dump_text(value)
+            except jsonio.JSONError:  # NaN or Infinity, which our parser takes
+                return None
         return text
