@@ -19,6 +19,7 @@ from proxyd.deadlines import TICK_S, Deadlines
 from proxyd.errors import BadReply, TimedOut
 from proxyd.providers.base import UpstreamRequest
 from proxyd.settings import Settings
+from proxyd.trace import MOST_PASSED
 from proxyd.uplink import READ_BYTES, Response
 from proxyd.upstream import BREAKS, Upstreams, host_of
 
@@ -76,6 +77,7 @@ class Exchange:
         self._deadlines = deadlines
         self._record = record
         self._trace = record.trace
+        self._passed = None if record.trace is None else record.trace.passed
         self._read_bytes = READ_BYTES
         self._response: Response | None = None
         self._progress: asyncio.Future[None] | None = None  # the reader sleeps
@@ -170,8 +172,13 @@ class Exchange:
             record.codec_s += now - begun
             record.events += self._EVENTS_A_PIECE
             sink.push(frames, now)
-            if self._trace is not None:
-                self._trace.on_passed(now, piece, frames)
+            if self._passed is not None:
+                self._passed.extend((now, len(piece), len(frames)))
+                if len(self._passed) >= MOST_PASSED and self._trace is not None:
+                    self._trace.spread()
+            elif self._trace is not None:
+                self._trace.on_chunk(piece)
+                self._trace.on_written(frames)
         except Exception as exc:
             self._fault = exc
             self._wake()

@@ -3,7 +3,8 @@
 A call calls its trace at six places, each guarded by ``if trace is not None``: when it begins (`Recorder.begin`),
 when an attempt goes out, when its head is there, for each chunk that comes, for each write that the client has taken,
 and once for both where one became the other at once. None of them copies, waits, or raises: a mistake here must not end
-a stream. Without bodies a chunk costs two numbers, a fifth of a microsecond.
+a stream. Without bodies a chunk costs two numbers, and one that was passed on at once three, which are all that is
+written for it (`CallTrace.passed`).
 
 Memory is bounded: so many times a flow, so many bytes a call, so many attempts; what is beyond is counted.
 """
@@ -11,14 +12,14 @@ Memory is bounded: so many times a flow, so many bytes a call, so many attempts;
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 
 from proxyd.codecs.openai_errors import ErrorContext
 from proxyd.providers.base import ClientKeys, UpstreamRequest
 from proxyd.providers.learned import Lessons
 
-__all__ = ["MAX_ATTEMPTS", "MAX_BYTES", "MAX_MARKS", "Attempt", "CallTrace", "Flow"]
+__all__ = ["MAX_ATTEMPTS", "MAX_BYTES", "MAX_MARKS", "MOST_PASSED", "Attempt", "CallTrace", "Flow"]
 
 #: Times and sizes kept of one direction, 16 bytes each: enough to see the pace of a stream, and little beside what
 #: else an open one takes (docs/performance.md).
@@ -27,6 +28,8 @@ MAX_MARKS = 1024
 MAX_BYTES = 16 * 1024 * 1024
 #: Attempts kept of one call: more than three routes with two retries each.
 MAX_ATTEMPTS = 12
+#: Numbers that wait in `CallTrace.passed`, three a piece.
+MOST_PASSED = 3 * 64
 
 
 class _Room:
@@ -101,6 +104,14 @@ class Flow:
         except Exception:
             self.has_failed = True
 
+    def note_all(self, times: Sequence[float], sizes: Sequence[float]) -> None:
+        """Further pieces, without their bytes: when they came, and how many bytes each was."""
+        room = MAX_MARKS - len(self.marks) // 2
+        for mark in zip(times[:room], sizes[:room], strict=True):
+            self.marks.extend(mark)
+        self._further += len(sizes[room:])
+        self._further_bytes += int(sum(sizes[room:]))
+
     def _keep(self, data: bytes) -> None:
         if data and self.pieces is not None and self._room is not None:
             self.pieces.append(self._room.take(data))
@@ -155,8 +166,9 @@ class CallTrace:
     """What passes through one call. Its methods never raise.
 
     Attributes:
-        on_chunk: the upstream has sent these bytes; none at the end of its body.
-        on_written: the client has taken these.
+        passed: of each piece that became a write at once, its time by the monotonic clock, its size and that of the
+            write; to be appended by whoever passes them on, and told of to `spread` when they are `MOST_PASSED`. Only
+            in passing are flows not worth looking for: they would be found in no cache. None where bodies are kept.
 
     Args:
         keeps_bodies: keep what was said, too.
@@ -165,10 +177,10 @@ class CallTrace:
     """
 
     __slots__ = (
+        "_answer",
+        "_attempts",
         "_came",
         "_failed",
-        "answer",
-        "attempts",
         "body",
         "body_size",
         "further_attempts",
@@ -178,8 +190,7 @@ class CallTrace:
         "keys",
         "lessons",
         "method",
-        "on_chunk",
-        "on_written",
+        "passed",
         "path",
         "room",
     )
@@ -199,14 +210,25 @@ class CallTrace:
         self.room = _Room(MAX_BYTES) if keeps_bodies else None
         self.body_size = len(body)
         self.body, self.is_body_cut = self._kept(body)
-        self.attempts: list[Attempt] = []
+        self._attempts: list[Attempt] = []
         self.further_attempts = 0
-        self.answer = Flow(self.room)
+        self._answer = Flow(self.room)
         self.lessons: Lessons | None = None  # for the attempt that comes next
-        self.on_chunk: Callable[[bytes], None] = _ignore
-        self.on_written = self.answer.note
-        self._came: Flow | None = None  # what `on_chunk` notes in
+        self.passed: array[float] | None = None if keeps_bodies else array("d")
+        self._came: Flow | None = None  # of the attempt at hand, if it is one of those that are kept
         self._failed = False
+
+    @property
+    def attempts(self) -> Sequence[Attempt]:
+        """The requests to upstreams, in order."""
+        self.spread()
+        return self._attempts
+
+    @property
+    def answer(self) -> Flow:
+        """What the client has taken."""
+        self.spread()
+        return self._answer
 
     @property
     def has_failed(self) -> bool:
@@ -225,49 +247,56 @@ class CallTrace:
 
     def on_sent(self, request: UpstreamRequest, route: str, mode: str, context: ErrorContext) -> None:
         """An attempt goes out."""
-        self.on_chunk, self._came = _ignore, None
+        self.spread()
+        self._came = None
         try:
-            if len(self.attempts) >= MAX_ATTEMPTS:
+            if len(self._attempts) >= MAX_ATTEMPTS:
                 self.further_attempts += 1
                 return
             attempt = Attempt(request, route, mode, context.estimated_input_tokens, Flow(self.room))
             attempt.lessons, self.lessons = self.lessons, None
-            before = self.attempts[-1].body if self.attempts else self.body
+            before = self._attempts[-1].body if self._attempts else self.body
             # A retry sends the same again, and a direct route what the client sent: once is enough.
             attempt.body, attempt.is_cut = (
                 (before, False) if before and before == request.body else self._kept(request.body)
             )
-            self.attempts.append(attempt)
-            self.on_chunk, self._came = attempt.flow.note, attempt.flow
+            self._attempts.append(attempt)
+            self._came = attempt.flow
         except Exception:
             self._failed = True
 
-    def on_passed(self, now: float, came: bytes, went: bytes) -> None:
-        """As `on_chunk` of `came` and `on_written` of `went`, which it became at once."""
-        flow, answer = self._came, self.answer
+    def on_chunk(self, data: bytes) -> None:
+        """The upstream has sent `data`; nothing at the end of its body."""
+        if self.passed:
+            self.spread()
+        if self._came is not None:
+            self._came.note(data)
+
+    def on_written(self, data: bytes) -> None:
+        """The client has taken `data`."""
+        if self.passed:
+            self.spread()
+        self._answer.note(data)
+
+    def spread(self) -> None:
+        """Note in the flows what has `passed`."""
+        passed = self.passed
+        if not passed:
+            return
         try:
-            most = 2 * MAX_MARKS
-            if (
-                flow is None
-                or self.room is not None
-                or len(marks := flow.marks) >= most
-                or len(written := answer.marks) >= most
-            ):
-                self.on_chunk(came)
-                self.on_written(went)
-                return
-            marks.append(now)
-            marks.append(len(came))
-            written.append(now)
-            written.append(len(went))
+            times = passed[::3]
+            self._answer.note_all(times, passed[2::3])
+            if self._came is not None:
+                self._came.note_all(times, passed[1::3])
         except Exception:
             self._failed = True
+        del passed[:]
 
     def on_head(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
         """The head of the answer is there."""
         try:
             if not self.further_attempts:
-                attempt = self.attempts[-1]
+                attempt = self._attempts[-1]
                 attempt.head_at, attempt.status, attempt.response_headers = monotonic(), status, headers
         except Exception:
             self._failed = True
@@ -279,7 +308,3 @@ class CallTrace:
         if len(body) > self.room.left:
             return b"", True
         return self.room.take(body), False
-
-
-def _ignore(data: bytes) -> None:
-    """Before the first attempt, and of those that are not kept."""

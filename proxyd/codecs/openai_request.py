@@ -10,7 +10,6 @@ to change the body in depth works on a copy.
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -31,8 +30,8 @@ __all__ = ["Note", "RequestOptions", "Translated", "in_one_go", "to_openai_reque
 
 _T = TypeVar("_T")
 
-_STAND_IN = secrets.token_hex(16)
-_STAND_IN_JSON = jsonio.dumps(_STAND_IN)
+#: What stands in for a system prompt, and the member in JSON, as it can be in no string.
+_STAND_IN, _STAND_IN_JSON = "\0", b'"content":"\\u0000"'
 
 #: Longest ``prompt_cache_key`` that OpenAI takes; Claude Code's session ids are 36 characters.
 MAX_CACHE_KEY = 64
@@ -118,12 +117,14 @@ class Translated:
         if self.system is None or text is None:
             opened = memoryview(jsonio.dump_ascii(rest))[:-1]  # a slice would be a copy
             return b"".join((opened, b',"tools":', tools.written, b"}"))
-        # Nobody else can know the text that stands in for the prompt, so this is where it is found.
+        # The first message is the first object in a body, so the first such member is its own.
         rest["messages"] = [{**body["messages"][0], "content": _STAND_IN}, *body["messages"][1:]]
         written = jsonio.dump_ascii(rest)
         at, view = written.index(_STAND_IN_JSON), memoryview(written)
         opened, goes_on = view[:at], view[at + len(_STAND_IN_JSON) : -1]
-        return b"".join((opened, self.system.literal(text), goes_on, b',"tools":', tools.written, b"}"))
+        return b"".join(
+            (opened, b'"content":', self.system.literal(text), goes_on, b',"tools":', tools.written, b"}")
+        )
 
 
 def _system_text(body: Mapping[str, Any]) -> str | None:
