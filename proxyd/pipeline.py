@@ -83,7 +83,8 @@ class TranslatedAnswer:
         self._made: list[
             StreamEvent
         ] = []  # of the step at hand; kept when a later frame of the same chunk fails
-        self._feed: Callable[[bytes], None] = self._sniff
+        #: How the next bytes are read; unbound, as in `http_body.Body`.
+        self._feed: Callable[[TranslatedAnswer, bytes], None] = TranslatedAnswer._sniff
 
     @property
     def usage_so_far(self) -> Usage:
@@ -117,7 +118,7 @@ class TranslatedAnswer:
         """
         was_started = self._grammar.state is not State.START
         try:
-            self._feed(data)
+            self._feed(self, data)
         except ProxyError as exc:
             return self._broken(exc, was_started)
         return self._checked(self._take())
@@ -174,11 +175,11 @@ class TranslatedAnswer:
             if self._blank_bytes > self._max_body_bytes:
                 raise BadReply("the upstream sent nothing but blank lines")
         elif head[:1] in b"{[":
-            self._feed = self._collect
+            self._feed = TranslatedAnswer._collect
         elif head[:1] == b"<":
             raise self._not_an_answer(head)
         else:
-            self._feed = self._decode
+            self._feed = TranslatedAnswer._decode
             self._body.clear()
             self._decode(head)
 

@@ -181,9 +181,10 @@ class Relay:
             ProxyError: the call failed and the client has been sent nothing.
         """
         record, settings = request.record, self.settings
-        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None, "a handler always runs in a task"
-        deadlines = Deadlines(asyncio.get_running_loop())
+        deadlines = Deadlines(loop)
         downlink = Downlink(
             request.web_request,
             deadlines,

@@ -77,9 +77,10 @@ class Body:
         self._is_between = is_chunked  # two chunks, or ahead of the first
         if is_chunked:
             self._missing = 0
-            self._feed: Callable[[bytes], None] = self._feed_size
-        else:
-            self._feed = self._feed_all if length is None else self._feed_length
+        #: How the next bytes are read. A bound method would be a cycle, and each body garbage to be searched for.
+        self._feed: Callable[[Body, bytes], None] = (
+            Body._feed_size if is_chunked else Body._feed_all if length is None else Body._feed_length
+        )
         if encoding in PACKINGS:
             self._unpack = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either header
         elif encoding:
@@ -100,7 +101,7 @@ class Body:
         if self.is_complete:
             self.has_surplus = True
         elif self.fault is None:
-            self._feed(data)
+            self._feed(self, data)
 
     def alone(self, data: bytes) -> bytes:
         """The piece that `data` is if it is one whole chunk, written as usual, and all before it has been taken.
@@ -118,7 +119,7 @@ class Body:
 
     def close(self) -> None:
         """The connection has ended in an orderly way."""
-        if self._feed == self._feed_all and self.fault is None:
+        if self._feed is Body._feed_all and self.fault is None:
             self.is_complete = True
         elif not self.has_ended:
             self.fault = BodyFault("the connection ended before the body did")
@@ -216,7 +217,7 @@ class Body:
         if len(data) >= missing:
             if not self._end_chunk(data[:missing], missing):
                 return
-            self._missing, self._feed, self._is_between = 0, self._feed_size, True
+            self._missing, self._feed, self._is_between = 0, Body._feed_size, True
             if len(data) > missing:
                 self._feed_size(data[missing:])
         else:
@@ -260,12 +261,12 @@ class Body:
             length = int(number, 16)
             if not length:
                 self.waiting_bytes += size
-                self._feed, self._is_between = self._feed_trailers, False
+                self._feed, self._is_between = Body._feed_trailers, False
                 self._feed_trailers(data[start:])
                 return
             after = start + length
             if after + 2 > end:  # the rest of it comes later
-                self._feed, self._missing, self._is_between = self._feed_data, length + 2, False
+                self._feed, self._missing, self._is_between = Body._feed_data, length + 2, False
                 self.waiting_bytes += size
                 self._feed_data(data[start:])
                 return

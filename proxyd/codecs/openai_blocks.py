@@ -7,7 +7,7 @@ megabytes of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from proxyd import jsonio
@@ -66,25 +66,12 @@ class Blocks:
         vision: whether the model sees images.
     """
 
-    __slots__ = ("_dialect", "_notes", "_readers", "_vision")
+    __slots__ = ("_dialect", "_notes", "_vision")
 
     def __init__(self, dialect: Dialect, vision: bool, notes: Notes) -> None:
         self._dialect = dialect
         self._vision = vision
         self._notes = notes
-        self._readers: dict[str, Callable[[dict[str, Any], str], list[Part]]] = {
-            "image": self._image,
-            "document": self._document,
-            "search_result": self._search_result,
-            "tool_reference": self._tool_reference,
-            "container_upload": self._container_upload,
-            "tool_addition": self._tool_change,
-            "tool_removal": self._tool_change,
-            "server_tool_use": self._server_call,
-            "mcp_tool_use": self._server_call,
-            "compaction": self._compaction,
-            "fallback": self._nothing,
-        }
 
     def parts(self, content: Any, path: str) -> list[Part]:
         """The parts of a string or of a list of blocks; nothing for anything else."""
@@ -106,14 +93,16 @@ class Blocks:
         kind = block.get("type")
         if kind == "text":
             return self.text(block.get("text"), block.get("cache_control"))
-        reader = self._readers.get(kind) if isinstance(kind, str) else None
-        return reader(block, path) if reader else self._other(block, path)
+        reader = _READERS.get(kind) if isinstance(kind, str) else None
+        return reader(self, block, path) if reader else self._other(block, path)
 
     def text(self, text: Any, cache_control: Any = None) -> list[Part]:
         """A text part; none for a blank text, which OpenAI and others refuse."""
-        if is_blank(text):
+        if (
+            not isinstance(text, str) or not text or text.isspace()
+        ):  # `is_blank`, where nearly all texts come by
             return []
-        part = {"type": "text", "text": text}
+        part: Part = {"type": "text", "text": text}
         if self._dialect.cache_control and isinstance(cache_control, dict):
             part["cache_control"] = cache_control
         return [part]
@@ -207,6 +196,22 @@ class Blocks:
         lines = _digest(block)
         label = kind if isinstance(kind, str) and kind else "block"
         return self.text(f"[{label}]\n" + "\n".join(lines) if lines else f"[{label}]")
+
+
+#: What reads blocks of a type.
+_READERS: Mapping[str, Callable[[Blocks, dict[str, Any], str], list[Part]]] = {
+    "image": Blocks._image,
+    "document": Blocks._document,
+    "search_result": Blocks._search_result,
+    "tool_reference": Blocks._tool_reference,
+    "container_upload": Blocks._container_upload,
+    "tool_addition": Blocks._tool_change,
+    "tool_removal": Blocks._tool_change,
+    "server_tool_use": Blocks._server_call,
+    "mcp_tool_use": Blocks._server_call,
+    "compaction": Blocks._compaction,
+    "fallback": Blocks._nothing,
+}
 
 
 def _digest(value: Any) -> list[str]:
