@@ -4,9 +4,6 @@ Sources: protocol.md 1.9; one class per event type, one per delta type that we m
 Anthropic upstream may send, now or later, is `Unknown` and keeps its data.
 
 The delta encoders fill a prepared byte template around one dumped string: that is where a stream spends its time.
-
-Nobody changes an event. The classes do not enforce that, here and wherever each call makes one: a frozen one takes two
-and a half times as long to make.
 """
 
 from __future__ import annotations
@@ -45,14 +42,14 @@ __all__ = [
 ]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class MessageStart:
     """`message` is a whole Message with ``content: []``, ``stop_reason: null`` and a first ``usage``."""
 
     message: dict[str, Any]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class BlockStart:
     """`block` has its type and an empty payload."""
 
@@ -60,19 +57,19 @@ class BlockStart:
     block: dict[str, Any]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class TextDelta:
     index: int
     text: str
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ThinkingDelta:
     index: int
     thinking: str
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SignatureDelta:
     """One per thinking block, just before its stop; it replaces, never appends."""
 
@@ -80,7 +77,7 @@ class SignatureDelta:
     signature: str
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class JsonDelta:
     """`partial_json`: a fragment of the tool input's JSON text."""
 
@@ -88,12 +85,12 @@ class JsonDelta:
     partial_json: str
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class BlockStop:
     index: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class MessageDelta:
     """`delta` holds stop_reason and stop_sequence, `usage` cumulative totals."""
 
@@ -101,31 +98,31 @@ class MessageDelta:
     usage: dict[str, Any]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class MessageStop:
     pass
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Ping:
     pass
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ErrorEvent:
     """`body` is the whole error envelope (`errors.envelope`). It ends the stream."""
 
     body: dict[str, Any]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """An event or delta type that we do not make ourselves; `data` goes on as it came."""
 
     data: dict[str, Any]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class DeltaRun:
     """Deltas of the open block, one after the other, that nobody wants to see one by one: `frames`, ready to be sent.
 
