@@ -253,7 +253,9 @@ class Body:
                 else:
                     self._rest = data[at:]
                 break
-            number = data[at:line_end].partition(b";")[0].rstrip(b" \t")
+            number = data[at:line_end]
+            if not number.isalnum():
+                number = number.partition(b";")[0].rstrip(b" \t")
             if not _SIZE.match(number):
                 self.fault = BodyFault("a chunk's size is none")
                 break
