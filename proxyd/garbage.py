@@ -2,8 +2,9 @@
 
 CPython searches new objects often, which takes a millisecond or two, and all of them now and then, by how many have
 come since. How long that takes goes by how many there are: 90 ms for 200 parsed requests of 140 KB that wait for their
-upstreams, 10 to 20 for 200 open streams. What is found only there are rings among the objects of calls (75 objects of a
-translated one, 10 of a direct one). So it is searched for when little waits, and the more there is the more rarely.
+upstreams, 10 to 20 for 200 open streams. What is found only there are rings among the objects of calls that failed: one
+that ends well leaves none (`tests/functional/test_cycles.py`). So it is searched for when little waits, and the more
+there is the more rarely.
 
 What there is at the start stays for ever and is left out of all that.
 """

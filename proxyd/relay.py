@@ -15,24 +15,23 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
 from aiohttp import web
 
 from proxyd import errors, jsonio
 from proxyd.calibration import Calibration
+from proxyd.call import Call
 from proxyd.calls import CallRecord, new_id
 from proxyd.client_request import ClientRequest
 from proxyd.codecs.estimate import estimate_input_tokens
-from proxyd.codecs.events import ErrorEvent, StreamEvent, encode_events
+from proxyd.codecs.events import ErrorEvent, encode_events
 from proxyd.codecs.openai_message import MessageCollector
 from proxyd.codecs.overflow import Overflow, overflow_message
-from proxyd.codecs.usage import Usage
 from proxyd.deadlines import Deadlines
-from proxyd.downlink import SSE_HEADERS, ClientGone, Downlink
+from proxyd.downlink import ClientGone, Downlink
 from proxyd.errors import BadCredential, Overloaded, ProxyError, Refused
 from proxyd.exchange_direct import DirectExchange
 from proxyd.exchange_translated import TranslatedExchange
@@ -62,44 +61,6 @@ class Tracer(Protocol):
 
     def wants(self, record: CallRecord) -> bool:
         """Whether a call that is over, and has a trace, is one of those that are kept."""
-
-
-@dataclass(slots=True)
-class _Call:
-    """A call in flight: what its attempts share."""
-
-    request: ClientRequest
-    downlink: Downlink
-    deadlines: Deadlines
-    task: asyncio.Task[Any]
-    failure: ProxyError | None = None  # set from outside: how it must end
-    is_first_choice: bool = True  # the upstream being tried is the one that the client has chosen
-    is_retrying: bool = False  # it waits for another try, or tries, and its upstream has not answered yet
-
-    @property
-    def keys(self) -> ClientKeys:
-        """The client's keys, for the upstream that they are meant for."""
-        return self.request.keys if self.is_first_choice else ClientKeys()
-
-    @property
-    def record(self) -> CallRecord:
-        return self.request.record
-
-
-def log_bodies(request_id: str, body: bytes, downlink: Downlink) -> None:
-    """Log what the client asks, and what it is answered, at debug: for who has switched it on (operations.md E7)."""
-    log.debug("request.body", request_id=request_id, body=body.decode("utf-8", "replace"))
-    downlink.on_sent = lambda data: log.debug(
-        "answer.sent", request_id=request_id, data=data.decode("utf-8", "replace")
-    )
-
-
-def _remembered(exc: ProxyError, request: ClientRequest) -> str:
-    """The sentence of a failure for logs and feeds. Only one that is the upstream's own may quote the request, and ours
-    are kept whole: people show them to the model when something does not work (operations.md E7).
-    """
-    message = errors.message_of(exc)
-    return request.without_quotes(message) if type(exc) is Refused else message
 
 
 class Relay:
@@ -136,7 +97,7 @@ class Relay:
         self._learned = Learned()
         #: Routes whose upstream has reported tokens read from a cache or put there.
         self._caching: set[str] = set()
-        self._calls: dict[str, _Call] = {}
+        self._calls: dict[str, Call] = {}
         self._clocks_of: dict[str, Clocks] = {}  # by model_id, for the configuration in force
         self._idle = asyncio.Event()
         self._idle.set()
@@ -192,19 +153,19 @@ class Relay:
             write_stall_s=settings.write_stall_s,
             is_last=lambda: self.is_draining,
         )
-        if settings.log_bodies:
-            log_bodies(request.record.request_id, request.body, downlink)
         tracer = self.tracer
         if tracer is not None:
             record.trace = downlink.trace = tracer.begin(request, self.table, self.hooks)
-        call = _Call(request, downlink, deadlines, task)
+        call = Call(request, downlink, deadlines, task, aborts=settings.on_midstream_error == "abort")
+        if settings.log_bodies:
+            call.log_bodies()
         try:
             self._admit()
             self._calls[record.request_id] = call
             self._idle.clear()
             return await self._serve(call)
         except ProxyError as exc:
-            self._note_failure(call, exc, "refused")
+            call.note_failure(exc, "refused")
             raise
         except ClientGone:
             record.outcome = "client_gone"
@@ -213,11 +174,11 @@ class Relay:
             if call.failure is None:
                 record.outcome = "client_gone"
                 raise
-            self._note_failure(call, call.failure, "refused")
+            call.note_failure(call.failure, "refused")
             raise call.failure from None
         except Exception as exc:
-            failure = self._crash_of(exc, record)
-            self._note_failure(call, failure, "refused")
+            failure = call.crash_of(exc)
+            call.note_failure(failure, "refused")
             raise failure from None
         finally:
             self._end_retry(call)
@@ -262,7 +223,7 @@ class Relay:
                 headers={"retry-after": "1"},
             )
 
-    async def _serve(self, call: _Call) -> web.StreamResponse:
+    async def _serve(self, call: Call) -> web.StreamResponse:
         record = call.record
         route = self.table.resolve(record.model)
         assert route is not None, "the app has resolved the model"
@@ -276,7 +237,7 @@ class Relay:
                     request_id=record.request_id,
                     route=record.route,
                     to=candidate.model_id,
-                    why=_remembered(failure, call.request),
+                    why=call.remembered(failure),
                 )
                 record.fallback_from = route.model_id
             # The client's key is for the upstream it has chosen (design.md 5); a chain may lead to others.
@@ -299,7 +260,7 @@ class Relay:
         assert failure is not None, "at least one route was tried"
         raise failure
 
-    async def _serve_by(self, route: ModelRoute, call: _Call) -> web.StreamResponse:
+    async def _serve_by(self, route: ModelRoute, call: Call) -> web.StreamResponse:
         record = call.record
         record.route, record.upstream_model = route.model_id, route.model_name
         record.mode = "direct" if route.direct else "translated"
@@ -324,7 +285,7 @@ class Relay:
                     route=route.model_id,
                     retry=retry + 1,
                     delay_s=round(delay_s, 2),
-                    why=_remembered(exc, call.request),
+                    why=call.remembered(exc),
                 )
             retry += 1
             record.retries += 1
@@ -332,13 +293,13 @@ class Relay:
             self._budget.take()
             await asyncio.sleep(delay_s)
 
-    def _end_retry(self, call: _Call) -> None:
+    def _end_retry(self, call: Call) -> None:
         """The upstream has answered, one way or the other, or the call is over."""
         if call.is_retrying:
             call.is_retrying = False
             self._budget.give_back()
 
-    def _check_window(self, route: ModelRoute, call: _Call) -> None:
+    def _check_window(self, route: ModelRoute, call: Call) -> None:
         """Refuse what the model surely has no room for, in the words by which Claude Code compacts.
 
         Raises:
@@ -358,7 +319,7 @@ class Relay:
 
     # -- translated
 
-    async def _translated(self, route: ModelRoute, call: _Call) -> web.StreamResponse:
+    async def _translated(self, route: ModelRoute, call: Call) -> web.StreamResponse:
         """Carry a call, and mend a request that the upstream refuses for a parameter it does not take."""
         lessons = self._learned.of(route)
         findings = 0
@@ -405,7 +366,7 @@ class Relay:
                     "request.mended",
                     request_id=call.record.request_id,
                     route=route.model_id,
-                    why=_remembered(exc, call.request),
+                    why=call.remembered(exc),
                     by=more.lines[-1],
                 )
                 self._keep(route, lessons)  # the upstream has gone on to the next thing that it does not take
@@ -423,20 +384,20 @@ class Relay:
         for line in self._learned.keep(route, lessons):
             log.warning("route.learned", route=route.model_id, models_yaml=line)
 
-    async def _unasked(self, prepared: openai.TranslatedCall, call: _Call) -> web.StreamResponse:
+    async def _unasked(self, prepared: openai.TranslatedCall, call: Call) -> web.StreamResponse:
         """``max_tokens: 0`` fills a prompt cache of Anthropic's; elsewhere a call would only cost (protocol.md 3.1)."""
         record, events = call.record, prepared.nothing_said()
         record.stop_reason = "max_tokens"
         if not call.request.wants_stream:
             collector = MessageCollector()
             collector.add_all(events)
-            return await self._answer(call, collector.message())
+            return await call.answer(collector.message())
         record.outcome = "ok"
         record.on_first_byte()
-        call.downlink.set_head(200, self._stream_head(record), is_stream=True)
-        return await self._finish(call, encode_events(events))
+        call.set_stream_head()
+        return await call.finish(encode_events(events))
 
-    async def _translate(self, route: ModelRoute, call: _Call) -> openai.TranslatedCall:
+    async def _translate(self, route: ModelRoute, call: Call) -> openai.TranslatedCall:
         record = call.record
         steps = openai.prepare(
             route,
@@ -460,9 +421,9 @@ class Relay:
             )
         return prepared
 
-    async def _streamed(self, exchange: TranslatedExchange, call: _Call) -> web.StreamResponse:
+    async def _streamed(self, exchange: TranslatedExchange, call: Call) -> web.StreamResponse:
         record, downlink, answer = call.record, call.downlink, exchange.answer
-        downlink.set_head(200, self._stream_head(record), is_stream=True)
+        call.set_stream_head()
         elapsed_s = monotonic() - record.begun
         downlink.commit_after(
             max(0.001, self.settings.commit_s - elapsed_s), lambda: encode_events(exchange.start())
@@ -478,29 +439,29 @@ class Relay:
                 if exchange.has_ended:
                     record.outcome = "ok"
                     exchange.close(is_complete=True)
-                    return await self._finish(call, encode_events(events))
+                    return await call.finish(encode_events(events))
                 if events:
                     data, events = encode_events(events), []  # not both, for a client that does not read (C6)
                     await downlink.write(data)
                     del data
                 events = await exchange.read(downlink)
-            return await self._end(call, answer.failure, events)
+            return await call.end(answer.failure, events)
         except ClientGone:
             raise
         except Exception as exc:
             if not downlink.is_committed:
                 raise
-            failure = self._crash_of(exc, record)
-            return await self._end(call, failure, exchange.fail(failure))
+            failure = call.crash_of(exc)
+            return await call.end(failure, exchange.fail(failure))
         except asyncio.CancelledError:
             if call.failure is None or not downlink.is_committed:
                 raise
-            return await self._end(call, call.failure, exchange.fail(call.failure))
+            return await call.end(call.failure, exchange.fail(call.failure))
         finally:
             downlink.stay_uncommitted()
 
     async def _collected(
-        self, exchange: TranslatedExchange, call: _Call, hooks: CallHooks | None
+        self, exchange: TranslatedExchange, call: Call, hooks: CallHooks | None
     ) -> web.StreamResponse:
         answer, collector = exchange.answer, MessageCollector()
         events = await exchange.open()
@@ -515,11 +476,11 @@ class Relay:
         message = collector.message()
         if hooks is not None and hooks.changes_bodies:
             message = await hooks.on_response(message)
-        return await self._answer(call, message)
+        return await call.answer(message)
 
     # -- direct
 
-    async def _direct(self, route: ModelRoute, call: _Call) -> web.StreamResponse:
+    async def _direct(self, route: ModelRoute, call: Call) -> web.StreamResponse:
         request, record, downlink = call.request, call.record, call.downlink
         body, payload = request.body, None
         if request.seen is not None and unread.takes_all(route):
@@ -557,7 +518,7 @@ class Relay:
             self._end_retry(call)
             call.request.let_go(is_cached=exchange.is_cached)
             theirs = {name.lower() for name, _ in exchange.headers}
-            ours = [each for each in self._own_headers(record) if each[0] not in theirs]
+            ours = [each for each in call.own_headers if each[0] not in theirs]
             downlink.set_head(
                 exchange.status,
                 [*ours, *exchange.headers],
@@ -569,19 +530,19 @@ class Relay:
                 if exchange.has_ended:
                     record.outcome = "ok"
                     exchange.close(is_complete=True)
-                    return await self._finish(call, data)
+                    return await call.finish(data)
                 if exchange.has_last_event:
                     downlink.stay_silent()
                 if data or not downlink.is_committed:
                     await downlink.write(data)
                 data = await exchange.read(downlink)
-            return await self._end(call, exchange.failure, [ErrorEvent(errors.envelope(exchange.failure))])
+            return await call.end(exchange.failure, [ErrorEvent(errors.envelope(exchange.failure))])
         except ClientGone:
             raise
         except Exception as exc:
             if not downlink.is_committed:
                 raise
-            return await self._end_direct(call, exchange, self._crash_of(exc, record))
+            return await self._end_direct(call, exchange, call.crash_of(exc))
         except asyncio.CancelledError:
             if call.failure is None or not downlink.is_committed:
                 raise
@@ -589,70 +550,14 @@ class Relay:
         finally:
             exchange.close()
 
-    # -- ends
-
-    async def _answer(self, call: _Call, message: dict[str, Any]) -> web.StreamResponse:
-        """Send a whole message to a client that wants no stream."""
-        record, body = call.record, jsonio.dumps(message)
-        record.on_first_byte()
-        record.outcome = "ok"
-        head = (("content-type", "application/json"), ("content-length", str(len(body))))
-        call.downlink.set_head(200, (*self._own_headers(record), *head), is_stream=False)
-        return await self._finish(call, body)
-
-    async def _end_direct(
-        self, call: _Call, exchange: DirectExchange, failure: ProxyError
-    ) -> web.StreamResponse:
+    @staticmethod
+    async def _end_direct(call: Call, exchange: DirectExchange, failure: ProxyError) -> web.StreamResponse:
         if exchange.has_last_event:  # what is missing is only the end of the body
             call.record.outcome = "ok"
-            return await self._finish(call)
+            return await call.finish()
         if exchange.is_stream:
-            return await self._end(call, failure, [ErrorEvent(errors.envelope(failure))])
-        # The body of an answer that is no stream broke: only a cut connection tells the client.
-        self._note_failure(call, failure, "failed")
-        call.downlink.abort()
-        return call.downlink.response
-
-    @staticmethod
-    def _crash_of(exc: Exception, record: CallRecord) -> ProxyError:
-        """`exc` as a failure that has an answer; a mistake of ours is logged with its traceback (A6)."""
-        if isinstance(exc, ProxyError):
-            return exc
-        log.error("request.crashed", request_id=record.request_id, route=record.route, exc_info=exc)
-        return ProxyError(errors.message_of(exc))
-
-    async def _finish(self, call: _Call, last: bytes = b"") -> web.StreamResponse:
-        call.record.status = call.downlink.status
-        await call.downlink.finish(last)
-        return call.downlink.response
-
-    async def _end(
-        self, call: _Call, failure: ProxyError, events: Iterable[StreamEvent]
-    ) -> web.StreamResponse:
-        """End a stream that has begun and has failed: with its last events, or as a cut connection."""
-        self._note_failure(call, failure, "failed")
-        last = encode_events(events)
-        # Without a last event the stream is over by its grammar, and what failed is its delivery.
-        if self.settings.on_midstream_error == "abort" or not last:
-            call.downlink.abort()
-            return call.downlink.response
-        return await self._finish(call, last)
-
-    @staticmethod
-    def _note_failure(call: _Call, exc: ProxyError, outcome: str) -> None:
-        record = call.record
-        record.status, record.error_type = errors.answer_of(exc)
-        # Masked now: what remembers the call, such as /events, outlives the keys that the words may hold.
-        record.outcome, record.error = outcome, _remembered(exc, call.request)
-        if outcome == "refused":  # nothing of an answer was given out
-            record.usage, record.settle = Usage(), None
-        if exc.detail:
-            log.warning(
-                "upstream.bad_reply",
-                request_id=record.request_id,
-                route=record.route,
-                seen=call.request.without_quotes(exc.detail),
-            )
+            return await call.end(failure, [ErrorEvent(errors.envelope(failure))])
+        return call.cut(failure)  # the body of an answer that is no stream broke
 
     # -- small parts
 
@@ -674,11 +579,3 @@ class Relay:
             clocks = Clocks(of("connect_s"), of("first_byte_s"), of("idle_s"), of("total_s"))
             self._clocks_of[route.model_id] = clocks
         return clocks
-
-    @staticmethod
-    def _own_headers(record: CallRecord) -> tuple[tuple[str, str], ...]:
-        return ("request-id", record.request_id), ("x-claude-proxy-route", record.route)
-
-    @classmethod
-    def _stream_head(cls, record: CallRecord) -> tuple[tuple[str, str], ...]:
-        return (*SSE_HEADERS, *cls._own_headers(record))
