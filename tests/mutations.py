@@ -42,13 +42,13 @@ class Mutation(NamedTuple):
     after: str
 
 
-STREAM, CALLS = "codecs/openai_stream.py", "codecs/tool_calls.py"
+STREAM, STOP, CALLS = "codecs/openai_stream.py", "codecs/openai_stop.py", "codecs/tool_calls.py"
 
 MUTATIONS = (
     Mutation(
         "a cut stream ends as if it were whole",
         STREAM,
-        "if self._finish is None and not (",
+        "if not self._stop.is_known and not (",
         "if False and not (",
     ),
     Mutation(
@@ -69,11 +69,11 @@ MUTATIONS = (
     ),
     Mutation(
         "a call that finishes with stop is no tool use",
-        STREAM,
-        "            if self._has_calls:",
-        '            if self._finish == "tool_calls":',
+        STOP,
+        "            if has_calls:",
+        '            if self._reason == "tool_calls":',
     ),
-    Mutation("a refusal counts as an answer", STREAM, "        if self._has_refusal:", "        if False:"),
+    Mutation("a refusal counts as an answer", STOP, "        if self.has_refusal:", "        if False:"),
     Mutation("an error within the stream is passed over", STREAM, 'if chunk.get("error"):', "if False:"),
     Mutation(
         "reasoning loses what must come back with it",
@@ -81,7 +81,7 @@ MUTATIONS = (
         "SignatureDelta(index, self._signature())",
         'SignatureDelta(index, "")',
     ),
-    Mutation("a length cut after a stop is forgotten", STREAM, "self._finish in _PLAIN_STOPS", "False"),
+    Mutation("a length cut after a stop is forgotten", STOP, "self._reason in _PLAIN_STOPS", "False"),
     Mutation(
         "signatures that follow their call are lost",
         STREAM,

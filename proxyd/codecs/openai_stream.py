@@ -41,6 +41,7 @@ from proxyd.codecs.events import (
     delta_template,
 )
 from proxyd.codecs.openai_errors import ErrorContext, error_in, refusal_from_chunk
+from proxyd.codecs.openai_stop import Stop
 from proxyd.codecs.reasoning import ReasoningDetails, reasoning_of
 from proxyd.codecs.repeats import Repeats
 from proxyd.codecs.signature import encode_signature
@@ -49,40 +50,9 @@ from proxyd.codecs.think_tags import ThinkTags
 from proxyd.codecs.tool_calls import ToolCalls, ToolSlot
 from proxyd.codecs.tool_ids import to_client_id
 from proxyd.codecs.usage import Usage, usage_from_openai
-from proxyd.errors import BadReply, Overloaded, Truncated, UpstreamError
+from proxyd.errors import BadReply, Truncated
 
 __all__ = ["Answer", "OpenAIStream"]
-
-#: finish_reason -> stop_reason (protocol.md 4.7). What is not here is taken as ``stop``.
-STOP_REASONS = {
-    "stop": "end_turn",
-    "eos": "end_turn",
-    "end_turn": "end_turn",
-    "complete": "end_turn",
-    "tool_calls": "end_turn",  # becomes tool_use when a call was really made
-    "function_call": "end_turn",
-    "length": "max_tokens",
-    "max_tokens": "max_tokens",
-    "model_length": "max_tokens",
-    "repetition_truncation": "max_tokens",
-    "content_filter": "refusal",
-    "sensitive": "refusal",
-    "safety": "refusal",
-    "model_context_window_exceeded": "model_context_window_exceeded",
-}
-
-#: Reasons that a later, different one replaces.
-_PLAIN_STOPS = frozenset({"stop", "eos", "end_turn", "complete"})
-
-#: finish reasons that say the upstream failed
-FAILURES: dict[str, Callable[[str], Exception]] = {
-    "error": UpstreamError,
-    "network_error": UpstreamError,
-    "abort": UpstreamError,
-    "insufficient_system_resource": Overloaded,
-}
-
-_REFUSAL_DETAILS = {"type": "refusal", "category": None, "explanation": None}
 
 
 @dataclass(slots=True)
@@ -121,13 +91,10 @@ class OpenAIStream:
         "_dialect",
         "_emitted_chars",
         "_events",
-        "_finish",
         "_has_calls",
         "_has_deltas",
         "_has_foreign_choices",
-        "_has_refusal",
         "_is_done",
-        "_matched_stop",
         "_new_id",
         "_next_index",
         "_reasoning_field",
@@ -136,6 +103,7 @@ class OpenAIStream:
         "_seen_choices",
         "_signatures",
         "_slot",
+        "_stop",
         "_tags",
         "_used_ids",
         "_waiting",
@@ -172,9 +140,7 @@ class OpenAIStream:
         self._details = ReasoningDetails()
         self._repeats = Repeats()
         self._signatures: dict[str, str] = {}
-        self._finish: str | None = None
-        self._matched_stop: str | None = None
-        self._has_refusal = False
+        self._stop = Stop()
         self._is_done = False
         self._seen_choices = False
         self._choice: int | None = None  # index of the choice that is this answer
@@ -196,7 +162,7 @@ class OpenAIStream:
 
     @property
     def has_finish(self) -> bool:
-        return self._finish is not None or self._is_done
+        return self._stop.is_known or self._is_done
 
     def start(self) -> list[StreamEvent]:
         self._start()
@@ -291,13 +257,13 @@ class OpenAIStream:
         if self.has_ended:
             return []
         self._flush_tags()  # content all the same, even if the stream was cut
-        if self._finish is None and not (self._is_done and (self._next_index or self._waiting)):
+        if not self._stop.is_known and not (self._is_done and (self._next_index or self._waiting)):
             raise Truncated(
                 "the upstream closed the stream before finishing"
                 if self._seen_choices or self.has_started
                 else "the upstream ended its stream without an answer"
             )
-        if self._finish is None:
+        if not self._stop.is_known:
             self._warn("stream.no_finish_reason")
         self._flush_waiting()
         self._finalise()
@@ -365,8 +331,15 @@ class OpenAIStream:
             self._on_content(choice["text"])
         reason = choice.get("finish_reason")
         if reason is not None and reason != "":
-            # Gateways pass Gemini's own words on, which are the same in capitals.
-            self._on_finish(str(reason).lower(), choice, chunk)
+            known = self._answer
+            self._stop.add(
+                str(reason),
+                choice,
+                chunk,
+                stop_sequences=known.stop_sequences,
+                errors=known.errors,
+                warn=self._warn,
+            )
         if isinstance(choice.get("usage"), dict):  # Kimi
             self._reported = usage_from_openai(choice["usage"]) or self._reported
 
@@ -391,7 +364,7 @@ class OpenAIStream:
                 self._on_part(part)
         refusal = delta.get("refusal")
         if isinstance(refusal, str) and refusal:
-            self._has_refusal = True
+            self._stop.has_refusal = True
             self._flush_tags()
             self._on_piece("text", refusal)
         for image in _list(delta.get("images")):
@@ -446,25 +419,6 @@ class OpenAIStream:
             self._on_piece("text", _image_text(part))
         elif kind != "reference":
             self._warn("stream.unknown_content_part")
-
-    def _on_finish(self, reason: str, choice: dict[str, Any], chunk: dict[str, Any]) -> None:
-        failure = FAILURES.get(reason)
-        if failure is not None:
-            if self._finish is not None:
-                return  # the answer was whole
-            inner = choice.get("error") or chunk.get("error")
-            raise (
-                refusal_from_chunk(inner, self._answer.errors)
-                if inner
-                else failure(f"the upstream stopped with finish_reason {reason}")
-            )
-        if reason not in STOP_REASONS:
-            self._warn("stream.unknown_finish_reason")
-        if self._finish is None or self._finish in _PLAIN_STOPS or self._finish not in STOP_REASONS:
-            self._finish = reason
-        for matched in (choice.get("stop_reason"), choice.get("matched_stop")):  # vLLM, SGLang
-            if isinstance(matched, str) and matched in self._answer.stop_sequences:
-                self._matched_stop = matched
 
     # -- blocks
 
@@ -631,26 +585,11 @@ class OpenAIStream:
             self._close_block()
         self._start()
         self.usage = self._final_usage()
-        delta = self._stop()
+        delta = self._stop.delta(has_calls=self._has_calls)
         self.stop_reason = delta["stop_reason"]
         self._events.append(MessageDelta(delta, self.usage.to_anthropic()))
         self._events.append(MessageStop())
         self.has_ended = True
-
-    def _stop(self) -> dict[str, Any]:
-        reason = STOP_REASONS.get(self._finish or "stop", "end_turn")
-        if self._has_refusal:
-            reason = "refusal"
-        delta: dict[str, Any] = {"stop_reason": reason, "stop_sequence": None}
-        if reason == "refusal":
-            delta["stop_details"] = dict(_REFUSAL_DETAILS)
-        elif reason == "end_turn":
-            if self._has_calls:
-                delta["stop_reason"] = "tool_use"
-            elif self._matched_stop is not None:
-                delta["stop_reason"] = "stop_sequence"
-                delta["stop_sequence"] = self._matched_stop
-        return delta
 
     def _final_usage(self) -> Usage:
         reported = self._reported

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from proxyd.codecs.dialect import Dialect
 from proxyd.codecs.events import encode_event, event_from_data
 from proxyd.codecs.grammar import Grammar
-from proxyd.codecs.openai_stream import FAILURES, STOP_REASONS, Answer, OpenAIStream
+from proxyd.codecs.openai_stop import FAILURES, STOP_REASONS
+from proxyd.codecs.openai_stream import Answer, OpenAIStream
 from proxyd.errors import ProxyError
 from proxyd.pipeline import TranslatedAnswer
 from tests.codecs.sse_reader import message_of, read_events
