@@ -11,11 +11,9 @@ Chunk sizes are what the RFC says and nothing else: two parsers that read one di
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Callable
-from typing import NoReturn
 
-from proxyd.codecs.unpacking import MAX_RATIO, PACKINGS, is_bomb
+from proxyd.codecs.unpacking import PACKINGS, BadPacking, Unpacker
 
 __all__ = ["Body", "BodyFault"]
 
@@ -46,16 +44,13 @@ class Body:
     """
 
     __slots__ = (
-        "_bytes_in",
-        "_bytes_out",
         "_feed",
         "_is_between",
         "_missing",
-        "_packed",
         "_pieces",
         "_rest",
         "_trailers",
-        "_unpack",
+        "_unpacker",
         "fault",
         "has_surplus",
         "is_complete",
@@ -67,9 +62,7 @@ class Body:
         self._rest = b""  # the beginning of a line between chunks
         self._missing = length or 0  # of the body, or of the chunk at hand with its line end
         self._trailers = 0
-        self._packed = b""
-        self._bytes_in = self._bytes_out = 0  # of what was unpacked
-        self._unpack: zlib._Decompress | None = None
+        self._unpacker = Unpacker() if encoding in PACKINGS else None
         self.waiting_bytes = 0
         self.has_surplus = False
         self.fault: BodyFault | None = None
@@ -81,9 +74,7 @@ class Body:
         self._feed: Callable[[Body, bytes], None] = (
             Body._feed_size if is_chunked else Body._feed_all if length is None else Body._feed_length
         )
-        if encoding in PACKINGS:
-            self._unpack = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either header
-        elif encoding:
+        if encoding and self._unpacker is None:
             self.fault = BodyFault(f"its content encoding is {encoding[:40]}, which was not asked for")
 
     @property
@@ -109,7 +100,13 @@ class Body:
         Nearly all of a stream whose pieces come one by one. It counts as taken: `feed` is not to be called with it.
         Else b"", and nothing has happened.
         """
-        if not self._is_between or self.waiting_bytes or self._rest or self.fault is not None or self._unpack:
+        if (
+            not self._is_between
+            or self.waiting_bytes
+            or self._rest
+            or self.fault is not None
+            or self._unpacker
+        ):
             return b""
         line_end = data.find(b"\r\n")
         size = len(data) - line_end - 4
@@ -130,8 +127,8 @@ class Body:
         Raises:
             BodyFault: there is nothing left but the fault.
         """
-        if self._unpack is not None:
-            return self._unpacked(limit)
+        if self._unpacker is not None:
+            return self._unpacked(self._unpacker, limit)
         pieces = self._pieces
         if not pieces:
             if self.fault is not None:
@@ -156,43 +153,27 @@ class Body:
         self.waiting_bytes -= limit
         return b"".join(taken)
 
-    def _unpacked(self, limit: int) -> bytes:
-        assert self._unpack is not None, "asked only where there is one"
+    def _unpacked(self, unpacker: Unpacker, limit: int) -> bytes:
         while True:
-            packed = self._packed or b"".join(self._pieces)
-            if not self._packed:
+            if not unpacker.has_more:
+                unpacker.feed(b"".join(self._pieces))
                 self._pieces = []
-                self._bytes_in += len(packed)
-            if not packed:
-                self.waiting_bytes = 0
-                if (
-                    self.fault is None
-                    and self.is_complete
-                    and not self._unpack.eof
-                    and not self._unpack.unused_data
-                ):
+            is_last = not unpacker.has_more
+            try:
+                data = unpacker.take(limit)
+            except BadPacking as exc:
+                self.fault = BodyFault(f"its packing {exc}")
+                self._pieces, self.waiting_bytes = [], 0
+                raise self.fault from None
+            self.waiting_bytes = unpacker.waiting_bytes + sum(map(len, self._pieces))
+            if data:
+                return data
+            if is_last:
+                if self.fault is None and self.is_complete and not unpacker.is_whole:
                     self.fault = BodyFault("its packing ends before it is whole")
                 if self.fault is not None:
                     raise self.fault
                 return b""
-            try:
-                data = self._unpack.decompress(packed, limit)
-            except zlib.error:
-                self._give_up("its packing is broken")
-            self._bytes_out += len(data)
-            if is_bomb(self._bytes_in, self._bytes_out):
-                self._give_up(f"it unpacks to more than {MAX_RATIO} times its size")
-            self._packed = self._unpack.unconsumed_tail
-            self.waiting_bytes = len(self._packed) + sum(map(len, self._pieces))
-            if data:
-                return data
-            if self._unpack.eof:
-                self._packed, self._pieces, self.waiting_bytes = b"", [], 0
-
-    def _give_up(self, why: str) -> NoReturn:
-        self.fault = BodyFault(why)
-        self._packed, self._pieces, self.waiting_bytes = b"", [], 0
-        raise self.fault from None
 
     # -- the framings
 

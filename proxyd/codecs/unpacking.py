@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 
-__all__ = ["MAX_RATIO", "PACKINGS", "PIECE_BYTES", "BadPacking", "Unpacker", "is_bomb"]
+__all__ = ["MAX_RATIO", "PACKINGS", "PIECE_BYTES", "BadPacking", "Unpacker"]
 
 #: What the standard library unpacks.
 PACKINGS = ("gzip", "x-gzip", "deflate")
@@ -23,7 +23,7 @@ class BadPacking(Exception):
     """It is broken, or a bomb. The message ends a sentence about the answer."""
 
 
-def is_bomb(packed_bytes: int, bytes_made: int) -> bool:
+def _is_bomb(packed_bytes: int, bytes_made: int) -> bool:
     """Whether a body unpacks to more than an honest one does."""
     return bytes_made > MAX_RATIO * max(packed_bytes, _SMALL_BYTES)
 
@@ -43,12 +43,22 @@ class Unpacker:
         """Something was fed that has not been unpacked yet."""
         return bool(self._packed)
 
+    @property
+    def waiting_bytes(self) -> int:
+        """How much that is, packed."""
+        return len(self._packed)
+
+    @property
+    def is_whole(self) -> bool:
+        """The end of the packing has been unpacked."""
+        return self._inflate.eof
+
     def feed(self, packed: bytes) -> None:
         self._packed += packed
         self._bytes_in += len(packed)
 
-    def take(self) -> bytes:
-        """The next piece; b"" where nothing more can be made of what was fed.
+    def take(self, limit: int = PIECE_BYTES) -> bytes:
+        """The next piece, up to `limit` bytes of it; b"" where nothing more can be made of what was fed.
 
         Raises:
             BadPacking: it is none, or unpacks to too much.
@@ -58,11 +68,11 @@ class Unpacker:
         if not self._packed:
             return b""
         try:
-            piece = self._inflate.decompress(self._packed, PIECE_BYTES)
+            piece = self._inflate.decompress(self._packed, limit)
         except zlib.error:
             raise BadPacking("is broken") from None
         self._packed = self._inflate.unconsumed_tail
         self._bytes_out += len(piece)
-        if is_bomb(self._bytes_in, self._bytes_out):
+        if _is_bomb(self._bytes_in, self._bytes_out):
             raise BadPacking(f"unpacks to more than {MAX_RATIO} times its size")
         return piece
