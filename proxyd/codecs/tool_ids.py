@@ -17,6 +17,7 @@ __all__ = ["UpstreamIds", "to_client_id", "to_upstream_id"]
 ENCODED_PREFIX = "toolu_cpx_"
 
 _CLIENT_LEGAL = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")  # what the Anthropic API takes
+_MAX_LEGAL = 64
 _OPENAI_LEGAL = re.compile(r"[A-Za-z0-9_-]{1,40}\Z")  # longer: 400 string_above_max_length
 _MISTRAL_LEGAL = re.compile(r"[A-Za-z0-9]{9}\Z")  # else: 400 code 3280
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -31,7 +32,6 @@ def to_client_id(upstream_id: str) -> str:
     return ENCODED_PREFIX + encoded.decode()
 
 
-@functools.lru_cache(maxsize=4096)  # each request of a conversation has those of the one before
 def to_upstream_id(client_id: str, style: str = "any", attempt: int = 0) -> str:
     """The id the upstream sees.
 
@@ -39,6 +39,13 @@ def to_upstream_id(client_id: str, style: str = "any", attempt: int = 0) -> str:
         style: ``tool_id_style`` of the dialect.
         attempt: how many times the result turned out to be taken by another id of the request.
     """
+    # Those that are longer than any legal one are not kept, since nobody says how long they may be.
+    made = _upstream_id if len(client_id) <= _MAX_LEGAL else _upstream_id.__wrapped__
+    return made(client_id, style, attempt)
+
+
+@functools.lru_cache(maxsize=4096)  # each request of a conversation has those of the one before
+def _upstream_id(client_id: str, style: str, attempt: int) -> str:
     original = _decoded(client_id)
     if style == "openai" and (attempt or not _OPENAI_LEGAL.match(original)):
         return "call_" + _digest(original, attempt).hex()[:32]
