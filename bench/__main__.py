@@ -2,7 +2,7 @@
 
 Each round starts every contender anew, one at a time, in a process of its own beside the scripted upstream. Figures are
 medians of the rounds; a target is judged by the median of the ratios within each round, since the machine may be busy
-with something else in one of them.
+with something else in one of them. Contenders that cost nearly the same are compared side by side at the end.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from pathlib import Path
 from time import monotonic
 
 from bench import report, startup
+from bench.beside import side_by_side
 from bench.contenders import BASELINES, OURS, PEERS, VARIANTS, Contender
-from bench.load import Client, raw_request
 from bench.processes import Process
-from bench.scenarios import SCENARIOS, Figures, Running, WrongAnswer
-from bench.traffic import request
+from bench.scenarios import SCENARIOS, Figures, Running, WrongAnswer, until_ready
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -35,7 +34,11 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n")[0])
     parser.add_argument("--smoke", action="store_true", help="a quick look in under a minute")
     parser.add_argument("--peers", action="store_true", help="measure LiteLLM, too")
-    parser.add_argument("--rounds", type=int, help="how often each contender is started (3; with --smoke 1)")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        help="how often each contender is started (3, with --smoke 1); 0: only side by side",
+    )
     parser.add_argument("--only", help="contenders, by their names, with commas between")
     parser.add_argument("--scenario", help=f"scenarios, with commas between: {', '.join(SCENARIOS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rounds' figures to FILE")
@@ -68,25 +71,6 @@ _LEFT_OUT = {
 }
 
 
-async def _ready(process: Process, port: int, limit_s: float) -> None:
-    """Ask until an answer comes."""
-    raw = raw_request(port, request("bench-short", "small"))
-    deadline = monotonic() + limit_s
-    while monotonic() < deadline:
-        if process.has_ended:
-            break
-        try:
-            client = await Client.connect(port)
-            reply = await asyncio.wait_for(client.ask(raw), 10)
-            client.close()
-            if reply.status == 200:
-                return
-        except (OSError, asyncio.TimeoutError):
-            pass
-        await asyncio.sleep(0.05)
-    raise RuntimeError(f"it did not answer within {limit_s:g} s: {process.log_tail()}")
-
-
 async def _measure(
     contender: Contender, scenarios: list[str], folder: Path, upstream_port: int, args: argparse.Namespace
 ) -> Figures:
@@ -94,7 +78,7 @@ async def _measure(
     launch = contender.start(folder, port, upstream_port)
     process = Process(launch.command, folder, launch.environment, folder / "log")
     try:
-        await _ready(process, port, contender.start_s)
+        await until_ready(process, port, contender.start_s)
         run = Running(
             process,
             port,
@@ -123,8 +107,15 @@ def _share(contender: Contender, args: argparse.Namespace) -> float:
     return 0.3 if args.smoke else 1.0
 
 
-async def _bench(args: argparse.Namespace, folder: Path, rounds: dict[str, list[Figures]]) -> None:
-    """Run all rounds; `rounds` is filled on the way, so that one that is broken off has something to show."""
+async def _bench(
+    args: argparse.Namespace,
+    folder: Path,
+    rounds: dict[str, list[Figures]],
+    beside: dict[str, list[Figures]],
+) -> None:
+    """Run all rounds, and those side by side; both are filled on the way, so that a run that is broken off has
+    something to show.
+    """
     contenders, scenarios = _chosen(args)
     for each in contenders:
         rounds[each.name] = []
@@ -133,8 +124,8 @@ async def _bench(args: argparse.Namespace, folder: Path, rounds: dict[str, list[
     command = (sys.executable, "-m", "bench.upstream", str(upstream_port))
     upstream = Process(command, folder, environment, folder / "upstream.log")
     try:
-        await _ready(upstream, upstream_port, 20)
-        for number in range(args.rounds or (1 if args.smoke else 3)):
+        await until_ready(upstream, upstream_port, 20)
+        for number in range((1 if args.smoke else 3) if args.rounds is None else args.rounds):
             for contender in contenders if number % 2 == 0 else reversed(contenders):
                 why = contender.missing()
                 if why is not None:
@@ -152,6 +143,10 @@ async def _bench(args: argparse.Namespace, folder: Path, rounds: dict[str, list[
                     continue
                 rounds[contender.name].append(figures)
                 print(f"  round {number + 1}, {contender.name}: {monotonic() - begun:.0f} s", file=sys.stderr)
+        if not (args.smoke or args.only or args.scenario):
+            begun = monotonic()
+            await side_by_side(folder, upstream_port, beside)
+            print(f"  side by side: {monotonic() - begun:.0f} s", file=sys.stderr)
     finally:
         upstream.stop()
 
@@ -178,16 +173,21 @@ def main() -> None:
         sys.exit("the benchmark reads CPU and memory from /proc, which only Linux has")
     begun = monotonic()
     rounds: dict[str, list[Figures]] = {}
+    beside: dict[str, list[Figures]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         try:
-            asyncio.run(_bench(args, Path(name), rounds))
+            asyncio.run(_bench(args, Path(name), rounds, beside))
         except KeyboardInterrupt:
             print("broken off; this is what there is", file=sys.stderr)
     if args.json:
-        args.json.write_text(json.dumps(rounds, indent=1, ensure_ascii=False) + "\n")
+        found = {"rounds": rounds, "side by side": beside}
+        args.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     print(f"{datetime.date.today().isoformat()}; {_versions(args)}\n")
-    print(report.table(rounds), end="\n\n")
-    print(report.verdicts(rounds))
+    if rounds:
+        print(report.table(rounds), end="\n\n")
+    if beside:
+        print(report.table(beside), end="\n\n")
+    print(report.verdicts(rounds, beside))
     if not args.scenario and not args.only:
         startup.main()
     print(f"\n{monotonic() - begun:.0f} s", file=sys.stderr)

@@ -16,7 +16,7 @@ from bench.load import Client, Reply, raw_request
 from bench.processes import Process
 from bench.traffic import ANSWERS, PACED, STAMP, Seen, request
 
-__all__ = ["SCENARIOS", "Figures", "Running", "WrongAnswer"]
+__all__ = ["SCENARIOS", "Figures", "Running", "WrongAnswer", "per_chunk", "until_ready"]
 
 #: Name of a figure, with its unit -> its value.
 Figures = dict[str, float]
@@ -89,6 +89,25 @@ class Running:
         )
 
 
+async def until_ready(process: Process, port: int, limit_s: float) -> None:
+    """Ask until an answer comes."""
+    raw = raw_request(port, request("bench-short", "small"))
+    deadline = monotonic() + limit_s
+    while monotonic() < deadline:
+        if process.has_ended:
+            break
+        try:
+            client = await Client.connect(port)
+            reply = await asyncio.wait_for(client.ask(raw), 10)
+            client.close()
+            if reply.status == 200:
+                return
+        except (OSError, asyncio.TimeoutError):
+            pass
+        await asyncio.sleep(0.05)
+    raise RuntimeError(f"it did not answer within {limit_s:g} s: {process.log_tail()}")
+
+
 def _check(answer: str, reply: Reply, expected: Seen, *, is_stream: bool) -> None:
     body = reply.body()
     if reply.status != 200:
@@ -122,7 +141,7 @@ async def bursts(run: Running) -> Figures:
     figures: Figures = {}
     for connections in (1, 16, 64):
         call_s = await run.cost("burst", 100 if connections < 64 else 128, connections)
-        figures[f"burst of {connections}, µs a chunk"] = _per_chunk(run, call_s, "burst")
+        figures[f"burst of {connections}, µs a chunk"] = per_chunk(run, call_s, "burst")
     return figures
 
 
@@ -131,24 +150,25 @@ async def kinds(run: Running) -> Figures:
     reasoning_s = await run.calls("reasoning", 80, 4)
     tool_s = await run.calls("tool", 12, 2)
     return {
-        "reasoning, µs a chunk": _per_chunk(run, reasoning_s, "reasoning"),
+        "reasoning, µs a chunk": per_chunk(run, reasoning_s, "reasoning"),
         "tool call, ms": (tool_s - run.figures["small_s"]) * 1e3,
     }
 
 
 async def growth(run: Running) -> Figures:
     """Whether ten or a hundred times as much costs ten or a hundred times as much: 1 is linear."""
-    short = _per_chunk(run, await run.calls("chunks-1k", 30, 1), "chunks-1k")
-    long = _per_chunk(run, await run.calls("chunks-100k", 1, 1), "chunks-100k")
-    few = _per_chunk(run, await run.calls("fragments-40k", 1, 1), "fragments-40k")
-    many = _per_chunk(run, await run.calls("fragments-400k", 1, 1), "fragments-400k")
+    short = per_chunk(run, await run.calls("chunks-1k", 30, 1), "chunks-1k")
+    long = per_chunk(run, await run.calls("chunks-100k", 1, 1), "chunks-100k")
+    few = per_chunk(run, await run.calls("fragments-40k", 1, 1), "fragments-40k")
+    many = per_chunk(run, await run.calls("fragments-400k", 1, 1), "fragments-400k")
     return {
         "100 000 chunks : 100 × 1000": long / short,
         "400 000 fragments : 10 × 40 000": many / few,
     }
 
 
-def _per_chunk(run: Running, call_s: float, answer: str) -> float:
+def per_chunk(run: Running, call_s: float, answer: str) -> float:
+    """What a chunk of `answer` costs, in µs, where a call costs `call_s`."""
     return (call_s - run.figures["small_s"]) / ANSWERS[answer].chunks * 1e6
 
 
