@@ -167,8 +167,8 @@ class CallTrace:
 
     Attributes:
         passed: of each piece that became a write at once, its time by the monotonic clock, its size and that of the
-            write; to be appended by whoever passes them on, and told of to `spread` when they are `MOST_PASSED`. Only
-            in passing are flows not worth looking for: they would be found in no cache. None where bodies are kept.
+            write. Whoever passes it on appends them, and calls `spread` when there are `MOST_PASSED`: to look for both
+            flows at each piece, which finds them in no cache, would cost a twentieth of it. None where bodies are kept.
 
     Args:
         keeps_bodies: keep what was said, too.
