@@ -183,7 +183,7 @@ def main() -> None:
         found = {"rounds": rounds, "side by side": beside}
         args.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     print(f"{datetime.date.today().isoformat()}; {_versions(args)}\n")
-    if rounds:
+    if any(rounds.values()):
         print(report.table(rounds), end="\n\n")
     if beside:
         print(report.table(beside), end="\n\n")

@@ -16,8 +16,8 @@ __all__ = ["UpstreamIds", "to_client_id", "to_upstream_id"]
 #: Marks an id that holds an upstream's id which the client could not take.
 ENCODED_PREFIX = "toolu_cpx_"
 
-_CLIENT_LEGAL = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")  # what the Anthropic API takes
 _MAX_LEGAL = 64
+_CLIENT_LEGAL = re.compile(rf"[A-Za-z0-9_-]{{1,{_MAX_LEGAL}}}\Z")  # what the Anthropic API takes
 _OPENAI_LEGAL = re.compile(r"[A-Za-z0-9_-]{1,40}\Z")  # longer: 400 string_above_max_length
 _MISTRAL_LEGAL = re.compile(r"[A-Za-z0-9]{9}\Z")  # else: 400 code 3280
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
