@@ -88,9 +88,9 @@ class DirectExchange(Exchange):
         self._has_given = False
 
     @property
-    def is_cached(self) -> bool:
-        """The upstream has said that it reads the prompt from a cache, or puts it there; or it has not said yet."""
-        return not self.is_stream or self._stream.tee.reports_cache
+    def reports_cache(self) -> bool:
+        """The upstream has said so far that it reads the prompt from a cache, or puts it there."""
+        return self._stream.tee.reports_cache
 
     @property
     def has_last_event(self) -> bool:

@@ -201,7 +201,7 @@ class Relay:
         if record.estimated_input_tokens is not None:
             record.settle_now()
             self.calibration.observe(record)  # at once: the next call may be its conversation's
-        if record.usage.cache_read_tokens or record.usage.cache_write_tokens:
+        if record.usage.cache_read_tokens or record.usage.cache_write_tokens:  # a direct call's is not read yet
             self._caching.add(record.route)
         self.finished.add(record, keys)
 
@@ -516,7 +516,7 @@ class Relay:
             data = await exchange.open()
             await call.request.breathe()
             self._end_retry(call)
-            call.request.let_go(is_cached=exchange.is_cached)
+            call.request.let_go(is_cached=exchange.reports_cache or record.route in self._caching)
             theirs = {name.lower() for name, _ in exchange.headers}
             ours = [each for each in call.own_headers if each[0] not in theirs]
             downlink.set_head(
@@ -548,6 +548,8 @@ class Relay:
                 raise
             return await self._end_direct(call, exchange, call.failure)
         finally:
+            if exchange.reports_cache:
+                self._caching.add(record.route)
             exchange.close()
 
     @staticmethod

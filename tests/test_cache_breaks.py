@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from proxyd import jsonio
 from proxyd.cache_breaks import CacheBreaks, checksums
 from proxyd.calls import CallRecord
 from proxyd.codecs.usage import Usage
@@ -188,3 +189,41 @@ async def test_through_the_daemon(tmp_path: Path) -> None:
     assert "cache lost: system[1] changed" in output(tmp_path, "stats", "--session", SESSION)
     for file in state.iterdir():
         assert b"careful" not in file.read_bytes()
+
+
+@pytest.mark.parametrize("is_stream", [True, False], ids=["stream", "whole"])
+async def test_a_direct_upstream_that_found_nothing(tmp_path: Path, is_stream: bool) -> None:
+    """A break is explained where the upstream reports no cached token at all: the route is known to cache."""
+    counts = iter([3000, 3000, 0])
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        usage = {"input_tokens": 4000, "cache_creation_input_tokens": next(counts), "cache_read_input_tokens": 0}
+        message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": []}
+        if not is_stream:
+            return web.json_response(
+                {**message, "stop_reason": "end_turn", "usage": {**usage, "output_tokens": 5}}
+            )
+        frames = [
+            {"type": "message_start", "message": {**message, "usage": {**usage, "output_tokens": 0}}},
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}},
+            {"type": "message_stop"},
+        ]
+        body = b"".join(b"event: %b\ndata: %b\n\n" % (f["type"].encode(), jsonio.dumps(f)) for f in frames)
+        return web.Response(body=body, content_type="text/event-stream")
+
+    state = tmp_path / "state"
+    later = grown(FIRST)
+    later["system"][1]["text"] = "You are careful. Today is 2026-11-24."
+    async with running_upstream(answer) as upstream:
+        entry = {"model_id": "m", "api_base": upstream.base, "direct": True}
+        async with running_proxy([entry], state_folder=state) as base, aiohttp.ClientSession() as session:
+            for payload in (FIRST, FIRST, later):
+                async with session.post(
+                    f"{base}/v1/messages",
+                    json={**payload, "max_tokens": 50, "stream": is_stream},
+                    headers={"x-claude-code-session-id": SESSION},
+                ) as response:
+                    assert response.status == 200
+                    await response.read()
+            calls = await until_rows(state, 3)
+    assert calls[-1]["cache_break"] == "system[1] changed"
