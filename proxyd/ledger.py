@@ -16,6 +16,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,12 @@ _RETENTION_S = 3_600.0
 #: Rows deleted in one transaction, so that a large clearing-out does not hold up the other writer.
 _DELETE_ROWS = 20_000
 
-_INSERT = f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
+#: Rows in one statement, where there are as many: with each statement that ends the interpreter's lock changes hands.
+#: With this number all values together stay below 999, the most that an old SQLite takes.
+_ROWS = 32
+_ROW = f"({', '.join('?' * len(COLUMNS))})"
+_INSERT = f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES {_ROW}"  # noqa: S608
+_INSERT_ROWS = _INSERT + f", {_ROW}" * (_ROWS - 1)
 
 
 def row_of(record: CallRecord) -> tuple[Any, ...]:
@@ -179,7 +185,11 @@ class Ledger:
         rows = list(self._waiting)
         self._waiting.clear()
         try:
-            await database.executemany(_INSERT, rows)
+            whole = len(rows) - len(rows) % _ROWS
+            if whole:
+                together = [rows[at : at + _ROWS] for at in range(0, whole, _ROWS)]
+                await database.executemany(_INSERT_ROWS, [tuple(chain.from_iterable(each)) for each in together])
+            await database.executemany(_INSERT, rows[whole:])
             await database.commit()
         except BaseException:
             self._waiting.extendleft(reversed(rows))

@@ -30,10 +30,10 @@ def kind_of(payload: dict[str, Any], *, is_subagent: bool) -> str:
     if isinstance(tools, list):
         if not tools and _has_schema(payload):
             return "title"
-        for tool in tools:
-            kind = tool.get("type") if isinstance(tool, dict) else None
-            if isinstance(kind, str) and kind.startswith("web_search_"):
-                return "search"
+        only = tools[0] if len(tools) == 1 else None
+        kind = only.get("type") if isinstance(only, dict) else None
+        if isinstance(kind, str) and kind.startswith("web_search_"):
+            return "search"
     if _last_words(payload.get("messages")).startswith(_COMPACT):
         return "compact"
     return "subagent" if is_subagent else "main"

@@ -21,7 +21,8 @@ __all__ = ["Body", "BodyFault"]
 _MAX_LINE_BYTES = 8190
 #: Trailers are read over: so many lines.
 _MAX_TRAILERS = 128
-_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}\Z")
+#: Ahead of a chunk: its size, and extensions, which mean nothing to us.
+_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*?)?\r\n", re.DOTALL)
 
 
 class BodyFault(Exception):
@@ -227,21 +228,12 @@ class Body:
         at, end = 0, len(data)
         pieces, size = self._pieces, 0
         while at < end:
-            line_end = data.find(b"\r\n", at)
-            if line_end < 0:
-                if end - at > _MAX_LINE_BYTES:
-                    self.fault = BodyFault("a line between chunks is too long")
-                else:
-                    self._rest = data[at:]
+            line = _LINE.match(data, at)
+            if line is None:
+                self._rest = self._unfinished(data[at:])
                 break
-            number = data[at:line_end]
-            if not number.isalnum():
-                number = number.partition(b";")[0].rstrip(b" \t")
-            if not _SIZE.match(number):
-                self.fault = BodyFault("a chunk's size is none")
-                break
-            start = line_end + 2
-            length = int(number, 16)
+            start = line.end()
+            length = int(line[1], 16)
             if not length:
                 self.waiting_bytes += size
                 self._feed, self._is_between = Body._feed_trailers, False
@@ -253,13 +245,23 @@ class Body:
                 self.waiting_bytes += size
                 self._feed_data(data[start:])
                 return
-            if data[after : after + 2] != b"\r\n":
+            if not data.startswith(b"\r\n", after):
                 self.fault = BodyFault("a chunk is longer than it says")
                 break
             pieces.append(data[start:after])
             size += length
             at = after + 2
         self.waiting_bytes += size
+
+    def _unfinished(self, line: bytes) -> bytes:
+        """The beginning of a chunk's size, until the rest of its line has come; anything else is a fault."""
+        if b"\r\n" in line:
+            self.fault = BodyFault("a chunk's size is none")
+        elif len(line) > _MAX_LINE_BYTES:
+            self.fault = BodyFault("a line between chunks is too long")
+        else:
+            return line
+        return b""
 
     def _feed_trailers(self, data: bytes) -> None:
         data = self._rest + data

@@ -13,7 +13,9 @@ as
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Iterable
+from itertools import count, groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from proxyd.codecs.dialect import Dialect
@@ -32,15 +34,18 @@ __all__ = ["Conversation", "to_openai_messages"]
 #: conversations, and ahead of everything else it would defeat the upstream's prefix cache.
 ATTRIBUTION = "x-anthropic-billing-header:"
 
-#: Messages between two steps: some milliseconds' work.
-_STEP_MESSAGES = 256
+#: Turns between two steps: some milliseconds' work.
+_STEP_TURNS = 256
 
-_CONTENTS = (str, list, type(None))
+_ROLES = frozenset(("user", "assistant", "system"))
+_ROLE = itemgetter("role")
 
 NO_OUTPUT = "(no output)"
 NO_RESULT = "(no result: interrupted)"
 
 Message = dict[str, Any]
+#: Of one side, each of its messages with whether that is the assistant, and with its number.
+Turn = Iterable[tuple[bool, int, dict[str, Any]]]
 
 
 class Conversation(NamedTuple):
@@ -102,6 +107,7 @@ class _History:
         #: Calls of the assistant's last turn: client id -> upstream ids still to be answered, in order.
         self._awaited: dict[str, list[str]] = {}
         self._messages: list[Message] = []
+        self._last_user = -1  # number of the last message of the user's
         self.tokens = 0
 
     @property
@@ -134,17 +140,18 @@ class _History:
             self._messages.append({"role": self._dialect.system_role, "content": collapse(parts)})
 
     def turns(self, messages: list[Any]) -> Generator[None, None, None]:
-        turns, last_user = _turns(messages)
+        roles = _roles(messages)
+        if "user" in roles:
+            self._last_user = len(roles) - 1 - roles[::-1].index("user")
         self.tokens += TOKENS_PER_MESSAGE * len(messages)
-        step = _STEP_MESSAGES
-        for is_assistant, turn in turns:
-            if turn.start >= step:
-                step = turn.start + _STEP_MESSAGES
-                yield
+        sided = zip(map("assistant".__eq__, roles), count(), messages)
+        for number, (is_assistant, turn) in enumerate(groupby(sided, itemgetter(0)), 1):
             if is_assistant:
-                self._assistant_turn(messages, turn)
+                self._assistant_turn(turn)
             else:
-                self._user_turn(messages, turn, last_user)
+                self._user_turn(turn)
+            if not number % _STEP_TURNS:
+                yield
         self._answer_the_rest()
 
     def finish(self) -> list[Message]:
@@ -168,17 +175,17 @@ class _History:
 
     # -- the assistant
 
-    def _assistant_turn(self, messages: list[Any], turn: range) -> None:
+    def _assistant_turn(self, turn: Turn) -> None:
         parts: list[Part] = []
+        uses: list[dict[str, Any]] = []
         calls: list[dict[str, Any]] = []
-        client_ids: list[str] = []
         summary: list[Part] = []
         reasoning: Reasoning | None = None
         is_text = True
-        for number in turn:
-            content = messages[number].get("content")
+        for _, number, message in turn:
+            content = message.get("content")
             if not isinstance(content, list):
-                parts += self._said(content)
+                parts += self._said(_text_in(content, number))
                 continue
             for position, block in enumerate(content):
                 kind = block.get("type") if isinstance(block, dict) else None
@@ -186,9 +193,8 @@ class _History:
                     parts += self._said(block.get("text"), block.get("cache_control"))
                     continue
                 if kind == "tool_use":
-                    client_id = _id_of(block.get("id"))
-                    client_ids.append(client_id)
-                    calls.append(self._call(block, client_id))
+                    uses.append(block)
+                    calls.append(self._call(block))
                     continue
                 self._count(block)
                 if kind == "thinking":
@@ -209,21 +215,26 @@ class _History:
                     parts += self._blocks.block(block, path)
         if summary:
             self._go_on([{"role": "user", "content": collapse(summary)}])
-        texts = parts if is_text else [part for part in parts if part["type"] == "text"]
-        if len(texts) < len(parts):
-            self._notes.add("messages[].content[]", "dropped", "an assistant message holds text only")
-        if not texts and not calls:
+        if not is_text:
+            texts = [part for part in parts if part["type"] == "text"]
+            if len(texts) < len(parts):
+                self._notes.add("messages[].content[]", "dropped", "an assistant message holds text only")
+            parts = texts
+        if not parts and not calls:
             return
-        message: Message = {"role": "assistant", "content": collapse(texts) if texts else None}
+        message = {"role": "assistant", "content": collapse(parts) if parts else None}
         if calls:
             message["tool_calls"] = calls
         if reasoning is not None or self._needs_reasoning:
             reasoning = reasoning or Reasoning(self._model)
+            client_ids = [_id_of(block.get("id")) for block in uses]
             reasoning.give_back(message, client_ids, self._dialect, self._notes)
         self._messages.append(message)
 
-    def _call(self, block: dict[str, Any], client_id: str) -> dict[str, Any]:
-        name, value = block.get("name"), block.get("input")
+    def _call(self, block: dict[str, Any]) -> dict[str, Any]:
+        client_id, name, value = block.get("id"), block.get("name"), block.get("input")
+        if not isinstance(client_id, str):
+            client_id = ""
         written = self._inputs.written(value)
         self.tokens += call_tokens(name, value, written)
         awaited = self._awaited.get(client_id)
@@ -256,25 +267,25 @@ class _History:
 
     # -- the user
 
-    def _user_turn(self, messages: list[Any], turn: range, last_user: int) -> None:
+    def _user_turn(self, turn: Turn) -> None:
         following: list[Message] = []
-        for number in turn:
-            message = messages[number]
-            content, is_user = message.get("content"), message["role"] == "user"
-            if is_user:
-                parts = self._user_parts(content, number)
+        for _, number, message in turn:
+            content = message.get("content")
+            if message["role"] == "user":
+                role = "user"
+                if isinstance(content, list):
+                    parts = self._user_parts(content, number)
+                else:
+                    parts = self._said(_text_in(content, number))
             else:
                 self.tokens += content_tokens(content, self._inputs)
-                if message.get("clear_at") == "next_user_message" and number < last_user:
+                if message.get("clear_at") == "next_user_message" and number < self._last_user:
                     self._notes.add(f"messages.{number}", "dropped", "it was to be seen for one turn only")
                     continue
-                parts = self._system_parts(content, f"messages.{number}.content")
-                is_user = self._dialect.leading_system_only
-            if not parts:
-                continue
-            following.append(
-                {"role": "user" if is_user else self._dialect.system_role, "content": collapse(parts)}
-            )
+                role = "user" if self._dialect.leading_system_only else self._dialect.system_role
+                parts = self._system_parts(content, number)
+            if parts:
+                following.append({"role": role, "content": collapse(parts)})
         if self._awaited:
             self._answer_the_rest()
         if following:
@@ -288,10 +299,8 @@ class _History:
                 tool["content"] = _joined(tool["content"], following.pop(0)["content"])
         self._messages += following
 
-    def _user_parts(self, content: Any, number: int) -> list[Part]:
+    def _user_parts(self, content: list[Any], number: int) -> list[Part]:
         """What follows the tool messages, which are sent on the way."""
-        if not isinstance(content, list):
-            return self._said(content)
         parts: list[Part] = []
         for position, block in enumerate(content):
             kind = block.get("type") if isinstance(block, dict) else None
@@ -303,7 +312,9 @@ class _History:
                 parts += self._blocks.block(block, f"messages.{number}.content.{position}")
                 continue
             self.tokens += TOKENS_PER_MESSAGE + content_tokens(block.get("content"), self._inputs)
-            client_id = _id_of(block.get("tool_use_id"))
+            client_id = block.get("tool_use_id")
+            if not isinstance(client_id, str):
+                client_id = ""
             awaited = self._awaited.get(client_id)
             if not awaited:
                 parts += self._result_without_call(block, f"messages.{number}.content.{position}")
@@ -318,7 +329,10 @@ class _History:
                 self._messages.append({"role": "tool", "tool_call_id": upstream_id, "content": text})
         return parts
 
-    def _system_parts(self, content: Any, path: str) -> list[Part]:
+    def _system_parts(self, content: Any, number: int) -> list[Part]:
+        path = f"messages.{number}.content"
+        if not isinstance(content, list):
+            content = _text_in(content, number)
         parts = [part for part in self._blocks.parts(content, path) if part["type"] == "text"]
         if not self._dialect.leading_system_only or not parts:
             return parts
@@ -381,36 +395,37 @@ class _History:
         self._awaited.clear()
 
 
-def _turns(messages: list[Any]) -> tuple[list[tuple[bool, range]], int]:
-    """The turns, each with whether it is the assistant's, and which message is the last of the user's; -1 for none.
+def _roles(messages: list[Any]) -> list[str]:
+    """The role of each message.
 
     Raises:
         ClientError: one is no message. The history is never refused for its blocks, but this is not a history.
     """
-    turns: list[tuple[bool, range]] = []
-    start, is_assistant, last_user = 0, False, -1
+    try:
+        roles = list(map(_ROLE, messages))
+        if _ROLES.issuperset(roles):
+            return roles
+    except (TypeError, KeyError):
+        pass  # it is not even an object, has no role, or one that is no word
     for number, message in enumerate(messages):
         if not isinstance(message, dict):
             kind = type(message).__name__
             raise ClientError(f"messages.{number}: expected an object, got {kind}; send role and content")
-        role = message.get("role")
-        if role == "user":
-            last_user = number
-        elif role not in ("assistant", "system"):
-            raise ClientError(
-                f"messages.{number}.role: expected user, assistant or system; send one of these"
-            )
-        if not isinstance(message.get("content"), _CONTENTS):
-            kind = type(message["content"]).__name__
-            raise ClientError(
-                f"messages.{number}.content: expected a string or an array, got {kind}; send one"
-            )
-        if (role == "assistant") is not is_assistant:
-            if number > start:
-                turns.append((is_assistant, range(start, number)))
-            start, is_assistant = number, not is_assistant
-    turns.append((is_assistant, range(start, len(messages))))
-    return turns, last_user
+        if not isinstance(message.get("role"), str) or message["role"] not in _ROLES:
+            break
+    raise ClientError(f"messages.{number}.role: expected user, assistant or system; send one of these")
+
+
+def _text_in(content: Any, number: int) -> str | None:
+    """The content of a message that is no list of blocks.
+
+    Raises:
+        ClientError: it is nothing else that a message may hold.
+    """
+    if content is None or isinstance(content, str):
+        return content
+    kind = type(content).__name__
+    raise ClientError(f"messages.{number}.content: expected a string or an array, got {kind}; send one")
 
 
 def _as_error(text: str) -> str:

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import re
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from proxyd import jsonio
@@ -23,6 +24,8 @@ PLACEHOLDER_TOOL = "DeferredToolPlaceholder"
 _LEGAL = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")  # OpenAI's FunctionDefinition
 _LEGAL_FROM_LETTER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}\Z")  # Gemini
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_-]")
+
+_ROLE = itemgetter("role")
 
 #: Members of a tool that change how Anthropic's servers treat it, and mean nothing elsewhere.
 _DROPPED_MEMBERS = ("strict", "eager_input_streaming", "input_examples", "allowed_callers")
@@ -161,8 +164,10 @@ def _changes_on_the_way(messages: list[Any]) -> tuple[list[Any], set[str]]:
     """Tools defined in ``tool_addition`` blocks, and names whose last change was a removal."""
     added: dict[str, Any] = {}
     removed: set[str] = set()
+    if "system" not in map(_ROLE, messages):  # as nearly always
+        return [], set()
     for message in messages:
-        if not isinstance(message, dict) or message.get("role") != "system":
+        if message["role"] != "system":
             continue
         content = message.get("content")
         for block in content if isinstance(content, list) else ():

@@ -76,15 +76,17 @@ class UpstreamIds:
 
     def of(self, client_id: str, *, is_repeated: bool = False) -> str:
         """The upstream's form of `client_id`; a fresh one if the id is repeated within one message."""
-        if not is_repeated and client_id in self._upstream:
-            return self._upstream[client_id]
+        known = self._upstream.get(client_id)
+        if known is not None and not is_repeated:
+            return known
         # An empty id would be refused everywhere; the word stands in for it.
         upstream_id, attempt = to_upstream_id(client_id or "call", self._style), 0
         while upstream_id in self._taken:
             attempt += 1
             upstream_id = to_upstream_id(client_id or "call", self._style, attempt)
         self._taken.add(upstream_id)
-        self._upstream.setdefault(client_id, upstream_id)
+        if known is None:
+            self._upstream[client_id] = upstream_id
         return upstream_id
 
 

@@ -21,10 +21,11 @@ class ToolInputs:
 
     def written(self, value: Any) -> str | None:
         """An object that stands in the request, as compact JSON; None for what is no object, or has no form in JSON."""
-        text = self._written.get(id(value))
+        key = id(value)
+        text = self._written.get(key)
         if text is None and isinstance(value, dict):
             try:
-                text = self._written[id(value)] = jsonio.dump_text(value)
+                text = self._written[key] = jsonio.dump_text(value)
             except jsonio.JSONError:  # NaN or Infinity, which our parser takes
                 return None
         return text

@@ -42,8 +42,6 @@ class Usage:
 
 def _count(value: Any) -> int | None:
     """A token count, or None for anything that is not one (null, text, NaN, a negative number, a bool)."""
-    if value is None:  # most of the names that a vendor may use for it
-        return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1 << 53:
         return None
     return int(value)
@@ -51,7 +49,7 @@ def _count(value: Any) -> int | None:
 
 def _first(*values: Any) -> int | None:
     for value in values:
-        if (count := _count(value)) is not None:
+        if value is not None and (count := _count(value)) is not None:
             return count
     return None
 
