@@ -25,7 +25,7 @@ from bench import report, startup
 from bench.beside import side_by_side
 from bench.contenders import BASELINES, OURS, PEERS, VARIANTS, Contender
 from bench.processes import Process
-from bench.scenarios import SCENARIOS, Figures, Running, WrongAnswer, until_ready
+from bench.scenarios import SCENARIOS, Figures, WrongAnswer, started, until_ready
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -74,19 +74,9 @@ _LEFT_OUT = {
 async def _measure(
     contender: Contender, scenarios: list[str], folder: Path, upstream_port: int, args: argparse.Namespace
 ) -> Figures:
-    port = startup.free_port()
-    launch = contender.start(folder, port, upstream_port)
-    process = Process(launch.command, folder, launch.environment, folder / "log")
-    try:
-        await until_ready(process, port, contender.start_s)
-        run = Running(
-            process,
-            port,
-            upstream_port,
-            window_s=1.5 if args.smoke else 3.0,
-            share=_share(contender, args),
-        )
-        figures: Figures = {"idle RSS, MB": process.rss_bytes() / 1e6}
+    window_s, share = 1.5 if args.smoke else 3.0, _share(contender, args)
+    async with started(contender, folder, upstream_port, window_s=window_s, share=share) as run:
+        figures: Figures = {"idle RSS, MB": run.process.rss_bytes() / 1e6}
         for name in scenarios:
             if contender.name in _LEFT_OUT.get(name, ()):
                 continue
@@ -97,8 +87,6 @@ async def _measure(
                     raise
                 print(f"  {contender.name}: {name}: {exc or type(exc).__name__}", file=sys.stderr)
         return figures
-    finally:
-        process.stop()
 
 
 def _share(contender: Contender, args: argparse.Namespace) -> float:
@@ -133,9 +121,8 @@ async def _bench(
                         print(f"  {contender.name} is left out: {why}", file=sys.stderr)
                     continue
                 begun = monotonic()
-                place = Path(tempfile.mkdtemp(dir=folder))
                 try:
-                    figures = await _measure(contender, scenarios, place, upstream_port, args)
+                    figures = await _measure(contender, scenarios, folder, upstream_port, args)
                 except RuntimeError as exc:
                     if contender not in PEERS:
                         raise

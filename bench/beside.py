@@ -9,13 +9,12 @@ within a second; their paced streams flow at the same time.
 from __future__ import annotations
 
 import asyncio
-import tempfile
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from bench.contenders import BASELINES, OURS, VARIANTS
-from bench.processes import Process
-from bench.scenarios import SCENARIOS, Figures, Running, per_chunk, until_ready
-from bench.startup import free_port
+from bench.scenarios import SCENARIOS, Figures, Running, per_chunk, started
 
 __all__ = ["side_by_side"]
 
@@ -28,37 +27,32 @@ _WARMING = 200
 
 async def side_by_side(folder: Path, upstream_port: int, rounds: dict[str, list[Figures]]) -> None:
     """Measure; `rounds` is filled on the way, by contender."""
-    contenders = [each for each in (*BASELINES, *OURS, *VARIANTS) if each.name in _NAMES]
-    processes: list[Process] = []
     runs: dict[str, Running] = {}
-    try:
-        for each in contenders:
-            place, port = Path(tempfile.mkdtemp(dir=folder)), free_port()
-            launch = each.start(place, port, upstream_port)
-            process = Process(launch.command, place, launch.environment, place / "log")
-            processes.append(process)
-            await until_ready(process, port, each.start_s)
-            runs[each.name] = Running(process, port, upstream_port, window_s=3.0)
+    async with AsyncExitStack() as stack:
+        for each in (*BASELINES, *OURS, *VARIANTS):
+            if each.name in _NAMES:
+                runs[each.name] = await stack.enter_async_context(started(each, folder, upstream_port))
         for run in runs.values():
             for size in ("large", "small"):
                 await run.calls("short", _WARMING, 4, size)
         rounds.update({name: [{} for _ in range(_ROUNDS)] for name in runs})
         for number in range(_ROUNDS):
             names = list(runs) if number % 2 == 0 else list(reversed(runs))
-            for measure in (_request, _small, _burst):
+            for measure in _MEASURES:
                 for name in names:
                     rounds[name][number].update(await measure(runs[name]))
             if number < _PACED_ROUNDS:
                 found = await asyncio.gather(*(SCENARIOS["paced"](runs[name]) for name in names))
                 for name, figures in zip(names, found, strict=True):
                     rounds[name][number].update(figures)
-    finally:
-        for process in processes:
-            process.stop()
 
 
 async def _request(run: Running) -> Figures:
     return {"request, ms": await run.calls("short", 40, 4, "large") * 1e3}
+
+
+async def _whole(run: Running) -> Figures:
+    return {"request, not streamed, ms": await run.calls("short", 40, 4, "large", stream=False) * 1e3}
 
 
 async def _small(run: Running) -> Figures:
@@ -68,3 +62,6 @@ async def _small(run: Running) -> Figures:
 
 async def _burst(run: Running) -> Figures:
     return {"burst of 16, µs a chunk": per_chunk(run, await run.calls("burst", 48, 16), "burst")}
+
+
+_MEASURES: tuple[Callable[[Running], Awaitable[Figures]], ...] = (_request, _whole, _small, _burst)

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-from collections.abc import Awaitable, Callable
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import monotonic, monotonic_ns
 
+from bench.contenders import Contender
 from bench.load import Client, Reply, raw_request
 from bench.processes import Process
+from bench.startup import free_port
 from bench.traffic import ANSWERS, PACED, STAMP, Seen, request
 
-__all__ = ["SCENARIOS", "Figures", "Running", "WrongAnswer", "per_chunk", "until_ready"]
+__all__ = ["SCENARIOS", "Figures", "Running", "WrongAnswer", "per_chunk", "started", "until_ready"]
 
 #: Name of a figure, with its unit -> its value.
 Figures = dict[str, float]
@@ -87,6 +92,25 @@ class Running:
         return statistics.median(
             [await self.calls(answer, count, connections, size, stream=stream) for _ in range(_BATCHES)]
         )
+
+
+@asynccontextmanager
+async def started(
+    contender: Contender, folder: Path, upstream_port: int, *, window_s: float = 3.0, share: float = 1.0
+) -> AsyncIterator[Running]:
+    """`contender`, in a process of its own with files of its own below `folder`, as soon as it answers.
+
+    Raises:
+        RuntimeError: it does not.
+    """
+    place, port = Path(tempfile.mkdtemp(dir=folder)), free_port()
+    launch = contender.start(place, port, upstream_port)
+    process = Process(launch.command, place, launch.environment, place / "log")
+    try:
+        await until_ready(process, port, contender.start_s)
+        yield Running(process, port, upstream_port, window_s, share)
+    finally:
+        process.stop()
 
 
 async def until_ready(process: Process, port: int, limit_s: float) -> None:

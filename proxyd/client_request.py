@@ -117,9 +117,10 @@ class ClientRequest:
 
     async def breathe(self) -> None:
         """Let all others have a turn between two steps over a large request: each takes about 4 ms a megabyte
-        (operations.md A8). Threads would not help, since none of the steps lets go of the interpreter's lock.
+        (operations.md A8). Threads would not help, since none of the steps lets go of the interpreter's lock. One that
+        goes on unread has no such steps.
         """
-        if self.record.bytes_in > _LARGE_BYTES:
+        if self.record.bytes_in > _LARGE_BYTES and self._payload is not None:
             # Not one turn of the loop, which is a third of what it takes to answer somebody, but as many as fit.
             await asyncio.sleep(_BREATH_S)
 

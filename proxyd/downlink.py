@@ -328,7 +328,7 @@ class Downlink:
 
 @functools.lru_cache(maxsize=64)  # an upstream's answers have the same headers, in the same order
 def _fields(names: tuple[str, ...]) -> tuple[str, int | None, bool]:
-    """Lines for headers of these names, with room for their values; the place of the length; whether a date is there."""
+    """Lines for headers of these names, with room for their values; where the length is; whether a date is there."""
     lowered = [name.lower() for name in names]
     lengths = [place for place, name in enumerate(lowered) if name == "content-length"]
     lines = [f"{name.replace('%', '%%')}: %s" for name in names]

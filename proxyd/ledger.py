@@ -188,7 +188,9 @@ class Ledger:
             whole = len(rows) - len(rows) % _ROWS
             if whole:
                 together = [rows[at : at + _ROWS] for at in range(0, whole, _ROWS)]
-                await database.executemany(_INSERT_ROWS, [tuple(chain.from_iterable(each)) for each in together])
+                await database.executemany(
+                    _INSERT_ROWS, [tuple(chain.from_iterable(each)) for each in together]
+                )
             await database.executemany(_INSERT, rows[whole:])
             await database.commit()
         except BaseException:

@@ -328,7 +328,7 @@ def log_calls(records: Sequence[CallRecord]) -> None:
             if in_force.stamp is not None:
                 event["timestamp"] = in_force.stamp(record.started_at + record.duration_s)
             events.append(event)
-    if not _are_clean(chain.from_iterable(map(dict.values, events))):
+    if not _are_clean(chain.from_iterable([event.values() for event in events])):
         events = [{key: redact(value, key) for key, value in event.items()} for event in events]
     for event in events:
         line: Any = event

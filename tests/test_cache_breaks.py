@@ -197,7 +197,11 @@ async def test_a_direct_upstream_that_found_nothing(tmp_path: Path, is_stream: b
     counts = iter([3000, 3000, 0])
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        usage = {"input_tokens": 4000, "cache_creation_input_tokens": next(counts), "cache_read_input_tokens": 0}
+        usage = {
+            "input_tokens": 4000,
+            "cache_creation_input_tokens": next(counts),
+            "cache_read_input_tokens": 0,
+        }
         message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": []}
         if not is_stream:
             return web.json_response(

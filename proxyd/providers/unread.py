@@ -36,9 +36,9 @@ _THINKING, _NO_SETTING = b'"thinking"', re.compile(rb"(?!\s*:\s*\{)")
 #: Behind the name of a member that is a text.
 _NAME, _TEXT = b'"model"', re.compile(rb'\s*:\s*"')
 #: What tells a call that is not one of the conversation (`proxyd.request_kind`): its tools, which Claude Code writes
-#: near the end, and the words of a request for a summary.
+#: near the end, and the words of a request for a summary, in the last message: ahead of system prompt and tools only.
 _ODD_TOOLS, _TOOLS_BYTES = (b'"tools":[]', b'"web_search_'), 4096
-_SUMMARY = b"CRITICAL: Respond with TEXT ONLY"
+_SUMMARY, _SUMMARY_BYTES = b"CRITICAL: Respond with TEXT ONLY", 512 * 1024
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ def is_plain(body: bytes, seen: Glance) -> bool:
     end = body[-_TOOLS_BYTES:]
     return not (
         any(words in end for words in _ODD_TOOLS)
-        or body.rfind(_SUMMARY) >= 0
+        or body.rfind(_SUMMARY, -_SUMMARY_BYTES) >= 0
         or _stands(body, _THINKING, _NO_SETTING)
         or _stands(body, _NAME, _TEXT, max(seen.end, len(body) - _TOOLS_BYTES))
     )
