@@ -132,7 +132,7 @@ class Downlink:
         is_stream: bool,
         reason: str | None = None,
     ) -> None:
-        """Say what the head will be, with a header at least; no pings where the body is no event stream."""
+        """Say what the head will be; no pings where the body is no event stream."""
         self.status, self._reason, self._headers = status, reason, list(headers)
         if not is_stream:
             self._ping_s = 0
@@ -236,11 +236,15 @@ class Downlink:
         Raises:
             ValueError: a value would begin another header.
         """
-        request = self._request
-        names, values = zip(*self._headers, strict=True)
-        fields, length_at, has_date = _fields(names)
-        lines = [_status_line(self.status, self._reason), fields % values]
-        length = None if length_at is None else int(values[length_at])
+        request, lines = self._request, [_status_line(self.status, self._reason)]
+        length, has_date = None, False
+        for name, value in self._headers:
+            lines.append(f"{name}: {value}")
+            lowered = name.lower()
+            if lowered == "content-length":
+                length = int(value)
+            elif lowered == "date":
+                has_date = True
         self._has_body = request.method != "HEAD" and self.status not in _BODILESS
         is_chunked = self._has_body and length is None and request.version >= HttpVersion11
         self._left_bytes = length
@@ -256,7 +260,7 @@ class Downlink:
             lines.append("connection: close")
         lines += ("", "")
         head = "\r\n".join(lines)
-        ends = len(lines) + len(names) - 2
+        ends = len(lines) - 1
         if head.count("\n") != ends or head.count("\r") != ends or _FORBIDDEN.search(head):
             raise ValueError("a header's value holds a character that no header may hold")
         self._is_begun = True
@@ -324,15 +328,6 @@ class Downlink:
             self.abort()
         else:
             self._deadlines.set(self._stalled, self._write_stall_s / _STALL_LOOKS)
-
-
-@functools.lru_cache(maxsize=64)  # an upstream's answers have the same headers, in the same order
-def _fields(names: tuple[str, ...]) -> tuple[str, int | None, bool]:
-    """Lines for headers of these names, with room for their values; where the length is; whether a date is there."""
-    lowered = [name.lower() for name in names]
-    lengths = [place for place, name in enumerate(lowered) if name == "content-length"]
-    lines = [f"{name.replace('%', '%%')}: %s" for name in names]
-    return "\r\n".join(lines), lengths[-1] if lengths else None, "date" in lowered
 
 
 @functools.lru_cache(maxsize=256)

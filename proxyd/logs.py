@@ -14,9 +14,8 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from itertools import chain
 from typing import Any, NamedTuple, TextIO
 
 import structlog
@@ -241,17 +240,17 @@ def _names_a_secret(name: str) -> bool:
 
 def _redact_event(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     if (
-        _PLAIN.issuperset(map(type, event.values()))
+        _are_clean([value for value in event.values() if type(value) is str])
         and not _name_a_secret(tuple(event))
-        and _are_clean(event.values())
+        and _PLAIN.issuperset(map(type, event.values()))
     ):
         return event
     return {key: redact(value, key) for key, value in event.items()}
 
 
-def _are_clean(values: Iterable[Any]) -> bool:
-    # One look at all of them together tells, nearly always, that there is nothing to mask in any.
-    text = "\n".join(map(str, values))
+def _are_clean(texts: Sequence[str]) -> bool:
+    # One look at all texts together tells, nearly always, that there is nothing to mask in any of them.
+    text = "\n".join(texts)
     return masked(text) is text and not _may_hold_secret(text)
 
 
@@ -328,7 +327,7 @@ def log_calls(records: Sequence[CallRecord]) -> None:
             if in_force.stamp is not None:
                 event["timestamp"] = in_force.stamp(record.started_at + record.duration_s)
             events.append(event)
-    if not _are_clean(chain.from_iterable([event.values() for event in events])):
+    if not _are_clean([value for event in events for value in event.values() if type(value) is str]):
         events = [{key: redact(value, key) for key, value in event.items()} for event in events]
     for event in events:
         line: Any = event
