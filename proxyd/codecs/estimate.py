@@ -23,6 +23,7 @@ __all__ = [
     "TOKENS_PER_MESSAGE",
     "block_tokens",
     "call_tokens",
+    "chars_around",
     "content_tokens",
     "estimate_input_tokens",
     "text_tokens",
@@ -74,7 +75,7 @@ def text_tokens(text: str, around: int = 0) -> int:
     # the excess counts the first as one token and the second as half a token.
     excess = len(text.encode("utf-8", "surrogatepass")) - len(text)
     wide = (excess + 1) // 2
-    return wide + -(-max(0, length - wide) // CHARS_PER_TOKEN)
+    return wide if wide >= length else wide + -(-(length - wide) // CHARS_PER_TOKEN)
 
 
 def _json(value: Any) -> int:
@@ -94,13 +95,13 @@ def call_tokens(name: Any, value: Any, written: str | None) -> int:
         written: the input as JSON, where it has such a form (`ToolInputs.written`).
     """
     # What `_json` says of both in a list, without writing the input apart.
-    if written is not None and isinstance(name, str) and (around := _chars_around(name)):
+    if written is not None and isinstance(name, str) and (around := chars_around(name)):
         return TOKENS_PER_MESSAGE + text_tokens(written, around)
     return TOKENS_PER_MESSAGE + _json([name, value])
 
 
 @functools.lru_cache(maxsize=1024)  # the same few dozen, hundreds of times in each history
-def _chars_around(name: str) -> int:
+def chars_around(name: str) -> int:
     """How long a list of this name and an input is, less the input; 0 for a name beyond ASCII, since the two are
     escaped as one.
     """

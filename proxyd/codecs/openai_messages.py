@@ -13,8 +13,7 @@ as
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable
-from itertools import count, groupby
+from collections.abc import Collection, Generator
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from proxyd.codecs.notes import Notes
 from proxyd.codecs.openai_blocks import Blocks, Part, arguments_of, collapse
 from proxyd.codecs.openai_reasoning import Reasoning
 from proxyd.codecs.openai_tools import to_upstream_name
-from proxyd.codecs.tool_ids import UpstreamIds
+from proxyd.codecs.openai_usual import Message, UsualHistory, as_error
 from proxyd.codecs.tool_inputs import ToolInputs
 from proxyd.errors import ClientError
 
@@ -34,18 +33,14 @@ __all__ = ["Conversation", "to_openai_messages"]
 #: conversations, and ahead of everything else it would defeat the upstream's prefix cache.
 ATTRIBUTION = "x-anthropic-billing-header:"
 
-#: Turns between two steps: some milliseconds' work.
-_STEP_TURNS = 256
+#: Messages between two steps: some milliseconds' work.
+_STEP_MESSAGES = 256
 
 _ROLES = frozenset(("user", "assistant", "system"))
 _ROLE = itemgetter("role")
 
 NO_OUTPUT = "(no output)"
 NO_RESULT = "(no result: interrupted)"
-
-Message = dict[str, Any]
-#: Of one side, each of its messages with whether that is the assistant, and with its number.
-Turn = Iterable[tuple[bool, int, dict[str, Any]]]
 
 
 class Conversation(NamedTuple):
@@ -88,27 +83,21 @@ def to_openai_messages(
     return Conversation(history.finish(), history.tool_ids, history.tokens)
 
 
-class _History:
-    """Most blocks are texts, tool uses and results of one text: these are dealt with where they are met. A path is only
-    made for what may have to be noted.
+class _History(UsualHistory):
+    """Each block is counted where it is met, whatever becomes of it.
 
-    Each block is counted where it is met, whatever becomes of it.
+    Nearly all of a long history are turns that `openai_usual` knows. They take its short way; anything else in a turn
+    sends it the long way.
     """
 
     def __init__(self, dialect: Dialect, model: str, vision: bool, notes: Notes, inputs: ToolInputs) -> None:
-        self._dialect = dialect
+        super().__init__(dialect, inputs)
         self._model = model
         self._notes = notes
         self._blocks = Blocks(dialect, vision, notes)
-        self._ids = UpstreamIds(dialect.tool_id_style)
-        self._inputs = inputs
         #: Whether the upstream wants something in its place where there is none.
         self._needs_reasoning = dialect.thought_signatures or dialect.reasoning_placeholder is not None
-        #: Calls of the assistant's last turn: client id -> upstream ids still to be answered, in order.
-        self._awaited: dict[str, list[str]] = {}
-        self._messages: list[Message] = []
         self._last_user = -1  # number of the last message of the user's
-        self.tokens = 0
 
     @property
     def tool_ids(self) -> Collection[str]:
@@ -144,14 +133,21 @@ class _History:
         if "user" in roles:
             self._last_user = len(roles) - 1 - roles[::-1].index("user")
         self.tokens += TOKENS_PER_MESSAGE * len(messages)
-        sided = zip(map("assistant".__eq__, roles), count(), messages)
-        for number, (is_assistant, turn) in enumerate(groupby(sided, itemgetter(0)), 1):
-            if is_assistant:
-                self._assistant_turn(turn)
-            else:
-                self._user_turn(turn)
-            if not number % _STEP_TURNS:
+        start, step, total = 0, _STEP_MESSAGES, len(messages)
+        while start < total:
+            if start >= step:
+                step = start + _STEP_MESSAGES
                 yield
+            is_assistant, end = roles[start] == "assistant", start + 1
+            while end < total and (roles[end] == "assistant") is is_assistant:
+                end += 1
+            if end - start > 1 or not self._short_way(messages[start]):
+                turn = messages[start:end]
+                if is_assistant:
+                    self._assistant_turn(turn, start)
+                else:
+                    self._user_turn(turn, start)
+            start = end
         self._answer_the_rest()
 
     def finish(self) -> list[Message]:
@@ -173,16 +169,33 @@ class _History:
             last.update(self._dialect.prefill_message)
         return messages
 
+    def _short_way(self, message: dict[str, Any]) -> bool:
+        """Deal with a turn of one message, if it is as nearly all are; else nothing has happened."""
+        content = message.get("content")
+        if not isinstance(content, list):
+            return False
+        role = message["role"]
+        if role == "assistant":
+            return not self._needs_reasoning and self._usual_assistant(content)
+        texts = self._usual_user(content) if role == "user" else None
+        if texts is None:
+            return False
+        if self._awaited:
+            self._answer_the_rest()
+        if texts:
+            self._go_on([{"role": "user", "content": "\n\n".join(texts)}])
+        return True
+
     # -- the assistant
 
-    def _assistant_turn(self, turn: Turn) -> None:
+    def _assistant_turn(self, turn: list[Any], start: int) -> None:
         parts: list[Part] = []
         uses: list[dict[str, Any]] = []
         calls: list[dict[str, Any]] = []
         summary: list[Part] = []
         reasoning: Reasoning | None = None
         is_text = True
-        for _, number, message in turn:
+        for number, message in enumerate(turn, start):
             content = message.get("content")
             if not isinstance(content, list):
                 parts += self._said(_text_in(content, number))
@@ -267,9 +280,9 @@ class _History:
 
     # -- the user
 
-    def _user_turn(self, turn: Turn) -> None:
+    def _user_turn(self, turn: list[Any], start: int) -> None:
         following: list[Message] = []
-        for _, number, message in turn:
+        for number, message in enumerate(turn, start):
             content = message.get("content")
             if message["role"] == "user":
                 role = "user"
@@ -322,11 +335,7 @@ class _History:
             upstream_id = awaited.pop(0)
             if not awaited:
                 del self._awaited[client_id]
-            text = self._only_text(block)
-            if text is None:
-                parts += self._answer(block, upstream_id, f"messages.{number}.content.{position}")
-            else:
-                self._messages.append({"role": "tool", "tool_call_id": upstream_id, "content": text})
+            parts += self._answer(block, upstream_id, f"messages.{number}.content.{position}")
         return parts
 
     def _system_parts(self, content: Any, number: int) -> list[Part]:
@@ -352,19 +361,6 @@ class _History:
         self._messages.append({"role": "tool", "tool_call_id": upstream_id, "content": content})
         return lifted
 
-    def _only_text(self, block: dict[str, Any]) -> str | None:
-        """The content of the tool message for a result that is one text, as most are; None for any other."""
-        content, only = block.get("content"), block
-        if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
-            only = content[0]
-            content = only.get("text") if only.get("type") == "text" else None
-        if not isinstance(content, str):
-            return None
-        if self._dialect.cache_control and ("cache_control" in block or "cache_control" in only):
-            return None
-        text = NO_OUTPUT if not content or content.isspace() else content
-        return _as_error(text) if block.get("is_error") is True else text
-
     def _result_parts(self, block: dict[str, Any], path: str) -> tuple[list[Part], list[Part]]:
         """The parts of a tool result that a tool message can hold, and those that it cannot."""
         held: list[Part] = []
@@ -377,7 +373,7 @@ class _History:
         if not held:
             held = self._blocks.text("(shown below)" if lifted else NO_OUTPUT)
         if block.get("is_error") is True and held[0]["type"] == "text":
-            held[0] = {**held[0], "text": _as_error(held[0]["text"])}
+            held[0] = {**held[0], "text": as_error(held[0]["text"])}
         if self._dialect.cache_control and isinstance(block.get("cache_control"), dict):
             held[-1] = {**held[-1], "cache_control": block["cache_control"]}
         return held, lifted
@@ -426,10 +422,6 @@ def _text_in(content: Any, number: int) -> str | None:
         return content
     kind = type(content).__name__
     raise ClientError(f"messages.{number}.content: expected a string or an array, got {kind}; send one")
-
-
-def _as_error(text: str) -> str:
-    return text if text[: len("error")].lower().startswith("error") else f"Error: {text}"
 
 
 def _id_of(value: Any) -> str:
