@@ -1,0 +1,72 @@
+"""What a call is for, from the shapes that Claude Code gives its side calls (claude-code.md 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from proxyd.request_kind import kind_of, session_in
+
+READ = {"name": "Read", "input_schema": {"type": "object"}}
+SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
+TITLE = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+HELLO = [{"role": "user", "content": "Hello"}]
+SUMMARY = "CRITICAL: Respond with TEXT ONLY. Do NOT call any tools."
+
+
+@pytest.mark.parametrize(
+    ("payload", "kind"),
+    [
+        ({"tools": [READ], "messages": HELLO}, "main"),
+        ({"messages": HELLO}, "main"),
+        ({"tools": [], "messages": HELLO}, "main"),
+        ({"tools": [], "messages": HELLO, "output_config": TITLE}, "title"),
+        ({"tools": [READ], "messages": HELLO, "output_config": TITLE}, "main"),
+        ({"tools": [SEARCH], "messages": HELLO}, "search"),
+        ({"tools": [READ, SEARCH], "messages": HELLO}, "main"),  # a conversation that may search
+        ({"tools": [READ], "messages": [*HELLO, {"role": "user", "content": SUMMARY}]}, "compact"),
+        (
+            {
+                "tools": [READ],
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "text", "text": "a"}, {"type": "text", "text": SUMMARY}],
+                    }
+                ],
+            },
+            "compact",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": SUMMARY},
+                    {"role": "assistant", "content": "Done."},
+                    *HELLO,
+                ]
+            },
+            "main",
+        ),
+        ({"tools": [None, 5], "messages": [None]}, "main"),
+        ({"tools": ["web_search_"], "messages": "Hello"}, "main"),
+    ],
+)
+def test_kinds(payload: dict[str, Any], kind: str) -> None:
+    assert kind_of(payload, is_subagent=False) == kind
+    assert kind_of(payload, is_subagent=True) == ("subagent" if kind == "main" else kind)
+
+
+@pytest.mark.parametrize(
+    ("user_id", "session"),
+    [
+        ('{"device_id":"d","session_id":"5f0c1c0e"}', "5f0c1c0e"),
+        ('{"session_id":5}', None),
+        ("{", None),
+        ("[]", None),
+        ("user_a_session_5f0c1c0e", None),
+        (None, None),
+    ],
+)
+def test_the_session_of_a_client_without_headers(user_id: Any, session: str | None) -> None:
+    assert session_in({"metadata": {"user_id": user_id}}) == session
