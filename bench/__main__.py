@@ -74,8 +74,16 @@ _LEFT_OUT = {
 async def _measure(
     contender: Contender, scenarios: list[str], folder: Path, upstream_port: int, args: argparse.Namespace
 ) -> Figures:
-    window_s, share = 1.5 if args.smoke else 3.0, _share(contender, args)
-    async with started(contender, folder, upstream_port, window_s=window_s, share=share) as run:
+    run_of = started(
+        contender,
+        folder,
+        upstream_port,
+        window_s=1.5 if args.smoke else 3.0,
+        # Calls of peers take long enough to be measured few.
+        share=0.2 if contender in PEERS else 0.3 if args.smoke else 1.0,
+        open_share=0.3 if args.smoke else 1.0,
+    )
+    async with run_of as run:
         figures: Figures = {"idle RSS, MB": run.process.rss_bytes() / 1e6}
         for name in scenarios:
             if contender.name in _LEFT_OUT.get(name, ()):
@@ -87,12 +95,6 @@ async def _measure(
                     raise
                 print(f"  {contender.name}: {name}: {exc or type(exc).__name__}", file=sys.stderr)
         return figures
-
-
-def _share(contender: Contender, args: argparse.Namespace) -> float:
-    if contender in PEERS:
-        return 0.2  # their calls take long enough to be measured few
-    return 0.3 if args.smoke else 1.0
 
 
 async def _bench(

@@ -47,7 +47,7 @@ class Running:
 
     Attributes:
         window_s: how long paced streams are watched.
-        share: 1 for the full number of calls, less for a quick look.
+        share: 1 for the full number of calls, less for a quick look; `open_share` is that of streams that are open.
     """
 
     process: Process
@@ -55,6 +55,7 @@ class Running:
     upstream_port: int
     window_s: float
     share: float = 1.0
+    open_share: float = 1.0
     figures: Figures = field(default_factory=dict)
 
     async def calls(
@@ -96,7 +97,13 @@ class Running:
 
 @asynccontextmanager
 async def started(
-    contender: Contender, folder: Path, upstream_port: int, *, window_s: float = 3.0, share: float = 1.0
+    contender: Contender,
+    folder: Path,
+    upstream_port: int,
+    *,
+    window_s: float = 3.0,
+    share: float = 1.0,
+    open_share: float = 1.0,
 ) -> AsyncIterator[Running]:
     """`contender`, in a process of its own with files of its own below `folder`, as soon as it answers.
 
@@ -108,7 +115,7 @@ async def started(
     process = Process(launch.command, place, launch.environment, place / "log")
     try:
         await until_ready(process, port, contender.start_s)
-        yield Running(process, port, upstream_port, window_s, share)
+        yield Running(process, port, upstream_port, window_s, share, open_share)
     finally:
         process.stop()
 
@@ -217,7 +224,7 @@ async def open_1000(run: Running) -> Figures:
 
 
 async def _open(run: Running, streams: int) -> Figures:
-    streams = max(50, round(streams * run.share))
+    streams = max(50, round(streams * run.open_share))
     before = run.process.rss_bytes()
     watched = await _watch(run, streams=streams, rate=4, size="large")
     return {
