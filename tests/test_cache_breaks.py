@@ -16,10 +16,11 @@ from proxyd.cache_breaks import CacheBreaks, checksums
 from proxyd.calls import CallRecord
 from proxyd.codecs.usage import Usage
 from tests.harness import chunk, running_proxy, running_upstream, sse
-from tests.observing import SESSION, finished, until_rows
+from tests.observing import SESSION, ask, finished, until_rows
 from tests.test_stats import output
 
 Payload = dict[str, Any]
+OF_SESSION = {"x-claude-code-session-id": SESSION}
 MARK = {"cache_control": {"type": "ephemeral"}}
 FIRST: Payload = {
     "model": "m",
@@ -177,14 +178,9 @@ async def test_through_the_daemon(tmp_path: Path) -> None:
         entry = {"model_id": "m", "api_base": upstream.base + "/v1"}
         async with running_proxy([entry], state_folder=state) as base, aiohttp.ClientSession() as session:
             for payload in (other, FIRST, later):
-                async with session.post(
-                    f"{base}/v1/messages",
-                    json={**payload, "max_tokens": 50, "stream": True},
-                    headers={"x-claude-code-session-id": SESSION},
-                ) as response:
-                    assert response.status == 200
-                    await response.read()
+                await ask(session, base, headers=OF_SESSION, **{**payload, "stream": True})
             calls = await until_rows(state, 3)
+    assert [row["status"] for row in calls] == [200] * 3
     assert [row["cache_break"] for row in calls] == [None, None, "system[1] changed"]
     assert "cache lost: system[1] changed" in output(tmp_path, "stats", "--session", SESSION)
     for file in state.iterdir():
@@ -222,12 +218,7 @@ async def test_a_direct_upstream_that_found_nothing(tmp_path: Path, is_stream: b
         entry = {"model_id": "m", "api_base": upstream.base, "direct": True}
         async with running_proxy([entry], state_folder=state) as base, aiohttp.ClientSession() as session:
             for payload in (FIRST, FIRST, later):
-                async with session.post(
-                    f"{base}/v1/messages",
-                    json={**payload, "max_tokens": 50, "stream": is_stream},
-                    headers={"x-claude-code-session-id": SESSION},
-                ) as response:
-                    assert response.status == 200
-                    await response.read()
+                await ask(session, base, headers=OF_SESSION, **{**payload, "stream": is_stream})
             calls = await until_rows(state, 3)
+    assert [row["status"] for row in calls] == [200] * 3
     assert calls[-1]["cache_break"] == "system[1] changed"
