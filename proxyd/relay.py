@@ -201,9 +201,8 @@ class Relay:
         if record.estimated_input_tokens is not None:
             record.settle_now()
             self.calibration.observe(record)  # at once: the next call may be its conversation's
-        if (
-            record.usage.cache_read_tokens or record.usage.cache_write_tokens
-        ):  # a direct call's is not read yet
+        # A direct call's usage is not read yet: `_direct` has looked for itself.
+        if record.usage.cache_read_tokens or record.usage.cache_write_tokens:
             self._caching.add(record.route)
         self.finished.add(record, keys)
 

@@ -245,9 +245,7 @@ class _History(UsualHistory):
         self._messages.append(message)
 
     def _call(self, block: dict[str, Any]) -> dict[str, Any]:
-        client_id, name, value = block.get("id"), block.get("name"), block.get("input")
-        if not isinstance(client_id, str):
-            client_id = ""
+        client_id, name, value = _id_of(block.get("id")), block.get("name"), block.get("input")
         written = self._inputs.written(value)
         self.tokens += call_tokens(name, value, written)
         awaited = self._awaited.get(client_id)
@@ -325,9 +323,7 @@ class _History(UsualHistory):
                 parts += self._blocks.block(block, f"messages.{number}.content.{position}")
                 continue
             self.tokens += TOKENS_PER_MESSAGE + content_tokens(block.get("content"), self._inputs)
-            client_id = block.get("tool_use_id")
-            if not isinstance(client_id, str):
-                client_id = ""
+            client_id = _id_of(block.get("tool_use_id"))
             awaited = self._awaited.get(client_id)
             if not awaited:
                 parts += self._result_without_call(block, f"messages.{number}.content.{position}")
