@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from time import monotonic, monotonic_ns
 
@@ -19,7 +20,7 @@ from bench.contenders import Contender
 from bench.load import Client, Reply, raw_request
 from bench.processes import Process
 from bench.startup import free_port
-from bench.traffic import ANSWERS, PACED, STAMP, Seen, request
+from bench.traffic import ANSWERS, PACED, STAMP, Seen, bodies
 
 __all__ = ["SCENARIOS", "Figures", "Running", "WrongAnswer", "per_chunk", "started", "until_ready"]
 
@@ -63,16 +64,18 @@ class Running:
     ) -> float:
         """Make calls, each connection one after the other; returns CPU seconds a call."""
         count = max(connections, round(count * self.share))
-        raw = raw_request(self.port, request(f"bench-{answer}", size, stream=stream))
+        raws = cycle(self.raw_requests(answer, size, stream=stream))
         expected = ANSWERS[answer].expected()
         clients = await asyncio.gather(*(Client.connect(self.port) for _ in range(connections)))
-        await asyncio.gather(*(client.ask(raw) for client in clients))  # connections to the upstream too
+        await asyncio.gather(
+            *(client.ask(next(raws)) for client in clients)
+        )  # connections to the upstream too
         left = iter(range(count))
         replies: list[Reply] = []
 
         async def work(client: Client) -> None:
             while next(left, None) is not None:
-                reply = await client.ask(raw)
+                reply = await client.ask(next(raws))
                 replies.append(reply)
 
         before = self.process.cpu_s()
@@ -83,6 +86,10 @@ class Running:
         for reply in replies:
             _check(answer, reply, expected, is_stream=stream)
         return cpu_s / len(replies)
+
+    def raw_requests(self, answer: str, size: str = "small", *, stream: bool = True) -> list[bytes]:
+        """What a client sends, in its order."""
+        return [raw_request(self.port, body) for body in bodies(f"bench-{answer}", size, stream=stream)]
 
     async def cost(
         self, answer: str, count: int, connections: int, size: str = "small", *, stream: bool = True
@@ -122,7 +129,7 @@ async def started(
 
 async def until_ready(process: Process, port: int, limit_s: float) -> None:
     """Ask until an answer comes."""
-    raw = raw_request(port, request("bench-short", "small"))
+    raw = raw_request(port, bodies("bench-short")[0])
     deadline = monotonic() + limit_s
     while monotonic() < deadline:
         if process.has_ended:
@@ -153,7 +160,7 @@ def _check(answer: str, reply: Reply, expected: Seen, *, is_stream: bool) -> Non
 
 
 async def requests(run: Running) -> Figures:
-    """Short answers: to 136 KB requests, to small ones, and not streamed."""
+    """Short answers: to 137 KB requests, to small ones, and not streamed."""
     for size in ("large", "small"):
         await run.calls("short", _WARMING, 4, size)
     await asyncio.sleep(_SETTLING_S)
@@ -214,7 +221,7 @@ async def paced(run: Running) -> Figures:
 
 
 async def open_500(run: Running) -> Figures:
-    """500 open streams of 4 chunks a second, begun with 136 KB requests."""
+    """500 open streams of 4 chunks a second, begun with 137 KB requests."""
     return await _open(run, 500)
 
 
@@ -246,7 +253,7 @@ class _Watched:
 
 async def _watch(run: Running, *, streams: int, rate: int, size: str) -> _Watched:
     """Open paced streams, watch them for a while, let them finish, check every one."""
-    raw = raw_request(run.port, request(f"bench-{PACED}-{rate}", size))
+    raws = cycle(run.raw_requests(f"{PACED}-{rate}", size))
     delays_ns: list[int] = []
 
     def on_data(data: bytes, now_ns: int) -> None:
@@ -264,7 +271,7 @@ async def _watch(run: Running, *, streams: int, rate: int, size: str) -> _Watche
             await asyncio.sleep(max(0.0, opening + number * apart_s - monotonic()))
             client = await Client.connect(run.port)
             clients.append(client)
-            reply = client.send(raw, on_data)
+            reply = client.send(next(raws), on_data)
             replies.append(reply)
             await reply.begun
 
@@ -307,7 +314,7 @@ def _check_paced(reply: Reply) -> None:
 async def huge(run: Running) -> Figures:
     """2 MB requests: their CPU, and how long the contender is deaf to others meanwhile (median of the longest)."""
     cpu_s = await run.calls("short", 6, 1, "huge")
-    raw = raw_request(run.port, request("bench-short", "huge"))
+    (raw,) = run.raw_requests("short", "huge")
     probe_raw = raw_request(run.port, b"", "/healthz", "GET")
     client, probe = await Client.connect(run.port), await Client.connect(run.port)
     longest: list[float] = []

@@ -6,13 +6,14 @@ configuration. Each exists in both dialects, and what a client must have seen of
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["ANSWERS", "PACED", "STAMP", "Answer", "Seen", "anthropic_frame", "openai_frame", "request"]
+__all__ = ["ANSWERS", "PACED", "STAMP", "Answer", "Seen", "anthropic_frame", "bodies", "openai_frame"]
 
 #: Headers as Claude Code sends them: their number is part of what a request costs.
 HEADERS = {
@@ -76,37 +77,45 @@ def _tool(number: int) -> dict[str, Any]:
     }
 
 
-def _turns(size: int) -> list[dict[str, Any]]:
-    """A history of tool calls and their results, of about `size` characters."""
-    turns: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "text", "text": prose(900, 7)}]}]
-    number = 0
-    while size > 0:
-        number += 1
+def _messages(turns: int) -> list[dict[str, Any]]:
+    """A history of so many tool calls and their results, 3 KB each; as Claude Code does, only its end is marked."""
+    messages: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "text", "text": prose(900, 7)}]}]
+    for number in range(1, turns + 1):
         call_id = f"toolu_{number:020d}"
         call = {"type": "tool_use", "id": call_id, "name": "Tool1", "input": {"field_0": prose(300, number)}}
         result = {"type": "tool_result", "tool_use_id": call_id, "content": prose(2500, number + 1)}
-        turns.append({"role": "assistant", "content": [{"type": "text", "text": prose(150, number)}, call]})
-        turns.append({"role": "user", "content": [result]})
-        size -= 3000
-    return turns
+        messages.append(
+            {"role": "assistant", "content": [{"type": "text", "text": prose(150, number)}, call]}
+        )
+        messages.append({"role": "user", "content": [result]})
+    messages[-1]["content"][-1]["cache_control"] = {"type": "ephemeral"}
+    return messages
 
 
-def request(model: str, size: str = "large", *, stream: bool = True) -> bytes:
-    """The body of a Messages request: ``small`` is one question, ``large`` 136 KB as Claude Code sends in a session,
-    ``huge`` 2 MB.
+#: Turns that a conversation has had when each of its requests is made.
+_TURNS = {"large": range(14, 26), "huge": range(620, 621)}
+
+
+@functools.cache
+def bodies(model: str, size: str = "large", *, stream: bool = True) -> tuple[bytes, ...]:
+    """The bodies of Messages requests, in the order in which they are sent: ``small`` is one question, ``large`` twelve
+    requests of one session of Claude Code's, 121 to 157 KB, each with one more turn than the one before, ``huge`` is
+    2 MB.
     """
-    body: dict[str, Any] = {"model": model, "max_tokens": 32_000, "stream": stream}
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [{"role": "user", "content": "What is in this folder?"}],
+    }
+    rest = {"max_tokens": 32_000, "stream": stream}
     if size == "small":
-        body["messages"] = [{"role": "user", "content": "What is in this folder?"}]
-    else:
-        body["messages"] = _turns(60_000 if size == "large" else 1_860_000)
-        body["system"] = [
-            {"type": "text", "text": "You are Claude Code.", "cache_control": {"type": "ephemeral"}},
-            {"type": "text", "text": prose(14_000, 3), "cache_control": {"type": "ephemeral"}},
-        ]
-        body["tools"] = [_tool(number) for number in range(1, 18)]
-        body["metadata"] = {"user_id": "user_bench_account__session_5f0c1c0e-7c33-4c6c-9b5e-1d0b5a3a0c11"}
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        return (_dump({**body, **rest}),)
+    body["system"] = [
+        {"type": "text", "text": "You are Claude Code.", "cache_control": {"type": "ephemeral"}},
+        {"type": "text", "text": prose(14_000, 3), "cache_control": {"type": "ephemeral"}},
+    ]
+    body["tools"] = [_tool(number) for number in range(1, 18)]
+    body["metadata"] = {"user_id": "user_bench_account__session_5f0c1c0e-7c33-4c6c-9b5e-1d0b5a3a0c11"}
+    return tuple(_dump({**body, **rest, "messages": _messages(turns)}) for turns in _TURNS[size])
 
 
 # -- answers
@@ -183,7 +192,7 @@ class Answer:
         return _dump({**_CHUNK, "object": "chat.completion", "choices": [choice], "usage": _OPENAI_USAGE})
 
 
-_MESSAGE = {
+_MESSAGE: dict[str, Any] = {
     "id": "msg_bench",
     "type": "message",
     "role": "assistant",

@@ -15,7 +15,7 @@ from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
 import proxyd
-from proxyd import errors, jsonio
+from proxyd import beginnings, errors, jsonio
 from proxyd.app_status import Watchers, add_status_routes
 from proxyd.bodies import read_request_body
 from proxyd.calls import CallRecord, new_id
@@ -256,6 +256,7 @@ class _Surface:
         route = self._route(model)
         if not route.direct:
             share_tools(payload, body)
+            beginnings.learn(payload, body)
         wants_stream = payload.get("stream") is True
         record = self._record(request, model)
         record.kind = kind_of(payload, is_subagent=record.agent_id is not None)

@@ -7,11 +7,12 @@ lone surrogates, which some upstreams split over two chunks; `dumps` writes thos
 from __future__ import annotations
 
 import gc
+import marshal
 from typing import Any
 
 import ujson
 
-__all__ = ["MAX_DEPTH", "JSONError", "dump_ascii", "dump_text", "dumps", "loads"]
+__all__ = ["MAX_DEPTH", "JSONError", "content_of", "dump_ascii", "dump_text", "dumps", "loads"]
 
 #: Deepest nesting we take (operations.md C3). ujson itself stops at 1024; our walkers recurse less than that.
 MAX_DEPTH = 256
@@ -20,6 +21,8 @@ MAX_DEPTH = 256
 #: Arguments of `ujson.dumps` behind the value and ``ensure_ascii``: ``encode_html_chars``, ``escape_forward_slashes``,
 #: ``sort_keys``, ``indent`` and ``allow_nan``. By their names they take longer to pass than a small object to write.
 _STRICTLY = (False, False, False, 0, False)
+#: From the next version on the interpreter's own form depends on which of the objects are the same.
+_MARSHAL = 2
 
 
 class JSONError(ValueError):
@@ -76,6 +79,11 @@ def dump_text(value: Any) -> str:
         return ujson.dumps(value, True, *_STRICTLY)
     except (ValueError, OverflowError, TypeError, RecursionError):
         raise JSONError("a value that JSON cannot hold") from None
+
+
+def content_of(value: Any) -> bytes:
+    """What tells `value`, which was parsed, from any other: made several times as fast as JSON."""
+    return marshal.dumps(value, _MARSHAL)
 
 
 def _check_depth(value: Any) -> None:

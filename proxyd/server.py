@@ -26,6 +26,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 import proxyd
+from proxyd import beginnings
 from proxyd.app import build_app
 from proxyd.app_status import Watchers
 from proxyd.calibration import FILE as CALIBRATION_FILE
@@ -114,7 +115,7 @@ class Daemon:
         )
         self._listener = Listener(self.settings.max_connections, self.settings.max_idle_per_peer)
         self._sweeper = Sweeper(self._waiting_bytes)
-        self.loop_watch = LoopWatch(self._sweeper.beat)
+        self.loop_watch = LoopWatch(self._beat)
         self._calibration = Calibration(None if state_folder is None else state_folder / CALIBRATION_FILE)
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -384,6 +385,11 @@ class Daemon:
             except asyncio.TimeoutError:
                 log.warning("server.calls_cut", calls=relay.active_calls)
                 relay.cut_all()
+
+    def _beat(self) -> None:
+        """What is to be done now and then, whether or not there are calls."""
+        self._sweeper.beat()
+        beginnings.forget_unused()
 
     async def close(self) -> None:
         """Let go of everything."""

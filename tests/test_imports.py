@@ -22,6 +22,7 @@ LAYERS = (
         "locations",
         "settings",
         "providers",
+        "beginnings",
         "payloads",
         "request_kind",
         "ledger_schema",

@@ -8,6 +8,7 @@ megabytes of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 from proxyd import jsonio
@@ -104,7 +105,7 @@ class Blocks:
             return []
         part: Part = {"type": "text", "text": text}
         if self._dialect.cache_control and isinstance(cache_control, dict):
-            part["cache_control"] = cache_control
+            part["cache_control"] = deepcopy(cache_control)
         return [part]
 
     def _placeholder(self, path: str, what: str, why: str) -> list[Part]:

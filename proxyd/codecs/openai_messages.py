@@ -14,6 +14,7 @@ as
 from __future__ import annotations
 
 from collections.abc import Collection, Generator
+from copy import deepcopy
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -371,7 +372,7 @@ class _History(UsualHistory):
         if block.get("is_error") is True and held[0]["type"] == "text":
             held[0] = {**held[0], "text": as_error(held[0]["text"])}
         if self._dialect.cache_control and isinstance(block.get("cache_control"), dict):
-            held[-1] = {**held[-1], "cache_control": block["cache_control"]}
+            held[-1] = {**held[-1], "cache_control": deepcopy(block["cache_control"])}
         return held, lifted
 
     def _result_without_call(self, block: dict[str, Any], path: str) -> list[Part]:

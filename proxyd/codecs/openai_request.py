@@ -3,8 +3,8 @@
 What sits in the history is degraded to text where it must be, never refused; 400 is for what makes the call
 itself meaningless. What is dropped or altered is told in `Translated.notes`.
 
-The payload is never changed, but the body shares texts with it, and its tools with other requests: a caller that means
-to change the body in depth works on a copy.
+The payload is never changed, and of its messages the body shares nothing but texts, since other requests may begin with
+the same. Tools it does share with other requests: a caller that means to change these in depth works on a copy.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ The conversation is not in it, nor are the user's surroundings: they are in the 
 
 from __future__ import annotations
 
-import marshal
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
@@ -28,9 +27,6 @@ _T = TypeVar("_T")
 _MAX_LISTS = 8
 #: Larger ones, in bytes of their content, are made anew each time.
 _MAX_BYTES = 1 << 20
-#: The interpreter's own form of parsed JSON, made several times as fast as JSON. From version 3 on it depends on which
-#: of the objects are the same.
-_MARSHAL = 2
 #: A list in bytes is looked for by so many of its last bytes, and only this near the end of a request, where Claude
 #: Code writes its tools: a search through all of it takes longer than some lists take to parse.
 _TAIL_BYTES, _NEAR_END_BYTES = 32, 4096
@@ -110,7 +106,7 @@ def share_tools(payload: dict[str, Any], body: bytes) -> None:
 
 def _shared(system: Any, found: ToolList, body: bytes) -> Any:
     """`system`, or the equal one that came with the same tools the last time."""
-    content = marshal.dumps(system, _MARSHAL)
+    content = jsonio.content_of(system)
     if len(content) > _MAX_BYTES:
         return system
     known = found.system
@@ -149,7 +145,7 @@ def _raw_of(tools: list[Any], body: bytes) -> bytes:
     """The bytes of the tools in a request; empty where they are too many to keep, or not what we think."""
     start, end = span_of(body, "tools")
     raw = body[start:end]
-    if len(raw) > _MAX_BYTES or marshal.dumps(jsonio.loads(raw), _MARSHAL) != marshal.dumps(tools, _MARSHAL):
+    if len(raw) > _MAX_BYTES or jsonio.content_of(jsonio.loads(raw)) != jsonio.content_of(tools):
         return b""
     return raw
 
@@ -163,7 +159,7 @@ def _ahead_of(tools: bytes, system: Any, body: bytes) -> bytes:
         ahead[end - start :] != b',"tools":'
         or not body.startswith(tools, at)
         or len(ahead) > _MAX_BYTES
-        or marshal.dumps(jsonio.loads(body[start:end]), _MARSHAL) != marshal.dumps(system, _MARSHAL)
+        or jsonio.content_of(jsonio.loads(body[start:end])) != jsonio.content_of(system)
     ):
         return b""
     return ahead
@@ -174,7 +170,7 @@ def recognised(tools: list[Any]) -> ToolList:
     for found in reversed(_known.values()):
         if found.tools is tools:  # it is shared
             return found
-    content = marshal.dumps(tools, _MARSHAL)
+    content = jsonio.content_of(tools)
     found = _known.pop(content) if content in _known else ToolList(tools)
     if len(content) <= _MAX_BYTES:
         _known[content] = found

@@ -142,6 +142,27 @@ def test_a_translation_counts_what_the_estimate_does(name: str, payload: dict[st
     assert translated.input_tokens == estimate_input_tokens(payload)
 
 
+def containers_in(value: Any) -> dict[int, Any]:
+    """All lists and objects within `value`, by what they are."""
+    found: dict[int, Any] = {}
+    waiting = [value]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (dict, list)):
+            found[id(node)] = node
+            waiting += node.values() if isinstance(node, dict) else node
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+@given(payload=PAYLOADS)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_messages_share_nothing_that_could_be_changed(name: str, payload: dict[str, Any]) -> None:
+    theirs = containers_in(payload["messages"])
+    body = to_openai_request(payload, DIALECTS[name], RequestOptions("m", True)).body
+    assert not [node for key, node in containers_in(body["messages"]).items() if key in theirs]
+
+
 @given(payload=PAYLOADS, name=st.sampled_from(sorted(DIALECTS)))
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_what_requests_share_is_written_as_if_they_did_not(payload: dict[str, Any], name: str) -> None:
