@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import platform
+import subprocess
+import sys
 
 import pytest
 
@@ -72,3 +75,34 @@ def test_the_interpreter_takes_such_a_threshold() -> None:
         gc.set_threshold(*before[:2], garbage._NEVER)
     finally:
         gc.set_threshold(*before)
+
+
+_CALLS = """
+import resource, sys
+from proxyd.garbage import keep_freed_memory
+
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+
+def calls(count):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for number in range(count):
+        sizes = [(117 + number * 7 % 40 + 8 * piece) * 1024 for piece in range(6)]  # of one request, and never the same
+        blocks = [b"x" * size for size in sizes]
+        del blocks
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / count
+
+calls(50)
+print(calls(200))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has its own rules")
+def test_what_a_call_has_freed_is_there_for_the_next() -> None:
+    pages = {}
+    for case in ("as it is", "kept"):
+        result = subprocess.run(
+            [sys.executable, "-c", _CALLS, case], capture_output=True, text=True, check=True, timeout=60
+        )
+        pages[case] = float(result.stdout)
+    assert pages["kept"] < 1 < 20 < pages["as it is"], "pages that are mapped anew for each call"
