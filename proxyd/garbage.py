@@ -1,5 +1,5 @@
-"""When the whole heap is searched for garbage, which holds up every stream meanwhile (operations.md A8), and how much of
-what is freed is kept for the next call.
+"""When the whole heap is searched for garbage, which holds up every stream meanwhile (operations.md A8), and how much
+of what is freed is kept for the next call.
 
 CPython searches new objects often, which takes a millisecond or two, and all of them now and then, by how many have
 come since. How long that takes goes by how many there are: 90 ms for 200 parsed requests of 140 KB that wait for their
@@ -32,10 +32,10 @@ _NEVER = 1 << 30
 def keep_freed_memory() -> None:
     """Have the C library keep what calls have freed for those that follow, up to 4 MiB.
 
-    glibc maps each block above a threshold by itself, and gives back the top of its heap when more than twice as much is
-    free there (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD). At first that is 128 KiB, less than one request of
-    Claude Code's, so that each call had 20 to 50 pages mapped and cleared anew. The threshold rises to the size of the
-    largest mapped block that has been freed. Other C libraries are not impressed.
+    glibc maps each block above a threshold by itself, and gives back the top of its heap when more than twice as much
+    is free there (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD). At first that is 128 KiB, less than one request
+    of Claude Code's, so that each call had 20 to 50 pages mapped and cleared anew. The threshold rises to the size of
+    the largest mapped block that has been freed. Other C libraries are not impressed.
     """
     block = bytes(_KEPT_BYTES)  # none of which is touched
     del block
