@@ -104,13 +104,14 @@ class Flow:
         except Exception:
             self.has_failed = True
 
-    def note_all(self, times: Sequence[float], sizes: Sequence[float]) -> None:
+    def note_all(self, times: array[float], sizes: array[float]) -> None:
         """Further pieces, without their bytes: when they came, and how many bytes each was."""
-        room = MAX_MARKS - len(self.marks) // 2
-        for mark in zip(times[:room], sizes[:room], strict=True):
-            self.marks.extend(mark)
-        self._further += len(sizes[room:])
-        self._further_bytes += int(sum(sizes[room:]))
+        count = max(0, min(len(times), MAX_MARKS - len(self.marks) // 2))
+        marks = array("d", bytes(2 * count * times.itemsize))
+        marks[::2], marks[1::2] = times[:count], sizes[:count]
+        self.marks += marks
+        self._further += len(sizes) - count
+        self._further_bytes += int(sum(sizes[count:]))
 
     def _keep(self, data: bytes) -> None:
         if data and self.pieces is not None and self._room is not None:
