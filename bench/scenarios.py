@@ -67,9 +67,8 @@ class Running:
         raws = cycle(self.raw_requests(answer, size, stream=stream))
         expected = ANSWERS[answer].expected()
         clients = await asyncio.gather(*(Client.connect(self.port) for _ in range(connections)))
-        await asyncio.gather(
-            *(client.ask(next(raws)) for client in clients)
-        )  # connections to the upstream too
+        # Once each, so that connections to the upstream are there, too.
+        await asyncio.gather(*(client.ask(next(raws)) for client in clients))
         left = iter(range(count))
         replies: list[Reply] = []
 

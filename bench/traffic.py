@@ -99,7 +99,7 @@ _TURNS = {"large": range(14, 26), "huge": range(620, 621)}
 @functools.cache
 def bodies(model: str, size: str = "large", *, stream: bool = True) -> tuple[bytes, ...]:
     """The bodies of Messages requests, in the order in which they are sent: ``small`` is one question, ``large`` twelve
-    requests of one session of Claude Code's, 121 to 157 KB, each with one more turn than the one before, ``huge`` is
+    requests of one session of Claude Code's, 119 to 156 KB, each with one more turn than the one before, ``huge`` is
     2 MB.
     """
     body: dict[str, Any] = {

@@ -23,7 +23,7 @@ _MAX_KNOWN, _MAX_TOTAL_BYTES = 8, 4 << 20
 _MAX_BYTES = 2 << 20
 #: The most that is learnt from one request, which takes some 2 ms; the next one goes on.
 _STEP_BYTES = 256 << 10
-#: It takes so much to be worth learning: half of it is parsed with each request until then.
+#: What is new is parsed with each request until it is so much: learning takes as long as parsing it twice.
 _MIN_MESSAGES, _MIN_BYTES = 8, 4 << 10
 _UNUSED_S = 600.0
 
