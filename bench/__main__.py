@@ -2,7 +2,7 @@
 
 Each round starts every contender anew, one at a time, in a process of its own beside the scripted upstream. Figures are
 medians of the rounds; a target is judged by the median of the ratios within each round, since the machine may be busy
-with something else in one of them. Contenders that cost nearly the same are compared side by side at the end.
+with something else in one of them. Contenders whose ratio is near its limit are compared side by side at the end.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ async def _bench(
     args: argparse.Namespace,
     folder: Path,
     rounds: dict[str, list[Figures]],
-    beside: dict[str, list[Figures]],
+    beside: list[dict[str, list[Figures]]],
 ) -> None:
     """Run all rounds, and those side by side; both are filled on the way, so that a run that is broken off has
     something to show.
@@ -139,7 +139,7 @@ async def _bench(
                 print(f"  round {number + 1}, {contender.name}: {monotonic() - begun:.0f} s", file=sys.stderr)
         if not (args.smoke or args.only or args.scenario):
             begun = monotonic()
-            await side_by_side(folder, upstream_port, beside)
+            await side_by_side(folder, upstream_port, beside, with_peers=args.peers)
             print(f"  side by side: {monotonic() - begun:.0f} s", file=sys.stderr)
     finally:
         upstream.stop()
@@ -167,7 +167,7 @@ def main() -> None:
         sys.exit("the benchmark reads CPU and memory from /proc, which only Linux has")
     begun = monotonic()
     rounds: dict[str, list[Figures]] = {}
-    beside: dict[str, list[Figures]] = {}
+    beside: list[dict[str, list[Figures]]] = []
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         try:
             asyncio.run(_bench(args, Path(name), rounds, beside))
@@ -179,8 +179,8 @@ def main() -> None:
     print(f"{datetime.date.today().isoformat()}; {_versions(args)}\n")
     if any(rounds.values()):
         print(report.table(rounds), end="\n\n")
-    if beside:
-        print(report.table(beside), end="\n\n")
+    for group in beside:
+        print(report.table(group), end="\n\n")
     print(report.verdicts(rounds, beside))
     if not args.scenario and not args.only:
         startup.main()

@@ -1,50 +1,70 @@
-"""Contenders that cost nearly the same, side by side.
+"""Contenders whose ratio is near its limit, side by side.
 
 A shared machine runs at one speed in this minute and at another in the next. Between contenders that are measured one
-after the other that makes ratios uncertain by a tenth and more: enough where one costs a twentieth of the other, too
-much where it costs a twentieth less. So these stand side by side, and small batches of calls go to one after the other
-within a second; their paced streams flow at the same time.
+after the other that makes ratios uncertain by a tenth and more: enough where one costs a hundredth of the other, too
+much where a tenth decides. So these stand side by side, and small batches of calls go to one after the other within a
+second.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench.contenders import BASELINES, OURS, VARIANTS
+from bench.contenders import BASELINES, OURS, PEERS, VARIANTS
 from bench.scenarios import SCENARIOS, Figures, Running, per_chunk, started
 
 __all__ = ["side_by_side"]
 
-_NAMES = ("pass-through", "direct", "translated", "translated bare")
-#: In each, every contender is measured once; the next goes through them the other way round.
-_ROUNDS, _PACED_ROUNDS = 24, 8
 #: Calls ahead of all that is measured.
 _WARMING = 200
+#: Of the calls, those that a peer is asked: each takes long enough to be measured few.
+_PEERS_SHARE = 0.3
+
+_Measure = Callable[[Running], Awaitable[Figures]]
 
 
-async def side_by_side(folder: Path, upstream_port: int, rounds: dict[str, list[Figures]]) -> None:
-    """Measure; `rounds` is filled on the way, by contender."""
-    runs: dict[str, Running] = {}
-    async with AsyncExitStack() as stack:
-        for each in (*BASELINES, *OURS, *VARIANTS):
-            if each.name in _NAMES:
-                runs[each.name] = await stack.enter_async_context(started(each, folder, upstream_port))
-        for run in runs.values():
-            for size in ("large", "small"):
-                await run.calls("short", _WARMING, 4, size)
-        rounds.update({name: [{} for _ in range(_ROUNDS)] for name in runs})
-        for number in range(_ROUNDS):
-            names = list(runs) if number % 2 == 0 else list(reversed(runs))
-            for measure in _MEASURES:
-                for name in names:
-                    rounds[name][number].update(await measure(runs[name]))
-            if number < _PACED_ROUNDS:
-                found = await asyncio.gather(*(SCENARIOS["paced"](runs[name]) for name in names))
-                for name, figures in zip(names, found, strict=True):
-                    rounds[name][number].update(figures)
+async def side_by_side(
+    folder: Path, upstream_port: int, groups: list[dict[str, list[Figures]]], *, with_peers: bool
+) -> None:
+    """Measure; `groups` is filled on the way: of each group the rounds, by contender."""
+    for group in _GROUPS:
+        everyone = [each for each in (*BASELINES, *OURS, *VARIANTS, *PEERS) if each.name in group.names]
+        if any(each in PEERS for each in everyone) and not with_peers:
+            continue
+        why = next((f"{each.name}: {each.missing()}" for each in everyone if each.missing()), None)
+        if why is not None:
+            print(f"  {' and '.join(group.names)} do not stand side by side: {why}", file=sys.stderr)
+            continue
+        async with AsyncExitStack() as stack:
+            runs: dict[str, Running] = {}
+            for each in everyone:
+                share = _PEERS_SHARE if each in PEERS else 1.0
+                contender = started(each, folder, upstream_port, share=share)
+                runs[each.name] = await stack.enter_async_context(contender)
+            groups.append({})
+            await _measured(group, runs, groups[-1])
+
+
+async def _measured(group: _Group, runs: dict[str, Running], rounds: dict[str, list[Figures]]) -> None:
+    for run in runs.values():
+        for size in ("large", "small"):
+            await run.calls("short", _WARMING, 4, size)
+    rounds.update({name: [{} for _ in range(group.rounds)] for name in runs})
+    for number in range(group.rounds):
+        names = list(runs) if number % 2 == 0 else list(reversed(runs))
+        for measure in group.measures:
+            for name in names:
+                rounds[name][number].update(await measure(runs[name]))
+        if number < group.paced_rounds:
+            paced = [SCENARIOS["paced"](runs[name]) for name in names]
+            found = [await each for each in paced] if group.takes_turns else await asyncio.gather(*paced)
+            for name, figures in zip(names, found, strict=True):
+                rounds[name][number].update(figures)
 
 
 async def _request(run: Running) -> Figures:
@@ -64,4 +84,36 @@ async def _burst(run: Running) -> Figures:
     return {"burst of 16, µs a chunk": per_chunk(run, await run.calls("burst", 48, 16), "burst")}
 
 
-_MEASURES: tuple[Callable[[Running], Awaitable[Figures]], ...] = (_request, _whole, _small, _burst)
+@dataclass(frozen=True)
+class _Group:
+    """Those that stand side by side.
+
+    Attributes:
+        names: of the contenders.
+        rounds: in each, every contender is measured once; the next goes through them the other way round.
+        takes_turns: their paced streams do not flow at the same time.
+    """
+
+    names: tuple[str, ...]
+    measures: tuple[_Measure, ...]
+    rounds: int
+    paced_rounds: int
+    takes_turns: bool = False
+
+
+_GROUPS = (
+    _Group(
+        ("pass-through", "direct", "translated", "translated bare"),
+        (_request, _whole, _small, _burst),
+        rounds=24,
+        paced_rounds=8,
+    ),
+    # LiteLLM keeps half a core busy with the streams that cost us a twentieth of one.
+    _Group(
+        ("translated", "LiteLLM translated"),
+        (_request, _small),
+        rounds=12,
+        paced_rounds=8,
+        takes_turns=True,
+    ),
+)

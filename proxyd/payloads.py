@@ -27,8 +27,8 @@ _BOTH_JSON = jsonio.dumps(_SYSTEM) + b',"tools":' + _TOOLS_JSON
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """The JSON object that `body` is. Its tools, system prompt and first messages may be those of other requests: nobody
-    changes them.
+    """The JSON object that `body` is. Its tools, system prompt and first messages may be those of other requests:
+    nobody changes them.
 
     Raises:
         ClientError: it is something else.
