@@ -111,7 +111,7 @@ def verdicts(rounds: Rounds, beside: Sequence[Rounds]) -> str:
             words = f"{target.contender} : {target.other}{also}, {target.figure.rpartition(', ')[0]}"
             limit = f"≤ 1/{1 / target.factor:g}" if target.factor < 1 else f"≤ {target.factor:g}"
             if measured is not None and target.factor < 1:
-                shown = f"1/{1 / measured:.0f}" if measured > 0 else "0"
+                shown = f"1/{_short(1 / measured)}" if measured > 0 else "0"
                 lines.append(f"| {words} | {limit} | {shown} | {_verdict(measured, target)} |")
                 continue
         if measured is not None:
