@@ -215,7 +215,7 @@ class CallTrace:
         self.further_attempts = 0
         self._answer = Flow(self.room)
         self.lessons: Lessons | None = None  # for the attempt that comes next
-        self.passed: array[float] | None = None if keeps_bodies else array("d")
+        self.passed: list[float] | None = None if keeps_bodies else []
         self._came: Flow | None = None  # of the attempt at hand, if it is one of those that are kept
         self._failed = False
 
@@ -285,13 +285,13 @@ class CallTrace:
         if not passed:
             return
         try:
-            times = passed[::3]
-            self._answer.note_all(times, passed[2::3])
+            times, came, went = (array("d", passed[each::3]) for each in range(3))
+            self._answer.note_all(times, went)
             if self._came is not None:
-                self._came.note_all(times, passed[1::3])
+                self._came.note_all(times, came)
         except Exception:
             self._failed = True
-        del passed[:]
+        passed.clear()
 
     def on_head(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
         """The head of the answer is there."""
