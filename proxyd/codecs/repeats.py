@@ -97,7 +97,7 @@ class Repeats:
 
         # A closure, since its names are at hand: this is what a piece of a stream costs.
         def rewritten(frame: bytes) -> bytes:
-            if len(frame) <= width or not (frame.startswith(head) and frame.endswith(tail)):
+            if len(frame) <= width or frame[:start] != head or frame[end:] != tail:
                 return b""
             literal = frame[start:end]
             try:
