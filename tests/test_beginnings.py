@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,38 +15,17 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyd import beginnings, jsonio
+from proxyd import beginnings
 from proxyd.codecs import tool_lists
-from proxyd.errors import ClientError
 from proxyd.payloads import parse_object
 from tests.harness import running_proxy, running_upstream, text_stream
 from tests.hooks.hooked import hooked_proxy, write_hook
+from tests.parsing import forget, nothing_known, outcome_of, parsed, plainly, written
+
+__all__ = ["nothing_known", "parsed"]  # fixtures
 
 MARK = {"type": "ephemeral"}
 HEADERS = {"content-type": "application/json", "x-api-key": "k"}
-
-
-@pytest.fixture(autouse=True)
-def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beginnings, "_known", [])
-
-
-@pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What is given to the parser from here on."""
-    seen: list[bytes] = []
-    loads = jsonio.loads
-
-    def watched(data: bytes) -> Any:
-        seen.append(data)
-        return loads(data)
-
-    monkeypatch.setattr(jsonio, "loads", watched)
-    return seen
-
-
-def written(payload: Any, **more: Any) -> bytes:
-    return json.dumps(payload, **{"ensure_ascii": False, "separators": (",", ":"), **more}).encode()
 
 
 def conversation(turns: int, start: int = 0, length: int = 1000) -> list[dict[str, Any]]:
@@ -84,22 +62,6 @@ def take(body: bytes) -> dict[str, Any]:
     payload = parse_object(body)
     beginnings.learn(payload, body)
     return payload
-
-
-def outcome_of(parse: Callable[[bytes], Any], body: bytes) -> str:
-    try:
-        return repr(parse(body))
-    except ClientError as exc:
-        return f"refused: {exc.message}"
-
-
-def plainly(body: bytes) -> Any:
-    """As it would be, were nothing known."""
-    known, beginnings._known = beginnings._known, []
-    try:
-        return parse_object(body)
-    finally:
-        beginnings._known = known
 
 
 # -- what is saved
@@ -327,7 +289,7 @@ messages_of = st.lists(
 def test_recognised_or_not_the_payload_is_the_same(
     steps: list[list[dict[str, Any]]], data: st.DataObject
 ) -> None:
-    beginnings._known, tool_lists._known = [], OrderedDict()
+    forget()
     tools = data.draw(st.just([]) | st.just([{"name": "Read"}]))
     indent = data.draw(st.sampled_from([None, None, None, 1]))
     limits = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -11,38 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyd import jsonio, payloads
 from proxyd.codecs import tool_lists
-from proxyd.errors import ClientError
 from proxyd.payloads import parse_object
+from tests.parsing import forget, nothing_known, outcome_of, parsed, plainly, written
+
+__all__ = ["nothing_known", "parsed"]  # fixtures
 
 TOOLS = [
     {"name": "Read", "description": 'Reads "a file"\\n, né', "input_schema": {"type": "object"}},
     {"name": "Bash", "input_schema": {"type": "object", "properties": {"a": {"enum": [1, -2.5, None]}}}},
 ]
-
-
-@pytest.fixture(autouse=True)
-def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tool_lists, "_known", OrderedDict())
-
-
-@pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What is given to the parser from here on."""
-    seen: list[bytes] = []
-    loads = jsonio.loads
-
-    def watched(data: bytes) -> Any:
-        seen.append(data)
-        return loads(data)
-
-    monkeypatch.setattr(payloads.jsonio, "loads", watched)
-    return seen
-
-
-def written(payload: Any, **more: Any) -> bytes:
-    return json.dumps(payload, **{"ensure_ascii": False, "separators": (",", ":"), **more}).encode()
 
 
 def learn(tools: list[Any] = TOOLS, write: Callable[..., bytes] = written) -> bytes:
@@ -53,22 +30,6 @@ def learn(tools: list[Any] = TOOLS, write: Callable[..., bytes] = written) -> by
     (known,) = tool_lists._known.values()
     assert known.raw
     return known.raw
-
-
-def outcome_of(parse: Callable[[bytes], Any], body: bytes) -> str:
-    try:
-        return repr(parse(body))
-    except ClientError as exc:
-        return f"refused: {exc.message}"
-
-
-def plainly(body: bytes) -> Any:
-    """As it would be, were nothing known."""
-    known, tool_lists._known = tool_lists._known, OrderedDict()
-    try:
-        return parse_object(body)
-    finally:
-        tool_lists._known = known
 
 
 # -- what is saved
@@ -315,7 +276,7 @@ tool_lists_of = st.lists(values, min_size=1, max_size=3)
 @given(tools=tool_lists_of, data=st.data())
 @settings(max_examples=300)
 def test_recognised_or_not_the_payload_is_the_same(tools: list[Any], data: st.DataObject) -> None:
-    tool_lists._known = OrderedDict()
+    forget()
     indent = data.draw(st.sampled_from([None, 1]))
     raw = learn(tools, lambda payload: written(payload, indent=indent))
     system = data.draw(values)
