@@ -78,8 +78,10 @@ def learn(payload: dict[str, Any], body: bytes) -> None:
         return
     known = next((each for each in _known if _begins_with(messages, each.messages)), None)
     seen = 0 if known is None else len(known.messages)
+    if len(messages) - seen < _MIN_MESSAGES:
+        return
     at = _messages_at(body)
-    if len(messages) - seen < _MIN_MESSAGES or at < 0:
+    if at < 0:
         return
     start = at if known is None else at + len(known.raw)
     end = min(len(body), start + _STEP_BYTES, at + _MAX_BYTES)

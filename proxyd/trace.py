@@ -106,7 +106,7 @@ class Flow:
 
     def note_all(self, times: array[float], sizes: array[float]) -> None:
         """Further pieces, without their bytes: when they came, and how many bytes each was."""
-        count = max(0, min(len(times), MAX_MARKS - len(self.marks) // 2))
+        count = min(len(times), MAX_MARKS - len(self.marks) // 2)
         marks = array("d", bytes(2 * count * times.itemsize))
         marks[::2], marks[1::2] = times[:count], sizes[:count]
         self.marks += marks
