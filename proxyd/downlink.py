@@ -17,9 +17,9 @@ from aiohttp import web
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import HttpVersion11
 
+from proxyd.calls import CallRecord
 from proxyd.codecs.events import PING
 from proxyd.deadlines import TICK_S, Deadlines
-from proxyd.trace import CallTrace
 
 __all__ = ["SSE_HEADERS", "ClientGone", "Downlink"]
 
@@ -74,6 +74,7 @@ class Downlink:
     can cut one.
 
     Args:
+        record: is told of all that is written, but by `push`.
         ping_s: silence after which a ping is sent, 0 for never.
         write_stall_s: how long a client may take no byte before its connection is aborted.
         is_last: whether the connection is to close behind this response.
@@ -86,6 +87,7 @@ class Downlink:
         self,
         request: web.Request,
         deadlines: Deadlines,
+        record: CallRecord,
         *,
         ping_s: float,
         write_stall_s: float,
@@ -93,6 +95,7 @@ class Downlink:
     ) -> None:
         self._request = request
         self._deadlines = deadlines
+        self._record = record
         self._ping_s = ping_s
         self._write_stall_s = write_stall_s
         self._is_last = is_last
@@ -109,10 +112,7 @@ class Downlink:
         self._has_body = True
         self._left_bytes: int | None = None  # of a body that was given its length
         self._chunks_to: asyncio.Transport | None = None  # once begun, where each piece has its length ahead
-        self._sent_at = 0.0
-        self.bytes_sent = 0
         self.on_sent: Callable[[bytes], None] | None = None  # is told of what the client has been sent
-        self.trace: CallTrace | None = None
 
     @property
     def response(self) -> web.StreamResponse:
@@ -146,7 +146,6 @@ class Downlink:
         """Take `commit_after` back: the attempt whose message it would have begun is over."""
         self._deadlines.clear(self._silence_is_over)
 
-    @property
     def keeps_up(self) -> bool:
         """The client has taken all that was written of its stream: one more piece can be, without waiting."""
         transport = self._chunks_to
@@ -157,12 +156,10 @@ class Downlink:
             and not transport.is_closing()
         )
 
-    def push(self, data: bytes, now: float) -> None:
-        """Send whole frames to a client that `keeps_up`. The trace is for the caller to tell."""
+    def push(self, data: bytes) -> None:
+        """Send whole frames to a client that `keeps_up`. The record is for the caller to tell."""
         assert self._chunks_to is not None, "it keeps up"
         self._chunks_to.write(b"%x\r\n%b\r\n" % (len(data), data))
-        self.bytes_sent += len(data)
-        self._sent_at = now
         if self.on_sent is not None:
             self.on_sent(data)
 
@@ -174,10 +171,9 @@ class Downlink:
         """
         if self._aside is not None:
             await self._join()
-        if data and self.keeps_up:
-            self.push(data, monotonic())
-            if self.trace is not None:
-                self.trace.on_written(data)
+        if data and self.keeps_up():
+            self.push(data)
+            self._record.on_written(data)
         else:
             await self._write(data)
 
@@ -284,12 +280,9 @@ class Downlink:
         return data
 
     def _note_sent(self, data: bytes) -> None:
-        self.bytes_sent += len(data)
-        self._sent_at = monotonic()
         if self.on_sent is not None:
             self.on_sent(data)
-        if self.trace is not None:
-            self.trace.on_written(data)
+        self._record.on_written(data)
 
     async def _join(self) -> None:
         aside, self._aside = self._aside, None
@@ -308,7 +301,8 @@ class Downlink:
 
     def _ping(self) -> None:
         """Due `ping_s` after the last write: most often there was a later one, and this is put off."""
-        silence_s = monotonic() - self._sent_at
+        self._record.add_up()
+        silence_s = monotonic() - self._record.written_at
         if silence_s >= self._ping_s - TICK_S:
             self._write_aside(PING)
             silence_s = 0

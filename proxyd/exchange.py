@@ -13,13 +13,12 @@ from collections.abc import Callable
 from time import monotonic
 from typing import ClassVar, Protocol
 
-from proxyd.calls import CallRecord
+from proxyd.calls import MOST_PASSED, CallRecord
 from proxyd.codecs.openai_errors import ErrorContext
 from proxyd.deadlines import TICK_S, Deadlines
 from proxyd.errors import BadReply, TimedOut
 from proxyd.providers.base import UpstreamRequest
 from proxyd.settings import Settings
-from proxyd.trace import MOST_PASSED
 from proxyd.uplink import READ_BYTES, Response
 from proxyd.upstream import BREAKS, Upstreams, host_of
 
@@ -36,12 +35,11 @@ _REQUEST_ID_HEADERS = ("request-id", "x-request-id", "x-generation-id")
 class Sink(Protocol):
     """The client's side, where pieces can be written without waiting."""
 
-    @property
     def keeps_up(self) -> bool:
         """It has taken all that was written: one more piece can be."""
 
-    def push(self, data: bytes, now: float) -> None:
-        """Write whole frames. To be called only while it `keeps_up`. The trace is for the caller to tell."""
+    def push(self, data: bytes) -> None:
+        """Write whole frames. To be called only while it `keeps_up`. The record is for the caller to tell."""
 
 
 class Exchange:
@@ -76,26 +74,28 @@ class Exchange:
         self._settings = settings
         self._deadlines = deadlines
         self._record = record
-        self._trace = record.trace
-        self._passed = None if record.trace is None else record.trace.passed
+        self._passed = record.passed
+        self._keeps_bodies = record.trace is not None and record.trace.keeps_bodies
+        record.events_a_piece = self._EVENTS_A_PIECE
         self._read_bytes = READ_BYTES
         self._response: Response | None = None
         self._progress: asyncio.Future[None] | None = None  # the reader sleeps
         self._sink: Sink | None = None  # and pieces go there meanwhile
         self._is_flowing = False
         self._rewrite: Callable[[bytes], bytes] | None = None  # where the short way is open
-        self._heard_at = 0.0  # by the monotonic clock, while pieces flow
+        self._asleep_since = 0.0  # by the monotonic clock
         self._fault: Exception | None = None  # one of them could not: for the reader
 
     async def _send(self, *, is_verbatim: bool) -> Response:
         request, self._request = self._request, None  # its body is not needed any more: a retry makes its own
         assert request is not None, "an exchange is opened once"
         self._record.settle = None  # an attempt before may have had an answer to tell of
-        if self._trace is not None:
-            self._trace.on_sent(request, self._record.route, self._record.mode, self._context)
+        trace = self._record.trace
+        if trace is not None:
+            trace.on_sent(request, self._record.route, self._record.mode, self._context)
         response = await self._upstreams.send(request, self._deadlines, is_verbatim=is_verbatim)
-        if self._trace is not None:
-            self._trace.on_head(response.status, response.headers.items())
+        if trace is not None:
+            trace.on_head(response.status, response.headers.items())
         self._response = response
         response.on_progress = self._on_progress
         headers = response.headers
@@ -117,7 +117,7 @@ class Exchange:
         Raises as aiohttp does, or what a clock has set.
         """
         while not (chunk := self._take(response)) and not response.is_over:
-            self._heard_at = monotonic()
+            self._asleep_since = monotonic()
             self._deadlines.set(self._silent, self._clocks.idle_s)  # it runs on: the next read moves it
             self._progress = asyncio.get_running_loop().create_future()
             self._sink = sink
@@ -136,8 +136,8 @@ class Exchange:
 
     def _take(self, response: Response) -> bytes:
         chunk = response.take(self._read_bytes)
-        if chunk and self._trace is not None:
-            self._trace.on_chunk(chunk)
+        if chunk:
+            self._record.on_chunk(chunk)
         return chunk
 
     @property
@@ -160,29 +160,32 @@ class Exchange:
     def _on_piece(self, piece: bytes) -> bool:
         """A piece has come alone: whether it could be passed on. Else nothing has happened."""
         sink, rewrite = self._sink, self._rewrite
-        if sink is None or rewrite is None or not sink.keeps_up:
+        if sink is None or rewrite is None or not sink.keeps_up():
             return False
         begun = monotonic()
         try:
             frames = rewrite(piece)
             if not frames:
                 return False
-            record = self._record
-            self._heard_at = now = monotonic()
-            record.codec_s += now - begun
-            record.events += self._EVENTS_A_PIECE
-            sink.push(frames, now)
-            if self._passed is not None:
-                self._passed.extend((now, len(piece), len(frames)))
-                if len(self._passed) >= MOST_PASSED and self._trace is not None:
-                    self._trace.spread()
-            elif self._trace is not None:
-                self._trace.on_chunk(piece)
-                self._trace.on_written(frames)
+            ended = monotonic()
+            sink.push(frames)
+            passed = self._passed
+            passed.extend((begun, ended, len(piece), len(frames)))
+            if self._keeps_bodies:
+                self._keep_passed(piece, frames)
+            elif len(passed) >= MOST_PASSED:
+                self._record.add_up()
         except Exception as exc:
             self._fault = exc
             self._wake()
         return True
+
+    def _keep_passed(self, piece: bytes, frames: bytes) -> None:
+        self._record.add_up()
+        trace = self._record.trace
+        assert trace is not None, "it keeps bodies"
+        trace.on_chunk(piece)
+        trace.on_written(frames)
 
     def _on_progress(self) -> None:
         """Something has arrived, or the connection has ended."""
@@ -192,7 +195,6 @@ class Exchange:
             self._is_flowing = True
             try:
                 if self._flow(self._sink):
-                    self._heard_at = monotonic()
                     return
             except Exception as exc:
                 self._fault = exc
@@ -211,7 +213,7 @@ class Exchange:
         response = self._response
         assert response is not None, "the reader sleeps on it"
         while response.has_more:
-            if not sink.keeps_up or response.is_over or not self._pass_on(self._take(response), sink):
+            if not sink.keeps_up() or response.is_over or not self._pass_on(self._take(response), sink):
                 return False
         self._shorten(response)
         return not response.is_over
@@ -221,9 +223,8 @@ class Exchange:
         raise AssertionError("only where a sink was given")
 
     def _push(self, frames: bytes, sink: Sink) -> None:
-        sink.push(frames, monotonic())
-        if self._trace is not None:
-            self._trace.on_written(frames)
+        sink.push(frames)
+        self._record.on_written(frames)
 
     async def _read_error(self, response: Response) -> bytes:
         """The body of an error, as far as it comes; beyond ``max_error_body_bytes`` it is cut off."""
@@ -240,10 +241,11 @@ class Exchange:
         """Let go of the connection: it serves again if the answer `is_complete`, else the call is cancelled."""
         self._deadlines.clear(self._silent)
         self._deadlines.clear(self._too_long)
+        self._record.add_up()
         response, self._response = self._response, None
         if response is not None:
-            if self._trace is not None and response.at_end:
-                self._trace.on_chunk(b"")
+            if response.at_end:
+                self._record.on_chunk(b"")
             if is_complete:
                 self._upstreams.let_go(response)
             else:
@@ -260,7 +262,8 @@ class Exchange:
         seconds = self._clocks.idle_s
         if self._progress is None:
             return  # it is our client who is slow
-        silence_s = monotonic() - self._heard_at
+        self._record.add_up()
+        silence_s = monotonic() - max(self._asleep_since, self._record.heard_at)
         if silence_s < seconds - TICK_S:
             self._deadlines.set(self._silent, seconds - silence_s)
             return

@@ -149,13 +149,14 @@ class Relay:
         downlink = Downlink(
             request.web_request,
             deadlines,
+            record,
             ping_s=settings.ping_s,
             write_stall_s=settings.write_stall_s,
             is_last=lambda: self.is_draining,
         )
         tracer = self.tracer
         if tracer is not None:
-            record.trace = downlink.trace = tracer.begin(request, self.table, self.hooks)
+            record.trace = tracer.begin(request, self.table, self.hooks)
         call = Call(request, downlink, deadlines, task, aborts=settings.on_midstream_error == "abort")
         if settings.log_bodies:
             call.log_bodies()
@@ -187,7 +188,6 @@ class Relay:
             self._calls.pop(record.request_id, None)
             if not self._calls:
                 self._idle.set()
-            record.bytes_out = record.bytes_out or downlink.bytes_sent
             if not record.status and downlink.is_committed:
                 record.status = downlink.status  # the client left before the end of it
             self._is_over(record, request.keys, tracer)

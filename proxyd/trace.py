@@ -2,9 +2,8 @@
 
 A call calls its trace at six places, each guarded by ``if trace is not None``: when it begins (`Recorder.begin`),
 when an attempt goes out, when its head is there, for each chunk that comes, for each write that the client has taken,
-and once for both where one became the other at once. None of them copies, waits, or raises: a mistake here must not end
-a stream. Without bodies a chunk costs two numbers, and one that was passed on at once three, which are all that is
-written for it (`CallTrace.passed`).
+and once for many that became the other at once. None of them copies, waits, or raises: a mistake here must not end
+a stream. Without bodies a chunk costs two numbers.
 
 Memory is bounded: so many times a flow, so many bytes a call, so many attempts; what is beyond is counted.
 """
@@ -19,7 +18,7 @@ from proxyd.codecs.openai_errors import ErrorContext
 from proxyd.providers.base import ClientKeys, UpstreamRequest
 from proxyd.providers.learned import Lessons
 
-__all__ = ["MAX_ATTEMPTS", "MAX_BYTES", "MAX_MARKS", "MOST_PASSED", "Attempt", "CallTrace", "Flow"]
+__all__ = ["MAX_ATTEMPTS", "MAX_BYTES", "MAX_MARKS", "Attempt", "CallTrace", "Flow"]
 
 #: Times and sizes kept of one direction, 16 bytes each: enough to see the pace of a stream, and little beside what
 #: else an open one takes (docs/performance.md).
@@ -28,8 +27,6 @@ MAX_MARKS = 1024
 MAX_BYTES = 16 * 1024 * 1024
 #: Attempts kept of one call: more than three routes with two retries each.
 MAX_ATTEMPTS = 12
-#: Numbers that wait in `CallTrace.passed`, three a piece.
-MOST_PASSED = 3 * 64
 
 
 class _Room:
@@ -104,12 +101,12 @@ class Flow:
         except Exception:
             self.has_failed = True
 
-    def note_all(self, times: array[float], sizes: array[float]) -> None:
+    def note_all(self, times: list[float], sizes: list[float]) -> None:
         """Further pieces, without their bytes: when they came, and how many bytes each was."""
         count = min(len(times), MAX_MARKS - len(self.marks) // 2)
-        marks = array("d", bytes(2 * count * times.itemsize))
+        marks = [0.0] * (2 * count)
         marks[::2], marks[1::2] = times[:count], sizes[:count]
-        self.marks += marks
+        self.marks.extend(marks)
         self._further += len(sizes) - count
         self._further_bytes += int(sum(sizes[count:]))
 
@@ -167,9 +164,8 @@ class CallTrace:
     """What passes through one call. Its methods never raise.
 
     Attributes:
-        passed: of each piece that became a write at once, its time by the monotonic clock, its size and that of the
-            write. Whoever passes it on appends them, and calls `spread` when there are `MOST_PASSED`: to look for both
-            flows at each piece, which finds them in no cache, would cost a twentieth of it. None where bodies are kept.
+        attempts: the requests to upstreams, in order.
+        answer: what the client has taken.
 
     Args:
         keeps_bodies: keep what was said, too.
@@ -178,10 +174,10 @@ class CallTrace:
     """
 
     __slots__ = (
-        "_answer",
-        "_attempts",
         "_came",
         "_failed",
+        "answer",
+        "attempts",
         "body",
         "body_size",
         "further_attempts",
@@ -191,7 +187,6 @@ class CallTrace:
         "keys",
         "lessons",
         "method",
-        "passed",
         "path",
         "room",
     )
@@ -211,25 +206,12 @@ class CallTrace:
         self.room = _Room(MAX_BYTES) if keeps_bodies else None
         self.body_size = len(body)
         self.body, self.is_body_cut = self._kept(body)
-        self._attempts: list[Attempt] = []
+        self.attempts: list[Attempt] = []
         self.further_attempts = 0
-        self._answer = Flow(self.room)
+        self.answer = Flow(self.room)
         self.lessons: Lessons | None = None  # for the attempt that comes next
-        self.passed: list[float] | None = None if keeps_bodies else []
         self._came: Flow | None = None  # of the attempt at hand, if it is one of those that are kept
         self._failed = False
-
-    @property
-    def attempts(self) -> Sequence[Attempt]:
-        """The requests to upstreams, in order."""
-        self.spread()
-        return self._attempts
-
-    @property
-    def answer(self) -> Flow:
-        """What the client has taken."""
-        self.spread()
-        return self._answer
 
     @property
     def has_failed(self) -> bool:
@@ -248,56 +230,50 @@ class CallTrace:
 
     def on_sent(self, request: UpstreamRequest, route: str, mode: str, context: ErrorContext) -> None:
         """An attempt goes out."""
-        self.spread()
         self._came = None
         try:
-            if len(self._attempts) >= MAX_ATTEMPTS:
+            if len(self.attempts) >= MAX_ATTEMPTS:
                 self.further_attempts += 1
                 return
             attempt = Attempt(request, route, mode, context.estimated_input_tokens, Flow(self.room))
             attempt.lessons, self.lessons = self.lessons, None
-            before = self._attempts[-1].body if self._attempts else self.body
+            before = self.attempts[-1].body if self.attempts else self.body
             # A retry sends the same again, and a direct route what the client sent: once is enough.
             attempt.body, attempt.is_cut = (
                 (before, False) if before and before == request.body else self._kept(request.body)
             )
-            self._attempts.append(attempt)
+            self.attempts.append(attempt)
             self._came = attempt.flow
         except Exception:
             self._failed = True
 
     def on_chunk(self, data: bytes) -> None:
         """The upstream has sent `data`; nothing at the end of its body."""
-        if self.passed:
-            self.spread()
         if self._came is not None:
             self._came.note(data)
 
     def on_written(self, data: bytes) -> None:
         """The client has taken `data`."""
-        if self.passed:
-            self.spread()
-        self._answer.note(data)
+        self.answer.note(data)
 
-    def spread(self) -> None:
-        """Note in the flows what has `passed`."""
-        passed = self.passed
-        if not passed:
+    def on_passed(self, times: list[float], came: list[float], went: list[float]) -> None:
+        """Pieces of `came` bytes each became writes of `went` bytes at these times. Where bodies are kept each of them
+        has been told of by itself.
+        """
+        if self.keeps_bodies:
             return
         try:
-            times, came, went = (array("d", passed[each::3]) for each in range(3))
-            self._answer.note_all(times, went)
+            self.answer.note_all(times, went)
             if self._came is not None:
                 self._came.note_all(times, came)
         except Exception:
             self._failed = True
-        passed.clear()
 
     def on_head(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
         """The head of the answer is there."""
         try:
             if not self.further_attempts:
-                attempt = self._attempts[-1]
+                attempt = self.attempts[-1]
                 attempt.head_at, attempt.status, attempt.response_headers = monotonic(), status, headers
         except Exception:
             self._failed = True

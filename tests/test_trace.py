@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from proxyd.calls import CallRecord
 from proxyd.codecs.openai_errors import ErrorContext
 from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest
-from proxyd.trace import MAX_ATTEMPTS, MAX_MARKS, MOST_PASSED, CallTrace
+from proxyd.trace import MAX_ATTEMPTS, MAX_MARKS, CallTrace
 
 REQUEST = UpstreamRequest(url="http://u/v1", headers={}, body=b"{}", clocks=Clocks())
 
@@ -17,58 +18,82 @@ def sent(trace: CallTrace, times: int = 1) -> CallTrace:
     return trace
 
 
-@pytest.fixture
-def trace() -> CallTrace:
-    return CallTrace(method="POST", path="/", headers={}, body=b"", keys=ClientKeys(), keeps_bodies=False)
+def traced(*, keeps_bodies: bool = False) -> tuple[CallRecord, CallTrace]:
+    trace = CallTrace(
+        method="POST", path="/", headers={}, body=b"", keys=ClientKeys(), keeps_bodies=keeps_bodies
+    )
+    return CallRecord(request_id="req", trace=trace, events_a_piece=1), trace
 
 
-def passed(trace: CallTrace, at: float, came: int, went: int) -> None:
-    assert trace.passed is not None
-    trace.passed.extend((at, came, went))
+def passed(record: CallRecord, at: float, came: int, went: int) -> None:
+    record.passed.extend((at - 0.25, at, came, went))
 
 
-def test_pieces_are_noted_in_their_order(trace: CallTrace) -> None:
+def test_pieces_are_noted_in_their_order() -> None:
+    record, trace = traced()
     sent(trace)
-    trace.on_chunk(b"head")
-    passed(trace, 1.5, 10, 20)
-    passed(trace, 2.5, 11, 21)
-    trace.on_chunk(b"more of it")
-    passed(trace, 3.5, 12, 22)
-    trace.on_written(b"what it became")
-    passed(trace, 4.5, 13, 23)
+    record.on_chunk(b"head")
+    passed(record, 1.5, 10, 20)
+    passed(record, 2.5, 11, 21)
+    record.on_chunk(b"more of it")
+    passed(record, 3.5, 12, 22)
+    record.on_written(b"what it became")
+    passed(record, 4.5, 13, 23)
+    record.add_up()
     (attempt,) = trace.attempts
     assert attempt.flow.sizes == [4, 10, 11, 10, 12, 13]
     assert trace.answer.sizes == [20, 21, 22, 14, 23]
     assert list(trace.answer.times)[:3] == [1.5, 2.5, 3.5]
     assert list(attempt.flow.times)[1:3] == [1.5, 2.5]
     assert not trace.has_failed
-    assert not trace.passed
+    assert not record.passed
 
 
-def test_what_passed_belongs_to_its_own_attempt(trace: CallTrace) -> None:
-    sent(trace)
-    passed(trace, 1.5, 10, 20)
-    sent(trace)
-    passed(trace, 2.5, 11, 21)
+@pytest.mark.parametrize("is_traced", [True, False])
+def test_what_passed_counts_in_the_record(is_traced: bool) -> None:
+    record, _ = traced()
+    if not is_traced:
+        record.trace = None
+    record.on_written(b"head")
+    began_at = record.written_at
+    for number in (1, 2, 3):
+        passed(record, began_at + number, 10, 20)
+    record.add_up()
+    record.add_up()
+    assert (record.events, record.bytes_out) == (3, 4 + 60)
+    assert record.codec_s == pytest.approx(0.75)
+    assert record.heard_at == record.written_at == began_at + 3
+
+
+def test_what_passed_belongs_to_its_own_attempt() -> None:
+    record, trace = traced()
+    for at, came, went in ((1.5, 10, 20), (2.5, 11, 21)):
+        sent(trace)
+        passed(record, at, came, went)
+        record.add_up()
     assert [attempt.flow.sizes for attempt in trace.attempts] == [[10], [11]]
     assert trace.answer.sizes == [20, 21]
 
 
-def test_of_attempts_beyond_those_that_are_kept_only_the_answer_is_noted(trace: CallTrace) -> None:
+def test_of_attempts_beyond_those_that_are_kept_only_the_answer_is_noted() -> None:
+    record, trace = traced()
     sent(trace, MAX_ATTEMPTS + 1)
-    passed(trace, 1.5, 10, 20)
-    trace.on_chunk(b"x")
+    passed(record, 1.5, 10, 20)
+    record.on_chunk(b"x")
     assert {attempt.flow.size for attempt in trace.attempts} == {0}
     assert trace.answer.sizes == [20]
     assert not trace.has_failed
 
 
-def test_beyond_so_many_marks_pieces_are_only_counted(trace: CallTrace) -> None:
+@pytest.mark.parametrize("at_once", [1, 64, MAX_MARKS + 100])
+def test_beyond_so_many_marks_pieces_are_only_counted(at_once: int) -> None:
+    record, trace = traced()
     sent(trace)
     for number in range(MAX_MARKS + 100):
-        passed(trace, float(number), 10, 20)
-        if len(trace.passed or ()) >= MOST_PASSED:
-            trace.spread()
+        passed(record, float(number), 10, 20)
+        if number % at_once == at_once - 1:
+            record.add_up()
+    record.add_up()
     (attempt,) = trace.attempts
     for flow, size in ((attempt.flow, 10), (trace.answer, 20)):
         assert len(flow.times) == MAX_MARKS
@@ -76,8 +101,12 @@ def test_beyond_so_many_marks_pieces_are_only_counted(trace: CallTrace) -> None:
         assert flow.size == size * (MAX_MARKS + 100)
 
 
-def test_with_bodies_nothing_is_noted_in_passing() -> None:
-    trace = CallTrace(method="POST", path="/", headers={}, body=b"", keys=ClientKeys(), keeps_bodies=True)
-    assert trace.passed is None
-    sent(trace).on_chunk(b"abc")
-    assert trace.attempts[0].flow.pieces == [b"abc"]
+def test_with_bodies_each_piece_is_told_of_by_itself() -> None:
+    record, trace = traced(keeps_bodies=True)
+    sent(trace)
+    passed(record, 1.5, 3, 5)
+    record.add_up()
+    trace.on_chunk(b"abc")
+    trace.on_written(b"ABCDE")
+    assert (trace.attempts[0].flow.pieces, trace.answer.pieces) == ([b"abc"], [b"ABCDE"])
+    assert record.bytes_out == 5
