@@ -19,6 +19,7 @@ from aiohttp.http import HttpVersion11
 
 from proxyd.calls import CallRecord
 from proxyd.codecs.events import PING
+from proxyd.codecs.http_body import chunk_of
 from proxyd.deadlines import TICK_S, Deadlines
 
 __all__ = ["SSE_HEADERS", "ClientGone", "Downlink"]
@@ -159,7 +160,7 @@ class Downlink:
     def push(self, data: bytes) -> None:
         """Send whole frames to a client that `keeps_up`. The record is for the caller to tell."""
         assert self._chunks_to is not None, "it keeps up"
-        self._chunks_to.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self._chunks_to.write(chunk_of(data))
         if self.on_sent is not None:
             self.on_sent(data)
 
@@ -270,8 +271,8 @@ class Downlink:
             return b""
         if self._chunks_to is not None:
             if is_last:
-                return b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
-            return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+                return chunk_of(data) + b"0\r\n\r\n" if data else b"0\r\n\r\n"
+            return chunk_of(data) if data else b""
         if self._left_bytes is not None:
             data = data[: self._left_bytes]
             self._left_bytes -= len(data)

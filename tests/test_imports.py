@@ -39,6 +39,7 @@ LAYERS = (
         "finished",
         "log_file",
         "loop_watch",
+        "selector",
         "metrics",
         "ledger",
         "live",

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from proxyd.codecs.unpacking import PACKINGS, BadPacking, Unpacker
 
-__all__ = ["Body", "BodyFault"]
+__all__ = ["Body", "BodyFault", "chunk_of"]
 
 #: Of a line between chunks, with its extensions; aiohttp's limit on lines.
 _MAX_LINE_BYTES = 8190
@@ -23,6 +23,29 @@ _MAX_LINE_BYTES = 8190
 _MAX_TRAILERS = 128
 #: Ahead of a chunk: its size, and extensions, which mean nothing to us.
 _LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*?)?\r\n", re.DOTALL)
+
+
+def _line_of(whole: int) -> bytes:
+    """The line ahead of the chunk that is `whole` bytes long with it, as it is usually written; b"" if none is."""
+    most = (whole.bit_length() + 3) // 4
+    for digits in (most, most - 1):
+        if (size := whole - digits - 4) > 0:
+            line = b"%x\r\n" % size
+            if len(line) == digits + 2:
+                return line
+    return b""
+
+
+#: The line ahead of a chunk, by the size of its data and by that of all of it. A piece of a stream that comes by itself
+#: finds cold caches, and then a number takes longer to write than to look up.
+_LINES = tuple([b"%x\r\n" % size for size in range(1024)])
+_LINES_OF_WHOLE = tuple(map(_line_of, range(1024)))
+
+
+def chunk_of(data: bytes) -> bytes:
+    """`data`, of which there must be some, as one chunk."""
+    size = len(data)
+    return (_LINES[size] if size < len(_LINES) else b"%x\r\n" % size) + data + b"\r\n"
 
 
 class BodyFault(Exception):
@@ -109,10 +132,12 @@ class Body:
             or self._unpacker
         ):
             return b""
+        size = len(data)
+        line = _LINES_OF_WHOLE[size] if size < len(_LINES_OF_WHOLE) else _line_of(size)
+        start = len(line)
         # Slices: in cold caches `startswith` and its like cost more, which parse their arguments.
-        size, _, rest = data.partition(b"\r\n")
-        if len(rest) > 2 and size == b"%x" % (len(rest) - 2) and rest[-2:] == b"\r\n":
-            return rest[:-2]
+        if start and data[:start] == line and data[-2:] == b"\r\n":
+            return data[start:-2]
         return b""
 
     def close(self) -> None:

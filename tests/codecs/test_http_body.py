@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxyd.codecs.http_body import Body, BodyFault
+from proxyd.codecs.http_body import Body, BodyFault, chunk_of
 
 
 def read(body: Body, pieces: list[bytes], limit: int = 1 << 16) -> bytes:
@@ -74,6 +74,13 @@ def test_a_chunk_that_comes_alone_may_be_taken_at_once(
     assert read + body.take(1 << 16) == b"".join(data)
     assert body.is_complete
     assert not body.has_surplus
+
+
+def test_one_chunk_of_any_size_is_alone_and_written_as_it_is_read() -> None:
+    for size in (*range(1, 5000), 0xFFFB, 0xFFFF, 0x10000, 0x10001, 0xFFFFF, 0x100000):
+        data = b"\n" * size
+        assert chunk_of(data) == chunked([data], end=b"")
+        assert Body(length=None, is_chunked=True).alone(chunk_of(data)) == data
 
 
 @pytest.mark.parametrize(
