@@ -19,7 +19,8 @@ from proxyd.deadlines import TICK_S, Deadlines
 from proxyd.errors import BadReply, TimedOut
 from proxyd.providers.base import UpstreamRequest
 from proxyd.settings import Settings
-from proxyd.uplink import READ_BYTES, Response
+from proxyd.uplink import Response
+from proxyd.uplink_protocol import READ_BYTES
 from proxyd.upstream import BREAKS, Upstreams, host_of
 
 __all__ = ["HOOKED_READ_BYTES", "Exchange", "Sink"]

@@ -28,7 +28,8 @@ from proxyd.pipeline import TranslatedAnswer
 from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest
 from proxyd.settings import Settings
 from proxyd.trace import CallTrace
-from proxyd.uplink import Response, _Protocol
+from proxyd.uplink import Response
+from proxyd.uplink_protocol import UplinkProtocol
 
 
 @dataclass
@@ -59,7 +60,7 @@ class _Call:
     def __init__(self, mode: str, client: _Client, *, keeps_bodies: bool = False) -> None:
         loop = asyncio.get_running_loop()
         self.client = client
-        self.protocol = _Protocol(loop=loop)
+        self.protocol = UplinkProtocol(loop=loop)
         self.protocol.body = Body(length=None, is_chunked=True)
         transport = mock.Mock(spec=asyncio.Transport)
         transport.get_write_buffer_size.return_value = 0

@@ -55,7 +55,16 @@ LAYERS = (
         "demo",
     },
     {"hookworker", "hookrunner", "hookloader", "loaded"},
-    {"client_request", "downlink", "uplink", "upstream", "retries", "circuits", "exchange"},
+    {
+        "client_request",
+        "downlink",
+        "uplink_protocol",
+        "uplink",
+        "upstream",
+        "retries",
+        "circuits",
+        "exchange",
+    },
     {"exchange_direct", "exchange_translated"},
     {"call"},
     {"relay", "replay", "replay_answers", "export"},
@@ -81,6 +90,7 @@ FORBIDDEN = {
 #: Who may talk HTTP.
 MAY_IMPORT_AIOHTTP = {
     "uplink",
+    "uplink_protocol",
     "upstream",
     "client_request",
     "exchange",

@@ -146,6 +146,67 @@ def test_what_belongs_to_a_descriptor_is_let_go_of_with_it(selector: Selector) -
         assert [each() for each in held] == [None, None]
 
 
+def test_who_reads_at_once_is_called_first_and_says_whether_that_was_all(selector: Selector) -> None:
+    (near, far), (other, other_far) = _pair(), _pair()
+    number, calls, answers = near.fileno(), [], [True, False, True]
+
+    def read() -> bool:
+        calls.append(near.recv(10))
+        return answers.pop(0)
+
+    def told() -> dict[int, int]:
+        return {key.fd: events for key, events in selector.select(0)}
+
+    with near, far, other, other_far:
+        selector.read_at_once(number, read)  # of nothing that is registered
+        selector.register(near, selectors.EVENT_READ)
+        selector.register(other, selectors.EVENT_READ)
+        far.send(b"0")
+        assert told() == {number: selectors.EVENT_READ}
+        assert near.recv(10) == b"0"
+        selector.read_at_once(number, read)
+        far.send(b"1")
+        assert told() == {}
+        far.send(b"2")
+        assert told() == {number: selectors.EVENT_READ}
+        other_far.send(b"x")
+        far.send(b"3")
+        assert told() == {other.fileno(): selectors.EVENT_READ}
+        assert calls == [b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize("change", ["modify", "reset", "unregister"])
+def test_nobody_reads_at_once_where_something_else_has_happened(selector: Selector, change: str) -> None:
+    near, far = _pair()
+    with near, far:
+        selector.register(near, selectors.EVENT_READ)
+        selector.read_at_once(near.fileno(), lambda: pytest.fail("it has been called"))
+        far.send(b"x")
+        if change == "modify":
+            selector.modify(near, _BOTH)
+        elif change == "reset":
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            far.close()
+        else:
+            selector.unregister(near)
+            selector.register(near, selectors.EVENT_READ)
+        ((key, _),) = selector.select(1)
+        assert key.fd == near.fileno()
+
+
+def test_it_is_read_at_once_again_when_writing_has_ended(selector: Selector) -> None:
+    near, far = _pair()
+    with near, far:
+        selector.register(near, selectors.EVENT_READ)
+        selector.read_at_once(near.fileno(), lambda: near.recv(10) == b"x")
+        selector.modify(near, _BOTH)
+        selector.modify(near, selectors.EVENT_READ)
+        far.send(b"x")
+        assert selector.select(1) == []
+        with pytest.raises(BlockingIOError):
+            near.recv(10)
+
+
 def test_of_more_events_than_it_takes_at_once_none_is_lost(selector: Selector) -> None:
     with ExitStack() as stack:
         numbers = set()

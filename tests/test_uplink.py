@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import gzip
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from proxyd.codecs.http_body import BodyFault
 from proxyd.deadlines import Deadlines
-from proxyd.uplink import NotHTTP, Response, Uplink, _Protocol
+from proxyd.uplink import NotHTTP, Response, Uplink
+from proxyd.uplink_protocol import UplinkProtocol
 from tests.functional.raw import Fault, Play, RawUpstream, no_leaks, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nhi"
@@ -163,6 +167,82 @@ async def test_a_long_body_waits_until_it_is_taken() -> None:
     assert upstream.accepted == 1
 
 
+async def test_all_that_comes_is_read_at_once_where_the_loop_offers_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Behind a pause of the reading and for the next call on the connection, too."""
+    depth, ways = 0, []
+    sound_read, sound_received = UplinkProtocol._read, UplinkProtocol.data_received
+
+    def read(self: UplinkProtocol) -> bool:
+        nonlocal depth
+        depth += 1
+        try:
+            return sound_read(self)
+        finally:
+            depth -= 1
+
+    def received(self: UplinkProtocol, data: bytes) -> None:
+        ways.append(depth)
+        sound_received(self, data)
+
+    monkeypatch.setattr(UplinkProtocol, "_read", read)
+    monkeypatch.setattr(UplinkProtocol, "data_received", received)
+    async with uplink_to(lambda _: [CHUNKED, *[chunk(b"x" * 5000)] * 400, END]) as (uplink, upstream):
+        for _ in range(2):
+            response = await uplink.ask("GET", f"{upstream.base}/", {}, b"")
+            await until(lambda: response._protocol._is_paused, 5)  # noqa: B023
+            assert len(await asyncio.wait_for(body_of(response), 10)) == 2_000_000
+            response.release()
+    assert upstream.accepted == 1
+    assert len(ways) > 20
+    assert set(ways) == {1 if hasattr(asyncio.get_running_loop(), "read_at_once") else 0}
+
+
+@pytest.mark.asyncio(loop_factories=["proxyd"])  # on asyncio's its transport reads
+@pytest.mark.parametrize(
+    "head", [CHUNKED, b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"]
+)
+async def test_a_reset_that_only_the_read_tells_of_is_one(
+    head: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can come between the loop's look and the read, and then the next read tells of an orderly end."""
+
+    def broken(descriptor: int, count: int) -> bytes:
+        monkeypatch.undo()
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+    gate = asyncio.Event()
+    async with uplink_to(lambda _: [head, gate, chunk(b"one"), Fault.CLOSE]) as (uplink, upstream):
+        response = await uplink.ask("GET", f"{upstream.base}/", {}, b"")
+        monkeypatch.setattr(os, "read", broken)
+        gate.set()
+        with pytest.raises(BodyFault, match="was reset"):
+            await body_of(response)
+        assert not response._protocol.is_connected()
+        response.close()
+
+
+async def test_a_mistake_in_reading_costs_its_connection_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: told.append(str(what["exception"])))
+    gate = asyncio.Event()
+    async with uplink_to(lambda n: [CHUNKED, gate, chunk(b"one"), END]) as (uplink, upstream):
+        response = await uplink.ask("GET", f"{upstream.base}/", {}, b"")
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                UplinkProtocol, "on_piece", property(lambda _: 1 // 0, lambda *_: None), raising=False
+            )
+            gate.set()
+            await until(lambda: response.is_over, 5)
+        assert told == ["integer division or modulo by zero"]
+        response.close()
+        response = await uplink.ask("GET", f"{upstream.base}/", {}, b"")
+        assert await body_of(response) == b"one"
+        response.release()
+    assert upstream.accepted == 2
+
+
 async def test_a_connection_serves_again_only_where_nothing_is_left_on_it() -> None:
     async with uplink_to(lambda _: [OK]) as (uplink, upstream):
         for count, is_read in ((1, True), (1, False), (2, True)):
@@ -235,7 +315,7 @@ def test_the_installed_aiohttp_has_what_the_uplink_builds_on() -> None:
     """Names of aiohttp's that are not documented. Where one is gone, this says which, and not a stream."""
     loop = asyncio.new_event_loop()
     try:
-        protocol = _Protocol(loop=loop)
+        protocol = UplinkProtocol(loop=loop)
         assert protocol._reading_paused is False
         assert protocol._should_close is False
         assert protocol._exception is None

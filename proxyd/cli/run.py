@@ -59,11 +59,11 @@ def run_command(
 
 
 def _run(daemon: Coroutine[Any, Any, None]) -> None:
-    """As `asyncio.run`, with a selector of ours where there is epoll, and a way to say so."""
+    """As `asyncio.run`, with a loop of ours where there is epoll, and a way to say which."""
     if sys.platform == "linux" and sys.version_info >= (3, 11):
-        from proxyd.selector import Selector
+        from proxyd.selector import EventLoop
 
-        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(Selector())) as runner:
+        with asyncio.Runner(loop_factory=EventLoop) as runner:
             runner.run(daemon)
     else:
         asyncio.run(daemon)

@@ -19,7 +19,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from proxyd import calibration, server
 from proxyd.__main__ import main
@@ -31,6 +32,8 @@ WAITING = {
 }  # fmt: skip
 #: The slowest callbacks that are kept.
 KEPT = 5
+
+_Result = TypeVar("_Result")
 
 
 class Meter:
@@ -54,13 +57,18 @@ class Meter:
         self.thread = None
 
     def run(self, handle: asyncio.events.Handle) -> None:
+        self.step(handle._callback, lambda: _run(handle))  # a handle forgets it when it is cancelled
+
+    def reading(self, read: Callable[[], bool]) -> Callable[[], bool]:
+        """What is read ahead of the loop's own steps is one, too."""
+        return lambda: self.step(read, read)
+
+    def step(self, callback: object, do: Callable[[], _Result]) -> _Result:
         if self.thread != threading.get_ident():
-            _run(handle)
-            return
-        callback = handle._callback  # a handle forgets it when it is cancelled
+            return do()
         self.collecting_ms = 0.0
         begun = time.thread_time()
-        _run(handle)
+        result = do()
         took_ms = (time.thread_time() - begun) * 1000
         self.callbacks += 1
         self.longest_collection_ms = max(self.longest_collection_ms, self.collecting_ms)
@@ -68,6 +76,7 @@ class Meter:
         if len(self.slowest) < KEPT or work_ms > self.slowest[-1][0]:
             kept = [*self.slowest, (round(work_ms, 1), _name_of(callback))]
             self.slowest = sorted(kept, reverse=True)[:KEPT]
+        return result
 
     def collects(self, phase: str, _: dict[str, int]) -> None:
         if self.thread == threading.get_ident():
@@ -101,6 +110,24 @@ class Meter:
 _run = asyncio.events.Handle._run
 
 
+def attach(meter: Meter, replace: Callable[[type, str, Any], None]) -> None:
+    """Have `meter` see all that a loop runs.
+
+    Args:
+        replace: sets an attribute of a class.
+    """
+    replace(asyncio.events.Handle, "_run", lambda handle: meter.run(handle))
+    if sys.platform == "linux":
+        from proxyd.selector import EventLoop
+
+        offer = EventLoop.read_at_once
+        replace(
+            EventLoop,
+            "read_at_once",
+            lambda loop, descriptor, read: offer(loop, descriptor, meter.reading(read)),
+        )
+
+
 def _name_of(callback: Any) -> str:
     """Which callback it was; of a task's step, which coroutine."""
     task = getattr(callback, "__self__", None)
@@ -114,7 +141,7 @@ def _name_of(callback: Any) -> str:
 
 if __name__ == "__main__":
     meter = Meter()
-    asyncio.events.Handle._run = lambda handle: meter.run(handle)  # type: ignore[method-assign]
+    attach(meter, setattr)
     sys.addaudithook(meter.heard)
     gc.callbacks.append(meter.collects)
     atexit.register(meter.write)

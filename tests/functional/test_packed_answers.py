@@ -6,7 +6,6 @@ unpacked; in translated mode they always are. None holds up the event loop, of w
 
 from __future__ import annotations
 
-import asyncio.events
 import gzip
 import json
 import random
@@ -21,7 +20,7 @@ from structlog.testing import capture_logs
 
 from proxyd.hookloader import HookSet, load_hooks
 from proxyd.server import Daemon
-from tests.functional.loop_meter import Meter
+from tests.functional.loop_meter import Meter, attach
 from tests.functional.raw import Answer, RawClient, RawUpstream, Step, post
 from tests.functional.streams import DIRECT, HELLO, TRANSLATED, as_chunks, judge
 from tests.functional.test_loop import MAX_MS
@@ -36,7 +35,7 @@ CASES = {"aside": "direct", "hooks": "direct", "translated": "translated"}
 def meter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meter]:
     """Measures the steps of this thread's loop, the upstream's and the client's among them."""
     found = Meter()
-    monkeypatch.setattr(asyncio.events.Handle, "_run", lambda handle: found.run(handle))
+    attach(found, monkeypatch.setattr)
     yield found
     found.end()
 

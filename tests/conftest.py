@@ -1,0 +1,24 @@
+"""Tests run on the daemon's own event loop, where it has one (`proxyd.selector`); those of the uplink, which reads its
+sockets otherwise there, on asyncio's as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+
+import pytest
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {}
+    if sys.platform == "linux":
+        from proxyd.selector import EventLoop
+
+        factories["proxyd"] = EventLoop
+    if not factories or item.path.name == "test_uplink.py":
+        factories["asyncio"] = asyncio.new_event_loop
+    return factories
