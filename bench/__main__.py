@@ -94,7 +94,7 @@ async def _measure(
             except (WrongAnswer, ConnectionError, asyncio.TimeoutError) as exc:
                 if contender not in PEERS:
                     raise
-                print(f"  {contender.name}: {name}: {exc or type(exc).__name__}", file=sys.stderr)
+                print(f"  {contender.name}: {name}: {str(exc) or type(exc).__name__}", file=sys.stderr)
         return figures
 
 
