@@ -80,6 +80,7 @@ class Exchange:
         record.events_a_piece = self._EVENTS_A_PIECE
         self._read_bytes = READ_BYTES
         self._response: Response | None = None
+        self._is_amid = False  # of what has arrived a part was taken
         self._progress: asyncio.Future[None] | None = None  # the reader sleeps
         self._sink: Sink | None = None  # and pieces go there meanwhile
         self._is_flowing = False
@@ -117,6 +118,8 @@ class Exchange:
 
         Raises as aiohttp does, or what a clock has set.
         """
+        if self._is_amid:
+            await asyncio.sleep(0)  # a packed answer can be long: the others have a turn between two pieces
         while not (chunk := self._take(response)) and not response.is_over:
             self._asleep_since = monotonic()
             self._deadlines.set(self._silent, self._clocks.idle_s)  # it runs on: the next read moves it
@@ -139,6 +142,7 @@ class Exchange:
         chunk = response.take(self._read_bytes)
         if chunk:
             self._record.on_chunk(chunk)
+        self._is_amid = response.has_more
         return chunk
 
     @property
@@ -213,9 +217,11 @@ class Exchange:
         """Pass on what has arrived; whether that was all there is to do."""
         response = self._response
         assert response is not None, "the reader sleeps on it"
-        while response.has_more:
+        if response.has_more:
             if not sink.keeps_up() or response.is_over or not self._pass_on(self._take(response), sink):
                 return False
+            if response.has_more:
+                return False  # the reader lets the others have a turn first
         self._shorten(response)
         return not response.is_over
 

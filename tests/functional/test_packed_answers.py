@@ -6,9 +6,11 @@ unpacked; in translated mode they always are. None holds up the event loop, of w
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +20,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from proxyd.codecs.unpacking import Unpacker
 from proxyd.hookloader import HookSet, load_hooks
 from proxyd.server import Daemon
 from tests.functional.loop_meter import Meter, attach
@@ -135,6 +138,40 @@ async def test_a_bomb_is_not_unpacked_to_its_end(what: str, case: str, tmp_path:
     assert len(answer.body) < 7 << 20
     assert line["error_type"] == "api_error"
     assert ("before finishing" if mode == "translated" else "unpacks to more than 100 times") in line["error"]
+
+
+@pytest.mark.statement("A8")
+@pytest.mark.parametrize("case", ["translated", "hooks"])
+@pytest.mark.parametrize("is_text", [True, False])
+async def test_others_have_a_turn_between_two_pieces(
+    case: str, is_text: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much one read unpacks to, and whether or not anything comes of it."""
+    mode = CASES[case]
+    body = stream(mode, 20_000) if is_text else stream(mode, 1, b": nothing\n\n" * 20_000)
+    taken: list[int] = []
+    turns, sound_take = 0, Unpacker.take
+
+    def take(self: Unpacker, *given: int) -> bytes:
+        piece = sound_take(self, *given)
+        if piece:
+            taken.append(turns)
+        return piece
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Unpacker, "take", take)
+    async with proxy(case, packed("text/event-stream", body), tmp_path) as base, RawClient.to(base) as client:
+        beside = asyncio.ensure_future(others())
+        await client.send(post(HELLO))
+        assert (await client.answer()).is_whole
+        beside.cancel()
+    assert len(taken) > 3
+    assert max(Counter(taken).values()) <= 2
 
 
 def _content(chunk: bytes) -> bytes:
