@@ -219,13 +219,17 @@ class RawClient:
         )
         self.writer.transport.abort()
 
-    async def answer(self) -> Answer:
-        """Read one whole answer."""
-        return await asyncio.wait_for(self._answer(), BOUND_S)
+    async def answer(self, within_s: float = BOUND_S) -> Answer:
+        """Read one whole answer: its head `within_s`, the rest as well."""
+        return await self.rest(*await self.head(within_s), within_s)
 
-    async def head(self) -> tuple[int, dict[str, str]]:
+    async def rest(self, status: int, headers: dict[str, str], within_s: float = BOUND_S) -> Answer:
+        """Read what comes behind a `head` that was read before."""
+        return await asyncio.wait_for(self._rest(status, headers), within_s)
+
+    async def head(self, within_s: float = BOUND_S) -> tuple[int, dict[str, str]]:
         """Read status and headers."""
-        raw = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), BOUND_S)
+        raw = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), within_s)
         first, *lines = raw.decode("latin-1").strip().split("\r\n")
         pairs = (line.partition(":") for line in lines)
         return int(first.split()[1]), {name.lower(): value.strip() for name, _, value in pairs}
@@ -237,8 +241,7 @@ class RawClient:
         except ConnectionError:
             return True
 
-    async def _answer(self) -> Answer:
-        status, headers = await self.head()
+    async def _rest(self, status: int, headers: dict[str, str]) -> Answer:
         body, is_whole = b"", False
         try:
             if headers.get("transfer-encoding") == "chunked":

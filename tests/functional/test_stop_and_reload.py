@@ -83,15 +83,20 @@ async def test_a_stop_cuts_none_of_twenty_streams_whatever_their_phase(tmp_path:
             waiting.clear()
             clients = {plan: await _begin(stack, daemon, *plan) for plan in plans}
             await until(lambda: len(upstream.heads) == 2 * STREAMS, 20)
+            # One whose head was on its way before the stop: it did not say that the connection would close.
+            last = clients.pop(("direct", 9))
+            head = await last.head()
+            assert "connection" not in head[1]
             loop = asyncio.get_running_loop()
             begun = loop.time()
             daemon.send(signal.SIGTERM)
             assert (await daemon.says("server.draining"))["calls"] == STREAMS
             # On a connection that is still there: what comes behind its stream is refused, and readiness says why.
-            last = clients["direct", 9]
             await last.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             waiting.set()
             answers = {plan: await client.answer() for plan, client in clients.items()}
+            assert answers["direct", 0].headers["connection"] == "close"
+            answers["direct", 9] = await last.rest(*head)
             readiness = await last.answer()
             assert await daemon.ended(35) == 0
             assert loop.time() - begun < 35
@@ -194,7 +199,7 @@ async def test_a_hundred_reloads_lose_no_byte_of_fifty_streams(tmp_path: Path) -
                 mode = ("translated", "direct")[number % 2]
                 await client.send(request(mode, mode))
                 await until(lambda number=number: len(upstream.heads) == number + 1, 20)
-                answers.append(asyncio.ensure_future(client._answer()))  # the bound is that of the whole test
+                answers.append(asyncio.ensure_future(client.answer(60)))
             for number in range(1, RELOADS + 1):
                 write_models(
                     tmp_path,
