@@ -80,8 +80,21 @@ async def _small(run: Running) -> Figures:
     return {"small request, ms": small_s * 1e3}
 
 
-async def _burst(run: Running) -> Figures:
-    return {"burst of 16, µs a chunk": per_chunk(run, await run.calls("burst", 48, 16), "burst")}
+async def _bursts(run: Running) -> Figures:
+    return {
+        f"burst of {connections}, µs a chunk": per_chunk(
+            run, await run.calls("burst", count, connections), "burst"
+        )
+        for connections, count in ((1, 24), (16, 48), (64, 64))
+    }
+
+
+async def _kinds(run: Running) -> Figures:
+    tool_s = await run.calls("tool", 4, 2)
+    return {
+        "reasoning, µs a chunk": per_chunk(run, await run.calls("reasoning", 16, 4), "reasoning"),
+        "tool call, ms": (tool_s - run.figures["small_s"]) * 1e3,
+    }
 
 
 @dataclass(frozen=True)
@@ -104,10 +117,12 @@ class _Group:
 _GROUPS = (
     _Group(
         ("pass-through", "direct", "translated", "translated bare"),
-        (_request, _whole, _small, _burst),
+        (_request, _whole, _small, _bursts, _kinds),
         rounds=24,
         paced_rounds=8,
     ),
+    # For the latency they add, which streams of others beside them would hide.
+    _Group(("nginx", "direct", "translated"), (), rounds=6, paced_rounds=6, takes_turns=True),
     # LiteLLM keeps half a core busy with the streams that cost us a twentieth of one.
     _Group(
         ("translated", "LiteLLM translated"),

@@ -194,13 +194,18 @@ async def kinds(run: Running) -> Figures:
 
 async def growth(run: Running) -> Figures:
     """Whether ten or a hundred times as much costs ten or a hundred times as much: 1 is linear."""
-    short = per_chunk(run, await run.calls("chunks-1k", 30, 1), "chunks-1k")
-    long = per_chunk(run, await run.calls("chunks-100k", 1, 1), "chunks-100k")
-    few = per_chunk(run, await run.calls("fragments-40k", 1, 1), "fragments-40k")
-    many = per_chunk(run, await run.calls("fragments-400k", 1, 1), "fragments-400k")
+
+    async def ratio(long: str, short: str, short_calls: int) -> float:
+        """Median of pairs that follow each other, which find the machine at one speed."""
+        ratios = []
+        for _ in range(_BATCHES):
+            short_us = per_chunk(run, await run.calls(short, short_calls, 1), short)
+            ratios.append(per_chunk(run, await run.calls(long, 1, 1), long) / short_us)
+        return statistics.median(ratios)
+
     return {
-        "100 000 chunks : 100 × 1000": long / short,
-        "400 000 fragments : 10 × 40 000": many / few,
+        "100 000 chunks : 100 × 1000": await ratio("chunks-100k", "chunks-1k", 30),
+        "400 000 fragments : 10 × 40 000": await ratio("fragments-400k", "fragments-40k", 4),
     }
 
 

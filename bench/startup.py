@@ -19,6 +19,9 @@ from bench.processes import Process
 
 __all__ = ["measure"]
 
+#: What the machine makes of something that is none of ours, in the same minute.
+_YARDSTICK = "import of aiohttp.web alone, s"
+
 _ROOT = Path(__file__).resolve().parents[1]
 #: Seconds, and the modules that may be imported until then (the budget; raise it knowingly).
 LIMITS = {"--help, s": 0.15, "status, s": 0.15, "run until ready, s": 0.6, "run, modules": 750}
@@ -38,13 +41,12 @@ def measure(times: int = 5) -> dict[str, float]:
         }
         models = folder / "models.yaml"
         models.write_text(json.dumps([{"model_id": "demo", "api_base": "builtin:demo"}]))
-        command = [sys.executable, "-m", "proxyd"]
 
-        def quick(argument: str) -> Callable[[], float]:
+        def quick(*arguments: str) -> Callable[[], float]:
             def once() -> float:
                 begun = monotonic()
                 subprocess.run(
-                    [*command, argument],
+                    [sys.executable, *arguments],
                     env=environment,
                     cwd=name,
                     stdout=subprocess.DEVNULL,
@@ -59,7 +61,7 @@ def measure(times: int = 5) -> dict[str, float]:
         def run() -> float:
             port = free_port()
             begun = monotonic()
-            arguments = [*command, "--port", str(port), "--models", str(models)]
+            arguments = [sys.executable, "-m", "proxyd", "--port", str(port), "--models", str(models)]
             process = Process(arguments, folder, environment, folder / "log")
             try:
                 until_ready(process, port)
@@ -69,8 +71,9 @@ def measure(times: int = 5) -> dict[str, float]:
 
         figures = {}
         for figure, once in (
-            ("--help, s", quick("--help")),
-            ("status, s", quick("status")),
+            (_YARDSTICK, quick("-c", "import aiohttp.web")),
+            ("--help, s", quick("-m", "proxyd", "--help")),
+            ("status, s", quick("-m", "proxyd", "status")),
             ("run until ready, s", run),
         ):
             once()
@@ -116,8 +119,11 @@ def free_port() -> int:
 def main() -> None:
     """Print the figures beside their limits."""
     for name, value in measure().items():
-        verdict = "met" if value <= LIMITS[name] else "**missed**"
-        print(f"| {name} | ≤ {LIMITS[name]:g} | {value:.3g} | {verdict} |")
+        if name in LIMITS:
+            verdict = "met" if value <= LIMITS[name] else "**missed**"
+            print(f"| {name} | ≤ {LIMITS[name]:g} | {value:.3g} | {verdict} |")
+        else:
+            print(f"| {name} | | {value:.3g} | |")
 
 
 if __name__ == "__main__":

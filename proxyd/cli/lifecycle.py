@@ -6,7 +6,6 @@ process (`proxyd.cli.background`).
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -138,6 +137,8 @@ def status_command(port: int | None, host: str | None, models: str | None, as_js
     target = _target(port, host, models)
     peer = ask(target)
     if as_json:
+        import json  # costs `status` some milliseconds otherwise
+
         click.echo(json.dumps({"state": peer.state.value, "url": target.url, "why": peer.why, **peer.about}))
     elif peer.is_ours:
         _show(target, peer)

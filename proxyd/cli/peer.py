@@ -157,7 +157,9 @@ def _get(target: Target, path: str, timeout_s: float) -> tuple[int | None, bytes
     request = f"GET {path} HTTP/1.0\r\nHost: {host}:{target.port}\r\nAccept: application/json\r\n\r\n"
     answer = bytearray()
     deadline = time.monotonic() + timeout_s
-    with socket.create_connection((target.host, target.port), timeout=timeout_s) as sock:
+    # As text it would be encoded by a codec that takes its time to import, too.
+    name: Any = target.host.encode() if target.host.isascii() else target.host
+    with socket.create_connection((name, target.port), timeout=timeout_s) as sock:
         sock.sendall(request.encode("ascii", "replace"))
         while len(answer) < _MAX_ANSWER_BYTES:
             left = deadline - time.monotonic()
