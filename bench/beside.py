@@ -3,7 +3,7 @@
 A shared machine runs at one speed in this minute and at another in the next. Between contenders that are measured one
 after the other that makes ratios uncertain by a tenth and more: enough where one costs a hundredth of the other, too
 much where a tenth decides. So these stand side by side, and small batches of calls go to one after the other within a
-second.
+second. All are started anew several times, since the same code is not as fast in each process that runs it.
 """
 
 from __future__ import annotations
@@ -40,31 +40,35 @@ async def side_by_side(
         if why is not None:
             print(f"  {' and '.join(group.names)} do not stand side by side: {why}", file=sys.stderr)
             continue
-        async with AsyncExitStack() as stack:
-            runs: dict[str, Running] = {}
-            for each in everyone:
-                share = _PEERS_SHARE if each in PEERS else 1.0
-                contender = started(each, folder, upstream_port, share=share)
-                runs[each.name] = await stack.enter_async_context(contender)
-            groups.append({})
-            await _measured(group, runs, groups[-1])
+        rounds: dict[str, list[Figures]] = {each.name: [] for each in everyone}
+        groups.append(rounds)
+        for _ in range(group.starts):
+            async with AsyncExitStack() as stack:
+                runs: dict[str, Running] = {}
+                for each in everyone:
+                    share = _PEERS_SHARE if each in PEERS else 1.0
+                    contender = started(each, folder, upstream_port, share=share)
+                    runs[each.name] = await stack.enter_async_context(contender)
+                await _measured(group, runs, rounds)
 
 
 async def _measured(group: _Group, runs: dict[str, Running], rounds: dict[str, list[Figures]]) -> None:
     for run in runs.values():
         for size in ("large", "small"):
             await run.calls("short", _WARMING, 4, size)
-    rounds.update({name: [{} for _ in range(group.rounds)] for name in runs})
     for number in range(group.rounds):
         names = list(runs) if number % 2 == 0 else list(reversed(runs))
+        figures: dict[str, Figures] = {name: {} for name in names}
         for measure in group.measures:
             for name in names:
-                rounds[name][number].update(await measure(runs[name]))
+                figures[name].update(await measure(runs[name]))
         if number < group.paced_rounds:
             paced = [SCENARIOS["paced"](runs[name]) for name in names]
             found = [await each for each in paced] if group.takes_turns else await asyncio.gather(*paced)
-            for name, figures in zip(names, found, strict=True):
-                rounds[name][number].update(figures)
+            for name, each in zip(names, found, strict=True):
+                figures[name].update(each)
+        for name in names:
+            rounds[name].append(figures[name])
 
 
 async def _request(run: Running) -> Figures:
@@ -103,12 +107,15 @@ class _Group:
 
     Attributes:
         names: of the contenders.
-        rounds: in each, every contender is measured once; the next goes through them the other way round.
+        starts: of every contender: two of the same code differ by some per cent, in bursts by a fifth, for as long as
+            they live.
+        rounds: of a start. In each, every contender is measured once; the next goes through them the other way round.
         takes_turns: their paced streams do not flow at the same time.
     """
 
     names: tuple[str, ...]
     measures: tuple[_Measure, ...]
+    starts: int
     rounds: int
     paced_rounds: int
     takes_turns: bool = False
@@ -118,17 +125,19 @@ _GROUPS = (
     _Group(
         ("pass-through", "direct", "translated", "translated bare"),
         (_request, _whole, _small, _bursts, _kinds),
-        rounds=24,
-        paced_rounds=8,
+        starts=6,
+        rounds=4,
+        paced_rounds=2,
     ),
     # For the latency they add, which streams of others beside them would hide.
-    _Group(("nginx", "direct", "translated"), (), rounds=6, paced_rounds=6, takes_turns=True),
+    _Group(("nginx", "direct", "translated"), (), starts=3, rounds=2, paced_rounds=2, takes_turns=True),
     # LiteLLM keeps half a core busy with the streams that cost us a twentieth of one.
     _Group(
         ("translated", "LiteLLM translated"),
         (_request, _small),
-        rounds=12,
-        paced_rounds=8,
+        starts=2,
+        rounds=6,
+        paced_rounds=4,
         takes_turns=True,
     ),
 )

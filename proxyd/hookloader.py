@@ -45,14 +45,18 @@ class HookFile:
 
     Attributes:
         functions: the hooks that it defines, by name, each taking payload and context.
+        is_async: one of them is ``async def``.
         calls, failures, slow_calls: since it was loaded.
     """
 
-    def __init__(self, name: str, path: Path, functions: Mapping[str, Callable[[Any, Any], Any]]) -> None:
+    def __init__(
+        self, name: str, path: Path, functions: Mapping[str, Callable[[Any, Any], Any]], *, is_async: bool
+    ) -> None:
         self.name = name
         self.path = path
         self.functions = functions
-        self.worker = Worker(name)
+        self.is_async = is_async
+        self.worker = Worker(name, is_async=is_async)
         self.calls = 0
         self.failures = 0
         self.slow_calls = 0
@@ -207,7 +211,10 @@ def load_hooks(folder: Path, *, options: Mapping[str, Any] | None = None, timeou
             _refuse_if_writable(path)
     for path in paths:
         try:
-            files.append(HookFile(path.stem, path, _functions_of(path)))
+            found = _functions_of(path)
+            functions = {name: _taking_context(name, function) for name, function in found.items()}
+            is_async = any(map(inspect.iscoroutinefunction, found.values()))
+            files.append(HookFile(path.stem, path, functions, is_async=is_async))
         except _DoesNotLoad as exc:
             faults[path.stem] = str(exc)
     return HookSet(files, faults=faults, options=options, timeout_s=timeout_s)
@@ -223,7 +230,8 @@ def _refuse_if_writable(path: Path) -> None:
         raise UnsafePermissions(f"{path}: everybody may write it, and it is run; run 'chmod o-w {path}'")
 
 
-def _functions_of(path: Path) -> dict[str, Callable[[Any, Any], Any]]:
+def _functions_of(path: Path) -> dict[str, Any]:
+    """What the file defines by the names of hooks, whatever it is."""
     # Compiled from its text each time: a byte code cache, which goes by whole seconds, would miss a quick edit.
     name = f"claude_proxy_hooks.{path.stem}"
     module = types.ModuleType(name)
@@ -240,11 +248,7 @@ def _functions_of(path: Path) -> dict[str, Callable[[Any, Any], Any]]:
         line = _line_of(exc, path)
         # Shown by check, status and /test-connection, which do not mask: a hook may well read a key.
         raise _DoesNotLoad(redact(f"{type(exc).__name__}: {exc}{line}")) from None
-    found = {}
-    for function in FUNCTIONS:
-        value = getattr(module, function, None)
-        if value is not None:
-            found[function] = _taking_context(function, value)
+    found = {name: value for name in FUNCTIONS if (value := getattr(module, name, None)) is not None}
     if not found:
         raise _DoesNotLoad(f"it defines none of {', '.join(FUNCTIONS)}")
     return found

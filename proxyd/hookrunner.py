@@ -1,6 +1,7 @@
 """The hooks of one call: what they are given, and what is made of what they return.
 
-A hook never gets our own objects: it works on copies, so that one that fails half-way has changed nothing. Its result
+A hook never gets objects of ours that can be changed: it works on copies, so that one that fails half-way has changed
+nothing. Its result
 is taken over when it is of the right kind and has a JSON form; anything else counts as a failure and leaves the payload
 as it was. A payload that comes back equal counts as unchanged, which in direct mode keeps the original bytes.
 """
@@ -10,12 +11,24 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from proxyd import jsonio
 from proxyd.codecs.anthropic import split_frames
-from proxyd.codecs.events import StreamEvent, data_of, encode_event, event_from_data
+from proxyd.codecs.events import (
+    BlockStop,
+    JsonDelta,
+    MessageStop,
+    Ping,
+    SignatureDelta,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    data_of,
+    encode_event,
+    event_from_data,
+)
 from proxyd.codecs.mender import Mender
 from proxyd.hookapi import HookContext
 
@@ -25,6 +38,9 @@ if TYPE_CHECKING:
 __all__ = ["CallHooks", "StreamHooks"]
 
 _Function = Callable[[Any, Any], Any]
+
+#: Events of which no part can be changed: a hook may have the very ones. Nearly all of a stream.
+_IMMUTABLE = frozenset({TextDelta, ThinkingDelta, SignatureDelta, JsonDelta, BlockStop, MessageStop, Ping})
 
 
 class CallHooks:
@@ -167,11 +183,15 @@ async def _call(file: HookFile, function: _Function, payload: Any, context: Hook
     try:
         result = function(payload, context)
         if inspect.isawaitable(result):
-            result = await result
+            result = await result if file.is_async else asyncio.run(_awaited(result))
     except (Exception, SystemExit) as exc:
         # The text of the exception may quote a prompt, so it stays out of the log.
         raise _Failed(f"{type(exc).__name__}{_place_of(exc, file)}") from exc
     return result
+
+
+async def _awaited(result: Awaitable[Any]) -> Any:
+    return await result
 
 
 def _place_of(exc: BaseException, file: HookFile) -> str:
@@ -227,17 +247,23 @@ class _EventWork:
         file, name, context = self._file, self.function_name, self._context
         if file.is_off:
             return [event]
-        before = jsonio.dumps(data_of(event))
+        before = b"" if type(event) in _IMMUTABLE else jsonio.dumps(data_of(event))
         begun = time.perf_counter()
         try:
-            result = await _call(file, file.functions[name], event_from_data(jsonio.loads(before)), context)
+            given = event_from_data(jsonio.loads(before)) if before else event
+            result = await _call(file, file.functions[name], given, context)
+            if result is event:
+                file.on_success(name, time.perf_counter() - begun)
+                return [event]
             results = result if isinstance(result, (list, tuple)) else [result]
             made = [jsonio.dumps(_data_of_result(each)) for each in results if each is not None]
         except (_Failed, jsonio.JSONError) as exc:
             file.on_failure(name, context.request_id, str(exc))
             return [event]
         file.on_success(name, time.perf_counter() - begun)
-        return [event] if made == [before] else [event_from_data(jsonio.loads(each)) for each in made]
+        if made == [before or jsonio.dumps(data_of(event))]:
+            return [event]
+        return [event_from_data(jsonio.loads(each)) for each in made]
 
 
 async def _over_payload(

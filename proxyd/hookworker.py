@@ -1,28 +1,97 @@
-"""A thread with an event loop of its own for each hook file, so that no hook can hold up the daemon's.
+"""A thread for each hook file, so that no hook can hold up the daemon's.
 
-Plain functions of one file run one at a time, as their authors expect; ``async def`` ones run side by side. Who waits,
-waits with a limit. A thread that does not come back, because a hook blocks in it, is left behind and a new one takes
-the next calls: Python cannot end a thread from outside. As daemon threads they do not keep the process alive.
+Plain functions of one file run one at a time, as their authors expect; ``async def`` ones run side by side, in a thread
+with an event loop of its own. Who waits, waits with a limit. A thread that does not come back, because a hook blocks in
+it, is left behind and a new one takes the next calls: Python cannot end a thread from outside. As daemon threads they
+do not keep the process alive.
+
+Most hooks take some microseconds. The daemon's own thread stands still for one that was quick the last time, for at
+most `PATIENCE_S`: to go back to its loop, be woken there and find its caches cold takes it many times as long.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from queue import SimpleQueue
+from time import perf_counter
+from typing import Any, ClassVar, Protocol, TypeVar
 
-__all__ = ["Worker"]
+__all__ = ["PATIENCE_S", "Worker"]
 
 T = TypeVar("T")
+_Work = Callable[[], Coroutine[Any, Any, T]]
 
+#: For how long the daemon's thread stands still for a hook. All its streams do so with it.
+PATIENCE_S = 0.0005
 #: How long a thread of hooks that are not in force any more waits for further events of an open stream.
 _IDLE_S = 2.0
 
 
-class _Thread:
+class _Thread(Protocol):
     """One thread, until it is idle after `retire`."""
+
+    @property
+    def is_quick(self) -> bool:
+        """The last call took less than `PATIENCE_S`."""
+
+    def submit(self, work: _Work[T]) -> Future[T]:
+        """Have `work` done."""
+
+    def retire(self) -> None:
+        """End as soon as the calls under way have ended."""
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the end."""
+
+
+class _PlainThread:
+    """One call after the other, none of which awaits anything."""
+
+    def __init__(self, name: str) -> None:
+        self.is_quick = False
+        self._calls: SimpleQueue[tuple[Future[Any], _Work[Any]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=f"hook {name}", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: _Work[T]) -> Future[T]:
+        future: Future[T] = Future()
+        self._calls.put((future, work))
+        return future
+
+    def retire(self) -> None:
+        self._calls.put(None)
+
+    def join(self, timeout_s: float) -> None:
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            future, work = call
+            if future.set_running_or_notify_cancel():
+                self._do(future, work)
+            del call, future, work  # they hold the events of a stream
+
+    def _do(self, future: Future[Any], work: _Work[Any]) -> None:
+        begun = perf_counter()
+        try:
+            work().send(None)
+        except StopIteration as done:
+            self.is_quick = perf_counter() - begun < PATIENCE_S
+            future.set_result(done.value)
+        except BaseException as exc:
+            future.set_exception(exc)
+        else:
+            future.set_exception(RuntimeError("a plain hook awaits something"))
+
+
+class _LoopThread:
+    """Calls side by side on a loop."""
+
+    is_quick: ClassVar[bool] = False  # what they await takes longer
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
@@ -31,11 +100,10 @@ class _Thread:
         self._thread = threading.Thread(target=self._run, name=f"hook {name}", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+    def submit(self, work: _Work[T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(self._counted(work), self._loop)
 
     def retire(self) -> None:
-        """End as soon as the calls under way have ended."""
         try:
             self._loop.call_soon_threadsafe(self._retire)
         except RuntimeError:
@@ -44,7 +112,7 @@ class _Thread:
     def join(self, timeout_s: float) -> None:
         self._thread.join(timeout_s)
 
-    async def _counted(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def _counted(self, work: _Work[T]) -> T:
         self._open += 1
         try:
             return await work()
@@ -74,25 +142,36 @@ class _Thread:
 
 
 class Worker:
-    """Runs the calls of one hook file. Threads start with the first call."""
+    """Runs the calls of one hook file. Threads start with the first call.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        is_async: the calls may await something.
+    """
+
+    def __init__(self, name: str, *, is_async: bool) -> None:
         self._name = name
+        self._kind: Callable[[str], _Thread] = _LoopThread if is_async else _PlainThread
         self._thread: _Thread | None = None
         self._is_retired = False
         self._end: asyncio.TimerHandle | None = None  # of a thread that was begun after `retire`
 
-    async def run(self, work: Callable[[], Coroutine[Any, Any, T]], timeout_s: float) -> T:
+    async def run(self, work: _Work[T], timeout_s: float) -> T:
         """Await `work` in the worker's thread.
 
         Raises:
             asyncio.TimeoutError: it took longer; it was cancelled if it can be, else its thread was left behind.
         """
         if self._thread is None:
-            self._thread = _Thread(self._name)
+            self._thread = self._kind(self._name)
         thread = self._thread
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(thread.submit(work)), timeout_s)
+            future = thread.submit(work)
+            if thread.is_quick:
+                try:
+                    return future.result(min(PATIENCE_S, timeout_s))
+                except concurrent.futures.TimeoutError:
+                    pass  # or it is the hook's own, which comes again below
+            return await asyncio.wait_for(asyncio.wrap_future(future), timeout_s)
         except asyncio.TimeoutError:
             if self._thread is thread:
                 self._thread = None

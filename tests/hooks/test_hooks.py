@@ -100,6 +100,29 @@ async def stream_event_hook(event, ctx):
 
 
 @BOTH
+async def test_a_plain_hook_may_return_what_has_to_be_awaited(tmp_path: Path, mode: str) -> None:
+    write_hook(
+        tmp_path,
+        "wrapped",
+        """
+import asyncio
+
+def through(function):
+    return lambda *args: function(*args)
+
+@through
+async def stream_event_hook(event, ctx):
+    await asyncio.sleep(0.001)
+    if type(event).__name__ == "TextDelta":
+        return type(event)(event.index, event.text.upper())
+    return event
+""",
+    )
+    async with hooked_proxy(tmp_path, mode) as proxy:
+        assert text_of(await proxy.events()) == "HELLO WORLD"
+
+
+@BOTH
 async def test_files_run_in_the_order_of_their_names(tmp_path: Path, mode: str) -> None:
     for name in ("b", "a", "_c"):
         write_hook(

@@ -1,0 +1,102 @@
+"""How calls of hooks are handed to their thread, and for how long the daemon's own stands still for them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from proxyd import hookworker
+from proxyd.hookworker import Worker
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    each = Worker("test", is_async=False)
+    yield each
+    each.close(2.0)
+
+
+def work_of(function: Callable[[], object]) -> Callable[[], Coroutine[Any, Any, object]]:
+    async def work() -> object:
+        return function()
+
+    return work
+
+
+async def test_a_quick_hook_is_waited_for_without_the_loop(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hookworker, "PATIENCE_S", 5.0)
+    assert await worker.run(work_of(threading.get_ident), 5.0) != threading.get_ident()
+    turns = 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+
+    asyncio.get_running_loop().call_soon(turn)
+    assert await worker.run(work_of(lambda: "made"), 5.0) == "made"
+    assert turns == 0
+
+
+async def test_the_loop_stands_still_for_a_while_only_and_not_again(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+
+    async def run_one_that_needs_the_loop() -> object:
+        go_on = threading.Event()
+        loop.call_soon(go_on.set)
+        return await worker.run(work_of(lambda: go_on.wait(10)), 10.0)
+
+    monkeypatch.setattr(hookworker, "PATIENCE_S", 0.05)
+    await worker.run(work_of(int), 5.0)  # quick, by which the next one is waited for
+    assert await run_one_that_needs_the_loop() is True
+    monkeypatch.setattr(hookworker, "PATIENCE_S", 60.0)
+    assert await run_one_that_needs_the_loop() is True, "it was slow the last time"
+
+
+async def test_a_thread_that_does_not_come_back_is_left_behind(worker: Worker) -> None:
+    go_on = threading.Event()
+    threads: list[int] = []
+
+    def stuck() -> None:
+        threads.append(threading.get_ident())
+        go_on.wait(10)
+
+    with pytest.raises(asyncio.TimeoutError):
+        await worker.run(work_of(stuck), 0.05)
+    threads.append(await worker.run(work_of(threading.get_ident), 5.0))  # type: ignore[arg-type]
+    assert threads[0] != threads[1]
+    go_on.set()
+
+
+async def test_calls_of_plain_hooks_follow_each_other(worker: Worker) -> None:
+    inside, most = 0, 0
+
+    def count() -> None:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        threading.Event().wait(0.001)
+        inside -= 1
+
+    await asyncio.gather(*(worker.run(work_of(count), 5.0) for _ in range(20)))
+    assert (inside, most) == (0, 1)
+
+
+async def test_a_call_that_nobody_waits_for_any_more_is_not_begun(worker: Worker) -> None:
+    go_on, begun = threading.Event(), []
+    first = asyncio.ensure_future(worker.run(work_of(lambda: go_on.wait(10)), 10.0))
+    second = asyncio.ensure_future(worker.run(work_of(lambda: begun.append(1)), 10.0))
+    await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    go_on.set()
+    assert await first is True
+    await worker.run(work_of(int), 5.0)
+    assert not begun
