@@ -72,7 +72,7 @@ async def _measured(group: _Group, runs: dict[str, Running], rounds: dict[str, l
 
 
 async def _request(run: Running) -> Figures:
-    return {"request, ms": await run.calls("short", 40, 4, "large") * 1e3}
+    return {"request, ms": await run.calls("short", 80, 4, "large") * 1e3}
 
 
 async def _whole(run: Running) -> Figures:
