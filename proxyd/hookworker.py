@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from queue import SimpleQueue
 from time import perf_counter
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 __all__ = ["PATIENCE_S", "Worker"]
 
@@ -32,11 +32,13 @@ _IDLE_S = 2.0
 
 
 class _Thread(Protocol):
-    """One thread, until it is idle after `retire`."""
+    """One thread, until it is idle after `retire`.
 
-    @property
-    def is_quick(self) -> bool:
-        """The last call took less than `PATIENCE_S`."""
+    Attributes:
+        is_quick: the last call took less than `PATIENCE_S`, and nobody has waited longer for one since.
+    """
+
+    is_quick: bool
 
     def submit(self, work: _Work[T]) -> Future[T]:
         """Have `work` done."""
@@ -91,9 +93,8 @@ class _PlainThread:
 class _LoopThread:
     """Calls side by side on a loop."""
 
-    is_quick: ClassVar[bool] = False  # what they await takes longer
-
     def __init__(self, name: str) -> None:
+        self.is_quick = False  # never: what they await takes longer
         self._loop = asyncio.new_event_loop()
         self._open = 0  # calls that have not ended; touched in the thread alone
         self._is_retired = False
@@ -170,7 +171,7 @@ class Worker:
                 try:
                     return future.result(min(PATIENCE_S, timeout_s))
                 except concurrent.futures.TimeoutError:
-                    pass  # or it is the hook's own, which comes again below
+                    thread.is_quick = False  # nor is any other waited for so behind this one
             return await asyncio.wait_for(asyncio.wrap_future(future), timeout_s)
         except asyncio.TimeoutError:
             if self._thread is thread:

@@ -60,6 +60,20 @@ async def test_the_loop_stands_still_for_a_while_only_and_not_again(
     assert await run_one_that_needs_the_loop() is True, "it was slow the last time"
 
 
+async def test_behind_a_slow_call_none_is_waited_for_without_the_loop(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(hookworker, "PATIENCE_S", 0.05)
+    await worker.run(work_of(int), 5.0)
+    slow = asyncio.ensure_future(worker.run(work_of(lambda: go_on.wait(10)), 10.0))
+    await asyncio.sleep(0)
+    monkeypatch.setattr(hookworker, "PATIENCE_S", 60.0)
+    asyncio.get_running_loop().call_soon(go_on.set)
+    assert await worker.run(work_of(lambda: "made"), 10.0) == "made"
+    assert await slow is True
+
+
 async def test_a_thread_that_does_not_come_back_is_left_behind(worker: Worker) -> None:
     go_on = threading.Event()
     threads: list[int] = []
