@@ -166,24 +166,9 @@ class _Surface:
                 ):
                     check_token(request, settings)
                 response = await handler(request)
-            except VerbatimRefusal as exc:
-                response = web.Response(
-                    status=exc.status,
-                    reason=exc.reason,
-                    body=exc.body,
-                    headers=CIMultiDict(exc.raw_headers),
-                )
-            except ProxyError as exc:
-                response = self._error(exc, request_id)
-                if isinstance(exc, (BodyTimedOut, BodyTooLarge)):
-                    response.force_close()  # what is left of the body is no next request
-            except web.HTTPException as exc:
-                response = self._error(_our_own(exc, request), request_id)
-                if "Allow" in exc.headers:
-                    response.headers["Allow"] = exc.headers["Allow"]
             except Exception as exc:
-                log.error("request.crashed", request_id=request_id, path=request.path, exc_info=True)
-                response = self._error(exc, request_id)
+                response = self._answer_to(exc, request, request_id)
+                errors.forget_frames(exc)
             if response.status >= 400 and not request.get(_IS_CALL, False):
                 log.info(
                     "request.refused",
@@ -200,6 +185,25 @@ class _Surface:
             return response
 
         return envelope
+
+    def _answer_to(self, exc: Exception, request: web.Request, request_id: str) -> web.Response:
+        """What the client is told of `exc`."""
+        if isinstance(exc, VerbatimRefusal):
+            return web.Response(
+                status=exc.status, reason=exc.reason, body=exc.body, headers=CIMultiDict(exc.raw_headers)
+            )
+        if isinstance(exc, ProxyError):
+            response = self._error(exc, request_id)
+            if isinstance(exc, (BodyTimedOut, BodyTooLarge)):
+                response.force_close()  # what is left of the body is no next request
+            return response
+        if isinstance(exc, web.HTTPException):
+            response = self._error(_our_own(exc, request), request_id)
+            if "Allow" in exc.headers:
+                response.headers["Allow"] = exc.headers["Allow"]
+            return response
+        log.error("request.crashed", request_id=request_id, path=request.path, exc_info=exc)
+        return self._error(exc, request_id)
 
     @staticmethod
     def _error(exc: BaseException, request_id: str) -> web.Response:

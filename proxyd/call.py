@@ -104,6 +104,8 @@ class Call:
         record.outcome, record.error = outcome, self.remembered(exc)
         if outcome == "refused":
             record.usage, record.settle = Usage(), None
+        else:
+            errors.forget_frames(exc)  # nobody else will
         if exc.detail:
             log.warning(
                 "upstream.bad_reply",

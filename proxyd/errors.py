@@ -187,6 +187,20 @@ def message_of(exc: BaseException) -> str:
     )
 
 
+def forget_frames(exc: BaseException | None) -> None:
+    """Let go of what `exc` came of, and of the frames that all of it has passed.
+
+    A call that fails remembers how, and the frames hold the call: a ring, with a whole request in it, that only a
+    search of all objects would find. To be called once the failure has been answered and logged.
+    """
+    waiting = [exc]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and (each.__traceback__ or each.__cause__ or each.__context__):
+            waiting += [each.__cause__, each.__context__]
+            each.__traceback__ = each.__cause__ = each.__context__ = None
+
+
 def envelope(exc: BaseException, request_id: str | None = None) -> dict[str, Any]:
     """The Anthropic error object, used both as a JSON body and as the data of an ``error`` event."""
     body: dict[str, Any] = {

@@ -16,7 +16,7 @@ from typing import ClassVar, Protocol
 from proxyd.calls import MOST_PASSED, CallRecord
 from proxyd.codecs.openai_errors import ErrorContext
 from proxyd.deadlines import TICK_S, Deadlines
-from proxyd.errors import BadReply, TimedOut
+from proxyd.errors import BadReply, TimedOut, forget_frames
 from proxyd.providers.base import UpstreamRequest
 from proxyd.settings import Settings
 from proxyd.uplink import Response
@@ -240,8 +240,8 @@ class Exchange:
         try:
             while len(body) <= limit and (chunk := await self._read_chunk(response)):
                 body += chunk
-        except BREAKS:
-            pass  # what came is all there is
+        except BREAKS as exc:
+            forget_frames(exc)  # what came is all there is
         return bytes(body[:limit])
 
     def close(self, *, is_complete: bool = False) -> None:

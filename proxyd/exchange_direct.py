@@ -14,7 +14,7 @@ from proxyd.codecs.anthropic import VAGUE_TYPES, DirectStream, begins_as_stream
 from proxyd.codecs.openai_errors import ErrorContext, refusal
 from proxyd.codecs.unpacking import PACKINGS, BadPacking, Unpacker
 from proxyd.deadlines import Deadlines
-from proxyd.errors import BadReply, ProxyError, Refused
+from proxyd.errors import BadReply, ProxyError, Refused, forget_frames
 from proxyd.exchange import HOOKED_READ_BYTES, Exchange, Sink
 from proxyd.hookrunner import CallHooks, StreamHooks
 from proxyd.providers.base import UpstreamRequest
@@ -170,6 +170,7 @@ class DirectExchange(Exchange):
             failure = failure_of(exc, self._url)
             if not self._has_given or not self.is_stream:
                 raise failure from exc
+            forget_frames(exc)
             self.has_ended = True
             if not self._stream.tee.has_ended:  # else it was cut behind its last event: nothing is missing
                 self.failure = failure

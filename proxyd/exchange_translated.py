@@ -10,7 +10,7 @@ from proxyd.calls import CallRecord
 from proxyd.codecs.events import DeltaRun, StreamEvent, count_events, encode_events
 from proxyd.codecs.openai_errors import refusal
 from proxyd.deadlines import Deadlines
-from proxyd.errors import ProxyError
+from proxyd.errors import ProxyError, forget_frames
 from proxyd.exchange import HOOKED_READ_BYTES, Exchange, Sink
 from proxyd.hookrunner import CallHooks, StreamHooks
 from proxyd.pipeline import TranslatedAnswer
@@ -117,6 +117,7 @@ class TranslatedExchange(Exchange):
             failure = failure_of(exc, self._url)
             if not answer.has_started:
                 raise failure from exc
+            forget_frames(exc)
             if not answer.has_finish:
                 return await self._give(answer.fail(failure))
             chunk = b""  # the message is whole; what broke off was its usage (protocol.md 4.6)

@@ -3,9 +3,9 @@ of what is freed is kept for the next call.
 
 CPython searches new objects often, which takes a millisecond or two, and all of them now and then, by how many have
 come since. How long that takes goes by how many there are: 90 ms for 200 parsed requests of 140 KB that wait for their
-upstreams, 10 to 20 for 200 open streams. What is found only there are rings among the objects of calls that failed: one
-that ends well leaves none (`tests/functional/test_cycles.py`). So it is searched for when little waits, and the more
-there is the more rarely.
+upstreams, a tenth of a millisecond for each stream that is open. What is found only there are rings, and a call leaves
+none, however it ends (`tests/functional/test_cycles.py`): there may be some of a hook's, or of a library's. So it is
+searched for when little waits and few calls are open, the more there is the more rarely, and not at all with hundreds.
 
 What there is at the start stays for ever and is left out of all that.
 """
@@ -21,8 +21,10 @@ __all__ = ["Sweeper", "keep_freed_memory"]
 #: costs 3 % less, and a search still takes a fraction of a millisecond.
 _YOUNG = 2000
 #: In collections of the middle generation, each some 20 000 objects more than went: when a search is due, how much
-#: later with each MiB of requests that waits, and when it is due whatever waits.
-_DUE, _PER_MIB, _OVERDUE = 7, 4, 100
+#: later with each MiB of requests that waits and with each call that is open, and when it is due whatever there is.
+_DUE, _PER_MIB, _PER_CALL, _OVERDUE = 7, 4, 0.5, 100
+#: With more calls open than these none is due: 30 ms.
+_MOST_OPEN = 300
 #: Four calls of 140 KB at once have no more than twice as much in use.
 _KEPT_BYTES = 2 << 20
 #: For the interpreter's own rule: never.
@@ -46,10 +48,12 @@ class Sweeper:
 
     Args:
         waiting_bytes: the sizes of the requests that wait for the first byte of an answer, and are held until then.
+        open_calls: how many calls are open.
     """
 
-    def __init__(self, waiting_bytes: Callable[[], int]) -> None:
+    def __init__(self, waiting_bytes: Callable[[], int], open_calls: Callable[[], int]) -> None:
         self._waiting_bytes = waiting_bytes
+        self._open_calls = open_calls
         self._thresholds: tuple[int, int, int] | None = None
 
     def start(self) -> None:
@@ -67,5 +71,7 @@ class Sweeper:
         if self._thresholds is None:
             return
         count = gc.get_count()[2]
-        if count >= _DUE and count >= min(_DUE + _PER_MIB * (self._waiting_bytes() >> 20), _OVERDUE):
+        if count < _DUE or (open_calls := self._open_calls()) > _MOST_OPEN:
+            return
+        if count >= min(_DUE + _PER_MIB * (self._waiting_bytes() >> 20) + _PER_CALL * open_calls, _OVERDUE):
             gc.collect()

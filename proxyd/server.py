@@ -114,7 +114,7 @@ class Daemon:
             None if state_folder is None else Recorder(state_folder / RECORDS_FOLDER, lambda: self.settings)
         )
         self._listener = Listener(self.settings.max_connections, self.settings.max_idle_per_peer)
-        self._sweeper = Sweeper(self._waiting_bytes)
+        self._sweeper = Sweeper(self._waiting_bytes, self._open_calls)
         self.loop_watch = LoopWatch(self._beat)
         self._calibration = Calibration(None if state_folder is None else state_folder / CALIBRATION_FILE)
         self._stop = asyncio.Event()
@@ -267,6 +267,9 @@ class Daemon:
     def _waiting_bytes(self) -> int:
         records = [] if self._relay is None else self._relay.records
         return sum(each.bytes_in for each in records if each.first_byte is None)
+
+    def _open_calls(self) -> int:
+        return 0 if self._relay is None else self._relay.active_calls
 
     def _on_stop(self, name: str) -> None:
         if self._stop.is_set():

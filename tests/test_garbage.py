@@ -1,4 +1,4 @@
-"""When all objects are searched for garbage: by how much has come, and by how much waits."""
+"""When all objects are searched for garbage: by how much has come, how much waits, and how many calls are open."""
 
 from __future__ import annotations
 
@@ -45,9 +45,22 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Collector:
     return found
 
 
-@pytest.mark.parametrize(("mebibytes", "due"), [(0, 7), (0.9, 7), (1, 11), (20, 87), (28, 100), (500, 100)])
-def test_the_more_waits_the_later(collector: Collector, mebibytes: float, due: int) -> None:
-    sweeper = Sweeper(lambda: int(mebibytes * (1 << 20)))
+@pytest.mark.parametrize(
+    ("mebibytes", "calls", "due"),
+    [
+        (0, 0, 7),
+        (0.9, 1, 8),
+        (1, 0, 11),
+        (20, 0, 87),
+        (28, 0, 100),
+        (500, 300, 100),
+        (0, 20, 17),
+        (1, 20, 21),
+        (0, 300, 100),
+    ],
+)
+def test_the_more_there_is_the_later(collector: Collector, mebibytes: float, calls: int, due: int) -> None:
+    sweeper = Sweeper(lambda: int(mebibytes * (1 << 20)), lambda: calls)
     sweeper.start()
     for count, searches in ((0, 0), (due - 1, 0), (due, 1), (due - 1, 1), (due + 5, 2)):
         collector.count = count
@@ -55,8 +68,20 @@ def test_the_more_waits_the_later(collector: Collector, mebibytes: float, due: i
         assert collector.searches == searches
 
 
+def test_with_hundreds_of_calls_open_it_waits_until_there_are_fewer(collector: Collector) -> None:
+    open_calls = 301
+    sweeper = Sweeper(lambda: 0, lambda: open_calls)
+    sweeper.start()
+    collector.count = 5000
+    sweeper.beat()
+    assert collector.searches == 0
+    open_calls = 300
+    sweeper.beat()
+    assert collector.searches == 1
+
+
 def test_between_start_and_stop_the_interpreter_searches_young_objects_only(collector: Collector) -> None:
-    sweeper = Sweeper(lambda: 0)
+    sweeper = Sweeper(lambda: 0, lambda: 0)
     collector.count = 50
     sweeper.beat()
     assert collector.searches == 0
