@@ -257,6 +257,7 @@ class Relay:
             except ProxyError as exc:
                 if not may_fall_back(exc):
                     raise
+                errors.forget_frames(exc)
                 failure = exc
         assert failure is not None, "at least one route was tried"
         raise failure
@@ -288,6 +289,7 @@ class Relay:
                     delay_s=round(delay_s, 2),
                     why=call.remembered(exc),
                 )
+                errors.forget_frames(exc)
             retry += 1
             record.retries += 1
             call.is_retrying = True

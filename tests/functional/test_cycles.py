@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import pytest
 
@@ -17,7 +17,7 @@ from tests.functional.raw import Fault, RawClient, RawUpstream, Step, post, unti
 from tests.functional.streams import CHUNKED, HELLO, as_chunks
 from tests.harness import running_proxy
 
-CALLS = 8
+CALLS, WARMING = 8, 3
 
 _NO = b'{"error": {"type": "invalid_request_error", "message": "no"}}'
 
@@ -53,36 +53,67 @@ async def test_a_call_leaves_no_cycles(mode: str, end: str, stream: bool) -> Non
     upstream = RawUpstream(lambda _: answer)
     leaves = end == "client leaves"
     clocks = {} if leaves else {"first_byte_s": 0.04, "idle_s": 0.04}
-    found: Counter[str] = Counter()
     async with upstream.running():
         entry = {"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": mode == "direct"}
         async with running_proxy([entry], max_retries=0, circuit_failures=0, **clocks) as base:
 
-            async def calls(count: int) -> None:
-                for _ in range(count):
-                    async with RawClient.to(base) as client:
-                        seen = len(upstream.heads)
-                        await client.send(post({**HELLO, "stream": stream}))
-                        if leaves:
-                            await until(lambda seen=seen: len(upstream.heads) > seen, 5)  # type: ignore[misc]
-                            client.reset()
-                        else:
-                            await client.answer()
+            async def call() -> None:
+                async with RawClient.to(base) as client:
+                    seen = len(upstream.heads)
+                    await client.send(post({**HELLO, "stream": stream}))
+                    if leaves:
+                        await until(lambda: len(upstream.heads) > seen, 5)
+                        client.reset()
+                    else:
+                        await client.answer()
 
-            await calls(3)
-            gc.collect()
-            gc.disable()
-            gc.set_debug(gc.DEBUG_SAVEALL)
-            try:
-                await calls(CALLS)
-                gc.collect()
-                for each in gc.garbage:
-                    kind = type(each)
-                    is_request = kind is dict and "messages" in each
-                    found["a request" if is_request else f"{kind.__module__}.{kind.__name__}"] += 1
-            finally:
-                gc.set_debug(0)
-                gc.garbage.clear()
-                gc.enable()
-    ours = {name: count for name, count in found.items() if name.startswith(("proxyd.", "a request"))}
-    assert not ours, ours
+            assert not await left_by(call)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("by", ["another try", "a fallback"])
+@pytest.mark.parametrize("mode", MODES)
+async def test_nor_does_one_whose_first_attempt_failed(mode: str, by: str, stream: bool) -> None:
+    whole = _of(b"200 OK", b'{"type": "message", "content": []}')
+    if mode == "translated" or stream:
+        whole = [CHUNKED, as_chunks(*MODES[mode].values()), b"0\r\n\r\n"]
+    failing = RawUpstream(lambda number: [Fault.RESET] if by == "a fallback" or number % 2 == 0 else whole)
+    other = RawUpstream(lambda _: whole)
+    async with failing.running(), other.running():
+        entries = [
+            {"model_id": "m", "api_base": failing.base, "direct": mode == "direct", "fallback": "other"},
+            {"model_id": "other", "api_base": other.base, "direct": mode == "direct"},
+        ]
+        retries = 1 if by == "another try" else 0
+        async with running_proxy(entries, max_retries=retries, circuit_failures=0) as base:
+
+            async def call() -> None:
+                async with RawClient.to(base) as client:
+                    await client.send(post({**HELLO, "stream": stream}))
+                    assert (await client.answer()).status == 200
+
+            assert not await left_by(call)
+    assert len(other.heads) == (CALLS + WARMING if by == "a fallback" else 0)
+
+
+async def left_by(call: Callable[[], Awaitable[None]]) -> dict[str, int]:
+    """What of ours is found by a search after calls, by its kind."""
+    for _ in range(WARMING):
+        await call()
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    found: Counter[str] = Counter()
+    try:
+        for _ in range(CALLS):
+            await call()
+        gc.collect()
+        for each in gc.garbage:
+            kind = type(each)
+            is_request = kind is dict and "messages" in each
+            found["a request" if is_request else f"{kind.__module__}.{kind.__name__}"] += 1
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    return {name: count for name, count in found.items() if name.startswith(("proxyd.", "a request"))}
