@@ -1,9 +1,9 @@
 """The hooks of one call: what they are given, and what is made of what they return.
 
 A hook never gets objects of ours that can be changed: it works on copies, so that one that fails half-way has changed
-nothing. Its result
-is taken over when it is of the right kind and has a JSON form; anything else counts as a failure and leaves the payload
-as it was. A payload that comes back equal counts as unchanged, which in direct mode keeps the original bytes.
+nothing. Its result is taken over when it is of the right kind and has a JSON form; anything else counts as a failure
+and leaves the payload as it was. A payload that comes back equal counts as unchanged, which in direct mode keeps the
+original bytes.
 """
 
 from __future__ import annotations
