@@ -7,6 +7,7 @@ And a request of Claude Code's that is kept until then is a megabyte.
 from __future__ import annotations
 
 import gc
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -41,10 +42,16 @@ ENDS: dict[str, Callable[[bytes, tuple[bytes, ...]], Iterable[Step]]] = {
 }
 
 
+#: The tasks of Python 3.10 keep the exception by which they were cancelled, and its frames keep the task.
+KEEPS_CANCELLED = sys.version_info < (3, 11)
+
+
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_call_leaves_no_cycles(mode: str, end: str, stream: bool) -> None:
+    if end == "client leaves" and KEEPS_CANCELLED:
+        pytest.skip("a task of Python 3.10 that was cancelled is a ring itself")
     head, pieces = CHUNKED, tuple(MODES[mode].values())
     if mode == "direct" and not stream:
         head = CHUNKED.replace(b"text/event-stream", b"application/json")
