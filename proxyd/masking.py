@@ -75,9 +75,7 @@ class Masks:
     def __init__(self) -> None:
         self._salt = secrets.token_bytes(16)
         self.used: set[str] = set()
-        # The longest first: a key may be part of another.
-        values = sorted({*values_in_use()}, key=len, reverse=True)
-        forms = {form for value in values for form in (value, json.dumps(value)[1:-1])}
+        forms = {form for value in values_in_use() for form in (value, json.dumps(value)[1:-1])}
         self._values = sorted(
             (form.encode("utf-8", "surrogatepass") for form in forms), key=len, reverse=True
         )

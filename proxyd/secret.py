@@ -59,10 +59,13 @@ class Secret:
 
 
 def values_in_use() -> list[str]:
-    """The values of all keys in use that are long enough to be looked for. Any thread may ask."""
+    """The values of all keys in use that are long enough to be looked for, the longest first, since a key may be part
+    of another. Any thread may ask.
+    """
     # The references are copied in one step, where going through the mapping could meet a key that comes or goes.
     found = (reference() for reference in _in_use.valuerefs())
-    return [secret.reveal() for secret in found if secret is not None]
+    # Each once: the calls of one client all bring the same key.
+    return sorted({secret.reveal() for secret in found if secret is not None}, key=len, reverse=True)
 
 
 @overload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxyd.secret import Secret
+from proxyd.secret import MASK, Secret, masked
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,9 @@ def test_comparison() -> None:
     assert Secret("a") != Secret("b")
     assert Secret("a") != "a"
     assert len({Secret("a"), Secret("a")}) == 1
+
+
+def test_of_a_key_that_holds_another_nothing_is_left() -> None:
+    keys = [Secret("account-0042"), Secret("account-0042-of-the-team"), Secret("of-the-team")]
+    assert masked(f"I sent {keys[1].reveal()} to them") == f"I sent {MASK} to them"
+    assert masked(f"I sent {keys[1].reveal()} to them".encode()) == f"I sent {MASK} to them".encode()
