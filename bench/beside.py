@@ -125,9 +125,9 @@ _GROUPS = (
     _Group(
         ("pass-through", "direct", "translated", "translated bare"),
         (_request, _whole, _small, _bursts, _kinds),
-        starts=6,
-        rounds=4,
-        paced_rounds=2,
+        starts=12,
+        rounds=3,
+        paced_rounds=1,
     ),
     # For the latency they add, which streams of others beside them would hide.
     _Group(("nginx", "direct", "translated"), (), starts=3, rounds=2, paced_rounds=2, takes_turns=True),

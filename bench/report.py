@@ -64,6 +64,9 @@ TARGETS = (
     Target("translated", "request, ms", 1.05, "translated bare", is_close=True),
 )
 
+#: Ratios from which on their spread tells something.
+_ENOUGH = 4
+
 
 def table(rounds: Rounds) -> str:
     """Medians of the rounds as a Markdown table: a figure a line, a contender a column."""
@@ -83,13 +86,15 @@ def table(rounds: Rounds) -> str:
 
 
 def verdicts(rounds: Rounds, beside: Sequence[Rounds]) -> str:
-    """Each target whose figures are there: the median of the rounds' ratios, and whether it is met.
+    """Each target whose figures are there: the median of the rounds' ratios, between what bounds half of them lie, and
+    whether it is met.
 
     Args:
         beside: the rounds of each group of contenders that stood side by side.
     """
-    lines = ["| target | | measured | |", "|---|---:|---:|---|"]
+    lines = ["| target | | measured | half of the pairs | |", "|---|---:|---:|---:|---|"]
     for target in TARGETS:
+        spread = ""
         if target.other is None:
             measured = _median(rounds, target.contender, target.figure)
             words = f"{target.contender}: {target.figure}"
@@ -107,20 +112,23 @@ def verdicts(rounds: Rounds, beside: Sequence[Rounds]) -> str:
                 if target.figure in ours and theirs.get(other_figure, 0) > 0
             ]
             measured = statistics.median(ratios) if ratios else None
+            if len(ratios) >= _ENOUGH:
+                low, _, high = statistics.quantiles(ratios, n=4)
+                spread = f"{_ratio(low, target)} to {_ratio(high, target)}"
             also = f" ({other_figure})" if target.other_figure else ""
             words = f"{target.contender} : {target.other}{also}, {target.figure.rpartition(', ')[0]}"
             limit = f"≤ 1/{1 / target.factor:g}" if target.factor < 1 else f"≤ {target.factor:g}"
-            if measured is not None and target.factor < 1:
-                shown = f"1/{_short(1 / measured)}" if measured > 0 else "0"
-                lines.append(f"| {words} | {limit} | {shown} | {_verdict(measured, target)} |")
-                continue
         if measured is not None:
-            lines.append(f"| {words} | {limit} | {_short(measured)} | {_verdict(measured, target)} |")
+            verdict = "met" if measured <= target.factor else "**missed**"
+            lines.append(f"| {words} | {limit} | {_ratio(measured, target)} | {spread} | {verdict} |")
     return "\n".join(lines)
 
 
-def _verdict(measured: float, target: Target) -> str:
-    return "met" if measured <= target.factor else "**missed**"
+def _ratio(value: float, target: Target) -> str:
+    """`value` as the limit of its target is written."""
+    if target.factor >= 1:
+        return _short(value)
+    return f"1/{_short(1 / value)}" if value > 0 else "0"
 
 
 def _median(rounds: Rounds, name: str, figure: str) -> float | None:
