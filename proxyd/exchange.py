@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import monotonic
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from proxyd.calls import MOST_PASSED, CallRecord
 from proxyd.codecs.openai_errors import ErrorContext
@@ -23,7 +23,12 @@ from proxyd.uplink import Response
 from proxyd.uplink_protocol import READ_BYTES
 from proxyd.upstream import BREAKS, Upstreams, host_of
 
+if TYPE_CHECKING:
+    from proxyd.hookrunner import Passage, StreamHooks
+
 __all__ = ["HOOKED_READ_BYTES", "Exchange", "Sink"]
+
+T = TypeVar("T")
 
 #: Of a stream with hooks over it: all that is read at once waits, event by event and several times over, for its turn
 #: in the hook's thread.
@@ -86,7 +91,11 @@ class Exchange:
         self._is_flowing = False
         self._rewrite: Callable[[bytes], bytes] | None = None  # where the short way is open
         self._asleep_since = 0.0  # by the monotonic clock
-        self._fault: Exception | None = None  # one of them could not: for the reader
+        # One of them could not, and is for the reader: what failed, what it became, what hooks are at work on or have
+        # ended the stream with.
+        self._fault: Exception | None = None
+        self._kept: Any = None
+        self._passage: Passage[Any] | None = None
 
     async def _send(self, *, is_verbatim: bool) -> Response:
         request, self._request = self._request, None  # its body is not needed any more: a retry makes its own
@@ -134,7 +143,7 @@ class Exchange:
             if self._fault is not None:
                 fault, self._fault = self._fault, None
                 raise fault
-            if self._has_kept:
+            if self._kept is not None or self._passage is not None:
                 break
         return chunk
 
@@ -144,11 +153,6 @@ class Exchange:
             self._record.on_chunk(chunk)
         self._is_amid = response.has_more
         return chunk
-
-    @property
-    def _has_kept(self) -> bool:
-        """A piece has become something that the reader must see."""
-        return False
 
     def _shorten(self, response: Response) -> None:
         """Have pieces go the short way, where there is one from here on."""
@@ -228,6 +232,13 @@ class Exchange:
     def _pass_on(self, chunk: bytes, sink: Sink) -> bool:
         """Rewrite one piece and write it on; False where it is kept for the reader instead."""
         raise AssertionError("only where a sink was given")
+
+    def _made(self, passage: Passage[T], hooks: StreamHooks) -> T | None:
+        """What hooks have made of a piece; None where it is for the reader to see."""
+        if passage.is_over and not hooks.has_ended:
+            return passage.made
+        self._passage = passage
+        return None
 
     def _push(self, frames: bytes, sink: Sink) -> None:
         sink.push(frames)

@@ -16,7 +16,7 @@ from proxyd.codecs.unpacking import PACKINGS, BadPacking, Unpacker
 from proxyd.deadlines import Deadlines
 from proxyd.errors import BadReply, ProxyError, Refused, forget_frames
 from proxyd.exchange import HOOKED_READ_BYTES, Exchange, Sink
-from proxyd.hookrunner import CallHooks, StreamHooks
+from proxyd.hookrunner import CallHooks, Passage, StreamHooks
 from proxyd.providers.base import UpstreamRequest
 from proxyd.providers.direct import response_headers
 from proxyd.secret import masked
@@ -57,6 +57,9 @@ class DirectExchange(Exchange):
         failure: what broke the stream after its first frames; it has ended then.
     """
 
+    _kept: bytes | None
+    _passage: Passage[bytes] | None
+
     def __init__(
         self,
         request: UpstreamRequest,
@@ -79,7 +82,6 @@ class DirectExchange(Exchange):
         self.failure: ProxyError | None = None
         self.has_ended = False
         self._beginning = b""  # was read to see what the answer is
-        self._kept: bytes | None = None  # frames with the last event, for the reader
         self._stream = DirectStream(settings.max_frame_bytes)
         # For the usage of an answer that is opaque: its packing, its body so far, or whether it comes in frames.
         self._inflate: Unpacker | None = None
@@ -146,9 +148,22 @@ class DirectExchange(Exchange):
         Raises:
             ProxyError: the answer broke; for a stream, only while nothing of it has been given out.
         """
+        data = await self._read_on(sink)
+        hooks = self._stream_hooks
+        passage, self._passage = self._passage, None
+        if hooks is None or not self.is_stream or (passage is None and not data):
+            return data
+        data = await (passage or hooks.over_frames(data)).end()
+        # The client has an error that a hook has made. After the upstream's own end, its last bytes still go on.
+        if hooks.has_ended and not self._stream.tee.has_ended:
+            self.has_ended = True
+        return data
+
+    async def _read_on(self, sink: Sink | None) -> bytes:
+        """As `read`, ahead of the hooks. Nothing, where they have been given it already."""
         response = self._response
         assert response is not None, "read before open"
-        is_plain = self.is_stream and self._unpacker is None and self._stream_hooks is None
+        is_plain = self.is_stream and self._unpacker is None
         try:
             if self._beginning:
                 chunk, self._beginning = self._beginning, b""
@@ -159,10 +174,10 @@ class DirectExchange(Exchange):
             at_end = response.at_end and (self._unpacker is None or not self._unpacker.has_more)
             if not self.is_stream:
                 return await self._opaque(chunk, is_last=not chunk or at_end)
-            if (kept := self._kept) is not None:
-                data, self._kept = kept, None
-            else:
-                data = self._feed(chunk) if chunk else b""
+            if self._passage is not None:
+                return b""
+            kept, self._kept = self._kept, None
+            data = kept if kept is not None else self._feed(chunk) if chunk else b""
             if (not chunk and kept is None) or (self.has_last_event and at_end):
                 self.has_ended = True
                 data += self._stream.close()
@@ -176,28 +191,21 @@ class DirectExchange(Exchange):
                 self.failure = failure
             return b""
         self._has_given = self._has_given or bool(data)
-        if self._stream_hooks is not None and data:
-            data = await self._stream_hooks.over_frames(data)
-            # The client has an error that a hook has made. After the upstream's own end, its last bytes still go on.
-            if self._stream_hooks.has_ended and not self._stream.tee.has_ended:
-                self.has_ended = True
         return data
-
-    @property
-    def _has_kept(self) -> bool:
-        return self._kept is not None
 
     def _pass_on(self, chunk: bytes, sink: Sink) -> bool:
         frames = self._feed(chunk)
         if self.has_last_event:
             self._kept = frames
             return False
-        if frames:
-            self._push(frames, sink)
-        return True
+        hooks = self._stream_hooks
+        made = self._made(hooks.over_frames(frames), hooks) if hooks is not None and frames else frames
+        if made:
+            self._push(made, sink)
+        return made is not None
 
     def _rewriter(self) -> Callable[[bytes], bytes] | None:
-        return None if self.has_last_event else self._stream.pass_by
+        return None if self.has_last_event or self._stream_hooks is not None else self._stream.pass_by
 
     def _feed(self, chunk: bytes) -> bytes:
         begun = perf_counter()

@@ -12,7 +12,7 @@ from proxyd.codecs.openai_errors import refusal
 from proxyd.deadlines import Deadlines
 from proxyd.errors import ProxyError, forget_frames
 from proxyd.exchange import HOOKED_READ_BYTES, Exchange, Sink
-from proxyd.hookrunner import CallHooks, StreamHooks
+from proxyd.hookrunner import CallHooks, Passage, StreamHooks
 from proxyd.pipeline import TranslatedAnswer
 from proxyd.providers.openai import TranslatedCall
 from proxyd.settings import Settings
@@ -37,6 +37,8 @@ class TranslatedExchange(Exchange):
     """
 
     _EVENTS_A_PIECE: ClassVar[int] = 1
+    _kept: list[StreamEvent] | None
+    _passage: Passage[list[StreamEvent]] | None
 
     def __init__(
         self,
@@ -58,7 +60,6 @@ class TranslatedExchange(Exchange):
             self._read_bytes = HOOKED_READ_BYTES
         self.answer: TranslatedAnswer = call.new_answer()
         self.answer.joins_deltas = joins_deltas and self._hooks is None
-        self._kept: list[StreamEvent] | None = None
         self.refused: tuple[int, bytes] | None = None
 
     @property
@@ -107,7 +108,7 @@ class TranslatedExchange(Exchange):
         response = self._response
         assert response is not None, "read before open"
         answer = self.answer
-        if self._hooks is not None or answer.has_finish:
+        if answer.has_finish:
             sink = None
         try:
             chunk = await self._read_chunk(response, sink)
@@ -121,6 +122,9 @@ class TranslatedExchange(Exchange):
             if not answer.has_finish:
                 return await self._give(answer.fail(failure))
             chunk = b""  # the message is whole; what broke off was its usage (protocol.md 4.6)
+        if self._passage is not None:
+            passage, self._passage = self._passage, None
+            return await passage.end()
         if self._kept is not None:
             events, self._kept = self._kept, None
         elif not chunk:
@@ -132,16 +136,18 @@ class TranslatedExchange(Exchange):
             self._deadlines.set(self._finish, FINISH_GRACE_S)
         return await self._give(events)
 
-    @property
-    def _has_kept(self) -> bool:
-        return self._kept is not None
-
     def _pass_on(self, chunk: bytes, sink: Sink) -> bool:
         answer = self.answer
         events = self._feed(chunk)
         if answer.has_finish or answer.failure is not None:
             self._kept = events
             return False
+        if self._hooks is not None:
+            self._record.events += count_events(events)
+            made = self._made(self._hooks.over(events), self._hooks)
+            if made:
+                self._push(encode_events(made), sink)
+            return made is not None
         if len(events) == 1 and type(run := events[0]) is DeltaRun:  # nearly all of a stream
             self._record.events += run.count
             self._push(run.frames, sink)
@@ -170,7 +176,7 @@ class TranslatedExchange(Exchange):
         record, answer = self._record, self.answer
         record.events += count_events(events)
         record.stop_reason = answer.stop_reason
-        return events if self._hooks is None else await self._hooks.over(events)
+        return events if self._hooks is None else await self._hooks.over(events).end()
 
     def _finish(self) -> None:
         self._interrupt(_GraceOver())

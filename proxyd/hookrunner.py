@@ -4,6 +4,11 @@ A hook never gets objects of ours that can be changed: it works on copies, so th
 nothing. Its result is taken over when it is of the right kind and has a JSON form; anything else counts as a failure
 and leaves the payload as it was. A payload that comes back equal counts as unchanged, which in direct mode keeps the
 original bytes.
+
+::
+
+    StreamHooks.over ─▶ Passage ──all hooks were quick──▶ made
+                           └──one takes its time──▶ end(), by a task that can wait for it
 """
 
 from __future__ import annotations
@@ -11,8 +16,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from proxyd import jsonio
 from proxyd.codecs.anthropic import split_frames
@@ -34,13 +39,56 @@ from proxyd.hookapi import HookContext
 
 if TYPE_CHECKING:
     from proxyd.hookloader import HookFile
+    from proxyd.hookworker import Running
 
-__all__ = ["CallHooks", "StreamHooks"]
+__all__ = ["CallHooks", "Passage", "StreamHooks"]
 
+T = TypeVar("T")
 _Function = Callable[[Any, Any], Any]
+#: What hooks do with something, one file after the other. It gives work that has to be waited for, and goes on when
+#: that is over or has taken too long.
+_Steps = Generator["Running[Any]", None, T]
 
 #: Events of which no part can be changed: a hook may have the very ones. Nearly all of a stream.
 _IMMUTABLE = frozenset({TextDelta, ThinkingDelta, SignatureDelta, JsonDelta, BlockStop, MessageStop, Ping})
+
+
+class Passage(Generic[T]):
+    """Something on its way through hooks: there at once where all of them are quick, else after `end`.
+
+    Attributes:
+        is_over: it has been through all of them.
+    """
+
+    __slots__ = ("_made", "_running", "_steps", "_timeout_s", "is_over")
+
+    def __init__(self, steps: _Steps[T], timeout_s: float) -> None:
+        self._steps = steps
+        self._timeout_s = timeout_s
+        self._running: Running[Any] | None = None
+        self._made: T | None = None
+        self.is_over = False
+        self._go_on()
+
+    @property
+    def made(self) -> T:
+        """What has become of it, where it `is_over`."""
+        assert self.is_over, "hooks are at work on it"
+        return self._made  # type: ignore[return-value]
+
+    async def end(self) -> T:
+        """What has become of it. Waits where it has to."""
+        while (running := self._running) is not None:
+            await running.wait(self._timeout_s)
+            self._go_on()
+        return self.made
+
+    def _go_on(self) -> None:
+        self._running = None
+        try:
+            self._running = next(self._steps)
+        except StopIteration as done:
+            self._made, self.is_over = done.value, True
 
 
 class CallHooks:
@@ -79,13 +127,17 @@ class CallHooks:
 
     async def on_request(self, body: dict[str, Any]) -> dict[str, Any]:
         """The request body that will be sent; `body` itself where nothing changed it."""
-        return await self._on_body("request_hook", "request", body)
+        return await self.passage(self._on_body("request_hook", "request", body)).end()
 
     async def on_response(self, body: dict[str, Any]) -> dict[str, Any]:
         """The whole answer that the client gets; `body` itself where nothing changed it."""
-        return await self._on_body("response_hook", "response", body)
+        return await self.passage(self._on_body("response_hook", "response", body)).end()
 
-    async def on_events(self, events: Iterable[StreamEvent]) -> list[tuple[StreamEvent, list[StreamEvent]]]:
+    def passage(self, steps: _Steps[T]) -> Passage[T]:
+        """`steps`, begun."""
+        return Passage(steps, self._timeout_s)
+
+    def on_events(self, events: Iterable[StreamEvent]) -> _Steps[list[tuple[StreamEvent, list[StreamEvent]]]]:
         """Each event with what has become of it: the very event where nothing changed it."""
         current = [(event, [event]) for event in events]
         for file in self._files:
@@ -95,31 +147,33 @@ class CallHooks:
                 and not file.is_off
                 and ("response_hook" in functions or "stream_event_hook" in functions)
             ):
-                changed = await self._run(file, _EventWork(file, self._context(file), current))
+                changed = yield from self._run(file, _EventWork(file, self._context(file), current))
                 current = current if changed is None else changed
         return current
 
-    async def _on_body(
+    def _on_body(
         self, name: str, direction: Literal["request", "response"], body: dict[str, Any]
-    ) -> dict[str, Any]:
+    ) -> _Steps[dict[str, Any]]:
         for file in self._files:
             if name in file.functions and not file.is_off:
                 work = _BodyWork(file, name, self._contexts[file.name, direction], body)
-                changed = await self._run(file, work)
+                changed = yield from self._run(file, work)
                 body = body if changed is None else changed
         return body
 
     def _context(self, file: HookFile) -> HookContext:
         return self._contexts[file.name, "response"]
 
-    async def _run(self, file: HookFile, work: _BodyWork | _EventWork) -> Any:
+    def _run(self, file: HookFile, work: _BodyWork | _EventWork) -> _Steps[Any]:
         """What `work` gives, or None where it took too long."""
-        try:
-            return await file.worker.run(work, self._timeout_s)
-        except asyncio.TimeoutError:
+        running = file.worker.begin(work)
+        if not running.is_over_at_once(self._timeout_s):
+            yield running
+        if running.is_cancelled:
             why = f"it took longer than {self._timeout_s:g} s (hook_timeout_s)"
             file.on_failure(work.function_name, self._context(file).request_id, why)
             return None
+        return running.result()
 
 
 class StreamHooks:
@@ -145,17 +199,25 @@ class StreamHooks:
         self._unseen += events
         return [out for event in events for out in self._mender.mend(event, [event])]
 
-    async def over(self, events: Iterable[StreamEvent]) -> list[StreamEvent]:
-        """What the client gets in place of `events`."""
-        await self._show_unseen()
-        changed = await self._hooks.on_events(events)
+    def over(self, events: Iterable[StreamEvent]) -> Passage[list[StreamEvent]]:
+        """What the client gets in place of `events`. The next ones are not to be given before this is over."""
+        return self._hooks.passage(self._over(events))
+
+    def over_frames(self, frames: bytes) -> Passage[bytes]:
+        """What the client gets in place of whole frames of a direct stream: the same bytes where nothing changed. As
+        `over`.
+        """
+        return self._hooks.passage(self._over_frames(frames))
+
+    def _over(self, events: Iterable[StreamEvent]) -> _Steps[list[StreamEvent]]:
+        yield from self._show_unseen()
+        changed = yield from self._hooks.on_events(events)
         return [out for event, made in changed for out in self._mender.mend(event, made)]
 
-    async def over_frames(self, frames: bytes) -> bytes:
-        """What the client gets in place of whole frames of a direct stream: the same bytes where nothing changed."""
-        await self._show_unseen()
+    def _over_frames(self, frames: bytes) -> _Steps[bytes]:
+        yield from self._show_unseen()
         pieces = split_frames(frames)
-        changed = await self._hooks.on_events([event for _, event in pieces if event is not None])
+        changed = yield from self._hooks.on_events([event for _, event in pieces if event is not None])
         results = iter(changed)
         out: list[bytes] = []
         for raw, event in pieces:
@@ -168,10 +230,10 @@ class StreamHooks:
             out += [raw] if is_unchanged else map(encode_event, mended)
         return b"".join(out)
 
-    async def _show_unseen(self) -> None:
+    def _show_unseen(self) -> _Steps[None]:
         if self._unseen:
             unseen, self._unseen = self._unseen, []
-            await self._hooks.on_events(unseen)
+            yield from self._hooks.on_events(unseen)
 
 
 class _Failed(Exception):

@@ -12,15 +12,14 @@ most `PATIENCE_S`: to go back to its loop, be woken there and find its caches co
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
+import functools
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
 from queue import SimpleQueue
 from time import perf_counter
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-__all__ = ["PATIENCE_S", "Worker"]
+__all__ = ["PATIENCE_S", "Running", "Worker"]
 
 T = TypeVar("T")
 _Work = Callable[[], Coroutine[Any, Any, T]]
@@ -29,6 +28,91 @@ _Work = Callable[[], Coroutine[Any, Any, T]]
 PATIENCE_S = 0.0005
 #: How long a thread of hooks that are not in force any more waits for further events of an open stream.
 _IDLE_S = 2.0
+
+
+class Running(Generic[T]):
+    """Work that a `Worker` has been given, and what came of it.
+
+    One lock is all that the two threads share: a future's condition takes them three times as long.
+    """
+
+    __slots__ = (
+        "_error",
+        "_over",
+        "_result",
+        "_tell",
+        "_thread",
+        "_worker",
+        "cancel",
+        "is_cancelled",
+        "is_over",
+        "work",
+    )
+
+    def __init__(self, work: _Work[T], worker: Worker, thread: _Thread) -> None:
+        self.work: _Work[T] | None = work
+        self.is_over = False
+        self.is_cancelled = False  # nobody waits for it any more
+        self.cancel: Callable[[], object] | None = None  # what stops it, where it can be stopped
+        self._worker, self._thread = worker, thread
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        self._tell: Callable[[], object] | None = None  # whoever has gone back to a loop
+        self._over = threading.Lock()
+        self._over.acquire()
+
+    def end(self, result: T | None, error: BaseException | None = None) -> None:
+        """It is over. To be called once, by the worker's thread."""
+        self._result, self._error, self.work = result, error, None
+        self.is_over = True
+        self._over.release()
+        if self._tell is not None:
+            try:
+                self._tell()
+            except RuntimeError:
+                pass  # the loop is closed: the daemon has ended
+
+    def is_over_at_once(self, timeout_s: float) -> bool:
+        """Whether it is over; the caller's thread stands still for a while where that is likely."""
+        if (
+            not self.is_over
+            and self._thread.is_quick
+            and not self._over.acquire(timeout=min(PATIENCE_S, timeout_s))
+        ):
+            self._thread.is_quick = False  # nor is any other waited for so behind this one
+        return self.is_over
+
+    async def wait(self, timeout_s: float) -> None:
+        """Wait until it is over, or `is_cancelled` since it took too long: its thread was left behind then."""
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+        self._tell = functools.partial(loop.call_soon_threadsafe, _set, over)
+        if self.is_over:  # since it was asked; the thread may not have seen whom to tell
+            return
+        try:
+            await asyncio.wait_for(over, timeout_s)
+        except asyncio.TimeoutError:
+            self._give_up()
+            self._worker.leave(self._thread)
+        except asyncio.CancelledError:
+            self._give_up()
+            raise
+
+    def result(self) -> T:
+        """What it gave, or raised. To be asked when it is over."""
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]
+
+    def _give_up(self) -> None:
+        self.is_cancelled = True
+        if self.cancel is not None:
+            self.cancel()
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class _Thread(Protocol):
@@ -40,8 +124,8 @@ class _Thread(Protocol):
 
     is_quick: bool
 
-    def submit(self, work: _Work[T]) -> Future[T]:
-        """Have `work` done."""
+    def submit(self, running: Running[Any]) -> None:
+        """Have its work done."""
 
     def retire(self) -> None:
         """End as soon as the calls under way have ended."""
@@ -55,14 +139,12 @@ class _PlainThread:
 
     def __init__(self, name: str) -> None:
         self.is_quick = False
-        self._calls: SimpleQueue[tuple[Future[Any], _Work[Any]] | None] = SimpleQueue()
+        self._calls: SimpleQueue[Running[Any] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"hook {name}", daemon=True)
         self._thread.start()
 
-    def submit(self, work: _Work[T]) -> Future[T]:
-        future: Future[T] = Future()
-        self._calls.put((future, work))
-        return future
+    def submit(self, running: Running[Any]) -> None:
+        self._calls.put(running)
 
     def retire(self) -> None:
         self._calls.put(None)
@@ -71,23 +153,22 @@ class _PlainThread:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        while (call := self._calls.get()) is not None:
-            future, work = call
-            if future.set_running_or_notify_cancel():
-                self._do(future, work)
-            del call, future, work  # they hold the events of a stream
+        while (running := self._calls.get()) is not None:
+            if running.work is not None and not running.is_cancelled:
+                self._do(running, running.work)
+            del running  # it holds the events of a stream
 
-    def _do(self, future: Future[Any], work: _Work[Any]) -> None:
+    def _do(self, running: Running[Any], work: _Work[Any]) -> None:
         begun = perf_counter()
         try:
             work().send(None)
         except StopIteration as done:
             self.is_quick = perf_counter() - begun < PATIENCE_S
-            future.set_result(done.value)
+            running.end(done.value)
         except BaseException as exc:
-            future.set_exception(exc)
+            running.end(None, exc)
         else:
-            future.set_exception(RuntimeError("a plain hook awaits something"))
+            running.end(None, RuntimeError("a plain hook awaits something"))
 
 
 class _LoopThread:
@@ -101,8 +182,8 @@ class _LoopThread:
         self._thread = threading.Thread(target=self._run, name=f"hook {name}", daemon=True)
         self._thread.start()
 
-    def submit(self, work: _Work[T]) -> Future[T]:
-        return asyncio.run_coroutine_threadsafe(self._counted(work), self._loop)
+    def submit(self, running: Running[Any]) -> None:
+        running.cancel = asyncio.run_coroutine_threadsafe(self._do(running), self._loop).cancel
 
     def retire(self) -> None:
         try:
@@ -113,10 +194,17 @@ class _LoopThread:
     def join(self, timeout_s: float) -> None:
         self._thread.join(timeout_s)
 
-    async def _counted(self, work: _Work[T]) -> T:
+    async def _do(self, running: Running[Any]) -> None:
+        assert running.work is not None, "it is not over"
         self._open += 1
         try:
-            return await work()
+            result = await running.work()
+        except BaseException as exc:
+            running.end(None, exc)
+            if isinstance(exc, asyncio.CancelledError):
+                raise
+        else:
+            running.end(result)
         finally:
             self._open -= 1
             self._stop_if_idle()
@@ -156,31 +244,21 @@ class Worker:
         self._is_retired = False
         self._end: asyncio.TimerHandle | None = None  # of a thread that was begun after `retire`
 
-    async def run(self, work: _Work[T], timeout_s: float) -> T:
-        """Await `work` in the worker's thread.
-
-        Raises:
-            asyncio.TimeoutError: it took longer; it was cancelled if it can be, else its thread was left behind.
-        """
+    def begin(self, work: _Work[T]) -> Running[T]:
+        """Have `work` done in the worker's thread."""
         if self._thread is None:
             self._thread = self._kind(self._name)
-        thread = self._thread
-        try:
-            future = thread.submit(work)
-            if thread.is_quick:
-                try:
-                    return future.result(min(PATIENCE_S, timeout_s))
-                except concurrent.futures.TimeoutError:
-                    thread.is_quick = False  # nor is any other waited for so behind this one
-            return await asyncio.wait_for(asyncio.wrap_future(future), timeout_s)
-        except asyncio.TimeoutError:
-            if self._thread is thread:
-                self._thread = None
-            thread.retire()
-            raise
-        finally:
-            if self._is_retired:
-                self._end_when_idle()
+        if self._is_retired:
+            self._end_when_idle()
+        running = Running(work, self, self._thread)
+        self._thread.submit(running)
+        return running
+
+    def leave(self, thread: _Thread) -> None:
+        """`thread` does not come back: the next calls get another."""
+        if self._thread is thread:
+            self._thread = None
+        thread.retire()
 
     def retire(self) -> None:
         """No more calls are expected soon. A stream that was open at a reload may bring some all the same: they get a

@@ -16,7 +16,16 @@ from proxyd.models import load_text
 from proxyd.server import Daemon, LoadedConfig
 from proxyd.settings import Settings
 
-__all__ = ["Upstream", "chunk", "load_entries", "running_proxy", "running_upstream", "sse", "text_stream"]
+__all__ = [
+    "Upstream",
+    "chunk",
+    "load_entries",
+    "running_daemon",
+    "running_proxy",
+    "running_upstream",
+    "sse",
+    "text_stream",
+]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -35,7 +44,14 @@ async def running_proxy(
     entries: Sequence[Mapping[str, Any]], *, state_folder: Path | None = None, **settings: Any
 ) -> AsyncIterator[str]:
     """The daemon on a free port; gives its base URL."""
-    daemon = Daemon(load_entries(entries, **settings), state_folder=state_folder)
+    async with running_daemon(load_entries(entries, **settings), state_folder=state_folder) as base:
+        yield base
+
+
+@asynccontextmanager
+async def running_daemon(config: LoadedConfig, *, state_folder: Path | None = None) -> AsyncIterator[str]:
+    """As `running_proxy`, of a configuration that is loaded."""
+    daemon = Daemon(config, state_folder=state_folder)
     await daemon.start()
     try:
         host, port = daemon.addresses[0]

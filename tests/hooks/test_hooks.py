@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 import threading
 from contextlib import AsyncExitStack
@@ -18,10 +19,10 @@ from proxyd.errors import ConfigError, UnsafePermissions
 from proxyd.hookloader import MAX_FAILURES, load_hooks
 from proxyd.routes import ModelRoute
 from proxyd.server import Daemon
-from tests.functional.raw import RawClient, RawUpstream, until
+from tests.functional.raw import Pause, RawClient, RawUpstream, until
 from tests.functional.raw import post as raw_post
 from tests.functional.streams import CHUNKED, HELLO, TRANSLATED, as_chunks, judge
-from tests.harness import load_entries
+from tests.harness import load_entries, running_daemon, text_stream
 from tests.hooks.hooked import anthropic_stream, hooked_proxy, text_of, write_hook
 
 BOTH = pytest.mark.parametrize("mode", ["translated", "direct"])
@@ -240,6 +241,46 @@ async def test_a_blocking_hook_holds_up_nothing(tmp_path: Path, mode: str) -> No
             assert text_of(await proxy.events()) == "Hello world"
         assert proxy.hooks.files[0].is_off
         assert "hook_timeout_s" in str(proxy.hooks.files[0].last_failure)
+
+
+@BOTH
+async def test_hooks_of_any_pace_keep_every_stream_whole_and_in_order(tmp_path: Path, mode: str) -> None:
+    """Some are waited for where a piece is read, and some are not; which, changes from piece to piece."""
+    hook = (
+        "import random, time\nchance = random.Random({seed})\n"
+        "def stream_event_hook(event, ctx):\n time.sleep(chance.choice((0, 0, 0, 0.0004, 0.0006, 0.002)))\n"
+        " return event\n"
+    )
+    write_hook(tmp_path, "a", hook.format(seed=1))
+    write_hook(tmp_path, "b", hook.format(seed=2))
+    words = [f"{number} " for number in range(150)]
+    whole = anthropic_stream(*words) if mode == "direct" else text_stream(*words)
+    events = [each + b"\n\n" for each in whole.split(b"\n\n")[:-1]]
+    pauses = random.Random(3)
+    upstream = RawUpstream(
+        lambda _: [
+            CHUNKED,
+            *(
+                step
+                for event in events
+                for step in (as_chunks(event), Pause(pauses.choice((0, 0.0003, 0.001, 0.003))))
+            ),
+            b"0\r\n\r\n",
+        ]
+    )
+    async with upstream.running():
+        base = upstream.base if mode == "direct" else f"{upstream.base}/v1"
+        config = load_entries([{"model_id": "m", "api_base": base, "direct": mode == "direct"}])
+        async with running_daemon(replace(config, hooks=load_hooks(tmp_path))) as base:
+
+            async def ask() -> str:
+                async with RawClient.to(base) as client:
+                    await client.send(raw_post({**HELLO}))
+                    events = (await client.answer()).events()
+                    assert judge(events) == "message_stop"
+                    return text_of([data for _, data in events])
+
+            assert await asyncio.gather(*(ask() for _ in range(8))) == ["".join(words)] * 8
 
 
 async def test_an_async_hook_that_never_ends_is_cancelled(tmp_path: Path) -> None:

@@ -20,6 +20,15 @@ def worker() -> Iterator[Worker]:
     each.close(2.0)
 
 
+async def run(worker: Worker, work: Callable[[], Coroutine[Any, Any, object]], timeout_s: float) -> object:
+    running = worker.begin(work)
+    if not running.is_over_at_once(timeout_s):
+        await running.wait(timeout_s)
+    if running.is_cancelled:
+        raise asyncio.TimeoutError
+    return running.result()
+
+
 def work_of(function: Callable[[], object]) -> Callable[[], Coroutine[Any, Any, object]]:
     async def work() -> object:
         return function()
@@ -31,7 +40,7 @@ async def test_a_quick_hook_is_waited_for_without_the_loop(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hookworker, "PATIENCE_S", 5.0)
-    assert await worker.run(work_of(threading.get_ident), 5.0) != threading.get_ident()
+    assert await run(worker, work_of(threading.get_ident), 5.0) != threading.get_ident()
     turns = 0
 
     def turn() -> None:
@@ -39,7 +48,7 @@ async def test_a_quick_hook_is_waited_for_without_the_loop(
         turns += 1
 
     asyncio.get_running_loop().call_soon(turn)
-    assert await worker.run(work_of(lambda: "made"), 5.0) == "made"
+    assert await run(worker, work_of(lambda: "made"), 5.0) == "made"
     assert turns == 0
 
 
@@ -51,10 +60,10 @@ async def test_the_loop_stands_still_for_a_while_only_and_not_again(
     async def run_one_that_needs_the_loop() -> object:
         go_on = threading.Event()
         loop.call_soon(go_on.set)
-        return await worker.run(work_of(lambda: go_on.wait(10)), 10.0)
+        return await run(worker, work_of(lambda: go_on.wait(10)), 10.0)
 
     monkeypatch.setattr(hookworker, "PATIENCE_S", 0.05)
-    await worker.run(work_of(int), 5.0)  # quick, by which the next one is waited for
+    await run(worker, work_of(int), 5.0)  # quick, by which the next one is waited for
     assert await run_one_that_needs_the_loop() is True
     monkeypatch.setattr(hookworker, "PATIENCE_S", 60.0)
     assert await run_one_that_needs_the_loop() is True, "it was slow the last time"
@@ -65,12 +74,12 @@ async def test_behind_a_slow_call_none_is_waited_for_without_the_loop(
 ) -> None:
     go_on = threading.Event()
     monkeypatch.setattr(hookworker, "PATIENCE_S", 0.05)
-    await worker.run(work_of(int), 5.0)
-    slow = asyncio.ensure_future(worker.run(work_of(lambda: go_on.wait(10)), 10.0))
+    await run(worker, work_of(int), 5.0)
+    slow = asyncio.ensure_future(run(worker, work_of(lambda: go_on.wait(10)), 10.0))
     await asyncio.sleep(0)
     monkeypatch.setattr(hookworker, "PATIENCE_S", 60.0)
     asyncio.get_running_loop().call_soon(go_on.set)
-    assert await worker.run(work_of(lambda: "made"), 10.0) == "made"
+    assert await run(worker, work_of(lambda: "made"), 10.0) == "made"
     assert await slow is True
 
 
@@ -83,8 +92,8 @@ async def test_a_thread_that_does_not_come_back_is_left_behind(worker: Worker) -
         go_on.wait(10)
 
     with pytest.raises(asyncio.TimeoutError):
-        await worker.run(work_of(stuck), 0.05)
-    threads.append(await worker.run(work_of(threading.get_ident), 5.0))  # type: ignore[arg-type]
+        await run(worker, work_of(stuck), 0.05)
+    threads.append(await run(worker, work_of(threading.get_ident), 5.0))  # type: ignore[arg-type]
     assert threads[0] != threads[1]
     go_on.set()
 
@@ -99,18 +108,18 @@ async def test_calls_of_plain_hooks_follow_each_other(worker: Worker) -> None:
         threading.Event().wait(0.001)
         inside -= 1
 
-    await asyncio.gather(*(worker.run(work_of(count), 5.0) for _ in range(20)))
+    await asyncio.gather(*(run(worker, work_of(count), 5.0) for _ in range(20)))
     assert (inside, most) == (0, 1)
 
 
 async def test_a_call_that_nobody_waits_for_any_more_is_not_begun(worker: Worker) -> None:
     go_on, begun = threading.Event(), []
-    first = asyncio.ensure_future(worker.run(work_of(lambda: go_on.wait(10)), 10.0))
-    second = asyncio.ensure_future(worker.run(work_of(lambda: begun.append(1)), 10.0))
+    first = asyncio.ensure_future(run(worker, work_of(lambda: go_on.wait(10)), 10.0))
+    second = asyncio.ensure_future(run(worker, work_of(lambda: begun.append(1)), 10.0))
     await asyncio.sleep(0)
     second.cancel()
     await asyncio.gather(second, return_exceptions=True)
     go_on.set()
     assert await first is True
-    await worker.run(work_of(int), 5.0)
+    await run(worker, work_of(int), 5.0)
     assert not begun
