@@ -240,20 +240,29 @@ class _Failed(Exception):
     """The hook raised, or returned something that cannot go on; the text says what and where."""
 
 
-async def _call(file: HookFile, function: _Function, payload: Any, context: HookContext) -> Any:
-    """One call. Raises `_Failed`."""
+def _called(file: HookFile, function: _Function, payload: Any, context: HookContext) -> Any:
+    """What one call returns. Raises `_Failed`."""
     try:
-        result = function(payload, context)
-        if inspect.isawaitable(result):
-            result = await result if file.is_async else asyncio.run(_awaited(result))
+        return function(payload, context)
     except (Exception, SystemExit) as exc:
-        # The text of the exception may quote a prompt, so it stays out of the log.
-        raise _Failed(f"{type(exc).__name__}{_place_of(exc, file)}") from exc
-    return result
+        raise _failure(file, exc) from exc
 
 
-async def _awaited(result: Awaitable[Any]) -> Any:
-    return await result
+async def _awaited(file: HookFile, result: Awaitable[Any]) -> Any:
+    """What one call returns when it is awaited. Raises `_Failed`."""
+
+    async def whole() -> Any:
+        return await result
+
+    try:
+        return await result if file.is_async else asyncio.run(whole())
+    except (Exception, SystemExit) as exc:
+        raise _failure(file, exc) from exc
+
+
+def _failure(file: HookFile, exc: BaseException) -> _Failed:
+    # The text of the exception may quote a prompt, so it stays out of the log.
+    return _Failed(f"{type(exc).__name__}{_place_of(exc, file)}")
 
 
 def _place_of(exc: BaseException, file: HookFile) -> str:
@@ -290,16 +299,17 @@ class _EventWork:
         self._file, self._context, self._events = file, context, events
 
     async def __call__(self) -> list[tuple[StreamEvent, list[StreamEvent]]]:
-        return [(original, await self._over(made)) for original, made in self._events]
-
-    async def _over(self, events: list[StreamEvent]) -> list[StreamEvent]:
-        if "response_hook" in self._file.functions:
-            self.function_name = "response_hook"
-            events = [await self._on_data(event) for event in events]
-        if "stream_event_hook" in self._file.functions:
-            self.function_name = "stream_event_hook"
-            events = [changed for event in events for changed in await self._on_event(event)]
-        return events
+        on_data, on_event = (name in self._file.functions for name in ("response_hook", "stream_event_hook"))
+        changed: list[tuple[StreamEvent, list[StreamEvent]]] = []
+        for original, events in self._events:
+            if on_data:
+                self.function_name = "response_hook"
+                events = [await self._on_data(event) for event in events]
+            if on_event:
+                self.function_name = "stream_event_hook"
+                events = [each for event in events for each in await self._on_event(event)]
+            changed.append((original, events))
+        return changed
 
     async def _on_data(self, event: StreamEvent) -> StreamEvent:
         changed = await _over_payload(self._file, self.function_name, self._context, data_of(event))
@@ -313,7 +323,9 @@ class _EventWork:
         begun = time.perf_counter()
         try:
             given = event_from_data(jsonio.loads(before)) if before else event
-            result = await _call(file, file.functions[name], given, context)
+            result = _called(file, file.functions[name], given, context)
+            if result is not event and inspect.isawaitable(result):
+                result = await _awaited(file, result)
             if result is event:
                 file.on_success(name, time.perf_counter() - begun)
                 return [event]
@@ -337,7 +349,9 @@ async def _over_payload(
     before = jsonio.dumps(payload)
     begun = time.perf_counter()
     try:
-        result = await _call(file, file.functions[name], jsonio.loads(before), context)
+        result = _called(file, file.functions[name], jsonio.loads(before), context)
+        if inspect.isawaitable(result):
+            result = await _awaited(file, result)
         if result is not None and not isinstance(result, dict):
             raise _Failed(f"it returned a {type(result).__name__}, not a dict")
         after = before if result is None else jsonio.dumps(result)

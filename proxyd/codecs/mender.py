@@ -72,13 +72,16 @@ def _kind(event: StreamEvent) -> str:
 class Mender:
     """Follows one stream on the client's side of the hooks."""
 
-    __slots__ = ("_block_type", "_has_tool_use", "_next_index", "_source_index", "_state")
+    __slots__ = ("_block_type", "_fitting", "_has_tool_use", "_next_index", "_source_index", "_state")
 
     def __init__(self) -> None:
         self._state = State.START
         self._next_index = 0
         self._source_index = -1  # of the open block, as the upstream counts it
         self._block_type = ""
+        self._fitting: type | None = (
+            None  # of the open block's deltas: those that were seen to need no mending
+        )
         self._has_tool_use = False
 
     @property
@@ -89,6 +92,14 @@ class Mender:
     def mend(self, original: StreamEvent, made: Iterable[StreamEvent]) -> list[StreamEvent]:
         """What the client gets in place of `original`, of which the hooks have made `made`."""
         made = list(made)
+        if (
+            type(original) is self._fitting
+            and self._state is State.BLOCK
+            and len(made) == 1
+            and made[0] is original
+            and original.index == self._source_index  # type: ignore[union-attr]
+        ):
+            return made  # nearly all of a stream
         kind = _kind(original)
         if kind in _NEEDED and not any(_kind(event) == kind for event in made):
             # A start goes ahead of what was put in its place, an end behind it.
@@ -116,9 +127,12 @@ class Mender:
         elif kind in ("content_block_delta", "content_block_stop"):
             if self._state is not State.BLOCK or not self._fits(event):
                 return
-            event = _with_index(event, self._next_index - 1)
+            mended = _with_index(event, self._next_index - 1)
             if kind == "content_block_stop":
                 self._state = State.OPEN
+            elif mended is event and type(event) in DELTA_BLOCKS:
+                self._fitting = type(event)
+            event = mended
         elif kind == "message_delta":
             if self._state is State.START:
                 return
@@ -140,6 +154,7 @@ class Mender:
         self._has_tool_use = self._has_tool_use or self._block_type in _TOOL_BLOCKS
         self._source_index = _index(event)
         self._state = State.BLOCK
+        self._fitting = None
         self._next_index += 1
         return _with_index(event, self._next_index - 1)
 
