@@ -84,21 +84,20 @@ async def _small(run: Running) -> Figures:
     return {"small request, ms": small_s * 1e3}
 
 
-async def _bursts(run: Running) -> Figures:
-    return {
-        f"burst of {connections}, µs a chunk": per_chunk(
-            run, await run.calls("burst", count, connections), "burst"
-        )
-        for connections, count in ((1, 24), (16, 48), (64, 64))
-    }
+def _burst(connections: int, count: int) -> _Measure:
+    async def measure(run: Running) -> Figures:
+        burst_s = await run.calls("burst", count, connections)
+        return {f"burst of {connections}, µs a chunk": per_chunk(run, burst_s, "burst")}
+
+    return measure
 
 
-async def _kinds(run: Running) -> Figures:
-    tool_s = await run.calls("tool", 4, 2)
-    return {
-        "reasoning, µs a chunk": per_chunk(run, await run.calls("reasoning", 16, 4), "reasoning"),
-        "tool call, ms": (tool_s - run.figures["small_s"]) * 1e3,
-    }
+async def _reasoning(run: Running) -> Figures:
+    return {"reasoning, µs a chunk": per_chunk(run, await run.calls("reasoning", 16, 4), "reasoning")}
+
+
+async def _tool_call(run: Running) -> Figures:
+    return {"tool call, ms": (await run.calls("tool", 4, 2) - run.figures["small_s"]) * 1e3}
 
 
 @dataclass(frozen=True)
@@ -124,9 +123,9 @@ class _Group:
 _GROUPS = (
     _Group(
         ("pass-through", "direct", "translated", "translated bare"),
-        (_request, _whole, _small, _bursts, _kinds),
+        (_request, _whole, _small, _burst(1, 24), _burst(16, 48), _burst(64, 64), _reasoning, _tool_call),
         starts=12,
-        rounds=3,
+        rounds=4,
         paced_rounds=1,
     ),
     # For the latency they add, which streams of others beside them would hide.
