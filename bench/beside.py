@@ -9,19 +9,23 @@ second. All are started anew several times, since the same code is not as fast i
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.contenders import BASELINES, OURS, PEERS, VARIANTS
+from bench.contenders import BASELINES, OURS, PEERS, SWITCHED
 from bench.scenarios import SCENARIOS, Figures, Running, per_chunk, started
 
 __all__ = ["side_by_side"]
 
 #: Calls ahead of all that is measured.
 _WARMING = 200
+#: How often the daemon is started whose observers are switched, and how long a turn of it waits for what it has caused:
+#: calls are told of within 50 ms, and written 20 ms later.
+_STARTS, _SETTLE_S = 3, 0.1
 #: Of the calls, those that a peer is asked: each takes long enough to be measured few.
 _PEERS_SHARE = 0.3
 
@@ -33,7 +37,7 @@ async def side_by_side(
 ) -> None:
     """Measure; `groups` is filled on the way: of each group the rounds, by contender."""
     for group in _GROUPS:
-        everyone = [each for each in (*BASELINES, *OURS, *VARIANTS, *PEERS) if each.name in group.names]
+        everyone = [each for each in (*BASELINES, *OURS, *PEERS) if each.name in group.names]
         if any(each in PEERS for each in everyone) and not with_peers:
             continue
         why = next((f"{each.name}: {each.missing()}" for each in everyone if each.missing()), None)
@@ -50,6 +54,48 @@ async def side_by_side(
                     contender = started(each, folder, upstream_port, share=share)
                     runs[each.name] = await stack.enter_async_context(contender)
                 await _measured(group, runs, rounds)
+    groups.append(await _switched(folder, upstream_port))
+
+
+async def _switched(folder: Path, upstream_port: int) -> dict[str, list[Figures]]:
+    """What a daemon costs with its observers on, and with them off, by turns."""
+    rounds: dict[str, list[Figures]] = {"translated": [], "observers off": []}
+    for _ in range(_STARTS):
+        async with started(SWITCHED, folder, upstream_port) as run:
+            for size in ("large", "small"):
+                await run.calls("short", _WARMING, 4, size)
+            await asyncio.sleep(1.0)  # what these calls have caused is done
+            in_force = "translated"
+            for turn, times in ((_request_turn, 80), (_burst_turn, 40), (_paced_turn, 4)):
+                for number in range(times):
+                    for name in list(rounds) if number % 2 == 0 else list(reversed(rounds)):
+                        if name != in_force:
+                            run.process.signal(signal.SIGUSR1)
+                            in_force = name
+                        rounds[name].append(await turn(run))
+    return rounds
+
+
+async def _request_turn(run: Running) -> Figures:
+    return {"request, ms": await _settled(run, "short", 40, 4, "large") * 1e3}
+
+
+async def _burst_turn(run: Running) -> Figures:
+    run.figures["small_s"] = await _settled(run, "short", 48, 16, "small")
+    burst_s = await _settled(run, "burst", 32, 16, "small")
+    return {"burst of 16, µs a chunk": per_chunk(run, burst_s, "burst")}
+
+
+async def _paced_turn(run: Running) -> Figures:
+    return await SCENARIOS["paced"](run)
+
+
+async def _settled(run: Running, answer: str, count: int, connections: int, size: str) -> float:
+    """CPU seconds of a call, with all that it causes until it is remembered everywhere."""
+    before = run.process.cpu_s()
+    await run.calls(answer, count, connections, size)
+    await asyncio.sleep(_SETTLE_S)
+    return (run.process.cpu_s() - before) / (count + connections)  # each connection makes one ahead
 
 
 async def _measured(group: _Group, runs: dict[str, Running], rounds: dict[str, list[Figures]]) -> None:
@@ -122,11 +168,11 @@ class _Group:
 
 _GROUPS = (
     _Group(
-        ("pass-through", "direct", "translated", "translated bare"),
+        ("pass-through", "direct", "translated"),
         (_request, _whole, _small, _burst(1, 24), _burst(16, 48), _burst(64, 64), _reasoning, _tool_call),
-        starts=12,
+        starts=8,
         rounds=4,
-        paced_rounds=1,
+        paced_rounds=2,
     ),
     # For the latency they add, which streams of others beside them would hide.
     _Group(("nginx", "direct", "translated"), (), starts=3, rounds=2, paced_rounds=2, takes_turns=True),

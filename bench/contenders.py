@@ -174,6 +174,8 @@ VARIANTS = (
     ),
     Contender("translated hook", _proxy(translated=True, hook=_IDENTITY_HOOK)),
 )
+#: Its observers can be switched off and on while it runs.
+SWITCHED = Contender("translated", _proxy(translated=True, module="bench.switched"))
 BASELINES = (
     Contender("raw relay", _python("bench.raw_relay")),
     Contender(

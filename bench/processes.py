@@ -61,6 +61,10 @@ class Process:
                     continue
         return found
 
+    def signal(self, number: int) -> None:
+        """Send the child a signal."""
+        os.kill(self._child.pid, number)
+
     def stop(self) -> None:
         """End the session; waits until it is gone."""
         if self._child.poll() is None:

@@ -171,9 +171,12 @@ class CallHooks:
             yield running
         if running.is_cancelled:
             why = f"it took longer than {self._timeout_s:g} s (hook_timeout_s)"
-            file.on_failure(work.function_name, self._context(file).request_id, why)
-            return None
-        return running.result()
+        elif running.error is None or isinstance(running.error, Exception):
+            return running.result()
+        else:  # such as a CancelledError of its own, which would end the call or the daemon if it came here
+            why = type(running.error).__name__
+        file.on_failure(work.function_name, self._context(file).request_id, why)
+        return None
 
 
 class StreamHooks:

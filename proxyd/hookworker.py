@@ -34,16 +34,21 @@ class Running(Generic[T]):
     """Work that a `Worker` has been given, and what came of it.
 
     One lock is all that the two threads share: a future's condition takes them three times as long.
+
+    Attributes:
+        is_over: there is a result, or an `error`.
+        is_cancelled: nobody waits for it any more.
+        cancel: stops it, where it can be stopped.
     """
 
     __slots__ = (
-        "_error",
         "_over",
         "_result",
         "_tell",
         "_thread",
         "_worker",
         "cancel",
+        "error",
         "is_cancelled",
         "is_over",
         "work",
@@ -52,18 +57,18 @@ class Running(Generic[T]):
     def __init__(self, work: _Work[T], worker: Worker, thread: _Thread) -> None:
         self.work: _Work[T] | None = work
         self.is_over = False
-        self.is_cancelled = False  # nobody waits for it any more
-        self.cancel: Callable[[], object] | None = None  # what stops it, where it can be stopped
+        self.is_cancelled = False
+        self.cancel: Callable[[], object] | None = None
+        self.error: BaseException | None = None
         self._worker, self._thread = worker, thread
         self._result: T | None = None
-        self._error: BaseException | None = None
         self._tell: Callable[[], object] | None = None  # whoever has gone back to a loop
         self._over = threading.Lock()
         self._over.acquire()
 
     def end(self, result: T | None, error: BaseException | None = None) -> None:
         """It is over. To be called once, by the worker's thread."""
-        self._result, self._error, self.work = result, error, None
+        self._result, self.error, self.work = result, error, None
         self.is_over = True
         self._over.release()
         if self._tell is not None:
@@ -100,8 +105,8 @@ class Running(Generic[T]):
 
     def result(self) -> T:
         """What it gave, or raised. To be asked when it is over."""
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         return self._result  # type: ignore[return-value]
 
     def _give_up(self) -> None:

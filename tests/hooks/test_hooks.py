@@ -228,6 +228,22 @@ async def test_a_failing_hook_changes_nothing_and_is_switched_off(
 
 
 @BOTH
+@pytest.mark.parametrize("kind", ["def", "async def"])
+@pytest.mark.parametrize(
+    "exception", ["asyncio.CancelledError", "KeyboardInterrupt", "GeneratorExit", "SystemExit"]
+)
+async def test_a_hook_ends_neither_the_call_nor_the_daemon(
+    tmp_path: Path, mode: str, kind: str, exception: str
+) -> None:
+    write_hook(tmp_path, "end", f"import asyncio\n{kind} stream_event_hook(e, ctx):\n raise {exception}\n")
+    async with hooked_proxy(tmp_path, mode) as proxy:
+        for _ in range(MAX_FAILURES):
+            assert text_of(await proxy.events()) == "Hello world"
+        assert proxy.hooks.files[0].is_off
+        assert exception.rpartition(".")[2] in str(proxy.hooks.files[0].last_failure)
+
+
+@BOTH
 async def test_a_blocking_hook_holds_up_nothing(tmp_path: Path, mode: str) -> None:
     write_hook(
         tmp_path,
