@@ -9,7 +9,6 @@ second. All are started anew several times, since the same code is not as fast i
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from bench.contenders import BASELINES, OURS, PEERS, SWITCHED
 from bench.scenarios import SCENARIOS, Figures, Running, per_chunk, started
+from bench.switched import SWITCH
 
 __all__ = ["side_by_side"]
 
@@ -70,9 +70,14 @@ async def _switched(folder: Path, upstream_port: int) -> dict[str, list[Figures]
                 for number in range(times):
                     for name in list(rounds) if number % 2 == 0 else list(reversed(rounds)):
                         if name != in_force:
-                            run.process.signal(signal.SIGUSR1)
+                            run.process.signal(SWITCH)
                             in_force = name
+                        log_bytes = run.process.log_bytes()
                         rounds[name].append(await turn(run))
+                        if turn is not _paced_turn and (name == "translated") != (
+                            run.process.log_bytes() > log_bytes
+                        ):
+                            raise RuntimeError(f"{name}: the log says that the observers were not switched")
     return rounds
 
 

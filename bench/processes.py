@@ -75,6 +75,10 @@ class Process:
                 os.killpg(self._child.pid, signal.SIGKILL)
                 self._child.wait()
 
+    def log_bytes(self) -> int:
+        """How long its log is."""
+        return self._log.stat().st_size
+
     def log_tail(self) -> str:
         return self._log.read_text(errors="replace")[-2000:]
 

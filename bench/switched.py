@@ -1,5 +1,4 @@
-"""The daemon, whose log lines of calls, ledger, metrics, feed and records a signal (SIGUSR1) switches off, and on
-again.
+"""The daemon, whose log lines of calls, ledger, metrics, feed and records a signal switches off, and on again.
 
 Two processes that run the same code differ by more than all of these cost, for as long as they live. One process that
 is asked with them and without them by turns does not. So that a turn pays for all that it causes, the ledger writes
@@ -19,6 +18,10 @@ from proxyd.cli.main import main
 from proxyd.finished import Observer
 from proxyd.records import Recorder
 
+__all__ = ["SWITCH"]
+
+#: The signal; the daemon itself listens to others, and no window changes its size here.
+SWITCH = signal.SIGWINCH
 _is_on = True
 _observers = Watchers.observers.fget
 _begin = Recorder.begin
@@ -48,5 +51,5 @@ if __name__ == "__main__":
     )
     Recorder.begin = _begin_if_on  # type: ignore[assignment,method-assign]
     ledger._BATCH_S = 0.02
-    signal.signal(signal.SIGUSR1, _switch)
+    signal.signal(SWITCH, _switch)
     main()
