@@ -121,9 +121,9 @@ def main() -> None:
     for name, value in measure().items():
         if name in LIMITS:
             verdict = "met" if value <= LIMITS[name] else "**missed**"
-            print(f"| {name} | ≤ {LIMITS[name]:g} | {value:.3g} | {verdict} |")
+            print(f"| {name} | ≤ {LIMITS[name]:g} | {value:.3g} | | {verdict} |")
         else:
-            print(f"| {name} | | {value:.3g} | |")
+            print(f"| {name} | | {value:.3g} | | |")
 
 
 if __name__ == "__main__":
