@@ -66,7 +66,7 @@ async def _switched(folder: Path, upstream_port: int) -> dict[str, list[Figures]
                 await run.calls("short", _WARMING, 4, size)
             await asyncio.sleep(1.0)  # what these calls have caused is done
             in_force = "translated"
-            for turn, times in ((_request_turn, 80), (_burst_turn, 40), (_paced_turn, 4)):
+            for turn, times in ((_request_turn, 80), (_burst_turn, 40), (SCENARIOS["paced"], 4)):
                 for number in range(times):
                     for name in list(rounds) if number % 2 == 0 else list(reversed(rounds)):
                         if name != in_force:
@@ -74,7 +74,7 @@ async def _switched(folder: Path, upstream_port: int) -> dict[str, list[Figures]
                             in_force = name
                         log_bytes = run.process.log_bytes()
                         rounds[name].append(await turn(run))
-                        if turn is not _paced_turn and (name == "translated") != (
+                        if turn is not SCENARIOS["paced"] and (name == "translated") != (
                             run.process.log_bytes() > log_bytes
                         ):
                             raise RuntimeError(f"{name}: the log says that the observers were not switched")
@@ -89,10 +89,6 @@ async def _burst_turn(run: Running) -> Figures:
     run.figures["small_s"] = await _settled(run, "short", 48, 16, "small")
     burst_s = await _settled(run, "burst", 32, 16, "small")
     return {"burst of 16, µs a chunk": per_chunk(run, burst_s, "burst")}
-
-
-async def _paced_turn(run: Running) -> Figures:
-    return await SCENARIOS["paced"](run)
 
 
 async def _settled(run: Running, answer: str, count: int, connections: int, size: str) -> float:

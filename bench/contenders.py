@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.traffic import ANSWERS, PACED
 
-__all__ = ["BASELINES", "OURS", "PEERS", "VARIANTS", "Contender", "Launch"]
+__all__ = ["BASELINES", "OURS", "PEERS", "SWITCHED", "VARIANTS", "Contender", "Launch"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 #: Rates of paced streams, in chunks a second, that the scenarios use.

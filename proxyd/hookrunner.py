@@ -165,7 +165,7 @@ class CallHooks:
         return self._contexts[file.name, "response"]
 
     def _run(self, file: HookFile, work: _BodyWork | _EventWork) -> _Steps[Any]:
-        """What `work` gives, or None where it took too long."""
+        """What `work` gives; None where it took too long, or where a hook has raised what ends more than itself."""
         running = file.worker.begin(work)
         if not running.is_over_at_once(self._timeout_s):
             yield running

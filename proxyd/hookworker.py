@@ -55,7 +55,7 @@ class Running(Generic[T]):
     )
 
     def __init__(self, work: _Work[T], worker: Worker, thread: _Thread) -> None:
-        self.work: _Work[T] | None = work
+        self.work = work
         self.is_over = False
         self.is_cancelled = False
         self.cancel: Callable[[], object] | None = None
@@ -68,7 +68,7 @@ class Running(Generic[T]):
 
     def end(self, result: T | None, error: BaseException | None = None) -> None:
         """It is over. To be called once, by the worker's thread."""
-        self._result, self.error, self.work = result, error, None
+        self._result, self.error = result, error
         self.is_over = True
         self._over.release()
         if self._tell is not None:
@@ -159,14 +159,14 @@ class _PlainThread:
 
     def _run(self) -> None:
         while (running := self._calls.get()) is not None:
-            if running.work is not None and not running.is_cancelled:
-                self._do(running, running.work)
+            if not running.is_cancelled:
+                self._do(running)
             del running  # it holds the events of a stream
 
-    def _do(self, running: Running[Any], work: _Work[Any]) -> None:
+    def _do(self, running: Running[Any]) -> None:
         begun = perf_counter()
         try:
-            work().send(None)
+            running.work().send(None)
         except StopIteration as done:
             self.is_quick = perf_counter() - begun < PATIENCE_S
             running.end(done.value)
@@ -200,7 +200,6 @@ class _LoopThread:
         self._thread.join(timeout_s)
 
     async def _do(self, running: Running[Any]) -> None:
-        assert running.work is not None, "it is not over"
         self._open += 1
         try:
             result = await running.work()

@@ -14,7 +14,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TextIO
 
@@ -240,7 +240,7 @@ def _names_a_secret(name: str) -> bool:
 
 def _redact_event(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     if (
-        _are_clean({value for value in event.values() if type(value) is str})
+        _are_clean([event])
         and not _name_a_secret(tuple(event))
         and _PLAIN.issuperset(map(type, event.values()))
     ):
@@ -248,10 +248,10 @@ def _redact_event(logger: WrappedLogger, method: str, event: EventDict) -> Event
     return {key: redact(value, key) for key, value in event.items()}
 
 
-def _are_clean(texts: Set[str]) -> bool:
+def _are_clean(events: Sequence[EventDict]) -> bool:
     # One look at all texts together tells, nearly always, that there is nothing to mask in any of them. Most are the
     # same in all calls: as a set they are a fifth as long.
-    text = "\n".join(texts)
+    text = "\n".join({value for event in events for value in event.values() if type(value) is str})
     return masked(text) is text and not _may_hold_secret(text)
 
 
@@ -328,7 +328,7 @@ def log_calls(records: Sequence[CallRecord]) -> None:
             if in_force.stamp is not None:
                 event["timestamp"] = in_force.stamp(record.started_at + record.duration_s)
             events.append(event)
-    if not _are_clean({value for event in events for value in event.values() if type(value) is str}):
+    if not _are_clean(events):
         events = [{key: redact(value, key) for key, value in event.items()} for event in events]
     for event in events:
         line: Any = event

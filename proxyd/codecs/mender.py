@@ -79,9 +79,7 @@ class Mender:
         self._next_index = 0
         self._source_index = -1  # of the open block, as the upstream counts it
         self._block_type = ""
-        self._fitting: type | None = (
-            None  # of the open block's deltas: those that were seen to need no mending
-        )
+        self._fitting: type | None = None  # deltas of the open block that were seen to need no mending
         self._has_tool_use = False
 
     @property

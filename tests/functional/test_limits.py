@@ -88,9 +88,8 @@ async def test_a_body_that_dribbles_is_408() -> None:
             await asyncio.sleep(0.01)
 
     async with proxy(RawUpstream(lambda _: ()), body_total_s=0.2, body_idle_s=5) as base:
-        for _ in range(
-            10
-        ):  # a byte that meets the closed connection has it reset, and the answer can be lost
+        # A byte that meets the closed connection has it reset, and the answer can be lost.
+        for _ in range(10):
             async with RawClient.to(base) as client:
                 await client.send(request[:1000])
                 dribbling = asyncio.ensure_future(dribble(client))
