@@ -15,7 +15,7 @@ import asyncio
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ from typing import Any
 import aiosqlite
 
 from proxyd.calls import CallRecord
-from proxyd.ledger_schema import COLUMNS, MIGRATIONS, QUARTER_S
+from proxyd.ledger_schema import COLUMNS, MIGRATIONS, QUARTER_S, row_of
 from proxyd.logs import get_logger
 
-__all__ = ["Ledger", "row_of"]
+__all__ = ["Ledger"]
 
 log = get_logger("ledger")
 
@@ -43,45 +43,35 @@ _RETENTION_S = 3_600.0
 #: Rows deleted in one transaction, so that a large clearing-out does not hold up the other writer.
 _DELETE_ROWS = 20_000
 
-#: Rows in one statement, where there are as many: with each statement that ends the interpreter's lock changes hands.
-#: With this number all values together stay below 999, the most that an old SQLite takes.
-_ROWS = 32
+#: Rows in one statement at the most, a power of two. Up to 3.31, SQLite takes no more than 999 values.
+_MOST_ROWS = 128 if sqlite3.sqlite_version_info >= (3, 32) else 32
 _ROW = f"({', '.join('?' * len(COLUMNS))})"
 _INSERT = f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES {_ROW}"  # noqa: S608
-_INSERT_ROWS = _INSERT + f", {_ROW}" * (_ROWS - 1)
 
 
-def row_of(record: CallRecord) -> tuple[Any, ...]:
-    """A finished call as a row, in the order of `COLUMNS`."""
-    usage = record.usage
-    return (
-        record.started_at,
-        record.request_id,
-        record.model[:200],
-        record.route,
-        record.upstream_model,
-        record.mode,
-        record.kind,
-        record.session_id,
-        record.agent_id,
-        int(record.is_stream),
-        record.status,
-        record.outcome,
-        record.error_type,
-        record.stop_reason,
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.cache_read_tokens,
-        usage.cache_write_tokens,
-        usage.reasoning_tokens,
-        int(usage.is_estimated),
-        None if record.ttfb_s is None else round(record.ttfb_s * 1000),
-        round(record.duration_s * 1000),
-        record.retries,
-        record.fallback_from,
-        record.cost_usd,
-        record.cache_break,
-    )
+class _Database(sqlite3.Connection):
+    """Writes many rows with few statements.
+
+    At the end of each statement its thread has to get the interpreter's lock back from one that streams, and that takes
+    as long as some rows. Their numbers are powers of two, so that there are few different statements to prepare.
+    """
+
+    def executemany(self, insert: str, rows: Sequence[tuple[Any, ...]]) -> sqlite3.Cursor:  # type: ignore[override]
+        """`insert`, a statement with one row, with all `rows` instead, in one transaction."""
+        cursor = self.execute("BEGIN IMMEDIATE")
+        try:
+            at, count = 0, _MOST_ROWS
+            while at < len(rows):
+                while count > len(rows) - at:
+                    count //= 2
+                values = tuple(chain.from_iterable(rows[at : at + count]))
+                self.execute(insert + f", {_ROW}" * (count - 1), values)
+                at += count
+            self.commit()
+        except BaseException:
+            self.rollback()
+            raise
+        return cursor
 
 
 class _Unusable(Exception):
@@ -121,10 +111,13 @@ class Ledger:
             self.dropped += 1
             return
         if len(self._waiting) >= _MAX_WAITING:
-            self._waiting.popleft()
-            self.dropped += 1
+            self._drop_oldest()
         self._waiting.append(row_of(record))
         self._wake.set()
+
+    def _drop_oldest(self) -> None:
+        self._waiting.popleft()
+        self.dropped += 1
 
     async def close(self) -> None:
         """Write what is left; wait no longer than one transaction may take."""
@@ -181,21 +174,14 @@ class Ledger:
 
     async def _write(self) -> None:
         database = await self._connect()
-        await database.execute("BEGIN IMMEDIATE")
         rows = list(self._waiting)
         self._waiting.clear()
         try:
-            whole = len(rows) - len(rows) % _ROWS
-            if whole:
-                together = [rows[at : at + _ROWS] for at in range(0, whole, _ROWS)]
-                await database.executemany(
-                    _INSERT_ROWS, [tuple(chain.from_iterable(each)) for each in together]
-                )
-            await database.executemany(_INSERT, rows[whole:])
-            await database.commit()
+            await database.executemany(_INSERT, rows)
         except BaseException:
             self._waiting.extendleft(reversed(rows))
-            await database.rollback()
+            while len(self._waiting) > _MAX_WAITING:  # others have come meanwhile
+                self._drop_oldest()
             raise
         now = self._now()
         if self._last_clearing is None or now - self._last_clearing >= _RETENTION_S:
@@ -205,7 +191,7 @@ class Ledger:
     async def _connect(self) -> aiosqlite.Connection:
         if self._database is None:
             await asyncio.to_thread(self._make_file)
-            self._database = await aiosqlite.connect(self.path, isolation_level=None)
+            self._database = await aiosqlite.connect(self.path, isolation_level=None, factory=_Database)
             await self._database.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
             await self._database.execute("PRAGMA journal_mode = WAL")
             await self._database.execute("PRAGMA synchronous = NORMAL")

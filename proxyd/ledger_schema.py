@@ -11,7 +11,12 @@ Tables (a migration is a step in `MIGRATIONS`; ``PRAGMA user_version`` counts th
 
 from __future__ import annotations
 
-__all__ = ["COLUMNS", "FILE", "MIGRATIONS", "QUARTER_S", "SUMS"]
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from proxyd.calls import CallRecord
+
+__all__ = ["COLUMNS", "FILE", "MIGRATIONS", "QUARTER_S", "SUMS", "row_of"]
 
 #: The file's name in the state folder.
 FILE = "usage.db"
@@ -46,6 +51,40 @@ COLUMNS = (
     "cost_usd",
     "cache_break",
 )
+
+
+def row_of(record: CallRecord) -> tuple[Any, ...]:
+    """A finished call as a row, in the order of `COLUMNS`."""
+    usage = record.usage
+    return (
+        record.started_at,
+        record.request_id,
+        record.model[:200],
+        record.route,
+        record.upstream_model,
+        record.mode,
+        record.kind,
+        record.session_id,
+        record.agent_id,
+        int(record.is_stream),
+        record.status,
+        record.outcome,
+        record.error_type,
+        record.stop_reason,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
+        int(usage.is_estimated),
+        None if record.ttfb_s is None else round(record.ttfb_s * 1000),
+        round(record.duration_s * 1000),
+        record.retries,
+        record.fallback_from,
+        record.cost_usd,
+        record.cache_break,
+    )
+
 
 _SUMS: tuple[tuple[str, str], ...] = (
     ("calls", "1"),

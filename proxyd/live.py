@@ -19,12 +19,13 @@ import statistics
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
-from operator import attrgetter
+from dataclasses import dataclass, field
 from typing import Any
 
 import proxyd
 from proxyd import jsonio
 from proxyd.calls import CallRecord
+from proxyd.ledger_schema import COLUMNS, row_of
 
 __all__ = ["LiveFeed"]
 
@@ -36,8 +37,31 @@ _MAX_WAITING = 120
 #: Calls of one route whose first-byte times make up its median.
 _TTFB_CALLS = 100
 
-_SUMS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
-_counts = attrgetter(*_SUMS)
+_SUMS = (
+    "calls",
+    "failures",
+    "cost_usd",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+)
+#: What is known of a call before it is over.
+_KNOWN_EARLY = (
+    "request_id",
+    "started_at",
+    "model",
+    "route",
+    "upstream_model",
+    "mode",
+    "kind",
+    "session_id",
+    "agent_id",
+    "retries",
+    "fallback_from",
+    "ttfb_ms",
+    "duration_ms",
+)
 
 
 class LiveFeed:
@@ -54,35 +78,32 @@ class LiveFeed:
         self.started_at = time.time()
         self._active = active
         self._is_draining = is_draining
-        self._recent: deque[dict[str, Any]] = deque(maxlen=_RECENT)
-        self._totals: dict[str, dict[str, Any]] = {}
-        self._first_bytes: dict[str, deque[int]] = {}
+        #: As rows of the ledger, each with the sentence of its failure.
+        self._recent: deque[tuple[tuple[Any, ...], str | None]] = deque(maxlen=_RECENT)
+        self._totals: dict[str, _Totals] = {}
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
         self._ticker: asyncio.Task[None] | None = None
 
     def observe(self, record: CallRecord) -> None:
         """A call is over."""
-        call = _finished(record)
-        self._recent.append(call)
+        row = row_of(record)
+        self._recent.append((row, record.error))
         if record.kind != "count":
-            self._add(record)
+            route = record.route or "none"
+            totals = self._totals.get(route)
+            if totals is None:
+                totals = self._totals[route] = _Totals()
+            totals.add(record)
         if self._listeners:
-            self._give(_message("call", call))
+            self._give(_message("call", _finished(row, record.error)))
 
     def totals(self) -> list[dict[str, Any]]:
         """Sums since the start by route, with the median of the time to the first byte lately."""
-        return [
-            {
-                "route": route,
-                **sums,
-                "ttfb_ms": round(statistics.median(times)) if (times := self._first_bytes[route]) else None,
-            }
-            for route, sums in self._totals.items()
-        ]
+        return [{"route": route, **totals.shown()} for route, totals in self._totals.items()]
 
     def recent(self) -> list[dict[str, Any]]:
         """The last calls that are over, the newest last."""
-        return list(self._recent)
+        return [_finished(row, error) for row, error in self._recent]
 
     async def listen(self) -> AsyncGenerator[bytes, None]:
         """Messages as they come, until `close`, or until the listener is too far behind."""
@@ -130,38 +151,42 @@ class LiveFeed:
             "active": [_in_flight(record) for record in self._active()],
         }
 
-    def _add(self, record: CallRecord) -> None:
-        route = record.route or "none"
-        sums = self._totals.get(route)
-        if sums is None:
-            sums = {"calls": 0, "failures": 0, "cost_usd": 0.0, **dict.fromkeys(_SUMS, 0)}
-            self._totals[route] = sums
-            self._first_bytes[route] = deque(maxlen=_TTFB_CALLS)
-        sums["calls"] += 1
-        sums["failures"] += record.outcome not in ("ok", "client_gone")
-        sums["cost_usd"] += record.cost_usd or 0.0
-        for name, count in zip(_SUMS, _counts(record.usage), strict=True):
-            sums[name] += count
-        if record.ttfb_s is not None:
-            self._first_bytes[route].append(round(record.ttfb_s * 1000))
 
+@dataclass(slots=True)
+class _Totals:
+    """The sums of a route since the start.
 
-def _common(record: CallRecord) -> dict[str, Any]:
-    return {
-        "request_id": record.request_id,
-        "started_at": record.started_at,
-        "model": record.model[:200],
-        "route": record.route,
-        "upstream_model": record.upstream_model,
-        "mode": record.mode,
-        "kind": record.kind,
-        "session_id": record.session_id,
-        "agent_id": record.agent_id,
-        "retries": record.retries,
-        "fallback_from": record.fallback_from,
-        "ttfb_ms": None if record.ttfb_s is None else round(record.ttfb_s * 1000),
-        "duration_ms": round(record.duration_s * 1000),
-    }
+    Attributes:
+        first_bytes_s: of its last calls.
+    """
+
+    calls: int = 0
+    failures: int = 0
+    cost_usd: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    first_bytes_s: deque[float] = field(default_factory=lambda: deque(maxlen=_TTFB_CALLS))
+
+    def add(self, record: CallRecord) -> None:
+        usage, ttfb_s = record.usage, record.ttfb_s
+        self.calls += 1
+        self.failures += record.outcome not in ("ok", "client_gone")
+        self.cost_usd += record.cost_usd or 0.0
+        self.input_tokens += usage.input_tokens
+        self.output_tokens += usage.output_tokens
+        self.cache_read_tokens += usage.cache_read_tokens
+        self.cache_write_tokens += usage.cache_write_tokens
+        if ttfb_s is not None:
+            self.first_bytes_s.append(ttfb_s)
+
+    def shown(self) -> dict[str, Any]:
+        times_s = self.first_bytes_s
+        return {
+            **{name: getattr(self, name) for name in _SUMS},
+            "ttfb_ms": round(statistics.median(times_s) * 1000) if times_s else None,
+        }
 
 
 def _in_flight(record: CallRecord) -> dict[str, Any]:
@@ -169,31 +194,18 @@ def _in_flight(record: CallRecord) -> dict[str, Any]:
     tokens = 0 if record.output_so_far is None else record.output_so_far()
     streaming_s = record.duration_s - (record.ttfb_s or 0)
     is_streaming = record.ttfb_s is not None
+    row = dict(zip(COLUMNS, row_of(record), strict=True))
     return {
-        **_common(record),
+        **{name: row[name] for name in _KNOWN_EARLY},
         "phase": "streaming" if is_streaming else "waiting",
         "output_tokens": tokens,
         "tokens_per_s": round(tokens / streaming_s, 1) if is_streaming and streaming_s > 0.5 else None,
     }
 
 
-def _finished(record: CallRecord) -> dict[str, Any]:
-    usage = record.usage
-    return {
-        **_common(record),
-        "status": record.status,
-        "outcome": record.outcome,
-        "error_type": record.error_type,
-        "error": record.error,
-        "stop_reason": record.stop_reason,
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cache_read_tokens": usage.cache_read_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
-        "is_estimated": int(usage.is_estimated),
-        "cost_usd": record.cost_usd,
-        "cache_break": record.cache_break,
-    }
+def _finished(row: tuple[Any, ...], error: str | None) -> dict[str, Any]:
+    """A call that is over, as the ledger has it, and with the sentence of its failure."""
+    return {**dict(zip(COLUMNS, row, strict=True)), "error": error}
 
 
 def _message(event: str, data: dict[str, Any]) -> bytes:

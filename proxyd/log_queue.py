@@ -2,6 +2,9 @@
 
 A terminal on hold, a pipe that nobody reads, a full disk: lines then wait in a bounded queue, and what does not fit is
 counted and said once lines flow again.
+
+To wait for the interpreter's lock is what such a thread costs, a dozen times what it does. So it takes whole blocks of
+bytes from a queue that needs no more of the interpreter, and waits for nothing else.
 """
 
 from __future__ import annotations
@@ -9,19 +12,26 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections import deque
-from collections.abc import Callable
-from typing import Any, TextIO
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple, TextIO
 
 __all__ = ["LineQueue"]
 
 #: Lines that wait: some seconds of a daemon at work, at most a few MiB.
 _MAX_WAITING = 5_000
-#: How long the thread rests behind each write, and gathers: to be woken for each line costs more than all else that is
-#: done for it.
+#: How long the thread rests behind a line that came alone, and gathers: to be woken for each line costs more than all
+#: else that is done for it.
 _GATHER_S = 0.02
 #: How long the end of the process waits for what is left.
 _CLOSE_S = 2.0
+
+
+class _Block(NamedTuple):
+    """Lines on their way, each with its end."""
+
+    data: bytes
+    lines: int
 
 
 class LineQueue:
@@ -36,12 +46,12 @@ class LineQueue:
         self.dropped = 0
         self._say_dropped = say_dropped
         self._said = 0
-        self._lines: deque[str] = deque()
-        self._is_busy = False
+        #: An event is set when all ahead of it is written; None ends the thread.
+        self._blocks: SimpleQueue[_Block | threading.Event | None] = SimpleQueue()
+        self._waiting = 0  # lines in there
         self._is_closed = False
-        self._is_asleep = False  # the thread, until there is a line
-        self._flushing = 0  # by how many
-        self._change = threading.Condition()
+        self._lock = threading.Lock()  # of the three numbers and of what is put in there
+        self._hurry = threading.Event()  # somebody waits: no rest
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
         atexit.register(self.close)
@@ -51,67 +61,93 @@ class LineQueue:
 
     def msg(self, line: str) -> None:
         """Take a line; never waits."""
-        with self._change:
-            if len(self._lines) >= _MAX_WAITING or self._is_closed:
-                self.dropped += 1
-            else:
-                self._lines.append(line)
-                if self._is_asleep:
-                    self._change.notify_all()
+        self.take((line,))
+
+    def take(self, lines: Sequence[str]) -> None:
+        """Take lines; never waits. Of those for which there is no room the last are dropped."""
+        with self._lock:
+            room = 0 if self._is_closed else _MAX_WAITING - self._waiting
+            if len(lines) > room:
+                self.dropped += len(lines) - room
+                lines = lines[:room]
+            if lines:
+                self._waiting += len(lines)
+                self._blocks.put(_block_of(lines))
 
     log = debug = info = warning = warn = error = critical = exception = fatal = failure = err = msg
 
     def flush(self, timeout_s: float = _CLOSE_S) -> bool:
         """Wait until everything is written; whether it was, in that time."""
-        with self._change:
-            self._flushing += 1
-            self._change.notify_all()
-            try:
-                return self._change.wait_for(lambda: not self._lines and not self._is_busy, timeout_s)
-            finally:
-                self._flushing -= 1
+        if self._is_closed:
+            return not self._thread.is_alive()
+        is_written = threading.Event()
+        self._hurry.set()
+        self._blocks.put(is_written)
+        return is_written.wait(timeout_s)
 
     def close(self) -> None:
         """Write what is left, within `_CLOSE_S`, and stop."""
-        self.flush()
-        with self._change:
-            self._is_closed = True
-            self._change.notify_all()
+        if not self._is_closed:
+            self.flush()
+            with self._lock:
+                self._is_closed = True
+                self._blocks.put(None)
         self._thread.join(_CLOSE_S)
         atexit.unregister(self.close)
 
-    def _write(self, text: str) -> None:
-        try:
-            descriptor = self.stream.fileno()
-        except OSError:  # no file: a stream in memory
-            self.stream.write(text)
-            return
-        # Not through the stream's own buffer: the interpreter waits for its lock at the end, for ever if we are stuck.
-        data = memoryview(text.encode("utf-8", "backslashreplace"))
-        while data:
-            data = data[os.write(descriptor, data) :]
-
     def _run(self) -> None:
         while True:
-            with self._change:
-                self._is_busy = False
-                self._change.notify_all()
-                self._is_asleep = True
-                self._change.wait_for(lambda: bool(self._lines) or self._is_closed)
-                self._is_asleep = False
-                if not self._lines:
-                    return
-                lines = list(self._lines)
-                self._lines.clear()
-                self._is_busy = True
-                if self.dropped > self._said:
-                    lines.append(self._say_dropped(self.dropped - self._said))
-                    self._said = self.dropped
+            blocks, written, is_over = self._taken()
+            if blocks:
+                self._write(blocks)
+            for event in written:
+                event.set()
+            if is_over:
+                return
+            if sum(block.lines for block in blocks) == 1:
+                self._hurry.wait(_GATHER_S)
+            self._hurry.clear()
+
+    def _taken(self) -> tuple[list[_Block], list[threading.Event], bool]:
+        """All that has come, as soon as there is something: blocks, who waits for them, whether that was the end."""
+        blocks: list[_Block] = []
+        written: list[threading.Event] = []
+        item = self._blocks.get()
+        try:
+            while item is not None:
+                if isinstance(item, _Block):
+                    blocks.append(item)
+                else:
+                    written.append(item)
+                item = self._blocks.get_nowait()
+        except Empty:
+            pass
+        with self._lock:
+            self._waiting -= sum(block.lines for block in blocks)
+            if blocks and self.dropped > self._said:
+                blocks.append(_block_of((self._say_dropped(self.dropped - self._said),)))
+                self._said = self.dropped
+        return blocks, written, item is None
+
+    def _write(self, blocks: list[_Block]) -> None:
+        data = b"".join(block.data for block in blocks)
+        try:
             try:
-                self._write("".join(f"{line}\n" for line in lines))
-            except (OSError, ValueError):
-                with self._change:  # nobody is left to be told: the stream is closed, or its disk is full
-                    self.dropped += len(lines)
-                    self._said += len(lines)
-            with self._change:
-                self._change.wait_for(lambda: self._is_closed or self._flushing > 0, _GATHER_S)
+                descriptor = self.stream.fileno()
+            except OSError:  # no file: a stream in memory
+                self.stream.write(data.decode())
+                return
+            # Not through the stream's own buffer: the interpreter waits for its lock at the end, for ever if we are
+            # stuck.
+            left = memoryview(data)
+            while left:
+                left = left[os.write(descriptor, left) :]
+        except (OSError, ValueError):
+            lost = sum(block.lines for block in blocks)
+            with self._lock:  # nobody is left to be told: the stream is closed, or its disk is full
+                self.dropped += lost
+                self._said += lost
+
+
+def _block_of(lines: Sequence[str]) -> _Block:
+    return _Block("\n".join((*lines, "")).encode("utf-8", "backslashreplace"), len(lines))

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, NamedTuple, TextIO
 
 import structlog
@@ -272,10 +273,25 @@ def _put_priority(logger: WrappedLogger, method: str, line: str) -> str:
     return "\n".join(f"<{priority}>{part}" for part in line.splitlines())
 
 
+#: Facts of a call that most calls do not have, by the names of its record.
+_RARE = (
+    "stop_reason",
+    "cost_usd",
+    "cache_break",
+    "fallback_from",
+    "session_id",
+    "upstream_request_id",
+    "client_request_id",
+    "error_type",
+    "error",
+)
+_rare = attrgetter(*_RARE)
+
+
 def facts_of(record: CallRecord) -> dict[str, Any]:
     """All there is to know of a call that is over, by the names of the log's fields."""
     usage = record.usage
-    fields = {
+    facts = {
         "request_id": record.request_id,
         "model": record.model,
         "route": record.route,
@@ -283,10 +299,7 @@ def facts_of(record: CallRecord) -> dict[str, Any]:
         "kind": record.kind,
         "status": record.status,
         "outcome": record.outcome,
-        "client_gone": record.outcome == "client_gone" or None,
-        "stop_reason": record.stop_reason,
         "stream": record.is_stream,
-        "ttfb_ms": None if record.ttfb_s is None else round(record.ttfb_s * 1000),
         "duration_ms": round(record.duration_s * 1000),
         "bytes_in": record.bytes_in,
         "bytes_out": record.bytes_out,
@@ -295,19 +308,18 @@ def facts_of(record: CallRecord) -> dict[str, Any]:
         "cache_read_tokens": usage.cache_read_tokens,
         "cache_write_tokens": usage.cache_write_tokens,
         "output_tokens": usage.output_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "usage_is_estimated": usage.is_estimated or None,
-        "cost_usd": record.cost_usd,
-        "cache_break": record.cache_break,
         "retries": record.retries,
-        "fallback_from": record.fallback_from,
-        "session_id": record.session_id,
-        "upstream_request_id": record.upstream_request_id,
-        "client_request_id": record.client_request_id,
-        "error_type": record.error_type,
-        "error": record.error,
     }
-    return {name: value for name, value in fields.items() if value is not None}
+    if record.ttfb_s is not None:
+        facts["ttfb_ms"] = round(record.ttfb_s * 1000)
+    if usage.reasoning_tokens is not None:
+        facts["reasoning_tokens"] = usage.reasoning_tokens
+    if usage.is_estimated:
+        facts["usage_is_estimated"] = True
+    if record.outcome == "client_gone":
+        facts["client_gone"] = True
+    facts.update({name: value for name, value in zip(_RARE, _rare(record), strict=True) if value is not None})
+    return facts
 
 
 def log_calls(records: Sequence[CallRecord]) -> None:
@@ -330,11 +342,13 @@ def log_calls(records: Sequence[CallRecord]) -> None:
             events.append(event)
     if not _are_clean(events):
         events = [{key: redact(value, key) for key, value in event.items()} for event in events]
+    lines: list[Any] = []
     for event in events:
         line: Any = event
         for processor in in_force.last:
             line = processor(None, event["level"], line)
-        in_force.queue.msg(line)
+        lines.append(line)
+    in_force.queue.take(lines)
 
 
 def _method_of(record: CallRecord) -> str:

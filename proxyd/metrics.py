@@ -11,6 +11,7 @@ from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -19,6 +20,7 @@ from prometheus_client.registry import Collector
 
 import proxyd
 from proxyd.calls import CallRecord
+from proxyd.codecs.usage import Usage
 
 __all__ = ["CONTENT_TYPE", "Metrics", "Sources"]
 
@@ -30,6 +32,15 @@ _FIRST_BYTE_S = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
 _DURATION_S = (0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
 #: Around the target of 50 µs an event (operations.md H3).
 _OVERHEAD_S = (5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 1e-2)
+
+#: Kinds of tokens, and how many of them a usage has.
+_TOKENS: tuple[tuple[str, Callable[[Usage], int]], ...] = (
+    ("input", attrgetter("input_tokens")),
+    ("output", attrgetter("output_tokens")),
+    ("cache_read", attrgetter("cache_read_tokens")),
+    ("cache_write", attrgetter("cache_write_tokens")),
+    ("reasoning", lambda usage: usage.reasoning_tokens or 0),
+)
 
 _CIRCUIT_STATES = {"closed": 0, "trial": 1, "open": 2}
 
@@ -113,29 +124,37 @@ class Metrics:
 
     def observe(self, records: Sequence[CallRecord]) -> None:
         """Count finished calls."""
-        of = self._of
-        counts: dict[tuple[Any, ...], float] = defaultdict(float)
+        groups: dict[tuple[str, str], list[CallRecord]] = defaultdict(list)
         for record in records:
-            route, mode, usage = record.route or "none", record.mode or "none", record.usage
-            counts[self._requests, route, mode, str(record.status), record.outcome] += 1
-            if record.ttfb_s is not None:
-                of(self._first_byte, route, mode).observe(record.ttfb_s)
-            of(self._duration, route, mode).observe(record.duration_s)
-            if record.events and record.codec_s:
-                self._overhead.observe(record.codec_s / record.events)
-            if record.retries:
-                counts[self._retries, route] += record.retries
-            if record.error_type is not None:
-                counts[self._errors, route, record.error_type[:60]] += 1
-            counts[self._tokens, route, "input"] += usage.input_tokens
-            counts[self._tokens, route, "output"] += usage.output_tokens
-            counts[self._tokens, route, "cache_read"] += usage.cache_read_tokens
-            counts[self._tokens, route, "cache_write"] += usage.cache_write_tokens
-            counts[self._tokens, route, "reasoning"] += usage.reasoning_tokens or 0
-            counts[self._cost, route] += record.cost_usd or 0
+            groups[record.route or "none", record.mode or "none"].append(record)
+        for (route, mode), calls in groups.items():
+            self._count(route, mode, calls)
+
+    def _count(self, route: str, mode: str, calls: list[CallRecord]) -> None:
+        for histogram, seconds in (
+            (self._first_byte, [each.ttfb_s for each in calls if each.ttfb_s is not None]),
+            (self._duration, [each.duration_s for each in calls]),
+        ):
+            if seconds:
+                observe = self._of(histogram, route, mode).observe
+                for each in seconds:
+                    observe(each)
+        for call in calls:
+            if call.events and call.codec_s:
+                self._overhead.observe(call.codec_s / call.events)
+        usages = [each.usage for each in calls]
+        counts: dict[tuple[Any, ...], float] = {
+            (self._retries, route): sum(each.retries for each in calls),
+            (self._cost, route): sum(each.cost_usd or 0 for each in calls),
+            **{(self._tokens, route, kind): sum(map(of, usages)) for kind, of in _TOKENS},
+        }
+        for (status, outcome), times in Tally((each.status, each.outcome) for each in calls).items():
+            counts[self._requests, route, mode, str(status), outcome] = times
+        for kind, times in Tally(each.error_type[:60] for each in calls if each.error_type).items():
+            counts[self._errors, route, kind] = times
         for (metric, *labels), count in counts.items():
             if count:
-                of(metric, *labels).inc(count)
+                self._of(metric, *labels).inc(count)
 
     def _of(self, metric: Any, *labels: str) -> Any:
         """The child of `metric` with these labels, which the library takes its time to find."""

@@ -58,10 +58,11 @@ def files_of(record: CallRecord) -> dict[str, bytes]:
         trace.holds if isinstance(trace.holds, tuple) else (Settings(), RouteTable(), None)
     )
     notes: list[str] = []
+    method, path, headers = trace.head
     client = {
-        "method": trace.method,
-        "path": _path(trace.path),
-        "headers": shown_headers(trace.headers.items()),
+        "method": method,
+        "path": _path(path),
+        "headers": shown_headers(headers.items()),
         "keys": [
             name
             for name, key in (("x-api-key", trace.keys.api_key), ("authorization", trace.keys.bearer))

@@ -81,13 +81,11 @@ class Recorder:
                 return None
             web_request = request.web_request
             return CallTrace(
-                method=web_request.method,
-                path=web_request.raw_path,
-                headers=web_request.headers,
-                body=request.body,
-                keys=request.keys,
+                (web_request.method, web_request.raw_path, web_request.headers),
+                request.body,
+                request.keys,
+                (settings, table, hooks),
                 keeps_bodies=settings.record_bodies,
-                holds=(settings, table, hooks),
             )
         except Exception:
             log.error("records.crashed", request_id=request.record.request_id, exc_info=True)

@@ -43,6 +43,10 @@ class _Room:
         self.left -= len(kept)
         return kept
 
+    def take_whole(self, body: bytes) -> tuple[bytes, bool]:
+        """`body` if there is room for all of it, else b""; whether there was not."""
+        return (b"", True) if len(body) > self.left else (self.take(body), False)
+
 
 class Flow:
     """Bytes in one direction: when how many, and with bodies which.
@@ -52,15 +56,14 @@ class Flow:
         pieces: the bytes themselves, or None where no bodies are kept.
         count, size: of all pieces.
         is_whole: the end was seen, as an empty piece.
-        has_failed: a piece could not be noted.
     """
 
-    __slots__ = ("_further", "_further_bytes", "_room", "has_failed", "is_whole", "marks", "pieces")
+    __slots__ = ("_further", "_further_bytes", "_room", "is_whole", "marks", "pieces")
 
     def __init__(self, room: _Room | None) -> None:
         self.marks = array("d")
         self.pieces: list[bytes] | None = None if room is None else []
-        self.is_whole = self.has_failed = False
+        self.is_whole = False
         self._room = room
         self._further = self._further_bytes = 0
 
@@ -86,20 +89,17 @@ class Flow:
         return self.pieces is not None and sum(map(len, self.pieces)) < self.size
 
     def note(self, data: bytes) -> None:
-        """Another piece, or b"" at the end. Never raises."""
-        try:
-            if not data:
-                self.is_whole = True
-            elif len(self.marks) >= 2 * MAX_MARKS:
-                self._further += 1
-                self._further_bytes += len(data)
-            else:
-                self.marks.append(monotonic())
-                self.marks.append(len(data))
-            if self.pieces is not None:
-                self._keep(data)
-        except Exception:
-            self.has_failed = True
+        """Another piece, or b"" at the end."""
+        marks = self.marks
+        if not data:
+            self.is_whole = True
+        elif len(marks) >= 2 * MAX_MARKS:
+            self._further += 1
+            self._further_bytes += len(data)
+        else:
+            marks.extend((monotonic(), len(data)))
+        if data and self.pieces is not None and self._room is not None:
+            self.pieces.append(self._room.take(data))
 
     def note_all(self, times: list[float], sizes: list[float]) -> None:
         """Further pieces, without their bytes: when they came, and how many bytes each was."""
@@ -109,10 +109,6 @@ class Flow:
         self.marks.extend(marks)
         self._further += len(sizes) - count
         self._further_bytes += int(sum(sizes[count:]))
-
-    def _keep(self, data: bytes) -> None:
-        if data and self.pieces is not None and self._room is not None:
-            self.pieces.append(self._room.take(data))
 
 
 class Attempt:
@@ -143,7 +139,13 @@ class Attempt:
     )
 
     def __init__(
-        self, request: UpstreamRequest, route: str, mode: str, estimated_input_tokens: int | None, flow: Flow
+        self,
+        request: UpstreamRequest,
+        route: str,
+        mode: str,
+        estimated_input_tokens: int | None,
+        lessons: Lessons | None,
+        flow: Flow,
     ) -> None:
         self.sent_at = monotonic()
         self.request = (request.method, request.url)
@@ -153,7 +155,7 @@ class Attempt:
         self.is_cut = False
         self.route, self.mode = route, mode
         self.estimated_input_tokens = estimated_input_tokens
-        self.lessons: Lessons | None = None
+        self.lessons = lessons
         self.head_at: float | None = None
         self.status = 0
         self.response_headers: Iterable[tuple[str, str]] = ()
@@ -166,11 +168,13 @@ class CallTrace:
     Attributes:
         attempts: the requests to upstreams, in order.
         answer: what the client has taken.
+        lessons: for the attempt that comes next.
 
     Args:
-        keeps_bodies: keep what was said, too.
+        head: of the client's request: method, path and query, headers.
         holds: whatever knows the keys of this call; as long as the trace lives they are in use, so that they are found
             by their values when the record is written (`proxyd.secret`).
+        keeps_bodies: keep what was said, too.
     """
 
     __slots__ = (
@@ -181,43 +185,41 @@ class CallTrace:
         "body",
         "body_size",
         "further_attempts",
-        "headers",
+        "head",
         "holds",
         "is_body_cut",
         "keys",
         "lessons",
-        "method",
-        "path",
         "room",
     )
 
     def __init__(
         self,
-        *,
-        method: str,
-        path: str,
-        headers: Mapping[str, str],
+        head: tuple[str, str, Mapping[str, str]],
         body: bytes,
         keys: ClientKeys,
-        keeps_bodies: bool,
         holds: object = None,
+        *,
+        keeps_bodies: bool,
     ) -> None:
-        self.method, self.path, self.headers, self.keys, self.holds = method, path, headers, keys, holds
-        self.room = _Room(MAX_BYTES) if keeps_bodies else None
+        self.head, self.keys, self.holds = head, keys, holds
         self.body_size = len(body)
-        self.body, self.is_body_cut = self._kept(body)
+        if keeps_bodies:
+            self.room: _Room | None = _Room(MAX_BYTES)
+            self.body, self.is_body_cut = self.room.take_whole(body)
+        else:
+            self.room, self.body, self.is_body_cut = None, b"", False
         self.attempts: list[Attempt] = []
         self.further_attempts = 0
         self.answer = Flow(self.room)
-        self.lessons: Lessons | None = None  # for the attempt that comes next
+        self.lessons: Lessons | None = None
         self._came: Flow | None = None  # of the attempt at hand, if it is one of those that are kept
         self._failed = False
 
     @property
     def has_failed(self) -> bool:
         """Something could not be noted, by a mistake of ours."""
-        flows = (self.answer, *(attempt.flow for attempt in self.attempts))
-        return self._failed or any(flow.has_failed for flow in flows)
+        return self._failed
 
     @property
     def keeps_bodies(self) -> bool:
@@ -232,29 +234,39 @@ class CallTrace:
         """An attempt goes out."""
         self._came = None
         try:
-            if len(self.attempts) >= MAX_ATTEMPTS:
+            attempts = self.attempts
+            if len(attempts) >= MAX_ATTEMPTS:
                 self.further_attempts += 1
                 return
-            attempt = Attempt(request, route, mode, context.estimated_input_tokens, Flow(self.room))
-            attempt.lessons, self.lessons = self.lessons, None
-            before = self.attempts[-1].body if self.attempts else self.body
-            # A retry sends the same again, and a direct route what the client sent: once is enough.
-            attempt.body, attempt.is_cut = (
-                (before, False) if before and before == request.body else self._kept(request.body)
-            )
-            self.attempts.append(attempt)
-            self._came = attempt.flow
+            lessons, self.lessons = self.lessons, None
+            self._came = flow = Flow(self.room)
+            attempt = Attempt(request, route, mode, context.estimated_input_tokens, lessons, flow)
+            if self.room is not None:
+                # A retry sends the same again, and a direct route what the client sent: once is enough.
+                before = attempts[-1].body if attempts else self.body
+                attempt.body, attempt.is_cut = (
+                    (before, False)
+                    if before and before == request.body
+                    else self.room.take_whole(request.body)
+                )
+            attempts.append(attempt)
         except Exception:
             self._failed = True
 
     def on_chunk(self, data: bytes) -> None:
         """The upstream has sent `data`; nothing at the end of its body."""
-        if self._came is not None:
-            self._came.note(data)
+        try:
+            if self._came is not None:
+                self._came.note(data)
+        except Exception:
+            self._failed = True
 
     def on_written(self, data: bytes) -> None:
         """The client has taken `data`."""
-        self.answer.note(data)
+        try:
+            self.answer.note(data)
+        except Exception:
+            self._failed = True
 
     def on_passed(self, times: list[float], came: list[float], went: list[float]) -> None:
         """Pieces of `came` bytes each became writes of `went` bytes at these times. Where bodies are kept each of them
@@ -277,11 +289,3 @@ class CallTrace:
                 attempt.head_at, attempt.status, attempt.response_headers = monotonic(), status, headers
         except Exception:
             self._failed = True
-
-    def _kept(self, body: bytes) -> tuple[bytes, bool]:
-        """`body` if bodies are kept and there is room for all of it; whether there was not."""
-        if self.room is None:
-            return b"", False
-        if len(body) > self.room.left:
-            return b"", True
-        return self.room.take(body), False

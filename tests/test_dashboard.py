@@ -19,8 +19,7 @@ import pytest
 from aiohttp import web
 
 from proxyd.codecs.usage import Usage
-from proxyd.ledger import row_of
-from proxyd.ledger_schema import COLUMNS, FILE
+from proxyd.ledger_schema import COLUMNS, FILE, row_of
 from proxyd.routes import Pricing
 from proxyd.secret import Secret
 from tests.harness import chunk, running_proxy, running_upstream, sse

@@ -70,7 +70,7 @@ class _Call:
         self.response = Response(connection, head, mock.Mock())
         self.record = CallRecord(request_id="req", is_stream=True)
         self.trace = self.record.trace = CallTrace(
-            method="POST", path="/", headers={}, body=b"", keys=ClientKeys(), keeps_bodies=keeps_bodies
+            ("POST", "/", {}), b"", ClientKeys(), keeps_bodies=keeps_bodies
         )
         upstreams: Any = SimpleNamespace(send=self._send, let_go=lambda response: response.close())
         request = UpstreamRequest(

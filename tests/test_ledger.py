@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from proxyd.codecs.usage import Usage
-from proxyd.ledger import Ledger, row_of
-from proxyd.ledger_schema import COLUMNS, FILE, MIGRATIONS
+from proxyd.ledger import Ledger
+from proxyd.ledger_schema import COLUMNS, FILE, MIGRATIONS, row_of
 from proxyd.routes import Pricing
 from tests.observing import finished, new_ledger_file, rows, until_rows
 

@@ -131,7 +131,7 @@ def test_a_blocked_stream_costs_lines_not_time(monkeypatch: pytest.MonkeyPatch) 
     queue = LineQueue(stream, lambda lines: f"{lines} lines were lost")
     try:
         queue.msg("first")
-        while queue._lines:  # until the writer has taken it, and is stuck
+        while queue._waiting:  # until the writer has taken it, and is stuck
             time.sleep(0.001)
         begun = time.perf_counter()
         for number in range(1000):

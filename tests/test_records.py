@@ -286,15 +286,8 @@ async def test_the_oldest_go(tmp_path: Path) -> None:
 
 def _traced(size: int = 0) -> Any:
     """A finished call with a body of `size`."""
-    found = CallTrace(
-        method="POST",
-        path="/v1/messages",
-        headers={},
-        body=b"x" * size,
-        keys=ClientKeys(),
-        keeps_bodies=bool(size),
-        holds=(Settings(), RouteTable(), HookSet()),
-    )
+    holds = (Settings(), RouteTable(), HookSet())
+    found = CallTrace(("POST", "/v1/messages", {}), b"x" * size, ClientKeys(), holds, keeps_bodies=bool(size))
     return finished(outcome="failed", trace=found)
 
 

@@ -17,8 +17,7 @@ import pytest
 
 from proxyd import stats
 from proxyd.codecs.usage import Usage
-from proxyd.ledger import row_of
-from proxyd.ledger_schema import COLUMNS, FILE, MIGRATIONS
+from proxyd.ledger_schema import COLUMNS, FILE, MIGRATIONS, row_of
 from proxyd.routes import Pricing
 from tests.observing import SESSION, finished, new_ledger_file
 from tests.test_process import ROOT, run

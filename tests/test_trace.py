@@ -19,9 +19,7 @@ def sent(trace: CallTrace, times: int = 1) -> CallTrace:
 
 
 def traced(*, keeps_bodies: bool = False) -> tuple[CallRecord, CallTrace]:
-    trace = CallTrace(
-        method="POST", path="/", headers={}, body=b"", keys=ClientKeys(), keeps_bodies=keeps_bodies
-    )
+    trace = CallTrace(("POST", "/", {}), b"", ClientKeys(), keeps_bodies=keeps_bodies)
     return CallRecord(request_id="req", trace=trace, events_a_piece=1), trace
 
 
