@@ -61,7 +61,8 @@ class CallRecord:
         passed: of each piece that became a write at once, the times by the monotonic clock before and after it was
             rewritten, its size, and that of the write. Whoever passes it on appends them, and calls `add_up` when there
             are `MOST_PASSED`: to find all that counts pieces in no cache, at each of them, took a twentieth of it.
-        events_a_piece: what such a piece counts for the client.
+            A piece that has only come has 0 for the last, a write that came of none 0 for the last but one.
+        events_a_piece: what a piece that became a write at once counts for the client.
         heard_at, written_at: when the upstream was last heard, and when the client was last written to.
     """
 
@@ -111,33 +112,48 @@ class CallRecord:
             settle()
 
     def add_up(self) -> None:
-        """Count what has `passed`. To be called before anything is read that it counts in, or noted behind it."""
+        """Count what has `passed`. To be called before anything is read that it counts in."""
         passed = self.passed
         if not passed:
             return
         begun, ended, came, went = (passed[each::4] for each in range(4))
         passed.clear()
         self.codec_s += sum(ended) - sum(begun)
-        self.events += self.events_a_piece * len(went)
         self.bytes_out += int(sum(went))
-        self.heard_at = self.written_at = ended[-1]
+        if 0 in came or 0 in went:
+            pieces = 0
+            for at, size_came, size_went in zip(ended, came, went, strict=True):
+                if size_came:
+                    self.heard_at = at
+                if size_went:
+                    self.written_at = at
+                    pieces += size_came > 0
+        else:
+            self.heard_at = self.written_at = ended[-1]
+            pieces = len(came)
+        self.events += self.events_a_piece * pieces
         if self.trace is not None:
             self.trace.on_passed(ended, came, went)
 
     def on_chunk(self, data: bytes) -> None:
-        """The upstream has sent `data`; nothing at the end of its body."""
-        self.add_up()
-        self.heard_at = monotonic()
-        if self.trace is not None:
-            self.trace.on_chunk(data)
+        """The upstream has sent `data`."""
+        now, passed = monotonic(), self.passed
+        passed.extend((now, now, len(data), 0))
+        if len(passed) >= MOST_PASSED:
+            self.add_up()
+        trace = self.trace
+        if trace is not None and trace.room is not None:
+            trace.on_chunk(data)
 
     def on_written(self, data: bytes) -> None:
         """The client has taken `data`."""
-        self.add_up()
-        self.bytes_out += len(data)
-        self.written_at = monotonic()
-        if self.trace is not None:
-            self.trace.on_written(data)
+        now, passed = monotonic(), self.passed
+        passed.extend((now, now, 0, len(data)))
+        if len(passed) >= MOST_PASSED:
+            self.add_up()
+        trace = self.trace
+        if trace is not None and trace.room is not None:
+            trace.on_written(data)
 
     def on_first_byte(self) -> None:
         """The first byte of the answer goes to the client now."""

@@ -262,8 +262,8 @@ class Exchange:
         self._record.add_up()
         response, self._response = self._response, None
         if response is not None:
-            if response.at_end:
-                self._record.on_chunk(b"")
+            if response.at_end and self._record.trace is not None:
+                self._record.trace.on_end()
             if is_complete:
                 self._upstreams.let_go(response)
             else:

@@ -15,7 +15,7 @@ import proxyd
 from proxyd.calls import CallRecord
 from proxyd.logs import facts_of
 from proxyd.masking import Masks, shown_headers, shown_url
-from proxyd.providers.base import origin_of
+from proxyd.providers.base import ClientKeys, origin_of
 from proxyd.record_files import FORMAT, timing
 from proxyd.routes import ModelRoute, RouteTable
 from proxyd.settings import Settings
@@ -59,13 +59,14 @@ def files_of(record: CallRecord) -> dict[str, bytes]:
     )
     notes: list[str] = []
     method, path, headers = trace.head
+    keys = trace.keys or ClientKeys()
     client = {
         "method": method,
         "path": _path(path),
         "headers": shown_headers(headers.items()),
         "keys": [
             name
-            for name, key in (("x-api-key", trace.keys.api_key), ("authorization", trace.keys.bearer))
+            for name, key in (("x-api-key", keys.api_key), ("authorization", keys.bearer))
             if key is not None
         ],
         "body_bytes": trace.body_size,

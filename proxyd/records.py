@@ -79,21 +79,21 @@ class Recorder:
             settings = self._settings()
             if settings.record == "off":
                 return None
-            web_request = request.web_request
-            return CallTrace(
-                (web_request.method, web_request.raw_path, web_request.headers),
-                request.body,
-                request.keys,
-                (settings, table, hooks),
-                keeps_bodies=settings.record_bodies,
-            )
+            return CallTrace(request.body, (settings, table, hooks), keeps_bodies=settings.record_bodies)
         except Exception:
             log.error("records.crashed", request_id=request.record.request_id, exc_info=True)
             return None
 
-    def wants(self, record: CallRecord) -> bool:
-        """Whether a call that is over is one of those that are kept."""
-        return is_kept(record, self._settings().record)
+    def keeps(self, request: ClientRequest) -> bool:
+        """A call is over that has a trace: whether it is one of those that are kept."""
+        record = request.record
+        trace = record.trace
+        if trace is None or not is_kept(record, self._settings().record):
+            return False
+        web_request = request.web_request
+        trace.head = web_request.method, web_request.raw_path, web_request.headers
+        trace.keys = request.keys
+        return True
 
     def observe(self, record: CallRecord) -> None:
         """A call is over: keep it, if it is one of those that are kept."""

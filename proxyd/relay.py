@@ -40,7 +40,7 @@ from proxyd.hookloader import HookSet
 from proxyd.hookrunner import CallHooks
 from proxyd.logs import get_logger
 from proxyd.providers import direct, openai, unread
-from proxyd.providers.base import ClientKeys, Clocks, origin_of
+from proxyd.providers.base import Clocks, origin_of
 from proxyd.providers.learned import MAX_FINDINGS_PER_CALL, Learned, Lessons
 from proxyd.retries import RetryBudget, delay_before_retry, may_fall_back
 from proxyd.routes import ModelRoute, RouteTable
@@ -59,8 +59,8 @@ class Tracer(Protocol):
     def begin(self, request: ClientRequest, table: RouteTable, hooks: HookSet) -> CallTrace | None:
         """The trace of a call that begins."""
 
-    def wants(self, record: CallRecord) -> bool:
-        """Whether a call that is over, and has a trace, is one of those that are kept."""
+    def keeps(self, request: ClientRequest) -> bool:
+        """A call is over that has a trace: whether it is one of those that are kept."""
 
 
 class Relay:
@@ -190,12 +190,14 @@ class Relay:
                 self._idle.set()
             if not record.status and downlink.is_committed:
                 record.status = downlink.status  # the client left before the end of it
-            self._is_over(record, request.keys, tracer)
+            self._is_over(request, tracer)
 
-    def _is_over(self, record: CallRecord, keys: ClientKeys, tracer: Tracer | None) -> None:
+    def _is_over(self, request: ClientRequest, tracer: Tracer | None) -> None:
         """A call is over: learn from it, and have everybody told who remembers calls."""
+        record = request.record
         record.ended = monotonic()
-        if tracer is not None and record.trace is not None and not tracer.wants(record):
+        record.add_up()
+        if tracer is not None and record.trace is not None and not tracer.keeps(request):
             # What it holds is of use to the next call: memory that is still in the caches.
             record.trace = None
         if record.estimated_input_tokens is not None:
@@ -204,7 +206,7 @@ class Relay:
         # A direct call's usage is not read yet: `_direct` has looked for itself.
         if record.usage.cache_read_tokens or record.usage.cache_write_tokens:
             self._caching.add(record.route)
-        self.finished.add(record, keys)
+        self.finished.add(record, request.keys)
 
     def _admit(self) -> None:
         if self.is_draining:

@@ -1,9 +1,9 @@
 """What passes through one call, as far as a record of it will need: noted while it passes, looked at when it is over.
 
-A call calls its trace at six places, each guarded by ``if trace is not None``: when it begins (`Recorder.begin`),
-when an attempt goes out, when its head is there, for each chunk that comes, for each write that the client has taken,
-and once for many that became the other at once. None of them copies, waits, or raises: a mistake here must not end
-a stream. Without bodies a chunk costs two numbers.
+A call calls its trace at few places, each guarded by ``if trace is not None``: when it begins (`Recorder.begin`), when
+an attempt goes out, when its head is there, when its end is, and once for many pieces that have come or were written.
+Where bodies are kept, it is told of each of these by itself, too. None of them copies, waits, or raises: a mistake here
+must not end a stream. Most calls are over soon and are not kept: nothing is worked out before somebody asks.
 
 Memory is bounded: so many times a flow, so many bytes a call, so many attempts; what is beyond is counted.
 """
@@ -27,6 +27,8 @@ MAX_MARKS = 1024
 MAX_BYTES = 16 * 1024 * 1024
 #: Attempts kept of one call: more than three routes with two retries each.
 MAX_ATTEMPTS = 12
+#: Pieces that wait to be put in their flows: a short answer has no more, and most calls are not looked at.
+_MOST_UNSORTED = 32
 
 
 class _Room:
@@ -55,7 +57,7 @@ class Flow:
         marks: of the first `MAX_MARKS` pieces, each its time by the monotonic clock and then its size.
         pieces: the bytes themselves, or None where no bodies are kept.
         count, size: of all pieces.
-        is_whole: the end was seen, as an empty piece.
+        is_whole: the end was seen.
     """
 
     __slots__ = ("_further", "_further_bytes", "_room", "is_whole", "marks", "pieces")
@@ -89,20 +91,13 @@ class Flow:
         return self.pieces is not None and sum(map(len, self.pieces)) < self.size
 
     def note(self, data: bytes) -> None:
-        """Another piece, or b"" at the end."""
-        marks = self.marks
-        if not data:
-            self.is_whole = True
-        elif len(marks) >= 2 * MAX_MARKS:
-            self._further += 1
-            self._further_bytes += len(data)
-        else:
-            marks.extend((monotonic(), len(data)))
-        if data and self.pieces is not None and self._room is not None:
+        """Another piece."""
+        self.note_all([monotonic()], [len(data)])
+        if self.pieces is not None and self._room is not None:
             self.pieces.append(self._room.take(data))
 
     def note_all(self, times: list[float], sizes: list[float]) -> None:
-        """Further pieces, without their bytes: when they came, and how many bytes each was."""
+        """Further pieces, without their bytes: when each came, and how long it was."""
         count = min(len(times), MAX_MARKS - len(self.marks) // 2)
         marks = [0.0] * (2 * count)
         marks[::2], marks[1::2] = times[:count], sizes[:count]
@@ -166,22 +161,24 @@ class CallTrace:
     """What passes through one call. Its methods never raise.
 
     Attributes:
-        attempts: the requests to upstreams, in order.
-        answer: what the client has taken.
+        head: of the client's request: method, path and query, headers; of a call that is kept.
+        keys: the client's; of a call that is kept.
         lessons: for the attempt that comes next.
 
     Args:
-        head: of the client's request: method, path and query, headers.
+        body: the client's.
         holds: whatever knows the keys of this call; as long as the trace lives they are in use, so that they are found
             by their values when the record is written (`proxyd.secret`).
         keeps_bodies: keep what was said, too.
     """
 
     __slots__ = (
+        "_answer",
+        "_attempts",
         "_came",
         "_failed",
-        "answer",
-        "attempts",
+        "_passed",
+        "_unsorted",
         "body",
         "body_size",
         "further_attempts",
@@ -193,28 +190,37 @@ class CallTrace:
         "room",
     )
 
-    def __init__(
-        self,
-        head: tuple[str, str, Mapping[str, str]],
-        body: bytes,
-        keys: ClientKeys,
-        holds: object = None,
-        *,
-        keeps_bodies: bool,
-    ) -> None:
-        self.head, self.keys, self.holds = head, keys, holds
+    def __init__(self, body: bytes, holds: object = None, *, keeps_bodies: bool) -> None:
+        self.holds = holds
+        self.head: tuple[str, str, Mapping[str, str]] = ("", "", {})
+        self.keys: ClientKeys | None = None
         self.body_size = len(body)
         if keeps_bodies:
             self.room: _Room | None = _Room(MAX_BYTES)
             self.body, self.is_body_cut = self.room.take_whole(body)
         else:
             self.room, self.body, self.is_body_cut = None, b"", False
-        self.attempts: list[Attempt] = []
+        self._attempts: list[Attempt] = []
         self.further_attempts = 0
-        self.answer = Flow(self.room)
+        self._answer = Flow(self.room)
         self.lessons: Lessons | None = None
         self._came: Flow | None = None  # of the attempt at hand, if it is one of those that are kept
+        #: What `on_passed` was told and is not in the flows yet; of so many pieces.
+        self._passed: list[tuple[list[float], list[float], list[float]]] = []
+        self._unsorted = 0
         self._failed = False
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """The requests to upstreams, in order."""
+        self._sort()
+        return self._attempts
+
+    @property
+    def answer(self) -> Flow:
+        """What the client has taken."""
+        self._sort()
+        return self._answer
 
     @property
     def has_failed(self) -> bool:
@@ -232,9 +238,11 @@ class CallTrace:
 
     def on_sent(self, request: UpstreamRequest, route: str, mode: str, context: ErrorContext) -> None:
         """An attempt goes out."""
+        if self._passed:
+            self._sort()
         self._came = None
         try:
-            attempts = self.attempts
+            attempts = self._attempts
             if len(attempts) >= MAX_ATTEMPTS:
                 self.further_attempts += 1
                 return
@@ -253,8 +261,32 @@ class CallTrace:
         except Exception:
             self._failed = True
 
+    def on_head(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
+        """The head of the answer is there."""
+        try:
+            if not self.further_attempts:
+                attempt = self._attempts[-1]
+                attempt.head_at, attempt.status, attempt.response_headers = monotonic(), status, headers
+        except Exception:
+            self._failed = True
+
+    def on_end(self) -> None:
+        """The end of the upstream's body was seen."""
+        if self._came is not None:
+            self._came.is_whole = True
+
+    def on_passed(self, times: list[float], came: list[float], went: list[float]) -> None:
+        """Pieces of `came` bytes became writes of `went` bytes at these times; 0 is none. Where bodies are kept each of
+        them is told of by itself, too.
+        """
+        if self.room is None:
+            self._passed.append((times, came, went))
+            self._unsorted += len(times)
+            if self._unsorted > _MOST_UNSORTED:
+                self._sort()
+
     def on_chunk(self, data: bytes) -> None:
-        """The upstream has sent `data`; nothing at the end of its body."""
+        """The upstream has sent `data`, which is to be kept."""
         try:
             if self._came is not None:
                 self._came.note(data)
@@ -262,30 +294,22 @@ class CallTrace:
             self._failed = True
 
     def on_written(self, data: bytes) -> None:
-        """The client has taken `data`."""
+        """The client has taken `data`, which is to be kept."""
         try:
-            self.answer.note(data)
+            self._answer.note(data)
         except Exception:
             self._failed = True
 
-    def on_passed(self, times: list[float], came: list[float], went: list[float]) -> None:
-        """Pieces of `came` bytes each became writes of `went` bytes at these times. Where bodies are kept each of them
-        has been told of by itself.
-        """
-        if self.keeps_bodies:
-            return
+    def _sort(self) -> None:
+        """Put what has passed into the flows that it belongs to."""
+        passed, self._passed, self._unsorted = self._passed, [], 0
         try:
-            self.answer.note_all(times, went)
-            if self._came is not None:
-                self._came.note_all(times, came)
-        except Exception:
-            self._failed = True
-
-    def on_head(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
-        """The head of the answer is there."""
-        try:
-            if not self.further_attempts:
-                attempt = self.attempts[-1]
-                attempt.head_at, attempt.status, attempt.response_headers = monotonic(), status, headers
+            for times, came, went in passed:
+                for flow, sizes in ((self._came, came), (self._answer, went)):
+                    if flow is not None:
+                        flow.note_all(
+                            [at for at, size in zip(times, sizes, strict=True) if size],
+                            [size for size in sizes if size],
+                        )
         except Exception:
             self._failed = True

@@ -25,7 +25,7 @@ from proxyd.exchange import Exchange
 from proxyd.exchange_direct import DirectExchange
 from proxyd.exchange_translated import TranslatedExchange
 from proxyd.pipeline import TranslatedAnswer
-from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest
+from proxyd.providers.base import Clocks, UpstreamRequest
 from proxyd.settings import Settings
 from proxyd.trace import CallTrace
 from proxyd.uplink import Response
@@ -69,9 +69,7 @@ class _Call:
         head: Any = SimpleNamespace(code=200, reason="OK", headers={"content-type": "text/event-stream"})
         self.response = Response(connection, head, mock.Mock())
         self.record = CallRecord(request_id="req", is_stream=True)
-        self.trace = self.record.trace = CallTrace(
-            ("POST", "/", {}), b"", ClientKeys(), keeps_bodies=keeps_bodies
-        )
+        self.trace = self.record.trace = CallTrace(b"", keeps_bodies=keeps_bodies)
         upstreams: Any = SimpleNamespace(send=self._send, let_go=lambda response: response.close())
         request = UpstreamRequest(
             url="http://upstream/v1/messages", headers={}, body=b"{}", clocks=Clocks(1, 1, 1, 0)

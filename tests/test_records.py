@@ -287,7 +287,7 @@ async def test_the_oldest_go(tmp_path: Path) -> None:
 def _traced(size: int = 0) -> Any:
     """A finished call with a body of `size`."""
     holds = (Settings(), RouteTable(), HookSet())
-    found = CallTrace(("POST", "/v1/messages", {}), b"x" * size, ClientKeys(), holds, keeps_bodies=bool(size))
+    found = CallTrace(b"x" * size, holds, keeps_bodies=bool(size))
     return finished(outcome="failed", trace=found)
 
 
@@ -516,7 +516,7 @@ def test_a_key_is_found_after_its_call_is_over(tmp_path: Path) -> None:
     """The record is written later than the call ends; until then its keys are known."""
     record = _traced(1)
     record.trace.body = b"the key is correct-horse-battery"
-    record.trace.keys = type(record.trace.keys)(Secret("correct-horse-battery"))
+    record.trace.keys = ClientKeys(Secret("correct-horse-battery"))
     files = files_of(record)
     assert b"correct-horse" not in b"".join(files.values())
 

@@ -6,7 +6,7 @@ import pytest
 
 from proxyd.calls import CallRecord
 from proxyd.codecs.openai_errors import ErrorContext
-from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest
+from proxyd.providers.base import Clocks, UpstreamRequest
 from proxyd.trace import MAX_ATTEMPTS, MAX_MARKS, CallTrace
 
 REQUEST = UpstreamRequest(url="http://u/v1", headers={}, body=b"{}", clocks=Clocks())
@@ -19,7 +19,7 @@ def sent(trace: CallTrace, times: int = 1) -> CallTrace:
 
 
 def traced(*, keeps_bodies: bool = False) -> tuple[CallRecord, CallTrace]:
-    trace = CallTrace(("POST", "/", {}), b"", ClientKeys(), keeps_bodies=keeps_bodies)
+    trace = CallTrace(b"", keeps_bodies=keeps_bodies)
     return CallRecord(request_id="req", trace=trace, events_a_piece=1), trace
 
 
@@ -78,6 +78,7 @@ def test_of_attempts_beyond_those_that_are_kept_only_the_answer_is_noted() -> No
     sent(trace, MAX_ATTEMPTS + 1)
     passed(record, 1.5, 10, 20)
     record.on_chunk(b"x")
+    record.add_up()
     assert {attempt.flow.size for attempt in trace.attempts} == {0}
     assert trace.answer.sizes == [20]
     assert not trace.has_failed
