@@ -20,9 +20,11 @@ __all__ = ["LineQueue"]
 
 #: Lines that wait: some seconds of a daemon at work, at most a few MiB.
 _MAX_WAITING = 5_000
-#: How long the thread rests behind a line that came alone, and gathers: to be woken for each line costs more than all
-#: else that is done for it.
-_GATHER_S = 0.02
+#: How long the thread rests behind each write, and gathers, unless somebody waits or many lines do: to be woken for each
+#: line costs more than all else that is done for it.
+_GATHER_S = 0.2
+#: So many do not wait for the end of it.
+_MANY = 1_000
 #: How long the end of the process waits for what is left.
 _CLOSE_S = 2.0
 
@@ -51,7 +53,7 @@ class LineQueue:
         self._waiting = 0  # lines in there
         self._is_closed = False
         self._lock = threading.Lock()  # of the three numbers and of what is put in there
-        self._hurry = threading.Event()  # somebody waits: no rest
+        self._hurry = threading.Event()  # no rest
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
         atexit.register(self.close)
@@ -73,6 +75,8 @@ class LineQueue:
             if lines:
                 self._waiting += len(lines)
                 self._blocks.put(_block_of(lines))
+                if self._waiting >= _MANY and not self._hurry.is_set():
+                    self._hurry.set()
 
     log = debug = info = warning = warn = error = critical = exception = fatal = failure = err = msg
 
@@ -104,8 +108,7 @@ class LineQueue:
                 event.set()
             if is_over:
                 return
-            if sum(block.lines for block in blocks) == 1:
-                self._hurry.wait(_GATHER_S)
+            self._hurry.wait(_GATHER_S)
             self._hurry.clear()
 
     def _taken(self) -> tuple[list[_Block], list[threading.Event], bool]:
