@@ -9,23 +9,25 @@ second. All are started anew several times, since the same code is not as fast i
 from __future__ import annotations
 
 import asyncio
+import json
+import statistics
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
 from bench.contenders import BASELINES, OURS, PEERS, SWITCHED
 from bench.scenarios import SCENARIOS, Figures, Running, per_chunk, started
-from bench.switched import SWITCH
+from bench.switched import SWITCH, TAKE_TURNS, TURNS
 
 __all__ = ["side_by_side"]
 
 #: Calls ahead of all that is measured.
 _WARMING = 200
-#: How often the daemon is started whose observers are switched, and how long a turn of it waits for what it has caused:
-#: calls are told of within 50 ms, and written 20 ms later.
-_STARTS, _SETTLE_S = 3, 0.1
+#: How often the daemon is started whose observers are switched, and how long it may take over its list of turns.
+_STARTS, _SETTLE_S = 3, 0.5
 #: Of the calls, those that a peer is asked: each takes long enough to be measured few.
 _PEERS_SHARE = 0.3
 
@@ -65,38 +67,50 @@ async def _switched(folder: Path, upstream_port: int) -> dict[str, list[Figures]
             for size in ("large", "small"):
                 await run.calls("short", _WARMING, 4, size)
             await asyncio.sleep(1.0)  # what these calls have caused is done
-            in_force = "translated"
-            for turn, times in ((_request_turn, 80), (_burst_turn, 40), (SCENARIOS["paced"], 4)):
-                for number in range(times):
-                    for name in list(rounds) if number % 2 == 0 else list(reversed(rounds)):
-                        if name != in_force:
-                            run.process.signal(SWITCH)
-                            in_force = name
-                        log_bytes = run.process.log_bytes()
-                        rounds[name].append(await turn(run))
-                        if turn is not SCENARIOS["paced"] and (name == "translated") != (
-                            run.process.log_bytes() > log_bytes
-                        ):
-                            raise RuntimeError(f"{name}: the log says that the observers were not switched")
+            small_s = [
+                statistics.median(each) for each in zip(*await _turns(run, "short", 4, 12), strict=True)
+            ]
+            for pair in await _turns(run, "short", 4, 40, "large"):
+                for each, call_s in zip(rounds.values(), pair, strict=True):
+                    each.append({"request, ms": call_s * 1e3})
+            for pair in await _turns(run, "burst", 16, 16):
+                for each, call_s, short_s in zip(rounds.values(), pair, small_s, strict=True):
+                    run.figures["small_s"] = short_s
+                    each.append({"burst of 16, µs a chunk": per_chunk(run, call_s, "burst")})
+            is_on = True
+            for number in range(4):
+                for name in list(rounds) if number % 2 == 0 else list(reversed(rounds)):
+                    if is_on != (name == "translated"):
+                        run.process.signal(SWITCH)
+                        is_on = not is_on
+                    rounds[name].append(await SCENARIOS["paced"](run))
+            if not is_on:
+                run.process.signal(SWITCH)
     return rounds
 
 
-async def _request_turn(run: Running) -> Figures:
-    return {"request, ms": await _settled(run, "short", 40, 4, "large") * 1e3}
-
-
-async def _burst_turn(run: Running) -> Figures:
-    run.figures["small_s"] = await _settled(run, "short", 48, 16, "small")
-    burst_s = await _settled(run, "burst", 32, 16, "small")
-    return {"burst of 16, µs a chunk": per_chunk(run, burst_s, "burst")}
-
-
-async def _settled(run: Running, answer: str, count: int, connections: int, size: str) -> float:
-    """CPU seconds of a call, with all that it causes until it is remembered everywhere."""
-    before = run.process.cpu_s()
-    await run.calls(answer, count, connections, size)
+async def _turns(
+    run: Running, answer: str, connections: int, seconds: float, size: str = "small"
+) -> list[tuple[float, float]]:
+    """CPU seconds of a call with observers on and with them off, of turns that follow each other."""
+    run.process.signal(TAKE_TURNS)
+    deadline = monotonic() + seconds
+    while monotonic() < deadline:
+        await run.calls(answer, 400, connections, size)
+    run.process.signal(TAKE_TURNS)
     await asyncio.sleep(_SETTLE_S)
-    return (run.process.cpu_s() - before) / (count + connections)  # each connection makes one ahead
+    batches = json.loads((run.process.folder / TURNS).read_text())
+    on_calls = sum(calls for is_on, _, calls, _, _ in batches if is_on)
+    written_s = sum(written_ns for *_, written_ns in batches) / on_calls / 1e9
+    turns = [
+        (is_on, cpu_ns / calls / 1e9 + (written_s if is_on else 0.0))
+        for is_on, is_second, calls, cpu_ns, _ in batches
+        if is_second
+    ]
+    return [
+        (one[1], other[1]) if one[0] else (other[1], one[1])
+        for one, other in zip(turns[::2], turns[1::2], strict=False)
+    ]
 
 
 async def _measured(group: _Group, runs: dict[str, Running], rounds: dict[str, list[Figures]]) -> None:

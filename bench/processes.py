@@ -30,6 +30,7 @@ class Process:
                 env=dict(environment),
                 start_new_session=True,
             )
+        self.folder = folder
         self._log = log
 
     @property
@@ -74,10 +75,6 @@ class Process:
             except subprocess.TimeoutExpired:
                 os.killpg(self._child.pid, signal.SIGKILL)
                 self._child.wait()
-
-    def log_bytes(self) -> int:
-        """How long its log is."""
-        return self._log.stat().st_size
 
     def log_tail(self) -> str:
         return self._log.read_text(errors="replace")[-2000:]

@@ -20,8 +20,8 @@ __all__ = ["LineQueue"]
 
 #: Lines that wait: some seconds of a daemon at work, at most a few MiB.
 _MAX_WAITING = 5_000
-#: How long the thread rests behind each write, and gathers, unless somebody waits or many lines do: to be woken for each
-#: line costs more than all else that is done for it.
+#: How long the thread rests behind each write, and gathers, unless somebody waits or many lines do: to be woken for
+#: each line costs more than all else that is done for it.
 _GATHER_S = 0.2
 #: So many do not wait for the end of it.
 _MANY = 1_000

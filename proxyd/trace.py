@@ -13,6 +13,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
+from typing import Any
 
 from proxyd.codecs.openai_errors import ErrorContext
 from proxyd.providers.base import ClientKeys, UpstreamRequest
@@ -29,6 +30,9 @@ MAX_BYTES = 16 * 1024 * 1024
 MAX_ATTEMPTS = 12
 #: Pieces that wait to be put in their flows: a short answer has no more, and most calls are not looked at.
 _MOST_UNSORTED = 32
+
+#: Before anybody has said what the client's request was.
+_NO_HEAD: tuple[str, str, Mapping[str, str]] = ("", "", {})
 
 
 class _Room:
@@ -110,6 +114,7 @@ class Attempt:
     """One request to an upstream, and what came of it.
 
     Attributes:
+        request: method and URL.
         body: as it was sent; b"" without bodies, or where there was no room (`is_cut`).
         estimated_input_tokens: what the call was taken to be long, for translated attempts.
         lessons: what the daemon had learned of the route.
@@ -135,17 +140,20 @@ class Attempt:
 
     def __init__(
         self,
-        request: UpstreamRequest,
+        flow: Flow,
+        sent_at: float,
+        request: tuple[str, str],
+        headers: Mapping[str, str],
+        size: int,
         route: str,
         mode: str,
         estimated_input_tokens: int | None,
         lessons: Lessons | None,
-        flow: Flow,
     ) -> None:
-        self.sent_at = monotonic()
-        self.request = (request.method, request.url)
-        self.headers = request.headers
-        self.size = len(request.body)
+        self.sent_at = sent_at
+        self.request = request
+        self.headers = headers
+        self.size = size
         self.body = b""
         self.is_cut = False
         self.route, self.mode = route, mode
@@ -177,7 +185,7 @@ class CallTrace:
         "_attempts",
         "_came",
         "_failed",
-        "_passed",
+        "_notes",
         "_unsorted",
         "body",
         "body_size",
@@ -192,7 +200,7 @@ class CallTrace:
 
     def __init__(self, body: bytes, holds: object = None, *, keeps_bodies: bool) -> None:
         self.holds = holds
-        self.head: tuple[str, str, Mapping[str, str]] = ("", "", {})
+        self.head: tuple[str, str, Mapping[str, str]] = _NO_HEAD
         self.keys: ClientKeys | None = None
         self.body_size = len(body)
         if keeps_bodies:
@@ -200,15 +208,16 @@ class CallTrace:
             self.body, self.is_body_cut = self.room.take_whole(body)
         else:
             self.room, self.body, self.is_body_cut = None, b"", False
-        self._attempts: list[Attempt] = []
-        self.further_attempts = 0
-        self._answer = Flow(self.room)
         self.lessons: Lessons | None = None
-        self._came: Flow | None = None  # of the attempt at hand, if it is one of those that are kept
-        #: What `on_passed` was told and is not in the flows yet; of so many pieces.
-        self._passed: list[tuple[list[float], list[float], list[float]]] = []
+        #: What was noted, and of how many pieces: whose work it is to sort it in, and what that needs.
+        self._notes: list[tuple[Any, ...]] = []
         self._unsorted = 0
         self._failed = False
+        # What is sorted in.
+        self._attempts: list[Attempt] = []
+        self.further_attempts = 0
+        self._answer: Flow | None = None
+        self._came: Flow | None = None  # of the attempt at hand, if it is one of those that are kept
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -220,11 +229,12 @@ class CallTrace:
     def answer(self) -> Flow:
         """What the client has taken."""
         self._sort()
-        return self._answer
+        return self._written()
 
     @property
     def has_failed(self) -> bool:
         """Something could not be noted, by a mistake of ours."""
+        self._sort()
         return self._failed
 
     @property
@@ -238,49 +248,34 @@ class CallTrace:
 
     def on_sent(self, request: UpstreamRequest, route: str, mode: str, context: ErrorContext) -> None:
         """An attempt goes out."""
-        if self._passed:
-            self._sort()
-        self._came = None
         try:
-            attempts = self._attempts
-            if len(attempts) >= MAX_ATTEMPTS:
-                self.further_attempts += 1
-                return
             lessons, self.lessons = self.lessons, None
-            self._came = flow = Flow(self.room)
-            attempt = Attempt(request, route, mode, context.estimated_input_tokens, lessons, flow)
+            asked = (request.method, request.url), request.headers, len(request.body)
+            about = route, mode, context.estimated_input_tokens, lessons
+            self._notes.append((CallTrace._begin, monotonic(), *asked, *about))
             if self.room is not None:
-                # A retry sends the same again, and a direct route what the client sent: once is enough.
-                before = attempts[-1].body if attempts else self.body
-                attempt.body, attempt.is_cut = (
-                    (before, False)
-                    if before and before == request.body
-                    else self.room.take_whole(request.body)
-                )
-            attempts.append(attempt)
+                self._sort()
+                self._keep_sent(request.body, self.room)
         except Exception:
             self._failed = True
 
     def on_head(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
         """The head of the answer is there."""
         try:
-            if not self.further_attempts:
-                attempt = self._attempts[-1]
-                attempt.head_at, attempt.status, attempt.response_headers = monotonic(), status, headers
+            self._notes.append((CallTrace._answered, monotonic(), status, headers))
         except Exception:
             self._failed = True
 
     def on_end(self) -> None:
         """The end of the upstream's body was seen."""
-        if self._came is not None:
-            self._came.is_whole = True
+        self._notes.append((CallTrace._ended,))
 
     def on_passed(self, times: list[float], came: list[float], went: list[float]) -> None:
         """Pieces of `came` bytes became writes of `went` bytes at these times; 0 is none. Where bodies are kept each of
         them is told of by itself, too.
         """
         if self.room is None:
-            self._passed.append((times, came, went))
+            self._notes.append((CallTrace._flowed, times, came, went))
             self._unsorted += len(times)
             if self._unsorted > _MOST_UNSORTED:
                 self._sort()
@@ -296,20 +291,54 @@ class CallTrace:
     def on_written(self, data: bytes) -> None:
         """The client has taken `data`, which is to be kept."""
         try:
-            self._answer.note(data)
+            self._written().note(data)
         except Exception:
             self._failed = True
 
     def _sort(self) -> None:
-        """Put what has passed into the flows that it belongs to."""
-        passed, self._passed, self._unsorted = self._passed, [], 0
-        try:
-            for times, came, went in passed:
-                for flow, sizes in ((self._came, came), (self._answer, went)):
-                    if flow is not None:
-                        flow.note_all(
-                            [at for at, size in zip(times, sizes, strict=True) if size],
-                            [size for size in sizes if size],
-                        )
-        except Exception:
-            self._failed = True
+        """Put what was noted where it belongs."""
+        notes, self._notes, self._unsorted = self._notes, [], 0
+        for sort_in, *what in notes:
+            try:
+                sort_in(self, *what)
+            except Exception:
+                self._failed = True
+
+    def _begin(self, *sent: Any) -> None:
+        if len(self._attempts) >= MAX_ATTEMPTS:
+            self.further_attempts += 1
+            self._came = None
+        else:
+            self._came = flow = Flow(self.room)
+            self._attempts.append(Attempt(flow, *sent))
+
+    def _keep_sent(self, body: bytes, room: _Room) -> None:
+        if not self.further_attempts:
+            # A retry sends the same again, and a direct route what the client sent: once is enough.
+            *_, before = self.body, *(each.body for each in self._attempts[:-1])
+            attempt = self._attempts[-1]
+            attempt.body, attempt.is_cut = (
+                (before, False) if before and before == body else room.take_whole(body)
+            )
+
+    def _answered(self, at: float, status: int, headers: Iterable[tuple[str, str]]) -> None:
+        if not self.further_attempts:
+            attempt = self._attempts[-1]
+            attempt.head_at, attempt.status, attempt.response_headers = at, status, headers
+
+    def _ended(self) -> None:
+        if self._came is not None:
+            self._came.is_whole = True
+
+    def _flowed(self, times: list[float], came: list[float], went: list[float]) -> None:
+        for flow, sizes in ((self._came, came), (self._written(), went)):
+            if flow is not None:
+                flow.note_all(
+                    [at for at, size in zip(times, sizes, strict=True) if size],
+                    [size for size in sizes if size],
+                )
+
+    def _written(self) -> Flow:
+        if self._answer is None:
+            self._answer = Flow(self.room)
+        return self._answer
