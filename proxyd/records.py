@@ -85,7 +85,9 @@ class Recorder:
             return None
 
     def keeps(self, request: ClientRequest) -> bool:
-        """A call is over that has a trace: whether it is one of those that are kept."""
+        """A call is over that has a trace: whether it is one of those that are kept. If so, its trace is told of the
+        request's head and keys, which nobody needed before.
+        """
         record = request.record
         trace = record.trace
         if trace is None or not is_kept(record, self._settings().record):

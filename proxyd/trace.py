@@ -28,7 +28,7 @@ MAX_MARKS = 1024
 MAX_BYTES = 16 * 1024 * 1024
 #: Attempts kept of one call: more than three routes with two retries each.
 MAX_ATTEMPTS = 12
-#: Pieces that wait to be put in their flows: a short answer has no more, and most calls are not looked at.
+#: Pieces, and other notes, that wait to be sorted in: a short call has no more, and most calls nobody asks for.
 _MOST_UNSORTED = 32
 
 #: Before anybody has said what the client's request was.
@@ -253,6 +253,8 @@ class CallTrace:
             asked = (request.method, request.url), request.headers, len(request.body)
             about = route, mode, context.estimated_input_tokens, lessons
             self._notes.append((CallTrace._begin, monotonic(), *asked, *about))
+            if len(self._notes) > _MOST_UNSORTED:
+                self._sort()
             if self.room is not None:
                 self._sort()
                 self._keep_sent(request.body, self.room)

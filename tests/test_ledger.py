@@ -130,6 +130,41 @@ async def test_totals_are_the_sums_of_the_rows(tmp_path: Path) -> None:
     assert own == rows(tmp_path, f"SELECT {keys}, calls AS c FROM totals ORDER BY {keys}")
 
 
+@pytest.mark.parametrize("count", [1, 2, 31, 33, 127, 128, 129, 300])
+async def test_however_many_rows_come_together_each_is_written_once_and_in_its_place(
+    tmp_path: Path, count: int
+) -> None:
+    async with open_ledger(tmp_path) as ledger:
+        for number in range(count):
+            ledger.observe(finished(request_id=f"req_{number}"))
+        seen = await until_rows(tmp_path, count)
+    assert [row["request_id"] for row in seen] == [f"req_{number}" for number in range(count)]
+
+
+async def test_of_rows_that_come_together_all_are_written_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last statement of a transaction fails, and succeeds later."""
+    monkeypatch.setattr("proxyd.ledger._FIRST_PAUSE_S", 0.02)
+    database = new_ledger_file(tmp_path / FILE)
+    database.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON calls WHEN new.request_id = 'req_last' "
+        "BEGIN SELECT RAISE(ABORT, 'no room'); END"
+    )
+    database.commit()
+    names = [*(f"req_{number}" for number in range(128)), "req_last"]
+    async with open_ledger(tmp_path) as ledger:
+        for name in names:
+            ledger.observe(finished(request_id=name))
+        assert "no room" in await until_trouble(ledger)
+        assert rows(tmp_path) == []
+        database.execute("DROP TRIGGER refuse")
+        database.commit()
+        database.close()
+        seen = await until_rows(tmp_path, 129)
+    assert [row["request_id"] for row in seen] == names
+
+
 async def test_two_daemons_share_a_file(tmp_path: Path) -> None:
     async with open_ledger(tmp_path) as one, open_ledger(tmp_path) as other:
         for number in range(100):

@@ -154,6 +154,43 @@ def test_a_blocked_stream_costs_lines_not_time(monkeypatch: pytest.MonkeyPatch) 
         stream.shut()
 
 
+def test_of_many_lines_those_are_lost_for_which_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxyd.log_queue._MAX_WAITING", 3)
+    stream = Blocked()
+    queue = LineQueue(stream, lambda lines: f"{lines} lines were lost")
+    try:
+        queue.take(["first"])
+        while queue._waiting:  # until the writer has taken it, and is stuck
+            time.sleep(0.001)
+        queue.take(["a", "b"])
+        queue.take(["c", "d", "e"])
+        queue.take([])
+        stream.let(3)
+        assert queue.flush()
+        assert stream.getvalue().splitlines() == ["first", "a", "b", "c", "2 lines were lost"]
+    finally:
+        stream.let(10)
+        queue.close()
+        stream.shut()
+
+
+def test_many_lines_do_not_wait_for_the_writers_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxyd.log_queue._GATHER_S", 3600)
+    monkeypatch.setattr("proxyd.log_queue._MANY", 20)
+    stream = io.StringIO()
+    queue = LineQueue(stream, str)
+    try:
+        for number in range(1, 4):
+            queue.take([f"{number} {line}" for line in range(20)])
+            deadline = time.monotonic() + 10
+            while stream.getvalue().count("\n") < 20 * number and time.monotonic() < deadline:
+                time.sleep(0.001)
+            assert stream.getvalue().count("\n") == 20 * number
+    finally:
+        queue.close()
+    assert queue.flush()  # and nothing is waited for when it is closed
+
+
 def test_a_stream_that_breaks_ends_nothing() -> None:
     class Broken(io.StringIO):
         def write(self, text: str) -> int:

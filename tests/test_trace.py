@@ -84,6 +84,14 @@ def test_of_attempts_beyond_those_that_are_kept_only_the_answer_is_noted() -> No
     assert not trace.has_failed
 
 
+def test_retries_that_bring_nothing_do_not_pile_up() -> None:
+    _, trace = traced()
+    sent(trace, 200)
+    assert len(trace._notes) < 40
+    assert len(trace.attempts) == MAX_ATTEMPTS
+    assert trace.further_attempts == 200 - MAX_ATTEMPTS
+
+
 @pytest.mark.parametrize("at_once", [1, 64, MAX_MARKS + 100])
 def test_beyond_so_many_marks_pieces_are_only_counted(at_once: int) -> None:
     record, trace = traced()
