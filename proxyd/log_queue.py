@@ -21,8 +21,8 @@ __all__ = ["LineQueue"]
 #: Lines that wait: some seconds of a daemon at work, at most a few MiB.
 _MAX_WAITING = 5_000
 #: How long the thread rests behind each write, and gathers, unless somebody waits or many lines do: to be woken for
-#: each line costs more than all else that is done for it.
-_GATHER_S = 0.2
+#: each line costs more than all else that is done for it. The longer is for a daemon under load, behind so many lines.
+_REST_S, _LONG_REST_S, _LOADED = 0.02, 0.2, 16
 #: So many do not wait for the end of it.
 _MANY = 1_000
 #: How long the end of the process waits for what is left.
@@ -108,7 +108,8 @@ class LineQueue:
                 event.set()
             if is_over:
                 return
-            self._hurry.wait(_GATHER_S)
+            lines = sum(block.lines for block in blocks)
+            self._hurry.wait(_LONG_REST_S if lines >= _LOADED else _REST_S)
             self._hurry.clear()
 
     def _taken(self) -> tuple[list[_Block], list[threading.Event], bool]:

@@ -175,7 +175,7 @@ def test_of_many_lines_those_are_lost_for_which_there_is_no_room(monkeypatch: py
 
 
 def test_many_lines_do_not_wait_for_the_writers_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxyd.log_queue._GATHER_S", 3600)
+    monkeypatch.setattr("proxyd.log_queue._LONG_REST_S", 3600)
     monkeypatch.setattr("proxyd.log_queue._MANY", 20)
     stream = io.StringIO()
     queue = LineQueue(stream, str)
