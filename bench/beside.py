@@ -84,8 +84,6 @@ async def _switched(folder: Path, upstream_port: int) -> dict[str, list[Figures]
                         run.process.signal(SWITCH)
                         is_on = not is_on
                     rounds[name].append(await SCENARIOS["paced"](run))
-            if not is_on:
-                run.process.signal(SWITCH)
     return rounds
 
 

@@ -2,10 +2,11 @@
 
 Two processes that run the same code differ by more than all of these cost, for as long as they live. One process that
 works with them and without them by turns does not. `SWITCH` switches once. From one `TAKE_TURNS` to the next it
-switches by itself behind every second batch of calls that it tells of, and then writes to `TURNS`, a JSON list, of each
-batch: whether they were on, whether it was the second, its calls, and the CPU nanoseconds of the process since the
-batch before, less those of the ledger's transactions, and of these. In a first batch the turn before still echoes:
-calls that were open, lines on their way. The ledger's rows wait for longer than a turn: what they cost is told by sums.
+switches by itself behind every second batch of calls that it tells of. Then all are on, and `TURNS` has, as a JSON
+list, of each batch: whether they were on, whether it was the second, its calls, and the CPU nanoseconds of the process
+since the batch before, less those of the ledger's transactions, and of these. In a first batch the turn before still
+echoes: calls that were open, lines on their way. The ledger's rows wait for longer than a turn: what they cost is told
+by sums.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def _switch(*_: object) -> None:
 
 
 def _take_turns(*_: object) -> None:
-    global _turns, _batches
+    global _turns, _batches, _is_on
+    _is_on = True
     if _turns is None:
         _turns, _batches = [], 0
     else:

@@ -120,40 +120,35 @@ class CallRecord:
         passed.clear()
         self.codec_s += sum(ended) - sum(begun)
         self.bytes_out += int(sum(went))
-        if 0 in came or 0 in went:
-            pieces = 0
-            for at, size_came, size_went in zip(ended, came, went, strict=True):
+        for at, size_came, size_went in zip(ended, came, went, strict=True):
+            if size_came:
+                self.heard_at = at
+            if size_went:
+                self.written_at = at
                 if size_came:
-                    self.heard_at = at
-                if size_went:
-                    self.written_at = at
-                    pieces += size_came > 0
-        else:
-            self.heard_at = self.written_at = ended[-1]
-            pieces = len(came)
-        self.events += self.events_a_piece * pieces
+                    self.events += self.events_a_piece
         if self.trace is not None:
             self.trace.on_passed(ended, came, went)
 
     def on_chunk(self, data: bytes) -> None:
         """The upstream has sent `data`."""
-        now, passed = monotonic(), self.passed
-        passed.extend((now, now, len(data), 0))
-        if len(passed) >= MOST_PASSED:
-            self.add_up()
+        self._note(len(data), 0)
         trace = self.trace
         if trace is not None and trace.room is not None:
             trace.on_chunk(data)
 
     def on_written(self, data: bytes) -> None:
         """The client has taken `data`."""
-        now, passed = monotonic(), self.passed
-        passed.extend((now, now, 0, len(data)))
-        if len(passed) >= MOST_PASSED:
-            self.add_up()
+        self._note(0, len(data))
         trace = self.trace
         if trace is not None and trace.room is not None:
             trace.on_written(data)
+
+    def _note(self, came: int, went: int) -> None:
+        now, passed = monotonic(), self.passed
+        passed.extend((now, now, came, went))
+        if len(passed) >= MOST_PASSED:
+            self.add_up()
 
     def on_first_byte(self) -> None:
         """The first byte of the answer goes to the client now."""

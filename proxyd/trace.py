@@ -253,10 +253,9 @@ class CallTrace:
             asked = (request.method, request.url), request.headers, len(request.body)
             about = route, mode, context.estimated_input_tokens, lessons
             self._notes.append((CallTrace._begin, monotonic(), *asked, *about))
-            if len(self._notes) > _MOST_UNSORTED:
+            if self.room is not None or len(self._notes) > _MOST_UNSORTED:
                 self._sort()
             if self.room is not None:
-                self._sort()
                 self._keep_sent(request.body, self.room)
         except Exception:
             self._failed = True
@@ -317,8 +316,8 @@ class CallTrace:
     def _keep_sent(self, body: bytes, room: _Room) -> None:
         if not self.further_attempts:
             # A retry sends the same again, and a direct route what the client sent: once is enough.
-            *_, before = self.body, *(each.body for each in self._attempts[:-1])
-            attempt = self._attempts[-1]
+            *earlier, attempt = self._attempts
+            before = earlier[-1].body if earlier else self.body
             attempt.body, attempt.is_cut = (
                 (before, False) if before and before == body else room.take_whole(body)
             )

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -125,14 +126,25 @@ class Blocked(io.StringIO):
         os.close(self._reads)
 
 
-def test_a_blocked_stream_costs_lines_not_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxyd.log_queue._MAX_WAITING", 10)
+@contextmanager
+def stuck(most: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LineQueue, Blocked]]:
+    """A queue for `most` lines whose writer is stuck with the line "first", and its stream."""
+    monkeypatch.setattr("proxyd.log_queue._MAX_WAITING", most)
     stream = Blocked()
     queue = LineQueue(stream, lambda lines: f"{lines} lines were lost")
     try:
         queue.msg("first")
-        while queue._waiting:  # until the writer has taken it, and is stuck
+        while queue._waiting:  # until the writer has taken it
             time.sleep(0.001)
+        yield queue, stream
+    finally:
+        stream.let(10)
+        queue.close()
+        stream.shut()
+
+
+def test_a_blocked_stream_costs_lines_not_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with stuck(10, monkeypatch) as (queue, stream):
         begun = time.perf_counter()
         for number in range(1000):
             queue.msg(f"line {number}")
@@ -148,30 +160,16 @@ def test_a_blocked_stream_costs_lines_not_time(monkeypatch: pytest.MonkeyPatch) 
         queue.msg("and on")
         assert queue.flush()
         assert stream.getvalue().endswith("and on\n")
-    finally:
-        stream.let(10)
-        queue.close()
-        stream.shut()
 
 
 def test_of_many_lines_those_are_lost_for_which_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxyd.log_queue._MAX_WAITING", 3)
-    stream = Blocked()
-    queue = LineQueue(stream, lambda lines: f"{lines} lines were lost")
-    try:
-        queue.take(["first"])
-        while queue._waiting:  # until the writer has taken it, and is stuck
-            time.sleep(0.001)
+    with stuck(3, monkeypatch) as (queue, stream):
         queue.take(["a", "b"])
         queue.take(["c", "d", "e"])
         queue.take([])
         stream.let(3)
         assert queue.flush()
         assert stream.getvalue().splitlines() == ["first", "a", "b", "c", "2 lines were lost"]
-    finally:
-        stream.let(10)
-        queue.close()
-        stream.shut()
 
 
 def test_many_lines_do_not_wait_for_the_writers_rest(monkeypatch: pytest.MonkeyPatch) -> None:
