@@ -1,7 +1,7 @@
 """Prometheus metrics by the names of operations.md F3: base units, no label whose values could grow without bound.
 
-Counters and histograms are fed once a call, when it is over. Gauges are asked for at the moment of a scrape, so that
-nothing is kept up to date that nobody looks at.
+Counters and histograms are fed when calls are over. Gauges are asked for at the moment of a scrape, so that nothing is
+kept up to date that nobody looks at.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 import proxyd
 from proxyd.calls import CallRecord
 from proxyd.codecs.usage import Usage
+from proxyd.histograms import Histogram
 
 __all__ = ["CONTENT_TYPE", "Metrics", "Sources"]
 
@@ -81,22 +82,16 @@ class Metrics:
             "proxyd_first_byte_seconds",
             "From a call's arrival to the first byte of its answer",
             ("route", "mode"),
-            buckets=_FIRST_BYTE_S,
-            registry=self.registry,
+            _FIRST_BYTE_S,
         )
         self._duration = Histogram(
-            "proxyd_stream_duration_seconds",
-            "Whole calls",
-            ("route", "mode"),
-            buckets=_DURATION_S,
-            registry=self.registry,
+            "proxyd_stream_duration_seconds", "Whole calls", ("route", "mode"), _DURATION_S
         )
         self._overhead = Histogram(
             "proxyd_event_overhead_seconds",
             "Time spent on one event of a translated stream, the mean of each call",
             (),
-            buckets=_OVERHEAD_S,
-            registry=self.registry,
+            _OVERHEAD_S,
         )
         self._retries = Counter(
             "proxyd_upstream_retries",
@@ -119,8 +114,8 @@ class Metrics:
         self._cost = Counter(
             "proxyd_cost_usd", "Cost by the entries' pricing", ("route",), registry=self.registry
         )
-        self._gauges = _Gauges(sources)
-        self.registry.register(self._gauges)
+        self._at_scrape = _AtScrape(sources, (self._first_byte, self._duration, self._overhead))
+        self.registry.register(self._at_scrape)
 
     def observe(self, records: Sequence[CallRecord]) -> None:
         """Count finished calls."""
@@ -131,17 +126,11 @@ class Metrics:
             self._count(route, mode, calls)
 
     def _count(self, route: str, mode: str, calls: list[CallRecord]) -> None:
-        for histogram, seconds in (
-            (self._first_byte, [each.ttfb_s for each in calls if each.ttfb_s is not None]),
-            (self._duration, [each.duration_s for each in calls]),
-        ):
-            if seconds:
-                observe = self._of(histogram, route, mode).observe
-                for each in seconds:
-                    observe(each)
-        for call in calls:
-            if call.events and call.codec_s:
-                self._overhead.observe(call.codec_s / call.events)
+        first_bytes_s = [each.ttfb_s for each in calls]
+        self._first_byte.observe((route, mode), [each for each in first_bytes_s if each is not None])
+        self._duration.observe((route, mode), [each.duration_s for each in calls])
+        overheads_s = [each.codec_s / each.events for each in calls if each.events and each.codec_s]
+        self._overhead.observe((), overheads_s)
         usages = [each.usage for each in calls]
         counts: dict[tuple[Any, ...], float] = {
             (self._retries, route): sum(each.retries for each in calls),
@@ -169,15 +158,16 @@ class Metrics:
 
         Written in a thread: with two hundred routes it takes a fifth of a second, which no stream should wait for.
         """
-        self._gauges.look()
+        self._at_scrape.look()
         return await asyncio.to_thread(generate_latest, self.registry)
 
 
-class _Gauges(Collector):
+class _AtScrape(Collector):
     """What is asked for at a scrape: on the loop, by `look`, since what is looked at changes there."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, histograms: Sequence[Histogram]) -> None:
         self._sources = sources
+        self._histograms = histograms
         self._seen: list[Metric] = []
 
     def look(self) -> None:
@@ -187,6 +177,8 @@ class _Gauges(Collector):
         return self._seen
 
     def _families(self) -> Iterable[Metric]:
+        for histogram in self._histograms:
+            yield histogram.family()
         sources = self._sources
         active = GaugeMetricFamily("proxyd_streams_active", "Calls in flight", labels=("route", "mode"))
         counts = Tally((record.route or "none", record.mode or "none") for record in sources.active())

@@ -40,6 +40,7 @@ LAYERS = (
         "log_file",
         "loop_watch",
         "selector",
+        "histograms",
         "metrics",
         "ledger",
         "live",

@@ -1,0 +1,63 @@
+"""Histograms that count by the batch, held against the library's own."""
+
+from __future__ import annotations
+
+import math
+
+import prometheus_client
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxyd import histograms
+from proxyd.histograms import Histogram
+
+BOUNDS = (0.1, 0.5, 1, 20)
+VALUES = st.one_of(st.sampled_from(BOUNDS), st.floats(0, 30))
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.lists(VALUES, max_size=3 * histograms._MOST_ASIDE)), max_size=6
+    )
+)
+def test_it_counts_as_the_librarys_own(batches: list[tuple[str, list[float]]]) -> None:
+    ours = Histogram("took_seconds", "How long", ("route",), BOUNDS)
+    theirs = prometheus_client.Histogram(
+        "took_seconds", "How long", ("route",), buckets=BOUNDS, registry=None
+    )
+    for route, values in batches:
+        ours.observe((route,), values)
+        for value in values:
+            theirs.labels(route).observe(value)
+        _same(ours, theirs)
+
+
+def test_without_labels_it_is_there_from_the_beginning() -> None:
+    ours = Histogram("took_seconds", "How long", (), BOUNDS)
+    theirs = prometheus_client.Histogram("took_seconds", "How long", (), buckets=BOUNDS, registry=None)
+    _same(ours, theirs)
+
+
+def test_what_is_put_aside_is_bounded() -> None:
+    histogram = Histogram("took_seconds", "How long", (), BOUNDS)
+    for _ in range(10 * histograms._MOST_ASIDE):
+        histogram.observe((), [0.2])
+        assert len(histogram._series[()].aside) < histograms._MOST_ASIDE
+
+
+def _same(ours: Histogram, theirs: prometheus_client.Histogram) -> None:
+    (expected,) = theirs.collect()
+    found = ours.family()
+    assert (found.name, found.documentation, found.type) == (
+        expected.name,
+        expected.documentation,
+        expected.type,
+    )
+    samples = {(each.name, *each.labels.items()): each.value for each in found.samples}
+    wanted = {
+        (each.name, *each.labels.items()): each.value
+        for each in expected.samples
+        if not each.name.endswith("_created")
+    }
+    assert samples.keys() == wanted.keys()
+    assert all(math.isclose(samples[name], wanted[name]) for name in wanted)
