@@ -17,12 +17,14 @@ from aiohttp import web
 import proxyd
 from proxyd import jsonio, stats
 from proxyd.cache_breaks import CacheBreaks
+from proxyd.calls import CallRecord
 from proxyd.client_request import PREFIX
 from proxyd.config.keys import DEMO_BASE
 from proxyd.errors import ClientError, Forbidden, NotFound
 from proxyd.finished import Observer, one_by_one
 from proxyd.guard import REQUEST_ID
 from proxyd.ledger import Ledger
+from proxyd.ledger_schema import row_of
 from proxyd.live import LiveFeed
 from proxyd.logs import log_calls, redact
 from proxyd.metrics import CONTENT_TYPE, Metrics, Sources
@@ -59,15 +61,14 @@ class Watchers:
 
     @property
     def observers(self) -> tuple[Observer, ...]:
-        kept = () if self.ledger is None else (one_by_one(self.ledger.observe),)
         # First whoever explains: the others keep what it says.
-        return (
-            one_by_one(CacheBreaks().observe),
-            log_calls,
-            one_by_one(self.live.observe),
-            self.metrics.observe,
-            *kept,
-        )
+        return one_by_one(CacheBreaks().observe), log_calls, self.metrics.observe, one_by_one(self._remember)
+
+    def _remember(self, record: CallRecord) -> None:
+        row = row_of(record)
+        if self.ledger is not None:
+            self.ledger.observe(row)
+        self.live.observe(record, row)
 
 
 def add_status_routes(app: web.Application, relay: Relay, watchers: Watchers) -> None:

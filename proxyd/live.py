@@ -65,7 +65,7 @@ _KNOWN_EARLY = (
 
 
 class LiveFeed:
-    """Gathers and gives out. `observe` is the relay's observer.
+    """Gathers and gives out. `observe` is told of each call that is over.
 
     Args:
         active: the calls in flight.
@@ -84,9 +84,8 @@ class LiveFeed:
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
         self._ticker: asyncio.Task[None] | None = None
 
-    def observe(self, record: CallRecord) -> None:
-        """A call is over."""
-        row = row_of(record)
+    def observe(self, record: CallRecord, row: tuple[Any, ...]) -> None:
+        """A call is over; `row` is how the ledger has it."""
         self._recent.append((row, record.error))
         if record.kind != "count":
             route = record.route or "none"

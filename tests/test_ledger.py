@@ -56,7 +56,7 @@ async def test_a_row_holds_what_was_counted(tmp_path: Path) -> None:
         usage=Usage(1_000_000, 200_000, 500_000, 100_000, 50_000),
     )
     async with open_ledger(tmp_path) as ledger:
-        ledger.observe(record)
+        ledger.observe(row_of(record))
         (row,) = await until_rows(tmp_path, 1)
     assert row["cost_usd"] == pytest.approx(3 + 3 + 0.15 + 0.3)
     expected = {
@@ -100,15 +100,14 @@ def test_cost(pricing: Pricing | None, usage: Usage, cost: float | None) -> None
 async def test_totals_are_the_sums_of_the_rows(tmp_path: Path) -> None:
     async with open_ledger(tmp_path, days=0) as ledger:
         for number in range(40):
-            ledger.observe(
-                finished(
-                    started_at=900.0 * (number % 3) + number,
-                    route=f"r{number % 2}",
-                    session_id=None if number % 5 == 0 else "s",
-                    usage=Usage(number, 1, 2, 3, None, number % 7 == 0),
-                    kind="count" if number % 10 == 9 else "main",
-                )
+            call = finished(
+                started_at=900.0 * (number % 3) + number,
+                route=f"r{number % 2}",
+                session_id=None if number % 5 == 0 else "s",
+                usage=Usage(number, 1, 2, 3, None, number % 7 == 0),
+                kind="count" if number % 10 == 9 else "main",
             )
+            ledger.observe(row_of(call))
         await until_rows(tmp_path, 40)
     keys = "CAST(started_at AS INTEGER) / 900, ifnull(session_id, ''), route, outcome"
     own = rows(
@@ -136,7 +135,7 @@ async def test_however_many_rows_come_together_each_is_written_once_and_in_its_p
 ) -> None:
     async with open_ledger(tmp_path) as ledger:
         for number in range(count):
-            ledger.observe(finished(request_id=f"req_{number}"))
+            ledger.observe(row_of(finished(request_id=f"req_{number}")))
         seen = await until_rows(tmp_path, count)
     assert [row["request_id"] for row in seen] == [f"req_{number}" for number in range(count)]
 
@@ -155,7 +154,7 @@ async def test_of_rows_that_come_together_all_are_written_or_none(
     names = [*(f"req_{number}" for number in range(128)), "req_last"]
     async with open_ledger(tmp_path) as ledger:
         for name in names:
-            ledger.observe(finished(request_id=name))
+            ledger.observe(row_of(finished(request_id=name)))
         assert "no room" in await until_trouble(ledger)
         assert rows(tmp_path) == []
         database.execute("DROP TRIGGER refuse")
@@ -168,7 +167,7 @@ async def test_of_rows_that_come_together_all_are_written_or_none(
 async def test_two_daemons_share_a_file(tmp_path: Path) -> None:
     async with open_ledger(tmp_path) as one, open_ledger(tmp_path) as other:
         for number in range(100):
-            (one, other)[number % 2].observe(finished(request_id=f"req_{number}"))
+            (one, other)[number % 2].observe(row_of(finished(request_id=f"req_{number}")))
             if number % 10 == 0:
                 await asyncio.sleep(0)
         seen = await until_rows(tmp_path, 100)
@@ -184,11 +183,11 @@ async def test_a_locked_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.M
     blocker.execute("BEGIN IMMEDIATE")
     try:
         async with open_ledger(tmp_path) as ledger:
-            ledger.observe(finished())
+            ledger.observe(row_of(finished()))
             assert "locked" in await until_trouble(ledger)
             blocker.rollback()
             await until_rows(tmp_path, 1)
-            ledger.observe(finished())
+            ledger.observe(row_of(finished()))
             await until_rows(tmp_path, 2)
             assert ledger.trouble is None
             assert ledger.dropped == 0
@@ -206,7 +205,7 @@ async def test_a_full_disk_keeps_the_newest_rows(tmp_path: Path, monkeypatch: py
     database.commit()
     async with open_ledger(tmp_path) as ledger:
         for number in range(5):
-            ledger.observe(finished(request_id=f"req_{number}"))
+            ledger.observe(row_of(finished(request_id=f"req_{number}")))
         assert "disk is full" in await until_trouble(ledger)
         database.execute("DROP TRIGGER full")
         database.commit()
@@ -235,11 +234,11 @@ async def test_a_file_of_no_use_is_reported_and_left_alone(
         path.write_bytes(content)
     before = path.read_bytes()
     async with open_ledger(tmp_path) as ledger:
-        ledger.observe(finished())
+        ledger.observe(row_of(finished()))
         trouble = await until_trouble(ledger)
         assert why in trouble
         assert str(path) in trouble
-        ledger.observe(finished())
+        ledger.observe(row_of(finished()))
         assert ledger.dropped == 2
     assert path.read_bytes() == before
 
@@ -253,7 +252,7 @@ async def test_a_torn_page_is_reported(tmp_path: Path) -> None:
     data[4096 : len(data)] = os.urandom(len(data) - 4096)
     path.write_bytes(data)
     async with open_ledger(tmp_path) as ledger:
-        ledger.observe(finished())
+        ledger.observe(row_of(finished()))
         assert "damaged" in await until_trouble(ledger)
 
 
@@ -261,7 +260,7 @@ async def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("proxyd.ledger._FIRST_PAUSE_S", 0.02)
     (tmp_path / "state").write_text("a file where the folder should be")
     async with open_ledger(tmp_path / "state") as ledger:
-        ledger.observe(finished())
+        ledger.observe(row_of(finished()))
         assert "cannot be written" in await until_trouble(ledger)
         (tmp_path / "state").unlink()
         await until_rows(tmp_path / "state", 1)
@@ -282,7 +281,7 @@ async def test_old_rows_go(tmp_path: Path) -> None:
             await asyncio.sleep(0.02)
 
     async with open_ledger(tmp_path, 7, now=lambda: now) as ledger:
-        ledger.observe(finished(request_id="req_new", started_at=now))
+        ledger.observe(row_of(finished(request_id="req_new", started_at=now)))
         await asyncio.wait_for(until_cleared(), 10)
     assert [row["request_id"] for row in rows(tmp_path)] == ["req_0", "req_1", "req_6.9", "req_new"]
     (left,) = rows(tmp_path, "SELECT sum(calls) AS calls FROM session_totals")
@@ -291,7 +290,7 @@ async def test_old_rows_go(tmp_path: Path) -> None:
 
 async def test_what_waits_at_the_end_is_written(tmp_path: Path) -> None:
     async with open_ledger(tmp_path) as ledger:
-        ledger.observe(finished())
+        ledger.observe(row_of(finished()))
     assert len(rows(tmp_path)) == 1
 
 
@@ -307,7 +306,7 @@ def test_every_format_leads_to_the_newest(tmp_path: Path) -> None:
     async def migrated(path: Path) -> None:
         ledger = Ledger(path, lambda: 0)
         ledger.start()
-        ledger.observe(finished())
+        ledger.observe(row_of(finished()))
         await ledger.close()
         assert ledger.trouble is None
 

@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxyd.ledger_schema import row_of
 from proxyd.live import LiveFeed
 from proxyd.secret import Secret
 from proxyd.server import Daemon
@@ -234,7 +235,8 @@ async def test_a_listener_that_never_reads_is_let_go() -> None:
     await anext(reading)
     seen = 0
     for _ in range(300):
-        feed.observe(finished())
+        call = finished()
+        feed.observe(call, row_of(call))
         await anext(reading)
         seen += 1
     assert seen == 300
@@ -279,7 +281,7 @@ async def test_a_socket_that_never_reads_is_dropped_and_holds_up_nobody(
                     await asyncio.sleep(0.01)
                 longest = 0
                 for _ in range(calls):
-                    live.observe(call)
+                    live.observe(call, row_of(call))
                     longest = max(longest, *(queue.qsize() for queue in live._listeners))
                     assert (await until(feed, "call"))["request_id"] == call.request_id
                 assert len(live._listeners) == 1, "it is let go, and the one that reads stays"
