@@ -14,7 +14,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, NamedTuple, TextIO
@@ -241,7 +241,7 @@ def _names_a_secret(name: str) -> bool:
 
 def _redact_event(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     if (
-        _are_clean([event])
+        _is_clean({value for value in event.values() if type(value) is str})
         and not _name_a_secret(tuple(event))
         and _PLAIN.issuperset(map(type, event.values()))
     ):
@@ -249,10 +249,9 @@ def _redact_event(logger: WrappedLogger, method: str, event: EventDict) -> Event
     return {key: redact(value, key) for key, value in event.items()}
 
 
-def _are_clean(events: Sequence[EventDict]) -> bool:
-    # One look at all texts together tells, nearly always, that there is nothing to mask in any of them. Most are the
-    # same in all calls: as a set they are a fifth as long.
-    text = "\n".join({value for event in events for value in event.values() if type(value) is str})
+def _is_clean(texts: Iterable[str]) -> bool:
+    # One look at all texts together tells, nearly always, that there is nothing to mask in any of them.
+    text = "\n".join(texts)
     return masked(text) is text and not _may_hold_secret(text)
 
 
@@ -270,13 +269,12 @@ def _name_a_secret(names: tuple[str, ...]) -> bool:
 
 def _put_priority(logger: WrappedLogger, method: str, line: str) -> str:
     priority = _PRIORITIES.get(method, 6)
-    return "\n".join(f"<{priority}>{part}" for part in line.splitlines())
+    return "\n".join(f"<{priority}>{part}" for part in line.split("\n"))
 
 
-#: Facts of a call that most calls do not have, by the names of its record.
+#: Facts that many calls do not have, texts all of them, by the names of a call's record.
 _RARE = (
     "stop_reason",
-    "cost_usd",
     "cache_break",
     "fallback_from",
     "session_id",
@@ -286,39 +284,46 @@ _RARE = (
     "error",
 )
 _rare = attrgetter(*_RARE)
+#: All texts of a line.
+_texts = attrgetter("request_id", "model", "route", "mode", "kind", "outcome", *_RARE)
+
+#: A text as JSON. Most are the same in many calls; long ones are not kept.
+_quoted = functools.lru_cache(maxsize=512)(jsonio.dump_text)
+_LONGEST_KEPT = 200
 
 
 def facts_of(record: CallRecord) -> dict[str, Any]:
     """All there is to know of a call that is over, by the names of the log's fields."""
-    usage = record.usage
-    facts = {
-        "request_id": record.request_id,
-        "model": record.model,
-        "route": record.route,
-        "mode": record.mode,
-        "kind": record.kind,
-        "status": record.status,
-        "outcome": record.outcome,
-        "stream": record.is_stream,
-        "duration_ms": round(record.duration_s * 1000),
-        "bytes_in": record.bytes_in,
-        "bytes_out": record.bytes_out,
-        "events": record.events,
-        "input_tokens": usage.input_tokens,
-        "cache_read_tokens": usage.cache_read_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
-        "output_tokens": usage.output_tokens,
-        "retries": record.retries,
-    }
-    if record.ttfb_s is not None:
-        facts["ttfb_ms"] = round(record.ttfb_s * 1000)
+    facts: dict[str, Any] = jsonio.loads(f"{{{_facts_of(record)}}}")
+    return facts
+
+
+def _facts_of(record: CallRecord) -> str:
+    """As the members of a JSON object: each call has a line, which is made in two thirds of the time without a dict."""
+    usage, ttfb_s, cost_usd = record.usage, record.ttfb_s, record.cost_usd
+    model = (_quoted if len(record.model) <= _LONGEST_KEPT else jsonio.dump_text)(record.model)
+    facts = (
+        f'"request_id":{jsonio.dump_text(record.request_id)},"model":{model},"route":{_quoted(record.route)},'
+        f'"mode":{_quoted(record.mode)},"kind":{_quoted(record.kind)},"status":{record.status},'
+        f'"outcome":{_quoted(record.outcome)},"stream":{"true" if record.is_stream else "false"},'
+        f'"duration_ms":{round(record.duration_s * 1000)},"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out},'
+        f'"events":{record.events},"input_tokens":{usage.input_tokens},"cache_read_tokens":{usage.cache_read_tokens},'
+        f'"cache_write_tokens":{usage.cache_write_tokens},"output_tokens":{usage.output_tokens},'
+        f'"retries":{record.retries}'
+    )
+    if ttfb_s is not None:
+        facts += f',"ttfb_ms":{round(ttfb_s * 1000)}'
     if usage.reasoning_tokens is not None:
-        facts["reasoning_tokens"] = usage.reasoning_tokens
+        facts += f',"reasoning_tokens":{usage.reasoning_tokens}'
     if usage.is_estimated:
-        facts["usage_is_estimated"] = True
+        facts += ',"usage_is_estimated":true'
     if record.outcome == "client_gone":
-        facts["client_gone"] = True
-    facts.update({name: value for name, value in zip(_RARE, _rare(record), strict=True) if value is not None})
+        facts += ',"client_gone":true'
+    if cost_usd is not None:
+        facts += f',"cost_usd":{jsonio.dump_text(cost_usd)}'
+    for name, text in zip(_RARE, _rare(record), strict=True):
+        if text is not None:
+            facts += f',"{name}":{_quoted(text) if len(text) <= _LONGEST_KEPT else jsonio.dump_text(text)}'
     return facts
 
 
@@ -331,22 +336,26 @@ def log_calls(records: Sequence[CallRecord]) -> None:
         for record in records:
             getattr(get_logger("call"), _method_of(record))("call.finished", **facts_of(record))
         return
-    events: list[EventDict] = []
+    texts: set[Any] = set()  # a fifth of them all, since most are the same in many calls
     for record in records:
-        method = _method_of(record)
-        if _LEVELS[method] >= in_force.level:
-            event: EventDict = facts_of(record)
-            event["event"], event["part"], event["level"] = "call.finished", "call", method
-            if in_force.stamp is not None:
-                event["timestamp"] = in_force.stamp(record.started_at + record.duration_s)
-            events.append(event)
-    if not _are_clean(events):
-        events = [{key: redact(value, key) for key, value in event.items()} for event in events]
-    lines: list[Any] = []
-    for event in events:
-        line: Any = event
-        for processor in in_force.last:
-            line = processor(None, event["level"], line)
+        texts.update(_texts(record))
+    texts.discard(None)
+    is_clean = _is_clean(texts)
+    lines: list[str] = []
+    for record in records:
+        level = _method_of(record)
+        if _LEVELS[level] < in_force.level:
+            continue
+        line = f'{{{_facts_of(record)},"event":"call.finished","part":"call","level":"{level}"'
+        if in_force.stamp is not None:
+            line += f',"timestamp":"{in_force.stamp(record.started_at + record.duration_s)}"'
+        line += "}"
+        if not is_clean or in_force.last != [_to_json]:
+            event: Any = jsonio.loads(line)
+            event = event if is_clean else {key: redact(value, key) for key, value in event.items()}
+            for processor in in_force.last:
+                event = processor(None, level, event)
+            line = event
         lines.append(line)
     in_force.queue.take(lines)
 

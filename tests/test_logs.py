@@ -20,10 +20,13 @@ import aiohttp
 import pytest
 import structlog
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from proxyd import logs
 from proxyd.codecs.usage import Usage
 from proxyd.log_queue import LineQueue
+from proxyd.routes import Pricing
+from proxyd.secret import Secret
 from tests.harness import running_proxy, running_upstream, text_stream
 from tests.observing import SESSION, ask, finished
 from tests.test_process import command, environment
@@ -68,7 +71,7 @@ def _flushed() -> list[str]:
     assert logs._queue is not None
     assert logs._queue.flush()
     assert isinstance(logs._queue.stream, io.StringIO)
-    return logs._queue.stream.getvalue().splitlines()
+    return logs._queue.stream.getvalue().split("\n")[:-1]  # JSON may hold other ends of a line
 
 
 def test_failures_are_warnings(lines: Callable[..., list[str]]) -> None:
@@ -78,6 +81,68 @@ def test_failures_are_warnings(lines: Callable[..., list[str]]) -> None:
     logs.log_calls([finished(outcome="failed", error_type="api_error")])
     (line,) = map(json.loads, _flushed())
     assert (line["level"], line["outcome"]) == ("warning", "failed")
+
+
+#: A call with all that a line can say, in texts that JSON has to escape.
+FULL = finished(
+    model='"\\\n\u2028\ud800ä',
+    outcome="client_gone",
+    pricing=Pricing(10_000, 0, 0, 0),  # one dollar, which is no True
+    usage=Usage(100, 20, 300, 7, 5, True),
+    is_stream=True,
+    fallback_from="m2",
+    cache_break="tools",
+    client_request_id="c-1",
+    upstream_request_id="u-1",
+    error_type="api_error",
+    error="no\tmore" * 100,
+)
+FACTS = {
+    "request_id": "req_test", "model": '"\\\n\u2028\ud800ä', "route": "m", "mode": "translated", "kind": "main",
+    "status": 200, "outcome": "client_gone", "stream": True, "duration_ms": 2000, "bytes_in": 0, "bytes_out": 0,
+    "events": 0, "input_tokens": 100, "cache_read_tokens": 300, "cache_write_tokens": 7, "output_tokens": 20,
+    "retries": 0, "ttfb_ms": 250, "reasoning_tokens": 5, "usage_is_estimated": True, "client_gone": True,
+    "cost_usd": 1.0, "stop_reason": "end_turn", "cache_break": "tools", "fallback_from": "m2", "session_id": SESSION,
+    "upstream_request_id": "u-1", "client_request_id": "c-1", "error_type": "api_error", "error": "no\tmore" * 100,
+}  # fmt: skip
+
+
+def test_all_that_a_line_can_say(lines: Callable[..., list[str]]) -> None:
+    lines()
+    logs.log_calls([FULL, finished(model="m" * 5000)])
+    line, long_line = map(json.loads, _flushed())
+    when = {"timestamp": line["timestamp"]}
+    assert line == {**FACTS, "event": "call.finished", "part": "call", "level": "info", **when}
+    assert long_line["model"] == "m" * 5000
+    with capture_logs() as events:
+        logs.log_calls([FULL])
+    assert events == [{**FACTS, "event": "call.finished", "part": "call", "log_level": "info"}]
+    assert logs.facts_of(FULL) == FACTS
+
+
+def test_a_call_is_for_reading_on_a_terminal(lines: Callable[..., list[str]]) -> None:
+    lines("info", "console")
+    logs.log_calls([finished(retries=3)])
+    (line,) = _flushed()
+    assert "call.finished" in line
+    assert "retries=3" in line
+
+
+def test_keys_are_masked_in_the_line_of_their_call_and_all_beside_it(
+    lines: Callable[..., list[str]],
+) -> None:
+    """One look at all lines together tells that they are clean, and none of them is where one is not."""
+    lines()
+    key = Secret('quoted"key\\of-a-client')
+    calls = [
+        finished(),
+        finished(error=f"the upstream says {key.reveal()}"),
+        finished(error="sk-abcdefgh12345"),
+    ]
+    logs.log_calls(calls)
+    told = _flushed()
+    assert [json.loads(line).get("error") for line in told] == [None, "the upstream says ***", "***"]
+    assert not any("of-a-client" in line or "abcdefgh" in line for line in told)
 
 
 def test_console_lines_are_for_reading(lines: Callable[..., list[str]]) -> None:
@@ -93,7 +158,7 @@ def test_under_journald_each_line_has_its_priority(tmp_path: Path) -> None:
     """Also each line of a traceback; and no time of our own, since journald keeps it."""
     script = (
         "from proxyd import logs; logs.configure('debug', 'json'); log = logs.get_logger('x')\n"
-        "log.debug('a.b'); log.info('c.d'); log.warning('e.f')\n"
+        "log.debug('a.b'); log.info('c.d', said='\\u2028'); log.warning('e.f')\n"
         "try: 1 / 0\n"
         "except ZeroDivisionError: log.error('g.h', exc_info=True)\n"
     )
@@ -101,7 +166,7 @@ def test_under_journald_each_line_has_its_priority(tmp_path: Path) -> None:
         stat = os.fstat(file.fileno())
         env = {**environment(tmp_path), "JOURNAL_STREAM": f"{stat.st_dev}:{stat.st_ino}"}
         subprocess.run([sys.executable, "-c", script], env=env, stderr=file, check=True, timeout=30)
-    found = (tmp_path / "journal").read_text().splitlines()
+    found = (tmp_path / "journal").read_text().split("\n")[:-1]
     assert [line[:3] for line in found] == ["<7>", "<6>", "<4>", "<3>"]
     assert "timestamp" not in found[0]
     assert "ZeroDivisionError" in found[-1]
