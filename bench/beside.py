@@ -19,7 +19,7 @@ from pathlib import Path
 from time import monotonic
 
 from bench.contenders import BASELINES, OURS, PEERS, SWITCHED
-from bench.scenarios import SCENARIOS, Figures, Running, per_chunk, started
+from bench.scenarios import SCENARIOS, Figures, Running, flowing, per_chunk, started
 from bench.switched import SWITCH, TAKE_TURNS, TURNS
 
 __all__ = ["side_by_side"]
@@ -28,6 +28,8 @@ __all__ = ["side_by_side"]
 _WARMING = 200
 #: How often the daemon is started whose observers are switched, and how long it may take over its list of turns.
 _STARTS, _SETTLE_S = 3, 0.5
+#: How long paced streams take one way before they take the other: long enough for 200 chunks.
+_PACED_TURN_S = 0.25
 #: Of the calls, those that a peer is asked: each takes long enough to be measured few.
 _PEERS_SHARE = 0.3
 
@@ -70,20 +72,16 @@ async def _switched(folder: Path, upstream_port: int) -> dict[str, list[Figures]
             small_s = [
                 statistics.median(each) for each in zip(*await _turns(run, "short", 4, 12), strict=True)
             ]
-            for pair in await _turns(run, "short", 4, 40, "large"):
+            for pair in await _turns(run, "short", 4, 60, "large"):
                 for each, call_s in zip(rounds.values(), pair, strict=True):
                     each.append({"request, ms": call_s * 1e3})
             for pair in await _turns(run, "burst", 16, 16):
                 for each, call_s, short_s in zip(rounds.values(), pair, small_s, strict=True):
                     run.figures["small_s"] = short_s
                     each.append({"burst of 16, µs a chunk": per_chunk(run, call_s, "burst")})
-            is_on = True
-            for number in range(4):
-                for name in list(rounds) if number % 2 == 0 else list(reversed(rounds)):
-                    if is_on != (name == "translated"):
-                        run.process.signal(SWITCH)
-                        is_on = not is_on
-                    rounds[name].append(await SCENARIOS["paced"](run))
+            for pair in await _paced_turns(run, 60):
+                for each, chunk_us in zip(rounds.values(), pair, strict=True):
+                    each.append({"paced, µs a chunk": chunk_us})
     return rounds
 
 
@@ -109,6 +107,18 @@ async def _turns(
         (one[1], other[1]) if one[0] else (other[1], one[1])
         for one, other in zip(turns[::2], turns[1::2], strict=False)
     ]
+
+
+async def _paced_turns(run: Running, seconds: float) -> list[tuple[float, float]]:
+    """CPU µs of a paced chunk with observers on and with them off, of turns that follow each other."""
+    turns: list[float] = []
+    async with flowing(run, streams=16, rate=50, size="small") as delays_ns:
+        for _ in range(2 * round(seconds / _PACED_TURN_S / 2)):  # it ends as it began: with observers on
+            before_s, chunks = run.process.cpu_s(), len(delays_ns)
+            await asyncio.sleep(_PACED_TURN_S)
+            turns.append((run.process.cpu_s() - before_s) / (len(delays_ns) - chunks) * 1e6)
+            run.process.signal(SWITCH)
+    return list(zip(turns[::2], turns[1::2], strict=True))
 
 
 async def _measured(group: _Group, runs: dict[str, Running], rounds: dict[str, list[Figures]]) -> None:

@@ -256,7 +256,28 @@ class _Watched:
 
 
 async def _watch(run: Running, *, streams: int, rate: int, size: str) -> _Watched:
-    """Open paced streams, watch them for a while, let them finish, check every one."""
+    """Watch paced streams for a while."""
+    async with flowing(run, streams=streams, rate=rate, size=size) as delays_ns:
+        before_s, begun = run.process.cpu_s(), monotonic()
+        await asyncio.sleep(run.window_s)
+        cpu_s, seconds = run.process.cpu_s() - before_s, monotonic() - begun
+        delays = sorted(delays_ns)
+        rss = run.process.rss_bytes()
+    if len(delays) < streams * rate * seconds / 4:
+        raise WrongAnswer(f"{PACED}: {len(delays)} chunks in {seconds:.1f} s")
+    return _Watched(
+        chunk_us=cpu_s / len(delays) * 1e6,
+        p50_ms=statistics.median(delays) / 1e6,
+        p99_ms=delays[int(len(delays) * 0.99)] / 1e6,
+        rss_bytes=rss,
+    )
+
+
+@asynccontextmanager
+async def flowing(run: Running, *, streams: int, rate: int, size: str) -> AsyncIterator[list[int]]:
+    """Paced streams, `rate` chunks a second each; gives how long each chunk that has come was on its way, in ns. At the
+    end they finish, and every one is checked.
+    """
     raws = cycle(run.raw_requests(f"{PACED}-{rate}", size))
     delays_ns: list[int] = []
 
@@ -282,11 +303,7 @@ async def _watch(run: Running, *, streams: int, rate: int, size: str) -> _Watche
     await asyncio.wait_for(asyncio.gather(*(open_some() for _ in range(_OPENING))), _LIMIT_S)
     await asyncio.sleep(0.5)  # what the opening has left behind
     delays_ns.clear()
-    before_s, begun = run.process.cpu_s(), monotonic()
-    await asyncio.sleep(run.window_s)
-    cpu_s, seconds = run.process.cpu_s() - before_s, monotonic() - begun
-    delays = sorted(delays_ns)
-    rss = run.process.rss_bytes()
+    yield delays_ns
     control = await Client.connect(run.upstream_port)
     await control.ask(raw_request(run.upstream_port, b"{}", "/finish"))
     control.close()
@@ -295,14 +312,6 @@ async def _watch(run: Running, *, streams: int, rate: int, size: str) -> _Watche
         client.close()
     for reply in replies:
         _check_paced(reply)
-    if len(delays) < streams * rate * seconds / 4:
-        raise WrongAnswer(f"{PACED}: {len(delays)} chunks in {seconds:.1f} s")
-    return _Watched(
-        chunk_us=cpu_s / len(delays) * 1e6,
-        p50_ms=statistics.median(delays) / 1e6,
-        p99_ms=delays[int(len(delays) * 0.99)] / 1e6,
-        rss_bytes=rss,
-    )
 
 
 def _check_paced(reply: Reply) -> None:

@@ -1,12 +1,12 @@
 """The daemon, whose log lines of calls, ledger, metrics, feed and records are switched off, and on again, as it works.
 
 Two processes that run the same code differ by more than all of these cost, for as long as they live. One process that
-works with them and without them by turns does not. `SWITCH` switches once. From one `TAKE_TURNS` to the next it
-switches by itself behind every second batch of calls that it tells of. Then all are on, and `TURNS` has, as a JSON
-list, of each batch: whether they were on, whether it was the second, its calls, and the CPU nanoseconds of the process
-since the batch before, less those of the ledger's transactions, and of these. In a first batch the turn before still
-echoes: calls that were open, lines on their way. The ledger's rows wait for longer than a turn: what they cost is told
-by sums.
+works with them and without them by turns does not. `SWITCH` switches once: within a stream, what its record notes is
+all that there is to switch. From one `TAKE_TURNS` to the next it switches by itself behind every second batch of calls
+that it tells of. Then all are on, and `TURNS` has, as a JSON list, of each batch: whether they were on, whether it was
+the second, its calls, and the CPU nanoseconds of the process since the batch before, less those of the ledger's
+transactions, and of these. In a first batch the turn before still echoes: calls that were open, lines on their way. The
+ledger's rows wait for longer than a turn: what they cost is told by sums.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from proxyd.calls import CallRecord
 from proxyd.cli.main import main
 from proxyd.finished import Observer
 from proxyd.records import Recorder
+from proxyd.trace import CallTrace
 
 __all__ = ["SWITCH", "TAKE_TURNS", "TURNS"]
 
@@ -36,6 +37,7 @@ TURNS = "turns.json"
 _is_on = True
 _observers = Watchers.observers.fget  # type: ignore[attr-defined]
 _begin = Recorder.begin
+_on_passed = CallTrace.on_passed
 _turns: list[tuple[bool, bool, int, int, int]] | None = None
 _batches = 0
 _written_ns = 0
@@ -85,6 +87,11 @@ def _begin_if_on(recorder: Recorder, *arguments: Any) -> Any:
     return _begin(recorder, *arguments) if _is_on else None
 
 
+def _on_passed_if_on(trace: CallTrace, *arguments: Any) -> None:
+    if _is_on:
+        _on_passed(trace, *arguments)
+
+
 class _Timed(ledger._Database):
     def executemany(self, *arguments: Any) -> sqlite3.Cursor:
         global _written_ns
@@ -101,6 +108,7 @@ if __name__ == "__main__":
         lambda watchers: (*map(_switched, _observers(watchers)), _batch_is_over)
     )
     Recorder.begin = _begin_if_on  # type: ignore[assignment,method-assign]
+    CallTrace.on_passed = _on_passed_if_on  # type: ignore[assignment,method-assign]
     ledger._Database = _Timed  # type: ignore[misc]
     signal.signal(SWITCH, _switch)
     signal.signal(TAKE_TURNS, _take_turns)
