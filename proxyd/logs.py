@@ -336,16 +336,14 @@ def log_calls(records: Sequence[CallRecord]) -> None:
         for record in records:
             getattr(get_logger("call"), _method_of(record))("call.finished", **facts_of(record))
         return
+    told = [(record, level) for record in records if _LEVELS[level := _method_of(record)] >= in_force.level]
     texts: set[Any] = set()  # a fifth of them all, since most are the same in many calls
-    for record in records:
+    for record, _ in told:
         texts.update(_texts(record))
     texts.discard(None)
     is_clean = _is_clean(texts)
     lines: list[str] = []
-    for record in records:
-        level = _method_of(record)
-        if _LEVELS[level] < in_force.level:
-            continue
+    for record, level in told:
         line = f'{{{_facts_of(record)},"event":"call.finished","part":"call","level":"{level}"'
         if in_force.stamp is not None:
             line += f',"timestamp":"{in_force.stamp(record.started_at + record.duration_s)}"'
