@@ -24,7 +24,8 @@ from proxyd.app_status import Watchers
 from proxyd.calls import CallRecord
 from proxyd.cli.main import main
 from proxyd.finished import Observer
-from proxyd.records import Recorder
+from proxyd.relay import Relay
+from proxyd.server import Daemon
 from proxyd.trace import CallTrace
 
 __all__ = ["SWITCH", "TAKE_TURNS", "TURNS"]
@@ -36,7 +37,8 @@ TURNS = "turns.json"
 
 _is_on = True
 _observers = Watchers.observers.fget  # type: ignore[attr-defined]
-_begin = Recorder.begin
+_switch_recording = Daemon._switch_recording
+_relays: list[Relay] = []
 _on_passed = CallTrace.on_passed
 _turns: list[tuple[bool, bool, int, int, int]] | None = None
 _batches = 0
@@ -45,13 +47,19 @@ _since = (0, 0)
 
 
 def _switch(*_: object) -> None:
+    _be_on(not _is_on)
+
+
+def _be_on(is_on: bool) -> None:
     global _is_on
-    _is_on = not _is_on
+    _is_on = is_on
+    for relay in _relays:
+        relay.is_traced = is_on
 
 
 def _take_turns(*_: object) -> None:
-    global _turns, _batches, _is_on
-    _is_on = True
+    global _turns, _batches
+    _be_on(True)
     if _turns is None:
         _turns, _batches = [], 0
     else:
@@ -83,8 +91,9 @@ def _batch_is_over(records: Sequence[CallRecord]) -> None:
     _since = time.process_time_ns(), _written_ns
 
 
-def _begin_if_on(recorder: Recorder, *arguments: Any) -> Any:
-    return _begin(recorder, *arguments) if _is_on else None
+def _note_relay(daemon: Daemon, relay: Relay) -> None:
+    _switch_recording(daemon, relay)
+    _relays.append(relay)
 
 
 def _on_passed_if_on(trace: CallTrace, *arguments: Any) -> None:
@@ -107,7 +116,7 @@ if __name__ == "__main__":
     Watchers.observers = property(  # type: ignore[assignment,method-assign]
         lambda watchers: (*map(_switched, _observers(watchers)), _batch_is_over)
     )
-    Recorder.begin = _begin_if_on  # type: ignore[assignment,method-assign]
+    Daemon._switch_recording = _note_relay  # type: ignore[assignment,method-assign]
     CallTrace.on_passed = _on_passed_if_on  # type: ignore[assignment,method-assign]
     ledger._Database = _Timed  # type: ignore[misc]
     signal.signal(SWITCH, _switch)

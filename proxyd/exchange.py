@@ -19,6 +19,7 @@ from proxyd.deadlines import TICK_S, Deadlines
 from proxyd.errors import BadReply, TimedOut, forget_frames
 from proxyd.providers.base import UpstreamRequest
 from proxyd.settings import Settings
+from proxyd.trace import ANSWERED, ENDED, MOST_NOTES, SENT
 from proxyd.uplink import Response
 from proxyd.uplink_protocol import READ_BYTES
 from proxyd.upstream import BREAKS, Upstreams, host_of
@@ -101,12 +102,16 @@ class Exchange:
         request, self._request = self._request, None  # its body is not needed any more: a retry makes its own
         assert request is not None, "an exchange is opened once"
         self._record.settle = None  # an attempt before may have had an answer to tell of
-        trace = self._record.trace
+        record, trace = self._record, self._record.trace
         if trace is not None:
-            trace.on_sent(request, self._record.route, self._record.mode, self._context)
+            asked = (request.method, request.url), request.headers, len(request.body)
+            estimate = self._context.estimated_input_tokens
+            trace.append((SENT, monotonic(), *asked, record.route, record.mode, estimate))
+            if trace.room is not None or len(trace) > MOST_NOTES:
+                trace.on_sent(request.body)
         response = await self._upstreams.send(request, self._deadlines, is_verbatim=is_verbatim)
         if trace is not None:
-            trace.on_head(response.status, response.headers.items())
+            trace.append((ANSWERED, monotonic(), response.status, response.headers.items()))
         self._response = response
         response.on_progress = self._on_progress
         headers = response.headers
@@ -263,7 +268,7 @@ class Exchange:
         response, self._response = self._response, None
         if response is not None:
             if response.at_end and self._record.trace is not None:
-                self._record.trace.on_end()
+                self._record.trace.append((ENDED,))
             if is_complete:
                 self._upstreams.let_go(response)
             else:

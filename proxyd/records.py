@@ -2,8 +2,8 @@
 
 ::
 
-    begin ─▶ trace, filled by the call ─▶ observe: is it to be kept? ─▶ queue (bounded) ─▶ a thread ─▶ records/…
-                                                                            └─fails─▶ said once, dropped, counted
+    trace, filled by the call ─▶ observe: is it to be kept? ─▶ queue (bounded) ─▶ a thread ─▶ records/…
+                                                                   └─fails─▶ said once, dropped, counted
 
 What is kept is said by ``record``: ``all``, or ``failures``: every outcome but ``ok``, and calls that needed another
 attempt. A client that left counts only where the upstream had been silent before: people press Escape all day, and
@@ -17,19 +17,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from proxyd.calls import CallRecord
 from proxyd.logs import get_logger
 from proxyd.record_contents import files_of
 from proxyd.record_files import folder_name, prune, write_folder
-from proxyd.routes import RouteTable
 from proxyd.settings import Settings
-from proxyd.trace import CallTrace
-
-if TYPE_CHECKING:
-    from proxyd.client_request import ClientRequest
-    from proxyd.hookloader import HookSet
 
 __all__ = ["Recorder", "is_kept"]
 
@@ -56,7 +49,7 @@ def is_kept(record: CallRecord, which: str) -> bool:
 
 
 class Recorder:
-    """Keeps the last calls. `begin` is the relay's, `observe` its observer; neither blocks.
+    """Keeps the last calls. `observe` is told of each that is over, and does not block.
 
     Args:
         folder: where the records are; made when the first one comes.
@@ -72,30 +65,6 @@ class Recorder:
         self._is_busy = self._is_closed = False
         self._change = threading.Condition()
         self._thread: threading.Thread | None = None
-
-    def begin(self, request: ClientRequest, table: RouteTable, hooks: HookSet) -> CallTrace | None:
-        """The trace of a call that begins. A failure in here costs its record, not the call."""
-        try:
-            settings = self._settings()
-            if settings.record == "off":
-                return None
-            return CallTrace(request.body, (settings, table, hooks), keeps_bodies=settings.record_bodies)
-        except Exception:
-            log.error("records.crashed", request_id=request.record.request_id, exc_info=True)
-            return None
-
-    def keeps(self, request: ClientRequest) -> bool:
-        """A call is over that has a trace: whether it is one of those that are kept. If so, its trace is told of the
-        request's head and keys, which nobody needed before.
-        """
-        record = request.record
-        trace = record.trace
-        if trace is None or not is_kept(record, self._settings().record):
-            return False
-        web_request = request.web_request
-        trace.head = web_request.method, web_request.raw_path, web_request.headers
-        trace.keys = request.keys
-        return True
 
     def observe(self, record: CallRecord) -> None:
         """A call is over: keep it, if it is one of those that are kept."""

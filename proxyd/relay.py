@@ -17,7 +17,6 @@ import asyncio
 import copy
 from dataclasses import replace
 from time import monotonic
-from typing import Protocol
 
 from aiohttp import web
 
@@ -42,25 +41,16 @@ from proxyd.logs import get_logger
 from proxyd.providers import direct, openai, unread
 from proxyd.providers.base import Clocks, origin_of
 from proxyd.providers.learned import MAX_FINDINGS_PER_CALL, Learned, Lessons
+from proxyd.records import is_kept
 from proxyd.retries import RetryBudget, delay_before_retry, may_fall_back
 from proxyd.routes import ModelRoute, RouteTable
 from proxyd.settings import Settings
-from proxyd.trace import CallTrace
+from proxyd.trace import BEGUN, LEARNED, CallTrace
 from proxyd.upstream import Upstreams
 
 __all__ = ["Relay"]
 
 log = get_logger("relay")
-
-
-class Tracer(Protocol):
-    """Whoever may keep records of calls (`proxyd.records`)."""
-
-    def begin(self, request: ClientRequest, table: RouteTable, hooks: HookSet) -> CallTrace | None:
-        """The trace of a call that begins."""
-
-    def keeps(self, request: ClientRequest) -> bool:
-        """A call is over that has a trace: whether it is one of those that are kept."""
 
 
 class Relay:
@@ -91,7 +81,7 @@ class Relay:
         self._upstreams = upstreams
         self._demo_base = demo_base
         self.finished = Finished()
-        self.tracer: Tracer | None = None  # of calls that begin; None where no records are kept
+        self.is_traced = False  # calls that begin are: records may be kept of them
         self.calibration = calibration or Calibration()
         self._budget = RetryBudget()
         self._learned = Learned()
@@ -154,9 +144,11 @@ class Relay:
             write_stall_s=settings.write_stall_s,
             is_last=lambda: self.is_draining,
         )
-        tracer = self.tracer
-        if tracer is not None:
-            record.trace = tracer.begin(request, self.table, self.hooks)
+        if self.is_traced:
+            holds = settings, self.table, self.hooks
+            record.trace = trace = CallTrace([(BEGUN, holds, len(request.body))])
+            if settings.record_bodies:
+                trace.keep_bodies(request.body)
         call = Call(request, downlink, deadlines, task, aborts=settings.on_midstream_error == "abort")
         if settings.log_bodies:
             call.log_bodies()
@@ -190,16 +182,21 @@ class Relay:
                 self._idle.set()
             if not record.status and downlink.is_committed:
                 record.status = downlink.status  # the client left before the end of it
-            self._is_over(request, tracer)
+            self._is_over(request)
 
-    def _is_over(self, request: ClientRequest, tracer: Tracer | None) -> None:
+    def _is_over(self, request: ClientRequest) -> None:
         """A call is over: learn from it, and have everybody told who remembers calls."""
         record = request.record
         record.ended = monotonic()
         record.add_up()
-        if tracer is not None and record.trace is not None and not tracer.keeps(request):
-            # What it holds is of use to the next call: memory that is still in the caches.
-            record.trace = None
+        trace = record.trace
+        if trace is not None:
+            if is_kept(record, self.settings.record):
+                web_request = request.web_request
+                trace.head = web_request.method, web_request.raw_path, web_request.headers
+                trace.keys = request.keys
+            else:  # what it holds is of use to the next call: memory that is still in the caches
+                record.trace = None
         if record.estimated_input_tokens is not None:
             record.settle_now()
             self.calibration.observe(record)  # at once: the next call may be its conversation's
@@ -334,7 +331,7 @@ class Relay:
             prepared = await self._translate(lessons.applied_to(route), call)
             await call.request.breathe()
             if call.record.trace is not None:
-                call.record.trace.lessons = lessons
+                call.record.trace.append((LEARNED, lessons))
             if call.request.payload.get("max_tokens") == 0:
                 return await self._unasked(prepared, call)
             if hooks is not None and hooks.changes_requests:

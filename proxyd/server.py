@@ -312,9 +312,8 @@ class Daemon:
         self._service.notifier.ready(self._status())
 
     def _switch_recording(self, relay: Relay) -> None:
-        """Trace the calls that begin from now on, or not: the relay asks no setting."""
-        recorder = self._recorder
-        relay.tracer = None if recorder is None or self.settings.record == "off" else recorder
+        """Trace the calls that begin from now on, or not."""
+        relay.is_traced = self._recorder is not None and self.settings.record != "off"
 
     def _warn_of_bodies(self) -> None:
         if self._recorder is not None and self.settings.record_bodies and self.settings.record != "off":

@@ -1,9 +1,10 @@
 """What passes through one call, as far as a record of it will need: noted while it passes, looked at when it is over.
 
-A call calls its trace at few places, each guarded by ``if trace is not None``: when it begins (`Recorder.begin`), when
-an attempt goes out, when its head is there, when its end is, and once for many pieces that have come or were written.
-Where bodies are kept, it is told of each of these by itself, too. None of them copies, waits, or raises: a mistake here
-must not end a stream. Most calls are over soon and are not kept: nothing is worked out before somebody asks.
+A call's own code appends its notes, tuples, to the call's trace, each guarded by ``if trace is not None``: when an
+attempt goes out, when its head is there, when its end is, and once for many pieces that have come or were written.
+Where bodies are kept, the trace is told of each of these by itself, too. None of that copies, waits, or raises: a
+mistake here must not end a stream. Most calls are over soon and are not kept: nothing is worked out before somebody
+asks, and a trace is a bare list until then, since what it costs is how much code and memory it touches.
 
 Memory is bounded: so many times a flow, so many bytes a call, so many attempts; what is beyond is counted.
 """
@@ -11,15 +12,28 @@ Memory is bounded: so many times a flow, so many bytes a call, so many attempts;
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
-from proxyd.codecs.openai_errors import ErrorContext
-from proxyd.providers.base import ClientKeys, UpstreamRequest
+from proxyd.providers.base import ClientKeys
 from proxyd.providers.learned import Lessons
 
-__all__ = ["MAX_ATTEMPTS", "MAX_BYTES", "MAX_MARKS", "Attempt", "CallTrace", "Flow"]
+__all__ = [
+    "ANSWERED",
+    "BEGUN",
+    "ENDED",
+    "LEARNED",
+    "MAX_ATTEMPTS",
+    "MAX_BYTES",
+    "MAX_MARKS",
+    "MOST_NOTES",
+    "PASSED",
+    "SENT",
+    "Attempt",
+    "CallTrace",
+    "Flow",
+]
 
 #: Times and sizes kept of one direction, 16 bytes each: enough to see the pace of a stream, and little beside what
 #: else an open one takes (docs/performance.md).
@@ -28,8 +42,13 @@ MAX_MARKS = 1024
 MAX_BYTES = 16 * 1024 * 1024
 #: Attempts kept of one call: more than three routes with two retries each.
 MAX_ATTEMPTS = 12
-#: Pieces, and other notes, that wait to be sorted in: a short call has no more, and most calls nobody asks for.
-_MOST_UNSORTED = 32
+#: Notes that wait to be sorted in, and pieces that one of them has: a short call has no more, and most calls nobody
+#: asks for.
+MOST_NOTES = 32
+_MOST_PIECES = 32
+
+#: What a note tells of: see `CallTrace`.
+BEGUN, LEARNED, SENT, ANSWERED, PASSED, ENDED = range(6)
 
 #: Before anybody has said what the client's request was.
 _NO_HEAD: tuple[str, str, Mapping[str, str]] = ("", "", {})
@@ -165,65 +184,68 @@ class Attempt:
         self.flow = flow
 
 
-class CallTrace:
-    """What passes through one call. Its methods never raise.
+class CallTrace(list[tuple[Any, ...]]):
+    """What passes through one call: the notes that are not sorted in yet, and what the others have said.
+
+    A note has first what it tells of, and then::
+
+        BEGUN      what the call holds, the size of the client's body
+        LEARNED    lessons, for the attempt that comes next
+        SENT       time, (method, URL), headers, size of the body, route, mode, estimated input tokens
+        ANSWERED   time, status, headers
+        PASSED     lists of times, of sizes that have come, and of sizes that were written; 0 is none
+        ENDED      the end of the upstream's body was seen
+
+    What a call holds is whatever knows its keys: as long as the trace lives they are in use, so that they are found by
+    their values when the record is written (`proxyd.secret`).
 
     Attributes:
         head: of the client's request: method, path and query, headers; of a call that is kept.
         keys: the client's; of a call that is kept.
-        lessons: for the attempt that comes next.
-
-    Args:
-        body: the client's.
-        holds: whatever knows the keys of this call; as long as the trace lives they are in use, so that they are found
-            by their values when the record is written (`proxyd.secret`).
-        keeps_bodies: keep what was said, too.
+        room: for bodies, where they are kept.
+        body: the client's, where it is kept; else b"", and where there was no room for it `is_body_cut`.
     """
 
-    __slots__ = (
-        "_answer",
-        "_attempts",
-        "_came",
-        "_failed",
-        "_notes",
-        "_unsorted",
-        "body",
-        "body_size",
-        "further_attempts",
-        "head",
-        "holds",
-        "is_body_cut",
-        "keys",
-        "lessons",
-        "room",
-    )
+    # None of them is an instance's own before it is sorted, or told of bodies.
+    head: tuple[str, str, Mapping[str, str]] = _NO_HEAD
+    keys: ClientKeys | None = None
+    room: _Room | None = None
+    body = b""
+    is_body_cut = False
+    further_attempts = 0
+    _holds: object = None
+    _body_size = 0
+    _lessons: Lessons | None = None
+    _attempts: list[Attempt] | None = None
+    _answer: Flow | None = None
+    _came: Flow | None = None  # of the attempt at hand, if it is one of those that are kept
+    _failed = False
 
-    def __init__(self, body: bytes, holds: object = None, *, keeps_bodies: bool) -> None:
-        self.holds = holds
-        self.head: tuple[str, str, Mapping[str, str]] = _NO_HEAD
-        self.keys: ClientKeys | None = None
-        self.body_size = len(body)
-        if keeps_bodies:
-            self.room: _Room | None = _Room(MAX_BYTES)
+    __repr__ = object.__repr__  # what is sent holds keys
+
+    def keep_bodies(self, body: bytes) -> None:
+        """Keep what is said from now on, and `body`, the client's."""
+        try:
+            self.room = _Room(MAX_BYTES)
             self.body, self.is_body_cut = self.room.take_whole(body)
-        else:
-            self.room, self.body, self.is_body_cut = None, b"", False
-        self.lessons: Lessons | None = None
-        #: What was noted, and of how many pieces: whose work it is to sort it in, and what that needs.
-        self._notes: list[tuple[Any, ...]] = []
-        self._unsorted = 0
-        self._failed = False
-        # What is sorted in.
-        self._attempts: list[Attempt] = []
-        self.further_attempts = 0
-        self._answer: Flow | None = None
-        self._came: Flow | None = None  # of the attempt at hand, if it is one of those that are kept
+        except Exception:
+            self._failed = True
+
+    @property
+    def holds(self) -> object:
+        self._sort()
+        return self._holds
+
+    @property
+    def body_size(self) -> int:
+        self._sort()
+        return self._body_size
 
     @property
     def attempts(self) -> list[Attempt]:
         """The requests to upstreams, in order."""
         self._sort()
-        return self._attempts
+        return self._attempts or []
 
     @property
     def answer(self) -> Flow:
@@ -246,39 +268,22 @@ class CallTrace:
         """What it holds in memory, near enough."""
         return MAX_BYTES - self.room.left if self.room is not None else 0
 
-    def on_sent(self, request: UpstreamRequest, route: str, mode: str, context: ErrorContext) -> None:
-        """An attempt goes out."""
+    def on_sent(self, body: bytes) -> None:
+        """An attempt has been noted as `SENT`, with `body`. To be called where bodies are kept, or notes are many."""
         try:
-            lessons, self.lessons = self.lessons, None
-            asked = (request.method, request.url), request.headers, len(request.body)
-            about = route, mode, context.estimated_input_tokens, lessons
-            self._notes.append((CallTrace._begin, monotonic(), *asked, *about))
-            if self.room is not None or len(self._notes) > _MOST_UNSORTED:
-                self._sort()
+            self._sort()
             if self.room is not None:
-                self._keep_sent(request.body, self.room)
+                self._keep_sent(body, self.room)
         except Exception:
             self._failed = True
-
-    def on_head(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
-        """The head of the answer is there."""
-        try:
-            self._notes.append((CallTrace._answered, monotonic(), status, headers))
-        except Exception:
-            self._failed = True
-
-    def on_end(self) -> None:
-        """The end of the upstream's body was seen."""
-        self._notes.append((CallTrace._ended,))
 
     def on_passed(self, times: list[float], came: list[float], went: list[float]) -> None:
         """Pieces of `came` bytes became writes of `went` bytes at these times; 0 is none. Where bodies are kept each of
         them is told of by itself, too.
         """
         if self.room is None:
-            self._notes.append((CallTrace._flowed, times, came, went))
-            self._unsorted += len(times)
-            if self._unsorted > _MOST_UNSORTED:
+            self.append((PASSED, times, came, went))
+            if len(times) > _MOST_PIECES or len(self) > MOST_NOTES:
                 self._sort()
 
     def on_chunk(self, data: bytes) -> None:
@@ -298,25 +303,45 @@ class CallTrace:
 
     def _sort(self) -> None:
         """Put what was noted where it belongs."""
-        notes, self._notes, self._unsorted = self._notes, [], 0
-        for sort_in, *what in notes:
+        notes = self[:]
+        self.clear()
+        for kind, *what in notes:
             try:
-                sort_in(self, *what)
+                _SORT_IN[kind](self, *what)
             except Exception:
                 self._failed = True
 
-    def _begin(self, *sent: Any) -> None:
+    def _begun(self, holds: object, body_size: int) -> None:
+        self._holds, self._body_size = holds, body_size
+
+    def _learned(self, lessons: Lessons) -> None:
+        self._lessons = lessons
+
+    def _sent(
+        self,
+        at: float,
+        request: tuple[str, str],
+        headers: Mapping[str, str],
+        size: int,
+        route: str,
+        mode: str,
+        estimated_input_tokens: int | None,
+    ) -> None:
+        lessons, self._lessons = self._lessons, None
+        if self._attempts is None:
+            self._attempts = []
         if len(self._attempts) >= MAX_ATTEMPTS:
             self.further_attempts += 1
             self._came = None
         else:
             self._came = flow = Flow(self.room)
-            self._attempts.append(Attempt(flow, *sent))
+            about = headers, size, route, mode, estimated_input_tokens, lessons
+            self._attempts.append(Attempt(flow, at, request, *about))
 
     def _keep_sent(self, body: bytes, room: _Room) -> None:
         if not self.further_attempts:
             # A retry sends the same again, and a direct route what the client sent: once is enough.
-            *earlier, attempt = self._attempts
+            *earlier, attempt = self.attempts
             before = earlier[-1].body if earlier else self.body
             attempt.body, attempt.is_cut = (
                 (before, False) if before and before == body else room.take_whole(body)
@@ -324,14 +349,10 @@ class CallTrace:
 
     def _answered(self, at: float, status: int, headers: Iterable[tuple[str, str]]) -> None:
         if not self.further_attempts:
-            attempt = self._attempts[-1]
+            attempt = self.attempts[-1]
             attempt.head_at, attempt.status, attempt.response_headers = at, status, headers
 
-    def _ended(self) -> None:
-        if self._came is not None:
-            self._came.is_whole = True
-
-    def _flowed(self, times: list[float], came: list[float], went: list[float]) -> None:
+    def _passed(self, times: list[float], came: list[float], went: list[float]) -> None:
         for flow, sizes in ((self._came, came), (self._written(), went)):
             if flow is not None:
                 flow.note_all(
@@ -339,7 +360,22 @@ class CallTrace:
                     [size for size in sizes if size],
                 )
 
+    def _ended(self) -> None:
+        if self._came is not None:
+            self._came.is_whole = True
+
     def _written(self) -> Flow:
         if self._answer is None:
             self._answer = Flow(self.room)
         return self._answer
+
+
+#: By what a note tells of.
+_SORT_IN: tuple[Callable[..., None], ...] = (
+    CallTrace._begun,
+    CallTrace._learned,
+    CallTrace._sent,
+    CallTrace._answered,
+    CallTrace._passed,
+    CallTrace._ended,
+)

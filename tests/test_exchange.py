@@ -69,7 +69,9 @@ class _Call:
         head: Any = SimpleNamespace(code=200, reason="OK", headers={"content-type": "text/event-stream"})
         self.response = Response(connection, head, mock.Mock())
         self.record = CallRecord(request_id="req", is_stream=True)
-        self.trace = self.record.trace = CallTrace(b"", keeps_bodies=keeps_bodies)
+        self.trace = self.record.trace = CallTrace()
+        if keeps_bodies:
+            self.trace.keep_bodies(b"")
         upstreams: Any = SimpleNamespace(send=self._send, let_go=lambda response: response.close())
         request = UpstreamRequest(
             url="http://upstream/v1/messages", headers={}, body=b"{}", clocks=Clocks(1, 1, 1, 0)

@@ -26,7 +26,7 @@ from proxyd.records import Recorder, is_kept
 from proxyd.routes import RouteTable
 from proxyd.secret import Secret
 from proxyd.settings import Settings
-from proxyd.trace import CallTrace
+from proxyd.trace import BEGUN, CallTrace
 from tests.functional.raw import Fault, RawClient, RawUpstream, Step, post, until
 from tests.functional.streams import CHUNKED, HELLO, TRANSLATED, as_chunks, judge
 from tests.functional.test_lifecycle import process, write_models
@@ -287,7 +287,9 @@ async def test_the_oldest_go(tmp_path: Path) -> None:
 def _traced(size: int = 0) -> Any:
     """A finished call with a body of `size`."""
     holds = (Settings(), RouteTable(), HookSet())
-    found = CallTrace(b"x" * size, holds, keeps_bodies=bool(size))
+    found = CallTrace([(BEGUN, holds, size)])
+    if size:
+        found.keep_bodies(b"x" * size)
     return finished(outcome="failed", trace=found)
 
 
@@ -428,7 +430,7 @@ async def test_a_mistake_in_the_recorder_ends_no_stream(
         raise ZeroDivisionError
 
     place: dict[str, tuple[Any, str]] = {
-        "begin": (module, "CallTrace"),
+        "begin": (trace, "_Room"),
         "flow": (trace, "monotonic"),
         "attempt": (trace, "Attempt"),
         "files": (module, "files_of"),
@@ -437,7 +439,7 @@ async def test_a_mistake_in_the_recorder_ends_no_stream(
     with capture_logs() as lines:
         async with play(tmp_path, [GOOD[mode]], mode, record_bodies=True) as answer:
             assert judge(answer.events()) == "message_stop"
-            if where in ("flow", "attempt"):
+            if where != "files":
                 (path,) = await until_records(tmp_path, 1)
                 assert any("failed while it noted" in note for note in call_of(path)["notes"])
             else:

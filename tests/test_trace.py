@@ -5,21 +5,33 @@ from __future__ import annotations
 import pytest
 
 from proxyd.calls import CallRecord
-from proxyd.codecs.openai_errors import ErrorContext
-from proxyd.providers.base import Clocks, UpstreamRequest
-from proxyd.trace import MAX_ATTEMPTS, MAX_MARKS, CallTrace
-
-REQUEST = UpstreamRequest(url="http://u/v1", headers={}, body=b"{}", clocks=Clocks())
+from proxyd.providers.learned import Lessons
+from proxyd.trace import (
+    ANSWERED,
+    BEGUN,
+    ENDED,
+    LEARNED,
+    MAX_ATTEMPTS,
+    MAX_MARKS,
+    MOST_NOTES,
+    SENT,
+    CallTrace,
+)
 
 
 def sent(trace: CallTrace, times: int = 1) -> CallTrace:
+    """As an exchange tells of it."""
     for _ in range(times):
-        trace.on_sent(REQUEST, "r", "direct", ErrorContext())
+        trace.append((SENT, 1.0, ("POST", "http://u/v1"), {}, 2, "r", "direct", None))
+        if trace.room is not None or len(trace) > MOST_NOTES:
+            trace.on_sent(b"{}")
     return trace
 
 
 def traced(*, keeps_bodies: bool = False) -> tuple[CallRecord, CallTrace]:
-    trace = CallTrace(b"", keeps_bodies=keeps_bodies)
+    trace = CallTrace()
+    if keeps_bodies:
+        trace.keep_bodies(b"")
     return CallRecord(request_id="req", trace=trace, events_a_piece=1), trace
 
 
@@ -73,6 +85,44 @@ def test_what_passed_belongs_to_its_own_attempt() -> None:
     assert trace.answer.sizes == [20, 21]
 
 
+def test_what_is_noted_is_there_for_who_asks() -> None:
+    record, trace = traced()
+    lessons = Lessons(max_tokens=5)
+    trace.append((BEGUN, "keys", 7))
+    trace.append((LEARNED, lessons))
+    sent(trace)
+    trace.append((ANSWERED, 2.0, 503, {"a": "b"}.items()))
+    sent(trace)
+    trace.append((ANSWERED, 3.0, 200, {}.items()))
+    passed(record, 3.5, 10, 20)
+    record.add_up()
+    trace.append((ENDED,))
+    assert (trace.holds, trace.body_size) == ("keys", 7)
+    first, last = trace.attempts
+    assert (first.status, first.head_at, dict(first.response_headers)) == (503, 2.0, {"a": "b"})
+    assert (first.lessons, last.lessons) == (lessons, None)
+    assert (first.flow.is_whole, last.flow.is_whole) == (False, True)
+    assert (last.request, last.size, last.route, last.mode) == (("POST", "http://u/v1"), 2, "r", "direct")
+    assert not trace, "all is sorted in"
+    assert not trace.has_failed
+
+
+def test_a_mistake_of_ours_costs_what_it_was_about() -> None:
+    _, trace = traced()
+    trace.append((ANSWERED, 2.0, 200, {}.items()))  # to nothing
+    sent(trace)
+    assert len(trace.attempts) == 1
+    assert trace.has_failed
+
+
+def test_it_shows_nothing_of_what_it_holds() -> None:
+    record, trace = traced()
+    trace.append(
+        (SENT, 1.0, ("POST", "http://u/v1"), {"authorization": "Bearer sk-1"}, 2, "r", "direct", None)
+    )
+    assert "sk-1" not in f"{trace!r} {trace} {record!r}"
+
+
 def test_of_attempts_beyond_those_that_are_kept_only_the_answer_is_noted() -> None:
     record, trace = traced()
     sent(trace, MAX_ATTEMPTS + 1)
@@ -87,7 +137,7 @@ def test_of_attempts_beyond_those_that_are_kept_only_the_answer_is_noted() -> No
 def test_retries_that_bring_nothing_do_not_pile_up() -> None:
     _, trace = traced()
     sent(trace, 200)
-    assert len(trace._notes) < 40
+    assert len(trace) < 40
     assert len(trace.attempts) == MAX_ATTEMPTS
     assert trace.further_attempts == 200 - MAX_ATTEMPTS
 
