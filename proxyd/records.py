@@ -40,12 +40,14 @@ _CLOSE_S = 2.0
 
 def is_kept(record: CallRecord, which: str) -> bool:
     """Whether a call that is over is one of those that ``record: failures`` keeps; all are with ``all``."""
+    if which == "off":
+        return False
     if which == "all" or record.retries or record.fallback_from is not None:
-        return which != "off"
+        return True
     if record.outcome == "client_gone" and record.trace is not None:
         heard = [flow.times[-1] for flow in (each.flow for each in record.trace.attempts) if flow.times]
         return (record.ended or 0.0) - max([record.begun, *heard]) >= PATIENCE_S
-    return which == "failures" and record.outcome != "ok"
+    return record.outcome != "ok"
 
 
 class Recorder:

@@ -254,7 +254,11 @@ def test_which_are_kept() -> None:
     assert is_kept(finished(retries=1), "failures")
     assert is_kept(finished(fallback_from="a"), "failures")
     assert is_kept(finished(outcome="crashed"), "failures")
-    assert not is_kept(finished(outcome="failed", retries=1), "off"), "switched off while the call went on"
+    patient = finished(outcome="client_gone", trace=CallTrace(), begun=0.0, ended=module.PATIENCE_S)
+    assert is_kept(patient, "failures")
+    assert not is_kept(finished(outcome="client_gone", trace=CallTrace()), "failures")
+    for call in (patient, finished(outcome="failed", retries=1)):
+        assert not is_kept(call, "off"), "switched off while the call went on"
 
 
 async def test_what_goes_well_is_not_a_failure(tmp_path: Path) -> None:
