@@ -19,14 +19,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from proxyd import ledger
-from proxyd.app_status import Watchers
-from proxyd.calls import CallRecord
+from proxyd.telemetry import ledger
+from proxyd.api.status import Watchers
+from proxyd.telemetry.call_record import CallRecord
 from proxyd.cli.main import main
-from proxyd.finished import Observer
-from proxyd.relay import Relay
-from proxyd.server import Daemon
-from proxyd.trace import CallTrace
+from proxyd.telemetry.batcher import Observer
+from proxyd.proxy.relay import Relay
+from proxyd.daemon.server import Daemon
+from proxyd.telemetry.call_trace import CallTrace
 
 __all__ = ["SWITCH", "TAKE_TURNS", "TURNS"]
 

@@ -6,7 +6,7 @@ What it is faster by is what all of them cost.
 
 from __future__ import annotations
 
-from proxyd.app_status import Watchers
+from proxyd.api.status import Watchers
 from proxyd.cli.main import main
 
 Watchers.observers = property(lambda watchers: ())  # type: ignore[assignment,method-assign]

@@ -17,7 +17,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # run as a script from a checkout that is not installed
 
 from proxyd.config.keys import ENTRY_KEYS, PRICING, TIMEOUTS  # noqa: E402
-from proxyd.settings import TABLE  # noqa: E402
+from proxyd.config.settings import TABLE  # noqa: E402
 
 
 def page(text: str) -> str:

@@ -18,10 +18,10 @@ PAGE = ROOT / "docs" / "providers.md"
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # run as a script from a checkout that is not installed
 
-from proxyd.codecs import dialect as dialect_module  # noqa: E402
-from proxyd.codecs.dialect import CHOICES, Dialect  # noqa: E402
+from proxyd.codecs.openai import dialect as dialect_module  # noqa: E402
+from proxyd.codecs.openai.dialect import CHOICES, Dialect  # noqa: E402
 from proxyd.providers.profile import Profile  # noqa: E402
-from proxyd.providers.quirks import PROFILES  # noqa: E402
+from proxyd.providers.registry import PROFILES  # noqa: E402
 
 INTRO = """\
 # Providers

@@ -14,7 +14,7 @@ import json
 import os
 import time
 
-from proxyd.hookapi import BlockStart, ErrorEvent, MessageDelta
+from proxyd.hooks.api import BlockStart, ErrorEvent, MessageDelta
 
 
 def request_hook(payload, ctx):

@@ -12,7 +12,7 @@ sent with the next piece, or before its block ends. Texts only: the arguments of
 changed path or command would no longer do what the model meant.
 """
 
-from proxyd.hookapi import BlockStop, TextDelta
+from proxyd.hooks.api import BlockStop, TextDelta
 
 
 def response_hook(payload, ctx):

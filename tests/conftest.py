@@ -16,7 +16,7 @@ def pytest_asyncio_loop_factories(
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {}
     if sys.platform == "linux":
-        from proxyd.selector import EventLoop
+        from proxyd.transport.epoll_loop import EventLoop
 
         factories["proxyd"] = EventLoop
     if not factories or item.path.name == "test_uplink.py":

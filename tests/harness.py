@@ -11,10 +11,10 @@ from typing import Any
 
 from aiohttp import web
 
-from proxyd.cli.configuration import checks
-from proxyd.models import load_text
-from proxyd.server import Daemon, LoadedConfig
-from proxyd.settings import Settings
+from proxyd.daemon.load_config import checks
+from proxyd.config.models import load_text
+from proxyd.daemon.server import Daemon, LoadedConfig
+from proxyd.config.settings import Settings
 
 __all__ = [
     "Upstream",

@@ -9,9 +9,9 @@ from typing import Any
 
 import aiohttp
 
-from proxyd.calls import CallRecord
-from proxyd.codecs.usage import Usage
-from proxyd.ledger_schema import FILE, MIGRATIONS
+from proxyd.telemetry.call_record import CallRecord
+from proxyd.codecs.anthropic.usage import Usage
+from proxyd.telemetry.ledger_schema import FILE, MIGRATIONS
 
 __all__ = ["ask", "finished", "new_ledger_file", "rows", "until_rows"]
 

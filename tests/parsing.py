@@ -10,10 +10,11 @@ from unittest import mock
 
 import pytest
 
-from proxyd import beginnings, jsonio
-from proxyd.codecs import tool_lists
+from proxyd import jsonio
+from proxyd.prompt_cache import prefix as beginnings
+from proxyd.codecs.cache import tools as tool_lists
 from proxyd.errors import ClientError
-from proxyd.payloads import parse_object
+from proxyd.prompt_cache.parser import parse_object
 
 __all__ = ["forget", "nothing_known", "outcome_of", "parsed", "plainly", "written"]
 

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from proxyd import record_files
-from proxyd.record_files import FOLDER
+from proxyd.recording import store as record_files
+from proxyd.recording.store import FOLDER
 from tests.functional.raw import Answer, Fault, RawClient, RawUpstream, Step, post, until
 from tests.functional.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks
 from tests.harness import running_proxy

@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 
 from proxyd import jsonio
-from proxyd.cache_breaks import CacheBreaks, checksums
-from proxyd.calls import CallRecord
-from proxyd.codecs.usage import Usage
+from proxyd.telemetry.cache_breaks import CacheBreaks, checksums
+from proxyd.telemetry.call_record import CallRecord
+from proxyd.codecs.anthropic.usage import Usage
 from tests.harness import chunk, running_proxy, running_upstream, sse
 from tests.observing import SESSION, ask, finished, until_rows
 from tests.test_stats import output

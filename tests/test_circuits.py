@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxyd.circuits import Circuits, CircuitState, State
+from proxyd.transport.circuit_breaker import Circuits, CircuitState, State
 from proxyd.errors import Overloaded
 
 ORIGIN = "https://api.example.com"

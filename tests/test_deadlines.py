@@ -7,8 +7,8 @@ import gc
 
 import pytest
 
-from proxyd import deadlines as module
-from proxyd.deadlines import Deadlines
+from proxyd.transport import timers as module
+from proxyd.transport.timers import Deadlines
 
 
 class Log:

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from proxyd.demo import DemoServer, start_demo
+from proxyd.daemon.demo.server import DemoServer, start_demo
 
 WRITE_SCHEMA = {
     "type": "object",

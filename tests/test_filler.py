@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proxyd.codecs.signature import decode_signature, encode_signature
-from proxyd.filled import filled_body
-from proxyd.filler import Filler, error_words, vocabulary
-from proxyd.json_text import texts_in
+from proxyd.codecs.anthropic.thinking_signature import decode_signature, encode_signature
+from proxyd.replay.anonymize_stream import filled_body
+from proxyd.replay.anonymizer import Filler, error_words, vocabulary
+from proxyd.replay.json_strings import texts_in
 from tests.codecs import goldens_requests, goldens_streams
 from tests.codecs.sse_reader import read_events
 from tests.functional.streams import DIRECT, TRANSLATED
@@ -88,7 +88,7 @@ _WORDS = st.one_of(
 
 def is_generic(word: str) -> bool:
     """The translation's own, or the filler's."""
-    from proxyd.filler import _LOREM
+    from proxyd.replay.anonymizer import _LOREM
 
     lowered = word.lower()
     return (

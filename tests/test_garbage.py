@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from proxyd import garbage
-from proxyd.garbage import Sweeper
+from proxyd.daemon import gc_policy as garbage
+from proxyd.daemon.gc_policy import Sweeper
 
 
 class Collector:

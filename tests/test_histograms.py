@@ -8,8 +8,8 @@ import prometheus_client
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxyd import histograms
-from proxyd.histograms import Histogram
+from proxyd.telemetry import histogram as histograms
+from proxyd.telemetry.histogram import Histogram
 
 BOUNDS = (0.1, 0.5, 1, 20)
 VALUES = st.one_of(st.sampled_from(BOUNDS), st.floats(0, 30))

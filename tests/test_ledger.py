@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from proxyd.codecs.usage import Usage
-from proxyd.ledger import Ledger
-from proxyd.ledger_schema import COLUMNS, FILE, MIGRATIONS, row_of
-from proxyd.routes import Pricing
+from proxyd.codecs.anthropic.usage import Usage
+from proxyd.telemetry.ledger import Ledger
+from proxyd.telemetry.ledger_schema import COLUMNS, FILE, MIGRATIONS, row_of
+from proxyd.config.routes import Pricing
 from tests.observing import finished, new_ledger_file, rows, until_rows
 
 

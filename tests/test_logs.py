@@ -22,10 +22,10 @@ import structlog
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from proxyd import logs
-from proxyd.codecs.usage import Usage
-from proxyd.log_queue import LineQueue
-from proxyd.routes import Pricing
+from proxyd.logs import setup as logs
+from proxyd.codecs.anthropic.usage import Usage
+from proxyd.logs.writer import LineQueue
+from proxyd.config.routes import Pricing
 from proxyd.secret import Secret
 from tests.harness import running_proxy, running_upstream, text_stream
 from tests.observing import SESSION, ask, finished

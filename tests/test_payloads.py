@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyd.codecs import tool_lists
-from proxyd.payloads import parse_object
+from proxyd.codecs.cache import tools as tool_lists
+from proxyd.prompt_cache.parser import parse_object
 from tests.parsing import forget, nothing_known, outcome_of, parsed, plainly, written
 
 __all__ = ["nothing_known", "parsed"]  # fixtures

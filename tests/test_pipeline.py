@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyd.codecs.dialect import Dialect
-from proxyd.codecs.events import (
+from proxyd.codecs.openai.dialect import Dialect
+from proxyd.codecs.anthropic.events import (
     BlockStart,
     ErrorEvent,
     MessageDelta,
@@ -21,9 +21,9 @@ from proxyd.codecs.events import (
     TextDelta,
     encode_events,
 )
-from proxyd.codecs.openai_stream import Answer, OpenAIStream
+from proxyd.codecs.openai.stream import Answer, OpenAIStream
 from proxyd.errors import BadReply, FrameTooLarge, TimedOut, Truncated
-from proxyd.pipeline import TranslatedAnswer
+from proxyd.codecs.openai.response_decoder import TranslatedAnswer
 
 
 def new_answer(**options: Any) -> TranslatedAnswer:

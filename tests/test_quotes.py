@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyd import quotes
-from proxyd.quotes import MIN_BYTES, without_quotes
+from proxyd.telemetry import prompt_redaction as quotes
+from proxyd.telemetry.prompt_redaction import MIN_BYTES, without_quotes
 
 
 def cut(message: str, content: str) -> str:

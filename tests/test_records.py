@@ -14,19 +14,20 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from proxyd import record_files, trace
-from proxyd import records as module
-from proxyd.calls import CallRecord
-from proxyd.hookloader import HookSet
-from proxyd.masking import Masks, shown_headers, shown_url
+from proxyd.recording import store as record_files
+from proxyd.telemetry import call_trace as trace
+from proxyd.recording import recorder as module
+from proxyd.telemetry.call_record import CallRecord
+from proxyd.hooks.loader import HookSet
+from proxyd.recording.key_masking import Masks, shown_headers, shown_url
 from proxyd.providers.base import ClientKeys
-from proxyd.record_contents import files_of
-from proxyd.record_files import FOLDER
-from proxyd.records import Recorder, is_kept
-from proxyd.routes import RouteTable
+from proxyd.recording.serializer import files_of
+from proxyd.recording.store import FOLDER
+from proxyd.recording.recorder import Recorder, is_kept
+from proxyd.config.routes import RouteTable
 from proxyd.secret import Secret
-from proxyd.settings import Settings
-from proxyd.trace import BEGUN, CallTrace
+from proxyd.config.settings import Settings
+from proxyd.telemetry.call_trace import BEGUN, CallTrace
 from tests.functional.raw import Fault, RawClient, RawUpstream, Step, post, until
 from tests.functional.streams import CHUNKED, HELLO, TRANSLATED, as_chunks, judge
 from tests.functional.test_lifecycle import process, write_models

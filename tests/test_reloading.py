@@ -17,12 +17,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from proxyd.cli.configuration import checks
+from proxyd.daemon.load_config import checks
 from proxyd.errors import ConfigError
-from proxyd.models import load
-from proxyd.reloading import Reloader
-from proxyd.server import Daemon, LoadedConfig
-from proxyd.settings import Settings
+from proxyd.config.models import load
+from proxyd.daemon.config_reloader import Reloader
+from proxyd.daemon.server import Daemon, LoadedConfig
+from proxyd.config.settings import Settings
 from tests.harness import chunk, running_upstream, sse
 
 POLL_S = 0.01

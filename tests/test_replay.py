@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from proxyd import record_files
-from proxyd import records as records_module
-from proxyd.cli.replay import read_entry
-from proxyd.differences import Difference, FreshIds, differences, shown
-from proxyd.record_files import BadRecord
-from proxyd.replay import Found, Replay
+from proxyd.recording import store as record_files
+from proxyd.recording import recorder as records_module
+from proxyd.cli.commands.replay import read_entry
+from proxyd.replay.diff import Difference, FreshIds, differences, shown
+from proxyd.recording.store import BadRecord
+from proxyd.replay.replay import Found, Replay
 from tests.functional.raw import Fault, Pause, RawClient, RawUpstream, Step, post
 from tests.functional.streams import CHUNKED, HELLO, TRANSLATED, as_chunks
 from tests.harness import running_proxy

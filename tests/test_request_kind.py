@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxyd.request_kind import kind_of, session_in
+from proxyd.telemetry.request_kind import kind_of, session_in
 
 READ = {"name": "Read", "input_schema": {"type": "object"}}
 SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 if sys.platform != "linux":
     pytest.skip("epoll is Linux's", allow_module_level=True)
 
-from proxyd.cli.run import _run
-from proxyd.selector import _MOST_EVENTS, Selector
+from proxyd.cli.commands.run import _run
+from proxyd.transport.epoll_loop import _MOST_EVENTS, Selector
 
 _BOTH = selectors.EVENT_READ | selectors.EVENT_WRITE
 

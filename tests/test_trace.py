@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from proxyd.calls import CallRecord
-from proxyd.providers.learned import Lessons
-from proxyd.trace import (
+from proxyd.telemetry.call_record import CallRecord
+from proxyd.providers.learned_quirks import Lessons
+from proxyd.telemetry.call_trace import (
     ANSWERED,
     BEGUN,
     ENDED,

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from proxyd.codecs.http_body import BodyFault
-from proxyd.deadlines import Deadlines
-from proxyd.uplink import NotHTTP, Response, Uplink
-from proxyd.uplink_protocol import UplinkProtocol
+from proxyd.codecs.wire.http1_body import BodyFault
+from proxyd.transport.timers import Deadlines
+from proxyd.transport.pool import NotHTTP, Response, Uplink
+from proxyd.transport.connection import UplinkProtocol
 from tests.functional.raw import Fault, Play, RawUpstream, no_leaks, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nhi"

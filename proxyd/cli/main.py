@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 import proxyd
-from proxyd.cli.exits import (
+from proxyd.cli.exit_codes import (
     EXIT_ADDRESS_IN_USE,
     EXIT_BUG,
     EXIT_CONFIG,

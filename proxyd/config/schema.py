@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from proxyd.config.keys import ENTRY_KEYS, TOP_KEYS
-from proxyd.settings import TABLE
+from proxyd.config.settings import TABLE
 
 __all__ = ["build_schema", "dump_schema"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 from proxyd.errors import BadCredential
-from proxyd.routes import ModelRoute
+from proxyd.config.routes import ModelRoute
 from proxyd.secret import Secret
 
 __all__ = ["ClientKeys", "Clocks", "UpstreamRequest", "is_loopback_url", "missing_key", "origin_of"]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxyd.codecs.dialect import Dialect
+from proxyd.codecs.openai.dialect import Dialect
 
 __all__ = [
     "ANTHROPIC_ONLY",

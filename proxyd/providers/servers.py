@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxyd.codecs.dialect import Dialect
+from proxyd.codecs.openai.dialect import Dialect
 from proxyd.providers.profile import (
     GPT_OSS,
     MISTRAL_ORDER,

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from click.testing import CliRunner, Result
 
-from proxyd.cli.check import check_command
+from proxyd.cli.commands.check import check_command
 from proxyd.errors import UnsafePermissions
 from tests.harness import running_upstream, text_stream
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from proxyd import record_files
+from proxyd.recording import store as record_files
 from tests.cli.conftest import Home
 from tests.codecs import error_cases, goldens_requests, goldens_streams
 from tests.codecs.sse_reader import read_events

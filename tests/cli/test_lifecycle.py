@@ -171,7 +171,7 @@ def test_a_server_that_names_a_process_that_is_no_claude_proxy(home: Home) -> No
 def test_a_silent_program_on_the_port(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxyd.cli.peer.ANSWER_S", 0.1)
     with socket.create_server(("127.0.0.1", home.port)):
-        from proxyd.cli.peer import State, ask, find_target
+        from proxyd.cli.daemon_client import State, ask, find_target
 
         peer = ask(find_target(None, None, None), timeout_s=0.1)
     assert peer.state is State.FOREIGN
@@ -179,7 +179,7 @@ def test_a_silent_program_on_the_port(home: Home, monkeypatch: pytest.MonkeyPatc
 
 
 def test_port_and_host_come_from_models_yaml_too(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    from proxyd.cli.peer import find_target
+    from proxyd.cli.daemon_client import find_target
 
     monkeypatch.delenv("PORT")
     home.write_models(f"settings:\n  # port: 1\n  port: 4321\n  host: 0.0.0.0\nmodels:\n{DEMO}")

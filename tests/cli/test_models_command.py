@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from proxyd.cli.models import models_command
+from proxyd.cli.commands.models import models_command
 from proxyd.errors import ConfigError
 from tests.cli.test_check import environment
 

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from proxyd.codecs.openai_errors import ErrorContext
+from proxyd.codecs.openai.errors import ErrorContext
 
 CASES = sorted((Path(__file__).parent.parent / "transcripts" / "errors").glob("*/*.json"))
 

@@ -14,8 +14,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from proxyd.codecs.openai_request import RequestOptions, Translated, to_openai_request
-from proxyd.providers.quirks import PROFILES, dialect_for
+from proxyd.codecs.openai.request import RequestOptions, Translated, to_openai_request
+from proxyd.providers.registry import PROFILES, dialect_for
 
 ROOT = Path(__file__).parents[1] / "transcripts" / "requests"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from proxyd.codecs.signature import encode_signature
+from proxyd.codecs.anthropic.thinking_signature import encode_signature
 
 TEXTS = st.sampled_from(
     ["", " ", "a", "hello", "Error: x", "日本", "\ud800", "x-anthropic-billing-header: 1"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxyd.codecs.events import (
+from proxyd.codecs.anthropic.events import (
     BlockStart,
     BlockStop,
     ErrorEvent,
@@ -19,7 +19,7 @@ from proxyd.codecs.events import (
     ThinkingDelta,
     Unknown,
 )
-from proxyd.codecs.grammar import Grammar, IllegalEvent, State
+from proxyd.codecs.anthropic.grammar import Grammar, IllegalEvent, State
 
 START, STOP, DELTA = MessageStart({}), MessageStop(), MessageDelta({}, {})
 ERROR, PING, UNKNOWN = ErrorEvent({}), Ping(), Unknown({"type": "new"})

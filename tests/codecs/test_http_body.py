@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxyd.codecs.http_body import Body, BodyFault, chunk_of
+from proxyd.codecs.wire.http1_body import Body, BodyFault, chunk_of
 
 
 def read(body: Body, pieces: list[bytes], limit: int = 1 << 16) -> bytes:

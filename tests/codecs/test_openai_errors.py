@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxyd import jsonio
-from proxyd.codecs.error_words import words_of, words_of_body
-from proxyd.codecs.openai_errors import ErrorContext, error_in, refusal, refusal_from_chunk
+from proxyd.codecs.openai.error_envelopes import words_of, words_of_body
+from proxyd.codecs.openai.errors import ErrorContext, error_in, refusal, refusal_from_chunk
 from proxyd.errors import ProxyError, answer_of
 from tests.codecs.error_cases import CASES, context_of, read_case
 

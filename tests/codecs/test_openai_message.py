@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxyd.codecs.events import (
+from proxyd.codecs.anthropic.events import (
     BlockStart,
     BlockStop,
     JsonDelta,
@@ -18,7 +18,7 @@ from proxyd.codecs.events import (
     TextDelta,
     ThinkingDelta,
 )
-from proxyd.codecs.openai_message import MessageCollector, completion_to_chunk
+from proxyd.codecs.openai.completion import MessageCollector, completion_to_chunk
 
 
 def call(index: Any, name: str) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from proxyd.codecs.dialect import Dialect
-from proxyd.codecs.openai_request import RequestOptions, to_openai_request
+from proxyd.codecs.openai.dialect import Dialect
+from proxyd.codecs.openai.request import RequestOptions, to_openai_request
 from proxyd.errors import ClientError
-from proxyd.providers.quirks import PROFILES
+from proxyd.providers.registry import PROFILES
 from tests.codecs import goldens_requests as goldens
 from tests.strict_openai import validate
 

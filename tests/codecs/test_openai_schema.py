@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxyd.codecs.openai_schema import fits_strict, narrow_for_gemini
+from proxyd.codecs.openai.json_schema import fits_strict, narrow_for_gemini
 
 KEYWORDS = [
     "format",

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxyd.codecs.error_words import words_of_body
-from proxyd.codecs.overflow import (
+from proxyd.codecs.openai.error_envelopes import words_of_body
+from proxyd.codecs.openai.context_overflow import (
     OUTPUT_LIMITS,
     WORDINGS,
     OutputLimit,

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from proxyd import jsonio
-from proxyd.codecs.estimate import estimate_input_tokens
-from proxyd.codecs.openai_messages import _History
-from proxyd.codecs.openai_request import RequestOptions, in_one_go, to_openai_request, translation
-from proxyd.codecs.tool_inputs import ToolInputs
-from proxyd.codecs.tool_lists import share_tools
-from proxyd.payloads import parse_object
-from proxyd.providers.quirks import PROFILES, dialect_for
+from proxyd.codecs.openai.token_estimate import estimate_input_tokens
+from proxyd.codecs.openai.messages import _History
+from proxyd.codecs.openai.request import RequestOptions, in_one_go, to_openai_request, translation
+from proxyd.codecs.cache.tool_inputs import ToolInputs
+from proxyd.codecs.cache.tools import share_tools
+from proxyd.prompt_cache.parser import parse_object
+from proxyd.providers.registry import PROFILES, dialect_for
 from tests.codecs.histories import PAYLOADS, usual_histories
 from tests.strict_openai import validate
 

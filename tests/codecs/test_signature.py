@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxyd.codecs.signature import PREFIX, decode_signature, encode_signature
+from proxyd.codecs.anthropic.thinking_signature import PREFIX, decode_signature, encode_signature
 
 DETAILS = st.lists(
     st.dictionaries(st.text(max_size=5), st.text(max_size=9) | st.integers(0, 99), max_size=3), max_size=3

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxyd.codecs.splice import CUT, span_of, splice
+from proxyd.codecs.wire.json_patch import CUT, span_of, splice
 
 ODD = (
     b' {\t"model" : "a\\u0062", "n":1.50e+03 ,\r\n "big":123456789012345678901234567890, "e\\u00e9":"\\ud83d\\ude00",'

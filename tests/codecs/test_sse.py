@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxyd.codecs.sse import MAX_FRAME_LINES, SSEDecoder, SSEFrame
+from proxyd.codecs.wire.sse import MAX_FRAME_LINES, SSEDecoder, SSEFrame
 from proxyd.errors import FrameTooLarge
 
 

@@ -11,10 +11,10 @@ import random
 
 import pytest
 
-from proxyd.codecs.events import event_from_data
-from proxyd.codecs.grammar import Grammar
-from proxyd.codecs.sse import SSEDecoder
-from proxyd.providers.quirks import PROFILES
+from proxyd.codecs.anthropic.events import event_from_data
+from proxyd.codecs.anthropic.grammar import Grammar
+from proxyd.codecs.wire.sse import SSEDecoder
+from proxyd.providers.registry import PROFILES
 from tests.codecs import goldens_streams as goldens
 from tests.codecs.sse_reader import read_events
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxyd.codecs.think_tags import ThinkTags
+from proxyd.codecs.openai.think_tags import ThinkTags
 
 
 def split(pieces: list[str], names: tuple[str, ...] = ("think",), **options: bool) -> tuple[str, str]:

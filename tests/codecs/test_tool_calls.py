@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxyd.codecs.tool_calls import JsonExtent, ToolCalls
+from proxyd.codecs.openai.tool_calls import JsonExtent, ToolCalls
 from proxyd.errors import BadReply
 
 

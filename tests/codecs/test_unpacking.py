@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxyd.codecs.unpacking import MAX_RATIO, PIECE_BYTES, BadPacking, Unpacker
+from proxyd.codecs.wire.decompression import MAX_RATIO, PIECE_BYTES, BadPacking, Unpacker
 
 
 def unpacked(pieces: list[bytes]) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxyd.codecs.usage import Usage, usage_from_anthropic, usage_from_openai
+from proxyd.codecs.anthropic.usage import Usage, usage_from_anthropic, usage_from_openai
 
 
 @pytest.mark.parametrize(

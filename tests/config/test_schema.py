@@ -10,8 +10,8 @@ import pytest
 from proxyd.config.keys import ENTRY_KEYS
 from proxyd.config.schema import build_schema, dump_schema
 from proxyd.errors import ConfigError
-from proxyd.models import Checks, load_text
-from proxyd.settings import TABLE, faults_in_file
+from proxyd.config.models import Checks, load_text
+from proxyd.config.settings import TABLE, faults_in_file
 
 CONFIG = Path(__file__).parents[2] / "config"
 

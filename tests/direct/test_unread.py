@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from proxyd import payloads
-from proxyd.client_request import ClientRequest
+from proxyd.prompt_cache import parser as payloads
+from proxyd.proxy.client_request import ClientRequest
 from tests.functional.raw import RawClient, RawUpstream, post
 from tests.harness import running_proxy, running_upstream
 

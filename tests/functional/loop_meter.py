@@ -22,7 +22,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from proxyd import calibration, server
+from proxyd.telemetry import token_calibration as calibration
+from proxyd.daemon import server
 from proxyd.__main__ import main
 
 #: Calls that can wait for something outside (https://docs.python.org/3/library/audit_events.html).
@@ -118,7 +119,7 @@ def attach(meter: Meter, replace: Callable[[type, str, Any], None]) -> None:
     """
     replace(asyncio.events.Handle, "_run", lambda handle: meter.run(handle))
     if sys.platform == "linux":
-        from proxyd.selector import EventLoop
+        from proxyd.transport.epoll_loop import EventLoop
 
         offer = EventLoop.read_at_once
         replace(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from proxyd import exchange_translated
+from proxyd.proxy import attempt_translated as exchange_translated
 from tests.functional.faults import BREAKS, MODES, SETTINGS, Break, breaks, entry, packed, play, without_ids
 from tests.functional.raw import Answer, Fault, Pause, RawClient, RawUpstream, Step, Trickle, no_leaks, post
 from tests.functional.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from proxyd.exchange_direct import DirectExchange
-from proxyd.exchange_translated import TranslatedExchange
+from proxyd.proxy.attempt_direct import DirectExchange
+from proxyd.proxy.attempt_translated import TranslatedExchange
 from tests.functional.raw import Answer, Fault, RawClient, RawUpstream, Step, no_leaks, post, until
 from tests.functional.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
 from tests.functional.test_limits import deaf_client

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from proxyd import listener
-from proxyd.loop_watch import LoopWatch
+from proxyd.daemon import listener
+from proxyd.daemon.loop_lag import LoopWatch
 from tests.functional.raw import Answer, Fault, Pause, RawClient, RawUpstream, no_leaks, post, until
 from tests.functional.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
 from tests.harness import running_proxy

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from proxyd.codecs.unpacking import Unpacker
-from proxyd.hookloader import HookSet, load_hooks
-from proxyd.server import Daemon
+from proxyd.codecs.wire.decompression import Unpacker
+from proxyd.hooks.loader import HookSet, load_hooks
+from proxyd.daemon.server import Daemon
 from tests.functional.loop_meter import Meter, attach
 from tests.functional.raw import Answer, RawClient, RawUpstream, Step, post
 from tests.functional.streams import DIRECT, HELLO, TRANSLATED, as_chunks, judge

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from proxyd.server import Daemon
+from proxyd.daemon.server import Daemon
 from tests.functional.faults import CHUNKED, HELLO, MODES, as_chunks, entry
 from tests.functional.raw import RawClient, RawUpstream, post, until
 from tests.harness import load_entries, running_proxy

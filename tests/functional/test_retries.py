@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from proxyd import retries
+from proxyd.proxy import retries
 from proxyd.errors import Overloaded, Refused, Truncated, Unreachable
-from proxyd.retries import RetryBudget, delay_before_retry
+from proxyd.proxy.retries import RetryBudget, delay_before_retry
 from tests.functional.raw import Answer, Fault, RawClient, RawUpstream, Step, no_leaks, post, until
 from tests.functional.streams import CHUNKED, HELLO, TRANSLATED, as_chunks, judge
 from tests.harness import running_proxy

@@ -15,15 +15,15 @@ import itertools
 import random
 from collections.abc import Iterator, Sequence
 
-from proxyd.codecs.anthropic import DirectStream
-from proxyd.codecs.events import ErrorEvent, StreamEvent, encode_events
-from proxyd.codecs.grammar import Grammar
-from proxyd.codecs.openai_errors import ErrorContext
-from proxyd.codecs.openai_stream import Answer
+from proxyd.codecs.anthropic.passthrough import DirectStream
+from proxyd.codecs.anthropic.events import ErrorEvent, StreamEvent, encode_events
+from proxyd.codecs.anthropic.grammar import Grammar
+from proxyd.codecs.openai.errors import ErrorContext
+from proxyd.codecs.openai.stream import Answer
 from proxyd.errors import ProxyError
-from proxyd.pipeline import TranslatedAnswer
-from proxyd.providers.openai import new_answer
-from proxyd.providers.quirks import PROFILES, dialect_for
+from proxyd.codecs.openai.response_decoder import TranslatedAnswer
+from proxyd.providers.openai_request import new_answer
+from proxyd.providers.registry import PROFILES, dialect_for
 
 __all__ = ["SEEDS", "check"]
 

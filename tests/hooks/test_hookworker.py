@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from proxyd import hookworker
-from proxyd.hookworker import Worker
+from proxyd.hooks import worker as hookworker
+from proxyd.hooks.worker import Worker
 
 
 @pytest.fixture

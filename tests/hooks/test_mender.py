@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxyd.codecs.events import (
+from proxyd.codecs.anthropic.events import (
     BlockStart,
     BlockStop,
     ErrorEvent,
@@ -23,8 +23,8 @@ from proxyd.codecs.events import (
     ThinkingDelta,
     Unknown,
 )
-from proxyd.codecs.grammar import Grammar
-from proxyd.codecs.mender import Mender
+from proxyd.codecs.anthropic.grammar import Grammar
+from proxyd.codecs.anthropic.stream_repair import Mender
 
 ERROR = ErrorEvent({"type": "error", "error": {"type": "api_error", "message": "m"}})
 START = MessageStart({"id": "msg_1", "content": []})

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from proxyd.providers.quirks import PROFILES
+from proxyd.providers.registry import PROFILES
 
 DOCS = Path(__file__).parents[2] / "docs"
 

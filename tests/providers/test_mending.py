@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from proxyd import jsonio
-from proxyd.codecs.dialect import Dialect
-from proxyd.providers.mending import Mend, mend_for, models_yaml_line, output_limit_for
-from proxyd.providers.quirks import PROFILES, dialect_for
+from proxyd.codecs.openai.dialect import Dialect
+from proxyd.providers.error_rules import Mend, mend_for, models_yaml_line, output_limit_for
+from proxyd.providers.registry import PROFILES, dialect_for
 
 GITHUB = "https://github.com/"
 TOOLS = [{"type": "function", "function": {"name": "Read", "parameters": {"type": "object"}}}]

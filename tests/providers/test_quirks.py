@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from proxyd.codecs.dialect import CHOICES, Dialect
+from proxyd.codecs.openai.dialect import CHOICES, Dialect
 from proxyd.errors import ConfigError
-from proxyd.providers.quirks import PROFILES, dialect_for, profile_for
+from proxyd.providers.registry import PROFILES, dialect_for, profile_for
 
 #: Issue 3, item 5.
 VENDORS = {

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from proxyd.errors import ProxyError, envelope
-from proxyd.logs import redact
+from proxyd.logs.setup import redact
 from proxyd.secret import Secret, masked
 from tests.functional.raw import RawClient, RawUpstream, post
 from tests.functional.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks

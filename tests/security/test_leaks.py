@@ -23,9 +23,9 @@ from typing import Any
 import pytest
 import structlog
 
-from proxyd import logs
-from proxyd.exchange_direct import DirectExchange
-from proxyd.exchange_translated import TranslatedExchange
+from proxyd.logs import setup as logs
+from proxyd.proxy.attempt_direct import DirectExchange
+from proxyd.proxy.attempt_translated import TranslatedExchange
 from proxyd.secret import Secret
 from tests.functional.raw import Fault, RawClient, RawUpstream, Step, post
 from tests.functional.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks

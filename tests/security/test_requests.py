@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxyd.cli.configuration import load_configuration
+from proxyd.daemon.load_config import load_configuration
 from proxyd.errors import ConfigError
 from tests.functional.raw import Answer, RawClient, RawUpstream, post
 from tests.functional.streams import CHUNKED, HELLO, TRANSLATED, as_chunks

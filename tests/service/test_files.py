@@ -98,7 +98,7 @@ def test_the_unit_says_what_operations_md_says() -> None:
     values = dict(re.findall(r"^([A-Za-z]+)=(.*)$", text, re.MULTILINE))
     assert values["Type"] == "notify"
     assert values["RestartPreventExitStatus"].split() == ["64", "77", "78"]
-    from proxyd.settings import Settings
+    from proxyd.config.settings import Settings
 
     assert values["LimitCORE"] == "0"
     assert int(values["TimeoutStopSec"]) > Settings().drain_timeout_s + 5

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxyd.cli.manager import LABEL, Launchd
+from proxyd.cli.service_managers import LABEL, Launchd
 from tests.cli.conftest import Home, home
 
 __all__ = ["home"]

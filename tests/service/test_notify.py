@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from proxyd.notify import Notifier, inherited_sockets
+from proxyd.daemon.systemd import Notifier, inherited_sockets
 from tests.cli.conftest import Home, home
 
 __all__ = ["home"]

@@ -1,0 +1,286 @@
+"""The endpoints that say what the daemon does and did (design.md 5): stats, metrics, the page and its feed.
+
+None of them calls an upstream, except ``/test-connection?probe=1``, and none counts as traffic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+import proxyd
+from proxyd import jsonio
+from proxyd.telemetry import ledger_queries as stats
+from proxyd.telemetry.cache_breaks import CacheBreaks
+from proxyd.telemetry.call_record import CallRecord
+from proxyd.proxy.client_request import PREFIX
+from proxyd.config.keys import DEMO_BASE
+from proxyd.errors import ClientError, Forbidden, NotFound
+from proxyd.telemetry.batcher import Observer, one_by_one
+from proxyd.api.access_control import REQUEST_ID
+from proxyd.telemetry.ledger import Ledger
+from proxyd.telemetry.ledger_schema import row_of
+from proxyd.telemetry.live_feed import LiveFeed
+from proxyd.logs.setup import log_calls, redact
+from proxyd.telemetry.metrics import CONTENT_TYPE, Metrics, Sources
+from proxyd.proxy.relay import Relay
+from proxyd.config.routes import ModelRoute
+from proxyd.config.settings import TABLE, is_loopback
+
+__all__ = ["Watchers", "add_status_routes"]
+
+_PAGE_FOLDER = Path(__file__).parent / "dashboard"
+#: The page's files. Everything it loads is here: no other origin, nothing inline.
+_PAGE_TYPES = {"dashboard.css": "text/css", "dashboard.js": "text/javascript"}
+_PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+#: A probe asks for next to nothing, and a model that thinks first needs a moment.
+_PROBE_TOKENS = 16
+_PROBE_S = 60.0
+_DAY_S = 86_400
+
+
+@dataclass(frozen=True)
+class Watchers:
+    """Who remembers calls, and who shows what is remembered."""
+
+    sources: Sources
+    live: LiveFeed
+    metrics: Metrics
+    ledger: Ledger | None
+
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        # First whoever explains: the others keep what it says.
+        return one_by_one(CacheBreaks().observe), log_calls, self.metrics.observe, one_by_one(self._remember)
+
+    def _remember(self, record: CallRecord) -> None:
+        row = row_of(record)
+        if self.ledger is not None:
+            self.ledger.observe(row)
+        self.live.observe(record, row)
+
+
+def add_status_routes(app: web.Application, relay: Relay, watchers: Watchers) -> None:
+    """Register the endpoints, with and without the prefix."""
+    surface = _StatusSurface(relay, watchers)
+    for prefix in ("", PREFIX):
+        app.router.add_get(f"{prefix}/v1/stats", surface.stats)
+        app.router.add_get(f"{prefix}/metrics", surface.metrics)
+        app.router.add_get(f"{prefix}/events", surface.events)
+        app.router.add_get(f"{prefix}/dashboard", surface.page)
+        app.router.add_get(f"{prefix}/dashboard/{{name}}", surface.page_file)
+        app.router.add_get(f"{prefix}/test-connection", surface.test_connection)
+
+
+class _StatusSurface:
+    """The handlers."""
+
+    def __init__(self, relay: Relay, watchers: Watchers) -> None:
+        self._relay = relay
+        self._watchers = watchers
+
+    # -- numbers
+
+    async def stats(self, request: web.Request) -> web.Response:
+        """``GET /v1/stats``: since the start, and from the ledger; ``?session=ID`` for one session."""
+        self._relay.finished.flush()
+        live, ledger = self._watchers.live, self._watchers.ledger
+        session = request.query.get("session")
+        found: dict[str, Any] = {
+            "version": proxyd.__version__,
+            "started_at": live.started_at,
+            "uptime_s": round(time.time() - live.started_at, 1),
+            "since_start": live.totals(),
+            "ledger": {
+                "is_kept": ledger is not None,
+                "days": self._relay.settings.ledger_days,
+                "trouble": None if ledger is None else ledger.trouble,
+                "calls_lost": 0 if ledger is None else ledger.dropped,
+            },
+        }
+        if ledger is not None:
+            try:
+                found.update(await asyncio.to_thread(_from_ledger, ledger.path, session))
+            except stats.LedgerUnreadable as exc:
+                found["ledger"]["trouble"] = exc.message
+        return _json(found)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """``GET /metrics``, on loopback only, whatever the daemon listens on."""
+        if not is_loopback(request.remote or ""):
+            raise Forbidden("/metrics is answered to this machine only (operations.md F1)")
+        self._relay.finished.flush()
+        return web.Response(
+            body=await self._watchers.metrics.render(), headers={"content-type": CONTENT_TYPE}
+        )
+
+    # -- the feed
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """``GET /events``: see `proxyd.live`."""
+        headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store"}
+        response = web.StreamResponse(headers=headers)
+        response.headers["request-id"] = request[REQUEST_ID]
+        await response.prepare(request)
+        self._relay.finished.flush()
+        messages = self._watchers.live.listen()
+        try:
+            async for message in messages:
+                # A write waits while the client does not read; meanwhile its queue fills, and it is let go.
+                await asyncio.wait_for(response.write(message), self._relay.settings.write_stall_s)
+        except (ConnectionError, asyncio.TimeoutError):
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            await messages.aclose()
+        return response
+
+    # -- the page
+
+    async def page(self, request: web.Request) -> web.Response:
+        """``GET /dashboard``."""
+        return await _page_file("dashboard.html", "text/html")
+
+    async def page_file(self, request: web.Request) -> web.Response:
+        """``GET /dashboard/…``: the files that the page loads, and what it shows of the configuration."""
+        name = request.match_info["name"]
+        if name not in _PAGE_TYPES:
+            raise NotFound(f"the page has no file {name[:100]!r}")
+        return await _page_file(name, _PAGE_TYPES[name])
+
+    # -- what is configured
+
+    async def test_connection(self, request: web.Request) -> web.Response:
+        """``GET /test-connection``: routes and settings; with ``?probe=1`` one tiny call through each route."""
+        probe = request.query.get("probe", "")
+        if probe not in ("", "0", "1"):
+            raise ClientError("probe: expected 1, for one real call through each route, or nothing")
+        relay, circuits = self._relay, self._watchers.sources.circuits()
+        routes = [_route(route, circuits) for route in relay.table.routes]
+        if probe == "1":
+            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PROBE_S)) as session:
+                for entry in routes:
+                    entry["probe"] = await _probe(session, request, entry["model_id"])
+        settings = {
+            name: {
+                "value": redact(_plain(getattr(relay.settings, name)), name),
+                "from": relay.settings.origin_of(name),
+            }
+            for name in TABLE
+        }
+        is_fine = all(entry["probe"]["ok"] for entry in routes) if probe == "1" else None
+        return _json(
+            {
+                "version": proxyd.__version__,
+                "ok": is_fine,
+                "routes": routes,
+                "hooks": relay.hooks.describe(),
+                "settings": settings,
+            }
+        )
+
+
+def _from_ledger(path: Path, session: str | None) -> dict[str, Any]:
+    database = stats.open_ledger(path)
+    now = time.time()
+    try:
+        if session is not None:
+            return {
+                "session": session,
+                "total": stats.sums(database, 0, session=session)[0],
+                "by_model": stats.sums(database, 0, by="model", session=session),
+                "calls": stats.calls_of_session(database, session),
+            }
+        midnight = stats.midnight(now)
+        return {
+            **stats.overview(database, now),
+            "hours": stats.series(database, now - _DAY_S, "hour"),
+            "days": stats.series(database, midnight - 29 * _DAY_S, "day"),
+            "recent": stats.last_calls(database, now - _DAY_S),
+        }
+    finally:
+        database.close()
+
+
+def _route(route: ModelRoute, circuits: Any) -> dict[str, Any]:
+    """An entry without its secrets."""
+    origin = "/".join(route.api_base.split("/", 3)[:3])
+    origin_of_key = "models.yaml" if route.key_origin == "literal" else route.key_origin
+    credential = "from the request" if route.api_key is None else f"from {origin_of_key}"
+    if route.api_base == DEMO_BASE:
+        credential = "none needed"
+    elif route.missing_key is not None:
+        credential = route.missing_key
+    return {
+        "model_id": route.model_id,
+        "model_name": route.model_name,
+        "mode": "direct" if route.direct else "translated",
+        "upstream": origin,
+        "credential": credential,
+        "aliases": list(route.aliases),
+        "fallback": list(route.fallback),
+        "max_tokens": route.max_tokens,
+        "max_input_tokens": route.max_input_tokens,
+        "is_priced": route.pricing is not None,
+        "circuit": circuits.get(origin, "closed"),
+    }
+
+
+async def _probe(session: aiohttp.ClientSession, request: web.Request, model: str) -> dict[str, Any]:
+    """One call to ourselves, the way a client would make it, with the credential of whoever asks for the probe."""
+    transport = request.transport
+    host, port = ("127.0.0.1", 0) if transport is None else transport.get_extra_info("sockname")[:2]
+    base = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    wanted = ("x-api-key", "authorization", "x-claude-proxy-token")
+    headers = {name: request.headers[name] for name in wanted if name in request.headers}
+    body = {
+        "model": model,
+        "max_tokens": _PROBE_TOKENS,
+        "messages": [{"role": "user", "content": "Answer with the one word: yes"}],
+    }
+    begun = time.monotonic()
+    try:
+        async with session.post(f"{base}/v1/messages", json=body, headers=headers) as response:
+            answer = jsonio.loads(await response.read())
+            status = response.status
+    except (aiohttp.ClientError, asyncio.TimeoutError, jsonio.JSONError) as exc:
+        return {"ok": False, "status": None, "error": f"no answer: {type(exc).__name__}"}
+    found: dict[str, Any] = {"ok": status == 200, "status": status}
+    found["duration_ms"] = round((time.monotonic() - begun) * 1000)
+    if status != 200 and isinstance(answer, dict) and isinstance(answer.get("error"), dict):
+        found["error"] = redact(str(answer["error"].get("message")))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON shows it."""
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return repr(value)  # a Secret, which does not show itself
+
+
+async def _page_file(name: str, content_type: str) -> web.Response:
+    text = await asyncio.to_thread((_PAGE_FOLDER / name).read_text, encoding="utf-8")
+    return web.Response(text=text, content_type=content_type, headers=_PAGE_HEADERS)
+
+
+def _json(value: Any) -> web.Response:
+    return web.Response(
+        body=jsonio.dumps(value), content_type="application/json", headers={"cache-control": "no-store"}
+    )

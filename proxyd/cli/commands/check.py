@@ -1,0 +1,254 @@
+"""``claude-proxy check``: what is configured, what is in force and why; with ``--probe``, whether the upstreams answer.
+
+Warnings go to stderr, what is in force to stdout, so that either can be read alone. A probe goes the way of a client's
+call, through a daemon on a free port of its own: what it finds is what Claude Code would find.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+
+from proxyd.config.envfile import is_readable_by_others
+from proxyd.cli.exit_codes import EXIT_UPSTREAM
+from proxyd.errors import UnsafePermissions
+from proxyd.config.paths import resolve_models_path
+from proxyd.config.routes import ModelRoute
+from proxyd.secret import Secret
+
+__all__ = ["check_command", "describe_key", "host_of", "show_columns"]
+
+#: Enough for one word, and for models that cannot be kept from thinking.
+_PROBE_TOKENS = 64
+#: Seconds for one answer: a local server may have to load its model first.
+_PROBE_S = 60
+#: Calls at a time: a file with fifty entries of one vendor must not look like an attack.
+_PROBES_AT_ONCE = 4
+
+
+@click.command("check", epilog="Example: claude-proxy check --probe")
+@click.option("--models", metavar="FILE", help="The models.yaml to check.")
+@click.option("--probe", is_flag=True, help="Call each upstream once (this costs a few tokens).")
+@click.option("--strict", is_flag=True, help="Refuse key files that others can read.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check_command(models: str | None, probe: bool, strict: bool, as_json: bool) -> None:
+    """Validate models.yaml and hooks; print what is in force."""
+    from proxyd.daemon.load_config import load_configuration
+
+    path, why = resolve_models_path(models, os.environ)
+    loaded = load_configuration({}, models, os.environ, strict=strict)
+    warnings = [*loaded.config.warnings, *loaded.settings.warnings]
+    if is_readable_by_others(path.parent):
+        open_file = f"{path.parent / 'env'}: others can read this file; run 'chmod 600 {path.parent / 'env'}'"
+        if strict:
+            raise UnsafePermissions(open_file)
+        warnings.append(open_file)
+    for line in warnings:
+        click.echo(f"warning: {line}", err=True)
+    for name, fault in loaded.hooks.faults.items():
+        click.echo(f"warning: hook {name}: {fault}", err=True)
+    report: dict[str, Any] = {
+        "models_yaml": str(path),
+        "chosen_by": why,
+        "models": [_model(route) for route in loaded.config.table.routes],
+        "hooks": [each["name"] for each in loaded.hooks.describe() if "error" not in each],
+        "settings": _settings(loaded.settings),
+    }
+    if probe:
+        import asyncio
+
+        from proxyd.logs.setup import configure
+
+        configure("error", loaded.settings.log_format)
+        report["probes"] = asyncio.run(_probe_all(loaded))
+    loaded.hooks.close()
+    if as_json:
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        _show(report)
+    failed = [each["model_id"] for each in report.get("probes", ()) if each["ok"] is False]
+    if failed:
+        click.echo(f"these upstreams did not answer: {', '.join(failed)}; see above", err=True)
+        sys.exit(EXIT_UPSTREAM)
+
+
+def host_of(api_base: str) -> str:
+    """Host and port of `api_base`, for a table."""
+    return api_base.partition("://")[2].partition("/")[0] or api_base
+
+
+def describe_key(route: ModelRoute) -> str:
+    """Where the key of `route` comes from; never the key."""
+    if route.is_demo:
+        return "none needed"
+    if route.missing_key is not None:
+        return f"missing: {route.key_origin}"
+    if route.api_key is not None:
+        return "models.yaml" if route.key_origin == "literal" else str(route.key_origin)
+    return "from the request"
+
+
+def _model(route: ModelRoute) -> dict[str, Any]:
+    from proxyd.providers.registry import profile_for
+
+    return {
+        "model_id": route.model_id,
+        "mode": "direct" if route.direct else "translated",
+        "model_name": route.model_name,
+        "upstream": host_of(route.api_base),
+        "provider": profile_for(route.api_base, route.provider).name,
+        "key": describe_key(route),
+        "max_input_tokens": route.max_input_tokens,
+        "max_tokens": route.max_tokens,
+        "aliases": list(route.aliases),
+        "fallback": list(route.fallback),
+    }
+
+
+def _settings(settings: Any) -> dict[str, dict[str, Any]]:
+    from proxyd.config.settings import TABLE
+
+    return {
+        name: {"value": _plain(getattr(settings, name)), "from": settings.origin_of(name)} for name in TABLE
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Secret):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+# -- probing
+
+
+async def _probe_all(loaded: Any) -> list[dict[str, Any]]:
+    """One small call to each upstream model, through a daemon of our own."""
+    import asyncio
+    from dataclasses import replace
+
+    import aiohttp
+
+    from proxyd.hooks.loader import HookSet
+    from proxyd.config.routes import RouteTable
+    from proxyd.daemon.server import Daemon, LoadedConfig
+
+    # Each entry answers for itself: no fallback, no second try. The probe's own address needs no token.
+    alone = tuple(replace(route, fallback=()) for route in loaded.config.table.routes)
+    settings = replace(
+        loaded.settings,
+        host="127.0.0.1",
+        port=0,
+        auth_token=None,
+        max_retries=0,
+        first_byte_s=float(_PROBE_S),
+    )
+    config = replace(loaded.config, table=RouteTable(alone))
+    daemon = Daemon(LoadedConfig(config, settings, HookSet()))
+    await daemon.start()
+    gate = asyncio.Semaphore(_PROBES_AT_ONCE)
+    base = f"http://127.0.0.1:{daemon.addresses[0][1]}"
+    timeout = aiohttp.ClientTimeout(total=_PROBE_S)
+    try:
+        async with aiohttp.ClientSession(base, timeout=timeout) as session:
+
+            async def one(route: ModelRoute) -> dict[str, Any]:
+                async with gate:
+                    return await _probe(session, route)
+
+            return list(await asyncio.gather(*map(one, _each_upstream_once(alone))))
+    finally:
+        await daemon.drain()
+        await daemon.close()
+
+
+def _each_upstream_once(routes: Iterable[ModelRoute]) -> list[ModelRoute]:
+    """Entries that share an upstream model, as reasoning variants do, are probed by the first of them."""
+    found: dict[tuple[str, str], ModelRoute] = {}
+    for route in routes:
+        found.setdefault((route.api_base, route.model_name), route)
+    return list(found.values())
+
+
+async def _probe(session: Any, route: ModelRoute) -> dict[str, Any]:
+    import asyncio
+    from time import monotonic
+
+    import aiohttp
+
+    from proxyd.providers.base import is_loopback_url
+
+    result: dict[str, Any] = {"model_id": route.model_id, "upstream": host_of(route.api_base), "ok": None}
+    if route.missing_key is not None:
+        return {**result, "ok": False, "said": route.missing_key}
+    if route.api_key is None and not route.is_demo and not is_loopback_url(route.api_base):
+        # A key out of this shell's environment would be shown to every vendor in the file.
+        return {**result, "said": "not called: its key comes with each request"}
+    message = {"role": "user", "content": "Answer with one word: yes"}
+    body = {"model": route.model_id, "max_tokens": _PROBE_TOKENS, "messages": [message]}
+    begun = monotonic()
+    try:
+        async with session.post("/v1/messages", json=body) as response:
+            answer = await response.json(content_type=None)
+            is_ok = response.status == 200
+            said = "" if is_ok else f"{response.status}: {_message_in(answer)}"
+    except (aiohttp.ClientError, asyncio.TimeoutError, ValueError) as exc:
+        is_ok, said = False, f"no answer within {_PROBE_S} s ({type(exc).__name__})"
+    return {**result, "ok": is_ok, "ms": round((monotonic() - begun) * 1000), "said": said}
+
+
+def _message_in(answer: Any) -> str:
+    error = answer.get("error") if isinstance(answer, dict) else None
+    message = error.get("message") if isinstance(error, dict) else None
+    return str(message) if message else "an error without a message"
+
+
+# -- printing
+
+
+def _show(report: Mapping[str, Any]) -> None:
+    click.echo(f"{report['models_yaml']} is valid ({report['chosen_by']}): {len(report['models'])} models\n")
+    rows = [["MODEL", "MODE", "UPSTREAM MODEL", "AT", "PROFILE", "KEY", "WINDOW", "ALSO", "THEN"]]
+    rows += [
+        [
+            each["model_id"],
+            each["mode"],
+            each["model_name"],
+            each["upstream"],
+            each["provider"],
+            each["key"],
+            str(each["max_input_tokens"] or "-"),
+            ", ".join(each["aliases"]) or "-",
+            ", ".join(each["fallback"]) or "-",
+        ]
+        for each in report["models"]
+    ]
+    show_columns(rows)
+    click.echo(f"\nhooks: {', '.join(report['hooks']) or 'none'}\n")
+    # What somebody has set comes first.
+    changed = {name: row for name, row in report["settings"].items() if row["from"] != "default"}
+    rows = [["SETTING", "VALUE", "FROM"]]
+    for name, row in (changed | report["settings"]).items():
+        rows.append([name, json.dumps(row["value"], ensure_ascii=False), row["from"]])
+    show_columns(rows)
+    if "probes" in report:
+        click.echo("")
+        for each in report["probes"]:
+            mark = {True: "ok  ", False: "FAIL", None: "-   "}[each["ok"]]
+            took = f"{each['ms']} ms" if "ms" in each else ""
+            click.echo(f"{mark} {each['model_id']} at {each['upstream']} {took} {each['said']}".rstrip())
+
+
+def show_columns(rows: list[list[str]]) -> None:
+    """Print `rows`, of which the first is the heading, in columns."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())

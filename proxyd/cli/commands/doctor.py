@@ -1,0 +1,420 @@
+"""``claude-proxy doctor``: one line for each thing that can be wrong between Claude Code and an upstream.
+
+Each check is a function that gives findings; a finding that fails names its remedy and the exit code it stands for. The
+first failure's code is the command's.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import http.client
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+
+import proxyd
+from proxyd import jsonio
+from proxyd.cli.commands.code import needs_client_key
+from proxyd.config.envfile import is_readable_by_others
+from proxyd.cli.exit_codes import (
+    EXIT_ADDRESS_IN_USE,
+    EXIT_BUG,
+    EXIT_CONFIG,
+    EXIT_NO_COMMAND,
+    EXIT_NOT_RUNNING,
+    EXIT_PERMISSIONS,
+    EXIT_UPSTREAM,
+)
+from proxyd.cli.options import address_options, json_option
+from proxyd.cli.daemon_client import Peer, State, Target, ask, find_target
+from proxyd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from proxyd.daemon.loaded_config import LoadedConfig
+    from proxyd.config.routes import ModelRoute
+
+__all__ = ["Finding", "doctor_command"]
+
+_CONNECT_S = 5.0
+_PROBE_S = 60.0
+#: Signed requests and certificates start to fail somewhere beyond.
+_MAX_SKEW_S = 120.0
+#: Variables that Claude Code would follow past the proxy, or that contradict what `claude-proxy env` sets.
+_DIVERTING = (
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CODE_USE_FOUNDRY",
+    "ANTHROPIC_UNIX_SOCKET",
+)
+_TOOL = {
+    "name": "report",
+    "description": "Report the answer.",
+    "input_schema": {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]},
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line.
+
+    Attributes:
+        result: ``ok``, ``warn`` (works, and may not be meant) or ``fail``.
+        code: the exit code that a failure stands for.
+    """
+
+    name: str
+    result: str
+    text: str
+    remedy: str = ""
+    code: int = EXIT_BUG
+
+
+@click.command("doctor", epilog="Example: claude-proxy doctor --probe")
+@address_options
+@click.option(
+    "--probe", is_flag=True, help="Call every model once: a tiny stream, and a tool call. It may cost."
+)
+@json_option
+def doctor_command(
+    port: int | None, host: str | None, models: str | None, probe: bool, as_json: bool
+) -> None:
+    """Check everything between Claude Code and the upstreams."""
+    findings = []
+    for finding in _findings(port, host, models, probe=probe):
+        findings.append(finding)
+        if not as_json:
+            _show(finding)
+    failed = [finding for finding in findings if finding.result == "fail"]
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        click.echo(f"{len(failed)} of {len(findings)} checks failed." if failed else "All is well.")
+    if failed:
+        sys.exit(failed[0].code)
+
+
+def _show(finding: Finding) -> None:
+    colors = {"ok": "green", "warn": "yellow", "fail": "red"}
+    use_color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    mark = f"{finding.result:5}"
+    click.echo(
+        f"{click.style(mark, fg=colors[finding.result]) if use_color else mark}{finding.name}: {finding.text}"
+    )
+    if finding.remedy:
+        click.echo(f"     → {finding.remedy}")
+
+
+def _findings(port: int | None, host: str | None, models: str | None, *, probe: bool) -> Iterator[Finding]:
+    from proxyd.daemon.load_config import load_configuration
+
+    loaded: LoadedConfig | None = None
+    target = find_target(port, host, models)
+    try:
+        loaded = load_configuration({}, models, os.environ)
+    except ConfigError as exc:
+        first, *more = exc.message.splitlines()
+        rest = f" (and {len(more)} more; see 'claude-proxy check')" if more else ""
+        remedy = "correct it, or write an example with 'claude-proxy init'"
+        yield Finding("configuration", "fail", first + rest, remedy, EXIT_CONFIG)
+    if loaded is not None:
+        count = len(loaded.config.table.routes)
+        yield Finding("configuration", "ok", f"{loaded.config.path}, {count} models")
+        yield from _permissions(loaded)
+        yield from _hooks(loaded)
+        yield from _keys(loaded)
+    peer = ask(target)
+    yield from _daemon(target, peer)
+    if loaded is not None:
+        yield from _upstreams(loaded)
+        if probe and peer.is_ours:
+            yield from _probes(target, peer, loaded)
+    yield from _claude()
+    yield from _environment(target, os.environ)
+    yield from _claude_settings(target)
+
+
+def _permissions(loaded: LoadedConfig) -> Iterator[Finding]:
+    for line in loaded.config.warnings:
+        yield Finding("configuration", "warn", line)
+    folder = loaded.config.path.parent
+    if is_readable_by_others(folder):
+        remedy = f"chmod 600 {folder / 'env'}"
+        yield Finding("env file", "fail", f"others can read {folder / 'env'}", remedy, EXIT_PERMISSIONS)
+
+
+def _hooks(loaded: LoadedConfig) -> Iterator[Finding]:
+    hooks = loaded.hooks
+    for name, why in hooks.faults.items():
+        yield Finding(
+            "hooks",
+            "fail",
+            f"{name} does not load: {why}",
+            "correct the file, or put a _ in front of its name",
+        )
+    if hooks.files:
+        yield Finding("hooks", "ok", ", ".join(file.name for file in hooks.files))
+
+
+def _keys(loaded: LoadedConfig) -> Iterator[Finding]:
+    for route in loaded.config.table.routes:
+        if route.missing_key:
+            yield Finding(
+                f"key of {route.model_id}",
+                "warn",
+                route.missing_key,
+                "set it in the file env beside models.yaml",
+            )
+        elif needs_client_key(route):
+            yield Finding(
+                f"key of {route.model_id}", "ok", "comes with each request, from ANTHROPIC_AUTH_TOKEN"
+            )
+        elif route.key_origin is not None:
+            yield Finding(f"key of {route.model_id}", "ok", f"from {route.key_origin}")
+
+
+def _daemon(target: Target, peer: Peer) -> Iterator[Finding]:
+    if peer.state is State.FOREIGN:
+        remedy = "stop that program, or choose another port with --port"
+        yield Finding(
+            "port", "fail", f"{target.url} is another program's: {peer.why}", remedy, EXIT_ADDRESS_IN_USE
+        )
+    elif not peer.is_ours:
+        yield Finding(
+            "daemon", "fail", f"nothing listens on {target.url}", "claude-proxy start", EXIT_NOT_RUNNING
+        )
+    else:
+        yield Finding("daemon", "ok", f"{peer.state.value} on {target.url}, process {peer.pid}")
+        version = peer.about["version"]
+        if version == proxyd.__version__:
+            yield Finding("version", "ok", str(version))
+        else:
+            text = f"the daemon is {version}, this program {proxyd.__version__}"
+            yield Finding("version", "warn", text, "claude-proxy restart")
+
+
+def _upstreams(loaded: LoadedConfig) -> Iterator[Finding]:
+    """Each origin once: a connection, its certificate, and by its ``Date`` our clock."""
+    by_origin: dict[str, list[str]] = {}
+    for route in loaded.config.table.routes:
+        if not route.is_demo:
+            parts = urlsplit(route.api_base)
+            by_origin.setdefault(f"{parts.scheme}://{parts.netloc}", []).append(route.model_id)
+    skews = []
+    for origin, ids in by_origin.items():
+        name = f"upstream {urlsplit(origin).netloc}"
+        try:
+            date = _head(origin, loaded.settings.ca_file)
+        except (OSError, http.client.HTTPException) as exc:
+            text = f"cannot be reached: {_reason(exc)} (models {', '.join(ids)})"
+            yield Finding(
+                name,
+                "fail",
+                text,
+                "check api_base and the network; a private CA is set by ca_file",
+                EXIT_UPSTREAM,
+            )
+            continue
+        yield Finding(name, "ok", f"reached (models {', '.join(ids)})")
+        if date is not None:
+            skews.append(time.time() - date)
+    if skews:
+        # An upstream's clock may be wrong as well; the nearest of them is the best witness.
+        skew = min(skews, key=abs)
+        if abs(skew) > _MAX_SKEW_S:
+            text = f"it differs by {skew:.0f} s from that of the upstreams"
+            yield Finding("clock", "fail", text, "switch on time synchronisation", EXIT_UPSTREAM)
+        else:
+            yield Finding("clock", "ok", f"within {_MAX_SKEW_S:.0f} s of the upstreams")
+
+
+def _head(origin: str, ca_file: str) -> float | None:
+    """Ask for the head of an origin's root; its date as Unix time. Any status will do: what counts is an answer."""
+    parts = urlsplit(origin)
+    host = parts.hostname or ""
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = ssl.create_default_context(cafile=ca_file or None)
+        connection = http.client.HTTPSConnection(host, parts.port, timeout=_CONNECT_S, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, parts.port, timeout=_CONNECT_S)
+    try:
+        connection.request("HEAD", "/", headers={"user-agent": "claude-proxy"})
+        date = connection.getresponse().getheader("date")
+    finally:
+        connection.close()
+    if date is None:
+        return None
+    try:
+        return email.utils.parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return None
+
+
+def _reason(exc: Exception) -> str:
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted ({exc.verify_message})"
+    if isinstance(exc, socket.gaierror):
+        return "its name is not known"
+    if isinstance(exc, TimeoutError):
+        return f"no answer within {_CONNECT_S:g} s"
+    if isinstance(exc, OSError):
+        return (exc.strerror or type(exc).__name__).lower()
+    return "it does not speak HTTP"
+
+
+def _probes(target: Target, peer: Peer, loaded: LoadedConfig) -> Iterator[Finding]:
+    """A stream and a tool call through the daemon, as Claude Code would make them."""
+    token = loaded.settings.auth_token
+    key = token.reveal() if token is not None else os.environ.get("ANTHROPIC_AUTH_TOKEN", "")
+    for route in loaded.config.table.routes:
+        if route.model_id not in peer.about["models"] or route.missing_key:
+            continue
+        own_key = os.environ.get("ANTHROPIC_API_KEY", "") or key
+        if needs_client_key(route) and not own_key:
+            yield Finding(f"probe of {route.model_id}", "warn", "skipped: no key", "set ANTHROPIC_AUTH_TOKEN")
+            continue
+        for what, body in (
+            ("stream", {"messages": [{"role": "user", "content": "Say ok."}]}),
+            (
+                "tool call",
+                {
+                    "messages": [{"role": "user", "content": "use the report tool to report the word ok"}],
+                    "tools": [_TOOL],
+                },
+            ),
+        ):
+            yield _probe(target, route, what, body, own_key or "any")
+
+
+def _probe(target: Target, route: ModelRoute, what: str, body: Mapping[str, Any], key: str) -> Finding:
+    name = f"{what} of {route.model_id}"
+    payload = {"model": route.model_id, "max_tokens": 256, "stream": True, **body}
+    connection = http.client.HTTPConnection(target.host, target.port, timeout=_PROBE_S)
+    begun = time.monotonic()
+    try:
+        connection.request(
+            "POST",
+            "/v1/messages",
+            jsonio.dumps(payload),
+            {"content-type": "application/json", "authorization": f"Bearer {key}"},
+        )
+        response = connection.getresponse()
+        data = response.read(8 << 20)
+    except (OSError, http.client.HTTPException) as exc:
+        return Finding(name, "fail", _reason(exc), "see 'claude-proxy logs'", EXIT_UPSTREAM)
+    finally:
+        connection.close()
+    took = f"{time.monotonic() - begun:.1f} s"
+    if response.status != 200:
+        return Finding(
+            name, "fail", f"{response.status}: {_message(data)}", "see 'claude-proxy logs'", EXIT_UPSTREAM
+        )
+    events = [jsonio.loads(line[6:]) for line in data.splitlines() if line.startswith(b"data: ")]
+    if not events or events[-1].get("type") != "message_stop":
+        said = events[-1].get("error", {}).get("message", "") if events else ""
+        return Finding(
+            name, "fail", f"the stream did not end well: {said}", "see 'claude-proxy logs'", EXIT_UPSTREAM
+        )
+    if what == "tool call":
+        blocks = [
+            event.get("content_block", {}) for event in events if event["type"] == "content_block_start"
+        ]
+        if not any(block.get("type") == "tool_use" and block.get("name") == "report" for block in blocks):
+            text = "the model answered without calling the tool; Claude Code needs one that calls tools"
+            return Finding(name, "warn", text)
+    return Finding(name, "ok", took)
+
+
+def _message(data: bytes) -> str:
+    try:
+        return str(jsonio.loads(data)["error"]["message"])[:300]
+    except (jsonio.JSONError, KeyError, TypeError):
+        return "no reason was given"
+
+
+def _claude() -> Iterator[Finding]:
+    program = shutil.which("claude")
+    if program is None:
+        remedy = "npm install -g @anthropic-ai/claude-code"
+        yield Finding("claude", "fail", "not found on PATH", remedy, EXIT_NO_COMMAND)
+        return
+    try:
+        result = subprocess.run(
+            (program, "--version"), capture_output=True, text=True, timeout=20, check=False
+        )
+        text = result.stdout.strip().split("\n")[0]
+    except (OSError, subprocess.TimeoutExpired):
+        text = ""
+    if text:
+        yield Finding("claude", "ok", f"{text}, {program}")
+    else:
+        yield Finding(
+            "claude", "fail", f"{program} does not say its version", "install it anew", EXIT_NO_COMMAND
+        )
+
+
+def _environment(target: Target, environ: Mapping[str, str]) -> Iterator[Finding]:
+    yield from _conflicts("environment", target, environ)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        excluded = environ.get("NO_PROXY", environ.get("no_proxy", ""))
+        if environ.get(name) and "localhost" not in excluded and "*" not in excluded:
+            text = f"{name} is set: Claude Code may send calls for {target.url} there"
+            yield Finding("environment", "warn", text, "export NO_PROXY=localhost,127.0.0.1")
+            return
+
+
+def _claude_settings(target: Target) -> Iterator[Finding]:
+    folder = os.environ.get("CLAUDE_CONFIG_DIR") or os.path.expanduser("~/.claude")
+    path = Path(folder) / "settings.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as exc:
+        yield Finding(
+            str(path), "warn", f"cannot be read: {type(exc).__name__}", "Claude Code ignores it, or stops"
+        )
+        return
+    env = settings.get("env") if isinstance(settings, dict) else None
+    if isinstance(env, dict):
+        yield from _conflicts(str(path), target, {str(key): str(value) for key, value in env.items()})
+
+
+def _conflicts(where: str, target: Target, values: Mapping[str, str]) -> Iterator[Finding]:
+    """Variables that would lead Claude Code elsewhere."""
+    is_clean = True
+    for name in _DIVERTING:
+        if values.get(name) not in (None, "", "0", "false"):
+            is_clean = False
+            yield Finding(
+                where, "fail", f"{name} leads Claude Code past the proxy", f"unset {name}", EXIT_CONFIG
+            )
+    base = values.get("ANTHROPIC_BASE_URL")
+    if base:
+        parts = urlsplit(base)
+        try:
+            port = parts.port
+        except ValueError:
+            port = None
+        if port != target.port or parts.hostname not in ("localhost", "127.0.0.1", "::1", target.host):
+            is_clean = False
+            text = f"ANTHROPIC_BASE_URL is {parts.scheme}://{parts.hostname}:{port}, not {target.url}"
+            yield Finding(where, "warn", text, "claude-proxy env MODEL prints what it should be")
+    if values.get("ANTHROPIC_AUTH_TOKEN") and values.get("ANTHROPIC_API_KEY"):
+        is_clean = False
+        text = "ANTHROPIC_AUTH_TOKEN and ANTHROPIC_API_KEY are both set, and Claude Code sends both"
+        yield Finding(where, "warn", text, "unset one of them")
+    if is_clean:
+        yield Finding(where, "ok", "nothing leads Claude Code elsewhere")

@@ -1,0 +1,278 @@
+"""``start``, ``stop``, ``restart`` and ``status``: the daemon in the background.
+
+Where the service is installed (``claude-proxy service install``), the daemon is run by it; else it is a detached
+process (`proxyd.cli.background`).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from proxyd.cli import detached as background
+from proxyd.cli.exit_codes import EXIT_NOT_RUNNING, EXIT_USAGE, CommandFailed
+from proxyd.cli.options import address_options, json_option
+from proxyd.cli.daemon_client import Peer, State, Target, ask, find_target
+
+if TYPE_CHECKING:
+    from proxyd.cli.service_managers import Manager
+
+__all__ = [
+    "await_ready",
+    "ensure_running",
+    "restart_command",
+    "start_command",
+    "status_command",
+    "stop_command",
+    "stop_in_background",
+]
+
+_POLL_S = 0.05
+
+
+@click.command("start", epilog="Example: claude-proxy start --port 8090")
+@address_options
+def start_command(port: int | None, host: str | None, models: str | None) -> None:
+    """Start the daemon in the background.
+
+    Returns when it answers. Where the service is installed, it is started by the service manager.
+    """
+    target = _target(port, host, models)
+    peer = ask(target)
+    if peer.is_ours and peer.state is State.RUNNING:
+        click.echo(f"claude-proxy runs already: {_in_a_line(target, peer)}")
+        return
+    if peer.state is State.DRAINING:
+        _await_free(target)
+    started, where = ensure_running(target, port=port, host=host, models=models)
+    click.echo(f"claude-proxy {started.about['version']} listens on {target.url} (process {started.pid}).")
+    click.echo(f"models: {', '.join(started.about['models'])}")
+    click.echo(f"log: {where}")
+
+
+def ensure_running(
+    target: Target, *, port: int | None = None, host: str | None = None, models: str | None = None
+) -> tuple[Peer, str]:
+    """Start the daemon where none runs; it, and where its log is.
+
+    Raises:
+        CommandFailed: it did not start.
+    """
+    from proxyd.cli import service_managers as manager
+
+    peer = ask(target)
+    background.refuse_foreign(target, peer)
+    service = manager.installed() if (port, host, models) == (None, None, None) else None
+    if service is not None:
+        if not peer.is_ours:
+            service.start()
+            peer = await_ready(target, service)
+        return peer, service.log_hint
+    if not peer.is_ours:
+        peer = background.launch(target, _run_options(port, host, models))
+    return peer, str(background.log_path())
+
+
+@click.command("stop", epilog="Example: claude-proxy stop")
+@address_options
+def stop_command(port: int | None, host: str | None, models: str | None) -> None:
+    """Stop the daemon. Open streams may finish, for up to drain_timeout_s."""
+    target = _target(port, host, models)
+    peer = ask(target)
+    background.refuse_foreign(target, peer)
+    if not peer.is_ours:
+        raise CommandFailed(f"claude-proxy does not run on {target.url}", EXIT_NOT_RUNNING)
+    calls = peer.about.get("calls", 0)
+    if calls:
+        click.echo(f"waiting for {calls} call{'' if calls == 1 else 's'} in flight to finish …")
+    _signal(peer)
+    if not background.await_end(peer.pid, background.STOP_S, _tell_waiting):
+        raise CommandFailed(
+            f"process {peer.pid} still runs after {background.STOP_S:g} s; end it with 'kill -9 {peer.pid}'"
+        )
+    click.echo("claude-proxy has stopped.")
+
+
+@click.command("restart", epilog="Example: claude-proxy restart")
+@address_options
+def restart_command(port: int | None, host: str | None, models: str | None) -> None:
+    """Start anew, with the program and configuration of now.
+
+    The old process stops listening at once, finishes its open streams beside the new one, and ends.
+    """
+    from proxyd.cli import service_managers as manager
+
+    target = _target(port, host, models)
+    peer = ask(target)
+    background.refuse_foreign(target, peer)
+    if not peer.is_ours:
+        raise CommandFailed(
+            f"claude-proxy does not run on {target.url}; start it with 'claude-proxy start'", EXIT_NOT_RUNNING
+        )
+    service = manager.installed()
+    if service is not None and peer.about.get("supervisor") == service.name:
+        service.restart()
+        started, where = await_ready(target, service, other_than=peer.pid), service.log_hint
+    else:
+        _check_configuration(peer)
+        background.terminate(peer)
+        _await_free(target)
+        options = _run_options(target.port, host or _host_of(peer), models or str(peer.about["config"]))
+        started, where = background.launch(target, options), str(background.log_path())
+    click.echo(f"claude-proxy {started.about['version']} listens on {target.url} (process {started.pid}).")
+    if background.is_alive(peer.pid):
+        click.echo(f"process {peer.pid} finishes its open calls.")
+    click.echo(f"log: {where}")
+
+
+@click.command("status", epilog="Example: claude-proxy status --json")
+@address_options
+@json_option
+def status_command(port: int | None, host: str | None, models: str | None, as_json: bool) -> None:
+    """Say whether the daemon runs, and how it does. Ends with 0 if it does, with 3 if not."""
+    target = _target(port, host, models)
+    peer = ask(target)
+    if as_json:
+        import json  # costs `status` some milliseconds otherwise
+
+        click.echo(json.dumps({"state": peer.state.value, "url": target.url, "why": peer.why, **peer.about}))
+    elif peer.is_ours:
+        _show(target, peer)
+    elif peer.state is State.FOREIGN:
+        click.echo(f"claude-proxy does not run: on {target.url} is another program ({peer.why}).")
+    else:
+        click.echo(f"claude-proxy does not run on {target.url}; start it with 'claude-proxy start'.")
+    if not peer.is_ours:
+        sys.exit(EXIT_NOT_RUNNING)
+
+
+def _show(target: Target, peer: Peer) -> None:
+    about = peer.about
+    click.echo(f"claude-proxy {about['version']} is {peer.state.value} on {target.url}")
+    rows: list[tuple[str, Any]] = [
+        ("process", f"{about['pid']}, {_by_whom(about.get('supervisor'))}"),
+        ("uptime", _duration(about["uptime_s"])),
+        ("config", about["config"]),
+        ("models", ", ".join(about["models"])),
+        ("in flight", f"{about['calls']} calls"),
+    ]
+    rows += [
+        ("circuit", f"{circuit['origin']} {circuit['state']} after {circuit['failures']} failures")
+        for circuit in about["circuits"]
+    ]
+    rows += [("hook", _hook(hook)) for hook in about["hooks"]]
+    for name, value in rows:
+        click.echo(f"  {name:10} {value}")
+
+
+def _hook(hook: dict[str, Any]) -> str:
+    if "error" in hook:
+        return f"{hook['name']}: not loaded: {hook['error']}"
+    off = ", switched off" if hook["is_off"] else ""
+    return (
+        f"{hook['name']}: {hook['calls']} calls, {hook['failures']} failures, {hook['slow_calls']} slow{off}"
+    )
+
+
+def _by_whom(supervisor: str | None) -> str:
+    return {None: "in the foreground", "detached": "in the background"}.get(
+        supervisor, f"run by {supervisor}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    shown = [f"{number} {unit}" for number, unit in parts if number][:2]
+    return " ".join(shown) or "0 s"
+
+
+def _in_a_line(target: Target, peer: Peer) -> str:
+    return f"{target.url}, process {peer.pid}, since {_duration(peer.about['uptime_s'])}"
+
+
+def _target(port: int | None, host: str | None, models: str | None) -> Target:
+    target = find_target(port, host, models)
+    if target.port == 0:
+        raise CommandFailed(
+            "port 0 takes any free port, where nobody would find the daemon; name one", EXIT_USAGE
+        )
+    return target
+
+
+def _run_options(port: int | None, host: str | None, models: str | None) -> list[str]:
+    options = []
+    if port is not None:
+        options += ["--port", str(port)]
+    if host is not None:
+        options += ["--host", host]
+    if models is not None:
+        options += ["--models", str(Path(models).expanduser().resolve())]
+    return options
+
+
+def _host_of(peer: Peer) -> str | None:
+    address = peer.about.get("address")
+    return str(address[0]) if isinstance(address, list) and address else None
+
+
+def _check_configuration(peer: Peer) -> None:
+    """A daemon is not stopped for one that would not start."""
+    import os
+
+    from proxyd.daemon.load_config import load_configuration
+
+    load_configuration({}, str(peer.about["config"]), os.environ)
+
+
+def stop_in_background(peer: Peer) -> None:
+    """Stop a daemon that no manager runs, to make room for one that does."""
+    background.terminate(peer)
+    background.await_end(peer.pid, background.STOP_S)
+
+
+def _signal(peer: Peer) -> None:
+    from proxyd.cli import service_managers as manager
+
+    service = manager.installed()
+    if service is not None and peer.about.get("supervisor") == service.name:
+        service.stop()
+    else:
+        background.terminate(peer)
+
+
+def _tell_waiting(seconds: float) -> None:
+    click.echo(f"… still waiting after {seconds:.0f} s", err=True)
+
+
+def _await_free(target: Target) -> None:
+    """Until the old daemon has stopped listening, which is at once."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if ask(target, timeout_s=1.0).state is State.STOPPED:
+            return
+        time.sleep(_POLL_S)
+    raise CommandFailed(f"the old daemon still listens on {target.url}; try 'claude-proxy stop' first")
+
+
+def await_ready(target: Target, service: Manager, other_than: int = 0) -> Peer:
+    """The daemon, once its manager has started it.
+
+    Raises:
+        CommandFailed: it does not answer in time.
+    """
+    deadline = time.monotonic() + background.START_S
+    while time.monotonic() < deadline:
+        peer = ask(target, timeout_s=1.0)
+        if peer.state is State.RUNNING and peer.pid != other_than:
+            return peer
+        time.sleep(_POLL_S)
+    raise CommandFailed(
+        f"the {service.name} service was started and does not answer on {target.url}; see '{service.log_hint}'"
+    )

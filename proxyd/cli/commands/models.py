@@ -1,0 +1,166 @@
+"""``claude-proxy models list|add|remove``: entries of models.yaml, without touching the rest of the file.
+
+A change is validated as the daemon would before it is saved, in one step; a running daemon takes it over by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxyd.cli.commands.check import describe_key, host_of, show_columns
+from proxyd.config.envfile import with_env_file
+from proxyd.config.paths import resolve_models_path
+
+__all__ = ["models_command"]
+
+_models_option = click.option("--models", metavar="FILE", help="The models.yaml to read or edit.")
+
+
+@click.group(
+    "models",
+    invoke_without_command=True,
+    epilog="Example: claude-proxy models add kimi --api-base https://api.moonshot.ai/anthropic --direct",
+)
+@click.pass_context
+def models_command(context: click.Context) -> None:
+    """List, add or remove entries of models.yaml."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_command)
+
+
+@models_command.command("list", epilog="Example: claude-proxy models list --json")
+@_models_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_command(models: str | None = None, as_json: bool = False) -> None:
+    """Name the models, and where their calls go."""
+    from proxyd.daemon.load_config import checks
+    from proxyd.config.models import load
+
+    path, _ = resolve_models_path(models, os.environ)
+    routes = load(path, with_env_file(path.parent, os.environ), checks=checks()).table.routes
+    rows = [
+        {
+            "model_id": route.model_id,
+            "mode": "direct" if route.direct else "translated",
+            "model_name": route.model_name,
+            "upstream": host_of(route.api_base),
+            "key": describe_key(route),
+            "aliases": list(route.aliases),
+        }
+        for route in routes
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    table = [["MODEL", "MODE", "UPSTREAM MODEL", "AT", "KEY"]]
+    table += [
+        [str(row[name]) for name in ("model_id", "mode", "model_name", "upstream", "key")] for row in rows
+    ]
+    show_columns(table)
+
+
+@models_command.command(
+    "add",
+    epilog="Example: claude-proxy models add coder --api-base https://openrouter.ai/api/v1 "
+    "--model-name qwen/qwen3-coder --api-key '${OPENROUTER_API_KEY}' --set context=256k",
+)
+@click.argument("model_id")
+@click.option("--api-base", required=True, metavar="URL", help="Base address of the upstream.")
+@click.option("--model-name", metavar="NAME", help="What the upstream calls the model (MODEL_ID).")
+@click.option("--direct", is_flag=True, help="The upstream speaks the Anthropic API.")
+@click.option("--api-key", metavar="KEY", help="${ENV_NAME} or ${file:PATH}; without it, the client's key.")
+@click.option(
+    "--set",
+    "others",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any other key of an entry; the value is YAML.",
+)
+@_models_option
+def add_command(
+    model_id: str,
+    api_base: str,
+    model_name: str | None,
+    direct: bool,
+    api_key: str | None,
+    others: tuple[str, ...],
+    models: str | None,
+) -> None:
+    """Add an entry at the end of the list."""
+    from proxyd.config.edit import add_entry
+
+    entry: dict[str, Any] = {"model_id": model_id}
+    given = {"model_name": model_name, "api_base": api_base, "direct": direct or None, "api_key": api_key}
+    entry |= {name: value for name, value in given.items() if value is not None}
+    for assignment in others:
+        name, value = _assignment(assignment)
+        if name in entry:
+            raise click.UsageError(f"--set {name}: {name} is given already; say it once")
+        entry[name] = value
+    path, _ = resolve_models_path(models, os.environ)
+    text = _text_of(path)
+    _save(path, add_entry(text, entry))
+    click.echo(f"{path}: added {model_id}. A running daemon takes it over.")
+    if api_key is not None and not api_key.startswith("${"):
+        click.echo(
+            "The key now stands in the file, and in your shell's history: ${ENV_NAME} or ${file:PATH} keep it out.",
+            err=True,
+        )
+
+
+@models_command.command("remove", epilog="Example: claude-proxy models remove coder")
+@click.argument("model_id")
+@_models_option
+def remove_command(model_id: str, models: str | None) -> None:
+    """Remove an entry, and the comment lines directly above it."""
+    from proxyd.config.edit import remove_entry
+    from proxyd.config.models import read_text
+
+    path, _ = resolve_models_path(models, os.environ)
+    _save(path, remove_entry(read_text(path), model_id))
+    click.echo(f"{path}: removed {model_id}. A running daemon takes it over.")
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """``KEY=VALUE`` with the value as YAML would have it: ``256k``, ``0.5``, ``[a, b]``, ``{input: 0.28}``."""
+    from proxyd.config.faults import Faults
+    from proxyd.config.yaml import read_tree
+    from proxyd.errors import ConfigError
+
+    name, sign, value = text.partition("=")
+    faults = Faults(f"--set {name}")
+    tree = read_tree(value, faults) if sign and name.strip() else None
+    try:
+        faults.raise_if_any()
+    except ConfigError as exc:
+        raise click.UsageError(exc.message) from None
+    if tree is None:
+        raise click.UsageError(f"--set: expected KEY=VALUE; got {text!r}")
+    return name.strip(), tree.plain()
+
+
+def _text_of(path: Path) -> str:
+    """The file's text; none yet is the beginning of one."""
+    from proxyd.config.models import read_text
+
+    return read_text(path) if path.exists() else ""
+
+
+def _save(path: Path, text: str) -> None:
+    """Save what is valid as a whole.
+
+    Raises:
+        ConfigError: it is not; nothing has been written.
+    """
+    from proxyd.daemon.load_config import checks
+    from proxyd.config.edit import save_atomic
+    from proxyd.config.models import load_text
+
+    load_text(text, path, with_env_file(path.parent, os.environ), checks=checks())
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    save_atomic(path, text)

@@ -1,0 +1,236 @@
+"""``claude-proxy stats`` and ``statusline``: usage, read from the ledger's file, whether a daemon runs or not."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxyd.telemetry import ledger_queries as stats
+from proxyd.telemetry.ledger_schema import FILE
+from proxyd.config.paths import resolve_state_folder
+
+__all__ = ["stats_command", "statusline_command"]
+
+_SPAN = re.compile(r"(\d{1,5})([mhdw])\Z")
+_SPAN_S = {"m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
+_BAR_CELLS = 16
+#: What ``--csv`` writes after the group, and in this order.
+_CSV = stats.SUMS
+
+
+@click.command("stats", epilog="Example: claude-proxy stats --since 7d --by session")
+@click.option(
+    "--since", default="30d", metavar="SPAN", help="How far back: 90m, 12h, 7d, 4w, or today (30d)."
+)
+@click.option("--by", type=click.Choice(tuple(stats.GROUPS)), default="model", help="Group by this (model).")
+@click.option("--session", metavar="ID", help="One session and its calls; the beginning of its id is enough.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+def stats_command(since: str, by: str, session: str | None, as_json: bool, as_csv: bool) -> None:
+    """Show tokens, cost, time and failures from the ledger."""
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other; choose one")
+    start = _start_of(since, time.time())
+    database = stats.open_ledger(_path())
+    try:
+        if session is not None:
+            session = _the_one(stats.sessions_like(database, session), session)
+        rows = stats.sums(database, start, by=by, session=session)
+        total = stats.sums(database, start, session=session)[0]
+        calls = [] if session is None else stats.calls_of_session(database, session)
+    finally:
+        database.close()
+    if as_json:
+        found: dict[str, Any] = {"since": start, "by": by, "total": total, "rows": rows}
+        if session is not None:
+            found.update(session=session, calls=calls)
+        click.echo(json.dumps(found, indent=2))
+    elif as_csv:
+        _write_csv(rows, by)
+    else:
+        _show(rows, total, by, since, session, calls)
+
+
+@click.command(
+    "statusline",
+    epilog='Example, in ~/.claude/settings.json: {"statusLine": {"type": "command", '
+    '"command": "claude-proxy statusline"}}',
+)
+def statusline_command() -> None:
+    """One line for Claude Code's status line: model, route, tokens and cost of this session.
+
+    Reads the JSON that Claude Code gives to such a command on stdin.
+    """
+    try:
+        given = json.loads(sys.stdin.read() or "{}")
+    except ValueError:
+        given = {}
+    given = given if isinstance(given, dict) else {}
+    model = given.get("model")
+    name = model.get("display_name") or model.get("id") if isinstance(model, dict) else None
+    session = given.get("session_id")
+    click.echo(_statusline(str(name or "?"), session if isinstance(session, str) else ""))
+
+
+def _statusline(name: str, session: str) -> str:
+    if not session:
+        return name
+    try:
+        database = stats.open_ledger(_path())
+    except stats.LedgerUnreadable:
+        return name  # a status line has no room for an explanation; `claude-proxy stats` gives it
+    try:
+        rows = stats.sums(database, 0, by="model", session=session)
+        total = stats.sums(database, 0, session=session)[0]
+    finally:
+        database.close()
+    if not rows:
+        return name
+    routes = ", ".join(row["model"] or "none" for row in rows[:3])
+    parts = [name if routes == name else f"{name} via {routes}", _tokens_of(total)]
+    if total["unpriced_calls"] < total["calls"]:
+        parts.append(_usd(total))
+    return " · ".join(parts)
+
+
+def _path() -> Path:
+    return resolve_state_folder(os.environ) / FILE
+
+
+def _start_of(since: str, now: float) -> float:
+    if since == "today":
+        return stats.midnight(now)
+    found = _SPAN.match(since)
+    if found is None:
+        raise click.UsageError(f"--since: expected a span such as 90m, 12h, 7d, 4w, or today; got {since!r}")
+    return max(0.0, now - int(found[1]) * _SPAN_S[found[2]])
+
+
+def _the_one(found: list[str], asked: str) -> str:
+    if asked in found or len(found) == 1:
+        return asked if asked in found else found[0]
+    what = (
+        "is no session in the ledger" if not found else f"is the beginning of {len(found)} sessions or more"
+    )
+    raise click.UsageError(f"--session: {asked!r} {what}; 'claude-proxy stats --by session' names them")
+
+
+def _write_csv(rows: list[dict[str, Any]], by: str) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow((by, *_CSV))
+    writer.writerows((row[by], *(row[name] for name in _CSV)) for row in rows)
+
+
+# -- for people
+
+
+def _show(
+    rows: list[dict[str, Any]],
+    total: dict[str, Any],
+    by: str,
+    since: str,
+    session: str | None,
+    calls: list[dict[str, Any]],
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    what = f"session {session}, " if session else ""
+    console.print(f"[bold]Usage[/], {what}{since if since == 'today' else f'last {since}'}")
+    if not total["calls"]:
+        console.print("No calls in that time.")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column(by)
+    for name in ("calls", "in", "cached", "out", "first byte", "USD"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("tokens", no_wrap=True)
+    most = max(map(_all_tokens, rows)) or 1
+    for row in [*rows, total]:
+        is_total = row is total
+        bar = "" if is_total else "█" * max(1, round(_BAR_CELLS * _all_tokens(row) / most))
+        table.add_row(
+            "total" if is_total else str(row[by] or "none"),
+            f"{row['calls']:,}",
+            _short(row["input_tokens"] + row["cache_read_tokens"] + row["cache_write_tokens"]),
+            _cached(row),
+            ("~" if row["estimated_calls"] else "") + _short(row["output_tokens"]),
+            f"{row['ttfb_ms'] / row['ttfb_calls'] / 1000:.1f} s" if row["ttfb_calls"] else "",
+            _usd(row) if row["unpriced_calls"] < row["calls"] else "",
+            bar,
+            style="bold" if is_total else None,
+        )
+    console.print(table)
+    if calls:
+        console.print(_table_of_calls(calls))
+    if total["estimated_calls"]:
+        console.print("[dim]~ includes answers that broke off, with their output estimated[/]")
+    if total["unpriced_calls"]:
+        console.print("[dim]+ some calls have no price: add 'pricing' to their entry in models.yaml[/]")
+
+
+def _table_of_calls(calls: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim", title="Its last calls", title_justify="left")
+    for name in ("time", "model", "kind", "outcome"):
+        table.add_column(name)
+    for name in ("in", "cached", "out", "seconds"):
+        table.add_column(name, justify="right")
+    for call in calls:
+        table.add_row(
+            time.strftime("%d %b %H:%M:%S", time.localtime(call["started_at"])),
+            call["route"] or call["model"],
+            call["kind"],
+            _result_of(call),
+            _short(call["input_tokens"] + call["cache_read_tokens"] + call["cache_write_tokens"]),
+            _cached(call),
+            ("~" if call["is_estimated"] else "") + _short(call["output_tokens"]),
+            f"{call['duration_ms'] / 1000:.1f}",
+        )
+    return table
+
+
+def _result_of(call: dict[str, Any]) -> str:
+    result = call["error_type"] or call["stop_reason"] or call["outcome"]
+    return f"{result}; cache lost: {call['cache_break']}" if call["cache_break"] else result
+
+
+def _all_tokens(row: dict[str, Any]) -> int:
+    return sum(
+        int(row[name])
+        for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+    )
+
+
+def _tokens_of(row: dict[str, Any]) -> str:
+    taken = row["input_tokens"] + row["cache_read_tokens"] + row["cache_write_tokens"]
+    cached = _cached(row)
+    estimated = "~" if row["estimated_calls"] else ""
+    return f"{_short(taken)} in{f' ({cached} cached)' if cached else ''}, {estimated}{_short(row['output_tokens'])} out"
+
+
+def _cached(row: dict[str, Any]) -> str:
+    taken = row["input_tokens"] + row["cache_read_tokens"] + row["cache_write_tokens"]
+    return f"{row['cache_read_tokens'] / taken:.0%}" if row["cache_read_tokens"] else ""
+
+
+def _usd(row: dict[str, Any]) -> str:
+    return f"${row['cost_usd']:,.{4 if row['cost_usd'] < 0.1 else 2}f}{'+' if row['unpriced_calls'] else ''}"
+
+
+def _short(count: int) -> str:
+    """12 345 as 12.3k, the way people talk of tokens."""
+    for size, sign in ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")):
+        if count >= size:
+            return f"{count / size:.1f}{sign}" if count < 100 * size else f"{count / size:.0f}{sign}"
+    return str(count)

@@ -1,0 +1,141 @@
+"""``claude-proxy translate``: a dry run of the translation, for a request or for what an upstream answered."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, BinaryIO
+
+import click
+
+from proxyd import errors, jsonio
+from proxyd.telemetry.call_record import new_id
+from proxyd.daemon.load_config import load_configuration
+from proxyd.cli.exit_codes import EXIT_USAGE, CommandFailed
+from proxyd.codecs.anthropic.events import StreamEvent, encode_events
+from proxyd.codecs.openai.request import in_one_go
+from proxyd.errors import ProxyError
+from proxyd.daemon.loaded_config import LoadedConfig
+from proxyd.providers.base import ClientKeys, Clocks
+from proxyd.providers.openai_request import TranslatedCall, prepare
+from proxyd.config.routes import ModelRoute
+from proxyd.secret import Secret
+
+__all__ = ["translate_command"]
+
+#: Of a transcript, as much at once as a socket would bring.
+_CHUNK_BYTES = 64 * 1024
+
+#: What an answer is translated for when nobody says what was asked.
+_ANY_REQUEST: dict[str, Any] = {"max_tokens": 1, "messages": [{"role": "user", "content": ""}]}
+
+
+@click.command(
+    "translate", epilog="Example: claude-proxy translate --model deepseek-chat < request.json | less"
+)
+@click.option("--model", required=True, metavar="ID", help="The model of models.yaml to translate for.")
+@click.option("--stream", is_flag=True, help="Standard input is what the upstream answered, not a request.")
+@click.option(
+    "--request",
+    "request_file",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="With --stream: the request that was answered, for its tool names, ids and stop sequences.",
+)
+@click.option("--models", metavar="FILE", type=click.Path(), help="The models.yaml to use.")
+def translate_command(model: str, stream: bool, request_file: BinaryIO | None, models: str | None) -> None:
+    """Show what a translated route makes of a request, or of an upstream's answer. Nothing is called.
+
+    Reads a Messages request and prints the body for the upstream; with --stream, reads an upstream's event stream or
+    JSON answer and prints the stream for the client. What was dropped or altered, and why, is told on standard error.
+    Hooks are not run.
+    """
+    if request_file is not None and not stream:
+        raise click.UsageError("--request goes with --stream; without it the request is standard input")
+    loaded = load_configuration({}, models, os.environ)
+    route = _route(model, loaded)
+    source = sys.stdin.buffer
+    payload = _ANY_REQUEST if stream and request_file is None else _parse(request_file or source)
+    oddities: Counter[str] = Counter()
+    try:
+        call = _call({**payload, "model": model}, route, loaded, oddities)
+        if stream:
+            _show_stream(call, iter(lambda: source.read(_CHUNK_BYTES), b""), oddities)
+        else:
+            _show_request(call)
+    except ProxyError as exc:
+        click.echo(f"the client is answered with HTTP {errors.answer_of(exc)[0]}", err=True)
+        click.echo(json.dumps(errors.envelope(exc), ensure_ascii=False, indent=2))
+
+
+def _route(model: str, loaded: LoadedConfig) -> ModelRoute:
+    route = loaded.config.table.resolve(model)
+    if route is None:
+        known = ", ".join(loaded.config.table.ids())
+        raise CommandFailed(f"no model {model[:100]!r} in models.yaml; there are: {known}", EXIT_USAGE)
+    if route.direct:
+        raise CommandFailed(f"model {model!r} is direct: nothing of it is translated", EXIT_USAGE)
+    # No call is made, so a key that is missing is no hindrance.
+    return replace(route, api_key=Secret("dry-run"), missing_key=None)
+
+
+def _parse(source: BinaryIO) -> dict[str, Any]:
+    try:
+        payload = jsonio.loads(source.read())
+    except jsonio.JSONError as exc:
+        raise CommandFailed(
+            f"the request is not JSON ({exc}); give a body of POST /v1/messages", EXIT_USAGE
+        ) from None
+    if not isinstance(payload, dict):
+        raise CommandFailed("the request is not a JSON object; give a body of POST /v1/messages", EXIT_USAGE)
+    return payload
+
+
+def _call(
+    payload: dict[str, Any], route: ModelRoute, loaded: LoadedConfig, oddities: Counter[str]
+) -> TranslatedCall:
+    def warn(oddity: str) -> None:
+        oddities[oddity] += 1
+
+    return in_one_go(
+        prepare(
+            route,
+            route.api_base,
+            payload,
+            ClientKeys(),
+            clocks=Clocks(),
+            new_id=new_id,
+            warn=warn,
+            max_body_bytes=loaded.settings.max_upstream_body_bytes,
+            max_frame_bytes=loaded.settings.max_frame_bytes,
+        )
+    ).written()
+
+
+def _show_request(call: TranslatedCall) -> None:
+    for note in call.notes:
+        times = f" ({note.times} times)" if note.times > 1 else ""
+        click.echo(f"{note.path}: {note.what}{times}: {note.why}", err=True)
+    click.echo(json.dumps(call.sent, ensure_ascii=False, indent=2))
+
+
+def _show_stream(call: TranslatedCall, chunks: Iterable[bytes], oddities: Counter[str]) -> None:
+    answer = call.new_answer()
+    for chunk in chunks:
+        _write(answer.feed(chunk))
+        if answer.has_ended:
+            break
+    _write(answer.close())
+    for oddity, times in oddities.items():
+        click.echo(f"{oddity}{f' ({times} times)' if times > 1 else ''}", err=True)
+    if answer.failure is not None:
+        click.echo(f"the stream ends in an error: {answer.failure.message}", err=True)
+
+
+def _write(events: Iterable[StreamEvent]) -> None:
+    sys.stdout.buffer.write(encode_events(events))
+    sys.stdout.buffer.flush()

@@ -1,0 +1,41 @@
+"""Files that come with the program and are copied to the user: the example models.yaml, hooks, service files.
+
+In a checkout they are where they are written; an installation has them under ``share/claude-proxy`` (setup.cfg).
+"""
+
+from __future__ import annotations
+
+import site
+import sys
+import sysconfig
+from pathlib import Path
+
+import proxyd
+from proxyd.cli.exit_codes import CommandFailed
+
+__all__ = ["program", "shipped"]
+
+
+def shipped(*parts: str) -> Path:
+    """The path of one of them.
+
+    Raises:
+        CommandFailed: the installation lacks it.
+    """
+    checkout = Path(proxyd.__file__).resolve().parents[1]
+    bases = [checkout] if (checkout / "setup.cfg").exists() else []
+    bases += [
+        Path(root) / "share" / "claude-proxy"
+        for root in (sysconfig.get_path("data"), site.getuserbase(), sys.prefix)
+    ]
+    for base in bases:
+        path = base.joinpath(*parts)
+        if path.exists():
+            return path
+    raise CommandFailed(f"this installation lacks {'/'.join(parts)}; install claude-proxy anew")
+
+
+def program() -> list[str]:
+    """The command that runs this very installation, by absolute path."""
+    script = Path(sys.executable).parent / "claude-proxy"
+    return [str(script)] if script.exists() else [sys.executable, "-m", "proxyd"]

@@ -1,0 +1,119 @@
+"""Whether and how much to think: the client's words in the upstream's (protocol.md 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from proxyd.codecs.openai.dialect import Dialect
+from proxyd.codecs.openai.translation_notes import Notes
+
+__all__ = ["LEVELS", "Thinking", "thinking_of", "write_thinking"]
+
+#: Efforts from least to most. ``none`` and, in models.yaml, ``minimal`` mean no thinking (design.md 4).
+LEVELS = ("minimal", "low", "medium", "high", "xhigh", "max")
+
+#: Budgets in tokens from which an effort follows, the same steps that other gateways document (protocol.md
+#: 3.4).
+_MEDIUM_FROM, _HIGH_FROM = 4096, 16384
+
+
+@dataclass(slots=True)
+class Thinking:
+    """What is wanted.
+
+    Args:
+        is_on: True or False where someone said so, None where nobody did.
+        effort: one of `LEVELS`, or None to leave it to the upstream.
+        budget: tokens, where the client gave a number.
+    """
+
+    is_on: bool | None = None
+    effort: str | None = None
+    budget: int | None = None
+
+
+def thinking_of(payload: dict[str, Any], configured: str | None, dialect: Dialect, notes: Notes) -> Thinking:
+    """What is wanted: models.yaml before ``output_config.effort`` before ``thinking``.
+
+    Args:
+        configured: ``reasoning_effort`` of models.yaml: routes of one upstream model are told apart by it.
+    """
+    if configured is not None:
+        if configured in ("none", "minimal"):
+            return Thinking(is_on=False)
+        return Thinking(is_on=True, effort=configured)
+    thinking = payload.get("thinking")
+    kind = thinking.get("type") if isinstance(thinking, dict) else None
+    output_config = payload.get("output_config")
+    effort = output_config.get("effort") if isinstance(output_config, dict) else None
+    if effort not in LEVELS:
+        effort = None
+    if not dialect.client_effort:
+        if kind or effort:
+            notes.add(
+                "thinking, output_config.effort", "dropped", "only models.yaml decides for this upstream"
+            )
+        return Thinking()
+    if kind in ("disabled", "between_tools"):
+        return Thinking(is_on=False)
+    budget = thinking.get("budget_tokens") if isinstance(thinking, dict) and kind == "enabled" else None
+    if type(budget) is not int or budget <= 0:
+        budget = None
+    if effort is None and budget is not None:
+        effort = "low" if budget < _MEDIUM_FROM else "medium" if budget < _HIGH_FROM else "high"
+    is_on = True if effort or kind in ("enabled", "adaptive") else None
+    return Thinking(is_on=is_on, effort=effort, budget=budget)
+
+
+def write_thinking(wanted: Thinking, dialect: Dialect, body: dict[str, Any], notes: Notes) -> bool:
+    """Write it into the upstream body; whether the model will think, as far as one can tell."""
+    if wanted.is_on is None:
+        return dialect.thinks_by_default
+    if not wanted.is_on:
+        if dialect.thinking_path is not None and dialect.thinking_off is not None:
+            put(body, dialect.thinking_path, dialect.thinking_off)
+        elif dialect.effort_path is not None and "none" in dialect.efforts:
+            put(body, dialect.effort_path, dialect.efforts["none"])
+        else:
+            notes.add("thinking", "not switched off", "the upstream has no such switch")
+            return dialect.thinks_by_default
+        return False
+    is_said = False
+    if dialect.thinking_path is not None and dialect.thinking_on is not None:
+        put(body, dialect.thinking_path, dialect.thinking_on)
+        is_said = True
+    if wanted.effort is not None and dialect.effort_path is not None:
+        level = _nearest(wanted.effort, dialect)
+        if level is not None:
+            put(body, dialect.effort_path, level)
+            is_said = True
+    if wanted.budget is not None and dialect.budget_path is not None:
+        low, high = dialect.budget_range
+        put(body, dialect.budget_path, min(max(wanted.budget, low), high))
+        is_said = True
+    if not is_said and wanted.effort is not None:
+        notes.add("thinking, output_config.effort", "dropped", "the upstream has no control for it")
+    return is_said or dialect.thinks_by_default
+
+
+def _nearest(effort: str, dialect: Dialect) -> str | None:
+    """What the upstream calls `effort`, or the next lower level that it has, else the next higher."""
+    position = LEVELS.index(effort)
+    for level in (*reversed(LEVELS[: position + 1]), *LEVELS[position + 1 :]):
+        if level in dialect.efforts:
+            return dialect.efforts[level]
+    return None
+
+
+def put(body: dict[str, Any], path: str, value: Any) -> None:
+    """Set the field at a dotted path, making the objects on the way."""
+    *parents, name = path.split(".")
+    for parent in parents:
+        child = body.get(parent)
+        if not isinstance(child, dict):
+            child = body[parent] = {}
+        body = child
+    # A switch may be an object of the dialect, which is shared by all requests.
+    body[name] = dict(value) if isinstance(value, Mapping) else value

@@ -1,0 +1,214 @@
+"""How many tokens a Messages request will cost, told without a tokenizer (protocol.md 4.10).
+
+The whole is asked for where nothing else looks at the request, or where its length decides whether it is carried at
+all; a translation counts on its way, by the same parts.
+
+An under-estimate delays compaction until the upstream refuses, an over-estimate only brings it forward:
+everything is rounded up. The cost is a look at each text's length: CPython knows without scanning whether a
+string is ASCII.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import struct
+from typing import Any
+
+from proxyd import jsonio
+from proxyd.codecs.cache.tool_inputs import ToolInputs
+from proxyd.codecs.cache.tools import recognised
+
+__all__ = [
+    "TOKENS_PER_MESSAGE",
+    "block_tokens",
+    "call_tokens",
+    "chars_around",
+    "content_tokens",
+    "estimate_input_tokens",
+    "text_tokens",
+    "tools_tokens",
+]
+
+#: Characters of ASCII text to a token, what the usual tokenizers reach on English and code.
+CHARS_PER_TOKEN = 4
+#: Role, separators and the like.
+TOKENS_PER_MESSAGE = 4
+#: Anthropic scales an image to fit this many pixels a side and counts its area by the second number.
+IMAGE_SIDE_PX, PX_PER_TOKEN = 1568, 750
+#: The most an image costs, and the guess for one whose size cannot be told.
+MAX_IMAGE_TOKENS = 1600
+#: A page of PDF as text and image, and how many bytes a page takes in the PDFs people send (a guess).
+TOKENS_PER_PAGE, BYTES_PER_PAGE = 2000, 60_000
+
+#: How much base64 is decoded to find a JPEG's size: it stands behind the metadata, of which 24 KiB is a lot.
+_HEAD_CHARS = 32_768
+
+
+def estimate_input_tokens(payload: dict[str, Any], inputs: ToolInputs | None = None) -> int:
+    """The estimate, at least 1.
+
+    Args:
+        inputs: keeps what is written on the way, for the translation.
+    """
+    inputs = ToolInputs() if inputs is None else inputs
+    tokens = content_tokens(payload.get("system"), inputs)
+    messages = payload.get("messages")
+    for message in messages if isinstance(messages, list) else ():
+        tokens += TOKENS_PER_MESSAGE
+        if isinstance(message, dict):
+            tokens += content_tokens(message.get("content"), inputs)
+    return max(1, tokens + tools_tokens(payload.get("tools")))
+
+
+def tools_tokens(tools: Any) -> int:
+    """Those of the tools on offer."""
+    return recognised(tools).once("tokens", lambda: _json(tools)) if isinstance(tools, list) and tools else 0
+
+
+def text_tokens(text: str, around: int = 0) -> int:
+    """The tokens of `text` and of so many characters of ASCII more."""
+    length = len(text) + around
+    if text.isascii():
+        return -(-length // CHARS_PER_TOKEN)
+    # In UTF-8 a CJK character takes two bytes more than one, a Cyrillic or accented one takes one more: half
+    # the excess counts the first as one token and the second as half a token.
+    excess = len(text.encode("utf-8", "surrogatepass")) - len(text)
+    wide = (excess + 1) // 2
+    return wide if wide >= length else wide + -(-(length - wide) // CHARS_PER_TOKEN)
+
+
+def _json(value: Any) -> int:
+    try:
+        data = jsonio.dump_ascii(value)
+        if b"\\u" not in data:  # the same text as below, made in a third of the time
+            return -(-len(data) // CHARS_PER_TOKEN)
+        return text_tokens(jsonio.dump_text(value))
+    except jsonio.JSONError:  # NaN, which our parser takes
+        return text_tokens(repr(value))
+
+
+def call_tokens(name: Any, value: Any, written: str | None) -> int:
+    """Those of a tool use, by the name of its tool and its input.
+
+    Args:
+        written: the input as JSON, where it has such a form (`ToolInputs.written`).
+    """
+    # What `_json` says of both in a list, without writing the input apart.
+    if written is not None and isinstance(name, str) and (around := chars_around(name)):
+        return TOKENS_PER_MESSAGE + text_tokens(written, around)
+    return TOKENS_PER_MESSAGE + _json([name, value])
+
+
+@functools.lru_cache(maxsize=1024)  # the same few dozen, hundreds of times in each history
+def chars_around(name: str) -> int:
+    """How long a list of this name and an input is, less the input; 0 for a name beyond ASCII, since the two are
+    escaped as one.
+    """
+    return len(jsonio.dump_text(name)) + len("[,]") if name.isascii() else 0
+
+
+def content_tokens(content: Any, inputs: ToolInputs) -> int:
+    """Those of a string or of a list of blocks."""
+    if isinstance(content, str):
+        return text_tokens(content)
+    tokens = 0
+    for block in content if isinstance(content, list) else ():
+        if isinstance(block, dict):
+            tokens += block_tokens(block, inputs)
+    return tokens
+
+
+def block_tokens(block: dict[str, Any], inputs: ToolInputs) -> int:
+    """Those of one block."""
+    kind = block.get("type")
+    if kind == "text":
+        text = block.get("text")
+        return text_tokens(text) if isinstance(text, str) else 0
+    if kind == "tool_use":
+        value = block.get("input")
+        return call_tokens(block.get("name"), value, inputs.written(value))
+    if kind == "tool_result":
+        return TOKENS_PER_MESSAGE + content_tokens(block.get("content"), inputs)
+    if kind == "thinking":
+        text = block.get("thinking")
+        return text_tokens(text) if isinstance(text, str) else 0
+    if kind == "image":
+        return _image(block.get("source"))
+    if kind == "document":
+        return _document(block.get("source"), inputs)
+    if kind == "redacted_thinking":
+        return 0
+    return _json(block)
+
+
+def _document(source: Any, inputs: ToolInputs) -> int:
+    if not isinstance(source, dict):
+        return 0
+    data = source.get("data")
+    if isinstance(data, str):
+        if source.get("type") == "text":
+            return text_tokens(data)
+        size_bytes = len(data) * 3 // 4
+        return TOKENS_PER_PAGE * max(1, -(-size_bytes // BYTES_PER_PAGE))
+    if source.get("type") == "content":
+        return content_tokens(source.get("content"), inputs)
+    return TOKENS_PER_PAGE
+
+
+def _image(source: Any) -> int:
+    data = source.get("data") if isinstance(source, dict) else None
+    size = _pixels(data) if isinstance(data, str) else None
+    if size is None:
+        return MAX_IMAGE_TOKENS
+    width, height = size
+    scale = min(1.0, IMAGE_SIDE_PX / max(width, height, 1))
+    return min(MAX_IMAGE_TOKENS, int(width * scale * height * scale / PX_PER_TOKEN) + 1)
+
+
+def _pixels(data: str) -> tuple[int, int] | None:
+    """Width and height from the first bytes of a base64 image; None if they do not tell."""
+    head = data[:_HEAD_CHARS]
+    try:
+        raw = base64.b64decode(head[: len(head) // 4 * 4])
+    except ValueError:
+        return None
+    try:
+        if raw.startswith(b"\x89PNG\r\n\x1a\n"):
+            width, height = struct.unpack_from(">II", raw, 16)
+        elif raw.startswith((b"GIF87a", b"GIF89a")):
+            width, height = struct.unpack_from("<HH", raw, 6)
+        elif raw.startswith(b"RIFF") and raw[8:12] == b"WEBP":
+            return _webp(raw)
+        elif raw.startswith(b"\xff\xd8"):
+            return _jpeg(raw)
+        else:
+            return None
+    except struct.error:
+        return None
+    return width, height
+
+
+def _webp(raw: bytes) -> tuple[int, int] | None:
+    kind = raw[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(raw[24:27], "little"), 1 + int.from_bytes(raw[27:30], "little")
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", raw, 21)
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", raw, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return None
+
+
+def _jpeg(raw: bytes) -> tuple[int, int] | None:
+    """From marker to marker until the start of frame (SOF0 to SOF15, without the tables DHT, JPG and DAC)."""
+    position = 2
+    while raw[position : position + 1] == b"\xff":
+        marker, length = struct.unpack_from(">BH", raw, position + 1)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", raw, position + 5)
+            return width, height
+        position += 2 + max(length, 2)
+    return None

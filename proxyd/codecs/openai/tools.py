@@ -1,0 +1,248 @@
+"""Tools and the choice among them (protocol.md 3.3)."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any
+
+from proxyd import jsonio
+from proxyd.codecs.openai.dialect import Dialect
+from proxyd.codecs.openai.translation_notes import Notes
+from proxyd.codecs.openai.json_schema import narrow_for_gemini
+from proxyd.codecs.cache.tools import recognised
+from proxyd.errors import ClientError
+
+__all__ = ["Tools", "to_openai_tools", "to_upstream_name"]
+
+#: Claude Code offers this beside deferred tools, so that the list is never empty; it is not to be called.
+PLACEHOLDER_TOOL = "DeferredToolPlaceholder"
+
+_LEGAL = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")  # OpenAI's FunctionDefinition
+_LEGAL_FROM_LETTER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}\Z")  # Gemini
+_ILLEGAL = re.compile(r"[^A-Za-z0-9_-]")
+
+_ROLE = itemgetter("role")
+
+#: Members of a tool that change how Anthropic's servers treat it, and mean nothing elsewhere.
+_DROPPED_MEMBERS = ("strict", "eager_input_streaming", "input_examples", "allowed_callers")
+
+
+@dataclass(slots=True)
+class Tools:
+    """The tools to offer.
+
+    Args:
+        offered: OpenAI function tools.
+        names: upstream name -> the client's name, for the altered ones.
+        left_out: names of tools that only Anthropic's servers can run, or whose schema is not in the request.
+        written: `offered` as JSON, where it is at hand. It belongs to that very list, which may be shared: whoever
+            means to change it takes a copy.
+    """
+
+    offered: list[dict[str, Any]] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    written: bytes | None = None
+
+
+def to_upstream_name(name: Any, dialect: Dialect) -> str:
+    """The name the upstream takes: the same where legal, else the first 55 characters and a digest.
+
+    Claude Code's ``mcp__server__tool`` names exceed OpenAI's 64 characters. A digest, not a counter, so that
+    the name is the same in the history of every request.
+    """
+    if not isinstance(name, str) or not name:
+        return "unknown_tool"
+    return _legal_name(name, dialect.tool_names_start_with_letter)
+
+
+@functools.lru_cache(maxsize=1024)  # the same few dozen, hundreds of times in each history
+def _legal_name(name: str, starts_with_letter: bool) -> str:
+    legal = _LEGAL_FROM_LETTER if starts_with_letter else _LEGAL
+    if legal.match(name):
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    readable = _ILLEGAL.sub("_", name[:55])
+    if starts_with_letter and not legal.match(readable):
+        readable = f"_{readable[:54]}"
+    return f"{readable}_{digest}"
+
+
+def to_openai_tools(payload: dict[str, Any], dialect: Dialect, notes: Notes) -> Tools:
+    """The request's tools, with those that system messages added or took away on the way.
+
+    Raises:
+        ClientError: what is there is no list of tools.
+    """
+    listed = payload.get("tools")
+    if listed is not None and not isinstance(listed, list):
+        raise ClientError(f"tools: expected an array, got {type(listed).__name__}; send a list of tools")
+    added, removed = _changes_on_the_way(payload["messages"])
+    if added or removed:
+        return _translated([*(listed or ()), *added], removed, dialect, notes)
+    if not listed:
+        return Tools()
+
+    def make() -> tuple[Dialect, Tools, Notes]:
+        own = Notes()
+        tools = _translated(listed, removed, dialect, own)
+        try:
+            tools.written = jsonio.dump_ascii(tools.offered)
+        except jsonio.JSONError:
+            pass  # NaN, which our parser takes; who writes the whole body says so
+        return dialect, tools, own
+
+    # By identity, since dialects are kept and not hashable; it is in there so that no other takes its place.
+    _, tools, own = recognised(listed).once(("tools", id(dialect)), make)
+    notes.add_all(own)
+    return tools
+
+
+def _translated(listed: list[Any], removed: set[str], dialect: Dialect, notes: Notes) -> Tools:
+    tools = Tools()
+    seen = set()
+    for number, tool in enumerate(listed):
+        path = f"tools.{number}"
+        if not isinstance(tool, dict):
+            raise ClientError(
+                f"{path}: expected an object, got {type(tool).__name__}; send a tool definition"
+            )
+        name = tool.get("name")
+        if not _has_schema(tool):
+            tools.left_out.append(str(name or tool.get("type")))
+            notes.add(path, "dropped", "a tool of Anthropic's own, which the upstream cannot run or describe")
+        elif not isinstance(name, str) or not name:
+            raise ClientError(f"{path}.name: expected a non-empty string; name the tool")
+        elif name == PLACEHOLDER_TOOL or name in removed:
+            notes.add(path, "dropped", "not to be called")
+        elif name in seen:
+            notes.add(path, "dropped", "a second tool of one name")
+        elif dialect.max_tools is not None and len(tools.offered) >= dialect.max_tools:
+            notes.add(path, "dropped", f"the upstream takes at most {dialect.max_tools} tools")
+        else:
+            seen.add(name)
+            upstream_name = to_upstream_name(name, dialect)
+            if upstream_name != name:
+                tools.names[upstream_name] = name
+                notes.add(f"{path}.name", "shortened", "the upstream takes no such name")
+            tools.offered.append(_function(tool, upstream_name, dialect))
+            for member in _DROPPED_MEMBERS:
+                if member in tool:
+                    notes.add(f"tools[].{member}", "dropped", "means nothing upstream")
+    return tools
+
+
+def _has_schema(tool: dict[str, Any]) -> bool:
+    return tool.get("type") in (None, "custom") or isinstance(tool.get("input_schema"), dict)
+
+
+def _function(tool: dict[str, Any], name: str, dialect: Dialect) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": name}
+    description = tool.get("description")
+    if isinstance(description, str) and description:
+        function["description"] = description
+    schema = tool.get("input_schema")
+    if not isinstance(schema, dict):
+        schema = {}
+    if dialect.schema_style == "gemini":
+        parameters = narrow_for_gemini(schema)
+    else:
+        parameters = {key: value for key, value in schema.items() if key != "$schema"}
+    if parameters.get("type") != "object":
+        parameters["type"] = "object"
+    if not isinstance(parameters.get("properties"), dict):
+        parameters["properties"] = {}
+    function["parameters"] = parameters
+    return {"type": "function", "function": function}
+
+
+def _changes_on_the_way(messages: list[Any]) -> tuple[list[Any], set[str]]:
+    """Tools defined in ``tool_addition`` blocks, and names whose last change was a removal."""
+    added: dict[str, Any] = {}
+    removed: set[str] = set()
+    if "system" not in map(_ROLE, messages):  # as nearly always
+        return [], set()
+    for message in messages:
+        if message["role"] != "system":
+            continue
+        content = message.get("content")
+        for block in content if isinstance(content, list) else ():
+            tool = block.get("tool") if isinstance(block, dict) else None
+            if not isinstance(tool, dict):
+                continue
+            definition = tool.get("definition")
+            name = definition.get("name") if isinstance(definition, dict) else tool.get("name")
+            if not isinstance(name, str):
+                continue
+            if block.get("type") == "tool_addition":
+                removed.discard(name)
+                if isinstance(definition, dict):
+                    added[name] = definition
+            elif block.get("type") == "tool_removal":
+                removed.add(name)
+    return list(added.values()), removed
+
+
+def choose(
+    payload: dict[str, Any], tools: Tools, dialect: Dialect, *, is_thinking: bool, notes: Notes
+) -> dict[str, Any]:
+    """The fields ``tools``, ``tool_choice`` and ``parallel_tool_calls`` of the body, those that apply.
+
+    Raises:
+        ClientError: a tool is forced and none can be offered: the call has no meaning upstream.
+    """
+    choice = payload.get("tool_choice")
+    if choice is not None and not isinstance(choice, dict):
+        seen = type(choice).__name__
+        raise ClientError(
+            f"tool_choice: expected an object with a type, got {seen}; send one or leave it out"
+        )
+    kind = choice.get("type") if choice else None
+    if not tools.offered:
+        if kind in ("any", "tool"):
+            left_out = ", ".join(tools.left_out) or "the request offers none"
+            raise ClientError(
+                f"tool_choice: a tool call is demanded, but the upstream has no tool to call ({left_out}); "
+                "drop tool_choice, or use a model that runs these tools itself"
+            )
+        if choice:
+            notes.add("tool_choice", "dropped", "no tool is left to choose")
+        return {}
+    fields: dict[str, Any] = {"tools": tools.offered}
+    if choice is None:
+        return fields
+    word: Any = kind if kind in ("auto", "none") else None
+    if kind in ("any", "tool"):
+        word = _forced(choice, tools, dialect, is_thinking=is_thinking, notes=notes)
+    elif word is None:
+        raise ClientError("tool_choice.type: expected auto, any, tool or none; send one of these")
+    fields["tool_choice"] = word
+    if choice.get("disable_parallel_tool_use") is True:
+        if dialect.parallel_tool_calls:
+            fields["parallel_tool_calls"] = False
+        else:
+            notes.add("tool_choice.disable_parallel_tool_use", "dropped", "the upstream has no such switch")
+    return fields
+
+
+def _forced(
+    choice: dict[str, Any], tools: Tools, dialect: Dialect, *, is_thinking: bool, notes: Notes
+) -> str | dict[str, Any]:
+    if is_thinking and not dialect.forced_choice_while_thinking:
+        notes.add("tool_choice", "became auto", "the upstream refuses a forced tool while it thinks")
+        return "auto"
+    if choice["type"] == "tool":
+        name = to_upstream_name(choice.get("name"), dialect)
+        if all(tool["function"]["name"] != name for tool in tools.offered):
+            notes.add("tool_choice", "became auto", "the named tool is not offered to the upstream")
+            return "auto"
+        if dialect.named_tool_choice:
+            return {"type": "function", "function": {"name": name}}
+        notes.add("tool_choice", "names no tool any more", "the upstream takes no named tool")
+    if dialect.required_word == "auto":
+        notes.add("tool_choice", "became auto", "the upstream cannot be told to call some tool")
+    return dialect.required_word

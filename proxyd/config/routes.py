@@ -1,0 +1,202 @@
+"""Where a call goes: the entries of models.yaml as frozen values, and how a requested model finds its own.
+
+``models.py`` reads them from the file; nothing here does I/O, so that a request costs a few dictionary look-
+ups.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import translate
+from typing import Any
+
+from proxyd.codecs.anthropic.usage import Usage
+from proxyd.config.keys import DEMO_BASE
+from proxyd.secret import Secret
+
+__all__ = ["ModelRoute", "Pricing", "RouteTable", "Timeouts"]
+
+_WINDOW_SUFFIX = re.compile(r"\[1m\]$", re.IGNORECASE)
+#: What Claude Code's model picker shows (claude-code.md 1).
+_SHOWN_IN_PICKER = re.compile(r"claude|anthropic", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Clocks of one entry, in seconds; None leaves the setting of that name in force, a ``total_s`` of 0 is
+    no limit.
+    """
+
+    connect_s: float | None = None
+    first_byte_s: float | None = None
+    idle_s: float | None = None
+    total_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pricing:
+    """USD per million tokens; None is not known (for the two cache prices: as ``input``)."""
+
+    input: float | None = None
+    output: float | None = None
+    cache_read: float | None = None
+    cache_write: float | None = None
+
+    def cost_of(self, usage: Usage) -> float | None:
+        """USD for `usage`, or None where a price that it needs is not known."""
+        parts = (
+            (usage.input_tokens, self.input),
+            (usage.output_tokens, self.output),
+            (usage.cache_read_tokens, self.input if self.cache_read is None else self.cache_read),
+            (usage.cache_write_tokens, self.input if self.cache_write is None else self.cache_write),
+        )
+        cost = 0.0
+        for tokens, price in parts:
+            if tokens and price is None:
+                return None
+            cost += tokens * (price or 0.0)
+        return cost / 1_000_000
+
+
+_NAMES_A_CREDENTIAL = re.compile(r"auth|key|token|secret|cookie|credential|password", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRoute:
+    """One entry of models.yaml (design.md 4). Token counts are integers, prices USD per million tokens.
+
+    Attributes:
+        api_base: without a slash at its end; ``builtin:demo`` is the embedded upstream.
+        provider: as the entry names it; None leaves the choice to the host of `api_base`.
+        api_key: None where the client's own key is passed on, or where `missing_key` says why there is none.
+        key_origin: ``literal``, ``${NAME}`` or ``${file:PATH}``; None without an ``api_key`` in the entry.
+        missing_key: a configured key that could not be found: the sentence with which calls are answered 401.
+        max_input_tokens: the window, from ``max_input_tokens`` or ``context``.
+        omit: top-level fields cut out of a direct request, in addition to the profile's.
+        hooks: names of hook files that run for this entry; None for all.
+    """
+
+    model_id: str
+    api_base: str
+    model_name: str
+    direct: bool = False
+    provider: str | None = None
+    api_key: Secret | None = None
+    key_origin: str | None = None
+    missing_key: str | None = None
+    can_stream: bool = True
+    max_tokens: int | None = None
+    max_input_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    reasoning_effort: str | None = None
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    aliases: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = ()
+    pricing: Pricing | None = None
+    vision: bool | None = None
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    quirks: Mapping[str, Any] = field(default_factory=dict)
+    omit: tuple[str, ...] = ()
+    hooks: tuple[str, ...] | None = None
+    #: Those in `extra_headers`: as long as they live they are masked wherever they turn up.
+    _header_secrets: tuple[Secret, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        words = (
+            word
+            for name, value in self.extra_headers.items()
+            if _NAMES_A_CREDENTIAL.search(name)
+            for word in {value, value.rpartition(" ")[2]}  # ``Bearer …``: also without its scheme
+        )
+        object.__setattr__(self, "_header_secrets", tuple(map(Secret, words)))
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether the embedded upstream serves this entry."""
+        return self.api_base == DEMO_BASE
+
+
+@dataclass(frozen=True)
+class RouteTable:
+    """The entries in the order of the file, and how a requested model finds its own.
+
+    Args:
+        routes: entries with unique ids.
+        discovery_prefix: the setting of that name; such a prefix in front of an id leads to the same entry.
+    """
+
+    routes: tuple[ModelRoute, ...] = ()
+    discovery_prefix: str = ""
+    _by_name: dict[str, ModelRoute] = field(init=False, repr=False, compare=False)
+    _globs: tuple[tuple[re.Pattern[str], ModelRoute], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_name: dict[str, ModelRoute] = {}
+        for route in self.routes:
+            for alias in route.aliases:
+                by_name.setdefault(alias, route)
+        by_name.update({route.model_id: route for route in self.routes})
+        globs = [
+            (re.compile(translate(alias)), route)
+            for route in self.routes
+            for alias in route.aliases
+            if any(sign in alias for sign in "*?[")
+        ]
+        object.__setattr__(self, "_by_name", by_name)
+        object.__setattr__(self, "_globs", tuple(globs))
+
+    def resolve(self, model: str) -> ModelRoute | None:
+        """The entry for a request's ``model``, or None.
+
+        An exact id wins over an alias, that over a prefixed id, and all of them over a glob; among globs the
+        earlier one wins. Each step is tried as asked, then without a ``[1m]`` at the end, by which users ask
+        Claude Code for its large window. Globs are case-sensitive, as ids are.
+        """
+        bare = _WINDOW_SUFFIX.sub("", model)
+        wanted = (model,) if bare == model else (model, bare)
+        for name in wanted:
+            if name in self._by_name:
+                return self._by_name[name]
+        prefix = self.discovery_prefix
+        for name in wanted:
+            if prefix and name.startswith(prefix) and name[len(prefix) :] in self._by_name:
+                return self._by_name[name[len(prefix) :]]
+        for name in wanted:
+            for pattern, route in self._globs:
+                if pattern.match(name):
+                    return route
+        return None
+
+    def fallbacks(self, route: ModelRoute) -> tuple[ModelRoute, ...]:
+        """The entries to try after `route`, each once: those it names, then those they name, and so on."""
+        found: dict[str, ModelRoute] = {route.model_id: route}
+        queue = [route]
+        for current in queue:
+            for model_id in current.fallback:
+                if model_id not in found:
+                    found[model_id] = self._by_name[model_id]
+                    queue.append(found[model_id])
+        return tuple(queue[1:])
+
+    def ids(self) -> tuple[str, ...]:
+        """The ids of all entries, in order."""
+        return tuple(route.model_id for route in self.routes)
+
+    def listed(self) -> tuple[tuple[str, ModelRoute], ...]:
+        """What ``GET /v1/models`` names: each id, followed by its prefixed form if Claude Code's picker hides
+        it.
+        """
+        found: list[tuple[str, ModelRoute]] = []
+        for route in self.routes:
+            found.append((route.model_id, route))
+            if self.discovery_prefix and not _SHOWN_IN_PICKER.search(route.model_id):
+                found.append((self.discovery_prefix + route.model_id, route))
+        return tuple(found)
+
+    def with_discovery_prefix(self, prefix: str) -> RouteTable:
+        """The same entries under another prefix, which comes from settings that are read later."""
+        return self if prefix == self.discovery_prefix else replace(self, discovery_prefix=prefix)

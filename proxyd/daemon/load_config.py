@@ -1,0 +1,62 @@
+"""Flags, environment and models.yaml, read together into what the daemon runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from proxyd.config.envfile import with_env_file
+from proxyd.errors import ConfigError
+from proxyd.hooks.loader import load_hooks
+from proxyd.daemon.loaded_config import LoadedConfig
+from proxyd.config.paths import resolve_models_path
+from proxyd.config.models import Checks, load
+from proxyd.providers.registry import PROFILES, dialect_for, profile_for
+from proxyd.config.settings import Settings, faults_in_file
+
+__all__ = ["checks", "load_configuration"]
+
+
+def checks() -> Checks:
+    """What models.yaml is held against: the profiles, their quirks and the settings there are."""
+    return Checks(providers=PROFILES.keys(), quirk=_fault_in_quirk, settings=faults_in_file)
+
+
+def load_configuration(
+    flags: Mapping[str, Any], models: str | None, environ: Mapping[str, str], *, strict: bool = False
+) -> LoadedConfig:
+    """Read everything afresh.
+
+    Args:
+        flags: settings given on the command line, None for those that were not.
+        models: ``--models``.
+
+    Raises:
+        ConfigError: one line per fault.
+        UnsafePermissions: everybody may write a hook.
+    """
+    path, _ = resolve_models_path(models, environ)
+    environ = with_env_file(path.parent, environ)
+    config = load(path, environ, strict=strict, checks=checks())
+    settings = Settings.load(
+        flags,
+        environ,
+        file_values=config.settings,
+        file_places=config.settings_at,
+        folder=path.parent,
+    )
+    table = config.table.with_discovery_prefix(settings.discovery_prefix)
+    hooks = load_hooks(
+        path.parent / "hooks", options=settings.hook_options, timeout_s=settings.hook_timeout_s
+    )
+    hooks.check_names(table.routes)
+    return LoadedConfig(replace(config, table=table), settings, hooks)
+
+
+def _fault_in_quirk(name: str, value: Any) -> str | None:
+    try:
+        dialect_for(profile_for("", None), "", {name: value})
+    except ConfigError as exc:
+        return exc.message
+    return None

@@ -1,0 +1,71 @@
+"""What authors of hooks import: the context of a call and the events of a stream (style.md 4, docs/hooks.md).
+
+A hook file may define any of these, plain or ``async def``::
+
+    def request_hook(payload): ...               the body that will be sent upstream; return it
+    def response_hook(payload): ...              a whole answer, or the data of one stream event; return it
+    def stream_event_hook(event, ctx): ...       one event; return an event, several, or None to drop it
+
+All three may take the context as a second parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from proxyd.codecs.anthropic.events import (
+    BlockStart,
+    BlockStop,
+    ErrorEvent,
+    JsonDelta,
+    MessageDelta,
+    MessageStart,
+    MessageStop,
+    Ping,
+    SignatureDelta,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    Unknown,
+)
+
+__all__ = [
+    "BlockStart",
+    "BlockStop",
+    "ErrorEvent",
+    "HookContext",
+    "JsonDelta",
+    "MessageDelta",
+    "MessageStart",
+    "MessageStop",
+    "Ping",
+    "SignatureDelta",
+    "StreamEvent",
+    "TextDelta",
+    "ThinkingDelta",
+    "Unknown",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class HookContext:
+    """The call that a hook is looking at. It holds no keys.
+
+    Attributes:
+        request_id: as in the log and in the answer's ``request-id``.
+        route: the ``model_id`` of the entry that serves.
+        mode: ``translated``: request bodies have the OpenAI shape; ``direct``: the Anthropic shape. Answers have
+            the Anthropic shape in both.
+        direction: which way the payload travels.
+        options: what ``hook_options`` in models.yaml says under this hook's name.
+        state: yours; empty at the beginning of a call, the same mapping for all of its events, gone with the call.
+    """
+
+    request_id: str
+    route: str
+    mode: Literal["direct", "translated"]
+    direction: Literal["request", "response"]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,283 @@
+"""Finds and loads hook files, and keeps count of how each one does.
+
+Files of the folder ``hooks/`` beside models.yaml, ``*.py``, by name; a leading ``_`` disables one. A file that does not
+load is named in the log and by ``check``, and the others run without it. A folder or file that everybody may write is
+refused: it would run with the rights of the daemon (operations.md E11).
+
+`HookSet` is what a configuration has loaded. `HookSet.for_call` picks those that apply to one call; None, for nearly
+all calls of most users, is the fast path.
+"""
+
+from __future__ import annotations
+
+import inspect
+import stat
+import sys
+import time
+import types
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from proxyd.config.faults import hint
+from proxyd.errors import ConfigError, UnsafePermissions
+from proxyd.hooks.runner import CallHooks
+from proxyd.hooks.worker import Worker
+from proxyd.logs.setup import get_logger, redact
+from proxyd.config.routes import ModelRoute
+
+__all__ = ["HookFile", "HookSet", "load_hooks"]
+
+log = get_logger("hooks")
+
+FUNCTIONS = ("request_hook", "response_hook", "stream_event_hook")
+
+#: Failures of one function in a row after which a hook is switched off until the next reload (style.md 4).
+MAX_FAILURES = 5
+#: A slower call is counted and logged once (style.md 4).
+SLOW_S = 0.010
+#: How long threads of hooks are waited for when the daemon ends.
+_JOIN_S = 0.5
+
+
+class HookFile:
+    """One loaded file.
+
+    Attributes:
+        functions: the hooks that it defines, by name, each taking payload and context.
+        is_async: one of them is ``async def``.
+        calls, failures, slow_calls: since it was loaded.
+    """
+
+    def __init__(
+        self, name: str, path: Path, functions: Mapping[str, Callable[[Any, Any], Any]], *, is_async: bool
+    ) -> None:
+        self.name = name
+        self.path = path
+        self.functions = functions
+        self.is_async = is_async
+        self.worker = Worker(name, is_async=is_async)
+        self.calls = 0
+        self.failures = 0
+        self.slow_calls = 0
+        self.last_failure: str | None = None
+        self.is_off = False
+        self._in_a_row = dict.fromkeys(functions, 0)
+        self._warned: set[str] = set()
+
+    def on_success(self, function: str, duration_s: float) -> None:
+        """A call has returned something that can be used."""
+        self.calls += 1
+        self._in_a_row[function] = 0
+        if duration_s > SLOW_S:
+            self.slow_calls += 1
+            self.warn_once("slow", "hook.slow", duration_ms=round(duration_s * 1000, 1))
+
+    def on_failure(self, function: str, request_id: str, why: str) -> None:
+        """A call has failed; it is as if it had not been made."""
+        self.calls += 1
+        self.failures += 1
+        self._in_a_row[function] += 1
+        self.last_failure = f"{function}: {why}"
+        log.warning("hook.failed", hook=self.name, function=function, request_id=request_id, why=why)
+        if self._in_a_row[function] >= MAX_FAILURES and not self.is_off:
+            self.is_off = True
+            log.error("hook.switched_off", hook=self.name, function=function, until="reload", why=why)
+
+    def warn_once(self, what: str, event: str, **fields: Any) -> None:
+        """A line that would otherwise come with every call."""
+        if what not in self._warned:
+            self._warned.add(what)
+            log.warning(event, hook=self.name, **fields)
+
+    def describe(self) -> dict[str, Any]:
+        """For ``check``, ``/test-connection`` and metrics."""
+        return {
+            "name": self.name,
+            "path": str(self.path),
+            "functions": [name for name in FUNCTIONS if name in self.functions],
+            "calls": self.calls,
+            "failures": self.failures,
+            "slow_calls": self.slow_calls,
+            "is_off": self.is_off,
+            "last_failure": self.last_failure,
+        }
+
+
+class HookSet:
+    """The hooks of one configuration.
+
+    Args:
+        faults: files that did not load, name to reason.
+        options: the setting ``hook_options``.
+        timeout_s: how long one call of a hook may take.
+    """
+
+    def __init__(
+        self,
+        files: Iterable[HookFile] = (),
+        *,
+        faults: Mapping[str, str] | None = None,
+        options: Mapping[str, Any] | None = None,
+        timeout_s: float = 5.0,
+    ) -> None:
+        self.files = tuple(files)
+        self.faults = dict(faults or {})
+        self._options = options or {}
+        self._timeout_s = timeout_s
+
+    def for_call(
+        self, route: ModelRoute, request_id: str, mode: Literal["direct", "translated"]
+    ) -> CallHooks | None:
+        """The hooks that look at this call, or None."""
+        if not self.files:
+            return None
+        chosen = [
+            file
+            for file in self.files
+            if not file.is_off and (route.hooks is None or file.name in route.hooks)
+        ]
+        if not chosen:
+            return None
+        return CallHooks(
+            chosen,
+            request_id=request_id,
+            route=route.model_id,
+            mode=mode,
+            options=self._options,
+            timeout_s=self._timeout_s,
+        )
+
+    def check_names(self, routes: Iterable[ModelRoute]) -> None:
+        """Whether the entries name hooks that there are.
+
+        Raises:
+            ConfigError: one line per name that is not.
+        """
+        known = [file.name for file in self.files] + list(self.faults)
+        wrong = [
+            f"model {route.model_id!r}: hooks: there is no hook {name!r}; "
+            + (hint(name, known) if known else "the hooks folder is empty")
+            for route in routes
+            for name in route.hooks or ()
+            if name not in known
+        ]
+        if wrong:
+            raise ConfigError("\n".join(wrong))
+
+    def report(self) -> None:
+        """Say in the log what did not load, and which options are nobody's."""
+        for name, why in self.faults.items():
+            log.error("hook.not_loaded", hook=name, why=why)
+        for name in sorted(set(self._options) - {file.name for file in self.files} - set(self.faults)):
+            log.warning("hook.options_unused", hook=name, why="hook_options names a hook that is not there")
+
+    def describe(self) -> list[dict[str, Any]]:
+        """What is loaded and how it does, then what did not load."""
+        broken = [{"name": name, "error": why} for name, why in self.faults.items()]
+        return [file.describe() for file in self.files] + broken
+
+    def retire(self) -> None:
+        """Another set is in force now; calls that still use this one may finish."""
+        for file in self.files:
+            file.worker.retire()
+
+    def close(self) -> None:
+        """The daemon ends."""
+        until = time.monotonic() + _JOIN_S
+        for file in self.files:
+            file.worker.close(max(0.0, until - time.monotonic()))
+
+
+def load_hooks(folder: Path, *, options: Mapping[str, Any] | None = None, timeout_s: float = 5.0) -> HookSet:
+    """Load the hook files of `folder`; one that is not there holds none.
+
+    Raises:
+        UnsafePermissions: everybody may write the folder or a file in it.
+    """
+    files: list[HookFile] = []
+    faults: dict[str, str] = {}
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix == ".py" and path.is_file())
+    except (FileNotFoundError, NotADirectoryError):
+        return HookSet(options=options, timeout_s=timeout_s)
+    except OSError as exc:
+        reason = (exc.strerror or "unknown reason").lower()
+        return HookSet(faults={str(folder): f"the folder cannot be read ({reason})"})
+    paths = [path for path in paths if not path.name.startswith("_")]
+    if paths:
+        # A link is as safe as the file that it leads to, and the folder in which that could be exchanged.
+        for path in (folder, *paths, *sorted({path.resolve().parent for path in paths} - {folder.resolve()})):
+            _refuse_if_writable(path)
+    for path in paths:
+        try:
+            found = _functions_of(path)
+            functions = {name: _taking_context(name, function) for name, function in found.items()}
+            is_async = any(map(inspect.iscoroutinefunction, found.values()))
+            files.append(HookFile(path.stem, path, functions, is_async=is_async))
+        except _DoesNotLoad as exc:
+            faults[path.stem] = str(exc)
+    return HookSet(files, faults=faults, options=options, timeout_s=timeout_s)
+
+
+class _DoesNotLoad(Exception):
+    """What is wrong with a hook file."""
+
+
+def _refuse_if_writable(path: Path) -> None:
+    mode = path.stat().st_mode
+    if mode & stat.S_IWOTH and not (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
+        raise UnsafePermissions(f"{path}: everybody may write it, and it is run; run 'chmod o-w {path}'")
+
+
+def _functions_of(path: Path) -> dict[str, Any]:
+    """What the file defines by the names of hooks, whatever it is."""
+    # Compiled from its text each time: a byte code cache, which goes by whole seconds, would miss a quick edit.
+    name = f"claude_proxy_hooks.{path.stem}"
+    module = types.ModuleType(name)
+    module.__file__ = str(path)
+    before = sys.modules.get(name)
+    sys.modules[name] = module  # dataclasses, among others, look their module up here
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102 - what hooks are
+    except (Exception, SystemExit) as exc:
+        if before is not None:
+            sys.modules[name] = before
+        else:
+            del sys.modules[name]
+        line = _line_of(exc, path)
+        # Shown by check, status and /test-connection, which do not mask: a hook may well read a key.
+        raise _DoesNotLoad(redact(f"{type(exc).__name__}: {exc}{line}")) from None
+    found = {name: value for name in FUNCTIONS if (value := getattr(module, name, None)) is not None}
+    if not found:
+        raise _DoesNotLoad(f"it defines none of {', '.join(FUNCTIONS)}")
+    return found
+
+
+def _line_of(exc: BaseException, path: Path) -> str:
+    trace = exc.__traceback__
+    line = 0
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f" (line {line})" if line else ""
+
+
+def _taking_context(name: str, function: Any) -> Callable[[Any, Any], Any]:
+    """`function` as one of two parameters."""
+    if not callable(function):
+        raise _DoesNotLoad(f"{name} is no function")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        raise _DoesNotLoad(f"{name} has no signature that can be read") from None
+    for arguments in ((None, None), (None,)):
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            continue
+        if len(arguments) == 2:
+            return function  # type: ignore[no-any-return]
+        return lambda payload, context: function(payload)
+    raise _DoesNotLoad(f"{name} must take (payload) or (payload, ctx), it takes {signature}")

@@ -1,0 +1,222 @@
+"""Direct routes: what goes to an upstream that speaks the Anthropic API (protocol.md 5.1, 5.2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from multidict import MultiMapping
+
+from proxyd.codecs.anthropic.thinking_signature import PREFIX as OWN_SIGNATURE
+from proxyd.codecs.wire.json_patch import CUT, splice
+from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest, is_loopback_url, missing_key
+from proxyd.headers import HOP_BY_HOP, names_sent
+from proxyd.providers.profile import Profile
+from proxyd.providers.registry import profile_for
+from proxyd.config.routes import ModelRoute
+
+__all__ = ["direct_url", "prepare", "response_headers"]
+
+#: Where else clients put a key: not beside one that the entry has configured (operations.md E4).
+_OTHER_CREDENTIALS = frozenset({"api-key", "x-goog-api-key"})
+_NOT_RETURNED = HOP_BY_HOP | {"content-length", "set-cookie"}
+
+#: Characters that no value may hold (RFC 9110, 5.5).
+_FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+#: Sent where the client named no version (protocol.md 1.2).
+_DEFAULT_VERSION = "2023-06-01"
+
+#: Body fields and the betas that announce them: one half without the other is a 400 (protocol.md 5.2).
+_BETAS_OF = {
+    "context_management": "context-management-",
+    "mcp_servers": "mcp-client-",
+    "output_config": "effort-",
+}
+
+
+def direct_url(api_base: str, path: str, query: str) -> str:
+    """`path` below `api_base`; a ``/v1`` at the end of the base is not doubled. `query` keeps its raw form."""
+    base = api_base.rstrip("/")
+    if base.endswith("/v1") and path.startswith("/v1/"):
+        base = base[: -len("/v1")]
+    return f"{base}{path}?{query}" if query else f"{base}{path}"
+
+
+def prepare(
+    route: ModelRoute,
+    *,
+    path: str,
+    query: str,
+    headers: MultiMapping[str],
+    body: bytes,
+    payload: Mapping[str, Any] | None,
+    keys: ClientKeys,
+    clocks: Clocks,
+    method: str = "POST",
+    is_first: bool = True,
+    forwarded: tuple[str, ...] = ("*",),
+) -> UpstreamRequest:
+    """The client's request, for `route`.
+
+    Args:
+        path: as the client wrote it; a model's id at its end becomes the upstream's name of the model.
+        headers: the client's.
+        body: the client's bytes; they go on as they are but for what the entry sets.
+        payload: `body`, parsed; for a request without one, ``{"model": …}``; None for one that goes on as it is
+            (`proxyd.providers.unread`).
+        is_first: the client chose this upstream. For another one, in a chain, its custom headers were not meant:
+            they may hold a key.
+        forwarded: which custom headers go on, as the setting ``forward_headers`` has it.
+
+    Raises:
+        BadCredential: the upstream needs a key and none is there.
+    """
+    profile = profile_for(route.api_base, route.provider)
+    sent = _headers(headers, forwarded if is_first else ())
+    if body:
+        sent.setdefault("content-type", "application/json")
+    if method == "GET" and payload is not None and payload.get("model") != route.model_name:
+        path = f"/v1/models/{quote(route.model_name, safe='')}"
+    if body and payload is not None:
+        omitted = [
+            name for name in (*profile.omit, *route.omit) if name in payload and name not in route.extra_body
+        ]
+        _drop_betas(sent, omitted)
+        body = splice(body, _changes(route, profile, payload, omitted, is_message=path.endswith("/messages")))
+    _add_credentials(route, profile, sent, keys)
+    for name, value in route.extra_headers.items():
+        sent[name.lower()] = value
+    return UpstreamRequest(
+        url=direct_url(route.api_base, path, query), headers=sent, body=body, clocks=clocks, method=method
+    )
+
+
+def _changes(
+    route: ModelRoute,
+    profile: Profile,
+    payload: Mapping[str, Any],
+    omitted: Iterable[str],
+    *,
+    is_message: bool,
+) -> dict[str, Any]:
+    """What of the body becomes another: see `splice`."""
+    changes: dict[str, Any] = _foreign_thinking(payload, keeps_unsigned=profile.keeps_unsigned_thinking)
+    changes.update(dict.fromkeys(omitted, CUT))
+    if payload.get("model") != route.model_name:
+        changes["model"] = route.model_name
+    if not is_message:
+        return changes  # count_tokens takes no limits, no sampling, and nobody knows what of extra_body
+    asked = payload.get("max_tokens")
+    if route.max_tokens is not None and isinstance(asked, int) and asked > route.max_tokens:
+        changes["max_tokens"] = route.max_tokens
+    for name in ("temperature", "top_p"):
+        value = getattr(route, name)
+        if value is not None and value != payload.get(name):
+            changes[name] = value
+    changes.update(route.extra_body)
+    return changes
+
+
+def _foreign_thinking(payload: Mapping[str, Any], *, keeps_unsigned: bool) -> dict[str, Any]:
+    """The cuts of thinking blocks that this proxy signed for a translated model, or that nobody signed.
+
+    The API verifies signatures, and would refuse the whole conversation. A message of which nothing is left goes too,
+    since an empty one is refused as well.
+    """
+    messages = payload.get("messages")
+    found: dict[int, Any] = {}
+    for index, message in enumerate(messages if isinstance(messages, list) else ()):
+        content = message.get("content") if isinstance(message, dict) else None
+        if not isinstance(content, list):
+            continue
+        cuts = {at: CUT for at, block in enumerate(content) if _is_foreign(block, keeps_unsigned)}
+        if cuts:
+            found[index] = CUT if len(cuts) == len(content) else {"content": cuts}
+    return {"messages": found} if found else {}
+
+
+def _is_foreign(block: Any, keeps_unsigned: bool) -> bool:
+    if not isinstance(block, dict) or block.get("type") != "thinking":
+        return False
+    signature = block.get("signature")
+    if not isinstance(signature, str) or not signature:
+        return not keeps_unsigned
+    return signature.startswith(OWN_SIGNATURE)
+
+
+def _headers(headers: MultiMapping[str], forwarded: tuple[str, ...]) -> dict[str, str]:
+    """The client's headers that go on, names in lower case."""
+    written = tuple(headers.keys())
+    names = names_sent(written, forwarded)
+    if len(written) == len(headers):
+        sent = {name: value for name, value in zip(names, headers.values(), strict=True) if name}
+    else:  # one came in several lines
+        sent = {name: ", ".join(headers.getall(name)) for name in names if name}
+    if headers.get("connection", "keep-alive") != "keep-alive":
+        for value in headers.getall("connection"):
+            for name in _tokens(value):
+                sent.pop(name, None)
+    sent.setdefault("anthropic-version", _DEFAULT_VERSION)
+    # What we could not read could not be counted, and no ping would find a place in it (operations.md C5).
+    sent["accept-encoding"] = "identity"
+    return sent
+
+
+def _tokens(value: str) -> set[str]:
+    return {token.strip().lower() for token in value.split(",")}
+
+
+def _drop_betas(sent: dict[str, str], omitted: Iterable[str]) -> None:
+    prefixes = tuple(_BETAS_OF[name] for name in omitted if name in _BETAS_OF)
+    if not prefixes or "anthropic-beta" not in sent:
+        return
+    betas = [beta.strip() for beta in sent["anthropic-beta"].split(",")]
+    kept = [beta for beta in betas if not beta.startswith(prefixes)]
+    if not kept:
+        del sent["anthropic-beta"]
+    elif len(kept) < len(betas):
+        sent["anthropic-beta"] = ",".join(kept)
+
+
+def _add_credentials(route: ModelRoute, profile: Profile, sent: dict[str, str], keys: ClientKeys) -> None:
+    """The client's keys in the form they came in, or the entry's key alone; the profile may want another form."""
+    form = profile.direct_auth
+    if route.api_key is not None:
+        for name in _OTHER_CREDENTIALS:
+            sent.pop(name, None)
+        value = route.api_key.reveal()
+        if form is None:
+            form = "bearer" if keys.bearer is not None and keys.api_key is None else "x-api-key"
+    elif route.missing_key or (keys.any is None and not is_loopback_url(route.api_base)):
+        raise missing_key(route)
+    elif form is None:
+        if keys.api_key is not None:
+            sent["x-api-key"] = keys.api_key.reveal()
+        if keys.bearer is not None:
+            sent["authorization"] = f"Bearer {keys.bearer.reveal()}"
+        return
+    elif keys.any is not None:
+        value = keys.any.reveal()
+    else:
+        return
+    if form == "bearer":
+        sent["authorization"] = f"Bearer {value}"
+    else:
+        sent["x-api-key"] = value
+
+
+def response_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The upstream's response headers that go back to the client, but for those that HTTP does not allow."""
+    named = [(name.lower(), name, value) for name, value in headers]
+    dropped = _NOT_RETURNED
+    for lowered, _, value in named:
+        if lowered == "connection":
+            dropped = dropped | _tokens(value)
+    return [
+        (name, value)
+        for lowered, name, value in named
+        if lowered not in dropped and not _FORBIDDEN.search(value)
+    ]

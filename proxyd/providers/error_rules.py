@@ -1,0 +1,373 @@
+"""Learning from refusals: a 400 that names what it did not like becomes a quirk of the route.
+
+Vendors differ in parameters, models of one vendor differ too, and new models come faster than profiles. So
+when an upstream answers 400 or 422 and names one thing in the request that it does not take, `mend_for` says
+which field of `Dialect` would have left that thing out. The caller translates the request anew with it and
+sends it once more; only if that works is the finding worth keeping.
+
+Each rule looks at the refusal and at the body that was sent: a parameter that was not sent cannot be the
+cause. Where two rules fit, the one for what the upstream's ``param`` names comes first, then the order of
+`_RULES`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from proxyd.codecs.openai.error_envelopes import words_of_body
+from proxyd.codecs.openai.context_overflow import find_output_limit, find_overflow
+
+__all__ = ["Mend", "mend_for", "models_yaml_line", "output_limit_for"]
+
+#: 404 is OpenRouter's for "no provider takes this", 500 llama.cpp's for images without a projector.
+_STATUSES = frozenset({400, 404, 422, 500})
+_PLAIN = frozenset({400, 422})
+
+#: Words without which a text that names a parameter may be about anything.
+_REFUSED = re.compile(
+    r"unsupported|not supported|n[o']t support|unknown|unrecogni[sz]ed|unexpected|extra[ _]|not permitted"
+    r"|not allowed|invalid|unavailable|is deprecated|only (?:the default|[\d.]+ is|supports?)|cannot|can't"
+    r"|not compatible|incompatible|too long|must|should be|not one of|not a |at most|no endpoints found|mandatory",
+    re.IGNORECASE,
+)
+
+#: Words for "there is no such parameter", as opposed to "not this value".
+_UNKNOWN = re.compile(
+    r"unsupported parameter|unknown|unrecogni[sz]ed|extra[ _]|not permitted|not supported|is deprecated"
+    r"|n[o']t support parameter|unexpected",
+    re.IGNORECASE,
+)
+
+_COUNT_LIMIT = re.compile(
+    r"(?:maximum length|at most|up to|no more than|maximum of|less than or equal to) (\d{1,4})\b",
+    re.IGNORECASE,
+)
+
+#: Levels of effort by rising cost, `Dialect.efforts`.
+_LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+
+#: Parameters that a Dialect switch of the same name leaves out.
+_SWITCHES = ("stream_options", "parallel_tool_calls", "prompt_cache_key", "safety_identifier", "service_tier")
+
+_SAMPLING = ("temperature", "top_p", "top_k")
+
+
+@dataclass(frozen=True, slots=True)
+class Mend:
+    """An override of one `Dialect` field, its value as a user would write it under ``quirks:`` in
+    models.yaml."""
+
+    quirk: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """What the rules look at.
+
+    Args:
+        text: the upstream's message.
+        param: the parameter it names besides, or "".
+        sent: the request's body.
+    """
+
+    status: int
+    text: str
+    param: str
+    sent: Mapping[str, Any]
+
+    def names(self, name: str) -> bool:
+        """Whether the refusal is about `name`, a parameter that was sent."""
+        if name not in self.sent:
+            return False
+        if self.param and re.fullmatch(r"[\w.\[\]*-]+", self.param):
+            return re.match(rf"{re.escape(name)}(?![\w-])", self.param) is not None
+        return self.mentions(name)
+
+    def mentions(self, name: str) -> bool:
+        return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", self.text) is not None
+
+    def says(self, pattern: str) -> bool:
+        return re.search(pattern, self.text, re.IGNORECASE) is not None
+
+
+def mend_for(status: int, body: bytes, sent: Mapping[str, Any]) -> Mend | None:
+    """The quirk that the refusal of a request teaches.
+
+    Args:
+        status: the upstream's.
+        body: the upstream's answer.
+        sent: the body of the request as it was sent.
+
+    Returns:
+        None when the cause is another, or not told, or the prompt is too long.
+    """
+    refusal = _read(status, body, sent)
+    if refusal is None or find_overflow(refusal.text) or find_output_limit(refusal.text):
+        return None
+    for statuses, rule in _RULES:
+        if status in statuses:
+            mend = rule(refusal)
+            if mend is not None:
+                return mend
+    return None
+
+
+def output_limit_for(status: int, body: bytes, sent: Mapping[str, Any]) -> int | None:
+    """The most output tokens that the model takes, when it was asked for more.
+
+    This is the entry's ``max_tokens`` in models.yaml and no quirk: the limit is the model's, not the
+    dialect's.
+    """
+    refusal = _read(status, body, sent)
+    if refusal is None or status not in _PLAIN or find_overflow(refusal.text):
+        return None
+    found = find_output_limit(refusal.text)
+    asked = sent.get("max_tokens", sent.get("max_completion_tokens"))
+    if found is None or not isinstance(asked, int) or asked <= found.limit:
+        return None
+    return found.limit
+
+
+def models_yaml_line(mend: Mend) -> str:
+    """The line of a models.yaml entry that makes `mend` permanent."""
+    return f"quirks: {{{mend.quirk}: {_yaml(mend.value)}}}"
+
+
+def _read(status: int, body: bytes, sent: Mapping[str, Any]) -> _Refusal | None:
+    if status not in _STATUSES:
+        return None
+    words = words_of_body(body)
+    text = " ".join(words.message.split())
+    if not text or not _REFUSED.search(text):
+        return None
+    param = "" if words.param.lower() in ("none", "null") else words.param
+    return _Refusal(status, text, param, sent)
+
+
+# -- rules
+
+
+def _output_limit_name(refusal: _Refusal) -> Mend | None:
+    for ours, other in (
+        ("max_tokens", "max_completion_tokens"),
+        ("max_completion_tokens", "max_tokens"),
+    ):
+        if refusal.names(ours) and _UNKNOWN.search(refusal.text):
+            return Mend("max_tokens_field", other)
+    return None
+
+
+def _switch(refusal: _Refusal) -> Mend | None:
+    named = [name for name in _SWITCHES if refusal.names(name)]
+    return Mend(named[0], False) if len(named) == 1 else None
+
+
+def _sampling(refusal: _Refusal) -> Mend | None:
+    sent = [name for name in _SAMPLING if name in refusal.sent]
+    named = [name for name in sent if refusal.names(name)]
+    if not named:
+        return None
+    if named == ["temperature", "top_p"] and refusal.says(r"\bboth\b"):
+        named = ["top_p"]  # Claude models behind a gateway take either
+    return Mend("sampling", [name for name in sent if name not in named])
+
+
+def _stop(refusal: _Refusal) -> Mend | None:
+    if not refusal.names("stop"):
+        return None
+    limit = _COUNT_LIMIT.search(refusal.text)
+    return Mend("stop_limit", int(limit[1]) if limit else 0)
+
+
+def _effort(refusal: _Refusal) -> Mend | None:
+    sent = refusal.sent.get("reasoning_effort")
+    reasoning = refusal.sent.get("reasoning")
+    if sent is None and isinstance(reasoning, Mapping):
+        sent = reasoning.get("effort")
+    is_named = (
+        refusal.names("reasoning_effort")
+        or refusal.param.endswith("effort")
+        or refusal.says(r"\breasoning[._]effort\b|\breasoning effort\b|reasoning is mandatory")
+    )
+    if not isinstance(sent, str) or not is_named:
+        return None
+    known = _levels_after(
+        r"(?:supported values|must be one of|expected one of|one of|should be)", refusal.text, sent
+    )
+    if known:
+        return Mend("efforts", _efforts(known))
+    is_for_value = refusal.says(rf"\b{sent}\b|mandatory|\bvalue\b") and not refusal.says(
+        "unsupported parameter"
+    )
+    if sent in ("none", "minimal", "xhigh", "max") and is_for_value:
+        return Mend("efforts", _efforts(["low", "medium", "high"]))
+    return Mend("effort_path", None)
+
+
+def _levels_after(words: str, text: str, sent: str) -> list[str]:
+    """The levels listed after `words`; a list with the refused one in it is no list of what is taken."""
+    found = re.search(rf"{words}\W{{0,4}}(?:are|is|values)?(.{{1,200}})", text, re.IGNORECASE)
+    levels = [level for level in _LEVELS if found and re.search(rf"\b{level}\b", found[1], re.IGNORECASE)]
+    return [] if sent in levels else levels
+
+
+def _efforts(known: list[str]) -> dict[str, str]:
+    efforts = {level: level for level in known}
+    if "none" not in efforts and "minimal" in efforts:
+        efforts["none"] = "minimal"  # the nearest to not thinking that there is
+    return efforts
+
+
+def _thinking(refusal: _Refusal) -> Mend | None:
+    is_named = any(refusal.names(name) for name in ("thinking", "enable_thinking"))
+    return Mend("thinking_path", None) if is_named and _UNKNOWN.search(refusal.text) else None
+
+
+def _response_format(refusal: _Refusal) -> Mend | None:
+    asked = refusal.sent.get("response_format")
+    if not isinstance(asked, Mapping) or not (
+        refusal.names("response_format")
+        or refusal.mentions("response_format")
+        or refusal.mentions("json_schema")
+    ):
+        return None
+    return Mend("response_format", "json_object" if asked.get("type") == "json_schema" else "none")
+
+
+def _tool_choice(refusal: _Refusal) -> Mend | None:
+    choice = refusal.sent.get("tool_choice")
+    if choice is None or not (refusal.names("tool_choice") or refusal.mentions("tool_choice")):
+        return None
+    if isinstance(choice, Mapping):
+        is_for_thinking = refusal.says(r"\bthinking\b")
+        return Mend("forced_choice_while_thinking" if is_for_thinking else "named_tool_choice", False)
+    if choice not in ("required", "any"):
+        return None
+    if refusal.says(r"\bthinking\b"):
+        return Mend("forced_choice_while_thinking", False)
+    is_other_word = choice == "required" and refusal.says(
+        r"(?:one of|should be|expected)\b.{0,80}['\"`]any\b"
+    )
+    return Mend("required_word", "any" if is_other_word else "auto")
+
+
+def _roles(refusal: _Refusal) -> Mend | None:
+    roles = [message.get("role") for message in _messages(refusal.sent)]
+    is_about_role = re.search(r"messages\W{0,3}\d+\W{1,3}role|\brole\b", f"{refusal.param} {refusal.text}")
+    if refusal.says(r"system message must be (?:at the beginning|the first)") and "system" in roles[1:]:
+        return Mend("leading_system_only", True)
+    if refusal.says(r"roles must alternate"):
+        return Mend("strict_alternation", True)
+    if refusal.says(r"unexpected role '?user'? after role '?tool") and "tool" in roles:
+        return Mend("text_after_tool_joins_it", True)
+    if "developer" in roles and (refusal.mentions("developer") or is_about_role):
+        return Mend("system_role", "system")
+    if roles[:1] == ["system"] and is_about_role and refusal.says(r"does not support '?system\b"):
+        return Mend("system_role", "developer")
+    return None
+
+
+def _tool_ids(refusal: _Refusal) -> Mend | None:
+    if refusal.says(r"tool call id\b.{0,120}\blength of 9\b"):
+        return Mend("tool_id_style", "mistral")
+    if re.search(r"tool_calls?\W?.{0,12}id", refusal.param) and refusal.says(r"string too long"):
+        return Mend("tool_id_style", "openai")
+    return None
+
+
+def _tools(refusal: _Refusal) -> Mend | None:
+    if not refusal.sent.get("tools"):
+        return None
+    if refusal.names("tools") and refusal.says(r"too long|too many|at most"):
+        limit = _COUNT_LIMIT.search(refusal.text)
+        if limit:
+            return Mend("max_tools", int(limit[1]))
+    if refusal.says(
+        r"unknown name \"?[$\w]+\"? at '?(?:tools|request\.tools)"
+        r"|(?:additionalProperties|\$schema|\$ref|oneOf|anyOf|const|exclusiveM\w+|propertyNames)\b['\"`]? ?"
+        r".{0,40}(?:not supported|unsupported|not allowed|not permitted)"
+        r"|unsupported .{0,40}(?:additionalProperties|\$schema|\$ref)"
+    ):
+        return Mend("schema_style", "gemini")
+    return None
+
+
+def _parts(refusal: _Refusal) -> Mend | None:
+    kinds = {part.get("type") for part in _content_parts(refusal.sent)}
+    if "image_url" in kinds and refusal.says(
+        r"(?:does not|doesn't|not) support (?:image|vision|multimodal)"
+        r"|image(?:s| input)? (?:is|are) not supported"
+        r"|image_url is only supported by|support image input|unknown variant `?image_url"
+        r"|(?:unsupported|invalid) content (?:part )?type.{0,60}image_url|at most 0 image"
+        r"|not a multimodal model|content must be a string|no multimodal|does not have vision"
+    ):
+        return Mend("vision", False)
+    if "file" in kinds and refusal.says(
+        r"unknown variant `?file\b"
+        r"|(?:unsupported|invalid) (?:content (?:part )?type|value).{0,40}'?\bfile\b"
+        r"|(?:file|pdf)s?(?: input)? (?:is|are) not supported|(?:does not|doesn't|not) support (?:file|pdf)"
+    ):
+        return Mend("files", False)
+    return None
+
+
+def _cache_control(refusal: _Refusal) -> Mend | None:
+    if not refusal.mentions("cache_control") and "cache_control" not in refusal.param:
+        return None
+    is_sent = any("cache_control" in part for part in _content_parts(refusal.sent))
+    return Mend("cache_control", False) if is_sent else None
+
+
+#: What is told by capabilities comes before what is told by a parameter's name: texts about images name
+#: `messages`.
+_RULES: tuple[tuple[frozenset[int], Callable[[_Refusal], Mend | None]], ...] = (
+    (_STATUSES, _parts),
+    (_PLAIN, _roles),
+    (_PLAIN, _tool_ids),
+    (_PLAIN, _tools),
+    (_PLAIN | {404}, _tool_choice),
+    (_PLAIN, _output_limit_name),
+    (_PLAIN, _switch),
+    (_PLAIN, _effort),
+    (_PLAIN, _thinking),
+    (_PLAIN, _response_format),
+    (_PLAIN, _sampling),
+    (_PLAIN, _stop),
+    (_PLAIN, _cache_control),
+)
+
+
+# -- the request
+
+
+def _messages(sent: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    messages = sent.get("messages")
+    return [each for each in messages if isinstance(each, Mapping)] if isinstance(messages, list) else []
+
+
+def _content_parts(sent: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for message in _messages(sent):
+        content = message.get("content")
+        if isinstance(content, list):
+            yield from (part for part in content if isinstance(part, Mapping))
+
+
+# -- YAML
+
+
+def _yaml(value: Any) -> str:
+    """`value` in flow style."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_yaml(item) for item in value)}]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_yaml(key)}: {_yaml(item)}" for key, item in value.items()) + "}"
+    # Words like `no` and `on` are booleans to older YAML readers; none of ours is such a word.
+    return str(value)

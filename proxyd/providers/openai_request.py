@@ -1,0 +1,205 @@
+"""Translated routes: what goes to a Chat Completions upstream, and how its answer is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from proxyd import jsonio
+from proxyd.codecs.openai.codec import NewId, Warn
+from proxyd.codecs.openai.dialect import Dialect
+from proxyd.codecs.anthropic.events import StreamEvent
+from proxyd.codecs.openai.translation_notes import Note
+from proxyd.codecs.openai.errors import ErrorContext
+from proxyd.codecs.openai.request import RequestOptions, Translated, translation
+from proxyd.codecs.openai.stream import Answer, OpenAIStream
+from proxyd.codecs.wire.sse import MAX_FRAME_BYTES
+from proxyd.codecs.cache.tool_inputs import ToolInputs
+from proxyd.errors import ClientError
+from proxyd.codecs.openai.response_decoder import TranslatedAnswer
+from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest, is_loopback_url, missing_key
+from proxyd.providers.registry import Profile, dialect_for, profile_for
+from proxyd.config.routes import ModelRoute
+
+__all__ = ["TranslatedCall", "prepare"]
+
+
+@dataclass(slots=True)
+class TranslatedCall:
+    """A call that is ready to go out, but for its body, which is to be `written`.
+
+    Attributes:
+        new_answer: a fresh reader for the answer; each attempt needs its own.
+        context: for reading the upstream's errors.
+    """
+
+    request: UpstreamRequest
+    new_answer: Callable[[], TranslatedAnswer]
+    context: ErrorContext
+    translated: Translated
+
+    @property
+    def sent(self) -> dict[str, Any]:
+        """The body as it will be sent, for hooks, and for learning from a refusal."""
+        return self.translated.body
+
+    @property
+    def input_tokens(self) -> int:
+        """Our own estimate of them."""
+        return self.translated.input_tokens
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What of the client's request was dropped or altered."""
+        return self.translated.notes
+
+    def nothing_said(self) -> list[StreamEvent]:
+        """The answer to a call that asks for no output at all."""
+        codec = self.new_answer().codec
+        codec.on_completion({"choices": [{"finish_reason": "length"}]})
+        return codec.close()
+
+    def with_body(self, body: dict[str, Any]) -> TranslatedCall:
+        """The same call with another body, that of a request hook."""
+        return replace(self, translated=replace(self.translated, body=body))
+
+    def written(self) -> TranslatedCall:
+        """The same call with its body in bytes, a step of its own since a large one takes a while.
+
+        Raises:
+            ClientError: the request holds a number that JSON has no form for.
+        """
+        try:
+            body = self.translated.written()
+        except jsonio.JSONError:
+            # The parser is lax where JSON is not: the client wrote this number, and no upstream can be sent it.
+            raise ClientError(
+                "the request holds a number that JSON has no form for (NaN or Infinity)"
+            ) from None
+        request = self.request
+        return TranslatedCall(
+            UpstreamRequest(request.url, request.headers, body, request.clocks, request.method),
+            self.new_answer,
+            self.context,
+            self.translated,
+        )
+
+
+def prepare(
+    route: ModelRoute,
+    api_base: str,
+    payload: dict[str, Any],
+    keys: ClientKeys,
+    *,
+    clocks: Clocks,
+    new_id: NewId,
+    warn: Warn,
+    max_body_bytes: int,
+    max_frame_bytes: int = MAX_FRAME_BYTES,
+    session_id: str | None = None,
+    corrected: Callable[[int], int] | None = None,
+    inputs: ToolInputs | None = None,
+) -> Generator[None, None, TranslatedCall]:
+    """Translate `payload` for `route`, in steps (`translation`). The body is not written yet.
+
+    Args:
+        api_base: where `route` really is: the embedded upstream has no fixed address.
+        corrected: what an estimate of the input tokens really comes to; None takes it as it is.
+        inputs: those of `payload`, as far as they have been written.
+
+    Raises:
+        ClientError: the request cannot be translated, or no key is there.
+    """
+    profile = profile_for(route.api_base, route.provider)
+    dialect = dialect_for(profile, route.model_name, route.quirks)
+    # Claude Code waits for the whole message either way; only a stream tells that the upstream is still alive.
+    translated = yield from translation(
+        payload,
+        dialect,
+        RequestOptions(
+            model=route.model_name,
+            stream=route.can_stream,
+            max_tokens=route.max_tokens,
+            temperature=route.temperature,
+            top_p=route.top_p,
+            reasoning_effort=route.reasoning_effort,
+            vision=route.vision,
+            extra_body=route.extra_body,
+            session_id=session_id,
+        ),
+        inputs,
+    )
+    body = translated.body
+    estimate = translated.input_tokens if corrected is None else corrected(translated.input_tokens)
+    context = ErrorContext(
+        route=route.model_id,
+        window=route.max_input_tokens,
+        estimated_input_tokens=estimate,
+        max_tokens=body.get(dialect.max_tokens_field),
+    )
+    answer = Answer(
+        model=str(payload["model"]),
+        upstream_model=route.model_name,
+        tool_names=translated.tool_names,
+        used_ids=translated.tool_ids,
+        stop_sequences=tuple(text for text in payload.get("stop_sequences") or () if isinstance(text, str)),
+        estimated_input_tokens=estimate,
+        errors=context,
+    )
+    return TranslatedCall(
+        request=UpstreamRequest(
+            url=chat_url(api_base),
+            headers=_headers(route, api_base, profile, keys, is_stream=route.can_stream),
+            body=b"",
+            clocks=clocks,
+        ),
+        new_answer=lambda: new_answer(answer, dialect, new_id, warn, max_body_bytes, max_frame_bytes),
+        context=context,
+        translated=translated,
+    )
+
+
+def new_answer(
+    answer: Answer,
+    dialect: Dialect,
+    new_id: NewId,
+    warn: Warn,
+    max_body_bytes: int,
+    max_frame_bytes: int = MAX_FRAME_BYTES,
+) -> TranslatedAnswer:
+    """The reader of one answer."""
+    return TranslatedAnswer(
+        OpenAIStream(answer, dialect, new_id, warn),
+        max_body_bytes=max_body_bytes,
+        max_frame_bytes=max_frame_bytes,
+        context=answer.errors,
+    )
+
+
+def chat_url(api_base: str) -> str:
+    """``{api_base}/chat/completions``; a query, as Azure's ``api-version``, stays at the end."""
+    base, mark, query = api_base.partition("?")
+    return f"{base.rstrip('/')}/chat/completions{mark}{query}"
+
+
+def _headers(
+    route: ModelRoute, api_base: str, profile: Profile, keys: ClientKeys, *, is_stream: bool
+) -> dict[str, str]:
+    headers = {
+        "content-type": "application/json",
+        "accept": "text/event-stream" if is_stream else "application/json",
+        "accept-encoding": "identity",
+        "user-agent": "claude-proxy",
+    }
+    key = route.api_key or (None if route.missing_key else keys.any)
+    if key is not None:
+        if profile.auth == "api-key":
+            headers["api-key"] = key.reveal()
+        else:
+            headers["authorization"] = f"Bearer {key.reveal()}"
+    elif route.missing_key or not is_loopback_url(api_base):
+        raise missing_key(route)
+    for name, value in route.extra_headers.items():
+        headers[name.lower()] = value
+    return headers

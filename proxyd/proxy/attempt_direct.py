@@ -1,0 +1,357 @@
+"""An attempt at an Anthropic upstream: its pieces pass, and are watched (see `proxyd.exchange`)."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from time import perf_counter
+from urllib.parse import urlsplit
+
+from proxyd import errors, jsonio
+from proxyd.telemetry.call_record import CallRecord
+from proxyd.codecs.anthropic.passthrough import VAGUE_TYPES, DirectStream, begins_as_stream
+from proxyd.codecs.openai.errors import ErrorContext, refusal
+from proxyd.codecs.wire.decompression import PACKINGS, BadPacking, Unpacker
+from proxyd.transport.timers import Deadlines
+from proxyd.errors import BadReply, ProxyError, Refused, forget_frames
+from proxyd.proxy.attempt import HOOKED_READ_BYTES, Exchange, Sink
+from proxyd.hooks.runner import CallHooks, Passage, StreamHooks
+from proxyd.providers.base import UpstreamRequest
+from proxyd.providers.direct_request import response_headers
+from proxyd.secret import masked
+from proxyd.config.settings import Settings
+from proxyd.transport.pool import Response
+from proxyd.transport.client import BREAKS, Upstreams, failure_of
+
+__all__ = ["DirectExchange", "VerbatimRefusal"]
+
+#: What of an answer that is none goes into the log (operations.md D).
+_EXCERPT_BYTES = 200
+#: Larger bodies are not looked at for their usage. One of 128 000 tokens is some 600 KB; this takes 20 ms to parse.
+_MAX_WATCHED_BYTES = 4 << 20
+
+
+class VerbatimRefusal(Refused):
+    """An upstream's error of a direct route: it goes on byte for byte, since Claude Code's recovery reads it."""
+
+    def __init__(
+        self, status: int, headers: list[tuple[str, str]], body: bytes, reason: str | None = None
+    ) -> None:
+        by_name = {name.lower(): value for name, value in headers}
+        # What it means, for the log and for the choice of a fallback; the client is sent the original.
+        meaning = refusal(status, by_name, body, ErrorContext())
+        kind = meaning.kind if isinstance(meaning, Refused) else errors.kind_of_status(status)
+        super().__init__(f"the upstream answered {status}", status=status, kind=kind, headers=by_name)
+        self.reason = reason
+        self.raw_headers = headers
+        self.body = body
+
+
+class DirectExchange(Exchange):
+    """An attempt at an Anthropic upstream.
+
+    Attributes:
+        is_stream: the answer is an event stream that we can watch; else its bytes are opaque.
+        status, reason, headers: the answer's head as it goes to the client, after `open`.
+        failure: what broke the stream after its first frames; it has ended then.
+    """
+
+    _kept: bytes | None
+    _passage: Passage[bytes] | None
+
+    def __init__(
+        self,
+        request: UpstreamRequest,
+        upstreams: Upstreams,
+        settings: Settings,
+        deadlines: Deadlines,
+        record: CallRecord,
+        hooks: CallHooks | None = None,
+    ) -> None:
+        super().__init__(request, upstreams, settings, deadlines, record)
+        self._hooks = hooks
+        self._unpacker: Unpacker | None = None
+        self._stream_hooks = StreamHooks(hooks) if hooks is not None and hooks.changes_events else None
+        if self._stream_hooks is not None:
+            self._read_bytes = HOOKED_READ_BYTES
+        self.is_stream = False
+        self.status = 0
+        self.reason: str | None = None
+        self.headers: list[tuple[str, str]] = []
+        self.failure: ProxyError | None = None
+        self.has_ended = False
+        self._beginning = b""  # was read to see what the answer is
+        self._stream = DirectStream(settings.max_frame_bytes)
+        # For the usage of an answer that is opaque: its packing, its body so far, or whether it comes in frames.
+        self._inflate: Unpacker | None = None
+        self._body: bytearray | None = None
+        self._has_frames = False
+        self._has_given = False
+
+    @property
+    def reports_cache(self) -> bool:
+        """The upstream has said so far that it reads the prompt from a cache, or puts it there."""
+        return self._stream.tee.reports_cache
+
+    @property
+    def has_last_event(self) -> bool:
+        """The message is whole, whether or not the upstream has ended its body."""
+        return self._stream.tee.has_ended
+
+    async def open(self) -> bytes:
+        """Send the call and wait for the first frames, or the first bytes of another body.
+
+        Raises:
+            VerbatimRefusal: the upstream answered with an error.
+            ProxyError: there was no answer.
+        """
+        response = await self._send(is_verbatim=True)
+        headers = list(response.headers.items())
+        self.status, self.reason, self.headers = response.status, response.reason, response_headers(headers)
+        if response.status >= 400:
+            body = await self._read_error(response)
+            raise VerbatimRefusal(response.status, self.headers, masked(body), response.reason)
+        encoding = response.headers.get("content-encoding", "identity").lower()
+        if encoding != "identity" and self._hooks is not None and self._hooks.changes_events:
+            encoding = self._unpack(encoding)
+        wants_stream = self._record.is_stream and encoding == "identity" and self._is_of_messages()
+        self.is_stream = response.content_type == "text/event-stream" and encoding == "identity"
+        if wants_stream and response.content_type in VAGUE_TYPES:
+            self.is_stream = await self._begins_as_stream(response)
+        self._record.output_so_far = lambda: self._stream.usage_so_far.output_tokens
+        if not self.is_stream:
+            self._watch_aside(response.content_type, encoding)
+            is_json = response.content_type == "application/json" and encoding == "identity"
+            if is_json and self._hooks is not None and self._hooks.changes_bodies and self._is_of_messages():
+                return await self._hooked_body(self._hooks)
+            if "content-length" in response.headers and self._unpacker is None:
+                self.headers.append(("Content-Length", response.headers["content-length"]))
+        while not (data := await self.read()) and not self.has_ended:
+            pass
+        if wants_stream and not self.is_stream:
+            _check_is_message(response.content_type, data)
+        return data
+
+    def close(self, *, is_complete: bool = False) -> None:
+        if self.status:
+            self._record.settle = functools.partial(_settle, self._record, self._stream)
+        self._record.output_so_far = None
+        super().close(is_complete=is_complete)
+
+    async def read(self, sink: Sink | None = None) -> bytes:
+        """The next bytes for the client; there may be none while a frame is incomplete.
+
+        Args:
+            sink: takes the pieces of a stream meanwhile.
+
+        Raises:
+            ProxyError: the answer broke; for a stream, only while nothing of it has been given out.
+        """
+        data = await self._read_on(sink)
+        hooks = self._stream_hooks
+        passage, self._passage = self._passage, None
+        if hooks is None or not self.is_stream or (passage is None and not data):
+            return data
+        data = await (passage or hooks.over_frames(data)).end()
+        # The client has an error that a hook has made. After the upstream's own end, its last bytes still go on.
+        if hooks.has_ended and not self._stream.tee.has_ended:
+            self.has_ended = True
+        return data
+
+    async def _read_on(self, sink: Sink | None) -> bytes:
+        """As `read`, ahead of the hooks. Nothing, where they have been given it already."""
+        response = self._response
+        assert response is not None, "read before open"
+        is_plain = self.is_stream and self._unpacker is None
+        try:
+            if self._beginning:
+                chunk, self._beginning = self._beginning, b""
+            elif self._unpacker is None:
+                chunk = await self._read_chunk(response, sink if is_plain else None)
+            else:
+                chunk = await self._read_unpacked(response, self._unpacker)
+            at_end = response.at_end and (self._unpacker is None or not self._unpacker.has_more)
+            if not self.is_stream:
+                return await self._opaque(chunk, is_last=not chunk or at_end)
+            if self._passage is not None:
+                return b""
+            kept, self._kept = self._kept, None
+            data = kept if kept is not None else self._feed(chunk) if chunk else b""
+            if (not chunk and kept is None) or (self.has_last_event and at_end):
+                self.has_ended = True
+                data += self._stream.close()
+        except BREAKS as exc:
+            failure = failure_of(exc, self._url)
+            if not self._has_given or not self.is_stream:
+                raise failure from exc
+            forget_frames(exc)
+            self.has_ended = True
+            if not self._stream.tee.has_ended:  # else it was cut behind its last event: nothing is missing
+                self.failure = failure
+            return b""
+        self._has_given = self._has_given or bool(data)
+        return data
+
+    def _pass_on(self, chunk: bytes, sink: Sink) -> bool:
+        frames = self._feed(chunk)
+        if self.has_last_event:
+            self._kept = frames
+            return False
+        hooks = self._stream_hooks
+        made = self._made(hooks.over_frames(frames), hooks) if hooks is not None and frames else frames
+        if made:
+            self._push(made, sink)
+        return made is not None
+
+    def _rewriter(self) -> Callable[[bytes], bytes] | None:
+        return None if self.has_last_event or self._stream_hooks is not None else self._stream.pass_by
+
+    def _feed(self, chunk: bytes) -> bytes:
+        begun = perf_counter()
+        frames = self._stream.feed(chunk)
+        self._record.codec_s += perf_counter() - begun
+        return frames
+
+    async def _begins_as_stream(self, response: Response) -> bool:
+        """Whether an answer that does not say so is an event stream, by its first bytes: `read` gives them again.
+
+        Raises:
+            ProxyError: it broke in them.
+        """
+        while (found := begins_as_stream(self._beginning)) is None:
+            try:
+                if self._unpacker is None:
+                    piece = await self._read_chunk(response)
+                else:
+                    piece = await self._read_unpacked(response, self._unpacker)
+            except BREAKS as exc:
+                raise failure_of(exc, self._url) from exc
+            if not piece:
+                return False
+            self._beginning += piece
+        return found
+
+    def _is_of_messages(self) -> bool:
+        """Whether a message is what was asked for, and not a count of tokens."""
+        return urlsplit(self._url).path.endswith("/messages")
+
+    async def _hooked_body(self, hooks: CallHooks) -> bytes:
+        """The whole body, as the hooks leave it. Nobody waits for parts of it: it is no stream."""
+        whole, limit = bytearray(), self._settings.max_upstream_body_bytes
+        while not self.has_ended:
+            whole += await self.read()
+            if len(whole) > limit:
+                raise BadReply(f"the upstream's answer is larger than {limit >> 20} MiB")
+        body = bytes(whole)
+        try:
+            message = jsonio.loads(body)
+        except jsonio.JSONError:
+            message = None
+        if isinstance(message, dict):
+            changed = await hooks.on_response(message)
+            body = body if changed is message else jsonio.dumps(changed)
+        self.headers.append(("Content-Length", str(len(body))))
+        return body
+
+    def _unpack(self, encoding: str) -> str:
+        """Undo a packing that we have not asked for: a hook that keeps something back must see all of it."""
+        if encoding not in PACKINGS:
+            raise BadReply(
+                f"the upstream packed its answer ({encoding}) though asked not to, and hooks could not look at it; "
+                "give the entry hooks: [] to have it passed on as it is"
+            )
+        self._unpacker = Unpacker()
+        packed = ("content-encoding", "content-length")
+        self.headers = [(name, value) for name, value in self.headers if name.lower() not in packed]
+        return "identity"
+
+    async def _read_unpacked(self, response: Response, unpacker: Unpacker) -> bytes:
+        """The next piece of an answer that is unpacked, b"" at its end."""
+        if unpacker.has_more:
+            await asyncio.sleep(0)  # it may be long: the others have a turn between two pieces
+        try:
+            while not (piece := unpacker.take()):
+                chunk = await self._read_chunk(response)
+                if not chunk:
+                    return b""
+                unpacker.feed(chunk)
+        except BadPacking as exc:
+            raise BadReply(f"the upstream's packed answer {exc}") from None
+        return piece
+
+    def _watch_aside(self, content_type: str, encoding: str) -> None:
+        """Read usage from a copy of an answer that goes on as it is; br and zstd are beyond the standard library."""
+        if encoding in PACKINGS:
+            self._inflate = Unpacker()
+        elif encoding != "identity":
+            return
+        if content_type == "application/json":
+            self._body = bytearray()
+        self._has_frames = content_type == "text/event-stream"
+
+    async def _opaque(self, chunk: bytes, *, is_last: bool) -> bytes:
+        if chunk:
+            self._has_given = True
+            if self._body is not None or self._has_frames:
+                try:
+                    await self._look_into(chunk)
+                except (BadPacking, ProxyError):
+                    self._body, self._has_frames = None, False
+        if is_last:
+            self.has_ended = True
+            if self._body:
+                self._stream.tee.watch_body(bytes(self._body))
+        return chunk
+
+    async def _look_into(self, chunk: bytes) -> None:
+        if self._inflate is None:
+            self._look_at(chunk)
+            return
+        self._inflate.feed(chunk)
+        while piece := self._inflate.take():
+            self._look_at(piece)
+            if self._inflate.has_more:
+                await asyncio.sleep(0)  # as above
+
+    def _look_at(self, piece: bytes) -> None:
+        if self._has_frames:
+            self._stream.feed(piece)
+        elif self._body is not None:
+            self._body += piece
+            if len(self._body) > _MAX_WATCHED_BYTES:
+                raise BadReply("too large an answer to look for its usage")
+
+
+def _settle(record: CallRecord, stream: DirectStream) -> None:
+    """Put into `record` what the answer has said of usage and its end."""
+    tee = stream.tee
+    record.usage = stream.usage_so_far
+    record.stop_reason = tee.stop_reason
+    if tee.error_type is not None:
+        record.error_type = tee.error_type
+
+
+def _check_is_message(content_type: str, beginning: bytes) -> None:
+    """Tell what comes with status 200 where a stream was asked for, and surely is no answer.
+
+    Raises:
+        BadReply: a login page, an error; the beginning is for the log alone.
+    """
+    if content_type == "text/html":
+        what = "a page, not with an answer"
+    elif content_type == "application/json" and _is_error(beginning):
+        what = "an error, with status 200"
+    else:
+        return
+    exc = BadReply(f"the upstream answered with {what}")
+    exc.detail = beginning[:_EXCERPT_BYTES].decode("utf-8", "replace")
+    raise exc
+
+
+def _is_error(body: bytes) -> bool:
+    try:
+        value = jsonio.loads(body)
+    except jsonio.JSONError:
+        return False  # more of it is to come, so it is no short error
+    return isinstance(value, dict) and value.get("error") is not None and "content" not in value

@@ -1,0 +1,169 @@
+"""What the client of a recorded call is answered by the code of today: recorded chunks in, bytes or a refusal out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from proxyd import errors, jsonio
+from proxyd.codecs.anthropic.passthrough import VAGUE_TYPES, DirectStream, begins_as_stream
+from proxyd.codecs.anthropic.events import ErrorEvent, StreamEvent, encode_event
+from proxyd.codecs.openai.errors import refusal
+from proxyd.codecs.openai.completion import MessageCollector
+from proxyd.errors import ProxyError, Refused
+from proxyd.proxy.attempt_direct import VerbatimRefusal
+from proxyd.providers.openai_request import TranslatedCall
+from proxyd.recording.store import Exchange, Record
+
+__all__ = ["Answer", "AnswerOf"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the client is given: the bytes of a body, or a refusal with its status, type and message.
+
+    Attributes:
+        is_open: more may follow in a call that had not been left or cut.
+    """
+
+    body: bytes = b""
+    refusal: tuple[int, str, str] | None = None
+    is_open: bool = False
+
+    @classmethod
+    def refused(cls, exc: BaseException) -> Answer:
+        return cls(refusal=(*errors.answer_of(exc), errors.message_of(exc)))
+
+
+@dataclass
+class AnswerOf:
+    """Makes the answer of one recorded call.
+
+    Attributes:
+        bugs: the exceptions of the code of today that are none of its own.
+    """
+
+    record: Record
+    bugs: list[str] = field(default_factory=list)
+
+    def translated(self, attempt: Exchange, call: TranslatedCall) -> Answer:
+        """By the answer's translation."""
+        chunks, status = attempt.chunks or [], _status(attempt)
+        if status != 200:
+            body = b"".join(chunk for _, chunk in chunks)[: self._setting("max_error_body_bytes")]
+            return Answer.refused(refusal(status, _headers(attempt), body, call.context))
+        answer = call.new_answer()
+        events: list[StreamEvent] = []
+        is_open = self.was_left
+        written = self.record.answer_chunks
+        begun_ms = written[0][0] if written and self.wants_stream else None
+        try:
+            for moment, chunk in chunks:
+                if not events and begun_ms is not None and begun_ms < moment:
+                    events += answer.start()  # silence had made the message begin
+                events += answer.feed(chunk)
+                if answer.has_ended:
+                    break
+            if not answer.has_ended:
+                if not events and begun_ms is not None:
+                    events += answer.start()
+                if attempt.is_cut:
+                    is_open = True
+                elif _is_whole(attempt) or answer.has_finish:
+                    events += answer.close()
+                elif not self.was_left and answer.has_started:
+                    events += answer.fail(self._failure())
+                elif not self.was_left:
+                    return Answer.refused(self._failure())
+            if not self.wants_stream and answer.failure is not None:
+                return Answer.refused(answer.failure)
+        except ProxyError as exc:
+            return Answer.refused(exc)
+        except Exception as exc:
+            failure = self._bug(exc)
+            if not events or not self.wants_stream:
+                return Answer.refused(failure)
+            events += answer.fail(failure)
+        return Answer(self.body_of(events), is_open=is_open)
+
+    def direct(self, attempt: Exchange) -> Answer:
+        """By what watches over a direct stream; any other body passes as it came."""
+        chunks, headers = [chunk for _, chunk in attempt.chunks or []], _headers(attempt)
+        whole, status = b"".join(chunks), _status(attempt)
+        if status >= 400:
+            body = whole[: self._setting("max_error_body_bytes")]
+            return Answer.refused(VerbatimRefusal(status, [*headers.items()], body))
+        is_open = self.was_left or attempt.is_cut
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        is_stream = kind == "text/event-stream" or (
+            kind in VAGUE_TYPES and self.wants_stream and begins_as_stream(whole) is True
+        )
+        if not is_stream or headers.get("content-encoding", "identity").lower() != "identity":
+            return Answer(whole, is_open=is_open or not _is_whole(attempt))
+        stream, out = DirectStream(self._setting("max_frame_bytes")), b""
+        try:
+            for chunk in chunks:
+                out += stream.feed(chunk)
+            if _is_whole(attempt) and not attempt.is_cut:
+                out += stream.close()
+            elif not stream.tee.has_ended and not is_open:
+                raise self._failure()
+        except ProxyError as exc:
+            if not out:
+                return Answer.refused(exc)
+            out += encode_event(ErrorEvent(errors.envelope(exc)))
+        except Exception as exc:
+            out += encode_event(ErrorEvent(errors.envelope(self._bug(exc))))
+        return Answer(out, is_open=is_open)
+
+    def body_of(self, events: Iterable[StreamEvent]) -> bytes:
+        """`events` as the client of this call wants them."""
+        if self.wants_stream:
+            return b"".join(map(encode_event, events))
+        collector = MessageCollector()
+        collector.add_all(list(events))
+        return jsonio.dumps(collector.message())
+
+    @property
+    def wants_stream(self) -> bool:
+        return self.record.facts.get("stream") is True
+
+    @property
+    def was_left(self) -> bool:
+        """The client was not told how the answer ended: it had left, or its connection was cut."""
+        outcome = self.record.facts.get("outcome")
+        is_cut = self.record.settings.get("on_midstream_error") == "abort"
+        return outcome == "client_gone" or (outcome == "failed" and is_cut)
+
+    def _failure(self) -> ProxyError:
+        """What the record says of the connection that broke, or of the clock that ran out."""
+        facts = self.record.facts
+        status = facts.get("status")
+        kind = str(facts.get("error_type"))
+        return Refused(str(facts.get("error")), status=status if type(status) is int else 500, kind=kind)
+
+    def _bug(self, exc: Exception) -> ProxyError:
+        at = exc.__traceback__
+        while at is not None and at.tb_next is not None:
+            at = at.tb_next
+        where = "" if at is None else f" at {at.tb_frame.f_globals.get('__name__')}:{at.tb_lineno}"
+        self.bugs.append(f"{type(exc).__name__}{where}")
+        return ProxyError(errors.message_of(exc))
+
+    def _setting(self, name: str) -> int:
+        value = self.record.settings.get(name)
+        return value if type(value) is int else 1 << 24
+
+
+def _is_whole(attempt: Exchange) -> bool:
+    return attempt.response is not None and attempt.response.get("is_whole") is True
+
+
+def _status(attempt: Exchange) -> int:
+    status = (attempt.response or {}).get("status")
+    return status if type(status) is int else 0
+
+
+def _headers(attempt: Exchange) -> dict[str, str]:
+    headers = (attempt.response or {}).get("headers")
+    return {str(name): str(value) for name, value in headers.items()} if isinstance(headers, dict) else {}

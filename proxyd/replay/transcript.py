@@ -1,0 +1,220 @@
+"""A record as a transcript for the test suite, with filler for everything that was said (`proxyd.filler`).
+
+What is written has the form of ``tests/transcripts``, so a folder that is copied there becomes a test:
+
+- ``<profile>/<case>.sse`` and ``.options.json``: what the upstream sent, and what was asked of it;
+- ``requests/<profile>/<case>.request.json`` and ``.route.json``: the client's request, and what the entry configures;
+- ``errors/<profile>/<case>.json`` in place of the stream where the upstream refused the call;
+- for a direct route ``anthropic/<case>.sse`` and ``.request.json``.
+
+Whether the transcript still shows what the record shows is checked: both must make the same kinds of events.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from proxyd import errors
+from proxyd.codecs.anthropic.passthrough import split_frames
+from proxyd.codecs.anthropic.events import Ping, StreamEvent, Unknown
+from proxyd.codecs.openai.errors import refusal
+from proxyd.replay.diff import FreshIds
+from proxyd.errors import ProxyError
+from proxyd.replay.anonymize_stream import filled_body
+from proxyd.replay.anonymizer import Filler
+from proxyd.providers.openai_request import TranslatedCall
+from proxyd.providers.registry import dialect_for, profile_for
+from proxyd.recording.store import BadRecord, Exchange, Record
+from proxyd.replay.replay import ReadEntry, lessons_of, payload_of, request_for, route_of
+from proxyd.replay.responses import Answer, AnswerOf
+from proxyd.config.routes import ModelRoute
+
+__all__ = ["Export", "export"]
+
+#: Of an entry, what a request transcript's route file may say beside the quirks.
+_ROUTE_OPTIONS = ("max_tokens", "temperature", "top_p", "reasoning_effort", "vision")
+_WHERE = "http://127.0.0.1:9/v1"
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is to be written, and what it shows.
+
+    Attributes:
+        files: relative paths and contents.
+        kinds: of the events that the filled answer makes.
+        is_faithful: the recorded answer makes the same.
+    """
+
+    files: dict[str, bytes]
+    kinds: list[str]
+    is_faithful: bool
+
+
+def export(record: Record, read_entry: ReadEntry, case: str) -> Export:
+    """Make a transcript of the attempt that served the client.
+
+    Raises:
+        BadRecord: the record does not hold what it takes.
+    """
+    if record.body is None or not record.attempts:
+        raise BadRecord(
+            f"{record.path} does not hold what was asked and sent: set 'record_bodies: true' under 'settings' in "
+            "models.yaml and make the call again"
+        )
+    attempt = record.attempts[-1]
+    if attempt.response is None or attempt.chunks is None:
+        raise BadRecord(
+            f"{record.path} has no answer of an upstream, so there is nothing to make a transcript of"
+        )
+    route = lessons_of(attempt).applied_to(route_of(record, attempt, read_entry))
+    filler = Filler()
+    payload = filler.value(payload_of(record)) if record.body else {}
+    filled = _filled(record, attempt, payload, filler)
+    filled_route = _filled_route(route, filler)
+    then, now = _answer(record, route), _answer(filled, filled_route)
+    body = b"".join(chunk for _, chunk in filled.attempts[-1].chunks or ())
+    if route.direct:
+        files = {f"anthropic/{case}.sse": body, f"anthropic/{case}.request.json": _json(payload)}
+    else:
+        files = _translated_files(filled, filled_route, payload, body, case)
+    return Export(files, _kinds(now), _kinds(then) == _kinds(now))
+
+
+def _filled(record: Record, attempt: Exchange, payload: dict[str, Any], filler: Filler) -> Record:
+    """`record` with filler: the answer of the upstream in the same pieces, and the client's request."""
+    chunks = attempt.chunks or []
+    whole, at, pieces = filled_body(b"".join(chunk for _, chunk in chunks), filler), 0, []
+    for moment, chunk in chunks:
+        pieces.append((moment, whole[at : at + len(chunk)]))
+        at += len(chunk)
+    return replace(
+        record,
+        body=json.dumps(payload).encode() if record.body else record.body,
+        attempts=[*record.attempts[:-1], replace(attempt, chunks=pieces)],
+    )
+
+
+def _filled_route(route: ModelRoute, filler: Filler) -> ModelRoute:
+    """An entry that does the same and has nobody's names: what a model's name decides is said by quirks."""
+    profile = profile_for(route.api_base, route.provider)
+    name = filler.name(route.model_name)
+    quirks: dict[str, Any] = {}
+    if not route.direct:
+        wanted, found = dialect_for(profile, route.model_name, route.quirks), dialect_for(profile, name, {})
+        for each in dataclasses.fields(wanted):
+            value = getattr(wanted, each.name)
+            if value != getattr(found, each.name):
+                quirks[each.name] = _plain(value, filler)
+    return ModelRoute(
+        model_id="golden",
+        api_base=_WHERE,
+        model_name=name,
+        direct=route.direct,
+        provider=profile.name,
+        can_stream=route.can_stream,
+        extra_body=filler.value(dict(route.extra_body)),
+        quirks=quirks,
+        **{option: getattr(route, option) for option in _ROUTE_OPTIONS},
+    )
+
+
+def _plain(value: Any, filler: Filler) -> Any:
+    """A quirk as JSON. What is put into bodies is the user's or a vendor's word, and is filled where it is no known
+    one.
+    """
+    if isinstance(value, Mapping):
+        return filler.value(dict(value))
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _answer(record: Record, route: ModelRoute) -> Answer:
+    """What the client would be answered if it had asked for a stream."""
+    facts = {**record.facts, "stream": True}
+    record = replace(record, call={**record.call, "facts": facts})
+    attempt = record.attempts[-1]
+    if route.direct:
+        return AnswerOf(record).direct(attempt)
+    try:
+        call, _ = request_for(record, route, FreshIds())
+    except ProxyError as exc:
+        return Answer.refused(exc)
+    assert isinstance(call, TranslatedCall), "the route translates"
+    return AnswerOf(record).translated(attempt, call)
+
+
+def _kinds(answer: Answer) -> list[str]:
+    if answer.refusal is not None:
+        status, kind, _ = answer.refusal
+        return [f"refused: {status} {kind}"]
+    return [_kind(event) for _, event in split_frames(answer.body) if not isinstance(event, Ping)]
+
+
+def _kind(event: StreamEvent | None) -> str:
+    if isinstance(event, Unknown):
+        return str(event.data.get("type"))
+    return "none" if event is None else type(event).__name__
+
+
+def _translated_files(
+    record: Record, route: ModelRoute, payload: dict[str, Any], body: bytes, case: str
+) -> dict[str, bytes]:
+    profile, attempt = str(route.provider), record.attempts[-1]
+    quirks = {"quirks": dict(route.quirks)} if route.quirks else {}
+    options = {option: value for option in _ROUTE_OPTIONS if (value := getattr(route, option)) is not None}
+    if not route.can_stream:
+        options["stream"] = False
+    if route.extra_body:
+        options["extra_body"] = dict(route.extra_body)
+    files = {
+        f"requests/{profile}/{case}.request.json": _json(payload),
+        f"requests/{profile}/{case}.route.json": _json({"model": route.model_name, **options, **quirks}),
+    }
+    status = (attempt.response or {}).get("status")
+    if status == 200:
+        request = {name: value for name, value in payload.items() if name not in ("model", "stream")}
+        files[f"{profile}/{case}.sse"] = body
+        files[f"{profile}/{case}.options.json"] = _json(
+            {"model_name": route.model_name, **quirks, "request": request}
+        )
+    else:
+        files[f"errors/{profile}/{case}.json"] = _json(_error(record, route, body))
+    return files
+
+
+def _error(record: Record, route: ModelRoute, body: bytes) -> dict[str, Any]:
+    """A refusal as tests/transcripts/errors has them, with what it means now."""
+    response = record.attempts[-1].response or {}
+    headers = {
+        name: value for name, value in response.get("headers", {}).items() if name.startswith("retry-")
+    }
+    call, _ = request_for(record, route, FreshIds())
+    assert call is not None, "the route translates"
+    context = {
+        each.name: value
+        for each in dataclasses.fields(call.context)
+        if (value := getattr(call.context, each.name)) not in (None, each.default)
+    }
+    exc = refusal(response.get("status", 0), headers, body, call.context)
+    status, kind = errors.answer_of(exc)
+    return {
+        "source": f"a record of claude-proxy {record.call.get('claude_proxy')}, with filler",
+        "status": response.get("status"),
+        "headers": headers,
+        "body": body.decode("utf-8", "replace"),
+        "context": context,
+        "expect": {
+            "status": status,
+            "kind": kind,
+            "message": exc.message,
+            "headers": dict(exc.headers),
+        },
+    }
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=1, ensure_ascii=True).encode() + b"\n"

@@ -1,0 +1,142 @@
+"""Why a session's cache reads fell: which block of its prompt changed first.
+
+Upstreams cache a prompt by its beginning. A conversation only grows at its end, so each call should read nearly all of
+the one before from the cache; where it does not, something further up has changed, and everything behind it is paid for
+again. What changed is told from a checksum of each block, of the tools, the system prompt and the messages in this
+order, as upstreams lay them out. Checksums are kept in memory, of the last call of each conversation; no text is. They
+cost a tenth of a millisecond, so they are not made where the upstream has never said that it caches.
+"""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from proxyd import jsonio
+from proxyd.telemetry.call_record import CallRecord
+from proxyd.codecs.cache.tools import recognised
+
+__all__ = ["CacheBreaks", "checksums"]
+
+#: Conversations that are remembered, the least recent forgotten first; of a few KiB each.
+_MAX_CONVERSATIONS = 256
+#: Reads below this share of what could be read are a break, if that was enough: upstreams cache by 128 to 1024 tokens.
+_SHARE, _MIN_TOKENS = 0.1, 1024
+#: Left out: both differ between calls that are otherwise alike, and neither reaches a translated upstream.
+_ATTRIBUTION, _PLACEHOLDER = "x-anthropic-billing-header", "DeferredToolPlaceholder"
+
+#: A block in a number, since an open stream keeps hundreds: its section, its place in it, and its checksum.
+Blocks = Sequence[int]
+_SECTIONS = ("tools", "system", "messages")
+_SECTION_BITS, _PLACE_BITS = 60, 32
+#: All but the place: a placeholder that moves shifts the tools behind it, which are still the same.
+_CONTENT = 7 << _SECTION_BITS | (1 << _PLACE_BITS) - 1
+
+
+def checksums(payload: dict[str, Any]) -> Blocks:
+    """A number for each block of a Messages request. No more can be told from it than where the block stood.
+
+    Cache markers do not count: Claude Code moves them on with each call.
+    """
+    tools = _list(payload.get("tools"))
+    found = array("Q", recognised(tools).once("checksums", lambda: _of_tools(tools)))
+    for place, block in enumerate(_blocks(payload.get("system"))):
+        if not (isinstance(block, dict) and str(block.get("text")).startswith(_ATTRIBUTION)):
+            found.append(_block(1, place, _checksum(block)))
+    for place, message in enumerate(_list(payload.get("messages"))):
+        checksum = 0
+        if isinstance(message, dict):
+            checksum = zlib.crc32(str(message.get("role")).encode("utf-8", "replace"))
+            for part in _blocks(message.get("content")):
+                checksum = _checksum(part, checksum)
+        found.append(_block(2, place, checksum))
+    return found
+
+
+def _of_tools(tools: list[Any]) -> Blocks:
+    return array(
+        "Q",
+        [
+            _block(0, place, _checksum(tool))
+            for place, tool in enumerate(tools)
+            if not (isinstance(tool, dict) and tool.get("name") == _PLACEHOLDER)
+        ],
+    )
+
+
+def _block(section: int, place: int, checksum: int) -> int:
+    return section << _SECTION_BITS | place << _PLACE_BITS | checksum
+
+
+def _name(block: int) -> str:
+    section, rest = divmod(block, 1 << _SECTION_BITS)
+    return f"{_SECTIONS[section]}[{rest >> _PLACE_BITS}]"
+
+
+def _checksum(block: Any, before: int = 0) -> int:
+    if isinstance(block, dict) and "cache_control" in block:
+        block = {name: value for name, value in block.items() if name != "cache_control"}
+    return zlib.crc32(jsonio.content_of(block), before)
+
+
+def _blocks(content: Any) -> list[Any]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else _list(content)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """What is remembered of a conversation's last call."""
+
+    blocks: Blocks
+    route: str
+    cached_tokens: int  # read or written: what the next call can read
+    ended_at: float
+
+
+class CacheBreaks:
+    """Remembers conversations and explains breaks. `observe` is to be told of a call before those who keep it."""
+
+    def __init__(self) -> None:
+        self._last: OrderedDict[tuple[str, str], _Last] = OrderedDict()
+
+    def observe(self, record: CallRecord) -> None:
+        """Put an explanation into `record` if its cache reads fell."""
+        if record.outcome != "ok" or record.session_id is None or not record.prompt_blocks:
+            return
+        if record.kind not in ("main", "subagent"):
+            return
+        key = (record.session_id, record.agent_id or "")
+        before, usage = self._last.pop(key, None), record.usage
+        now = record.started_at + record.duration_s
+        cached = usage.cache_read_tokens + usage.cache_write_tokens
+        self._last[key] = _Last(record.prompt_blocks, record.route, cached, now)
+        if len(self._last) > _MAX_CONVERSATIONS:
+            self._last.popitem(last=False)
+        if (
+            before is not None
+            and before.cached_tokens >= _MIN_TOKENS
+            and usage.cache_read_tokens < before.cached_tokens * _SHARE
+        ):
+            record.cache_break = _reason(before, record)
+
+
+def _reason(before: _Last, record: CallRecord) -> str:
+    if before.route != record.route:
+        return f"another model served: {before.route} before"
+    now = record.prompt_blocks
+    for old, new in zip(before.blocks, now, strict=False):
+        if (old ^ new) & _CONTENT:
+            name, new_name = _name(old), _name(new)
+            return f"{name if name == new_name else f'{name} or {new_name}'} changed"
+    if len(now) < len(before.blocks):
+        return f"{_name(before.blocks[len(now)])} and what follows are gone"
+    minutes = max(0.0, record.started_at - before.ended_at) / 60
+    return f"nothing changed; the upstream no longer had it, {minutes:.0f} min after the call before"

@@ -1,0 +1,184 @@
+"""Questions to the ledger, asked by ``/v1/stats``, the page and ``claude-proxy stats``.
+
+Sums come from ``totals`` and ``session_totals`` (see `proxyd.ledger_schema`), whose primary keys begin with the time: a
+question about some days reads the rows of those days and no others. Only the list of a session's own calls reads
+``calls``, by its index.
+
+A reader opens the file for reading only, in a thread or process of its own; in WAL mode it never waits for the writer.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from proxyd.errors import ConfigError
+from proxyd.telemetry.ledger_schema import MIGRATIONS, QUARTER_S, SUMS
+
+__all__ = [
+    "GROUPS",
+    "PERIODS_DAYS",
+    "SUMS",
+    "LedgerUnreadable",
+    "calls_of_session",
+    "last_calls",
+    "midnight",
+    "open_ledger",
+    "overview",
+    "series",
+    "sessions_like",
+    "sums",
+]
+
+#: By what sums can be grouped, and the expression that does it. A day is a day of the local time zone. The sign before
+#: ``session_id`` keeps SQLite from walking all of that column's index, for its order, instead of the period.
+GROUPS: Mapping[str, str] = {
+    "model": "route",
+    "session": "+session_id",
+    "day": "date(quarter * 900, 'unixepoch', 'localtime')",
+    "outcome": "outcome",
+}
+#: Periods of `overview` besides today.
+PERIODS_DAYS = (7, 30)
+
+_DAY_S = 86_400
+_TOKENS = "sum(t.input_tokens + t.output_tokens + t.cache_read_tokens + t.cache_write_tokens)"
+#: Sessions that an overview names: a page of them.
+_TOP = 20
+_BUSY_S = 0.5
+
+
+class LedgerUnreadable(ConfigError):
+    """The ledger's file is not one that can be read; the message says what to do."""
+
+
+def open_ledger(path: Path) -> sqlite3.Connection:
+    """A connection that can only read. Where no call has been written yet, it reads an empty ledger.
+
+    Raises:
+        LedgerUnreadable: there is something, and it cannot be read.
+    """
+    if not path.exists():
+        return _empty()
+    database = None
+    try:
+        # Not mode=ro: a reader of a WAL file may have to create its index of the log.
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_S)
+        database.execute("PRAGMA query_only = 1")
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error as exc:
+        if database is not None:
+            database.close()
+        raise LedgerUnreadable(f"{path} cannot be read ({exc}): move it away to begin a new one") from None
+    if version == 0:
+        database.close()
+        return _empty()
+    if version > len(MIGRATIONS):
+        database.close()
+        raise LedgerUnreadable(f"{path} has format {version}, that of a newer claude-proxy: update")
+    database.row_factory = sqlite3.Row
+    return database
+
+
+def _empty() -> sqlite3.Connection:
+    database = sqlite3.connect(":memory:")
+    database.executescript("".join(MIGRATIONS))
+    database.row_factory = sqlite3.Row
+    return database
+
+
+def midnight(now: float) -> float:
+    """The Unix time at which the local day of `now` began."""
+    day = time.localtime(now)
+    return time.mktime((day.tm_year, day.tm_mon, day.tm_mday, 0, 0, 0, 0, 0, -1))
+
+
+def sums(
+    database: sqlite3.Connection,
+    since: float,
+    *,
+    by: str | None = None,
+    session: str | None = None,
+    limit: int = -1,
+) -> list[dict[str, Any]]:
+    """Sums of the calls since then (to the quarter of an hour), the group under its own name; those with the most
+    tokens first, days in their order.
+
+    Args:
+        since: Unix time.
+        by: one of `GROUPS`; None for one row over all, whose sums are 0 where there are no calls.
+        session: only this one's.
+        limit: the most rows; -1 for all.
+    """
+    columns = ", ".join(f"ifnull(sum({name}), 0) AS {name}" for name in SUMS)
+    where: list[str] = ["quarter >= ?"]
+    parameters: list[int | str] = [int(since) // QUARTER_S]
+    if session is not None:
+        where.append("session_id = ?")
+        parameters.append(session)
+    head = tail = ""
+    if by is not None:
+        head = f"{GROUPS[by]} AS {by}, "
+        tail = f"GROUP BY 1 ORDER BY {'1' if by == 'day' else f'{_TOKENS} DESC, calls DESC, 1'}"
+    table = "totals" if session is None and by != "session" else "session_totals"
+    # Every part is one of the constants above.
+    query = f"SELECT {head}{columns} FROM {table} AS t WHERE {' AND '.join(where)} {tail} LIMIT ?"  # noqa: S608
+    return [dict(row) for row in database.execute(query, (*parameters, limit))]
+
+
+def calls_of_session(database: sqlite3.Connection, session: str, *, limit: int = 50) -> list[dict[str, Any]]:
+    """The last calls of a session, the newest first, as rows of ``calls``."""
+    query = "SELECT * FROM calls WHERE session_id = ? ORDER BY started_at DESC LIMIT ?"
+    return [dict(row) for row in database.execute(query, (session, limit))]
+
+
+def last_calls(database: sqlite3.Connection, since: float, *, limit: int = 200) -> list[dict[str, Any]]:
+    """The last calls since then, the newest first, as rows of ``calls``."""
+    query = "SELECT * FROM calls WHERE started_at >= ? ORDER BY started_at DESC LIMIT ?"
+    return [dict(row) for row in database.execute(query, (since, limit))]
+
+
+def series(database: sqlite3.Connection, since: float, step: str) -> list[dict[str, Any]]:
+    """Tokens, cost, calls and failures by step and model, for charts.
+
+    Args:
+        step: ``hour`` or ``day``, of the local time zone; each row has its beginning under that name.
+    """
+    start = (
+        "strftime('%Y-%m-%d %H:00', quarter * 900, 'unixepoch', 'localtime')"
+        if step == "hour"
+        else GROUPS["day"]
+    )
+    failures = "sum(CASE WHEN outcome IN ('ok', 'client_gone') THEN 0 ELSE calls END)"
+    query = (
+        f"SELECT {start} AS {step}, route AS model, {_TOKENS} AS tokens, "  # noqa: S608 - constants
+        f"sum(cost_usd) AS cost_usd, sum(calls) AS calls, {failures} AS failures "
+        "FROM totals AS t WHERE quarter >= ? GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+    return [dict(row) for row in database.execute(query, (int(since) // QUARTER_S,))]
+
+
+def sessions_like(database: sqlite3.Connection, prefix: str) -> list[str]:
+    """The sessions whose id begins so, at most ten."""
+    query = "SELECT DISTINCT session_id FROM session_totals WHERE session_id >= ? AND session_id < ? LIMIT 10"
+    return [row[0] for row in database.execute(query, (prefix, prefix + "\x7f"))]
+
+
+def overview(database: sqlite3.Connection, now: float) -> dict[str, Any]:
+    """Today and the last 7 and 30 days, each in total and by everything there is."""
+    starts = {"today": midnight(now)}
+    starts.update({f"days_{days}": midnight(now) - (days - 1) * _DAY_S for days in PERIODS_DAYS})
+    found: dict[str, Any] = {}
+    for name, since in starts.items():
+        found[name] = {
+            "since": since,
+            "total": sums(database, since)[0],
+            **{
+                f"by_{by}": sums(database, since, by=by, limit=_TOP if by == "session" else -1)
+                for by in GROUPS
+            },
+        }
+    return found

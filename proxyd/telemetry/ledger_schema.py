@@ -1,0 +1,170 @@
+"""The ledger's tables. They stand apart from the writer, so that a reader's start does not pay for asyncio.
+
+Tables (a migration is a step in `MIGRATIONS`; ``PRAGMA user_version`` counts them):
+
+- ``calls``: a row a call, with counts, times, ids and names; never a prompt, an answer or a key (design.md 8.12).
+- ``totals``, ``session_totals``: their sums by quarter of an hour, route and outcome, the second by session too, kept
+  by a trigger in the same transaction. A month of them is some thousand rows however many calls there were, which is
+  what lets a question be answered at once. A quarter of an hour is the largest step in which all time zones count
+  their days.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from proxyd.telemetry.call_record import CallRecord
+
+__all__ = ["COLUMNS", "FILE", "MIGRATIONS", "QUARTER_S", "SUMS", "row_of"]
+
+#: The file's name in the state folder.
+FILE = "usage.db"
+QUARTER_S = 900
+
+#: What a row holds, in this order. Times: Unix seconds, milliseconds. ``cost_usd`` is NULL where a price is unknown.
+COLUMNS = (
+    "started_at",
+    "request_id",
+    "model",
+    "route",
+    "upstream_model",
+    "mode",
+    "kind",
+    "session_id",
+    "agent_id",
+    "is_stream",
+    "status",
+    "outcome",
+    "error_type",
+    "stop_reason",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "is_estimated",
+    "ttfb_ms",
+    "duration_ms",
+    "retries",
+    "fallback_from",
+    "cost_usd",
+    "cache_break",
+)
+
+
+def row_of(record: CallRecord) -> tuple[Any, ...]:
+    """A finished call as a row, in the order of `COLUMNS`."""
+    usage = record.usage
+    return (
+        record.started_at,
+        record.request_id,
+        record.model[:200],
+        record.route,
+        record.upstream_model,
+        record.mode,
+        record.kind,
+        record.session_id,
+        record.agent_id,
+        int(record.is_stream),
+        record.status,
+        record.outcome,
+        record.error_type,
+        record.stop_reason,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
+        int(usage.is_estimated),
+        None if record.ttfb_s is None else round(record.ttfb_s * 1000),
+        round(record.duration_s * 1000),
+        record.retries,
+        record.fallback_from,
+        record.cost_usd,
+        record.cache_break,
+    )
+
+
+_SUMS: tuple[tuple[str, str], ...] = (
+    ("calls", "1"),
+    ("input_tokens", "new.input_tokens"),
+    ("output_tokens", "new.output_tokens"),
+    ("cache_read_tokens", "new.cache_read_tokens"),
+    ("cache_write_tokens", "new.cache_write_tokens"),
+    ("reasoning_tokens", "ifnull(new.reasoning_tokens, 0)"),
+    ("estimated_calls", "new.is_estimated"),
+    ("unpriced_calls", "new.cost_usd IS NULL"),
+    ("cost_usd", "ifnull(new.cost_usd, 0)"),
+    ("retries", "new.retries"),
+    ("duration_ms", "new.duration_ms"),
+    ("ttfb_ms", "ifnull(new.ttfb_ms, 0)"),
+    ("ttfb_calls", "new.ttfb_ms IS NOT NULL"),
+)
+#: What both tables of totals add up.
+SUMS = tuple(name for name, _ in _SUMS)
+_SUMS_OF_CALLS = " ".join(f"{name} {'REAL' if name == 'cost_usd' else 'INTEGER'} NOT NULL," for name in SUMS)
+_OWN_SUMS = ", ".join(value for _, value in _SUMS)
+_ADD_UP = "ON CONFLICT DO UPDATE SET " + ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)
+
+MIGRATIONS: tuple[str, ...] = (
+    f"""
+    CREATE TABLE calls (
+        id INTEGER PRIMARY KEY,
+        started_at REAL NOT NULL,
+        request_id TEXT NOT NULL,
+        model TEXT NOT NULL,
+        route TEXT NOT NULL,
+        upstream_model TEXT NOT NULL,
+        mode TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        session_id TEXT,
+        agent_id TEXT,
+        is_stream INTEGER NOT NULL,
+        status INTEGER NOT NULL,
+        outcome TEXT NOT NULL,
+        error_type TEXT,
+        stop_reason TEXT,
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        cache_read_tokens INTEGER NOT NULL,
+        cache_write_tokens INTEGER NOT NULL,
+        reasoning_tokens INTEGER,
+        is_estimated INTEGER NOT NULL,
+        ttfb_ms INTEGER,
+        duration_ms INTEGER NOT NULL,
+        retries INTEGER NOT NULL,
+        fallback_from TEXT,
+        cost_usd REAL
+    );
+    CREATE INDEX calls_by_time ON calls (started_at);
+    CREATE INDEX calls_by_session ON calls (session_id, started_at) WHERE session_id IS NOT NULL;
+    CREATE TABLE totals (
+        quarter INTEGER NOT NULL,
+        route TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        {_SUMS_OF_CALLS}
+        PRIMARY KEY (quarter, route, outcome)
+    ) WITHOUT ROWID;
+    CREATE TABLE session_totals (
+        quarter INTEGER NOT NULL,
+        session_id TEXT NOT NULL,
+        route TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        {_SUMS_OF_CALLS}
+        PRIMARY KEY (quarter, session_id, route, outcome)
+    ) WITHOUT ROWID;
+    CREATE INDEX session_totals_by_session ON session_totals (session_id, quarter);
+    CREATE TRIGGER calls_into_totals AFTER INSERT ON calls WHEN new.kind <> 'count'
+    BEGIN
+        INSERT INTO totals VALUES (
+            CAST(new.started_at AS INTEGER) / 900, new.route, new.outcome, {_OWN_SUMS}
+        ) {_ADD_UP};
+        INSERT INTO session_totals VALUES (
+            CAST(new.started_at AS INTEGER) / 900, ifnull(new.session_id, ''), new.route, new.outcome, {_OWN_SUMS}
+        ) {_ADD_UP};
+    END;
+    """,  # noqa: S608 - made of the constants above
+    # Why a call's cache reads fell (`proxyd.cache_breaks`).
+    "ALTER TABLE calls ADD COLUMN cache_break TEXT;\n",
+)

@@ -1,0 +1,211 @@
+"""What is happening now: the feed behind ``/events``, for the page and ``claude-proxy top``.
+
+The fast path does not know of it. It looks at the records of the calls in flight, by a clock of its own and only while
+somebody listens, and it is told once of each call that is over.
+
+A listener has a bounded queue: one that does not read is let go, it holds up neither a call nor another listener.
+
+Messages, each one SSE event with a JSON object as its data::
+
+    hello    {version, started_at, now, is_draining, totals, active: […], recent: […]}   once, at the beginning
+    active   {now, is_draining, totals, active: […]}                                     each second
+    call     one finished call                                                           as it ends
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import proxyd
+from proxyd import jsonio
+from proxyd.telemetry.call_record import CallRecord
+from proxyd.telemetry.ledger_schema import COLUMNS, row_of
+
+__all__ = ["LiveFeed"]
+
+_TICK_S = 1.0
+#: Finished calls that are remembered: a few hours of one person's work.
+_RECENT = 200
+#: Messages that wait for one listener; at one a second and one a call that is a minute behind.
+_MAX_WAITING = 120
+#: Calls of one route whose first-byte times make up its median.
+_TTFB_CALLS = 100
+
+_SUMS = (
+    "calls",
+    "failures",
+    "cost_usd",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+)
+#: What is known of a call before it is over.
+_KNOWN_EARLY = (
+    "request_id",
+    "started_at",
+    "model",
+    "route",
+    "upstream_model",
+    "mode",
+    "kind",
+    "session_id",
+    "agent_id",
+    "retries",
+    "fallback_from",
+    "ttfb_ms",
+    "duration_ms",
+)
+
+
+class LiveFeed:
+    """Gathers and gives out. `observe` is told of each call that is over.
+
+    Args:
+        active: the calls in flight.
+        is_draining: whether the daemon is stopping.
+    """
+
+    def __init__(
+        self, active: Callable[[], Iterable[CallRecord]], is_draining: Callable[[], bool] = bool
+    ) -> None:
+        self.started_at = time.time()
+        self._active = active
+        self._is_draining = is_draining
+        #: As rows of the ledger, each with the sentence of its failure.
+        self._recent: deque[tuple[tuple[Any, ...], str | None]] = deque(maxlen=_RECENT)
+        self._totals: dict[str, _Totals] = {}
+        self._listeners: set[asyncio.Queue[bytes | None]] = set()
+        self._ticker: asyncio.Task[None] | None = None
+
+    def observe(self, record: CallRecord, row: tuple[Any, ...]) -> None:
+        """A call is over; `row` is how the ledger has it."""
+        self._recent.append((row, record.error))
+        if record.kind != "count":
+            route = record.route or "none"
+            totals = self._totals.get(route)
+            if totals is None:
+                totals = self._totals[route] = _Totals()
+            totals.add(record)
+        if self._listeners:
+            self._give(_message("call", _finished(row, record.error)))
+
+    def totals(self) -> list[dict[str, Any]]:
+        """Sums since the start by route, with the median of the time to the first byte lately."""
+        return [{"route": route, **totals.shown()} for route, totals in self._totals.items()]
+
+    def recent(self) -> list[dict[str, Any]]:
+        """The last calls that are over, the newest last."""
+        return [_finished(row, error) for row, error in self._recent]
+
+    async def listen(self) -> AsyncGenerator[bytes, None]:
+        """Messages as they come, until `close`, or until the listener is too far behind."""
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        hello = {"version": proxyd.__version__, "started_at": self.started_at, "recent": self.recent()}
+        self._listeners.add(queue)
+        if self._ticker is None:
+            self._ticker = asyncio.create_task(self._tick(), name="live")
+        try:
+            yield _message("hello", {**hello, **self._now()})
+            while (message := await queue.get()) is not None:
+                yield message
+        finally:
+            self._listeners.discard(queue)
+
+    async def close(self) -> None:
+        """End all listeners."""
+        for queue in self._listeners:
+            queue.put_nowait(None)
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.gather(self._ticker, return_exceptions=True)
+            self._ticker = None
+
+    async def _tick(self) -> None:
+        while self._listeners:
+            await asyncio.sleep(_TICK_S)
+            if self._listeners:
+                self._give(_message("active", self._now()))
+        self._ticker = None
+
+    def _give(self, message: bytes) -> None:
+        for queue in tuple(self._listeners):
+            if queue.qsize() >= _MAX_WAITING:
+                self._listeners.discard(queue)
+                queue.put_nowait(None)
+            else:
+                queue.put_nowait(message)
+
+    def _now(self) -> dict[str, Any]:
+        return {
+            "now": time.time(),
+            "is_draining": self._is_draining(),
+            "totals": self.totals(),
+            "active": [_in_flight(record) for record in self._active()],
+        }
+
+
+@dataclass(slots=True)
+class _Totals:
+    """The sums of a route since the start.
+
+    Attributes:
+        first_bytes_s: of its last calls.
+    """
+
+    calls: int = 0
+    failures: int = 0
+    cost_usd: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    first_bytes_s: deque[float] = field(default_factory=lambda: deque(maxlen=_TTFB_CALLS))
+
+    def add(self, record: CallRecord) -> None:
+        usage, ttfb_s = record.usage, record.ttfb_s
+        self.calls += 1
+        self.failures += record.outcome not in ("ok", "client_gone")
+        self.cost_usd += record.cost_usd or 0.0
+        self.input_tokens += usage.input_tokens
+        self.output_tokens += usage.output_tokens
+        self.cache_read_tokens += usage.cache_read_tokens
+        self.cache_write_tokens += usage.cache_write_tokens
+        if ttfb_s is not None:
+            self.first_bytes_s.append(ttfb_s)
+
+    def shown(self) -> dict[str, Any]:
+        times_s = self.first_bytes_s
+        return {
+            **{name: getattr(self, name) for name in _SUMS},
+            "ttfb_ms": round(statistics.median(times_s) * 1000) if times_s else None,
+        }
+
+
+def _in_flight(record: CallRecord) -> dict[str, Any]:
+    """A call that is not over. ``phase`` is ``waiting`` until the first byte, then ``streaming``."""
+    tokens = 0 if record.output_so_far is None else record.output_so_far()
+    streaming_s = record.duration_s - (record.ttfb_s or 0)
+    is_streaming = record.ttfb_s is not None
+    row = dict(zip(COLUMNS, row_of(record), strict=True))
+    return {
+        **{name: row[name] for name in _KNOWN_EARLY},
+        "phase": "streaming" if is_streaming else "waiting",
+        "output_tokens": tokens,
+        "tokens_per_s": round(tokens / streaming_s, 1) if is_streaming and streaming_s > 0.5 else None,
+    }
+
+
+def _finished(row: tuple[Any, ...], error: str | None) -> dict[str, Any]:
+    """A call that is over, as the ledger has it, and with the sentence of its failure."""
+    return {**dict(zip(COLUMNS, row, strict=True)), "error": error}
+
+
+def _message(event: str, data: dict[str, Any]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (event.encode(), jsonio.dumps(data))

@@ -1,0 +1,211 @@
+"""Prometheus metrics by the names of operations.md F3: base units, no label whose values could grow without bound.
+
+Counters and histograms are fed when calls are over. Gauges are asked for at the moment of a scrape, so that nothing is
+kept up to date that nobody looks at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter as Tally
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+import proxyd
+from proxyd.telemetry.call_record import CallRecord
+from proxyd.codecs.anthropic.usage import Usage
+from proxyd.telemetry.histogram import Histogram
+
+__all__ = ["CONTENT_TYPE", "Metrics", "Sources"]
+
+#: The text format, version 0.0.4: what every Prometheus reads.
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+#: From a cached answer of a small model to a model that thinks for minutes.
+_FIRST_BYTE_S = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
+_DURATION_S = (0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
+#: Around the target of 50 µs an event (operations.md H3).
+_OVERHEAD_S = (5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 1e-2)
+
+#: Kinds of tokens, and how many of them a usage has.
+_TOKENS: tuple[tuple[str, Callable[[Usage], int]], ...] = (
+    ("input", attrgetter("input_tokens")),
+    ("output", attrgetter("output_tokens")),
+    ("cache_read", attrgetter("cache_read_tokens")),
+    ("cache_write", attrgetter("cache_write_tokens")),
+    ("reasoning", lambda usage: usage.reasoning_tokens or 0),
+)
+
+_CIRCUIT_STATES = {"closed": 0, "trial": 1, "open": 2}
+
+
+@dataclass
+class Sources:
+    """Where the gauges look. Each is called at a scrape.
+
+    Attributes:
+        active: the calls in flight.
+        circuits: origin -> ``closed``, ``trial`` or ``open``, for origins that have failed lately.
+        hook_errors: hook -> failures since it was loaded.
+        loop_lag_s: how late the event loop runs.
+        rows_lost: calls that the ledger could not keep.
+    """
+
+    active: Callable[[], Iterable[CallRecord]] = tuple
+    circuits: Callable[[], Mapping[str, str]] = dict
+    hook_errors: Callable[[], Mapping[str, int]] = dict
+    loop_lag_s: Callable[[], float] = float
+    rows_lost: Callable[[], int] = int
+    is_reload_good: bool = field(default=True)
+
+
+class Metrics:
+    """The metrics of one daemon, in a registry of their own."""
+
+    def __init__(self, sources: Sources) -> None:
+        self.registry = CollectorRegistry()
+        self._children: dict[tuple[Any, ...], Any] = {}
+        self._requests = Counter(
+            "proxyd_requests",
+            "Calls that are over",
+            ("route", "mode", "code", "outcome"),
+            registry=self.registry,
+        )
+        self._first_byte = Histogram(
+            "proxyd_first_byte_seconds",
+            "From a call's arrival to the first byte of its answer",
+            ("route", "mode"),
+            _FIRST_BYTE_S,
+        )
+        self._duration = Histogram(
+            "proxyd_stream_duration_seconds", "Whole calls", ("route", "mode"), _DURATION_S
+        )
+        self._overhead = Histogram(
+            "proxyd_event_overhead_seconds",
+            "Time spent on one event of a translated stream, the mean of each call",
+            (),
+            _OVERHEAD_S,
+        )
+        self._retries = Counter(
+            "proxyd_upstream_retries",
+            "Further tries before the first byte",
+            ("route",),
+            registry=self.registry,
+        )
+        self._errors = Counter(
+            "proxyd_upstream_errors",
+            "Calls that were refused or broke off, by the error type of their answer",
+            ("route", "type"),
+            registry=self.registry,
+        )
+        self._tokens = Counter(
+            "proxyd_tokens",
+            "Tokens by kind; reasoning is part of output",
+            ("route", "kind"),
+            registry=self.registry,
+        )
+        self._cost = Counter(
+            "proxyd_cost_usd", "Cost by the entries' pricing", ("route",), registry=self.registry
+        )
+        self._at_scrape = _AtScrape(sources, (self._first_byte, self._duration, self._overhead))
+        self.registry.register(self._at_scrape)
+
+    def observe(self, records: Sequence[CallRecord]) -> None:
+        """Count finished calls."""
+        groups: dict[tuple[str, str], list[CallRecord]] = defaultdict(list)
+        for record in records:
+            groups[record.route or "none", record.mode or "none"].append(record)
+        for (route, mode), calls in groups.items():
+            self._count(route, mode, calls)
+
+    def _count(self, route: str, mode: str, calls: list[CallRecord]) -> None:
+        first_bytes_s = [each.ttfb_s for each in calls]
+        self._first_byte.observe((route, mode), [each for each in first_bytes_s if each is not None])
+        self._duration.observe((route, mode), [each.duration_s for each in calls])
+        overheads_s = [each.codec_s / each.events for each in calls if each.events and each.codec_s]
+        self._overhead.observe((), overheads_s)
+        usages = [each.usage for each in calls]
+        counts: dict[tuple[Any, ...], float] = {
+            (self._retries, route): sum(each.retries for each in calls),
+            (self._cost, route): sum(each.cost_usd or 0 for each in calls),
+            **{(self._tokens, route, kind): sum(map(of, usages)) for kind, of in _TOKENS},
+        }
+        for (status, outcome), times in Tally((each.status, each.outcome) for each in calls).items():
+            counts[self._requests, route, mode, str(status), outcome] = times
+        for kind, times in Tally(each.error_type[:60] for each in calls if each.error_type).items():
+            counts[self._errors, route, kind] = times
+        for (metric, *labels), count in counts.items():
+            if count:
+                self._of(metric, *labels).inc(count)
+
+    def _of(self, metric: Any, *labels: str) -> Any:
+        """The child of `metric` with these labels, which the library takes its time to find."""
+        key = (metric, *labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child
+
+    async def render(self) -> bytes:
+        """All of them in the text format.
+
+        Written in a thread: with two hundred routes it takes a fifth of a second, which no stream should wait for.
+        """
+        self._at_scrape.look()
+        return await asyncio.to_thread(generate_latest, self.registry)
+
+
+class _AtScrape(Collector):
+    """What is asked for at a scrape: on the loop, by `look`, since what is looked at changes there."""
+
+    def __init__(self, sources: Sources, histograms: Sequence[Histogram]) -> None:
+        self._sources = sources
+        self._histograms = histograms
+        self._seen: list[Metric] = []
+
+    def look(self) -> None:
+        self._seen = list(self._families())
+
+    def collect(self) -> Iterable[Metric]:
+        return self._seen
+
+    def _families(self) -> Iterable[Metric]:
+        for histogram in self._histograms:
+            yield histogram.family()
+        sources = self._sources
+        active = GaugeMetricFamily("proxyd_streams_active", "Calls in flight", labels=("route", "mode"))
+        counts = Tally((record.route or "none", record.mode or "none") for record in sources.active())
+        for labels, count in counts.items():
+            active.add_metric(labels, count)
+        yield active
+        circuits = GaugeMetricFamily(
+            "proxyd_circuit_state",
+            "Circuits of origins that failed lately: 0 closed, 1 on trial, 2 open",
+            labels=("origin",),
+        )
+        for origin, state in sources.circuits().items():
+            circuits.add_metric((origin,), _CIRCUIT_STATES[state])
+        yield circuits
+        hooks = CounterMetricFamily("proxyd_hook_errors", "Failures of hooks", labels=("hook",))
+        for hook, errors in sources.hook_errors().items():
+            hooks.add_metric((hook,), errors)
+        yield hooks
+        yield GaugeMetricFamily(
+            "proxyd_config_reload_success",
+            "1 where the last reload was taken, 0 where it was rejected",
+            value=float(sources.is_reload_good),
+        )
+        yield GaugeMetricFamily(
+            "proxyd_loop_lag_seconds", "How late the event loop runs", value=sources.loop_lag_s()
+        )
+        yield CounterMetricFamily(
+            "proxyd_ledger_rows_lost", "Calls that the ledger could not keep", value=sources.rows_lost()
+        )
+        yield InfoMetricFamily("proxyd_build", "The version that runs", {"version": proxyd.__version__})

@@ -1,0 +1,156 @@
+"""The client side: one pool of connections, and every way a call can fail in our own words.
+
+Redirects are not followed, since that would carry the key and the body to another host; cookies are not kept; the
+total timeout is off, since a long answer is not a fault (operations.md B, E4, E5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from proxyd.transport.circuit_breaker import GATEWAY_ERRORS, Circuits, CircuitState, State
+from proxyd.codecs.wire.http1_body import BodyFault
+from proxyd.transport.timers import Deadlines
+from proxyd.errors import BadReply, ProxyError, TimedOut, Truncated, Unreachable
+from proxyd.logs.setup import get_logger
+from proxyd.providers.base import UpstreamRequest, origin_of
+from proxyd.config.settings import Settings
+from proxyd.transport.pool import NotHTTP, Response, Uplink
+
+__all__ = ["BREAKS", "Upstreams", "failure_of", "host_of"]
+
+#: What a call can fail with that `failure_of` knows.
+BREAKS = (aiohttp.ClientError, asyncio.TimeoutError, OSError, ProxyError, BodyFault)
+
+log = get_logger("upstream")
+
+#: How long the end of a body may lag behind its last event. Servers write the two apart, within milliseconds.
+_DRAIN_S = 0.5
+
+
+class Upstreams:
+    """All connections to upstreams, and the circuits of their origins."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._uplink = Uplink(ca_file=str(settings.ca_file or ""), trust_env=settings.trust_env)
+        self.circuits = Circuits(
+            settings.circuit_failures, settings.circuit_open_s, monotonic, on_change=_log_circuit
+        )
+        self._draining: set[asyncio.Task[None]] = set()
+        self._is_open = True
+
+    async def send(
+        self, request: UpstreamRequest, deadlines: Deadlines, *, is_verbatim: bool = False
+    ) -> Response:
+        """Make one call; returns when the head of the answer is there. The caller closes the answer.
+
+        Args:
+            is_verbatim: leave the body packed, if it comes so: only direct mode wants it as it was encoded.
+
+        Raises:
+            UpstreamError: no answer, or none that is HTTP.
+            Overloaded: the circuit of this origin is open.
+        """
+        origin = origin_of(request.url)
+        self.circuits.admit(origin)
+        try:
+            response = await self._uplink.call(
+                request.method,
+                request.url,
+                request.headers,
+                request.body,
+                deadlines=deadlines,
+                connect_s=request.clocks.connect_s,
+                first_byte_s=request.clocks.first_byte_s,
+                auto_decompress=not is_verbatim,
+            )
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as exc:
+            self.circuits.failed(origin)
+            raise failure_of(exc, request.url) from exc
+        except BaseException:
+            self.circuits.abandoned(origin)
+            raise
+        if response.status in GATEWAY_ERRORS:
+            self.circuits.failed(origin)
+        else:
+            self.circuits.succeeded(origin)
+        return response
+
+    def let_go(self, response: Response) -> None:
+        """Give a connection back. Where only the end of the body is outstanding, it gets a moment to arrive."""
+        if response.at_end:
+            response.release()
+        elif response.is_over or not self._is_open:
+            response.close()
+        else:
+            task = asyncio.ensure_future(_drain(response))
+            self._draining.add(task)
+            task.add_done_callback(self._draining.discard)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self._is_open = False
+        for task in list(self._draining):
+            task.cancel()
+        await asyncio.gather(*self._draining, return_exceptions=True)
+        await self._uplink.close()
+
+
+async def _drain(response: Response) -> None:
+    """Wait briefly for the end of a body whose content has ended, so that its connection can serve again."""
+    progress = asyncio.Event()
+    response.on_progress = progress.set
+    try:
+        await asyncio.wait_for(progress.wait(), _DRAIN_S)
+        if response.at_end:
+            response.release()
+    except asyncio.TimeoutError:
+        pass
+    finally:
+        response.close()
+
+
+def _log_circuit(circuit: CircuitState) -> None:
+    level = log.info if circuit.state is State.CLOSED else log.warning
+    level(
+        "circuit.changed",
+        origin=circuit.origin,
+        state=circuit.state.value,
+        failures=circuit.failures,
+        open_for_s=round(circuit.open_for_s),
+    )
+
+
+def host_of(url: str) -> str:
+    """Host and port of `url`, which is all of it that a user may be told."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def failure_of(exc: BaseException, url: str) -> ProxyError:
+    """What an exception of the client library means. Names the host, never the key or the path's query."""
+    if isinstance(exc, ProxyError):
+        return exc
+    host = host_of(url)
+    if isinstance(exc, aiohttp.ConnectionTimeoutError):
+        return Unreachable(f"no connection to {host} could be made in time")
+    if isinstance(exc, asyncio.TimeoutError):
+        return TimedOut(f"{host} did not answer in time")
+    if isinstance(exc, aiohttp.ClientConnectorCertificateError):
+        return Unreachable(f"{host} could not be verified: {exc.certificate_error}")
+    if isinstance(exc, aiohttp.ClientConnectorDNSError):
+        return Unreachable(f"the name of {host} could not be resolved")
+    if isinstance(exc, aiohttp.ClientConnectorError):
+        return Unreachable(f"could not connect to {host}: {exc.os_error.strerror or 'connection failed'}")
+    if isinstance(exc, BodyFault):
+        return Truncated(f"{host} closed the stream before finishing")
+    if isinstance(exc, NotHTTP):
+        return BadReply(f"{host} sent an answer that is not HTTP")
+    if isinstance(exc, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, OSError)):
+        return Unreachable(f"{host} closed the connection without an answer")
+    if isinstance(exc, aiohttp.InvalidURL):
+        return Unreachable(f"the address of the upstream is not a URL that can be called: {host}")
+    return BadReply(f"the call to {host} failed: {type(exc).__name__}")

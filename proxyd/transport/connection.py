@@ -1,0 +1,228 @@
+"""One connection to an upstream: requests go out as they are, an answer's head is read by aiohttp's parser, its body by
+`proxyd.codecs.http_body`.
+
+Whoever reads the body is told of each arrival at once, within the reading of the socket, and is offered a piece that
+comes alone before it is kept anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_parser import RawResponseMessage
+
+from proxyd.codecs.wire.http1_body import Body, BodyFault
+
+__all__ = ["READ_BYTES", "UplinkProtocol"]
+
+#: Reading from an upstream pauses above twice this; one more read of the loop's may follow.
+_BUFFER_BYTES = 32 * 1024
+#: What is taken at once, from a socket and from its reader.
+READ_BYTES = 64 * 1024
+#: Lines and number of an answer's headers (operations.md C2 has the same for requests).
+_MAX_LINE, _MAX_HEADERS = 8190, 128
+#: Larger bodies are not copied behind their heads: a second system call takes less time.
+_APART_BYTES = 512 * 1024
+#: Where the head of an answer ends. aiohttp's parser forgives servers that end lines with LF alone.
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+#: Answers that have no body whatever their head says (RFC 9112, 6.3).
+_BODILESS = frozenset({204, 304})
+
+
+class UplinkProtocol(ResponseHandler):
+    """A connection: aiohttp's parser reads the head of an answer, a `Body` of ours what is behind it.
+
+    Attributes:
+        body: of the answer at hand, from its head on.
+        on_progress: told of everything that happens to it.
+        on_piece: is offered pieces that come alone, see `Response.on_piece`.
+        is_lost: the connection has ended.
+    """
+
+    body: Body | None = None
+    on_progress: Callable[[], None] | None = None
+    on_piece: Callable[[bytes], bool] | None = None
+    is_lost = False
+    _is_asked = False  # a request has gone out, and its answer's head has not come
+    _is_paused = False
+    _head_tail = b""
+    _decodes = _has_body = True
+    _descriptor = -1
+    _broken_by: Exception | None = None  # what `_read` has met
+
+    def ask(self, head: bytes, body: bytes, *, decodes: bool, has_body: bool) -> None:
+        """Send a request. Its answer's head is to be `read`, then its `body`.
+
+        Args:
+            decodes: undo the content encoding of the body.
+            has_body: its answer may have one.
+        """
+        assert self.transport is not None, "the connection is there"
+        self._is_asked, self._decodes, self._has_body, self._head_tail = True, decodes, has_body, b""
+        if self._parser is None:
+            # It is fed heads alone, so one parser, which takes no answer to have a body, reads them all.
+            self.set_response_params(
+                skip_payload=True,
+                auto_decompress=False,
+                max_line_size=_MAX_LINE,
+                max_field_size=_MAX_LINE,
+                max_headers=_MAX_HEADERS,
+            )
+        if len(body) > _APART_BYTES:
+            self.transport.write(head)
+            self.transport.write(body)
+        else:
+            self.transport.write(head + body)
+
+    def give_up(self) -> None:
+        """Have whoever waits for a head get a timeout."""
+        self.set_exception(aiohttp.SocketTimeoutError("no answer"))
+
+    @property
+    def should_close(self) -> bool:
+        """Whether the connection can serve no other request."""
+        body = self.body
+        return (
+            self._should_close
+            or self.is_lost
+            or self._is_asked
+            or self._exception is not None
+            or (body is not None and (body.has_surplus or not body.is_complete))
+        )
+
+    def take(self, limit: int) -> bytes:
+        """What has come of the body.
+
+        Raises:
+            BodyFault: nothing more will, and its end was not there.
+        """
+        assert self.body is not None, "the head has been read"
+        data = self.body.take(limit)
+        if self._is_paused and self.body.waiting_bytes < _BUFFER_BYTES and self.transport is not None:
+            self._is_paused = False
+            self.transport.resume_reading()
+            self.read_at_once()
+        return data
+
+    @property
+    def _is_plain(self) -> bool:
+        """Nothing lies between the transport and its socket: asyncio's own says then how much it reads at once."""
+        return hasattr(self.transport, "max_size")
+
+    def limit_reads(self) -> None:
+        """Take no more at once than a call reads, once the connection is there.
+
+        asyncio's own 256 KiB would be held up to three times for a client that does not read: by the reader, by the
+        write that waits, and by the transport (operations.md C6).
+        """
+        if self._is_plain:
+            setattr(self.transport, "max_size", READ_BYTES)  # noqa: B010 - typing does not know it
+            self.read_at_once()
+
+    def read_at_once(self) -> None:
+        """Have what comes read at once, where the loop offers that (`proxyd.selector`), until reading is paused. Not
+        for a connection over which TLS lies.
+        """
+        offer = getattr(self._loop, "read_at_once", None)
+        if offer is not None and self.transport is not None and self._is_plain:
+            self._descriptor = self.transport.get_extra_info("socket").fileno()
+            offer(self._descriptor, self._read)
+
+    def _read(self) -> bool:
+        """Read what has come. False where the transport is to do it: at the end of the stream, which it sees as well.
+
+        As asyncio's transport does it, but for the calls on the way.
+        """
+        try:
+            data = os.read(self._descriptor, READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return True
+        except OSError as exc:
+            self._break(exc)
+            return True
+        if not data:
+            return False
+        try:
+            self.data_received(data)
+        except Exception as exc:
+            what = {"message": "a mistake in reading an answer", "exception": exc, "protocol": self}
+            self._loop.call_exception_handler(what)
+            self._break(exc)
+        return True
+
+    def _break(self, exc: Exception) -> None:
+        self._broken_by = exc
+        if self.transport is not None:
+            self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_asked:
+            data = self._feed_head(data)
+            if not data:
+                return
+        body = self.body
+        if body is None:  # a farewell, or an answer to nobody
+            self._should_close = True
+            return
+        if self.on_piece is not None and (piece := body.alone(data)) and self.on_piece(piece):
+            return
+        body.feed(data)
+        if body.waiting_bytes > 2 * _BUFFER_BYTES and not self._is_paused and self.transport is not None:
+            self._is_paused = True
+            self.transport.pause_reading()
+        if self.on_progress is not None:
+            self.on_progress()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.is_lost = True
+        exc = exc or self._broken_by
+        if self.body is not None:
+            if exc is None:
+                self.body.close()
+            elif not self.body.has_ended:
+                self.body.fault = BodyFault("the connection was reset before the body ended")
+        super().connection_lost(exc)
+        if self.on_progress is not None:
+            self.on_progress()
+
+    def _feed_head(self, data: bytes) -> bytes:
+        """Give the parser what is of a head; returns what is behind the last one."""
+        while self._is_asked and data:
+            known = len(self._head_tail)
+            end = _HEAD_END.search(self._head_tail + data)
+            at = len(data) if end is None else end.end() - known
+            head, data = data[:at], data[at:]
+            self._head_tail = (self._head_tail + head)[-3:] if end is None else b""
+            super().data_received(head)
+            if self._exception is not None:
+                return b""
+        return data
+
+    def feed_data(self, data: tuple[RawResponseMessage, Any], size: int = 0) -> None:
+        """The parser has read a head."""
+        message = data[0]
+        if not 100 <= message.code < 200 or message.code == 101:
+            self._is_asked = False
+            self.body = self._body_of(message)
+        super().feed_data(data, size)
+
+    def _body_of(self, message: RawResponseMessage) -> Body:
+        headers = message.headers
+        encoding = headers.get("content-encoding", "") if self._decodes else ""
+        encoding = encoding.strip().lower().removeprefix("x-")  # an old name of gzip's
+        if not self._has_body or message.code in _BODILESS or message.code == 101:
+            return Body(length=0, is_chunked=False)
+        length = headers.get("content-length")
+        body = Body(
+            length=None if length is None else int(length),
+            is_chunked=message.chunked,
+            encoding="" if encoding == "identity" else encoding,
+        )
+        if length is None and not message.chunked:
+            self._should_close = True
+        return body
