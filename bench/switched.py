@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from proxyd.telemetry import ledger
 from proxyd.api.status import Watchers
-from proxyd.telemetry.call_record import CallRecord
 from proxyd.cli.main import main
-from proxyd.telemetry.batcher import Observer
-from proxyd.proxy.relay import Relay
 from proxyd.daemon.server import Daemon
+from proxyd.proxy.relay import Relay
+from proxyd.telemetry import ledger
+from proxyd.telemetry.batcher import Observer
+from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.call_trace import CallTrace
 
 __all__ = ["SWITCH", "TAKE_TURNS", "TURNS"]

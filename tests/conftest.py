@@ -1,5 +1,5 @@
-"""Tests run on the daemon's own event loop, where it has one (`proxyd.selector`); those of the uplink, which reads its
-sockets otherwise there, on asyncio's as well.
+"""Tests run on the daemon's own event loop, where it has one (`proxyd.transport.epoll_loop`); those of the uplink,
+which reads its sockets otherwise there, on asyncio's as well.
 """
 
 from __future__ import annotations

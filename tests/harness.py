@@ -11,10 +11,10 @@ from typing import Any
 
 from aiohttp import web
 
-from proxyd.daemon.load_config import checks
 from proxyd.config.models import load_text
-from proxyd.daemon.server import Daemon, LoadedConfig
 from proxyd.config.settings import Settings
+from proxyd.daemon.load_config import checks
+from proxyd.daemon.server import Daemon, LoadedConfig
 
 __all__ = [
     "Upstream",

@@ -42,7 +42,11 @@ class Mutation(NamedTuple):
     after: str
 
 
-STREAM, STOP, CALLS = "codecs/openai_stream.py", "codecs/openai_stop.py", "codecs/tool_calls.py"
+STREAM, STOP, CALLS = (
+    "codecs/openai/stream.py",
+    "codecs/openai/finish_reason.py",
+    "codecs/openai/tool_calls.py",
+)
 
 MUTATIONS = (
     Mutation(
@@ -104,28 +108,38 @@ MUTATIONS = (
     ),
     Mutation(
         "a tag that is cut is text",
-        "codecs/think_tags.py",
+        "codecs/openai/think_tags.py",
         "keep = max(_tail_of(tag, text) for tag in tags)",
         "keep = 0",
     ),
     Mutation(
-        "cached tokens are counted twice", "codecs/usage.py", "else prompt - cached - written", "else prompt"
+        "cached tokens are counted twice",
+        "codecs/anthropic/usage.py",
+        "else prompt - cached - written",
+        "else prompt",
     ),
-    Mutation("a CRLF cut in two ends the event", "codecs/sse.py", "if data[0] == 0x0A:", "if False:"),
-    Mutation("a BOM in front of JSON", "pipeline.py", "if self._body.startswith(BOM):", "if False:"),
+    Mutation("a CRLF cut in two ends the event", "codecs/wire/sse.py", "if data[0] == 0x0A:", "if False:"),
+    Mutation(
+        "a BOM in front of JSON",
+        "codecs/openai/response_decoder.py",
+        "if self._body.startswith(BOM):",
+        "if False:",
+    ),
     Mutation(
         "reasoning_content does not return",
-        "codecs/openai_reasoning.py",
+        "codecs/openai/reasoning_replay.py",
         '_RETURNABLE = ("reasoning_content", "reasoning")',
         '_RETURNABLE = ("reasoning",)',
     ),
     Mutation(
         "reasoning does not return",
-        "codecs/openai_reasoning.py",
+        "codecs/openai/reasoning_replay.py",
         '_RETURNABLE = ("reasoning_content", "reasoning")',
         '_RETURNABLE = ("reasoning_content",)',
     ),
-    Mutation("an unknown field returns", "codecs/openai_reasoning.py", "if name in _RETURNABLE:", "if name:"),
+    Mutation(
+        "an unknown field returns", "codecs/openai/reasoning_replay.py", "if name in _RETURNABLE:", "if name:"
+    ),
 )
 
 

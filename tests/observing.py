@@ -9,8 +9,8 @@ from typing import Any
 
 import aiohttp
 
-from proxyd.telemetry.call_record import CallRecord
 from proxyd.codecs.anthropic.usage import Usage
+from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.ledger_schema import FILE, MIGRATIONS
 
 __all__ = ["ask", "finished", "new_ledger_file", "rows", "until_rows"]

@@ -11,9 +11,9 @@ from unittest import mock
 import pytest
 
 from proxyd import jsonio
-from proxyd.prompt_cache import prefix as beginnings
 from proxyd.codecs.cache import tools as tool_lists
 from proxyd.errors import ClientError
+from proxyd.prompt_cache import prefix as beginnings
 from proxyd.prompt_cache.parser import parse_object
 
 __all__ = ["forget", "nothing_known", "outcome_of", "parsed", "plainly", "written"]

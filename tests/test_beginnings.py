@@ -15,8 +15,8 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyd.prompt_cache import prefix as beginnings
 from proxyd.codecs.cache import tools as tool_lists
+from proxyd.prompt_cache import prefix as beginnings
 from proxyd.prompt_cache.parser import parse_object
 from tests.harness import running_proxy, running_upstream, text_stream
 from tests.hooks.hooked import hooked_proxy, write_hook

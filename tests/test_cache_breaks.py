@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 
 from proxyd import jsonio
+from proxyd.codecs.anthropic.usage import Usage
 from proxyd.telemetry.cache_breaks import CacheBreaks, checksums
 from proxyd.telemetry.call_record import CallRecord
-from proxyd.codecs.anthropic.usage import Usage
 from tests.harness import chunk, running_proxy, running_upstream, sse
 from tests.observing import SESSION, ask, finished, until_rows
 from tests.test_stats import output
@@ -137,7 +137,7 @@ def test_only_calls_of_one_conversation_are_compared(fields: dict[str, Any]) -> 
 
 
 def test_many_conversations_are_forgotten_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxyd.cache_breaks._MAX_CONVERSATIONS", 2)
+    monkeypatch.setattr("proxyd.telemetry.cache_breaks._MAX_CONVERSATIONS", 2)
     breaks = CacheBreaks()
     for session in ("a", "b", "c"):
         breaks.observe(call(FIRST, 5000, session_id=session))

@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from proxyd.telemetry.token_calibration import FILE, Calibration
-from proxyd.telemetry.call_record import CallRecord
 from proxyd.codecs.anthropic.usage import Usage
+from proxyd.telemetry.call_record import CallRecord
+from proxyd.telemetry.token_calibration import FILE, Calibration
 from tests.harness import chunk, running_proxy, running_upstream, sse
 
 PAIRS = Path(__file__).parent / "transcripts" / "tokens"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxyd.transport.circuit_breaker import Circuits, CircuitState, State
 from proxyd.errors import Overloaded
+from proxyd.transport.circuit_breaker import Circuits, CircuitState, State
 
 ORIGIN = "https://api.example.com"
 

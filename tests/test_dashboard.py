@@ -19,9 +19,9 @@ import pytest
 from aiohttp import web
 
 from proxyd.codecs.anthropic.usage import Usage
-from proxyd.telemetry.ledger_schema import COLUMNS, FILE, row_of
 from proxyd.config.routes import Pricing
 from proxyd.secret import Secret
+from proxyd.telemetry.ledger_schema import COLUMNS, FILE, row_of
 from tests.harness import chunk, running_proxy, running_upstream, sse
 from tests.observing import ask, finished, new_ledger_file
 

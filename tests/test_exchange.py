@@ -14,22 +14,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyd.telemetry.call_record import CallRecord
-from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.anthropic.events import encode_events
-from proxyd.codecs.wire.http1_body import Body
+from proxyd.codecs.openai.dialect import Dialect
+from proxyd.codecs.openai.response_decoder import TranslatedAnswer
 from proxyd.codecs.openai.stream import Answer, OpenAIStream
-from proxyd.transport.timers import Deadlines
+from proxyd.codecs.wire.http1_body import Body
+from proxyd.config.settings import Settings
 from proxyd.errors import ProxyError
+from proxyd.providers.base import Clocks, UpstreamRequest
 from proxyd.proxy.attempt import Exchange
 from proxyd.proxy.attempt_direct import DirectExchange
 from proxyd.proxy.attempt_translated import TranslatedExchange
-from proxyd.codecs.openai.response_decoder import TranslatedAnswer
-from proxyd.providers.base import Clocks, UpstreamRequest
-from proxyd.config.settings import Settings
+from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.call_trace import CallTrace
-from proxyd.transport.pool import Response
 from proxyd.transport.connection import UplinkProtocol
+from proxyd.transport.pool import Response
+from proxyd.transport.timers import Deadlines
 
 
 @dataclass

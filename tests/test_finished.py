@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import pytest
 from structlog.testing import capture_logs
 
-from proxyd.telemetry import batcher as module
-from proxyd.telemetry.call_record import CallRecord
 from proxyd.codecs.anthropic.usage import Usage
+from proxyd.telemetry import batcher as module
 from proxyd.telemetry.batcher import Finished, one_by_one
+from proxyd.telemetry.call_record import CallRecord
 from tests.observing import finished
 
 

@@ -104,7 +104,7 @@ def test_the_interpreter_takes_such_a_threshold() -> None:
 
 _CALLS = """
 import resource, sys
-from proxyd.garbage import keep_freed_memory
+from proxyd.daemon.gc_policy import keep_freed_memory
 
 if sys.argv[1] == "kept":
     keep_freed_memory()

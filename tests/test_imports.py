@@ -1,4 +1,4 @@
-"""Imports point one way (style.md 2), and the core does no I/O: read from the syntax trees, not from a run."""
+"""Imports point one way and the core does no I/O: read from the syntax trees, without running anything."""
 
 from __future__ import annotations
 
@@ -8,74 +8,39 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "proxyd"
 
-#: From the bottom to the top: a module may import from its own layer and those before it.
-LAYERS = (
-    {"errors", "jsonio", "secret"},
-    {"codecs"},
-    {"hookapi", "pipeline"},
-    {
-        "config",
-        "models",
-        "routes",
-        "locations",
-        "settings",
-        "providers",
-        "beginnings",
-        "payloads",
-        "request_kind",
-        "ledger_schema",
-        "stats",
-    },
-    {"calls", "notify", "cache_breaks", "quotes", "trace"},
-    {
-        "deadlines",
-        "garbage",
-        "reloading",
-        "calibration",
-        "logs",
-        "log_queue",
-        "finished",
-        "log_file",
-        "loop_watch",
-        "selector",
-        "histograms",
-        "metrics",
-        "ledger",
-        "live",
-        "masking",
-        "record_contents",
-        "record_files",
-        "records",
-        "differences",
-        "json_text",
-        "filler",
-        "filled",
-        "demo_reply",
-        "demo",
-    },
-    {"hookworker", "hookrunner", "hookloader", "loaded"},
-    {
-        "client_request",
-        "downlink",
-        "uplink_protocol",
-        "uplink",
-        "upstream",
-        "retries",
-        "circuits",
-        "exchange",
-    },
-    {"exchange_direct", "exchange_translated"},
-    {"call"},
-    {"relay", "replay", "replay_answers", "export"},
-    {"bodies", "guard", "listener", "app", "app_status"},
-    {"server"},
-    {"cli"},
-    {"__main__"},
+#: From the bottom to the top: a package imports only packages above it in this list.
+PACKAGES = (
+    "foundation",
+    "codecs",
+    "config",
+    "providers",
+    "logs",
+    "hooks",
+    "prompt_cache",
+    "telemetry",
+    "transport",
+    "recording",
+    "proxy",
+    "api",
+    "replay",
+    "daemon",
+    "cli",
 )
-#: No I/O, no clock, no chance, no environment here: these are parameters.
-SANS_IO = {"errors", "jsonio", "secret", "codecs", "hookapi", "pipeline", "providers", "routes"}
+#: Modules at the top level and the package that each belongs to.
+TOP_LEVEL = {
+    "secret": "foundation",
+    "errors": "foundation",
+    "jsonio": "foundation",
+    "urls": "foundation",
+    "headers": "foundation",
+    "hookapi": "hooks",
+    "__main__": "cli",
+}
+#: Neighbours in the list that do not import each other either.
+STRANGERS = {("replay", "api")}
+#: Packages and modules without I/O, clock, randomness and environment: these are parameters there.
+SANS_IO = ("foundation", "codecs", "providers", "proxyd.config.routes", "proxyd.hooks.api")
 FORBIDDEN = {
     "aiohttp",
     "asyncio",
@@ -88,45 +53,28 @@ FORBIDDEN = {
     "threading",
     "ssl",
 }
-#: Who may talk HTTP.
-MAY_IMPORT_AIOHTTP = {
-    "uplink",
-    "uplink_protocol",
-    "upstream",
-    "client_request",
-    "exchange",
-    "downlink",
-    "call",
-    "relay",
-    "bodies",
-    "guard",
-    "listener",
-    "app",
-    "app_status",
-    "server",
-    "demo",
-    "cli",
-}
+MAY_IMPORT_AIOHTTP = {"transport", "proxy", "api", "daemon", "cli"}
 
 
-def modules() -> dict[str, ast.Module]:
+def read_modules() -> dict[str, ast.Module]:
     return {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts): ast.parse(path.read_text(encoding="utf-8"))
-        for path in sorted(PACKAGE.rglob("*.py"))
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
+            path.read_text(encoding="utf-8")
+        )
+        for path in sorted((ROOT / "proxyd").rglob("*.py"))
     }
 
 
-MODULES = modules()
+MODULES = read_modules()
 
 
-def part_of(module: str) -> str:
-    """The first name below ``proxyd``; the package itself for its own module."""
-    names = module.split(".")
-    return names[1] if len(names) > 1 and names[1] != "__init__" else "proxyd"
+def package_of(module: str) -> str:
+    name = module.split(".")[1]
+    return TOP_LEVEL.get(name, name)
 
 
 def imports_of(tree: ast.Module) -> set[str]:
-    """Full names of all modules that `tree` imports, lazily or not; for typing alone is no import."""
+    """Full names of all modules that `tree` imports, at any depth; imports for typing alone do not count."""
     guarded = {
         id(node)
         for test in ast.walk(tree)
@@ -141,43 +89,63 @@ def imports_of(tree: ast.Module) -> set[str]:
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            found.add(node.module or "")
-            if node.module == "proxyd":
-                found.update(f"proxyd.{alias.name}" for alias in node.names)
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found.update(names & MODULES.keys())
+            if names - MODULES.keys():
+                found.add(node.module or "")
     return found
 
 
-def rank_of(part: str) -> int:
-    for rank, layer in enumerate(LAYERS):
-        if part in layer:
-            return rank
-    raise AssertionError(f"proxyd.{part} stands in no layer: add it to LAYERS, at the lowest place that fits")
+IMPORTS = {module: imports_of(tree) for module, tree in MODULES.items()}
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if part_of(name) != "proxyd"])
-def test_imports_point_one_way(module: str) -> None:
-    rank = rank_of(part_of(module))
-    for name in imports_of(MODULES[module]):
-        if name.startswith("proxyd."):
-            part = part_of(name)
-            if part != "__version__":
-                assert rank_of(part) <= rank, f"{module} imports {name}, which lies above it"
+def internal_imports(module: str) -> set[str]:
+    return {name for name in IMPORTS[module] if name.startswith("proxyd.")}
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if part_of(name) in SANS_IO])
+def in_packages(*names: str) -> list[str]:
+    return [m for m in MODULES if m != "proxyd" and (package_of(m) in names or m in names)]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "proxyd"])
+def test_a_package_imports_only_packages_above_it(module: str) -> None:
+    package = package_of(module)
+    assert package in PACKAGES, (
+        f"{module} belongs to no package of the list: add it at the lowest place that fits"
+    )
+    for name in internal_imports(module):
+        other = package_of(name)
+        allowed = PACKAGES.index(other) <= PACKAGES.index(package) and (package, other) not in STRANGERS
+        assert allowed, f"{module} imports {name}: {package} may not import {other}"
+
+
+def test_modules_do_not_import_each_other_in_circles() -> None:
+    finished: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, f"a circle: {' -> '.join((*path[path.index(module) :], module))}"
+        if module not in finished:
+            for name in sorted(internal_imports(module)):
+                visit(name, (*path, module))
+            finished.add(module)
+
+    for module in MODULES:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("module", in_packages(*SANS_IO))
 def test_the_core_does_no_io(module: str) -> None:
-    tops = {name.split(".")[0] for name in imports_of(MODULES[module])}
-    assert not tops & FORBIDDEN, f"{module} imports {tops & FORBIDDEN}"
+    forbidden = {name.split(".")[0] for name in IMPORTS[module]} & FORBIDDEN
+    assert not forbidden, f"{module} imports {forbidden}"
 
 
-def test_only_the_edge_talks_http() -> None:
-    for module, tree in MODULES.items():
-        if "aiohttp" in {name.split(".")[0] for name in imports_of(tree)}:
-            assert part_of(module) in MAY_IMPORT_AIOHTTP, module
+def test_only_the_edge_imports_aiohttp() -> None:
+    importers = [m for m in MODULES if "aiohttp" in {name.split(".")[0] for name in IMPORTS[m]}]
+    assert [m for m in importers if package_of(m) not in MAY_IMPORT_AIOHTTP] == []
 
 
 def test_one_module_imports_ujson() -> None:
-    assert [m for m, tree in MODULES.items() if "ujson" in imports_of(tree)] == ["proxyd.jsonio"]
+    assert [m for m in MODULES if "ujson" in IMPORTS[m]] == ["proxyd.jsonio"]
 
 
 def test_only_the_command_line_prints() -> None:
@@ -187,4 +155,4 @@ def test_only_the_command_line_prints() -> None:
             for node in ast.walk(tree)
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         }
-        assert "print" not in calls or part_of(module) in ("cli", "config"), module
+        assert "print" not in calls or package_of(module) in ("cli", "config"), module

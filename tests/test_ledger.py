@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 
 from proxyd.codecs.anthropic.usage import Usage
+from proxyd.config.routes import Pricing
 from proxyd.telemetry.ledger import Ledger
 from proxyd.telemetry.ledger_schema import COLUMNS, FILE, MIGRATIONS, row_of
-from proxyd.config.routes import Pricing
 from tests.observing import finished, new_ledger_file, rows, until_rows
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write at once, so that no test waits for a batch to fill."""
-    monkeypatch.setattr("proxyd.ledger._BATCH_S", 0.005)
+    monkeypatch.setattr("proxyd.telemetry.ledger._BATCH_S", 0.005)
 
 
 @asynccontextmanager
@@ -144,7 +144,7 @@ async def test_of_rows_that_come_together_all_are_written_or_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last statement of a transaction fails, and succeeds later."""
-    monkeypatch.setattr("proxyd.ledger._FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("proxyd.telemetry.ledger._FIRST_PAUSE_S", 0.02)
     database = new_ledger_file(tmp_path / FILE)
     database.execute(
         "CREATE TRIGGER refuse BEFORE INSERT ON calls WHEN new.request_id = 'req_last' "
@@ -177,8 +177,8 @@ async def test_two_daemons_share_a_file(tmp_path: Path) -> None:
 
 
 async def test_a_locked_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxyd.ledger._BUSY_MS", 10)
-    monkeypatch.setattr("proxyd.ledger._FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("proxyd.telemetry.ledger._BUSY_MS", 10)
+    monkeypatch.setattr("proxyd.telemetry.ledger._FIRST_PAUSE_S", 0.02)
     blocker = new_ledger_file(tmp_path / FILE)
     blocker.execute("BEGIN IMMEDIATE")
     try:
@@ -196,8 +196,8 @@ async def test_a_locked_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.M
 
 
 async def test_a_full_disk_keeps_the_newest_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxyd.ledger._MAX_WAITING", 3)
-    monkeypatch.setattr("proxyd.ledger._FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("proxyd.telemetry.ledger._MAX_WAITING", 3)
+    monkeypatch.setattr("proxyd.telemetry.ledger._FIRST_PAUSE_S", 0.02)
     database = new_ledger_file(tmp_path / FILE)
     database.execute(
         "CREATE TRIGGER full BEFORE INSERT ON calls BEGIN SELECT RAISE(FAIL, 'disk is full'); END"
@@ -257,7 +257,7 @@ async def test_a_torn_page_is_reported(tmp_path: Path) -> None:
 
 
 async def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxyd.ledger._FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("proxyd.telemetry.ledger._FIRST_PAUSE_S", 0.02)
     (tmp_path / "state").write_text("a file where the folder should be")
     async with open_ledger(tmp_path / "state") as ledger:
         ledger.observe(row_of(finished()))

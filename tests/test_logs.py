@@ -22,10 +22,10 @@ import structlog
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from proxyd.logs import setup as logs
 from proxyd.codecs.anthropic.usage import Usage
-from proxyd.logs.writer import LineQueue
 from proxyd.config.routes import Pricing
+from proxyd.logs import setup as logs
+from proxyd.logs.writer import LineQueue
 from proxyd.secret import Secret
 from tests.harness import running_proxy, running_upstream, text_stream
 from tests.observing import SESSION, ask, finished
@@ -194,7 +194,7 @@ class Blocked(io.StringIO):
 @contextmanager
 def stuck(most: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LineQueue, Blocked]]:
     """A queue for `most` lines whose writer is stuck with the line "first", and its stream."""
-    monkeypatch.setattr("proxyd.log_queue._MAX_WAITING", most)
+    monkeypatch.setattr("proxyd.logs.writer._MAX_WAITING", most)
     stream = Blocked()
     queue = LineQueue(stream, lambda lines: f"{lines} lines were lost")
     try:
@@ -238,8 +238,8 @@ def test_of_many_lines_those_are_lost_for_which_there_is_no_room(monkeypatch: py
 
 
 def test_many_lines_do_not_wait_for_the_writers_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxyd.log_queue._LONG_REST_S", 3600)
-    monkeypatch.setattr("proxyd.log_queue._MANY", 20)
+    monkeypatch.setattr("proxyd.logs.writer._LONG_REST_S", 3600)
+    monkeypatch.setattr("proxyd.logs.writer._MANY", 20)
     stream = io.StringIO()
     queue = LineQueue(stream, str)
     try:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxyd.config.models import Checks, Config, ModelRoute, Pricing, RouteTable, Timeouts, load, load_text
 from proxyd.config.yaml import MAX_BYTES
 from proxyd.errors import ConfigError, UnsafePermissions
-from proxyd.config.models import Checks, Config, ModelRoute, Pricing, RouteTable, Timeouts, load, load_text
 
 HEAD = "- model_id: m\n  api_base: https://api.example.com/v1\n"
 EXAMPLE = Path(__file__).parent.parent / "config" / "models.yaml"

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.anthropic.events import (
     BlockStart,
     ErrorEvent,
@@ -21,9 +20,10 @@ from proxyd.codecs.anthropic.events import (
     TextDelta,
     encode_events,
 )
+from proxyd.codecs.openai.dialect import Dialect
+from proxyd.codecs.openai.response_decoder import TranslatedAnswer
 from proxyd.codecs.openai.stream import Answer, OpenAIStream
 from proxyd.errors import BadReply, FrameTooLarge, TimedOut, Truncated
-from proxyd.codecs.openai.response_decoder import TranslatedAnswer
 
 
 def new_answer(**options: Any) -> TranslatedAnswer:

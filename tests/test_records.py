@@ -14,19 +14,19 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from proxyd.recording import store as record_files
-from proxyd.telemetry import call_trace as trace
-from proxyd.recording import recorder as module
-from proxyd.telemetry.call_record import CallRecord
+from proxyd.config.routes import RouteTable
+from proxyd.config.settings import Settings
 from proxyd.hooks.loader import HookSet
-from proxyd.recording.key_masking import Masks, shown_headers, shown_url
 from proxyd.providers.base import ClientKeys
+from proxyd.recording import recorder as module
+from proxyd.recording import store as record_files
+from proxyd.recording.key_masking import Masks, shown_headers, shown_url
+from proxyd.recording.recorder import Recorder, is_kept
 from proxyd.recording.serializer import files_of
 from proxyd.recording.store import FOLDER
-from proxyd.recording.recorder import Recorder, is_kept
-from proxyd.config.routes import RouteTable
 from proxyd.secret import Secret
-from proxyd.config.settings import Settings
+from proxyd.telemetry import call_trace as trace
+from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.call_trace import BEGUN, CallTrace
 from tests.functional.raw import Fault, RawClient, RawUpstream, Step, post, until
 from tests.functional.streams import CHUNKED, HELLO, TRANSLATED, as_chunks, judge

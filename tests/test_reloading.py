@@ -17,12 +17,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from proxyd.daemon.load_config import checks
-from proxyd.errors import ConfigError
 from proxyd.config.models import load
-from proxyd.daemon.config_reloader import Reloader
-from proxyd.daemon.server import Daemon, LoadedConfig
 from proxyd.config.settings import Settings
+from proxyd.daemon.config_reloader import Reloader
+from proxyd.daemon.load_config import checks
+from proxyd.daemon.server import Daemon, LoadedConfig
+from proxyd.errors import ConfigError
 from tests.harness import chunk, running_upstream, sse
 
 POLL_S = 0.01

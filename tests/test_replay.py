@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from proxyd.recording import store as record_files
-from proxyd.recording import recorder as records_module
 from proxyd.cli.commands.replay import read_entry
-from proxyd.replay.diff import Difference, FreshIds, differences, shown
+from proxyd.recording import recorder as records_module
+from proxyd.recording import store as record_files
 from proxyd.recording.store import BadRecord
+from proxyd.replay.diff import Difference, FreshIds, differences, shown
 from proxyd.replay.replay import Found, Replay
 from tests.functional.raw import Fault, Pause, RawClient, RawUpstream, Step, post
 from tests.functional.streams import CHUNKED, HELLO, TRANSLATED, as_chunks
@@ -263,7 +263,7 @@ async def test_tokens_are_counted_by_a_direct_upstream(tmp_path: Path) -> None:
 
 
 async def test_a_record_that_was_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxyd.trace.MAX_BYTES", 1500)
+    monkeypatch.setattr("proxyd.telemetry.call_trace.MAX_BYTES", 1500)
     path = await one_record(tmp_path, [GOOD["translated"]])
     assert unlike(path) == []
     assert any("cut" in note for note in replayed(path)[1])
@@ -329,7 +329,7 @@ async def test_a_bug_of_today_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     def bug(*_: Any) -> Any:
         raise KeyError("x")
 
-    monkeypatch.setattr("proxyd.pipeline.TranslatedAnswer._decode", bug)
+    monkeypatch.setattr("proxyd.codecs.openai.response_decoder.TranslatedAnswer._decode", bug)
     found, notes = replayed(path)
     assert found[-1].difference is not None
     assert "internal error" in found[-1].difference.now

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from proxyd.errors import ConfigError
-from proxyd.config.paths import resolve_models_path, resolve_state_folder
 from proxyd.config.models import Checks, load_text
+from proxyd.config.paths import resolve_models_path, resolve_state_folder
+from proxyd.config.settings import TABLE, Settings, faults_in_file
+from proxyd.errors import ConfigError
 from proxyd.secret import Secret
-from proxyd.config.settings import TABLE, Settings, faults_in_file, is_loopback
+from proxyd.urls import is_loopback
 
 
 def faults(flags: dict[str, Any], environ: dict[str, str], values: dict[str, Any] | None = None) -> list[str]:

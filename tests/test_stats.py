@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from proxyd.telemetry import ledger_queries as stats
 from proxyd.codecs.anthropic.usage import Usage
-from proxyd.telemetry.ledger_schema import COLUMNS, FILE, MIGRATIONS, row_of
 from proxyd.config.routes import Pricing
+from proxyd.telemetry import ledger_queries as stats
+from proxyd.telemetry.ledger_schema import COLUMNS, FILE, MIGRATIONS, row_of
 from tests.observing import SESSION, finished, new_ledger_file
 from tests.test_process import ROOT, run
 

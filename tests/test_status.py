@@ -17,10 +17,10 @@ import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxyd.daemon.server import Daemon
+from proxyd.secret import Secret
 from proxyd.telemetry.ledger_schema import row_of
 from proxyd.telemetry.live_feed import LiveFeed
-from proxyd.secret import Secret
-from proxyd.daemon.server import Daemon
 from tests.harness import Upstream, chunk, load_entries, running_proxy, running_upstream, sse
 from tests.observing import SESSION, ask, finished, until_rows
 from tests.test_process import ROOT

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxyd.telemetry.call_record import CallRecord
 from proxyd.providers.learned_quirks import Lessons
+from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.call_trace import (
     ANSWERED,
     BEGUN,

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from proxyd.codecs.wire.http1_body import BodyFault
-from proxyd.transport.timers import Deadlines
-from proxyd.transport.pool import NotHTTP, Response, Uplink
 from proxyd.transport.connection import UplinkProtocol
+from proxyd.transport.pool import NotHTTP, Response, Uplink
+from proxyd.transport.timers import Deadlines
 from tests.functional.raw import Fault, Play, RawUpstream, no_leaks, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nhi"

@@ -19,7 +19,7 @@ from tests.test_process import daemon
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxyd.ledger._BATCH_S", 0.005)
+    monkeypatch.setattr("proxyd.telemetry.ledger._BATCH_S", 0.005)
 
 
 #: What upstreams report -> input, cache read, cache write, output, reasoning.

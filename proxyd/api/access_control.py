@@ -7,9 +7,10 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from proxyd.config.settings import Settings
 from proxyd.errors import BadCredential, Forbidden, Misdirected
 from proxyd.providers.base import ClientKeys
-from proxyd.config.settings import Settings, is_loopback
+from proxyd.urls import is_loopback
 
 __all__ = ["REQUEST_ID", "TOKEN_HEADER", "check_origin", "check_token", "without_token"]
 

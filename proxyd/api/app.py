@@ -16,13 +16,13 @@ from multidict import CIMultiDict
 
 import proxyd
 from proxyd import errors, jsonio
-from proxyd.prompt_cache import prefix as beginnings
-from proxyd.api.status import Watchers, add_status_routes
+from proxyd.api.access_control import REQUEST_ID as _REQUEST_ID
+from proxyd.api.access_control import check_origin, check_token, without_token
 from proxyd.api.request_body import read_request_body
-from proxyd.telemetry.call_record import CallRecord, new_id
-from proxyd.proxy.client_request import PREFIX, ClientRequest
-from proxyd.codecs.openai.token_estimate import estimate_input_tokens
+from proxyd.api.status import Watchers, add_status_routes
 from proxyd.codecs.cache.tools import share_tools
+from proxyd.codecs.openai.token_estimate import estimate_input_tokens
+from proxyd.config.routes import ModelRoute
 from proxyd.errors import (
     BodyTimedOut,
     BodyTooLarge,
@@ -32,17 +32,17 @@ from proxyd.errors import (
     ProxyError,
     UnknownExpectation,
 )
-from proxyd.proxy.attempt_direct import VerbatimRefusal
-from proxyd.api.access_control import REQUEST_ID as _REQUEST_ID
-from proxyd.api.access_control import check_origin, check_token, without_token
 from proxyd.logs.setup import get_logger
+from proxyd.prompt_cache import prefix as beginnings
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers.base import ClientKeys
 from proxyd.providers.unparsed import glance_at, is_plain, takes_all
+from proxyd.proxy.attempt_direct import VerbatimRefusal
+from proxyd.proxy.client_request import PREFIX, ClientRequest
 from proxyd.proxy.relay import Relay
+from proxyd.telemetry.call_record import CallRecord, new_id
 from proxyd.telemetry.request_kind import kind_of, session_in
-from proxyd.config.routes import ModelRoute
-from proxyd.config.settings import is_loopback
+from proxyd.urls import is_loopback
 
 __all__ = ["build_app"]
 

@@ -7,9 +7,9 @@ import asyncio
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from proxyd.transport.timers import Deadlines
-from proxyd.errors import BodyTimedOut, BodyTooLarge, ClientError, ProxyError, UnsupportedMedia
 from proxyd.config.settings import Settings
+from proxyd.errors import BodyTimedOut, BodyTooLarge, ClientError, ProxyError, UnsupportedMedia
+from proxyd.transport.timers import Deadlines
 
 __all__ = ["read_request_body"]
 

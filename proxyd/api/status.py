@@ -16,22 +16,23 @@ from aiohttp import web
 
 import proxyd
 from proxyd import jsonio
+from proxyd.api.access_control import REQUEST_ID
+from proxyd.config.keys import DEMO_BASE
+from proxyd.config.routes import ModelRoute
+from proxyd.config.settings import TABLE
+from proxyd.errors import ClientError, Forbidden, NotFound
+from proxyd.logs.setup import log_calls, redact
+from proxyd.proxy.client_request import PREFIX
+from proxyd.proxy.relay import Relay
 from proxyd.telemetry import ledger_queries as stats
+from proxyd.telemetry.batcher import Observer, one_by_one
 from proxyd.telemetry.cache_breaks import CacheBreaks
 from proxyd.telemetry.call_record import CallRecord
-from proxyd.proxy.client_request import PREFIX
-from proxyd.config.keys import DEMO_BASE
-from proxyd.errors import ClientError, Forbidden, NotFound
-from proxyd.telemetry.batcher import Observer, one_by_one
-from proxyd.api.access_control import REQUEST_ID
 from proxyd.telemetry.ledger import Ledger
 from proxyd.telemetry.ledger_schema import row_of
 from proxyd.telemetry.live_feed import LiveFeed
-from proxyd.logs.setup import log_calls, redact
 from proxyd.telemetry.metrics import CONTENT_TYPE, Metrics, Sources
-from proxyd.proxy.relay import Relay
-from proxyd.config.routes import ModelRoute
-from proxyd.config.settings import TABLE, is_loopback
+from proxyd.urls import is_loopback
 
 __all__ = ["Watchers", "add_status_routes"]
 
@@ -129,7 +130,7 @@ class _StatusSurface:
     # -- the feed
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """``GET /events``: see `proxyd.live`."""
+        """``GET /events``: see `proxyd.telemetry.live_feed`."""
         headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store"}
         response = web.StreamResponse(headers=headers)
         response.headers["request-id"] = request[REQUEST_ID]

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from proxyd.cli.exit_codes import EXIT_ADDRESS_IN_USE, EXIT_BUG, CommandFailed
 from proxyd.cli.daemon_client import Peer, State, Target, ask
+from proxyd.cli.exit_codes import EXIT_ADDRESS_IN_USE, EXIT_BUG, CommandFailed
 from proxyd.config.paths import resolve_state_folder
 
 __all__ = [

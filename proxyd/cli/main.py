@@ -30,38 +30,66 @@ __all__ = ["COMMANDS", "main"]
 
 #: name -> (module, attribute, its line in the list of commands), in the order of a first day with the program
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "run": ("proxyd.cli.run", "run_command", "Run the daemon in the foreground."),
-    "start": ("proxyd.cli.lifecycle", "start_command", "Start the daemon in the background."),
-    "stop": ("proxyd.cli.lifecycle", "stop_command", "Stop the daemon; open streams may finish."),
-    "restart": ("proxyd.cli.lifecycle", "restart_command", "Start anew; open streams may finish."),
-    "status": ("proxyd.cli.lifecycle", "status_command", "Say whether the daemon runs, and how it does."),
-    "logs": ("proxyd.cli.logs", "logs_command", "Show the log of the background daemon."),
-    "init": ("proxyd.cli.init", "init_command", "Write a commented models.yaml, hooks and an env file."),
-    "env": ("proxyd.cli.code", "env_command", "Print the variables that Claude Code needs for a model."),
-    "code": ("proxyd.cli.code", "code_command", "Run Claude Code on a model."),
-    "check": ("proxyd.cli.check", "check_command", "Validate models.yaml; with --probe, call the upstreams."),
-    "models": ("proxyd.cli.models", "models_command", "List, add or remove entries of models.yaml."),
+    "run": ("proxyd.cli.commands.run", "run_command", "Run the daemon in the foreground."),
+    "start": ("proxyd.cli.commands.lifecycle", "start_command", "Start the daemon in the background."),
+    "stop": ("proxyd.cli.commands.lifecycle", "stop_command", "Stop the daemon; open streams may finish."),
+    "restart": ("proxyd.cli.commands.lifecycle", "restart_command", "Start anew; open streams may finish."),
+    "status": (
+        "proxyd.cli.commands.lifecycle",
+        "status_command",
+        "Say whether the daemon runs, and how it does.",
+    ),
+    "logs": ("proxyd.cli.commands.logs", "logs_command", "Show the log of the background daemon."),
+    "init": (
+        "proxyd.cli.commands.init",
+        "init_command",
+        "Write a commented models.yaml, hooks and an env file.",
+    ),
+    "env": (
+        "proxyd.cli.commands.code",
+        "env_command",
+        "Print the variables that Claude Code needs for a model.",
+    ),
+    "code": ("proxyd.cli.commands.code", "code_command", "Run Claude Code on a model."),
+    "check": (
+        "proxyd.cli.commands.check",
+        "check_command",
+        "Validate models.yaml; with --probe, call the upstreams.",
+    ),
+    "models": ("proxyd.cli.commands.models", "models_command", "List, add or remove entries of models.yaml."),
     "doctor": (
-        "proxyd.cli.doctor",
+        "proxyd.cli.commands.doctor",
         "doctor_command",
         "Check everything between Claude Code and the upstreams.",
     ),
     "translate": (
-        "proxyd.cli.translate",
+        "proxyd.cli.commands.translate",
         "translate_command",
         "Show what a route makes of a request or an answer; calls nothing.",
     ),
-    "replay": ("proxyd.cli.replay", "replay_command", "Run a recorded call again, offline."),
+    "replay": ("proxyd.cli.commands.replay", "replay_command", "Run a recorded call again, offline."),
     "export": (
-        "proxyd.cli.export",
+        "proxyd.cli.commands.export",
         "export_command",
         "Make a transcript of a recorded call, without its words.",
     ),
-    "stats": ("proxyd.cli.stats", "stats_command", "Show tokens, cost, time and failures from the ledger."),
-    "top": ("proxyd.cli.top", "top_command", "Show the calls in flight, live."),
-    "statusline": ("proxyd.cli.stats", "statusline_command", "One line for Claude Code's status line."),
-    "service": ("proxyd.cli.service", "service_command", "Run at login, by systemd or launchd."),
-    "completion": ("proxyd.cli.completion", "completion_command", "Print a completion script for a shell."),
+    "stats": (
+        "proxyd.cli.commands.stats",
+        "stats_command",
+        "Show tokens, cost, time and failures from the ledger.",
+    ),
+    "top": ("proxyd.cli.commands.top", "top_command", "Show the calls in flight, live."),
+    "statusline": (
+        "proxyd.cli.commands.stats",
+        "statusline_command",
+        "One line for Claude Code's status line.",
+    ),
+    "service": ("proxyd.cli.commands.service", "service_command", "Run at login, by systemd or launchd."),
+    "completion": (
+        "proxyd.cli.commands.completion",
+        "completion_command",
+        "Print a completion script for a shell.",
+    ),
 }
 
 

@@ -34,7 +34,7 @@ _FILE = "models.yaml"
 def add_entry(text: str, entry: Mapping[str, Any]) -> str:
     """`text` with `entry` behind its last one; an empty text becomes a list of one.
 
-    Whether the entry makes sense is for `proxyd.models.load_text` to say, before the result is saved.
+    Whether the entry makes sense is for `proxyd.config.models.load_text` to say, before the result is saved.
 
     Raises:
         ConfigError: the text is not YAML, has no list of entries, or has one that cannot be extended.

@@ -6,7 +6,6 @@ Source: design.md 4, and issue 4 for ``omit``, issue 6 for ``hooks``.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +28,7 @@ from proxyd.config.kinds import (
     token_count,
 )
 
-__all__ = ["DEMO_BASE", "EFFORTS", "ENTRY_KEYS", "TOP_KEYS", "EntryKey", "is_private_host"]
+__all__ = ["DEMO_BASE", "EFFORTS", "ENTRY_KEYS", "TOP_KEYS", "EntryKey"]
 
 #: The embedded upstream (design.md 4).
 DEMO_BASE = "builtin:demo"
@@ -108,16 +107,6 @@ def _api_base() -> Kind:
 
 def _is_azure_version(query: str) -> bool:
     return query.startswith("api-version=") and "&" not in query and len(query) > len("api-version=")
-
-
-def is_private_host(api_base: str) -> bool:
-    """Whether `api_base` names this machine or its own network, where plain http tells nobody a key."""
-    host = urlsplit(api_base).hostname or ""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return "." not in host or host.endswith((".localhost", ".local", ".lan", ".internal", ".home.arpa"))
-    return address.is_private or address.is_loopback or address.is_link_local
 
 
 def _effort() -> Kind:

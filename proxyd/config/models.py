@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from proxyd.config.faults import Fault, Faults, hint, short, shown
-from proxyd.config.keys import DEMO_BASE, ENTRY_KEYS, TOP_KEYS, is_private_host
+from proxyd.config.keys import DEMO_BASE, ENTRY_KEYS, TOP_KEYS
+from proxyd.config.routes import ModelRoute, Pricing, RouteTable, Timeouts
 from proxyd.config.secrets import is_open_to_others, read_credential
 from proxyd.config.yaml import MAX_BYTES, Node, read_tree
-from proxyd.providers.base import is_loopback_url, origin_of
-from proxyd.config.routes import ModelRoute, Pricing, RouteTable, Timeouts
+from proxyd.urls import is_loopback_url, is_private_host, origin_of
 
 __all__ = [
     "Checks",
@@ -40,7 +40,7 @@ class Config:
     """What a models.yaml says.
 
     Attributes:
-        settings: the plain values under ``settings:``, for `proxyd.settings`.
+        settings: the plain values under ``settings:``, for `proxyd.config.settings`.
         settings_at: where each stands, ``FILE:LINE:COLUMN``.
         secrets_in_file: whether the file itself holds a key.
         warnings: one line per thing that is allowed but unwise, with its place, as faults have it.

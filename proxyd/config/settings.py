@@ -7,8 +7,6 @@ what it may be, its help text and its variable. Readers, ``claude-proxy check`` 
 
 from __future__ import annotations
 
-import functools
-import ipaddress
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -34,13 +32,13 @@ from proxyd.config.secrets import read_credential
 from proxyd.errors import ConfigError
 from proxyd.headers import never_goes_on
 from proxyd.secret import Secret
+from proxyd.urls import is_loopback
 
 __all__ = [
     "TABLE",
     "Setting",
     "Settings",
     "faults_in_file",
-    "is_loopback",
 ]
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
@@ -430,15 +428,6 @@ def faults_in_file(values: Mapping[str, Any]) -> dict[str, tuple[str, bool]]:
             continue
         TABLE[name].kind.read(value, _first_fault(faults, name))
     return faults
-
-
-@functools.lru_cache(maxsize=256)  # asked of each request's Host, which is the same nearly always
-def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine can reach `host`."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost")
 
 
 class _Reading:

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from proxyd.config.envfile import with_env_file
+from proxyd.config.models import Checks, load
+from proxyd.config.paths import resolve_models_path
+from proxyd.config.settings import Settings, faults_in_file
+from proxyd.daemon.loaded_config import LoadedConfig
 from proxyd.errors import ConfigError
 from proxyd.hooks.loader import load_hooks
-from proxyd.daemon.loaded_config import LoadedConfig
-from proxyd.config.paths import resolve_models_path
-from proxyd.config.models import Checks, load
 from proxyd.providers.registry import PROFILES, dialect_for, profile_for
-from proxyd.config.settings import Settings, faults_in_file
 
 __all__ = ["checks", "load_configuration"]
 

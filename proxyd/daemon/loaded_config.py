@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from proxyd.hooks.loader import HookSet
 from proxyd.config.models import Config
 from proxyd.config.settings import Settings
+from proxyd.hooks.loader import HookSet
 
 __all__ = ["LoadConfig", "LoadedConfig"]
 

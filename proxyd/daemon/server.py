@@ -26,29 +26,29 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 import proxyd
-from proxyd.prompt_cache import prefix as beginnings
 from proxyd.api.app import build_app
 from proxyd.api.status import Watchers
-from proxyd.telemetry.token_calibration import FILE as CALIBRATION_FILE
-from proxyd.telemetry.token_calibration import Calibration
+from proxyd.daemon.config_reloader import Reloader
 from proxyd.daemon.demo.server import DemoServer, start_demo
-from proxyd.errors import AddressInUse, BodyTimedOut, ConfigError, Overloaded
-from proxyd.telemetry.batcher import one_by_one
 from proxyd.daemon.gc_policy import Sweeper
-from proxyd.telemetry.ledger import Ledger
-from proxyd.telemetry.ledger_schema import FILE as LEDGER_FILE
 from proxyd.daemon.listener import Listener
-from proxyd.telemetry.live_feed import LiveFeed
 from proxyd.daemon.loaded_config import LoadConfig, LoadedConfig
+from proxyd.daemon.loop_lag import LoopWatch
+from proxyd.daemon.systemd import Notifier
+from proxyd.errors import AddressInUse, BodyTimedOut, ConfigError, Overloaded
 from proxyd.logs.rotation import LogFile
 from proxyd.logs.setup import configure, get_logger
-from proxyd.daemon.loop_lag import LoopWatch
-from proxyd.telemetry.metrics import Metrics, Sources
-from proxyd.daemon.systemd import Notifier
-from proxyd.recording.store import FOLDER as RECORDS_FOLDER
-from proxyd.recording.recorder import Recorder
+from proxyd.prompt_cache import prefix as beginnings
 from proxyd.proxy.relay import Relay
-from proxyd.daemon.config_reloader import Reloader
+from proxyd.recording.recorder import Recorder
+from proxyd.recording.store import FOLDER as RECORDS_FOLDER
+from proxyd.telemetry.batcher import one_by_one
+from proxyd.telemetry.ledger import Ledger
+from proxyd.telemetry.ledger_schema import FILE as LEDGER_FILE
+from proxyd.telemetry.live_feed import LiveFeed
+from proxyd.telemetry.metrics import Metrics, Sources
+from proxyd.telemetry.token_calibration import FILE as CALIBRATION_FILE
+from proxyd.telemetry.token_calibration import Calibration
 from proxyd.transport.client import Upstreams
 
 __all__ = ["Daemon", "LoadConfig", "LoadedConfig", "Service"]

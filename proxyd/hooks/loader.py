@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from proxyd.config.faults import hint
+from proxyd.config.routes import ModelRoute
 from proxyd.errors import ConfigError, UnsafePermissions
 from proxyd.hooks.runner import CallHooks
 from proxyd.hooks.worker import Worker
 from proxyd.logs.setup import get_logger, redact
-from proxyd.config.routes import ModelRoute
 
 __all__ = ["HookFile", "HookSet", "load_hooks"]
 

@@ -20,7 +20,6 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, S
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from proxyd import jsonio
-from proxyd.codecs.anthropic.passthrough import split_frames
 from proxyd.codecs.anthropic.events import (
     BlockStop,
     JsonDelta,
@@ -34,6 +33,7 @@ from proxyd.codecs.anthropic.events import (
     encode_event,
     event_from_data,
 )
+from proxyd.codecs.anthropic.passthrough import split_frames
 from proxyd.codecs.anthropic.stream_repair import Mender
 from proxyd.hooks.api import HookContext
 

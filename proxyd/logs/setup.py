@@ -23,10 +23,10 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from proxyd import jsonio
-from proxyd.telemetry.call_record import CallRecord
 from proxyd.errors import ProxyError
 from proxyd.logs.writer import LineQueue
 from proxyd.secret import MASK, masked
+from proxyd.telemetry.call_record import CallRecord
 
 __all__ = ["configure", "facts_of", "get_logger", "is_journal", "log_calls", "redact"]
 

@@ -13,9 +13,9 @@ import secrets
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.prompt_cache import prefix as beginnings
 from proxyd.codecs.cache import tools as tool_lists
 from proxyd.errors import ClientError
+from proxyd.prompt_cache import prefix as beginnings
 
 __all__ = ["parse_object"]
 

@@ -1,8 +1,8 @@
 """How conversations begin: each request of one begins with nearly all of the one before it.
 
-A beginning that was parsed once need only be recognised afterwards, by its bytes (`proxyd.payloads`). It ends ahead of
-the first mark for caching: Claude Code puts that on its last message, and on another one the next time
-(claude-code.md 3).
+A beginning that was parsed once need only be recognised afterwards, by its bytes (`proxyd.prompt_cache.parser`). It
+ends ahead of the first mark for caching: Claude Code puts that on its last message, and on another one the next
+time (claude-code.md 3).
 
 Only translated routes keep any, since they are parsed whole. These are the user's words: a few MiB of them at the most,
 and none for longer than ten minutes after they came last.

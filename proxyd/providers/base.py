@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
-from proxyd.errors import BadCredential
 from proxyd.config.routes import ModelRoute
+from proxyd.errors import BadCredential
 from proxyd.secret import Secret
 
-__all__ = ["ClientKeys", "Clocks", "UpstreamRequest", "is_loopback_url", "missing_key", "origin_of"]
+__all__ = ["ClientKeys", "Clocks", "UpstreamRequest", "missing_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +80,3 @@ def missing_key(route: ModelRoute) -> BadCredential:
         or f"no API key came with the request for model {route.model_id!r}: set ANTHROPIC_AUTH_TOKEN (or "
         "ANTHROPIC_API_KEY) for Claude Code to the key of that provider, or give the entry an api_key in models.yaml"
     )
-
-
-def origin_of(url: str) -> str:
-    """Scheme, host and port of `url`: the bounds within which a client's key stays (operations.md E4)."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('/')[0]}".lower()
-
-
-def is_loopback_url(url: str) -> bool:
-    """Whether `url` stays on this machine, where servers commonly take no key (design.md 8.10)."""
-    host = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    return name in ("localhost", "::1") or name.startswith("127.")

@@ -11,11 +11,12 @@ from multidict import MultiMapping
 
 from proxyd.codecs.anthropic.thinking_signature import PREFIX as OWN_SIGNATURE
 from proxyd.codecs.wire.json_patch import CUT, splice
-from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest, is_loopback_url, missing_key
+from proxyd.config.routes import ModelRoute
 from proxyd.headers import HOP_BY_HOP, names_sent
+from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest, missing_key
 from proxyd.providers.profile import Profile
 from proxyd.providers.registry import profile_for
-from proxyd.config.routes import ModelRoute
+from proxyd.urls import is_loopback_url
 
 __all__ = ["direct_url", "prepare", "response_headers"]
 
@@ -66,7 +67,7 @@ def prepare(
         headers: the client's.
         body: the client's bytes; they go on as they are but for what the entry sets.
         payload: `body`, parsed; for a request without one, ``{"model": …}``; None for one that goes on as it is
-            (`proxyd.providers.unread`).
+            (`proxyd.providers.unparsed`).
         is_first: the client chose this upstream. For another one, in a chain, its custom headers were not meant:
             they may hold a key.
         forwarded: which custom headers go on, as the setting ``forward_headers`` has it.

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from proxyd.codecs.openai.error_envelopes import words_of_body
 from proxyd.codecs.openai.context_overflow import find_output_limit, find_overflow
+from proxyd.codecs.openai.error_envelopes import words_of_body
 
 __all__ = ["Mend", "mend_for", "models_yaml_line", "output_limit_for"]
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from proxyd.providers.error_rules import mend_for, models_yaml_line, output_limit_for
 from proxyd.config.routes import ModelRoute
+from proxyd.providers.error_rules import mend_for, models_yaml_line, output_limit_for
 
 __all__ = ["MAX_FINDINGS_PER_CALL", "Learned", "Lessons"]
 

@@ -7,20 +7,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from proxyd import jsonio
+from proxyd.codecs.anthropic.events import StreamEvent
+from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.openai.codec import NewId, Warn
 from proxyd.codecs.openai.dialect import Dialect
-from proxyd.codecs.anthropic.events import StreamEvent
-from proxyd.codecs.openai.translation_notes import Note
 from proxyd.codecs.openai.errors import ErrorContext
 from proxyd.codecs.openai.request import RequestOptions, Translated, translation
-from proxyd.codecs.openai.stream import Answer, OpenAIStream
-from proxyd.codecs.wire.sse import MAX_FRAME_BYTES
-from proxyd.codecs.cache.tool_inputs import ToolInputs
-from proxyd.errors import ClientError
 from proxyd.codecs.openai.response_decoder import TranslatedAnswer
-from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest, is_loopback_url, missing_key
-from proxyd.providers.registry import Profile, dialect_for, profile_for
+from proxyd.codecs.openai.stream import Answer, OpenAIStream
+from proxyd.codecs.openai.translation_notes import Note
+from proxyd.codecs.wire.sse import MAX_FRAME_BYTES
 from proxyd.config.routes import ModelRoute
+from proxyd.errors import ClientError
+from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest, missing_key
+from proxyd.providers.registry import Profile, dialect_for, profile_for
+from proxyd.urls import is_loopback_url
 
 __all__ = ["TranslatedCall", "prepare"]
 

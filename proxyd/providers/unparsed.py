@@ -18,8 +18,8 @@ import re
 from dataclasses import dataclass
 
 from proxyd import jsonio
-from proxyd.providers.registry import profile_for
 from proxyd.config.routes import ModelRoute
+from proxyd.providers.registry import profile_for
 
 __all__ = ["Glance", "glance_at", "is_plain", "takes_all", "with_model"]
 
@@ -35,8 +35,9 @@ _LAST_BYTES, _MAX_SCALARS = 64, 16
 _THINKING, _NO_SETTING = b'"thinking"', re.compile(rb"(?!\s*:\s*\{)")
 #: Behind the name of a member that is a text.
 _NAME, _TEXT = b'"model"', re.compile(rb'\s*:\s*"')
-#: What tells a call that is not one of the conversation (`proxyd.request_kind`): its tools, which Claude Code writes
-#: near the end, and the words of a request for a summary, in the last message: ahead of system prompt and tools only.
+#: What tells a call that is not one of the conversation (`proxyd.telemetry.request_kind`): its tools, which Claude
+#: Code writes near the end, and the words of a request for a summary, in the last message: ahead of system prompt
+#: and tools only.
 _ODD_TOOLS, _TOOLS_BYTES = (b'"tools":[]', b'"web_search_'), 4096
 _SUMMARY, _SUMMARY_BYTES = b"CRITICAL: Respond with TEXT ONLY", 512 * 1024
 

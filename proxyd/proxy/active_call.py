@@ -17,15 +17,15 @@ from typing import Any
 from aiohttp import web
 
 from proxyd import errors, jsonio
-from proxyd.telemetry.call_record import CallRecord
-from proxyd.proxy.client_request import ClientRequest
 from proxyd.codecs.anthropic.events import StreamEvent, encode_events
 from proxyd.codecs.anthropic.usage import Usage
-from proxyd.transport.timers import Deadlines
-from proxyd.proxy.client_response import SSE_HEADERS, Downlink
 from proxyd.errors import ProxyError, Refused
 from proxyd.logs.setup import get_logger
 from proxyd.providers.base import ClientKeys
+from proxyd.proxy.client_request import ClientRequest
+from proxyd.proxy.client_response import SSE_HEADERS, Downlink
+from proxyd.telemetry.call_record import CallRecord
+from proxyd.transport.timers import Deadlines
 
 __all__ = ["Call"]
 

@@ -13,16 +13,17 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from proxyd.telemetry.call_record import MOST_PASSED, CallRecord
 from proxyd.codecs.openai.errors import ErrorContext
-from proxyd.transport.timers import TICK_S, Deadlines
+from proxyd.config.settings import Settings
 from proxyd.errors import BadReply, TimedOut, forget_frames
 from proxyd.providers.base import UpstreamRequest
-from proxyd.config.settings import Settings
+from proxyd.telemetry.call_record import MOST_PASSED, CallRecord
 from proxyd.telemetry.call_trace import ANSWERED, ENDED, MOST_NOTES, SENT
-from proxyd.transport.pool import Response
+from proxyd.transport.client import BREAKS, Upstreams
 from proxyd.transport.connection import READ_BYTES
-from proxyd.transport.client import BREAKS, Upstreams, host_of
+from proxyd.transport.pool import Response
+from proxyd.transport.timers import TICK_S, Deadlines
+from proxyd.urls import host_of
 
 if TYPE_CHECKING:
     from proxyd.hooks.runner import Passage, StreamHooks

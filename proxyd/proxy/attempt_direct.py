@@ -1,4 +1,4 @@
-"""An attempt at an Anthropic upstream: its pieces pass, and are watched (see `proxyd.exchange`)."""
+"""An attempt at an Anthropic upstream: its pieces pass, and are watched (see `proxyd.proxy.attempt`)."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from time import perf_counter
 from urllib.parse import urlsplit
 
 from proxyd import errors, jsonio
-from proxyd.telemetry.call_record import CallRecord
 from proxyd.codecs.anthropic.passthrough import VAGUE_TYPES, DirectStream, begins_as_stream
 from proxyd.codecs.openai.errors import ErrorContext, refusal
 from proxyd.codecs.wire.decompression import PACKINGS, BadPacking, Unpacker
-from proxyd.transport.timers import Deadlines
+from proxyd.config.settings import Settings
 from proxyd.errors import BadReply, ProxyError, Refused, forget_frames
-from proxyd.proxy.attempt import HOOKED_READ_BYTES, Exchange, Sink
 from proxyd.hooks.runner import CallHooks, Passage, StreamHooks
 from proxyd.providers.base import UpstreamRequest
 from proxyd.providers.direct_request import response_headers
+from proxyd.proxy.attempt import HOOKED_READ_BYTES, Exchange, Sink
 from proxyd.secret import masked
-from proxyd.config.settings import Settings
-from proxyd.transport.pool import Response
+from proxyd.telemetry.call_record import CallRecord
 from proxyd.transport.client import BREAKS, Upstreams, failure_of
+from proxyd.transport.pool import Response
+from proxyd.transport.timers import Deadlines
 
 __all__ = ["DirectExchange", "VerbatimRefusal"]
 

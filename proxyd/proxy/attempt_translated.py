@@ -1,4 +1,4 @@
-"""An attempt at a Chat Completions upstream: its pieces become events (see `proxyd.exchange`)."""
+"""An attempt at a Chat Completions upstream: its pieces become events (see `proxyd.proxy.attempt`)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import ClassVar
 
-from proxyd.telemetry.call_record import CallRecord
 from proxyd.codecs.anthropic.events import DeltaRun, StreamEvent, count_events, encode_events
 from proxyd.codecs.openai.errors import refusal
-from proxyd.transport.timers import Deadlines
-from proxyd.errors import ProxyError, forget_frames
-from proxyd.proxy.attempt import HOOKED_READ_BYTES, Exchange, Sink
-from proxyd.hooks.runner import CallHooks, Passage, StreamHooks
 from proxyd.codecs.openai.response_decoder import TranslatedAnswer
-from proxyd.providers.openai_request import TranslatedCall
 from proxyd.config.settings import Settings
+from proxyd.errors import ProxyError, forget_frames
+from proxyd.hooks.runner import CallHooks, Passage, StreamHooks
+from proxyd.providers.openai_request import TranslatedCall
+from proxyd.proxy.attempt import HOOKED_READ_BYTES, Exchange, Sink
+from proxyd.telemetry.call_record import CallRecord
 from proxyd.transport.client import BREAKS, Upstreams, failure_of
+from proxyd.transport.timers import Deadlines
 
 __all__ = ["TranslatedExchange"]
 

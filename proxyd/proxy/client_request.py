@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from proxyd.telemetry.cache_breaks import checksums
-from proxyd.telemetry.call_record import CallRecord
 from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.errors import ClientError
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers.base import ClientKeys
 from proxyd.providers.unparsed import Glance
+from proxyd.telemetry.cache_breaks import checksums
+from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.prompt_redaction import without_quotes
 
 __all__ = ["PREFIX", "ClientRequest"]

@@ -17,9 +17,9 @@ from aiohttp import web
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import HttpVersion11
 
-from proxyd.telemetry.call_record import CallRecord
 from proxyd.codecs.anthropic.events import PING
 from proxyd.codecs.wire.http1_body import chunk_of
+from proxyd.telemetry.call_record import CallRecord
 from proxyd.transport.timers import TICK_S, Deadlines
 
 __all__ = ["SSE_HEADERS", "ClientGone", "Downlink"]

@@ -21,34 +21,35 @@ from time import monotonic
 from aiohttp import web
 
 from proxyd import errors, jsonio
-from proxyd.telemetry.token_calibration import Calibration
-from proxyd.proxy.active_call import Call
-from proxyd.telemetry.call_record import CallRecord, new_id
-from proxyd.proxy.client_request import ClientRequest
-from proxyd.codecs.openai.token_estimate import estimate_input_tokens
 from proxyd.codecs.anthropic.events import ErrorEvent, encode_events
 from proxyd.codecs.openai.completion import MessageCollector
 from proxyd.codecs.openai.context_overflow import Overflow, overflow_message
-from proxyd.transport.timers import Deadlines
-from proxyd.proxy.client_response import ClientGone, Downlink
+from proxyd.codecs.openai.token_estimate import estimate_input_tokens
+from proxyd.config.routes import ModelRoute, RouteTable
+from proxyd.config.settings import Settings
 from proxyd.errors import BadCredential, Overloaded, ProxyError, Refused
-from proxyd.proxy.attempt_direct import DirectExchange
-from proxyd.proxy.attempt_translated import TranslatedExchange
-from proxyd.telemetry.batcher import Finished
 from proxyd.hooks.loader import HookSet
 from proxyd.hooks.runner import CallHooks
 from proxyd.logs.setup import get_logger
 from proxyd.providers import direct_request as direct
 from proxyd.providers import openai_request as openai
 from proxyd.providers import unparsed as unread
-from proxyd.providers.base import Clocks, origin_of
+from proxyd.providers.base import Clocks
 from proxyd.providers.learned_quirks import MAX_FINDINGS_PER_CALL, Learned, Lessons
-from proxyd.recording.recorder import is_kept
+from proxyd.proxy.active_call import Call
+from proxyd.proxy.attempt_direct import DirectExchange
+from proxyd.proxy.attempt_translated import TranslatedExchange
+from proxyd.proxy.client_request import ClientRequest
+from proxyd.proxy.client_response import ClientGone, Downlink
 from proxyd.proxy.retries import RetryBudget, delay_before_retry, may_fall_back
-from proxyd.config.routes import ModelRoute, RouteTable
-from proxyd.config.settings import Settings
+from proxyd.recording.recorder import is_kept
+from proxyd.telemetry.batcher import Finished
+from proxyd.telemetry.call_record import CallRecord, new_id
 from proxyd.telemetry.call_trace import BEGUN, LEARNED, CallTrace
+from proxyd.telemetry.token_calibration import Calibration
 from proxyd.transport.client import Upstreams
+from proxyd.transport.timers import Deadlines
+from proxyd.urls import origin_of
 
 __all__ = ["Relay"]
 

@@ -18,11 +18,11 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from proxyd.telemetry.call_record import CallRecord
+from proxyd.config.settings import Settings
 from proxyd.logs.setup import get_logger
 from proxyd.recording.serializer import files_of
 from proxyd.recording.store import folder_name, prune, write_folder
-from proxyd.config.settings import Settings
+from proxyd.telemetry.call_record import CallRecord
 
 __all__ = ["Recorder", "is_kept"]
 

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import proxyd
-from proxyd.telemetry.call_record import CallRecord
-from proxyd.logs.setup import facts_of
-from proxyd.recording.key_masking import Masks, shown_headers, shown_url
-from proxyd.providers.base import ClientKeys, origin_of
-from proxyd.recording.store import FORMAT, timing
 from proxyd.config.routes import ModelRoute, RouteTable
 from proxyd.config.settings import Settings
+from proxyd.logs.setup import facts_of
+from proxyd.providers.base import ClientKeys
+from proxyd.recording.key_masking import Masks, shown_headers, shown_url
+from proxyd.recording.store import FORMAT, timing
+from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.call_trace import Attempt, CallTrace, Flow
+from proxyd.urls import origin_of
 
 if TYPE_CHECKING:
     from proxyd.hooks.loader import HookSet

@@ -23,12 +23,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from proxyd import codecs, jsonio, providers
-from proxyd.codecs.openai.error_envelopes import error_in
-from proxyd.codecs.openai.messages import ATTRIBUTION
 from proxyd.codecs.anthropic.thinking_signature import PREFIX as SIGNATURE
 from proxyd.codecs.anthropic.thinking_signature import decode_signature, encode_signature
-from proxyd.replay.json_strings import Text, texts_in
+from proxyd.codecs.openai.error_envelopes import error_in
+from proxyd.codecs.openai.messages import ATTRIBUTION
 from proxyd.providers.registry import PROFILES
+from proxyd.replay.json_strings import Text, texts_in
 
 __all__ = ["Filler", "error_words", "vocabulary"]
 
@@ -136,7 +136,7 @@ _KEPT = re.compile(
 
 
 _ALL = re.compile("")
-_OF_ERRORS = re.compile(r"\.(?:error_words|openai_errors|overflow|mending)$")
+_OF_ERRORS = re.compile(r"\.(?:error_envelopes|openai\.errors|context_overflow|error_rules)$")
 
 
 @functools.cache
@@ -144,7 +144,7 @@ def _sources(which: re.Pattern[str] = _ALL) -> tuple[ast.Module, ...]:
     """The syntax of the modules that translate."""
     found = []
     for package in (codecs, providers):
-        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not which.search(module.name):
                 continue
             spec = importlib.util.find_spec(module.name)

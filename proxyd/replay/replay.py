@@ -18,20 +18,20 @@ from typing import Any
 from multidict import CIMultiDict
 
 from proxyd import errors, jsonio
-from proxyd.proxy.client_request import PREFIX
-from proxyd.codecs.anthropic.passthrough import split_frames
 from proxyd.codecs.anthropic.events import Ping
+from proxyd.codecs.anthropic.passthrough import split_frames
 from proxyd.codecs.openai.request import in_one_go
-from proxyd.replay.diff import Difference, FreshIds, differences, shown
+from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
-from proxyd.recording.key_masking import shown_headers, shown_url
 from proxyd.providers import direct_request as direct
 from proxyd.providers import openai_request as openai
 from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest
 from proxyd.providers.learned_quirks import Lessons
+from proxyd.proxy.client_request import PREFIX
+from proxyd.recording.key_masking import shown_headers, shown_url
 from proxyd.recording.store import BadRecord, Exchange, Record
+from proxyd.replay.diff import Difference, FreshIds, differences, shown
 from proxyd.replay.responses import Answer, AnswerOf
-from proxyd.config.routes import ModelRoute
 from proxyd.secret import MASK, Secret
 
 __all__ = ["Found", "ReadEntry", "Replay", "lessons_of", "payload_of", "request_for", "route_of"]

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from proxyd import errors, jsonio
-from proxyd.codecs.anthropic.passthrough import VAGUE_TYPES, DirectStream, begins_as_stream
 from proxyd.codecs.anthropic.events import ErrorEvent, StreamEvent, encode_event
-from proxyd.codecs.openai.errors import refusal
+from proxyd.codecs.anthropic.passthrough import VAGUE_TYPES, DirectStream, begins_as_stream
 from proxyd.codecs.openai.completion import MessageCollector
+from proxyd.codecs.openai.errors import refusal
 from proxyd.errors import ProxyError, Refused
-from proxyd.proxy.attempt_direct import VerbatimRefusal
 from proxyd.providers.openai_request import TranslatedCall
+from proxyd.proxy.attempt_direct import VerbatimRefusal
 from proxyd.recording.store import Exchange, Record
 
 __all__ = ["Answer", "AnswerOf"]

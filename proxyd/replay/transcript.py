@@ -1,4 +1,4 @@
-"""A record as a transcript for the test suite, with filler for everything that was said (`proxyd.filler`).
+"""A record as a transcript for the test suite, with filler for everything that was said (`proxyd.replay.anonymizer`).
 
 What is written has the form of ``tests/transcripts``, so a folder that is copied there becomes a test:
 
@@ -19,19 +19,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from proxyd import errors
-from proxyd.codecs.anthropic.passthrough import split_frames
 from proxyd.codecs.anthropic.events import Ping, StreamEvent, Unknown
+from proxyd.codecs.anthropic.passthrough import split_frames
 from proxyd.codecs.openai.errors import refusal
-from proxyd.replay.diff import FreshIds
+from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
-from proxyd.replay.anonymize_stream import filled_body
-from proxyd.replay.anonymizer import Filler
 from proxyd.providers.openai_request import TranslatedCall
 from proxyd.providers.registry import dialect_for, profile_for
 from proxyd.recording.store import BadRecord, Exchange, Record
+from proxyd.replay.anonymize_stream import filled_body
+from proxyd.replay.anonymizer import Filler
+from proxyd.replay.diff import FreshIds
 from proxyd.replay.replay import ReadEntry, lessons_of, payload_of, request_for, route_of
 from proxyd.replay.responses import Answer, AnswerOf
-from proxyd.config.routes import ModelRoute
 
 __all__ = ["Export", "export"]
 

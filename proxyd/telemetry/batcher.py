@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from proxyd.telemetry.call_record import CallRecord
 from proxyd.logs.setup import get_logger
+from proxyd.telemetry.call_record import CallRecord
 
 __all__ = ["Finished", "Observer", "one_by_one"]
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.telemetry.call_record import CallRecord
 from proxyd.codecs.cache.tools import recognised
+from proxyd.telemetry.call_record import CallRecord
 
 __all__ = ["CacheBreaks", "checksums"]
 

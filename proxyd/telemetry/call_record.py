@@ -47,17 +47,17 @@ class CallRecord:
 
     Attributes:
         model: what the client asked for; `route` is the entry that served, `fallback_from` the one first chosen.
-        kind: what the client wants it for, as `proxyd.request_kind` tells.
+        kind: what the client wants it for, as `proxyd.telemetry.request_kind` tells.
         outcome: ``ok``; ``refused`` (answered with an error status); ``failed`` (an error after the stream had begun);
             ``client_gone``; ``crashed`` (a bug of ours); ``running`` until then.
         usage: as the upstream reported it, or estimated where the answer ended before it did.
         estimated_input_tokens: our own count before the call, not calibrated; None where nobody needed one.
         output_so_far: while an answer streams: about how many tokens it has so far. Asked by whoever watches.
         settle: puts in what the answer has said of usage and its end, which nobody needs before the call is over.
-        prompt_blocks: checksums, see `proxyd.cache_breaks`; only of calls that belong to a session.
+        prompt_blocks: checksums, see `proxyd.telemetry.cache_breaks`; only of calls that belong to a session.
         cache_break: why its cache reads fell, where they did.
         codec_s: processor seconds spent on turning the upstream's bytes into the client's.
-        trace: what passes through the call, where a record may be kept of it (`proxyd.records`).
+        trace: what passes through the call, where a record may be kept of it (`proxyd.recording.recorder`).
         passed: of each piece that became a write at once, the times by the monotonic clock before and after it was
             rewritten, its size, and that of the write. Whoever passes it on appends them, and calls `add_up` when there
             are `MOST_PASSED`: to find all that counts pieces in no cache, at each of them, took a twentieth of it.

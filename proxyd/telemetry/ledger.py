@@ -22,8 +22,8 @@ from typing import Any
 
 import aiosqlite
 
-from proxyd.telemetry.ledger_schema import COLUMNS, MIGRATIONS, QUARTER_S
 from proxyd.logs.setup import get_logger
+from proxyd.telemetry.ledger_schema import COLUMNS, MIGRATIONS, QUARTER_S
 
 __all__ = ["Ledger"]
 
@@ -109,7 +109,7 @@ class Ledger:
         self._task = asyncio.create_task(self._run(), name="ledger")
 
     def observe(self, row: tuple[Any, ...]) -> None:
-        """Remember a finished call, as `proxyd.ledger_schema.row_of` has it."""
+        """Remember a finished call, as `proxyd.telemetry.ledger_schema.row_of` has it."""
         if self._is_off:
             self.dropped += 1
             return

@@ -1,8 +1,8 @@
 """Questions to the ledger, asked by ``/v1/stats``, the page and ``claude-proxy stats``.
 
-Sums come from ``totals`` and ``session_totals`` (see `proxyd.ledger_schema`), whose primary keys begin with the time: a
-question about some days reads the rows of those days and no others. Only the list of a session's own calls reads
-``calls``, by its index.
+Sums come from ``totals`` and ``session_totals`` (see `proxyd.telemetry.ledger_schema`), whose primary keys begin
+with the time: a question about some days reads the rows of those days and no others. Only the list of a session's
+own calls reads ``calls``, by its index.
 
 A reader opens the file for reading only, in a thread or process of its own; in WAL mode it never waits for the writer.
 """

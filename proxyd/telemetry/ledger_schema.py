@@ -165,6 +165,6 @@ MIGRATIONS: tuple[str, ...] = (
         ) {_ADD_UP};
     END;
     """,  # noqa: S608 - made of the constants above
-    # Why a call's cache reads fell (`proxyd.cache_breaks`).
+    # Why a call's cache reads fell (`proxyd.telemetry.cache_breaks`).
     "ALTER TABLE calls ADD COLUMN cache_break TEXT;\n",
 )

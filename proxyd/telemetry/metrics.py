@@ -19,8 +19,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 import proxyd
-from proxyd.telemetry.call_record import CallRecord
 from proxyd.codecs.anthropic.usage import Usage
+from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.histogram import Histogram
 
 __all__ = ["CONTENT_TYPE", "Metrics", "Sources"]

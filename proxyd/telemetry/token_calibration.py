@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.telemetry.call_record import CallRecord
 from proxyd.logs.setup import get_logger
+from proxyd.telemetry.call_record import CallRecord
 
 __all__ = ["FILE", "Calibration"]
 

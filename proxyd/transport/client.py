@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from urllib.parse import urlsplit
 
 import aiohttp
 
-from proxyd.transport.circuit_breaker import GATEWAY_ERRORS, Circuits, CircuitState, State
 from proxyd.codecs.wire.http1_body import BodyFault
-from proxyd.transport.timers import Deadlines
+from proxyd.config.settings import Settings
 from proxyd.errors import BadReply, ProxyError, TimedOut, Truncated, Unreachable
 from proxyd.logs.setup import get_logger
-from proxyd.providers.base import UpstreamRequest, origin_of
-from proxyd.config.settings import Settings
+from proxyd.providers.base import UpstreamRequest
+from proxyd.transport.circuit_breaker import GATEWAY_ERRORS, Circuits, CircuitState, State
 from proxyd.transport.pool import NotHTTP, Response, Uplink
+from proxyd.transport.timers import Deadlines
+from proxyd.urls import host_of, origin_of
 
-__all__ = ["BREAKS", "Upstreams", "failure_of", "host_of"]
+__all__ = ["BREAKS", "Upstreams", "failure_of"]
 
 #: What a call can fail with that `failure_of` knows.
 BREAKS = (aiohttp.ClientError, asyncio.TimeoutError, OSError, ProxyError, BodyFault)
@@ -123,11 +123,6 @@ def _log_circuit(circuit: CircuitState) -> None:
         failures=circuit.failures,
         open_for_s=round(circuit.open_for_s),
     )
-
-
-def host_of(url: str) -> str:
-    """Host and port of `url`, which is all of it that a user may be told."""
-    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def failure_of(exc: BaseException, url: str) -> ProxyError:

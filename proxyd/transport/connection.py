@@ -1,5 +1,5 @@
 """One connection to an upstream: requests go out as they are, an answer's head is read by aiohttp's parser, its body by
-`proxyd.codecs.http_body`.
+`proxyd.codecs.wire.http1_body`.
 
 Whoever reads the body is told of each arrival at once, within the reading of the socket, and is offered a piece that
 comes alone before it is kept anywhere.
@@ -125,8 +125,8 @@ class UplinkProtocol(ResponseHandler):
             self.read_at_once()
 
     def read_at_once(self) -> None:
-        """Have what comes read at once, where the loop offers that (`proxyd.selector`), until reading is paused. Not
-        for a connection over which TLS lies.
+        """Have what comes read at once, where the loop offers that (`proxyd.transport.epoll_loop`), until reading is
+        paused. Not for a connection over which TLS lies.
         """
         offer = getattr(self._loop, "read_at_once", None)
         if offer is not None and self.transport is not None and self._is_plain:

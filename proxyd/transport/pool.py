@@ -3,8 +3,8 @@
 Connections, their pool, TLS, names and environment proxies are aiohttp's connector, and its parser reads the heads of
 answers; what a session adds for browsers and crawlers (cookies, redirects, a task for each body, a dozen objects a
 request) is left out: half of what a small call costs. A request is one write. A body is read by a few lines of our
-own (`proxyd.codecs.http_body`) and tells its reader of each arrival at once (`Response.on_progress`), without a task
-between the socket and the stream.
+own (`proxyd.codecs.wire.http1_body`) and tells its reader of each arrival at once (`Response.on_progress`), without
+a task between the socket and the stream.
 
 aiohttp offers the first part to subclasses of its connector; a test holds the rest to the installed version
 (``tests/test_uplink.py``).
@@ -28,8 +28,8 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from proxyd.codecs.wire.http1_body import Body
-from proxyd.transport.timers import Deadlines
 from proxyd.transport.connection import READ_BYTES, UplinkProtocol
+from proxyd.transport.timers import Deadlines
 
 __all__ = ["NotHTTP", "Response", "Uplink"]
 

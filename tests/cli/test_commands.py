@@ -65,7 +65,7 @@ def test_an_option_in_the_wrong_place_is_no_silent_default(home: Home) -> None:
 
 
 def test_a_bug_is_one_sentence(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxyd.cli.lifecycle.find_target", lambda *_: 1 / 0)
+    monkeypatch.setattr("proxyd.cli.commands.lifecycle.find_target", lambda *_: 1 / 0)
     result = home.run("status")
     assert result.code == 1
     assert result.err.startswith("a bug in claude-proxy: ZeroDivisionError")

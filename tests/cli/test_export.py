@@ -143,7 +143,9 @@ def test_a_direct_call(home: Home) -> None:
 
 def test_a_transcript_that_shows_something_else_is_said(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     path = recorded(home, GOOD["translated"])
-    monkeypatch.setattr("proxyd.export.filled_body", lambda body, _: body.replace(b"data:", b"date:"))
+    monkeypatch.setattr(
+        "proxyd.replay.transcript.filled_body", lambda body, _: body.replace(b"data:", b"date:")
+    )
     result = home.run("export", str(path), str(home.path / "out"))
     assert result.code == 4
     assert "no longer makes the events" in result.err

@@ -2,7 +2,7 @@
 
 In ``tests/transcripts/requests/<profile>/``, ``<case>.request.json`` is what a client sent, ``<case>.upstream.json``
 the body for the upstream. ``<case>.route.json``, where present, holds what the route configures: the keys of
-`~proxyd.codecs.openai_request.RequestOptions`, and ``quirks``. Without it the model is the request's, and the
+`~proxyd.codecs.openai.request.RequestOptions`, and ``quirks``. Without it the model is the request's, and the
 upstream streams.
 
 ``python -m tests.codecs.goldens_requests`` rewrites the expectations; review the difference like code.

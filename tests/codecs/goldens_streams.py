@@ -24,11 +24,11 @@ from typing import Any
 from proxyd import errors
 from proxyd.codecs.anthropic.events import encode_event
 from proxyd.codecs.openai.request import in_one_go
-from proxyd.errors import ProxyError
 from proxyd.codecs.openai.response_decoder import TranslatedAnswer
+from proxyd.config.routes import ModelRoute
+from proxyd.errors import ProxyError
 from proxyd.providers.base import ClientKeys, Clocks
 from proxyd.providers.openai_request import TranslatedCall, prepare
-from proxyd.config.routes import ModelRoute
 
 __all__ = ["ROOT", "Case", "Outcome", "cases", "load", "play"]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from proxyd.codecs.openai.dialect import Dialect
-from proxyd.codecs.openai.content_blocks import arguments_of
-from proxyd.codecs.openai.request import RequestOptions, Translated, to_openai_request, translation
 from proxyd.codecs.anthropic.thinking_signature import encode_signature
+from proxyd.codecs.openai.content_blocks import arguments_of
+from proxyd.codecs.openai.dialect import Dialect
+from proxyd.codecs.openai.request import RequestOptions, Translated, to_openai_request, translation
 
 
 def translate(messages: list[Any], dialect: Dialect | None = None, **fields: Any) -> Translated:

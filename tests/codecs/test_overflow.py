@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxyd.codecs.openai.error_envelopes import words_of_body
 from proxyd.codecs.openai.context_overflow import (
     OUTPUT_LIMITS,
     WORDINGS,
@@ -22,6 +21,7 @@ from proxyd.codecs.openai.context_overflow import (
     output_limit_message,
     overflow_message,
 )
+from proxyd.codecs.openai.error_envelopes import words_of_body
 from tests.codecs.error_cases import CASES, read_case
 
 #: What Claude Code 2.1.330 was seen to recover from (claude-code.md 7).

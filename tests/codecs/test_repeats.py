@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyd.codecs.openai import stream as openai_stream
-from proxyd.codecs.openai import delta_template as repeats
-from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.anthropic.events import DeltaRun, StreamEvent, count_events, encode_events
-from proxyd.codecs.openai.stream import Answer, OpenAIStream
+from proxyd.codecs.openai import delta_template as repeats
+from proxyd.codecs.openai import stream as openai_stream
 from proxyd.codecs.openai.delta_template import Repeats
+from proxyd.codecs.openai.dialect import Dialect
+from proxyd.codecs.openai.stream import Answer, OpenAIStream
 from proxyd.codecs.wire.sse import SSEFrame
 from proxyd.errors import ProxyError
 

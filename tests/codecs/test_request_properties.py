@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from proxyd import jsonio
-from proxyd.codecs.openai.token_estimate import estimate_input_tokens
-from proxyd.codecs.openai.messages import _History
-from proxyd.codecs.openai.request import RequestOptions, in_one_go, to_openai_request, translation
 from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.cache.tools import share_tools
+from proxyd.codecs.openai.messages import _History
+from proxyd.codecs.openai.request import RequestOptions, in_one_go, to_openai_request, translation
+from proxyd.codecs.openai.token_estimate import estimate_input_tokens
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers.registry import PROFILES, dialect_for
 from tests.codecs.histories import PAYLOADS, usual_histories

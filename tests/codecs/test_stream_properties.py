@@ -12,13 +12,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.anthropic.events import encode_event, event_from_data
 from proxyd.codecs.anthropic.grammar import Grammar
+from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.finish_reason import FAILURES, STOP_REASONS
+from proxyd.codecs.openai.response_decoder import TranslatedAnswer
 from proxyd.codecs.openai.stream import Answer, OpenAIStream
 from proxyd.errors import ProxyError
-from proxyd.codecs.openai.response_decoder import TranslatedAnswer
 from tests.codecs.sse_reader import message_of, read_events
 
 USED_IDS = ("call_1", "toolu_used")

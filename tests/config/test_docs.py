@@ -10,8 +10,8 @@ from types import ModuleType
 
 import pytest
 
-from proxyd.daemon.load_config import checks
 from proxyd.config.models import load_text
+from proxyd.daemon.load_config import checks
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxyd.config.edit import add_entry, remove_entry, save_atomic
-from proxyd.errors import ConfigError
 from proxyd.config.models import load_text
+from proxyd.errors import ConfigError
 
 EXAMPLE = (Path(__file__).parents[2] / "config" / "models.yaml").read_text(encoding="utf-8")
 NEW = {

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from proxyd.config.keys import ENTRY_KEYS
-from proxyd.config.schema import build_schema, dump_schema
-from proxyd.errors import ConfigError
 from proxyd.config.models import Checks, load_text
+from proxyd.config.schema import build_schema, dump_schema
 from proxyd.config.settings import TABLE, faults_in_file
+from proxyd.errors import ConfigError
 
 CONFIG = Path(__file__).parents[2] / "config"
 

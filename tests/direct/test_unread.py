@@ -50,8 +50,8 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(len(body))
         return sound(body)
 
-    monkeypatch.setattr("proxyd.app.parse_object", parse)
-    monkeypatch.setattr("proxyd.client_request.parse_object", parse)
+    monkeypatch.setattr("proxyd.api.app.parse_object", parse)
+    monkeypatch.setattr("proxyd.proxy.client_request.parse_object", parse)
     return sizes
 
 

@@ -22,9 +22,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from proxyd.telemetry import token_calibration as calibration
-from proxyd.daemon import server
 from proxyd.__main__ import main
+from proxyd.daemon import server
+from proxyd.telemetry import token_calibration as calibration
 
 #: Calls that can wait for something outside (https://docs.python.org/3/library/audit_events.html).
 WAITING = {

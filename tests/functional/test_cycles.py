@@ -1,7 +1,7 @@
 """A call that is over leaves nothing that must be searched for, however it has ended: all it held is free at once.
 
-A search of all objects stops every stream for a tenth of a millisecond for each call that is open (`proxyd.garbage`).
-And a request of Claude Code's that is kept until then is a megabyte.
+A search of all objects stops every stream for a tenth of a millisecond for each call that is open
+(`proxyd.daemon.gc_policy`). And a request of Claude Code's that is kept until then is a megabyte.
 """
 
 from __future__ import annotations

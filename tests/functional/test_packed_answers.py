@@ -21,8 +21,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from proxyd.codecs.wire.decompression import Unpacker
-from proxyd.hooks.loader import HookSet, load_hooks
 from proxyd.daemon.server import Daemon
+from proxyd.hooks.loader import HookSet, load_hooks
 from tests.functional.loop_meter import Meter, attach
 from tests.functional.raw import Answer, RawClient, RawUpstream, Step, post
 from tests.functional.streams import DIRECT, HELLO, TRANSLATED, as_chunks, judge

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from proxyd.proxy import retries
 from proxyd.errors import Overloaded, Refused, Truncated, Unreachable
+from proxyd.proxy import retries
 from proxyd.proxy.retries import RetryBudget, delay_before_retry
 from tests.functional.raw import Answer, Fault, RawClient, RawUpstream, Step, no_leaks, post, until
 from tests.functional.streams import CHUNKED, HELLO, TRANSLATED, as_chunks, judge

@@ -14,8 +14,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from proxyd.daemon import server
-from proxyd.proxy.client_response import Downlink
 from proxyd.daemon.server import Daemon
+from proxyd.proxy.client_response import Downlink
 from tests.functional.faults import MODES
 from tests.functional.raw import Answer, Fault, Pause, RawClient, RawUpstream, Step, no_leaks, post, until
 from tests.functional.streams import CHUNKED, HELLO, as_chunks, judge

@@ -18,17 +18,17 @@ from typing import Any
 from multidict import CIMultiDict
 
 from proxyd import jsonio
-from proxyd.codecs.openai.token_estimate import estimate_input_tokens
 from proxyd.codecs.openai.request import in_one_go
+from proxyd.codecs.openai.token_estimate import estimate_input_tokens
+from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers import direct_request as direct
 from proxyd.providers import openai_request as openai
 from proxyd.providers.base import ClientKeys, Clocks
 from proxyd.providers.registry import PROFILES
-from proxyd.telemetry.request_kind import kind_of, session_in
-from proxyd.config.routes import ModelRoute
 from proxyd.secret import Secret
+from proxyd.telemetry.request_kind import kind_of, session_in
 
 __all__ = ["SEEDS", "check"]
 

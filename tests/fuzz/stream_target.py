@@ -15,13 +15,13 @@ import itertools
 import random
 from collections.abc import Iterator, Sequence
 
-from proxyd.codecs.anthropic.passthrough import DirectStream
 from proxyd.codecs.anthropic.events import ErrorEvent, StreamEvent, encode_events
 from proxyd.codecs.anthropic.grammar import Grammar
+from proxyd.codecs.anthropic.passthrough import DirectStream
 from proxyd.codecs.openai.errors import ErrorContext
+from proxyd.codecs.openai.response_decoder import TranslatedAnswer
 from proxyd.codecs.openai.stream import Answer
 from proxyd.errors import ProxyError
-from proxyd.codecs.openai.response_decoder import TranslatedAnswer
 from proxyd.providers.openai_request import new_answer
 from proxyd.providers.registry import PROFILES, dialect_for
 

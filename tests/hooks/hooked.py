@@ -13,8 +13,8 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from proxyd.hooks.loader import HookSet, load_hooks
 from proxyd.daemon.server import Daemon
+from proxyd.hooks.loader import HookSet, load_hooks
 from tests.harness import Upstream, load_entries, running_upstream, text_stream
 
 __all__ = ["HookedProxy", "anthropic_stream", "hooked_proxy", "text_of", "write_hook"]

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from proxyd.hooks import worker as hookworker
-from proxyd.errors import ConfigError, UnsafePermissions
-from proxyd.hooks.loader import MAX_FAILURES, load_hooks
 from proxyd.config.routes import ModelRoute
 from proxyd.daemon.server import Daemon
+from proxyd.errors import ConfigError, UnsafePermissions
+from proxyd.hooks import worker as hookworker
+from proxyd.hooks.loader import MAX_FAILURES, load_hooks
 from tests.functional.raw import Pause, RawClient, RawUpstream, until
 from tests.functional.raw import post as raw_post
 from tests.functional.streams import CHUNKED, HELLO, TRANSLATED, as_chunks, judge

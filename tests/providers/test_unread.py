@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxyd import jsonio
+from proxyd.config.routes import ModelRoute
 from proxyd.providers import unparsed as unread
 from proxyd.providers.unparsed import glance_at, is_plain, takes_all, with_model
 from proxyd.telemetry.request_kind import kind_of
-from proxyd.config.routes import ModelRoute
 
 FILLER = {"role": "user", "content": "words " * 4000}
 

@@ -63,7 +63,7 @@ match arguments:
 
 @pytest.fixture
 def mac(home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
-    monkeypatch.setattr("proxyd.cli.manager.this_manager", Launchd)
+    monkeypatch.setattr("proxyd.cli.service_managers.this_manager", Launchd)
     home.program("launchctl", LAUNCHCTL.format(python=sys.executable))
     return home
 

@@ -14,14 +14,15 @@ from typing import Any
 
 import click
 
-from proxyd.config.envfile import is_readable_by_others
 from proxyd.cli.exit_codes import EXIT_UPSTREAM
-from proxyd.errors import UnsafePermissions
+from proxyd.config.envfile import is_readable_by_others
 from proxyd.config.paths import resolve_models_path
 from proxyd.config.routes import ModelRoute
+from proxyd.errors import UnsafePermissions
 from proxyd.secret import Secret
+from proxyd.urls import host_of
 
-__all__ = ["check_command", "describe_key", "host_of", "show_columns"]
+__all__ = ["check_command", "describe_key", "show_columns"]
 
 #: Enough for one word, and for models that cannot be kept from thinking.
 _PROBE_TOKENS = 64
@@ -75,11 +76,6 @@ def check_command(models: str | None, probe: bool, strict: bool, as_json: bool) 
     if failed:
         click.echo(f"these upstreams did not answer: {', '.join(failed)}; see above", err=True)
         sys.exit(EXIT_UPSTREAM)
-
-
-def host_of(api_base: str) -> str:
-    """Host and port of `api_base`, for a table."""
-    return api_base.partition("://")[2].partition("/")[0] or api_base
 
 
 def describe_key(route: ModelRoute) -> str:
@@ -136,9 +132,9 @@ async def _probe_all(loaded: Any) -> list[dict[str, Any]]:
 
     import aiohttp
 
-    from proxyd.hooks.loader import HookSet
     from proxyd.config.routes import RouteTable
     from proxyd.daemon.server import Daemon, LoadedConfig
+    from proxyd.hooks.loader import HookSet
 
     # Each entry answers for itself: no fallback, no second try. The probe's own address needs no token.
     alone = tuple(replace(route, fallback=()) for route in loaded.config.table.routes)
@@ -183,7 +179,7 @@ async def _probe(session: Any, route: ModelRoute) -> dict[str, Any]:
 
     import aiohttp
 
-    from proxyd.providers.base import is_loopback_url
+    from proxyd.urls import is_loopback_url
 
     result: dict[str, Any] = {"model_id": route.model_id, "upstream": host_of(route.api_base), "ok": None}
     if route.missing_key is not None:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from proxyd.cli.daemon_client import ask, find_target
 from proxyd.cli.exit_codes import EXIT_NO_COMMAND, EXIT_USAGE, CommandFailed
 from proxyd.cli.options import address_options
-from proxyd.cli.daemon_client import ask, find_target
 
 if TYPE_CHECKING:
-    from proxyd.daemon.loaded_config import LoadedConfig
     from proxyd.config.routes import ModelRoute
+    from proxyd.daemon.loaded_config import LoadedConfig
 
 __all__ = ["claude_variables", "code_command", "env_command"]
 
@@ -64,7 +64,7 @@ def claude_variables(
 
 def needs_client_key(route: ModelRoute) -> bool:
     """Whether the upstream gets the key that Claude Code sends."""
-    from proxyd.providers.base import is_loopback_url
+    from proxyd.urls import is_loopback_url
 
     return not (
         route.is_demo or route.api_key is not None or route.missing_key or is_loopback_url(route.api_base)

@@ -27,7 +27,7 @@ import click
 import proxyd
 from proxyd import jsonio
 from proxyd.cli.commands.code import needs_client_key
-from proxyd.config.envfile import is_readable_by_others
+from proxyd.cli.daemon_client import Peer, State, Target, ask, find_target
 from proxyd.cli.exit_codes import (
     EXIT_ADDRESS_IN_USE,
     EXIT_BUG,
@@ -38,12 +38,12 @@ from proxyd.cli.exit_codes import (
     EXIT_UPSTREAM,
 )
 from proxyd.cli.options import address_options, json_option
-from proxyd.cli.daemon_client import Peer, State, Target, ask, find_target
+from proxyd.config.envfile import is_readable_by_others
 from proxyd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from proxyd.daemon.loaded_config import LoadedConfig
     from proxyd.config.routes import ModelRoute
+    from proxyd.daemon.loaded_config import LoadedConfig
 
 __all__ = ["Finding", "doctor_command"]
 

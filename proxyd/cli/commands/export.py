@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from proxyd.recording import store as record_files
-from proxyd.cli.exit_codes import EXIT_DIFFERS, EXIT_USAGE, CommandFailed
 from proxyd.cli.commands.replay import find_record, read_entry
+from proxyd.cli.exit_codes import EXIT_DIFFERS, EXIT_USAGE, CommandFailed
+from proxyd.recording import store as record_files
 from proxyd.recording.store import BadRecord
 
 __all__ = ["export_command"]

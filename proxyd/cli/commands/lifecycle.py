@@ -1,7 +1,7 @@
 """``start``, ``stop``, ``restart`` and ``status``: the daemon in the background.
 
 Where the service is installed (``claude-proxy service install``), the daemon is run by it; else it is a detached
-process (`proxyd.cli.background`).
+process (`proxyd.cli.detached`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from proxyd.cli import detached as background
+from proxyd.cli.daemon_client import Peer, State, Target, ask, find_target
 from proxyd.cli.exit_codes import EXIT_NOT_RUNNING, EXIT_USAGE, CommandFailed
 from proxyd.cli.options import address_options, json_option
-from proxyd.cli.daemon_client import Peer, State, Target, ask, find_target
 
 if TYPE_CHECKING:
     from proxyd.cli.service_managers import Manager

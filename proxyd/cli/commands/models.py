@@ -12,9 +12,10 @@ from typing import Any
 
 import click
 
-from proxyd.cli.commands.check import describe_key, host_of, show_columns
+from proxyd.cli.commands.check import describe_key, show_columns
 from proxyd.config.envfile import with_env_file
 from proxyd.config.paths import resolve_models_path
+from proxyd.urls import host_of
 
 __all__ = ["models_command"]
 
@@ -38,8 +39,8 @@ def models_command(context: click.Context) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(models: str | None = None, as_json: bool = False) -> None:
     """Name the models, and where their calls go."""
-    from proxyd.daemon.load_config import checks
     from proxyd.config.models import load
+    from proxyd.daemon.load_config import checks
 
     path, _ = resolve_models_path(models, os.environ)
     routes = load(path, with_env_file(path.parent, os.environ), checks=checks()).table.routes
@@ -157,9 +158,9 @@ def _save(path: Path, text: str) -> None:
     Raises:
         ConfigError: it is not; nothing has been written.
     """
-    from proxyd.daemon.load_config import checks
     from proxyd.config.edit import save_atomic
     from proxyd.config.models import load_text
+    from proxyd.daemon.load_config import checks
 
     load_text(text, path, with_env_file(path.parent, os.environ), checks=checks())
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

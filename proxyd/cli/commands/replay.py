@@ -13,13 +13,13 @@ from typing import Any
 
 import click
 
-from proxyd.recording import store as record_files
 from proxyd.cli.exit_codes import EXIT_DIFFERS, EXIT_USAGE, CommandFailed
 from proxyd.cli.options import json_option
-from proxyd.replay.diff import Difference, FreshIds, differences, one_line
 from proxyd.config.paths import resolve_state_folder
-from proxyd.recording.store import BadRecord, Record, summary_of
 from proxyd.config.routes import ModelRoute
+from proxyd.recording import store as record_files
+from proxyd.recording.store import BadRecord, Record, summary_of
+from proxyd.replay.diff import Difference, FreshIds, differences, one_line
 from proxyd.secret import MASK, Secret
 
 __all__ = ["find_record", "read_entry", "replay_command"]
@@ -93,8 +93,8 @@ def read_entry(entry: Mapping[str, Any]) -> ModelRoute:
     Raises:
         ConfigError: it is not valid.
     """
-    from proxyd.daemon.load_config import checks
     from proxyd.config.models import load_text
+    from proxyd.daemon.load_config import checks
 
     given = {}
     for each in fields(ModelRoute):

@@ -70,11 +70,11 @@ def _run(daemon: Coroutine[Any, Any, None]) -> None:
 
 
 async def _serve(flags: dict[str, Any], models: str | None, supervisor: str | None) -> None:
-    from proxyd.daemon.load_config import load_configuration
     from proxyd.config.paths import resolve_state_folder
-    from proxyd.logs.setup import configure, is_journal
-    from proxyd.daemon.systemd import Notifier, inherited_sockets
+    from proxyd.daemon.load_config import load_configuration
     from proxyd.daemon.server import Daemon, Service
+    from proxyd.daemon.systemd import Notifier, inherited_sockets
+    from proxyd.logs.setup import configure, is_journal
 
     def load() -> Any:
         return load_configuration(flags, models, os.environ)
@@ -113,7 +113,7 @@ def _run_and_watch(models: str | None) -> None:
     os.environ[_DEV_CHILD] = "1"
     command = [sys.executable, "-m", "proxyd", *sys.argv[1:]]
     run_process(
-        Path(__file__).resolve().parents[1],
+        Path(__file__).resolve().parents[2],
         path.parent,
         target=" ".join(map(_quoted, command)),
         target_type="command",

@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 
 from proxyd.cli import detached as background
-from proxyd.cli.commands import lifecycle
 from proxyd.cli import service_managers as manager
-from proxyd.cli.exit_codes import EXIT_NOT_RUNNING
+from proxyd.cli.commands import lifecycle
 from proxyd.cli.commands.init import write_configuration
-from proxyd.cli.options import json_option
 from proxyd.cli.daemon_client import State, ask, find_target
+from proxyd.cli.exit_codes import EXIT_NOT_RUNNING
+from proxyd.cli.options import json_option
 from proxyd.config.paths import resolve_models_path, resolve_state_folder
 
 __all__ = ["service_command"]

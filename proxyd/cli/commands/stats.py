@@ -13,9 +13,9 @@ from typing import Any
 
 import click
 
+from proxyd.config.paths import resolve_state_folder
 from proxyd.telemetry import ledger_queries as stats
 from proxyd.telemetry.ledger_schema import FILE
-from proxyd.config.paths import resolve_state_folder
 
 __all__ = ["stats_command", "statusline_command"]
 

@@ -1,4 +1,4 @@
-"""``claude-proxy top``: the calls in flight, live in the terminal, from the feed behind the page (`proxyd.live`).
+"""``claude-proxy top``: the calls in flight, live in the terminal, fed by ``/events`` (`proxyd.telemetry.live_feed`).
 
 Where the output is no terminal, one picture is printed and that is all. A daemon that goes away is waited for.
 """
@@ -55,8 +55,8 @@ def top_command(port: int | None, host: str | None, models: str | None, once: bo
 
 def _settings(flags: dict[str, Any], models: str | None) -> Settings:
     """Where the daemon listens, as it decides itself; a models.yaml with faults is no reason not to look."""
-    from proxyd.daemon.load_config import load_configuration
     from proxyd.config.settings import Settings
+    from proxyd.daemon.load_config import load_configuration
 
     try:
         return load_configuration(flags, models, os.environ).settings

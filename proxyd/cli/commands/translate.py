@@ -13,17 +13,17 @@ from typing import Any, BinaryIO
 import click
 
 from proxyd import errors, jsonio
-from proxyd.telemetry.call_record import new_id
-from proxyd.daemon.load_config import load_configuration
 from proxyd.cli.exit_codes import EXIT_USAGE, CommandFailed
 from proxyd.codecs.anthropic.events import StreamEvent, encode_events
 from proxyd.codecs.openai.request import in_one_go
-from proxyd.errors import ProxyError
+from proxyd.config.routes import ModelRoute
+from proxyd.daemon.load_config import load_configuration
 from proxyd.daemon.loaded_config import LoadedConfig
+from proxyd.errors import ProxyError
 from proxyd.providers.base import ClientKeys, Clocks
 from proxyd.providers.openai_request import TranslatedCall, prepare
-from proxyd.config.routes import ModelRoute
 from proxyd.secret import Secret
+from proxyd.telemetry.call_record import new_id
 
 __all__ = ["translate_command"]
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from proxyd import jsonio
 from proxyd.codecs.anthropic.events import StreamEvent, event_from_data
+from proxyd.codecs.anthropic.usage import Usage, usage_from_anthropic
 from proxyd.codecs.wire.sse import (
     BOM,
     MAX_FRAME_BYTES,
@@ -22,7 +23,6 @@ from proxyd.codecs.wire.sse import (
     frame_too_large,
     too_many_lines,
 )
-from proxyd.codecs.anthropic.usage import Usage, usage_from_anthropic
 from proxyd.errors import FrameTooLarge, Truncated
 
 __all__ = ["VAGUE_TYPES", "AnthropicTee", "DirectStream", "begins_as_stream", "split_frames"]

@@ -4,10 +4,11 @@ Claude Code's tools are two fifths of a first request, and the same for a whole 
 counted and hashed once, they need only be recognised afterwards. A list is told by its content, so one that differs in
 a single character is another one.
 
-From its third coming on a list is known by its bytes, so that it need not even be parsed (`proxyd.payloads`): one that
-comes twice is likely to come again, and only then is it worth looking for where it stands. So is the system prompt that
-came with it both times, if it stands where Claude Code writes it, right ahead of the tools: another tenth of a request.
-The conversation is not in it, nor are the user's surroundings: they are in the messages (claude-code.md 3).
+From its third coming on a list is known by its bytes, so that it need not even be parsed
+(`proxyd.prompt_cache.parser`): one that comes twice is likely to come again, and only then is it worth looking for
+where it stands. So is the system prompt that came with it both times, if it stands where Claude Code writes it,
+right ahead of the tools: another tenth of a request. The conversation is not in it, nor are the user's
+surroundings: they are in the messages (claude-code.md 3).
 """
 
 from __future__ import annotations

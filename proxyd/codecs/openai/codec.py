@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from proxyd.codecs.anthropic.events import StreamEvent
-from proxyd.codecs.wire.sse import SSEFrame
 from proxyd.codecs.anthropic.usage import Usage
+from proxyd.codecs.wire.sse import SSEFrame
 
 __all__ = ["Codec", "NewId", "Warn"]
 

@@ -1,6 +1,6 @@
 """How one OpenAI-compatible server differs from the others: the switches that the codecs read.
 
-The switches are data; which vendor sets which one stands in ``proxyd/providers/quirks.py``, with its source.
+The switches are data; which vendor sets which one stands in ``proxyd/providers/registry.py``, with its source.
 Every field can be overridden per entry of models.yaml under ``quirks:``, so each name here is a public
 promise.
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from proxyd.codecs.openai.error_envelopes import Words, error_in, words_of, words_of_body
 from proxyd.codecs.openai.context_overflow import (
     Overflow,
     find_output_limit,
@@ -27,6 +26,7 @@ from proxyd.codecs.openai.context_overflow import (
     output_limit_message,
     overflow_message,
 )
+from proxyd.codecs.openai.error_envelopes import Words, error_in, words_of, words_of_body
 from proxyd.errors import ProxyError, Refused, kind_of_status
 
 __all__ = ["ErrorContext", "error_in", "refusal", "refusal_from_chunk"]

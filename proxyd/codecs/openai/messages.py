@@ -18,14 +18,20 @@ from copy import deepcopy
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from proxyd.codecs.openai.dialect import Dialect
-from proxyd.codecs.openai.token_estimate import TOKENS_PER_MESSAGE, block_tokens, call_tokens, content_tokens, text_tokens
-from proxyd.codecs.openai.translation_notes import Notes
-from proxyd.codecs.openai.content_blocks import Blocks, Part, arguments_of, collapse
-from proxyd.codecs.openai.reasoning_replay import Reasoning
-from proxyd.codecs.openai.tools import to_upstream_name
-from proxyd.codecs.openai.messages_fast import Message, UsualHistory, as_error
 from proxyd.codecs.cache.tool_inputs import ToolInputs
+from proxyd.codecs.openai.content_blocks import Blocks, Part, arguments_of, collapse
+from proxyd.codecs.openai.dialect import Dialect
+from proxyd.codecs.openai.messages_fast import Message, UsualHistory, as_error
+from proxyd.codecs.openai.reasoning_replay import Reasoning
+from proxyd.codecs.openai.token_estimate import (
+    TOKENS_PER_MESSAGE,
+    block_tokens,
+    call_tokens,
+    content_tokens,
+    text_tokens,
+)
+from proxyd.codecs.openai.tools import to_upstream_name
+from proxyd.codecs.openai.translation_notes import Notes
 from proxyd.errors import ClientError
 
 __all__ = ["Conversation", "to_openai_messages"]
@@ -50,7 +56,7 @@ class Conversation(NamedTuple):
     Attributes:
         messages: those of the upstream request.
         tool_ids: the client's ids of all tool calls in it.
-        tokens: what system, messages and blocks come to by `proxyd.codecs.estimate`; the tools are not among them.
+        tokens: the estimate of system, messages and blocks (`proxyd.codecs.openai.token_estimate`), without tools.
     """
 
     messages: list[Message]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.token_estimate import TOKENS_PER_MESSAGE, chars_around, text_tokens
-from proxyd.codecs.openai.tools import to_upstream_name
 from proxyd.codecs.openai.tool_ids import UpstreamIds
-from proxyd.codecs.cache.tool_inputs import ToolInputs
+from proxyd.codecs.openai.tools import to_upstream_name
 
 __all__ = ["Message", "UsualHistory", "as_error"]
 
@@ -26,7 +26,7 @@ class UsualHistory:
         inputs: those of the request, as far as they have been written.
 
     Attributes:
-        tokens: what the blocks so far come to by `proxyd.codecs.estimate`.
+        tokens: what the blocks so far come to by `proxyd.codecs.openai.token_estimate`.
     """
 
     def __init__(self, dialect: Dialect, inputs: ToolInputs) -> None:

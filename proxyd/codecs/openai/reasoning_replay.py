@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from proxyd.codecs.anthropic.thinking_signature import decode_signature
+from proxyd.codecs.openai.content_blocks import is_blank
 from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.translation_notes import Notes
-from proxyd.codecs.openai.content_blocks import is_blank
-from proxyd.codecs.anthropic.thinking_signature import decode_signature
 
 __all__ = ["Reasoning"]
 

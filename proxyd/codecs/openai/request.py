@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from proxyd import jsonio
-from proxyd.codecs.openai.dialect import Dialect
-from proxyd.codecs.openai.token_estimate import tools_tokens
-from proxyd.codecs.openai.translation_notes import Note, Notes
-from proxyd.codecs.openai.messages import to_openai_messages
-from proxyd.codecs.openai.json_schema import fits_strict, narrow_for_gemini
-from proxyd.codecs.openai.thinking_params import thinking_of, write_thinking
-from proxyd.codecs.openai.tools import Tools, choose, to_openai_tools
 from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.cache.tools import SystemPrompt, shared_system
+from proxyd.codecs.openai.dialect import Dialect
+from proxyd.codecs.openai.json_schema import fits_strict, narrow_for_gemini
+from proxyd.codecs.openai.messages import to_openai_messages
+from proxyd.codecs.openai.thinking_params import thinking_of, write_thinking
+from proxyd.codecs.openai.token_estimate import tools_tokens
+from proxyd.codecs.openai.tools import Tools, choose, to_openai_tools
+from proxyd.codecs.openai.translation_notes import Note, Notes
 from proxyd.errors import ClientError
 
 __all__ = ["Note", "RequestOptions", "Translated", "in_one_go", "to_openai_request", "translation"]

@@ -18,13 +18,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from proxyd import errors, jsonio
-from proxyd.codecs.openai.codec import Codec
 from proxyd.codecs.anthropic.events import DeltaRun, ErrorEvent, StreamEvent
 from proxyd.codecs.anthropic.grammar import Grammar, IllegalEvent, State
-from proxyd.codecs.openai.errors import ErrorContext, error_in, refusal
-from proxyd.codecs.openai.completion import completion_to_chunk
-from proxyd.codecs.wire.sse import BOM, MAX_FRAME_BYTES, SSEDecoder
 from proxyd.codecs.anthropic.usage import Usage
+from proxyd.codecs.openai.codec import Codec
+from proxyd.codecs.openai.completion import completion_to_chunk
+from proxyd.codecs.openai.errors import ErrorContext, error_in, refusal
+from proxyd.codecs.wire.sse import BOM, MAX_FRAME_BYTES, SSEDecoder
 from proxyd.errors import BadReply, ProxyError
 
 __all__ = ["TranslatedAnswer"]

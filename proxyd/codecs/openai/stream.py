@@ -23,8 +23,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.codecs.openai.codec import NewId, Warn
-from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.anthropic.events import (
     BlockStart,
     BlockStop,
@@ -40,16 +38,18 @@ from proxyd.codecs.anthropic.events import (
     delta_of,
     delta_template,
 )
+from proxyd.codecs.anthropic.thinking_signature import encode_signature
+from proxyd.codecs.anthropic.usage import Usage, usage_from_openai
+from proxyd.codecs.openai.codec import NewId, Warn
+from proxyd.codecs.openai.delta_template import Repeats
+from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.errors import ErrorContext, error_in, refusal_from_chunk
 from proxyd.codecs.openai.finish_reason import Stop
 from proxyd.codecs.openai.reasoning_fields import ReasoningDetails, reasoning_of
-from proxyd.codecs.openai.delta_template import Repeats
-from proxyd.codecs.anthropic.thinking_signature import encode_signature
-from proxyd.codecs.wire.sse import SSEFrame
 from proxyd.codecs.openai.think_tags import ThinkTags
 from proxyd.codecs.openai.tool_calls import ToolCalls, ToolSlot
 from proxyd.codecs.openai.tool_ids import to_client_id
-from proxyd.codecs.anthropic.usage import Usage, usage_from_openai
+from proxyd.codecs.wire.sse import SSEFrame
 from proxyd.errors import BadReply, Truncated
 
 __all__ = ["Answer", "OpenAIStream"]

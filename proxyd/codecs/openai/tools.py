@@ -10,10 +10,10 @@ from operator import itemgetter
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.codecs.openai.dialect import Dialect
-from proxyd.codecs.openai.translation_notes import Notes
-from proxyd.codecs.openai.json_schema import narrow_for_gemini
 from proxyd.codecs.cache.tools import recognised
+from proxyd.codecs.openai.dialect import Dialect
+from proxyd.codecs.openai.json_schema import narrow_for_gemini
+from proxyd.codecs.openai.translation_notes import Notes
 from proxyd.errors import ClientError
 
 __all__ = ["Tools", "to_openai_tools", "to_upstream_name"]

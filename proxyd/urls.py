@@ -1,0 +1,46 @@
+"""Questions about addresses: the origin of a URL, its host, and whether that host is this machine."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from urllib.parse import urlsplit
+
+__all__ = ["host_of", "is_loopback", "is_loopback_url", "is_private_host", "origin_of"]
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of `url`: a client's key is sent to no other origin (operations.md E4)."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}".lower()
+
+
+def host_of(url: str) -> str:
+    """Host and port of `url`, without credentials, path and query; `url` itself where it has none."""
+    return urlsplit(url).netloc.rpartition("@")[2] or url
+
+
+def is_loopback_url(url: str) -> bool:
+    """Whether the host of `url` is this machine, whose servers commonly need no key (design.md 8.10)."""
+    host = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return name in ("localhost", "::1") or name.startswith("127.")
+
+
+@functools.lru_cache(maxsize=256)  # each request asks for its Host header, which rarely differs
+def is_loopback(host: str) -> bool:
+    """Whether `host`, a name or an address, can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost")
+
+
+def is_private_host(url: str) -> bool:
+    """Whether the host of `url` is this machine or on its own network, where plain http exposes no key."""
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith((".localhost", ".local", ".lan", ".internal", ".home.arpa"))
+    return address.is_private or address.is_loopback or address.is_link_local
