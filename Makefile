@@ -40,30 +40,30 @@ cover: $(VENV)/.dev ## Run the tests with branch coverage.
 	@$(BIN)/coverage report
 
 e2e: $(VENV)/.dev ## Run the real Claude Code through the daemon.
-	@$(BIN)/python -m tests.e2e $(ARGS)
+	@$(BIN)/python -m tests.system.e2e $(ARGS)
 
 soak: $(VENV)/.dev ## Many streams with everything that goes wrong, for ten minutes (docs/reliability.md).
-	@$(BIN)/python -m tests.soak $(ARGS)
+	@$(BIN)/python -m tests.system.soak $(ARGS)
 
 soak-smoke: $(VENV)/.dev ## The same for a minute.
-	@$(BIN)/python -m tests.soak 60
+	@$(BIN)/python -m tests.system.soak 60
 
 memory: $(VENV)/.dev ## What a thousand long streams leave in memory; ARGS='STREAMS MEGABYTES' (1000 20).
-	@$(BIN)/python -m tests.functional.memory $(ARGS)
+	@$(BIN)/python -m tests.system.memory $(ARGS)
 
 fuzz: $(VENV)/.fuzz ## Fuzz streams and requests, guided by coverage; ARGS='SECONDS TARGET' (60 each).
-	@$(BIN)/python -m tests.fuzz $(ARGS)
+	@$(BIN)/python -m tests.system.fuzz $(ARGS)
 
 service-check: $(VENV)/.dev ## Run the service under a real systemd --user; install and uninstall.
-	@$(BIN)/python -m tests.service
-	@$(BIN)/python -m tests.service.installation
+	@$(BIN)/python -m tests.system.service
+	@$(BIN)/python -m tests.system.service.installation
 
 mutations: $(VENV)/.dev ## Break the translation in many places, one at a time; each break must fail a test.
-	@$(BIN)/python -m tests.mutations $(ARGS)
+	@$(BIN)/python -m tests.system.mutations $(ARGS)
 
 goldens: $(VENV)/.dev ## Write the expected outputs of the transcripts anew; review the diff like code.
-	@$(BIN)/python -m tests.codecs.goldens_requests
-	@$(BIN)/python -m tests.codecs.goldens_streams
+	@$(BIN)/python -m tests.support.goldens_requests
+	@$(BIN)/python -m tests.support.goldens_streams
 
 docs: $(VENV)/.dev ## Write the generated parts of docs/ and config/ anew.
 	@$(BIN)/python docs/generate_providers.py

@@ -10,6 +10,10 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from tests.support.command_line import home
+
+__all__ = ["home"]
+
 
 def pytest_asyncio_loop_factories(
     item: pytest.Item,
@@ -19,6 +23,6 @@ def pytest_asyncio_loop_factories(
         from proxyd.transport.epoll_loop import EventLoop
 
         factories["proxyd"] = EventLoop
-    if not factories or item.path.name == "test_uplink.py":
+    if not factories or item.path.name == "test_pool.py":
         factories["asyncio"] = asyncio.new_event_loop
     return factories

@@ -2,11 +2,11 @@
 of what is freed is kept for the next call.
 
 CPython searches new objects often, which takes a millisecond or two, and all of them now and then, by how many have
-come since. How long that takes goes by how many there are: 90 ms for 200 parsed requests of 140 KB that wait for their
-upstreams, a tenth of a millisecond for each stream that is open. What is found only there are rings, and a call leaves
-none, however it ends (`tests/functional/test_cycles.py`): there may be some of a hook's, or of a library's, and on
-Python 3.10 of a task that was cancelled. So it is searched for when little waits and few calls are open, the more there
-is the more rarely, and not at all with hundreds.
+come since. How long that takes goes by how many there are: 90 ms for 200 parsed requests of 140 KB that wait for
+their upstreams, a tenth of a millisecond for each stream that is open. What is found only there are rings, and a
+call leaves none, however it ends (`tests/integration/proxy/test_reference_cycles.py`): there may be some of a
+hook's, or of a library's, and on Python 3.10 of a task that was cancelled. So it is searched for when little waits
+and few calls are open, the more there is the more rarely, and not at all with hundreds.
 
 What there is at the start stays for ever and is left out of all that.
 """

@@ -3,7 +3,7 @@
 Every vendor counts with a tokenizer of its own, and none of them is here. But each answer comes with the true number of
 input tokens, and an estimate that is off is off by much the same factor for the whole of a conversation: so a model's
 ratio of reported to estimated tokens corrects the next estimate. On conversations counted by three tokenizers the
-corrected estimate is within 5 % after ten calls (``tests/test_calibration.py``).
+corrected estimate is within 5 % after ten calls (``tests/unit/telemetry/test_token_calibration.py``).
 
 The ratios are kept in the state folder as ``calibration.json``: model names and two numbers each, nothing of a prompt.
 """

@@ -7,7 +7,7 @@ own (`proxyd.codecs.wire.http1_body`) and tells its reader of each arrival at on
 a task between the socket and the stream.
 
 aiohttp offers the first part to subclasses of its connector; a test holds the rest to the installed version
-(``tests/test_uplink.py``).
+(``tests/unit/transport/test_pool.py``).
 """
 
 from __future__ import annotations

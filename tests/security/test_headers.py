@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from proxyd.errors import ConfigError
-from tests.functional.faults import MODES
-from tests.functional.raw import Answer, RawClient, RawUpstream, post
-from tests.functional.streams import CHUNKED, HELLO, as_chunks
-from tests.harness import load_entries, running_proxy
+from tests.support.faults import MODES
+from tests.support.harness import load_entries, running_proxy
+from tests.support.raw_sockets import Answer, RawClient, RawUpstream, post
+from tests.support.streams import CHUNKED, HELLO, as_chunks
 
 KEY, BEARER, CONFIGURED = (
     "sk-client-0123456789abcdef",

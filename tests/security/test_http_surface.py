@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from proxyd.errors import ANSWERS
-from tests.functional.raw import RawUpstream, Step, complaints
-from tests.functional.streams import CHUNKED, DIRECT, TRANSLATED, as_chunks
-from tests.harness import running_proxy
+from tests.support.harness import running_proxy
+from tests.support.raw_sockets import RawUpstream, Step, complaints
+from tests.support.streams import CHUNKED, DIRECT, TRANSLATED, as_chunks
 
 KINDS = {kind for _, kind in ANSWERS.values()}
 #: An answer takes milliseconds; one that takes this long hangs.

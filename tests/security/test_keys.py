@@ -16,9 +16,9 @@ from aiohttp import web
 from proxyd.errors import ProxyError, envelope
 from proxyd.logs.setup import redact
 from proxyd.secret import Secret, masked
-from tests.functional.raw import RawClient, RawUpstream, post
-from tests.functional.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks
-from tests.harness import running_proxy
+from tests.support.harness import running_proxy
+from tests.support.raw_sockets import RawClient, RawUpstream, post
+from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks
 
 # -- E4
 

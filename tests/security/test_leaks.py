@@ -27,10 +27,11 @@ from proxyd.logs import setup as logs
 from proxyd.proxy.attempt_direct import DirectExchange
 from proxyd.proxy.attempt_translated import TranslatedExchange
 from proxyd.secret import Secret
-from tests.functional.raw import Fault, RawClient, RawUpstream, Step, post
-from tests.functional.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks
-from tests.functional.test_lifecycle import ROOT, Process, process
-from tests.harness import running_proxy
+from tests.support.daemon_process import Process, process
+from tests.support.harness import running_proxy
+from tests.support.paths import ROOT
+from tests.support.raw_sockets import Fault, RawClient, RawUpstream, Step, post
+from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks
 
 WORDS = PROMPT, SYSTEM, ANSWER, THOUGHT, ARGUMENT = tuple(
     f"planted-{kind}-word-of-a-longer-text" for kind in ("prompt", "system", "answer", "thought", "argument")

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.functional.raw import Fault, RawClient, RawUpstream, Step, post
-from tests.functional.streams import CHUNKED, HELLO, TRANSLATED, as_chunks
-from tests.functional.test_lifecycle import process
+from tests.support.daemon_process import process
+from tests.support.raw_sockets import Fault, RawClient, RawUpstream, Step, post
+from tests.support.streams import CHUNKED, HELLO, TRANSLATED, as_chunks
 
 PROMPT, SYSTEM, ANSWER, THOUGHT, ARGUMENT = (
     f"planted-{kind}-word" for kind in ("prompt", "system", "answer", "thought", "argument")

@@ -10,9 +10,9 @@ import pytest
 
 from proxyd.daemon.load_config import load_configuration
 from proxyd.errors import ConfigError
-from tests.functional.raw import Answer, RawClient, RawUpstream, post
-from tests.functional.streams import CHUNKED, HELLO, TRANSLATED, as_chunks
-from tests.harness import running_proxy
+from tests.support.harness import running_proxy
+from tests.support.raw_sockets import Answer, RawClient, RawUpstream, post
+from tests.support.streams import CHUNKED, HELLO, TRANSLATED, as_chunks
 
 GOOD = (CHUNKED, as_chunks(*TRANSLATED.values()), b"0\r\n\r\n")
 

@@ -1,0 +1,343 @@
+"""The page, in a real browser, with real traffic through the daemon. Skipped where no Chromium is installed.
+
+``DASHBOARD_SCREENSHOTS=docs`` writes the pictures of the documentation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from proxyd.codecs.anthropic.usage import Usage
+from proxyd.config.routes import Pricing
+from proxyd.secret import Secret
+from proxyd.telemetry.ledger_schema import COLUMNS, FILE, row_of
+from tests.support.harness import chunk, running_proxy, running_upstream, sse
+from tests.support.observing import ask, finished, new_ledger_file
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here: apt-get install chromium, then these run"
+)
+
+WIDTHS = {"phone": (390, 844), "tablet": (820, 1180), "desktop": (1280, 900)}
+TOKEN = "let-me-in-0123456789"
+PRICE = {"input": 0.6, "output": 2.5, "cache_read": 0.15}
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Any]:
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
+        yield browser
+        await browser.close()
+
+
+class Page:
+    """A page, and everything that went wrong in it."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        self.foreign: list[str] = []
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", self._on_console)
+
+    def _on_console(self, message: Any) -> None:
+        # A refused token and a daemon that is gone are noted by the browser itself; neither is the page's mistake.
+        if message.type == "error" and "Failed to load resource" not in message.text:
+            self.complaints.append(message.text)
+
+    async def open(self, base: str) -> None:
+        self.page.on(
+            "request", lambda request: request.url.startswith(base) or self.foreign.append(request.url)
+        )
+        response = await self.page.goto(f"{base}/dashboard")
+        assert response.status == 200
+
+    async def until(self, script: str) -> None:
+        # Not wait_for_function: it evaluates texts in the page, which the page's policy forbids.
+        async def holds() -> None:
+            while not await self.page.evaluate(script):
+                await asyncio.sleep(0.05)
+
+        await asyncio.wait_for(holds(), 15)
+
+    async def text(self, selector: str) -> str:
+        return str(await self.page.inner_text(selector))
+
+
+async def new_page(browser: Any, size: str = "desktop", **options: Any) -> Page:
+    width, height = WIDTHS[size]
+    context = await browser.new_context(
+        viewport={"width": width, "height": height}, locale="en-GB", reduced_motion="reduce", **options
+    )
+    return Page(await context.new_page())
+
+
+def history(folder: Path) -> None:
+    """A month of somebody's work, ending an hour ago."""
+    chance = random.Random(8)
+    models = [
+        ("kimi", 6, Pricing(0.6, 2.5, 0.15)),
+        ("deepseek", 3, Pricing(0.28, 0.42, 0.03)),
+        ("glm", 2, None),
+    ]
+    database = new_ledger_file(folder / FILE)
+    now, number = time.time(), 0
+    records = []
+    for day in range(30):
+        if day % 7 in (5, 6):
+            continue
+        for _ in range(chance.randrange(15, 40)):
+            model, _, pricing = chance.choices(models, [weight for _, weight, _ in models])[0]
+            number += 1
+            failed = chance.random() < 0.04
+            usage = (
+                Usage()
+                if failed
+                else Usage(
+                    chance.randrange(500, 6000), chance.randrange(50, 1500), chance.randrange(10_000, 90_000)
+                )
+            )
+            records.append(
+                finished(
+                    request_id=f"req_past{number}",
+                    model=model,
+                    route=model,
+                    session_id=f"session-{day}",
+                    started_at=now - 3600 - day * 86_400 - chance.random() * 8 * 3600,
+                    outcome="refused" if failed else "ok",
+                    status=429 if failed else 200,
+                    error_type="rate_limit_error" if failed else None,
+                    stop_reason=None if failed else "tool_use",
+                    usage=usage,
+                    pricing=pricing,
+                    first_byte=10 + chance.uniform(0.4, 3),
+                    ended=14 + chance.uniform(0, 30),
+                )
+            )
+    names = ", ".join(COLUMNS)
+    database.executemany(
+        f"INSERT INTO calls ({names}) VALUES ({', '.join('?' * len(COLUMNS))})", map(row_of, records)
+    )
+    database.commit()
+    database.close()
+
+
+class Scene:
+    """A daemon with three routes, and an upstream that answers, refuses, breaks off, or goes on and on."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.go_on = asyncio.Event()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        model = (await request.json())["model"]
+        usage = {
+            "prompt_tokens": 1200,
+            "completion_tokens": 34,
+            "prompt_tokens_details": {"cached_tokens": 900},
+        }
+        if model == "glm-5.2":
+            return web.json_response({"error": {"message": "You are too fast"}}, status=429)
+        if model == "deepseek-v4":
+            body = sse(chunk({"content": "half an answ"}), done=False)
+            return web.Response(body=body, content_type="text/event-stream")
+        if not (await request.json())["messages"][-1]["content"].startswith("go on"):
+            body = sse(chunk({"content": "Hello"}), chunk({}, "stop"), chunk(usage=usage))
+            return web.Response(body=body, content_type="text/event-stream")
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for _ in range(40):
+            await response.write(sse(chunk({"content": "twelve chars"}), done=False))
+        await self.go_on.wait()
+        await response.write(sse(chunk({}, "stop"), chunk(usage=usage)))
+        return response
+
+    def entries(self, base: str) -> list[dict[str, Any]]:
+        return [
+            {"model_id": "kimi", "model_name": "kimi-k2.6", "api_base": base + "/v1", "pricing": PRICE,
+             "aliases": ["claude-haiku-*"], "fallback": ["deepseek"]},
+            {"model_id": "deepseek", "model_name": "deepseek-v4", "api_base": base + "/v1"},
+            {"model_id": "glm", "model_name": "glm-5.2", "api_base": base + "/v1"},
+        ]  # fmt: skip
+
+
+async def test_the_page_shows_real_traffic(tmp_path: Path, browser: Any) -> None:
+    history(tmp_path)
+    scene = Scene(tmp_path, max_retries=0)
+    async with (
+        running_upstream(scene.answer) as upstream,
+        running_proxy(scene.entries(upstream.base), state_folder=tmp_path, max_retries=0) as base,
+        aiohttp.ClientSession() as session,
+    ):
+        await ask(session, base, model="kimi", stream=True)
+        await ask(session, base, model="claude-haiku-5-5", stream=True)
+        await ask(session, base, model="deepseek", stream=True)
+        await ask(session, base, model="glm", stream=True)
+        going_on = [
+            asyncio.create_task(
+                ask(session, base, model="kimi", stream=True, messages=[{"role": "user", "content": "go on"}])
+            )
+            for _ in range(2)
+        ]
+        page = await new_page(browser)
+        await page.open(base)
+        await page.until("document.body.dataset.state === 'live'")
+        await page.until("document.querySelectorAll('#active tr').length === 2")
+        await page.until("/~\\d/.test(document.querySelector('#active').innerText)")
+        await page.until("document.querySelectorAll('#recent tr').length > 8")
+        await page.until("document.querySelectorAll('#routes tr').length === 3")
+        await page.until("document.querySelectorAll('#chart rect').length > 3")
+        assert (await page.text("#tile-active")) == "2"
+        assert "streaming" in await page.text("#active")
+        recent = await page.text("#recent")
+        assert "broke off\nthe upstream closed the stream" in recent
+        assert "refused 429" in recent
+        assert "You are too fast" in recent
+        assert "asked as claude-haiku-5-5" in recent
+        kimi = (await page.text("#routes tr:first-child")).split()
+        assert kimi[0] == "kimi"
+        assert "closed" in kimi
+        await page.page.check("#only-failures")
+        assert "done" not in await page.text("#recent")
+        await page.page.uncheck("#only-failures")
+        await page.page.click("[data-period=days]")
+        await page.until("document.querySelectorAll('#chart rect').length > 25")
+        await page.page.click("[data-measure=cost_usd]")
+        assert "$" in await page.text("#legend")
+        await page.page.click("[data-measure=tokens]")
+        if folder := os.environ.get("DASHBOARD_SCREENSHOTS"):
+            await screenshots(browser, base, Path(folder))
+        scene.go_on.set()
+        await asyncio.gather(*going_on)
+        await page.until("document.querySelectorAll('#active tr').length === 0")
+        assert await page.page.is_visible("#active-empty")
+        await page.until("document.querySelector('#recent tr td:nth-child(4)').innerText.startsWith('done')")
+        assert page.complaints == []
+        assert page.foreign == []
+    # The daemon has gone: the page says so, and keeps trying.
+    await page.until("document.body.dataset.state === 'lost'")
+    assert "does not answer" in await page.text("#connection")
+    assert page.complaints == []
+
+
+async def screenshots(browser: Any, base: str, folder: Path) -> None:
+    for size in WIDTHS:
+        for scheme in ("light", "dark") if size == "desktop" else ("light",):
+            page = await new_page(browser, size, color_scheme=scheme, device_scale_factor=1)
+            await page.open(base)
+            await page.until("document.querySelectorAll('#routes tr').length === 3")
+            await page.until("document.querySelectorAll('#active tr').length === 2")
+            await page.until("/\\d/.test(document.querySelector('#tile-active-note').innerText)")
+            name = f"dashboard-{size}{'-dark' if scheme == 'dark' else ''}.png"
+            await page.page.screenshot(path=folder / name)
+            await page.page.context.close()
+
+
+async def test_an_empty_page_fits_each_screen(tmp_path: Path, browser: Any) -> None:
+    async with running_proxy(
+        [{"model_id": "demo", "api_base": "builtin:demo"}], state_folder=tmp_path
+    ) as base:
+        for size in WIDTHS:
+            page = await new_page(browser, size)
+            await page.open(base)
+            await page.until("document.body.dataset.state === 'live'")
+            await page.until("document.querySelectorAll('#routes tr').length === 1")
+            assert "Nothing is in flight." in await page.text("#in-flight")
+            assert f"ANTHROPIC_BASE_URL={base}" in await page.text("#recent-empty")
+            assert await page.page.is_hidden("#recent-box")
+            wide = await page.page.evaluate("document.documentElement.scrollWidth > innerWidth")
+            assert not wide, f"the page scrolls sideways on a {size}"
+            assert page.complaints == []
+            assert page.foreign == []
+        # By keyboard alone: the first stop skips to the calls, and every control can be reached.
+        await page.page.keyboard.press("Tab")
+        assert await page.page.evaluate("document.activeElement.className") == "skip"
+        stops = set()
+        for _ in range(12):
+            await page.page.keyboard.press("Tab")
+            stops.add(
+                await page.page.evaluate(
+                    "document.activeElement.innerText.trim() || document.activeElement.id"
+                )
+            )
+        assert {"24 hours", "30 days", "Tokens", "Cost", "only-failures", "Configuration in force"} <= stops
+
+
+async def test_the_page_asks_for_the_token(tmp_path: Path, browser: Any) -> None:
+    entry = {"model_id": "demo", "api_base": "builtin:demo"}
+    async with running_proxy([entry], state_folder=tmp_path, auth_token=Secret(TOKEN)) as base:
+        page = await new_page(browser)
+        await page.open(base)
+        await page.page.wait_for_selector("#sign-in[open]")
+        await page.page.fill("#token", "wrong-token")
+        await page.page.keyboard.press("Enter")
+        await page.until("document.querySelector('#sign-in-error').innerText.includes('not accepted')")
+        assert await page.text("#routes") == ""
+        await page.page.fill("#token", TOKEN)
+        await page.page.keyboard.press("Enter")
+        await page.until("document.body.dataset.state === 'live'")
+        await page.until("document.querySelectorAll('#routes tr').length === 1")
+        assert TOKEN not in await page.page.content()
+        assert page.complaints == []
+
+
+async def test_what_a_client_sends_is_never_markup(tmp_path: Path, browser: Any) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"error": {"message": "<img src=x onerror=alert(1)> no"}}, status=400)
+
+    evil = "<script>document.title='taken'</script>"
+    async with running_upstream(answer) as upstream:
+        entry = {"model_id": "m", "api_base": upstream.base + "/v1", "aliases": ["<*"]}
+        async with running_proxy([entry], state_folder=tmp_path) as base, aiohttp.ClientSession() as session:
+            await ask(session, base, model=evil)
+            page = await new_page(browser)
+            await page.open(base)
+            await page.until("document.querySelectorAll('#recent tr').length === 1")
+            assert evil in await page.text("#recent")
+            assert await page.page.title() == "claude-proxy"
+            assert page.complaints == []
+            assert page.foreign == []
+
+
+async def test_a_page_of_another_origin_sees_nothing(tmp_path: Path, browser: Any) -> None:
+    """A site that a user happens to have open can neither read the feed, nor frame the page."""
+
+    async def site(request: web.Request) -> web.StreamResponse:
+        return web.Response(text="<!doctype html><title>elsewhere</title>", content_type="text/html")
+
+    entry = {"model_id": "demo", "api_base": "builtin:demo"}
+    async with running_upstream(site) as elsewhere, running_proxy([entry], state_folder=tmp_path) as base:
+        page = await new_page(browser)
+        # Another name for this machine is another origin to a browser.
+        await page.page.goto(elsewhere.base.replace("127.0.0.1", "localhost"))
+        for path in ("/events", "/v1/stats", "/metrics", "/test-connection"):
+            seen = await page.page.evaluate(
+                "url => fetch(url).then((response) => response.text(), () => 'nothing')", base + path
+            )
+            assert seen == "nothing"
+        await page.page.evaluate(
+            "url => new Promise((done) => { const frame = document.createElement('iframe'); frame.onload = done;"
+            " frame.src = url; document.body.append(frame); })",
+            f"{base}/dashboard",
+        )
+        framed = page.page.frames[1]
+        assert await framed.query_selector("#routes") is None

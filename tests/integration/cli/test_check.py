@@ -1,0 +1,179 @@
+"""``claude-proxy check`` on real processes: what is in force, what is wrong, which upstreams answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from click.testing import CliRunner, Result
+
+from proxyd.cli.commands.check import check_command
+from proxyd.errors import UnsafePermissions
+from tests.support.command_line import environment
+from tests.support.harness import running_upstream, text_stream
+
+
+def write(folder: Path, *entries: dict[str, Any], settings: str = "") -> Path:
+    path = folder / "models.yaml"
+    lines = "".join(f"- {json.dumps(entry)}\n" for entry in entries)
+    path.write_text(f"{settings}models:\n{lines}")
+    path.chmod(0o600)
+    return path
+
+
+def check(path: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "proxyd", "check", "--models", str(path), *arguments]
+    return subprocess.run(
+        command,
+        env=environment(path.parent, **environ),
+        cwd=path.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def quick(path: Path, *arguments: str, **environ: str) -> Result:
+    """The same within this process, for what needs no process of its own."""
+    return CliRunner(env=environ).invoke(
+        check_command, ["--models", str(path), *arguments], catch_exceptions=False
+    )
+
+
+def test_it_says_what_is_in_force_and_why(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        {
+            "model_id": "a",
+            "api_base": "https://api.deepseek.com/v1",
+            "api_key": "${A_KEY}",
+            "context": "128k",
+        },
+        {
+            "model_id": "b",
+            "api_base": "https://api.moonshot.ai/anthropic",
+            "direct": True,
+            "aliases": ["b-*"],
+        },
+        {
+            "model_id": "c",
+            "api_base": "https://api.z.ai/api/anthropic",
+            "format": "anthropic",
+            "api_key": "${NONE}",
+        },
+        settings="settings:\n  ping_s: 20\n  max_retries: 5\n",
+    )
+    result = quick(path, "--json", A_KEY="sk-0123456789abcdef", MAX_RETRIES="7")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert [each["key"] for each in report["models"]] == ["${A_KEY}", "from the request", "missing: ${NONE}"]
+    assert [each["provider"] for each in report["models"]] == ["deepseek", "moonshot", "zhipu"]
+    assert [each["mode"] for each in report["models"]] == ["translated", "direct", "direct"]
+    assert report["models"][0]["max_input_tokens"] == 128_000
+    assert report["settings"]["ping_s"] == {"value": 20.0, "from": f"{path}:2:11"}
+    assert report["settings"]["max_retries"] == {"value": 7, "from": "MAX_RETRIES"}
+    assert report["settings"]["port"] == {"value": 8082, "from": "default"}
+    assert (report["models_yaml"], report["chosen_by"]) == (str(path), "--models")
+    assert "0123456789" not in result.stdout + result.stderr
+    table = quick(path, A_KEY="sk-0123456789abcdef").stdout
+    assert f"{path} is valid (--models): 3 models" in table
+    assert "0123456789" not in table
+
+
+def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text(
+        "- model_id: a\n  api_bas: x\n  max_tokens: -1\n- model_id: a\n  api_base: builtin:demo\n"
+    )
+    result = check(path)
+    assert result.returncode == 78
+    assert [line.partition(": ")[0] for line in result.stderr.splitlines()] == [
+        f"{path}:{place}" for place in ("1:3", "2:3", "3:15", "4:13")
+    ]
+    assert result.stdout == ""
+
+
+@pytest.mark.statement("E7")
+def test_an_open_key_file_is_a_warning_and_strictly_a_refusal(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("sk-0123456789abcdef\n")
+    key.chmod(0o644)
+    path = write(
+        tmp_path, {"model_id": "a", "api_base": "https://api.deepseek.com/v1", "api_key": "${file:key}"}
+    )
+    told = quick(path)
+    assert told.exit_code == 0
+    assert f"others can read the key file; run 'chmod 600 {key}'" in told.stderr
+    refused = check(path, "--strict")
+    assert refused.returncode == 77
+    assert f"chmod 600 {key}" in refused.stderr
+    assert refused.stdout == ""
+    key.chmod(0o600)
+    env = tmp_path / "env"
+    env.write_text("A_KEY=sk-0123456789abcdef\n")
+    env.chmod(0o640)
+    assert f"{env}: others can read this file; run 'chmod 600 {env}'" in quick(path).stderr
+    assert isinstance(
+        CliRunner().invoke(check_command, ["--models", str(path), "--strict"]).exception, UnsafePermissions
+    )
+    env.chmod(0o600)
+    assert quick(path, "--strict").exit_code == 0
+
+
+def test_a_misspelt_variable_is_a_warning(tmp_path: Path) -> None:
+    path = write(tmp_path, {"model_id": "a", "api_base": "builtin:demo"})
+    result = quick(path, CLAUDE_PROXY_PING_SS="3")
+    assert result.exit_code == 0
+    assert "CLAUDE_PROXY_PING_SS" in result.stderr
+    assert "CLAUDE_PROXY_PING_S" in result.stderr.replace("CLAUDE_PROXY_PING_SS", "")
+
+
+async def test_a_probe_calls_each_upstream_once(tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path.startswith("/bad"):
+            body = {"error": {"message": "no such key", "type": "authentication_error"}}
+            return web.json_response(body, status=401)
+        if request.path.endswith("/v1/messages"):
+            return web.json_response({"type": "message", "content": []})
+        return web.Response(body=text_stream("yes"), content_type="text/event-stream")
+
+    async with running_upstream(answer) as upstream:
+        path = write(
+            tmp_path,
+            {"model_id": "demo", "api_base": "builtin:demo"},
+            {
+                "model_id": "fast",
+                "model_name": "n",
+                "api_base": f"{upstream.base}/v1",
+                "reasoning_effort": "low",
+            },
+            {
+                "model_id": "deep",
+                "model_name": "n",
+                "api_base": f"{upstream.base}/v1",
+                "reasoning_effort": "high",
+            },
+            {"model_id": "direct", "api_base": upstream.base, "direct": True},
+            {"model_id": "refused", "api_base": f"{upstream.base}/bad", "direct": True, "fallback": ["demo"]},
+            {"model_id": "elsewhere", "api_base": "https://api.example.invalid", "direct": True},
+            {"model_id": "keyless", "api_base": "https://api.example.invalid/v1", "api_key": "${NO_SUCH}"},
+        )
+        result = await asyncio.to_thread(
+            check, path, "--probe", "--json", ANTHROPIC_AUTH_TOKEN="sk-of-the-shell"
+        )
+        assert result.returncode == 69, result.stderr
+    probes = {each["model_id"]: each for each in json.loads(result.stdout)["probes"]}
+    assert {name: each["ok"] for name, each in probes.items()} == {
+        "demo": True, "fast": True, "direct": True, "refused": False, "elsewhere": None, "keyless": False,
+    }  # fmt: skip
+    assert probes["refused"]["said"] == "401: no such key"
+    assert "NO_SUCH is not set" in probes["keyless"]["said"]
+    assert result.stderr == "these upstreams did not answer: refused, keyless; see above\n"
+    assert len(upstream.requests) == 3
+    assert all("sk-of-the-shell" not in str(headers) for headers in upstream.headers)

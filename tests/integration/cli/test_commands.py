@@ -1,0 +1,215 @@
+"""The command line as a whole, and its smaller commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from proxyd.cli.main import COMMANDS, cli
+from tests.support.command_line import Home
+
+DEMO = "- {model_id: demo, api_base: 'builtin:demo'}\n"
+MODELS = """
+- {model_id: demo, api_base: 'builtin:demo'}
+- {model_id: near, api_base: 'http://localhost:1/v1', context: 32k, max_tokens: 8k}
+- {model_id: keyed, api_base: 'https://example.com/v1', api_key: '${KEY_OF_EXAMPLE}'}
+- {model_id: direct, api_base: 'https://example.com', direct: true, aliases: ['claude-*']}
+"""
+_SHELLS = {"bash": "bash", "zsh": "zsh", "fish": "fish"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help_with_an_example(name: str) -> None:
+    context = click.Context(cli)
+    command = cli.get_command(context, name)
+    assert command is not None
+    text = command.get_help(click.Context(command, info_name=name, parent=context))
+    assert "Example" in text
+    assert command.get_short_help_str(200).rstrip(".") in COMMANDS[name][2] or command.help
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("status",)])
+def test_small_commands_import_little(home: Home, arguments: tuple[str, ...]) -> None:
+    """What takes long is importing; this counts it, since a clock would count the machine's other work."""
+    heavy = {"aiohttp", "structlog", "ruamel", "rich", "asyncio", "ssl", "http.client"}
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "proxyd", *arguments],
+        env=home.environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    names = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time:" in line]
+    ours = [name for name in names if name.startswith("proxyd")]
+    assert 5 < len(ours) < 20
+    assert not heavy & set(names), heavy & set(names)
+
+
+def test_a_misspelt_command(home: Home) -> None:
+    result = home.run("strat")
+    assert result.code == 64
+    assert "No such command 'strat'" in result.err
+
+
+def test_an_option_in_the_wrong_place_is_no_silent_default(home: Home) -> None:
+    result = home.run("--port", "1", "status")
+    assert result.code == 64
+    assert "put it behind" in result.err
+
+
+def test_a_bug_is_one_sentence(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxyd.cli.commands.lifecycle.find_target", lambda *_: 1 / 0)
+    result = home.run("status")
+    assert result.code == 1
+    assert result.err.startswith("a bug in claude-proxy: ZeroDivisionError")
+    assert len(result.err.splitlines()) == 1
+
+
+# -- init
+
+
+def test_init_writes_what_check_accepts_and_never_twice(home: Home) -> None:
+    assert home.run("init").code == 0
+    written = home.config / "models.yaml"
+    assert stat.S_IMODE((home.config / "env").stat().st_mode) == 0o600
+    assert stat.S_IMODE(written.stat().st_mode) == 0o600
+    assert sorted(path.name for path in (home.config / "hooks").iterdir()) == [
+        "_audit_log.py",
+        "_redact.py",
+        "_system_prompt.py",
+        "filter_tools.py",
+    ]
+    written.write_text(DEMO)
+    assert "kept" in home.run("init").out
+    assert written.read_text() == DEMO
+    forced = home.run("init", "--force")
+    assert f"(the old one is {written}.bak)" in forced.out
+    assert (home.config / "models.yaml.bak").read_text() == DEMO
+    from proxyd.daemon.load_config import load_configuration
+
+    loaded = load_configuration({}, None, os.environ)
+    assert [file.name for file in loaded.hooks.files] == ["filter_tools"]
+
+
+# -- env
+
+
+def variables(home: Home, *arguments: str) -> dict[str, str]:
+    found: dict[str, str] = json.loads(home.run("env", *arguments, "--shell", "json").out)["env"]
+    return found
+
+
+def test_env_says_what_claude_code_cannot_know(home: Home) -> None:
+    home.write_models(MODELS)
+    found = variables(home, "near")
+    assert found["ANTHROPIC_BASE_URL"] == f"http://localhost:{home.port}"
+    assert found["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "32000"
+    assert found["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == "8000"
+    assert {found[f"ANTHROPIC_DEFAULT_{kind}_MODEL"] for kind in ("OPUS", "SONNET", "HAIKU")} == {"near"}
+    assert found["CLAUDE_CODE_ATTRIBUTION_HEADER"] == "0"
+    assert found["ANTHROPIC_AUTH_TOKEN"] == "any"
+    assert variables(home)["ANTHROPIC_MODEL"] == "demo"
+
+
+def test_env_leaves_the_users_key_to_the_user(home: Home) -> None:
+    home.write_models(MODELS)
+    found = variables(home, "claude-something")
+    assert found["ANTHROPIC_MODEL"] == "claude-something"
+    assert "ANTHROPIC_AUTH_TOKEN" not in found
+    assert "CLAUDE_CODE_ATTRIBUTION_HEADER" not in found
+    assert "must be your key for https://example.com" in home.run("env", "direct", "--shell", "sh").out
+
+
+def test_env_gives_the_token_of_a_daemon_that_wants_one(home: Home) -> None:
+    home.write_models(f"settings: {{auth_token: 'it''s secret'}}\nmodels:\n{DEMO}")
+    assert variables(home, "demo")["ANTHROPIC_AUTH_TOKEN"] == "it's secret"
+    script = home.run("env", "demo", "--shell", "sh").out + 'printf %s "$ANTHROPIC_AUTH_TOKEN"'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=10)
+    assert done.stdout == "it's secret"
+
+
+def test_a_broken_hook_does_not_spoil_what_a_shell_evaluates(home: Home) -> None:
+    home.write_models(DEMO)
+    hooks = home.config / "hooks"
+    hooks.mkdir(mode=0o755)
+    (hooks / "bad.py").write_text("def request_hook(:\n")
+    (hooks / "bad.py").chmod(0o644)
+    result = home.run("env", "demo", "--shell", "sh")
+    assert all(line.startswith("export ") for line in result.out.splitlines())
+
+
+def test_env_of_a_model_that_is_not_there(home: Home) -> None:
+    home.write_models(DEMO)
+    result = home.run("env", "dmo")
+    assert result.code == 64
+    assert "there are: demo" in result.err
+
+
+# -- code
+
+
+def test_code_starts_the_daemon_and_runs_claude_with_its_arguments_and_exit_code(home: Home) -> None:
+    home.write_models(DEMO)
+    home.program("claude", '#!/bin/sh\nenv | grep -E "^(ANTHROPIC|CLAUDE)_"; echo "args: $*"; exit 5\n')
+    result = home.process("code", "demo", "--", "-p", "say hi")
+    assert result.code == 5, result.err
+    assert f"ANTHROPIC_BASE_URL=http://localhost:{home.port}" in result.out
+    assert "ANTHROPIC_MODEL=demo" in result.out
+    assert "args: -p say hi" in result.out
+    assert "was started" in result.err
+    assert home.process("code", "demo").err == ""
+
+
+def test_code_without_claude(home: Home) -> None:
+    home.write_models(DEMO)
+    result = home.run("code", "demo")
+    assert result.code == 127
+    assert "npm install" in result.err
+
+
+# -- completion
+
+
+@pytest.mark.parametrize("shell", _SHELLS)
+def test_completion_scripts_are_scripts(home: Home, shell: str, tmp_path: Path) -> None:
+    result = home.run("completion", shell)
+    assert result.code == 0
+    assert "_CLAUDE_PROXY_COMPLETE" in result.out
+    from shutil import which
+
+    if which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    script = tmp_path / "script"
+    script.write_text(result.out)
+    done = subprocess.run([shell, "-n", str(script)], capture_output=True, text=True, timeout=10)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("claude-proxy st", "start"),
+        ("claude-proxy service in", "install"),
+        ("claude-proxy start --po", "--port"),
+        ("claude-proxy code ke", "keyed"),
+    ],
+)
+def test_completion_completes(home: Home, words: str, expected: str) -> None:
+    home.write_models(MODELS)
+    environ = {
+        **home.environ,
+        "_CLAUDE_PROXY_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "proxyd"], env=environ, capture_output=True, text=True, timeout=10
+    )
+    assert f"plain,{expected}" in done.stdout.splitlines()

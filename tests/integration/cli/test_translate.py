@@ -1,0 +1,108 @@
+"""``claude-proxy translate``: standard input to standard output, and what it says of it on standard error."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support import goldens_streams
+from tests.support.command_line import Home, Result
+from tests.support.sse_reader import message_of
+
+MODELS = """
+- {model_id: deep, api_base: 'https://api.deepseek.com', api_key: '${NO_SUCH_KEY}'}
+- {model_id: plain, api_base: 'http://localhost:1/v1'}
+- {model_id: direct, api_base: 'https://example.com', direct: true}
+"""
+
+
+@pytest.fixture
+def translate(home: Home, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run the command with standard input."""
+    home.write_models(MODELS)
+
+    def run(given: bytes, *arguments: str) -> Result:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+        return home.run("translate", *arguments)
+
+    return run
+
+
+def request(**fields: Any) -> bytes:
+    payload = {"model": "x", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}], **fields}
+    return json.dumps(payload).encode()
+
+
+def test_a_request(translate: Callable[..., Result]) -> None:
+    given = request(
+        stream=True, top_k=3, cache_control={"type": "ephemeral"}, output_config={"effort": "low"}
+    )
+    result = translate(given, "--model", "deep")
+    assert result.code == 0
+    body = json.loads(result.out)
+    assert body["model"] == "deep"
+    assert body["messages"] == [{"role": "user", "content": "hi"}]
+    assert body["reasoning_effort"] == "high"
+    assert "top_k: dropped: the upstream does not take it" in result.err
+    assert "cache_control: dropped: only Anthropic's servers do this" in result.err
+
+
+def test_a_stream(translate: Callable[..., Result]) -> None:
+    case = goldens_streams.load("deepseek/reasoning_call")
+    result = translate(case.upstream, "--model", "deep", "--stream")
+    assert (result.code, result.err) == (0, "")
+    seen = message_of(result.out.encode())
+    wanted = message_of(goldens_streams.expected(case.name).stream)
+    for block in (*seen["content"], *wanted["content"]):
+        block.pop("signature", None)  # holds the model's name
+    assert seen["content"] == wanted["content"]
+    assert seen["stop_reason"] == "tool_use"
+
+
+def test_a_stream_with_its_request_and_oddities(home: Home, translate: Callable[..., Result]) -> None:
+    case = goldens_streams.load("openai/long_tool_name")
+    asked = home.path / "request.json"
+    asked.write_bytes(request(**case.request))
+    upstream = case.upstream.replace(b'"tool_calls"}', b'"moonrise"}')
+    result = translate(upstream, "--model", "plain", "--stream", "--request", str(asked))
+    (block,) = message_of(result.out.encode())["content"]
+    assert block["name"] == case.request["tools"][0]["name"]
+    assert result.err == "stream.unknown_finish_reason\n"
+
+
+def test_a_stream_that_ends_in_an_error(translate: Callable[..., Result]) -> None:
+    case = goldens_streams.load("generic/cut_in_text")
+    result = translate(case.upstream, "--model", "plain", "--stream")
+    assert result.code == 0
+    assert message_of(result.out.encode())["error"]["type"] == "api_error"
+    assert result.err == "the stream ends in an error: the upstream closed the stream before finishing\n"
+
+
+def test_what_the_client_is_refused(translate: Callable[..., Result]) -> None:
+    case = goldens_streams.load("openai/too_long")
+    result = translate(case.upstream, "--model", "plain", "--stream")
+    assert json.loads(result.out)["error"]["message"] == "prompt is too long: 190000 tokens > 128000 maximum"
+    assert result.err == "the client is answered with HTTP 400\n"
+    result = translate(request(messages=[]), "--model", "plain")
+    assert json.loads(result.out)["error"]["type"] == "invalid_request_error"
+    assert result.err == "the client is answered with HTTP 400\n"
+
+
+def test_usage(translate: Callable[..., Result]) -> None:
+    for given, arguments, words in (
+        (b"{}", ["--model", "none"], "no model 'none' in models.yaml; there are: deep, plain"),
+        (b"{}", ["--model", "direct"], "is direct: nothing of it is translated"),
+        (b"{nonsense", ["--model", "plain"], "the request is not JSON"),
+        (b"[]", ["--model", "plain"], "the request is not a JSON object"),
+        (b"{}", ["--model", "plain", "--request", "/dev/null"], "--request goes with --stream"),
+        (b"{}", [], "Missing option '--model'"),
+    ):
+        result = translate(given, *arguments)
+        assert result.code == 64, arguments
+        assert words in result.err
+        assert result.out == ""

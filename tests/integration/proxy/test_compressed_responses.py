@@ -1,0 +1,190 @@
+"""Answers that come packed although nobody asked for that (operations.md C5): long ones, and bombs.
+
+In direct mode they pass as they came and are unpacked beside that, for their usage; with hooks over them they go on
+unpacked; in translated mode they always are. None holds up the event loop, of which each step is measured (A8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from proxyd.codecs.wire.decompression import Unpacker
+from proxyd.daemon.server import Daemon
+from proxyd.hooks.loader import HookSet, load_hooks
+from tests.support.harness import load_entries
+from tests.support.hooked import write_hook
+from tests.support.loop_meter import MAX_MS, Meter, attach
+from tests.support.raw_sockets import Answer, RawClient, RawUpstream, Step, post
+from tests.support.streams import DIRECT, HELLO, TRANSLATED, as_chunks, judge
+
+#: Who looks into the answer, and the mode it is asked for in.
+CASES = {"aside": "direct", "hooks": "direct", "translated": "translated"}
+
+
+@pytest.fixture
+def meter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meter]:
+    """Measures the steps of this thread's loop, the upstream's and the client's among them."""
+    found = Meter()
+    attach(found, monkeypatch.setattr)
+    yield found
+    found.end()
+
+
+def packed(kind: str, body: bytes) -> list[Step]:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+    data = gzip.compress(body)
+    pieces = (as_chunks(data[at : at + 16_000]) for at in range(0, len(data), 16_000))
+    return [head.encode(), *pieces, b"0\r\n\r\n"]
+
+
+def stream(mode: str, texts: int, middle: bytes = b"") -> bytes:
+    words, frames = random.Random(5), list((DIRECT if mode == "direct" else TRANSLATED).values())
+    many = (frames[4].replace(b"write it.", b"%x" % words.getrandbits(40)) for _ in range(texts))
+    return b"".join([*frames[:4], *many, middle, *frames[5:]])
+
+
+@asynccontextmanager
+async def proxy(case: str, steps: list[Step], folder: Path) -> AsyncIterator[str]:
+    hooks = HookSet()
+    if case == "hooks":
+        write_hook(folder, "look", "def stream_event_hook(event, ctx):\n return event\n")
+        hooks = load_hooks(folder)
+    upstream = RawUpstream(lambda _: steps)
+    async with upstream.running():
+        entry = {"model_id": "m", "api_base": upstream.base, "direct": CASES[case] == "direct"}
+        daemon = Daemon(replace(load_entries([entry], max_retries=0), hooks=hooks))
+        await daemon.start()
+        try:
+            yield f"http://127.0.0.1:{daemon.addresses[0][1]}"
+        finally:
+            await daemon.drain()
+            await daemon.close()
+
+
+async def play(
+    case: str, steps: list[Step], folder: Path, meter: Meter, **more: Any
+) -> tuple[Answer, dict[str, Any]]:
+    """The client's answer and the call's line; no step of the loop has taken long."""
+    with capture_logs() as lines:
+        async with proxy(case, steps, folder) as base, RawClient.to(base) as client:
+            meter.begin()
+            await client.send(post({**HELLO, **more}))
+            answer = await client.answer()
+            meter.end()
+    assert meter.callbacks > 10, "it did measure"
+    assert meter.slowest[0][0] < MAX_MS, meter.slowest
+    (line,) = [line for line in lines if line["event"] == "call.finished"]
+    return answer, line
+
+
+@pytest.mark.statement("A8")
+@pytest.mark.statement("C5")
+@pytest.mark.parametrize("case", CASES)
+async def test_a_long_packed_stream_holds_up_nobody(case: str, tmp_path: Path, meter: Meter) -> None:
+    mode = CASES[case]
+    body = stream(mode, texts=5000)
+    steps = packed("text/event-stream", body)
+    answer, line = await play(case, steps, tmp_path, meter)
+    if case == "aside":
+        assert answer.headers["content-encoding"] == "gzip"
+        assert gzip.decompress(answer.body) == body
+    else:
+        assert "content-encoding" not in answer.headers
+        assert judge(answer.events()) == "message_stop"
+        assert answer.body == body or mode == "translated"
+    assert (line["outcome"], line["output_tokens"]) == ("ok", 3)
+
+
+@pytest.mark.statement("A8")
+@pytest.mark.statement("C5")
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("what", ["comments", "a frame", "a body"])
+async def test_a_bomb_is_not_unpacked_to_its_end(what: str, case: str, tmp_path: Path, meter: Meter) -> None:
+    mode = CASES[case]
+    if what == "a body":
+        kind, body = "application/json", b'{"type":"message","content":"' + b"a" * (60 << 20) + b'"}'
+    else:
+        middle = (
+            b":%b\n\n" % (b"a" * 60) * (1 << 20)
+            if what == "comments"
+            else b"data: " + b"a" * (60 << 20) + b"\n\n"
+        )
+        kind, body = "text/event-stream", stream(mode, 1, middle)
+    steps = packed(kind, body)
+    answer, line = await play(case, steps, tmp_path, meter, stream=what != "a body")
+    if case == "aside":
+        assert answer.body == b"".join(_content(step) for step in steps[1:-1])  # type: ignore[arg-type]
+        assert line["outcome"] == "ok"
+        return
+    if what == "a body" and case == "hooks":  # no hook wants it, so it passes unpacked, and is cut
+        assert not answer.is_whole
+    elif answer.status == 200:
+        assert judge(answer.events()) == "error"
+    else:
+        assert answer.status == 502
+    assert len(answer.body) < 7 << 20
+    assert line["error_type"] == "api_error"
+    assert ("before finishing" if mode == "translated" else "unpacks to more than 100 times") in line["error"]
+
+
+@pytest.mark.statement("A8")
+@pytest.mark.parametrize("case", ["translated", "hooks"])
+@pytest.mark.parametrize("is_text", [True, False])
+async def test_others_have_a_turn_between_two_pieces(
+    case: str, is_text: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much one read unpacks to, and whether or not anything comes of it."""
+    mode = CASES[case]
+    body = stream(mode, 20_000) if is_text else stream(mode, 1, b": nothing\n\n" * 20_000)
+    taken: list[int] = []
+    turns, sound_take = 0, Unpacker.take
+
+    def take(self: Unpacker, *given: int) -> bytes:
+        piece = sound_take(self, *given)
+        if piece:
+            taken.append(turns)
+        return piece
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Unpacker, "take", take)
+    async with proxy(case, packed("text/event-stream", body), tmp_path) as base, RawClient.to(base) as client:
+        beside = asyncio.ensure_future(others())
+        await client.send(post(HELLO))
+        assert (await client.answer()).is_whole
+        beside.cancel()
+    assert len(taken) > 3
+    assert max(Counter(taken).values()) <= 2
+
+
+def _content(chunk: bytes) -> bytes:
+    return chunk.partition(b"\r\n")[2][:-2]
+
+
+@pytest.mark.statement("A8")
+async def test_a_body_too_large_for_any_message_is_not_looked_into(tmp_path: Path, meter: Meter) -> None:
+    """Its usage would be at its end; to parse it holds up everybody, and no message is that long."""
+    usage = {"input_tokens": 5, "output_tokens": 7}
+    words = random.Random(5).randbytes(5 << 20).hex()
+    message = {"type": "message", "content": words, "stop_reason": "end_turn", "usage": usage}
+    body = json.dumps(message).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    answer, line = await play("aside", [head, body], tmp_path, meter, stream=False)
+    assert answer.body == body
+    assert line["output_tokens"] == 0

@@ -1,0 +1,554 @@
+"""Each way in which an upstream can fail, at each point of its answer, in both modes (operations.md D).
+
+The tables are the specification: what the client sees, what the log says. Every case also checks that the upstream's
+connection is let go within a second and that no task and no descriptor is left.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from proxyd.proxy import attempt_translated as exchange_translated
+from tests.support.faults import BREAKS, MODES, SETTINGS, Break, breaks, entry, packed, play, without_ids
+from tests.support.harness import running_proxy
+from tests.support.raw_sockets import (
+    Answer,
+    Fault,
+    Pause,
+    RawClient,
+    RawUpstream,
+    Step,
+    Trickle,
+    no_leaks,
+    post,
+)
+from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
+
+
+@pytest.mark.statement("D table")
+@pytest.mark.statement("D1")
+@pytest.mark.parametrize("case", list(breaks()), ids=lambda case: case.name)
+async def test_an_answer_that_breaks_off(case: Break, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange_translated, "FINISH_GRACE_S", 0.05)
+    fault = BREAKS[case.fault]
+    answer, (line,), upstream = await play(case.steps, case.mode)
+    if case.is_opaque:
+        _check_opaque(case, answer, line)
+    elif case.is_complete:
+        assert (answer.status, answer.is_whole) == (200, True)
+        assert judge(answer.events()) == "message_stop"
+        assert line["outcome"] == "ok"
+    elif case.is_early:
+        assert (answer.status, answer.error()[0]) == (fault.status, fault.kind)
+        assert (line["outcome"], line["error_type"], line["status"]) == ("refused", fault.kind, fault.status)
+    else:
+        assert (answer.status, answer.is_whole) == (200, True)
+        seen = answer.events()
+        assert judge(seen) == "error"
+        assert seen[-1][1]["error"]["type"] == fault.kind
+        assert (line["outcome"], line["error_type"]) == ("failed", fault.kind)
+        if case.mode == "direct":
+            whole = case.arriving[: case.arriving.rfind(b"\n\n") + 2]
+            assert answer.body.startswith(whole)
+            assert answer.body[len(whole) :].lstrip(b"\n").startswith(b"event: error\n"), (
+                "whole frames, byte for byte, then the error"
+            )
+        else:
+            assert without_ids(seen[:-1]) == without_ids(await _undisturbed(case.arrived))
+    assert len(upstream.heads) == 1, "what failed after the head is never sent twice"
+
+
+def _check_opaque(case: Break, answer: Answer, line: dict[str, Any]) -> None:
+    """What is packed goes on as it came, and ends as it ended: whole only where its framing says so."""
+    assert answer.status == 200
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.body.startswith(packed(case.good))
+    is_whole = case.fault == "clean_end" or case.is_complete
+    assert answer.is_whole is is_whole
+    assert line["outcome"] == ("ok" if is_whole else "failed")
+
+
+_reference: list[tuple[str, dict[str, Any]]] = []
+
+
+async def _undisturbed(whole: int) -> list[tuple[str, dict[str, Any]]]:
+    """The events that the first `whole` events of the upstream become when nothing goes wrong."""
+    if not _reference:
+        answer, _, _ = await play([CHUNKED, as_chunks(*TRANSLATED.values()), b"0\r\n\r\n"], "translated")
+        _reference.extend(answer.events())
+    stops = [0, 0, 3, 4, 8, 9, 11, 12, 13][whole]
+    return _reference[:stops]
+
+
+#: Before there is a whole head: steps -> status, type, words of the message, how often the upstream was asked.
+BEFORE_THE_HEAD: dict[str, tuple[Sequence[Step], int, str, str, int]] = {
+    "reset": ((Fault.RESET,), 502, "api_error", "closed the connection without an answer", 2),
+    "close": ((Fault.CLOSE,), 502, "api_error", "closed the connection without an answer", 2),
+    "stall": ((Fault.STALL,), 504, "timeout_error", "did not answer in time", 1),
+    "reset_in_head": ((CHUNKED[:30], Fault.RESET), 502, "api_error", "closed the connection", 2),
+    "close_in_head": ((CHUNKED[:30], Fault.CLOSE), 502, "api_error", "closed the connection", 2),
+    "stall_in_head": ((CHUNKED[:30], Fault.STALL), 504, "timeout_error", "did not answer in time", 1),
+    "garbage_status_line": ((b"SSH-2.0-OpenSSH_9.2\r\n\r\n", Fault.CLOSE), 502, "api_error", "not HTTP", 1),
+    "bad_status": ((b"HTTP/1.1 two hundred\r\n\r\n", Fault.CLOSE), 502, "api_error", "not HTTP", 1),
+    "bad_header": (
+        (b"HTTP/1.1 200 OK\r\nno colon here\r\n\r\n", Fault.CLOSE),
+        502,
+        "api_error",
+        "not HTTP",
+        1,
+    ),
+    "endless_header": (
+        (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 20_000, Fault.CLOSE),
+        502,
+        "api_error",
+        "not HTTP",
+        1,
+    ),
+    "two_lengths": (
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 9\r\n\r\nhello", Fault.CLOSE),
+        502,
+        "api_error",
+        "not HTTP",
+        1,
+    ),
+    "redirect": (
+        (b"HTTP/1.1 307 Temporary\r\nLocation: http://127.0.0.1:9/v1\r\nContent-Length: 0\r\n\r\n",),
+        502,
+        "api_error",
+        "redirect (307)",
+        1,
+    ),
+}
+
+
+@pytest.mark.statement("D table")
+@pytest.mark.statement("E5")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", BEFORE_THE_HEAD)
+async def test_no_head(mode: str, name: str) -> None:
+    steps, status, kind, words, attempts = BEFORE_THE_HEAD[name]
+    answer, (line,), upstream = await play(steps, mode)
+    assert (answer.status, answer.error()[0]) == (status, kind)
+    assert words in answer.error()[1]
+    assert (line["outcome"], line["status"], line["error_type"]) == ("refused", status, kind)
+    assert (len(upstream.heads), line["retries"]) == (attempts, attempts - 1)
+
+
+@pytest.mark.statement("D table")
+async def test_nobody_listens() -> None:
+    upstream = RawUpstream(lambda _: ())
+    async with upstream.running():
+        pass
+    with capture_logs() as lines:
+        async with no_leaks(), running_proxy([entry(upstream, "translated")], **SETTINGS) as base:
+            async with RawClient.to(base) as client:
+                await client.send(post(HELLO))
+                answer = await client.answer()
+    assert (answer.status, answer.error()[0]) == (502, "api_error")
+    assert f"127.0.0.1:{upstream.port}" in answer.error()[1]
+    (line,) = [line for line in lines if line["event"] == "call.finished"]
+    assert line["retries"] == 1
+
+
+def _stream(*frames: bytes) -> Sequence[Step]:
+    return [CHUNKED, as_chunks(*frames), b"0\r\n\r\n"]
+
+
+def _body(status: str, kind: str, body: bytes, *headers: str) -> Sequence[Step]:
+    lines = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", f"Content-Length: {len(body)}", *headers]
+    return ["\r\n".join(lines).encode() + b"\r\n\r\n" + body]
+
+
+_T = list(TRANSLATED.values())
+_ERROR_CHUNK = b'data: {"error":{"message":"the machine caught fire","code":500}}\n\n'
+_COMPLETION = {
+    "choices": [
+        {"index": 0, "message": {"role": "assistant", "content": "All at once."}, "finish_reason": "stop"}
+    ]
+}
+_BOMB = gzip.compress(b"data: " + b"a" * (40 << 20))
+
+#: Answers that arrive and are no good: steps -> status, the error's type, words of its message.
+BAD_ANSWERS: dict[str, tuple[Sequence[Step], int, str, str]] = {
+    "html": (
+        _body("200 OK", "text/html", b"<html>Login</html>"),
+        502,
+        "api_error",
+        "neither an event stream nor",
+    ),
+    "text": (_body("200 OK", "text/plain", b"hello"), 502, "api_error", ""),
+    "empty": (_body("200 OK", "text/event-stream", b""), 502, "api_error", ""),
+    "only_comments": (_stream(b": hi\n\n", b": hi\n\n"), 502, "api_error", ""),
+    "only_done": (_stream(_T[-1]), 502, "api_error", "without an answer"),
+    "nonsense_json": (_stream(b"data: {nonsense\n\n"), 502, "api_error", "not JSON"),
+    "nested_too_deeply": (_stream(b"data: " + b"[" * 400 + b"]" * 400 + b"\n\n"), 502, "api_error", ""),
+    "json_error": (
+        _body("200 OK", "application/json", b'{"error":{"message":"no such luck","code":503}}'),
+        529,
+        "overloaded_error",
+        "no such luck",
+    ),
+    "error_chunk_first": (_stream(_ERROR_CHUNK), 500, "api_error", "caught fire"),
+    "unfinished_frame_over_the_limit": (
+        _stream(b"data: " + b"a" * (2 << 20)),
+        502,
+        "api_error",
+        "larger than",
+    ),
+    "too_many_lines": (_stream(b"data: a\n" * 10_001 + b"\n"), 502, "api_error", "lines"),
+    "gzip_bomb": (
+        [
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n"
+            + f"Content-Length: {len(_BOMB)}\r\n\r\n".encode()
+            + _BOMB
+        ],
+        502,
+        "api_error",
+        "larger than",
+    ),
+    "not_gzip": (
+        [b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello"],
+        502,
+        "api_error",
+        "",
+    ),
+    "body_over_the_limit": (
+        _body("200 OK", "application/json", b'{"a":"' + b"x" * (3 << 20) + b'"}'),
+        502,
+        "api_error",
+        "larger than 2 MiB",
+    ),
+}
+
+
+@pytest.mark.statement("C4")
+@pytest.mark.statement("C5")
+@pytest.mark.statement("D table")
+@pytest.mark.parametrize("name", BAD_ANSWERS)
+async def test_a_bad_answer(name: str) -> None:
+    steps, status, kind, words = BAD_ANSWERS[name]
+    answer, (line,), _ = await play(steps, "translated", max_retries=0, max_upstream_body_bytes=2 << 20)
+    assert (answer.status, answer.error()[0]) == (status, kind)
+    assert words in answer.error()[1]
+    assert (line["outcome"], line["status"]) == ("refused", status)
+
+
+#: What direct mode can tell to be no answer. The rest goes on byte for byte: it is between client and upstream.
+BAD_DIRECT_ANSWERS: dict[str, tuple[Sequence[Step], int, str, str]] = {
+    "html": (_body("200 OK", "text/html", b"<html>Login</html>"), 502, "api_error", "a page, not"),
+    "json_error": (
+        _body(
+            "200 OK", "application/json", b'{"type":"error","error":{"type":"api_error","message":"no luck"}}'
+        ),
+        502,
+        "api_error",
+        "an error, with status 200",
+    ),
+    "empty": (_body("200 OK", "text/event-stream", b""), 502, "api_error", "before finishing"),
+    "html_as_a_stream": (
+        _body("200 OK", "text/event-stream", b"<html>Login"),
+        502,
+        "api_error",
+        "before finishing",
+    ),
+    "unfinished_frame_over_the_limit": (
+        _stream(b"data: " + b"a" * (2 << 20)),
+        502,
+        "api_error",
+        "larger than",
+    ),
+}
+
+
+@pytest.mark.statement("C4")
+@pytest.mark.statement("D table")
+@pytest.mark.parametrize("name", BAD_DIRECT_ANSWERS)
+async def test_a_bad_answer_of_a_direct_upstream(name: str) -> None:
+    steps, status, kind, words = BAD_DIRECT_ANSWERS[name]
+    answer, (line,), _ = await play(steps, "direct", max_retries=0)
+    assert (answer.status, answer.error()[0]) == (status, kind)
+    assert words in answer.error()[1]
+    assert "Login" not in answer.error()[1]
+    assert (line["outcome"], line["status"]) == ("refused", status)
+
+
+@pytest.mark.statement("D table")
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_beginning_of_what_is_no_answer_is_in_the_log_alone(mode: str) -> None:
+    page = b"<html>" + b"Please log in. " * 100
+    upstream = RawUpstream(lambda _: _body("200 OK", "text/html", page))
+    with capture_logs() as lines:
+        async with upstream.running(), running_proxy([entry(upstream, mode)]) as base:
+            async with RawClient.to(base) as client:
+                await client.send(post(HELLO))
+                answer = await client.answer()
+    assert answer.status == 502
+    assert b"log in" not in answer.body
+    (seen,) = [line["seen"] for line in lines if line["event"] == "upstream.bad_reply"]
+    assert seen == page[:200].decode()
+
+
+@pytest.mark.statement("C4")
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_body_of_an_error_is_cut_at_its_limit(mode: str) -> None:
+    message = "a" * 5000
+    body = json.dumps({"error": {"message": message}}).encode()
+    answer, _, _ = await play(
+        _body("500 No", "application/json", body), mode, max_error_body_bytes=1024, max_retries=0
+    )
+    assert answer.status == 500
+    if mode == "direct":
+        assert answer.body == body[:1024]
+    else:
+        assert answer.error()[0] == "api_error"
+        assert len(answer.body) < 1500
+
+
+#: The same kinds after the first text: error type and words of the error event that ends the stream.
+BAD_CONTINUATIONS: dict[str, tuple[bytes, str, str]] = {
+    "nonsense_json": (b"data: {nonsense\n\n", "api_error", "not JSON"),
+    "not_an_object": (b"data: 7\n\n", "api_error", "not a JSON object"),
+    "error_chunk": (_ERROR_CHUNK, "api_error", "caught fire"),
+    "overloaded": (b'data: {"error":{"message":"overloaded","code":503}}\n\n', "overloaded_error", ""),
+    "failed_finish": (
+        b'data: {"choices":[{"delta":{},"finish_reason":"insufficient_system_resource"}]}\n\n',
+        "overloaded_error",
+        "",
+    ),
+    "frame_over_the_limit": (b"data: " + b"a" * (2 << 20), "api_error", "larger than"),
+    "done_only": (b"", "api_error", "before finishing"),
+}
+
+
+@pytest.mark.statement("C4")
+@pytest.mark.statement("D table")
+@pytest.mark.parametrize("name", BAD_CONTINUATIONS)
+async def test_a_bad_continuation(name: str) -> None:
+    frame, kind, words = BAD_CONTINUATIONS[name]
+    pieces = [*_T[:4], frame] if frame else _T[:4]
+    answer, (line,), _ = await play([CHUNKED, as_chunks(*pieces), b"0\r\n\r\n"], "translated")
+    assert (answer.status, answer.is_whole) == (200, True)
+    events = answer.events()
+    assert judge(events) == "error"
+    assert events[-1][1]["error"]["type"] == kind
+    assert words in events[-1][1]["error"]["message"]
+    assert "".join(data["delta"].get("text", "") for _, data in events if "delta" in data) == "I will "
+    assert (line["outcome"], line["error_type"]) == ("failed", kind)
+
+
+_GZIP_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+#: Of the events of a mode: what the upstream sends.
+GOOD_ANSWERS: dict[str, Callable[[list[bytes]], Sequence[Step]]] = {
+    "one_byte_at_a_time": lambda events: [CHUNKED, Trickle(as_chunks(*events)), b"0\r\n\r\n"],
+    "head_and_all_one_byte_at_a_time": lambda events: [Trickle(CHUNKED + as_chunks(*events) + b"0\r\n\r\n")],
+    "one_write": lambda events: [CHUNKED + as_chunks(b"".join(events)) + b"0\r\n\r\n"],
+    "crlf": lambda events: _stream(*(each.replace(b"\n", b"\r\n") for each in events)),
+    "gzip_all_the_same": lambda events: [
+        _GZIP_HEAD,
+        as_chunks(gzip.compress(b"".join(events))),
+        b"0\r\n\r\n",
+    ],
+    "odd_content_type": lambda events: [
+        CHUNKED.replace(b"text/event-stream", b"text/plain"),
+        as_chunks(*events),
+        b"0\r\n\r\n",
+    ],
+    "chunk_extensions_and_trailers": lambda events: [
+        CHUNKED,
+        b"".join(b"%x;a=b\r\n%s\r\n" % (len(each), each) for each in events),
+        b"0\r\nX-Checksum: 1\r\n\r\n",
+    ],
+}
+
+
+@pytest.mark.statement("C5")
+@pytest.mark.statement("D table")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", GOOD_ANSWERS)
+async def test_an_answer_that_only_looks_odd(name: str, mode: str) -> None:
+    events = list(MODES[mode].values())
+    answer, (line,), upstream = await play(GOOD_ANSWERS[name](events), mode)
+    assert b"accept-encoding: identity" in upstream.heads[0].lower()
+    if mode == "direct":
+        body = (
+            gzip.decompress(answer.body) if name.startswith("gzip") else answer.body.replace(b"\r\n", b"\n")
+        )
+        assert body == b"".join(events)
+    else:
+        await _undisturbed(0)
+        assert without_ids(answer.events()) == without_ids(_reference)
+    assert line["outcome"] == "ok"
+    assert line["output_tokens"] == 3, "usage is read whatever the form"
+
+
+_PLAIN = CHUNKED.replace(b"text/event-stream", b"Text/Plain; charset=utf-8")
+#: Heads of event streams that do not say what they are, and how their first bytes come.
+UNLABELLED: dict[str, tuple[bytes, Callable[[bytes], list[bytes]]]] = {
+    "plain": (_PLAIN, lambda body: [body]),
+    "no_type": (CHUNKED.replace(b"Content-Type: text/event-stream\r\n", b""), lambda body: [body]),
+    "binary": (_PLAIN.replace(b"Text/Plain", b"application/octet-stream"), lambda body: [body]),
+    "byte_by_byte": (_PLAIN, lambda body: [*(body[at : at + 1] for at in range(9)), body[9:]]),
+    "a_comment_first": (_PLAIN, lambda body: [b":", b" hello\n\n", body]),
+    "data_only": (_PLAIN, lambda body: [re.sub(rb"event: .*\n", b"", body)]),
+    "blank_lines_and_a_mark": (_PLAIN, lambda body: [b"\xef\xbb", b"\xbf\n", b"\r\n", body]),
+}
+
+
+@pytest.mark.statement("D1")
+@pytest.mark.parametrize("name", UNLABELLED)
+async def test_a_direct_stream_is_known_by_its_first_bytes(name: str) -> None:
+    """And so has its usage, its pings, and one error event where it breaks; the bytes are the upstream's own."""
+    head, cut = UNLABELLED[name]
+    frames = list(DIRECT.values())
+    pieces = cut(b"".join(frames))
+    answer, (line,), _ = await play([head, *map(as_chunks, pieces), b"0\r\n\r\n"], "direct")
+    assert answer.body == b"".join(pieces)
+    assert answer.headers.get("content-type", "").lower() in head.decode().lower() or name == "no_type"
+    assert (line["outcome"], line["output_tokens"], line["stop_reason"]) == ("ok", 3, "tool_use")
+
+    pieces = cut(b"".join(frames[:5]))
+    steps = [head, *map(as_chunks, pieces), Fault.STALL]
+    answer, (line,), _ = await play(steps, "direct", idle_s=0.3, ping_s=0.05)
+    sent = b"".join(pieces)
+    assert answer.body.startswith(sent)
+    assert b"event: ping" in answer.body[len(sent) :]
+    assert b'event: error\ndata: {"type":"error","error":{"type":"timeout_error"' in answer.body[len(sent) :]
+    assert (answer.is_whole, line["outcome"]) == (True, "failed")
+
+
+#: Bodies with such labels that are no event stream: they pass as they came, without a ping.
+NO_STREAMS = {
+    "text": b"even the first word is no field",
+    "json": b'{"type":"message"}',
+    "short": b"dat",
+    "nothing": b"",
+    "blank": b"\n" * 3000,
+}
+
+
+@pytest.mark.parametrize("name", NO_STREAMS)
+async def test_what_does_not_begin_as_a_stream_is_none(name: str) -> None:
+    body = NO_STREAMS[name]
+    steps = [_PLAIN, *([as_chunks(body)] if body else []), Pause(0.1), b"0\r\n\r\n"]
+    answer, (line,), _ = await play(steps, "direct", ping_s=0.02)
+    assert (answer.status, answer.body, answer.is_whole) == (200, body, True)
+    assert line["outcome"] == "ok"
+
+
+async def test_a_stream_that_was_not_asked_for_is_not_looked_for() -> None:
+    steps = [_PLAIN, as_chunks(b"data: 1\n"), b"0\r\n\r\n"]
+    answer, (line,), _ = await play(steps, "direct", {**HELLO, "stream": False})
+    assert (answer.status, answer.body, line["outcome"]) == (200, b"data: 1\n", "ok")
+
+
+@pytest.mark.parametrize("fault", [Fault.RESET, Fault.STALL])
+async def test_what_breaks_in_its_first_bytes_has_a_true_status(fault: Fault) -> None:
+    answer, (line,), _ = await play([_PLAIN, as_chunks(b"eve"), fault], "direct", idle_s=0.1)
+    assert answer.status == (502 if fault is Fault.RESET else 504)
+    assert line["outcome"] == "refused"
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_frame_of_a_megabyte_passes(mode: str) -> None:
+    text = "ü" * 500_000
+    if mode == "direct":
+        frames = [*list(DIRECT.values())[:4], DIRECT["more_text"].replace(b"write it.", text.encode())]
+        frames += list(DIRECT.values())[5:]
+    else:
+        frames = [*_T[:3], _T[3].replace(b"I will ", text.encode()), *_T[4:]]
+    answer, _, _ = await play(_stream(*frames), mode, max_frame_bytes=8 << 20)
+    assert judge(answer.events()) == "message_stop"
+    assert text in "".join(data["delta"].get("text", "") for _, data in answer.events() if "delta" in data)
+
+
+@pytest.mark.statement("C4")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"], ids=["lf", "crlf", "cr"])
+@pytest.mark.parametrize("size", [0, 1, 4097], ids=["one_chunk", "ends_apart", "many_chunks"])
+async def test_the_lines_of_an_event_are_bounded(size: int, line_end: bytes, mode: str) -> None:
+    """Ten thousand pass, one more ends the stream; so it does in direct mode where the event never ends."""
+    frames = list(MODES[mode].values())
+    for extra in (0, 1, 2):
+        lines = [b":"] * (9_999 if extra == 0 else 10_000) + [frames[4].split(b"\n")[-3]]
+        odd = line_end.join(lines) + (b"" if extra == 2 else 2 * line_end)
+        pieces = [odd[:2], odd[2:-1], odd[-1:]] if size == 1 else [odd]
+        if size > 1:
+            pieces = [odd[at : at + size] for at in range(0, len(odd), size)]
+        whole = [CHUNKED, as_chunks(*frames[:4]), *map(as_chunks, pieces)]
+        if extra == 2:
+            if mode == "translated":
+                continue  # bounded by its bytes while it is not parsed
+            answer, (line,), _ = await play([*whole, as_chunks(line_end + b":"), Fault.STALL], mode)
+        else:
+            answer, (line,), _ = await play([*whole, as_chunks(*frames[5:]), b"0\r\n\r\n"], mode)
+        assert answer.status == 200
+        if extra == 0:
+            assert line["outcome"] == "ok"
+        else:
+            end = answer.body[answer.body.rindex(b"event: error\n") :]
+            assert b"more than 10000 lines" in end
+            assert (line["outcome"], line["error_type"]) == ("failed", "api_error")
+
+
+async def test_a_completion_instead_of_a_stream_becomes_one() -> None:
+    steps = _body("200 OK", "application/json", json.dumps(_COMPLETION).encode())
+    answer, _, _ = await play(steps, "translated")
+    assert judge(answer.events()) == "message_stop"
+    assert "All at once." in answer.body.decode()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_direct_body_that_is_no_stream_is_cut_as_it_was(mode: str, stream: bool) -> None:
+    """Nothing else tells a client that a body with a length is not whole; in translated mode it is a 502."""
+    steps = [
+        b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{"type":',
+        Fault.CLOSE,
+    ]
+    answer, (line,), _ = await play(steps, mode, {**HELLO, "stream": stream})
+    if mode == "direct":
+        assert (answer.status, answer.is_whole) == (200, False)
+        assert line["outcome"] == "failed"
+    else:
+        assert (answer.status, answer.error()[0]) == (502, "api_error")
+
+
+@pytest.mark.statement("D table")
+@pytest.mark.parametrize("framing", ["chunked", "gzip"])
+@pytest.mark.parametrize("name", BREAKS)
+async def test_not_streaming_a_break_is_a_true_status(name: str, framing: str) -> None:
+    fault = BREAKS[name]
+    if framing not in fault.framings:
+        pytest.skip("this fault is of another framing")
+    steps = Break("translated", framing, name, whole=5, is_inside=False).steps
+    answer, (line,), _ = await play(steps, "translated", {**HELLO, "stream": False})
+    assert (answer.status, answer.error()[0]) == (fault.status, fault.kind)
+    assert (line["outcome"], line["status"]) == ("refused", fault.status)
+
+
+@pytest.mark.statement("D1")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["reset", "close", "stall", "bad_chunk", "clean_end", "huge_frame"])
+async def test_abort_cuts_the_connection_as_the_original_did(mode: str, name: str) -> None:
+    case = Break(mode, "chunked", name, whole=5, is_inside=False)
+    answer, (line,), _ = await play(case.steps, mode, on_midstream_error="abort")
+    assert (answer.status, answer.is_whole) == (200, False)
+    assert judge(answer.events()) == ""
+    assert (line["outcome"], line["error_type"]) == ("failed", BREAKS[name].kind)
+
+
+@pytest.mark.statement("D1")
+@pytest.mark.parametrize("mode", MODES)
+async def test_abort_leaves_what_fails_before_the_first_byte_its_status(mode: str) -> None:
+    answer, _, _ = await play([CHUNKED, Fault.CLOSE], mode, on_midstream_error="abort")
+    assert (answer.status, answer.is_whole, answer.error()[0]) == (502, True, "api_error")

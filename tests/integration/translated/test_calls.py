@@ -1,0 +1,212 @@
+"""Translated calls through the front door: refusals that teach, windows, and calls that need no upstream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from tests.support.harness import Upstream, running_proxy, running_upstream, text_stream
+from tests.support.sse_reader import message_of
+
+HELLO: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 5000,
+    "temperature": 0.5,
+    "messages": [{"role": "user", "content": "hi"}],
+}
+
+
+def refused(message: str, *, param: str | None = None, status: int = 400) -> web.Response:
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": None}
+    return web.json_response({"error": error}, status=status)
+
+
+def unsupported(name: str) -> web.Response:
+    return refused(f"Unsupported parameter: '{name}' is not supported with this model.", param=name)
+
+
+async def strict(request: web.Request) -> web.StreamResponse:
+    """Takes neither max_tokens nor temperature, and no more than 4096 tokens of output."""
+    body = json.loads(await request.read())
+    for name in ("max_tokens", "temperature"):
+        if name in body:
+            return unsupported(name)
+    if body["max_completion_tokens"] > 4096:
+        return refused(
+            "max_completion_tokens is too large: 5000. This model supports at most 4096 completion tokens.",
+            param="max_completion_tokens",
+        )
+    if body["stream"]:
+        return web.Response(body=text_stream("Hi."), content_type="text/event-stream")
+    choice = {"index": 0, "message": {"role": "assistant", "content": "Hi."}, "finish_reason": "stop"}
+    return web.json_response({"object": "chat.completion", "choices": [choice]})
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def ask(session: aiohttp.ClientSession, proxy: str, **fields: Any) -> tuple[int, dict[str, Any]]:
+    """Status and message, or status and body of an error."""
+    payload = {**HELLO, **fields}
+    async with session.post(f"{proxy}/v1/messages", json=payload) as response:
+        data = await response.read()
+        if response.content_type == "text/event-stream":
+            return response.status, message_of(data)
+        return response.status, json.loads(data)
+
+
+def entry(upstream: Upstream, **keys: Any) -> dict[str, Any]:
+    return {"model_id": "m", "api_base": upstream.base, **keys}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_refusal_mends_the_request_and_is_remembered(
+    session: aiohttp.ClientSession, stream: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with running_upstream(strict) as upstream, running_proxy([entry(upstream)]) as proxy:
+        status, message = await ask(session, proxy, stream=stream)
+        assert (status, message["content"][0]["text"]) == (200, "Hi.")
+        sent = [
+            {*body} & {"max_tokens", "max_completion_tokens", "temperature"} for body in upstream.requests
+        ]
+        assert sent == [
+            {"max_tokens", "temperature"},
+            {"max_completion_tokens", "temperature"},
+            {"max_completion_tokens"},
+            {"max_completion_tokens"},
+        ]
+        assert upstream.requests[-1]["max_completion_tokens"] == 4096
+        upstream.requests.clear()
+        status, _ = await ask(session, proxy, stream=stream)
+        assert status == 200
+        assert len(upstream.requests) == 1, "what was learned holds for the next call"
+    log = capsys.readouterr().out
+    for line in (
+        "quirks: {max_tokens_field: max_completion_tokens}",
+        "quirks: {sampling: []}",
+        "max_tokens: 4096",
+    ):
+        assert log.count(line) >= 1, line
+
+
+async def test_a_finding_that_does_not_help_is_not_kept(session: aiohttp.ClientSession) -> None:
+    async def never(request: web.Request) -> web.StreamResponse:
+        return unsupported("temperature")
+
+    async with running_upstream(never) as upstream, running_proxy([entry(upstream)]) as proxy:
+        for _ in range(2):
+            status, body = await ask(session, proxy)
+            assert status == 400
+            assert "temperature" in body["error"]["message"]
+        assert ["temperature" in body for body in upstream.requests] == [True, False, True, False]
+
+
+async def test_what_the_entry_settles_is_not_mended(session: aiohttp.ClientSession) -> None:
+    async def never(request: web.Request) -> web.StreamResponse:
+        return unsupported("temperature")
+
+    settled = {"sampling": ["temperature"]}
+    async with running_upstream(never) as upstream, running_proxy([entry(upstream, quirks=settled)]) as proxy:
+        status, _ = await ask(session, proxy)
+        assert (status, len(upstream.requests)) == (400, 1)
+
+
+async def test_what_one_route_learned_is_no_other_routes_business(session: aiohttp.ClientSession) -> None:
+    async with running_upstream(strict) as upstream:
+        entries = [entry(upstream), {**entry(upstream), "model_id": "other"}]
+        async with running_proxy(entries) as proxy:
+            await ask(session, proxy)
+            upstream.requests.clear()
+            await ask(session, proxy, model="other")
+            assert len(upstream.requests) == 4
+
+
+async def test_other_refusals_cost_one_call(session: aiohttp.ClientSession) -> None:
+    async def no(request: web.Request) -> web.StreamResponse:
+        return refused("messages[3] makes no sense")
+
+    async with running_upstream(no) as upstream, running_proxy([entry(upstream)]) as proxy:
+        status, body = await ask(session, proxy, stream=True)
+        assert (status, body["error"]["message"]) == (400, "messages[3] makes no sense")
+        assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_no_output_asked_for_no_upstream_called(session: aiohttp.ClientSession, stream: bool) -> None:
+    async with running_upstream(strict) as upstream, running_proxy([entry(upstream)]) as proxy:
+        status, message = await ask(session, proxy, max_tokens=0, stream=stream)
+        assert (status, message["content"], message["stop_reason"]) == (200, [], "max_tokens")
+        assert message["usage"]["output_tokens"] == 0
+        assert upstream.requests == []
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_a_prompt_over_the_window_is_refused_before_it_is_sent(
+    session: aiohttp.ClientSession, direct: bool
+) -> None:
+    async with running_upstream(strict) as upstream:
+        async with running_proxy([entry(upstream, context="1k", direct=direct)]) as proxy:
+            long = [{"role": "user", "content": "word " * 2000}]
+            status, body = await ask(session, proxy, messages=long, stream=True)
+            assert status == 400
+            assert body["error"]["type"] == "invalid_request_error"
+            assert body["error"]["message"].startswith("prompt is too long: ")
+            assert body["error"]["message"].endswith(" tokens > 1000 maximum")
+            assert upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "beginning"),
+    [
+        ({"thread": {"type": "continue", "previous_message_id": "msg_1"}}, "thread: "),
+        ({"compaction": {"type": "auto"}}, "compaction: "),
+        ({"max_tokens": "many"}, "max_tokens: "),
+        (
+            {
+                "tools": [{"type": "web_search_20250305", "name": "web_search"}],
+                "tool_choice": {"type": "tool", "name": "web_search"},
+            },
+            "tool_choice: ",
+        ),
+    ],
+)
+async def test_what_no_translation_can_give_is_refused(
+    session: aiohttp.ClientSession, fields: dict[str, Any], beginning: str
+) -> None:
+    async with running_upstream(strict) as upstream, running_proxy([entry(upstream)]) as proxy:
+        status, body = await ask(session, proxy, **fields)
+        assert status == 400
+        assert body["error"]["message"].startswith(beginning), body["error"]["message"]
+        assert upstream.requests == []
+
+
+async def test_an_upstream_that_cannot_stream_still_gives_a_stream(session: aiohttp.ClientSession) -> None:
+    async def whole(request: web.Request) -> web.StreamResponse:
+        call = {"id": "c1", "type": "function", "function": {"name": "Read", "arguments": '{"p":1}'}}
+        message = {
+            "role": "assistant",
+            "content": "I read.",
+            "reasoning_content": "Hm.",
+            "tool_calls": [call],
+        }
+        choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
+        usage = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
+        return web.json_response({"object": "chat.completion", "choices": [choice], "usage": usage})
+
+    async with running_upstream(whole) as upstream:
+        async with running_proxy([entry(upstream, can_stream=False)]) as proxy:
+            status, message = await ask(session, proxy, stream=True)
+            assert upstream.requests[0]["stream"] is False
+            assert "stream_options" not in upstream.requests[0]
+    assert status == 200
+    assert [block["type"] for block in message["content"]] == ["thinking", "text", "tool_use"]
+    assert message["stop_reason"] == "tool_use"
+    assert message["usage"]["output_tokens"] == 4

@@ -1,0 +1,179 @@
+"""The stream transcripts through the front door: a real upstream, the daemon, and clients that others wrote.
+
+One upstream and one daemon serve all of them; each transcript is an entry of models.yaml.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import anthropic
+from aiohttp import web
+from aiohttp_sse_client.client import EventSource
+
+from tests.harness import running_proxy, running_upstream
+from tests.support import goldens_streams as goldens
+from tests.support.sse_reader import message_of
+
+#: An id that the daemon draws, and one that the expectations count.
+DRAWN, COUNTED = re.compile(r"(toolu|msg)_[A-Za-z0-9]{24}\Z"), re.compile(r"(toolu|msg)_\d{24}\Z")
+
+
+@asynccontextmanager
+async def all_transcripts() -> AsyncIterator[str]:
+    """The daemon's base URL. The model's id is the transcript's name."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        name = request.path.removeprefix("/").removesuffix("/chat/completions")
+        body = goldens.load(name).upstream
+        kind = {b"{": "application/json", b"[": "application/json", b"<": "text/html"}.get(body.lstrip()[:1])
+        return web.Response(body=body, content_type=kind or "text/event-stream")
+
+    async with running_upstream(answer) as upstream:
+        entries = []
+        for name in goldens.cases():
+            case = goldens.load(name)
+            entries.append(
+                {
+                    "model_id": name,
+                    "model_name": case.model_name,
+                    "api_base": f"{upstream.base}/{name}",
+                    "provider": case.profile,
+                    "quirks": case.quirks,
+                }
+            )
+        async with running_proxy(entries, max_retries=0) as proxy:
+            yield proxy
+
+
+async def failures_of(judge: Callable[[goldens.Case], Awaitable[None]]) -> list[str]:
+    """Each transcript that `judge` did not take, and why."""
+    failures = []
+    for name in goldens.cases():
+        try:
+            await judge(goldens.load(name))
+        except Exception as exc:
+            failures.append(f"{name}: {type(exc).__name__}: {exc}")
+    return failures
+
+
+def same_ids(seen: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Give drawn ids the number that the expectation has."""
+    for got, wanted in zip(seen["content"], expected["content"], strict=True):
+        if COUNTED.match(wanted.get("id", "")) and DRAWN.match(got["id"]):
+            got["id"] = wanted["id"]
+
+
+async def test_the_anthropic_sdk_takes_every_transcript() -> None:
+    async with (
+        all_transcripts() as proxy,
+        anthropic.AsyncAnthropic(base_url=proxy, api_key="sk-test", max_retries=0) as client,
+    ):
+
+        async def judge(case: goldens.Case) -> None:
+            if case.name == "generic/arguments_no_object":
+                return  # the one thing the SDK itself gives up on; Claude Code does not
+            expected = goldens.expected(case.name)
+            payload = case.payload(case.name)
+            del payload["stream"]
+            try:
+                async with client.messages.stream(**payload) as stream:
+                    message = (await stream.get_final_message()).model_dump(mode="json")
+            except anthropic.APIStatusError as refused:
+                seen = (refused.status_code, refused.body["error"])  # type: ignore[index]
+            else:
+                seen = None
+            wanted = message_of(expected.stream)
+            if expected.refusal is not None:
+                wanted = {"error": expected.refusal["body"]["error"]}
+            if "error" in wanted:
+                assert seen == (expected.refusal["status"] if expected.refusal else 200, wanted["error"])
+                return
+            same_ids(message, wanted)
+            for got, block in zip(message["content"], wanted["content"], strict=True):
+                if block["type"] == "tool_use":
+                    try:
+                        block["input"] = json.loads(block["input"])
+                    except ValueError:  # the SDK makes what it can of the beginning
+                        block["input"] = got["input"]
+                assert block.items() <= got.items()
+            assert message["stop_reason"] == wanted["stop_reason"]
+            assert message["stop_sequence"] == wanted["stop_sequence"]
+            assert message["stop_details"] == wanted.get("stop_details")
+            assert message["model"] == case.name
+            for name, count in wanted["usage"].items():
+                assert message["usage"][name] == count, name
+
+        assert await failures_of(judge) == []
+
+
+async def test_an_independent_reader_sees_every_event() -> None:
+    async with all_transcripts() as proxy, aiohttp.ClientSession() as session:
+
+        async def judge(case: goldens.Case) -> None:
+            expected = goldens.expected(case.name)
+            payload = case.payload(case.name)
+            if expected.refusal is not None:
+                async with session.post(f"{proxy}/v1/messages", json=payload) as response:
+                    body = await response.json()
+                    assert response.status == expected.refusal["status"]
+                    assert body["request_id"] == response.headers["request-id"]
+                    assert body["error"] == expected.refusal["body"]["error"]
+                return
+            seen = bytearray()
+            source = EventSource(
+                f"{proxy}/v1/messages", option={"method": "POST"}, session=session, json=payload
+            )
+            async with source:
+                async for event in source:
+                    seen += f"event: {event.type}\ndata: {event.data}\n\n".encode("utf-8", "surrogatepass")
+                    if event.type in ("message_stop", "error"):
+                        break
+            message, wanted = message_of(bytes(seen)), message_of(expected.stream)
+            same_ids(message, wanted)
+            assert DRAWN.match(message.pop("id"))
+            assert message.pop("model") == case.name
+            del wanted["id"], wanted["model"]
+            assert message == wanted
+
+        assert await failures_of(judge) == []
+
+
+async def test_a_client_that_does_not_stream_gets_the_same_message() -> None:
+    """Every transcript once more, as one JSON message; what ends in an error event is an HTTP error here."""
+    async with all_transcripts() as proxy, aiohttp.ClientSession() as session:
+
+        async def judge(case: goldens.Case) -> None:
+            expected = goldens.expected(case.name)
+            payload = {**case.payload(case.name), "stream": False}
+            async with session.post(f"{proxy}/v1/messages", json=payload) as response:
+                body = await response.json()
+            if expected.refusal is not None:
+                assert response.status == expected.refusal["status"]
+                assert body["error"] == expected.refusal["body"]["error"]
+                return
+            wanted = message_of(expected.stream)
+            if "error" in wanted:
+                assert response.status >= 500
+                assert body["error"] == wanted["error"]
+                return
+            assert response.status == 200
+            same_ids(body, wanted)
+            for block in wanted["content"]:
+                if block["type"] == "tool_use":
+                    try:
+                        block["input"] = json.loads(block["input"])
+                    except ValueError:
+                        raw = block["input"]
+                        block["input"] = {"__unparsedToolInput": {"raw": raw, "len": len(raw)}}
+            assert DRAWN.match(body.pop("id"))
+            assert body.pop("model") == case.name
+            del wanted["id"], wanted["model"]
+            assert body == json.loads(json.dumps(wanted))  # which puts the halves of a character together
+
+        assert await failures_of(judge) == []

@@ -1,0 +1,99 @@
+"""``python -m tests.system.e2e [NAME…]``: install Claude Code, run the scenarios, say how each went.
+
+Exit code 0 when all passed, or when this machine cannot run them for want of npm or of its registry; else 1.
+``CLAUDE_VERSION`` picks another version than the pinned one, ``latest`` the newest. ``E2E_REQUIRED=1``, for
+checks that nobody watches, turns the line about skipping into one that is not overlooked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+import textwrap
+import time
+import traceback
+from pathlib import Path
+
+from tests.system.e2e.daemon import ROOT, DaemonError
+from tests.system.e2e.install import PINNED_VERSION, InstallError, UnreachableRegistryError, installed_claude
+from tests.system.e2e.stage import Scenario, ScenarioError, Stage, all_scenarios
+
+#: Columns for a scenario's name.
+NAME_WIDTH = 32
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.system.e2e", description="Claude Code against the daemon"
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="the scenarios to run; all by default")
+    parser.add_argument("--list", action="store_true", help="say which scenarios there are")
+    options = parser.parse_args(arguments)
+    scenarios = all_scenarios()
+    if options.list:
+        for name, function in scenarios.items():
+            print(f"{name:{NAME_WIDTH}} {_title(function)}")
+        return 0
+    unknown = [name for name in options.names if name not in scenarios]
+    if unknown:
+        print(f"no scenario {', '.join(unknown)}; there are: {', '.join(scenarios)}", file=sys.stderr)
+        return 1
+    chosen = {name: scenarios[name] for name in options.names or scenarios}
+    try:
+        binary, version = installed_claude(ROOT / ".e2e", os.environ.get("CLAUDE_VERSION") or PINNED_VERSION)
+    except UnreachableRegistryError as exc:
+        _say_skipped(str(exc), len(chosen))
+        return 0
+    except InstallError as exc:
+        print(f"e2e: {exc}", file=sys.stderr)
+        return 1
+    print(f"Claude Code {version}, {len(chosen)} scenario(s)", flush=True)
+    failed = 0
+    for name, function in chosen.items():
+        with tempfile.TemporaryDirectory(prefix="proxyd-e2e-", ignore_cleanup_errors=True) as folder:
+            stage = Stage(Path(folder).resolve(), binary)
+            failed += not asyncio.run(_run(name, function, stage))
+    print(f"{len(chosen) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+def _say_skipped(reason: str, count: int) -> None:
+    if os.environ.get("E2E_REQUIRED") == "1":
+        print(
+            f"*** e2e SKIPPED: {reason}; none of the {count} scenarios with the real Claude Code was run ***"
+        )
+    else:
+        print(f"e2e skipped: {reason}")
+
+
+async def _run(name: str, function: Scenario, stage: Stage) -> bool:
+    started = time.monotonic()
+    failures = []
+    try:
+        await function(stage)
+    except (ScenarioError, DaemonError) as exc:
+        failures.append(str(exc))
+    except Exception:
+        failures.append(traceback.format_exc())
+    finally:
+        failures += await stage.close()
+    seconds = time.monotonic() - started
+    print(
+        f"{'FAIL' if failures else 'PASS'} {name:{NAME_WIDTH}} {seconds:5.1f} s  {_title(function)}",
+        flush=True,
+    )
+    if failures:
+        print(textwrap.indent("\n".join(failures), "     ! "))
+        print(textwrap.indent(stage.report(), "     | "), flush=True)
+    return not failures
+
+
+def _title(function: Scenario) -> str:
+    return (function.__doc__ or "").strip().partition("\n")[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

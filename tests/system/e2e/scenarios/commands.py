@@ -1,0 +1,73 @@
+"""Claude Code as users start it: by ``claude-proxy code``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+from tests.system.e2e.claude_code import NO_SECOND_CHANCE, SWITCHES
+from tests.system.e2e.daemon import ROOT
+from tests.system.e2e.stage import Stage, check, check_equal, scenario
+
+#: A start, and one short conversation.
+TIMEOUT_S = 120.0
+
+
+@scenario
+async def code_on_demo(stage: Stage) -> None:
+    """claude-proxy code demo -- -p "say hi": starts the daemon, runs Claude Code, passes arguments and exit code on"""
+    home = stage.project.parent / "user"
+    config = home / ".config" / "claude-proxy"
+    config.mkdir(parents=True)
+    (config / "models.yaml").write_text("- {model_id: demo, api_base: 'builtin:demo', context: 200k}\n")
+    bin_folder = home / "bin"
+    bin_folder.mkdir()
+    (bin_folder / "claude").symlink_to(stage.claude_binary)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    variables = {
+        "PATH": f"{bin_folder}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(home),
+        "PORT": str(port),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **SWITCHES,
+        **NO_SECOND_CHANCE,
+    }
+    try:
+        code, out, err = await _run(
+            variables, stage.project, "code", "demo", "--", "-p", "say hi", "--output-format", "json"
+        )
+        check_equal(code, 0, f"the exit code ({err[-500:]})")
+        check("claude-proxy was started on" in err, f"it does not say that it started the daemon: {err!r}")
+        answer = json.loads(out)
+        check("demo model" in answer["result"], f"the answer is {answer['result']!r}")
+        code, out, err = await _run(variables, stage.project, "status", "--json")
+        check_equal(json.loads(out)["supervisor"], "detached", "who runs the daemon")
+        code, _, _ = await _run(variables, stage.project, "code", "demo", "--", "--no-such-option")
+        check(code != 0, "the exit code of a Claude Code that failed was not passed on")
+    finally:
+        code, _, err = await _run(variables, stage.project, "stop")
+    check_equal(code, 0, f"the exit code of stop ({err})")
+
+
+async def _run(variables: dict[str, str], folder: Path, *arguments: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "proxyd", *arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=folder,
+        env=variables,
+        start_new_session=True,
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
+    except asyncio.TimeoutError:
+        os.kill(process.pid, 9)
+        raise
+    return process.returncode or 0, out.decode(), err.decode()

@@ -1,0 +1,157 @@
+"""What Claude Code puts into requests beside text, and what an OpenAI upstream gets of it."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+
+from tests.system.e2e.openai_upstream import call, calls, say
+from tests.system.e2e.stage import FAKE_KEY, Stage, check, check_equal, scenario
+
+
+def _png() -> bytes:
+    """A picture of eight by eight red points."""
+
+    def part(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = (b"\0" + b"\xff\0\0" * 8) * 8
+    head = struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + part(b"IHDR", head) + part(b"IDAT", zlib.compress(rows)) + part(b"IEND", b"")
+    )
+
+
+def _pdf() -> bytes:
+    """One page that says so."""
+    content = b"BT /F1 24 Tf 20 100 Td (A page) Tj ET"
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 200 200] /Contents 4 0 R"
+        b" /Resources << /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >> >>",
+        b"<< /Length %d >>\nstream\n%b\nendstream" % (len(content), content),
+    ]
+    body, places = b"%PDF-1.4\n", []
+    for number, each in enumerate(objects, 1):
+        places.append(len(body))
+        body += b"%d 0 obj\n%b\nendobj\n" % (number, each)
+    table = b"xref\n0 5\n0000000000 65535 f \n" + b"".join(b"%010d 00000 n \n" % place for place in places)
+    return body + table + b"trailer << /Size 5 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % len(body)
+
+
+@scenario
+async def image_in_a_tool_result(stage: Stage) -> None:
+    """A picture that a tool has read reaches the upstream as a picture, behind the tool's message"""
+    path = stage.project / "red.png"
+    path.write_bytes(_png())
+    script = [calls(("Read", {"file_path": str(path)})), say("It is red.")]
+    upstream, run = await stage.converse(script, "Which colour is it?", tools=["Read"])
+    check_equal(run.text, "It is red.", "the answer")
+    messages = upstream.requests[1].messages
+    place = next(n for n, message in enumerate(messages) if message["role"] == "tool")
+    check(isinstance(messages[place]["content"], str), "a tool's message must be text")
+    following = messages[place + 1]
+    check_equal(following["role"], "user", "the role of the message with the picture")
+    urls = [part["image_url"]["url"] for part in following["content"] if part["type"] == "image_url"]
+    check_equal(len(urls), 1, "pictures sent")
+    kind, _, data = urls[0].partition(",")
+    check(kind.startswith("data:image/"), f"the picture is sent as {kind!r}")
+    check(base64.b64decode(data)[1:4] in (b"PNG", b"\xd8\xff\xe0"), "what is sent is no picture")
+
+
+@scenario
+async def pdf_in_a_tool_result(stage: Stage) -> None:
+    """A PDF that a tool has read: a file for an upstream that takes files, a line of text for another"""
+    path = stage.project / "page.pdf"
+    path.write_bytes(_pdf())
+    for quirks, kind in (({"files": True}, "file"), ({}, "text")):
+        script = [call("Read", file_path=str(path)), say("It is a page.")]
+        upstream, run = await stage.converse(script, "Read it.", entry={"quirks": quirks}, tools=["Read"])
+        check_equal(run.text, "It is a page.", "the answer")
+        messages = upstream.requests[1].messages
+        after = messages[next(n for n, message in enumerate(messages) if message["role"] == "tool") :]
+        texts = "\n".join(upstream.requests[1].texts("tool") + upstream.requests[1].texts("user"))
+        files = [
+            part["file"]
+            for message in after
+            if isinstance(message["content"], list)
+            for part in message["content"]
+            if part["type"] == "file"
+        ]
+        if kind == "file":
+            check_equal(len(files), 1, "files sent")
+            check(
+                files[0]["file_data"].startswith("data:application/pdf;base64,JVBERi"), "the file is no PDF"
+            )
+        else:
+            check_equal(files, [], "files sent to an upstream that takes none")
+            check("pdf" in texts.lower(), "nothing tells the model that there is a PDF")
+
+
+@scenario
+async def web_search_side_call(stage: Stage) -> None:
+    """WebSearch asks for a server tool in a call of its own: it is dropped, and a plain answer is taken"""
+    script = [
+        call("WebSearch", query="what is new"),
+        say("Nothing is new, says the model."),
+        say("I searched: nothing is new."),
+    ]
+    upstream, run = await stage.converse(
+        script, "Search.", tools=["WebSearch"], environment={"ENABLE_TOOL_SEARCH": "false"}
+    )
+    check_equal(run.text, "I searched: nothing is new.", "the answer")
+    side = upstream.requests[1].body
+    for name in ("tools", "tool_choice", "parallel_tool_calls"):
+        check(name not in side, f"{name} was sent with no tool left")
+    (told,) = upstream.requests[2].texts("tool")
+    check("Nothing is new" in told, f"the side call's answer is missing: {told!r}")
+
+
+@scenario
+async def tool_search(stage: Stage) -> None:
+    """A deferred tool is found by ToolSearch, offered like any other, and called"""
+    script = [
+        call("ToolSearch", query="select:WebFetch"),
+        say("I have found it."),
+    ]
+    upstream, run = await stage.converse(
+        script, "Find the tool.", tools=["ToolSearch", "WebFetch"], environment={"ENABLE_TOOL_SEARCH": "true"}
+    )
+    check_equal(run.text, "I have found it.", "the answer")
+    (told,) = upstream.requests[1].texts("tool")
+    check("WebFetch" in told, f"the found tool is not named: {told!r}")
+    before, after = (
+        [tool["function"]["name"] for tool in request.body["tools"]] for request in upstream.requests
+    )
+    check("WebFetch" not in before, "the deferred tool was offered before it was asked for")
+    check("WebFetch" in after, f"the found tool is not offered: {after}")
+    check("DeferredToolPlaceholder" not in after, "a tool that must never be called was offered")
+
+
+@scenario
+async def thinking_over_three_turns(stage: Stage) -> None:
+    """Reasoning of tool turns comes back on every later request, over three turns and a resume"""
+    script = [
+        call("Bash", reasoning="First I look.", command="echo one", description="Look"),
+        say("One.", reasoning="So one."),
+        call("Bash", reasoning="Then again.", command="echo two", description="Look again"),
+        say("Two.", reasoning="So two."),
+        call("Bash", reasoning="Once more.", command="echo three", description="Look once more"),
+        say("Three.", reasoning="So three."),
+    ]
+    upstream = await stage.openai(script, key=FAKE_KEY, other_fields=True)
+    entry = {"model_id": "thinker", "api_base": upstream.api_base, "provider": "deepseek"}
+    daemon = await stage.daemon([entry])
+    first = await stage.succeed(daemon, "One?", model="thinker", tools=["Bash"])
+    resume = {"model": "thinker", "tools": ["Bash"], "options": ["--resume", first.session_id]}
+    second = await stage.succeed(daemon, "Two?", **resume)
+    third = await stage.succeed(daemon, "Three?", **resume)
+    check_equal([run.text for run in (first, second, third)], ["One.", "Two.", "Three."], "the answers")
+    returned = [
+        message.get("reasoning_content")
+        for message in upstream.requests[-1].messages
+        if message["role"] == "assistant" and message.get("tool_calls")
+    ]
+    check_equal(returned, ["First I look.", "Then again.", "Once more."], "the reasoning that came back")

@@ -1,0 +1,207 @@
+"""``make mutations``: breaks the translation in one place at a time; each break must fail a test.
+
+A test suite is worth what it notices. Each entry of `MUTATIONS` names a file, a text that occurs in it once, and what
+stands there instead. The breaks are made in a copy of the tree, so the working tree is never touched; exit code 1 when
+one of them goes unnoticed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.support.paths import ROOT
+
+__all__ = ["MUTATIONS", "Mutation", "fault_of"]
+
+
+#: The tests that need no luck and little time.
+TESTS = (
+    "tests/unit/codecs/openai/test_stream.py::test_whole",
+    "tests/unit/codecs/openai/test_stream.py::test_byte_by_byte",
+    "tests/unit/codecs/openai/test_reasoning_replay.py",
+    "tests/unit/codecs/openai/test_think_tags.py",
+    "tests/unit/codecs/openai/test_tool_calls.py",
+    "tests/unit/codecs/anthropic/test_usage.py",
+    "tests/unit/codecs/wire/test_sse.py",
+)
+TIMEOUT_S = 300
+
+
+class Mutation(NamedTuple):
+    """One break: `before` becomes `after` in ``proxyd/<file>``."""
+
+    what: str
+    file: str
+    before: str
+    after: str
+
+
+STREAM, STOP, CALLS = (
+    "codecs/openai/stream.py",
+    "codecs/openai/finish_reason.py",
+    "codecs/openai/tool_calls.py",
+)
+
+MUTATIONS = (
+    Mutation(
+        "a cut stream ends as if it were whole",
+        STREAM,
+        "if not self._stop.is_known and not (",
+        "if False and not (",
+    ),
+    Mutation(
+        "text overtakes what waits behind a call", STREAM, "if self._waiting or (self._slot", "if (self._slot"
+    ),
+    Mutation(
+        "calls are opened before the open one is whole",
+        STREAM,
+        "while self._waiting and (self._slot is None or self._slot.is_complete):",
+        "while self._waiting:",
+    ),
+    Mutation("a call without arguments stays empty", STREAM, "if not self._slot.has_arguments:", "if False:"),
+    Mutation(
+        "tool ids are not unique",
+        STREAM,
+        "if not call_id or call_id in self._used_ids or call_id in self._answer.used_ids:",
+        "if not call_id:",
+    ),
+    Mutation(
+        "a call that finishes with stop is no tool use",
+        STOP,
+        "            if has_calls:",
+        '            if self._reason == "tool_calls":',
+    ),
+    Mutation("a refusal counts as an answer", STOP, "        if self.has_refusal:", "        if False:"),
+    Mutation("an error within the stream is passed over", STREAM, 'if chunk.get("error"):', "if False:"),
+    Mutation(
+        "reasoning loses what must come back with it",
+        STREAM,
+        "SignatureDelta(index, self._signature())",
+        'SignatureDelta(index, "")',
+    ),
+    Mutation("a length cut after a stop is forgotten", STOP, "self._reason in _PLAIN_STOPS", "False"),
+    Mutation(
+        "signatures that follow their call are lost",
+        STREAM,
+        "if self._waiting and not self._dialect.thought_signatures:",
+        "if self._waiting:",
+    ),
+    Mutation("other choices are mixed in", STREAM, "if _choice_index(choice) <= self._choice", "if True"),
+    Mutation("the whole answer is said twice", STREAM, "elif not self._has_deltas:", "else:"),
+    Mutation(
+        "arguments said twice are two calls", CALLS, "        and not slot.holds_exactly(arguments)\n", ""
+    ),
+    Mutation(
+        "calls that are all numbered 0 become one", CALLS, "and (name or slot.is_complete):", "and False:"
+    ),
+    Mutation(
+        "a brace within a string ends the arguments",
+        CALLS,
+        "                    self._in_string = True",
+        "                    pass",
+    ),
+    Mutation(
+        "a tag that is cut is text",
+        "codecs/openai/think_tags.py",
+        "keep = max(_tail_of(tag, text) for tag in tags)",
+        "keep = 0",
+    ),
+    Mutation(
+        "cached tokens are counted twice",
+        "codecs/anthropic/usage.py",
+        "else prompt - cached - written",
+        "else prompt",
+    ),
+    Mutation("a CRLF cut in two ends the event", "codecs/wire/sse.py", "if data[0] == 0x0A:", "if False:"),
+    Mutation(
+        "a BOM in front of JSON",
+        "codecs/openai/response_decoder.py",
+        "if self._body.startswith(BOM):",
+        "if False:",
+    ),
+    Mutation(
+        "reasoning_content does not return",
+        "codecs/openai/reasoning_replay.py",
+        '_RETURNABLE = ("reasoning_content", "reasoning")',
+        '_RETURNABLE = ("reasoning",)',
+    ),
+    Mutation(
+        "reasoning does not return",
+        "codecs/openai/reasoning_replay.py",
+        '_RETURNABLE = ("reasoning_content", "reasoning")',
+        '_RETURNABLE = ("reasoning_content",)',
+    ),
+    Mutation(
+        "an unknown field returns", "codecs/openai/reasoning_replay.py", "if name in _RETURNABLE:", "if name:"
+    ),
+)
+
+
+def fault_of(mutation: Mutation) -> str | None:
+    """Why the mutation cannot be made: its text is gone from the file, or is there more than once."""
+    found = (ROOT / "proxyd" / mutation.file).read_text("utf-8").count(mutation.before)
+    return None if found == 1 else f"{mutation.what}: its text is {found} times in {mutation.file}"
+
+
+def main(words: list[str]) -> int:
+    """Try them all, or those whose description holds one of `words`, and say how each went."""
+    chosen = [each for each in MUTATIONS if not words or any(word in each.what for word in words)]
+    if not chosen:
+        print(f"no mutation speaks of {' or '.join(words)}", file=sys.stderr)
+        return 1
+    if faults := [fault for mutation in MUTATIONS if (fault := fault_of(mutation))]:
+        print(*faults, sep="\n", file=sys.stderr)
+        return 1
+    unnoticed = 0
+    with tempfile.TemporaryDirectory(prefix="proxyd-mutations-") as folder:
+        tree = Path(folder)
+        ignore = shutil.ignore_patterns("__pycache__")
+        for name in ("proxyd", "tests"):
+            shutil.copytree(ROOT / name, tree / name, ignore=ignore)
+        shutil.copy(ROOT / "pyproject.toml", tree)
+        if failure := _failure_in(tree):
+            print(f"the tests fail before anything is broken: {failure}", file=sys.stderr)
+            return 1
+        for mutation in chosen:
+            path = tree / "proxyd" / mutation.file
+            whole = path.read_text("utf-8")
+            path.write_text(whole.replace(mutation.before, mutation.after), "utf-8")
+            started = time.monotonic()
+            failure = _failure_in(tree)
+            path.write_text(whole, "utf-8")
+            unnoticed += failure is None
+            seconds = time.monotonic() - started
+            print(
+                f"{'UNNOTICED' if failure is None else 'noticed  '} {seconds:5.1f} s  {mutation.what}"
+                f"{f': {failure}' if failure else ''}",
+                flush=True,
+            )
+    print(f"{len(chosen) - unnoticed} noticed, {unnoticed} unnoticed")
+    return 1 if unnoticed else 0
+
+
+def _failure_in(tree: Path) -> str | None:
+    """The first test that fails there; None if all pass."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", *TESTS],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    if done.returncode == 0:
+        return None
+    failed = [line.split(" ")[1] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return failed[0] if failed else done.stdout[-300:] + done.stderr[-300:]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,203 @@
+"""``start``, ``status``, ``restart``, ``stop``: the daemon in the background, without a service manager."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import signal
+import socket
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import Home
+
+DEMO = "- {model_id: demo, api_base: 'builtin:demo'}\n"
+
+
+def status(home: Home) -> dict[str, object]:
+    shown: dict[str, object] = json.loads(home.run("status", "--json").out)
+    return shown
+
+
+def test_a_day_in_the_life(home: Home) -> None:
+    home.write_models(DEMO)
+    assert home.run("status").code == 3
+    started = home.run("start")
+    assert started.code == 0, started.err
+    assert f"listens on http://localhost:{home.port}" in started.out
+    assert "models: demo" in started.out
+    log = started.out.rpartition("log: ")[2].strip()
+    assert "server.started" in Path(log).read_text()
+
+    again = home.run("start")
+    assert (again.code, "runs already" in again.out) == (0, True)
+
+    shown = home.run("status")
+    assert shown.code == 0
+    assert "is running on" in shown.out
+    assert "in the background" in shown.out
+    first = status(home)
+    assert first["supervisor"] == "detached"
+    assert first["models"] == ["demo"]
+
+    restarted = home.run("restart")
+    assert restarted.code == 0, restarted.err
+    second = status(home)
+    assert second["pid"] != first["pid"]
+
+    assert "server.started" in home.run("logs", "-n", "500").out
+
+    stopped = home.run("stop")
+    assert (stopped.code, stopped.out) == (0, "claude-proxy has stopped.\n")
+    assert home.run("stop").code == 3
+    assert home.run("restart").code == 3
+
+
+def test_a_restart_lets_an_open_stream_finish(home: Home) -> None:
+    home.write_models(DEMO)
+    assert home.run("start").code == 0
+    body = {
+        "model": "demo",
+        "max_tokens": 2000,
+        "stream": True,
+        "messages": [{"role": "user", "content": "a long story"}],
+    }
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{home.port}/v1/messages",
+        json.dumps(body).encode(),
+        {"content-type": "application/json"},
+    )
+    old = status(home)["pid"]
+    with urllib.request.urlopen(request, timeout=30) as response:
+        beginning = response.read(20)
+        assert home.run("restart").code == 0
+        whole = beginning + response.read()
+    assert b"event: message_stop" in whole
+    assert status(home)["pid"] != old
+
+
+def test_why_it_does_not_start(home: Home) -> None:
+    home.write_models("- {model_id: demo, api_base: 'builtin:demo', max_token: 5}\n")
+    result = home.run("start")
+    assert result.code == 78
+    assert "models.yaml:1:46: models[0].max_token: unknown key" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_configuration_that_would_not_start_does_not_end_the_daemon_that_runs(home: Home) -> None:
+    home.write_models(DEMO)
+    assert home.run("start").code == 0
+    before = status(home)["pid"]
+    home.write_models("- {}\n")
+    assert home.run("restart").code == 78
+    assert status(home)["pid"] == before
+
+
+def test_without_a_configuration(home: Home) -> None:
+    result = home.run("start")
+    assert result.code == 78
+    assert "models.yaml" in result.err
+
+
+def test_a_killed_daemon_leaves_nothing_that_misleads(home: Home) -> None:
+    home.write_models(DEMO)
+    assert home.run("start").code == 0
+    pid = status(home)["pid"]
+    assert isinstance(pid, int)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert home.run("status").code == 3
+    assert home.run("start").code == 0
+
+
+class _Foreign(http.server.BaseHTTPRequestHandler):
+    body = b'{"name": "claude-proxy", "status": "ready"}'
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def foreign(port: int, body: bytes) -> Iterator[None]:
+    class Handler(_Foreign):
+        pass
+
+    Handler.body = body
+    with http.server.HTTPServer(("127.0.0.1", port), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("command", ["start", "stop", "restart", "status"])
+@pytest.mark.parametrize("body", [b"hello", b'{"name": "claude-proxy", "status": "ready"}'])
+def test_a_foreign_server_on_the_port_is_neither_used_nor_harmed(
+    home: Home, command: str, body: bytes
+) -> None:
+    home.write_models(DEMO)
+    with foreign(home.port, body):
+        result = home.run(command)
+    assert result.code == (3 if command == "status" else 75)
+    assert "another program" in result.out + result.err
+
+
+def test_a_server_that_names_a_process_that_is_no_claude_proxy(home: Home) -> None:
+    home.write_models(DEMO)
+    about = {
+        "name": "claude-proxy", "status": "ready", "pid": 1, "calls": 0, "supervisor": "detached",
+        "version": "0", "uptime_s": 1, "config": "x", "models": [], "hooks": [], "circuits": [],
+    }  # fmt: skip
+    with foreign(home.port, json.dumps(about).encode()):
+        result = home.run("stop")
+    assert result.code == 1
+    assert "is no claude-proxy here" in result.err
+
+
+def test_a_silent_program_on_the_port(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxyd.cli.daemon_client.ANSWER_S", 0.1)
+    with socket.create_server(("127.0.0.1", home.port)):
+        from proxyd.cli.daemon_client import State, ask, find_target
+
+        peer = ask(find_target(None, None, None), timeout_s=0.1)
+    assert peer.state is State.FOREIGN
+    assert "did not answer" in peer.why
+
+
+def test_port_and_host_come_from_models_yaml_too(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    from proxyd.cli.daemon_client import find_target
+
+    monkeypatch.delenv("PORT")
+    home.write_models(f"settings:\n  # port: 1\n  port: 4321\n  host: 0.0.0.0\nmodels:\n{DEMO}")
+    target = find_target(None, None, None)
+    assert (target.host, target.port) == ("127.0.0.1", 4321)
+    (home.config / "env").write_text("PORT=4322\n")
+    assert find_target(None, None, None).port == 4322
+    assert find_target(7, None, None).port == 7
+    home.write_models("settings: {port: 5, models: [\n")
+    (home.config / "env").unlink()
+    assert find_target(None, None, None).port == 8082
+
+
+def test_port_0_cannot_be_found_again(home: Home) -> None:
+    assert home.run("start", "--port", "0").code == 64
+
+
+def test_logs_without_any(home: Home) -> None:
+    result = home.run("logs")
+    assert result.code == 3
+    assert "there is no log" in result.err

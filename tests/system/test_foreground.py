@@ -1,0 +1,78 @@
+"""The daemon in the foreground, as a process: what it prints, and to whom."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+from tests.support.command_line import Home
+
+DEMO = "- {model_id: demo, api_base: 'builtin:demo'}\n"
+
+
+def output_of(home: Home, arguments: Sequence[str]) -> tuple[str, str]:
+    """What it prints to stdout and stderr from its start to SIGTERM."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "proxyd", *arguments],
+        env=home.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        seen = ""
+        for line in process.stderr:
+            seen += line
+            if "server.started" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0, seen + err
+    return out, seen + err
+
+
+@pytest.mark.parametrize("arguments", [[], ["run"]])
+def test_the_lines_that_say_how_to_connect_are_always_there(home: Home, arguments: list[str]) -> None:
+    home.write_models(DEMO)
+    out, _ = output_of(home, arguments)
+    url = f"http://localhost:{home.port}"
+    assert out.splitlines() == [
+        f"claude-proxy listens on {url}. To use it, in another terminal:",
+        f"  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=any claude --model demo",
+        "Ctrl-C stops it; models are configured in models.yaml.",
+    ]
+
+
+def test_but_not_where_nobody_reads_them(home: Home) -> None:
+    home.write_models(DEMO)
+    out, _ = output_of(home, ["run", "--supervised", "detached"])
+    assert out == ""
+
+
+def test_development_logs_are_for_reading(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.write_models(DEMO)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "proxyd", "-d"],
+        env={**home.environ, "PROXYD_DEV_CHILD": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "server.started" in line)
+        process.send_signal(signal.SIGTERM)
+        _, rest = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.communicate()
+    assert not line.startswith("{")
+    assert "not a variable of claude-proxy" not in rest

@@ -1,0 +1,109 @@
+"""The stream transcripts: whole, cut at every byte, cut at random; and that what they expect is legal.
+
+`goldens_streams` says what the files are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+
+import pytest
+
+from proxyd.codecs.anthropic.events import event_from_data
+from proxyd.codecs.anthropic.grammar import Grammar
+from proxyd.codecs.wire.sse import SSEDecoder
+from proxyd.providers.registry import PROFILES
+from tests.support import goldens_streams as goldens
+from tests.support.sse_reader import read_events
+
+CASES = goldens.cases()
+STREAMS = [name for name in CASES if goldens.expected(name).refusal is None]
+
+#: The Anthropic API is only spoken to directly.
+TRANSLATED = [name for name in PROFILES if name != "anthropic"]
+
+#: How many ways of cutting one transcript in a few places are tried.
+RANDOM_SPLITS = 12
+
+
+def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *cuts, len(data)]
+    return [data[start:end] for start, end in itertools.pairwise(edges)]
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("joins_deltas", [True, False])
+def test_whole(name: str, joins_deltas: bool) -> None:
+    case = goldens.load(name)
+    played = goldens.play(case.new_answer(), [case.upstream], joins_deltas=joins_deltas)
+    assert played == goldens.expected(name)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_byte_by_byte(name: str) -> None:
+    case = goldens.load(name)
+    single = [case.upstream[at : at + 1] for at in range(len(case.upstream))]
+    assert goldens.play(case.new_answer(), single) == goldens.expected(name)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_random_splits(name: str) -> None:
+    case, expected = goldens.load(name), goldens.expected(name)
+    size = len(case.upstream)
+    source = random.Random(name)  # the same splits each time, so that a failure comes again
+    for _ in range(RANDOM_SPLITS):
+        cuts = sorted(source.randrange(size + 1) for _ in range(source.randint(1, 6)))
+        assert goldens.play(case.new_answer(), pieces(case.upstream, cuts)) == expected, cuts
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_offset(name: str) -> None:
+    """Cut in two at each byte: the frames are the same; for short streams the whole way to the client is shown."""
+    case = goldens.load(name)
+    data = case.upstream
+    frames = [*(decoder := SSEDecoder()).feed(data), *decoder.close()]
+    for at in range(len(data) + 1):
+        decoder = SSEDecoder()
+        assert [*decoder.feed(data[:at]), *decoder.feed(data[at:]), *decoder.close()] == frames, at
+    if len(data) <= 400:
+        expected = goldens.expected(name)
+        for at in range(len(data) + 1):
+            assert goldens.play(case.new_answer(), [data[:at], data[at:]]) == expected, at
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_expectation_is_legal(name: str) -> None:
+    grammar = Grammar()
+    events = [(kind, json.loads(data)) for kind, data in read_events(goldens.expected(name).stream)]
+    for kind, data in events:
+        assert data["type"] == kind
+        grammar.accept(event_from_data(data))
+    assert grammar.has_ended
+    kinds = [kind for kind, _ in events]
+    assert kinds[0] == "message_start"
+    assert kinds.count("message_start") == 1
+    assert kinds.count("message_stop") + kinds.count("error") == 1
+    stop_reasons = [data["delta"]["stop_reason"] for kind, data in events if kind == "message_delta"]
+    assert all(stop_reasons)
+    assert len(stop_reasons) == kinds.count("message_stop")
+
+
+def test_every_profile_has_transcripts() -> None:
+    assert {name.split("/")[0] for name in CASES} == set(TRANSLATED)
+    assert len(CASES) >= 120
+
+
+def test_every_transcript_is_explained() -> None:
+    """A README in each folder names its cases, and no others; nothing is left over."""
+    for profile in TRANSLATED:
+        folder = goldens.ROOT / profile
+        here = {name.split("/")[1] for name in CASES if name.startswith(f"{profile}/")}
+        lines = (folder / "README").read_text("utf-8").splitlines()
+        assert {line.split("  ")[0] for line in lines if "  " in line.rstrip() and line[0] != " "} == here
+        endings = (".expected.sse", ".expected.json", ".options.json", ".sse")
+        for path in folder.iterdir():
+            if path.name != "README":
+                case = next(path.name.removesuffix(end) for end in endings if path.name.endswith(end))
+                assert case in here, f"{path} belongs to no transcript"

@@ -1,0 +1,868 @@
+"""models.yaml as users write it: each fault by its exact line, each key by what the route holds, each id by
+its route.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxyd.config.models import Checks, Config, ModelRoute, Pricing, RouteTable, Timeouts, load, load_text
+from proxyd.config.yaml import MAX_BYTES
+from proxyd.errors import ConfigError, UnsafePermissions
+from tests.support.paths import ROOT
+
+HEAD = "- model_id: m\n  api_base: https://api.example.com/v1\n"
+EXAMPLE = ROOT / "config" / "models.yaml"
+
+#: What the reader is told about providers, quirks and settings; names of our own, so that no profile is
+#: needed here.
+CHECKS = Checks(
+    providers=("deepseek", "generic"),
+    quirk=lambda name, value: None if name == "known" else "unknown quirk; known are known",
+    settings=lambda values: {n: ("unknown setting", True) for n in values if n != "port"},
+)
+
+
+def read(text: str, **environ: str) -> Config:
+    return load_text(text, Path("models.yaml"), environ, checks=CHECKS)
+
+
+def faults(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read(text)
+    return caught.value.message.splitlines()
+
+
+def only(text: str, **environ: str) -> ModelRoute:
+    (route,) = read(text, **environ).table.routes
+    return route
+
+
+TOKENS = "expected a token count above 0 such as 8192, 8_192, 8k or 1.5m; got "
+
+WHOLE_REFERENCE = "expected a literal key, or ${ENV_NAME} or ${file:PATH} with nothing around it"
+
+#: One line below HEAD -> the one fault it makes, from the column on (HEAD has two lines).
+LINES = [
+    ("max_tokens: true", f"15: models[0].max_tokens: {TOKENS}true"),
+    ("max_tokens: -1", f"15: models[0].max_tokens: {TOKENS}-1"),
+    ("max_tokens: 0", f"15: models[0].max_tokens: {TOKENS}0"),
+    ("max_tokens: 8.5", f"15: models[0].max_tokens: {TOKENS}8.5"),
+    ("max_tokens: 1.0005k", f"15: models[0].max_tokens: {TOKENS}'1.0005k'"),
+    ("max_tokens: 8kk", f"15: models[0].max_tokens: {TOKENS}'8kk'"),
+    ("max_tokens: 2000m", f"15: models[0].max_tokens: {TOKENS}'2000m'"),
+    ("max_tokens:", f"3: models[0].max_tokens: {TOKENS}nothing"),
+    ("max_tokens: [8k]", f"15: models[0].max_tokens: {TOKENS}a list"),
+    ("context: 1e6", f"12: models[0].context: {TOKENS}1000000.0"),
+    ("max_token: 1", "3: models[0].max_token: unknown key; did you mean 'max_tokens'?"),
+    ("API_KEY: x", "3: models[0].API_KEY: unknown key; did you mean 'api_key'?"),
+    ("temperature: 2.1", "16: models[0].temperature: expected a number from 0 to 2; got 2.1"),
+    ("temperature: hot", "16: models[0].temperature: expected a number from 0 to 2; got 'hot'"),
+    ("top_p: -0.1", "10: models[0].top_p: expected a number from 0 to 1; got -0.1"),
+    ("top_p: .nan", "10: not a number, or not true or false, although YAML reads it as float; quote it"),
+    ("direct: 'true'", "11: models[0].direct: expected true or false; got 'true'"),
+    ("can_stream: 1", "15: models[0].can_stream: expected true or false; got 1"),
+    ("format: claude", "11: models[0].format: expected one of anthropic, openai; got 'claude'"),
+    (
+        "reasoning_effort: hgih",
+        "21: models[0].reasoning_effort: "
+        "expected one of none, minimal, low, medium, high, xhigh, max; got 'hgih'",
+    ),
+    ("provider: depseek", "13: models[0].provider: unknown provider; did you mean 'deepseek'?"),
+    ("provider: zzz", "13: models[0].provider: unknown provider; known are deepseek, generic"),
+    ("provider: 5", "13: models[0].provider: expected a provider's name; got 5, which needs quotes"),
+    ("provider: ''", "13: models[0].provider: expected a provider's name; got an empty text"),
+    (
+        'provider: "a\\nb"',
+        "13: models[0].provider: expected a provider's name; got one with control characters or line breaks",
+    ),
+    (
+        "model_name: ' x'",
+        "15: models[0].model_name: expected a model name of at most 256 characters without spaces around it",
+    ),
+    ("quirks: {knwon: 1}", "19: models[0].quirks.knwon: unknown quirk; known are known"),
+    ("quirks: yes please", "11: models[0].quirks: expected a mapping of quirks; got 'yes please'"),
+    ("extra_body: [1]", "15: models[0].extra_body: expected a mapping of body fields; got a list"),
+    ("extra_headers: x", "18: models[0].extra_headers: expected a mapping of header names to texts; got 'x'"),
+    (
+        "extra_headers: {a b: c}",
+        "19: models[0].extra_headers.a b: 'a b' is not a header name; use letters, digits and '-'",
+    ),
+    (
+        "extra_headers: {Host: c}",
+        "19: models[0].extra_headers.Host: the header 'Host' is set by the proxy itself; remove it",
+    ),
+    (
+        "extra_headers: {X-A: a, x-a: b}",
+        "27: models[0].extra_headers.x-a: the header 'x-a' stands here twice, in different case; keep one",
+    ),
+    (
+        "extra_headers: {A: 1}",
+        "22: models[0].extra_headers.A: expected a text as the header's value; quote it",
+    ),
+    (
+        'extra_headers: {A: "b\\r\\nc: d"}',
+        "22: models[0].extra_headers.A: a header's value cannot hold line breaks or control characters",
+    ),
+    (
+        "aliases: {a: b}",
+        "12: models[0].aliases: expected a list of texts, each a model id or a glob; got a mapping",
+    ),
+    ("aliases: [a, 5]", "16: models[0].aliases[1]: expected a model id or a glob; got 5, which needs quotes"),
+    ("aliases: [a, a]", "16: models[0].aliases[1]: 'a' stands here twice; keep one"),
+    ("fallback: m", "13: models[0].fallback: an entry cannot be its own fallback; remove it"),
+    ("fallback: [n]", "14: models[0].fallback[0]: no entry has the model_id 'n'; known are m"),
+    (
+        "pricing: {input: -1}",
+        "20: models[0].pricing.input: expected USD per million tokens from 0 to 1000000; got -1",
+    ),
+    ("pricing: {inptu: 1}", "13: models[0].pricing.inptu: unknown key; did you mean 'input'?"),
+    ("pricing: 3", "12: models[0].pricing: expected a mapping of prices; got 3"),
+    (
+        "timeouts: {idle_s: 0}",
+        "22: models[0].timeouts.idle_s: expected a number of seconds from 0.001 to 86400; got 0",
+    ),
+    ("timeouts: {idle: 5}", "14: models[0].timeouts.idle: unknown key; did you mean 'idle_s'?"),
+    ("vision: maybe", "11: models[0].vision: expected true or false; got 'maybe'"),
+    ("hooks: 5", "10: models[0].hooks: expected a list of texts, each the name of a hook file; got 5"),
+    (
+        "api_key: 12345",
+        "12: models[0].api_key: expected a key, ${ENV_NAME} or ${file:PATH} as one line of text; quote it",
+    ),
+    (
+        "api_key: Bearer ${KEY}",
+        f"12: models[0].api_key: {WHOLE_REFERENCE}",
+    ),
+    (
+        "api_key: $KEY",
+        f"12: models[0].api_key: {WHOLE_REFERENCE}",
+    ),
+    ("api_key: sk-schlüssel", "12: models[0].api_key: expected a key of printable ASCII characters"),
+    (
+        "omit: [metadata]",
+        "3: models[0].omit: means something for a direct entry only, and this one is translated; remove it",
+    ),
+    ("model_id: n", "3: the key 'model_id' stands here and on line 1; keep one"),
+    ("extra_body: {a: !!binary aGk=}", "19: the tag !!binary is not supported; remove it"),
+    ("extra_body: {a: !x {}}", "19: the tag !x is not supported; remove it"),
+    ("extra_body: &a {b: *a}", "15: an anchor that contains itself; write the value out"),
+    ("extra_body: {[a]: 1}", "16: a list or mapping as a key; keys are texts"),
+    ("<<: 5", "7: '<<' takes a mapping or a list of mappings"),
+]
+
+
+@pytest.mark.parametrize(("line", "fault"), LINES, ids=[line for line, _ in LINES])
+def test_fault_of_one_line(line: str, fault: str) -> None:
+    assert faults(f"{HEAD}  {line}\n") == [f"models.yaml:3:{fault}"]
+
+
+TRANSLATED_ONLY = "means something for a translated entry only, and this one is direct; "
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("can_stream: false", f"can_stream: {TRANSLATED_ONLY}remove it"),
+        (
+            "reasoning_effort: high",
+            f"reasoning_effort: {TRANSLATED_ONLY}use extra_body: {{output_config: {{effort: high}}}}",
+        ),
+        ("vision: true", f"vision: {TRANSLATED_ONLY}remove it"),
+        ("quirks: {known: 1}", f"quirks: {TRANSLATED_ONLY}use omit, extra_body or extra_headers"),
+    ],
+)
+def test_translated_keys_of_a_direct_entry(line: str, fault: str) -> None:
+    for mode in ("direct: true", "format: anthropic"):
+        assert faults(f"{HEAD}  {mode}\n  {line}\n") == [f"models.yaml:4:3: models[0].{fault}"]
+    assert only(f"{HEAD}  direct: true\n  can_stream: true\n").can_stream
+
+
+@pytest.mark.parametrize("field", ["model", "messages", "max_tokens"])
+def test_a_needed_field_cannot_be_omitted(field: str) -> None:
+    line = f"models.yaml:4:16: models[0].omit[1]: '{field}' cannot be omitted: "
+    found = faults(f"{HEAD}  direct: true\n  omit: [a, {field}]\n".replace("omit: [a", "omit: [ab"))
+    assert found == [line.replace(":16:", ":14:") + "no Messages request is valid without it"]
+
+
+BASE = "models.yaml:2:13: models[0].api_base: "
+
+
+@pytest.mark.parametrize(
+    ("base", "fault"),
+    [
+        (
+            "ftp://x",
+            "expected an http:// or https:// address, or builtin:demo; got one that starts with neither",
+        ),
+        (
+            "sk-secret",
+            "expected an http:// or https:// address, or builtin:demo; got one that starts with neither",
+        ),
+        ("5", "expected an http:// or https:// address, or builtin:demo; got 5"),
+        (
+            "https://a b",
+            "expected an http:// or https:// address, or builtin:demo; "
+            "got a text with spaces or special characters",
+        ),
+        (
+            "https://",
+            "expected an address with a host and a port above 0, such as https://api.example.com/v1",
+        ),
+        (
+            "https://:80",
+            "expected an address with a host and a port above 0, such as https://api.example.com/v1",
+        ),
+        (
+            "https://a:0",
+            "expected an address with a host and a port above 0, such as https://api.example.com/v1",
+        ),
+        ("https://a:99999", "expected an address with a valid host and port"),
+        ("https://[::1", "expected an address with a valid host and port"),
+        ("https://user:secret@a", "credentials do not belong into the address; use api_key"),
+        ("https://a/#b", "an address with '#' has a part that is never sent; remove it"),
+        (
+            "https://a/?key=secret",
+            "expected an address without a query (only Azure's ?api-version= is taken); use extra_body",
+        ),
+        (
+            "https://a/v1/chat/completions",
+            "expected the base, to which the proxy adds the path; remove /chat/completions at its end",
+        ),
+        (
+            "https://a/v1/messages/",
+            "expected the base, to which the proxy adds the path; remove /messages at its end",
+        ),
+    ],
+)
+def test_fault_of_an_address(base: str, fault: str) -> None:
+    assert faults(f"- model_id: m\n  api_base: {base}\n") == [BASE + fault]
+
+
+@pytest.mark.parametrize(
+    ("base", "kept"),
+    [
+        ("https://a.example/v1/", "https://a.example/v1"),
+        ("HTTPS://a.example", "HTTPS://a.example"),
+        ("http://[::1]:8000/v1", "http://[::1]:8000/v1"),
+        ("https://r.example/deployments/d?api-version=2026-01-01", None),
+        ("builtin:demo", None),
+    ],
+)
+def test_addresses_that_are_taken(base: str, kept: str | None) -> None:
+    assert only(f"- model_id: m\n  api_base: {base}\n").api_base == (kept or base)
+
+
+#: Whole files -> all their faults.
+FILES: list[tuple[str, str, list[str]]] = [
+    (
+        "empty",
+        "",
+        [": the file is empty; write a list of entries, or run 'claude-proxy init' for an example"],
+    ),
+    (
+        "comments",
+        "# nothing\n---\n",
+        [": the file is empty; write a list of entries, or run 'claude-proxy init' for an example"],
+    ),
+    (
+        "text",
+        "hello",
+        [":1:1: expected a list of entries or a mapping with 'settings' and 'models'; got 'hello'"],
+    ),
+    ("empty list", "models: []", [":1:9: models: expected at least one entry; got an empty list"]),
+    ("no models", "settings:\n  port: 1\n", [":1:1: models: expected a list of entries; got nothing"]),
+    (
+        "unknown top",
+        "modles: []\nmodels:\n" + HEAD,
+        [":1:1: modles: unknown key; did you mean 'models'?"],
+    ),
+    (
+        "settings",
+        "settings: {prot: 1, port: 2}\nmodels:\n" + HEAD,
+        [":1:12: settings.prot: unknown setting"],
+    ),
+    (
+        "settings list",
+        "settings: [a]\nmodels:\n" + HEAD,
+        [":1:11: settings: expected a mapping of settings; got a list"],
+    ),
+    (
+        "entry",
+        "- just text\n- {}\n",
+        [
+            ":1:3: models[0]: expected a mapping with model_id and api_base; got 'just text'",
+            ":2:3: models[1]: api_base is missing; every entry needs one",
+            ":2:3: models[1]: model_id is missing; every entry needs one",
+        ],
+    ),
+    (
+        "twice",
+        HEAD + "\n" + HEAD + HEAD,
+        [
+            ":4:13: models[1].model_id: 'm' is the id of the entry on line 1 too; rename one",
+            ":6:13: models[2].model_id: 'm' is the id of the entry on line 1 too; rename one",
+        ],
+    ),
+    (
+        "alias is an id",
+        HEAD + "- model_id: n\n  api_base: builtin:demo\n  aliases: m\n",
+        [":5:12: models[1].aliases: 'm' is the id of the entry on line 1; rename one"],
+    ),
+    (
+        "at odds",
+        HEAD + "  direct: true\n  format: openai\n  context: 8k\n  max_input_tokens: 9k\n",
+        [
+            ":4:11: models[0].format: 'openai' and direct: true are at odds; keep one of the two",
+            ":5:12: models[0].context: 8000 and max_input_tokens: 9000 are at odds; keep one of the two",
+        ],
+    ),
+    (
+        "demo",
+        "- model_id: m\n  api_base: builtin:demo\n  direct: true\n  api_key: k\n  provider: generic\n",
+        [
+            ":2:13: models[0].api_base: builtin:demo speaks the OpenAI API; remove direct or format",
+            ":4:3: models[0].api_key: builtin:demo takes none; remove it",
+            ":5:3: models[0].provider: builtin:demo takes none; remove it",
+        ],
+    ),
+    (
+        "all at once",
+        HEAD
+        + "  max_tokens: x\n  api_key: $K\n  fallback: [z]\n  quirks: {q: 1}\n- model_id: m\n  api_bas: y\n",
+        [
+            f":3:15: models[0].max_tokens: {TOKENS}'x'",
+            f":4:12: models[0].api_key: {WHOLE_REFERENCE}",
+            ":5:14: models[0].fallback[0]: no entry has the model_id 'z'; known are m",
+            ":6:15: models[0].quirks.q: unknown quirk; known are known",
+            ":7:3: models[1]: api_base is missing; every entry needs one",
+            ":7:13: models[1].model_id: 'm' is the id of the entry on line 1 too; rename one",
+            ":8:3: models[1].api_bas: unknown key; did you mean 'api_base'?",
+        ],
+    ),
+    (
+        "syntax",
+        HEAD + "   x: 1\n",
+        [":3:5: not valid YAML: mapping values are not allowed here; mend this line or the one above it"],
+    ),
+    (
+        "tab",
+        "- model_id: m\n\tapi_base: x\n",
+        [
+            ":2:1: not valid YAML: found character '\\t' that cannot start any token; "
+            "mend this line or the one above it"
+        ],
+    ),
+    (
+        "anchor",
+        "- *nowhere\n",
+        [":1:3: not valid YAML: found undefined alias 'nowhere'; mend this line or the one above it"],
+    ),
+    (
+        "two documents",
+        "--- []\n--- []\n",
+        [":2:1: not valid YAML: but found another document; mend this line or the one above it"],
+    ),
+    (
+        "control character",
+        "- model_id: m\n  x: \x07\n",
+        [":2:6: not valid YAML: a control character, which YAML forbids; remove it"],
+    ),
+    (
+        "a version that does not exist",
+        "%YAML 1.9\n---\n" + HEAD,
+        [
+            ":1:1: not valid YAML: a directive or an escape that cannot be understood; "
+            "remove '%YAML' and check backslashes"
+        ],
+    ),
+    (
+        "an escape beyond Unicode",
+        HEAD + '  model_name: "\\U00110000"\n',
+        [
+            ":1:1: not valid YAML: a directive or an escape that cannot be understood; "
+            "remove '%YAML' and check backslashes"
+        ],
+    ),
+    (
+        "bomb",
+        "- &a [x, x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"- &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcd", "bcde", strict=True)),
+        [":5:3: anchors expand to more than 50000 values"]
+        + [
+            f":{n + 1}:3: models[{n}]: expected a mapping with model_id and api_base; got a list"
+            for n in range(4)
+        ],
+    ),
+    (
+        "nested",
+        HEAD + "  extra_body: {a: " + "[" * 64 + "]" * 64 + "}\n",
+        [":3:81: nested deeper than 64 levels; flatten it"],
+    ),
+    ("nested beyond the parser", "[" * 3000, [":1:1: nested deeper than 64 levels; flatten it"]),
+    ("large", "#" * (MAX_BYTES + 1), [": larger than 512 KiB; a models.yaml is a few"]),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), [f[1:] for f in FILES], ids=[f[0] for f in FILES])
+def test_faults_of_a_file(text: str, expected: list[str]) -> None:
+    assert sorted(faults(text)) == sorted(f"models.yaml{line}" for line in expected)
+
+
+def test_faults_come_in_the_order_of_the_file() -> None:
+    places = [
+        int(line.split(":")[1]) for line in faults({name: text for name, text, _ in FILES}["all at once"])
+    ]
+    assert places == sorted(places)
+
+
+def test_no_message_holds_a_key() -> None:
+    text = (
+        "- model_id: m\n  api_base: sk-PLANTED\n  api_key: [sk-PLANTED]\n"
+        "  extra_headers: {x: [sk-PLANTED], y: 5}\n"
+        "- model_id: n\n  api_base: https://u:PLANTED@h/\n  api_key: ${sk-PLANTED}\n"
+        '- model_id: o\n  api_base: https://h/?k=PLANTED\n  api_key: "PLANTED\\n"\n'
+        '  extra_headers: {"a": "\\nPLANTED"}\n'
+        "- model_id: p\n  api_base: https://h/\n  api_key: PLANTEDé\n"
+    )
+    lines = faults(text)
+    assert len(lines) == 10
+    assert "PLANTED" not in "".join(lines)
+
+
+def test_a_key_with_a_line_break_makes_no_second_line() -> None:
+    assert faults(HEAD + '  "a\\nb": 1\n')[0].startswith("models.yaml:3:3: models[0].a\\nb: unknown key; ")
+
+
+# -- what is read
+
+
+@pytest.mark.parametrize(
+    ("written", "count"),
+    [
+        ("8192", 8192), ("8_192", 8192), ("8k", 8000), ("8K", 8000), ("1.5k", 1500), ("1m", 1_000_000),
+        ("1.048576M", 1_048_576), ("'200 k'", 200_000), ("'8192'", 8192), ("0.5k", 500),
+        ("1_000k", 1_000_000),
+    ],
+)  # fmt: skip
+def test_token_counts(written: str, count: int) -> None:
+    assert only(f"{HEAD}  max_tokens: {written}\n").max_tokens == count
+
+
+def test_every_key_reaches_the_route() -> None:
+    text = """\
+settings: {port: 9000}
+models:
+  - model_id: translated
+    model_name: up/stream
+    api_base: https://api.example.com/v1/
+    format: openai
+    provider: deepseek
+    api_key: ${KEY}
+    can_stream: false
+    max_tokens: 8k
+    context: 128k
+    temperature: 1
+    top_p: 0.5
+    reasoning_effort: none
+    extra_body: {a: {b: [1, 2.5, null, true, "x", 2020-01-01]}}
+    extra_headers: {X-Title: t}
+    aliases: ["t-*", other]
+    fallback: direct
+    pricing: {input: 1, output: 2.5}
+    vision: false
+    timeouts: {connect_s: 1, total_s: 0}
+    quirks: {known: 1}
+    hooks: []
+  - {model_id: direct, api_base: "https://d.example.com", direct: true, omit: [output_config],
+  max_input_tokens: 1m}
+"""
+    config = read(text, KEY=" sk-1 ")
+    translated, direct = config.table.routes
+    assert translated.api_key is not None
+    assert translated.api_key.reveal() == "sk-1"
+    assert translated == ModelRoute(
+        model_id="translated",
+        model_name="up/stream",
+        api_base="https://api.example.com/v1",
+        provider="deepseek",
+        api_key=translated.api_key,
+        key_origin="${KEY}",
+        can_stream=False,
+        max_tokens=8000,
+        max_input_tokens=128_000,
+        temperature=1.0,
+        top_p=0.5,
+        reasoning_effort="none",
+        extra_body={"a": {"b": [1, 2.5, None, True, "x", "2020-01-01"]}},
+        extra_headers={"X-Title": "t"},
+        aliases=("t-*", "other"),
+        fallback=("direct",),
+        pricing=Pricing(input=1.0, output=2.5),
+        vision=False,
+        timeouts=Timeouts(connect_s=1.0, total_s=0.0),
+        quirks={"known": 1},
+        hooks=(),
+    )
+    assert direct == ModelRoute(
+        model_id="direct",
+        model_name="direct",
+        api_base="https://d.example.com",
+        direct=True,
+        omit=("output_config",),
+        max_input_tokens=1_000_000,
+    )
+    assert (config.settings, config.settings_at) == ({"port": 9000}, {"port": "models.yaml:1:18"})
+    assert not config.secrets_in_file
+    (warning,) = config.warnings
+    assert warning.startswith("models.yaml:18:15: models[0].fallback: 'direct' is at another address")
+
+
+def test_merge_keys_share_what_entries_have_in_common() -> None:
+    text = """\
+- &base
+  model_id: fast
+  api_base: https://api.example.com/v1
+  context: 8k
+- <<: *base
+  model_id: deep
+  reasoning_effort: high
+"""
+    fast, deep = read(text).table.routes
+    assert (deep.api_base, deep.max_input_tokens, deep.reasoning_effort) == (fast.api_base, 8000, "high")
+    bad = faults(text.replace("8k", "x"))
+    assert bad == [f"models.yaml:4:12: models[{n}].context: {TOKENS}'x'" for n in (0, 1)]
+
+
+def test_an_anchor_may_be_set_anew() -> None:
+    text = "".join(
+        f"- &a {{model_id: {one}, api_base: 'https://{one}'}}\n- {{<<: *a, model_id: {two}}}\n"
+        for one, two in [("m", "n"), ("o", "p")]
+    )
+    assert [route.api_base for route in read(text).table.routes] == ["https://m"] * 2 + ["https://o"] * 2
+
+
+@pytest.mark.parametrize("block", ["settings:\n", "settings: {}\n", "settings:\n  # port: 1\n"])
+def test_settings_may_be_commented_out(block: str) -> None:
+    assert read(f"{block}models:\n{HEAD}").settings == {}
+
+
+def test_yaml_1_1_words_are_texts_unless_the_file_asks_for_1_1() -> None:
+    assert only(HEAD + "  aliases: [on, 'no']\n").aliases == ("on", "no")
+    old = "%YAML 1.1\n---\n" + HEAD
+    assert only(old + "  can_stream: no\n  extra_body: {a: 0x1F, b: -5, c: 1_0.5}\n").extra_body == {
+        "a": 31, "b": -5, "c": 10.5,
+    }  # fmt: skip
+
+
+# -- keys
+
+
+def test_a_missing_variable_harms_its_own_entry_alone() -> None:
+    text = HEAD + "  api_key: ${NO_SUCH}\n" + HEAD.replace(" m\n", " n\n") + "  api_key: sk-literal\n"
+    config = read(text)
+    missing, literal = config.table.routes
+    assert missing.api_key is None
+    assert missing.missing_key == (
+        "model 'm' has no key: NO_SUCH is not set where claude-proxy runs; set it and reload"
+    )
+    assert (missing.key_origin, literal.key_origin) == ("${NO_SUCH}", "literal")
+    assert literal.missing_key is None
+    assert config.secrets_in_file
+
+
+@pytest.mark.parametrize("value", ["", "  ", "a\nb", "ключ"])
+def test_a_variable_that_holds_no_key(value: str) -> None:
+    route = only(HEAD + "  api_key: ${K}\n", K=value)
+    assert route.api_key is None
+    assert "K is not set" in str(route.missing_key) or "K holds characters" in str(route.missing_key)
+
+
+def write(path: Path, text: str, mode: int = 0o600) -> Path:
+    path.write_text(text, encoding="utf-8")
+    path.chmod(mode)
+    return path
+
+
+def test_key_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "beside.key", "sk-beside\n")
+    write(tmp_path / "absolute.key", "sk-absolute")
+    write(tmp_path / "empty.key", "\n")
+    write(tmp_path / "two.key", "sk-1\nsk-2\n")
+    names = ["beside.key", f"{tmp_path}/absolute.key", "~/beside.key", "empty.key", "two.key", "none.key"]
+    entries = [
+        f"- model_id: m{n}\n  api_base: builtin:x\n  api_key: ${{file:{name}}}\n"
+        for n, name in enumerate(names)
+    ]
+    text = "".join(entries).replace("builtin:x", "https://api.example.com")
+    routes = load(write(tmp_path / "models.yaml", text), {}).table.routes
+    keys = [route.api_key.reveal() if route.api_key else route.missing_key for route in routes]
+    remedy = "write the key alone into it and reload"
+    assert keys == [
+        "sk-beside",
+        "sk-absolute",
+        "sk-beside",
+        f"model 'm3' has no key: the key file {tmp_path}/empty.key holds no key; {remedy}",
+        f"model 'm4' has no key: the key file {tmp_path}/two.key holds no key; {remedy}",
+        f"model 'm5' has no key: the key file {tmp_path}/none.key cannot be read "
+        f"(no such file or directory); {remedy}",
+    ]
+
+
+def test_systemd_credentials_stand_in_for_variables(tmp_path: Path) -> None:
+    write(tmp_path / "MY_KEY", "sk-cred\n")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    route = only(HEAD + "  api_key: ${MY_KEY}\n", **environ)
+    assert route.api_key is not None
+    assert route.api_key.reveal() == "sk-cred"
+    route = only(HEAD + "  api_key: ${MY_KEY}\n", MY_KEY="sk-env", **environ)
+    assert route.api_key is not None
+    assert route.api_key.reveal() == "sk-env"
+
+
+@pytest.mark.statement("E7")
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+def test_files_with_keys_that_others_can_read(tmp_path: Path, mode: int) -> None:
+    key = write(tmp_path / "k", "sk-1", mode)
+    path = write(tmp_path / "models.yaml", HEAD + "  api_key: ${file:k}\n", mode)
+    expected = f"{path}:3:12: models[0].api_key: others can read the key file; run 'chmod 600 {key}'"
+    assert load(path, {}).warnings == (expected,)
+    with pytest.raises(UnsafePermissions) as caught:
+        load(path, {}, strict=True)
+    assert caught.value.message == expected
+
+    write(path, HEAD + "  extra_headers: {Authorization: Bearer sk-1}\n", mode)
+    expected = f"{path}: others can read this file, and it holds a key; run 'chmod 600 {path}'"
+    assert load(path, {}).warnings == (expected,)
+    with pytest.raises(UnsafePermissions, match="holds a key"):
+        load(path, {}, strict=True)
+    path.chmod(0o600)
+    assert load(path, {}, strict=True).warnings == ()
+
+
+def test_a_real_fault_beside_open_permissions_is_a_config_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "models.yaml", HEAD + "  api_key: sk-1\n  top_p: 7\n", 0o644)
+    with pytest.raises(ConfigError) as caught:
+        load(path, {}, strict=True)
+    assert not isinstance(caught.value, UnsafePermissions)
+    assert len(caught.value.message.splitlines()) == 2
+
+
+def test_a_token_in_the_settings_is_a_key_in_the_file(tmp_path: Path) -> None:
+    path = Path("m.yaml")
+    text = "settings: {auth_token: %s}\nmodels:\n" + HEAD
+    assert load_text(text % "abc", path, {}).secrets_in_file
+    assert not load_text(text % "'${TOKEN}'", path, {}).secrets_in_file
+
+
+@pytest.mark.parametrize(
+    ("host", "warns"),
+    [
+        ("api.example.com", True),
+        ("8.8.8.8", True),
+        ("localhost:1", False),
+        ("10.0.0.5", False),
+        ("gpu.lan", False),
+    ],
+)
+def test_plain_http_is_warned_about_beyond_the_own_network(host: str, warns: bool) -> None:
+    warnings = read(f"- model_id: m\n  api_base: http://{host}/v1\n").warnings
+    text = "plain http to a public host shows keys and prompts to the network; use https"
+    assert warnings == ((f"models.yaml:2:13: models[0].api_base: {text}",) if warns else ())
+
+
+def test_an_alias_of_two_entries_is_warned_about() -> None:
+    config = read(HEAD + "  aliases: [a]\n" + HEAD.replace(" m\n", " n\n") + "  aliases: [b, a]\n")
+    text = "'a' is an alias on line 3 already, and that one wins"
+    assert config.warnings == (f"models.yaml:6:16: models[1].aliases[1]: {text}",)
+    assert config.table.resolve("a") is config.table.routes[0]
+
+
+# -- the file
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    remedy = "run 'claude-proxy init' to write one, or name another with --models"
+    for path, fault in [
+        (tmp_path / "none.yaml", f": there is no such file; {remedy}"),
+        (tmp_path, f": expected a file; this is a folder; {remedy}"),
+        (
+            write(tmp_path / "a" if False else tmp_path / "f", "") / "x",
+            f": cannot be read (not a directory); {remedy}",
+        ),
+    ]:
+        with pytest.raises(ConfigError) as caught:
+            load(path, {})
+        assert caught.value.message == f"{path}{fault}"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission(tmp_path: Path) -> None:
+    path = write(tmp_path / "models.yaml", HEAD, 0o000)
+    with pytest.raises(ConfigError, match=r"cannot be read \(permission denied\)"):
+        load(path, {})
+
+
+def test_encodings(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + HEAD.encode().replace(b"\n", b"\r\n"))
+    assert load(path, {}).table.ids() == ("m",)
+    path.write_bytes("# ä\n# ö".encode() + b"x\xff\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert caught.value.message == f"{path}:2:5: expected UTF-8; this byte is not; save the file as UTF-8"
+    path.write_bytes(b"#" * MAX_BYTES + "ä".encode())
+    with pytest.raises(ConfigError, match="larger than 512 KiB"):
+        load(path, {})
+
+
+def test_a_fallback_that_no_key_reaches_is_warned_about() -> None:
+    text = """\
+- {model_id: a, api_base: "https://one.example/v1", fallback: [b, c, d, e, f]}
+- {model_id: b, api_base: "https://two.example/v1"}
+- {model_id: c, api_base: "https://two.example/v1", api_key: "${NAME}"}
+- {model_id: d, api_base: "https://one.example/anthropic", direct: true}
+- {model_id: e, api_base: "http://localhost:8000/v1"}
+- {model_id: f, api_base: "builtin:demo"}
+"""
+    assert read(text).warnings == (
+        "models.yaml:1:64: models[0].fallback[0]: 'b' is at another address and will be passed over, since the "
+        "client's key does not go there; give it an api_key",
+    )
+
+
+def test_the_example_loads_with_nothing_set() -> None:
+    config = load(EXAMPLE, {})
+    assert config.table.ids()[0] == "demo"
+    assert config.table.routes[0].is_demo
+    assert config.table.routes[0].missing_key is None
+    assert config.warnings == ()
+    assert not config.secrets_in_file
+    assert EXAMPLE.read_text(encoding="utf-8").startswith(
+        "# yaml-language-server: $schema=models.schema.json\n"
+    )
+    coder = config.table.resolve("coder")
+    assert coder is not None
+    assert [route.model_id for route in config.table.fallbacks(coder)] == ["openrouter/qwen3-coder", "local"]
+
+
+# -- routing
+
+
+def route(model_id: str, **more: Any) -> ModelRoute:
+    return ModelRoute(model_id=model_id, model_name=model_id, api_base="https://api.example.com", **more)
+
+
+TABLE = RouteTable(
+    (
+        route("glob", aliases=("claude-haiku-*", "x?", "*-any")),
+        route("exact", aliases=("claude-haiku-5", "lit[1m]", "[ab]c")),
+        route("later", aliases=("claude-haiku-4*", "claude-haiku-5")),
+        route("Big[1m]"),
+    ),
+    discovery_prefix="claude-proxy/",
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        ("exact", "exact"),
+        ("exact[1m]", "exact"),
+        ("exact[1M]", "exact"),
+        ("Big[1m]", "Big[1m]"),
+        ("Big", None),
+        ("claude-haiku-5", "exact"),
+        ("claude-haiku-5[1m]", "exact"),
+        ("claude-haiku-4-5", "glob"),
+        ("Claude-haiku-4-5", None),
+        ("lit[1m]", "exact"),
+        ("litm", "exact"),
+        ("bc", "exact"),
+        ("xy", "glob"),
+        ("xyz", None),
+        ("later-any", "glob"),
+        ("later-any[1m]", "glob"),
+        ("claude-proxy/later", "later"),
+        ("claude-proxy/later[1m]", "later"),
+        ("claude-proxy/Big[1m]", "Big[1m]"),
+        ("claude-proxy/nothing", None),
+        ("claude-proxy/", None),
+        ("", None),
+        ("[1m]", None),
+    ],
+)
+def test_resolve(model: str, found: str | None) -> None:
+    result = TABLE.resolve(model)
+    assert (result.model_id if result else None) == found
+
+
+def test_a_prefixed_id_wins_over_a_glob_and_loses_to_an_id() -> None:
+    table = RouteTable((route("c/a", aliases=("c/*",)), route("a"), route("b")), discovery_prefix="c/")
+    assert [table.resolve(name) for name in ("c/a", "c/b", "c/x")] == [table.routes[n] for n in (0, 2, 0)]
+
+
+def test_listed_ids_resolve_back() -> None:
+    table = RouteTable((route("gpt"), route("claude-x"), route("My-Anthropic")))
+    assert [name for name, _ in table.listed()] == ["gpt", "claude-x", "My-Anthropic"]
+    table = table.with_discovery_prefix("claude/")
+    assert [name for name, _ in table.listed()] == ["gpt", "claude/gpt", "claude-x", "My-Anthropic"]
+    assert all(table.resolve(name) is found for name, found in table.listed())
+    assert table.with_discovery_prefix("claude/") is table
+
+
+def test_fallbacks_go_on_through_cycles_and_name_each_entry_once() -> None:
+    table = RouteTable(
+        (
+            route("a", fallback=("b", "d")),
+            route("b", fallback=("c", "a")),
+            route("c", fallback=("b",)),
+            route("d"),
+        )
+    )
+    assert [found.model_id for found in table.fallbacks(table.routes[0])] == ["b", "d", "c"]
+    assert [found.model_id for found in table.fallbacks(table.routes[2])] == ["b", "a", "d"]
+    assert table.fallbacks(table.routes[3]) == ()
+
+
+# -- anything at all
+
+
+PIECES = """
+- |model_id: m|api_base: https://x|{|}|[|]|: |, |&a |*a|<<: |!!int |!x |'|"|>|# |? |0x|1_0|true|~|models:
+settings:|aliases|fallback: [m]|api_key: ${X}|%YAML 1.1|%TAG ! !|---|...|\\x
+"""
+YAML_LIKE = st.lists(
+    st.sampled_from([*PIECES.replace("\n", "|").split("|"), "\n", "\n  ", "\t", "|", "\u2028", "\ufeff"]),
+    max_size=25,
+).map("".join)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.one_of(YAML_LIKE, st.text(max_size=60), st.builds(str.__add__, st.just(HEAD + "  "), YAML_LIKE)))
+def test_any_text_gives_a_table_or_a_config_error(text: str) -> None:
+    try:
+        config = read(text)
+    except ConfigError as exc:
+        lines = exc.message.split("\n")
+    else:
+        lines = []
+        assert config.table.routes
+    assert all(line.startswith("models.yaml:") for line in lines)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=60))
+def test_any_bytes_give_a_table_or_a_config_error(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(data)
+    with pytest.raises(ConfigError):
+        load(path, {})

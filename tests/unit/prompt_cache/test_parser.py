@@ -1,0 +1,323 @@
+"""A request's body becomes the same payload, whether or not its tools are recognised by their bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxyd.codecs.cache import tools as tool_lists
+from proxyd.prompt_cache.parser import parse_object
+from tests.support.parsing import forget, nothing_known, outcome_of, parsed, plainly, written
+
+__all__ = ["nothing_known", "parsed"]  # fixtures
+
+TOOLS = [
+    {"name": "Read", "description": 'Reads "a file"\\n, né', "input_schema": {"type": "object"}},
+    {"name": "Bash", "input_schema": {"type": "object", "properties": {"a": {"enum": [1, -2.5, None]}}}},
+]
+
+
+def learn(tools: list[Any] = TOOLS, write: Callable[..., bytes] = written) -> bytes:
+    """Have a list known by its bytes, which are returned: it has come twice."""
+    for model in ("first", "second"):
+        body = write({"model": model, "tools": tools, "stream": True})
+        tool_lists.share_tools(parse_object(body), body)
+    (known,) = tool_lists._known.values()
+    assert known.raw
+    return known.raw
+
+
+# -- what is saved
+
+
+def test_a_list_is_not_parsed_from_its_third_coming_on(parsed: list[bytes]) -> None:
+    raw = learn()
+    body = written({"model": "m", "messages": [], "tools": TOOLS, "stream": True})
+    parsed.clear()
+    payload = parse_object(body)
+    assert payload == json.loads(body)
+    assert list(payload) == ["model", "messages", "tools", "stream"]
+    assert len(parsed) == 1
+    assert raw not in parsed[0]
+    again = parse_object(body)
+    assert again["tools"] is payload["tools"]
+    assert tool_lists.recognised(again["tools"]).raw == raw
+
+
+def test_one_that_came_once_is_not_looked_for() -> None:
+    body = written({"tools": TOOLS})
+    tool_lists.share_tools(parse_object(body), body)
+    assert [known.raw for known in tool_lists._known.values()] == [None]
+    assert tool_lists.known_in(body) is None
+
+
+def test_one_that_stands_too_far_ahead_is_parsed(parsed: list[bytes]) -> None:
+    learn()
+    body = written({"tools": TOOLS, "system": "x" * 5000})
+    parsed.clear()
+    assert parse_object(body) == json.loads(body)
+    assert parsed == [body]
+
+
+def test_the_most_recent_lists_are_kept() -> None:
+    lists = [[{"name": f"T{number}"}] for number in range(10)]
+    for tools in lists:
+        for _ in range(2):
+            body = written({"tools": tools})
+            tool_lists.share_tools(parse_object(body), body)
+        assert parse_object(written({"tools": lists[0]}))["tools"] == lists[0]  # in use all the time
+    found = [tool_lists.known_in(written({"tools": tools})) is not None for tools in lists]
+    assert found == [True, False, False, *[True] * 7]
+
+
+def test_one_that_is_too_long_is_never_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool_lists, "_MAX_BYTES", 200)
+    tools = [{"name": "é" * 60}]  # 200 bytes and more when escaped only
+    for _ in range(3):
+        body = written({"tools": tools}, ensure_ascii=True)
+        tool_lists.share_tools(parse_object(body), body)
+    assert [known.raw for known in tool_lists._known.values()] == [b""]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda payload: written(payload, indent=2),
+        lambda payload: written(payload, separators=(" , ", " : ")),
+        lambda payload: written(payload, ensure_ascii=True),
+        lambda payload: written(payload).replace(b'"tools"', b'"t\\u006fols"'),
+        lambda payload: written(payload).replace(b'"tools"', b'"tools":[5],"tools"'),
+        lambda payload: written(payload).replace(b"-2.5", b"-25e-1"),
+    ],
+)
+def test_a_list_is_known_as_it_was_written(write: Callable[..., bytes], parsed: list[bytes]) -> None:
+    raw = learn(write=write)
+    body = write({"model": "m", "tools": TOOLS, "stream": True})
+    parsed.clear()
+    assert parse_object(body) == json.loads(body)
+    assert raw not in parsed[0]
+
+
+SYSTEM = [{"type": "text", "text": "You are."}, {"type": "text", "text": 'Say "né"\\n', "cache_control": {}}]
+#: As Claude Code writes them.
+AHEAD = b'"system":%b,"tools":' % written(SYSTEM)
+
+
+def learn_both(system: Any = SYSTEM, write: Callable[..., bytes] = written) -> tool_lists.ToolList:
+    for model in ("first", "second", "third"):
+        body = write({"model": model, "system": system, "tools": TOOLS, "stream": True})
+        tool_lists.share_tools(parse_object(body), body)
+    (known,) = tool_lists._known.values()
+    assert known.raw
+    return known
+
+
+def test_nor_is_the_system_prompt_ahead_of_it(parsed: list[bytes]) -> None:
+    known = learn_both()
+    body = written({"model": "m", "messages": [], "system": SYSTEM, "tools": TOOLS, "stream": True})
+    parsed.clear()
+    payload = parse_object(body)
+    assert payload == json.loads(body)
+    assert list(payload) == ["model", "messages", "system", "tools", "stream"]
+    assert len(parsed) == 1
+    assert b"You are." not in parsed[0]
+    assert known.system is not None
+    assert payload["system"] is known.system.value
+    assert tool_lists.shared_system(payload) is known.system
+
+
+def test_another_system_prompt_is_parsed_and_learnt() -> None:
+    learn_both()
+    for _ in range(3):
+        body = written({"model": "m", "system": "another", "tools": TOOLS})
+        payload = parse_object(body)
+        assert payload == json.loads(body)
+        tool_lists.share_tools(payload, body)
+    (known,) = tool_lists._known.values()
+    assert known.system is not None
+    assert known.system.ahead == b'"another","tools":'
+    assert tool_lists.shared_system(parse_object(written({"system": SYSTEM, "tools": TOOLS}))) is None
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda payload: written(payload, indent=2),
+        lambda payload: written(dict(reversed(payload.items()))),
+        lambda payload: written(payload).replace(b'"system"', b'"system":5,"system"'),
+        lambda payload: written(payload).replace(b'"tools"', b'"a":5,"tools"'),
+        lambda payload: written(payload).replace(b'"tools"', b'"tools":5,"tools"'),
+    ],
+)
+def test_a_system_prompt_is_known_by_its_place(write: Callable[..., bytes]) -> None:
+    known = learn_both(write=write)
+    body = write({"model": "m", "system": SYSTEM, "tools": TOOLS, "stream": True})
+    assert parse_object(body) == json.loads(body)
+    assert known.system is not None
+    assert known.system.ahead == (AHEAD[9:] if b'"system":5' in body else b"")
+
+
+def test_one_that_is_too_long_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool_lists, "_MAX_BYTES", 300)
+    assert learn_both("x" * 300).system is None
+
+
+# -- what is not to change
+
+
+RAW = written(TOOLS)
+#: Two strings and a comma, or the end of one string, two commas and the beginning of another.
+AMBIGUOUS = b'[",",","]'
+
+ODD_BODIES = [
+    b'{"messages":%b}' % RAW,
+    b'{"a":{"tools":%b}}' % RAW,
+    b'{"tools":[%b]}' % RAW,
+    b'{"tools":{"tools":%b}}' % RAW,
+    b'{"tools":%b,"tools":%b}' % (RAW, RAW),
+    b'{"tools":%b,"tools":[]}' % RAW,
+    b'{"tools":[],"tools":%b}' % RAW,
+    b'{"tools":%b,"a":{"tools":%b}}' % (RAW, RAW),
+    b'{"tools":%b' % RAW,
+    b'{"tools":%b]}' % RAW,
+    b'{"tools":%b,}' % RAW,
+    b'{"tools":%b}x' % RAW,
+    b'{"tools"%b}' % RAW,
+    b'{"tools":-%b}' % RAW,
+    b'{"tools":1%b}' % RAW,
+    b'{"tools":"%b"}' % RAW,
+    b'{"tools":"\\%b"}' % RAW,
+    b'{"tools":%b"}' % RAW,
+    b'{"tools":%b%b}' % (RAW, RAW),
+    b'{"tools":%b}' % written(written(TOOLS).decode()),
+    b"[%b]" % RAW,
+    RAW,
+    b'{"tools":%b}' % RAW.replace(b"Read", b"Reap"),
+    b'{"tools":%b}' % RAW.replace(b"[{", b"[ {", 1),
+    b'{"tools":%b,"a":%b}' % (RAW, b"[" * 255 + b"]" * 255),
+    b'{"tools":%b,"a":%b}' % (RAW, b"[" * 256 + b"]" * 256),
+    b'{"a":"\xff","tools":%b}' % RAW,
+    b'{"a":NaN,"tools":%b}' % RAW,
+]
+
+
+@pytest.mark.parametrize("body", ODD_BODIES)
+def test_any_other_body_is_read_as_ever(body: bytes) -> None:
+    assert learn() == RAW
+    assert outcome_of(parse_object, body) == outcome_of(plainly, body)
+
+
+ODD_SYSTEMS = [
+    b'{%b%b}',
+    b'{"a":%b%b}',
+    b'{"messages":[{%b%b}]}',
+    b'{%b%b,"system":1}',
+    b'{"system":1,%b%b}',
+    b'{%b%b,"tools":[]}',
+    b'{"tools":[],%b%b}',
+    b'{"a":{%b%b},"system":2,"tools":3}',
+    b'{"a":"%b%b"}',
+    b'{"a":[%b%b]}',
+    b'{"a":"\\\"%b%b}',
+    b'{%b%b',
+    b'{%b%b]}',
+    b'{"\xff":1,%b%b}',
+    b'{-%b%b}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", ODD_SYSTEMS)
+@pytest.mark.parametrize("start", [0, 8, 9])
+def test_a_known_system_prompt_in_any_other_place(body: bytes, start: int) -> None:
+    known = learn_both()
+    assert known.system is not None
+    assert known.system.ahead == AHEAD[9:]
+    body %= (AHEAD[start:], RAW)
+    assert outcome_of(parse_object, body) == outcome_of(plainly, body)
+
+
+@pytest.mark.parametrize("body", [b'{"tools":["x%by"]}', b'{"tools":["x","%b"]}', b'{"tools":"%b"}'])
+def test_a_list_that_could_stand_across_texts(body: bytes) -> None:
+    assert learn(json.loads(AMBIGUOUS)) == AMBIGUOUS
+    body %= AMBIGUOUS
+    assert outcome_of(parse_object, body) == outcome_of(plainly, body)
+
+
+@pytest.mark.parametrize("depth", [250, 254, 255, 256])
+def test_a_deep_list_is_refused_by_the_same_bound(depth: int) -> None:
+    raw = b"[" * depth + b"]" * depth
+    body = b'{"tools":%b,"a":"%b"}' % (raw, b"x" * 600)
+    expected = outcome_of(plainly, body)
+    assert expected.startswith("refused") is (depth > 255)
+    for _ in range(3):
+        assert outcome_of(parse_object, body) == expected
+        if depth <= 255:
+            tool_lists.share_tools(parse_object(body), body)
+    deeper = b'{"a":{"tools":%b}}' % raw
+    assert outcome_of(parse_object, deeper) == outcome_of(plainly, deeper)
+
+
+values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(',[]"\\{}:né', max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["tools", "a", '"', "\\"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+tool_lists_of = st.lists(values, min_size=1, max_size=3)
+
+
+@given(tools=tool_lists_of, data=st.data())
+@settings(max_examples=300)
+def test_recognised_or_not_the_payload_is_the_same(tools: list[Any], data: st.DataObject) -> None:
+    forget()
+    indent = data.draw(st.sampled_from([None, 1]))
+    raw = learn(tools, lambda payload: written(payload, indent=indent))
+    system = data.draw(values)
+    for _ in range(2):
+        both = written({"model": "m", "system": system, "tools": tools})
+        tool_lists.share_tools(parse_object(both), both)
+    piece = (
+        st.sampled_from(
+            [
+                raw,
+                raw,
+                b'"system":%b,"tools":' % written(system),
+                b'%b,"tools":' % written(system),
+                b'{"tools":',
+                b'"tools":',
+                b"{",
+                b"}",
+                b"[",
+                b"]",
+                b",",
+                b'"',
+                b"\\",
+                b" ",
+            ]
+        )
+        | st.sampled_from(
+            [raw[:-1], raw[1:], b'"a":', b"1", raw.replace(b",", b", "), raw.replace(b'"', b'\\"')]
+        )
+        | values.map(written)
+    )
+    scraps = st.lists(piece, max_size=8).map(b"".join)
+    bodies = values.map(
+        lambda value: written(
+            {"model": "m", "messages": value, "system": system, "tools": tools}, indent=indent
+        )
+    )
+    body = data.draw(bodies | scraps | scraps.map(lambda inner: b'{"tools":%b}' % inner))
+    cut = data.draw(st.none() | st.integers(0, len(body)))
+    body = body[:cut]
+    assert outcome_of(parse_object, body) == outcome_of(plainly, body)
+    payload = None if outcome_of(plainly, body).startswith("refused") else plainly(body)
+    if payload is not None:
+        tool_lists.share_tools(payload, body)  # whatever is learnt of it
+        assert outcome_of(parse_object, body) == outcome_of(plainly, body)

@@ -1,0 +1,341 @@
+"""Filler: nothing that was said survives, and the translation makes the same events of it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from proxyd.codecs.anthropic.thinking_signature import decode_signature, encode_signature
+from proxyd.replay.anonymize_stream import filled_body
+from proxyd.replay.anonymizer import Filler, error_words, vocabulary
+from proxyd.replay.json_strings import texts_in
+from tests.support import goldens_requests, goldens_streams
+from tests.support.sse_reader import read_events
+from tests.support.streams import DIRECT, TRANSLATED
+
+
+def kinds(outcome: goldens_streams.Outcome) -> list[str]:
+    if outcome.refusal is not None:
+        return [f"refused {outcome.refusal['status']} {outcome.refusal['body']['error']['type']}"]
+    return [kind for kind, _ in read_events(outcome.stream)]
+
+
+def filled_case(name: str) -> goldens_streams.Case:
+    case, filler = goldens_streams.load(name), Filler()
+    request = filler.value(case.request)
+    return goldens_streams.Case(
+        name, filled_body(case.upstream, filler), case.model_name, case.quirks, request
+    )
+
+
+@pytest.mark.parametrize("name", goldens_streams.cases())
+def test_every_transcript_makes_the_same_events(name: str) -> None:
+    case, filled = goldens_streams.load(name), filled_case(name)
+    assert len(filled.upstream) == len(case.upstream)
+    before = kinds(goldens_streams.play(case.new_answer(), [case.upstream]))
+    assert kinds(goldens_streams.play(filled.new_answer(), [filled.upstream])) == before
+
+
+def test_a_direct_stream_keeps_its_form() -> None:
+    body = b"".join(DIRECT.values())
+    filled = filled_body(body, Filler())
+    assert len(filled) == len(body)
+    then, now = read_events(body), read_events(filled)
+    assert [kind for kind, _ in now] == [kind for kind, _ in then]
+    for _, data in now:
+        json.loads(data)
+
+
+def shape(value: Any) -> Any:
+    """Types, keys that are protocol, and lengths."""
+    if isinstance(value, dict):
+        return {key if key in vocabulary() else len(key): shape(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shape(item) for item in value]
+    return len(value) if isinstance(value, str) else type(value).__name__
+
+
+@pytest.mark.parametrize("name", goldens_requests.cases())
+def test_every_request_keeps_its_shape(name: str) -> None:
+    payload = json.loads((goldens_requests.ROOT / f"{name}.request.json").read_text("utf-8"))
+    filled = Filler().value(payload)
+
+    def without_signatures(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: without_signatures(item) for key, item in value.items() if key != "signature"}
+        return [without_signatures(item) for item in value] if isinstance(value, list) else value
+
+    assert shape(without_signatures(filled)) == shape(without_signatures(payload))
+
+
+# -- nothing survives
+
+#: Words of people, in any script. Filler could by chance be as short ones.
+_LATIN = st.text("abcdefghijklmnopqrstuvwxyz", min_size=9, max_size=14)
+_WORDS = st.one_of(
+    _LATIN,
+    _LATIN.map(str.capitalize),
+    st.text("äöüßéñřžабвгд", min_size=4, max_size=9),
+    st.text("日本中文字汉語한국", min_size=4, max_size=8),
+).filter(lambda word: not is_generic(word))
+
+
+def is_generic(word: str) -> bool:
+    """The translation's own, or the filler's."""
+    from proxyd.replay.anonymizer import _LOREM
+
+    lowered = word.lower()
+    return (
+        lowered in _LOREM * 2
+        or lowered in error_words()
+        or any(lowered in each.lower() for each in vocabulary())
+        or set(word) <= set("é語")
+    )
+
+
+def assert_gone(words: list[str], data: bytes) -> None:
+    """Not as they were, not as escapes, and not in another case."""
+    text = data.decode("utf-8", "replace")
+    unescaped = re.sub(r"\\u([0-9a-f]{4})", lambda match: chr(int(match[1], 16)), text)
+    for word in words:
+        for seen in (text, unescaped):
+            assert word.lower() not in seen.lower(), word
+
+
+def request_of(words: list[str]) -> dict[str, Any]:
+    """Each word at every place of a request where a word can be."""
+    one, two, three, four = words
+    return {
+        "model": one,
+        "max_tokens": 5,
+        "system": [
+            {"type": "text", "text": f"You are {one}.", "cache_control": {"type": "ephemeral"}},
+            {"type": two},
+        ],
+        "metadata": {"user_id": two, three: four},
+        three: {four: [one, {two: three}]},
+        "stop_sequences": [one, two],
+        "tools": [
+            {
+                "name": f"mcp__{one}__{two}",
+                "description": f"Reads {three} of /home/{four}",
+                "input_schema": {
+                    "type": "object",
+                    "title": one,
+                    "properties": {
+                        two: {"type": "string", "enum": [three], "description": four, "default": one}
+                    },
+                    "required": [two],
+                    "$defs": {three: {"type": "object", "pattern": f"^{four}$"}},
+                },
+            }
+        ],
+        "tool_choice": {"type": "tool", "name": f"mcp__{one}__{two}"},
+        "messages": [
+            {"role": "user", "content": f'{one} {two}\n"{three}" <{four}>'},
+            {
+                "role": "assistant",
+                "content": [
+                    {
+                        "type": "thinking",
+                        "thinking": one,
+                        "signature": encode_signature(
+                            two, "reasoning", [{"type": three, "text": four}], {one: two}
+                        ),
+                    },
+                    {"type": "thinking", "thinking": "", "signature": three + four},
+                    {"type": "text", "text": two, "citations": [{"cited_text": three}]},
+                    {
+                        "type": "tool_use",
+                        "id": f"toolu_{one}",
+                        "name": f"mcp__{one}__{two}",
+                        "input": {three: f"C:\\{four}\\{one}", four: [two, {one: 5550100200}], "type": two},
+                    },
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": f"toolu_{one}",
+                        "content": f"Error: {two}",
+                        "is_error": True,
+                    },
+                    {
+                        "type": "image",
+                        "source": {"type": "url", "url": f"https://{three}.example/{four}.png"},
+                    },
+                    {"type": "document", "title": one, "source": {"type": "text", "data": two}},
+                ],
+            },
+        ],
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(_WORDS, min_size=4, max_size=4, unique=True))
+def test_no_word_of_a_request_survives(words: list[str]) -> None:
+    filled = Filler().value(request_of(words))
+    data = json.dumps(filled, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    assert_gone(words, data)
+    assert b"5550100200" not in data
+    thinking = filled["messages"][1]["content"][0]["signature"]
+    found = decode_signature(thinking)
+    assert found is not None, "still one of ours"
+    assert_gone(words, repr(found).encode())
+    tool = filled["tools"][0]
+    used = filled["messages"][1]["content"][3]
+    assert used["name"] == tool["name"] == filled["tool_choice"]["name"]
+    assert used["id"] == filled["messages"][2]["content"][0]["tool_use_id"]
+    assert tool["input_schema"]["required"] == [*tool["input_schema"]["properties"]]
+
+
+def stream_of(words: list[str], cuts: list[int], *, direct: bool) -> bytes:
+    """The words in text, reasoning, a call's name, id and arguments, and where nobody expects them, in pieces."""
+    one, two, three, four = words
+    text = f"Dear {one}, see /home/{two}/{three}.txt <think> {four}"
+    arguments = json.dumps({one: two, "path": f'a\n{three}\\{four}\t"{one}"', "n": [1, True, None]})
+    frames: list[dict[str, Any]] = []
+
+    def pieces(whole: str) -> list[str]:
+        edges = sorted({0, len(whole), *(cut % (len(whole) + 1) for cut in cuts)})
+        return [whole[start:end] for start, end in itertools.pairwise(edges)]
+
+    if direct:
+        for index, (kind, key, whole) in enumerate(
+            (("text", "text", text), ("thinking", "thinking", text), ("tool_use", "partial_json", arguments))
+        ):
+            block = {"type": kind, "id": f"toolu_{one}", "name": two}
+            frames.append({"type": "content_block_start", "index": index, "content_block": block})
+            for piece in pieces(whole):
+                delta = {"type": f"{kind}_delta", key: piece}
+                frames.append({"type": "content_block_delta", "index": index, "delta": delta})
+    else:
+
+        def add(delta: dict[str, Any], **more: Any) -> None:
+            frames.append({"id": one, "model": two, "choices": [{"index": 0, "delta": delta}], **more})
+
+        for piece in pieces(text):
+            add({"reasoning_content": piece})
+            add({"content": piece, three: four})
+        function = {"name": f"mcp__{one}", "arguments": ""}
+        add({"tool_calls": [{"index": 0, "id": f"call_{two}", "type": "function", "function": function}]})
+        for piece in pieces(arguments):
+            add({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}, system_fingerprint=three)
+    dumped = [json.dumps(frame, ensure_ascii=bool(cuts and cuts[0] % 2)) for frame in frames]
+    lines = [
+        f"event: {one}\n" * (number % 3 == 0) + f"data: {each}\n\n" for number, each in enumerate(dumped)
+    ]
+    rest = (
+        f': {two} is busy\n\ndata: no json but {three}\n\ndata: {{"choices": [{{"delta": {{"content": "{four}'
+    )
+    return ("".join(lines) + rest).encode()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(_WORDS, min_size=4, max_size=4, unique=True),
+    st.lists(st.integers(0, 200), max_size=6),
+    st.booleans(),
+)
+@example(["firstplantedone", "secondplanted", "thirdplanted", "fourthplanted"], [3, 9, 14, 41], False)
+def test_no_word_of_a_stream_survives(words: list[str], cuts: list[int], direct: bool) -> None:
+    body = stream_of(words, cuts, direct=direct)
+    filled = filled_body(body, Filler())
+    assert len(filled) == len(body)
+    assert_gone(words, filled)
+    said: dict[str, str] = {}
+    for line in filled.decode().split("\n"):
+        if line.startswith("data: {") and line.endswith("}"):
+            for part in texts_in(line[6:]):
+                said[part.keys[-1] if part.keys else ""] = (
+                    said.get(part.keys[-1] if part.keys else "", "") + part.text
+                )
+    for joined in said.values():  # nor when the pieces are put together
+        assert_gone(words, joined.encode("utf-8", "surrogatepass"))
+    whole = said["partial_json" if direct else "arguments"]
+    assert json.loads(whole), "still JSON, whatever its pieces cut in two"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(_WORDS, min_size=3, max_size=3, unique=True))
+def test_no_word_of_any_other_body_survives(words: list[str]) -> None:
+    one, two, three = words
+    error = {
+        "error": {
+            "message": f"{one} is too long for {two}: maximum context length is 8192 tokens",
+            "code": three,
+        }
+    }
+    for body in (
+        f"<html><title>{one}</title>{two} {three}</html>".encode(),
+        f"{one}\r\n{two} {three}".encode(),
+        json.dumps({"choices": [{"message": {"content": one, two: three}}]}).encode(),
+        json.dumps(error).encode(),
+        json.dumps(error)[:-5].encode(),
+        f"data: {one}\rdata: {two}\r\rid: {three}\r\r".encode(),
+        b"".join((b"\xef\xbb\xbfdata: ", json.dumps({"a": one, two: three}).encode(), b"\n\n")),
+    ):
+        filled = filled_body(body, Filler())
+        assert len(filled) == len(body)
+        assert_gone(words, filled)
+
+
+def test_an_error_is_still_the_same_error() -> None:
+    body = b'{"error": {"message": "This model\'s maximum context length is 8192 tokens, Alexander", "code": "1234"}}'
+    filled = filled_body(body, Filler()).decode()
+    assert "maximum context length is 8192 tokens" in filled
+    assert '"1234"' in filled
+    assert "Alexander" not in filled
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_keep_their_length(body: bytes) -> None:
+    assert len(filled_body(body, Filler())) == len(body)
+
+
+@given(st.text('ab \\"{}[],:u0dn\n\ud83d', max_size=80))
+def test_strings_are_found_in_anything(text: str) -> None:
+    for part in texts_in(text):
+        assert "".join(part.units) == text[part.start : part.end]
+        assert len(part.units) == len(part.text)
+        assert part.written(part.text) == text[part.start : part.end] or "\\" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"a": {"b": ["c", {"d": "e"}]}, "f": "g"}', "a: a.b: a.b=c a.b.d: a.b.d=e f: f=g"),
+        ('{"a": "b\\"c\\\\", "d": "', 'a: a=b"c\\ d: d='),
+        ('["a", {"b": 1}, "c"]', "=a b: =c"),
+        ('}}"a"', "=a"),
+    ],
+)
+def test_where_strings_stand(text: str, found: str) -> None:
+    seen = [
+        f"{'.'.join((*part.keys, part.text))}:" if part.is_key else f"{'.'.join(part.keys)}={part.text}"
+        for part in texts_in(text)
+    ]
+    assert " ".join(seen) == found
+
+
+def test_names_stay_apart() -> None:
+    filler = Filler()
+    names = [f"tool_{number}" for number in range(300)]
+    filled = [filler.name(name) for name in names]
+    assert len(set(filled)) == len(names)
+    assert [filler.name(name) for name in names] == filled
+
+
+def test_the_vocabulary_is_that_of_the_protocols() -> None:
+    frames = b"".join(TRANSLATED.values()) + b"".join(DIRECT.values())
+    keys = set(re.findall(r'"([a-z_]+)": ', frames.decode())) - {"path"}
+    assert keys - {"prompt_tokens_details"} <= vocabulary()
+    assert {"tool_use", "tool_calls", "end_turn", "content_block_delta", "ephemeral"} <= vocabulary()
