@@ -11,10 +11,10 @@ export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test lint types cover soak soak-smoke memory fuzz e2e service-check mutations goldens docs bench bench-smoke bench-peers clean
+.PHONY: help run dev test test-fast test-deep lint types cover soak soak-smoke memory fuzz e2e service-check mutations goldens docs bench bench-smoke bench-peers clean
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # What the daemon compiles for itself lies scattered in its memory, which costs a tenth of each call.
 run: export PYTHONDONTWRITEBYTECODE :=
@@ -24,8 +24,15 @@ run: $(VENV)/.run ## Install, and run the daemon on 127.0.0.1:8082 with config/m
 dev: $(VENV)/.dev ## Run the daemon with debug logs; restart it when a source file changes.
 	@exec $(BIN)/claude-proxy --dev --models $(MODELS) $(ARGS)
 
+# More workers than cores: most of what a test does is wait for a socket or a process.
 test: $(VENV)/.dev ## Run all tests.
-	@$(BIN)/python -X dev -m pytest $(ARGS)
+	@$(BIN)/python -X dev -m pytest --numprocesses 4 $(ARGS)
+
+test-fast: $(VENV)/.dev ## Run the unit tests of codecs, configuration and providers, with few examples.
+	@TEST_EFFORT=fast $(BIN)/python -m pytest --numprocesses 2 --quiet $(addprefix tests/unit/,codecs config providers) $(ARGS)
+
+test-deep: $(VENV)/.dev ## Run all tests, with thirty times as many examples of each property.
+	@TEST_EFFORT=deep $(BIN)/python -X dev -m pytest --numprocesses 4 $(ARGS)
 
 lint: $(VENV)/.dev types ## Check style, spelling and types.
 	@$(BIN)/ruff format --check .

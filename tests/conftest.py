@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from tests.support.command_line import home
+from tests.support.effort import load_profile
 
 __all__ = ["home"]
+
+load_profile()
 
 
 def pytest_asyncio_loop_factories(

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from proxyd.errors import ANSWERS
+from tests.support.effort import examples
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import RawUpstream, Step, complaints
 from tests.support.streams import CHUNKED, DIRECT, TRANSLATED, as_chunks
@@ -188,7 +189,7 @@ def request_of(
 
 
 @pytest.mark.statement("E8")
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=list(HealthCheck))
 @given(body=_BODIES, headers=_HEADERS, query=_QUERIES, path=_PATHS)
 def test_any_post_has_an_answer(
     server: Server, body: bytes, headers: list[tuple[str, str]], query: str, path: str
@@ -197,14 +198,14 @@ def test_any_post_has_an_answer(
 
 
 @pytest.mark.statement("E8")
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=list(HealthCheck))
 @given(payload=_NEARLY, path=st.sampled_from(["/v1/messages", "/v1/messages/count_tokens"]))
 def test_any_payload_has_an_answer(server: Server, payload: dict[str, Any], path: str) -> None:
     check(server, request_of("POST", path, "", [], json.dumps(payload).encode(), "application/json"))
 
 
 @pytest.mark.statement("E8")
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     method=st.sampled_from(["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "PROPFIND"]),
     headers=_HEADERS,
@@ -220,7 +221,7 @@ def test_any_other_request_has_an_answer(
 
 
 @pytest.mark.statement("E8")
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(start=st.integers(0, 60), put=st.binary(max_size=8), more=st.binary(max_size=30))
 def test_any_bytes_have_an_answer_or_an_end(server: Server, start: int, put: bytes, more: bytes) -> None:
     """A request that somebody has written over: it is answered, or taken for none and closed."""

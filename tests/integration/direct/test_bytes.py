@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.effort import examples
 from tests.support.harness import running_proxy
 from tests.support.raw_peers import (
     RawUpstream,
@@ -244,7 +245,7 @@ async def test_a_stream_comes_back_at_any_cut() -> None:
             assert seen == STREAM, cut
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     frames=st.lists(
         st.binary(min_size=1, max_size=60).map(lambda data: data.replace(b"\n", b"n").replace(b"\r", b"r")),

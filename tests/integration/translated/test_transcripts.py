@@ -16,8 +16,8 @@ import anthropic
 from aiohttp import web
 from aiohttp_sse_client.client import EventSource
 
-from tests.harness import running_proxy, running_upstream
 from tests.support import goldens_streams as goldens
+from tests.support.harness import running_proxy, running_upstream
 from tests.support.sse_reader import message_of
 
 #: An id that the daemon draws, and one that the expectations count.

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.effort import examples
 from tests.support.paths import TRANSCRIPTS
 from tests.system.fuzz.request_target import SEEDS, check
 
@@ -53,13 +54,13 @@ def test_the_requests_of_the_transcripts() -> None:
         check(bytes([number % 256, number % 4]) + path.read_bytes())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.binary(min_size=2, max_size=2), st.dictionaries(_NAMES, _VALUES, max_size=8))
 def test_any_json(head: bytes, payload: dict[str, Any]) -> None:
     check(head + json.dumps(payload).encode())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(min_size=2, max_size=2), st.sampled_from(SEEDS), st.integers(0, 2000), st.binary(max_size=4))
 def test_any_bytes(head: bytes, seed: bytes, at: int, put: bytes) -> None:
     body = seed[2:]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.effort import examples
 from tests.system.fuzz.stream_target import SEEDS, check
 
 FINDINGS = sorted((Path(__file__).parent / "findings").glob("*.bin"))
@@ -42,7 +43,7 @@ def test_seeds_and_findings(data: bytes) -> None:
         check(data[:1] + bytes([cut]) + data[2:])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.binary(min_size=2, max_size=2),
     st.lists(st.sampled_from(_WORDS) | st.binary(max_size=6), max_size=25).map(b"".join),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from proxyd.config.edit import add_entry, remove_entry, save_atomic
 from proxyd.config.models import load_text
 from proxyd.errors import ConfigError
+from tests.support.effort import examples
 from tests.support.paths import ROOT
 
 EXAMPLE = (ROOT / "config" / "models.yaml").read_text(encoding="utf-8")
@@ -187,7 +188,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.sampled_from([pair[0] for pair in BOTH_WAYS]), VALUES)
 def test_any_entry_can_be_added_and_removed(text: str, value: object) -> None:
     entry = {"model_id": "x", "extra_body": {"v": value}}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from proxyd.config.models import Checks, Config, ModelRoute, Pricing, RouteTable, Timeouts, load, load_text
 from proxyd.config.yaml import MAX_BYTES
 from proxyd.errors import ConfigError, UnsafePermissions
+from tests.support.effort import examples
 from tests.support.paths import ROOT
 
 HEAD = "- model_id: m\n  api_base: https://api.example.com/v1\n"
@@ -844,7 +845,7 @@ YAML_LIKE = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.one_of(YAML_LIKE, st.text(max_size=60), st.builds(str.__add__, st.just(HEAD + "  "), YAML_LIKE)))
 def test_any_text_gives_a_table_or_a_config_error(text: str) -> None:
     try:
@@ -857,7 +858,7 @@ def test_any_text_gives_a_table_or_a_config_error(text: str) -> None:
     assert all(line.startswith("models.yaml:") for line in lines)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_give_a_table_or_a_config_error(
     tmp_path_factory: pytest.TempPathFactory, data: bytes

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from proxyd.codecs.cache import tools as tool_lists
 from proxyd.prompt_cache.parser import parse_object
+from tests.support.effort import examples
 from tests.support.parsing import forget, nothing_known, outcome_of, parsed, plainly, written
 
 __all__ = ["nothing_known", "parsed"]  # fixtures
@@ -274,7 +275,7 @@ tool_lists_of = st.lists(values, min_size=1, max_size=3)
 
 
 @given(tools=tool_lists_of, data=st.data())
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_recognised_or_not_the_payload_is_the_same(tools: list[Any], data: st.DataObject) -> None:
     forget()
     indent = data.draw(st.sampled_from([None, 1]))

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from proxyd.codecs.cache import tools as tool_lists
 from proxyd.prompt_cache import prefix as beginnings
 from proxyd.prompt_cache.parser import parse_object
+from tests.support.effort import examples
 from tests.support.harness import running_proxy, running_upstream, text_stream
 from tests.support.hooked import hooked_proxy, write_hook
 from tests.support.parsing import forget, nothing_known, outcome_of, parsed, plainly, written
@@ -285,7 +286,7 @@ messages_of = st.lists(
 
 
 @given(steps=st.lists(messages_of, min_size=1, max_size=6), data=st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_recognised_or_not_the_payload_is_the_same(
     steps: list[list[dict[str, Any]]], data: st.DataObject
 ) -> None:

@@ -30,6 +30,7 @@ from proxyd.telemetry.call_trace import CallTrace
 from proxyd.transport.connection import UplinkProtocol
 from proxyd.transport.pool import Response
 from proxyd.transport.timers import Deadlines
+from tests.support.effort import examples
 
 
 @dataclass
@@ -233,7 +234,7 @@ _streams = st.one_of(
     patience=st.lists(st.integers(0, 6), max_size=4),
     keeps_bodies=st.booleans(),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_the_short_way_does_what_the_long_one_does(
     stream: tuple[str, list[bytes]],
     sizes: list[int],

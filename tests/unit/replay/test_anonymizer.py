@@ -16,6 +16,7 @@ from proxyd.replay.anonymize_stream import filled_body
 from proxyd.replay.anonymizer import Filler, error_words, vocabulary
 from proxyd.replay.json_strings import texts_in
 from tests.support import goldens_requests, goldens_streams
+from tests.support.effort import examples
 from tests.support.sse_reader import read_events
 from tests.support.streams import DIRECT, TRANSLATED
 
@@ -179,7 +180,7 @@ def request_of(words: list[str]) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(_WORDS, min_size=4, max_size=4, unique=True))
 def test_no_word_of_a_request_survives(words: list[str]) -> None:
     filled = Filler().value(request_of(words))
@@ -239,7 +240,7 @@ def stream_of(words: list[str], cuts: list[int], *, direct: bool) -> bytes:
     return ("".join(lines) + rest).encode()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.lists(_WORDS, min_size=4, max_size=4, unique=True),
     st.lists(st.integers(0, 200), max_size=6),
@@ -264,7 +265,7 @@ def test_no_word_of_a_stream_survives(words: list[str], cuts: list[int], direct:
     assert json.loads(whole), "still JSON, whatever its pieces cut in two"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(_WORDS, min_size=3, max_size=3, unique=True))
 def test_no_word_of_any_other_body_survives(words: list[str]) -> None:
     one, two, three = words

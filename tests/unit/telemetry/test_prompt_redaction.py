@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from proxyd.telemetry import prompt_redaction as quotes
 from proxyd.telemetry.prompt_redaction import MIN_BYTES, without_quotes
+from tests.support.effort import examples
 
 
 def cut(message: str, content: str) -> str:
@@ -22,7 +23,7 @@ def cut(message: str, content: str) -> str:
 _TEXT = st.text("ab", max_size=90)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(before=_TEXT, content=_TEXT, after=_TEXT, start=st.integers(0, 60), size=st.integers(0, 60))
 def test_exactly_the_runs_are_cut(before: str, content: str, after: str, start: int, size: int) -> None:
     message = before + content[start : start + size] + after

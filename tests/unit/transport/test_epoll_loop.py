@@ -22,6 +22,7 @@ if sys.platform != "linux":
 
 from proxyd.cli.commands.run import _run
 from proxyd.transport.epoll_loop import _MOST_EVENTS, Selector
+from tests.support.effort import examples
 
 _BOTH = selectors.EVENT_READ | selectors.EVENT_WRITE
 
@@ -50,7 +51,7 @@ _steps = st.tuples(
 
 
 @given(st.lists(_steps, max_size=25))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_it_tells_what_the_library_s_tells(steps: list[tuple[str, int, int, int]]) -> None:
     with ExitStack() as stack:
         ours, theirs = Selector(), selectors.EpollSelector()

@@ -18,6 +18,7 @@ from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.stream import Answer, OpenAIStream
 from proxyd.codecs.wire.sse import SSEFrame
 from proxyd.errors import ProxyError
+from tests.support.effort import examples
 
 
 class _NeverRepeats(Repeats):
@@ -85,7 +86,7 @@ _streams = st.lists(st.tuples(_chunks, st.integers(1, 4)), max_size=12).map(
 
 
 @given(_streams, st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_the_events_are_those_of_reading_in_full(chunks: list[bytes], finishes: bool) -> None:
     finish = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     chunks = [*chunks, *([json.dumps(finish).encode(), b"[DONE]"] if finishes else [])]
@@ -95,7 +96,7 @@ def test_the_events_are_those_of_reading_in_full(chunks: list[bytes], finishes: 
 @given(
     st.lists(_texts, min_size=2, max_size=20), st.sampled_from(["content", "reasoning_content", "reasoning"])
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_so_are_those_of_one_run(texts: list[str], key: str) -> None:
     chunks = [json.dumps(_chunk({key: text})).encode() for text in texts]
     assert _events(chunks, Repeats) == _events(chunks, _NeverRepeats)
@@ -122,7 +123,7 @@ def _said(stream: OpenAIStream, chunks: list[bytes], *, is_joined: bool) -> list
 
 
 @given(_streams, st.lists(st.integers(1, 4), max_size=20))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_runs_are_the_deltas_of_reading_in_full(chunks: list[bytes], sizes: list[int]) -> None:
     full, single, joined = _stream_of(_NeverRepeats), _stream_of(), _stream_of()
     start, left = 0, iter(sizes)

@@ -19,6 +19,7 @@ from proxyd.codecs.openai.request import RequestOptions, in_one_go, to_openai_re
 from proxyd.codecs.openai.token_estimate import estimate_input_tokens
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers.registry import PROFILES, dialect_for
+from tests.support.effort import examples
 from tests.support.histories import PAYLOADS, usual_histories
 from tests.support.strict_openai import validate
 
@@ -53,7 +54,7 @@ STRICT = ("openai", "azure", "github", "bedrock")
     name="bedrock:m",
     stream=True,
 )
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(400), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_history_gives_a_valid_request(payload: dict[str, Any], name: str, stream: bool) -> None:
     before = copy.deepcopy(payload)
     translated = to_openai_request(
@@ -82,7 +83,7 @@ def test_any_history_gives_a_valid_request(payload: dict[str, Any], name: str, s
         ],
     }
 )
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_templates_that_want_turns_get_them(payload: dict[str, Any]) -> None:
     roles = [
         message["role"]
@@ -105,7 +106,7 @@ def test_templates_that_want_turns_get_them(payload: dict[str, Any]) -> None:
 
 
 @given(payload=PAYLOADS)
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_payload_can_be_estimated(payload: dict[str, Any]) -> None:
     inputs = ToolInputs()
     estimate = estimate_input_tokens(payload, inputs)
@@ -126,7 +127,7 @@ def test_any_payload_can_be_estimated(payload: dict[str, Any]) -> None:
     ]
 )
 @example(messages=[{"role": "assistant", "content": [_USE]}, {"role": "user", "content": [_RESULT, _RESULT]}])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_short_way_says_what_the_long_one_does(name: str, messages: list[dict[str, Any]]) -> None:
     payload, options = {"model": "x", "messages": messages}, RequestOptions("m", True)
     short = to_openai_request(payload, DIALECTS[name], options)
@@ -136,7 +137,7 @@ def test_the_short_way_says_what_the_long_one_does(name: str, messages: list[dic
 
 @pytest.mark.parametrize("name", sorted(DIALECTS))
 @given(payload=PAYLOADS)
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_translation_counts_what_the_estimate_does(name: str, payload: dict[str, Any]) -> None:
     translated = to_openai_request(payload, DIALECTS[name], RequestOptions("m", True))
     assert translated.input_tokens == estimate_input_tokens(payload)
@@ -156,7 +157,7 @@ def containers_in(value: Any) -> dict[int, Any]:
 
 @pytest.mark.parametrize("name", sorted(DIALECTS))
 @given(payload=PAYLOADS)
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_messages_share_nothing_that_could_be_changed(name: str, payload: dict[str, Any]) -> None:
     theirs = containers_in(payload["messages"])
     body = to_openai_request(payload, DIALECTS[name], RequestOptions("m", True)).body
@@ -164,7 +165,7 @@ def test_messages_share_nothing_that_could_be_changed(name: str, payload: dict[s
 
 
 @given(payload=PAYLOADS, name=st.sampled_from(sorted(DIALECTS)))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_what_requests_share_is_written_as_if_they_did_not(payload: dict[str, Any], name: str) -> None:
     payload = {key: payload[key] for key in sorted(payload, key=lambda key: (key == "tools", key))}
     try:

@@ -24,6 +24,7 @@ from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.response_decoder import TranslatedAnswer
 from proxyd.codecs.openai.stream import Answer, OpenAIStream
 from proxyd.errors import BadReply, FrameTooLarge, TimedOut, Truncated
+from tests.support.effort import examples
 
 
 def new_answer(**options: Any) -> TranslatedAnswer:
@@ -77,7 +78,7 @@ _calls = st.lists(_texts, max_size=6).map(
     ),
     st.lists(st.integers(0, 2000), max_size=3),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_a_rewriter_does_what_feed_does(runs: list[list[bytes]], cuts: list[int]) -> None:
     """Whatever comes, and wherever the stream is cut."""
     pieces = [HELLO, HELLO, *itertools.chain.from_iterable(runs)]

@@ -19,6 +19,7 @@ from proxyd.codecs.openai.finish_reason import FAILURES, STOP_REASONS
 from proxyd.codecs.openai.response_decoder import TranslatedAnswer
 from proxyd.codecs.openai.stream import Answer, OpenAIStream
 from proxyd.errors import ProxyError
+from tests.support.effort import examples
 from tests.support.sse_reader import message_of, read_events
 
 USED_IDS = ("call_1", "toolu_used")
@@ -168,7 +169,7 @@ cuts = st.lists(st.integers(0, 10_000), max_size=8)
 
 
 @given(st.lists(chunks, max_size=8), st.booleans(), dialects, cuts)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_any_chunks_give_a_legal_stream_or_one_error(
     sent: list[Any], is_done: bool, dialect: Dialect, places: list[int]
 ) -> None:
@@ -182,7 +183,7 @@ def test_any_chunks_give_a_legal_stream_or_one_error(
 
 
 @given(chunks, dialects)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_any_json_body_gives_a_legal_stream_or_one_error(body: Any, dialect: Dialect) -> None:
     whole = given_out(dialect, [json.dumps(body).encode()])
     if isinstance(whole, bytes):
@@ -202,7 +203,7 @@ SEEDS = [
 
 
 @given(st.lists(st.binary(max_size=12) | st.sampled_from(SEEDS), max_size=12), cuts)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_any_bytes_give_a_legal_stream_or_one_error(sent: list[bytes], places: list[int]) -> None:
     stream = b"".join(sent)
     whole = given_out(Dialect(), [stream])
@@ -226,7 +227,7 @@ objects = st.dictionaries(texts, texts | st.integers(0, 9) | st.lists(texts, max
     st.booleans(),
     st.sampled_from(["stop", "tool_calls", "length"]),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_text_thinking_and_arguments_arrive_whole_and_in_order(
     plan: list[tuple[Any, int]],
     inputs: list[dict[str, Any]],
@@ -277,7 +278,7 @@ def test_text_thinking_and_arguments_arrive_whole_and_in_order(
     st.lists(st.integers(0, 300), max_size=10),
     st.booleans(),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_tags_tell_thinking_from_text_wherever_they_are_cut(
     runs: list[tuple[bool, str]], places: list[int], has_calls: bool
 ) -> None:

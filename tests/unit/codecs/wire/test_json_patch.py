@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxyd.codecs.wire.json_patch import CUT, span_of, splice
+from tests.support.effort import examples
 
 ODD = (
     b' {\t"model" : "a\\u0062", "n":1.50e+03 ,\r\n "big":123456789012345678901234567890, "e\\u00e9":"\\ud83d\\ude00",'
@@ -98,14 +99,14 @@ def merged(old: Any, new: Any) -> Any:
     return new
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(objects(values), objects(values), st.booleans(), st.sampled_from([None, 2, "\t"]))
 def test_it_means_a_merge(old: dict[str, Any], new: dict[str, Any], is_ascii: bool, indent: Any) -> None:
     data = json.dumps(old, ensure_ascii=is_ascii, indent=indent).encode("utf-8", "surrogatepass")
     assert json.loads(splice(data, new).decode("utf-8", "surrogatepass")) == merged(old, new)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(objects(values), st.sets(st.sampled_from("abcde")))
 def test_a_cut_leaves_the_other_members_bytes(old: dict[str, Any], keys: set[str]) -> None:
     pieces = {key: json.dumps(value) for key, value in old.items()}

@@ -1,0 +1,27 @@
+"""How much the property tests try: the environment variable ``TEST_EFFORT`` is fast, normal or deep.
+
+`make test-fast` runs the unit tests with few examples, `make test` with enough to catch a regression, and `make
+test-deep` with many more than anybody waits for at a desk.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+__all__ = ["EFFORT", "examples", "load_profile"]
+
+EFFORT = os.environ.get("TEST_EFFORT", "normal")
+_FACTORS = {"fast": 0.05, "normal": 0.3, "deep": 10.0}
+
+
+def examples(usual: int) -> int:
+    """Number of examples for a property that is worth `usual` of them when time does not matter."""
+    return max(5, int(usual * _FACTORS[EFFORT]))
+
+
+def load_profile() -> None:
+    """Apply the effort to properties that name no number of examples; none has a time limit for one example."""
+    settings.register_profile(EFFORT, max_examples=examples(100), deadline=None)
+    settings.load_profile(EFFORT)
