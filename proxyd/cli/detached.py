@@ -15,7 +15,7 @@ from pathlib import Path
 
 from proxyd.cli.daemon_client import Peer, State, Target, ask
 from proxyd.cli.exit_codes import EXIT_ADDRESS_IN_USE, EXIT_BUG, CommandFailed
-from proxyd.config.paths import resolve_state_folder
+from proxyd.config.paths import make_private_folder, resolve_state_folder
 
 __all__ = [
     "START_S",
@@ -80,10 +80,11 @@ def launch(target: Target, options: Sequence[str]) -> Peer:
     import subprocess
 
     path = log_path()
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private_folder(path.parent)
     if path.exists() and path.stat().st_size > _MAX_LOG_BYTES:
         path.replace(path.with_suffix(".log.1"))
-    with path.open("ab") as log:
+    with open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as log:
+        os.fchmod(log.fileno(), 0o600)  # one that is there may be another version's
         begin = log.tell()
         process = subprocess.Popen(
             (sys.executable, "-m", "proxyd", "run", "--supervised", "detached", *options),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from proxyd.errors import ConfigError
 
-__all__ = ["is_readable_by_others", "with_env_file"]
+__all__ = ["fault_of_env_file", "with_env_file"]
 
 _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)\Z")
 
@@ -52,10 +52,17 @@ def with_env_file(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
     return {**found, **environ}
 
 
-def is_readable_by_others(folder: Path) -> bool:
-    """Whether somebody else could read the keys in ``folder/env``."""
+def fault_of_env_file(folder: Path) -> str | None:
+    """What is wrong with who can read or write the keys in ``folder/env``; None where nothing is."""
+    path = folder / "env"
     try:
-        mode = (folder / "env").stat().st_mode
+        mode = path.stat().st_mode
     except OSError:
-        return False
-    return bool(mode & (stat.S_IRGRP | stat.S_IROTH))
+        return None
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        what = "change"
+    elif mode & (stat.S_IRGRP | stat.S_IROTH):
+        what = "read"
+    else:
+        return None
+    return f"{path}: others can {what} this file; run 'chmod 600 {path}'"

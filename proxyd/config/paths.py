@@ -12,7 +12,7 @@ from pathlib import Path
 
 from platformdirs.unix import Unix
 
-__all__ = ["resolve_models_path", "resolve_state_folder"]
+__all__ = ["make_private_folder", "resolve_models_path", "resolve_state_folder"]
 
 _NAME = "claude-proxy"
 _FILE = "models.yaml"
@@ -40,3 +40,21 @@ def resolve_state_folder(environ: Mapping[str, str]) -> Path:
     """Where the ledger, logs and learned state live; not created here."""
     folder = environ.get("STATE_DIRECTORY", "").split(":")[0]
     return Path(folder) if folder else Unix(_NAME).user_state_path
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing, for its owner alone, whatever the umask; one that is there
+    stays as it is.
+    """
+    missing = []
+    for each in (path, *path.parents):
+        if each.exists():
+            break
+        missing.append(each)
+    for each in reversed(missing):
+        try:
+            each.mkdir(mode=0o700)
+        except FileExistsError:
+            continue  # somebody else was faster
+        each.chmod(0o700)
+    path.mkdir(exist_ok=True)  # says what is wrong where it is a file

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from proxyd.config.envfile import with_env_file
-from proxyd.config.models import Checks, load
+from proxyd.config.envfile import fault_of_env_file, with_env_file
+from proxyd.config.models import Checks, Config, load
 from proxyd.config.paths import resolve_models_path
 from proxyd.config.settings import Settings, faults_in_file
 from proxyd.daemon.loaded_config import LoadedConfig
-from proxyd.errors import ConfigError
+from proxyd.errors import ConfigError, UnsafePermissions
 from proxyd.hooks.loader import load_hooks
 from proxyd.providers.registry import PROFILES, dialect_for, profile_for
 
-__all__ = ["checks", "load_configuration"]
+__all__ = ["checks", "load_configuration", "load_settings"]
 
 
 def checks() -> Checks:
@@ -34,11 +35,33 @@ def load_configuration(
 
     Raises:
         ConfigError: one line per fault.
-        UnsafePermissions: everybody may write a hook.
+        UnsafePermissions: everybody may write a hook; with `strict`, others can read the keys in a file.
     """
     path, _ = resolve_models_path(models, environ)
+    config, settings = load_settings(flags, path, environ, strict=strict)
+    table = config.table.with_discovery_prefix(settings.discovery_prefix)
+    hooks = load_hooks(
+        path.parent / "hooks", options=settings.hook_options, timeout_s=settings.hook_timeout_s
+    )
+    hooks.check_names(table.routes)
+    return LoadedConfig(replace(config, table=table), settings, hooks)
+
+
+def load_settings(
+    flags: Mapping[str, Any], path: Path, environ: Mapping[str, str], *, strict: bool = False
+) -> tuple[Config, Settings]:
+    """The models.yaml at `path` and the settings in force, without the hooks.
+
+    Raises:
+        ConfigError, UnsafePermissions: as `load_configuration`.
+    """
     environ = with_env_file(path.parent, environ)
     config = load(path, environ, strict=strict, checks=checks())
+    open_file = fault_of_env_file(path.parent)
+    if open_file is not None:
+        if strict:
+            raise UnsafePermissions(open_file)
+        config = replace(config, warnings=(*config.warnings, open_file))
     settings = Settings.load(
         flags,
         environ,
@@ -46,12 +69,7 @@ def load_configuration(
         file_places=config.settings_at,
         folder=path.parent,
     )
-    table = config.table.with_discovery_prefix(settings.discovery_prefix)
-    hooks = load_hooks(
-        path.parent / "hooks", options=settings.hook_options, timeout_s=settings.hook_timeout_s
-    )
-    hooks.check_names(table.routes)
-    return LoadedConfig(replace(config, table=table), settings, hooks)
+    return config, settings
 
 
 def _fault_in_quirk(name: str, value: Any) -> str | None:

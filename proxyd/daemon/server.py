@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
+from aiohttp import web, web_response
 from aiohttp.http_exceptions import HttpProcessingError
 
 import proxyd
@@ -54,6 +54,9 @@ from proxyd.transport.client import Upstreams
 __all__ = ["Daemon", "LoadConfig", "LoadedConfig", "Service"]
 
 log = get_logger("server")
+
+# aiohttp tells its version and Python's in every response, those to requests that it cannot parse included.
+setattr(web_response, "SERVER_SOFTWARE", "claude-proxy")  # noqa: B010 - typing does not know that it is there
 
 #: Time for the open handlers to write their last bytes after they were told to end, then for those that were cut
 #: (A3: drain + 5 s in all; the runner takes its own twice).
@@ -476,8 +479,8 @@ class _HttpLog:
     def exception(self, message: str, *args: object, exc_info: BaseException | None = None) -> None:
         if isinstance(exc_info, HttpProcessingError):
             log.info("request.malformed", problem=type(exc_info).__name__, status=exc_info.code)
-        elif isinstance(exc_info, BodyTimedOut):
-            pass  # answered 408 and logged as that; the library has met it again in what is left of the body
+        elif isinstance(exc_info, (BodyTimedOut, web.RequestPayloadError)):
+            pass  # answered and logged as that; the library has met it again in what is left of the body
         else:
             log.error("request.crashed", exc_info=exc_info or True)
 

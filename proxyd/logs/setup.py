@@ -27,6 +27,7 @@ from proxyd.errors import ProxyError
 from proxyd.logs.writer import LineQueue
 from proxyd.secret import MASK, masked
 from proxyd.telemetry.call_record import CallRecord
+from proxyd.terminal import printable
 
 __all__ = ["configure", "facts_of", "get_logger", "is_journal", "log_calls", "redact"]
 
@@ -84,6 +85,7 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
     processors: list[Any] = [_complete, _redact_event]
     if as_console:
         colors = stream.isatty() and "NO_COLOR" not in os.environ
+        processors.append(_for_terminal)
         processors.append(structlog.dev.ConsoleRenderer(colors=colors))
     else:
         processors.append(_to_json)
@@ -164,11 +166,31 @@ def _complete(logger: WrappedLogger, method: str, event: EventDict) -> EventDict
     return event
 
 
+def _for_terminal(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Control characters shown, at any depth; a traceback keeps its lines."""
+    return {key: _printable(value, has_lines=key == "exception") for key, value in event.items()}
+
+
+def _printable(value: Any, *, has_lines: bool = False) -> Any:
+    if isinstance(value, str):
+        return printable(value, has_lines=has_lines)
+    if isinstance(value, Mapping):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_printable(item) for item in value]
+    return value
+
+
+#: JSON escapes the C0 controls by itself.
+_C1_IN_JSON = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+
+
 def _to_json(logger: WrappedLogger, method: str, event: EventDict) -> str:
     try:
-        return jsonio.dump_text(event)
+        line = jsonio.dump_text(event)
     except jsonio.JSONError:  # something that only its repr can show
-        return json.dumps(event, ensure_ascii=False, default=repr)
+        line = json.dumps(event, ensure_ascii=False, default=repr)
+    return line if line.isprintable() else line.translate(_C1_IN_JSON)
 
 
 def _queue_to(stream: TextIO, processors: list[Any]) -> LineQueue:
@@ -354,6 +376,8 @@ def log_calls(records: Sequence[CallRecord]) -> None:
             for processor in in_force.last:
                 event = processor(None, level, event)
             line = event
+        elif not line.isprintable():
+            line = line.translate(_C1_IN_JSON)
         lines.append(line)
     in_force.queue.take(lines)
 

@@ -28,6 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from proxyd.config.paths import make_private_folder
+
 __all__ = [
     "FOLDER",
     "FORMAT",
@@ -80,7 +82,7 @@ def write_folder(root: Path, name: str, files: Mapping[str, bytes]) -> None:
     Raises:
         OSError: it could not be written.
     """
-    root.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private_folder(root.parent)
     root.mkdir(exist_ok=True, mode=0o700)
     draft = root / f".draft-{name}-{os.getpid()}"
     draft.mkdir(mode=0o700)

@@ -22,6 +22,7 @@ from typing import Any
 
 import aiosqlite
 
+from proxyd.config.paths import make_private_folder
 from proxyd.logs.setup import get_logger
 from proxyd.telemetry.ledger_schema import COLUMNS, MIGRATIONS, QUARTER_S
 
@@ -202,7 +203,7 @@ class Ledger:
         return self._database
 
     def _make_file(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_folder(self.path.parent)
         self.path.touch(mode=0o600)
 
     async def _disconnect(self) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from proxyd import jsonio
+from proxyd.config.paths import make_private_folder
 from proxyd.logs.setup import get_logger
 from proxyd.telemetry.call_record import CallRecord
 
@@ -112,7 +113,7 @@ class Calibration:
         temporary = path.with_suffix(".new")
         try:
             with self._writing:
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_private_folder(path.parent)
                 temporary.write_bytes(document)
                 os.replace(temporary, path)
         except OSError as exc:

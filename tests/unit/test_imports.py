@@ -33,6 +33,7 @@ TOP_LEVEL = {
     "jsonio": "foundation",
     "urls": "foundation",
     "headers": "foundation",
+    "terminal": "foundation",
     "hookapi": "hooks",
     "__main__": "cli",
 }

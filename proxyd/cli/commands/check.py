@@ -15,10 +15,8 @@ from typing import Any
 import click
 
 from proxyd.cli.exit_codes import EXIT_UPSTREAM
-from proxyd.config.envfile import is_readable_by_others
 from proxyd.config.paths import resolve_models_path
 from proxyd.config.routes import ModelRoute
-from proxyd.errors import UnsafePermissions
 from proxyd.secret import Secret
 from proxyd.urls import host_of
 
@@ -44,11 +42,6 @@ def check_command(models: str | None, probe: bool, strict: bool, as_json: bool) 
     path, why = resolve_models_path(models, os.environ)
     loaded = load_configuration({}, models, os.environ, strict=strict)
     warnings = [*loaded.config.warnings, *loaded.settings.warnings]
-    if is_readable_by_others(path.parent):
-        open_file = f"{path.parent / 'env'}: others can read this file; run 'chmod 600 {path.parent / 'env'}'"
-        if strict:
-            raise UnsafePermissions(open_file)
-        warnings.append(open_file)
     for line in warnings:
         click.echo(f"warning: {line}", err=True)
     for name, fault in loaded.hooks.faults.items():

@@ -38,7 +38,7 @@ from proxyd.cli.exit_codes import (
     EXIT_UPSTREAM,
 )
 from proxyd.cli.options import address_options, json_option
-from proxyd.config.envfile import is_readable_by_others
+from proxyd.config.envfile import fault_of_env_file
 from proxyd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -146,12 +146,13 @@ def _findings(port: int | None, host: str | None, models: str | None, *, probe: 
 
 
 def _permissions(loaded: LoadedConfig) -> Iterator[Finding]:
+    open_file = fault_of_env_file(loaded.config.path.parent)
     for line in loaded.config.warnings:
-        yield Finding("configuration", "warn", line)
-    folder = loaded.config.path.parent
-    if is_readable_by_others(folder):
-        remedy = f"chmod 600 {folder / 'env'}"
-        yield Finding("env file", "fail", f"others can read {folder / 'env'}", remedy, EXIT_PERMISSIONS)
+        if line != open_file:
+            yield Finding("configuration", "warn", line)
+    if open_file is not None:
+        what, _, remedy = open_file.partition("; run ")
+        yield Finding("env file", "fail", what, remedy.strip("'"), EXIT_PERMISSIONS)
 
 
 def _hooks(loaded: LoadedConfig) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from proxyd.cli.package_data import shipped
-from proxyd.config.paths import resolve_models_path
+from proxyd.config.paths import make_private_folder, resolve_models_path
 
 __all__ = ["init_command", "write_configuration"]
 
@@ -43,7 +43,7 @@ def write_configuration(models: Path, *, force: bool = False) -> list[str]:
         OSError: it cannot be written.
     """
     folder = models.parent
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private_folder(folder)
     hooks = folder / "hooks"
     hooks.mkdir(exist_ok=True, mode=0o700)
     done = [

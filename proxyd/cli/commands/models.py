@@ -14,7 +14,7 @@ import click
 
 from proxyd.cli.commands.check import describe_key, show_columns
 from proxyd.config.envfile import with_env_file
-from proxyd.config.paths import resolve_models_path
+from proxyd.config.paths import make_private_folder, resolve_models_path
 from proxyd.urls import host_of
 
 __all__ = ["models_command"]
@@ -163,5 +163,5 @@ def _save(path: Path, text: str) -> None:
     from proxyd.daemon.load_config import checks
 
     load_text(text, path, with_env_file(path.parent, os.environ), checks=checks())
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(path.parent)
     save_atomic(path, text)

@@ -16,7 +16,7 @@ from proxyd.cli.commands.init import write_configuration
 from proxyd.cli.daemon_client import State, ask, find_target
 from proxyd.cli.exit_codes import EXIT_NOT_RUNNING
 from proxyd.cli.options import json_option
-from proxyd.config.paths import resolve_models_path, resolve_state_folder
+from proxyd.config.paths import make_private_folder, resolve_models_path, resolve_state_folder
 
 __all__ = ["service_command"]
 
@@ -48,7 +48,7 @@ def install(models: str | None, use_socket: bool, harden: bool) -> None:
         lifecycle.stop_in_background(peer)
     elif peer.state is State.FOREIGN:
         background.refuse_foreign(target, peer)
-    resolve_state_folder(os.environ).mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private_folder(resolve_state_folder(os.environ))
     named = Path(models).expanduser().resolve() if models is not None else None
     address = f"[{target.host}]:{target.port}" if ":" in target.host else f"{target.host}:{target.port}"
     for line in this.install(named, socket_address=address if use_socket else None, harden=harden):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from proxyd.errors import ConfigError, ProxyError
+from proxyd.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -242,7 +243,7 @@ def _picture(state: _State, console: Console | None = None) -> RenderableType:
     up_s = now["now"] - state.hello["started_at"]
     head = Text.assemble(
         ("claude-proxy ", "bold"),
-        f"{state.hello['version']}  up {_span(up_s)}  {len(now['active'])} in flight",
+        f"{printable(state.hello['version'])}  up {_span(up_s)}  {len(now['active'])} in flight",
         ("  stopping" if now["is_draining"] else "", "yellow"),
     )
     parts: list[RenderableType] = [head, _totals(now["totals"]), Text(), _active(state)]
@@ -290,9 +291,9 @@ def _active(state: _State) -> RenderableType:
     table = _table("model", "for", "phase", ">age", ">tokens", ">per s", ">retries")
     for call in calls:
         table.add_row(
-            Text(call["route"] or call["model"], style="bold"),
-            call["kind"],
-            Text(call["phase"], style="green" if call["phase"] == "streaming" else "yellow"),
+            Text(printable(call["route"] or call["model"]), style="bold"),
+            Text(printable(call["kind"])),
+            Text(printable(call["phase"]), style="green" if call["phase"] == "streaming" else "yellow"),
             _span(call["duration_ms"] / 1000),
             f"~{_short(call['output_tokens'])}" if call["output_tokens"] else "",
             "" if call["tokens_per_s"] is None else f"{call['tokens_per_s']:.0f}",
@@ -312,8 +313,8 @@ def _recent(calls: list[dict[str, Any]]) -> RenderableType:
         taken = call["input_tokens"] + call["cache_read_tokens"] + call["cache_write_tokens"]
         table.add_row(
             ended,
-            Text(call["route"] or call["model"]),
-            Text(result or call["outcome"], style="" if is_fine else "red"),
+            Text(printable(call["route"] or call["model"])),
+            Text(printable(result or call["outcome"]), style="" if is_fine else "red"),
             _short(taken) if taken else "",
             ("~" if call["is_estimated"] else "") + _short(call["output_tokens"]),
             "" if call["ttfb_ms"] is None else f"{call['ttfb_ms'] / 1000:.1f} s",
