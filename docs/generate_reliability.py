@@ -65,20 +65,24 @@ STATEMENTS: dict[str, str] = {
     "where the connection failed.",
     "D3": "Retries that wait or run are a fifth of the active calls at most, three at least.",
     "D4": "An upstream that fails five times in a row is left alone for a while, so that a fallback serves at once.",
-    "E1": "Beyond loopback a token is needed; it opens every path that shows anything, and never goes to an upstream.",
+    "E1": "Beyond loopback a token is needed, of 16 characters or more; it opens every path that shows anything, also "
+    "behind a proxy on this machine, and never goes to an upstream.",
     "E2": "The host a request names must be ours.",
-    "E3": "Pages of other sites, and forms, are refused.",
+    "E3": "Pages of other sites, and forms, are refused, and nothing that a page can send without asking first spends "
+    "anything.",
     "E4": "An upstream gets the headers it needs, one key, and no cookie; in direct mode the one that the "
     "client has chosen also gets the client's own headers, as far as `forward_headers` says, and no "
-    "other does.",
+    "other does. The path comes from the entry, and no second model goes up.",
     "E5": "Redirects are not followed, whichever key came in whichever form.",
     "E6": "Addresses inside a request are never fetched.",
     "E7": "Keys and prompts are in no log line, error, metric, feed, file, process list, command's output "
     "or core; tracebacks quote no data, and an upstream's words are remembered without what they quote of "
-    "the request; open key files are warned about, and refused with `--strict`.",
+    "the request; open key files are warned about, and refused with `--strict`; our own files and folders are their "
+    "owner's alone, whatever the umask; control characters reach no terminal.",
     "E8": "Requests that two parsers could read differently, or that lie about their length, are refused; "
     "one framing goes up; any body, header and query has an answer of the API, never a 500.",
-    "E9": "Connections, and idle ones of one address, are bounded; no value splits a response.",
+    "E9": "Connections, and idle ones of one address, are bounded; no value splits a response, none has a body that "
+    "its request or its head does not allow, and an upstream's head gives no orders to a browser.",
     "E10": "Certificates are verified; a proxy of the environment is used only where that is asked for.",
     "E11": "Hook files that others may write, or exchange, are not run, by way of a link neither.",
 }

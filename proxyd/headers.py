@@ -1,15 +1,20 @@
-"""Which of a client's headers go on to a direct upstream, by their names (operations.md E4).
+"""Which of a client's headers go on to a direct upstream, and which of its headers come back, by their names.
 
 What Claude Code and the SDKs send for the API goes on to every upstream. What a client sends of its own
 (``ANTHROPIC_CUSTOM_HEADERS``) goes on to the upstream it has chosen, as far as the setting ``forward_headers`` says.
 What belongs to a connection, carries a credential or tells who asks is never passed on as it came.
+
+Of an upstream's headers those come back that are neither of its connection nor orders to a browser about our origin.
 """
 
 from __future__ import annotations
 
 import functools
+import re
 
-__all__ = ["HOP_BY_HOP", "names_sent", "never_goes_on"]
+from proxyd.errors import BadReply
+
+__all__ = ["HOP_BY_HOP", "comes_back", "names_sent", "never_goes_on"]
 
 _USUAL = frozenset({"accept", "content-type", "traceparent", "tracestate", "user-agent", "x-app"})
 _USUAL_PREFIXES = ("anthropic-", "x-claude-code-", "x-stainless-")
@@ -47,6 +52,10 @@ _NEVER = HOP_BY_HOP | {
 }
 _NEVER_PREFIXES = ("sec-", "x-claude-proxy-", "x-forwarded-")
 
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+_NOT_RETURNED = HOP_BY_HOP | {"clear-site-data", "content-length", "refresh", "set-cookie"}
+_NOT_RETURNED_PREFIXES = ("access-control-", "x-claude-proxy-")
+
 
 @functools.lru_cache(maxsize=64)  # a client's requests have the same headers, in the same order
 def names_sent(names: tuple[str, ...], patterns: tuple[str, ...]) -> tuple[str, ...]:
@@ -79,3 +88,16 @@ def never_goes_on(pattern: str) -> bool:
     """Whether no header that `pattern` takes may go on."""
     lowered = pattern.lower()
     return lowered in _NEVER or lowered.startswith(_NEVER_PREFIXES)
+
+
+@functools.lru_cache(maxsize=512)  # an upstream's responses have the same headers
+def comes_back(name: str) -> bool:
+    """Whether the header `name` of an upstream's response goes back to the client.
+
+    Raises:
+        BadReply: it is no name of a header. Others would refuse the response, or read another one.
+    """
+    if not _TOKEN.match(name):
+        raise BadReply("the upstream answered with a header whose name holds characters that none may hold")
+    lowered = name.lower()
+    return lowered not in _NOT_RETURNED and not lowered.startswith(_NOT_RETURNED_PREFIXES)

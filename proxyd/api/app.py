@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 import proxyd
 from proxyd import errors, jsonio
 from proxyd.api.access_control import REQUEST_ID as _REQUEST_ID
-from proxyd.api.access_control import check_origin, check_token, without_token
+from proxyd.api.access_control import check_origin, check_token, comes_from_api_client, is_near, without_token
 from proxyd.api.request_body import read_request_body
 from proxyd.api.status import Watchers, add_status_routes
 from proxyd.codecs.cache.tools import share_tools
@@ -39,10 +39,10 @@ from proxyd.providers.base import ClientKeys
 from proxyd.providers.unparsed import glance_at, is_plain, takes_all
 from proxyd.proxy.attempt_direct import VerbatimRefusal
 from proxyd.proxy.client_request import PREFIX, ClientRequest
+from proxyd.proxy.client_response import clean_reason
 from proxyd.proxy.relay import Relay
 from proxyd.telemetry.call_record import CallRecord, new_id
 from proxyd.telemetry.request_kind import kind_of, session_in
-from proxyd.urls import is_loopback
 
 __all__ = ["build_app"]
 
@@ -91,6 +91,7 @@ def build_app(
     """
     surface = _Surface(relay, about)
     app = web.Application(middlewares=[around, surface.envelope])
+    app.on_response_prepare.append(_no_stream_to_head)
     for prefix in ("", PREFIX):
         app.router.add_post(f"{prefix}/v1/messages", surface.messages)
         app.router.add_post(f"{prefix}/v1/messages/count_tokens", surface.count_tokens)
@@ -141,6 +142,26 @@ def _in_front_of(
     return handle
 
 
+class _HeadOnly(Exception):
+    """The response to a HEAD request, in place of a stream that was about to begin."""
+
+    def __init__(self, response: web.StreamResponse) -> None:
+        super().__init__()
+        framing = ("transfer-encoding", "content-length")
+        headers = [(name, value) for name, value in response.headers.items() if name.lower() not in framing]
+        self.response = web.Response(
+            status=response.status, reason=response.reason, headers=CIMultiDict(headers)
+        )
+
+
+async def _no_stream_to_head(request: web.Request, response: web.StreamResponse) -> None:
+    """End the handler of a HEAD request before it streams. A whole response loses its body in the web library; the
+    bytes of a stream would be taken for the next response on the connection.
+    """
+    if request.method == "HEAD" and not isinstance(response, web.Response):
+        raise _HeadOnly(response)
+
+
 async def _refused_expectation(_: web.Request) -> web.StreamResponse:
     raise UnknownExpectation("the only expectation that can be met is 100-continue")
 
@@ -189,9 +210,14 @@ class _Surface:
 
     def _answer_to(self, exc: Exception, request: web.Request, request_id: str) -> web.Response:
         """What the client is told of `exc`."""
+        if isinstance(exc, _HeadOnly):
+            return exc.response
         if isinstance(exc, VerbatimRefusal):
             return web.Response(
-                status=exc.status, reason=exc.reason, body=exc.body, headers=CIMultiDict(exc.raw_headers)
+                status=exc.status,
+                reason=clean_reason(exc.reason),
+                body=exc.body,
+                headers=CIMultiDict(exc.raw_headers),
             )
         if isinstance(exc, ProxyError):
             response = self._error(exc, request_id)
@@ -317,11 +343,14 @@ class _Surface:
         )
 
     async def model(self, request: web.Request) -> web.StreamResponse:
-        """``GET /v1/models/{id}``: from memory, or asked of a direct upstream."""
+        """``GET /v1/models/{id}``: from memory, or asked of a direct upstream, for a client of the API only. Any web
+        page can make a browser send a plain GET.
+        """
         name = request.match_info["model_id"]
         route = self._route(name)
         keys = without_token(ClientKeys.from_headers(request.headers), self._relay.settings)
-        if not route.direct or (keys.any is None and route.api_key is None):
+        is_asked = route.direct and comes_from_api_client(request)
+        if not is_asked or (keys.any is None and route.api_key is None):
             return _json(_model(name, route))
         request[_IS_CALL] = True
         record = self._record(request, name)
@@ -339,14 +368,18 @@ class _Surface:
         return _json({"status": "ok", "version": proxyd.__version__})
 
     async def ready(self, request: web.Request) -> web.Response:
-        """``GET /readyz``; with ``?verbose``, for callers on this machine, what the daemon says of itself."""
+        """``GET /readyz``; with ``?verbose``, what the daemon says of itself, for callers on this machine who have the
+        token where one is set.
+        """
         status, said = 200, "ready"
         if self._relay.is_draining:
             status, said = 503, "draining"
         elif not self._relay.table.routes:
             status, said = 503, "no models are configured"
-        is_near = request.remote is not None and is_loopback(request.remote)
-        about = self._about() if is_near and "verbose" in request.query else {}
+        about: dict[str, Any] = {}
+        if "verbose" in request.query and is_near(request):
+            check_token(request, self._relay.settings)  # a proxy on this machine is near, its clients are not
+            about = self._about()
         return _json({"status": said, **about}, status=status)
 
     async def home(self, request: web.Request) -> web.Response:
@@ -357,7 +390,11 @@ class _Surface:
             model=escape(ids[0] if ids else "MODEL"),
             models=escape(", ".join(ids) or "none"),
         )
-        headers = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
+        headers = {
+            "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
+            "form-action 'none'; frame-ancestors 'none'",
+            "x-content-type-options": "nosniff",
+        }
         return web.Response(text=page, content_type="text/html", headers=headers)
 
 

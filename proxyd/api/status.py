@@ -1,6 +1,6 @@
-"""The endpoints that say what the daemon does and did (design.md 5): stats, metrics, the page and its feed.
+"""The endpoints that say what the daemon does and did: stats, metrics, the page and its feed.
 
-None of them calls an upstream, except ``/test-connection?probe=1``, and none counts as traffic.
+None of them calls an upstream, except ``POST /test-connection``, and none counts as traffic.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from aiohttp import web
 
 import proxyd
 from proxyd import jsonio
-from proxyd.api.access_control import REQUEST_ID
+from proxyd.api.access_control import REQUEST_ID, is_near
+from proxyd.api.request_body import read_request_body
 from proxyd.config.keys import DEMO_BASE
 from proxyd.config.routes import ModelRoute
 from proxyd.config.settings import TABLE
 from proxyd.errors import ClientError, Forbidden, NotFound
 from proxyd.logs.setup import log_calls, redact
+from proxyd.prompt_cache.parser import parse_object
 from proxyd.proxy.client_request import PREFIX
 from proxyd.proxy.relay import Relay
 from proxyd.telemetry import ledger_queries as stats
@@ -32,7 +34,6 @@ from proxyd.telemetry.ledger import Ledger
 from proxyd.telemetry.ledger_schema import row_of
 from proxyd.telemetry.live_feed import LiveFeed
 from proxyd.telemetry.metrics import CONTENT_TYPE, Metrics, Sources
-from proxyd.urls import is_loopback
 
 __all__ = ["Watchers", "add_status_routes"]
 
@@ -49,6 +50,7 @@ _PAGE_HEADERS = {
 #: A probe asks for next to nothing, and a model that thinks first needs a moment.
 _PROBE_TOKENS = 16
 _PROBE_S = 60.0
+_PROBE_BODY = '{"probe": true}'
 _DAY_S = 86_400
 
 
@@ -83,6 +85,7 @@ def add_status_routes(app: web.Application, relay: Relay, watchers: Watchers) ->
         app.router.add_get(f"{prefix}/dashboard", surface.page)
         app.router.add_get(f"{prefix}/dashboard/{{name}}", surface.page_file)
         app.router.add_get(f"{prefix}/test-connection", surface.test_connection)
+        app.router.add_post(f"{prefix}/test-connection", surface.probe)
 
 
 class _StatusSurface:
@@ -120,8 +123,8 @@ class _StatusSurface:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """``GET /metrics``, on loopback only, whatever the daemon listens on."""
-        if not is_loopback(request.remote or ""):
-            raise Forbidden("/metrics is answered to this machine only (operations.md F1)")
+        if not is_near(request):
+            raise Forbidden("/metrics is answered to this machine only, and through no proxy")
         self._relay.finished.flush()
         return web.Response(
             body=await self._watchers.metrics.render(), headers={"content-type": CONTENT_TYPE}
@@ -164,13 +167,25 @@ class _StatusSurface:
     # -- what is configured
 
     async def test_connection(self, request: web.Request) -> web.Response:
-        """``GET /test-connection``: routes and settings; with ``?probe=1`` one tiny call through each route."""
-        probe = request.query.get("probe", "")
-        if probe not in ("", "0", "1"):
-            raise ClientError("probe: expected 1, for one real call through each route, or nothing")
+        """``GET /test-connection``: routes and settings. It spends nothing: any web page can have a browser send it."""
+        if request.query.get("probe", "") not in ("", "0"):
+            raise ClientError(
+                f"a probe calls every upstream, so it takes a POST: send {_PROBE_BODY} to /test-connection, "
+                "with content-type application/json"
+            )
+        return await self._connection(request, is_probed=False)
+
+    async def probe(self, request: web.Request) -> web.Response:
+        """``POST /test-connection``: the same, with one tiny call through each route."""
+        body = parse_object(await read_request_body(request, self._relay.settings))
+        if body.keys() - {"probe"} or body.get("probe") is not True:
+            raise ClientError(f"expected {_PROBE_BODY}; to see what is configured, send a GET")
+        return await self._connection(request, is_probed=True)
+
+    async def _connection(self, request: web.Request, *, is_probed: bool) -> web.Response:
         relay, circuits = self._relay, self._watchers.sources.circuits()
         routes = [_route(route, circuits) for route in relay.table.routes]
-        if probe == "1":
+        if is_probed:
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PROBE_S)) as session:
                 for entry in routes:
                     entry["probe"] = await _probe(session, request, entry["model_id"])
@@ -181,7 +196,7 @@ class _StatusSurface:
             }
             for name in TABLE
         }
-        is_fine = all(entry["probe"]["ok"] for entry in routes) if probe == "1" else None
+        is_fine = all(entry["probe"]["ok"] for entry in routes) if is_probed else None
         return _json(
             {
                 "version": proxyd.__version__,

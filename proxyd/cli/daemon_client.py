@@ -18,6 +18,7 @@ from typing import Any
 
 from proxyd import jsonio
 from proxyd.errors import ConfigError
+from proxyd.secret import Secret
 
 __all__ = ["ANSWER_S", "Peer", "State", "Target", "ask", "find_target"]
 
@@ -124,6 +125,8 @@ def ask(target: Target, timeout_s: float = ANSWER_S) -> Peer:
     """What is there now."""
     try:
         status, body = _get(target, "/readyz?verbose=1", timeout_s)
+        if status == 401 and (token := _token_for(target)) is not None:
+            status, body = _get(target, "/readyz?verbose=1", timeout_s, token)
     except ConnectionRefusedError:
         return Peer(State.STOPPED, {})
     except TimeoutError:
@@ -134,6 +137,9 @@ def ask(target: Target, timeout_s: float = ANSWER_S) -> Peer:
         return Peer(State.STOPPED, {})  # no such host or network: nobody that could be talked to
     if status is None:
         return Peer(State.FOREIGN, {}, "it does not speak HTTP")
+    if status == 401 and b"x-claude-proxy-token" in body:
+        why = "a claude-proxy that asks for its access token; set CLAUDE_PROXY_AUTH_TOKEN to it"
+        return Peer(State.FOREIGN, {}, why)
     try:
         about = jsonio.loads(body)
     except jsonio.JSONError:
@@ -147,14 +153,33 @@ def ask(target: Target, timeout_s: float = ANSWER_S) -> Peer:
     return Peer(State.DRAINING if about.get("status") == "draining" else State.RUNNING, about)
 
 
-def _get(target: Target, path: str, timeout_s: float) -> tuple[int | None, bytes]:
+def _token_for(target: Target) -> Secret | None:
+    """The access token of the daemon that `target`'s models.yaml configures; None where there is none to be found."""
+    from proxyd.daemon.load_config import load_settings
+
+    try:
+        return load_settings({}, target.models, os.environ)[1].auth_token
+    except ConfigError:
+        from proxyd.config.envfile import with_env_file
+        from proxyd.config.settings import Settings
+
+        try:  # a models.yaml with faults is no reason not to look
+            return Settings.load({}, with_env_file(target.models.parent, os.environ)).auth_token
+        except (ConfigError, OSError):
+            return None
+
+
+def _get(
+    target: Target, path: str, timeout_s: float, token: Secret | None = None
+) -> tuple[int | None, bytes]:
     """Status and body; no status where the answer is no HTTP.
 
     In HTTP/1.0 a body ends with its connection, so that this is all of it; the library's client takes longer to
     import than `status` may take in all.
     """
     host = f"[{target.host}]" if ":" in target.host else target.host
-    request = f"GET {path} HTTP/1.0\r\nHost: {host}:{target.port}\r\nAccept: application/json\r\n\r\n"
+    shown = "" if token is None else f"x-claude-proxy-token: {token.reveal()}\r\n"
+    request = f"GET {path} HTTP/1.0\r\nHost: {host}:{target.port}\r\nAccept: application/json\r\n{shown}\r\n"
     answer = bytearray()
     deadline = time.monotonic() + timeout_s
     # As text it would be encoded by a codec that takes its time to import, too.

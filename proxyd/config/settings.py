@@ -43,6 +43,8 @@ __all__ = [
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _DAY_S = 86_400
+#: Fewer can be guessed.
+_MIN_TOKEN_CHARS = 16
 
 #: Variables that are no settings and yet ours.
 _OTHER_VARIABLES = frozenset({"CLAUDE_PROXY_MODELS"})
@@ -122,7 +124,7 @@ class Settings:
     auth_token: Secret | None = _setting(  # noqa: RUF009 - it makes a field, as dataclasses.field does
         None,
         secret_text("a token, ${ENV_NAME} or ${file:PATH}"),
-        "Token that clients must send; required to listen beyond loopback.",
+        "Token that clients must send, at least 16 characters; required to listen beyond loopback.",
     )
     insecure: bool = _setting(
         False,
@@ -494,6 +496,13 @@ class _Reading:
         if credential.missing is not None:
             # Not lazily, as with an entry's key: without its token the daemon would be open.
             self._fault(origin, f"auth_token: {credential.missing}")
+        if credential.secret is not None and len(credential.secret.reveal()) < _MIN_TOKEN_CHARS:
+            self._fault(
+                origin,
+                f"auth_token: expected at least {_MIN_TOKEN_CHARS} characters, so that nobody guesses it; "
+                "make one with 'openssl rand -hex 32'",
+            )
+            return None
         return credential.secret
 
     def _ca_file(self, path: str) -> str:

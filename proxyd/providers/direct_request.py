@@ -12,20 +12,24 @@ from multidict import MultiMapping
 from proxyd.codecs.anthropic.thinking_signature import PREFIX as OWN_SIGNATURE
 from proxyd.codecs.wire.json_patch import CUT, splice
 from proxyd.config.routes import ModelRoute
-from proxyd.headers import HOP_BY_HOP, names_sent
+from proxyd.errors import BadReply
+from proxyd.headers import comes_back, names_sent
 from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest, missing_key
 from proxyd.providers.profile import Profile
 from proxyd.providers.registry import profile_for
+from proxyd.providers.unparsed import has_second_model
 from proxyd.urls import is_loopback_url
 
-__all__ = ["direct_url", "prepare", "response_headers"]
+__all__ = ["direct_url", "prepare", "response_head"]
 
 #: Where else clients put a key: not beside one that the entry has configured (operations.md E4).
 _OTHER_CREDENTIALS = frozenset({"api-key", "x-goog-api-key"})
-_NOT_RETURNED = HOP_BY_HOP | {"content-length", "set-cookie"}
 
 #: Characters that no value may hold (RFC 9110, 5.5).
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+#: What may stand as it is in a segment of a path (RFC 3986, 3.3).
+_UNQUOTED = "!$&'()*+,;=:@"
 
 #: Sent where the client named no version (protocol.md 1.2).
 _DEFAULT_VERSION = "2023-06-01"
@@ -63,7 +67,7 @@ def prepare(
     """The client's request, for `route`.
 
     Args:
-        path: as the client wrote it; a model's id at its end becomes the upstream's name of the model.
+        path: of a request with a body. One without a body asks for the model, whose path comes from `route`.
         headers: the client's.
         body: the client's bytes; they go on as they are but for what the entry sets.
         payload: `body`, parsed; for a request without one, ``{"model": …}``; None for one that goes on as it is
@@ -79,14 +83,16 @@ def prepare(
     sent = _headers(headers, forwarded if is_first else ())
     if body:
         sent.setdefault("content-type", "application/json")
-    if method == "GET" and payload is not None and payload.get("model") != route.model_name:
-        path = f"/v1/models/{quote(route.model_name, safe='')}"
+    if not body:
+        path = f"/v1/models/{quote(route.model_name, safe=_UNQUOTED)}"
     if body and payload is not None:
         omitted = [
             name for name in (*profile.omit, *route.omit) if name in payload and name not in route.extra_body
         ]
         _drop_betas(sent, omitted)
-        body = splice(body, _changes(route, profile, payload, omitted, is_message=path.endswith("/messages")))
+        body = splice(
+            body, _changes(route, profile, body, payload, omitted, is_message=path.endswith("/messages"))
+        )
     _add_credentials(route, profile, sent, keys)
     for name, value in route.extra_headers.items():
         sent[name.lower()] = value
@@ -98,6 +104,7 @@ def prepare(
 def _changes(
     route: ModelRoute,
     profile: Profile,
+    body: bytes,
     payload: Mapping[str, Any],
     omitted: Iterable[str],
     *,
@@ -106,7 +113,7 @@ def _changes(
     """What of the body becomes another: see `splice`."""
     changes: dict[str, Any] = _foreign_thinking(payload, keeps_unsigned=profile.keeps_unsigned_thinking)
     changes.update(dict.fromkeys(omitted, CUT))
-    if payload.get("model") != route.model_name:
+    if payload.get("model") != route.model_name or has_second_model(body):
         changes["model"] = route.model_name
     if not is_message:
         return changes  # count_tokens takes no limits, no sampling, and nobody knows what of extra_body
@@ -209,15 +216,21 @@ def _add_credentials(route: ModelRoute, profile: Profile, sent: dict[str, str], 
         sent["x-api-key"] = value
 
 
-def response_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The upstream's response headers that go back to the client, but for those that HTTP does not allow."""
-    named = [(name.lower(), name, value) for name, value in headers]
-    dropped = _NOT_RETURNED
-    for lowered, _, value in named:
-        if lowered == "connection":
-            dropped = dropped | _tokens(value)
+def response_head(status: int, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The upstream's response headers that go back to the client.
+
+    Raises:
+        BadReply: a client could not read a response with this head.
+    """
+    if not 200 <= status <= 599:
+        raise BadReply(f"the upstream answered with the status {status}, which no final response has")
+    found = list(headers)
+    dropped: set[str] = set()
+    for name, value in found:
+        if name.lower() == "connection":
+            dropped |= _tokens(value)
     return [
         (name, value)
-        for lowered, name, value in named
-        if lowered not in dropped and not _FORBIDDEN.search(value)
+        for name, value in found
+        if comes_back(name) and name.lower() not in dropped and not _FORBIDDEN.search(value)
     ]

@@ -5,9 +5,9 @@ costs more than all else that is done for the call, and holds up every other str
 changes nothing of it, it is enough to know what it asks for: the ``model``, which Claude Code writes first, and
 ``stream``, which it writes last. Requests that are written another way, and small ones, are read.
 
-What is wrong with an unread request is said by its upstream. One with a second ``model`` among its first or its last
-members is read, since parsers go by the last one; between them none is looked for, which takes as long as the
-parsing of a small request.
+What is wrong with an unread request is said by its upstream. One that may have a second ``model`` anywhere is read: the
+last one counts, as for most parsers, and all of them go on as the upstream's name of that model, so that no parser can
+find one that models.yaml does not offer.
 
 Searches go from the end: CPython's search backwards skips ahead, which takes half the time on bodies of this size.
 """
@@ -18,10 +18,11 @@ import re
 from dataclasses import dataclass
 
 from proxyd import jsonio
+from proxyd.codecs.wire.json_patch import count_of
 from proxyd.config.routes import ModelRoute
 from proxyd.providers.registry import profile_for
 
-__all__ = ["Glance", "glance_at", "is_plain", "takes_all", "with_model"]
+__all__ = ["Glance", "glance_at", "has_second_model", "is_plain", "takes_all", "with_model"]
 
 #: Smaller ones are parsed in less time than a look at them takes.
 _MIN_BYTES = 16 * 1024
@@ -35,6 +36,8 @@ _LAST_BYTES, _MAX_SCALARS = 64, 16
 _THINKING, _NO_SETTING = b'"thinking"', re.compile(rb"(?!\s*:\s*\{)")
 #: Behind the name of a member that is a text.
 _NAME, _TEXT = b'"model"', re.compile(rb'\s*:\s*"')
+#: What the escapes of all letters of that name begin with; no encoder escapes a letter.
+_ESCAPE = b"\\u006"
 #: What tells a call that is not one of the conversation (`proxyd.telemetry.request_kind`): its tools, which Claude
 #: Code writes near the end, and the words of a request for a summary, in the last message: ahead of system prompt
 #: and tools only.
@@ -93,9 +96,19 @@ def is_plain(body: bytes, seen: Glance) -> bool:
     return not (
         any(words in end for words in _ODD_TOOLS)
         or body.rfind(_SUMMARY, -_SUMMARY_BYTES) >= 0
-        or _stands(body, _THINKING, _NO_SETTING)
-        or _stands(body, _NAME, _TEXT, max(seen.end, len(body) - _TOOLS_BYTES))
+        or _last(body, _THINKING, _NO_SETTING) >= 0
+        or _last(body, _NAME, _TEXT, start=seen.end) >= 0
+        or body.rfind(_ESCAPE, seen.end) >= 0
     )
+
+
+def has_second_model(body: bytes) -> bool:
+    """Whether `body`, a JSON object, has more than one member ``model``."""
+    if body.rfind(_ESCAPE) < 0:
+        at = _last(body, _NAME, _TEXT)
+        if at < 0 or _last(body, _NAME, _TEXT, end=at) < 0:
+            return False
+    return count_of(body, "model") > 1
 
 
 def takes_all(route: ModelRoute) -> bool:
@@ -108,13 +121,15 @@ def takes_all(route: ModelRoute) -> bool:
     )
 
 
-def _stands(body: bytes, word: bytes, behind: re.Pattern[bytes], start: int = 0) -> bool:
-    """Whether `word` stands anywhere from `start` on, with `behind` directly behind it."""
-    at = len(body)
+def _last(
+    body: bytes, word: bytes, behind: re.Pattern[bytes], *, start: int = 0, end: int | None = None
+) -> int:
+    """The last place between `start` and `end` of `word` with `behind` directly behind it; -1 if there is none."""
+    at = len(body) if end is None else end
     while (at := body.rfind(word, start, at)) >= 0:
         if behind.match(body, at + len(word)):
-            return True
-    return False
+            break
+    return at
 
 
 def with_model(body: bytes, seen: Glance, name: str) -> bytes:

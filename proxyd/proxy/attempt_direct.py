@@ -16,7 +16,7 @@ from proxyd.config.settings import Settings
 from proxyd.errors import BadReply, ProxyError, Refused, forget_frames
 from proxyd.hooks.runner import CallHooks, Passage, StreamHooks
 from proxyd.providers.base import UpstreamRequest
-from proxyd.providers.direct_request import response_headers
+from proxyd.providers.direct_request import response_head
 from proxyd.proxy.attempt import HOOKED_READ_BYTES, Exchange, Sink
 from proxyd.secret import masked
 from proxyd.telemetry.call_record import CallRecord
@@ -108,7 +108,11 @@ class DirectExchange(Exchange):
         """
         response = await self._send(is_verbatim=True)
         headers = list(response.headers.items())
-        self.status, self.reason, self.headers = response.status, response.reason, response_headers(headers)
+        self.status, self.reason, self.headers = (
+            response.status,
+            response.reason,
+            response_head(response.status, headers),
+        )
         if response.status >= 400:
             body = await self._read_error(response)
             raise VerbatimRefusal(response.status, self.headers, masked(body), response.reason)

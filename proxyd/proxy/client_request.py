@@ -107,13 +107,12 @@ class ClientRequest:
 
     @property
     def target(self) -> tuple[str, str]:
-        """Path, below our prefix, and query as the client wrote them."""
+        """The path of a request with a body, and the query as the client wrote it."""
+        path = "/v1/messages" if self.is_message else "/v1/messages/count_tokens"
         written = self.web_request.raw_path
         if not written.startswith("/") or "#" in written:  # a forward proxy's, or nobody's
-            url = self.web_request.rel_url
-            return url.raw_path.removeprefix(PREFIX), url.raw_query_string
-        path, _, query = written.partition("?")
-        return path.removeprefix(PREFIX), query
+            return path, self.web_request.rel_url.raw_query_string
+        return path, written.partition("?")[2]
 
     async def breathe(self) -> None:
         """Let all others have a turn between two steps over a large request: each takes about 4 ms a megabyte

@@ -22,7 +22,7 @@ from proxyd.codecs.wire.http1_body import chunk_of
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.transport.timers import TICK_S, Deadlines
 
-__all__ = ["SSE_HEADERS", "ClientGone", "Downlink"]
+__all__ = ["SSE_HEADERS", "ClientGone", "Downlink", "clean_reason"]
 
 SSE_HEADERS = (
     ("content-type", "text/event-stream; charset=utf-8"),
@@ -41,8 +41,9 @@ class ClientGone(Exception):
 #: What a write may bring without filling an empty transport to its high-water mark (asyncio's is 64 KiB).
 _SMALL_BYTES = 32 * 1024
 
-#: Statuses whose responses have no body (RFC 9110, 6.4.1).
-_BODILESS = frozenset({204, 205, 304})
+#: Statuses whose responses have no body, whatever their heads say (RFC 9112, 6.3). A 205 has the one that it is framed
+#: with.
+_BODILESS = frozenset({204, 304})
 #: Characters that would end a header, or that no header may hold (RFC 9110, 5.5; operations.md E9).
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -134,7 +135,7 @@ class Downlink:
         reason: str | None = None,
     ) -> None:
         """Say what the head will be; no pings where the body is no event stream."""
-        self.status, self._reason, self._headers = status, reason, list(headers)
+        self.status, self._reason, self._headers = status, clean_reason(reason), list(headers)
         if not is_stream:
             self._ping_s = 0
 
@@ -323,6 +324,13 @@ class Downlink:
             self.abort()
         else:
             self._deadlines.set(self._stalled, self._write_stall_s / _STALL_LOOKS)
+
+
+def clean_reason(reason: str | None) -> str | None:
+    """`reason`, or None where no status line may hold it."""
+    if reason is None or _FORBIDDEN.search(reason) or "\r" in reason or "\n" in reason:
+        return None
+    return reason
 
 
 @functools.lru_cache(maxsize=256)

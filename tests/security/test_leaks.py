@@ -225,9 +225,13 @@ async def test_planted_keys_and_words_are_found_nowhere(level: str, tmp_path: Pa
                 places["the feed"] = await _what_has_come(feed)
             for path in (
                 "/metrics", "/v1/stats", "/v1/stats?session=x", "/v1/models", "/dashboard", "/readyz?verbose",
-                "/test-connection", "/test-connection?probe=1", "/", "/healthz",
+                "/test-connection", "/", "/healthz",
             ):  # fmt: skip
                 places[path] = await _get(daemon.base, path, 30)
+            async with RawClient.to(daemon.base) as client:
+                token = f"X-Claude-Proxy-Token: {TOKEN}"
+                await client.send(post({"probe": True}, token, path="/test-connection"))
+                places["the probe"] = (await client.answer(30)).body
             places["the page's feed"] = await _hello(daemon.base)
             daemon.send(signal.SIGUSR2)
             if level == "info":

@@ -112,6 +112,11 @@ HOSTS = [
     ("127.0.0.1.evil.example", 421),
     ("evil.example#localhost", 421),
     ("user@localhost", 421),
+    ("localhost:80@evil.example", 421),
+    ("[::1].evil.example", 421),
+    ("[::1]evil.example", 421),
+    ("localhost:80:80", 421),
+    ("localhost:", 200),
     ("192.0.2.1", 421),
     ("0.0.0.0", 421),
     ("", 421),
@@ -135,6 +140,16 @@ BROWSERS = [
     (("Sec-Fetch-Site: cross-site",), 403),
     (("Sec-Fetch-Site: same-site",), 403),
     (("Origin: http://localhost:8082", "Sec-Fetch-Site: same-origin"), 200),
+    (("Origin: http://localhost:3000",), 403),
+    (("Origin: http://localhost",), 403),
+    (("Origin: http://user@localhost:8082",), 403),
+    (("Origin: http://localhost:8082.evil.example",), 403),
+    (("Origin: ftp://localhost:8082",), 403),
+    (("Origin: http://localhost:8082", "Origin: http://evil.example"), 403),
+    (("Origin: http://localhost:8082", "Sec-Fetch-Site: cross-site"), 403),
+    (("Origin: http://localhost:8082", "Sec-Fetch-Site: SAME-SITE"), 403),
+    (("Origin: https://allowed.example", "Sec-Fetch-Site: same-origin"), 200),
+    (("Origin: https://allowed.example:444",), 403),
     (("Sec-Fetch-Site: same-origin",), 200),
     (("Sec-Fetch-Site: none",), 200),
 ]
@@ -145,8 +160,8 @@ BROWSERS = [
 async def test_pages_of_other_sites_are_refused(
     upstream: RawUpstream, headers: tuple[str, ...], status: int
 ) -> None:
-    async with running_proxy(entries(upstream)) as base:
-        answer = await ask(base, post(HELLO, *headers))
+    async with running_proxy(entries(upstream), allowed_hosts=("allowed.example",)) as base:
+        answer = await ask(base, post(HELLO, *headers, host="127.0.0.1:8082"))
     assert answer.status == status
     assert not [name for name in answer.headers if name.startswith("access-control-")]
     assert len(upstream.heads) == (status == 200)

@@ -59,6 +59,51 @@ def test_a_day_in_the_life(home: Home) -> None:
     assert home.run("restart").code == 3
 
 
+@pytest.mark.parametrize("is_in_file", [True, False])
+def test_a_day_in_the_life_of_one_with_a_token(home: Home, is_in_file: bool) -> None:
+    """It tells nobody of itself without the token, which the command line finds where the daemon does."""
+    if is_in_file:
+        home.write_models(
+            "settings: {auth_token: '${TOKEN}'}\nmodels: [{model_id: demo, api_base: 'builtin:demo'}]\n"
+        )
+        (home.config / "env").write_text("TOKEN=a-token-of-the-env-file\n")
+    else:
+        home.write_models(DEMO)
+        (home.config / "env").write_text("CLAUDE_PROXY_AUTH_TOKEN=a-token-of-the-env-file\n")
+    assert home.run("start").code == 0
+    assert home.run("status").code == 0
+    assert status(home)["supervisor"] == "detached"
+    home.write_models("- {}\n")
+    if not is_in_file:
+        assert home.run("status").code == 0, "a models.yaml with faults is no reason not to look"
+    else:
+        told = home.run("status")
+        assert "CLAUDE_PROXY_AUTH_TOKEN" in told.out + told.err
+    home.write_models(
+        "settings: {auth_token: '${TOKEN}'}\nmodels: [{model_id: demo, api_base: 'builtin:demo'}]\n"
+        if is_in_file
+        else DEMO
+    )
+    assert home.run("stop").code == 0
+
+
+def test_the_log_and_its_folder_are_the_users_alone(home: Home) -> None:
+    home.write_models(DEMO)
+    before = os.umask(0)
+    try:
+        started = home.run("start")
+    finally:
+        os.umask(before)
+    assert started.code == 0, started.err
+    log = Path(started.out.rpartition("log: ")[2].strip())
+    assert home.run("stop").code == 0
+    for path in (log, log.parent, log.parent.parent, log.parent.parent.parent):
+        assert path.stat().st_mode & 0o077 == 0, path
+    log.chmod(0o644)
+    assert home.run("start").code == 0
+    assert log.stat().st_mode & 0o077 == 0, "a log of an older version is closed, too"
+
+
 def test_a_restart_lets_an_open_stream_finish(home: Home) -> None:
     home.write_models(DEMO)
     assert home.run("start").code == 0

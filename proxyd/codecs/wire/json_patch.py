@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from proxyd import jsonio
 
-__all__ = ["CUT", "span_of", "splice"]
+__all__ = ["CUT", "count_of", "span_of", "splice"]
 
 
 class _Cut:
@@ -147,6 +147,11 @@ def span_of(data: bytes, key: str) -> tuple[int, int]:
     """
     spans = {member.key: member[2:] for member in _Reader(data).members(_skip(data, 0))}
     return spans[key]
+
+
+def count_of(data: bytes, key: str) -> int:
+    """How many members of the object have the name `key`."""
+    return sum(member.key == key for member in _Reader(data).members(_skip(data, 0)))
 
 
 def _are_positions(change: Mapping[Any, Any]) -> bool:

@@ -312,9 +312,17 @@ async def test_connection(upstream: Upstream, session: aiohttp.ClientSession) ->
         )
         assert found["settings"]["max_retries"] == {"value": 0, "from": "default"}
         assert "sk-secret" not in json.dumps(found)
-        probed = await get(session, f"{base}/test-connection?probe=1")
-        async with session.get(f"{base}/test-connection?probe=many") as response:
-            assert response.status == 400
+        for probe in ("1", "many"):
+            async with session.get(f"{base}/test-connection?probe={probe}") as response:
+                assert response.status == 400
+                assert "POST" in await response.text()
+        for body in ({}, {"probe": 1}, {"probe": True, "more": 1}, [True]):
+            async with session.post(f"{base}/test-connection", json=body) as response:
+                assert response.status == 400, body
+        assert upstream.requests == [], "none of these spends anything"
+        async with session.post(f"{base}/test-connection", json={"probe": True}) as response:
+            assert response.status == 200
+            probed = await response.json()
     assert probed["ok"] is False
     good, bad = (route["probe"] for route in probed["routes"])
     assert (good["ok"], good["status"]) == (True, 200)

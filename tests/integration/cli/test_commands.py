@@ -128,11 +128,11 @@ def test_env_leaves_the_users_key_to_the_user(home: Home) -> None:
 
 
 def test_env_gives_the_token_of_a_daemon_that_wants_one(home: Home) -> None:
-    home.write_models(f"settings: {{auth_token: 'it''s secret'}}\nmodels:\n{DEMO}")
-    assert variables(home, "demo")["ANTHROPIC_AUTH_TOKEN"] == "it's secret"
+    home.write_models(f"settings: {{auth_token: 'it''s a long secret'}}\nmodels:\n{DEMO}")
+    assert variables(home, "demo")["ANTHROPIC_AUTH_TOKEN"] == "it's a long secret"
     script = home.run("env", "demo", "--shell", "sh").out + 'printf %s "$ANTHROPIC_AUTH_TOKEN"'
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=10)
-    assert done.stdout == "it's secret"
+    assert done.stdout == "it's a long secret"
 
 
 def test_a_broken_hook_does_not_spoil_what_a_shell_evaluates(home: Home) -> None:

@@ -105,7 +105,7 @@ def test_flag_beats_environment_beats_file_beats_default() -> None:
         ("LOG_LEVEL", "debug", "log_level", "debug"),
         ("LOG_FORMAT", "json", "log_format", "json"),
         ("MAX_RETRIES", "0", "max_retries", 0),
-        ("CLAUDE_PROXY_AUTH_TOKEN", "t0ken", "auth_token", Secret("t0ken")),
+        ("CLAUDE_PROXY_AUTH_TOKEN", "t0ken-of-the-proxy", "auth_token", Secret("t0ken-of-the-proxy")),
         ("CLAUDE_PROXY_IDLE_S", "0.5", "idle_s", 0.5),
         ("CLAUDE_PROXY_TOTAL_S", "0", "total_s", 0.0),
         ("CLAUDE_PROXY_MAX_BODY_BYTES", "2 MiB", "max_body_bytes", 2_097_152),
@@ -255,7 +255,7 @@ def test_all_faults_at_once_and_none_shows_the_token() -> None:
         ("::", {}, True),
         ("myhost", {}, True),
         ("localhost.evil.example", {}, True),
-        ("0.0.0.0", {"auth_token": "t"}, False),
+        ("0.0.0.0", {"auth_token": "a-token-of-16-up"}, False),
         ("0.0.0.0", {"insecure": True}, False),
     ],
 )
@@ -274,13 +274,13 @@ def test_a_flag_that_is_no_setting_is_our_own_bug() -> None:
 
 
 def test_token_and_certificates_beside_models_yaml(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("t0ken\n", encoding="utf-8")
+    (tmp_path / "token").write_text("t0ken-of-the-proxy\n", encoding="utf-8")
     (tmp_path / "ca.pem").write_text("x", encoding="utf-8")
     values = {"auth_token": "${file:token}", "ca_file": "ca.pem"}
     found = Settings.load(
         {}, {}, values, {"ca_file": "m.yaml:1:1", "auth_token": "m.yaml:2:1"}, folder=tmp_path
     )
-    assert found.auth_token == Secret("t0ken")
+    assert found.auth_token == Secret("t0ken-of-the-proxy")
     assert found.ca_file == str(tmp_path / "ca.pem")
     assert "t0ken" not in repr(found)
     with pytest.raises(ConfigError) as caught:
