@@ -27,8 +27,35 @@ def unpacked(pieces: list[bytes]) -> bytes:
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
 @given(data=st.binary(max_size=300), size=st.integers(1, 50), surplus=st.binary(max_size=5))
 def test_a_body_cut_anywhere(pack: object, data: bytes, size: int, surplus: bytes) -> None:
+    surplus = surplus.replace(b"\x1f", b"")  # else it may begin another member
     packed = pack(data) + surplus  # type: ignore[operator]
     assert unpacked([packed[at : at + size] for at in range(0, len(packed), size)]) == data
+
+
+@given(members=st.lists(st.binary(max_size=100), min_size=1, max_size=5), size=st.integers(1, 50))
+def test_members_of_gzip_are_one_body(members: list[bytes], size: int) -> None:
+    packed = b"".join(map(gzip.compress, members))
+    assert unpacked([packed[at : at + size] for at in range(0, len(packed), size)]) == b"".join(members)
+
+
+def test_a_member_that_is_cut_is_not_whole() -> None:
+    unpacker = Unpacker()
+    unpacker.feed(gzip.compress(b"one") + gzip.compress(b"two")[:-3])
+    assert unpacker.take() + unpacker.take() == b"onetwo"
+    assert not unpacker.is_whole
+
+
+def test_many_members_unpack_no_further_than_one() -> None:
+    member = gzip.compress(b"\0" * (1 << 20))
+    with pytest.raises(BadPacking, match=f"more than {MAX_RATIO} times its size"):
+        unpacked([member] * 50)
+
+
+@pytest.mark.parametrize("size", [1 << 20, 7])
+def test_members_without_content_are_bounded(size: int) -> None:
+    packed = gzip.compress(b"x") + gzip.compress(b"") * 5000
+    with pytest.raises(BadPacking, match="members without content"):
+        unpacked([packed[at : at + size] for at in range(0, len(packed), size)])
 
 
 def test_a_long_one_comes_in_many_pieces() -> None:
