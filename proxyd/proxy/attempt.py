@@ -36,6 +36,8 @@ T = TypeVar("T")
 #: in the hook's thread.
 HOOKED_READ_BYTES = 16 * 1024
 
+#: What a body that is no stream is labelled.
+_OPAQUE_TYPES = frozenset({"application/json", "text/html", "application/octet-stream"})
 #: Where upstreams put their own request id.
 _REQUEST_ID_HEADERS = ("request-id", "x-request-id", "x-generation-id")
 
@@ -127,6 +129,16 @@ class Exchange:
                 "that would carry the key to another address: correct api_base"
             )
         return response
+
+    @staticmethod
+    def _expect_stream(response: Response, *, is_stream: bool = False) -> None:
+        """Keep no connection that brought something else where a stream was asked for: the response may be another's.
+
+        Args:
+            is_stream: it is one, whatever its head says.
+        """
+        if not is_stream and response.content_type in _OPAQUE_TYPES:
+            response.keep_no_connection()
 
     async def _read_chunk(self, response: Response, sink: Sink | None = None) -> bytes:
         """What has arrived, b"" at the end, or where a piece became more than a write (see `_pass_on`).

@@ -124,6 +124,8 @@ class DirectExchange(Exchange):
         if wants_stream and response.content_type in VAGUE_TYPES:
             self.is_stream = await self._begins_as_stream(response)
         self._record.output_so_far = lambda: self._stream.usage_so_far.output_tokens
+        if self._record.is_stream and self._is_of_messages():
+            self._expect_stream(response, is_stream=self.is_stream)
         if not self.is_stream:
             self._watch_aside(response.content_type, encoding)
             is_json = response.content_type == "application/json" and encoding == "identity"

@@ -89,6 +89,8 @@ class TranslatedExchange(Exchange):
             headers = {name.lower(): value for name, value in response.headers.items()}
             self.refused = (response.status, body)
             raise refusal(response.status, headers, body, self._context)
+        if self.sent.get("stream"):
+            self._expect_stream(response)
         self._is_accepted = True
         self.sent = {}
         self._record.output_so_far = lambda: self.answer.usage_so_far.output_tokens

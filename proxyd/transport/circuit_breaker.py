@@ -125,7 +125,9 @@ class Circuits:
             self._turn(origin, circuit, State.OPEN)
 
     def abandoned(self, origin: str) -> None:
-        """The call was given up before it had an outcome; if it was the trial, the next call is."""
+        """The call said nothing about the origin: it was given up, or nothing was left here to make it with. If it was
+        the trial, the next call is.
+        """
         circuit = self._circuits.get(origin)
         if circuit is not None and circuit.state is State.TRIAL:
             circuit.open_until = self._clock()

@@ -7,6 +7,7 @@ total timeout is off, since a long answer is not a fault (operations.md B, E4, E
 from __future__ import annotations
 
 import asyncio
+import errno
 from time import monotonic
 
 import aiohttp
@@ -17,6 +18,7 @@ from proxyd.errors import BadReply, ProxyError, TimedOut, Truncated, Unreachable
 from proxyd.logs.setup import get_logger
 from proxyd.providers.base import UpstreamRequest
 from proxyd.transport.circuit_breaker import GATEWAY_ERRORS, Circuits, CircuitState, State
+from proxyd.transport.connection import OutOfTurn
 from proxyd.transport.pool import NotHTTP, Response, Uplink
 from proxyd.transport.timers import Deadlines
 from proxyd.urls import host_of, origin_of
@@ -30,6 +32,8 @@ log = get_logger("upstream")
 
 #: How long the end of a body may lag behind its last event. Servers write the two apart, within milliseconds.
 _DRAIN_S = 0.5
+#: What this machine has run out of, and no upstream can help.
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Upstreams:
@@ -69,7 +73,10 @@ class Upstreams:
                 auto_decompress=not is_verbatim,
             )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as exc:
-            self.circuits.failed(origin)
+            if _exhaustion_in(exc) is None:
+                self.circuits.failed(origin)
+            else:
+                self.circuits.abandoned(origin)
             raise failure_of(exc, request.url) from exc
         except BaseException:
             self.circuits.abandoned(origin)
@@ -125,11 +132,32 @@ def _log_circuit(circuit: CircuitState) -> None:
     )
 
 
+def _exhaustion_in(exc: BaseException) -> OSError | None:
+    """Which of the causes of `exc` is that descriptors or memory ran out here."""
+    seen: BaseException | None = exc
+    for _ in range(10):  # a chain of causes can be a ring
+        if seen is None:
+            return None
+        if isinstance(seen, OSError) and seen.errno in _EXHAUSTED:
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
 def failure_of(exc: BaseException, url: str) -> ProxyError:
     """What an exception of the client library means. Names the host, never the key or the path's query."""
     if isinstance(exc, ProxyError):
         return exc
     host = host_of(url)
+    if (exhaustion := _exhaustion_in(exc)) is not None:
+        return Unreachable(
+            f"claude-proxy could not open a connection to {host}: {exhaustion.strerror or 'out of resources'} on this "
+            "machine; raise the limit of open files (ulimit -n) or lower max_streams"
+        )
+    if isinstance(exc, aiohttp.ClientHttpProxyError):
+        return Unreachable(f"the proxy of the environment refused a connection to {host} ({exc.status})")
+    if isinstance(exc, aiohttp.ClientProxyConnectionError):
+        return Unreachable(f"could not connect to the proxy of the environment for {host}")
     if isinstance(exc, aiohttp.ConnectionTimeoutError):
         return Unreachable(f"no connection to {host} could be made in time")
     if isinstance(exc, asyncio.TimeoutError):
@@ -142,6 +170,8 @@ def failure_of(exc: BaseException, url: str) -> ProxyError:
         return Unreachable(f"could not connect to {host}: {exc.os_error.strerror or 'connection failed'}")
     if isinstance(exc, BodyFault):
         return Truncated(f"{host} closed the stream before finishing")
+    if isinstance(exc, OutOfTurn):
+        return BadReply(f"{host} sent a response before it had the whole request")
     if isinstance(exc, NotHTTP):
         return BadReply(f"{host} sent an answer that is not HTTP")
     if isinstance(exc, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, OSError)):

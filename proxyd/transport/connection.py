@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+import select
+import struct
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +21,11 @@ from aiohttp.http_parser import RawResponseMessage
 
 from proxyd.codecs.wire.http1_body import Body, BodyFault
 
-__all__ = ["READ_BYTES", "UplinkProtocol"]
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
+__all__ = ["READ_BYTES", "OutOfTurn", "UplinkProtocol"]
 
 #: Reading from an upstream pauses above twice this; one more read of the loop's may follow.
 _BUFFER_BYTES = 32 * 1024
@@ -34,6 +41,15 @@ _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _BODILESS = frozenset({204, 304})
 
 
+#: A server that says this has waited for a request in vain: on a connection that had idled it can't be the response to
+#: one that was written whole.
+_REQUEST_TIMEOUT = 408
+
+
+class OutOfTurn(aiohttp.ClientError):
+    """The upstream sent something that can't be the response to the request at hand."""
+
+
 class UplinkProtocol(ResponseHandler):
     """A connection: aiohttp's parser reads the head of an answer, a `Body` of ours what is behind it.
 
@@ -42,12 +58,20 @@ class UplinkProtocol(ResponseHandler):
         on_progress: told of everything that happens to it.
         on_piece: is offered pieces that come alone, see `Response.on_piece`.
         is_lost: the connection has ended.
+        keeps_alive: the connection may serve again, if its response ends as it should.
+
+    Until the first request is sent, it is aiohttp's own: the connector speaks to a proxy by it (CONNECT).
     """
 
     body: Body | None = None
     on_progress: Callable[[], None] | None = None
     on_piece: Callable[[bytes], bool] | None = None
     is_lost = False
+    keeps_alive = True
+    _requests = 0  # that have been sent
+    _is_early = False  # the response began before all of its request had been taken
+    _has_begun = False  # the response has
+    _poll: select.poll | None = None
     _is_asked = False  # a request has gone out, and its answer's head has not come
     _is_paused = False
     _head_tail = b""
@@ -64,6 +88,8 @@ class UplinkProtocol(ResponseHandler):
         """
         assert self.transport is not None, "the connection is there"
         self._is_asked, self._decodes, self._has_body, self._head_tail = True, decodes, has_body, b""
+        self._requests += 1
+        self._has_begun = self._is_early = False
         if self._parser is None:
             # It is fed heads alone, so one parser, which takes no answer to have a body, reads them all.
             self.set_response_params(
@@ -86,14 +112,31 @@ class UplinkProtocol(ResponseHandler):
     @property
     def should_close(self) -> bool:
         """Whether the connection can serve no other request."""
+        if not self._requests:
+            return super().should_close or self.is_lost
         body = self.body
         return (
             self._should_close
+            or not self.keeps_alive
             or self.is_lost
             or self._is_asked
             or self._exception is not None
             or (body is not None and (body.has_surplus or not body.is_complete))
         )
+
+    @property
+    def brought_another(self) -> bool:
+        """More than one response has come on a reused connection: nobody can say which one is to this request."""
+        return self._requests > 1 and self.body is not None and self.body.has_surplus
+
+    def has_unread(self) -> bool:
+        """Whether bytes, or the end of the connection, wait to be read from the socket."""
+        if self.transport is None:
+            return True
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(self._poll.poll(0))
 
     def take(self, limit: int) -> bytes:
         """What has come of the body.
@@ -162,17 +205,28 @@ class UplinkProtocol(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         if self._is_asked:
+            if not self._has_begun:
+                self._has_begun, self._is_early = True, self._is_partly_sent()
             data = self._feed_head(data)
             if not data:
                 return
         body = self.body
-        if body is None:  # a farewell, or an answer to nobody
-            self._should_close = True
+        if body is None:
+            if not self._requests:
+                super().data_received(data)
+                return
+            self._close_idle()  # a farewell, or a response to no request
             return
         if self.on_piece is not None and (piece := body.alone(data)) and self.on_piece(piece):
             return
         body.feed(data)
-        if body.waiting_bytes > 2 * _BUFFER_BYTES and not self._is_paused and self.transport is not None:
+        # What follows the end must not wait unseen in the transport (TLS) until the connection serves again.
+        if (
+            body.waiting_bytes > 2 * _BUFFER_BYTES
+            and not self._is_paused
+            and not body.has_ended
+            and self.transport is not None
+        ):
             self._is_paused = True
             self.transport.pause_reading()
         if self.on_progress is not None:
@@ -205,11 +259,59 @@ class UplinkProtocol(ResponseHandler):
 
     def feed_data(self, data: tuple[RawResponseMessage, Any], size: int = 0) -> None:
         """The parser has read a head."""
+        if not self._requests:
+            super().feed_data(data, size)
+            return
         message = data[0]
-        if not 100 <= message.code < 200 or message.code == 101:
+        if 100 <= message.code < 200 and message.code != 101:
+            self._has_begun = False  # an interim one may come before the request has been sent whole
+        elif self._is_out_of_turn(message.code):
+            self._refuse()
+            return
+        else:
             self._is_asked = False
             self.body = self._body_of(message)
+            self.keeps_alive = self.keeps_alive and not self._is_early
         super().feed_data(data, size)
+
+    def _is_out_of_turn(self, status: int) -> bool:
+        """Whether the head that came can't be that of the response to this request.
+
+        A new connection has no other request, and a server may refuse one before it has read it whole.
+        """
+        if self._requests > 1:
+            return self._is_early or status == _REQUEST_TIMEOUT
+        return self._is_early and status < 400
+
+    def _is_partly_sent(self) -> bool:
+        """Whether part of the request has not been written, or not been received by the peer's system: then what came
+        was sent before the request was there.
+        """
+        transport = self.transport
+        if transport is None:
+            return False
+        if transport.get_write_buffer_size():
+            return True
+        if sys.platform != "linux":
+            return False
+        try:
+            unacknowledged = fcntl.ioctl(
+                transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4)
+            )
+        except OSError:
+            return False  # the connection has ended, which others see
+        return struct.unpack("i", unacknowledged) != (0,)
+
+    def _refuse(self) -> None:
+        """Have whoever waits for a head get `OutOfTurn`."""
+        self.keeps_alive = False
+        self._is_asked, self.body = True, None
+        self.set_exception(OutOfTurn("the upstream sent a response that is not to this request"))
+
+    def _close_idle(self) -> None:
+        self._should_close = True
+        if self.transport is not None:
+            self.transport.close()
 
     def _body_of(self, message: RawResponseMessage) -> Body:
         headers = message.headers

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import re
 import ssl
 from collections import OrderedDict
@@ -28,7 +29,8 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from proxyd.codecs.wire.http1_body import Body
-from proxyd.transport.connection import READ_BYTES, UplinkProtocol
+from proxyd.lookups import Lookups, Resolver
+from proxyd.transport.connection import READ_BYTES, OutOfTurn, UplinkProtocol
 from proxyd.transport.timers import Deadlines
 
 __all__ = ["NotHTTP", "Response", "Uplink"]
@@ -37,6 +39,10 @@ __all__ = ["NotHTTP", "Response", "Uplink"]
 _MAX_WAYS = 256
 #: How long a connection waits for its next call, as in aiohttp's own pool.
 _IDLE_S = 15.0
+#: Connections of one origin that wait.
+_MAX_IDLE = 256
+#: The headers that say whose a call is.
+_CREDENTIALS = ("authorization", "x-api-key", "api-key")
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 
@@ -61,30 +67,45 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class _Idle:
-    """The connections of one origin that wait for a call, the last one that did anything first.
+    """The connections of one origin that wait for a call. One serves only calls with the credentials of its first one:
+    a response that an upstream sends too late, or twice, then reaches nobody else.
 
-    aiohttp's own pool does the same for ten times the price, and looks for bytes that came out of turn (a farewell, an
-    answer to nobody) when it takes a connection back, but not when it gives one out.
+    aiohttp's own pool does the same for ten times the price, and looks for bytes that came out of turn (a farewell, a
+    response to no request) when it takes a connection back, but not when it gives one out.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: list[tuple[Any, float]] = []
+        self._waiting: dict[int, list[tuple[Any, float]]] = {}
+        self._count = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def take(self) -> Any:
-        """A connection that can serve, or None."""
-        while self._waiting:
-            connection, since = self._waiting.pop()
+    def take(self, owner: int) -> Any:
+        """The connection of `owner` that was used last and can serve, or None."""
+        waiting = self._waiting.get(owner)
+        while waiting:
+            connection, since = waiting.pop()
+            self._count -= 1
+            if not waiting:
+                del self._waiting[owner]
             protocol = connection.protocol
-            if protocol.is_connected() and not protocol.should_close and self._loop.time() - since < _IDLE_S:
+            if (
+                protocol.is_connected()
+                and not protocol.should_close
+                and self._loop.time() - since < _IDLE_S
+                and not protocol.has_unread()  # the loop may not have come to read it
+            ):
                 return connection
             connection.close()
         return None
 
-    def give(self, connection: Any) -> None:
+    def give(self, connection: Any, owner: int) -> None:
         """Keep a connection whose call is over."""
-        self._waiting.append((connection, self._loop.time()))
+        if self._count >= _MAX_IDLE:
+            connection.close()
+            return
+        self._count += 1
+        self._waiting.setdefault(owner, []).append((connection, self._loop.time()))
         if self._timer is None:
             self._timer = self._loop.call_later(_IDLE_S, self._sweep)
 
@@ -93,21 +114,27 @@ class _Idle:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for connection, _ in self._waiting:
-            connection.release()
+        for waiting in self._waiting.values():
+            for connection, _ in waiting:
+                connection.release()
         self._waiting.clear()
+        self._count = 0
 
     def _sweep(self) -> None:
         self._timer = None
         limit = self._loop.time() - _IDLE_S
-        waiting, self._waiting = self._waiting, []
-        for connection, since in waiting:
-            if since <= limit or not connection.protocol.is_connected():
-                connection.close()
-            else:
-                self._waiting.append((connection, since))
-        if self._waiting:
-            self._timer = self._loop.call_at(self._waiting[0][1] + _IDLE_S, self._sweep)
+        kept: dict[int, list[tuple[Any, float]]] = {}
+        for owner, waiting in self._waiting.items():
+            for connection, since in waiting:
+                if since <= limit or not connection.protocol.is_connected():
+                    connection.close()
+                else:
+                    kept.setdefault(owner, []).append((connection, since))
+        self._waiting = kept
+        self._count = sum(map(len, kept.values()))
+        if kept:
+            oldest = min(waiting[0][1] for waiting in kept.values())
+            self._timer = self._loop.call_at(oldest + _IDLE_S, self._sweep)
 
 
 class _Way:
@@ -134,11 +161,21 @@ class Response:
             The short way for nearly all of a stream. Must not raise either.
     """
 
-    __slots__ = ("_body", "_connection", "_fault", "_idle", "_protocol", "headers", "reason", "status")
+    __slots__ = (
+        "_body",
+        "_connection",
+        "_fault",
+        "_idle",
+        "_owner",
+        "_protocol",
+        "headers",
+        "reason",
+        "status",
+    )
 
-    def __init__(self, connection: Any, message: RawResponseMessage, idle: _Idle) -> None:
+    def __init__(self, connection: Any, message: RawResponseMessage, idle: _Idle, owner: int) -> None:
         self._connection = connection
-        self._idle = idle
+        self._idle, self._owner = idle, owner
         self._protocol: UplinkProtocol = connection.protocol
         body = self._protocol.body
         assert body is not None, "it has a head"
@@ -220,7 +257,11 @@ class Response:
             connection.close()
         else:
             protocol.body = None
-            self._idle.give(connection)
+            self._idle.give(connection, self._owner)
+
+    def keep_no_connection(self) -> None:
+        """Have the connection closed on `release`: this is not what was asked for."""
+        self._protocol.keeps_alive = False
 
     def close(self) -> None:
         """Close the connection, which cancels the call."""
@@ -238,7 +279,8 @@ class Uplink:
         if ca_file:
             context = ssl.create_default_context(cafile=ca_file)
         # The limit on calls is ours (max_streams); a second one in the pool would only make some of them wait.
-        self._connector = _Connector(limit=0, ssl=context, ttl_dns_cache=60)
+        self._lookups = Lookups()
+        self._connector = _Connector(limit=0, ssl=context, ttl_dns_cache=60, resolver=Resolver(self._lookups))
         self._trust_env = trust_env
         self._ways: OrderedDict[str, _Way] = OrderedDict()
         self._idle: dict[Any, _Idle] = {}
@@ -260,42 +302,69 @@ class Uplink:
         Args:
             headers: all but ``Host`` and ``Content-Length``.
             deadlines: those of the caller; the clock on the head of the answer is one of them while it runs.
-            connect_s, first_byte_s: clocks on the connection and on the head of the answer; 0 for none.
+            connect_s, first_byte_s: timeouts on the connection, from the look-up of its name to the end of its TLS
+                handshake, and on the head of the answer; 0 for none.
             auto_decompress: undo a content encoding.
 
         Raises:
             NotHTTP: what answered does not speak HTTP.
+            OutOfTurn: it sent a response that can't be to this request, twice.
             aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError: as aiohttp's session does.
         """
-        way = self._ways.get(url) or await self._way(url)
-        connection = way.idle.take()
-        if connection is None:
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s or None)
+        way = self._ways.get(url)
+        if way is None:
             try:
-                connection = await self._connector.connect(way.request, [], timeout)
+                way = await asyncio.wait_for(self._way(url), connect_s or None)
             except asyncio.TimeoutError as exc:
                 raise aiohttp.ConnectionTimeoutError from exc
-        try:
-            head = _head(method, way, headers, len(body))
-            protocol = connection.protocol
-            if not protocol.is_connected():
-                raise aiohttp.ClientConnectionResetError("the connection has ended")
-            protocol.ask(head, body, decodes=auto_decompress, has_body=method != "HEAD")
+        owner = hash(tuple(map(headers.get, _CREDENTIALS)))  # keys are not kept for this
+        connection = way.idle.take(owner)
+        is_last = False
+        while True:
+            if connection is None:
+                connection = await self._connect(way, connect_s)
+            protocol: UplinkProtocol = connection.protocol
             silent = protocol.give_up
-            deadlines.set(silent, first_byte_s)
             try:
-                message, _ = await protocol.read()
-                while 100 <= message.code < 200 and message.code != 101:
+                if not protocol.is_connected():
+                    raise aiohttp.ClientConnectionResetError("the connection has ended")
+                if protocol.should_close:
+                    raise OutOfTurn("the upstream spoke before it was asked")
+                head = _head(
+                    method, way, headers, len(body)
+                )  # a proxy's credentials come with the connection
+                protocol.ask(head, body, decodes=auto_decompress, has_body=method != "HEAD")
+                deadlines.set(silent, first_byte_s)
+                try:
                     message, _ = await protocol.read()
-            finally:
-                deadlines.clear(silent)
-        except HttpProcessingError as exc:
-            connection.close()
-            raise NotHTTP from exc
-        except BaseException:
-            connection.close()
-            raise
-        return Response(connection, message, way.idle)
+                    while 100 <= message.code < 200 and message.code != 101:
+                        message, _ = await protocol.read()
+                finally:
+                    deadlines.clear(silent)
+                if protocol.brought_another:
+                    raise OutOfTurn("the upstream sent more than one response")
+            except OutOfTurn:
+                connection.close()
+                if is_last:
+                    raise
+                connection, is_last = None, True  # once more, on a new connection
+                continue
+            except HttpProcessingError as exc:
+                connection.close()
+                raise NotHTTP from exc
+            except BaseException:
+                connection.close()
+                raise
+            return Response(connection, message, way.idle, owner)
+
+    async def _connect(self, way: _Way, connect_s: float) -> Any:
+        """A new connection; one timeout is over all that it takes."""
+        # Above its threshold aiohttp rounds timeouts up to whole seconds.
+        timeout = aiohttp.ClientTimeout(total=None, connect=connect_s or None, ceil_threshold=math.inf)
+        try:
+            return await self._connector.connect(way.request, [], timeout)
+        except asyncio.TimeoutError as exc:
+            raise aiohttp.ConnectionTimeoutError from exc
 
     async def close(self) -> None:
         """Close all connections."""
@@ -309,8 +378,7 @@ class Uplink:
             raise aiohttp.InvalidURL(url)
         proxy, proxy_auth, auth = None, None, None
         if self._trust_env:
-            loop = asyncio.get_running_loop()
-            proxy, proxy_auth, auth = await loop.run_in_executor(None, _environment_of, address)
+            proxy, proxy_auth, auth = await self._lookups.run(lambda: _environment_of(address))
         request = aiohttp.ClientRequest(
             "GET",
             address,

@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -72,6 +73,8 @@ class RawUpstream:
         heads, bodies: what was received, in order.
         open_connections: how many the peer has not closed yet.
         accepted: how many connections there have been.
+        writers: of all connections, in order.
+        tls: serve TLS, as localhost.
     """
 
     play: Play
@@ -80,15 +83,17 @@ class RawUpstream:
     open_connections: int = 0
     accepted: int = 0
     port: int = 0
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def base(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"https://localhost:{self.port}" if self.tls else f"http://127.0.0.1:{self.port}"
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[RawUpstream]:
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self.tls)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
@@ -97,6 +102,7 @@ class RawUpstream:
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            self.writers.clear()
             await server.wait_closed()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -105,6 +111,7 @@ class RawUpstream:
         self._tasks.add(task)
         self.open_connections += 1
         self.accepted += 1
+        self.writers.append(writer)
         try:
             await self._answer(reader, writer)
         except (OSError, asyncio.IncompleteReadError):

@@ -73,13 +73,13 @@ async def test_a_request_is_what_it_was_asked_to_be_and_nothing_else() -> None:
         assert (response.status, response.reason, response.content_type) == (200, "OK", "text/plain")
         assert await body_of(response) == b"hi"
         response.release()
-        response = await uplink.ask("GET", f"{upstream.base}/v1/y", {}, b"")
+        response = await uplink.ask("GET", f"{upstream.base}/v1/y", {"authorization": "Bearer key"}, b"")
         response.release()
     host = upstream.base.removeprefix("http://").encode()
     assert upstream.heads == [
         b"POST /v1/x?a=%20b HTTP/1.1\r\nHost: " + host + b"\r\nx-one: 1\r\nauthorization: Bearer key\r\n"
         b"content-length: 2\r\n\r\n",
-        b"GET /v1/y HTTP/1.1\r\nHost: " + host + b"\r\n\r\n",
+        b"GET /v1/y HTTP/1.1\r\nHost: " + host + b"\r\nauthorization: Bearer key\r\n\r\n",
     ]
     assert upstream.bodies == [b"{}", b""]
     assert upstream.accepted == 1

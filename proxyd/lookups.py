@@ -1,0 +1,131 @@
+"""Name look-ups in threads of their own.
+
+`getaddrinfo` blocks for as long as the resolver is silent. In the event loop's own executor a few names that nobody
+answers for would hold up everything else that needs a thread there, and the end of the process, which waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+__all__ = ["Lookups", "Resolver"]
+
+T = TypeVar("T")
+
+#: Look-ups at once; one more waits. aiohttp asks for each name once at a time.
+_MAX_THREADS = 64
+_NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+
+
+class Lookups:
+    """Runs blocking functions in daemon threads, one each.
+
+    A ThreadPoolExecutor would do, but the interpreter joins its threads at exit.
+    """
+
+    def __init__(self, max_threads: int = _MAX_THREADS) -> None:
+        self._free = max_threads
+        self._waiting: deque[tuple[asyncio.Future[Any], Callable[[], Any]]] = deque()
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Return what `function` returns. A caller that is cancelled waits no longer; the thread runs on."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if self._free:
+            self._start(future, function)
+        else:
+            self._waiting.append((future, function))
+        return await future
+
+    def _start(self, future: asyncio.Future[Any], function: Callable[[], Any]) -> None:
+        self._free -= 1
+        thread = threading.Thread(
+            target=self._work, args=(future.get_loop(), future, function), name="lookup", daemon=True
+        )
+        try:
+            thread.start()
+        except BaseException:
+            self._free += 1
+            raise
+
+    def _work(
+        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], function: Callable[[], Any]
+    ) -> None:
+        result, failure = None, None
+        try:
+            result = function()
+        except Exception as exc:
+            failure = exc
+        try:
+            loop.call_soon_threadsafe(self._end, future, result, failure)
+        except RuntimeError:
+            pass  # the loop has been closed meanwhile: nobody waits
+
+    def _end(self, future: asyncio.Future[Any], result: Any, failure: Exception | None) -> None:
+        self._free += 1
+        if not future.done():
+            if failure is None:
+                future.set_result(result)
+            else:
+                future.set_exception(failure)
+        while self._waiting:
+            future, function = self._waiting.popleft()
+            if future.done():
+                continue  # its caller has given up
+            try:
+                self._start(future, function)
+            except RuntimeError as exc:  # no thread can be started
+                future.set_exception(OSError(str(exc)))
+                continue
+            return
+
+
+class Resolver(AbstractResolver):
+    """Resolves names for aiohttp's connector, in the threads of `Lookups`."""
+
+    def __init__(self, lookups: Lookups) -> None:
+        self._lookups = lookups
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return await self._lookups.run(lambda: _addresses(host, port, family))
+
+    async def close(self) -> None:
+        """Do nothing: a look-up that runs can't be stopped, and keeps nothing from ending."""
+
+
+def _addresses(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+    """Look up `host`. Blocks.
+
+    Raises:
+        OSError: it has no address, or no descriptor was free to ask for one.
+    """
+    try:
+        found = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG
+        )
+    except socket.gaierror:
+        os.close(os.open(os.devnull, os.O_RDONLY))  # the resolver does not say that descriptors ran out
+        raise
+    results: list[ResolveResult] = []
+    for each_family, _, proto, _, address in found:
+        name = str(address[0])
+        if each_family == socket.AF_INET6:
+            if len(address) < 4:
+                continue  # a Python without IPv6
+            if address[3]:  # a link-local address needs its interface
+                name = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
+        results.append(
+            ResolveResult(
+                hostname=host, host=name, port=port, family=each_family, proto=proto, flags=_NUMERIC
+            )
+        )
+    return results
