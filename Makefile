@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test test-fast test-deep lint types cover soak soak-smoke memory fuzz e2e service-check mutations goldens docs bench bench-smoke bench-peers clean
+.PHONY: help run dev test test-fast test-deep lint types cover soak soak-smoke attack audit memory fuzz e2e service-check mutations goldens docs bench bench-smoke bench-peers clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ soak: $(VENV)/.dev ## Many streams with everything that goes wrong, for ten minu
 
 soak-smoke: $(VENV)/.dev ## The same for a minute.
 	@$(BIN)/python -m tests.system.soak 60
+
+attack: $(VENV)/.dev ## Upstreams that speak out of turn, for ten minutes; no response may reach another; ARGS='SECONDS'.
+	@$(BIN)/python -m tests.security.attack $(ARGS)
 
 memory: $(VENV)/.dev ## What a thousand long streams leave in memory; ARGS='STREAMS MEGABYTES' (1000 20).
 	@$(BIN)/python -m tests.system.memory $(ARGS)
