@@ -37,7 +37,7 @@ STATEMENTS: dict[str, str] = {
     "B keepalive_s": "A connection that idles, before a request or between two, or dribbles a head, is closed.",
     "B body_idle_s": "A request body that stops is 408.",
     "B body_total_s": "A request body that dribbles is 408.",
-    "B connect_s": "A connection that is not accepted in time is 502.",
+    "B connect_s": "A connection that is not there in time is 502: one timeout covers look-up, proxy, CONNECT and TLS.",
     "B first_byte_s": "An upstream that does not begin is 504.",
     "B idle_s": "An upstream that falls silent ends the stream with a timeout error.",
     "B ping_s": "Silence is filled with pings, between frames and never inside one.",
@@ -58,13 +58,15 @@ STATEMENTS: dict[str, str] = {
     "(figures above).",
     "C8": "The limit on descriptors is raised at the start; without descriptors accepting rests, and one line says so.",
     "D table": "Each failure of an upstream, at each point of its answer, in each framing and both modes, has "
-    "its answer, and leaves nothing to the next call: no task, no descriptor, no object, no byte.",
+    "its answer, and leaves nothing to the next call: no task, no descriptor, no object, no byte; no response reaches "
+    "another client, whatever upstreams send and when.",
     "D1": "A stream that has begun ends in `message_stop` or one `error` event (or, with `on_midstream_error: abort`, "
     "as a cut connection).",
     "D2": "Retries happen before the first byte only, for what may pass, with the SDK's delays; in direct mode only "
     "where the connection failed.",
     "D3": "Retries that wait or run are a fifth of the active calls at most, three at least.",
-    "D4": "An upstream that fails five times in a row is left alone for a while, so that a fallback serves at once.",
+    "D4": "An upstream that fails five times in a row is left alone for a while, so that a fallback serves at once. "
+    "Descriptors that run out here count for nothing.",
     "E1": "Beyond loopback a token is needed, of 16 characters or more; it opens every path that shows anything, also "
     "behind a proxy on this machine, and never goes to an upstream.",
     "E2": "The host a request names must be ours.",

@@ -193,7 +193,9 @@ class Settings:
 
     # -- clocks towards upstreams
     connect_s: float = _clock(
-        10, "Seconds for a connection to an upstream.", "operations.md B: Envoy 5, SDK 5"
+        10,
+        "Seconds for a connection to an upstream: name look-up, proxy, CONNECT and TLS together.",
+        "operations.md B: Envoy 5, SDK 5",
     )
     first_byte_s: float = _clock(
         600, "Seconds until an upstream's first byte.", "operations.md B: the SDK's default timeout"
