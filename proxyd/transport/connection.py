@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import select
-import struct
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -44,6 +43,8 @@ _BODILESS = frozenset({204, 304})
 #: A server that says this has waited for a request in vain: on a connection that had idled it can't be the response to
 #: one that was written whole.
 _REQUEST_TIMEOUT = 408
+#: How the system says that a connection has nothing left to send.
+_NO_BYTES = bytes(4)
 
 
 class OutOfTurn(aiohttp.ClientError):
@@ -90,6 +91,8 @@ class UplinkProtocol(ResponseHandler):
         self._is_asked, self._decodes, self._has_body, self._head_tail = True, decodes, has_body, b""
         self._requests += 1
         self._has_begun = self._is_early = False
+        if self._descriptor < 0:
+            self._descriptor = self.transport.get_extra_info("socket").fileno()
         if self._parser is None:
             # It is fed heads alone, so one parser, which takes no answer to have a body, reads them all.
             self.set_response_params(
@@ -131,11 +134,10 @@ class UplinkProtocol(ResponseHandler):
 
     def has_unread(self) -> bool:
         """Whether bytes, or the end of the connection, wait to be read from the socket."""
-        if self.transport is None:
-            return True
+        assert self._descriptor >= 0, "it has served"
         if self._poll is None:
             self._poll = select.poll()
-            self._poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+            self._poll.register(self._descriptor, select.POLLIN)
         return bool(self._poll.poll(0))
 
     def take(self, limit: int) -> bytes:
@@ -295,12 +297,9 @@ class UplinkProtocol(ResponseHandler):
         if sys.platform != "linux":
             return False
         try:
-            unacknowledged = fcntl.ioctl(
-                transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4)
-            )
+            return fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, _NO_BYTES) != _NO_BYTES
         except OSError:
             return False  # the connection has ended, which others see
-        return struct.unpack("i", unacknowledged) != (0,)
 
     def _refuse(self) -> None:
         """Have whoever waits for a head get `OutOfTurn`."""
