@@ -282,8 +282,11 @@ class _Connection(asyncio.Protocol):
 
     def _speak_while_idle(self, direct: bool) -> None:
         self._timer = None
+        connection = self._transport.get_extra_info("socket")
+        if connection is None or connection.fileno() < 0:
+            return  # it has just ended
         looks = select.poll()
-        looks.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        looks.register(connection.fileno(), select.POLLIN)
         if self._received or looks.poll(0):
             return  # it does not idle
         self._note("spoke while idle")
