@@ -91,10 +91,10 @@ async def test_what_lies_unread_on_an_idle_connection_is_no_response(
         await asyncio.sleep(0.05)  # what TLS says after its handshake has been read
         if unasked is not None:
             upstream.writers[0].write(unasked)
-        elif certificate is None:
-            upstream.writers[0].write_eof()
         else:
-            upstream.writers[0].transport.abort()
+            end = upstream.writers[0].get_extra_info("socket").dup()
+            end.shutdown(socket.SHUT_WR)
+            end.close()
         assert await calls.ask() == (200, b"own")
         assert upstream.accepted == 2
         assert len(upstream.heads) == 2
@@ -293,8 +293,8 @@ async def test_a_connection_that_brings_no_stream_where_one_was_asked_for_serves
 
 @pytest.mark.parametrize("direct", [True, False], ids=["direct", "translated"])
 async def test_streams_share_a_connection(direct: bool) -> None:
-    frames = as_chunks(*(DIRECT if direct else TRANSLATED).values())
-    async with no_leaks(), RawUpstream(lambda _: [CHUNKED, frames, b"0\r\n\r\n"]).running() as upstream:
+    stream = CHUNKED + as_chunks(*(DIRECT if direct else TRANSLATED).values()) + b"0\r\n\r\n"
+    async with no_leaks(), RawUpstream(lambda _: [stream]).running() as upstream:
         entry = {"model_id": "m", "api_base": upstream.base, "direct": direct}
         async with running_proxy([entry]) as base, RawClient.to(base) as client:
             for _ in range(3):
