@@ -28,7 +28,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support import raw_sockets as raw
 from tests.support.daemon_process import Process, process, write_models
 from tests.support.raw_sockets import Answer, Fault, Pause, RawClient, RawUpstream, Step, post
 from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
@@ -181,7 +180,7 @@ class Soak:
                     return
                 if plan.client == "reads_slowly":
                     await asyncio.sleep(0.3)
-                self.judge(plan, await client.answer())
+                self.judge(plan, await client.answer(ANSWER_BOUND_S))
         except Exception as exc:  # whatever it is, it is a finding
             self.faults.append(f"{plan}: {type(exc).__name__}: {exc}")
 
@@ -284,7 +283,6 @@ async def run(seconds: float, folder: Path) -> int:
     write_hook(folder)
     upstream = RawUpstream(lambda number: soak.play(number))
     soak = Soak(upstream)
-    raw.BOUND_S = ANSWER_BOUND_S
     async with upstream.running(), process(folder, upstream, *entries(upstream), **SETTINGS) as daemon:
 
         async def phase(length_s: float) -> None:
