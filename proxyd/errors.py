@@ -34,7 +34,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from proxyd.secret import masked
+from proxyd.redaction import masked
+from proxyd.secret import configured_secrets
 
 
 class ProxyError(Exception):
@@ -180,11 +181,14 @@ def answer_of(exc: BaseException) -> tuple[int, str]:
 
 
 def message_of(exc: BaseException) -> str:
-    """The sentence for the user. The text of a foreign exception may hold data, so it is not shown."""
-    # An upstream's own words can hold the key that it refuses.
-    return (
-        masked(exc.message) if isinstance(exc, ProxyError) else "internal error in claude-proxy; see its log"
-    )
+    """The sentence for the user. The text of a foreign exception may hold data, so it is not shown.
+
+    Configured keys are masked in it. Its maker masks those of the client whose call failed, since nobody else's may be:
+    what clients send as keys can be any word.
+    """
+    if not isinstance(exc, ProxyError):
+        return "internal error in claude-proxy; see its log"
+    return masked(exc.message, configured_secrets())
 
 
 def forget_frames(exc: BaseException | None) -> None:

@@ -1,16 +1,18 @@
 """Keys, as a type that does not print itself, and that knows its value wherever it turns up.
 
 Every key in use is a `Secret`: configured ones for as long as their configuration is in force, a client's for as long
-as its call lasts. `masked` finds their values in any text, so that neither a log line nor an error message can carry
-one, whatever it was made from (operations.md E7).
+as its call lasts. `proxyd.redaction` finds their values in any text, so that neither a log line nor an error message
+can carry one, whatever it was made from (operations.md E7).
 """
 
 from __future__ import annotations
 
-from typing import overload
+import base64
+import json
+from collections.abc import Callable
 from weakref import WeakValueDictionary
 
-__all__ = ["MASK", "Secret", "masked", "values_in_use"]
+__all__ = ["MASK", "Secret", "configured_secrets", "secrets_in_use"]
 
 MASK = "***"
 
@@ -22,14 +24,46 @@ _in_use: WeakValueDictionary[int, Secret] = WeakValueDictionary()
 
 
 class Secret:
-    """A credential. ``repr`` and ``str`` show at most its last four characters; `reveal` gives the value."""
+    """A credential. ``repr`` and ``str`` show at most its last four characters; `reveal` gives the value.
 
-    __slots__ = ("__weakref__", "_value")
+    Args:
+        is_configured: it is ours. A client's key is masked in the responses to its own calls only: what others send as
+            their key, which may be any word, is not cut out of anybody else's response.
+    """
 
-    def __init__(self, value: str) -> None:
+    __slots__ = ("__weakref__", "_as_bytes", "_spellings", "_unescaped", "_value", "is_configured")
+
+    def __init__(self, value: str, *, is_configured: bool = True) -> None:
         self._value = value
-        if len(value) >= _MIN_MASKED_CHARS:
+        self.is_configured = is_configured
+        self._spellings: tuple[str, ...] | None = None
+        self._as_bytes: tuple[bytes, ...] = ()
+        self._unescaped = b""
+        if self.is_searchable:
             _in_use[id(self)] = self
+
+    @property
+    def is_searchable(self) -> bool:
+        """Long enough to be looked for."""
+        return len(self._value) >= _MIN_MASKED_CHARS
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """The value as it may stand in a text, its own characters first; escapes of single characters apart."""
+        if self._spellings is None:
+            self._spellings = _spellings(self._value)
+            self._as_bytes = tuple(each.encode("utf-8", "surrogatepass") for each in self._spellings)
+        return self._spellings
+
+    @property
+    def spellings_as_bytes(self) -> tuple[bytes, ...]:
+        return self._as_bytes if self.spellings else ()
+
+    def unescaped(self, undo: Callable[[bytes], bytes]) -> bytes:
+        """The value after `undo`, which is always the same: what to look for where escapes have been undone."""
+        if not self._unescaped:
+            self._unescaped = undo(self.spellings_as_bytes[0])
+        return self._unescaped
 
     def reveal(self) -> str:
         """The value itself, for the one header it is meant for."""
@@ -58,26 +92,27 @@ class Secret:
     __str__ = __repr__
 
 
-def values_in_use() -> list[str]:
-    """The values of all keys in use that are long enough to be looked for, the longest first, since a key may be part
-    of another. Any thread may ask.
-    """
+def _spellings(value: str) -> tuple[str, ...]:
+    data = value.encode("utf-8", "surrogatepass")
+    found = [value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]]
+    for ahead in range(3):  # bytes that share a group of base64 with the value's first ones
+        # The first and the last character also hold bits of what stands beside the value.
+        first, last = (ahead * 8 + 5) // 6, (ahead + len(data)) * 8 // 6
+        text = base64.b64encode(b"\0" * ahead + data + b"\0\0").decode()[first:last]
+        found += [text, text.translate(_URL_SAFE)]
+    return tuple(dict.fromkeys(found))
+
+
+_URL_SAFE = str.maketrans("+/", "-_")
+
+
+def secrets_in_use() -> list[Secret]:
+    """All keys in use that are long enough to be looked for, each value once. Any thread may ask."""
     # The references are copied in one step, where going through the mapping could meet a key that comes or goes.
     found = (reference() for reference in _in_use.valuerefs())
-    # Each once: the calls of one client all bring the same key.
-    return sorted({secret.reveal() for secret in found if secret is not None}, key=len, reverse=True)
+    return list({secret.reveal(): secret for secret in found if secret is not None}.values())
 
 
-@overload
-def masked(text: str) -> str: ...
-@overload
-def masked(text: bytes) -> bytes: ...
-def masked(text: str | bytes) -> str | bytes:
-    """`text` without the value of any key that is in use; `text` itself where none is in it."""
-    for value in values_in_use():
-        if isinstance(text, str):
-            if value in text:
-                text = text.replace(value, MASK)
-        elif (data := value.encode("utf-8", "surrogatepass")) in text:
-            text = text.replace(data, MASK.encode())
-    return text
+def configured_secrets() -> list[Secret]:
+    """As `secrets_in_use`, of those that no client brought."""
+    return [secret for secret in secrets_in_use() if secret.is_configured]

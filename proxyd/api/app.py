@@ -39,7 +39,6 @@ from proxyd.providers.base import ClientKeys
 from proxyd.providers.unparsed import glance_at, is_plain, takes_all
 from proxyd.proxy.attempt_direct import VerbatimRefusal
 from proxyd.proxy.client_request import PREFIX, ClientRequest
-from proxyd.proxy.client_response import clean_reason
 from proxyd.proxy.relay import Relay
 from proxyd.telemetry.call_record import CallRecord, new_id
 from proxyd.telemetry.request_kind import kind_of, session_in
@@ -213,12 +212,7 @@ class _Surface:
         if isinstance(exc, _HeadOnly):
             return exc.response
         if isinstance(exc, VerbatimRefusal):
-            return web.Response(
-                status=exc.status,
-                reason=clean_reason(exc.reason),
-                body=exc.body,
-                headers=CIMultiDict(exc.raw_headers),
-            )
+            return web.Response(status=exc.status, body=exc.body, headers=CIMultiDict(exc.raw_headers))
         if isinstance(exc, ProxyError):
             response = self._error(exc, request_id)
             if isinstance(exc, (BodyTimedOut, BodyTooLarge)):

@@ -17,6 +17,7 @@ from proxyd.config.keys import DEMO_BASE, ENTRY_KEYS, TOP_KEYS
 from proxyd.config.routes import ModelRoute, Pricing, RouteTable, Timeouts
 from proxyd.config.secrets import is_open_to_others, read_credential
 from proxyd.config.yaml import MAX_BYTES, Node, read_tree
+from proxyd.redaction import CREDENTIAL_HEADERS
 from proxyd.urls import is_loopback_url, is_private_host, origin_of
 
 __all__ = [
@@ -30,9 +31,6 @@ __all__ = [
     "load_text",
     "read_text",
 ]
-
-#: extra_headers that carry a credential.
-_KEY_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key"})
 
 
 @dataclass(frozen=True)
@@ -311,7 +309,7 @@ class _Reader:
         if base is not None and base.startswith("http:") and not is_private_host(base):
             text = "plain http to a public host shows keys and prompts to the network; use https"
             self._warn(node.value["api_base"], f"{subject}.api_base", text)
-        if any(name.lower() in _KEY_HEADERS for name in values.get("extra_headers") or {}):
+        if any(name.lower() in CREDENTIAL_HEADERS for name in values.get("extra_headers") or {}):
             self._has_secrets = True
         if values.get("api_key") is None:
             return True

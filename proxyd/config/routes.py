@@ -14,6 +14,7 @@ from typing import Any
 
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.config.keys import DEMO_BASE
+from proxyd.redaction import is_credential_name
 from proxyd.secret import Secret
 
 __all__ = ["ModelRoute", "Pricing", "RouteTable", "Timeouts"]
@@ -58,9 +59,6 @@ class Pricing:
                 return None
             cost += tokens * (price or 0.0)
         return cost / 1_000_000
-
-
-_NAMES_A_CREDENTIAL = re.compile(r"auth|key|token|secret|cookie|credential|password", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +107,7 @@ class ModelRoute:
         words = (
             word
             for name, value in self.extra_headers.items()
-            if _NAMES_A_CREDENTIAL.search(name)
+            if is_credential_name(name)
             for word in {value, value.rpartition(" ")[2]}  # ``Bearer …``: also without its scheme
         )
         object.__setattr__(self, "_header_secrets", tuple(map(Secret, words)))

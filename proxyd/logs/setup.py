@@ -10,7 +10,6 @@ import functools
 import json
 import logging
 import os
-import re
 import sys
 import time
 import traceback
@@ -25,7 +24,8 @@ from structlog.typing import EventDict, WrappedLogger
 from proxyd import jsonio
 from proxyd.errors import ProxyError
 from proxyd.logs.writer import LineQueue
-from proxyd.secret import MASK, masked
+from proxyd.redaction import is_credential_name, looks_clean, masked, redacted
+from proxyd.secret import MASK
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.terminal import printable
 
@@ -36,23 +36,6 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 #: sd-daemon(3) priorities
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2, "exception": 3}
 
-_SECRET_NAME = re.compile(
-    r"authorization|api[-_]?key|token$|secret|password|cookie|credential", re.IGNORECASE
-)
-_SECRET_VALUE = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|sess|key|ghp|gho|AIza)[-_][A-Za-z0-9_\-]{8,}|\bAIza[A-Za-z0-9_\-]{20,}"
-    r"|\bBearer\s+[A-Za-z0-9._~+/\-]{6,}=*|\beyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-.]+",
-)
-
-#: Each value that the pattern finds holds one of these, which are sooner looked for.
-_SECRET_HINTS = (
-    *(
-        f"{word}{mark}"
-        for word in ("sk", "pk", "rk", "xai", "sess", "key", "ghp", "gho", "AIza")
-        for mark in "-_"
-    ),
-    *("AIza", "earer", "EARER", "eyJ"),
-)
 #: Values without anything in them.
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
@@ -246,19 +229,14 @@ def _traceback(exc_info: tuple[Any, Any, Any]) -> str:
 def redact(value: Any, name: str = "") -> Any:
     """`value` with everything masked that looks like a credential, or stands under a credential's name."""
     if isinstance(value, str):
-        return MASK if _names_a_secret(name) else _SECRET_VALUE.sub(MASK, masked(value))
-    if isinstance(value, bytes) and _names_a_secret(name):
+        return MASK if is_credential_name(name) else redacted(value)
+    if isinstance(value, bytes) and is_credential_name(name):
         return MASK
     if isinstance(value, Mapping):
         return {key: redact(item, str(key)) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [redact(item) for item in value]
     return value
-
-
-@functools.lru_cache(maxsize=512)  # the names of log fields, the same in every line
-def _names_a_secret(name: str) -> bool:
-    return _SECRET_NAME.search(name) is not None
 
 
 def _redact_event(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
@@ -274,19 +252,12 @@ def _redact_event(logger: WrappedLogger, method: str, event: EventDict) -> Event
 def _is_clean(texts: Iterable[str]) -> bool:
     # One look at all texts together tells, nearly always, that there is nothing to mask in any of them.
     text = "\n".join(texts)
-    return masked(text) is text and not _may_hold_secret(text)
-
-
-def _may_hold_secret(text: str) -> bool:
-    for hint in _SECRET_HINTS:  # noqa: SIM110 - any() takes three times as long
-        if hint in text:
-            return True
-    return False
+    return masked(text) is text and looks_clean(text)
 
 
 @functools.lru_cache(maxsize=512)  # the fields of a kind of line are nearly always the same
 def _name_a_secret(names: tuple[str, ...]) -> bool:
-    return any(map(_names_a_secret, names))
+    return any(map(is_credential_name, names))
 
 
 def _put_priority(logger: WrappedLogger, method: str, line: str) -> str:

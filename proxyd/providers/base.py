@@ -42,7 +42,7 @@ _client_keys: WeakValueDictionary[str, Secret] = WeakValueDictionary()
 def _client_key(value: str) -> Secret:
     key = _client_keys.get(value)
     if key is None:
-        key = _client_keys[value] = Secret(value)
+        key = _client_keys[value] = Secret(value, is_configured=False)
     return key
 
 
@@ -65,6 +65,11 @@ class ClientKeys:
     def any(self) -> Secret | None:
         """The one to use where only one can go on: ``x-api-key`` first (protocol.md 1.3)."""
         return self.api_key or self.bearer
+
+    @property
+    def all(self) -> tuple[Secret, ...]:
+        """Those that there are."""
+        return tuple(key for key in (self.api_key, self.bearer) if key is not None)
 
     def without(self, token: Secret) -> ClientKeys:
         """These keys less the one that is our own access token, which no upstream may see."""

@@ -18,12 +18,13 @@ from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest, missing_k
 from proxyd.providers.profile import Profile
 from proxyd.providers.registry import profile_for
 from proxyd.providers.unparsed import has_second_model
+from proxyd.redaction import CREDENTIAL_HEADERS
 from proxyd.urls import is_loopback_url
 
 __all__ = ["direct_url", "prepare", "response_head"]
 
 #: Where else clients put a key: not beside one that the entry has configured (operations.md E4).
-_OTHER_CREDENTIALS = frozenset({"api-key", "x-goog-api-key"})
+_OTHER_CREDENTIALS = CREDENTIAL_HEADERS - {"authorization", "x-api-key"}
 
 #: Characters that no value may hold (RFC 9110, 5.5).
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")

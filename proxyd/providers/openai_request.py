@@ -138,6 +138,7 @@ def prepare(
         window=route.max_input_tokens,
         estimated_input_tokens=estimate,
         max_tokens=body.get(dialect.max_tokens_field),
+        keys=keys.all,
     )
     answer = Answer(
         model=str(payload["model"]),

@@ -24,6 +24,7 @@ from proxyd.logs.setup import get_logger
 from proxyd.providers.base import ClientKeys
 from proxyd.proxy.client_request import ClientRequest
 from proxyd.proxy.client_response import SSE_HEADERS, Downlink
+from proxyd.redaction import redacted
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.transport.timers import Deadlines
 
@@ -81,7 +82,7 @@ class Call:
         """The sentence of a failure for logs and feeds. Only one that is the upstream's own may quote the request, and
         ours are kept whole: people show them to the model when something does not work (operations.md E7).
         """
-        message = errors.message_of(exc)
+        message = redacted(errors.message_of(exc))
         return self.request.without_quotes(message) if type(exc) is Refused else message
 
     def crash_of(self, exc: Exception) -> ProxyError:

@@ -17,6 +17,7 @@ from proxyd.codecs.openai.errors import ErrorContext
 from proxyd.config.settings import Settings
 from proxyd.errors import BadReply, TimedOut, forget_frames
 from proxyd.providers.base import UpstreamRequest
+from proxyd.redaction import redacted
 from proxyd.telemetry.call_record import MOST_PASSED, CallRecord
 from proxyd.telemetry.call_trace import ANSWERED, ENDED, MOST_NOTES, SENT
 from proxyd.transport.client import BREAKS, Upstreams
@@ -120,7 +121,7 @@ class Exchange:
         headers = response.headers
         for name in _REQUEST_ID_HEADERS:
             if name in headers:
-                self._record.upstream_request_id = headers[name][:128]
+                self._record.upstream_request_id = redacted(headers[name])[:128]
                 break
         self._deadlines.set(self._too_long, self._clocks.total_s)
         if 300 <= response.status < 400:

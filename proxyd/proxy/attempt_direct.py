@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 from urllib.parse import urlsplit
 
 from proxyd import errors, jsonio
-from proxyd.codecs.anthropic.passthrough import VAGUE_TYPES, DirectStream, begins_as_stream
+from proxyd.codecs.anthropic.passthrough import (
+    VAGUE_TYPES,
+    DirectStream,
+    begins_as_stream,
+    frames_of,
+    is_of_content,
+    may_hold_error,
+)
 from proxyd.codecs.openai.errors import ErrorContext, refusal
 from proxyd.codecs.wire.decompression import PACKINGS, BadPacking, Unpacker
 from proxyd.config.settings import Settings
@@ -18,7 +25,8 @@ from proxyd.hooks.runner import CallHooks, Passage, StreamHooks
 from proxyd.providers.base import UpstreamRequest
 from proxyd.providers.direct_request import response_head
 from proxyd.proxy.attempt import HOOKED_READ_BYTES, Exchange, Sink
-from proxyd.secret import masked
+from proxyd.redaction import BodyRedactor, masked, masked_bytes
+from proxyd.secret import Secret, configured_secrets
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.transport.client import BREAKS, Upstreams, failure_of
 from proxyd.transport.pool import Response
@@ -33,17 +41,17 @@ _MAX_WATCHED_BYTES = 4 << 20
 
 
 class VerbatimRefusal(Refused):
-    """An upstream's error of a direct route: it goes on byte for byte, since Claude Code's recovery reads it."""
+    """An upstream's error of a direct route, byte for byte but for keys: Claude Code's recovery reads it.
 
-    def __init__(
-        self, status: int, headers: list[tuple[str, str]], body: bytes, reason: str | None = None
-    ) -> None:
+    The reason phrase does not go on: nobody reads it, and it may hold anything.
+    """
+
+    def __init__(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         by_name = {name.lower(): value for name, value in headers}
         # What it means, for the log and for the choice of a fallback; the client is sent the original.
         meaning = refusal(status, by_name, body, ErrorContext())
         kind = meaning.kind if isinstance(meaning, Refused) else errors.kind_of_status(status)
         super().__init__(f"the upstream answered {status}", status=status, kind=kind, headers=by_name)
-        self.reason = reason
         self.raw_headers = headers
         self.body = body
 
@@ -53,7 +61,7 @@ class DirectExchange(Exchange):
 
     Attributes:
         is_stream: the answer is an event stream that we can watch; else its bytes are opaque.
-        status, reason, headers: the answer's head as it goes to the client, after `open`.
+        status, headers: the answer's head as it goes to the client, after `open`.
         failure: what broke the stream after its first frames; it has ended then.
     """
 
@@ -68,6 +76,7 @@ class DirectExchange(Exchange):
         deadlines: Deadlines,
         record: CallRecord,
         hooks: CallHooks | None = None,
+        keys: Iterable[Secret] = (),
     ) -> None:
         super().__init__(request, upstreams, settings, deadlines, record)
         self._hooks = hooks
@@ -77,7 +86,6 @@ class DirectExchange(Exchange):
             self._read_bytes = HOOKED_READ_BYTES
         self.is_stream = False
         self.status = 0
-        self.reason: str | None = None
         self.headers: list[tuple[str, str]] = []
         self.failure: ProxyError | None = None
         self.has_ended = False
@@ -88,6 +96,10 @@ class DirectExchange(Exchange):
         self._body: bytearray | None = None
         self._has_frames = False
         self._has_given = False
+        #: Those that the response may not repeat to the client.
+        self._keys = [*configured_secrets(), *keys]
+        self._stream.watches_all = bool(self._keys)
+        self._body_masks: _BodyMasks | None = None
 
     @property
     def reports_cache(self) -> bool:
@@ -108,17 +120,16 @@ class DirectExchange(Exchange):
         """
         response = await self._send(is_verbatim=True)
         headers = list(response.headers.items())
-        self.status, self.reason, self.headers = (
-            response.status,
-            response.reason,
-            response_head(response.status, headers),
-        )
+        self.status = response.status
+        self.headers = self._without_keys(response_head(response.status, headers))
         if response.status >= 400:
-            body = await self._read_error(response)
-            raise VerbatimRefusal(response.status, self.headers, masked(body), response.reason)
+            body = self._error_without_keys(await self._read_error(response))
+            raise VerbatimRefusal(response.status, self.headers, body)
         encoding = response.headers.get("content-encoding", "identity").lower()
         if encoding != "identity" and self._hooks is not None and self._hooks.changes_events:
             encoding = self._unpack(encoding)
+        elif encoding in PACKINGS and self._keys:
+            encoding = self._unpack(encoding)  # it may be an error, which only then can be searched for keys
         wants_stream = self._record.is_stream and encoding == "identity" and self._is_of_messages()
         self.is_stream = response.content_type == "text/event-stream" and encoding == "identity"
         if wants_stream and response.content_type in VAGUE_TYPES:
@@ -128,6 +139,8 @@ class DirectExchange(Exchange):
             self._expect_stream(response, is_stream=self.is_stream)
         if not self.is_stream:
             self._watch_aside(response.content_type, encoding)
+            if encoding == "identity" and self._keys:
+                self._body_masks = _BodyMasks(self._keys)
             is_json = response.content_type == "application/json" and encoding == "identity"
             if is_json and self._hooks is not None and self._hooks.changes_bodies and self._is_of_messages():
                 return await self._hooked_body(self._hooks)
@@ -186,7 +199,7 @@ class DirectExchange(Exchange):
             data = kept if kept is not None else self._feed(chunk) if chunk else b""
             if (not chunk and kept is None) or (self.has_last_event and at_end):
                 self.has_ended = True
-                data += self._stream.close()
+                data += self._masked_frames(self._stream.close())
         except BREAKS as exc:
             failure = failure_of(exc, self._url)
             if not self._has_given or not self.is_stream:
@@ -215,9 +228,44 @@ class DirectExchange(Exchange):
 
     def _feed(self, chunk: bytes) -> bytes:
         begun = perf_counter()
-        frames = self._stream.feed(chunk)
+        frames = self._masked_frames(self._stream.feed(chunk))
         self._record.codec_s += perf_counter() - begun
         return frames
+
+    def _masked_frames(self, frames: bytes) -> bytes:
+        """Whole frames without keys, but for those that carry the model's words: these are not touched."""
+        if not self._keys or not may_hold_error(frames):
+            return frames
+        return b"".join(
+            frame if is_of_content(frame) else masked_bytes(frame, self._keys) for frame in frames_of(frames)
+        )
+
+    def _without_keys(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        return [(name, masked(value, self._keys)) for name, value in headers]
+
+    def _error_without_keys(self, body: bytes) -> bytes:
+        """The body of an error without keys; of one that came compressed, uncompressed where there was one in it."""
+        encoding = next(
+            (value for name, value in self.headers if name.lower() == "content-encoding"), "identity"
+        )
+        if encoding.lower() == "identity":
+            return masked_bytes(body, self._keys)
+        plain = _uncompressed(body) if encoding.lower() in PACKINGS else None
+        if plain is not None:
+            found = masked_bytes(plain, self._keys)
+            if found is plain:
+                return body
+            body = found
+        elif self._keys:
+            body = (
+                b'{"type":"error","error":{"type":"api_error","message":"the upstream compressed its error"}}'
+            )
+        self._forget_encoding()
+        return body
+
+    def _forget_encoding(self) -> None:
+        packed = ("content-encoding", "content-length")
+        self.headers = [(name, value) for name, value in self.headers if name.lower() not in packed]
 
     async def _begins_as_stream(self, response: Response) -> bool:
         """Whether an answer that does not say so is an event stream, by its first bytes: `read` gives them again.
@@ -268,8 +316,7 @@ class DirectExchange(Exchange):
                 "give the entry hooks: [] to have it passed on as it is"
             )
         self._unpacker = Unpacker()
-        packed = ("content-encoding", "content-length")
-        self.headers = [(name, value) for name, value in self.headers if name.lower() not in packed]
+        self._forget_encoding()
         return "identity"
 
     async def _read_unpacked(self, response: Response, unpacker: Unpacker) -> bytes:
@@ -308,6 +355,8 @@ class DirectExchange(Exchange):
             self.has_ended = True
             if self._body:
                 self._stream.tee.watch_body(bytes(self._body))
+        if self._body_masks is not None:
+            chunk = self._body_masks.feed(chunk) + (self._body_masks.close() if is_last else b"")
         return chunk
 
     async def _look_into(self, chunk: bytes) -> None:
@@ -327,6 +376,43 @@ class DirectExchange(Exchange):
             self._body += piece
             if len(self._body) > _MAX_WATCHED_BYTES:
                 raise BadReply("too large an answer to look for its usage")
+
+
+class _BodyMasks:
+    """Mask keys in a body that is no stream, until it turns out to be a message: the model's words are not touched."""
+
+    def __init__(self, keys: list[Secret]) -> None:
+        self._redactor: BodyRedactor | None = BodyRedactor(keys)
+        self._is_error = False
+        self._end = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        if self._redactor is None:
+            return chunk
+        if not self._is_error:
+            seen = self._end + chunk
+            content, error = seen.find(b'"content"'), seen.find(b'"error"')
+            self._is_error = error >= 0 and (content < 0 or error < content)
+            if content >= 0 and not self._is_error:
+                held, self._redactor = self._redactor.close(), None
+                return held + chunk
+            self._end = seen[-8:]
+        return self._redactor.feed(chunk)
+
+    def close(self) -> bytes:
+        return b"" if self._redactor is None else self._redactor.close()
+
+
+def _uncompressed(body: bytes) -> bytes | None:
+    """None where it is broken, or unpacks to too much."""
+    unpacker, pieces = Unpacker(), []
+    unpacker.feed(body)
+    try:
+        while piece := unpacker.take():
+            pieces.append(piece)
+    except BadPacking:
+        return None
+    return b"".join(pieces)
 
 
 def _settle(record: CallRecord, stream: DirectStream) -> None:

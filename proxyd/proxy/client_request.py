@@ -84,6 +84,11 @@ class ClientRequest:
             self._payload = parse_object(self.body)
         return self._payload
 
+    @property
+    def model(self) -> str:
+        """What the client asked for, all of it; not after `let_go`."""
+        return self.seen.model if self.seen is not None else str(self.payload["model"])
+
     def let_go(self, *, is_cached: bool) -> None:
         """Free the body and what was parsed from it: the stream has begun, so no retry can need them.
 

@@ -22,7 +22,7 @@ from proxyd.codecs.wire.http1_body import chunk_of
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.transport.timers import TICK_S, Deadlines
 
-__all__ = ["SSE_HEADERS", "ClientGone", "Downlink", "clean_reason"]
+__all__ = ["SSE_HEADERS", "ClientGone", "Downlink"]
 
 SSE_HEADERS = (
     ("content-type", "text/event-stream; charset=utf-8"),
@@ -107,7 +107,6 @@ class Downlink:
         self._unsent_bytes = 0  # what the transport held at the last look
         self._looks_in_vain = 0
         self.status = 200
-        self._reason: str | None = None
         self._headers: list[tuple[str, str]] = []
         self._is_begun = False  # the head has gone out
         self._keeps_alive = False
@@ -132,10 +131,9 @@ class Downlink:
         headers: Iterable[tuple[str, str]],
         *,
         is_stream: bool,
-        reason: str | None = None,
     ) -> None:
         """Say what the head will be; no pings where the body is no event stream."""
-        self.status, self._reason, self._headers = status, clean_reason(reason), list(headers)
+        self.status, self._headers = status, list(headers)
         if not is_stream:
             self._ping_s = 0
 
@@ -234,7 +232,7 @@ class Downlink:
         Raises:
             ValueError: a value would begin another header.
         """
-        request, lines = self._request, [_status_line(self.status, self._reason)]
+        request, lines = self._request, [_status_line(self.status)]
         length, has_date = None, False
         for name, value in self._headers:
             lines.append(f"{name}: {value}")
@@ -326,18 +324,10 @@ class Downlink:
             self._deadlines.set(self._stalled, self._write_stall_s / _STALL_LOOKS)
 
 
-def clean_reason(reason: str | None) -> str | None:
-    """`reason`, or None where no status line may hold it."""
-    if reason is None or _FORBIDDEN.search(reason) or "\r" in reason or "\n" in reason:
-        return None
-    return reason
-
-
 @functools.lru_cache(maxsize=256)
-def _status_line(status: int, reason: str | None) -> str:
-    if reason is None:
-        try:
-            reason = HTTPStatus(status).phrase
-        except ValueError:
-            reason = ""
+def _status_line(status: int) -> str:
+    try:
+        reason = HTTPStatus(status).phrase
+    except ValueError:
+        reason = ""
     return f"HTTP/1.1 {status} {reason}"

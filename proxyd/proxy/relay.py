@@ -228,7 +228,7 @@ class Relay:
 
     async def _serve(self, call: Call) -> web.StreamResponse:
         record = call.record
-        route = self.table.resolve(record.model)
+        route = self.table.resolve(call.request.model)
         assert route is not None, "the app has resolved the model"
         failure: ProxyError | None = None
         for candidate in (route, *self.table.fallbacks(route)):
@@ -514,7 +514,13 @@ class Relay:
                 upstream_request = replace(upstream_request, body=jsonio.dumps(changed))
         del body, payload  # what this name holds would live as long as the stream
         exchange = DirectExchange(
-            upstream_request, self._upstreams, self.settings, call.deadlines, record, hooks
+            upstream_request,
+            self._upstreams,
+            self.settings,
+            call.deadlines,
+            record,
+            hooks,
+            call.keys.all,
         )
         del upstream_request
         try:
@@ -528,7 +534,6 @@ class Relay:
                 exchange.status,
                 [*ours, *exchange.headers],
                 is_stream=exchange.is_stream,
-                reason=exchange.reason,
             )
             while exchange.failure is None:
                 record.on_first_byte()

@@ -11,61 +11,22 @@ Of headers and queries only the values of those known to be harmless are shown.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import secrets
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from proxyd.secret import MASK, values_in_use
+from proxyd.redaction import KEY_BEGINNINGS, KEY_FORM, find_values, is_harmless_header
+from proxyd.secret import MASK, secrets_in_use
 
 __all__ = ["Masks", "shown_headers", "shown_url"]
 
-#: What keys look like (as in the log), after a character that is part of no word or after an escape of JSON. Within
-#: base64url, of which signatures are made, a dash would make some runs of letters look like keys.
-_LOOKS_SECRET = re.compile(
-    rb"(?:(?<![A-Za-z0-9_\-])|(?<=\\[nrtbf]))"
-    rb"(?:(?:sk|pk|rk|gsk|xai|sess|key|ghp|gho|AIza)[-_][A-Za-z0-9_\-]{8,}|AIza[A-Za-z0-9_\-]{20,}"
-    rb"|eyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-.]+)"
-)
-_KEY_BEGINNINGS = (
-    *(
-        f"{word}{sign}".encode()
-        for word in ("sk", "pk", "rk", "gsk", "xai", "sess", "key", "ghp", "gho")
-        for sign in "-_"
-    ),
-    b"AIza",
-    b"eyJ",
-)
 #: The token alone is masked, so that what stands before it can still be read.
 _TOKEN = re.compile(rb"(?<=Bearer )[A-Za-z0-9._~+/\-]{6,}=*")
 #: Characters of a mask that differ from key to key.
 _TELLING = 6
 
-_SHOWN = frozenset(
-    {
-        "accept",
-        "accept-encoding",
-        "cache-control",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-type",
-        "date",
-        "host",
-        "request-id",
-        "retry-after",
-        "retry-after-ms",
-        "server",
-        "transfer-encoding",
-        "user-agent",
-        "x-app",
-        "x-generation-id",
-        "x-request-id",
-    }
-)
-_SHOWN_PREFIXES = ("anthropic-", "x-claude-code-", "x-ratelimit-", "x-stainless-")
 _SHOWN_QUERY = frozenset({"after_id", "alt", "api-version", "before_id", "beta", "limit"})
 
 
@@ -75,18 +36,18 @@ class Masks:
     def __init__(self) -> None:
         self._salt = secrets.token_bytes(16)
         self.used: set[str] = set()
-        forms = {form for value in values_in_use() for form in (value, json.dumps(value)[1:-1])}
-        self._values = sorted(
-            (form.encode("utf-8", "surrogatepass") for form in forms), key=len, reverse=True
-        )
+        self._secrets = secrets_in_use()
 
     def over(self, data: bytes) -> bytes:
         """`data`, of the same length, without keys."""
-        for value in self._values:
-            if value in data:
-                data = data.replace(value, self._mask(value))
+        out, end = [], 0
+        for start, stop, secret in find_values(data, self._secrets):
+            out += [data[end:start], self._mask(secret.spellings_as_bytes[0], stop - start)]
+            end = stop
+        if out:
+            data = b"".join((*out, data[end:]))
         data = self._replaced(data, _TOKEN, (b"Bearer ",), behind=True)
-        return self._replaced(data, _LOOKS_SECRET, _KEY_BEGINNINGS)
+        return self._replaced(data, KEY_FORM, KEY_BEGINNINGS)
 
     def over_text(self, text: str) -> str:
         """As `over`."""
@@ -127,11 +88,11 @@ class Masks:
         return b"".join((*out, data[end:])) if out else data
 
     def _of(self, value: bytes) -> bytes:
-        return value if value.decode() in self.used else self._mask(value)
+        return value if value.decode() in self.used else self._mask(value, len(value))
 
-    def _mask(self, value: bytes) -> bytes:
+    def _mask(self, value: bytes, size: int) -> bytes:
         telling = hashlib.blake2b(value, key=self._salt, digest_size=_TELLING).hexdigest()[:_TELLING]
-        mask = "x" * max(0, len(value) - _TELLING) + telling[: len(value)]
+        mask = "x" * max(0, size - _TELLING) + telling[:size]
         self.used.add(mask)
         return mask.encode()
 
@@ -141,7 +102,7 @@ def shown_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     shown: dict[str, str] = {}
     for name, value in headers:
         name = name.lower()
-        if name in _SHOWN or name.startswith(_SHOWN_PREFIXES):
+        if is_harmless_header(name):
             shown[name] = f"{shown[name]}, {value}" if name in shown else value
         else:
             is_bearer = name == "authorization" and value[:7].lower() == "bearer "

@@ -97,7 +97,7 @@ def files_of(record: CallRecord) -> dict[str, bytes]:
     if trace.keeps_bodies:
         call["settings"] = {name: getattr(settings, name) for name in _SETTINGS}
         call["hooks"] = _hook_names(hooks)
-        chosen = table.resolve(record.model)
+        chosen = table.resolve(record.fallback_from or record.route)
         call["chosen"] = None if chosen is None else chosen.model_id
         wanted = {attempt.route for attempt in trace.attempts} | {call["chosen"]}
         call["entries"] = {
@@ -169,7 +169,9 @@ def _add_attempt(
     elif keeps_bodies:
         request["body_file"] = files.add(f"{number}-upstream-request.body.json", attempt.body)
     if keeps_bodies:
-        request["is_first_choice"] = _is_first_choice(attempt.route, record.model, table)
+        request["is_first_choice"] = _is_first_choice(
+            attempt.route, record.fallback_from or record.route, table
+        )
         request["estimated_input_tokens"] = attempt.estimated_input_tokens
         if attempt.lessons is not None and attempt.lessons.lines:
             request["learned"] = {
@@ -257,8 +259,8 @@ def _entry(route: ModelRoute) -> dict[str, Any]:
     return entry
 
 
-def _is_first_choice(route_id: str, model: str, table: RouteTable) -> bool:
-    chosen = table.resolve(model)
+def _is_first_choice(route_id: str, chosen_id: str, table: RouteTable) -> bool:
+    chosen = table.resolve(chosen_id)
     here = next((route for route in table.routes if route.model_id == route_id), None)
     return chosen is None or here is None or origin_of(chosen.api_base) == origin_of(here.api_base)
 

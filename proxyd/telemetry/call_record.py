@@ -16,10 +16,13 @@ from proxyd.codecs.anthropic.usage import Usage
 from proxyd.config.routes import Pricing
 from proxyd.telemetry.call_trace import CallTrace
 
-__all__ = ["MOST_PASSED", "CallRecord", "new_id"]
+__all__ = ["MAX_MODEL_CHARS", "MOST_PASSED", "CallRecord", "new_id"]
 
 #: Numbers that wait in `CallRecord.passed`, four a piece.
 MOST_PASSED = 4 * 64
+
+#: Where an entry has a glob as alias, a client may ask for a model by a name of any length.
+MAX_MODEL_CHARS = 200
 
 _ALPHABET = (string.ascii_letters + string.digits).encode()
 #: A random byte -> a character. The first eight come 5 times in 256 and the others 4: unguessable all the same.
@@ -46,7 +49,8 @@ class CallRecord:
     """Filled in as a call goes on. Times are seconds of the monotonic clock; `started_at` is Unix time.
 
     Attributes:
-        model: what the client asked for; `route` is the entry that served, `fallback_from` the one first chosen.
+        model: what the client asked for, its first `MAX_MODEL_CHARS` characters; `route` is the entry that served,
+            `fallback_from` the one first chosen.
         kind: what the client wants it for, as `proxyd.telemetry.request_kind` tells.
         outcome: ``ok``; ``refused`` (answered with an error status); ``failed`` (an error after the stream had begun);
             ``client_gone``; ``crashed`` (a bug of ours); ``running`` until then.
@@ -104,6 +108,9 @@ class CallRecord:
     begun: float = field(default_factory=monotonic)
     first_byte: float | None = None
     ended: float | None = None
+
+    def __post_init__(self) -> None:
+        self.model = self.model[:MAX_MODEL_CHARS]
 
     def settle_now(self) -> None:
         """Read what the answer has said, unless that has been done."""

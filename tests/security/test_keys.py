@@ -15,7 +15,8 @@ from aiohttp import web
 
 from proxyd.errors import ProxyError, envelope
 from proxyd.logs.setup import redact
-from proxyd.secret import Secret, masked
+from proxyd.redaction import masked
+from proxyd.secret import Secret
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import RawClient, RawUpstream, post
 from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks
@@ -74,7 +75,7 @@ def test_a_key_is_found_wherever_it_turns_up() -> None:
     text = {"a": ["x correct horse battery y"], "b": ("correct horse battery",), "c": "fine", "d": 5}
     assert redact(text) == {"a": ["x *** y"], "b": ["***"], "c": "fine", "d": 5}
     del again
-    assert masked(b"(correct horse battery)") == b"(***)", "the other one is still in use"
+    assert masked("(correct horse battery)") == "(***)", "the other one is still in use"
     assert (
         envelope(ProxyError("no such key: correct horse battery"))["error"]["message"] == "no such key: ***"
     )

@@ -34,6 +34,7 @@ TOP_LEVEL = {
     "urls": "foundation",
     "headers": "foundation",
     "terminal": "foundation",
+    "redaction": "foundation",
     "hookapi": "hooks",
     "__main__": "cli",
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxyd.secret import MASK, Secret, masked
+from proxyd.redaction import masked
+from proxyd.secret import MASK, Secret
 
 
 @pytest.mark.parametrize(
@@ -31,4 +32,3 @@ def test_comparison() -> None:
 def test_of_a_key_that_holds_another_nothing_is_left() -> None:
     keys = [Secret("account-0042"), Secret("account-0042-of-the-team"), Secret("of-the-team")]
     assert masked(f"I sent {keys[1].reveal()} to them") == f"I sent {MASK} to them"
-    assert masked(f"I sent {keys[1].reveal()} to them".encode()) == f"I sent {MASK} to them".encode()

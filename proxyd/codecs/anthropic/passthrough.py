@@ -25,7 +25,16 @@ from proxyd.codecs.wire.sse import (
 )
 from proxyd.errors import FrameTooLarge, Truncated
 
-__all__ = ["VAGUE_TYPES", "AnthropicTee", "DirectStream", "begins_as_stream", "split_frames"]
+__all__ = [
+    "VAGUE_TYPES",
+    "AnthropicTee",
+    "DirectStream",
+    "begins_as_stream",
+    "frames_of",
+    "is_of_content",
+    "may_hold_error",
+    "split_frames",
+]
 
 #: How servers label an event stream that is not said to be one; "" where they do not.
 VAGUE_TYPES = ("text/plain", "application/octet-stream", "")
@@ -159,7 +168,11 @@ def _word(value: Any) -> str | None:
 
 
 class DirectStream:
-    """One stream of a direct route: bytes in, whole frames out."""
+    """One stream of a direct route: bytes in, whole frames out.
+
+    Attributes:
+        watches_all: only frames with the model's words may pass by unread (see `may_hold_error`).
+    """
 
     __slots__ = (
         "_counted",
@@ -170,6 +183,7 @@ class DirectStream:
         "_searched",
         "_tail",
         "tee",
+        "watches_all",
     )
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
@@ -179,6 +193,7 @@ class DirectStream:
         self._lines = self._counted = 0  # line ends in the tail, among so many of its bytes
         self._deltas = self._delta_bytes = 0
         self.tee = AnthropicTee()
+        self.watches_all = False
 
     @property
     def usage_so_far(self) -> Usage:
@@ -230,6 +245,8 @@ class DirectStream:
         for name in _OF_INTEREST:
             if name in data:
                 return b""
+        if self.watches_all and data.count(_CONTENT) < data.count(b"\n\n"):
+            return b""
         self._count(data)
         return data
 
@@ -277,17 +294,39 @@ def begins_as_stream(data: bytes) -> bool | None:
 _FRAME_END = re.compile(rb"\r\n\r\n|\n\r\n|\n\n|\r\r")
 
 
-def split_frames(frames: bytes) -> list[tuple[bytes, StreamEvent | None]]:
-    """Whole frames one by one, each with its event; None where it has none that is understood (a comment, no JSON)."""
-    pieces: list[tuple[bytes, StreamEvent | None]] = []
-    start = 0
+#: The types of events that carry the model's words, as they begin.
+_CONTENT = b'"content_block_'
+
+
+def is_of_content(frame: bytes) -> bool:
+    """Whether one frame carries the model's words and is no error. Within JSON's strings the quotes are escaped."""
+    return _CONTENT in frame and b'"error"' not in frame and b"event: error" not in frame
+
+
+def may_hold_error(frames: bytes) -> bool:
+    """Whether among whole frames there is one that `is_of_content` denies. True where lines end in CR, to be sure."""
+    return (
+        b'"error"' in frames
+        or b"\r" in frames
+        or frames.count(_CONTENT) < frames.count(b"\n\n")
+        or not frames.endswith(b"\n\n")
+    )
+
+
+def frames_of(frames: bytes) -> list[bytes]:
+    """Whole frames one by one."""
+    found, start = [], 0
     while start < len(frames):
         match = _FRAME_END.search(frames, start)
         end = match.end() if match is not None else len(frames)
-        raw = frames[start:end]
-        pieces.append((raw, _event_of(raw)))
+        found.append(frames[start:end])
         start = end
-    return pieces
+    return found
+
+
+def split_frames(frames: bytes) -> list[tuple[bytes, StreamEvent | None]]:
+    """Whole frames one by one, each with its event; None where it has none that is understood (a comment, no JSON)."""
+    return [(raw, _event_of(raw)) for raw in frames_of(frames)]
 
 
 def _event_of(raw: bytes) -> StreamEvent | None:

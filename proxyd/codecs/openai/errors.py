@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -28,6 +28,8 @@ from proxyd.codecs.openai.context_overflow import (
 )
 from proxyd.codecs.openai.error_envelopes import Words, error_in, words_of, words_of_body
 from proxyd.errors import ProxyError, Refused, kind_of_status
+from proxyd.redaction import redacted, without_named_keys
+from proxyd.secret import Secret, configured_secrets
 
 __all__ = ["ErrorContext", "error_in", "refusal", "refusal_from_chunk"]
 
@@ -194,7 +196,7 @@ _DATE = re.compile(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT"
 
 #: Limits of a plan, which no retry within minutes outlives: GLM, Kimi and MiniMax coding plans, free tiers.
 _PLAN_LIMIT = re.compile(
-    r"(?:weekly|monthly|daily|\d+[ -]?hours?)(?:/\w+)? (?:usage )?(?:limit|quota)"
+    r"(?:weekly|monthly|daily|\d{1,9}[ -]?hours?)(?:/\w{1,20})? (?:usage )?(?:limit|quota)"
     r"|usage limit (?:reached|exceeded)|free.models.per.day",
     re.IGNORECASE,
 )
@@ -207,23 +209,8 @@ _WAIT = re.compile(
     re.IGNORECASE,
 )
 
-#: What looks like a key: vendor prefixes, bearer tokens, and whatever follows "API key provided:". Vendors
-#: echo keys.
-_KEYS = re.compile(
-    r"\b(?:(?:sk|rk|pk|gsk|csk|xai|nvapi|pplx|hf|fw|tgp|ghp|gho|ghu|ghs|github_pat)[-_]|AIza|AKIA)"
-    r"(?=[\w*.-]*[\d*])[\w*.-]{3,}\w"
-    r"|(?:sk|pk)-[\w-]{20,}"
-    r"|\beyJ[\w-]{8,}\.[\w.-]+"
-    r"|\b[0-9a-f]{32}\.[0-9A-Za-z]{12,20}\b"
-)
-_NAMED_KEYS = re.compile(
-    r"(\bbearer\s+|\b(?:api|access|secret)[ _-]?key(?:\s+provided|\s+is)?\s*[:=]\s*|\bx-api-key\s*[:=]\s*)"
-    r"['\"`(]?(?!\*\*\*)[^\s'\"`,)]{4,}",
-    re.IGNORECASE,
-)
-
 #: From here on pydantic, and so vLLM, SGLang and LiteLLM, repeat the request.
-_ECHO = re.compile(r"(?:,?\s*\binput_value=|['\"]input['\"]\s*:\s*).*", re.DOTALL)
+_ECHO = re.compile(r"(?:,?\s{0,8}\binput_value=|['\"]input['\"]\s{0,8}:\s{0,8})")
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]+")
 
@@ -237,12 +224,14 @@ class ErrorContext:
         window: the configured context window, in tokens.
         estimated_input_tokens: our own count.
         max_tokens: as sent upstream.
+        keys: the client's that it carried; no message may repeat them.
     """
 
     route: str = ""
     window: int | None = None
     estimated_input_tokens: int | None = None
     max_tokens: int | None = None
+    keys: tuple[Secret, ...] = ()
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes, context: ErrorContext) -> ProxyError:
@@ -270,6 +259,8 @@ def refusal_from_chunk(error: Any, context: ErrorContext) -> ProxyError:
 
 
 def _judge(status: int, headers: Mapping[str, str], words: Words, context: ErrorContext) -> Refused:
+    message = words.message  # shown further than it is judged
+    words = replace(words, message=message[:MAX_MESSAGE])
     told = status if status >= 300 else 200
     if told == 200:
         told = words.status or next((_CODES[code] for code in words.codes if code in _CODES), 200)
@@ -298,9 +289,9 @@ def _judge(status: int, headers: Mapping[str, str], words: Words, context: Error
     stopper = _stopper(words) if ours == 400 or told == 200 else None
     if stopper is not None:
         ours = 400
-        words = Words(f"{stopper}: {words.message}")
+        words, message = Words(f"{stopper}: {words.message}"), f"{stopper}: {message}"
     return Refused(
-        _presentable(words.message),
+        _presentable(message, (*configured_secrets(), *context.keys)),
         status=ours,
         kind=kind_of_status(ours),
         headers=_headers(ours, headers, words),
@@ -349,11 +340,14 @@ def _silent(status: int, context: ErrorContext, words: Words) -> str:
     return f"{where} {said} without saying why"
 
 
-def _presentable(message: str) -> str:
-    """`message` without keys, echoes of the request and control characters, and of bounded length."""
+def _presentable(message: str, keys: Iterable[Secret]) -> str:
+    """`message` without `keys`, what looks like one, echoes of the request, and control characters; not too long."""
     # Masking looks at a little more than is kept, so that a key at the cut does not lose its end unseen.
-    text = _CONTROLS.sub(" ", _ECHO.sub(" …", message[: 2 * MAX_MESSAGE]))
-    text = _NAMED_KEYS.sub(r"\1***", _KEYS.sub("***", text)).strip()
+    text = redacted(message[: 2 * MAX_MESSAGE], keys)
+    echo = _ECHO.search(text)
+    if echo is not None:
+        text = text[: echo.start()] + " …"
+    text = without_named_keys(_CONTROLS.sub(" ", text)).strip()
     if len(text) > MAX_MESSAGE:
         text = text[: MAX_MESSAGE - 2] + " …"
     return text or "the upstream reported an error without saying why"
