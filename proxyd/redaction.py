@@ -40,7 +40,7 @@ __all__ = [
 #: Headers in which clients and entries put a key.
 CREDENTIAL_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key"})
 _CREDENTIAL_NAME = re.compile(
-    r"auth(?!or)|key(?!board|word|_origin)|token(?!s)|secret|passw|cookie|credential", re.IGNORECASE
+    r"auth(?!or(?!i))|key(?!board|word|_origin)|token(?!s)|secret|passw|cookie|credential", re.IGNORECASE
 )
 #: Headers whose values are shown wherever headers are; all others could hold a secret.
 _HARMLESS = frozenset(
@@ -99,7 +99,8 @@ _FORM = (
     r"|(?<![\w-])eyJ[\w-]{8,}\.[\w.-]+"
     r"|[0-9a-f]{32}\.[0-9A-Za-z]{12,20}\b"
 )
-_KEY = re.compile(rf"(?:(?<!\w)|(?<=\\[nrtbf]))(?:{_FORM})", re.ASCII)
+#: In text a long one is also found behind a letter, where words have run together.
+_KEY = re.compile(rf"(?:(?<!\w)|(?<=\\[nrtbf]))(?:{_FORM})|(?:sk|pk)-[\w-]{{20,}}", re.ASCII)
 _BEARER = re.compile(r"\b([Bb]earer|BEARER)\s{1,8}[A-Za-z0-9._~+/-]{6,}={0,8}")
 _NAMED_KEY = re.compile(
     r"(\bbearer\s{1,8}|\b(?:api|access|secret)[ _-]?key(?:\s{1,8}(?:provided|is))?\s{0,8}[:=]\s{0,8}"

@@ -18,7 +18,7 @@ from proxyd.codecs.anthropic.passthrough import (
     may_hold_error,
 )
 from proxyd.codecs.openai.errors import ErrorContext, refusal
-from proxyd.codecs.wire.decompression import PACKINGS, BadPacking, Unpacker
+from proxyd.codecs.wire.decompression import PACKINGS, BadPacking, Unpacker, compressed, uncompressed
 from proxyd.config.settings import Settings
 from proxyd.errors import BadReply, ProxyError, Refused, forget_frames
 from proxyd.hooks.runner import CallHooks, Passage, StreamHooks
@@ -244,24 +244,24 @@ class DirectExchange(Exchange):
         return [(name, masked(value, self._keys)) for name, value in headers]
 
     def _error_without_keys(self, body: bytes) -> bytes:
-        """The body of an error without keys; of one that came compressed, uncompressed where there was one in it."""
+        """The body of an error without keys, compressed as it came. One that we cannot read is not passed on."""
         encoding = next(
             (value for name, value in self.headers if name.lower() == "content-encoding"), "identity"
         )
-        if encoding.lower() == "identity":
+        encoding = encoding.lower()
+        if encoding == "identity":
             return masked_bytes(body, self._keys)
-        plain = _uncompressed(body) if encoding.lower() in PACKINGS else None
+        plain = uncompressed(body) if encoding in PACKINGS else None
         if plain is not None:
             found = masked_bytes(plain, self._keys)
-            if found is plain:
-                return body
-            body = found
-        elif self._keys:
-            body = (
-                b'{"type":"error","error":{"type":"api_error","message":"the upstream compressed its error"}}'
-            )
+            return body if found is plain else compressed(found, encoding)
+        if not self._keys:
+            return body
         self._forget_encoding()
-        return body
+        text = f"the upstream answered {self.status} with a body that could not be read ({encoding[:20]!r})"
+        return jsonio.dumps(
+            {"type": "error", "error": {"type": errors.kind_of_status(self.status), "message": text}}
+        )
 
     def _forget_encoding(self) -> None:
         packed = ("content-encoding", "content-length")
@@ -401,18 +401,6 @@ class _BodyMasks:
 
     def close(self) -> bytes:
         return b"" if self._redactor is None else self._redactor.close()
-
-
-def _uncompressed(body: bytes) -> bytes | None:
-    """None where it is broken, or unpacks to too much."""
-    unpacker, pieces = Unpacker(), []
-    unpacker.feed(body)
-    try:
-        while piece := unpacker.take():
-            pieces.append(piece)
-    except BadPacking:
-        return None
-    return b"".join(pieces)
 
 
 def _settle(record: CallRecord, stream: DirectStream) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 
-__all__ = ["MAX_RATIO", "PACKINGS", "PIECE_BYTES", "BadPacking", "Unpacker"]
+__all__ = ["MAX_RATIO", "PACKINGS", "PIECE_BYTES", "BadPacking", "Unpacker", "compressed", "uncompressed"]
 
 #: What the standard library unpacks.
 PACKINGS = ("gzip", "x-gzip", "deflate")
@@ -115,3 +115,21 @@ class Unpacker:
             raise BadPacking(f"has more than {_MAX_EMPTY_MEMBERS} members without content")
         self._inflate, self._is_member_empty = zlib.decompressobj(zlib.MAX_WBITS | 16), True
         return True
+
+
+def uncompressed(body: bytes) -> bytes | None:
+    """A whole body, which is short; None where it is broken, or unpacks to too much."""
+    unpacker, pieces = Unpacker(), []
+    unpacker.feed(body)
+    try:
+        while piece := unpacker.take():
+            pieces.append(piece)
+    except BadPacking:
+        return None
+    return b"".join(pieces)
+
+
+def compressed(body: bytes, encoding: str) -> bytes:
+    """`body` in one of `PACKINGS`."""
+    deflate = zlib.compressobj(wbits=zlib.MAX_WBITS if encoding == "deflate" else zlib.MAX_WBITS | 16)
+    return deflate.compress(body) + deflate.flush()
