@@ -26,6 +26,9 @@ __all__ = ["Mend", "mend_for", "models_yaml_line", "output_limit_for"]
 _STATUSES = frozenset({400, 404, 422, 500})
 _PLAIN = frozenset({400, 422})
 
+#: Of a message, and of a parameter's name.
+_MAX_JUDGED_CHARS, _MAX_PARAM_CHARS = 2000, 200
+
 #: Words without which a text that names a parameter may be about anything.
 _REFUSED = re.compile(
     r"unsupported|not supported|n[o']t support|unknown|unrecogni[sz]ed|unexpected|extra[ _]|not permitted"
@@ -141,10 +144,10 @@ def _read(status: int, body: bytes, sent: Mapping[str, Any]) -> _Refusal | None:
     if status not in _STATUSES:
         return None
     words = words_of_body(body)
-    text = " ".join(words.message.split())
+    text = " ".join(words.message[:_MAX_JUDGED_CHARS].split())
     if not text or not _REFUSED.search(text):
         return None
-    param = "" if words.param.lower() in ("none", "null") else words.param
+    param = "" if words.param.lower() in ("none", "null") else words.param[:_MAX_PARAM_CHARS]
     return _Refusal(status, text, param, sent)
 
 
@@ -287,8 +290,8 @@ def _tools(refusal: _Refusal) -> Mend | None:
         if limit:
             return Mend("max_tools", int(limit[1]))
     if refusal.says(
-        r"unknown name \"?[$\w]+\"? at '?(?:tools|request\.tools)"
-        r"|(?:additionalProperties|\$schema|\$ref|oneOf|anyOf|const|exclusiveM\w+|propertyNames)\b['\"`]? ?"
+        r"unknown name \"?[$\w]{1,64}\"? at '?(?:tools|request\.tools)"
+        r"|(?:additionalProperties|\$schema|\$ref|oneOf|anyOf|const|exclusiveM\w{1,16}|propertyNames)\b['\"`]? ?"
         r".{0,40}(?:not supported|unsupported|not allowed|not permitted)"
         r"|unsupported .{0,40}(?:additionalProperties|\$schema|\$ref)"
     ):

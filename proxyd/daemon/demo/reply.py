@@ -36,17 +36,19 @@ _ASKS = re.compile(
     r"""[`"'“]?(?P<name>[\w.-]+)[`"'”]?(?P<tool>\s+tool\b)?""",
     re.IGNORECASE,
 )
-_QUOTED = re.compile(r"`([^`\n]+)`|\"([^\"\n]+)\"|“([^”\n]+)”|(?<!\w)'([^'\n]+)'(?!\w)")
+_QUOTED = re.compile(r"`([^`\n]+)`|\"([^\"\n]+)\"|“([^“”\n]+)”|(?<!\w)'([^'\n]+)'(?!\w)")
 _PATH = re.compile(
     r"(?<![\w/.~-])(?:[~.]{0,2}/)?[\w.-]+(?:/[\w.-]+)*\.\w+\b|(?<![\w/.~-])(?:~|\.{0,2})/[\w./-]*\w"
 )
 _URL = re.compile(r"\bhttps?://[^\s\"'`<>]+")
 _CONTENT = re.compile(
     r"\b(?:saying|that says|containing|which contains|with (?:the )?(?:text|contents?|words?|line))"
-    r"\s*:?\s+(\S.*)",
+    r"\s{0,8}:?\s{1,8}(\S.*)",
     re.IGNORECASE | re.DOTALL,
 )
-_COMMAND = re.compile(r"\b(?:run|execute|runs)\s*:?\s+(?:the command\s*:?\s+)?(\S[^\n]*)", re.IGNORECASE)
+_COMMAND = re.compile(
+    r"\b(?:run|execute|runs)\s{0,8}:?\s{1,8}(?:the command\s{0,8}:?\s{1,8})?(\S[^\n]*)", re.IGNORECASE
+)
 _DIRECTORY = re.compile(r"\bworking directory\s*:\s*(/[^\n]*)", re.IGNORECASE)
 
 _INTRODUCTION = """\

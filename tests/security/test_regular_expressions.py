@@ -1,0 +1,188 @@
+"""No regular expression of the package takes more than linear time over foreign text: counted, not measured.
+
+The patterns are found by walking the package, so that a new one cannot be forgotten: compiled ones by their objects,
+wherever they stand in a module's data, and those that are given to `re` in a call by the source.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import proxyd
+from tests.security.regex_steps import MAX_COUNT, Counter, texts_for
+
+PACKAGE = Path(proxyd.__file__).parent
+#: What a search over twice the text may cost: twice as much, and a little for the ends. A quadratic one costs four
+#: times as much.
+MAX_GROWTH = 2.6
+SIZE = 100
+#: Reads only what the user has written, at the start of a command.
+OWN_TEXT = ("proxyd.cli.",)
+#: Not searched for in a text of any length, and why.
+BOUNDED_OTHERWISE = {
+    "proxyd.codecs.openai.context_overflow.": "its callers cut what they judge to `openai_errors.MAX_MESSAGE` characters",
+    "proxyd.providers.unparsed._NO_SETTING": "only matched behind a name that was found",
+    "proxyd.providers.unparsed._TEXT": "only matched behind a name that was found",
+}
+#: Ways to try one place only.
+ANCHORED = ("match", "fullmatch")
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    name: str
+    pattern: re.Pattern[Any]
+    is_search: bool = True
+
+
+def _modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        if not name.startswith(OWN_TEXT) and not name.endswith("__main__"):
+            yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _patterns_in(value: Any, depth: int = 4) -> Iterator[re.Pattern[Any]]:
+    if isinstance(value, re.Pattern):
+        yield value
+    elif depth and isinstance(value, (list, tuple, set, frozenset)):
+        for each in value:
+            yield from _patterns_in(each, depth - 1)
+    elif depth and isinstance(value, Mapping):
+        yield from _patterns_in(list(value.values()), depth - 1)
+    elif depth and dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for each in dataclasses.fields(value):
+            yield from _patterns_in(getattr(value, each.name, None), depth - 1)
+
+
+def _is_searched(name: str, tree: ast.Module) -> bool:
+    """Whether a pattern is asked for anything but a match at one place."""
+    ways = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name
+    }
+    return not ways or not ways <= {*ANCHORED, "pattern"}
+
+
+def _source(node: ast.expr) -> str | bytes | None:
+    """A pattern in a call; a word stands for what is put into it."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(each.value) if isinstance(each, ast.Constant) else "word" for each in node.values)
+    return None
+
+
+def _in_calls(module: str, tree: ast.Module) -> Iterator[Found]:
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
+            continue
+        of = node.func.value
+        is_re = isinstance(of, ast.Name) and of.id == "re" and node.func.attr not in ("compile", "escape")
+        if is_re or node.func.attr == "says":
+            source = _source(node.args[0])
+            if source is not None:
+                flags = 0 if isinstance(source, bytes) else re.IGNORECASE
+                yield Found(
+                    f"{module}:{node.lineno}", re.compile(source, flags), node.func.attr not in ANCHORED
+                )
+
+
+def _all() -> list[Found]:
+    found: dict[tuple[Any, int], Found] = {}
+    for module, tree in _modules():
+        for name, value in vars(importlib.import_module(module)).items():
+            for number, pattern in enumerate(_patterns_in(value)):
+                is_search = _is_searched(name, tree)
+                label = f"{module}.{name}" + (f"[{number}]" if number else "")
+                known = found.get((pattern.pattern, pattern.flags))
+                if known is None or (is_search and not known.is_search):
+                    found[pattern.pattern, pattern.flags] = Found(label, pattern, is_search)
+        for each in _in_calls(module, tree):
+            found.setdefault((each.pattern.pattern, each.pattern.flags), each)
+    return list(found.values())
+
+
+FOUND = _all()
+UNBOUNDED = [each for each in FOUND if not each.name.startswith(tuple(BOUNDED_OTHERWISE))]
+
+
+@pytest.fixture(autouse=True)
+def _deep() -> Iterator[None]:
+    """The counter calls itself for each round of a repeated group."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    yield
+    sys.setrecursionlimit(before)
+
+
+def _steps(found: Found, text: str, limit: int = 200_000) -> int:
+    counter = Counter(found.pattern, text, limit)
+    try:
+        if found.is_search:
+            counter.find_all()
+        else:
+            counter.match(0)
+    except OverflowError:
+        pass  # its steps are over the limit
+    return counter.steps
+
+
+def test_the_walk_finds_the_patterns() -> None:
+    names = {each.name for each in FOUND}
+    assert len(FOUND) > 120
+    assert {"proxyd.redaction._KEY", "proxyd.codecs.openai.errors._PLAN_LIMIT"} <= names
+    assert any(name.startswith("proxyd.codecs.openai.context_overflow.WORDINGS") for name in names)
+    assert any(re.fullmatch(r"proxyd\.providers\.mending:\d+", name) for name in names)
+
+
+@pytest.mark.parametrize("found", UNBOUNDED, ids=lambda each: each.name)
+def test_a_pattern_is_linear(found: Found) -> None:
+    for small, large in _pairs(found.pattern):
+        few = _steps(found, small)
+        allowed = int(MAX_GROWTH * few) + 200
+        assert few < 200_000
+        assert _steps(found, large, allowed) <= allowed, f"over {few} steps on {small[:60]!r}..."
+
+
+def _pairs(pattern: re.Pattern[Any]) -> Iterable[tuple[str, str]]:
+    return zip(texts_for(pattern, SIZE), texts_for(pattern, 2 * SIZE), strict=True)
+
+
+@pytest.mark.parametrize("found", FOUND, ids=lambda each: each.name)
+def test_the_counter_matches_as_re_does(found: Found) -> None:
+    """Else its steps would say nothing. Upper counts are cut in it, so texts are short."""
+    texts = [text for text in texts_for(found.pattern, 6) if len(text) < 60]
+    for text in texts[:12]:
+        data: Any = text.encode("latin-1", "replace") if isinstance(found.pattern.pattern, bytes) else text
+        wanted = found.pattern.match(data)
+        counter = Counter(found.pattern, text)
+        end = counter.match(0)
+        if len(text) <= MAX_COUNT or not counter.has_cut:
+            assert end == (None if wanted is None else wanted.end()), text
+
+
+#: The forms in which these had been, and what they took.
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\beyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-.]+",
+        r"(?:weekly|\d+[ -]?hours?) (?:limit|quota)",
+        r"(?:,?\s*\binput_value=|['\"]input['\"]\s*:\s*).*",
+        r"(a+)+$",
+    ],
+)
+def test_a_quadratic_pattern_is_told(pattern: str) -> None:
+    found = Found("before", re.compile(pattern))
+    with pytest.raises(AssertionError):
+        test_a_pattern_is_linear(found)
