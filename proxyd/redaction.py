@@ -186,6 +186,8 @@ def find_values(data: bytes, secrets: Iterable[Secret]) -> list[tuple[int, int, 
     plain = _Unescaped.of(data)
     spans: list[tuple[int, int, Secret]] = []
     for secret in secrets:
+        if not secret.is_searchable:
+            continue
         for spelling in secret.spellings_as_bytes:
             spans += [(start, stop, secret) for start, stop in _places(data, spelling)]
         if plain is not None:

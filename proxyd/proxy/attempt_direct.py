@@ -97,7 +97,7 @@ class DirectExchange(Exchange):
         self._has_frames = False
         self._has_given = False
         #: Those that the response may not repeat to the client.
-        self._keys = [*configured_secrets(), *keys]
+        self._keys = [*configured_secrets(), *(key for key in keys if key.is_searchable)]
         self._stream.watches_all = bool(self._keys)
         self._body_masks: _BodyMasks | None = None
 
