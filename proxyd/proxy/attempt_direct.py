@@ -128,7 +128,7 @@ class DirectExchange(Exchange):
         encoding = response.headers.get("content-encoding", "identity").lower()
         if encoding != "identity" and self._hooks is not None and self._hooks.changes_events:
             encoding = self._unpack(encoding)
-        elif encoding in PACKINGS and self._keys:
+        elif encoding in PACKINGS and any(key.is_configured for key in self._keys):
             encoding = self._unpack(encoding)  # it may be an error, which only then can be searched for keys
         wants_stream = self._record.is_stream and encoding == "identity" and self._is_of_messages()
         self.is_stream = response.content_type == "text/event-stream" and encoding == "identity"

@@ -57,7 +57,8 @@ class Finished:
         if not self._waiting:
             return
         records, self._waiting = self._waiting, []
-        for observe in (one_by_one(CallRecord.settle_now), *self.observers):
+        prepare = one_by_one(CallRecord.settle_now), one_by_one(CallRecord.redact)
+        for observe in (*prepare, *self.observers):
             try:
                 observe(records)
             except Exception:

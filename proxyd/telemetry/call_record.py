@@ -10,10 +10,12 @@ import secrets
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from time import monotonic, time
 
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.config.routes import Pricing
+from proxyd.redaction import redacted
 from proxyd.telemetry.call_trace import CallTrace
 
 __all__ = ["MAX_MODEL_CHARS", "MOST_PASSED", "CallRecord", "new_id"]
@@ -42,6 +44,20 @@ def new_id(prefix: str, length: int = 24) -> str:
         fresh = _stock = io.StringIO(secrets.token_bytes(_STOCK).translate(_CHARACTERS).decode())
         characters = fresh.read(length)
     return prefix + characters
+
+
+#: What a client or an upstream may have written.
+_NAMED = (
+    "model",
+    "session_id",
+    "agent_id",
+    "client_request_id",
+    "upstream_request_id",
+    "error_type",
+    "error",
+    "stop_reason",
+)
+_named = attrgetter(*_NAMED)
 
 
 @dataclass(slots=True)
@@ -111,6 +127,17 @@ class CallRecord:
 
     def __post_init__(self) -> None:
         self.model = self.model[:MAX_MODEL_CHARS]
+        self.redact()
+
+    def redact(self) -> None:
+        """Mask keys in all that others have named: what remembers a call outlives the keys in use."""
+        named = _named(self)
+        text = "\n".join(filter(None, named))
+        if redacted(text) == text:
+            return
+        for name, value in zip(_NAMED, named, strict=True):
+            if value is not None:
+                setattr(self, name, redacted(value))
 
     def settle_now(self) -> None:
         """Read what the answer has said, unless that has been done."""

@@ -138,12 +138,6 @@ async def test_the_words_of_a_model_are_not_touched(is_stream: bool) -> None:
 @pytest.mark.parametrize("is_direct", [True, False])
 async def test_what_another_client_sends_as_its_key_is_not_cut_out(word: str, is_direct: bool) -> None:
     body = b'{"type":"error","error":{"type":"overloaded_error","message":"overloaded_error"}}'
-    hold = asyncio.Event()
-
-    async def others(number: int) -> None:
-        await hold.wait()
-
-    del others
     async with RawUpstream(lambda _: (whole(body, b"529 X"),)).running() as upstream:
         silent = RawUpstream(lambda _: (b"",))
         async with silent.running():
@@ -201,3 +195,55 @@ async def test_a_model_of_any_length_finds_its_entry_by_a_glob(size: int, tmp_pa
             async with RawClient.to(base) as client:
                 await client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert (await client.answer()).status == 200
+
+
+def _stored(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+
+
+KEY_LIKE = "-".join(("sk", "plantedmodel0123456789"))
+
+
+@pytest.mark.statement("E7")
+@pytest.mark.parametrize("is_direct", [True, False])
+async def test_a_key_in_a_word_that_is_remembered_is_masked(is_direct: bool, tmp_path: Path) -> None:
+    """As the name of a model, the type of an error and an id, in the ledger and the feed."""
+    said = json.dumps(
+        {"type": "error", "error": {"type": KEY_LIKE, "code": KEY_LIKE, "message": "no"}}
+    ).encode()
+    reply = whole(said, b"400 X", b"request-id: %b\r\n" % KEY_LIKE.encode())
+    async with RawUpstream(lambda _: (reply,)).running() as upstream:
+        entry = {"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": is_direct, "aliases": ["*"]}
+        async with running_proxy([entry], state_folder=tmp_path, max_retries=0) as base:
+            session = f"X-Claude-Code-Session-Id: {KEY_LIKE}"
+            await ask(
+                base,
+                post({**HELLO, "model": KEY_LIKE, "stream": False}, session, f"X-Request-Id: {KEY_LIKE}"),
+            )
+            async with RawClient.to(base) as client:
+                await client.send(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                feed = await asyncio.wait_for(client.reader.readuntil(b"event: active"), 10)
+    assert b'"model":"***"' in feed
+    for data in (feed, *_stored(tmp_path)):
+        assert KEY_LIKE.encode() not in data
+
+
+@pytest.mark.statement("E7")
+async def test_bodies_that_are_kept_hold_no_key_in_any_spelling(tmp_path: Path) -> None:
+    spelt = [
+        KEY,
+        SPELT,
+        KEY.replace("/", "%2F").replace("+", "%2B"),
+        "".join(f"\\u{ord(c):04x}" for c in KEY),
+    ]
+    reply = whole(error(" ".join(spelt)), b"400 X")
+    async with RawUpstream(lambda _: (reply,)).running() as upstream:
+        entries = [direct(upstream, api_key=KEY)]
+        async with running_proxy(entries, state_folder=tmp_path, max_retries=0, record_bodies=True) as base:
+            prompt = {"role": "user", "content": " ".join(spelt)}
+            await ask(base, post({**HELLO, "messages": [prompt], "stream": False}))
+    stored = _stored(tmp_path)
+    assert any(b"Incorrect API key provided" in data for data in stored), "the record is there"
+    for data in stored:
+        for each in spelt:
+            assert each.encode() not in data
