@@ -50,7 +50,8 @@ STATEMENTS: dict[str, str] = {
     "judged by its upstream.",
     "C4": "Events, their lines and whole bodies of an upstream are bounded, at each point of its answer.",
     "C5": "Upstreams are asked for no packing; gzip that one sends all the same is unpacked piece by piece within the "
-    "same bounds, at most to a hundred times its size (translated, and with hooks), or passed on as it is (direct).",
+    "same bounds, at most to a hundred times its size (translated, and with hooks), or passed on as it is (direct, "
+    "without configured keys).",
     "C6": "A client that does not read costs less than 512 KiB, also where silence has begun its stream, and "
     "with hooks over the stream.",
     "C7": "Calls in flight are bounded, in all and for each entry; one more is 529 at once. Many long "
@@ -80,7 +81,8 @@ STATEMENTS: dict[str, str] = {
     "E7": "Keys and prompts are in no log line, error, metric, feed, file, process list, command's output "
     "or core; tracebacks quote no data, and an upstream's words are remembered without what they quote of "
     "the request; open key files are warned about, and refused with `--strict`; our own files and folders are their "
-    "owner's alone, whatever the umask; control characters reach no terminal.",
+    "owner's alone, whatever the umask; control characters reach no terminal. No client is told a configured key "
+    "that an upstream repeats, in whatever spelling; what another client sends as its key is cut out of nothing.",
     "E8": "Requests that two parsers could read differently, or that lie about their length, are refused; "
     "one framing goes up; any body, header and query has an answer of the API, never a 500.",
     "E9": "Connections, and idle ones of one address, are bounded; no value splits a response, none has a body that "
