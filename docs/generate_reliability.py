@@ -51,7 +51,7 @@ STATEMENTS: dict[str, str] = {
     "C4": "Events, their lines and whole bodies of an upstream are bounded, at each point of its answer.",
     "C5": "Upstreams are asked for no packing; gzip that one sends all the same is unpacked piece by piece within the "
     "same bounds, at most to a hundred times its size (translated, and with hooks), or passed on as it is (direct, "
-    "without configured keys).",
+    "where the entry has no key).",
     "C6": "A client that does not read costs less than 512 KiB, also where silence has begun its stream, and "
     "with hooks over the stream.",
     "C7": "Calls in flight are bounded, in all and for each entry; one more is 529 at once. Many long "

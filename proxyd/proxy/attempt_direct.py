@@ -99,6 +99,7 @@ class DirectExchange(Exchange):
         #: Those that the response may not repeat to the client.
         self._keys = [*configured_secrets(), *(key for key in keys if key.is_searchable)]
         self._stream.watches_all = bool(self._keys)
+        self._sent_headers = request.headers
         self._body_masks: _BodyMasks | None = None
 
     @property
@@ -128,7 +129,7 @@ class DirectExchange(Exchange):
         encoding = response.headers.get("content-encoding", "identity").lower()
         if encoding != "identity" and self._hooks is not None and self._hooks.changes_events:
             encoding = self._unpack(encoding)
-        elif encoding in PACKINGS and any(key.is_configured for key in self._keys):
+        elif encoding in PACKINGS and self._sent_configured_key:
             encoding = self._unpack(encoding)  # it may be an error, which only then can be searched for keys
         wants_stream = self._record.is_stream and encoding == "identity" and self._is_of_messages()
         self.is_stream = response.content_type == "text/event-stream" and encoding == "identity"
@@ -262,6 +263,12 @@ class DirectExchange(Exchange):
         return jsonio.dumps(
             {"type": "error", "error": {"type": errors.kind_of_status(self.status), "message": text}}
         )
+
+    @property
+    def _sent_configured_key(self) -> bool:
+        """Whether the upstream was sent a key that is not the client's own, and so can repeat one."""
+        values = self._sent_headers.values()
+        return any(key.reveal() in value for key in self._keys if key.is_configured for value in values)
 
     def _forget_encoding(self) -> None:
         packed = ("content-encoding", "content-length")
