@@ -116,7 +116,8 @@ KEY_BEGINNINGS = tuple(
     for text in (*(f"{word}{sign}" for word in (*_SURE, *_UNSURE) for sign in "-_"), *_BARE, "eyJ")
 )
 #: Every text in which there is something to mask holds one of these, or a dot behind 32 letters and digits.
-_HINTS = (*(text.decode() for text in KEY_BEGINNINGS), "earer", "EARER")
+_WORDS = (*(text.decode() for text in KEY_BEGINNINGS), "earer", "EARER")
+_HINTS = tuple(word for word in _WORDS if not any(each in word for each in _WORDS if each != word))
 
 
 def looks_clean(text: str) -> bool:
@@ -156,13 +157,11 @@ def masked(text: str, secrets: Iterable[Secret] | None = None) -> str:
     if not chosen:
         return text
     if "\\" not in text and "%" not in text:
-        found = False
+        is_in = text.__contains__
         for secret in chosen:
-            for spelling in secret.spellings:
-                if spelling in text:
-                    found = True
-                    break
-        if not found:
+            if any(map(is_in, secret.spellings)):
+                break
+        else:
             return text
     data = text.encode("utf-8", "surrogatepass")
     changed = masked_bytes(data, chosen)

