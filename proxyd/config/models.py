@@ -18,6 +18,7 @@ from proxyd.config.routes import ModelRoute, Pricing, RouteTable, Timeouts
 from proxyd.config.secrets import is_open_to_others, read_credential
 from proxyd.config.yaml import MAX_BYTES, Node, read_tree
 from proxyd.redaction import CREDENTIAL_HEADERS
+from proxyd.trust import Untrusted, read_trusted
 from proxyd.urls import is_loopback_url, is_private_host, origin_of
 
 __all__ = [
@@ -109,13 +110,15 @@ def read_text(path: Path) -> str:
 
     Raises:
         ConfigError: there is none, it cannot be read, or it is not UTF-8.
+        UnsafePermissions: others may change or exchange it. It decides where every key goes.
     """
     faults = Faults(str(path))
     remedy = "run 'claude-proxy init' to write one, or name another with --models"
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = read_trusted(path, MAX_BYTES + 1)
         return data.decode("utf-8-sig")
+    except Untrusted as exc:
+        faults.add(0, 0, "", f"not read, since others may change it: {exc}", is_permission=True)
     except FileNotFoundError:
         faults.add(0, 0, "", f"there is no such file; {remedy}")
     except IsADirectoryError:

@@ -35,7 +35,7 @@ def load_configuration(
 
     Raises:
         ConfigError: one line per fault.
-        UnsafePermissions: everybody may write a hook; with `strict`, others can read the keys in a file.
+        UnsafePermissions: others may change models.yaml; with `strict`, others can read the keys in a file.
     """
     path, _ = resolve_models_path(models, environ)
     config, settings = load_settings(flags, path, environ, strict=strict)

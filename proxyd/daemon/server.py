@@ -224,7 +224,7 @@ class Daemon:
             active=lambda: relay.records,
             circuits=lambda: {each.origin: each.state.value for each in upstreams.circuits.states()},
             loop_lag_s=lambda: self.loop_watch.last_s,
-            hook_errors=lambda: {str(hook["name"]): int(hook["failures"]) for hook in relay.hooks.describe()},
+            hook_errors=lambda: relay.hooks.failures(),
             rows_lost=lambda: 0 if ledger is None else ledger.dropped,
         )
         live = LiveFeed(lambda: relay.records, lambda: relay.is_draining)

@@ -1,8 +1,8 @@
 """Finds and loads hook files, and keeps count of how each one does.
 
 Files of the folder ``hooks/`` beside models.yaml, ``*.py``, by name; a leading ``_`` disables one. A file that does not
-load is named in the log and by ``check``, and the others run without it. A folder or file that everybody may write is
-refused: it would run with the rights of the daemon (operations.md E11).
+load is named in the log and by ``check``, and the others run without it. So is one that others may change or exchange
+(`proxyd.trust`): it would run with the rights of the daemon (operations.md E11).
 
 `HookSet` is what a configuration has loaded. `HookSet.for_call` picks those that apply to one call; None, for nearly
 all calls of most users, is the fast path.
@@ -11,7 +11,6 @@ all calls of most users, is the fast path.
 from __future__ import annotations
 
 import inspect
-import stat
 import sys
 import time
 import types
@@ -21,14 +20,17 @@ from typing import Any, Literal
 
 from proxyd.config.faults import hint
 from proxyd.config.routes import ModelRoute
-from proxyd.errors import ConfigError, UnsafePermissions
+from proxyd.errors import ConfigError
 from proxyd.hooks.runner import CallHooks
 from proxyd.hooks.worker import Worker
 from proxyd.logs.setup import get_logger, redact
+from proxyd.trust import Untrusted, read_trusted
 
 __all__ = ["HookFile", "HookSet", "load_hooks"]
 
 log = get_logger("hooks")
+
+_Function = Callable[[Any, Any], Any]
 
 FUNCTIONS = ("request_hook", "response_hook", "stream_event_hook")
 
@@ -49,9 +51,7 @@ class HookFile:
         calls, failures, slow_calls: since it was loaded.
     """
 
-    def __init__(
-        self, name: str, path: Path, functions: Mapping[str, Callable[[Any, Any], Any]], *, is_async: bool
-    ) -> None:
+    def __init__(self, name: str, path: Path, functions: Mapping[str, _Function], *, is_async: bool) -> None:
         self.name = name
         self.path = path
         self.functions = functions
@@ -177,6 +177,10 @@ class HookSet:
         broken = [{"name": name, "error": why} for name, why in self.faults.items()]
         return [file.describe() for file in self.files] + broken
 
+    def failures(self) -> dict[str, int]:
+        """Failures of each since it was loaded; one that did not load has had none."""
+        return {**dict.fromkeys(self.faults, 0), **{file.name: file.failures for file in self.files}}
+
     def retire(self) -> None:
         """Another set is in force now; calls that still use this one may finish."""
         for file in self.files:
@@ -190,11 +194,7 @@ class HookSet:
 
 
 def load_hooks(folder: Path, *, options: Mapping[str, Any] | None = None, timeout_s: float = 5.0) -> HookSet:
-    """Load the hook files of `folder`; one that is not there holds none.
-
-    Raises:
-        UnsafePermissions: everybody may write the folder or a file in it.
-    """
+    """Load the hook files of `folder`; one that is not there holds none."""
     files: list[HookFile] = []
     faults: dict[str, str] = {}
     try:
@@ -204,34 +204,49 @@ def load_hooks(folder: Path, *, options: Mapping[str, Any] | None = None, timeou
     except OSError as exc:
         reason = (exc.strerror or "unknown reason").lower()
         return HookSet(faults={str(folder): f"the folder cannot be read ({reason})"})
-    paths = [path for path in paths if not path.name.startswith("_")]
-    if paths:
-        # A link is as safe as the file that it leads to, and the folder in which that could be exchanged.
-        for path in (folder, *paths, *sorted({path.resolve().parent for path in paths} - {folder.resolve()})):
-            _refuse_if_writable(path)
     for path in paths:
+        if path.name.startswith("_"):
+            continue
         try:
-            found = _functions_of(path)
-            functions = {name: _taking_context(name, function) for name, function in found.items()}
-            is_async = any(map(inspect.iscoroutinefunction, found.values()))
-            files.append(HookFile(path.stem, path, functions, is_async=is_async))
+            files.append(_load(path))
         except _DoesNotLoad as exc:
-            faults[path.stem] = str(exc)
+            faults[_printable(path.stem)] = str(exc)
     return HookSet(files, faults=faults, options=options, timeout_s=timeout_s)
+
+
+def _load(path: Path) -> HookFile:
+    if not path.stem.isprintable() or path.stem != _printable(path.stem):
+        raise _DoesNotLoad("its name is no plain UTF-8 text; rename it")
+    try:
+        source = read_trusted(path)
+    except Untrusted as exc:
+        raise _DoesNotLoad(f"not run, since others may change it: {exc}") from None
+    except OSError as exc:
+        raise _DoesNotLoad(f"it cannot be read ({(exc.strerror or 'unknown reason').lower()})") from None
+    found = functions_of(path, source)
+    return HookFile(
+        path.stem,
+        path,
+        {name: function for name, (function, _) in found.items()},
+        is_async=any(is_async for _, is_async in found.values()),
+    )
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 class _DoesNotLoad(Exception):
     """What is wrong with a hook file."""
 
 
-def _refuse_if_writable(path: Path) -> None:
-    mode = path.stat().st_mode
-    if mode & stat.S_IWOTH and not (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
-        raise UnsafePermissions(f"{path}: everybody may write it, and it is run; run 'chmod o-w {path}'")
+def functions_of(path: Path, source: bytes) -> dict[str, tuple[_Function, bool]]:
+    """What the file defines by the names of hooks, as functions of payload and context; with whether each is
+    ``async def``.
 
-
-def _functions_of(path: Path) -> dict[str, Any]:
-    """What the file defines by the names of hooks, whatever it is."""
+    Raises:
+        _DoesNotLoad: whatever it raises, KeyboardInterrupt and SystemExit as well.
+    """
     # Compiled from its text each time: a byte code cache, which goes by whole seconds, would miss a quick edit.
     name = f"claude_proxy_hooks.{path.stem}"
     module = types.ModuleType(name)
@@ -239,19 +254,30 @@ def _functions_of(path: Path) -> dict[str, Any]:
     before = sys.modules.get(name)
     sys.modules[name] = module  # dataclasses, among others, look their module up here
     try:
-        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102 - what hooks are
-    except (Exception, SystemExit) as exc:
+        exec(compile(source, str(path), "exec"), module.__dict__)  # noqa: S102 - what hooks are
+        found = {name: value for name in FUNCTIONS if (value := getattr(module, name, None)) is not None}
+        if not found:
+            raise _DoesNotLoad(f"it defines none of {', '.join(FUNCTIONS)}")
+        return {
+            name: (_taking_context(name, function), inspect.iscoroutinefunction(function))
+            for name, function in found.items()
+        }
+    except BaseException as exc:
         if before is not None:
             sys.modules[name] = before
         else:
-            del sys.modules[name]
-        line = _line_of(exc, path)
+            sys.modules.pop(name, None)
+        if isinstance(exc, _DoesNotLoad):
+            raise
         # Shown by check, status and /test-connection, which do not mask: a hook may well read a key.
-        raise _DoesNotLoad(redact(f"{type(exc).__name__}: {exc}{line}")) from None
-    found = {name: value for name in FUNCTIONS if (value := getattr(module, name, None)) is not None}
-    if not found:
-        raise _DoesNotLoad(f"it defines none of {', '.join(FUNCTIONS)}")
-    return found
+        raise _DoesNotLoad(redact(f"{type(exc).__name__}: {_text_of(exc)}{_line_of(exc, path)}")) from None
+
+
+def _text_of(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except BaseException:  # its own, of the hook file
+        return "an exception without words"
 
 
 def _line_of(exc: BaseException, path: Path) -> str:
@@ -264,7 +290,7 @@ def _line_of(exc: BaseException, path: Path) -> str:
     return f" (line {line})" if line else ""
 
 
-def _taking_context(name: str, function: Any) -> Callable[[Any, Any], Any]:
+def _taking_context(name: str, function: Any) -> _Function:
     """`function` as one of two parameters."""
     if not callable(function):
         raise _DoesNotLoad(f"{name} is no function")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
@@ -49,6 +50,8 @@ _Function = Callable[[Any, Any], Any]
 #: that is over or has taken too long.
 _Steps = Generator["Running[Any]", None, T]
 
+#: What a hook may call an event: the name is a line of the stream, which a line break in it would end.
+_EVENT_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
 #: Events of which no part can be changed: a hook may have the very ones. Nearly all of a stream.
 _IMMUTABLE = frozenset({TextDelta, ThinkingDelta, SignatureDelta, JsonDelta, BlockStop, MessageStop, Ping})
 
@@ -315,7 +318,9 @@ class _EventWork:
         return changed
 
     async def _on_data(self, event: StreamEvent) -> StreamEvent:
-        changed = await _over_payload(self._file, self.function_name, self._context, data_of(event))
+        changed = await _over_payload(
+            self._file, self.function_name, self._context, data_of(event), is_event=True
+        )
         return event if changed is None else event_from_data(changed)
 
     async def _on_event(self, event: StreamEvent) -> list[StreamEvent]:
@@ -344,7 +349,7 @@ class _EventWork:
 
 
 async def _over_payload(
-    file: HookFile, name: str, context: HookContext, payload: dict[str, Any]
+    file: HookFile, name: str, context: HookContext, payload: dict[str, Any], *, is_event: bool = False
 ) -> dict[str, Any] | None:
     """What the hook makes of `payload`; None where that is nothing new."""
     if file.is_off:
@@ -358,6 +363,8 @@ async def _over_payload(
         if result is not None and not isinstance(result, dict):
             raise _Failed(f"it returned a {type(result).__name__}, not a dict")
         after = before if result is None else jsonio.dumps(result)
+        if is_event and result is not None and after != before:
+            _check_type(result)
     except (_Failed, jsonio.JSONError) as exc:
         file.on_failure(name, context.request_id, str(exc))
         return None
@@ -370,7 +377,14 @@ async def _over_payload(
 
 def _data_of_result(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
-        return value
+        return _check_type(value)
     if not isinstance(value, get_args(StreamEvent)):
         raise _Failed(f"it returned a {type(value).__name__}, not an event")
-    return data_of(value)
+    return _check_type(data_of(value))
+
+
+def _check_type(data: dict[str, Any]) -> dict[str, Any]:
+    kind = data.get("type")
+    if not isinstance(kind, str) or not _EVENT_TYPE.match(kind):
+        raise _Failed("it returned an event whose type is no plain word")
+    return data

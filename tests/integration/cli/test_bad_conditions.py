@@ -78,15 +78,29 @@ def test_the_env_file_gives_keys_and_the_environment_wins(
     assert key.reveal() == "from the environment"
 
 
-def test_a_hook_that_everybody_may_write_is_77(home: Home) -> None:
+@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_models_yaml_that_everybody_may_write_is_77(home: Home, command: str, what: str) -> None:
+    path = home.write_models(DEMO)
+    target = path if what == "file" else path.parent
+    target.chmod(0o777)
+    result = home.run(command)
+    target.chmod(0o755)
+    assert result.code == 77
+    assert f"everybody may write {target}; run 'chmod go-w {target}'" in result.err
+    check_sentence(result.err)
+
+
+def test_check_names_a_hook_that_everybody_may_write(home: Home) -> None:
     home.write_models(DEMO)
     hooks = home.config / "hooks"
     hooks.mkdir(mode=0o755)
     (hooks / "h.py").write_text("def request_hook(p):\n    return p\n")
     (hooks / "h.py").chmod(0o666)
-    result = home.run("run")
-    assert result.code == 77
-    assert f"chmod o-w {hooks / 'h.py'}" in result.err
+    result = home.run("check")
+    assert result.code == 0
+    assert f"hook h: not run, since others may change it: everybody may write {hooks / 'h.py'}" in result.err
+    assert f"chmod go-w {hooks / 'h.py'}" in result.err
 
 
 def test_a_port_that_is_taken_is_75(home: Home) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import re
 import threading
@@ -12,13 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from proxyd.config.routes import ModelRoute
+from proxyd.daemon.config_reloader import Reloader
 from proxyd.daemon.server import Daemon
-from proxyd.errors import ConfigError, UnsafePermissions
+from proxyd.errors import ConfigError
 from proxyd.hooks import worker as hookworker
-from proxyd.hooks.loader import MAX_FAILURES, load_hooks
+from proxyd.hooks.loader import MAX_FAILURES, HookSet, load_hooks
 from tests.support.harness import load_entries, running_daemon, text_stream
 from tests.support.hooked import anthropic_stream, hooked_proxy, text_of, write_hook
 from tests.support.raw_sockets import Pause, RawClient, RawUpstream, until
@@ -355,6 +358,20 @@ def test_an_entry_that_names_no_hook_there_is(tmp_path: Path) -> None:
         ("def request_hook():\n pass\n", r"must take \(payload\) or \(payload, ctx\)"),
         ("request_hook = 3\n", "no function"),
         ("raise SystemExit(3)\n", "SystemExit"),
+        ("raise KeyboardInterrupt\n", "KeyboardInterrupt.*line 1"),
+        ("raise GeneratorExit\n", "GeneratorExit"),
+        ("import asyncio\nraise asyncio.CancelledError\n", "CancelledError.*line 2"),
+        ("class Own(BaseException): pass\nraise Own('x')\n", "Own: x.*line 2"),
+        (
+            "class Mute(Exception):\n def __str__(self):\n  raise KeyboardInterrupt\nraise Mute\n",
+            "Mute: an exception without words",
+        ),
+        ("def __getattr__(name):\n raise KeyboardInterrupt\n", "KeyboardInterrupt"),
+        (
+            "class Odd:\n def __call__(self, p):\n  pass\n @property\n def __signature__(self):\n"
+            "  raise KeyboardInterrupt\nrequest_hook = Odd()\n",
+            "KeyboardInterrupt",
+        ),
     ],
 )
 def test_a_file_that_does_not_load_is_named_and_harms_no_other(tmp_path: Path, text: str, why: str) -> None:
@@ -374,8 +391,9 @@ def test_what_everybody_may_write_is_not_run(tmp_path: Path, which: str) -> None
     path = write_hook(folder, "h", "raise SystemExit('it ran')\n")
     target = folder if which == "folder" else path
     target.chmod(0o777)
-    with pytest.raises(UnsafePermissions, match=f"{target}: everybody may write it.*chmod o-w"):
-        load_hooks(folder)
+    hooks = load_hooks(folder)
+    assert hooks.files == ()
+    assert f"everybody may write {target}; run 'chmod go-w {target}'" in hooks.faults["h"]
 
 
 @pytest.mark.statement("E11")
@@ -395,8 +413,9 @@ def test_a_link_is_as_safe_as_what_it_leads_to(tmp_path: Path, case: str) -> Non
     if case == "no_file":
         assert load_hooks(folder).files == ()
         return
-    with pytest.raises(UnsafePermissions, match=r"everybody may write it.*chmod o-w"):
-        load_hooks(folder)
+    hooks = load_hooks(folder)
+    assert hooks.files == ()
+    assert re.search(r"everybody may write .*chmod go-w", hooks.faults["h"])
 
 
 @pytest.mark.statement("E11")
@@ -480,3 +499,58 @@ async def test_streams_that_are_open_at_reloads_leave_no_thread_behind(
 
 def _hook_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name == "hook h"]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def response_hook(p):\n p['type'] = 'ping\\ndata: {}\\n\\nevent: message_stop'\n return p\n",
+        "def stream_event_hook(e, ctx):\n return {'type': 'x\\r\\ndata: {}\\r\\n\\r\\n'}\n",
+        "def stream_event_hook(e, ctx):\n return [e, {'type': 7}]\n",
+        "from proxyd.hookapi import Unknown\n"
+        "def stream_event_hook(e, ctx):\n return Unknown({'type': 'message_stop\\n\\n'})\n",
+    ],
+    ids=["response_hook", "a dict", "no text", "an object"],
+)
+async def test_an_event_whose_type_is_no_plain_word_is_refused(tmp_path: Path, mode: str, text: str) -> None:
+    write_hook(tmp_path, "odd", text)
+    async with hooked_proxy(tmp_path, mode) as proxy:
+        data = (await proxy.raw(stream=True)).decode()
+        (file,) = proxy.hooks.files
+        assert file.failures >= MAX_FAILURES
+        assert "type is no plain word" in (file.last_failure or "")
+    names = [line[7:] for line in data.splitlines() if line.startswith("event: ")]
+    assert names.count("message_stop") == 1
+    assert text_of([json.loads(line[6:]) for line in data.splitlines() if line.startswith("data: ")]) == (
+        "Hello world"
+    )
+
+
+async def test_no_endpoint_fails_because_of_a_hook(tmp_path: Path) -> None:
+    """Not one that does not load, nor one with a name that is no text."""
+    write_hook(tmp_path, "broken", "def request_hook(p:\n")
+    write_hook(tmp_path, "line\nbreak", "def request_hook(p):\n return p\n")
+    (tmp_path / os.fsdecode(b"odd\xff.py")).write_text("def request_hook(p):\n return p\n")
+    write_hook(tmp_path, "failing", "def request_hook(p):\n raise ValueError('\\udcff')\n")
+    async with hooked_proxy(tmp_path, "direct") as proxy, aiohttp.ClientSession() as session:
+        assert text_of(await proxy.events()) == "Hello world"
+        for path in ("/metrics", "/test-connection", "/readyz?verbose", "/v1/stats", "/dashboard", "/"):
+            async with session.get(proxy.base + path) as response:
+                said = await response.text()
+                assert response.status == 200, (path, said)
+            if path == "/metrics":
+                assert 'proxyd_hook_errors_total{hook="broken"} 0.0' in said
+                assert 'proxyd_hook_errors_total{hook="failing"} 1.0' in said
+        assert sorted(proxy.hooks.faults) == ["broken", "line\nbreak", "odd\\udcff"]
+
+
+async def test_a_reload_goes_on_whatever_a_hook_raises(tmp_path: Path) -> None:
+    """The configuration is read in a thread, whose exceptions come to the daemon's own."""
+    write_hook(tmp_path / "hooks", "h", "raise KeyboardInterrupt\n")
+    applied: list[HookSet] = []
+    reloader = Reloader(lambda: load_hooks(tmp_path / "hooks"), applied.append, pytest.fail)
+    reloader.request()
+    await until(lambda: bool(applied))
+    await reloader.close()
+    assert "KeyboardInterrupt" in applied[0].faults["h"]
