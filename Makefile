@@ -64,6 +64,9 @@ memory: $(VENV)/.dev ## What a thousand long streams leave in memory; ARGS='STRE
 fuzz: $(VENV)/.fuzz ## Fuzz streams and requests, guided by coverage; ARGS='SECONDS TARGET' (60 each).
 	@$(BIN)/python -m tests.system.fuzz $(ARGS)
 
+audit: $(VENV)/.dev ## List the known advisories of what is installed, where an index of them can be reached.
+	@$(BIN)/python -m tests.audit .audit
+
 service-check: $(VENV)/.dev ## Run the service under a real systemd --user; install and uninstall.
 	@$(BIN)/python -m tests.system.service
 	@$(BIN)/python -m tests.system.service.installation
@@ -102,7 +105,7 @@ $(VENV)/.fuzz: $(VENV)/.dev
 	@touch $@
 
 clean: ## Remove everything that was built or installed here.
-	rm -rf $(VENV) .bench-peers .e2e .fuzz build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	rm -rf $(VENV) .bench-peers .audit .e2e .fuzz build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written only when its installation is whole, so an interrupted one is done again.

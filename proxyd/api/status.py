@@ -112,6 +112,7 @@ class _StatusSurface:
                 "days": self._relay.settings.ledger_days,
                 "trouble": None if ledger is None else ledger.trouble,
                 "calls_lost": 0 if ledger is None else ledger.dropped,
+                "damaged": [],
             },
         }
         if ledger is not None:
@@ -119,6 +120,9 @@ class _StatusSurface:
                 found.update(await asyncio.to_thread(_from_ledger, ledger.path, session))
             except stats.LedgerUnreadable as exc:
                 found["ledger"]["trouble"] = exc.message
+                if exc.is_damaged:
+                    ledger.suspect()
+            found["ledger"]["damaged"] = [str(each) for each in stats.damaged_files(ledger.path)]
         return _json(found)
 
     async def metrics(self, request: web.Request) -> web.Response:

@@ -22,6 +22,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -261,8 +262,10 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> bytes:
     try:
-        # No link is followed: in a record of somebody else it could lead to a file of ours.
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        # No link is followed: in a record of somebody else it could lead to a file of ours. Nor is a FIFO waited for.
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise BadRecord(f"{path} is no regular file: do not trust it")
             data = file.read(_MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         raise BadRecord(
@@ -271,6 +274,12 @@ def _read(path: Path) -> bytes:
     except NotADirectoryError:
         raise BadRecord(f"{path.parent} is no folder; give a record's") from None
     except OSError as exc:
+        if exc.errno in (
+            errno.ENXIO,
+            errno.ENODEV,
+            errno.EISDIR,
+        ):  # a socket, a device without a driver, a folder
+            raise BadRecord(f"{path} is no regular file: do not trust it") from None
         if exc.errno != errno.ELOOP:
             raise
         raise BadRecord(f"{path} is a link to another file: do not trust it") from None

@@ -7,11 +7,16 @@
 
 A row is in the file at the latest a second after its call, and stays through a crash of the process: in WAL mode a
 commit is in the file system's hands. Two daemons may share a file: SQLite's lock puts their transactions in a row.
+
+A file that is damaged is moved aside, with the date in its name, and a new one is begun. Whether it is whole is asked
+when it is opened, and when a reader has met something. A file that has been removed, or exchanged, while it was open is
+noticed by its inode ahead of each transaction, so that no row goes into one that nobody can find.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections import deque
@@ -24,7 +29,7 @@ import aiosqlite
 
 from proxyd.config.paths import make_private_folder
 from proxyd.logs.setup import get_logger
-from proxyd.telemetry.ledger_schema import COLUMNS, MIGRATIONS, QUARTER_S
+from proxyd.telemetry.ledger_schema import COLUMNS, DAMAGED, MIGRATIONS, QUARTER_S, TABLES, is_damaged
 
 __all__ = ["Ledger"]
 
@@ -40,6 +45,9 @@ _BUSY_MS = 2_000
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0
 #: How often old rows are looked for.
 _RETENTION_S = 3_600.0
+#: No clock that is right finds the last call before today's this much older than now, while calls come: the clock has
+#: jumped, or nothing has come for long; then clearing waits until calls of a day are there.
+_GAP_S, _DAY_S = 30 * 86_400.0, 86_400.0
 #: Rows deleted in one transaction, so that a large clearing-out does not hold up the other writer.
 _DELETE_ROWS = 20_000
 
@@ -78,6 +86,10 @@ class _Database(sqlite3.Connection):
         return cursor
 
 
+class _Damaged(Exception):
+    """The file is no whole database with our tables. The message says what is wrong with it."""
+
+
 class _Unusable(Exception):
     """The file will not become usable by waiting. The message says why and what to do."""
 
@@ -95,6 +107,7 @@ class Ledger:
         self.path = path
         self.trouble: str | None = None  # why nothing is written at the moment, one sentence
         self.dropped = 0  # rows that were lost to it
+        self.moved: tuple[Path, ...] = ()  # damaged files that were moved aside since the start
         self._days = days
         self._now = now
         self._waiting: deque[tuple[Any, ...]] = deque()
@@ -102,6 +115,8 @@ class Ledger:
         self._close = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._database: aiosqlite.Connection | None = None
+        self._file: tuple[int, int] | None = None  # device and inode of what is open
+        self._is_suspect = False
         self._is_off = False
         self._last_clearing: float | None = None
 
@@ -117,6 +132,11 @@ class Ledger:
         if len(self._waiting) >= _MAX_WAITING:
             self._drop_oldest()
         self._waiting.append(row)
+        self._wake.set()
+
+    def suspect(self) -> None:
+        """A reader found the file damaged: look at the whole of it, and begin a new one if that is so."""
+        self._is_suspect = True
         self._wake.set()
 
     def _drop_oldest(self) -> None:
@@ -137,11 +157,12 @@ class Ledger:
 
     async def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S
+        is_new = False  # nothing has been written since a damaged file was moved aside
         try:
             while not (self._close.is_set() and not self._waiting):
                 await self._wake.wait()
                 self._wake.clear()
-                if not self._waiting:
+                if not self._waiting and not self._is_suspect:
                     continue
                 await self._pause(_BATCH_S)
                 try:
@@ -149,11 +170,17 @@ class Ledger:
                 except _Unusable as exc:
                     self._off(str(exc))
                     return
-                except (sqlite3.Error, OSError, ValueError) as exc:
+                except (sqlite3.Error, OSError, ValueError, _Damaged) as exc:
                     await self._disconnect()
-                    if _is_damaged(exc):
-                        self._off(f"{self.path} is damaged ({exc}): move it away to begin a new one")
-                        return
+                    if not is_new and (isinstance(exc, _Damaged) or is_damaged(exc)):
+                        hindrance = await asyncio.to_thread(self._move_aside, exc)
+                        if hindrance is None:
+                            is_new = True
+                            self._wake.set()
+                            continue
+                        exc = hindrance
+                    self._is_suspect = self._is_suspect or is_new
+                    is_new = False
                     self._report(f"{self.path} cannot be written ({exc}); the calls are kept and tried again")
                     if self._close.is_set():
                         self.dropped += len(self._waiting)
@@ -162,7 +189,7 @@ class Ledger:
                     await self._pause(pause_s)
                     pause_s = min(pause_s * 2, _MAX_PAUSE_S)
                 else:
-                    pause_s = _FIRST_PAUSE_S
+                    pause_s, is_new = _FIRST_PAUSE_S, False
                     if self.trouble is not None:
                         log.info("ledger.recovered", path=str(self.path), rows_lost=self.dropped)
                         self.trouble = None
@@ -177,8 +204,19 @@ class Ledger:
             pass
 
     async def _write(self) -> None:
+        if self._is_suspect:
+            await self._disconnect()  # to connect is to look at the whole of it
+            self._is_suspect = False
+        elif self._database is not None and _identity(self.path) != self._file:
+            await self._disconnect()
+            log.warning(
+                "ledger.gone",
+                why=f"{self.path} was removed or exchanged while it was open; a new one is begun",
+            )
         database = await self._connect()
         rows = list(self._waiting)
+        if not rows:
+            return
         self._waiting.clear()
         try:
             await database.executemany(_INSERT, rows)
@@ -188,18 +226,20 @@ class Ledger:
                 self._drop_oldest()
             raise
         now = self._now()
-        if self._last_clearing is None or now - self._last_clearing >= _RETENTION_S:
+        if self._last_clearing is None or abs(now - self._last_clearing) >= _RETENTION_S:
             self._last_clearing = now
             await self._clear_out(database)
 
     async def _connect(self) -> aiosqlite.Connection:
         if self._database is None:
             await asyncio.to_thread(self._make_file)
+            self._file = _identity(self.path)
             self._database = await aiosqlite.connect(self.path, isolation_level=None, factory=_Database)
             await self._database.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
             await self._database.execute("PRAGMA journal_mode = WAL")
             await self._database.execute("PRAGMA synchronous = NORMAL")
             await self._migrate(self._database)
+            await _check(self._database)
         return self._database
 
     def _make_file(self) -> None:
@@ -213,6 +253,34 @@ class Ledger:
                 await database.close()
             except (sqlite3.Error, ValueError):
                 pass  # it is of no use any more
+
+    def _move_aside(self, exc: BaseException) -> OSError | None:
+        """Rename the damaged file, so that the next transaction begins a new one; gives what hindered it."""
+        date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._now()))
+        target = self.path.with_name(f"{self.path.name}{DAMAGED}{date}")
+        number = 1
+        while target.exists():
+            number += 1
+            target = self.path.with_name(f"{self.path.name}{DAMAGED}{date}-{number}")
+        try:
+            self.path.rename(target)
+            for ending in ("-wal", "-shm"):
+                beside = self.path.with_name(self.path.name + ending)
+                if beside.exists():
+                    beside.rename(target.with_name(target.name + ending))
+        except FileNotFoundError:
+            pass  # another daemon was faster
+        except OSError as hindrance:
+            return hindrance
+        else:
+            self.moved += (target,)
+            log.error(
+                "ledger.damaged",
+                why=f"{self.path} was damaged ({exc})",
+                moved_to=str(target),
+                then="a new one is begun",
+            )
+        return None
 
     async def _migrate(self, database: aiosqlite.Connection) -> None:
         if await _version(database) == len(MIGRATIONS):
@@ -239,7 +307,21 @@ class Ledger:
         days = self._days()
         if not days:
             return
-        quarter = int(self._now() - days * 86_400) // QUARTER_S
+        now = self._now()
+        async with database.execute(
+            "SELECT max(started_at) FROM calls WHERE started_at < ?", (now - _DAY_S,)
+        ) as cursor:
+            newest = await cursor.fetchone()
+        if newest is None or newest[0] is None:
+            return  # there is nothing that is old
+        if now - newest[0] > _GAP_S:
+            log.warning(
+                "ledger.clock",
+                why="the last call before today's is long ago, or the clock is wrong; nothing is cleared for a day",
+                days_ago=round((now - newest[0]) / _DAY_S),
+            )
+            return
+        quarter = int(now - days * _DAY_S) // QUARTER_S
         deleted = 0
         while True:
             cursor = await database.execute(
@@ -272,9 +354,22 @@ async def _version(database: aiosqlite.Connection) -> int:
     return 0 if row is None else int(row[0])
 
 
-def _is_damaged(exc: BaseException) -> bool:
-    """Whether the file is no database, or not a whole one."""
-    return type(exc) is sqlite3.DatabaseError or "malformed" in str(exc)
+async def _check(database: aiosqlite.Connection) -> None:
+    """Raise `_Damaged` where a page or an index is, or a table is not there; in the database's thread."""
+    async with database.execute("PRAGMA quick_check(1)") as cursor:
+        row = await cursor.fetchone()
+    if row is None or row[0] != "ok":
+        raise _Damaged("no answer" if row is None else str(row[0]).replace("\n", " ")[:200])
+    for table in TABLES:
+        await (await database.execute(f"SELECT 1 FROM {table} LIMIT 1")).close()  # noqa: S608 - constants
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _statements(script: str) -> Iterable[str]:

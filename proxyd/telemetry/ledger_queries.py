@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from proxyd.errors import ConfigError
-from proxyd.telemetry.ledger_schema import MIGRATIONS, QUARTER_S, SUMS
+from proxyd.telemetry.ledger_schema import DAMAGED, MIGRATIONS, QUARTER_S, SUMS, is_damaged
 
 __all__ = [
     "GROUPS",
@@ -24,6 +24,7 @@ __all__ = [
     "SUMS",
     "LedgerUnreadable",
     "calls_of_session",
+    "damaged_files",
     "last_calls",
     "midnight",
     "open_ledger",
@@ -49,10 +50,26 @@ _TOKENS = "sum(t.input_tokens + t.output_tokens + t.cache_read_tokens + t.cache_
 #: Sessions that an overview names: a page of them.
 _TOP = 20
 _BUSY_S = 0.5
+#: What SQLite keeps beside a file.
+_BESIDE = ("-wal", "-shm")
 
 
 class LedgerUnreadable(ConfigError):
-    """The ledger's file is not one that can be read; the message says what to do."""
+    """The ledger's file is not one that can be read; the message says what to do.
+
+    Attributes:
+        is_damaged: it is no whole ledger, and waiting does not help.
+    """
+
+    def __init__(self, message: str, *, is_damaged: bool = False) -> None:
+        super().__init__(message)
+        self.is_damaged = is_damaged
+
+
+class _Reader(sqlite3.Connection):
+    """A connection that knows its file."""
+
+    path: Path | None = None
 
 
 def open_ledger(path: Path) -> sqlite3.Connection:
@@ -66,13 +83,15 @@ def open_ledger(path: Path) -> sqlite3.Connection:
     database = None
     try:
         # Not mode=ro: a reader of a WAL file may have to create its index of the log.
-        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_S)
+        uri = f"{path.absolute().as_uri()}?mode=rw"
+        database = sqlite3.connect(uri, uri=True, timeout=_BUSY_S, factory=_Reader)
+        database.path = path
         database.execute("PRAGMA query_only = 1")
         (version,) = database.execute("PRAGMA user_version").fetchone()
     except sqlite3.Error as exc:
         if database is not None:
             database.close()
-        raise LedgerUnreadable(f"{path} cannot be read ({exc}): move it away to begin a new one") from None
+        raise _unreadable(path, exc) from None
     if version == 0:
         database.close()
         return _empty()
@@ -81,6 +100,29 @@ def open_ledger(path: Path) -> sqlite3.Connection:
         raise LedgerUnreadable(f"{path} has format {version}, that of a newer claude-proxy: update")
     database.row_factory = sqlite3.Row
     return database
+
+
+def damaged_files(path: Path) -> list[Path]:
+    """Ledgers that were damaged and have been moved aside, the oldest first."""
+    return sorted(
+        each for each in path.parent.glob(f"{path.name}{DAMAGED}*") if each.suffix[-4:] not in _BESIDE
+    )
+
+
+def _unreadable(path: Path | None, exc: sqlite3.Error) -> LedgerUnreadable:
+    if is_damaged(exc):
+        text = "a daemon that runs moves it aside and begins a new one with its next call, else move it away"
+        return LedgerUnreadable(f"{path} is damaged ({exc}): {text}", is_damaged=True)
+    return LedgerUnreadable(f"{path} cannot be read ({exc}): try again, or move it away to begin a new one")
+
+
+def _rows(
+    database: sqlite3.Connection, query: str, parameters: Sequence[int | float | str]
+) -> list[dict[str, Any]]:
+    try:
+        return [dict(row) for row in database.execute(query, parameters)]
+    except sqlite3.DatabaseError as exc:
+        raise _unreadable(getattr(database, "path", None), exc) from None
 
 
 def _empty() -> sqlite3.Connection:
@@ -126,19 +168,19 @@ def sums(
     table = "totals" if session is None and by != "session" else "session_totals"
     # Every part is one of the constants above.
     query = f"SELECT {head}{columns} FROM {table} AS t WHERE {' AND '.join(where)} {tail} LIMIT ?"  # noqa: S608
-    return [dict(row) for row in database.execute(query, (*parameters, limit))]
+    return _rows(database, query, (*parameters, limit))
 
 
 def calls_of_session(database: sqlite3.Connection, session: str, *, limit: int = 50) -> list[dict[str, Any]]:
     """The last calls of a session, the newest first, as rows of ``calls``."""
     query = "SELECT * FROM calls WHERE session_id = ? ORDER BY started_at DESC LIMIT ?"
-    return [dict(row) for row in database.execute(query, (session, limit))]
+    return _rows(database, query, (session, limit))
 
 
 def last_calls(database: sqlite3.Connection, since: float, *, limit: int = 200) -> list[dict[str, Any]]:
     """The last calls since then, the newest first, as rows of ``calls``."""
     query = "SELECT * FROM calls WHERE started_at >= ? ORDER BY started_at DESC LIMIT ?"
-    return [dict(row) for row in database.execute(query, (since, limit))]
+    return _rows(database, query, (since, limit))
 
 
 def series(database: sqlite3.Connection, since: float, step: str) -> list[dict[str, Any]]:
@@ -158,13 +200,13 @@ def series(database: sqlite3.Connection, since: float, step: str) -> list[dict[s
         f"sum(cost_usd) AS cost_usd, sum(calls) AS calls, {failures} AS failures "
         "FROM totals AS t WHERE quarter >= ? GROUP BY 1, 2 ORDER BY 1, 2"
     )
-    return [dict(row) for row in database.execute(query, (int(since) // QUARTER_S,))]
+    return _rows(database, query, (int(since) // QUARTER_S,))
 
 
 def sessions_like(database: sqlite3.Connection, prefix: str) -> list[str]:
     """The sessions whose id begins so, at most ten."""
     query = "SELECT DISTINCT session_id FROM session_totals WHERE session_id >= ? AND session_id < ? LIMIT 10"
-    return [row[0] for row in database.execute(query, (prefix, prefix + "\x7f"))]
+    return [row["session_id"] for row in _rows(database, query, (prefix, prefix + "\x7f"))]
 
 
 def overview(database: sqlite3.Connection, now: float) -> dict[str, Any]:

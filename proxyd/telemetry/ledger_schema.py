@@ -11,16 +11,20 @@ Tables (a migration is a step in `MIGRATIONS`; ``PRAGMA user_version`` counts th
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from proxyd.telemetry.call_record import CallRecord
 
-__all__ = ["COLUMNS", "FILE", "MIGRATIONS", "QUARTER_S", "SUMS", "row_of"]
+__all__ = ["COLUMNS", "DAMAGED", "FILE", "MIGRATIONS", "QUARTER_S", "SUMS", "TABLES", "is_damaged", "row_of"]
 
 #: The file's name in the state folder.
 FILE = "usage.db"
 QUARTER_S = 900
+TABLES = ("calls", "totals", "session_totals")
+#: Between the name of a file that was damaged and the date when it was moved aside.
+DAMAGED = ".damaged-"
 
 #: What a row holds, in this order. Times: Unix seconds, milliseconds. ``cost_usd`` is NULL where a price is unknown.
 COLUMNS = (
@@ -168,3 +172,15 @@ MIGRATIONS: tuple[str, ...] = (
     # Why a call's cache reads fell (`proxyd.telemetry.cache_breaks`).
     "ALTER TABLE calls ADD COLUMN cache_break TEXT;\n",
 )
+
+
+def is_damaged(exc: BaseException) -> bool:
+    """Whether SQLite says that the file is no database, not a whole one, or not one of ours."""
+    text = str(exc)
+    return isinstance(exc, sqlite3.Error) and (
+        type(exc) is sqlite3.DatabaseError
+        or "malformed" in text
+        or "no such table" in text
+        or "no such column" in text
+        or "has no column named" in text
+    )

@@ -29,7 +29,7 @@ SIZE = 100
 OWN_TEXT = ("proxyd.cli.",)
 #: Not searched for in a text of any length, and why.
 BOUNDED_OTHERWISE = {
-    "proxyd.codecs.openai.context_overflow.": "its callers cut what they judge to `openai_errors.MAX_MESSAGE` characters",
+    "proxyd.codecs.openai.context_overflow.": "its callers cut what they judge to `MAX_MESSAGE` characters",
     "proxyd.providers.unparsed._NO_SETTING": "only matched behind a name that was found",
     "proxyd.providers.unparsed._TEXT": "only matched behind a name that was found",
 }

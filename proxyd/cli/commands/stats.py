@@ -48,6 +48,10 @@ def stats_command(since: str, by: str, session: str | None, as_json: bool, as_cs
         calls = [] if session is None else stats.calls_of_session(database, session)
     finally:
         database.close()
+    for damaged in stats.damaged_files(_path()):
+        click.echo(
+            f"warning: {damaged} was damaged and is not counted; remove it when it is not needed", err=True
+        )
     if as_json:
         found: dict[str, Any] = {"since": start, "by": by, "total": total, "rows": rows}
         if session is not None:
@@ -85,13 +89,13 @@ def _statusline(name: str, session: str) -> str:
         return name
     try:
         database = stats.open_ledger(_path())
+        try:
+            rows = stats.sums(database, 0, by="model", session=session)
+            total = stats.sums(database, 0, session=session)[0]
+        finally:
+            database.close()
     except stats.LedgerUnreadable:
         return name  # a status line has no room for an explanation; `claude-proxy stats` gives it
-    try:
-        rows = stats.sums(database, 0, by="model", session=session)
-        total = stats.sums(database, 0, session=session)[0]
-    finally:
-        database.close()
     if not rows:
         return name
     routes = ", ".join(row["model"] or "none" for row in rows[:3])

@@ -616,3 +616,18 @@ async def test_off_makes_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         await until(lambda: bool(made))
     assert made[0].trace is None
     assert not (tmp_path / FOLDER).exists()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "socket"])
+async def test_what_is_no_file_in_a_record_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = await one_record(tmp_path, [GOOD["translated"]])
+    target = path / "client-request.json"
+    target.unlink()
+    if kind == "fifo":
+        os.mkfifo(target, 0o600)
+    elif kind == "folder":
+        target.mkdir()
+    else:
+        os.mknod(target, 0o600 | stat.S_IFSOCK)
+    with pytest.raises(record_files.BadRecord, match="no regular file"):
+        record_files.load(path)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import platform
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -131,3 +133,54 @@ def test_what_a_call_has_freed_is_there_for_the_next() -> None:
         )
         pages[case] = float(result.stdout)
     assert pages["kept"] < 1 < 20 < pages["as it is"], "pages that are mapped anew for each call"
+
+
+@pytest.mark.parametrize(
+    ("beats", "returns"),
+    [
+        ([(99, 0), (0, 0)], 0),
+        ([(100, 0), (26, 0), (25, 0), (0, 0)], 1),
+        ([(1000, 0), (250, 0), (10, 0), (200, 0), (3, 0)], 3),
+        ([(1, 31), (0, 0)], 0),
+        ([(1, 32), (1, 9), (0, 8), (0, 0)], 1),
+        ([(200, 64), (10, 64), (10, 0)], 1),
+    ],
+)
+def test_memory_is_returned_once_most_of_a_burst_is_over(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, beats: list[tuple[int, int]], returns: int
+) -> None:
+    done: list[int] = []
+    monkeypatch.setattr(garbage, "_return_freed_memory", lambda: done.append(1))
+    now = [0, 0]
+    sweeper = Sweeper(lambda: now[1] << 20, lambda: now[0])
+    sweeper.start()
+    for beat in beats:
+        now[:] = beat
+        sweeper.beat()
+    for thread in threading.enumerate():
+        if thread.name == "return memory":
+            thread.join(10)
+    assert len(done) == returns
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="another C library")
+def test_what_lies_free_between_blocks_in_use_is_returned() -> None:
+    """In a process of its own: this one's memory is in many pieces."""
+    script = """
+import os
+from proxyd import garbage
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+blocks = [b"x" * 100_000 for _ in range(2000)]
+kept = blocks[::50]
+full = resident()
+del blocks
+before = resident()
+garbage._return_freed_memory()
+print(full - resident() > 150_000_000, before - resident() > 50_000_000)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["True", "True"]

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import shutil
 import sqlite3
 import stat
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.config.routes import Pricing
+from proxyd.telemetry import ledger_queries as stats
 from proxyd.telemetry.ledger import Ledger
 from proxyd.telemetry.ledger_schema import COLUMNS, FILE, MIGRATIONS, row_of
+from tests.support.harness import running_proxy
 from tests.support.observing import finished, new_ledger_file, rows, until_rows
+from tests.support.raw_sockets import until
 
 
 @pytest.fixture(autouse=True)
@@ -215,45 +222,136 @@ async def test_a_full_disk_keeps_the_newest_rows(tmp_path: Path, monkeypatch: py
         assert ledger.dropped == 2
 
 
-BAD_FILES = [
-    (b"this is no database, and long enough to be taken for one " * 40, "is damaged"),
-    (None, "was written by a newer claude-proxy"),
-]
-
-
-@pytest.mark.parametrize(("content", "why"), BAD_FILES)
-async def test_a_file_of_no_use_is_reported_and_left_alone(
-    tmp_path: Path, content: bytes | None, why: str
-) -> None:
+async def test_a_file_of_a_newer_format_is_reported_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / FILE
-    if content is None:
-        database = new_ledger_file(path)
-        database.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-        database.close()
-    else:
-        path.write_bytes(content)
+    database = new_ledger_file(path)
+    database.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    database.close()
     before = path.read_bytes()
     async with open_ledger(tmp_path) as ledger:
         ledger.observe(row_of(finished()))
         trouble = await until_trouble(ledger)
-        assert why in trouble
+        assert "was written by a newer claude-proxy" in trouble
         assert str(path) in trouble
         ledger.observe(row_of(finished()))
         assert ledger.dropped == 2
     assert path.read_bytes() == before
 
 
-async def test_a_torn_page_is_reported(tmp_path: Path) -> None:
-    path = tmp_path / FILE
+def _no_database(path: Path) -> None:
+    path.write_bytes(b"this is no database, and long enough to be taken for one " * 40)
+
+
+def _torn_pages(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[4096:] = os.urandom(len(data) - 4096)
+    path.write_bytes(data)
+
+
+def _zeros_in_the_middle(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[4096 * 3 : 4096 * 5] = bytes(4096 * 2)
+    path.write_bytes(data)
+
+
+def _cut(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def _missing_table(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("DROP TABLE totals")
+        database.commit()
+
+
+DAMAGES = [_no_database, _torn_pages, _zeros_in_the_middle, _cut, _missing_table]
+
+
+def damaged_ledger(path: Path, damage: Callable[[Path], None]) -> bytes:
+    """A ledger of a few hundred calls, then damaged; gives its bytes."""
     database = new_ledger_file(path)
     database.execute("PRAGMA journal_mode = DELETE")
+    insert = f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+    database.executemany(insert, [row_of(finished(request_id=f"old_{number}")) for number in range(300)])
+    database.commit()
     database.close()
-    data = bytearray(path.read_bytes())
-    data[4096 : len(data)] = os.urandom(len(data) - 4096)
-    path.write_bytes(data)
-    async with open_ledger(tmp_path) as ledger:
-        ledger.observe(row_of(finished()))
-        assert "damaged" in await until_trouble(ledger)
+    damage(path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_damaged_file_is_moved_aside_and_a_new_one_is_begun(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    before = damaged_ledger(tmp_path / FILE, damage)
+    with capture_logs() as lines:
+        async with open_ledger(tmp_path) as ledger:
+            ledger.observe(row_of(finished(request_id="req_new")))
+            await until(lambda: bool(ledger.moved), 10)
+            (seen,) = await until_rows(tmp_path, 1)
+            assert (ledger.trouble, ledger.dropped) == (None, 0)
+    assert seen["request_id"] == "req_new"
+    (said,) = [line for line in lines if line["event"] == "ledger.damaged"]
+    (moved,) = stats.damaged_files(tmp_path / FILE)
+    assert said["moved_to"] == str(moved)
+    assert moved.read_bytes()[4096:] == before[4096:]
+    assert re.fullmatch(r"usage\.db\.damaged-\d{8}T\d{6}Z", moved.name)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_stats_of_a_damaged_ledger_say_so_and_work_again(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    damaged_ledger(tmp_path / FILE, damage)
+    entry = {"model_id": "m", "api_base": "http://127.0.0.1:9/v1"}
+    async with running_proxy([entry], state_folder=tmp_path) as base, aiohttp.ClientSession() as session:
+
+        async def ask() -> dict[str, Any]:
+            async with session.get(f"{base}/v1/stats") as response:
+                assert response.status == 200
+                found: dict[str, Any] = await response.json()
+                return found
+
+        first = await ask()
+        assert "is damaged" in first["ledger"]["trouble"]
+        for _ in range(200):
+            last = await ask()
+            if last["ledger"]["damaged"] and last["ledger"]["trouble"] is None:
+                break
+            await asyncio.sleep(0.05)
+        assert last["ledger"]["damaged"]
+        assert last["today"]["total"]["calls"] == 0
+
+
+async def test_two_files_that_are_damaged_in_one_second_are_both_kept(tmp_path: Path) -> None:
+    async with open_ledger(tmp_path, now=lambda: 1e9) as ledger:
+        for number in (1, 2):
+            _no_database(tmp_path / FILE)
+            ledger.suspect()
+            await until(lambda number=number: len(ledger.moved) == number, 10)
+    assert len(stats.damaged_files(tmp_path / FILE)) == 2
+
+
+@pytest.mark.parametrize("what", ["folder", "file", "exchanged"])
+async def test_a_file_that_is_removed_while_it_is_open_is_begun_anew(tmp_path: Path, what: str) -> None:
+    folder = tmp_path / "state"
+    async with open_ledger(folder) as ledger:
+        ledger.observe(row_of(finished(request_id="req_1")))
+        await until_rows(folder, 1)
+        if what == "folder":
+            shutil.rmtree(folder)
+        elif what == "file":
+            (folder / FILE).unlink()
+        else:
+            folder.rename(tmp_path / "old")
+            folder.mkdir()
+            new_ledger_file(folder / FILE).close()
+        ledger.observe(row_of(finished(request_id="req_2")))
+        await until(lambda: (folder / FILE).exists() and (folder / FILE).stat().st_size > 0, 10)
+        (seen,) = await until_rows(folder, 1)
+        assert seen["request_id"] == "req_2"
+        assert ledger.dropped == 0
 
 
 async def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,6 +384,30 @@ async def test_old_rows_go(tmp_path: Path) -> None:
     assert [row["request_id"] for row in rows(tmp_path)] == ["req_0", "req_1", "req_6.9", "req_new"]
     (left,) = rows(tmp_path, "SELECT sum(calls) AS calls FROM session_totals")
     assert left["calls"] == 4
+
+
+async def test_a_clock_that_jumps_ahead_clears_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxyd.telemetry.ledger._RETENTION_S", 0.0)
+    today = 20_000 * 86_400.0
+    now = today
+    async with open_ledger(tmp_path, 90, now=lambda: now) as ledger:
+        for age in (80, 3, 1.5, 0):
+            ledger.observe(row_of(finished(request_id=f"req_{age}", started_at=today - age * 86_400)))
+        await until_rows(tmp_path, 4)
+        now = today + 10 * 365 * 86_400.0
+        with capture_logs() as lines:
+            for number in range(2):
+                ledger.observe(row_of(finished(request_id=f"req_far_{number}", started_at=now)))
+                await until_rows(tmp_path, 5 + number)
+            await until(lambda: any(line["event"] == "ledger.clock" for line in lines), 10)
+        assert len(rows(tmp_path)) == 6
+        now = today + 20 * 86_400.0  # right again: what is old enough goes
+        ledger.observe(row_of(finished(request_id="req_after", started_at=now)))
+        await until(lambda: all(row["request_id"] != "req_80" for row in rows(tmp_path)), 10)
+        ids = {row["request_id"] for row in rows(tmp_path)}
+        assert ids >= {"req_3", "req_1.5", "req_0", "req_far_0"}
 
 
 async def test_what_waits_at_the_end_is_written(tmp_path: Path) -> None:
