@@ -12,10 +12,25 @@ from typing import Any
 
 import ujson
 
-__all__ = ["MAX_DEPTH", "JSONError", "content_of", "dump_ascii", "dump_text", "dumps", "loads"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_VALUES",
+    "JSONError",
+    "TooManyValues",
+    "content_of",
+    "dump_ascii",
+    "dump_text",
+    "dumps",
+    "loads",
+]
 
 #: Deepest nesting we take (operations.md C3). ujson itself stops at 1024; our walkers recurse less than that.
 MAX_DEPTH = 256
+#: Most values in one JSON text: they take up to 0.2 s to parse and 60 MB, where 31 MB of them took 12 s and 1 GB. Long
+#: conversations of Claude Code with hundreds of tools have some 40 000.
+MAX_VALUES = 200_000
+#: How much is looked at in one step when values are counted.
+_STEP = 1 << 18
 
 
 #: Arguments of `ujson.dumps` behind the value and ``ensure_ascii``: ``encode_html_chars``, ``escape_forward_slashes``,
@@ -29,12 +44,22 @@ class JSONError(ValueError):
     """Not JSON, JSON nested deeper than `MAX_DEPTH`, or a value that JSON cannot hold."""
 
 
-def loads(data: bytes | str) -> Any:
+class TooManyValues(JSONError):
+    """More than `MAX_VALUES` values."""
+
+
+def loads(data: bytes | str, *, is_ours: bool = False) -> Any:
     """Parse one JSON value.
 
+    Args:
+        is_ours: it was made here, of what was taken before: however many values it has.
+
     Raises:
+        TooManyValues: it would take too long, and too much memory.
         JSONError: the bytes are not JSON in UTF-8, or nest too deeply. The message never quotes the data.
     """
+    if len(data) > MAX_VALUES and not is_ours and _has_too_many_values(data):
+        raise TooManyValues(f"more than {MAX_VALUES} values")
     try:
         value = ujson.loads(data)
     except (ValueError, RecursionError) as exc:
@@ -105,3 +130,28 @@ def _check_depth(value: Any) -> None:
         if not level:
             return
     raise JSONError(f"nested deeper than {MAX_DEPTH} levels")
+
+
+def _has_too_many_values(data: bytes | str) -> bool:
+    """Whether `data` has more than `MAX_VALUES` commas and opening brackets that do not stand in strings: each value
+    but the first of all comes behind one.
+    """
+    if isinstance(data, str):
+        data = data.encode("utf-8", "surrogatepass")
+    if data.count(b",") + data.count(b"[") + data.count(b"{") <= MAX_VALUES:
+        return False  # nearly always; those in strings are counted as well
+    count, at, is_in_string = 0, 0, 0
+    while at < len(data):
+        end = at + _STEP
+        step = data[at:end]
+        if (len(step) - len(step.rstrip(b"\\"))) % 2:
+            end += 1  # an escape is not to be parted
+        # Without escapes a quote begins or ends a string, so every second part is none.
+        parts = data[at:end].replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        outside = b"".join(parts[is_in_string::2])
+        count += outside.count(b",") + outside.count(b"[") + outside.count(b"{")
+        if count > MAX_VALUES:
+            return True
+        is_in_string = (is_in_string + len(parts) - 1) % 2
+        at = end
+    return False

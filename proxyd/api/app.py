@@ -32,13 +32,14 @@ from proxyd.errors import (
     ProxyError,
     UnknownExpectation,
 )
+from proxyd.held_bodies import HeldBodies
 from proxyd.logs.setup import get_logger
 from proxyd.prompt_cache import prefix as beginnings
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers.base import ClientKeys
 from proxyd.providers.unparsed import glance_at, is_plain, takes_all
 from proxyd.proxy.attempt_direct import VerbatimRefusal
-from proxyd.proxy.client_request import PREFIX, ClientRequest
+from proxyd.proxy.client_request import HELD, PREFIX, ClientRequest
 from proxyd.proxy.relay import Relay
 from proxyd.telemetry.call_record import CallRecord, new_id
 from proxyd.telemetry.request_kind import kind_of, session_in
@@ -171,6 +172,7 @@ class _Surface:
     def __init__(self, relay: Relay, about: Callable[[], dict[str, Any]]) -> None:
         self._relay = relay
         self._about = about
+        self._bodies = HeldBodies()
 
     # -- around every request
 
@@ -190,6 +192,9 @@ class _Surface:
             except Exception as exc:
                 response = self._answer_to(exc, request, request_id)
                 errors.forget_frames(exc)
+            finally:
+                if (held := request.get(HELD)) is not None:
+                    held.release()
             if response.status >= 400 and not request.get(_IS_CALL, False):
                 log.info(
                     "request.refused",
@@ -261,7 +266,7 @@ class _Surface:
     async def _understood(self, request: web.Request) -> tuple[ClientRequest, ModelRoute]:
         """Read the request; find its route."""
         relay = self._relay
-        body = await read_request_body(request, relay.settings)
+        body = await read_request_body(request, relay.settings, self._bodies)
         keys = without_token(ClientKeys.from_headers(request.headers), relay.settings)
         seen = glance_at(body)
         route = None if seen is None else relay.table.resolve(seen.model)

@@ -9,6 +9,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from proxyd.config.settings import Settings
 from proxyd.errors import BodyTimedOut, BodyTooLarge, ClientError, ProxyError, UnsupportedMedia
+from proxyd.held_bodies import HeldBodies, HeldBody
+from proxyd.proxy.client_request import HELD
 from proxyd.transport.timers import Deadlines
 
 __all__ = ["read_request_body"]
@@ -20,10 +22,11 @@ _SMALL = 1024
 _ENCODINGS = ("", "identity", "gzip")
 
 
-async def read_request_body(request: web.Request, settings: Settings) -> bytes:
-    """The whole body, unpacked.
+async def read_request_body(request: web.Request, settings: Settings, bodies: HeldBodies) -> bytes:
+    """The whole body, unpacked. It counts as held until ``request[HELD]`` is released.
 
     Raises:
+        Overloaded: together with the others that are held it is over ``max_parsing_bytes``.
         BodyTooLarge: over the limit, by its ``Content-Length`` or when read and unpacked.
         BodyTimedOut: it stopped coming.
         UnsupportedMedia: neither JSON nor of an encoding that we unpack.
@@ -40,12 +43,14 @@ async def read_request_body(request: web.Request, settings: Settings) -> bytes:
     packed = request.content_length
     if packed is not None and packed > limit:
         raise _too_large(limit)
+    held = request[HELD] = HeldBody(bodies)
     content = request.content
     came_with_head = content.is_eof() and content.exception() is None  # as small ones do
     if came_with_head and not encoding:
         body = content.read_nowait()
         if len(body) > limit:
             raise _too_large(limit)
+        held.grow(len(body), settings.max_parsing_bytes)
         return body
     deadlines = Deadlines(asyncio.get_running_loop())
 
@@ -73,6 +78,7 @@ async def read_request_body(request: web.Request, settings: Settings) -> bytes:
                 encoding == "gzip" and size > _MAX_RATIO * max(content.total_raw_bytes, _SMALL)
             ):
                 raise _too_large(settings.max_body_bytes)
+            held.grow(len(piece), settings.max_parsing_bytes)
             pieces.append(piece)
     except ProxyError:
         raise

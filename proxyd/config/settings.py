@@ -220,6 +220,12 @@ class Settings:
         source="operations.md C1: the Messages API's own",
         is_live=False,
     )
+    max_parsing_bytes: int = _setting(
+        128 * _MIB,
+        size_bytes(1 * _KIB, 64 * _GIB),
+        "Request bodies that are read, parsed or waiting for an upstream, together; more are answered 529.",
+        source="four of the largest",
+    )
     max_upstream_body_bytes: int = _setting(
         64 * _MIB,
         size_bytes(1 * _KIB, _GIB),

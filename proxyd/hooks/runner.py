@@ -330,7 +330,7 @@ class _EventWork:
         before = b"" if type(event) in _IMMUTABLE else jsonio.dumps(data_of(event))
         begun = time.perf_counter()
         try:
-            given = event_from_data(jsonio.loads(before)) if before else event
+            given = event_from_data(jsonio.loads(before, is_ours=True)) if before else event
             result = _called(file, file.functions[name], given, context)
             if result is not event and inspect.isawaitable(result):
                 result = await _awaited(file, result)
@@ -345,7 +345,7 @@ class _EventWork:
         file.on_success(name, time.perf_counter() - begun)
         if made == [before or jsonio.dumps(data_of(event))]:
             return [event]
-        return [event_from_data(jsonio.loads(each)) for each in made]
+        return [event_from_data(jsonio.loads(each, is_ours=True)) for each in made]
 
 
 async def _over_payload(
@@ -357,7 +357,7 @@ async def _over_payload(
     before = jsonio.dumps(payload)
     begun = time.perf_counter()
     try:
-        result = _called(file, file.functions[name], jsonio.loads(before), context)
+        result = _called(file, file.functions[name], jsonio.loads(before, is_ours=True), context)
         if inspect.isawaitable(result):
             result = await _awaited(file, result)
         if result is not None and not isinstance(result, dict):
@@ -372,7 +372,7 @@ async def _over_payload(
     if result is None:
         file.warn_once(f"{name} returned nothing", "hook.returned_none", function=name, taken_as="unchanged")
     # What goes on has no parts that the hook may still hold and change.
-    return None if after == before else jsonio.loads(after)
+    return None if after == before else jsonio.loads(after, is_ours=True)
 
 
 def _data_of_result(value: Any) -> dict[str, Any]:

@@ -41,6 +41,10 @@ def parse_object(body: bytes) -> dict[str, Any]:
         return payload
     try:
         value = jsonio.loads(body)
+    except jsonio.TooManyValues as exc:
+        raise ClientError(
+            f"the request body has {exc}, which is the limit; send less, or parts of it as text"
+        ) from None
     except jsonio.JSONError as exc:
         raise ClientError(f"the request body is not valid JSON: {exc}") from None
     if not isinstance(value, dict):

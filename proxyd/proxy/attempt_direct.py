@@ -307,6 +307,8 @@ class DirectExchange(Exchange):
         body = bytes(whole)
         try:
             message = jsonio.loads(body)
+        except jsonio.TooManyValues as exc:  # no answer escapes a hook
+            raise BadReply(f"the upstream's answer has {exc}, too many to be shown to hooks") from None
         except jsonio.JSONError:
             message = None
         if isinstance(message, dict):

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.errors import ClientError
+from proxyd.held_bodies import HeldBody
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers.base import ClientKeys
 from proxyd.providers.unparsed import Glance
@@ -17,10 +18,12 @@ from proxyd.telemetry.cache_breaks import checksums
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.prompt_redaction import without_quotes
 
-__all__ = ["PREFIX", "ClientRequest"]
+__all__ = ["HELD", "PREFIX", "ClientRequest"]
 
 _T = TypeVar("_T")
 
+#: The share of a request's body in what all bodies may take.
+HELD = web.RequestKey("held", HeldBody)
 #: All endpoints are also served below this (design.md 5).
 PREFIX = "/anthropic"
 #: From here on a request is worked on step by step.
@@ -101,6 +104,8 @@ class ClientRequest:
             except ClientError:
                 pass  # it went on unread, and the upstream takes what we do not
         self.body, self._payload, self.seen, self.inputs = b"", {}, None, ToolInputs()
+        if (held := self.web_request.get(HELD)) is not None:
+            held.release()
 
     def without_quotes(self, message: str) -> str:
         """An upstream's words about this request, less what they quote of it."""

@@ -508,7 +508,7 @@ class Relay:
         )
         hooks = self.hooks.for_call(route, record.request_id, "direct")
         if hooks is not None and hooks.changes_requests and upstream_request.body:
-            sent = jsonio.loads(upstream_request.body)
+            sent = jsonio.loads(upstream_request.body, is_ours=True)
             changed = await hooks.on_request(sent)
             if changed is not sent:  # else the client's own bytes go on
                 upstream_request = replace(upstream_request, body=jsonio.dumps(changed))

@@ -216,6 +216,8 @@ class TranslatedAnswer:
     def _on_body(self, body: bytes) -> None:
         try:
             value = jsonio.loads(body)
+        except jsonio.TooManyValues as exc:
+            raise BadReply(f"the upstream's answer has {exc}, which is the limit") from None
         except jsonio.JSONError as exc:
             raise self._not_an_answer(body, f": {exc}") from None
         if error_in(value) is not None:

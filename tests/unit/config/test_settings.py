@@ -45,6 +45,7 @@ def test_defaults_are_those_of_the_documents() -> None:
         "idle_s": 300,
         "total_s": 0,
         "max_body_bytes": 33_554_432,
+        "max_parsing_bytes": 128 * 1024 * 1024,
         "max_upstream_body_bytes": 67_108_864,
         "max_frame_bytes": 8_388_608,
         "max_error_body_bytes": 1_048_576,
