@@ -312,6 +312,36 @@ def json_mapping(expected: str) -> Kind:
     return Kind(expected, read, {"type": "object"}, parse)
 
 
+def choice_mapping(choices: Mapping[str, tuple[str, ...]]) -> Kind:
+    """A mapping in which each name has one of a few words."""
+    expected = "a mapping such as " + ", ".join(f"{{{name}: {words[-1]}}}" for name, words in choices.items())
+    kinds = {name: choice(*words) for name, words in choices.items()}
+
+    def read(value: Any, report: Report) -> dict[str, str] | None:
+        if not isinstance(value, dict):
+            _wrong(expected, value, report)
+            return None
+        found: dict[str, str] = {}
+        for name, word in value.items():
+            if name not in kinds:
+                report((name,), f"{shown(name)} is unknown here; {hint(str(name), kinds)}", True)
+                continue
+            if (one := kinds[name].read(word, _named(name, report))) is not None:
+                found[name] = one
+        return found
+
+    schema = {
+        "type": "object",
+        "properties": {name: kind.schema for name, kind in kinds.items()},
+        "additionalProperties": False,
+    }
+    return Kind(expected, read, schema, json_mapping(expected).from_text)
+
+
+def _named(name: str, report: Report) -> Report:
+    return lambda path, text, on_key: report((name, *path), f"{name}: {text}", on_key)
+
+
 def headers() -> Kind:
     """A mapping of header names to one-line values. A value may be a key, so messages never show one."""
     expected = "a mapping of header names to texts"

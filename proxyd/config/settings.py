@@ -18,6 +18,7 @@ from proxyd.config.kinds import (
     Kind,
     boolean,
     choice,
+    choice_mapping,
     free_text,
     header_patterns,
     json_mapping,
@@ -334,6 +335,12 @@ class Settings:
         json_mapping("a mapping of hook names to mappings"),
         "Options by hook name.",
         source="issue 6, item 7",
+    )
+    hooks: Mapping[str, str] = _setting(
+        {},
+        choice_mapping({"isolation": ("thread", "process")}),
+        "{isolation: process} runs hooks in a process of their own, which is ended when one does not come back.",
+        source="docs/hooks.md",
     )
     hook_timeout_s: float = _clock(5, "Seconds that one call of a hook may take.", "half of commit_s")
     ledger_days: int = _setting(

@@ -41,9 +41,16 @@ def load_configuration(
     config, settings = load_settings(flags, path, environ, strict=strict)
     table = config.table.with_discovery_prefix(settings.discovery_prefix)
     hooks = load_hooks(
-        path.parent / "hooks", options=settings.hook_options, timeout_s=settings.hook_timeout_s
+        path.parent / "hooks",
+        options=settings.hook_options,
+        timeout_s=settings.hook_timeout_s,
+        isolation="process" if settings.hooks.get("isolation") == "process" else "thread",
     )
-    hooks.check_names(table.routes)
+    try:
+        hooks.check_names(table.routes)
+    except ConfigError:
+        hooks.close()
+        raise
     return LoadedConfig(replace(config, table=table), settings, hooks)
 
 

@@ -10,10 +10,7 @@ all calls of most users, is the fast path.
 
 from __future__ import annotations
 
-import inspect
-import sys
 import time
-import types
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -21,18 +18,16 @@ from typing import Any, Literal
 from proxyd.config.faults import hint
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ConfigError
+from proxyd.hookfile import FUNCTIONS, DoesNotLoad, Function, functions_of
+from proxyd.hookprocess import HookProcess
 from proxyd.hooks.runner import CallHooks
 from proxyd.hooks.worker import Worker
-from proxyd.logs.setup import get_logger, redact
+from proxyd.logs.setup import get_logger
 from proxyd.trust import Untrusted, read_trusted
 
 __all__ = ["HookFile", "HookSet", "load_hooks"]
 
 log = get_logger("hooks")
-
-_Function = Callable[[Any, Any], Any]
-
-FUNCTIONS = ("request_hook", "response_hook", "stream_event_hook")
 
 #: Failures of one function in a row after which a hook is switched off until the next reload (style.md 4).
 MAX_FAILURES = 5
@@ -48,14 +43,24 @@ class HookFile:
     Attributes:
         functions: the hooks that it defines, by name, each taking payload and context.
         is_async: one of them is ``async def``.
+        new_state: makes what ``ctx.state`` is at the beginning of a call.
         calls, failures, slow_calls: since it was loaded.
     """
 
-    def __init__(self, name: str, path: Path, functions: Mapping[str, _Function], *, is_async: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        functions: Mapping[str, Function],
+        *,
+        is_async: bool,
+        new_state: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
         self.name = name
         self.path = path
         self.functions = functions
         self.is_async = is_async
+        self.new_state = new_state
         self.worker = Worker(name, is_async=is_async)
         self.calls = 0
         self.failures = 0
@@ -111,6 +116,7 @@ class HookSet:
         faults: files that did not load, name to reason.
         options: the setting ``hook_options``.
         timeout_s: how long one call of a hook may take.
+        process: where they run, if not in threads.
     """
 
     def __init__(
@@ -120,11 +126,13 @@ class HookSet:
         faults: Mapping[str, str] | None = None,
         options: Mapping[str, Any] | None = None,
         timeout_s: float = 5.0,
+        process: HookProcess | None = None,
     ) -> None:
         self.files = tuple(files)
         self.faults = dict(faults or {})
         self._options = options or {}
         self._timeout_s = timeout_s
+        self._process = process
 
     def for_call(
         self, route: ModelRoute, request_id: str, mode: Literal["direct", "translated"]
@@ -146,6 +154,7 @@ class HookSet:
             mode=mode,
             options=self._options,
             timeout_s=self._timeout_s,
+            wait_s=self._timeout_s if self._process is None else self._process.longest_s,
         )
 
     def check_names(self, routes: Iterable[ModelRoute]) -> None:
@@ -185,16 +194,30 @@ class HookSet:
         """Another set is in force now; calls that still use this one may finish."""
         for file in self.files:
             file.worker.retire()
+        if self._process is not None:
+            self._process.retire()
 
     def close(self) -> None:
         """The daemon ends."""
+        if self._process is not None:
+            self._process.close()
         until = time.monotonic() + _JOIN_S
         for file in self.files:
             file.worker.close(max(0.0, until - time.monotonic()))
 
 
-def load_hooks(folder: Path, *, options: Mapping[str, Any] | None = None, timeout_s: float = 5.0) -> HookSet:
-    """Load the hook files of `folder`; one that is not there holds none."""
+def load_hooks(
+    folder: Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    timeout_s: float = 5.0,
+    isolation: Literal["thread", "process"] = "thread",
+) -> HookSet:
+    """Load the hook files of `folder`; one that is not there holds none.
+
+    Args:
+        isolation: whether they run in threads of this process, or in a process of their own.
+    """
     files: list[HookFile] = []
     faults: dict[str, str] = {}
     try:
@@ -204,106 +227,39 @@ def load_hooks(folder: Path, *, options: Mapping[str, Any] | None = None, timeou
     except OSError as exc:
         reason = (exc.strerror or "unknown reason").lower()
         return HookSet(faults={str(folder): f"the folder cannot be read ({reason})"})
+    paths = [path for path in paths if not path.name.startswith("_")]
+    process = HookProcess(options or {}, timeout_s) if paths and isolation == "process" else None
     for path in paths:
-        if path.name.startswith("_"):
-            continue
         try:
-            files.append(_load(path))
-        except _DoesNotLoad as exc:
+            source = _source_of(path)
+            files.append(_file_here(path, source) if process is None else _file_there(process, path, source))
+        except DoesNotLoad as exc:
             faults[_printable(path.stem)] = str(exc)
-    return HookSet(files, faults=faults, options=options, timeout_s=timeout_s)
+    return HookSet(files, faults=faults, options=options, timeout_s=timeout_s, process=process)
 
 
-def _load(path: Path) -> HookFile:
+def _source_of(path: Path) -> bytes:
     if not path.stem.isprintable() or path.stem != _printable(path.stem):
-        raise _DoesNotLoad("its name is no plain UTF-8 text; rename it")
+        raise DoesNotLoad("its name is no plain UTF-8 text; rename it")
     try:
-        source = read_trusted(path)
+        return read_trusted(path)
     except Untrusted as exc:
-        raise _DoesNotLoad(f"not run, since others may change it: {exc}") from None
+        raise DoesNotLoad(f"not run, since others may change it: {exc}") from None
     except OSError as exc:
-        raise _DoesNotLoad(f"it cannot be read ({(exc.strerror or 'unknown reason').lower()})") from None
+        raise DoesNotLoad(f"it cannot be read ({(exc.strerror or 'unknown reason').lower()})") from None
+
+
+def _file_here(path: Path, source: bytes) -> HookFile:
     found = functions_of(path, source)
-    return HookFile(
-        path.stem,
-        path,
-        {name: function for name, (function, _) in found.items()},
-        is_async=any(is_async for _, is_async in found.values()),
-    )
+    functions = {name: function for name, (function, _) in found.items()}
+    return HookFile(path.stem, path, functions, is_async=any(is_async for _, is_async in found.values()))
+
+
+def _file_there(process: HookProcess, path: Path, source: bytes) -> HookFile:
+    """Its functions wait for the process, in a thread that does nothing else."""
+    functions = process.load(path, source)
+    return HookFile(path.stem, path, functions, is_async=False, new_state=process.new_state)
 
 
 def _printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
-
-
-class _DoesNotLoad(Exception):
-    """What is wrong with a hook file."""
-
-
-def functions_of(path: Path, source: bytes) -> dict[str, tuple[_Function, bool]]:
-    """What the file defines by the names of hooks, as functions of payload and context; with whether each is
-    ``async def``.
-
-    Raises:
-        _DoesNotLoad: whatever it raises, KeyboardInterrupt and SystemExit as well.
-    """
-    # Compiled from its text each time: a byte code cache, which goes by whole seconds, would miss a quick edit.
-    name = f"claude_proxy_hooks.{path.stem}"
-    module = types.ModuleType(name)
-    module.__file__ = str(path)
-    before = sys.modules.get(name)
-    sys.modules[name] = module  # dataclasses, among others, look their module up here
-    try:
-        exec(compile(source, str(path), "exec"), module.__dict__)  # noqa: S102 - what hooks are
-        found = {name: value for name in FUNCTIONS if (value := getattr(module, name, None)) is not None}
-        if not found:
-            raise _DoesNotLoad(f"it defines none of {', '.join(FUNCTIONS)}")
-        return {
-            name: (_taking_context(name, function), inspect.iscoroutinefunction(function))
-            for name, function in found.items()
-        }
-    except BaseException as exc:
-        if before is not None:
-            sys.modules[name] = before
-        else:
-            sys.modules.pop(name, None)
-        if isinstance(exc, _DoesNotLoad):
-            raise
-        # Shown by check, status and /test-connection, which do not mask: a hook may well read a key.
-        raise _DoesNotLoad(redact(f"{type(exc).__name__}: {_text_of(exc)}{_line_of(exc, path)}")) from None
-
-
-def _text_of(exc: BaseException) -> str:
-    try:
-        return str(exc)
-    except BaseException:  # its own, of the hook file
-        return "an exception without words"
-
-
-def _line_of(exc: BaseException, path: Path) -> str:
-    trace = exc.__traceback__
-    line = 0
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return f" (line {line})" if line else ""
-
-
-def _taking_context(name: str, function: Any) -> _Function:
-    """`function` as one of two parameters."""
-    if not callable(function):
-        raise _DoesNotLoad(f"{name} is no function")
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        raise _DoesNotLoad(f"{name} has no signature that can be read") from None
-    for arguments in ((None, None), (None,)):
-        try:
-            signature.bind(*arguments)
-        except TypeError:
-            continue
-        if len(arguments) == 2:
-            return function  # type: ignore[no-any-return]
-        return lambda payload, context: function(payload)
-    raise _DoesNotLoad(f"{name} must take (payload) or (payload, ctx), it takes {signature}")

@@ -36,7 +36,9 @@ from proxyd.codecs.anthropic.events import (
 )
 from proxyd.codecs.anthropic.passthrough import split_frames
 from proxyd.codecs.anthropic.stream_repair import Mender
+from proxyd.hookfile import place_of
 from proxyd.hooks.api import HookContext
+from proxyd.hooks.worker import HookFailed
 
 if TYPE_CHECKING:
     from proxyd.hooks.loader import HookFile
@@ -101,7 +103,15 @@ class CallHooks:
         changes_requests, changes_bodies, changes_events: whether any of them has a function for that.
     """
 
-    __slots__ = ("_contexts", "_files", "_timeout_s", "changes_bodies", "changes_events", "changes_requests")
+    __slots__ = (
+        "_contexts",
+        "_files",
+        "_timeout_s",
+        "_wait_s",
+        "changes_bodies",
+        "changes_events",
+        "changes_requests",
+    )
 
     def __init__(
         self,
@@ -112,13 +122,15 @@ class CallHooks:
         mode: Literal["direct", "translated"],
         options: Mapping[str, Any],
         timeout_s: float,
+        wait_s: float,
     ) -> None:
         self._files = files
         self._timeout_s = timeout_s
+        self._wait_s = wait_s
         self._contexts: dict[tuple[str, str], HookContext] = {}
         directions: tuple[Literal["request", "response"], ...] = ("request", "response")
         for file in files:
-            state: dict[str, Any] = {}
+            state = file.new_state()
             for direction in directions:
                 self._contexts[file.name, direction] = HookContext(
                     request_id, route, mode, direction, options.get(file.name) or {}, state
@@ -138,7 +150,7 @@ class CallHooks:
 
     def passage(self, steps: _Steps[T]) -> Passage[T]:
         """`steps`, begun."""
-        return Passage(steps, self._timeout_s)
+        return Passage(steps, self._wait_s)
 
     def on_events(self, events: Iterable[StreamEvent]) -> _Steps[list[tuple[StreamEvent, list[StreamEvent]]]]:
         """Each event with what has become of it: the very event where nothing changed it."""
@@ -242,20 +254,18 @@ class StreamHooks:
             yield from self._hooks.on_events(unseen)
 
 
-class _Failed(Exception):
-    """The hook raised, or returned something that cannot go on; the text says what and where."""
-
-
 def _called(file: HookFile, function: _Function, payload: Any, context: HookContext) -> Any:
-    """What one call returns. Raises `_Failed`."""
+    """What one call returns. Raises `HookFailed`."""
     try:
         return function(payload, context)
+    except HookFailed:
+        raise
     except (Exception, SystemExit) as exc:
         raise _failure(file, exc) from exc
 
 
 async def _awaited(file: HookFile, result: Awaitable[Any]) -> Any:
-    """What one call returns when it is awaited. Raises `_Failed`."""
+    """What one call returns when it is awaited. Raises `HookFailed`."""
 
     async def whole() -> Any:
         return await result
@@ -266,18 +276,10 @@ async def _awaited(file: HookFile, result: Awaitable[Any]) -> Any:
         raise _failure(file, exc) from exc
 
 
-def _failure(file: HookFile, exc: BaseException) -> _Failed:
+def _failure(file: HookFile, exc: BaseException) -> HookFailed:
     # The text of the exception may quote a prompt, so it stays out of the log.
-    return _Failed(f"{type(exc).__name__}{_place_of(exc, file)}")
-
-
-def _place_of(exc: BaseException, file: HookFile) -> str:
-    trace, line = exc.__traceback__, 0
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(file.path):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return f" in line {line}" if line else ""
+    line = place_of(exc, file.path)
+    return HookFailed(f"{type(exc).__name__} in line {line}" if line else type(exc).__name__)
 
 
 class _BodyWork:
@@ -339,7 +341,7 @@ class _EventWork:
                 return [event]
             results = result if isinstance(result, (list, tuple)) else [result]
             made = [jsonio.dumps(_data_of_result(each)) for each in results if each is not None]
-        except (_Failed, jsonio.JSONError) as exc:
+        except (HookFailed, jsonio.JSONError) as exc:
             file.on_failure(name, context.request_id, str(exc))
             return [event]
         file.on_success(name, time.perf_counter() - begun)
@@ -361,11 +363,11 @@ async def _over_payload(
         if inspect.isawaitable(result):
             result = await _awaited(file, result)
         if result is not None and not isinstance(result, dict):
-            raise _Failed(f"it returned a {type(result).__name__}, not a dict")
+            raise HookFailed(f"it returned a {type(result).__name__}, not a dict")
         after = before if result is None else jsonio.dumps(result)
         if is_event and result is not None and after != before:
             _check_type(result)
-    except (_Failed, jsonio.JSONError) as exc:
+    except (HookFailed, jsonio.JSONError) as exc:
         file.on_failure(name, context.request_id, str(exc))
         return None
     file.on_success(name, time.perf_counter() - begun)
@@ -379,12 +381,12 @@ def _data_of_result(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return _check_type(value)
     if not isinstance(value, get_args(StreamEvent)):
-        raise _Failed(f"it returned a {type(value).__name__}, not an event")
+        raise HookFailed(f"it returned a {type(value).__name__}, not an event")
     return _check_type(data_of(value))
 
 
 def _check_type(data: dict[str, Any]) -> dict[str, Any]:
     kind = data.get("type")
     if not isinstance(kind, str) or not _EVENT_TYPE.match(kind):
-        raise _Failed("it returned an event whose type is no plain word")
+        raise HookFailed("it returned an event whose type is no plain word")
     return data

@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from time import perf_counter
 from typing import Any, Generic, Protocol, TypeVar
 
-__all__ = ["PATIENCE_S", "Running", "Worker"]
+__all__ = ["PATIENCE_S", "HookFailed", "Running", "Worker"]
 
 T = TypeVar("T")
 _Work = Callable[[], Coroutine[Any, Any, T]]
@@ -28,6 +28,10 @@ _Work = Callable[[], Coroutine[Any, Any, T]]
 PATIENCE_S = 0.0005
 #: How long a thread of hooks that are not in force any more waits for further events of an open stream.
 _IDLE_S = 2.0
+
+
+class HookFailed(Exception):
+    """The hook raised, or returned something that cannot go on; the text says what and where, and quotes nothing."""
 
 
 class Running(Generic[T]):

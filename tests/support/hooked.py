@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 from aiohttp import web
@@ -112,6 +112,7 @@ async def hooked_proxy(
     timeout_s: float = 5,
     entry: Mapping[str, Any] | None = None,
     packing: str | None = None,
+    isolation: Literal["thread", "process"] = "thread",
     **settings: Any,
 ) -> AsyncIterator[HookedProxy]:
     """The hooks of `folder` in force, over an upstream of `mode` that answers with `stream`.
@@ -151,7 +152,7 @@ async def hooked_proxy(
         config = load_entries(
             [{"model_id": "m", "api_base": base, "direct": is_direct, **(entry or {})}], **settings
         )
-        hooks = load_hooks(folder, options=options, timeout_s=timeout_s)
+        hooks = load_hooks(folder, options=options, timeout_s=timeout_s, isolation=isolation)
         daemon = Daemon(replace(config, hooks=hooks))
         await daemon.start()
         try:

@@ -62,6 +62,7 @@ def test_defaults_are_those_of_the_documents() -> None:
         "forward_headers": ("*",),
         "discovery_prefix": "",
         "hook_options": {},
+        "hooks": {},
         "hook_timeout_s": 5,
         "ledger_days": 90,
         "record": "failures",
@@ -117,6 +118,7 @@ def test_flag_beats_environment_beats_file_beats_default() -> None:
         ("CLAUDE_PROXY_TRUST_ENV", "0", "trust_env", False),
         ("CLAUDE_PROXY_ON_MIDSTREAM_ERROR", "abort", "on_midstream_error", "abort"),
         ("CLAUDE_PROXY_DISCOVERY_PREFIX", "Claude-proxy/", "discovery_prefix", "Claude-proxy/"),
+        ("CLAUDE_PROXY_HOOKS", '{"isolation": "process"}', "hooks", {"isolation": "process"}),
         ("CLAUDE_PROXY_HOOK_OPTIONS", '{"a": {"b": 1}}', "hook_options", {"a": {"b": 1}}),
     ],
 )
