@@ -19,10 +19,21 @@ class HeldBodies:
         held_bytes: the sizes of all that are held now.
     """
 
-    __slots__ = ("held_bytes",)
+    __slots__ = ("_most_bytes", "held_bytes")
 
     def __init__(self) -> None:
         self.held_bytes = 0
+        self._most_bytes = 0
+
+    def take_most(self) -> int:
+        """The most bytes that were held at once since the last call of this."""
+        most, self._most_bytes = max(self._most_bytes, self.held_bytes), self.held_bytes
+        return most
+
+    def release(self, size: int) -> None:
+        """`size` bytes are not held any more."""
+        self._most_bytes = max(self._most_bytes, self.held_bytes)
+        self.held_bytes -= size
 
 
 class HeldBody:
@@ -51,5 +62,6 @@ class HeldBody:
 
     def release(self) -> None:
         """It has been freed, or is about to be."""
-        self._all.held_bytes -= self._size
-        self._size = 0
+        size, self._size = self._size, 0
+        if size:
+            self._all.release(size)

@@ -54,7 +54,9 @@ def functions_of(path: Path, source: bytes) -> dict[str, tuple[Function, bool]]:
         # Shown by check, status and /test-connection, which do not mask: a hook may well read a key.
         line = place_of(exc, path)
         where = f" (line {line})" if line else ""
-        raise DoesNotLoad(redact(f"{type(exc).__name__}: {_text_of(exc)}{where}")) from None
+        text = _text_of(exc)
+        said = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+        raise DoesNotLoad(redact(said + where)) from None
 
 
 def _text_of(exc: BaseException) -> str:

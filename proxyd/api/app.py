@@ -80,7 +80,11 @@ _HOME = """<!doctype html>
 
 
 def build_app(
-    relay: Relay, watchers: Watchers, around: Any, about: Callable[[], dict[str, Any]] = dict
+    relay: Relay,
+    watchers: Watchers,
+    around: Any,
+    about: Callable[[], dict[str, Any]] = dict,
+    bodies: HeldBodies | None = None,
 ) -> tuple[web.Application, Callable[[Any], Any]]:
     """The application around `relay`, and what its server's handler is to be put behind.
 
@@ -88,8 +92,9 @@ def build_app(
         watchers: know what it did and does.
         around: a middleware that goes around everything.
         about: what the daemon says of itself to callers on this machine.
+        bodies: counts the request bodies that are held.
     """
-    surface = _Surface(relay, about)
+    surface = _Surface(relay, about, bodies or HeldBodies())
     app = web.Application(middlewares=[around, surface.envelope])
     app.on_response_prepare.append(_no_stream_to_head)
     for prefix in ("", PREFIX):
@@ -169,10 +174,10 @@ async def _refused_expectation(_: web.Request) -> web.StreamResponse:
 class _Surface:
     """The handlers."""
 
-    def __init__(self, relay: Relay, about: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, relay: Relay, about: Callable[[], dict[str, Any]], bodies: HeldBodies) -> None:
         self._relay = relay
         self._about = about
-        self._bodies = HeldBodies()
+        self._bodies = bodies
 
     # -- around every request
 

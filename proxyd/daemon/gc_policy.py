@@ -66,11 +66,18 @@ class Sweeper:
     Args:
         waiting_bytes: the sizes of the requests that wait for the first byte of an answer, and are held until then.
         open_calls: how many calls are open.
+        most_bytes: the largest size of all requests that were held at once since it was asked the last time.
     """
 
-    def __init__(self, waiting_bytes: Callable[[], int], open_calls: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        waiting_bytes: Callable[[], int],
+        open_calls: Callable[[], int],
+        most_bytes: Callable[[], int] = int,
+    ) -> None:
         self._waiting_bytes = waiting_bytes
         self._open_calls = open_calls
+        self._most_bytes = most_bytes
         self._thresholds: tuple[int, int, int] | None = None
         self._most_calls = self._most_mib = 0  # since memory was returned
 
@@ -88,7 +95,7 @@ class Sweeper:
     def beat(self) -> None:
         if self._thresholds is None:
             return
-        self._return_memory(self._open_calls(), self._waiting_bytes() >> 20)
+        self._return_memory(self._open_calls(), max(self._most_bytes(), self._waiting_bytes()) >> 20)
         count = gc.get_count()[2]
         if count < _DUE or (open_calls := self._open_calls()) > _MOST_OPEN:
             return

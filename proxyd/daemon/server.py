@@ -36,6 +36,7 @@ from proxyd.daemon.loaded_config import LoadConfig, LoadedConfig
 from proxyd.daemon.loop_lag import LoopWatch
 from proxyd.daemon.systemd import Notifier
 from proxyd.errors import AddressInUse, BodyTimedOut, ConfigError, Overloaded
+from proxyd.held_bodies import HeldBodies
 from proxyd.logs.rotation import LogFile
 from proxyd.logs.setup import configure, get_logger
 from proxyd.prompt_cache import prefix as beginnings
@@ -117,7 +118,8 @@ class Daemon:
             None if state_folder is None else Recorder(state_folder / RECORDS_FOLDER, lambda: self.settings)
         )
         self._listener = Listener(self.settings.max_connections, self.settings.max_idle_per_peer)
-        self._sweeper = Sweeper(self._waiting_bytes, self._open_calls)
+        self._bodies = HeldBodies()
+        self._sweeper = Sweeper(self._waiting_bytes, self._open_calls, self._bodies.take_most)
         self.loop_watch = LoopWatch(self._beat)
         self._calibration = Calibration(None if state_folder is None else state_folder / CALIBRATION_FILE)
         self._stop = asyncio.Event()
@@ -151,7 +153,9 @@ class Daemon:
             kept = () if self._recorder is None else (one_by_one(self._recorder.observe),)
             self._relay.finished.observers = (*self._watchers.observers, *kept)
             self._switch_recording(self._relay)
-            app, in_front_of = build_app(self._relay, self._watchers, self._listener.middleware, self.about)
+            app, in_front_of = build_app(
+                self._relay, self._watchers, self._listener.middleware, self.about, self._bodies
+            )
             self._runner = web.AppRunner(
                 app,
                 access_log=None,

@@ -146,13 +146,21 @@ def test_what_a_call_has_freed_is_there_for_the_next() -> None:
         ([(200, 64), (10, 64), (10, 0)], 1),
     ],
 )
+@pytest.mark.parametrize("are_brief", [False, True])
 def test_memory_is_returned_once_most_of_a_burst_is_over(
-    collector: Collector, monkeypatch: pytest.MonkeyPatch, beats: list[tuple[int, int]], returns: int
+    collector: Collector,
+    monkeypatch: pytest.MonkeyPatch,
+    beats: list[tuple[int, int]],
+    returns: int,
+    are_brief: bool,
 ) -> None:
     done: list[int] = []
     monkeypatch.setattr(garbage, "_return_freed_memory", lambda: done.append(1))
     now = [0, 0]
-    sweeper = Sweeper(lambda: now[1] << 20, lambda: now[0])
+    waiting, most = (lambda: now[1] << 20), (lambda: 0)
+    if are_brief:  # they have come and gone between two beats
+        waiting, most = most, waiting
+    sweeper = Sweeper(waiting, lambda: now[0], most)
     sweeper.start()
     for beat in beats:
         now[:] = beat
