@@ -214,8 +214,11 @@ class HookProcess:
                 raise _Ended(f"took longer than {timeout_s:g} s; its process was ended")
             reply = connection.recv_bytes()
         except (EOFError, OSError):
-            process.join(_END_S)
-            code = process.exitcode
+            try:
+                process.join(_END_S)
+                code = process.exitcode
+            except ValueError:
+                raise _Ended("was called when the daemon ended") from None
             is_late = time.monotonic() >= self._deadline
             self._end()
             why = (
@@ -232,10 +235,11 @@ class HookProcess:
 
     def _watch(self, process: SpawnProcess) -> None:
         """End `process` when it takes no bytes, or gives only some, for longer than a call may take."""
-        while self._process is process and process.is_alive():
+        while self._process is process:
             deadline = self._deadline
             if deadline is not None and time.monotonic() > deadline + _LOOK_S:
-                process.kill()
+                with contextlib.suppress(ValueError):  # it has been ended meanwhile
+                    process.kill()
                 return
             time.sleep(_LOOK_S)
 

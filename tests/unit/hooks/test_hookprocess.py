@@ -223,3 +223,22 @@ def test_the_setting_decides(tmp_path: Path) -> None:
     path.write_text(text % "container")
     with pytest.raises(ConfigError, match="hooks: isolation: expected one of thread, process"):
         load_configuration({}, str(path), {})
+
+
+async def test_a_process_that_takes_no_bytes_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is stopped while it is sent a body that is larger than what the system keeps for it."""
+    monkeypatch.setattr("proxyd.hookprocess._LOOK_S", 0.05)
+    write_hook(tmp_path, "h", "def request_hook(p):\n p['user'] = 'hooked'\n return p\n")
+    async with hooked_proxy(tmp_path, "translated", timeout_s=1, isolation="process") as proxy:
+        assert text_of(await proxy.events()) == "Hello world"
+        stopped = pid_of(proxy.hooks)
+        os.kill(stopped, signal.SIGSTOP)
+        large = [{"role": "user", "content": "x" * 1_000_000}]
+        assert text_of(await proxy.events(messages=large)) == "Hello world"
+        assert "user" not in proxy.upstream.requests[-1]
+        assert "took longer than 1 s" in (proxy.hooks.files[0].last_failure or "")
+        assert not is_there(stopped)
+        assert text_of(await proxy.events()) == "Hello world"
+        assert proxy.upstream.requests[-1]["user"] == "hooked"
