@@ -20,6 +20,7 @@
     │   │   └── FrameTooLarge     502 api_error
     │   ├── Truncated             502 api_error              ended without its final event
     │   └── Refused               by its own status          the upstream said no, and how
+    │       └── TooLong           400 invalid_request_error  the prompt is over the model's window
     ├── Overloaded                529 overloaded_error       full, draining, or a circuit is open
     └── ConfigError               no answer: exit code 78
         ├── UnsafePermissions     exit code 77
@@ -133,6 +134,19 @@ class Refused(UpstreamError):
         super().__init__(message, headers=headers)
         self.status = status
         self.kind = kind
+
+
+class TooLong(Refused):
+    """The upstream refused a prompt for its length.
+
+    Args:
+        message: a text upon which Claude Code compacts.
+        window: the size of the model's window, if the upstream's text gave it.
+    """
+
+    def __init__(self, message: str, *, window: int | None = None) -> None:
+        super().__init__(message, status=400, kind="invalid_request_error")
+        self.window = window
 
 
 class Overloaded(ProxyError):

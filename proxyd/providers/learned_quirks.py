@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from proxyd.codecs.openai.errors import ErrorContext
 from proxyd.config.routes import ModelRoute
 from proxyd.providers.error_rules import mend_for, models_yaml_line, output_limit_for
 
-__all__ = ["MAX_FINDINGS_PER_CALL", "Learned", "Lessons"]
+__all__ = ["MAX_FINDINGS_PER_CALL", "Learned", "Lessons", "Sizes"]
 
 #: A request is sent again this often within one call, each time for another finding. A new model behind an old profile
 #: has refused up to three things: the name of the output limit, sampling, and stop sequences.
@@ -70,14 +71,35 @@ class Lessons:
 
 _NOTHING = Lessons()
 
+#: An accepted prompt whose estimate is this many times the learned window shows that the window is another one. Behind
+#: one address there may be several servers.
+_CONTRADICTION = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What is known of the prompts that fit one route.
+
+    Attributes:
+        window: in tokens, as a refusal gave it.
+        largest_accepted: the largest estimate of a prompt that was accepted.
+    """
+
+    window: int | None = None
+    largest_accepted: int | None = None
+
 
 class Learned:
-    """The lessons of all routes."""
+    """The lessons of all routes, and the sizes of the prompts that fit.
 
-    __slots__ = ("_by_route",)
+    Sizes are kept apart from the lessons, which a call takes at its beginning and gives back at its end.
+    """
+
+    __slots__ = ("_by_route", "_sizes")
 
     def __init__(self) -> None:
         self._by_route: dict[tuple[str, str, str], Lessons] = {}
+        self._sizes: dict[tuple[str, str, str], Sizes] = {}
 
     def of(self, route: ModelRoute) -> Lessons:
         return self._by_route.get(_key(route), _NOTHING)
@@ -87,6 +109,34 @@ class Learned:
         known = self.of(route)
         self._by_route[_key(route)] = lessons
         return tuple(line for line in lessons.lines if line not in known.lines)
+
+    def sizes_of(self, route: ModelRoute) -> Sizes:
+        return self._sizes.get(_key(route), Sizes())
+
+    def keep_window(self, route: ModelRoute, window: int) -> tuple[str, ...]:
+        """Remember the window that a refusal gave; returns the line for models.yaml, if it is new and needed there."""
+        known = self.sizes_of(route)
+        if known.window == window or route.max_input_tokens == window:
+            return ()
+        self._sizes[_key(route)] = replace(known, window=window)
+        return (f"max_input_tokens: {window}",)
+
+    def keep_accepted(self, route: ModelRoute, estimate: int | None) -> None:
+        """Remember that a prompt of `estimate` tokens was accepted."""
+        known = self.sizes_of(route)
+        if estimate is None or estimate <= (known.largest_accepted or 0):
+            return
+        window = known.window
+        if window is not None and estimate > window * _CONTRADICTION:
+            window = None
+        self._sizes[_key(route)] = Sizes(window, estimate)
+
+    def inform(self, context: ErrorContext, route: ModelRoute) -> None:
+        """Add what is known of `route` to `context`; a window in models.yaml comes first."""
+        known = self.sizes_of(route)
+        if context.window is None:
+            context.window = known.window
+        context.largest_accepted = known.largest_accepted
 
 
 def _key(route: ModelRoute) -> tuple[str, str, str]:

@@ -27,7 +27,7 @@ from proxyd.codecs.openai.context_overflow import Overflow, overflow_message
 from proxyd.codecs.openai.token_estimate import estimate_input_tokens
 from proxyd.config.routes import ModelRoute, RouteTable
 from proxyd.config.settings import Settings
-from proxyd.errors import BadCredential, Overloaded, ProxyError, Refused
+from proxyd.errors import BadCredential, Overloaded, ProxyError, Refused, TooLong
 from proxyd.hooks.loader import HookSet
 from proxyd.hooks.runner import CallHooks
 from proxyd.logs.setup import get_logger
@@ -332,6 +332,8 @@ class Relay:
             hooks = self.hooks.for_call(route, call.record.request_id, "translated")
             await call.request.breathe()
             prepared = await self._translate(lessons.applied_to(route), call)
+            context = prepared.context
+            self._learned.inform(context, route)
             await call.request.breathe()
             if call.record.trace is not None:
                 call.record.trace.append((LEARNED, lessons))
@@ -361,6 +363,9 @@ class Relay:
                     response = await self._streamed(exchange, call)
                 else:
                     response = await self._collected(exchange, call, hooks)
+            except TooLong as exc:
+                self._keep_window(route, exc)
+                raise
             except ProxyError as exc:
                 if exchange.refused is None or findings == MAX_FINDINGS_PER_CALL:
                     raise
@@ -381,12 +386,23 @@ class Relay:
             else:
                 if findings and exchange.refused is None:
                     self._keep(route, lessons)
+                if call.record.outcome == "ok":
+                    self._learned.keep_accepted(route, context.estimated_input_tokens)
+                self._keep_window(route, exchange.answer.failure)
                 return response
             finally:
                 exchange.close()
 
     def _keep(self, route: ModelRoute, lessons: Lessons) -> None:
-        for line in self._learned.keep(route, lessons):
+        self._log_learned(route, self._learned.keep(route, lessons))
+
+    def _keep_window(self, route: ModelRoute, failure: BaseException | None) -> None:
+        if isinstance(failure, TooLong) and failure.window is not None:
+            self._log_learned(route, self._learned.keep_window(route, failure.window))
+
+    @staticmethod
+    def _log_learned(route: ModelRoute, lines: tuple[str, ...]) -> None:
+        for line in lines:
             log.warning("route.learned", route=route.model_id, models_yaml=line)
 
     async def _unasked(self, prepared: openai.TranslatedCall, call: Call) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""Upstream wordings for "this does not fit", and the texts from which Claude Code recovers.
+"""A request that does not fit the window: recognised by what it is, and told so that Claude Code recovers.
 
 Claude Code compacts, or asks for less output, when a 400 carries one of three texts (claude-code.md 7)::
 
@@ -6,15 +6,22 @@ Claude Code compacts, or asks for less output, when a 400 carries one of three t
     input length and `max_tokens` exceed context limit: 190000 + 32000 > 200000           it asks for less
     max_tokens: 32000 > 8192, which is the maximum allowed number of output tokens for X  the same
 
-No OpenAI-compatible server writes any of them. `WORDINGS` lists what they write instead: a pattern whose
-named groups are the numbers, and where the wording was read. `OUTPUT_LIMITS` does the same for answers asked
-to be longer than the model can write. Matching ignores case; a text is cut to `MAX_SCANNED` characters first.
+No OpenAI-compatible server writes any of them. Whether a text says "too long" is decided by its words, whatever
+their order (`overflow_words`). Its numbers come from `WORDINGS` where they need care: patterns whose named groups
+are the numbers, and where each was read. In other texts they are told apart by the words around them
+(`overflow_numbers`). Where an upstream does not say why, `is_evident` goes by the size of the prompt.
+
+`OUTPUT_LIMITS` are the wordings for a response asked to be longer than the model can write. Matching ignores case;
+a text is cut to `MAX_SCANNED` characters first.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+
+from proxyd.codecs.overflow_numbers import COUNT, number, read_counts
+from proxyd.codecs.overflow_words import MAX_SCANNED, says_overflow
 
 __all__ = [
     "OUTPUT_LIMITS",
@@ -24,32 +31,30 @@ __all__ = [
     "Wording",
     "find_output_limit",
     "find_overflow",
+    "is_evident",
     "output_limit_message",
     "overflow_message",
 ]
 
-#: Characters of an upstream's text that are looked at. The longest known wording has 400.
-MAX_SCANNED = 8192
+#: Codes that mean "too long" and have no words in them: GLM.
+_CODES = frozenset({"1261"})
 
-#: A token count as servers write it: 131072, 131,072 or 131_072. Thirteen digits are no token count.
-_COUNT = r"(?<![\d.])(?:\d{1,3}(?:[,_]\d{3}){1,3}|\d{1,12})(?!\d)"
-
-#: Codes and types that mean "too long" by themselves: OpenAI and most others, llama.cpp, gateways, GLM.
-_CODES = frozenset(
-    {
-        "context_length_exceeded",
-        "exceed_context_size_error",
-        "context_window_exceeded",
-        "model_context_window_exceeded",
-        "1261",
-    }
-)
+#: Codes for a response asked to be too long, which are words of an overflow besides.
+_OUTPUT_CODE = re.compile(r"max_?(?:completion_|output_|new_)?tokens")
 
 #: Texts that speak of tokens and limits because of a quota per minute, not of a window.
 _QUOTA = re.compile(
     r"rate.?limit|too many requests|per.?(?:minute|day|hour)|\btp[md]\b|\bquota\b|throttl|please wait",
     re.IGNORECASE,
 )
+
+#: From this many tokens on, a refusal without a word is taken for "too long" where no window is known: the smallest
+#: window that Cerebras, which answers so, has sold.
+_SMALLEST_WINDOW = 8192
+
+#: Limits outside of these are not remembered as windows: Claude Code's first prompt alone has more than the smallest.
+_SMALLEST_LEARNED = 1024
+_LARGEST_LEARNED = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,15 @@ class Overflow:
     is_at_least: bool = False
     excess: int | None = None
 
+    @property
+    def window(self) -> int | None:
+        """The limit, if it can be the window of a model; a number misread, or of a test, is none."""
+        return (
+            self.limit
+            if self.limit is not None and _SMALLEST_LEARNED <= self.limit <= _LARGEST_LEARNED
+            else None
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class OutputLimit:
@@ -98,7 +112,7 @@ class OutputLimit:
 def _wording(vendor: str, pattern: str, source: str) -> Wording:
     """Compile `pattern`, in which ``{name}`` stands for a count and a blank for any white space."""
     text = pattern.replace(" ?", r"\s*").replace(" ", r"\s+")
-    text = re.sub(r"\{([a-z]+)\}", lambda found: f"(?P<{found[1]}>{_COUNT})", text)
+    text = re.sub(r"\{([a-z]+)\}", lambda found: f"(?P<{found[1]}>{COUNT})", text)
     return Wording(vendor, re.compile(text, re.IGNORECASE), source)
 
 
@@ -210,13 +224,8 @@ WORDINGS: tuple[Wording, ...] = (
         "https://github.com/ggml-org/llama.cpp/pull/15780",
     ),
     _wording(
-        "llama.cpp",
-        r"exceeds the available context size",
-        "https://github.com/oobabooga/textgen/issues/7257",
-    ),
-    _wording(
         "lm studio",
-        r"is greater than the context length(?: \(n_keep: {input} ?>= n_ctx: {limit}\))?",
+        r"is greater than the context length \(n_keep: {input} ?>= n_ctx: {limit}\)",
         "https://github.com/Gitlawb/openclaude/issues/353",
     ),
     _wording(
@@ -230,22 +239,16 @@ WORDINGS: tuple[Wording, ...] = (
         r"requested tokens \({total}\) exceed context window of {limit}",
         "https://github.com/fedora-copr/logdetective/issues/100",
     ),
-    _wording("ollama", r"prompt too long; exceeded (?:max )?context length(?: by {excess} tokens)?", _PI),
+    _wording(
+        "nvidia nim, vllm",  # it subtracts the prompt from the window
+        r"max_(?:completion_)?tokens must be at least ?1, got -{excess}",
+        "https://github.com/vllm-project/vllm/issues/36789",
+    ),
+    _wording("ollama", r"prompt too long; exceeded (?:max )?context length by {excess} tokens", _PI),
     _wording(
         "vllm",
         r"\(length {input}\) is longer than the maximum model length of {limit}",
         "https://github.com/vllm-project/vllm/pull/12600",
-    ),
-    _wording("glm", r"prompt exceeds max length", "https://github.com/zeroclaw-labs/zeroclaw/issues/4124"),
-    _wording("minimax", r"context window exceeds limit", _PI),
-    _wording("openai", r"exceeds the context window", _PI),
-    _wording("groq", r"reduce the length of the messages", _PI),
-    _wording("bedrock", r"input is too long for requested model", _PI),
-    _wording("siliconflow", r"prompt is too long", "https://github.com/NanmiCoder/cc-haha/issues/860"),
-    _wording(
-        "generic",
-        r"context[_ ]length[_ ]exceeded|token limit exceeded|too many tokens in (?:the )?prompt",
-        _PI,
     ),
 )
 
@@ -306,11 +309,41 @@ def find_overflow(text: str, codes: tuple[str, ...] = ()) -> Overflow | None:
         found = wording.pattern.search(scanned)
         if found:
             return _overflow(found)
-    return Overflow() if any(code.lower() in _CODES for code in codes) else None
+    if find_output_limit(scanned) is not None:
+        return None
+    if says_overflow(scanned) or any(_is_overflow_code(code) for code in codes):
+        counts = read_counts(scanned)
+        return Overflow(counts.limit, counts.input, counts.output, counts.total)
+    return None
+
+
+def _is_overflow_code(code: str) -> bool:
+    if code.lower() in _CODES:
+        return True
+    return not _OUTPUT_CODE.search(code.lower()) and says_overflow(re.sub(r"[_.-]", " ", code))
+
+
+def is_evident(
+    estimate: int | None, *, window: int | None, largest_accepted: int | None = None, certainty: float
+) -> bool:
+    """Whether a refusal that does not say why can only be for the length of the prompt.
+
+    Args:
+        estimate: of the prompt's tokens.
+        window: the configured or learned one.
+        largest_accepted: the largest estimate that this upstream has accepted; nothing smaller is too long.
+        certainty: the part of the window that the estimate must reach; it depends on how likely other causes are.
+            From 0.9 on, a window must be known.
+    """
+    if estimate is None or (largest_accepted is not None and estimate <= largest_accepted):
+        return False
+    if window is not None:
+        return estimate >= window * certainty
+    return certainty < 0.9 and estimate >= _SMALLEST_WINDOW
 
 
 def _overflow(found: re.Match[str]) -> Overflow:
-    counts = {name: _number(text) for name, text in found.groupdict().items() if text is not None}
+    counts = {name: number(text) for name, text in found.groupdict().items() if text is not None}
     used: int | None = counts.get("input", counts.get("least"))
     if used is not None:
         used += counts.get("tools", 0)
@@ -326,7 +359,7 @@ def find_output_limit(text: str) -> OutputLimit | None:
     for wording in OUTPUT_LIMITS:
         found = wording.pattern.search(scanned)
         if found:
-            counts = {name: _number(count) for name, count in found.groupdict().items() if count is not None}
+            counts = {name: number(count) for name, count in found.groupdict().items() if count is not None}
             if counts["limit"] > 0:
                 return OutputLimit(counts["limit"], counts.get("asked"))
     return None
@@ -378,7 +411,3 @@ def output_limit_message(found: OutputLimit, *, model: str, max_tokens: int | No
         f"max_tokens: {max(asked or 0, found.limit + 1)} > {found.limit}, which is the maximum allowed "
         f"number of output tokens for {model}"
     )
-
-
-def _number(text: str) -> int:
-    return int(text.replace(",", "").replace("_", ""))

@@ -8,6 +8,7 @@
     {"detail": "text"}, {"detail": [{"loc", "msg", "type"}]}        FastAPI
     {"code", "message"}, {"code", "msg", "success": false}          DashScope, SiliconFlow, GLM
     {"base_resp": {"status_code", "status_msg"}}                    MiniMax, with status 200
+    {"errors": [{"message", "code": 5021}], "success": false}       Cloudflare, watsonx
     event: error, data: {…}                                         DashScope, also as the body of a 400
     HTML, text, nothing                                             whatever stands in front of the server
 
@@ -36,7 +37,17 @@ _MAX_TEXT = 16_384
 _MAX_DETAILS = 3
 
 #: Keys under which the text stands, by precedence.
-_MESSAGES = ("message", "msg", "detail", "details", "status_msg", "error_msg", "error_message", "error")
+_MESSAGES = (
+    "message",
+    "msg",
+    "detail",
+    "details",
+    "status_msg",
+    "error_msg",
+    "error_message",
+    "error",
+    "errors",
+)
 
 #: Messages that say nothing while another field says it.
 _VAGUE = frozenset({"provider returned error", "param incorrect", "error", "bad request", "upstream error"})
@@ -97,6 +108,9 @@ def error_in(value: Any) -> Any | None:
     if value.get("choices") or value.get("object") == "chat.completion.chunk":
         return None
     if value.get("object") == "error" or value.get("detail"):
+        return value
+    errors = value.get("errors")
+    if isinstance(errors, list) and errors:
         return value
     has_text = any(isinstance(value.get(key), str) and value[key] for key in ("message", "msg", "error_msg"))
     return value if has_text else None

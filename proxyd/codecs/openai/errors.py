@@ -23,11 +23,12 @@ from proxyd.codecs.openai.context_overflow import (
     Overflow,
     find_output_limit,
     find_overflow,
+    is_evident,
     output_limit_message,
     overflow_message,
 )
 from proxyd.codecs.openai.error_envelopes import Words, error_in, words_of, words_of_body
-from proxyd.errors import ProxyError, Refused, kind_of_status
+from proxyd.errors import ProxyError, Refused, TooLong, kind_of_status
 from proxyd.redaction import redacted, without_named_keys
 from proxyd.secret import Secret, configured_secrets
 
@@ -39,9 +40,24 @@ MAX_MESSAGE = 2000
 #: Seconds; the longest real waits are those of monthly plans.
 MAX_RETRY_AFTER_S = 31 * 86_400
 
-#: From this many tokens on, an empty 400 is taken for "too long" where no window is configured: the smallest
-#: window that Cerebras, which answers so, has sold.
-_SMALLEST_WINDOW = 8192
+#: Statuses under which an overflow was seen.
+_OVERFLOW_STATUSES = frozenset({200, 400, 403, 413, 422, 429, 500, 502})
+
+#: Texts that say no more than the status does.
+_VAGUE = re.compile(
+    r"(?:error:? )?(?:code:? )?(?:\d{3}:? )?(?:bad request|invalid request|request (?:entity |body )?too large"
+    r"|(?:payload|content) too large|unprocessable (?:entity|content)|internal (?:server )?error"
+    r"|(?:provider|upstream) (?:returned )?error|unknown error|error|invalid parameters?|param(?:eter)? incorrect"
+    r"|参数错误|请求错误)[.!。]?",
+    re.IGNORECASE,
+)
+
+#: Status of a vague refusal -> the part of the window from which on it is taken for an overflow. A 500 has so many
+#: other causes that only a prompt over the window counts.
+_VAGUE_CERTAINTY: Mapping[int, float] = {400: 0.9, 413: 0.9, 422: 0.9, 500: 1.0}
+
+#: The same for a refusal with an empty body. An estimate can be off by half, and a short prompt is never too long.
+_SILENT_CERTAINTY = 0.5
 
 #: Upstream status -> our status, which tells the type. The rest goes by its hundreds, see `_our_status`.
 _STATUSES: Mapping[int, int] = {
@@ -221,10 +237,11 @@ class ErrorContext:
 
     Args:
         route: its model id, for messages.
-        window: the configured context window, in tokens.
+        window: the configured context window, in tokens, or the one that was learned.
         estimated_input_tokens: our own count.
         max_tokens: as sent upstream.
         keys: the client's that it carried; no message may repeat them.
+        largest_accepted: the largest `estimated_input_tokens` that this upstream has accepted.
     """
 
     route: str = ""
@@ -232,6 +249,7 @@ class ErrorContext:
     estimated_input_tokens: int | None = None
     max_tokens: int | None = None
     keys: tuple[Secret, ...] = ()
+    largest_accepted: int | None = None
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes, context: ErrorContext) -> ProxyError:
@@ -244,7 +262,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, context: Error
     """
     words = words_of_body(body)
     if not words.message:
-        if not body.strip() and status in (400, 413) and _is_probably_too_long(context):
+        if not body.strip() and status in (400, 413) and _is_evident(context, _SILENT_CERTAINTY):
             return _too_long(Overflow(), context)
         words = Words(_silent(status, context, words), words.codes, words.status)
     return _judge(status, headers, words, context)
@@ -274,7 +292,7 @@ def _judge(status: int, headers: Mapping[str, str], words: Words, context: Error
         None,
     )
     if cause is None:
-        if told in (200, 400, 413, 422, 429, 500, 502):
+        if told in _OVERFLOW_STATUSES:
             overflow = find_overflow(words.message, words.codes)
             if overflow is not None:
                 return _too_long(overflow, context)
@@ -285,6 +303,9 @@ def _judge(status: int, headers: Mapping[str, str], words: Words, context: Error
                     limit, model=context.route or "this model", max_tokens=context.max_tokens
                 )
                 return Refused(text, status=400, kind="invalid_request_error")
+        certainty = _VAGUE_CERTAINTY.get(told)
+        if certainty is not None and _VAGUE.fullmatch(words.message) and _is_evident(context, certainty):
+            return _too_long(Overflow(), context)
     ours = _our_status(told if cause is None else cause.status)
     stopper = _stopper(words) if ours == 400 or told == 200 else None
     if stopper is not None:
@@ -309,20 +330,23 @@ def _our_status(status: int) -> int:
     return _STATUSES.get(status, 400 if 400 <= status < 500 else 502)
 
 
-def _too_long(overflow: Overflow, context: ErrorContext) -> Refused:
+def _too_long(overflow: Overflow, context: ErrorContext) -> TooLong:
     text = overflow_message(
         overflow,
         window=context.window,
         estimated_input_tokens=context.estimated_input_tokens,
         max_tokens=context.max_tokens,
     )
-    return Refused(text, status=400, kind="invalid_request_error")
+    return TooLong(text, window=overflow.window)
 
 
-def _is_probably_too_long(context: ErrorContext) -> bool:
-    estimate = context.estimated_input_tokens
-    # Half the window, because an estimate can be off by that much and a short prompt is never too long.
-    return estimate is not None and estimate >= (context.window // 2 if context.window else _SMALLEST_WINDOW)
+def _is_evident(context: ErrorContext, certainty: float) -> bool:
+    return is_evident(
+        context.estimated_input_tokens,
+        window=context.window,
+        largest_accepted=context.largest_accepted,
+        certainty=certainty,
+    )
 
 
 def _silent(status: int, context: ErrorContext, words: Words) -> str:
