@@ -50,6 +50,7 @@ _INPUT_AFTER = re.compile(
     r"|in (?:the|your) (?:messages|prompt))|(?: text)?[ ,)]{0,3}(?:input|prompt) tokens?",
     re.IGNORECASE,
 )
+_PASSIVE = re.compile(r"(?: tokens?)?\)? (?:was |is |has been )?exceeded\b", re.IGNORECASE)
 _OUTPUT_AFTER = re.compile(
     r"(?: tokens?)?[ ,]{0,2}(?:for|in|of) (?:the )?(?:completion|output)|[ ,)]{0,3}(?:output|completion|new) tokens?",
     re.IGNORECASE,
@@ -111,9 +112,13 @@ def _role(text: str, start: int, end: int) -> str:
     after = text[end : end + _AFTER]
     if _OUTPUT_AFTER.match(after):
         return "output"
-    if _INPUT_AFTER.match(after):
-        return "input"
-    before = text[max(0, start - _BEFORE) : start]
+    before = _role_before(text[max(0, start - _BEFORE) : start])
+    if before == "limit" and _PASSIVE.match(after):
+        return before
+    return "input" if _INPUT_AFTER.match(after) else before
+
+
+def _role_before(before: str) -> str:
     role, end_of_last = "", 0
     for cue in _CUES.finditer(before):
         if not _is_whole_word(before, cue):

@@ -28,7 +28,7 @@ _OTHER_CAUSE = re.compile(
     r"|\b[tr]p[mdsh]\b|time ?frame|time ?window|time ?limit|time[sd]?[- ]?out|deadline"
     r"|credits?\b|balance|billing|afford|payment|paid|spend|subscription|\bplans?\b|usage (?:limit|tier)"
     r"|extra usage|budget[ _]tokens|\bfree (?:tier|trial)|top.?up|recharge|arrears"
-    r"|overloaded|capacity exceeded|out of capacity"
+    r"|overloaded|capacity exceeded|out of capacity|\baccount\b|\borgani[sz]ation\b"
     r"|每[分秒天日小月]|频率|频繁|限流|限速|并发|额度|余额|配额|套餐|欠费|充值|用量|次数|排队|敏感|违规|免费",
     re.IGNORECASE,
 )
@@ -95,8 +95,13 @@ _EXCEED = frozenset(
         "overlong",
     }
 )
+_SPENT = frozenset({"full", "reached", "exhausted"})
+_MODEL = frozenset({"model", "llm"})
 _THAN = frozenset({"longer", "larger", "greater", "bigger", "more", "higher", "over", "above"})
 _UNDER = frozenset({"less", "fewer", "smaller", "shorter", "below", "lower"})
+_DEMANDS = frozenset({"must", "should", "be"})
+_SIGNS = frozenset({">", ">=", "<=", "<"})
+_SUPPORT = frozenset({"supports", "support", "supported"})
 _TOO = frozenset({"long", "large", "many", "big", "much", "lengthy"})
 _REDUCE = frozenset(
     {"reduce", "reduced", "shorten", "shortened", "truncate", "trim", "decrease", "shorter", "compress"}
@@ -187,7 +192,12 @@ _CJK = re.compile(
     rf"|{_CJK_PROMPT}{_NEAR}长度{_NEAR}{_CJK_OVER}",
     re.IGNORECASE,
 )
-_CJK_OTHER = re.compile(r"图片|图像|圖片|文件|音频|视频|像素|字段|画像|ファイル|이미지|파일", re.IGNORECASE)
+_CJK_OTHER = re.compile(
+    r"图片|图像|圖片|参考图|文件|音频|视频|像素|字段|字符|字节|画像|ファイル|文字数|이미지|파일|글자",
+    re.IGNORECASE,
+)
+_CJK_OUTPUT = re.compile(r"max_?\w{0,12}tokens|输出|輸出|出力|출력|生成", re.IGNORECASE)
+_CJK_INPUT = re.compile(rf"{_CJK_PLACE}|{_CJK_PROMPT}|总", re.IGNORECASE)
 _HAS_CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 _OUTPUT = "outputparameter"
@@ -218,11 +228,14 @@ def sentences_of(text: str) -> list[list[str]]:
 
 
 def _is_said_in_cjk(text: str) -> bool:
-    return any(
-        _CJK.search(part)
-        and not (_CJK_OTHER.search(part) and not re.search(_CJK_TOKENS, part, re.IGNORECASE))
-        for part in re.split(r"[。；！？\n]", text)
-    )
+    return any(_CJK.search(part) and not _is_other_in_cjk(part) for part in re.split(r"[。；！？\n]", text))
+
+
+def _is_other_in_cjk(part: str) -> bool:
+    """Whether a sentence is about an object with a length of its own, or about the output alone."""
+    if _CJK_OTHER.search(part) and not re.search(rf"{_CJK_TOKENS}|{_CJK_PLACE}", part, re.IGNORECASE):
+        return True
+    return bool(_CJK_OUTPUT.search(part)) and not _CJK_INPUT.search(part)
 
 
 def _is_said_by(words: list[str]) -> bool:
@@ -241,7 +254,7 @@ def _is_said_by(words: list[str]) -> bool:
     exceeds = not found.isdisjoint(_EXCEED)
     is_over = exceeds or _is_compared(words)
     is_too_long = _is_too_long(words)
-    if has_context and (exceeds or is_too_long or _does_not_fit(words)):
+    if has_context and (exceeds or is_too_long or _does_not_fit(words) or not found.isdisjoint(_SPENT)):
         return True
     if _OUTPUT in found and not has_prompt:
         return False
@@ -253,7 +266,19 @@ def _is_said_by(words: list[str]) -> bool:
         return True
     if has_prompt and has_length and is_over:
         return True
-    if has_tokens and exceeds and has_most and not found & {"requested", "output", "completion"}:
+    is_of_output = bool(found & {"requested", "output", "completion", "generated"})
+    if has_tokens and has_most and (is_over or not found.isdisjoint(_SPENT)) and not is_of_output:
+        return True
+    if not found.isdisjoint(_MODEL) and (is_too_long or (has_length and exceeds)) and not is_of_output:
+        return True
+    if (
+        has_prompt
+        and has_length
+        and has_tokens
+        and found & {"maximum", "max"}
+        and _counts(words)
+        and not is_of_output
+    ):
         return True
     if has_tokens and {"too", "many"} <= found:
         return True
@@ -287,25 +312,17 @@ def _names_context(words: list[str]) -> bool:
 
 def _is_compared(words: list[str]) -> bool:
     """Whether something is said to be more than it may be."""
+    is_demanded = False  # "must be less than", "should be between"
     for place, word in enumerate(words):
         following = words[place + 1] if place + 1 < len(words) else ""
-        if word in (">", ">=", "<=", "<"):
+        if word in _DEMANDS:
+            is_demanded = True
+        if word in _SIGNS or (word in _THAN and "than" in words[place + 1 : place + 4]):
             return True
-        if word in _THAN and following == "than":
+        is_bound = word in ("[", "between") or (word in _UNDER and following in ("than", "tokens"))
+        if is_demanded and is_bound:
             return True
-        if (
-            word in _UNDER
-            and following in ("than", "tokens")
-            and {"must", "should", "be"} & set(words[:place])
-        ):
-            return True
-        if word == "[" and "should" in words[:place]:  # a range that the length should have been in
-            return True
-        if word == "between" and {"should", "must"} & set(words[:place]):
-            return True
-        if word in ("only", "up") and {"supports", "support", "supported"} & set(
-            words[max(0, place - 2) : place + 3]
-        ):
+        if word in ("only", "up") and not _SUPPORT.isdisjoint(words[max(0, place - 2) : place + 3]):
             return True
         if word == "over" and following in ("limit", "the", "maximum", "max"):
             return True

@@ -132,7 +132,7 @@ def _words_of_text(text: str) -> Words:
         except jsonio.JSONError:
             return Words(text[:_MAX_TEXT].strip())
         return words_of(value)
-    if text[:1] == "<":
+    if re.match(r"<[!?a-z]", text, re.IGNORECASE):  # not DashScope's "<400> InternalError"
         return Words(_title(text[:_MAX_TEXT]))
     return Words(text[:_MAX_TEXT].strip())
 

@@ -18,6 +18,7 @@ from proxyd.codecs.openai.context_overflow import (
     Wording,
     find_output_limit,
     find_overflow,
+    is_evident,
     output_limit_message,
     overflow_message,
 )
@@ -67,6 +68,82 @@ def test_codes_say_it_too() -> None:
 @pytest.mark.parametrize("count", ["131072", "131,072", "131_072"])
 def test_counts_as_servers_write_them(count: str) -> None:
     assert find_overflow(f"maximum context length of {count} tokens.") == Overflow(limit=131072)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "used", "output"),
+    [
+        (
+            "The input has 31430 tokens, but the context length only supports 30000 tokens.",
+            30000,
+            31430,
+            None,
+        ),
+        ("Input does not fit in context length. 31430 tokens > 30000 tokens", 30000, 31430, None),
+        ("Prompt token count exceeds max token count (5910 / 4095).", 4095, 5910, None),
+        (
+            "Prompt has 5,958,968 tokens, but the configured context size is 256,000 tokens",
+            256000,
+            5958968,
+            None,
+        ),
+        ("Not enough space for 5000 prompt tokens in a context length of 4096.", 4096, 5000, None),
+        ("Too many input tokens. Max input tokens: 8192, request input token count: 9279", 8192, 9279, None),
+        ("上下文长度超出限制: 请求 150000 tokens，最大 128000 tokens", 128000, 150000, None),
+        (
+            "The sum of prompt length (9351.0), query length (0) should not exceed max_num_tokens (8192)",
+            8192,
+            9351,
+            None,
+        ),
+        (
+            "context window of 8192 exceeded: requested 9000 tokens, 8000 in the prompt, 1000 for the completion",
+            8192,
+            8000,
+            1000,
+        ),
+        (
+            "The prompt exceeds the model's maximum context length of 32768. Request id: 021772413947",
+            32768,
+            None,
+            None,
+        ),
+        ("gpt-4 exceeded the context length on 2024-05-13", None, None, None),
+        # What does not add up is not believed.
+        ("the prompt of 1000 tokens exceeds the context length of 8000 tokens", None, None, None),
+    ],
+)
+def test_numbers_are_told_apart(text: str, limit: int | None, used: int | None, output: int | None) -> None:
+    assert find_overflow(text) == Overflow(limit=limit, input=used, output=output)
+
+
+@pytest.mark.parametrize(
+    ("limit", "window"),
+    [(None, None), (1, None), (512, None), (4096, 4096), (2_000_000, 2_000_000), (10**9, None)],
+)
+def test_a_limit_that_can_be_a_window(limit: int | None, window: int | None) -> None:
+    assert Overflow(limit=limit).window == window
+
+
+@pytest.mark.parametrize(
+    ("estimate", "known", "certainty", "evident"),
+    [
+        (None, {"window": 100}, 0.5, False),
+        (49, {"window": 100}, 0.5, False),
+        (50, {"window": 100}, 0.5, True),
+        (89, {"window": 100}, 0.9, False),
+        (90, {"window": 100}, 0.9, True),
+        (90, {"window": 100, "largest_accepted": 90}, 0.9, False),
+        (91, {"window": 100, "largest_accepted": 90}, 0.9, True),
+        (8191, {"window": None}, 0.5, False),
+        (8192, {"window": None}, 0.5, True),
+        (8192, {"window": None, "largest_accepted": 8191}, 0.5, True),
+        (8192, {"window": None, "largest_accepted": 9000}, 0.5, False),
+        (10**6, {"window": None}, 0.9, False),
+    ],
+)
+def test_evidence(estimate: int | None, known: dict[str, Any], certainty: float, evident: bool) -> None:
+    assert is_evident(estimate, **known, certainty=certainty) is evident
 
 
 def test_a_limit_of_zero_is_none() -> None:
@@ -143,6 +220,15 @@ def test_every_message_is_one_that_claude_code_recovers_from(
         "prompt contains 12 tokens " * 5_000,
         " " * 100_000,
         "exceeds the available context size" * 4_000,
+        "输入长度" * 30_000,
+        "上下文" * 40_000,
+        "输入" + "的" * 8_000 + "长度",
+        "must be less than over the " * 9_000,
+        "max input tokens: 9000 > " * 5_000,
+        "maximum number of prompt tokens " * 5_000,
+        "aA" * 50_000,
+        "a.\n " * 50_000,
+        "http://" * 20_000,
     ],
 )
 def test_matching_is_not_slow(text: str) -> None:
