@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from proxyd import jsonio
 from proxyd.codecs.openai.error_envelopes import words_of, words_of_body
 from proxyd.codecs.openai.errors import ErrorContext, error_in, refusal, refusal_from_chunk
-from proxyd.errors import ProxyError, answer_of
+from proxyd.errors import ProxyError, TooLong, answer_of
 from tests.support.error_cases import CASES, context_of, read_case
 
 #: The SDK's ErrorType list and the one type of the documentation that it lacks (protocol.md 1.11).
@@ -288,3 +288,40 @@ def test_any_json_has_a_legal_answer(status: int, value: Any, context: ErrorCont
 @given(VALUES, CONTEXTS)
 def test_any_error_value_has_a_legal_answer(value: Any, context: ErrorContext) -> None:
     assert_legal(refusal_from_chunk(value, context))
+
+
+@pytest.mark.parametrize("status", [400, 413, 422, 500])
+@pytest.mark.parametrize(
+    "message", ["Bad Request", "Request Entity Too Large", "Internal Server Error", "参数错误"]
+)
+def test_a_vague_refusal_of_a_prompt_over_the_window_is_an_overflow(status: int, message: str) -> None:
+    body = jsonio.dumps({"error": {"message": message}})
+    over = ErrorContext(route="big", window=1000, estimated_input_tokens=1000)
+    assert refusal(status, {}, body, over).message == "prompt is too long: 1001 tokens > 1000 maximum"
+    for context in (
+        ErrorContext(window=1000, estimated_input_tokens=890),
+        ErrorContext(window=1000, estimated_input_tokens=1000, largest_accepted=1000),
+        ErrorContext(estimated_input_tokens=10**6),
+    ):
+        assert not isinstance(refusal(status, {}, body, context), TooLong)
+
+
+@pytest.mark.parametrize(
+    "message", ["invalid tool schema", "Could not process image", "tool_call_id not found"]
+)
+def test_a_refusal_that_says_why_is_believed(message: str) -> None:
+    body = jsonio.dumps({"error": {"message": message}})
+    over = ErrorContext(window=1000, estimated_input_tokens=5000)
+    assert not isinstance(refusal(400, {}, body, over), TooLong)
+
+
+def test_an_overflow_carries_the_window_that_was_told() -> None:
+    body = jsonio.dumps(
+        {"error": {"message": "maximum context length is 4096 tokens, however you requested 5000"}}
+    )
+    exc = refusal(400, {}, body, ErrorContext())
+    assert isinstance(exc, TooLong)
+    assert exc.window == 4096
+    silent = refusal(400, {}, b"", ErrorContext(window=8192, estimated_input_tokens=8192))
+    assert isinstance(silent, TooLong)
+    assert silent.window is None, "our own number is nothing to learn from"
