@@ -48,6 +48,9 @@ _QUOTA = re.compile(
     re.IGNORECASE,
 )
 
+#: From here on validation errors repeat the request, and a prompt may speak of anything.
+_ECHO = re.compile(r"\binput_value=|['\"]input['\"]\s{0,4}:")
+
 #: From this many tokens on, a refusal without a word is taken for "too long" where no window is known: the smallest
 #: window that Cerebras, which answers so, has sold.
 _SMALLEST_WINDOW = 8192
@@ -302,7 +305,7 @@ def find_overflow(text: str, codes: tuple[str, ...] = ()) -> Overflow | None:
     Returns:
         None when it speaks of something else, quotas per minute included.
     """
-    scanned = text[:MAX_SCANNED]
+    scanned = _ECHO.split(text[:MAX_SCANNED], maxsplit=1)[0]
     if _QUOTA.search(scanned):
         return None
     for wording in WORDINGS:

@@ -52,6 +52,8 @@ def test_each_wording_is_shown_by_a_case(wording: Wording) -> None:
         "maximum context length is 100 tokens per minute",
         "the context of this sentence has a length",
         "model not found",
+        "Field required [type=missing, input_value={'text': 'the prompt is too long for the context window'}]",
+        "{'msg': 'Field required', 'input': {'content': 'the prompt exceeds the context length of 9 tokens'}}",
         "",
     ],
 )
