@@ -33,7 +33,8 @@ _MAX_JUDGED_CHARS, _MAX_PARAM_CHARS = 2000, 200
 _REFUSED = re.compile(
     r"unsupported|not supported|n[o']t support|unknown|unrecogni[sz]ed|unexpected|extra[ _]|not permitted"
     r"|not allowed|invalid|unavailable|is deprecated|only (?:the default|[\d.]+ is|supports?)|cannot|can't"
-    r"|not compatible|incompatible|too long|must|should be|not one of|not a |at most|no endpoints found|mandatory",
+    r"|not compatible|incompatible|too long|must|should be|not one of|not a |at most|no endpoints found|mandatory"
+    r"|failed to parse|conversion failed|missing items",
     re.IGNORECASE,
 )
 
@@ -226,7 +227,9 @@ def _efforts(known: list[str]) -> dict[str, str]:
 
 
 def _thinking(refusal: _Refusal) -> Mend | None:
-    is_named = any(refusal.names(name) for name in ("thinking", "enable_thinking"))
+    is_named = any(
+        refusal.names(name) for name in ("thinking", "enable_thinking", "chat_template_kwargs")
+    ) or ("chat_template_kwargs" in refusal.sent and refusal.mentions("chat_template"))
     return Mend("thinking_path", None) if is_named and _UNKNOWN.search(refusal.text) else None
 
 
@@ -296,7 +299,18 @@ def _tools(refusal: _Refusal) -> Mend | None:
         r"|unsupported .{0,40}(?:additionalProperties|\$schema|\$ref)"
     ):
         return Mend("schema_style", "gemini")
+    for style, pattern in _STYLES:
+        if refusal.says(pattern):
+            return Mend("schema_style", style)
     return None
+
+
+#: Schema styles by the words of those who take no other.
+_STYLES = (
+    ("moonshot", r"moonshot flavored json schema"),
+    ("grammar", r"failed to parse grammar|pattern must start with|json schema conversion failed"),
+    ("openai", r"array schema missing items|not have 'oneof'/'anyof'"),
+)
 
 
 def _parts(refusal: _Refusal) -> Mend | None:
@@ -331,7 +345,7 @@ _RULES: tuple[tuple[frozenset[int], Callable[[_Refusal], Mend | None]], ...] = (
     (_STATUSES, _parts),
     (_PLAIN, _roles),
     (_PLAIN, _tool_ids),
-    (_PLAIN, _tools),
+    (_PLAIN | {500}, _tools),
     (_PLAIN | {404}, _tool_choice),
     (_PLAIN, _output_limit_name),
     (_PLAIN, _switch),

@@ -13,6 +13,8 @@ from proxyd.providers.profile import (
     ANTHROPIC_ONLY,
     GPT_OSS,
     MISTRAL_ORDER,
+    MOONSHOT_SCHEMAS,
+    MOONSHOT_SCHEMAS_SOURCE,
     NO_EFFORT,
     STRICT_TEMPLATE,
     STRICT_TEMPLATE_SOURCE,
@@ -52,6 +54,7 @@ _OPENAI_VARIANTS = (
     ),
     Variant(r"(^|/)gpt-5\.1", {**_OPENAI_REASONING, "efforts": levels("none", "low", "medium", "high")}),
     Variant(r"gpt-5-pro", {**_OPENAI_REASONING, "efforts": levels("high")}),
+    Variant(r"(^|/)gpt-5\.[4-9](?![\w.-]*-chat)", {"body_with_tools": {"reasoning_effort": "none"}}),
 )
 _OPENAI = Dialect(
     **_OPENAI_REASONING,
@@ -65,6 +68,7 @@ _OPENAI_SOURCES = (
     "openai Python SDK 3.54.0, CompletionCreateParamsBase and FunctionDefinition",
     "stop refused from gpt-5 on: smolagents#1662, smolagents#1893",
     "efforts per model: learn.microsoft.com, ReasoningEffort type",
+    "from gpt-5.4 on Chat Completions takes tools or reasoning, not both: litellm#34569, goose#11413, pipecat#4043",
 )
 
 #: Kimi wants reasoning_content on every assistant message with tool calls while it thinks, wherever it is
@@ -121,7 +125,7 @@ HOSTED = (
             Variant(r"^(anthropic|google|qwen|alibaba)/", {"cache_control": True}),
             Variant(r"^(qwen|minimax)/", STRICT_TEMPLATE),
             Variant(r"^mistralai/", MISTRAL_ORDER),
-            Variant(r"kimi", {**KIMI_REASONING, "reasoning_with_calls_only": True}),
+            Variant(r"kimi", {**KIMI_REASONING, **MOONSHOT_SCHEMAS, "reasoning_with_calls_only": True}),
         ),
         sources=(
             "OpenRouter docs: Reasoning tokens; Prompt caching; Errors and debugging",
@@ -171,6 +175,7 @@ HOSTED = (
             effort_path=None,
             thinks_by_default=True,
             prefill_message={"partial": True},
+            **MOONSHOT_SCHEMAS,
             **KIMI_REASONING,
         ),
         variants=(
@@ -199,7 +204,12 @@ HOSTED = (
         ),
         omit=(*ANTHROPIC_ONLY, "output_config"),
         keeps_unsigned_thinking=True,
-        sources=("Kimi docs: Using thinking models", "Kimi-K2 README", KIMI_SOURCE),
+        sources=(
+            "Kimi docs: Using thinking models",
+            "Kimi-K2 README",
+            KIMI_SOURCE,
+            MOONSHOT_SCHEMAS_SOURCE,
+        ),
     ),
     Profile(
         name="zhipu",
@@ -225,13 +235,24 @@ HOSTED = (
             Variant(r"glm-(4\.[67]|[5-9])", {"body_with_tools": {"tool_stream": True}}),
             Variant(
                 r"glm-(5\.[2-9]|[6-9])",
-                {"effort_path": "reasoning_effort", "efforts": levels("low", "medium", "high")},
+                {
+                    "effort_path": "reasoning_effort",
+                    "efforts": levels("high", "max", low="high", medium="high", xhigh="max"),
+                },
+            ),
+            Variant(
+                r"glm-(5\.[3-9]|[6-9])",
+                {"efforts": levels("low", "high", "max", medium="high", xhigh="max"), "thinking_off": None},
             ),
         ),
         omit=(*ANTHROPIC_ONLY, "output_config"),
         keeps_unsigned_thinking=True,
-        sources=("Z.ai docs: Thinking mode; Tool streaming output", "BigModel docs: chat completions"),
-        note="Only `tool_choice: auto`, one stop sequence and the names of efforts are unconfirmed.",
+        sources=(
+            "Z.ai docs: Thinking mode; Tool streaming output",
+            "BigModel docs: chat completions",
+            "GLM-5.3 takes low, high and max, and always thinks: catwalk#603, hermes-agent#85891; 5.2: oh-my-pi#2833",
+        ),
+        note="Only `tool_choice: auto` and one stop sequence are unconfirmed.",
     ),
     Profile(
         name="minimax",
@@ -283,6 +304,7 @@ HOSTED = (
             Variant(r"coder|instruct", {"thinking_path": None, "budget_path": None}),
             Variant(r"-vl", {"vision": True}),
             Variant(r"kimi|deepseek", {"reasoning_return": "field", "reasoning_field": "reasoning_content"}),
+            Variant(r"kimi", MOONSHOT_SCHEMAS),
         ),
         sources=("Alibaba Model Studio docs: Deep thinking; Context cache", STRICT_TEMPLATE_SOURCE),
     ),
@@ -299,7 +321,7 @@ HOSTED = (
             reasoning_return="field",
             reasoning_field="reasoning_content",
         ),
-        variants=(Variant(r"kimi", KIMI_REASONING),),
+        variants=(Variant(r"kimi", {**KIMI_REASONING, **MOONSHOT_SCHEMAS}),),
         omit=(*ANTHROPIC_ONLY, "output_config"),
         keeps_unsigned_thinking=True,
         sources=("Volcengine docs: Deep thinking; Doubao-seed-1.8",),
@@ -365,7 +387,7 @@ HOSTED = (
         name="xai",
         title="xAI Grok",
         hosts=("api.x.ai", "*.api.x.ai"),
-        dialect=Dialect(stop_limit=0, reasoning_return="none", **NO_EFFORT),
+        dialect=Dialect(stop_limit=0, schema_style="xai", reasoning_return="none", **NO_EFFORT),
         variants=(
             Variant(r"grok-[23]|non-reasoning", {"stop_limit": 4}),
             Variant(
@@ -380,7 +402,11 @@ HOSTED = (
                 },
             ),
         ),
-        sources=("docs.cloud.google.com: Reasoning for Grok models", "@ai-sdk/xai release notes"),
+        sources=(
+            "docs.cloud.google.com: Reasoning for Grok models",
+            "@ai-sdk/xai release notes",
+            "no bounds on lengths in schemas: openclaw#32080",
+        ),
     ),
     Profile(
         name="groq",

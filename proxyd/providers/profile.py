@@ -15,7 +15,10 @@ from proxyd.codecs.openai.dialect import Dialect
 __all__ = [
     "ANTHROPIC_ONLY",
     "GPT_OSS",
+    "GRAMMAR_SOURCE",
     "MISTRAL_ORDER",
+    "MOONSHOT_SCHEMAS",
+    "MOONSHOT_SCHEMAS_SOURCE",
     "NO_EFFORT",
     "STRICT_TEMPLATE",
     "STRICT_TEMPLATE_SOURCE",
@@ -81,6 +84,16 @@ STRICT_TEMPLATE_SOURCE = "Qwen's, MiniMax's and Mistral's templates: vllm#41114,
 
 #: Mistral's rules hold wherever its templates are served.
 MISTRAL_ORDER: dict[str, Any] = {**STRICT_TEMPLATE, "text_after_tool_joins_it": True}
+
+#: Moonshot's validator refuses all tools for one schema that it does not take, and it stands behind others' hosts too.
+MOONSHOT_SCHEMAS: dict[str, Any] = {"schema_style": "moonshot"}
+MOONSHOT_SCHEMAS_SOURCE = (
+    "MoonshotAI/walle, docs/mfjs-spec.md; kimi-cli#1595, kimi-code#2661, pi-hindsight#550"
+)
+
+GRAMMAR_SOURCE = (
+    "schemas as grammars: llama.cpp#19716, lemonade#2691, openclaw#115598, lmstudio-bug-tracker#2236"
+)
 
 #: What Claude Code sends to Anthropic and other vendors' Anthropic endpoints ignore or refuse (unconfirmed which of the
 #: two for most; where it is ignored, nothing is lost). DeepSeek alone documents that it reads ``output_config``.

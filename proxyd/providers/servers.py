@@ -11,7 +11,10 @@ from typing import Any
 from proxyd.codecs.openai.dialect import Dialect
 from proxyd.providers.profile import (
     GPT_OSS,
+    GRAMMAR_SOURCE,
     MISTRAL_ORDER,
+    MOONSHOT_SCHEMAS,
+    MOONSHOT_SCHEMAS_SOURCE,
     STRICT_TEMPLATE,
     STRICT_TEMPLATE_SOURCE,
     Profile,
@@ -22,7 +25,7 @@ from proxyd.providers.profile import (
 __all__ = ["GENERIC", "SERVERS"]
 
 #: For servers that run whatever model the user loads.
-_LOCAL: dict[str, Any] = {**STRICT_TEMPLATE, "reasoning_return": "received"}
+_LOCAL: dict[str, Any] = {**STRICT_TEMPLATE, "reasoning_return": "received", "schema_style": "grammar"}
 
 SERVERS = (
     Profile(
@@ -42,6 +45,7 @@ SERVERS = (
             "Ollama docs: OpenAI compatibility; ollama#14820",
             "an effort is 400 for models that do not think: openclaude#1371",
             STRICT_TEMPLATE_SOURCE,
+            GRAMMAR_SOURCE,
         ),
         note="Thinking models think by default; `reasoning_effort` of models.yaml says how much.",
     ),
@@ -50,6 +54,7 @@ SERVERS = (
         title="vLLM",
         dialect=Dialect(
             **STRICT_TEMPLATE,
+            schema_style="grammar",
             sampling=("temperature", "top_p", "top_k"),
             stop_limit=None,
             thinking_path="chat_template_kwargs.enable_thinking",
@@ -63,11 +68,16 @@ SERVERS = (
         variants=(
             GPT_OSS,
             Variant(r"deepseek-v(3\.[1-9]|[4-9])|kimi", {"thinking_path": "chat_template_kwargs.thinking"}),
-            Variant(r"mistral|magistral|devstral|ministral", {**MISTRAL_ORDER, "tool_id_style": "mistral"}),
+            Variant(
+                r"mistral|magistral|devstral|ministral",
+                {**MISTRAL_ORDER, "tool_id_style": "mistral", "thinking_path": None},
+            ),
         ),
         sources=(
             "vLLM docs: Reasoning outputs; Interleaved thinking; OpenAI-compatible server",
             "vllm#25054, vllm#9209",
+            "a Mistral tokenizer takes no chat_template_kwargs: vllm#38560, free-claude-code#130",
+            "vLLM, backend_xgrammar.py",
             STRICT_TEMPLATE_SOURCE,
         ),
         note="Tools need `--enable-auto-tool-choice --tool-call-parser` on the server.",
@@ -77,6 +87,7 @@ SERVERS = (
         title="SGLang",
         dialect=Dialect(
             **STRICT_TEMPLATE,
+            schema_style="grammar",
             sampling=("temperature", "top_p", "top_k"),
             stop_limit=None,
             thinking_path="chat_template_kwargs.enable_thinking",
@@ -99,6 +110,7 @@ SERVERS = (
         title="llama.cpp server",
         dialect=Dialect(
             **STRICT_TEMPLATE,
+            schema_style="grammar",
             sampling=("temperature", "top_p", "top_k"),
             stop_limit=None,
             body_with_tools={"parallel_tool_calls": True},
@@ -121,7 +133,7 @@ SERVERS = (
             ),
             Variant(r"mistral|magistral|devstral|ministral", MISTRAL_ORDER),
         ),
-        sources=("llama.cpp: tools/server/README.md", STRICT_TEMPLATE_SOURCE),
+        sources=("llama.cpp: tools/server/README.md", STRICT_TEMPLATE_SOURCE, GRAMMAR_SOURCE),
         note="Start the server with `--jinja`; its parallel tool calls are off unless asked for.",
     ),
     Profile(
@@ -136,7 +148,7 @@ SERVERS = (
             think_tags=("think",),
         ),
         variants=(GPT_OSS, Variant(r"mistral|magistral|devstral|ministral", MISTRAL_ORDER)),
-        sources=("LM Studio docs: API changelog", STRICT_TEMPLATE_SOURCE),
+        sources=("LM Studio docs: API changelog", STRICT_TEMPLATE_SOURCE, GRAMMAR_SOURCE),
     ),
 )
 
@@ -146,7 +158,8 @@ GENERIC = Profile(
     variants=(
         Variant(r"qwen|minimax", STRICT_TEMPLATE),
         Variant(r"mistral|magistral|devstral|ministral", MISTRAL_ORDER),
+        Variant(r"kimi", MOONSHOT_SCHEMAS),
     ),
-    sources=("protocol of OpenAI's Chat Completions", STRICT_TEMPLATE_SOURCE),
+    sources=("protocol of OpenAI's Chat Completions", STRICT_TEMPLATE_SOURCE, MOONSHOT_SCHEMAS_SOURCE),
     note="Reasoning goes back in the field it came in.",
 )

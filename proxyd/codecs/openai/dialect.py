@@ -25,7 +25,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "response_format": ("json_schema", "json_object", "none"),
     "required_word": ("required", "any", "auto"),
     "tool_id_style": ("any", "openai", "mistral"),
-    "schema_style": ("full", "gemini"),
+    "schema_style": ("full", "openai", "moonshot", "grammar", "gemini", "xai", "strict"),
     "reasoning_return": ("none", "field", "received", "details", "tags", "chunks"),
 }
 
@@ -95,8 +95,11 @@ class Dialect:
     tool_id_style: str = "any"
     #: Tool names must begin with a letter or an underscore.
     tool_names_start_with_letter: bool = False
-    #: How much JSON Schema the server understands; ``gemini`` narrows schemas to its subset.
-    schema_style: str = "full"
+    #: How much JSON Schema the server understands. ``full``: all of it. ``openai``: arrays have items, and nothing is
+    #: combined at the root. ``moonshot``: every schema has a type. ``grammar``: what a grammar can hold, for servers
+    #: that force tool calls by one: no bounds above 2000, no unanchored patterns. ``gemini``: its subset. ``xai``: no
+    #: bounds on lengths. ``strict``: ``strict: true`` for tools whose schema allows it, else as ``openai``.
+    schema_style: str = "openai"
 
     # -- thinking: where the request says whether and how much to think (protocol.md 3.4)
     #: Path of the on/off switch and its two values; a None value means that there is no such state to ask

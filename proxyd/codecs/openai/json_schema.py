@@ -1,4 +1,4 @@
-"""JSON Schema where an upstream takes only part of it. Most take all of it and never come here.
+"""JSON Schema for Gemini, which takes only part of it, and what `schema_styles` needs besides.
 
 Keywords are told from property names by their place: under ``properties`` every key is a name, and its value
 a schema. So a property called ``format``, ``title`` or ``default`` is never mistaken for the keyword.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["fits_strict", "narrow_for_gemini"]
+__all__ = ["fits_strict", "merge_all_of", "narrow_for_gemini", "schema_at"]
 
 #: Keywords of Gemini's Schema whose values need no care.
 _PLAIN = frozenset(
@@ -61,7 +61,7 @@ class _Narrower:
             return {}
         if depth > _MAX_DEPTH:
             return {"type": "object"}
-        schema = _all_of_merged(schema)
+        schema = merge_all_of(schema)
         if "$ref" in schema:
             return self._follow(schema, depth)
         result = {key: value for key, value in schema.items() if key in _PLAIN}
@@ -89,7 +89,6 @@ class _Narrower:
         return self.narrow(schema.get("items"), depth + 1) or {"type": "string"}
 
     def _follow(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
-        target: Any = self._root
         reference = schema["$ref"]
         if (
             not isinstance(reference, str)
@@ -99,11 +98,8 @@ class _Narrower:
         ):
             return {"type": "object"}
         self._references_left -= 1
-        for step in reference[1:].split("/"):
-            if step:
-                name = step.replace("~1", "/").replace("~0", "~")
-                target = target.get(name) if isinstance(target, dict) else None
-        if not isinstance(target, dict):
+        target = schema_at(self._root, reference)
+        if target is None:
             return {"type": "object"}
         beside = {key: value for key, value in schema.items() if key != "$ref"}
         self._followed.append(reference)
@@ -161,7 +157,19 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _all_of_merged(schema: dict[str, Any]) -> dict[str, Any]:
+def schema_at(root: dict[str, Any], reference: str) -> dict[str, Any] | None:
+    """The schema within `root` that a reference such as ``#/$defs/a`` names."""
+    if not reference.startswith("#"):
+        return None
+    target: Any = root
+    for step in reference[1:].split("/"):
+        if step:
+            name = step.replace("~1", "/").replace("~0", "~")
+            target = target.get(name) if isinstance(target, dict) else None
+    return target if isinstance(target, dict) else None
+
+
+def merge_all_of(schema: dict[str, Any]) -> dict[str, Any]:
     """`schema` with the members of ``allOf`` drawn into it, as far as they are plain."""
     parts = schema.get("allOf")
     if not isinstance(parts, list):

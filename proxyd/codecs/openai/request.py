@@ -18,12 +18,13 @@ from proxyd import jsonio
 from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.cache.tools import SystemPrompt, shared_system
 from proxyd.codecs.openai.dialect import Dialect
-from proxyd.codecs.openai.json_schema import fits_strict, narrow_for_gemini
+from proxyd.codecs.openai.json_schema import fits_strict
 from proxyd.codecs.openai.messages import to_openai_messages
 from proxyd.codecs.openai.thinking_params import thinking_of, write_thinking
 from proxyd.codecs.openai.token_estimate import tools_tokens
 from proxyd.codecs.openai.tools import Tools, choose, to_openai_tools
 from proxyd.codecs.openai.translation_notes import Note, Notes
+from proxyd.codecs.schema_styles import in_style
 from proxyd.errors import ClientError
 
 __all__ = ["Note", "RequestOptions", "Translated", "in_one_go", "to_openai_request", "translation"]
@@ -231,10 +232,8 @@ def _response_format(
     if not isinstance(schema, dict):
         return None
     if dialect.response_format == "json_schema":
-        json_schema: dict[str, Any] = {"name": "output", "schema": schema}
-        if dialect.schema_style == "gemini":
-            json_schema["schema"] = narrow_for_gemini(schema)
-        elif fits_strict(schema):
+        json_schema: dict[str, Any] = {"name": "output", "schema": in_style(schema, dialect.schema_style)}
+        if dialect.schema_style != "gemini" and fits_strict(json_schema["schema"]):
             json_schema["strict"] = True
         body["response_format"] = {"type": "json_schema", "json_schema": json_schema}
         return None

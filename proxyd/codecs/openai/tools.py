@@ -12,8 +12,9 @@ from typing import Any
 from proxyd import jsonio
 from proxyd.codecs.cache.tools import recognised
 from proxyd.codecs.openai.dialect import Dialect
-from proxyd.codecs.openai.json_schema import narrow_for_gemini
+from proxyd.codecs.openai.json_schema import fits_strict
 from proxyd.codecs.openai.translation_notes import Notes
+from proxyd.codecs.schema_styles import in_style
 from proxyd.errors import ClientError
 
 __all__ = ["Tools", "to_openai_tools", "to_upstream_name"]
@@ -148,15 +149,14 @@ def _function(tool: dict[str, Any], name: str, dialect: Dialect) -> dict[str, An
     schema = tool.get("input_schema")
     if not isinstance(schema, dict):
         schema = {}
-    if dialect.schema_style == "gemini":
-        parameters = narrow_for_gemini(schema)
-    else:
-        parameters = {key: value for key, value in schema.items() if key != "$schema"}
+    parameters = dict(in_style(schema, dialect.schema_style))
     if parameters.get("type") != "object":
         parameters["type"] = "object"
     if not isinstance(parameters.get("properties"), dict):
         parameters["properties"] = {}
     function["parameters"] = parameters
+    if dialect.schema_style == "strict" and fits_strict(parameters):
+        function["strict"] = True
     return {"type": "function", "function": function}
 
 

@@ -447,6 +447,43 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         Mend("schema_style", "gemini"),
     ),
     (
+        "MoonshotAI/kimi-cli/issues/1595",
+        {},
+        openai(
+            "Invalid request: tools.function.parameters is not a valid moonshot flavored json schema, details: "
+            "<At path 'properties.args': type is not defined>"
+        ),
+        Mend("schema_style", "moonshot"),
+    ),
+    (
+        "lemonade-sdk/lemonade/issues/2691",
+        {},
+        openai("Failed to initialize samplers: failed to parse grammar"),
+        Mend("schema_style", "grammar"),
+    ),
+    (
+        "ggml-org/llama.cpp/issues/19716",
+        {},
+        openai('JSON schema conversion failed:\nUnrecognized schema: {"description":"d"}'),
+        Mend("schema_style", "grammar"),
+    ),
+    (
+        "openai/openai-python/issues/2137",
+        {},
+        openai(
+            "Invalid schema for function 'Read': In context=('properties', 'tags'), array schema missing items.",
+            "tools[0].function.parameters",
+            "invalid_function_parameters",
+        ),
+        Mend("schema_style", "openai"),
+    ),
+    (
+        "vllm-project/vllm/issues/38560",
+        {"chat_template_kwargs": {"enable_thinking": True}},
+        openai("chat_template is not supported for Mistral tokenizers."),
+        Mend("thinking_path", None),
+    ),
+    (
         "dkhokhlov, ollama/ollama/issues/17301",
         {"messages": [IMAGE]},
         openai("this model does not support image input (ref: b8bd630e)"),
