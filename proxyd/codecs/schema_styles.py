@@ -5,8 +5,8 @@ the rewritten schema accepts, the original accepts too, except where the style h
 constraint is left out: it is a hint to the model, and the client checks the arguments itself.
 
 Sources:
-    openai: OpenAI's function calling guide; "array schema missing items" (openai-python#2137), no combinators at the
-        root (litellm#21716, GitNexus#2703)
+    openai: OpenAI's function calling guide; "array schema missing items" (ogx-ai/ogx#3602), no combinators at the root
+        (chatanywhere/GPT_API_free#403)
     moonshot: MoonshotAI/walle, docs/mfjs-spec.md and docs/walle.md; kimi-cli#1595, kimi-code#2661, pi-hindsight#550
     grammar: llama.cpp, common/json-schema-to-grammar.cpp; llama.cpp#19716, #14227, oh-my-pi#5914 (schemas without a
         type), lemonade#2691, openclaw#115598 (bounds, patterns); vLLM, backend_xgrammar.py
@@ -223,8 +223,10 @@ def _openai(schema: Schema, keyword: str) -> Schema:
     """Arrays have items, and these are a schema and no list of them."""
     items = schema.get("items")
     if isinstance(items, list):
+        given = schema.get("additionalItems")
+        rest = given if isinstance(given, (dict, bool)) else {}
         schema = {key: value for key, value in schema.items() if key not in ("items", "additionalItems")}
-        return {**schema, "prefixItems": items, "items": {}}
+        return {**schema, "prefixItems": items, "items": rest}
     kind = schema.get("type")
     is_array = kind == "array" or (isinstance(kind, list) and "array" in kind)
     return {**schema, "items": {}} if is_array and "items" not in schema else schema

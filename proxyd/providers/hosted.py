@@ -12,6 +12,8 @@ from proxyd.codecs.openai.dialect import Dialect
 from proxyd.providers.profile import (
     ANTHROPIC_ONLY,
     GPT_OSS,
+    KIMI_REASONING,
+    KIMI_SOURCE,
     MISTRAL_ORDER,
     MOONSHOT_SCHEMAS,
     MOONSHOT_SCHEMAS_SOURCE,
@@ -70,15 +72,6 @@ _OPENAI_SOURCES = (
     "efforts per model: learn.microsoft.com, ReasoningEffort type",
     "from gpt-5.4 on Chat Completions takes tools or reasoning, not both: litellm#34569, goose#11413, pipecat#4043",
 )
-
-#: Kimi wants reasoning_content on every assistant message with tool calls while it thinks, wherever it is
-#: served.
-KIMI_REASONING: dict[str, Any] = {
-    "reasoning_return": "field",
-    "reasoning_field": "reasoning_content",
-    "reasoning_placeholder": ".",
-}
-KIMI_SOURCE = "reasoning_content missing: new-api#3121, opencode#10996, deer-flow#3043"
 
 HOSTED = (
     Profile(

@@ -16,6 +16,8 @@ __all__ = [
     "ANTHROPIC_ONLY",
     "GPT_OSS",
     "GRAMMAR_SOURCE",
+    "KIMI_REASONING",
+    "KIMI_SOURCE",
     "MISTRAL_ORDER",
     "MOONSHOT_SCHEMAS",
     "MOONSHOT_SCHEMAS_SOURCE",
@@ -84,6 +86,15 @@ STRICT_TEMPLATE_SOURCE = "Qwen's, MiniMax's and Mistral's templates: vllm#41114,
 
 #: Mistral's rules hold wherever its templates are served.
 MISTRAL_ORDER: dict[str, Any] = {**STRICT_TEMPLATE, "text_after_tool_joins_it": True}
+
+#: Kimi wants reasoning_content on every assistant message with tool calls while it thinks, wherever it is
+#: served.
+KIMI_REASONING: dict[str, Any] = {
+    "reasoning_return": "field",
+    "reasoning_field": "reasoning_content",
+    "reasoning_placeholder": ".",
+}
+KIMI_SOURCE = "reasoning_content missing: new-api#3121, opencode#10996, deer-flow#3043"
 
 #: Moonshot's validator refuses all tools for one schema that it does not take, and it stands behind others' hosts too.
 MOONSHOT_SCHEMAS: dict[str, Any] = {"schema_style": "moonshot"}

@@ -12,6 +12,8 @@ from proxyd.codecs.openai.dialect import Dialect
 from proxyd.providers.profile import (
     GPT_OSS,
     GRAMMAR_SOURCE,
+    KIMI_REASONING,
+    KIMI_SOURCE,
     MISTRAL_ORDER,
     MOONSHOT_SCHEMAS,
     MOONSHOT_SCHEMAS_SOURCE,
@@ -157,9 +159,27 @@ GENERIC = Profile(
     title="Any other",
     variants=(
         Variant(r"qwen|minimax", STRICT_TEMPLATE),
-        Variant(r"mistral|magistral|devstral|ministral", MISTRAL_ORDER),
-        Variant(r"kimi", MOONSHOT_SCHEMAS),
+        Variant(r"mistral|magistral|devstral|ministral", {**MISTRAL_ORDER, "tool_id_style": "mistral"}),
+        Variant(r"kimi", {**KIMI_REASONING, **MOONSHOT_SCHEMAS}),
+        Variant(
+            r"deepseek-v(3\.[1-9]|[4-9])",
+            {
+                "reasoning_return": "field",
+                "reasoning_field": "reasoning_content",
+                "reasoning_with_calls_only": True,
+                "reasoning_placeholder": "",
+            },
+        ),
+        Variant(
+            r"glm-(5\.[3-9]|[6-9])", {"efforts": levels("low", "high", "max", medium="high", xhigh="max")}
+        ),
     ),
-    sources=("protocol of OpenAI's Chat Completions", STRICT_TEMPLATE_SOURCE, MOONSHOT_SCHEMAS_SOURCE),
+    sources=(
+        "protocol of OpenAI's Chat Completions",
+        STRICT_TEMPLATE_SOURCE,
+        MOONSHOT_SCHEMAS_SOURCE,
+        KIMI_SOURCE,
+        "what DeepSeek's and GLM's models want wherever they are served: see there",
+    ),
     note="Reasoning goes back in the field it came in.",
 )

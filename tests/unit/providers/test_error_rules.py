@@ -468,7 +468,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         Mend("schema_style", "grammar"),
     ),
     (
-        "openai/openai-python/issues/2137",
+        "ogx-ai/ogx/pull/3602",
         {},
         openai(
             "Invalid schema for function 'Read': In context=('properties', 'tags'), array schema missing items.",

@@ -10,7 +10,7 @@ from tests.system.e2e.openai_upstream import call, calls, say
 from tests.system.e2e.stage import FAKE_KEY, Stage, check, check_equal, scenario
 
 
-def _png() -> bytes:
+def png() -> bytes:
     """A picture of eight by eight red points."""
 
     def part(kind: bytes, data: bytes) -> bytes:
@@ -23,7 +23,7 @@ def _png() -> bytes:
     )
 
 
-def _pdf() -> bytes:
+def pdf() -> bytes:
     """One page that says so."""
     content = b"BT /F1 24 Tf 20 100 Td (A page) Tj ET"
     objects = [
@@ -45,7 +45,7 @@ def _pdf() -> bytes:
 async def image_in_a_tool_result(stage: Stage) -> None:
     """A picture that a tool has read reaches the upstream as a picture, behind the tool's message"""
     path = stage.project / "red.png"
-    path.write_bytes(_png())
+    path.write_bytes(png())
     script = [calls(("Read", {"file_path": str(path)})), say("It is red.")]
     upstream, run = await stage.converse(script, "Which colour is it?", tools=["Read"])
     check_equal(run.text, "It is red.", "the answer")
@@ -65,7 +65,7 @@ async def image_in_a_tool_result(stage: Stage) -> None:
 async def pdf_in_a_tool_result(stage: Stage) -> None:
     """A PDF that a tool has read: a file for an upstream that takes files, a line of text for another"""
     path = stage.project / "page.pdf"
-    path.write_bytes(_pdf())
+    path.write_bytes(pdf())
     for quirks, kind in (({"files": True}, "file"), ({}, "text")):
         script = [call("Read", file_path=str(path)), say("It is a page.")]
         upstream, run = await stage.converse(script, "Read it.", entry={"quirks": quirks}, tools=["Read"])
