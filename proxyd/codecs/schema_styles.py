@@ -64,8 +64,9 @@ def in_style(schema: Schema, style: str) -> Schema:
     if style == "gemini":
         return narrow_for_gemini(schema)
     if style == "strict":
-        closed = _rewritten(schema, _closed)
-        return closed if fits_strict(closed) else in_style(schema, "openai")
+        plain = in_style(schema, "openai")
+        closed = _rewritten(plain, _closed)
+        return closed if fits_strict(closed) else plain
     if style == "openai":
         return _rewritten(_plain_root(schema), _openai)
     if style == "xai":
@@ -110,11 +111,11 @@ def _rewritten(schema: Schema, rule: Rule, *, before: bool = False, booleans: bo
                 inner: Any = {name: visit(child, key, depth + 1) for name, child in value.items()}
                 if any(inner[name] is not value[name] for name in value):
                     changed[key] = inner
-            elif key in _SEVERAL and isinstance(value, list):
+            elif (key in _SEVERAL or key == "items") and isinstance(value, list):
                 inner = [visit(child, key, depth + 1) for child in value]
                 if any(new is not old for new, old in zip(inner, value)):  # noqa: B905
                     changed[key] = inner
-            elif key in _ONE:
+            elif key in _ONE and not isinstance(value, list):
                 inner = visit(value, key, depth + 1)
                 if inner is not value:
                     changed[key] = inner
@@ -347,6 +348,10 @@ _KEYWORDS_OF["integer"] = _KEYWORDS_OF["number"]
 _TYPED = frozenset(_TYPE_BY_KEYWORD)
 
 
+#: What may stand beside ``anyOf``.
+_BESIDE_ALTERNATIVES = frozenset(["anyOf", "description", "title"])
+
+
 class _Moonshot:
     """Every schema has a type, or ``anyOf`` alone, or ``$ref`` alone; ``required`` names what there is.
 
@@ -413,18 +418,24 @@ class _Moonshot:
         branches = [item for item in _list(schema.get("anyOf")) if isinstance(item, dict)]
         words = {key: value for key, value in schema.items() if key in ("description", "title")}
         if branches:
+            if schema.keys() <= _BESIDE_ALTERNATIVES and branches == schema["anyOf"]:
+                return schema
             beside = {key: value for key, value in schema.items() if key not in ("anyOf", *_ANNOTATIONS)}
             items = [self._branch(branch, beside) for branch in branches] if beside else branches
             return {**words, "anyOf": items}
         schema = (
             {key: value for key, value in schema.items() if key != "anyOf"} if "anyOf" in schema else schema
         )
+        if keyword == "":
+            return schema if schema.get("type") == "object" else {**schema, "type": "object"}
         values = schema.get("enum")
         if isinstance(values, list):
             return _typed_values(schema, values)
         kinds = schema.get("type")
         if isinstance(kinds, list):
             known = [kind for kind in kinds if kind in _MOONSHOT_TYPES]
+            if known == kinds and len(set(known)) > 1 and schema.keys() <= {"type", "description", "title"}:
+                return schema
             if len(known) == 1:
                 return {**schema, "type": known[0]}
             if known:
@@ -432,8 +443,6 @@ class _Moonshot:
         elif kinds in _MOONSHOT_TYPES:
             return schema
         told = _type_told_by(schema)
-        if told is None and keyword == "":
-            told = "object"
         if told is None and keyword == "additionalProperties" and not schema:
             return schema
         return {**schema, "type": told} if told else _anything(schema)
@@ -458,16 +467,14 @@ def _with_object_words(schema: Schema) -> Schema:
     properties = schema.get("properties")
     if "required" in schema:
         names = [name for name in _list(schema["required"]) if name in _mapping(properties)]
-        if not names:
-            dropped.add("required")
-        elif names != schema["required"]:
+        if names != schema["required"]:
             changes["required"] = names
     if isinstance(properties, dict) and any(isinstance(child, bool) for child in properties.values()):
         changes["properties"] = {
             name: {} if child is True else child for name, child in properties.items() if child is not False
         }
         known = changes["properties"]
-        if "required" in schema and "required" not in dropped:
+        if "required" in schema:
             changes["required"] = [name for name in _list(schema["required"]) if name in known]
     items = schema.get("items")
     if "items" in schema and (not isinstance(items, dict) or not items):

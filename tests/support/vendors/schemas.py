@@ -113,6 +113,11 @@ def _moonshot_fault(schema: dict[str, Any]) -> str | None:
             return f"{at}type is not defined"
         if isinstance(kinds, str) and kinds not in MOONSHOT_TYPES:
             return f"{at}type {kinds} is not supported"
+        if isinstance(kinds, list):
+            if not kinds or not set(kinds) <= MOONSHOT_TYPES:
+                return f"{at}type {kinds} is not supported"
+            if "enum" not in node and set(node) - {"type", "description", "title"}:
+                return f"{at}only description and title may stand beside a list of types"
         for keyword in NOT_MOONSHOT:
             if keyword in node:
                 return f"{at}keyword {keyword} is not supported"
