@@ -145,12 +145,18 @@ SERVERS = (
         dialect=Dialect(
             **_LOCAL,
             sampling=("temperature", "top_p", "top_k"),
+            named_tool_choice=False,
             client_effort=False,
             efforts=levels("low", "medium", "high"),
             think_tags=("think",),
         ),
         variants=(GPT_OSS, Variant(r"mistral|magistral|devstral|ministral", MISTRAL_ORDER)),
-        sources=("LM Studio docs: API changelog", STRICT_TEMPLATE_SOURCE, GRAMMAR_SOURCE),
+        sources=(
+            "LM Studio docs: API changelog",
+            "tool_choice takes words alone: lmstudio-bug-tracker#670",
+            STRICT_TEMPLATE_SOURCE,
+            GRAMMAR_SOURCE,
+        ),
     ),
 )
 

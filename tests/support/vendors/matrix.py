@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from proxyd.codecs.openai.request import RequestOptions, in_one_go, translation
 from proxyd.config.routes import ModelRoute
 from proxyd.providers.learned_quirks import Lessons
 from proxyd.providers.registry import dialect_for, profile_for
-from tests.captures import Capture
+from tests.captures import Capture, captures
 from tests.support.vendors import VENDORS
 from tests.support.vendors.engine import Vendor
 
-__all__ = ["LEARNED", "MAX_TRIES", "Cell", "Route", "cell", "routes"]
+__all__ = ["LEARNED", "MADE", "MAX_TRIES", "Cell", "Route", "cell", "requests_of", "routes"]
 
 #: What has to be learned takes this many calls of the upstream at most.
 MAX_TRIES = 3
@@ -38,6 +39,29 @@ LEARNED = (
     ("llamacpp", "qwen3.8-27b"),
     ("lmstudio", "qwen3.8-27b"),
 )
+
+
+#: What other clients ask for and no capture holds: fields over the first turn, by name.
+MADE: dict[str, dict[str, Any]] = {
+    "any_tool": {"tool_choice": {"type": "any"}},
+    "named_tool": {"tool_choice": {"type": "tool", "name": "Bash", "disable_parallel_tool_use": True}},
+    "named_tool_thinking_off": {
+        "tool_choice": {"type": "tool", "name": "Bash"},
+        "thinking": {"type": "disabled"},
+        "output_config": {},
+    },
+    "thinking_by_budget": {"thinking": {"type": "enabled", "budget_tokens": 2000}, "output_config": {}},
+    "sampling": {"temperature": 0.5, "top_p": 0.9, "top_k": 40, "stop_sequences": ["a", "b", "c", "d", "e"]},
+    "bookkeeping": {"service_tier": "auto", "metadata": {"user_id": "u"}, "speed": "fast"},
+}
+
+
+def requests_of(version: str) -> list[Capture]:
+    """What is sent through the matrix: captures that go to an upstream, since tokens are counted here, and `MADE`."""
+    found = [capture for capture in captures(version).values() if capture.path == "/v1/messages"]
+    first = captures(version)["first_turn"]
+    made = [Capture(version, name, first.path, {**first.body, **fields}) for name, fields in MADE.items()]
+    return [*found, *made]
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,9 @@ def chat_completions(*, other_fields: bool) -> Finds:
 
     def finds(body: Body) -> str | None:
         violations = validate(dict(body), other_fields=other_fields)
-        if other_fields:  # vendors have words of their own for efforts
-            violations = [words for words in violations if not words.startswith("reasoning_effort:")]
+        if other_fields:  # vendors have words of their own for these
+            own = ("reasoning_effort:", "tool_choice: not none")
+            violations = [words for words in violations if not words.startswith(own)]
         return f"Invalid request: {violations[0]}" if violations else None
 
     return finds

@@ -14,7 +14,7 @@ from tests.support.harness import running_proxy
 from tests.support.vendors import VENDORS, Vendor
 from tests.support.vendors.engine import Rule
 from tests.support.vendors.expected import EXPECTED, expected_failures
-from tests.support.vendors.matrix import Route, cell, routes
+from tests.support.vendors.matrix import Route, cell, requests_of, routes
 from tests.support.vendors.server import VendorServer
 
 ROUTES = {route.name: route for route in routes()}
@@ -24,11 +24,6 @@ KINDS = {
     "effort_max", "image", "document", "compaction", "after_compaction", "subagent", "web_search", "tool_search",
     "mcp_tools", "structured_output", "count_tokens",
 }  # fmt: skip
-
-
-def sent(version: str) -> list[Capture]:
-    """The captures that go to an upstream: tokens are counted here."""
-    return [capture for capture in captures(version).values() if capture.path == "/v1/messages"]
 
 
 @pytest.mark.parametrize("version", versions())
@@ -46,9 +41,9 @@ def test_two_versions_were_captured() -> None:
 def test_matrix(route: Route) -> None:
     """Each cell ends in 200: at once where the profile knows the vendor, else within three tries."""
     for version in versions():
-        found = {capture.name: cell(route, capture) for capture in sent(version)}
+        found = {capture.name: cell(route, capture) for capture in requests_of(version)}
         wrong = {name: result for name, result in found.items() if not result.is_right(route)}
-        expected = expected_failures(route.name, sent(version))
+        expected = expected_failures(route.name, requests_of(version))
         new = {name: result for name, result in wrong.items() if name not in expected}
         assert not new, f"Claude Code {version} is refused: {new}"
         right_by_now = expected - wrong.keys()
