@@ -88,7 +88,8 @@ HOSTED = (
         dialect=_OPENAI,
         variants=_OPENAI_VARIANTS,
         sources=_OPENAI_SOURCES,
-        note="Reasoning is not visible in Chat Completions, so none goes back.",
+        note="Reasoning is not visible in Chat Completions, so none goes back. From gpt-5.4 on, requests with tools "
+        "say `reasoning_effort: none`: Chat Completions takes no other.",
     ),
     Profile(
         name="azure",

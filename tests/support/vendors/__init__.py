@@ -6,7 +6,9 @@
     schemas       rules on the schemas of tools
     messages      rules on the order and the contents of messages
     parameters    rules on everything else in the body
-    hosted, local the vendors
+    shared        rules of several vendors
+    openai_family, hosted, hosted_china, local
+                  the vendors
     server        a simulator behind a socket
 
 The simulators share no code with the translation that they judge. Where a vendor's behaviour differs between builds or
@@ -16,9 +18,13 @@ own, in the vendor's manner; where the source is a report, they are the report's
 
 from tests.support.vendors.engine import Refusal, Rule, Vendor
 from tests.support.vendors.hosted import HOSTED
+from tests.support.vendors.hosted_china import HOSTED_CHINA
 from tests.support.vendors.local import LOCAL
+from tests.support.vendors.openai_family import OPENAI_FAMILY
 
 __all__ = ["VENDORS", "Refusal", "Rule", "Vendor"]
 
 #: Every simulator by the name of the profile that it stands for.
-VENDORS: dict[str, Vendor] = {vendor.name: vendor for vendor in (*HOSTED, *LOCAL)}
+VENDORS: dict[str, Vendor] = {
+    vendor.name: vendor for vendor in (*OPENAI_FAMILY, *HOSTED_CHINA, *HOSTED, *LOCAL)
+}

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.support.vendors import messages, parameters, schemas
 from tests.support.vendors.engine import Vendor, rule
-from tests.support.vendors.hosted import LENIENT, MISTRAL_ORDER, QWEN_TEMPLATE
+from tests.support.vendors.shared import LENIENT, MISTRAL_ORDER, QWEN_TEMPLATE
 
 __all__ = ["LOCAL"]
 
