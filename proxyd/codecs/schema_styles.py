@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from proxyd.codecs.openai.json_schema import fits_strict, merge_all_of, narrow_for_gemini, schema_at
+from proxyd.codecs.openai.json_schema import fits_strict, merge_all_of, narrow_for_gemini, schema_at, words_in
 
 __all__ = ["MAX_GRAMMAR_BOUND", "fits_grammar_pattern", "in_style"]
 
@@ -163,11 +163,11 @@ def _plain_root(schema: Schema) -> Schema:
                     properties[name] = _either(known, child)
         # What stands beside the alternatives holds whichever of them is chosen.
         properties.update(_mapping(plain.get("properties")))
-        required = [set(map(str, _list(branch.get("required")))) for branch in branches]
-        shared = set.intersection(*required) - set(_list(plain.get("required")))
+        required = [set(words_in(branch.get("required"))) for branch in branches]
+        shared = set.intersection(*required) - set(words_in(plain.get("required")))
         plain["properties"] = properties
         if shared:
-            plain["required"] = [*_list(plain.get("required")), *sorted(shared)]
+            plain["required"] = [*words_in(plain.get("required")), *sorted(shared)]
         if plain.get("additionalProperties") is None and all(
             branch.get("additionalProperties") is False for branch in branches
         ):
@@ -433,14 +433,14 @@ class _Moonshot:
             return _typed_values(schema, values)
         kinds = schema.get("type")
         if isinstance(kinds, list):
-            known = [kind for kind in kinds if kind in _MOONSHOT_TYPES]
+            known = [kind for kind in words_in(kinds) if kind in _MOONSHOT_TYPES]
             if known == kinds and len(set(known)) > 1 and schema.keys() <= {"type", "description", "title"}:
                 return schema
             if len(known) == 1:
                 return {**schema, "type": known[0]}
             if known:
                 return {**words, "anyOf": [_of_type(schema, kind) for kind in known]}
-        elif kinds in _MOONSHOT_TYPES:
+        elif isinstance(kinds, str) and kinds in _MOONSHOT_TYPES:
             return schema
         told = _type_told_by(schema)
         if told is None and keyword == "additionalProperties" and not schema:
@@ -466,7 +466,7 @@ def _with_object_words(schema: Schema) -> Schema:
     dropped: set[str] = set()
     properties = schema.get("properties")
     if "required" in schema:
-        names = [name for name in _list(schema["required"]) if name in _mapping(properties)]
+        names = [name for name in words_in(schema["required"]) if name in _mapping(properties)]
         if names != schema["required"]:
             changes["required"] = names
     if isinstance(properties, dict) and any(isinstance(child, bool) for child in properties.values()):
@@ -475,7 +475,7 @@ def _with_object_words(schema: Schema) -> Schema:
         }
         known = changes["properties"]
         if "required" in schema:
-            changes["required"] = [name for name in _list(schema["required"]) if name in known]
+            changes["required"] = [name for name in words_in(schema["required"]) if name in known]
     items = schema.get("items")
     if "items" in schema and (not isinstance(items, dict) or not items):
         dropped.add("items")
@@ -505,7 +505,7 @@ def _typed_values(schema: Schema, values: list[Any]) -> Schema:
         groups["number"] += groups.pop("integer")
     words = {key: value for key, value in schema.items() if key in ("description", "title")}
     declared = schema.get("type")
-    allowed = {declared} if isinstance(declared, str) else set(_list(declared)) or None
+    allowed = {declared} if isinstance(declared, str) else set(words_in(declared)) or None
     if allowed and "number" in allowed and "integer" in groups:
         groups["number"] = [*groups.get("number", []), *groups.pop("integer")]
     groups = {kind: group for kind, group in groups.items() if not allowed or kind in allowed} or groups

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["fits_strict", "merge_all_of", "narrow_for_gemini", "schema_at"]
+__all__ = ["fits_strict", "merge_all_of", "narrow_for_gemini", "schema_at", "words_in"]
 
 #: Keywords of Gemini's Schema whose values need no care.
 _PLAIN = frozenset(
@@ -77,7 +77,7 @@ class _Narrower:
             own = {name: self.narrow(child, depth + 1) for name, child in properties.items()}
             # An alternative that stands alone has been drawn in: what it knows is known beside them.
             known = result["properties"] = {**result.get("properties", {}), **own}
-            required = [*result.pop("required", ()), *_list(schema.get("required"))]
+            required = [*result.pop("required", ()), *words_in(schema.get("required"))]
             if names := [name for name in required if name in known]:
                 result["required"] = names
         if result.get("type") == "array":
@@ -110,7 +110,7 @@ class _Narrower:
     def _type(self, schema: dict[str, Any], result: dict[str, Any], depth: int) -> None:
         kind = schema.get("type")
         if isinstance(kind, list):
-            kinds = [item for item in kind if item in _TYPES]
+            kinds = [item for item in words_in(kind) if item in _TYPES]
             if "null" in kind:
                 result["nullable"] = True
             if len(kinds) == 1:
@@ -120,7 +120,7 @@ class _Narrower:
                     {"type": item, "items": self._items(schema, depth)} if item == "array" else {"type": item}
                     for item in kinds
                 ]
-        elif kind in _TYPES:
+        elif isinstance(kind, str) and kind in _TYPES:
             result["type"] = kind
         elif isinstance(schema.get("properties"), dict):
             result["type"] = "object"
@@ -153,8 +153,9 @@ class _Narrower:
             result["anyOf"] = narrowed
 
 
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def words_in(value: Any) -> list[str]:
+    """The strings in what should be a list of them."""
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def schema_at(root: dict[str, Any], reference: str) -> dict[str, Any] | None:
@@ -198,9 +199,11 @@ def fits_strict(schema: Any) -> bool:
     if any(keyword in schema for keyword in ("allOf", "oneOf", "not", "if", "patternProperties")):
         return False
     properties = schema.get("properties", {})
+    if not isinstance(properties, dict):
+        return False
     if schema.get("type") == "object" or properties:
         required = schema.get("required", [])
-        if schema.get("additionalProperties") is not False or not isinstance(properties, dict):
+        if schema.get("additionalProperties") is not False:
             return False
         if not isinstance(required, list) or any(name not in required for name in properties):
             return False

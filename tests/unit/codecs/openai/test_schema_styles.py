@@ -377,3 +377,42 @@ def test_a_schema_nested_without_end_is_cut() -> None:
         schema = {"type": "object", "properties": {"a": schema}}
     for style in CHOICES["schema_style"]:
         assert in_style(schema, style)["type"] == "object"
+
+
+KEYWORDS = [
+    "type", "properties", "items", "anyOf", "oneOf", "allOf", "$ref", "$defs", "definitions", "enum", "const", "required",
+    "pattern", "minLength", "additionalProperties", "additionalItems", "prefixItems", "not", "default", "format",
+]  # fmt: skip
+JUNK: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from(["object", "#", "#/$defs/a", "^[$", "^($", ""]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(KEYWORDS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize("style", CHOICES["schema_style"])
+@settings(max_examples=150)
+@given(schema=st.dictionaries(st.sampled_from(KEYWORDS), JUNK, max_size=4))
+def test_what_is_no_schema_does_no_harm(style: str, schema: Schema) -> None:
+    before = copy.deepcopy(schema)
+    assert offered(schema, style)["parameters"]["type"] == "object"
+    assert schema == before
+
+
+@pytest.mark.parametrize("style", ["gemini", "moonshot", "openai", "strict"])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": [{}, "object"]},
+        {"type": {"a": 1}},
+        {"required": [{}, []]},
+        {"properties": None},
+        {"properties": {"a": {"type": [[]]}, "b": {"type": {}}}, "required": [["a"]]},
+        {"anyOf": [{"required": [[]]}], "required": [[]]},
+    ],
+)
+def test_wrong_kinds_of_values_are_left_out(style: str, schema: Schema) -> None:
+    assert offered(schema, style)["parameters"]["type"] == "object"
