@@ -380,8 +380,8 @@ def test_a_schema_nested_without_end_is_cut() -> None:
 
 
 KEYWORDS = [
-    "type", "properties", "items", "anyOf", "oneOf", "allOf", "$ref", "$defs", "definitions", "enum", "const", "required",
-    "pattern", "minLength", "additionalProperties", "additionalItems", "prefixItems", "not", "default", "format",
+    "type", "properties", "items", "anyOf", "oneOf", "allOf", "$ref", "$defs", "definitions", "enum", "const",
+    "required", "pattern", "minLength", "additionalProperties", "additionalItems", "prefixItems", "not", "default",
 ]  # fmt: skip
 JUNK: st.SearchStrategy[Any] = st.recursive(
     st.none()
