@@ -14,6 +14,7 @@ from proxyd.codecs.openai.dialect import Dialect
 
 __all__ = [
     "ANTHROPIC_ONLY",
+    "DEEPSEEK_REASONING",
     "GPT_OSS",
     "GRAMMAR_SOURCE",
     "KIMI_REASONING",
@@ -95,6 +96,14 @@ KIMI_REASONING: dict[str, Any] = {
     "reasoning_placeholder": ".",
 }
 KIMI_SOURCE = "reasoning_content missing: new-api#3121, opencode#10996, deer-flow#3043"
+
+#: So does DeepSeek, which takes an empty one.
+DEEPSEEK_REASONING: dict[str, Any] = {
+    "reasoning_return": "field",
+    "reasoning_field": "reasoning_content",
+    "reasoning_with_calls_only": True,
+    "reasoning_placeholder": "",
+}
 
 #: Moonshot's validator refuses all tools for one schema that it does not take, and it stands behind others' hosts too.
 MOONSHOT_SCHEMAS: dict[str, Any] = {"schema_style": "moonshot"}

@@ -10,6 +10,7 @@ from typing import Any
 
 from proxyd.codecs.openai.dialect import Dialect
 from proxyd.providers.profile import (
+    DEEPSEEK_REASONING,
     GPT_OSS,
     GRAMMAR_SOURCE,
     KIMI_REASONING,
@@ -167,15 +168,7 @@ GENERIC = Profile(
         Variant(r"qwen|minimax", STRICT_TEMPLATE),
         Variant(r"mistral|magistral|devstral|ministral", {**MISTRAL_ORDER, "tool_id_style": "mistral"}),
         Variant(r"kimi", {**KIMI_REASONING, **MOONSHOT_SCHEMAS}),
-        Variant(
-            r"deepseek-v(3\.[1-9]|[4-9])",
-            {
-                "reasoning_return": "field",
-                "reasoning_field": "reasoning_content",
-                "reasoning_with_calls_only": True,
-                "reasoning_placeholder": "",
-            },
-        ),
+        Variant(r"deepseek-v(3\.[1-9]|[4-9])", DEEPSEEK_REASONING),
         Variant(
             r"glm-(5\.[3-9]|[6-9])", {"efforts": levels("low", "high", "max", medium="high", xhigh="max")}
         ),

@@ -11,6 +11,7 @@ from tests.support.vendors.shared import (
     LENIENT,
     MOONSHOT_SCHEMAS,
     QWEN_TEMPLATE,
+    deepseek_reasoning,
     is_on,
     text_only,
     thinks_unless,
@@ -226,6 +227,7 @@ HOSTED_CHINA = (
         (
             LENIENT,
             MOONSHOT_SCHEMAS.only(r"kimi"),
+            deepseek_reasoning(is_on("enable_thinking")),
             QWEN_TEMPLATE,
             rule(
                 "forced tool while thinking",
@@ -258,7 +260,7 @@ HOSTED_CHINA = (
     ),
     Vendor(
         "doubao",
-        ("doubao-seed-2-1-pro-260628", "doubao-seed-1-8", "kimi-k2.7-code"),
+        ("doubao-seed-2-1-pro-260628", "doubao-seed-1-8", "kimi-k2.7-code", "deepseek-v4-pro"),
         (
             LENIENT,
             MOONSHOT_SCHEMAS.only(r"kimi"),
@@ -281,6 +283,7 @@ HOSTED_CHINA = (
                     "The parameter `thinking.type` specified in the request are not valid",
                 ),
             ),
+            deepseek_reasoning(thinks_unless("thinking.type", "disabled")),
             KIMI_REASONING,
         ),
         ark_envelope,
@@ -320,6 +323,7 @@ HOSTED_CHINA = (
                 "https://docs.siliconflow.com/en/api-reference/chat-completions/chat-completions",
                 parameters.stop_sequences(4, "stop: at most 4 stop sequences are allowed"),
             ),
+            deepseek_reasoning(is_on("enable_thinking")),
             QWEN_TEMPLATE,
             rule(
                 "reasoning given back",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tests.support.vendors import messages, parameters, schemas
-from tests.support.vendors.engine import Rule, rule
+from tests.support.vendors.engine import Body, Rule, rule
 
 __all__ = [
     "KIMI_REASONING",
@@ -15,6 +16,7 @@ __all__ = [
     "OPENAI_SCHEMAS",
     "QWEN_TEMPLATE",
     "STRICT",
+    "deepseek_reasoning",
     "is_on",
     "text_only",
     "thinks_unless",
@@ -54,6 +56,19 @@ KIMI_REASONING = rule(
     ),
     models=r"kimi-(k2\.[5-9]|k3|k2-thinking)",
 )
+
+DEEPSEEK_WORDS = "The `reasoning_content` in the thinking mode must be passed back to the API."
+
+
+def deepseek_reasoning(thinks: Callable[[Body], bool]) -> Rule:
+    """DeepSeek's models on the hosts of others."""
+    return rule(
+        "reasoning given back",
+        "anomalyco/opencode#24722",
+        messages.reasoning_given_back(DEEPSEEK_WORDS, thinks=thinks),
+        models=r"deepseek",
+    )
+
 
 QWEN_TEMPLATE = rule(
     "one system message",
