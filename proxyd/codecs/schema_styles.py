@@ -113,7 +113,7 @@ def _rewritten(schema: Schema, rule: Rule, *, before: bool = False, booleans: bo
                     changed[key] = inner
             elif (key in _SEVERAL or key == "items") and isinstance(value, list):
                 inner = [visit(child, key, depth + 1) for child in value]
-                if any(new is not old for new, old in zip(inner, value)):  # noqa: B905
+                if any(new is not old for new, old in zip(inner, value, strict=True)):
                     changed[key] = inner
             elif key in _ONE and not isinstance(value, list):
                 inner = visit(value, key, depth + 1)
