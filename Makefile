@@ -68,7 +68,7 @@ fuzz: $(VENV)/.fuzz ## Fuzz streams and requests, guided by coverage; ARGS='SECO
 	@$(BIN)/python -m tests.system.fuzz $(ARGS)
 
 audit: $(VENV)/.dev ## List the known advisories of what is installed, where an index of them can be reached.
-	@$(BIN)/python -m tests.audit .audit
+	@$(BIN)/python -m tests.system.audit .audit
 
 service-check: $(VENV)/.dev ## Run the service under a real systemd --user; install and uninstall.
 	@$(BIN)/python -m tests.system.service

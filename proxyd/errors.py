@@ -124,7 +124,7 @@ class Refused(UpstreamError):
     """The upstream answered with an error of its own.
 
     Args:
-        status: the status for our client, not always the upstream's own (``protocol.md`` 4.9).
+        status: the status for our client, not always the upstream's own (docs/spec/errors.md#mapping).
         kind: the Anthropic error type.
     """
 
@@ -245,5 +245,5 @@ _KINDS = {
 
 
 def kind_of_status(status: int) -> str:
-    """The Anthropic error type that goes with an HTTP status (protocol.md 1.11)."""
+    """The Anthropic error type that goes with an HTTP status (docs/spec/messages-api.md#errors)."""
     return _KINDS.get(status, "api_error" if status >= 500 else "invalid_request_error")

@@ -24,7 +24,8 @@ __all__ = [
     "loads",
 ]
 
-#: Deepest nesting we take (operations.md C3). ujson itself stops at 1024; our walkers recurse less than that.
+#: Deepest nesting we take (docs/spec/operations.md#c3). ujson itself stops at 1024; our walkers recurse less than
+#: that.
 MAX_DEPTH = 256
 #: Most values in one JSON text: they take up to 0.2 s to parse and 60 MB, where 31 MB of them took 12 s and 1 GB. Long
 #: conversations of Claude Code with hundreds of tools have some 40 000.

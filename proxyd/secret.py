@@ -2,7 +2,7 @@
 
 Every key in use is a `Secret`: configured ones for as long as their configuration is in force, a client's for as long
 as its call lasts. `proxyd.redaction` finds their values in any text, so that neither a log line nor an error message
-can carry one, whatever it was made from (operations.md E7).
+can carry one, whatever it was made from (docs/spec/operations.md#e7).
 """
 
 from __future__ import annotations

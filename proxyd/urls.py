@@ -10,7 +10,7 @@ __all__ = ["host_of", "is_loopback", "is_loopback_url", "is_private_host", "orig
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port of `url`: a client's key is sent to no other origin (operations.md E4)."""
+    """Scheme, host and port of `url`: a client's key is sent to no other origin (docs/spec/operations.md#e4)."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.partition('/')[0]}".lower()
 
@@ -21,7 +21,7 @@ def host_of(url: str) -> str:
 
 
 def is_loopback_url(url: str) -> bool:
-    """Whether the host of `url` is this machine, whose servers commonly need no key (design.md 8.10)."""
+    """Whether the host of `url` is this machine, whose servers commonly need no key (docs/spec/design.md#p10)."""
     host = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     return name in ("localhost", "::1") or name.startswith("127.")

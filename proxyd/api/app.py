@@ -1,4 +1,4 @@
-"""The HTTP surface: routes, and what every answer has in common (design.md 5).
+"""The HTTP surface: routes, and what every answer has in common (docs/spec/design.md#http).
 
 Every answer carries ``request-id``; every error is the Anthropic envelope.
 """
@@ -32,7 +32,6 @@ from proxyd.errors import (
     ProxyError,
     UnknownExpectation,
 )
-from proxyd.held_bodies import HeldBodies
 from proxyd.logs.setup import get_logger
 from proxyd.prompt_cache import prefix as beginnings
 from proxyd.prompt_cache.parser import parse_object
@@ -40,6 +39,7 @@ from proxyd.providers.base import ClientKeys
 from proxyd.providers.unparsed import glance_at, is_plain, takes_all
 from proxyd.proxy.attempt_direct import VerbatimRefusal
 from proxyd.proxy.client_request import HELD, PREFIX, ClientRequest
+from proxyd.proxy.held_bodies import HeldBodies
 from proxyd.proxy.relay import Relay
 from proxyd.telemetry.call_record import CallRecord, new_id
 from proxyd.telemetry.request_kind import kind_of, session_in
@@ -50,11 +50,11 @@ log = get_logger("app")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-#: The models' creation time is not known; the API wants one (protocol.md 7.4).
+#: The models' creation time is not known; the API wants one (docs/spec/messages-api.md#models).
 _CREATED_AT = "2025-01-01T00:00:00Z"
-#: What of a client's own request id goes into the log (operations.md F2).
+#: What of a client's own request id goes into the log (docs/spec/operations.md#f2).
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z")
-#: The API's own bounds of ``limit`` (protocol.md 1.13).
+#: The API's own bounds of ``limit`` (docs/spec/messages-api.md#models).
 _MAX_PAGE = 1000
 _PAGE = 20
 
@@ -94,7 +94,8 @@ def build_app(
         about: what the daemon says of itself to callers on this machine.
         bodies: counts the request bodies that are held.
     """
-    surface = _Surface(relay, about, bodies or HeldBodies())
+    bodies = bodies or HeldBodies()
+    surface = _Surface(relay, about, bodies)
     app = web.Application(middlewares=[around, surface.envelope])
     app.on_response_prepare.append(_no_stream_to_head)
     for prefix in ("", PREFIX):
@@ -108,7 +109,7 @@ def build_app(
         app.router.add_get(f"{prefix}/readyz", surface.ready)
         app.router.add_get(f"{prefix}/", surface.home)
     app.router.add_get(PREFIX, surface.home)
-    add_status_routes(app, relay, watchers)
+    add_status_routes(app, relay, watchers, bodies)
 
     def enveloped(handler: Handler) -> Handler:
         return functools.partial(around, handler=functools.partial(surface.envelope, handler=handler))

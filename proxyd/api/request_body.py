@@ -1,4 +1,4 @@
-"""Reading a client's request body, within its limits (operations.md B, C1)."""
+"""Reading a client's request body, within its limits (docs/spec/operations.md#b, #c1)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from proxyd.config.settings import Settings
 from proxyd.errors import BodyTimedOut, BodyTooLarge, ClientError, ProxyError, UnsupportedMedia
-from proxyd.held_bodies import HeldBodies, HeldBody
 from proxyd.proxy.client_request import HELD
+from proxyd.proxy.held_bodies import HeldBodies, HeldBody
 from proxyd.transport.timers import Deadlines
 
 __all__ = ["read_request_body"]
@@ -33,7 +33,8 @@ async def read_request_body(request: web.Request, settings: Settings, bodies: He
     """
     kind = request.headers.get("content-type", "missing")
     if kind != "application/json" and kind.partition(";")[0].strip().lower() != "application/json":
-        # A form or a plain-text fetch is what a foreign web page can send without asking (operations.md E3).
+        # A form or a plain-text fetch is what a foreign web page can send without asking
+        # (docs/spec/operations.md#e3).
         seen = kind[:100]
         raise UnsupportedMedia(f"the content type must be application/json; it is {seen}")
     encoding = request.headers.get("content-encoding", "").strip().lower()

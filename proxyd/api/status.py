@@ -25,6 +25,7 @@ from proxyd.errors import ClientError, Forbidden, NotFound
 from proxyd.logs.setup import log_calls, redact
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.proxy.client_request import PREFIX
+from proxyd.proxy.held_bodies import HeldBodies
 from proxyd.proxy.relay import Relay
 from proxyd.telemetry import ledger_queries as stats
 from proxyd.telemetry.batcher import Observer, one_by_one
@@ -75,9 +76,9 @@ class Watchers:
         self.live.observe(record, row)
 
 
-def add_status_routes(app: web.Application, relay: Relay, watchers: Watchers) -> None:
+def add_status_routes(app: web.Application, relay: Relay, watchers: Watchers, bodies: HeldBodies) -> None:
     """Register the endpoints, with and without the prefix."""
-    surface = _StatusSurface(relay, watchers)
+    surface = _StatusSurface(relay, watchers, bodies)
     for prefix in ("", PREFIX):
         app.router.add_get(f"{prefix}/v1/stats", surface.stats)
         app.router.add_get(f"{prefix}/metrics", surface.metrics)
@@ -91,8 +92,9 @@ def add_status_routes(app: web.Application, relay: Relay, watchers: Watchers) ->
 class _StatusSurface:
     """The handlers."""
 
-    def __init__(self, relay: Relay, watchers: Watchers) -> None:
+    def __init__(self, relay: Relay, watchers: Watchers, bodies: HeldBodies) -> None:
         self._relay = relay
+        self._bodies = bodies
         self._watchers = watchers
 
     # -- numbers
@@ -181,7 +183,7 @@ class _StatusSurface:
 
     async def probe(self, request: web.Request) -> web.Response:
         """``POST /test-connection``: the same, with one tiny call through each route."""
-        body = parse_object(await read_request_body(request, self._relay.settings))
+        body = parse_object(await read_request_body(request, self._relay.settings, self._bodies))
         if body.keys() - {"probe"} or body.get("probe") is not True:
             raise ClientError(f"expected {_PROBE_BODY}; to see what is configured, send a GET")
         return await self._connection(request, is_probed=True)

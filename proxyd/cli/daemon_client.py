@@ -1,7 +1,7 @@
 """The daemon as the command line sees it: where it listens, whether it is one of ours, and what it says of itself.
 
-The daemon is asked, over its port; no file says that it runs (operations.md A9), so none can be stale. What answers
-there and is no claude-proxy is told apart by what it says, and never signalled.
+The daemon is asked, over its port; no file says that it runs (docs/spec/operations.md#a9), so none can be stale. What
+answers there and is no claude-proxy is told apart by what it says, and never signalled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from proxyd.secret import Secret
 
 __all__ = ["ANSWER_S", "Peer", "State", "Target", "ask", "find_target"]
 
-#: Long enough for a daemon in the middle of something else; its loop is never blocked for 50 ms (operations.md A8).
+#: Long enough for a daemon in the middle of something else; its loop is never blocked for 50 ms
+#: (docs/spec/operations.md#a8).
 ANSWER_S = 3.0
 _MAX_ANSWER_BYTES = 1 << 20
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})")

@@ -29,9 +29,9 @@ __all__ = [
     "terminate",
 ]
 
-#: How long a start may take (issue 6, item 2).
+#: How long a start may take.
 START_S = 10.0
-#: The drain's 30 s, 5 s for its end (operations.md A3), and some for a busy machine.
+#: The drain's 30 s, 5 s for its end (docs/spec/operations.md#a3), and some for a busy machine.
 STOP_S = 45.0
 _POLL_S = 0.05
 #: A log that has grown beyond this is moved aside at a start.

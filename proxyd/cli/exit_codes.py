@@ -1,4 +1,4 @@
-"""Exit codes (operations.md F5), and how a command says that it failed."""
+"""Exit codes (docs/spec/operations.md#f5), and how a command says that it failed."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _UNIT = "claude-proxy.service"
 _SOCKET = "claude-proxy.socket"
 #: By this line an uninstallation knows what it may remove.
 _MARK = "# Written by `claude-proxy service install`. Changes: systemctl --user edit claude-proxy\n"
-#: The drain, and a bit (operations.md A3).
+#: The drain, and a bit (docs/spec/operations.md#a3).
 _COMMAND_S = 90.0
 
 

@@ -1,4 +1,4 @@
-"""The file ``env`` beside models.yaml: variables for the daemon that no shell sets (design.md 3).
+"""The file ``env`` beside models.yaml: variables for the daemon that no shell sets (docs/spec/design.md#files).
 
 The format is that of systemd's ``EnvironmentFile``, as far as both agree: ``KEY=value``, one a line, ``#`` for
 comments, quotes around a value that needs them. What the environment itself says wins.

@@ -1,8 +1,8 @@
 """What is wrong with a configuration: collected, sorted by place, shown one line per fault.
 
-A fault reads ``FILE:LINE:COLUMN: models[3].max_tokens: what is wrong`` (design.md 4); lines and columns count
-from 1, indices from 0. Nobody likes to mend a file one fault per start, so readers report to a `Faults` and
-go on.
+A fault reads ``FILE:LINE:COLUMN: models[3].max_tokens: what is wrong`` (docs/spec/design.md#faults); lines and
+columns count from 1, indices from 0. Nobody likes to mend a file one fault per start, so readers report to a `Faults`
+and go on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The keys of a models.yaml entry, as one table: the reader, `claude-proxy check` and the JSON Schema are
 made from it.
 
-Source: design.md 4, and issue 4 for ``omit``, issue 6 for ``hooks``.
+Source: docs/spec/design.md#models-yaml.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from proxyd.config.kinds import (
 
 __all__ = ["DEMO_BASE", "EFFORTS", "ENTRY_KEYS", "TOP_KEYS", "EntryKey"]
 
-#: The embedded upstream (design.md 4).
+#: The embedded upstream (docs/spec/design.md#models-yaml).
 DEMO_BASE = "builtin:demo"
-#: design.md 4; ``minimal`` and ``none`` mean no thinking.
+#: docs/spec/design.md#effort; ``minimal`` and ``none`` mean no thinking.
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 #: The keys of the mapping form of the file.
 TOP_KEYS = {"settings": "Settings of the daemon.", "models": "The entries, in order."}
@@ -117,7 +117,7 @@ _SECONDS = number(0.001, 86_400, what="a number of seconds")
 _SECONDS_OR_NONE = number(0, 86_400, what="a number of seconds, 0 for no limit,")
 _PRICE = number(0, 1_000_000, what="USD per million tokens")
 
-#: Clocks of an entry; operations.md B has the defaults.
+#: Clocks of an entry; docs/spec/operations.md#b has the defaults.
 TIMEOUTS: Mapping[str, tuple[Kind, str]] = {
     "connect_s": (_SECONDS, "Seconds for the connection to the upstream."),
     "first_byte_s": (_SECONDS, "Seconds until the upstream's first byte."),

@@ -202,8 +202,8 @@ def whole_number(minimum: int, maximum: int) -> Kind:
 
 
 def token_count() -> Kind:
-    """An integer, or the shorthand of design.md 4: ``8k`` is 8 000, ``1.5k`` 1 500, ``1m`` 1 000 000, any
-    case.
+    """An integer, or the shorthand of docs/spec/design.md#token-counts: ``8k`` is 8 000, ``1.5k`` 1 500, ``1m``
+    1 000 000, any case.
     """
     expected = "a token count above 0 such as 8192, 8_192, 8k or 1.5m"
 
@@ -361,7 +361,7 @@ def headers() -> Kind:
             elif not isinstance(content, str):
                 report((name,), "expected a text as the header's value; quote it", False)
             elif not _HEADER_VALUE.fullmatch(content):
-                # operations.md E9: response splitting and its request twin.
+                # Response splitting and its request twin (docs/spec/operations.md#e9).
                 report((name,), "a header's value cannot hold line breaks or control characters", False)
             else:
                 found[name] = content

@@ -1,4 +1,4 @@
-"""models.yaml: the routes a user has configured (design.md 4).
+"""models.yaml: the routes a user has configured (docs/spec/design.md#models-yaml).
 
 `load` reads the file into a frozen `Config`; the daemon swaps the whole of it at a reload, so that a request
 sees one table from its beginning to its end. What an entry may hold stands in ``config/keys.py``, what a
@@ -16,9 +16,9 @@ from proxyd.config.faults import Fault, Faults, hint, short, shown
 from proxyd.config.keys import DEMO_BASE, ENTRY_KEYS, TOP_KEYS
 from proxyd.config.routes import ModelRoute, Pricing, RouteTable, Timeouts
 from proxyd.config.secrets import is_open_to_others, read_credential
+from proxyd.config.trust import Untrusted, read_trusted
 from proxyd.config.yaml import MAX_BYTES, Node, read_tree
 from proxyd.redaction import CREDENTIAL_HEADERS
-from proxyd.trust import Untrusted, read_trusted
 from proxyd.urls import is_loopback_url, is_private_host, origin_of
 
 __all__ = [
@@ -207,7 +207,10 @@ class _Reader:
         return tuple(routes)
 
     def _chains(self, routes: Mapping[int, ModelRoute], nodes: Iterable[Node]) -> None:
-        """Warn of fallbacks that will be passed over, since the client's key is not for them (design.md 5)."""
+        """Warn of fallbacks that will be passed over, since the client's key is not for them.
+
+        See docs/spec/design.md#client-key.
+        """
         by_id = {route.model_id: route for route in routes.values()}
         for (index, route), node in zip(routes.items(), nodes, strict=True):
             for place, name in _texts(node, "fallback", f"models[{index}]"):

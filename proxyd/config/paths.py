@@ -1,4 +1,4 @@
-"""Where files are looked for (design.md 3).
+"""Where files are looked for (docs/spec/design.md#files).
 
 platformdirs' Unix class is used on macOS too, where its users expect ``~/.config``. It reads ``$XDG_*`` from
 the process's own environment; everything else comes from the mapping that is passed in.

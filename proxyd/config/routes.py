@@ -20,7 +20,7 @@ from proxyd.secret import Secret
 __all__ = ["ModelRoute", "Pricing", "RouteTable", "Timeouts"]
 
 _WINDOW_SUFFIX = re.compile(r"\[1m\]$", re.IGNORECASE)
-#: What Claude Code's model picker shows (claude-code.md 1).
+#: What Claude Code's model picker shows (docs/spec/claude-code.md#picker).
 _SHOWN_IN_PICKER = re.compile(r"claude|anthropic", re.IGNORECASE)
 
 
@@ -63,7 +63,8 @@ class Pricing:
 
 @dataclass(frozen=True, slots=True)
 class ModelRoute:
-    """One entry of models.yaml (design.md 4). Token counts are integers, prices USD per million tokens.
+    """One entry of models.yaml (docs/spec/design.md#models-yaml). Token counts are integers, prices USD per million
+    tokens.
 
     Attributes:
         api_base: without a slash at its end; ``builtin:demo`` is the embedded upstream.

@@ -1,4 +1,5 @@
-"""Where keys come from: a literal, ``${ENV_NAME}`` or ``${file:PATH}`` (design.md 4, operations.md E7).
+"""Where keys come from: a literal, ``${ENV_NAME}`` or ``${file:PATH}`` (docs/spec/design.md#models-yaml,
+docs/spec/operations.md#e7).
 
 A reference is looked up when the configuration is read. One that leads nowhere is not a fault of the file: a
 file with ten vendors must load where two keys are set. The entry then carries the sentence with which its
@@ -97,7 +98,7 @@ def _from_file(path: Path, origin: str) -> Credential:
 
 
 def _is_header_safe(value: str) -> bool:
-    """Whether `value` can stand in a header: a line break in it would be a header of its own (operations.md
-    E9).
+    """Whether `value` can stand in a header: a line break in it would be a header of its own
+    (docs/spec/operations.md#e9).
     """
     return value.isascii() and value.isprintable()

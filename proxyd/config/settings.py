@@ -1,8 +1,9 @@
-"""Settings of the daemon: flag > environment > ``settings:`` of models.yaml > default (design.md 6).
+"""Settings of the daemon: flag > environment > ``settings:`` of models.yaml > default
+(docs/spec/design.md#environment).
 
 Each setting is one field of `Settings`: its name with the unit, its default and where that number comes from,
 what it may be, its help text and its variable. Readers, ``claude-proxy check`` and the JSON Schema go through
-`TABLE`, which is made from the fields. Defaults of clocks and limits are those of operations.md B and C.
+`TABLE`, which is made from the fields. Defaults of clocks and limits are those of docs/spec/operations.md#b and #c.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Setting:
         source: where the default comes from.
         env: its environment variable.
         flag: its option on the command line, or None.
-        is_live: whether a reload puts a change in force; else it waits for a restart (operations.md A4).
+        is_live: whether a reload puts a change in force; else it waits for a restart (docs/spec/operations.md#a4).
     """
 
     name: str
@@ -79,7 +80,7 @@ def _setting(
     kind: Kind,
     help_: str,
     *,
-    source: str = "design.md 6",
+    source: str = "docs/spec/design.md#environment",
     env: str | None = None,
     flag: str | None = None,
     is_live: bool = True,
@@ -97,7 +98,7 @@ def _clock(default: float, help_: str, source: str, *, is_live: bool = True) -> 
 
 
 def _is_in_picker(prefix: str) -> bool:
-    """Whether Claude Code's model picker shows ids that begin so (claude-code.md 1)."""
+    """Whether Claude Code's model picker shows ids that begin so (docs/spec/claude-code.md#picker)."""
     return "claude" in prefix.lower() or "anthropic" in prefix.lower()
 
 
@@ -131,7 +132,7 @@ class Settings:
         False,
         boolean(),
         "Listen beyond loopback without auth_token.",
-        source="operations.md E1",
+        source="docs/spec/operations.md#e1",
         flag="--insecure",
         is_live=False,
     )
@@ -139,7 +140,7 @@ class Settings:
         (),
         names("a host name"),
         "Further names in the Host and Origin headers of requests that are answered.",
-        source="operations.md E2, E3",
+        source="docs/spec/operations.md#e2, #e3",
     )
 
     # -- logs
@@ -162,7 +163,7 @@ class Settings:
         False,
         boolean(),
         "Log prompts and answers at debug; warns at start.",
-        source="operations.md E7",
+        source="docs/spec/operations.md#e7",
         flag="--log-bodies",
     )
 
@@ -170,47 +171,49 @@ class Settings:
     keepalive_s: float = _clock(
         75,
         "Seconds a client's connection may idle, or take to send a request's head.",
-        "operations.md B: nginx keepalive_timeout",
+        "docs/spec/operations.md#b: nginx keepalive_timeout",
         is_live=False,
     )
     body_idle_s: float = _clock(
-        30, "Seconds between two pieces of a request body.", "operations.md B: nginx has 60"
+        30, "Seconds between two pieces of a request body.", "docs/spec/operations.md#b: nginx has 60"
     )
-    body_total_s: float = _clock(120, "Seconds for a whole request body.", "operations.md B")
+    body_total_s: float = _clock(120, "Seconds for a whole request body.", "docs/spec/operations.md#b")
     write_stall_s: float = _clock(
-        60, "Seconds a client may take no byte before it is dropped.", "operations.md B: nginx send_timeout"
+        60,
+        "Seconds a client may take no byte before it is dropped.",
+        "docs/spec/operations.md#b: nginx send_timeout",
     )
     ping_s: float = _clock(
-        15, "Seconds of silence in a stream after which a ping is sent.", "operations.md B"
+        15, "Seconds of silence in a stream after which a ping is sent.", "docs/spec/operations.md#b"
     )
     commit_s: float = _clock(
         10,
         "Seconds without an upstream event after which status 200 is sent nevertheless.",
-        "design.md 8.2",
+        "docs/spec/design.md#p2",
     )
     drain_timeout_s: float = _clock(
-        30, "Seconds that open streams have to finish at a stop.", "operations.md A2"
+        30, "Seconds that open streams have to finish at a stop.", "docs/spec/operations.md#a2"
     )
 
     # -- clocks towards upstreams
     connect_s: float = _clock(
         10,
         "Seconds for a connection to an upstream: name look-up, proxy, CONNECT and TLS together.",
-        "operations.md B: Envoy 5, SDK 5",
+        "docs/spec/operations.md#b: Envoy 5, SDK 5",
     )
     first_byte_s: float = _clock(
-        600, "Seconds until an upstream's first byte.", "operations.md B: the SDK's default timeout"
+        600, "Seconds until an upstream's first byte.", "docs/spec/operations.md#b: the SDK's default timeout"
     )
     idle_s: float = _clock(
         300,
         "Seconds of silence within an upstream's stream.",
-        "operations.md B: Envoy stream idle, Claude Code",
+        "docs/spec/operations.md#b: Envoy stream idle, Claude Code",
     )
     total_s: float = _setting(
         0.0,
         number(0, _DAY_S, what="a number of seconds, 0 for no limit,"),
         "Seconds for a whole upstream answer; 0 for no limit.",
-        source="operations.md B",
+        source="docs/spec/operations.md#b",
     )
 
     # -- limits
@@ -218,7 +221,7 @@ class Settings:
         32 * _MIB,
         size_bytes(1 * _KIB, _GIB),
         "Largest request body, after decompression.",
-        source="operations.md C1: the Messages API's own",
+        source="docs/spec/operations.md#c1: the Messages API's own",
         is_live=False,
     )
     max_parsing_bytes: int = _setting(
@@ -231,41 +234,44 @@ class Settings:
         64 * _MIB,
         size_bytes(1 * _KIB, _GIB),
         "Largest upstream answer that is no stream.",
-        source="operations.md C4",
+        source="docs/spec/operations.md#c4",
     )
     max_frame_bytes: int = _setting(
         8 * _MIB,
         size_bytes(1 * _KIB, _GIB),
         "Largest event of an upstream's stream.",
-        source="operations.md C4",
+        source="docs/spec/operations.md#c4",
     )
     max_error_body_bytes: int = _setting(
         1 * _MIB,
         size_bytes(1 * _KIB, _GIB),
         "Largest error body of an upstream; the rest is cut.",
-        source="operations.md C4",
+        source="docs/spec/operations.md#c4",
     )
     max_streams: int = _setting(
         256,
         whole_number(1, 65_536),
         "Calls in flight; more are answered 529.",
-        source="operations.md C7",
+        source="docs/spec/operations.md#c7",
     )
     max_streams_per_route: int = _setting(
-        0, whole_number(0, 65_536), "Calls in flight of one entry; 0 for no limit.", source="operations.md C7"
+        0,
+        whole_number(0, 65_536),
+        "Calls in flight of one entry; 0 for no limit.",
+        source="docs/spec/operations.md#c7",
     )
     max_connections: int = _setting(
         1024,
         whole_number(1, 1_000_000),
         "Client connections; more are answered 529 and closed.",
-        source="operations.md E9",
+        source="docs/spec/operations.md#e9",
         is_live=False,
     )
     max_idle_per_peer: int = _setting(
         64,
         whole_number(1, 1_000_000),
         "Idle connections of one client address; the oldest make room for new ones.",
-        source="operations.md E9",
+        source="docs/spec/operations.md#e9",
         is_live=False,
     )
 
@@ -274,7 +280,7 @@ class Settings:
         2,
         whole_number(0, 10),
         "Further tries before the first byte; 0 for none.",
-        source="design.md 6, operations.md D2",
+        source="docs/spec/design.md#environment, docs/spec/operations.md#d2",
         env="MAX_RETRIES",
         flag="--max-retries",
     )
@@ -282,20 +288,20 @@ class Settings:
         5,
         whole_number(0, 1_000),
         "Failures in a row after which an upstream is left alone for a while; 0 for never.",
-        source="operations.md D4: Envoy",
+        source="docs/spec/operations.md#d4: Envoy",
         is_live=False,
     )
     circuit_open_s: float = _clock(
         30,
         "Seconds that an upstream is left alone, times the number of times in a row, 300 at most.",
-        "operations.md D4: Envoy",
+        "docs/spec/operations.md#d4: Envoy",
         is_live=False,
     )
     on_midstream_error: str = _setting(
         "event",
         choice("event", "abort"),
         "How a stream ends that breaks: with an error event, or by a cut connection.",
-        source="operations.md D1",
+        source="docs/spec/operations.md#d1",
     )
 
     # -- upstreams
@@ -303,14 +309,14 @@ class Settings:
         "",
         free_text("the path of a PEM file, or an empty text"),
         "PEM file of certificate authorities for upstreams, instead of the system's.",
-        source="operations.md E10",
+        source="docs/spec/operations.md#e10",
         is_live=False,
     )
     trust_env: bool = _setting(
         False,
         boolean(),
         "Use HTTPS_PROXY and netrc for upstream calls.",
-        source="operations.md E10",
+        source="docs/spec/operations.md#e10",
         is_live=False,
     )
 
@@ -318,7 +324,7 @@ class Settings:
         ("*",),
         header_patterns("a header's name, or its beginning with a '*' behind it", never_goes_on),
         "Headers of a client's own that go on to the direct upstream it has chosen; [] for only those of the API.",
-        source="operations.md E4; issue 4, item 1",
+        source="docs/spec/operations.md#e4",
     )
 
     # -- what clients see
@@ -326,7 +332,7 @@ class Settings:
         "",
         free_text("a text with 'claude' or 'anthropic' in it, or an empty one", _is_in_picker),
         "Put in front of ids that Claude Code's picker would hide, as additional ids in /v1/models.",
-        source="issue 4, item 6",
+        source="docs/spec/design.md#discovery-prefix",
     )
 
     # -- hooks, the ledger and records
@@ -334,7 +340,7 @@ class Settings:
         {},
         json_mapping("a mapping of hook names to mappings"),
         "Options by hook name.",
-        source="issue 6, item 7",
+        source="docs/spec/design.md#hook-options",
     )
     hooks: Mapping[str, str] = _setting(
         {},
@@ -347,25 +353,25 @@ class Settings:
         90,
         whole_number(0, 36_500),
         "Days that usage is kept; 0 for ever.",
-        source="a quarter (issue 8, item 1)",
+        source="a quarter",
     )
     record: str = _setting(
         "failures",
         choice("failures", "all", "off"),
         "Which calls are recorded, without prompts and answers (docs/observability.md).",
-        source="issue 8, item 8",
+        source="docs/spec/design.md#recording",
     )
     record_max: int = _setting(
         50,
         whole_number(1, 10_000),
         "Calls whose records are kept; the oldest go.",
-        source="issue 8, item 8",
+        source="docs/spec/design.md#recording",
     )
     record_bodies: bool = _setting(
         False,
         boolean(),
         "Record prompts and answers, too, for 'claude-proxy replay'; warns at start.",
-        source="issue 8, item 8; operations.md E7",
+        source="docs/spec/design.md#recording, docs/spec/operations.md#e7",
     )
 
     #: Where each value comes from; names that are missing here have their default.
@@ -531,7 +537,7 @@ class _Reading:
         return str(full)
 
     def _exposure(self, values: Mapping[str, Any]) -> None:
-        """operations.md E1: whoever reaches the port can spend the user's money."""
+        """Whoever reaches the port can spend the user's money (docs/spec/operations.md#e1)."""
         if is_loopback(values["host"]) or values["auth_token"] is not None or values["insecure"]:
             return
         if any(fault.startswith(f"{self.origins.get('auth_token')}:") for fault in self.faults):

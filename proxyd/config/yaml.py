@@ -31,7 +31,7 @@ MAX_BYTES = 512 * 1024
 #: Most values once anchors are expanded: ten lines of ``&a [*b, *b]`` would otherwise become gigabytes in a
 #: request.
 MAX_VALUES = 50_000
-#: Deepest nesting; a request may nest 256 levels (operations.md C3), of which ``extra_body`` is a part.
+#: Deepest nesting; a request may nest 256 levels (docs/spec/operations.md#c3), of which ``extra_body`` is a part.
 MAX_DEPTH = 64
 
 _INT = re.compile(r"[-+]?(?:0o[0-7]+|0x[0-9a-fA-F]+|[0-9]+(?:_[0-9]+)*)")

@@ -1,8 +1,8 @@
 """Another configuration while calls are in flight: when it is read, and that a bad one changes nothing.
 
 A reload is asked for by SIGHUP, or by saving the file. Reading happens in a thread, one at a time, since a large
-models.yaml takes seconds and the streams go on; what was read is put in force on the loop in one step (operations.md
-A4). Requests that come while one is being read make one more reading, not many.
+models.yaml takes seconds and the streams go on; what was read is put in force on the loop in one step
+(docs/spec/operations.md#a4). Requests that come while one is being read make one more reading, not many.
 
 The file is watched by asking for its modification time: that works on every file system and through every way in which
 editors save, and costs one system call a poll.

@@ -1,5 +1,5 @@
-"""When the whole heap is searched for garbage, which holds up every stream meanwhile (operations.md A8), and how much
-of what is freed is kept for the next call.
+"""When the whole heap is searched for garbage, which holds up every stream meanwhile (docs/spec/operations.md#a8),
+and how much of what is freed is kept for the next call.
 
 CPython searches new objects often, which takes a millisecond or two, and all of them now and then, by how many have
 come since. How long that takes goes by how many there are: 90 ms for 200 parsed requests of 140 KB that wait for

@@ -1,4 +1,4 @@
-"""The listening sockets, and how many connections may hang on them (operations.md E9).
+"""The listening sockets, and how many connections may hang on them (docs/spec/operations.md#e9).
 
 Over the limit a connection is answered 529 and closed at once. One peer address may have so many idle connections,
 those that dribble a head included; the ones that have idled longest make room for a new one. The connections of calls

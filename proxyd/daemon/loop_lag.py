@@ -1,4 +1,4 @@
-"""How late the event loop is: everything that blocks it shows here (operations.md A8).
+"""How late the event loop is: everything that blocks it shows here (docs/spec/operations.md#a8).
 
 A timer asks to be called every half second and notes by how much it is called too late. `last_s` and `worst_s` feed the
 metrics; a lag that a user could feel is logged, once a minute at most. `on_beat` is called each time the loop got round

@@ -1,6 +1,7 @@
 """The process: sockets, signals, drain, reload.
 
-Start (operations.md A1): the configuration is valid before anything is bound. Stop (A2), in this order:
+Start (docs/spec/operations.md#a1): the configuration is valid before anything is bound. Stop
+(docs/spec/operations.md#a2), in this order:
 
 1. readiness turns 503, the listening sockets and idle connections close;
 2. new requests on open connections are answered 529, and answers say ``Connection: close``;
@@ -36,10 +37,10 @@ from proxyd.daemon.loaded_config import LoadConfig, LoadedConfig
 from proxyd.daemon.loop_lag import LoopWatch
 from proxyd.daemon.systemd import Notifier
 from proxyd.errors import AddressInUse, BodyTimedOut, ConfigError, Overloaded
-from proxyd.held_bodies import HeldBodies
 from proxyd.logs.rotation import LogFile
 from proxyd.logs.setup import configure, get_logger
 from proxyd.prompt_cache import prefix as beginnings
+from proxyd.proxy.held_bodies import HeldBodies
 from proxyd.proxy.relay import Relay
 from proxyd.recording.recorder import Recorder
 from proxyd.recording.store import FOLDER as RECORDS_FOLDER
@@ -60,13 +61,13 @@ log = get_logger("server")
 setattr(web_response, "SERVER_SOFTWARE", "claude-proxy")  # noqa: B010 - typing does not know that it is there
 
 #: Time for the open handlers to write their last bytes after they were told to end, then for those that were cut
-#: (A3: drain + 5 s in all; the runner takes its own twice).
+#: (docs/spec/operations.md#a3: drain + 5 s in all; the runner takes its own twice).
 _END_S, _CUT_S = 3.0, 0.5
 #: What of a body nobody wants is still read, so that its sender gets to read the answer.
 _LINGER_S = 2.0
 _FILES_LOG_EVERY_S = 60.0
 _PROGRESS_S = 5.0
-#: File descriptors: two sockets a stream, with room (operations.md C8).
+#: File descriptors: two sockets a stream, with room (docs/spec/operations.md#c8).
 _WANTED_FILES = 65_536
 
 
@@ -213,7 +214,7 @@ class Daemon:
         return f"http://{host}:{port}, {len(relay.table.routes)} models, {what}"
 
     async def _keep_awake(self) -> None:
-        """Tell the service manager that the loop answers, at half of its patience (operations.md A8)."""
+        """Tell the service manager that the loop answers, at half of its patience (docs/spec/operations.md#a8)."""
         notifier = self._service.notifier
         while notifier.watchdog_s is not None:
             notifier.alive()
@@ -285,7 +286,7 @@ class Daemon:
         log.info("server.stopping", signal=name)
 
     def reload(self) -> None:
-        """Read the configuration again; an invalid one leaves the old one in force (A4)."""
+        """Read the configuration again; an invalid one leaves the old one in force (docs/spec/operations.md#a4)."""
         if self._reloader is not None:
             self._service.notifier.reloading()
             self._reloader.request()
@@ -331,7 +332,10 @@ class Daemon:
             )
 
     def dump_state(self) -> None:
-        """Say in the log what is going on: each call in flight, each circuit that is not whole (A5)."""
+        """Say in the log what is going on: each call in flight, each circuit that is not whole.
+
+        See docs/spec/operations.md#a5.
+        """
         relay, upstreams = self._relay, self._upstreams
         if relay is None or upstreams is None:
             return
@@ -494,7 +498,7 @@ class _HttpLog:
 
 class _LoopTrouble:
     """What the event loop has to report, in our log. No free descriptor: accepting rests for a second, as asyncio
-    has it, and a minute's trouble is one line (operations.md C8).
+    has it, and a minute's trouble is one line (docs/spec/operations.md#c8).
     """
 
     def __init__(self) -> None:
@@ -523,7 +527,7 @@ def _raise_file_limit() -> None:
 
 
 def _forbid_cores() -> None:
-    """A core would hold keys and prompts (operations.md E7)."""
+    """A core would hold keys and prompts (docs/spec/operations.md#e7)."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (0, hard))

@@ -1,8 +1,8 @@
 """What systemd tells a service, and what a service tells systemd; nothing where it is not there.
 
 Sources: sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3). The protocol is one datagram to a Unix socket, so that
-no library is needed (operations.md H). The variables are taken out of the environment: they are meant for this process
-and would mislead one that it starts.
+no library is needed (docs/spec/operations.md#h4). The variables are taken out of the environment: they are meant for
+this process and would mislead one that it starts.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ class Notifier:
         self._send("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
-        """A reload begins; `ready` ends it. ``Type=notify-reload`` hangs without the time (operations.md A4)."""
+        """A reload begins; `ready` ends it. ``Type=notify-reload`` hangs without the time.
+
+        See docs/spec/operations.md#a4.
+        """
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self, status: str) -> None:

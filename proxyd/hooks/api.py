@@ -1,4 +1,5 @@
-"""What authors of hooks import: the context of a call and the events of a stream (style.md 4, docs/hooks.md).
+"""What authors of hooks import: the context of a call and the events of a stream (docs/spec/design.md#hooks,
+docs/hooks.md).
 
 A hook file may define any of these, plain or ``async def``::
 

@@ -2,7 +2,7 @@
 
 Files of the folder ``hooks/`` beside models.yaml, ``*.py``, by name; a leading ``_`` disables one. A file that does not
 load is named in the log and by ``check``, and the others run without it. So is one that others may change or exchange
-(`proxyd.trust`): it would run with the rights of the daemon (operations.md E11).
+(`proxyd.config.trust`): it would run with the rights of the daemon (docs/spec/operations.md#e11).
 
 `HookSet` is what a configuration has loaded. `HookSet.for_call` picks those that apply to one call; None, for nearly
 all calls of most users, is the fast path.
@@ -17,21 +17,22 @@ from typing import Any, Literal
 
 from proxyd.config.faults import hint
 from proxyd.config.routes import ModelRoute
+from proxyd.config.trust import Untrusted, read_trusted
 from proxyd.errors import ConfigError
-from proxyd.hookfile import FUNCTIONS, DoesNotLoad, Function, functions_of
-from proxyd.hookprocess import HookProcess
+from proxyd.hooks.file import FUNCTIONS, DoesNotLoad, Function, functions_of
+from proxyd.hooks.process import HookProcess
 from proxyd.hooks.runner import CallHooks
 from proxyd.hooks.worker import Worker
 from proxyd.logs.setup import get_logger
-from proxyd.trust import Untrusted, read_trusted
 
 __all__ = ["HookFile", "HookSet", "load_hooks"]
 
 log = get_logger("hooks")
 
-#: Failures of one function in a row after which a hook is switched off until the next reload (style.md 4).
+#: Failures of one function in a row after which a hook is switched off until the next reload
+#: (docs/spec/design.md#hook-failures).
 MAX_FAILURES = 5
-#: A slower call is counted and logged once (style.md 4).
+#: A slower call is counted and logged once (docs/spec/design.md#hook-slow).
 SLOW_S = 0.010
 #: How long threads of hooks are waited for when the daemon ends.
 _JOIN_S = 0.5

@@ -36,8 +36,8 @@ from proxyd.codecs.anthropic.events import (
 )
 from proxyd.codecs.anthropic.passthrough import split_frames
 from proxyd.codecs.anthropic.stream_repair import Mender
-from proxyd.hookfile import place_of
 from proxyd.hooks.api import HookContext
+from proxyd.hooks.file import place_of
 from proxyd.hooks.worker import HookFailed
 
 if TYPE_CHECKING:

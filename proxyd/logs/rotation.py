@@ -1,4 +1,4 @@
-"""A log file that was moved away is opened anew (operations.md A5).
+"""A log file that was moved away is opened anew (docs/spec/operations.md#a5).
 
 The daemon writes to stderr and knows of no file; whoever started it may have sent stderr into one, and may rotate it.
 """

@@ -1,7 +1,8 @@
 """Log lines: structlog to stderr, readable on a terminal, JSON elsewhere, journald's priorities under systemd.
 
 Event names are lower-case dotted nouns and verbs; all else is key and value. The last processor but the renderer masks
-anything that looks like a credential, by field name and by value, tracebacks included (operations.md E7, F4).
+anything that looks like a credential, by field name and by value, tracebacks included
+(docs/spec/operations.md#e7, #f4).
 """
 
 from __future__ import annotations
@@ -208,7 +209,7 @@ _SPEAKS_OF_CODE = (TypeError, AttributeError, NameError, ImportError, AssertionE
 def _traceback(exc_info: tuple[Any, Any, Any]) -> str:
     """A traceback without data: places, types and causes, and the words of those exceptions that hold none.
 
-    What an exception says may be a part of a prompt, which is not for the log (operations.md E7).
+    What an exception says may be a part of a prompt, which is not for the log (docs/spec/operations.md#e7).
     """
     parts: list[str] = []
     exc: BaseException | None = exc_info[1]

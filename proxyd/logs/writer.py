@@ -1,4 +1,5 @@
-"""Log lines leave through a thread of their own, so that a blocked stderr never blocks a stream (operations.md F4).
+"""Log lines leave through a thread of their own, so that a blocked stderr never blocks a stream
+(docs/spec/operations.md#f4).
 
 A terminal on hold, a pipe that nobody reads, a full disk: lines then wait in a bounded queue, and what does not fit is
 counted and said once lines flow again.

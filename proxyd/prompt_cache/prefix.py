@@ -2,7 +2,7 @@
 
 A beginning that was parsed once need only be recognised afterwards, by its bytes (`proxyd.prompt_cache.parser`). It
 ends ahead of the first mark for caching: Claude Code puts that on its last message, and on another one the next
-time (claude-code.md 3).
+time (docs/spec/claude-code.md#body).
 
 Only translated routes keep any, since they are parsed whole. These are the user's words: a few MiB of them at the most,
 and none for longer than ten minutes after they came last.

@@ -15,7 +15,7 @@ __all__ = ["ClientKeys", "Clocks", "UpstreamRequest", "missing_key"]
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """How long to wait for an upstream, in seconds; 0 is for ever (operations.md B)."""
+    """How long to wait for an upstream, in seconds; 0 is for ever (docs/spec/operations.md#b)."""
 
     connect_s: float = 10
     first_byte_s: float = 600
@@ -63,7 +63,7 @@ class ClientKeys:
 
     @property
     def any(self) -> Secret | None:
-        """The one to use where only one can go on: ``x-api-key`` first (protocol.md 1.3)."""
+        """The one to use where only one can go on: ``x-api-key`` first (docs/spec/messages-api.md#credentials)."""
         return self.api_key or self.bearer
 
     @property

@@ -1,4 +1,7 @@
-"""Direct routes: what goes to an upstream that speaks the Anthropic API (protocol.md 5.1, 5.2)."""
+"""Direct routes: what goes to an upstream that speaks the Anthropic API.
+
+See docs/spec/chat-to-messages.md#direct-vendors, #direct.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from proxyd.urls import is_loopback_url
 
 __all__ = ["direct_url", "prepare", "response_head"]
 
-#: Where else clients put a key: not beside one that the entry has configured (operations.md E4).
+#: Where else clients put a key: not beside one that the entry has configured (docs/spec/operations.md#e4).
 _OTHER_CREDENTIALS = CREDENTIAL_HEADERS - {"authorization", "x-api-key"}
 
 #: Characters that no value may hold (RFC 9110, 5.5).
@@ -32,10 +35,11 @@ _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 #: What may stand as it is in a segment of a path (RFC 3986, 3.3).
 _UNQUOTED = "!$&'()*+,;=:@"
 
-#: Sent where the client named no version (protocol.md 1.2).
+#: Sent where the client named no version (docs/spec/messages-api.md#versions).
 _DEFAULT_VERSION = "2023-06-01"
 
-#: Body fields and the betas that announce them: one half without the other is a 400 (protocol.md 5.2).
+#: Body fields and the betas that announce them: one half without the other is a 400
+#: (docs/spec/chat-to-messages.md#direct-pairs).
 _BETAS_OF = {
     "context_management": "context-management-",
     "mcp_servers": "mcp-client-",
@@ -169,7 +173,7 @@ def _headers(headers: MultiMapping[str], forwarded: tuple[str, ...]) -> dict[str
             for name in _tokens(value):
                 sent.pop(name, None)
     sent.setdefault("anthropic-version", _DEFAULT_VERSION)
-    # What we could not read could not be counted, and no ping would find a place in it (operations.md C5).
+    # What we could not read could not be counted, and no ping would find a place in it (docs/spec/operations.md#c5).
     sent["accept-encoding"] = "identity"
     return sent
 

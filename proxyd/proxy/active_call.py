@@ -71,7 +71,10 @@ class Call:
         return ("request-id", record.request_id), ("x-claude-proxy-route", record.route)
 
     def log_bodies(self) -> None:
-        """Log what the client asks and is answered, at debug: for who has switched it on (operations.md E7)."""
+        """Log what the client asks and is answered, at debug: for who has switched it on.
+
+        See docs/spec/operations.md#e7.
+        """
         request_id = self.record.request_id
         log.debug("request.body", request_id=request_id, body=self.request.body.decode("utf-8", "replace"))
         self.downlink.on_sent = lambda data: log.debug(
@@ -80,13 +83,16 @@ class Call:
 
     def remembered(self, exc: ProxyError) -> str:
         """The sentence of a failure for logs and feeds. Only one that is the upstream's own may quote the request, and
-        ours are kept whole: people show them to the model when something does not work (operations.md E7).
+        ours are kept whole: people show them to the model when something does not work (docs/spec/operations.md#e7).
         """
         message = redacted(errors.message_of(exc))
         return self.request.without_quotes(message) if type(exc) is Refused else message
 
     def crash_of(self, exc: Exception) -> ProxyError:
-        """`exc` as a failure that has an answer; a mistake of ours is logged with its traceback (A6)."""
+        """`exc` as a failure that has an answer; a mistake of ours is logged with its traceback.
+
+        See docs/spec/operations.md#a6.
+        """
         if isinstance(exc, ProxyError):
             return exc
         record = self.record

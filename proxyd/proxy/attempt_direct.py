@@ -34,7 +34,7 @@ from proxyd.transport.timers import Deadlines
 
 __all__ = ["DirectExchange", "VerbatimRefusal"]
 
-#: What of an answer that is none goes into the log (operations.md D).
+#: What of an answer that is none goes into the log (docs/spec/operations.md#d).
 _EXCERPT_BYTES = 200
 #: Larger bodies are not looked at for their usage. One of 128 000 tokens is some 600 KB; this takes 20 ms to parse.
 _MAX_WATCHED_BYTES = 4 << 20

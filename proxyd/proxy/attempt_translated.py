@@ -20,7 +20,7 @@ from proxyd.transport.timers import Deadlines
 
 __all__ = ["TranslatedExchange"]
 
-#: How long usage may follow the finish reason before we end without it (protocol.md 4.6).
+#: How long usage may follow the finish reason before we end without it (docs/spec/chat-to-messages.md#end).
 FINISH_GRACE_S = 2.0
 
 
@@ -123,7 +123,8 @@ class TranslatedExchange(Exchange):
             forget_frames(exc)
             if not answer.has_finish:
                 return await self._give(answer.fail(failure))
-            chunk = b""  # the message is whole; what broke off was its usage (protocol.md 4.6)
+            # the message is whole; what broke off was its usage (docs/spec/chat-to-messages.md#end)
+            chunk = b""
         if self._passage is not None:
             passage, self._passage = self._passage, None
             return await passage.end()

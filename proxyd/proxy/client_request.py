@@ -10,10 +10,10 @@ from aiohttp import web
 
 from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.errors import ClientError
-from proxyd.held_bodies import HeldBody
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers.base import ClientKeys
 from proxyd.providers.unparsed import Glance
+from proxyd.proxy.held_bodies import HeldBody
 from proxyd.telemetry.cache_breaks import checksums
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.prompt_redaction import without_quotes
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 #: The share of a request's body in what all bodies may take.
 HELD = web.RequestKey("held", HeldBody)
-#: All endpoints are also served below this (design.md 5).
+#: All endpoints are also served below this (docs/spec/design.md#prefix).
 PREFIX = "/anthropic"
 #: From here on a request is worked on step by step.
 _LARGE_BYTES = 256 * 1024
@@ -126,8 +126,8 @@ class ClientRequest:
 
     async def breathe(self) -> None:
         """Let all others have a turn between two steps over a large request: each takes about 4 ms a megabyte
-        (operations.md A8). Threads would not help, since none of the steps lets go of the interpreter's lock. One that
-        goes on unread has no such steps.
+        (docs/spec/operations.md#a8). Threads would not help, since none of the steps lets go of the interpreter's
+        lock. One that goes on unread has no such steps.
         """
         if self.record.bytes_in > _LARGE_BYTES and self._payload is not None:
             # Not one turn of the loop, which is a third of what it takes to answer somebody, but as many as fit.

@@ -44,7 +44,7 @@ _SMALL_BYTES = 32 * 1024
 #: Statuses whose responses have no body, whatever their heads say (RFC 9112, 6.3). A 205 has the one that it is framed
 #: with.
 _BODILESS = frozenset({204, 304})
-#: Characters that would end a header, or that no header may hold (RFC 9110, 5.5; operations.md E9).
+#: Characters that would end a header, or that no header may hold (RFC 9110, 5.5; docs/spec/operations.md#e9).
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -71,9 +71,9 @@ _LAST, _NOT_LAST = _WrittenLast(), _WrittenNotLast()
 class Downlink:
     """Writes whole frames to the client.
 
-    The response is committed by the first write, or by silence (design.md 8.2, `commit_after`). From there on a silence
-    of `ping_s` is filled with a ping. Both happen between two writes, and a write is always whole frames, so neither
-    can cut one.
+    The response is committed by the first write, or by silence (docs/spec/design.md#p2, `commit_after`). From there
+    on a silence of `ping_s` is filled with a ping. Both happen between two writes, and a write is always whole
+    frames, so neither can cut one.
 
     Args:
         record: is told of all that is written, but by `push`.

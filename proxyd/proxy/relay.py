@@ -7,8 +7,8 @@
        │  └─failed─▶ again, or the next fallback, or the error with its true status
        └─────────────┘     (only while the client has been promised nothing)
 
-Backpressure: the next chunk is read when the last write has been taken (operations.md C6), and what one read brought is
-one write.
+Backpressure: the next chunk is read when the last write has been taken (docs/spec/operations.md#c6), and what one
+read brought is one write.
 """
 
 from __future__ import annotations
@@ -243,7 +243,8 @@ class Relay:
                     why=call.remembered(failure),
                 )
                 record.fallback_from = route.model_id
-            # The client's key is for the upstream it has chosen (design.md 5); a chain may lead to others.
+            # The client's key is for the upstream it has chosen (docs/spec/design.md#client-key); a chain may lead to
+            # others.
             call.is_first_choice = origin_of(candidate.api_base) == origin_of(route.api_base)
             try:
                 return await self._serve_by(candidate, call)
@@ -406,7 +407,10 @@ class Relay:
             log.warning("route.learned", route=route.model_id, models_yaml=line)
 
     async def _unasked(self, prepared: openai.TranslatedCall, call: Call) -> web.StreamResponse:
-        """``max_tokens: 0`` fills a prompt cache of Anthropic's; elsewhere a call would only cost (protocol.md 3.1)."""
+        """``max_tokens: 0`` fills a prompt cache of Anthropic's; elsewhere a call would only cost.
+
+        See docs/spec/messages-to-chat.md#max-tokens-zero.
+        """
         record, events = call.record, prepared.nothing_said()
         record.stop_reason = "max_tokens"
         if not call.request.wants_stream:
@@ -462,7 +466,8 @@ class Relay:
                     exchange.close(is_complete=True)
                     return await call.finish(encode_events(events))
                 if events:
-                    data, events = encode_events(events), []  # not both, for a client that does not read (C6)
+                    # not both, for a client that does not read (docs/spec/operations.md#c6)
+                    data, events = encode_events(events), []
                     await downlink.write(data)
                     del data
                 events = await exchange.read(downlink)

@@ -1,4 +1,4 @@
-"""Whether a call that failed is tried again, and when (operations.md D2, D3).
+"""Whether a call that failed is tried again, and when (docs/spec/operations.md#d2, #d3).
 
 Only before the client has been promised anything. A translated route is tried again for what may pass: no connection,
 429, 408, 5xx. On a direct route Claude Code does that itself, so only a connection that could not be made is tried
@@ -14,7 +14,7 @@ from proxyd.errors import ProxyError, Refused, Unreachable
 
 __all__ = ["RetryBudget", "delay_before_retry", "may_fall_back"]
 
-#: The SDK's curve (protocol.md 1.14): 0.5 s × 2ⁿ, at most 8 s, with up to a quarter taken off.
+#: The SDK's curve (docs/spec/messages-api.md#sdk-retries): 0.5 s × 2ⁿ, at most 8 s, with up to a quarter taken off.
 _FIRST_DELAY_S, _MAX_DELAY_S, _JITTER = 0.5, 8.0, 0.25
 #: A ``retry-after`` up to this is waited for here; a longer one is passed on.
 _MAX_RETRY_AFTER_S = 10.0

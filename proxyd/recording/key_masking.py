@@ -1,4 +1,5 @@
-"""What of a call may be written into a record: headers, addresses and bodies without their keys (operations.md E7).
+"""What of a call may be written into a record: headers, addresses and bodies without their keys
+(docs/spec/operations.md#e7).
 
 Bodies are masked by the values of the keys in use and by what keys look like, each with a mask of the same length, so
 that sizes, chunk boundaries and the JSON around it stay as they were and the record can be replayed. A mask is letters

@@ -1,6 +1,6 @@
 """One call as it is remembered: what the log line, the ledger and the live view are made from.
 
-Counts, times, ids and model names only; never a prompt, an answer or a key (design.md 8.12).
+Counts, times, ids and model names only; never a prompt, an answer or a key (docs/spec/design.md#p12).
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ _stock = io.StringIO()
 
 
 def new_id(prefix: str, length: int = 24) -> str:
-    """A random id, 22 characters for requests (operations.md F2), 24 elsewhere, as the Anthropic API has them."""
+    """A random id, 22 characters for requests, 24 elsewhere, as the Anthropic API has them.
+
+    See docs/spec/operations.md#f2.
+    """
     global _stock
     characters = _stock.read(length)  # one step, whatever thread asks
     if len(characters) < length:

@@ -2,7 +2,8 @@
 
 Tables (a migration is a step in `MIGRATIONS`; ``PRAGMA user_version`` counts them):
 
-- ``calls``: a row a call, with counts, times, ids and names; never a prompt, an answer or a key (design.md 8.12).
+- ``calls``: a row a call, with counts, times, ids and names; never a prompt, an answer or a key
+  (docs/spec/design.md#p12).
 - ``totals``, ``session_totals``: their sums by quarter of an hour, route and outcome, the second by session too, kept
   by a trigger in the same transaction. A month of them is some thousand rows however many calls there were, which is
   what lets a question be answered at once. A quarter of an hour is the largest step in which all time zones count

@@ -1,4 +1,5 @@
-"""Prometheus metrics by the names of operations.md F3: base units, no label whose values could grow without bound.
+"""Prometheus metrics by the names of docs/spec/operations.md#f3: base units, no label whose values could grow without
+bound.
 
 Counters and histograms are fed when calls are over. Gauges are asked for at the moment of a scrape, so that nothing is
 kept up to date that nobody looks at.
@@ -31,7 +32,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: From a cached answer of a small model to a model that thinks for minutes.
 _FIRST_BYTE_S = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
 _DURATION_S = (0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
-#: Around the target of 50 µs an event (operations.md H3).
+#: Around the target of 50 µs an event (docs/spec/operations.md#h3).
 _OVERHEAD_S = (5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 1e-2)
 
 #: Kinds of tokens, and how many of them a usage has.

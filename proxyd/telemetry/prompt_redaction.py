@@ -1,4 +1,4 @@
-"""What an upstream's words quote of a request, for what is remembered of them (operations.md E7).
+"""What an upstream's words quote of a request, for what is remembered of them (docs/spec/operations.md#e7).
 
 An error message may repeat a part of the prompt. The client gets it as it is; logs, ledger, feeds and records get it
 without each run of `MIN_BYTES` or more that stands in the request, be it in its bytes or in one of its texts. Where the

@@ -1,4 +1,4 @@
-"""What Claude Code wants a call for, told from its shape (claude-code.md 4).
+"""What Claude Code wants a call for, told from its shape (docs/spec/claude-code.md#side-requests).
 
 =========  =====================================================================================
 main       the conversation itself

@@ -1,4 +1,4 @@
-"""Upstreams that keep failing are left alone for a while (operations.md D4).
+"""Upstreams that keep failing are left alone for a while (docs/spec/operations.md#d4).
 
 ::
 

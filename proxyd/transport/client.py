@@ -1,7 +1,7 @@
 """The client side: one pool of connections, and every way a call can fail in our own words.
 
 Redirects are not followed, since that would carry the key and the body to another host; cookies are not kept; the
-total timeout is off, since a long answer is not a fault (operations.md B, E4, E5).
+total timeout is off, since a long answer is not a fault (docs/spec/operations.md#b, #e4, #e5).
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ __all__ = ["READ_BYTES", "OutOfTurn", "UplinkProtocol"]
 _BUFFER_BYTES = 32 * 1024
 #: What is taken at once, from a socket and from its reader.
 READ_BYTES = 64 * 1024
-#: Lines and number of an answer's headers (operations.md C2 has the same for requests).
+#: Lines and number of an answer's headers (docs/spec/operations.md#c2 has the same for requests).
 _MAX_LINE, _MAX_HEADERS = 8190, 128
 #: Larger bodies are not copied behind their heads: a second system call takes less time.
 _APART_BYTES = 512 * 1024
@@ -163,7 +163,7 @@ class UplinkProtocol(ResponseHandler):
         """Take no more at once than a call reads, once the connection is there.
 
         asyncio's own 256 KiB would be held up to three times for a client that does not read: by the reader, by the
-        write that waits, and by the transport (operations.md C6).
+        write that waits, and by the transport (docs/spec/operations.md#c6).
         """
         if self._is_plain:
             setattr(self.transport, "max_size", READ_BYTES)  # noqa: B010 - typing does not know it

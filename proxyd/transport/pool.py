@@ -29,8 +29,8 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from proxyd.codecs.wire.http1_body import Body
-from proxyd.lookups import Lookups, Resolver
 from proxyd.transport.connection import READ_BYTES, OutOfTurn, UplinkProtocol
+from proxyd.transport.lookups import Lookups, Resolver
 from proxyd.transport.timers import Deadlines
 
 __all__ = ["NotHTTP", "Response", "Uplink"]
@@ -413,7 +413,7 @@ def _head(method: str, way: _Way, headers: Mapping[str, str], length: int) -> by
     size = f"content-length: {length}\r\n" if length or method == "POST" else ""
     head = f"{method} {way.target} HTTP/1.1\r\n{''.join(own)}{fields}{size}\r\n"
     ends = 2 + len(own) + len(headers) + bool(size)
-    if head.count("\n") != ends or head.count("\r") != ends or "\0" in head:  # operations.md E9
+    if head.count("\n") != ends or head.count("\r") != ends or "\0" in head:  # docs/spec/operations.md#e9
         raise ValueError("a header's value holds a line break")
     # What a client sent that is no UTF-8 was read with surrogates in its place.
     return head.encode("utf-8", "surrogateescape")

@@ -34,8 +34,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.security.certificates import make_certificate, server_context
+from tests.support.daemon_process import Process, process
 from tests.support.raw_sockets import Answer, RawClient, RawUpstream, post
-from tests.system.test_lifecycle import Process, process
 
 __all__ = ["Report", "attack"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.audit import audit, main
+from tests.system.audit import audit, main
 
 FOUND = """
 import sys

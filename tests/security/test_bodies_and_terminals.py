@@ -17,10 +17,10 @@ from structlog.testing import capture_logs
 from proxyd.logs import setup as logs
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.terminal import printable
+from tests.support.daemon_process import process
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import RawClient, RawUpstream, complaints, post
 from tests.support.streams import HELLO
-from tests.system.test_lifecycle import process
 
 DEMO = {"model_id": "demo", "api_base": "builtin:demo"}
 WHOLE = gzip.compress(json.dumps({**HELLO, "model": "demo", "stream": False}).encode())

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from proxyd.lookups import Lookups
+from proxyd.transport.lookups import Lookups
 from tests.security.certificates import make_certificate, server_context
+from tests.support.daemon_process import process, write_models
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import Answer, RawClient, RawUpstream, no_leaks, post, until
 from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
-from tests.system.test_lifecycle import process, write_models
 
 END = b"0\r\n\r\n"
 KEY = "X-Api-Key: sk-client-0123456789"

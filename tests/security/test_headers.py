@@ -1,7 +1,7 @@
 """Which headers pass, from a large corpus of them, in both directions and modes; redirects; what values may hold.
 
-operations.md E4, E5, E9. Direct mode passes on what a client sets by itself to the upstream that it has chosen
-(``ANTHROPIC_CUSTOM_HEADERS``), and to no other; translated mode sends what we make.
+docs/spec/operations.md#e4, #e5, #e9. Direct mode passes on what a client sets by itself to the upstream that it has
+chosen (``ANTHROPIC_CUSTOM_HEADERS``), and to no other; translated mode sends what we make.
 """
 
 from __future__ import annotations
@@ -240,7 +240,7 @@ async def test_no_redirect_carries_keys_or_prompts_on(
     assert elsewhere.accepted == 0
 
 
-# -- E9: values that would split a message
+# -- values that would split a message
 
 
 @pytest.mark.statement("E9")

@@ -1,4 +1,4 @@
-"""Any request at all, by real sockets: it has an answer, never a 500, in the shape of the API (issue 5, item 7).
+"""Any request at all, by real sockets: it has an answer, never a 500, in the shape of the API.
 
 The proxy runs in a thread for the whole module, in front of an upstream that always answers well. So what is not 200 is
 our answer to the request, and must be an error of the API with a request id, whatever was sent.
@@ -104,7 +104,8 @@ def check(server: Server, request: bytes, *, is_http: bool = True) -> int:
     status, headers, body = exchange(server, request)
     assert 200 <= status < 500 or status in (501, 505), (status, body)
     if status == 400 and "request-id" not in headers:
-        # The HTTP library's own: what it cannot parse has no request (operations.md D). Never for what it can.
+        # The HTTP library's own: what it cannot parse has no request (docs/spec/operations.md#d). Never for what it
+        # can.
         assert not is_http, body
     elif not headers.get("content-type", "").startswith(("text/html", "text/event-stream")):
         assert headers["request-id"].startswith("req_"), headers

@@ -1,4 +1,4 @@
-"""Where keys and prompts go, and where they never do (operations.md E4, E7, E10; issue 5, item 8)."""
+"""Where keys and prompts go, and where they never do (docs/spec/operations.md#e4, #e7, #e10)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_what_an_upstream_is_sent(direct: bool, configured: str | None) ->
         assert f"host: 127.0.0.1:{upstream.port}".encode() in head.lower()
 
 
-# -- E7: by value
+# -- by value
 
 
 @pytest.mark.statement("E7")

@@ -1,4 +1,4 @@
-"""Planted keys and words are found nowhere but on the way they are meant for (operations.md E7; issue 5, item 8).
+"""Planted keys and words are found nowhere but on the way they are meant for (docs/spec/operations.md#e7).
 
 Everything that can say something is made to: each endpoint, each log level, both log formats, the stored files, the
 process list, the state dump, the commands that ask the daemon, hooks that crash with the key in their words, and a

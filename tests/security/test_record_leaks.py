@@ -1,4 +1,4 @@
-"""Records of calls: what is in them of planted keys and words, with bodies and without (issue 8, item 8)."""
+"""Records of calls: what is in them of planted keys and words, with bodies and without."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is answered, and what can be smuggled past (operations.md E1, E2, E3, E5, E8, E9)."""
+"""Who is answered, and what can be smuggled past (docs/spec/operations.md#e1, #e2, #e3, #e5, #e8, #e9)."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_the_token_opens_every_path_but_health_and_never_goes_on(
     assert len(upstream.heads) == (status == 200)
 
 
-# -- E2, E3
+# -- docs/spec/operations.md#e2, #e3
 
 HOSTS = [
     ("localhost", 200),
@@ -254,7 +254,7 @@ async def test_a_body_longer_than_it_says_starts_no_other_request(upstream: RawU
     assert upstream.heads == []
 
 
-# -- E9: response splitting
+# -- response splitting
 
 EVIL_VALUES = ["a\r\nX-Evil: 1", "a\nX-Evil: 1", "a\rX-Evil: 1", "a\0b", "a\r\n\r\nHTTP/1.1 200 OK"]
 

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from proxyd.config.trust import Untrusted, read_trusted
 from proxyd.daemon.load_config import load_configuration
 from proxyd.errors import UnsafePermissions
 from proxyd.hooks.loader import load_hooks
-from proxyd.trust import Untrusted, read_trusted
 
 IS_ROOT = os.geteuid() == 0
 OTHER, GROUP = 12345, 12346
@@ -168,7 +168,7 @@ def test_links_in_a_circle_end(config: Path) -> None:
 def test_what_was_checked_is_what_is_read(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that takes the place of another after it was opened is not read."""
     path = config / "hooks/h.py"
-    from proxyd import trust
+    from proxyd.config import trust
 
     check_way = trust._check_way
 

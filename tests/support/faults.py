@@ -177,7 +177,10 @@ class Break:
 
     @property
     def is_complete(self) -> bool:
-        """The answer is whole by its meaning, whatever its connection did then (protocol.md 4.6)."""
+        """The answer is whole by its meaning, whatever its connection did then.
+
+        See docs/spec/chat-to-messages.md#end.
+        """
         needed = "finish" if self.mode == "translated" else "end"
         return self.arrived > list(MODES[self.mode]).index(needed)
 

@@ -31,7 +31,7 @@ WAITING = {
     "open", "os.listdir", "os.scandir", "os.mkdir", "os.rename", "os.remove", "shutil.copyfile", "socket.getaddrinfo",
     "socket.gethostbyname", "sqlite3.connect", "subprocess.Popen", "time.sleep",
 }  # fmt: skip
-#: No step of the event loop may take more processor time (operations.md A8).
+#: No step of the event loop may take more processor time (docs/spec/operations.md#a8).
 MAX_MS = 50.0
 #: The slowest callbacks that are kept.
 KEPT = 5

@@ -97,7 +97,8 @@ def as_chunks(*pieces: bytes) -> bytes:
 
 
 def judge(events: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    """Hold a client's stream against the order rules of the Messages API (protocol.md 1.9); says how it ended.
+    """Hold a client's stream against the order rules of the Messages API (docs/spec/messages-api.md#order); says how
+    it ended.
 
     Written apart from the proxy's own grammar, so that one mistake cannot hide in both.
 

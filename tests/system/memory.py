@@ -1,8 +1,8 @@
 """``python -m tests.system.memory [STREAMS [MEGABYTES]]``: what the daemon's memory does over many long streams.
 
-The statement is operations.md C7: after 1000 streams of 20 MB, one after the other, the daemon's resident memory is
-within 20 MiB of what it was after 100. That is 20 GB and takes a quarter of an hour, so the suite runs a short form
-(tests/system/test_memory.py): fewer and smaller streams, and a bound of a quarter.
+The statement is docs/spec/operations.md#c7: after 1000 streams of 20 MB, one after the other, the daemon's resident
+memory is within 20 MiB of what it was after 100. That is 20 GB and takes a quarter of an hour, so the suite runs a
+short form (tests/system/test_memory.py): fewer and smaller streams, and a bound of a quarter.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.support.streams import CHUNKED, HELLO, as_chunks
 
 __all__ = ["MAX_GROWTH_KIB", "growth_kib", "resident_kib"]
 
-#: C7.
+#: docs/spec/operations.md#c7.
 MAX_GROWTH_KIB = 20 * 1024
 STREAMS, MEGABYTES = 1000, 20.0
 #: The share of the streams after which the first look is taken: 100 of 1000.

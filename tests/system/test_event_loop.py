@@ -1,4 +1,4 @@
-"""The event loop is never held up for 50 ms by us, with what a busy day brings (operations.md A8).
+"""The event loop is never held up for 50 ms by us, with what a busy day brings (docs/spec/operations.md#a8).
 
 The daemon runs under `tests.support.loop_meter`, which takes the processor time of each step and notes each call
 that could wait. Bodies much larger than those here take longer to parse and to translate; see docs/reliability.md.

@@ -1,4 +1,7 @@
-"""The real process: start, drain, second signal, reload, crash of one call, log file, state (operations.md A)."""
+"""The real process: start, drain, second signal, reload, crash of one call, log file, state.
+
+See docs/spec/operations.md#a.
+"""
 
 from __future__ import annotations
 
@@ -228,7 +231,7 @@ async def test_a_log_file_that_was_moved_is_opened_anew(tmp_path: Path) -> None:
             await handle.wait()
 
 
-# -- A6: a mistake of ours
+# -- a mistake of ours
 
 
 @pytest.mark.statement("A6")

@@ -1,4 +1,7 @@
-"""What the daemon holds in memory: for a client that does not read, and after many streams (operations.md C6, C7)."""
+"""What the daemon holds in memory: for a client that does not read, and after many streams.
+
+See docs/spec/operations.md#c6, #c7.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from tests.support.raw_sockets import Pause, RawClient, RawUpstream, Step, deaf_
 from tests.support.streams import CHUNKED, HELLO, as_chunks
 from tests.system.memory import MAX_GROWTH_KIB, growth_kib, resident_kib
 
-#: operations.md C6, and what each upstream has to send.
+#: docs/spec/operations.md#c6, and what each upstream has to send.
 MAX_KIB, SENDS_BYTES = 512, 50_000_000
 GROUPS, CLIENTS = 3, 20
 

@@ -1,4 +1,4 @@
-"""The daemon as a process: how it starts, refuses to start, and stops (operations.md A1, F5)."""
+"""The daemon as a process: how it starts, refuses to start, and stops (docs/spec/operations.md#a1, #f5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stops and reloads of the real process while many streams are open (operations.md A2 to A4, H2)."""
+"""Stops and reloads of the real process while many streams are open (docs/spec/operations.md#a2 to #a4, #h2)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.streams import CHUNKED, HELLO, as_chunks, judge
 
 #: At a stop: so many streams, in ten phases of both modes.
 STREAMS = 20
-#: H2.
+#: docs/spec/operations.md#h2.
 RELOADS, RELOADED_STREAMS = 100, 50
 
 

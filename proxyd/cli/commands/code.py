@@ -1,7 +1,7 @@
 """``claude-proxy env`` and ``claude-proxy code``: Claude Code on a model of models.yaml.
 
-What it must be told beside the address (claude-code.md 8, 9): it takes every model it does not know for one with a
-window of 1 000 000 tokens, and asks for its own small models by name for titles and subagents.
+What it must be told beside the address (docs/spec/claude-code.md#window, #switches): it takes every model it does not
+know for one with a window of 1 000 000 tokens, and asks for its own small models by name for titles and subagents.
 """
 
 from __future__ import annotations

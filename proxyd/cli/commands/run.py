@@ -54,7 +54,8 @@ def run_command(
     except ConfigError as exc:
         if supervised != "launchd":
             raise
-        # launchd would start it again and again, and knows no exit code that says not to (operations.md G7).
+        # launchd would start it again and again, and knows no exit code that says not to
+        # (docs/spec/operations.md#g7).
         click.echo(exc.message, err=True)
 
 

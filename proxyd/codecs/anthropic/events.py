@@ -1,7 +1,7 @@
 """The events of an Anthropic message stream, and their bytes.
 
-Sources: protocol.md 1.9; one class per event type, one per delta type that we make ourselves. Everything else that an
-Anthropic upstream may send, now or later, is `Unknown` and keeps its data.
+Sources: docs/spec/messages-api.md#events; one class per event type, one per delta type that we make ourselves.
+Everything else that an Anthropic upstream may send, now or later, is `Unknown` and keeps its data.
 
 The delta encoders fill a prepared byte template around one dumped string: that is where a stream spends its time.
 """

@@ -8,7 +8,7 @@
 
 An ``error`` event is legal anywhere before the end and ends the stream (ENDED); a ``ping`` is legal anywhere before the
 end. Blocks count 0, 1, 2, … and one is open at a time; a delta must fit the type of the block it belongs to. Sources:
-protocol.md 1.9, rules 1 to 7.
+docs/spec/messages-api.md#order.
 
 This file does not know who makes the events: the codec, a hook or an upstream.
 """

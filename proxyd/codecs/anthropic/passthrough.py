@@ -163,7 +163,7 @@ class AnthropicTee:
 
 
 def _word(value: Any) -> str | None:
-    """`value` where it is a word of the API, and no text of somebody's (operations.md E7)."""
+    """`value` where it is a word of the API, and no text of somebody's (docs/spec/operations.md#e7)."""
     return value if isinstance(value, str) and _WORD.fullmatch(value) else None
 
 

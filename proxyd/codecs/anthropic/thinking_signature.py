@@ -1,8 +1,8 @@
 """The signature of the thinking blocks we send: the place where an upstream's reasoning data survives a turn.
 
 Claude Code returns thinking blocks verbatim, so what an upstream wants back travels inside their
-``signature`` (protocol.md 3.5) and the proxy needs no memory of its own. The form is ``cpx1.`` and the
-base64url of a JSON object: ``m`` the upstream's model, ``f`` the field the text came in, ``d`` its
+``signature`` (docs/spec/messages-to-chat.md#reasoning) and the proxy needs no memory of its own. The form is
+``cpx1.`` and the base64url of a JSON object: ``m`` the upstream's model, ``f`` the field the text came in, ``d`` its
 ``reasoning_details``, ``t`` Gemini's thought signatures by tool call id (as the client knows it). Absent
 members are left out.
 

@@ -1,8 +1,8 @@
 """Token usage: each dialect's report -> one `Usage`.
 
 Anthropic's ``input_tokens`` excludes cached tokens, OpenAI's ``prompt_tokens`` includes them; Claude Code adds the
-three input figures to decide when to compact, so a cached token counted twice halves the window (protocol.md 1.10,
-4.10).
+three input figures to decide when to compact, so a cached token counted twice halves the window
+(docs/spec/messages-api.md#usage, docs/spec/chat-to-messages.md#usage).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ From its third coming on a list is known by its bytes, so that it need not even 
 (`proxyd.prompt_cache.parser`): one that comes twice is likely to come again, and only then is it worth looking for
 where it stands. So is the system prompt that came with it both times, if it stands where Claude Code writes it,
 right ahead of the tools: another tenth of a request. The conversation is not in it, nor are the user's
-surroundings: they are in the messages (claude-code.md 3).
+surroundings: they are in the messages (docs/spec/claude-code.md#surroundings).
 """
 
 from __future__ import annotations

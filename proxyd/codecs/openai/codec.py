@@ -41,7 +41,7 @@ class Codec(Protocol):
         """The upstream has said why it stops; only usage or its end marker can follow."""
 
     def start(self) -> list[StreamEvent]:
-        """Begin the message before the upstream has said anything (operations.md B, commit after silence)."""
+        """Begin the message before the upstream has said anything (docs/spec/design.md#p2)."""
 
     def feed(self, frame: SSEFrame) -> list[StreamEvent]:
         """Take one frame. Raises `ProxyError` when the stream has failed."""

@@ -1,7 +1,7 @@
 """Whole messages: a completion -> events, events -> one message.
 
 Both directions go through the one state machine of `openai_stream`, so that a non-streamed answer is what its stream
-would have been (protocol.md 4.11).
+would have been (docs/spec/chat-to-messages.md#whole).
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _tool_input(text: str) -> dict[str, Any]:
     """Arguments as the object that the API demands.
 
     What is not one object is handed on under the key that Claude Code itself uses for such input, so that its tool
-    refuses it and the model hears why (claude-code.md 6).
+    refuses it and the model hears why (docs/spec/claude-code.md#invalid-input).
     """
     try:
         value = jsonio.loads(text)

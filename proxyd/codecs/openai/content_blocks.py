@@ -1,4 +1,4 @@
-"""Anthropic content blocks -> Chat Completions content parts (protocol.md 3.2).
+"""Anthropic content blocks -> Chat Completions content parts (docs/spec/messages-to-chat.md#messages).
 
 A block of the history can never be refused: what the upstream cannot take becomes a line of text that says
 what was there. Texts and base64 data are passed by reference or copied once, since one request holds

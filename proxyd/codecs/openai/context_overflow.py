@@ -1,6 +1,6 @@
 """A request that does not fit the window: recognised by what it is, and told so that Claude Code recovers.
 
-Claude Code compacts, or asks for less output, when a 400 carries one of three texts (claude-code.md 7)::
+Claude Code compacts, or asks for less output, when a 400 carries one of three texts (docs/spec/errors.md#too-long)::
 
     prompt is too long: 215000 tokens > 200000 maximum                                    it compacts
     input length and `max_tokens` exceed context limit: 190000 + 32000 > 200000           it asks for less
@@ -20,8 +20,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from proxyd.codecs.overflow_numbers import COUNT, number, read_counts
-from proxyd.codecs.overflow_words import MAX_SCANNED, says_overflow
+from proxyd.codecs.openai.overflow_numbers import COUNT, number, read_counts
+from proxyd.codecs.openai.overflow_words import MAX_SCANNED, says_overflow
 
 __all__ = [
     "OUTPUT_LIMITS",
@@ -289,7 +289,7 @@ OUTPUT_LIMITS: tuple[Wording, ...] = (
     _wording(
         "anthropic behind a gateway",
         _OUTPUT + r": {asked} > {limit}, which is the maximum allowed number of output tokens",
-        "claude-code.md 7",
+        "docs/spec/errors.md#too-long",
     ),
     _wording(
         "bedrock",

@@ -101,7 +101,7 @@ class Dialect:
     #: bounds on lengths. ``strict``: ``strict: true`` for tools whose schema allows it, else as ``openai``.
     schema_style: str = "openai"
 
-    # -- thinking: where the request says whether and how much to think (protocol.md 3.4)
+    # -- thinking: where the request says whether and how much to think (docs/spec/messages-to-chat.md#thinking)
     #: Path of the on/off switch and its two values; a None value means that there is no such state to ask
     #: for.
     thinking_path: str | None = None
@@ -124,7 +124,7 @@ class Dialect:
     #: The model thinks unless told otherwise.
     thinks_by_default: bool = False
 
-    # -- reasoning on the next turn (protocol.md 3.5)
+    # -- reasoning on the next turn (docs/spec/messages-to-chat.md#reasoning)
     #: How it goes back. ``field``: as text in `reasoning_field`. ``received``: as text in the field it came
     #: in, if from this model. ``details``: ``reasoning_details`` unchanged, else text in `reasoning_field`.
     #: ``tags``: inside the content between the first of `think_tags`. ``chunks``: Mistral's thinking chunks.

@@ -1,4 +1,5 @@
-"""Reading the many envelopes in which OpenAI-compatible servers put an error (protocol.md 2.4)::
+"""Reading the many envelopes in which OpenAI-compatible servers put an error
+(docs/spec/chat-completions.md#envelopes)::
 
     {"error": {"message", "type", "param", "code"}}                 OpenAI, and most
     {"error": {"code": 429, "message", "metadata": {"raw": …}}}     OpenRouter; raw: the provider's error

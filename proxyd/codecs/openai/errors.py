@@ -1,4 +1,5 @@
-"""What our client is told when an OpenAI-compatible server says no (protocol.md 2.4 and 4.9).
+"""What our client is told when an OpenAI-compatible server says no (docs/spec/chat-completions.md#errors and
+docs/spec/errors.md#mapping).
 
 Three steps. *Read*: the body, in whatever envelope, gives a message, codes and perhaps a status
 (`error_words`). *Judge*: words that tell the cause beat the status, because vendors disagree about statuses:
@@ -7,7 +8,8 @@ type by the table, the upstream's own text, with keys masked and echoes of the r
 headers by which Claude Code waits or stops.
 
 A 400 whose cause cannot be told costs the user up to six calls, since Claude Code then drops one feature
-after the other (claude-code.md 7). So what can be healed takes the wording that heals it, see `overflow`.
+after the other (docs/spec/claude-code.md#http-errors). So what can be healed takes the wording that heals it, see
+`overflow`.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from proxyd.secret import Secret, configured_secrets
 
 __all__ = ["ErrorContext", "error_in", "refusal", "refusal_from_chunk"]
 
-#: protocol.md 4.9. Room for a long validation message, none for a prompt.
+#: docs/spec/errors.md#message. Room for a long validation message, none for a prompt.
 MAX_MESSAGE = 2000
 
 #: Seconds; the longest real waits are those of monthly plans.

@@ -1,4 +1,7 @@
-"""Why an answer stopped: finish reasons, and what servers say beside them, as ``stop_reason`` (protocol.md 4.7)."""
+"""Why an answer stopped: finish reasons, and what servers say beside them, as ``stop_reason``.
+
+See docs/spec/chat-to-messages.md#stop-reasons.
+"""
 
 from __future__ import annotations
 

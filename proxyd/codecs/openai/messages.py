@@ -1,4 +1,5 @@
-"""The conversation: Anthropic messages -> Chat Completions messages (protocol.md 3.2, 3.5, 3.6).
+"""The conversation: Anthropic messages -> Chat Completions messages
+(docs/spec/messages-to-chat.md#messages, #reasoning, #tool-ids).
 
 The conversation is read in turns, as Anthropic's servers read it: neighbouring assistant messages are one
 turn, and so are neighbouring user and system messages. OpenAI wants each tool call answered directly after

@@ -1,4 +1,5 @@
-"""Turns as nearly all are: one message, with texts, tool uses and results of one text (protocol.md 3.2, 3.6).
+"""Turns as nearly all are: one message, with texts, tool uses and results of one text
+(docs/spec/messages-to-chat.md#messages, #tool-ids).
 
 Of these nothing has to be noted, and what becomes of them is plain: they are translated here in three quarters of the
 time that the long way takes (`openai_messages`), which is the rule for all turns and says the same of these.

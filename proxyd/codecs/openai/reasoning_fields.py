@@ -1,4 +1,7 @@
-"""Where a delta keeps its reasoning (protocol.md 4.3), and OpenRouter's ``reasoning_details``."""
+"""Where a delta keeps its reasoning, and OpenRouter's ``reasoning_details``.
+
+See docs/spec/chat-to-messages.md#reasoning-fields.
+"""
 
 from __future__ import annotations
 

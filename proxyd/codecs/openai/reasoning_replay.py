@@ -1,4 +1,4 @@
-"""Reasoning on its way back to the upstream that produced it (protocol.md 3.5)."""
+"""Reasoning on its way back to the upstream that produced it (docs/spec/messages-to-chat.md#reasoning)."""
 
 from __future__ import annotations
 

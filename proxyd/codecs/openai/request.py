@@ -1,4 +1,4 @@
-"""Messages request -> Chat Completions request: a pure function (protocol.md 3).
+"""Messages request -> Chat Completions request: a pure function (docs/spec/messages-to-chat.md).
 
 What sits in the history is degraded to text where it must be, never refused; 400 is for what makes the call
 itself meaningless. What is dropped or altered is told in `Translated.notes`.
@@ -20,11 +20,11 @@ from proxyd.codecs.cache.tools import SystemPrompt, shared_system
 from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.json_schema import fits_strict
 from proxyd.codecs.openai.messages import to_openai_messages
+from proxyd.codecs.openai.schema_styles import in_style
 from proxyd.codecs.openai.thinking_params import thinking_of, write_thinking
 from proxyd.codecs.openai.token_estimate import tools_tokens
 from proxyd.codecs.openai.tools import Tools, choose, to_openai_tools
 from proxyd.codecs.openai.translation_notes import Note, Notes
-from proxyd.codecs.schema_styles import in_style
 from proxyd.errors import ClientError
 
 __all__ = ["Note", "RequestOptions", "Translated", "in_one_go", "to_openai_request", "translation"]
@@ -55,7 +55,7 @@ _ANTHROPIC_ONLY = frozenset((
 
 @dataclass(slots=True)
 class RequestOptions:
-    """What the route configures (design.md 4).
+    """What the route configures (docs/spec/design.md#models-yaml).
 
     Args:
         model: the upstream's name of the model, also the ``m`` of signatures.

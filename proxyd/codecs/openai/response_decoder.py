@@ -6,8 +6,8 @@
                  └────────one JSON value──▶ codec (a whole completion) ──┘
 
 The first byte that is not blank tells which: servers answer a streaming call with a JSON body, and label streams and
-bodies alike (protocol.md 6). The grammar stands behind the codec as a guard: an event out of order is our bug, and the
-client still gets a legal end.
+bodies alike (docs/spec/streams.md#rules). The grammar stands behind the codec as a guard: an event out of order is
+our bug, and the client still gets a legal end.
 
 A failure before the first event is raised, so that it can become an HTTP status or be tried again. A failure after it
 is turned into the one ``error`` event that ends the stream, and kept in `failure` for the log.
@@ -30,7 +30,7 @@ from proxyd.errors import BadReply, ProxyError
 __all__ = ["TranslatedAnswer"]
 
 _BLANK = b" \t\r\n"
-#: How much of a body that is neither JSON nor a stream is kept for the log (operations.md D).
+#: How much of a body that is neither JSON nor a stream is kept for the log (docs/spec/operations.md#d).
 _EXCERPT_BYTES = 200
 
 
@@ -39,7 +39,7 @@ class TranslatedAnswer:
 
     Args:
         codec: the stream's state machine.
-        max_body_bytes: limit on a JSON body (operations.md C4).
+        max_body_bytes: limit on a JSON body (docs/spec/operations.md#c4).
         max_frame_bytes: limit on one event of the stream.
 
     Attributes:
@@ -240,7 +240,8 @@ class TranslatedAnswer:
         if not was_started and not events:
             raise exc
         if self.codec.has_finish and isinstance(exc, BadReply):
-            # The message is whole: only its usage could follow (protocol.md 4.6), which is not worth asking anew.
+            # The message is whole: only its usage could follow (docs/spec/chat-to-messages.md#end), which is not
+            # worth asking anew.
             return self._checked([*events, *self.codec.close(), *self.codec.take()])
         return self._checked(events) + self.fail(exc)
 

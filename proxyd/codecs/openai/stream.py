@@ -9,10 +9,13 @@
                     open block: none ─▶ thinking ─▶ text ─▶ tool slot     one at a time, any order, 0, 1, 2, …
 
 One block is open at a time. What belongs elsewhere while a tool call's arguments are unfinished waits in `_waiting`, in
-order of arrival, and follows when they are whole; nothing is lost and nothing is interleaved (protocol.md 4.4).
+order of arrival, and follows when they are whole; nothing is lost and nothing is interleaved
+(docs/spec/chat-to-messages.md#tool-calls).
 
-A stream that ends without a finish reason is an error, never a made-up ``end_turn`` (4.6). Reasoning text is taken from
-the first of several fields that has any, since servers repeat it (4.3). Sources: protocol.md 2.3, 4.
+A stream that ends without a finish reason is an error, never a made-up ``end_turn``
+(docs/spec/chat-to-messages.md#end). Reasoning text is taken from the first of several fields that has any, since
+servers repeat it (docs/spec/chat-to-messages.md#chunks). Sources: docs/spec/chat-completions.md#chunks,
+docs/spec/chat-to-messages.md.
 """
 
 from __future__ import annotations
@@ -65,7 +68,7 @@ class Answer:
         route: for error messages.
         tool_names: upstream name -> the client's name, where they differ.
         used_ids: tool ids of the conversation so far; an id that comes again is replaced, since Claude Code takes
-            the pair out of the history otherwise (claude-code.md 6).
+            the pair out of the history otherwise (docs/spec/claude-code.md#unique-ids).
         stop_sequences: what the client asked to stop at.
         estimated_input_tokens: for ``message_start``, before the upstream counts.
     """
@@ -239,7 +242,7 @@ class OpenAIStream:
             self._repeats.learn(data, chunk, "tool_use", event.partial_json)
 
     def _on_lines(self, data: bytes, exc: jsonio.JSONError) -> list[StreamEvent]:
-        """Chunks parted by one newline only, where a blank line is due (protocol.md 6)."""
+        """Chunks parted by one newline only, where a blank line is due (docs/spec/streams.md#single-newline)."""
         lines = [line for line in data.split(b"\n") if line.strip()]
         is_done = any(line.startswith(b"[DONE]") for line in lines)
         try:
@@ -300,7 +303,10 @@ class OpenAIStream:
         self._is_done = True
 
     def _own(self, choices: list[Any]) -> list[dict[str, Any]]:
-        """The choices that are this answer. ``n`` is never asked for, so others are somebody's mistake (4.3)."""
+        """The choices that are this answer. ``n`` is never asked for, so others are somebody's mistake.
+
+        See docs/spec/chat-to-messages.md#chunks.
+        """
         if len(choices) == 1 and isinstance(choices[0], dict):  # nearly every chunk there is
             if self._choice is None and not self._dialect.merge_choices:
                 self._choice = _choice_index(choices[0])
@@ -398,7 +404,7 @@ class OpenAIStream:
             self._on_runs(self._tags.close())
 
     def _on_part(self, part: Any) -> None:
-        """One element of a content array (Mistral; protocol.md 4.3)."""
+        """One element of a content array (Mistral; docs/spec/chat-to-messages.md#content-array)."""
         kind = part.get("type") if isinstance(part, dict) else None
         if kind == "text" and isinstance(part.get("text"), str):
             self._on_content(part["text"])
@@ -593,7 +599,8 @@ class OpenAIStream:
 
     def _final_usage(self) -> Usage:
         reported = self._reported
-        # A rough four characters a token; never 0 for an answer that said something (protocol.md 4.10).
+        # A rough four characters a token; never 0 for an answer that said something
+        # (docs/spec/chat-to-messages.md#usage).
         estimate = -(-(self._emitted_chars + self._repeats.chars) // 4)
         if reported is None:
             return Usage(input_tokens=self.usage.input_tokens, output_tokens=estimate, is_estimated=True)
@@ -614,7 +621,10 @@ def _list(value: Any) -> list[Any]:
 
 
 def _image_text(image: Any) -> str:
-    """Anthropic answers have no image block; a data URL in the text would flood the context (4.8)."""
+    """Anthropic answers have no image block; a data URL in the text would flood the context.
+
+    See docs/spec/chat-to-messages.md#images.
+    """
     url = image.get("image_url") if isinstance(image, dict) else None
     url = url.get("url") if isinstance(url, dict) else url
     if isinstance(url, str) and url.startswith("data:"):

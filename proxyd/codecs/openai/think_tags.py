@@ -1,4 +1,5 @@
-"""Reasoning written into the text as ``<think>…</think>``, told apart again (protocol.md 4.5).
+"""Reasoning written into the text as ``<think>…</think>``, told apart again
+(docs/spec/chat-to-messages.md#think-tags).
 
 ::
 

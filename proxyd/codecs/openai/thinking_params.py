@@ -1,4 +1,4 @@
-"""Whether and how much to think: the client's words in the upstream's (protocol.md 3.4)."""
+"""Whether and how much to think: the client's words in the upstream's (docs/spec/messages-to-chat.md#thinking)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from proxyd.codecs.openai.translation_notes import Notes
 
 __all__ = ["LEVELS", "Thinking", "thinking_of", "write_thinking"]
 
-#: Efforts from least to most. ``none`` and, in models.yaml, ``minimal`` mean no thinking (design.md 4).
+#: Efforts from least to most. ``none`` and, in models.yaml, ``minimal`` mean no thinking
+#: (docs/spec/design.md#effort).
 LEVELS = ("minimal", "low", "medium", "high", "xhigh", "max")
 
-#: Budgets in tokens from which an effort follows, the same steps that other gateways document (protocol.md
-#: 3.4).
+#: Budgets in tokens from which an effort follows, the same steps that other gateways document
+#: (docs/spec/messages-to-chat.md#budgets).
 _MEDIUM_FROM, _HIGH_FROM = 4096, 16384
 
 

@@ -1,4 +1,4 @@
-"""How many tokens a Messages request will cost, told without a tokenizer (protocol.md 4.10).
+"""How many tokens a Messages request will cost, told without a tokenizer (docs/spec/chat-to-messages.md#estimate).
 
 The whole is asked for where nothing else looks at the request, or where its length decides whether it is carried at
 all; a translation counts on its way, by the same parts.

@@ -1,4 +1,4 @@
-"""Tool call fragments of a Chat Completions stream, gathered into calls (protocol.md 4.4).
+"""Tool call fragments of a Chat Completions stream, gathered into calls (docs/spec/chat-to-messages.md#tool-calls).
 
 OpenAI numbers calls by ``index`` and names them in their first fragment. Others number all of them 0 (Gemini and
 gateways), leave out index and id, repeat the name or the id, send the arguments whole, as an object, or twice. The
@@ -252,7 +252,7 @@ def _arguments_text(value: Any) -> str:
 
 
 def _thought_signature(fragment: dict[str, Any]) -> str | None:
-    """Gemini's signature, on the call or on its function (protocol.md 5)."""
+    """Gemini's signature, on the call or on its function (docs/spec/vendors.md#gemini-signature)."""
     for holder in (fragment, fragment.get("function")):
         if isinstance(holder, dict):
             google = holder.get("extra_content")

@@ -1,4 +1,4 @@
-"""Tool call ids on their way between client and upstream (protocol.md 3.6).
+"""Tool call ids on their way between client and upstream (docs/spec/messages-to-chat.md#tool-ids).
 
 Both directions are pure functions of the id, so that the ids of a history fit together without any memory.
 """

@@ -1,4 +1,4 @@
-"""Tools and the choice among them (protocol.md 3.3)."""
+"""Tools and the choice among them (docs/spec/messages-to-chat.md#tools)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from proxyd import jsonio
 from proxyd.codecs.cache.tools import recognised
 from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.json_schema import fits_strict
+from proxyd.codecs.openai.schema_styles import in_style
 from proxyd.codecs.openai.translation_notes import Notes
-from proxyd.codecs.schema_styles import in_style
 from proxyd.errors import ClientError
 
 __all__ = ["Tools", "to_openai_tools", "to_upstream_name"]

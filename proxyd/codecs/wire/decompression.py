@@ -1,8 +1,8 @@
 """A packed body, unpacked in pieces of a bounded size: whoever looks into it decides when the next one is made.
 
 A few kilobytes can unpack to a thousand times as much. So no call makes more than `PIECE_BYTES`, and a body that
-unpacks to more than `MAX_RATIO` times its size is no answer (operations.md C5). A gzip body may have several members
-(RFC 1952, 2.2), which are read as one.
+unpacks to more than `MAX_RATIO` times its size is no answer (docs/spec/operations.md#c5). A gzip body may have
+several members (RFC 1952, 2.2), which are read as one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["MAX_RATIO", "PACKINGS", "PIECE_BYTES", "BadPacking", "Unpacker", "co
 #: What the standard library unpacks.
 PACKINGS = ("gzip", "x-gzip", "deflate")
 PIECE_BYTES = 64 * 1024
-#: As for requests (C1); streams of equal events, which no model writes, come to that.
+#: As for requests (docs/spec/operations.md#c1); streams of equal events, which no model writes, come to that.
 MAX_RATIO = 100
 #: So much may unpack to anything within the ratio: the first bytes of a body say little about it.
 _SMALL_BYTES = 16 * 1024

@@ -1,8 +1,8 @@
 """Edits of a JSON object in its original bytes.
 
 A direct request goes on as it came: key order, number formatting, spacing and escapes of everything that is not edited
-stay as they are (protocol.md 5.2). So a value is replaced, cut or added where it stands, at any depth, without writing
-the rest anew. The bytes must already have been accepted by `jsonio.loads`.
+stay as they are (docs/spec/chat-to-messages.md#direct). So a value is replaced, cut or added where it stands, at any
+depth, without writing the rest anew. The bytes must already have been accepted by `jsonio.loads`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Server-sent events, decoded incrementally.
 
-Rules: WHATWG HTML, section 9.2 (protocol.md 6). Lines end with LF, CR or CRLF, cut anywhere; comments are dropped; a
-blank line dispatches. Two departures, both for servers that exist: a last frame without its blank line is given out by
-`close`, and bytes that are not UTF-8 are left to the JSON parser, so that a broken character spoils one frame only.
+Rules: WHATWG HTML, section 9.2 (docs/spec/streams.md#rules). Lines end with LF, CR or CRLF, cut anywhere; comments
+are dropped; a blank line dispatches. Two departures, both for servers that exist: a last frame without its blank line
+is given out by `close`, and bytes that are not UTF-8 are left to the JSON parser, so that a broken character spoils
+one frame only.
 
 All line ends become LF as the bytes come in, so a frame ends at the first ``LF LF`` and splitting is left to C. Memory
 is the unfinished frame; it is searched once, whatever the size of the chunks.
@@ -24,7 +25,8 @@ __all__ = [
     "too_many_lines",
 ]
 
-#: operations.md C4. A 4 MB tool argument in one event still fits; aiohttp's own line limit would be 512 KiB.
+#: docs/spec/operations.md#c4. A 4 MB tool argument in one event still fits; aiohttp's own line limit would be 512
+#: KiB.
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 MAX_FRAME_LINES = 10_000
 

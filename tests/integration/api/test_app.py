@@ -1,4 +1,7 @@
-"""The HTTP surface, through the front door: real sockets, real upstreams (design.md 5, operations.md D)."""
+"""The HTTP surface, through the front door: real sockets, real upstreams.
+
+See docs/spec/design.md#http, docs/spec/operations.md#d.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Another configuration under load: streams lose no byte, calls find the table that is in force, a bad file changes
-nothing (operations.md A4, H2)."""
+nothing (docs/spec/operations.md#a4, #h2)."""
 
 from __future__ import annotations
 

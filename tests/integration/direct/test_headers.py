@@ -76,7 +76,7 @@ async def test_what_goes_on_and_what_does_not() -> None:
     [
         ([b"x-api-key: k"], {}, {"x-api-key": "k"}),
         ([b"authorization: Bearer b"], {}, {"authorization": "Bearer b"}),
-        # A key helper puts its value into both (protocol.md 1.3).
+        # A key helper puts its value into both (docs/spec/messages-api.md#credentials).
         ([b"x-api-key: k", b"authorization: Bearer b"], {}, {"x-api-key": "k", "authorization": "Bearer b"}),
         ([], {"api_key": "own"}, {"x-api-key": "own"}),
         ([b"x-api-key: k"], {"api_key": "own"}, {"x-api-key": "own"}),

@@ -1,4 +1,5 @@
-"""Each way in which a client can misbehave, in each phase of its call, in both modes (operations.md A7, E8, E9).
+"""Each way in which a client can misbehave, in each phase of its call, in both modes
+(docs/spec/operations.md#a7, #e8, #e9).
 
 The tables are the specification. Every case also checks that no task and no descriptor is left, that nothing crashed,
 that the upstream's connection is let go, and that the next client is served.

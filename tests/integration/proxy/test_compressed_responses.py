@@ -1,7 +1,8 @@
-"""Answers that come packed although nobody asked for that (operations.md C5): long ones, and bombs.
+"""Answers that come packed although nobody asked for that (docs/spec/operations.md#c5): long ones, and bombs.
 
 In direct mode they pass as they came and are unpacked beside that, for their usage; with hooks over them they go on
-unpacked; in translated mode they always are. None holds up the event loop, of which each step is measured (A8).
+unpacked; in translated mode they always are. None holds up the event loop, of which each step is measured
+(docs/spec/operations.md#a8).
 """
 
 from __future__ import annotations

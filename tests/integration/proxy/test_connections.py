@@ -1,4 +1,4 @@
-"""Connections to upstreams, between calls: what one call leaves there, no other call finds (issue 5, item 5)."""
+"""Connections to upstreams, between calls: what one call leaves there, no other call finds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each way in which an upstream can fail, at each point of its answer, in both modes (operations.md D).
+"""Each way in which an upstream can fail, at each point of its answer, in both modes (docs/spec/operations.md#d).
 
 The tables are the specification: what the client sees, what the log says. Every case also checks that the upstream's
 connection is let go within a second and that no task and no descriptor is left.

@@ -1,4 +1,4 @@
-"""Clocks, limits and memory, from the client's side (operations.md B, C, E9)."""
+"""Clocks, limits and memory, from the client's side (docs/spec/operations.md#b, #c, #e9)."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ async def test_a_client_that_reads_slowly_is_served() -> None:
                 await asyncio.sleep(0.02)  # the client's slowness is what is tested
 
 
-# -- A7: a client that leaves
+# -- a client that leaves
 
 
 @pytest.mark.statement("A7")

@@ -1,4 +1,7 @@
-"""What a client sees of an upstream that refuses, and of its own mistakes, in both modes (operations.md D)."""
+"""What a client sees of an upstream that refuses, and of its own mistakes, in both modes.
+
+See docs/spec/operations.md#d.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ KEPT = (
 )
 MESSAGE = "the machine says no"
 
-#: Status of the upstream -> status and error type of a translated answer (protocol.md 4.9).
+#: Status of the upstream -> status and error type of a translated answer (docs/spec/errors.md#mapping).
 STATUSES = {
     400: (400, "invalid_request_error"),
     401: (401, "authentication_error"),

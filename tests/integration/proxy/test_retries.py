@@ -1,4 +1,7 @@
-"""What is tried again, and what is left alone: retries, their budget, circuits, fallbacks (operations.md D2 to D4)."""
+"""What is tried again, and what is left alone: retries, their budget, circuits, fallbacks.
+
+See docs/spec/operations.md#d2 to #d4.
+"""
 
 from __future__ import annotations
 

@@ -152,13 +152,13 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         Mend("sampling", []),
     ),
     (
-        "protocol.md 2.1",
+        "docs/spec/chat-completions.md#request",
         {"top_p": 0.9, "temperature": 1},
         unsupported("top_p"),
         Mend("sampling", ["temperature"]),
     ),
     (
-        "protocol.md 3.1",
+        "docs/spec/messages-to-chat.md#top-level",
         {"top_k": 4},
         openai("Unrecognized request argument supplied: top_k"),
         Mend("sampling", []),
@@ -169,9 +169,9 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         openai("`temperature` and `top_p` cannot both be specified for this model. Please use only one."),
         Mend("sampling", ["temperature"]),
     ),
-    ("protocol.md 2.1", {"stop": ["a"]}, unsupported("stop"), Mend("stop_limit", 0)),
+    ("docs/spec/chat-completions.md#request", {"stop": ["a"]}, unsupported("stop"), Mend("stop_limit", 0)),
     (
-        "protocol.md 2.1",
+        "docs/spec/chat-completions.md#request",
         {"stop": ["a"] * 5},
         openai(
             "Invalid 'stop': array too long. Expected an array with maximum length 4, but instead got an "
@@ -202,9 +202,14 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         },
         Mend("parallel_tool_calls", False),
     ),
-    ("protocol.md 3.1", {"service_tier": "auto"}, unsupported("service_tier"), Mend("service_tier", False)),
     (
-        "protocol.md 3.1",
+        "docs/spec/messages-to-chat.md#top-level",
+        {"service_tier": "auto"},
+        unsupported("service_tier"),
+        Mend("service_tier", False),
+    ),
+    (
+        "docs/spec/messages-to-chat.md#top-level",
         {"prompt_cache_key": "k"},
         unsupported("prompt_cache_key"),
         Mend("prompt_cache_key", False),
@@ -250,7 +255,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         Mend("efforts", {"low": "low", "medium": "medium", "high": "high"}),
     ),
     (
-        "protocol.md 3.4",
+        "docs/spec/messages-to-chat.md#thinking",
         {"reasoning_effort": "high"},
         unsupported("reasoning_effort"),
         Mend("effort_path", None),
@@ -265,7 +270,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         Mend("effort_path", None),
     ),
     (
-        "protocol.md 3.4",
+        "docs/spec/messages-to-chat.md#thinking",
         {"enable_thinking": True},
         openai("Unknown parameter: 'enable_thinking'"),
         Mend("thinking_path", None),
@@ -285,7 +290,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         Mend("response_format", "json_object"),
     ),
     (
-        "protocol.md 3.1",
+        "docs/spec/messages-to-chat.md#top-level",
         {"response_format": {"type": "json_object"}},
         openai("'response_format.type' must be 'text'", "response_format"),
         Mend("response_format", "none"),
@@ -303,19 +308,19 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         Mend("forced_choice_while_thinking", False),
     ),
     (
-        "protocol.md 3.3",
+        "docs/spec/messages-to-chat.md#tools",
         {"tool_choice": NAMED},
         openai("tool_choice object is not supported"),
         Mend("named_tool_choice", False),
     ),
     (
-        "protocol.md 3.3",
+        "docs/spec/messages-to-chat.md#tools",
         {"tool_choice": "required"},
         openai("Unsupported value for tool_choice: 'required'. Supported: auto, none", "tool_choice"),
         Mend("required_word", "auto"),
     ),
     (
-        "protocol.md 5, Mistral",
+        "docs/spec/vendors.md#mistral",
         {"tool_choice": "required"},
         {
             "detail": [
@@ -390,7 +395,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         Mend("strict_alternation", True),
     ),
     (
-        "protocol.md 5, Mistral",
+        "docs/spec/vendors.md#mistral",
         {"messages": [{"role": "tool", "content": "r"}, {"role": "user", "content": "u"}]},
         {
             "object": "error",
@@ -400,7 +405,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         Mend("text_after_tool_joins_it", True),
     ),
     (
-        "protocol.md 5, Mistral",
+        "docs/spec/vendors.md#mistral",
         {},
         {
             "object": "error",
@@ -410,7 +415,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         Mend("tool_id_style", "mistral"),
     ),
     (
-        "protocol.md 2.2",
+        "docs/spec/chat-completions.md#messages",
         {},
         openai(
             "Invalid 'messages[3].tool_calls[0].id': string too long. Expected a string with maximum length 40, but "
@@ -530,7 +535,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         Mend("vision", False),
     ),
     (
-        "protocol.md 3.2",
+        "docs/spec/messages-to-chat.md#messages",
         {"messages": [PDF]},
         openai(
             "Invalid value: 'file'. Supported values are: 'text', 'image_url'.", "messages[0].content[0].type"
@@ -538,7 +543,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         Mend("files", False),
     ),
     (
-        "protocol.md 3.1",
+        "docs/spec/messages-to-chat.md#top-level",
         {"messages": [CACHED]},
         openai("messages.0.content.0.cache_control: Extra inputs are not permitted"),
         Mend("cache_control", False),

@@ -12,7 +12,6 @@ from proxyd.codecs.openai.dialect import CHOICES, Dialect
 from proxyd.errors import ConfigError
 from proxyd.providers.registry import PROFILES, dialect_for, profile_for
 
-#: Issue 3, item 5.
 VENDORS = {
     "openai", "anthropic", "azure", "openrouter", "deepseek", "moonshot", "zhipu", "minimax", "dashscope", "doubao",
     "siliconflow", "gemini", "xai", "groq", "mistral", "cerebras", "ollama", "vllm", "sglang", "llamacpp",

@@ -1,4 +1,7 @@
-"""What a call is for, from the shapes that Claude Code gives its side calls (claude-code.md 4)."""
+"""What a call is for, from the shapes that Claude Code gives its side calls.
+
+See docs/spec/claude-code.md#side-requests.
+"""
 
 from __future__ import annotations
 

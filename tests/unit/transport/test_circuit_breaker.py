@@ -1,4 +1,4 @@
-"""The circuit's states, with a clock that the test turns (operations.md D4)."""
+"""The circuit's states, with a clock that the test turns (docs/spec/operations.md#d4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The signature carries an upstream's data through the client and back (protocol.md 3.5)."""
+"""The signature carries an upstream's data through the client and back (docs/spec/messages-to-chat.md#reasoning)."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from proxyd.codecs.openai.context_overflow import (
 from proxyd.codecs.openai.error_envelopes import words_of_body
 from tests.support.error_cases import CASES, read_case
 
-#: What Claude Code 2.1.330 was seen to recover from (claude-code.md 7).
+#: What Claude Code 2.1.330 was seen to recover from (docs/spec/errors.md#too-long).
 RECOVERABLE = re.compile(
     r"prompt is too long: \d+ tokens > \d+ maximum"
     r"|input length and `max_tokens` exceed context limit: \d+ \+ \d+ > \d+"

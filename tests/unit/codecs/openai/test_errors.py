@@ -15,7 +15,7 @@ from proxyd.codecs.openai.errors import ErrorContext, error_in, refusal, refusal
 from proxyd.errors import ProxyError, TooLong, answer_of
 from tests.support.error_cases import CASES, context_of, read_case
 
-#: The SDK's ErrorType list and the one type of the documentation that it lacks (protocol.md 1.11).
+#: The SDK's ErrorType list and the one type of the documentation that it lacks (docs/spec/messages-api.md#errors).
 TYPES = {
     "invalid_request_error",
     "authentication_error",

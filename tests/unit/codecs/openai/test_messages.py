@@ -294,7 +294,7 @@ def test_long_names_lead_back_to_the_clients() -> None:
 
 
 def test_a_long_history_is_translated_in_steps() -> None:
-    """So that others have a turn in between (operations.md A8)."""
+    """So that others have a turn in between (docs/spec/operations.md#a8)."""
     turn = [
         {"role": "user", "content": "And?"},
         {"role": "assistant", "content": [{"type": "text", "text": "So."}]},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +12,10 @@ import pytest
 from proxyd.codecs.openai.error_envelopes import error_in
 from proxyd.codecs.openai.errors import ErrorContext, refusal, refusal_from_chunk
 from proxyd.errors import ProxyError, TooLong
+from tests.support.paths import TRANSCRIPTS
 from tests.unit.codecs.openai.test_context_overflow import RECOVERABLE
 
-FOLDER = Path(__file__).parent.parent / "transcripts" / "overflow"
+FOLDER = TRANSCRIPTS / "overflow"
 
 #: Rounds whose misses were looked at; see the README of the folder.
 LEARNED_FROM = frozenset({2, 3, 4})

@@ -1,4 +1,4 @@
-"""Which call a fragment belongs to (protocol.md 4.4), and when arguments are whole."""
+"""Which call a fragment belongs to (docs/spec/chat-to-messages.md#tool-calls), and when arguments are whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tool call ids in both directions (protocol.md 3.6)."""
+"""Tool call ids in both directions (docs/spec/messages-to-chat.md#tool-ids)."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def test_a_file_that_does_not_load_is_named_and_harms_no_other(
     write_hook(tmp_path, "bad", text)
     write_hook(tmp_path, "c_good", "def request_hook(p):\n return p\n")
     if "block()\n" in text:
-        monkeypatch.setattr("proxyd.hookprocess._START_S", 2.0)
+        monkeypatch.setattr("proxyd.hooks.process._START_S", 2.0)
     hooks = load_hooks(tmp_path, timeout_s=1, isolation="process")
     try:
         assert [file.name for file in hooks.files] == ["a_good", "c_good"]
@@ -229,7 +229,7 @@ async def test_a_process_that_takes_no_bytes_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is stopped while it is sent a body that is larger than what the system keeps for it."""
-    monkeypatch.setattr("proxyd.hookprocess._LOOK_S", 0.05)
+    monkeypatch.setattr("proxyd.hooks.process._LOOK_S", 0.05)
     write_hook(tmp_path, "h", "def request_hook(p):\n p['user'] = 'hooked'\n return p\n")
     async with hooked_proxy(tmp_path, "translated", timeout_s=1, isolation="process") as proxy:
         assert text_of(await proxy.events()) == "Hello world"

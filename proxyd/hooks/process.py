@@ -34,8 +34,8 @@ from typing import Any, get_args
 
 from proxyd import jsonio
 from proxyd.codecs.anthropic.events import StreamEvent, data_of, event_from_data
-from proxyd.hookfile import DoesNotLoad, Function, functions_of, place_of
 from proxyd.hooks.api import HookContext
+from proxyd.hooks.file import DoesNotLoad, Function, functions_of, place_of
 from proxyd.hooks.worker import HookFailed
 
 __all__ = ["HookProcess"]
