@@ -124,7 +124,8 @@ class _StatusSurface:
                 found["ledger"]["trouble"] = exc.message
                 if exc.is_damaged:
                     ledger.suspect()
-            found["ledger"]["damaged"] = [str(each) for each in stats.damaged_files(ledger.path)]
+            damaged = await asyncio.to_thread(stats.damaged_files, ledger.path)
+            found["ledger"]["damaged"] = [str(each) for each in damaged]
         return _json(found)
 
     async def metrics(self, request: web.Request) -> web.Response:

@@ -107,9 +107,7 @@ DEEPSEEK_REASONING: dict[str, Any] = {
 
 #: Moonshot's validator refuses all tools for one schema that it does not take, and it stands behind others' hosts too.
 MOONSHOT_SCHEMAS: dict[str, Any] = {"schema_style": "moonshot"}
-MOONSHOT_SCHEMAS_SOURCE = (
-    "MoonshotAI/walle, docs/mfjs-spec.md; kimi-cli#1595, kimi-code#2661, pi-hindsight#550"
-)
+MOONSHOT_SCHEMAS_SOURCE = "MoonshotAI/walle, page mfjs-spec; kimi-cli#1595, kimi-code#2661, pi-hindsight#550"
 
 GRAMMAR_SOURCE = (
     "schemas as grammars: llama.cpp#19716, lemonade#2691, openclaw#115598, lmstudio-bug-tracker#2236"

@@ -143,7 +143,7 @@ def test_the_walk_finds_the_patterns() -> None:
     assert len(FOUND) > 120
     assert {"proxyd.redaction._KEY", "proxyd.codecs.openai.errors._PLAN_LIMIT"} <= names
     assert any(name.startswith("proxyd.codecs.openai.context_overflow.WORDINGS") for name in names)
-    assert any(re.fullmatch(r"proxyd\.providers\.mending:\d+", name) for name in names)
+    assert any(re.fullmatch(r"proxyd\.providers\.error_rules:\d+", name) for name in names)
 
 
 @pytest.mark.parametrize("found", UNBOUNDED, ids=lambda each: each.name)

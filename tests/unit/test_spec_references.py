@@ -27,7 +27,7 @@ FOREIGN = {"__pycache__", "build", "dist", "node_modules"}
 #: Texts of other people, whose tokens are counted.
 RECORDED = Path("tests", "transcripts", "tokens")
 #: Where users see each text.
-SHIPPED = ("config", "hooks", "launchd", "systemd", "proxyd/dashboard")
+SHIPPED = ("config", "hooks", "launchd", "systemd", "proxyd/api/dashboard")
 #: Documents of users' projects and of llama.cpp, which texts speak about.
 OF_OTHERS = {"CLAUDE.md", "AGENTS.md", "tools/server/README.md"}
 
@@ -35,7 +35,7 @@ GAP = r"(?:,|\s+and|\s+to)\s+(?:#:?\s+)?"
 CITATION = re.compile(rf"(?<![\w/])(docs/[\w./-]+\.md)((?:#[\w-]+)?(?:{GAP}#[\w-]+\b)*)")
 #: A whole text that says where a value comes from: data for developers, no message.
 SOURCE = re.compile(rf"{CITATION.pattern}(?:, {CITATION.pattern})*(?:: .*)?")
-LINK = re.compile(r"\]\(([^)\s]+)\)")
+LINK = re.compile(r"(?<!`)\]\(([^)\s?]+)\)")
 DOCUMENT = re.compile(r"(?<![\w/.*{])[\w./-]*\w\.md\b")
 TICKET = re.compile(r"\bissues?\s+\d+|\bitem\s+\d+", re.IGNORECASE)
 

@@ -7,7 +7,7 @@ constraint is left out: it is a hint to the model, and the client checks the arg
 Sources:
     openai: OpenAI's function calling guide; "array schema missing items" (ogx-ai/ogx#3602), no combinators at the root
         (chatanywhere/GPT_API_free#403)
-    moonshot: MoonshotAI/walle, docs/mfjs-spec.md and docs/walle.md; kimi-cli#1595, kimi-code#2661, pi-hindsight#550
+    moonshot: MoonshotAI/walle, its pages mfjs-spec and walle; kimi-cli#1595, kimi-code#2661, pi-hindsight#550
     grammar: llama.cpp, common/json-schema-to-grammar.cpp; llama.cpp#19716, #14227, oh-my-pi#5914 (schemas without a
         type), lemonade#2691, openclaw#115598 (bounds, patterns); vLLM, backend_xgrammar.py
     xai: openclaw#32080, openclaw's list of keywords that xAI refuses
@@ -275,7 +275,7 @@ _CLASS = r"\[\^?(?:[^\\\[\]]|\\[\[\]\\nrt])+\]"
 _PATTERN = re.compile(
     rf"\^(?:(?:{_LITERAL}|{_CLASS}|\.|\((?!\?)|\))(?:[*+?](?![+?])|\{{(\d+)?(?:,(\d+)?)?\}}(?!\?))?|\|)*\$"
 )
-_REPEATED = re.compile(r"(?<!\\)\{(\d*),?(\d*)\}")
+_REPEATED = re.compile(r"(?<!\\)\{(\d{0,9}),?(\d{0,9})\}")
 
 
 def fits_grammar_pattern(pattern: Any) -> bool:

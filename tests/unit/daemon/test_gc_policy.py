@@ -176,7 +176,7 @@ def test_what_lies_free_between_blocks_in_use_is_returned() -> None:
     """In a process of its own: this one's memory is in many pieces."""
     script = """
 import os
-from proxyd import garbage
+from proxyd.daemon import gc_policy as garbage
 
 def resident():
     with open("/proc/self/statm") as file:

@@ -157,7 +157,7 @@ def test_console_lines_are_for_reading(lines: Callable[..., list[str]]) -> None:
 def test_under_journald_each_line_has_its_priority(tmp_path: Path) -> None:
     """Also each line of a traceback; and no time of our own, since journald keeps it."""
     script = (
-        "from proxyd import logs; logs.configure('debug', 'json'); log = logs.get_logger('x')\n"
+        "from proxyd.logs import setup as logs; logs.configure('debug', 'json'); log = logs.get_logger('x')\n"
         "log.debug('a.b'); log.info('c.d', said='\\u2028'); log.warning('e.f')\n"
         "try: 1 / 0\n"
         "except ZeroDivisionError: log.error('g.h', exc_info=True)\n"

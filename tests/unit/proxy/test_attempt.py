@@ -68,7 +68,7 @@ class _Call:
         self.protocol.transport = transport
         connection = SimpleNamespace(protocol=self.protocol, transport=transport, close=lambda: None)
         head: Any = SimpleNamespace(code=200, reason="OK", headers={"content-type": "text/event-stream"})
-        self.response = Response(connection, head, mock.Mock())
+        self.response = Response(connection, head, mock.Mock(), 0)
         self.record = CallRecord(request_id="req", is_stream=True)
         self.trace = self.record.trace = CallTrace()
         if keeps_bodies:
