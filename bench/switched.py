@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from proxyd.api.status import Watchers
+from proxyd.api.status import Observers
 from proxyd.cli.main import main
 from proxyd.daemon.server import Daemon
 from proxyd.proxy.relay import Relay
@@ -36,7 +36,7 @@ SWITCH, TAKE_TURNS = signal.SIGWINCH, signal.SIGURG
 TURNS = "turns.json"
 
 _is_on = True
-_observers = Watchers.observers.fget  # type: ignore[attr-defined]
+_observers = Observers.observers.fget  # type: ignore[attr-defined]
 _switch_recording = Daemon._switch_recording
 _relays: list[Relay] = []
 _on_passed = CallTrace.on_passed
@@ -113,8 +113,8 @@ class _Timed(ledger._Database):
 
 if __name__ == "__main__":
     assert _observers is not None, "it is a property"
-    Watchers.observers = property(  # type: ignore[assignment,method-assign]
-        lambda watchers: (*map(_switched, _observers(watchers)), _batch_is_over)
+    Observers.observers = property(  # type: ignore[assignment,method-assign]
+        lambda observers: (*map(_switched, _observers(observers)), _batch_is_over)
     )
     Daemon._switch_recording = _note_relay  # type: ignore[assignment,method-assign]
     CallTrace.on_passed = _on_passed_if_on  # type: ignore[assignment,method-assign]

@@ -6,10 +6,10 @@ What it is faster by is what all of them cost.
 
 from __future__ import annotations
 
-from proxyd.api.status import Watchers
+from proxyd.api.status import Observers
 from proxyd.cli.main import main
 
-Watchers.observers = property(lambda watchers: ())  # type: ignore[assignment,method-assign]
+Observers.observers = property(lambda observers: ())  # type: ignore[assignment,method-assign]
 
 if __name__ == "__main__":
     main()

@@ -184,7 +184,7 @@ ANSWERS: dict[type[ProxyError], tuple[int, str]] = {
 }
 
 
-def answer_of(exc: BaseException) -> tuple[int, str]:
+def error_response(exc: BaseException) -> tuple[int, str]:
     """The HTTP status and the Anthropic error type for `exc`; anything that is not ours is a 500."""
     if isinstance(exc, Refused):
         return exc.status, exc.kind
@@ -205,7 +205,7 @@ def message_of(exc: BaseException) -> str:
     return masked(exc.message, configured_secrets())
 
 
-def forget_frames(exc: BaseException | None) -> None:
+def clear_tracebacks(exc: BaseException | None) -> None:
     """Let go of what `exc` came of, and of the frames that all of it has passed.
 
     A call that fails remembers how, and the frames hold the call: a ring, with a whole request in it, that only a
@@ -223,7 +223,7 @@ def envelope(exc: BaseException, request_id: str | None = None) -> dict[str, Any
     """The Anthropic error object, used both as a JSON body and as the data of an ``error`` event."""
     body: dict[str, Any] = {
         "type": "error",
-        "error": {"type": answer_of(exc)[1], "message": message_of(exc)},
+        "error": {"type": error_response(exc)[1], "message": message_of(exc)},
     }
     if request_id is not None:
         body["request_id"] = request_id

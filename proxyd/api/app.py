@@ -19,7 +19,7 @@ from proxyd import errors, jsonio
 from proxyd.api.access_control import REQUEST_ID as _REQUEST_ID
 from proxyd.api.access_control import check_origin, check_token, comes_from_api_client, is_near, without_token
 from proxyd.api.request_body import read_request_body
-from proxyd.api.status import Watchers, add_status_routes
+from proxyd.api.status import Observers, add_status_routes
 from proxyd.codecs.cache.tools import share_tools
 from proxyd.codecs.openai.token_estimate import estimate_input_tokens
 from proxyd.config.routes import ModelRoute
@@ -33,10 +33,10 @@ from proxyd.errors import (
     UnknownExpectation,
 )
 from proxyd.logs.setup import get_logger
-from proxyd.prompt_cache import prefix as beginnings
+from proxyd.prompt_cache import prefix as prefixes
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers.base import ClientKeys
-from proxyd.providers.unparsed import glance_at, is_plain, takes_all
+from proxyd.providers.unparsed import is_plain, peek_request, takes_all
 from proxyd.proxy.attempt_direct import VerbatimRefusal
 from proxyd.proxy.client_request import HELD, PREFIX, ClientRequest
 from proxyd.proxy.held_bodies import HeldBodies
@@ -81,7 +81,7 @@ _HOME = """<!doctype html>
 
 def build_app(
     relay: Relay,
-    watchers: Watchers,
+    observers: Observers,
     around: Any,
     about: Callable[[], dict[str, Any]] = dict,
     bodies: HeldBodies | None = None,
@@ -109,7 +109,7 @@ def build_app(
         app.router.add_get(f"{prefix}/readyz", surface.ready)
         app.router.add_get(f"{prefix}/", surface.home)
     app.router.add_get(PREFIX, surface.home)
-    add_status_routes(app, relay, watchers, bodies)
+    add_status_routes(app, relay, observers, bodies)
 
     def enveloped(handler: Handler) -> Handler:
         return functools.partial(around, handler=functools.partial(surface.envelope, handler=handler))
@@ -197,7 +197,7 @@ class _Surface:
                 response = await handler(request)
             except Exception as exc:
                 response = self._answer_to(exc, request, request_id)
-                errors.forget_frames(exc)
+                errors.clear_tracebacks(exc)
             finally:
                 if (held := request.get(HELD)) is not None:
                     held.release()
@@ -239,7 +239,7 @@ class _Surface:
 
     @staticmethod
     def _error(exc: BaseException, request_id: str) -> web.Response:
-        status, _ = errors.answer_of(exc)
+        status, _ = errors.error_response(exc)
         headers = dict(exc.headers) if isinstance(exc, ProxyError) else {}
         return web.Response(
             status=status,
@@ -252,7 +252,7 @@ class _Surface:
 
     async def messages(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/messages``."""
-        call, route = await self._understood(request)
+        call, route = await self._parse_request(request)
         if not route.direct and not _has_messages(call.payload):
             raise ClientError("messages: a list with at least one message is required")
         request[_IS_CALL] = True
@@ -260,7 +260,7 @@ class _Surface:
 
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/messages/count_tokens``: asked of a direct upstream, estimated for a translated one."""
-        call, route = await self._understood(request)
+        call, route = await self._parse_request(request)
         call.record.kind = "count"
         if route.direct:
             request[_IS_CALL] = True
@@ -269,12 +269,12 @@ class _Surface:
         estimate = estimate_input_tokens(call.payload)
         return _json({"input_tokens": self._relay.calibration.corrected(route.model_name, estimate)})
 
-    async def _understood(self, request: web.Request) -> tuple[ClientRequest, ModelRoute]:
+    async def _parse_request(self, request: web.Request) -> tuple[ClientRequest, ModelRoute]:
         """Read the request; find its route."""
         relay = self._relay
         body = await read_request_body(request, relay.settings, self._bodies)
         keys = without_token(ClientKeys.from_headers(request.headers), relay.settings)
-        seen = glance_at(body)
+        seen = peek_request(body)
         route = None if seen is None else relay.table.resolve(seen.model)
         if seen is not None and route is not None and takes_all(route) and is_plain(body, seen):
             record = self._record(request, seen.model)
@@ -292,7 +292,7 @@ class _Surface:
         route = self._route(model)
         if not route.direct:
             share_tools(payload, body)
-            beginnings.learn(payload, body)
+            prefixes.learn(payload, body)
         wants_stream = payload.get("stream") is True
         record = self._record(request, model)
         record.kind = kind_of(payload, is_subagent=record.agent_id is not None)

@@ -11,7 +11,7 @@ from proxyd.config.settings import Settings
 from proxyd.errors import BodyTimedOut, BodyTooLarge, ClientError, ProxyError, UnsupportedMedia
 from proxyd.proxy.client_request import HELD
 from proxyd.proxy.held_bodies import HeldBodies, HeldBody
-from proxyd.transport.timers import Deadlines
+from proxyd.transport.timers import Timers
 
 __all__ = ["read_request_body"]
 
@@ -53,7 +53,7 @@ async def read_request_body(request: web.Request, settings: Settings, bodies: He
             raise _too_large(limit)
         held.grow(len(body), settings.max_parsing_bytes)
         return body
-    deadlines = Deadlines(asyncio.get_running_loop())
+    deadlines = Timers(asyncio.get_running_loop())
 
     def idle() -> None:
         content.set_exception(

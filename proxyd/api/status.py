@@ -36,7 +36,7 @@ from proxyd.telemetry.ledger_schema import row_of
 from proxyd.telemetry.live_feed import LiveFeed
 from proxyd.telemetry.metrics import CONTENT_TYPE, Metrics, Sources
 
-__all__ = ["Watchers", "add_status_routes"]
+__all__ = ["Observers", "add_status_routes"]
 
 _PAGE_FOLDER = Path(__file__).parent / "dashboard"
 #: The page's files. Everything it loads is here: no other origin, nothing inline.
@@ -56,7 +56,7 @@ _DAY_S = 86_400
 
 
 @dataclass(frozen=True)
-class Watchers:
+class Observers:
     """Who remembers calls, and who shows what is remembered."""
 
     sources: Sources
@@ -76,9 +76,9 @@ class Watchers:
         self.live.observe(record, row)
 
 
-def add_status_routes(app: web.Application, relay: Relay, watchers: Watchers, bodies: HeldBodies) -> None:
+def add_status_routes(app: web.Application, relay: Relay, observers: Observers, bodies: HeldBodies) -> None:
     """Register the endpoints, with and without the prefix."""
-    surface = _StatusSurface(relay, watchers, bodies)
+    surface = _StatusSurface(relay, observers, bodies)
     for prefix in ("", PREFIX):
         app.router.add_get(f"{prefix}/v1/stats", surface.stats)
         app.router.add_get(f"{prefix}/metrics", surface.metrics)
@@ -92,17 +92,17 @@ def add_status_routes(app: web.Application, relay: Relay, watchers: Watchers, bo
 class _StatusSurface:
     """The handlers."""
 
-    def __init__(self, relay: Relay, watchers: Watchers, bodies: HeldBodies) -> None:
+    def __init__(self, relay: Relay, observers: Observers, bodies: HeldBodies) -> None:
         self._relay = relay
         self._bodies = bodies
-        self._watchers = watchers
+        self._observers = observers
 
     # -- numbers
 
     async def stats(self, request: web.Request) -> web.Response:
         """``GET /v1/stats``: since the start, and from the ledger; ``?session=ID`` for one session."""
         self._relay.finished.flush()
-        live, ledger = self._watchers.live, self._watchers.ledger
+        live, ledger = self._observers.live, self._observers.ledger
         session = request.query.get("session")
         found: dict[str, Any] = {
             "version": proxyd.__version__,
@@ -134,7 +134,7 @@ class _StatusSurface:
             raise Forbidden("/metrics is answered to this machine only, and through no proxy")
         self._relay.finished.flush()
         return web.Response(
-            body=await self._watchers.metrics.render(), headers={"content-type": CONTENT_TYPE}
+            body=await self._observers.metrics.render(), headers={"content-type": CONTENT_TYPE}
         )
 
     # -- the feed
@@ -146,7 +146,7 @@ class _StatusSurface:
         response.headers["request-id"] = request[REQUEST_ID]
         await response.prepare(request)
         self._relay.finished.flush()
-        messages = self._watchers.live.listen()
+        messages = self._observers.live.listen()
         try:
             async for message in messages:
                 # A write waits while the client does not read; meanwhile its queue fills, and it is let go.
@@ -190,7 +190,7 @@ class _StatusSurface:
         return await self._connection(request, is_probed=True)
 
     async def _connection(self, request: web.Request, *, is_probed: bool) -> web.Response:
-        relay, circuits = self._relay, self._watchers.sources.circuits()
+        relay, circuits = self._relay, self._observers.sources.circuits()
         routes = [_route(route, circuits) for route in relay.table.routes]
         if is_probed:
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PROBE_S)) as session:

@@ -21,7 +21,7 @@ import gc
 import threading
 from collections.abc import Callable
 
-__all__ = ["Sweeper", "keep_freed_memory"]
+__all__ = ["CollectionPolicy", "keep_freed_memory"]
 
 #: New objects after which they are searched. The interpreter's 700 are a small call's; with three times as many a call
 #: costs 3 % less, and a search still takes a fraction of a millisecond.
@@ -60,7 +60,7 @@ def _return_freed_memory() -> None:
     trim(ctypes.c_size_t(2 * _KEPT_BYTES))
 
 
-class Sweeper:
+class CollectionPolicy:
     """Decides it, from `start` to `stop`, at each beat of the loop's watch.
 
     Args:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from proxyd.logs.setup import get_logger
 
-__all__ = ["LoopWatch"]
+__all__ = ["LoopLag"]
 
 log = get_logger("loop")
 
@@ -22,7 +22,7 @@ _FELT_S = 0.5
 _LOG_EVERY_S = 60.0
 
 
-class LoopWatch:
+class LoopLag:
     """Watches the running loop from `start` to `stop`.
 
     Attributes:

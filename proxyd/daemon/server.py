@@ -28,18 +28,18 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 import proxyd
 from proxyd.api.app import build_app
-from proxyd.api.status import Watchers
+from proxyd.api.status import Observers
 from proxyd.daemon.config_reloader import Reloader
 from proxyd.daemon.demo.server import DemoServer, start_demo
-from proxyd.daemon.gc_policy import Sweeper
+from proxyd.daemon.gc_policy import CollectionPolicy
 from proxyd.daemon.listener import Listener
 from proxyd.daemon.loaded_config import LoadConfig, LoadedConfig
-from proxyd.daemon.loop_lag import LoopWatch
+from proxyd.daemon.loop_lag import LoopLag
 from proxyd.daemon.systemd import Notifier
 from proxyd.errors import AddressInUse, BodyTimedOut, ConfigError, Overloaded
 from proxyd.logs.rotation import LogFile
 from proxyd.logs.setup import configure, get_logger
-from proxyd.prompt_cache import prefix as beginnings
+from proxyd.prompt_cache import prefix as prefixes
 from proxyd.proxy.held_bodies import HeldBodies
 from proxyd.proxy.relay import Relay
 from proxyd.recording.recorder import Recorder
@@ -51,7 +51,7 @@ from proxyd.telemetry.live_feed import LiveFeed
 from proxyd.telemetry.metrics import Metrics, Sources
 from proxyd.telemetry.token_calibration import FILE as CALIBRATION_FILE
 from proxyd.telemetry.token_calibration import Calibration
-from proxyd.transport.client import Upstreams
+from proxyd.transport.client import UpstreamClient
 
 __all__ = ["Daemon", "LoadConfig", "LoadedConfig", "Service"]
 
@@ -111,20 +111,20 @@ class Daemon:
         self._started = time.monotonic()
         self._relay: Relay | None = None
         self._runner: web.AppRunner | None = None
-        self._upstreams: Upstreams | None = None
+        self._upstreams: UpstreamClient | None = None
         self._demo: DemoServer | None = None
         self._state_folder = state_folder
-        self._watchers: Watchers | None = None
+        self._observers: Observers | None = None
         self._recorder = (
             None if state_folder is None else Recorder(state_folder / RECORDS_FOLDER, lambda: self.settings)
         )
         self._listener = Listener(self.settings.max_connections, self.settings.max_idle_per_peer)
         self._bodies = HeldBodies()
-        self._sweeper = Sweeper(self._waiting_bytes, self._open_calls, self._bodies.take_most)
-        self.loop_watch = LoopWatch(self._beat)
+        self._sweeper = CollectionPolicy(self._waiting_bytes, self._open_calls, self._bodies.take_most)
+        self.loop_watch = LoopLag(self._beat)
         self._calibration = Calibration(None if state_folder is None else state_folder / CALIBRATION_FILE)
         self._stop = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._force_stop = asyncio.Event()
         self.addresses: list[tuple[str, int]] = []
 
     async def start(self) -> None:
@@ -141,7 +141,7 @@ class Daemon:
         try:
             # Always there: a reload may bring in the first entry that wants it, and it costs one socket.
             self._demo = await start_demo()
-            self._upstreams = Upstreams(settings)
+            self._upstreams = UpstreamClient(settings)
             self._relay = Relay(
                 settings,
                 self._loaded.config.table,
@@ -150,12 +150,12 @@ class Daemon:
                 hooks=self._loaded.hooks,
                 calibration=self._calibration,
             )
-            self._watchers = self._watch(self._relay, self._upstreams)
+            self._observers = self._watch(self._relay, self._upstreams)
             kept = () if self._recorder is None else (one_by_one(self._recorder.observe),)
-            self._relay.finished.observers = (*self._watchers.observers, *kept)
+            self._relay.finished.observers = (*self._observers.observers, *kept)
             self._switch_recording(self._relay)
             app, in_front_of = build_app(
-                self._relay, self._watchers, self._listener.middleware, self.about, self._bodies
+                self._relay, self._observers, self._listener.middleware, self.about, self._bodies
             )
             self._runner = web.AppRunner(
                 app,
@@ -166,8 +166,8 @@ class Daemon:
                 lingering_time=_LINGER_S,
                 logger=_HttpLog(),
             )
-            if self._watchers.ledger is not None:
-                self._watchers.ledger.start()
+            if self._observers.ledger is not None:
+                self._observers.ledger.start()
             await self._runner.setup()
             server = self._runner.server
             assert server is not None, "a runner that is set up has a server"
@@ -221,7 +221,7 @@ class Daemon:
             notifier.status(self._status())
             await asyncio.sleep(notifier.watchdog_s / 2)
 
-    def _watch(self, relay: Relay, upstreams: Upstreams) -> Watchers:
+    def _watch(self, relay: Relay, upstreams: UpstreamClient) -> Observers:
         ledger = None
         if self._state_folder is not None:
             ledger = Ledger(self._state_folder / LEDGER_FILE, lambda: self.settings.ledger_days)
@@ -233,7 +233,7 @@ class Daemon:
             rows_lost=lambda: 0 if ledger is None else ledger.dropped,
         )
         live = LiveFeed(lambda: relay.records, lambda: relay.is_draining)
-        return Watchers(sources, live, Metrics(sources), ledger)
+        return Observers(sources, live, Metrics(sources), ledger)
 
     async def run(self) -> None:
         """Serve until a signal says to stop, then drain."""
@@ -281,7 +281,7 @@ class Daemon:
 
     def _on_stop(self, name: str) -> None:
         if self._stop.is_set():
-            self._hurry.set()
+            self._force_stop.set()
         self._stop.set()
         log.info("server.stopping", signal=name)
 
@@ -292,8 +292,8 @@ class Daemon:
             self._reloader.request()
 
     def _reject(self, exc: ConfigError) -> None:
-        if self._watchers is not None:
-            self._watchers.sources.is_reload_good = False
+        if self._observers is not None:
+            self._observers.sources.is_reload_good = False
         log.error("config.rejected", faults=exc.message.splitlines(), in_force="the configuration before")
         self._service.notifier.ready(self._status())
 
@@ -310,8 +310,8 @@ class Daemon:
         if not bodies_before:
             self._warn_of_bodies()
         relay.swap(settings, loaded.config.table, loaded.hooks)
-        if self._watchers is not None:
-            self._watchers.sources.is_reload_good = True
+        if self._observers is not None:
+            self._observers.sources.is_reload_good = True
         log.info(
             "config.reloaded", models=len(loaded.config.table.routes), ignored_until_restart=list(waiting)
         )
@@ -383,9 +383,9 @@ class Daemon:
         self._listener.close_idle()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.settings.drain_timeout_s
-        while relay.active_calls and not self._hurry.is_set() and (left := deadline - loop.time()) > 0:
+        while relay.active_calls and not self._force_stop.is_set() and (left := deadline - loop.time()) > 0:
             log.info("server.draining", calls=relay.active_calls, seconds_left=round(left))
-            wait = asyncio.ensure_future(self._hurry.wait())
+            wait = asyncio.ensure_future(self._force_stop.wait())
             idle = asyncio.ensure_future(relay.until_idle())
             await asyncio.wait(
                 (wait, idle), timeout=min(left, _PROGRESS_S), return_when=asyncio.FIRST_COMPLETED
@@ -403,7 +403,7 @@ class Daemon:
     def _beat(self) -> None:
         """What is to be done now and then, whether or not there are calls."""
         self._sweeper.beat()
-        beginnings.forget_unused()
+        prefixes.forget_unused()
 
     async def close(self) -> None:
         """Let go of everything."""
@@ -413,8 +413,8 @@ class Daemon:
         self._listener.stop_accepting()
         if self._relay is not None:
             self._relay.finished.flush()
-        if self._watchers is not None:
-            await self._watchers.live.close()
+        if self._observers is not None:
+            await self._observers.live.close()
         if self._runner is not None:
             await self._runner.cleanup()
         if self._upstreams is not None:
@@ -425,8 +425,8 @@ class Daemon:
             self._relay.hooks.close()
             self._relay.finished.flush()
         self._calibration.save()
-        if self._watchers is not None and self._watchers.ledger is not None:
-            await self._watchers.ledger.close()
+        if self._observers is not None and self._observers.ledger is not None:
+            await self._observers.ledger.close()
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
         log.info("server.stopped")

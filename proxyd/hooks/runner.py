@@ -35,7 +35,7 @@ from proxyd.codecs.anthropic.events import (
     event_from_data,
 )
 from proxyd.codecs.anthropic.passthrough import split_frames
-from proxyd.codecs.anthropic.stream_repair import Mender
+from proxyd.codecs.anthropic.stream_repair import StreamRepair
 from proxyd.hooks.api import HookContext
 from proxyd.hooks.file import place_of
 from proxyd.hooks.worker import HookFailed
@@ -195,13 +195,13 @@ class CallHooks:
 
 
 class StreamHooks:
-    """The hooks over one stream, and behind them the `Mender` that keeps it legal."""
+    """The hooks over one stream, and behind them the `StreamRepair` that keeps it legal."""
 
     __slots__ = ("_hooks", "_mender", "_unseen")
 
     def __init__(self, hooks: CallHooks) -> None:
         self._hooks = hooks
-        self._mender = Mender()
+        self._mender = StreamRepair()
         self._unseen: list[StreamEvent] = []
 
     @property

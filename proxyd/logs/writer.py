@@ -54,7 +54,7 @@ class LineQueue:
         self._waiting = 0  # lines in there
         self._is_closed = False
         self._lock = threading.Lock()  # of the three numbers and of what is put in there
-        self._hurry = threading.Event()  # no rest
+        self._force_stop = threading.Event()  # no rest
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
         atexit.register(self.close)
@@ -76,8 +76,8 @@ class LineQueue:
             if lines:
                 self._waiting += len(lines)
                 self._blocks.put(_block_of(lines))
-                if self._waiting >= _MANY and not self._hurry.is_set():
-                    self._hurry.set()
+                if self._waiting >= _MANY and not self._force_stop.is_set():
+                    self._force_stop.set()
 
     log = debug = info = warning = warn = error = critical = exception = fatal = failure = err = msg
 
@@ -86,7 +86,7 @@ class LineQueue:
         if self._is_closed:
             return not self._thread.is_alive()
         is_written = threading.Event()
-        self._hurry.set()
+        self._force_stop.set()
         self._blocks.put(is_written)
         return is_written.wait(timeout_s)
 
@@ -110,8 +110,8 @@ class LineQueue:
             if is_over:
                 return
             lines = sum(block.lines for block in blocks)
-            self._hurry.wait(_LONG_REST_S if lines >= _LOADED else _REST_S)
-            self._hurry.clear()
+            self._force_stop.wait(_LONG_REST_S if lines >= _LOADED else _REST_S)
+            self._force_stop.clear()
 
     def _taken(self) -> tuple[list[_Block], list[threading.Event], bool]:
         """All that has come, as soon as there is something: blocks, who waits for them, whether that was the end."""

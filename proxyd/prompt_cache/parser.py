@@ -1,7 +1,7 @@
 """A request's body as the JSON object that it has to be.
 
 A conversation sends the same system prompt and tools with each request, and nearly all of the messages of the one
-before it. Where those are known (`tool_lists`, `beginnings`), short texts stand in for them while the rest is parsed.
+before it. Where those are known (`tool_lists`, `prefixes`), short texts stand in for them while the rest is parsed.
 That is exact: nobody else can know the texts, so if one comes out as the value of ``tools``, this is where the list
 stood, and it is a value by itself; and so with the first of the ``messages``. In any other case, such as a list that
 stands further in or among the letters of a text, the body is parsed as it came.
@@ -15,7 +15,7 @@ from typing import Any
 from proxyd import jsonio
 from proxyd.codecs.cache import tools as tool_lists
 from proxyd.errors import ClientError
-from proxyd.prompt_cache import prefix as beginnings
+from proxyd.prompt_cache import prefix as prefixes
 
 __all__ = ["parse_object"]
 
@@ -54,7 +54,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 def _with_stand_ins(body: bytes) -> dict[str, Any] | None:
     """`body` parsed, if it holds anything known and that is what it seems to be."""
-    begun, known = beginnings.known_in(body), tool_lists.known_in(body)
+    begun, known = prefixes.known_in(body), tool_lists.known_in(body)
     if begun is None and known is None:
         return None
     pieces: list[bytes | memoryview] = []

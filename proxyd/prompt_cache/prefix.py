@@ -15,7 +15,7 @@ from typing import Any
 
 from proxyd import jsonio
 
-__all__ = ["Beginning", "forget_unused", "known_in", "learn"]
+__all__ = ["Prefix", "forget_unused", "known_in", "learn"]
 
 #: How many are remembered, and how many bytes of requests: parsed they take twice as much again.
 _MAX_KNOWN, _MAX_TOTAL_BYTES = 8, 4 << 20
@@ -33,7 +33,7 @@ _MARK, _NEAR_START_BYTES = b'"messages":[', 512
 _NEXT_MESSAGE, _CACHE_MARK = b'},{"role":"', b'"cache_control"'
 
 
-class Beginning:
+class Prefix:
     """The first messages of a conversation. Nobody changes them.
 
     Attributes:
@@ -50,10 +50,10 @@ class Beginning:
         self.used_at = monotonic()
 
 
-_known: list[Beginning] = []  # the longest first
+_known: list[Prefix] = []  # the longest first
 
 
-def known_in(body: bytes) -> tuple[Beginning, int] | None:
+def known_in(body: bytes) -> tuple[Prefix, int] | None:
     """The longest beginning whose bytes stand where messages begin, and where that is.
 
     They are items of an array by themselves; whether they are some in `body`, and of which, is for a parser to say.
@@ -95,10 +95,10 @@ def learn(payload: dict[str, Any], body: bytes) -> None:
         return  # what looked like the next message stands in the input of a tool
     count = seen + len(more)
     if jsonio.content_of(more) == jsonio.content_of(messages[seen:count]):
-        _keep(Beginning(body[at:end], messages[:count]), known)
+        _keep(Prefix(body[at:end], messages[:count]), known)
 
 
-def _keep(new: Beginning, replaced: Beginning | None) -> None:
+def _keep(new: Prefix, replaced: Prefix | None) -> None:
     _known[:] = [each for each in _known if each is not replaced and each.raw != new.raw]
     total_bytes = sum(len(each.raw) for each in _known) + len(new.raw)
     for oldest in sorted(_known, key=lambda each: each.used_at):

@@ -10,11 +10,11 @@ from proxyd.config.routes import ModelRoute
 from proxyd.errors import BadCredential
 from proxyd.secret import Secret
 
-__all__ = ["ClientKeys", "Clocks", "UpstreamRequest", "missing_key"]
+__all__ = ["CallTimeouts", "ClientKeys", "UpstreamRequest", "missing_key"]
 
 
 @dataclass(frozen=True, slots=True)
-class Clocks:
+class CallTimeouts:
     """How long to wait for an upstream, in seconds; 0 is for ever (docs/spec/operations.md#b)."""
 
     connect_s: float = 10
@@ -30,7 +30,7 @@ class UpstreamRequest:
     url: str
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
-    clocks: Clocks = Clocks()
+    timeouts: CallTimeouts = CallTimeouts()
     method: str = "POST"
 
 

@@ -17,7 +17,7 @@ from proxyd.codecs.wire.json_patch import CUT, splice
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import BadReply
 from proxyd.headers import comes_back, names_sent
-from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest, missing_key
+from proxyd.providers.base import CallTimeouts, ClientKeys, UpstreamRequest, missing_key
 from proxyd.providers.profile import Profile
 from proxyd.providers.registry import profile_for
 from proxyd.providers.unparsed import has_second_model
@@ -64,7 +64,7 @@ def prepare(
     body: bytes,
     payload: Mapping[str, Any] | None,
     keys: ClientKeys,
-    clocks: Clocks,
+    timeouts: CallTimeouts,
     method: str = "POST",
     is_first: bool = True,
     forwarded: tuple[str, ...] = ("*",),
@@ -102,7 +102,7 @@ def prepare(
     for name, value in route.extra_headers.items():
         sent[name.lower()] = value
     return UpstreamRequest(
-        url=direct_url(route.api_base, path, query), headers=sent, body=body, clocks=clocks, method=method
+        url=direct_url(route.api_base, path, query), headers=sent, body=body, timeouts=timeouts, method=method
     )
 
 

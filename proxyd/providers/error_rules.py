@@ -1,7 +1,7 @@
 """Learning from refusals: a 400 that names what it did not like becomes a quirk of the route.
 
 Vendors differ in parameters, models of one vendor differ too, and new models come faster than profiles. So
-when an upstream answers 400 or 422 and names one thing in the request that it does not take, `mend_for` says
+when an upstream answers 400 or 422 and names one thing in the request that it does not take, `change_for_error` says
 which field of `Dialect` would have left that thing out. The caller translates the request anew with it and
 sends it once more; only if that works is the finding worth keeping.
 
@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxyd.codecs.openai.context_overflow import find_output_limit, find_overflow
-from proxyd.codecs.openai.error_envelopes import words_of_body
+from proxyd.codecs.openai.error_envelopes import parse_error_body
 
-__all__ = ["Mend", "mend_for", "models_yaml_line", "output_limit_for"]
+__all__ = ["QuirkChange", "change_for_error", "models_yaml_line", "output_limit_for"]
 
 #: 404 is OpenRouter's for "no provider takes this", 500 llama.cpp's for images without a projector.
 _STATUSES = frozenset({400, 404, 422, 500})
@@ -60,7 +60,7 @@ _SAMPLING = ("temperature", "top_p", "top_k")
 
 
 @dataclass(frozen=True, slots=True)
-class Mend:
+class QuirkChange:
     """An override of one `Dialect` field, its value as a user would write it under ``quirks:`` in
     models.yaml."""
 
@@ -98,7 +98,7 @@ class _Refusal:
         return re.search(pattern, self.text, re.IGNORECASE) is not None
 
 
-def mend_for(status: int, body: bytes, sent: Mapping[str, Any]) -> Mend | None:
+def change_for_error(status: int, body: bytes, sent: Mapping[str, Any]) -> QuirkChange | None:
     """The quirk that the refusal of a request teaches.
 
     Args:
@@ -136,7 +136,7 @@ def output_limit_for(status: int, body: bytes, sent: Mapping[str, Any]) -> int |
     return found.limit
 
 
-def models_yaml_line(mend: Mend) -> str:
+def models_yaml_line(mend: QuirkChange) -> str:
     """The line of a models.yaml entry that makes `mend` permanent."""
     return f"quirks: {{{mend.quirk}: {_yaml(mend.value)}}}"
 
@@ -144,7 +144,7 @@ def models_yaml_line(mend: Mend) -> str:
 def _read(status: int, body: bytes, sent: Mapping[str, Any]) -> _Refusal | None:
     if status not in _STATUSES:
         return None
-    words = words_of_body(body)
+    words = parse_error_body(body)
     text = " ".join(words.message[:_MAX_JUDGED_CHARS].split())
     if not text or not _REFUSED.search(text):
         return None
@@ -155,39 +155,39 @@ def _read(status: int, body: bytes, sent: Mapping[str, Any]) -> _Refusal | None:
 # -- rules
 
 
-def _output_limit_name(refusal: _Refusal) -> Mend | None:
+def _output_limit_name(refusal: _Refusal) -> QuirkChange | None:
     for ours, other in (
         ("max_tokens", "max_completion_tokens"),
         ("max_completion_tokens", "max_tokens"),
     ):
         if refusal.names(ours) and _UNKNOWN.search(refusal.text):
-            return Mend("max_tokens_field", other)
+            return QuirkChange("max_tokens_field", other)
     return None
 
 
-def _switch(refusal: _Refusal) -> Mend | None:
+def _switch(refusal: _Refusal) -> QuirkChange | None:
     named = [name for name in _SWITCHES if refusal.names(name)]
-    return Mend(named[0], False) if len(named) == 1 else None
+    return QuirkChange(named[0], False) if len(named) == 1 else None
 
 
-def _sampling(refusal: _Refusal) -> Mend | None:
+def _sampling(refusal: _Refusal) -> QuirkChange | None:
     sent = [name for name in _SAMPLING if name in refusal.sent]
     named = [name for name in sent if refusal.names(name)]
     if not named:
         return None
     if named == ["temperature", "top_p"] and refusal.says(r"\bboth\b"):
         named = ["top_p"]  # Claude models behind a gateway take either
-    return Mend("sampling", [name for name in sent if name not in named])
+    return QuirkChange("sampling", [name for name in sent if name not in named])
 
 
-def _stop(refusal: _Refusal) -> Mend | None:
+def _stop(refusal: _Refusal) -> QuirkChange | None:
     if not refusal.names("stop"):
         return None
     limit = _COUNT_LIMIT.search(refusal.text)
-    return Mend("stop_limit", int(limit[1]) if limit else 0)
+    return QuirkChange("stop_limit", int(limit[1]) if limit else 0)
 
 
-def _effort(refusal: _Refusal) -> Mend | None:
+def _effort(refusal: _Refusal) -> QuirkChange | None:
     sent = refusal.sent.get("reasoning_effort")
     reasoning = refusal.sent.get("reasoning")
     if sent is None and isinstance(reasoning, Mapping):
@@ -203,13 +203,13 @@ def _effort(refusal: _Refusal) -> Mend | None:
         r"(?:supported values|must be one of|expected one of|one of|should be)", refusal.text, sent
     )
     if known:
-        return Mend("efforts", _efforts(known))
+        return QuirkChange("efforts", _efforts(known))
     is_for_value = refusal.says(rf"\b{sent}\b|mandatory|\bvalue\b") and not refusal.says(
         "unsupported parameter"
     )
     if sent in ("none", "minimal", "xhigh", "max") and is_for_value:
-        return Mend("efforts", _efforts(["low", "medium", "high"]))
-    return Mend("effort_path", None)
+        return QuirkChange("efforts", _efforts(["low", "medium", "high"]))
+    return QuirkChange("effort_path", None)
 
 
 def _levels_after(words: str, text: str, sent: str) -> list[str]:
@@ -226,14 +226,14 @@ def _efforts(known: list[str]) -> dict[str, str]:
     return efforts
 
 
-def _thinking(refusal: _Refusal) -> Mend | None:
+def _thinking(refusal: _Refusal) -> QuirkChange | None:
     is_named = any(
         refusal.names(name) for name in ("thinking", "enable_thinking", "chat_template_kwargs")
     ) or ("chat_template_kwargs" in refusal.sent and refusal.mentions("chat_template"))
-    return Mend("thinking_path", None) if is_named and _UNKNOWN.search(refusal.text) else None
+    return QuirkChange("thinking_path", None) if is_named and _UNKNOWN.search(refusal.text) else None
 
 
-def _response_format(refusal: _Refusal) -> Mend | None:
+def _response_format(refusal: _Refusal) -> QuirkChange | None:
     asked = refusal.sent.get("response_format")
     if not isinstance(asked, Mapping) or not (
         refusal.names("response_format")
@@ -241,67 +241,67 @@ def _response_format(refusal: _Refusal) -> Mend | None:
         or refusal.mentions("json_schema")
     ):
         return None
-    return Mend("response_format", "json_object" if asked.get("type") == "json_schema" else "none")
+    return QuirkChange("response_format", "json_object" if asked.get("type") == "json_schema" else "none")
 
 
-def _tool_choice(refusal: _Refusal) -> Mend | None:
+def _tool_choice(refusal: _Refusal) -> QuirkChange | None:
     choice = refusal.sent.get("tool_choice")
     if choice is None or not (refusal.names("tool_choice") or refusal.mentions("tool_choice")):
         return None
     if isinstance(choice, Mapping):
         is_for_thinking = refusal.says(r"\bthinking\b")
-        return Mend("forced_choice_while_thinking" if is_for_thinking else "named_tool_choice", False)
+        return QuirkChange("forced_choice_while_thinking" if is_for_thinking else "named_tool_choice", False)
     if choice not in ("required", "any"):
         return None
     if refusal.says(r"\bthinking\b"):
-        return Mend("forced_choice_while_thinking", False)
+        return QuirkChange("forced_choice_while_thinking", False)
     is_other_word = choice == "required" and refusal.says(
         r"(?:one of|should be|expected)\b.{0,80}['\"`]any\b"
     )
-    return Mend("required_word", "any" if is_other_word else "auto")
+    return QuirkChange("required_word", "any" if is_other_word else "auto")
 
 
-def _roles(refusal: _Refusal) -> Mend | None:
+def _roles(refusal: _Refusal) -> QuirkChange | None:
     roles = [message.get("role") for message in _messages(refusal.sent)]
     is_about_role = re.search(r"messages\W{0,3}\d+\W{1,3}role|\brole\b", f"{refusal.param} {refusal.text}")
     if refusal.says(r"system message must be (?:at the beginning|the first)") and "system" in roles[1:]:
-        return Mend("leading_system_only", True)
+        return QuirkChange("leading_system_only", True)
     if refusal.says(r"roles must alternate"):
-        return Mend("strict_alternation", True)
+        return QuirkChange("strict_alternation", True)
     if refusal.says(r"unexpected role '?user'? after role '?tool") and "tool" in roles:
-        return Mend("text_after_tool_joins_it", True)
+        return QuirkChange("text_after_tool_joins_it", True)
     if "developer" in roles and (refusal.mentions("developer") or is_about_role):
-        return Mend("system_role", "system")
+        return QuirkChange("system_role", "system")
     if roles[:1] == ["system"] and is_about_role and refusal.says(r"does not support '?system\b"):
-        return Mend("system_role", "developer")
+        return QuirkChange("system_role", "developer")
     return None
 
 
-def _tool_ids(refusal: _Refusal) -> Mend | None:
+def _tool_ids(refusal: _Refusal) -> QuirkChange | None:
     if refusal.says(r"tool call id\b.{0,120}\blength of 9\b"):
-        return Mend("tool_id_style", "mistral")
+        return QuirkChange("tool_id_style", "mistral")
     if re.search(r"tool_calls?\W?.{0,12}id", refusal.param) and refusal.says(r"string too long"):
-        return Mend("tool_id_style", "openai")
+        return QuirkChange("tool_id_style", "openai")
     return None
 
 
-def _tools(refusal: _Refusal) -> Mend | None:
+def _tools(refusal: _Refusal) -> QuirkChange | None:
     if not refusal.sent.get("tools"):
         return None
     if refusal.names("tools") and refusal.says(r"too long|too many|at most"):
         limit = _COUNT_LIMIT.search(refusal.text)
         if limit:
-            return Mend("max_tools", int(limit[1]))
+            return QuirkChange("max_tools", int(limit[1]))
     if refusal.says(
         r"unknown name \"?[$\w]{1,64}\"? at '?(?:tools|request\.tools)"
         r"|(?:additionalProperties|\$schema|\$ref|oneOf|anyOf|const|exclusiveM\w{1,16}|propertyNames)\b['\"`]? ?"
         r".{0,40}(?:not supported|unsupported|not allowed|not permitted)"
         r"|unsupported .{0,40}(?:additionalProperties|\$schema|\$ref)"
     ):
-        return Mend("schema_style", "gemini")
+        return QuirkChange("schema_style", "gemini")
     for style, pattern in _STYLES:
         if refusal.says(pattern):
-            return Mend("schema_style", style)
+            return QuirkChange("schema_style", style)
     return None
 
 
@@ -313,7 +313,7 @@ _STYLES = (
 )
 
 
-def _parts(refusal: _Refusal) -> Mend | None:
+def _parts(refusal: _Refusal) -> QuirkChange | None:
     kinds = {part.get("type") for part in _content_parts(refusal.sent)}
     if "image_url" in kinds and refusal.says(
         r"(?:does not|doesn't|not) support (?:image|vision|multimodal)"
@@ -322,26 +322,26 @@ def _parts(refusal: _Refusal) -> Mend | None:
         r"|(?:unsupported|invalid) content (?:part )?type.{0,60}image_url|at most 0 image"
         r"|not a multimodal model|content must be a string|no multimodal|does not have vision"
     ):
-        return Mend("vision", False)
+        return QuirkChange("vision", False)
     if "file" in kinds and refusal.says(
         r"unknown variant `?file\b"
         r"|(?:unsupported|invalid) (?:content (?:part )?type|value).{0,40}'?\bfile\b"
         r"|(?:file|pdf)s?(?: input)? (?:is|are) not supported|(?:does not|doesn't|not) support (?:file|pdf)"
     ):
-        return Mend("files", False)
+        return QuirkChange("files", False)
     return None
 
 
-def _cache_control(refusal: _Refusal) -> Mend | None:
+def _cache_control(refusal: _Refusal) -> QuirkChange | None:
     if not refusal.mentions("cache_control") and "cache_control" not in refusal.param:
         return None
     is_sent = any("cache_control" in part for part in _content_parts(refusal.sent))
-    return Mend("cache_control", False) if is_sent else None
+    return QuirkChange("cache_control", False) if is_sent else None
 
 
 #: What is told by capabilities comes before what is told by a parameter's name: texts about images name
 #: `messages`.
-_RULES: tuple[tuple[frozenset[int], Callable[[_Refusal], Mend | None]], ...] = (
+_RULES: tuple[tuple[frozenset[int], Callable[[_Refusal], QuirkChange | None]], ...] = (
     (_STATUSES, _parts),
     (_PLAIN, _roles),
     (_PLAIN, _tool_ids),

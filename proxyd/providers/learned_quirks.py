@@ -14,9 +14,9 @@ from typing import Any
 
 from proxyd.codecs.openai.errors import ErrorContext
 from proxyd.config.routes import ModelRoute
-from proxyd.providers.error_rules import mend_for, models_yaml_line, output_limit_for
+from proxyd.providers.error_rules import change_for_error, models_yaml_line, output_limit_for
 
-__all__ = ["MAX_FINDINGS_PER_CALL", "Learned", "Lessons", "Sizes"]
+__all__ = ["MAX_FINDINGS_PER_CALL", "LearnedQuirkStore", "LearnedQuirks", "Sizes"]
 
 #: A request is sent again this often within one call, each time for another finding. A new model behind an old profile
 #: has refused up to three things: the name of the output limit, sampling, and stop sequences.
@@ -24,7 +24,7 @@ MAX_FINDINGS_PER_CALL = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
+class LearnedQuirks:
     """What is to be done otherwise on one route.
 
     Attributes:
@@ -46,7 +46,9 @@ class Lessons:
             route, quirks={**self.quirks, **route.quirks}, max_tokens=min(limits) if limits else None
         )
 
-    def after(self, status: int, body: bytes, sent: Mapping[str, Any], route: ModelRoute) -> Lessons | None:
+    def after(
+        self, status: int, body: bytes, sent: Mapping[str, Any], route: ModelRoute
+    ) -> LearnedQuirks | None:
         """These and the one that a refusal teaches; None where it teaches nothing new.
 
         Args:
@@ -60,7 +62,7 @@ class Lessons:
             if limit == self.max_tokens:
                 return None
             return replace(self, max_tokens=limit, lines=(*self.lines, f"max_tokens: {limit}"))
-        mend = mend_for(status, body, sent)
+        mend = change_for_error(status, body, sent)
         if mend is None or mend.quirk in route.quirks:
             return None
         if mend.quirk in self.quirks and self.quirks[mend.quirk] == mend.value:
@@ -69,7 +71,7 @@ class Lessons:
         return replace(self, quirks=quirks, lines=(*self.lines, models_yaml_line(mend)))
 
 
-_NOTHING = Lessons()
+_NOTHING = LearnedQuirks()
 
 #: An accepted prompt whose estimate is this many times the learned window shows that the window is another one. Behind
 #: one address there may be several servers.
@@ -89,7 +91,7 @@ class Sizes:
     largest_accepted: int | None = None
 
 
-class Learned:
+class LearnedQuirkStore:
     """The lessons of all routes, and the sizes of the prompts that fit.
 
     Sizes are kept apart from the lessons, which a call takes at its beginning and gives back at its end.
@@ -98,13 +100,13 @@ class Learned:
     __slots__ = ("_by_route", "_sizes")
 
     def __init__(self) -> None:
-        self._by_route: dict[tuple[str, str, str], Lessons] = {}
+        self._by_route: dict[tuple[str, str, str], LearnedQuirks] = {}
         self._sizes: dict[tuple[str, str, str], Sizes] = {}
 
-    def of(self, route: ModelRoute) -> Lessons:
+    def of(self, route: ModelRoute) -> LearnedQuirks:
         return self._by_route.get(_key(route), _NOTHING)
 
-    def keep(self, route: ModelRoute, lessons: Lessons) -> tuple[str, ...]:
+    def keep(self, route: ModelRoute, lessons: LearnedQuirks) -> tuple[str, ...]:
         """Remember `lessons`, which the upstream has borne out; returns the lines that are new."""
         known = self.of(route)
         self._by_route[_key(route)] = lessons

@@ -13,13 +13,13 @@ from proxyd.codecs.openai.codec import NewId, Warn
 from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.errors import ErrorContext
 from proxyd.codecs.openai.request import RequestOptions, Translated, translation
-from proxyd.codecs.openai.response_decoder import TranslatedAnswer
-from proxyd.codecs.openai.stream import Answer, OpenAIStream
+from proxyd.codecs.openai.response_decoder import ResponseDecoder
+from proxyd.codecs.openai.stream import OpenAIStream, ResponseContext
 from proxyd.codecs.openai.translation_notes import Note
 from proxyd.codecs.wire.sse import MAX_FRAME_BYTES
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ClientError
-from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest, missing_key
+from proxyd.providers.base import CallTimeouts, ClientKeys, UpstreamRequest, missing_key
 from proxyd.providers.registry import Profile, dialect_for, profile_for
 from proxyd.urls import is_loopback_url
 
@@ -36,7 +36,7 @@ class TranslatedCall:
     """
 
     request: UpstreamRequest
-    new_answer: Callable[[], TranslatedAnswer]
+    new_decoder: Callable[[], ResponseDecoder]
     context: ErrorContext
     translated: Translated
 
@@ -57,7 +57,7 @@ class TranslatedCall:
 
     def nothing_said(self) -> list[StreamEvent]:
         """The answer to a call that asks for no output at all."""
-        codec = self.new_answer().codec
+        codec = self.new_decoder().codec
         codec.on_completion({"choices": [{"finish_reason": "length"}]})
         return codec.close()
 
@@ -80,8 +80,8 @@ class TranslatedCall:
             ) from None
         request = self.request
         return TranslatedCall(
-            UpstreamRequest(request.url, request.headers, body, request.clocks, request.method),
-            self.new_answer,
+            UpstreamRequest(request.url, request.headers, body, request.timeouts, request.method),
+            self.new_decoder,
             self.context,
             self.translated,
         )
@@ -93,7 +93,7 @@ def prepare(
     payload: dict[str, Any],
     keys: ClientKeys,
     *,
-    clocks: Clocks,
+    timeouts: CallTimeouts,
     new_id: NewId,
     warn: Warn,
     max_body_bytes: int,
@@ -140,7 +140,7 @@ def prepare(
         max_tokens=body.get(dialect.max_tokens_field),
         keys=keys.all,
     )
-    answer = Answer(
+    answer = ResponseContext(
         model=str(payload["model"]),
         upstream_model=route.model_name,
         tool_names=translated.tool_names,
@@ -154,24 +154,24 @@ def prepare(
             url=chat_url(api_base),
             headers=_headers(route, api_base, profile, keys, is_stream=route.can_stream),
             body=b"",
-            clocks=clocks,
+            timeouts=timeouts,
         ),
-        new_answer=lambda: new_answer(answer, dialect, new_id, warn, max_body_bytes, max_frame_bytes),
+        new_decoder=lambda: new_decoder(answer, dialect, new_id, warn, max_body_bytes, max_frame_bytes),
         context=context,
         translated=translated,
     )
 
 
-def new_answer(
-    answer: Answer,
+def new_decoder(
+    answer: ResponseContext,
     dialect: Dialect,
     new_id: NewId,
     warn: Warn,
     max_body_bytes: int,
     max_frame_bytes: int = MAX_FRAME_BYTES,
-) -> TranslatedAnswer:
+) -> ResponseDecoder:
     """The reader of one answer."""
-    return TranslatedAnswer(
+    return ResponseDecoder(
         OpenAIStream(answer, dialect, new_id, warn),
         max_body_bytes=max_body_bytes,
         max_frame_bytes=max_frame_bytes,

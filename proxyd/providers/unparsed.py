@@ -22,7 +22,7 @@ from proxyd.codecs.wire.json_patch import count_of
 from proxyd.config.routes import ModelRoute
 from proxyd.providers.registry import profile_for
 
-__all__ = ["Glance", "glance_at", "has_second_model", "is_plain", "takes_all", "with_model"]
+__all__ = ["PeekedRequest", "has_second_model", "is_plain", "peek_request", "takes_all", "with_model"]
 
 #: Smaller ones are parsed in less time than a look at them takes.
 _MIN_BYTES = 16 * 1024
@@ -46,7 +46,7 @@ _SUMMARY, _SUMMARY_BYTES = b"CRITICAL: Respond with TEXT ONLY", 512 * 1024
 
 
 @dataclass(slots=True)
-class Glance:
+class PeekedRequest:
     """What was seen of a request.
 
     Attributes:
@@ -59,7 +59,7 @@ class Glance:
     wants_stream: bool
 
 
-def glance_at(body: bytes) -> Glance | None:
+def peek_request(body: bytes) -> PeekedRequest | None:
     """What `body` asks for, where that can be seen without reading it."""
     if len(body) < _MIN_BYTES:
         return None
@@ -85,10 +85,10 @@ def glance_at(body: bytes) -> Glance | None:
         name = model[1][1:-1].decode()
     except UnicodeDecodeError:
         return None
-    return Glance(name, *model.span(1), stream == b"true")
+    return PeekedRequest(name, *model.span(1), stream == b"true")
 
 
-def is_plain(body: bytes, seen: Glance) -> bool:
+def is_plain(body: bytes, seen: PeekedRequest) -> bool:
     """Whether `body` is of the conversation itself, as far as a ledger wants to know, names one model only, and holds
     no thinking blocks: those are looked into, since not every upstream takes them.
     """
@@ -132,7 +132,7 @@ def _last(
     return at
 
 
-def with_model(body: bytes, seen: Glance, name: str) -> bytes:
+def with_model(body: bytes, seen: PeekedRequest, name: str) -> bytes:
     """`body`, asking for the model `name`."""
     if name == seen.model:
         return body

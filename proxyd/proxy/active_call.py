@@ -23,18 +23,18 @@ from proxyd.errors import ProxyError, Refused
 from proxyd.logs.setup import get_logger
 from proxyd.providers.base import ClientKeys
 from proxyd.proxy.client_request import ClientRequest
-from proxyd.proxy.client_response import SSE_HEADERS, Downlink
+from proxyd.proxy.client_response import SSE_HEADERS, ResponseWriter
 from proxyd.redaction import redacted
 from proxyd.telemetry.call_record import CallRecord
-from proxyd.transport.timers import Deadlines
+from proxyd.transport.timers import Timers
 
-__all__ = ["Call"]
+__all__ = ["ActiveCall"]
 
 log = get_logger("relay")
 
 
 @dataclass(slots=True)
-class Call:
+class ActiveCall:
     """A call in flight.
 
     Attributes:
@@ -47,8 +47,8 @@ class Call:
     """
 
     request: ClientRequest
-    downlink: Downlink
-    deadlines: Deadlines
+    downlink: ResponseWriter
+    deadlines: Timers
     task: asyncio.Task[Any]
     aborts: bool = False
     failure: ProxyError | None = None
@@ -86,7 +86,7 @@ class Call:
         ours are kept whole: people show them to the model when something does not work (docs/spec/operations.md#e7).
         """
         message = redacted(errors.message_of(exc))
-        return self.request.without_quotes(message) if type(exc) is Refused else message
+        return self.request.without_prompt_text(message) if type(exc) is Refused else message
 
     def crash_of(self, exc: Exception) -> ProxyError:
         """`exc` as a failure that has an answer; a mistake of ours is logged with its traceback.
@@ -99,26 +99,26 @@ class Call:
         log.error("request.crashed", request_id=record.request_id, route=record.route, exc_info=exc)
         return ProxyError(errors.message_of(exc))
 
-    def note_failure(self, exc: ProxyError, outcome: str) -> None:
+    def record_failure(self, exc: ProxyError, outcome: str) -> None:
         """Remember how it failed.
 
         Args:
             outcome: ``refused`` where nothing of an answer was given out, else ``failed``.
         """
         record = self.record
-        record.status, record.error_type = errors.answer_of(exc)
+        record.status, record.error_type = errors.error_response(exc)
         # Masked now: what remembers the call, such as /events, outlives the keys that the words may hold.
         record.outcome, record.error = outcome, self.remembered(exc)
         if outcome == "refused":
             record.usage, record.settle = Usage(), None
         else:
-            errors.forget_frames(exc)  # nobody else will
+            errors.clear_tracebacks(exc)  # nobody else will
         if exc.detail:
             log.warning(
                 "upstream.bad_reply",
                 request_id=record.request_id,
                 route=record.route,
-                seen=self.request.without_quotes(exc.detail),
+                seen=self.request.without_prompt_text(exc.detail),
             )
 
     # -- the answer
@@ -148,11 +148,11 @@ class Call:
         # Without a last event the stream is over by its grammar, and what failed is its delivery.
         if self.aborts or not last:
             return self.cut(failure)
-        self.note_failure(failure, "failed")
+        self.record_failure(failure, "failed")
         return await self.finish(last)
 
     def cut(self, failure: ProxyError) -> web.StreamResponse:
         """Cut the connection of an answer that has begun and has failed, where nothing else tells the client."""
-        self.note_failure(failure, "failed")
+        self.record_failure(failure, "failed")
         self.downlink.abort()
         return self.downlink.response

@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from proxyd.codecs.openai.errors import ErrorContext
 from proxyd.config.settings import Settings
-from proxyd.errors import BadReply, TimedOut, forget_frames
+from proxyd.errors import BadReply, TimedOut, clear_tracebacks
 from proxyd.providers.base import UpstreamRequest
 from proxyd.redaction import redacted
 from proxyd.telemetry.call_record import MOST_PASSED, CallRecord
 from proxyd.telemetry.call_trace import ANSWERED, ENDED, MOST_NOTES, SENT
-from proxyd.transport.client import BREAKS, Upstreams
+from proxyd.transport.client import BREAKS, UpstreamClient
 from proxyd.transport.connection import READ_BYTES
 from proxyd.transport.pool import Response
-from proxyd.transport.timers import TICK_S, Deadlines
+from proxyd.transport.timers import TICK_S, Timers
 from proxyd.urls import host_of
 
 if TYPE_CHECKING:
     from proxyd.hooks.runner import Passage, StreamHooks
 
-__all__ = ["HOOKED_READ_BYTES", "Exchange", "Sink"]
+__all__ = ["HOOKED_READ_BYTES", "Attempt", "Sink"]
 
 T = TypeVar("T")
 
@@ -46,14 +46,14 @@ _REQUEST_ID_HEADERS = ("request-id", "x-request-id", "x-generation-id")
 class Sink(Protocol):
     """The client's side, where pieces can be written without waiting."""
 
-    def keeps_up(self) -> bool:
+    def is_writable(self) -> bool:
         """It has taken all that was written: one more piece can be."""
 
     def push(self, data: bytes) -> None:
-        """Write whole frames. To be called only while it `keeps_up`. The record is for the caller to tell."""
+        """Write whole frames. To be called only while it `is_writable`. The record is for the caller to tell."""
 
 
-class Exchange:
+class Attempt:
     """What both kinds share: the response, its clocks, and the wait for what comes next.
 
     Nearly all of a stream is pieces that are rewritten and written on in one go, to a client that keeps up. Where a
@@ -74,13 +74,13 @@ class Exchange:
     def __init__(
         self,
         request: UpstreamRequest,
-        upstreams: Upstreams,
+        upstreams: UpstreamClient,
         settings: Settings,
-        deadlines: Deadlines,
+        deadlines: Timers,
         record: CallRecord,
     ) -> None:
         self._request: UpstreamRequest | None = request
-        self._url, self._clocks = request.url, request.clocks
+        self._url, self._timeouts = request.url, request.timeouts
         self._upstreams = upstreams
         self._settings = settings
         self._deadlines = deadlines
@@ -123,7 +123,7 @@ class Exchange:
             if name in headers:
                 self._record.upstream_request_id = redacted(headers[name])[:128]
                 break
-        self._deadlines.set(self._too_long, self._clocks.total_s)
+        self._deadlines.set(self._too_long, self._timeouts.total_s)
         if 300 <= response.status < 400:
             raise BadReply(
                 f"{host_of(self._url)} answered with a redirect ({response.status}), which is not followed, since "
@@ -150,7 +150,7 @@ class Exchange:
             await asyncio.sleep(0)  # a packed answer can be long: the others have a turn between two pieces
         while not (chunk := self._take(response)) and not response.is_over:
             self._asleep_since = monotonic()
-            self._deadlines.set(self._silent, self._clocks.idle_s)  # it runs on: the next read moves it
+            self._deadlines.set(self._silent, self._timeouts.idle_s)  # it runs on: the next read moves it
             self._progress = asyncio.get_running_loop().create_future()
             self._sink = sink
             if sink is not None:
@@ -188,7 +188,7 @@ class Exchange:
     def _on_piece(self, piece: bytes) -> bool:
         """A piece has come alone: whether it could be passed on. Else nothing has happened."""
         sink, rewrite = self._sink, self._rewrite
-        if sink is None or rewrite is None or not sink.keeps_up():
+        if sink is None or rewrite is None or not sink.is_writable():
             return False
         begun = monotonic()
         try:
@@ -241,7 +241,7 @@ class Exchange:
         response = self._response
         assert response is not None, "the reader sleeps on it"
         if response.has_more:
-            if not sink.keeps_up() or response.is_over or not self._pass_on(self._take(response), sink):
+            if not sink.is_writable() or response.is_over or not self._pass_on(self._take(response), sink):
                 return False
             if response.has_more:
                 return False  # the reader lets the others have a turn first
@@ -271,7 +271,7 @@ class Exchange:
             while len(body) <= limit and (chunk := await self._read_chunk(response)):
                 body += chunk
         except BREAKS as exc:
-            forget_frames(exc)  # what came is all there is
+            clear_tracebacks(exc)  # what came is all there is
         return bytes(body[:limit])
 
     def close(self, *, is_complete: bool = False) -> None:
@@ -296,7 +296,7 @@ class Exchange:
 
     def _silent(self) -> None:
         """Due `idle_s` after the reader fell asleep: where pieces flowed meanwhile, this is put off."""
-        seconds = self._clocks.idle_s
+        seconds = self._timeouts.idle_s
         if self._progress is None:
             return  # it is our client who is slow
         self._record.add_up()
@@ -307,5 +307,5 @@ class Exchange:
         self._interrupt(TimedOut(f"the upstream was silent for {seconds:g} s"))
 
     def _too_long(self) -> None:
-        seconds = self._clocks.total_s
+        seconds = self._timeouts.total_s
         self._interrupt(TimedOut(f"the upstream's answer took longer than {seconds:g} s"))

@@ -11,28 +11,28 @@ from urllib.parse import urlsplit
 from proxyd import errors, jsonio
 from proxyd.codecs.anthropic.passthrough import (
     VAGUE_TYPES,
-    DirectStream,
+    PassthroughStream,
     begins_as_stream,
     frames_of,
     is_of_content,
     may_hold_error,
 )
 from proxyd.codecs.openai.errors import ErrorContext, refusal
-from proxyd.codecs.wire.decompression import PACKINGS, BadPacking, Unpacker, compressed, uncompressed
+from proxyd.codecs.wire.decompression import ENCODINGS, BadCompression, Decompressor, compressed, uncompressed
 from proxyd.config.settings import Settings
-from proxyd.errors import BadReply, ProxyError, Refused, forget_frames
+from proxyd.errors import BadReply, ProxyError, Refused, clear_tracebacks
 from proxyd.hooks.runner import CallHooks, Passage, StreamHooks
 from proxyd.providers.base import UpstreamRequest
 from proxyd.providers.direct_request import response_head
-from proxyd.proxy.attempt import HOOKED_READ_BYTES, Exchange, Sink
+from proxyd.proxy.attempt import HOOKED_READ_BYTES, Attempt, Sink
 from proxyd.redaction import BodyRedactor, masked, masked_bytes
 from proxyd.secret import Secret, configured_secrets
 from proxyd.telemetry.call_record import CallRecord
-from proxyd.transport.client import BREAKS, Upstreams, failure_of
+from proxyd.transport.client import BREAKS, UpstreamClient, failure_of
 from proxyd.transport.pool import Response
-from proxyd.transport.timers import Deadlines
+from proxyd.transport.timers import Timers
 
-__all__ = ["DirectExchange", "VerbatimRefusal"]
+__all__ = ["DirectAttempt", "VerbatimRefusal"]
 
 #: What of an answer that is none goes into the log (docs/spec/operations.md#d).
 _EXCERPT_BYTES = 200
@@ -56,7 +56,7 @@ class VerbatimRefusal(Refused):
         self.body = body
 
 
-class DirectExchange(Exchange):
+class DirectAttempt(Attempt):
     """An attempt at an Anthropic upstream.
 
     Attributes:
@@ -71,16 +71,16 @@ class DirectExchange(Exchange):
     def __init__(
         self,
         request: UpstreamRequest,
-        upstreams: Upstreams,
+        upstreams: UpstreamClient,
         settings: Settings,
-        deadlines: Deadlines,
+        deadlines: Timers,
         record: CallRecord,
         hooks: CallHooks | None = None,
         keys: Iterable[Secret] = (),
     ) -> None:
         super().__init__(request, upstreams, settings, deadlines, record)
         self._hooks = hooks
-        self._unpacker: Unpacker | None = None
+        self._decompressor: Decompressor | None = None
         self._stream_hooks = StreamHooks(hooks) if hooks is not None and hooks.changes_events else None
         if self._stream_hooks is not None:
             self._read_bytes = HOOKED_READ_BYTES
@@ -90,9 +90,9 @@ class DirectExchange(Exchange):
         self.failure: ProxyError | None = None
         self.has_ended = False
         self._beginning = b""  # was read to see what the answer is
-        self._stream = DirectStream(settings.max_frame_bytes)
+        self._stream = PassthroughStream(settings.max_frame_bytes)
         # For the usage of an answer that is opaque: its packing, its body so far, or whether it comes in frames.
-        self._inflate: Unpacker | None = None
+        self._inflate: Decompressor | None = None
         self._body: bytearray | None = None
         self._has_frames = False
         self._has_given = False
@@ -128,9 +128,11 @@ class DirectExchange(Exchange):
             raise VerbatimRefusal(response.status, self.headers, body)
         encoding = response.headers.get("content-encoding", "identity").lower()
         if encoding != "identity" and self._hooks is not None and self._hooks.changes_events:
-            encoding = self._unpack(encoding)
-        elif encoding in PACKINGS and self._sent_configured_key:
-            encoding = self._unpack(encoding)  # it may be an error, which only then can be searched for keys
+            encoding = self._decompress(encoding)
+        elif encoding in ENCODINGS and self._sent_configured_key:
+            encoding = self._decompress(
+                encoding
+            )  # it may be an error, which only then can be searched for keys
         wants_stream = self._record.is_stream and encoding == "identity" and self._is_of_messages()
         self.is_stream = response.content_type == "text/event-stream" and encoding == "identity"
         if wants_stream and response.content_type in VAGUE_TYPES:
@@ -145,7 +147,7 @@ class DirectExchange(Exchange):
             is_json = response.content_type == "application/json" and encoding == "identity"
             if is_json and self._hooks is not None and self._hooks.changes_bodies and self._is_of_messages():
                 return await self._hooked_body(self._hooks)
-            if "content-length" in response.headers and self._unpacker is None:
+            if "content-length" in response.headers and self._decompressor is None:
                 self.headers.append(("Content-Length", response.headers["content-length"]))
         while not (data := await self.read()) and not self.has_ended:
             pass
@@ -183,15 +185,15 @@ class DirectExchange(Exchange):
         """As `read`, ahead of the hooks. Nothing, where they have been given it already."""
         response = self._response
         assert response is not None, "read before open"
-        is_plain = self.is_stream and self._unpacker is None
+        is_plain = self.is_stream and self._decompressor is None
         try:
             if self._beginning:
                 chunk, self._beginning = self._beginning, b""
-            elif self._unpacker is None:
+            elif self._decompressor is None:
                 chunk = await self._read_chunk(response, sink if is_plain else None)
             else:
-                chunk = await self._read_unpacked(response, self._unpacker)
-            at_end = response.at_end and (self._unpacker is None or not self._unpacker.has_more)
+                chunk = await self._read_decompressed(response, self._decompressor)
+            at_end = response.at_end and (self._decompressor is None or not self._decompressor.has_more)
             if not self.is_stream:
                 return await self._opaque(chunk, is_last=not chunk or at_end)
             if self._passage is not None:
@@ -205,7 +207,7 @@ class DirectExchange(Exchange):
             failure = failure_of(exc, self._url)
             if not self._has_given or not self.is_stream:
                 raise failure from exc
-            forget_frames(exc)
+            clear_tracebacks(exc)
             self.has_ended = True
             if not self._stream.tee.has_ended:  # else it was cut behind its last event: nothing is missing
                 self.failure = failure
@@ -252,7 +254,7 @@ class DirectExchange(Exchange):
         encoding = encoding.lower()
         if encoding == "identity":
             return masked_bytes(body, self._keys)
-        plain = uncompressed(body) if encoding in PACKINGS else None
+        plain = uncompressed(body) if encoding in ENCODINGS else None
         if plain is not None:
             found = masked_bytes(plain, self._keys)
             return body if found is plain else compressed(found, encoding)
@@ -282,10 +284,10 @@ class DirectExchange(Exchange):
         """
         while (found := begins_as_stream(self._beginning)) is None:
             try:
-                if self._unpacker is None:
+                if self._decompressor is None:
                     piece = await self._read_chunk(response)
                 else:
-                    piece = await self._read_unpacked(response, self._unpacker)
+                    piece = await self._read_decompressed(response, self._decompressor)
             except BREAKS as exc:
                 raise failure_of(exc, self._url) from exc
             if not piece:
@@ -317,35 +319,35 @@ class DirectExchange(Exchange):
         self.headers.append(("Content-Length", str(len(body))))
         return body
 
-    def _unpack(self, encoding: str) -> str:
+    def _decompress(self, encoding: str) -> str:
         """Undo a packing that we have not asked for: a hook that keeps something back must see all of it."""
-        if encoding not in PACKINGS:
+        if encoding not in ENCODINGS:
             raise BadReply(
                 f"the upstream packed its answer ({encoding}) though asked not to, and hooks could not look at it; "
                 "give the entry hooks: [] to have it passed on as it is"
             )
-        self._unpacker = Unpacker()
+        self._decompressor = Decompressor()
         self._forget_encoding()
         return "identity"
 
-    async def _read_unpacked(self, response: Response, unpacker: Unpacker) -> bytes:
+    async def _read_decompressed(self, response: Response, decompressor: Decompressor) -> bytes:
         """The next piece of an answer that is unpacked, b"" at its end."""
-        if unpacker.has_more:
+        if decompressor.has_more:
             await asyncio.sleep(0)  # it may be long: the others have a turn between two pieces
         try:
-            while not (piece := unpacker.take()):
+            while not (piece := decompressor.take()):
                 chunk = await self._read_chunk(response)
                 if not chunk:
                     return b""
-                unpacker.feed(chunk)
-        except BadPacking as exc:
+                decompressor.feed(chunk)
+        except BadCompression as exc:
             raise BadReply(f"the upstream's packed answer {exc}") from None
         return piece
 
     def _watch_aside(self, content_type: str, encoding: str) -> None:
         """Read usage from a copy of an answer that goes on as it is; br and zstd are beyond the standard library."""
-        if encoding in PACKINGS:
-            self._inflate = Unpacker()
+        if encoding in ENCODINGS:
+            self._inflate = Decompressor()
         elif encoding != "identity":
             return
         if content_type == "application/json":
@@ -358,7 +360,7 @@ class DirectExchange(Exchange):
             if self._body is not None or self._has_frames:
                 try:
                     await self._look_into(chunk)
-                except (BadPacking, ProxyError):
+                except (BadCompression, ProxyError):
                     self._body, self._has_frames = None, False
         if is_last:
             self.has_ended = True
@@ -412,7 +414,7 @@ class _BodyMasks:
         return b"" if self._redactor is None else self._redactor.close()
 
 
-def _settle(record: CallRecord, stream: DirectStream) -> None:
+def _settle(record: CallRecord, stream: PassthroughStream) -> None:
     """Put into `record` what the answer has said of usage and its end."""
     tee = stream.tee
     record.usage = stream.usage_so_far

@@ -8,17 +8,17 @@ from typing import ClassVar
 
 from proxyd.codecs.anthropic.events import DeltaRun, StreamEvent, count_events, encode_events
 from proxyd.codecs.openai.errors import refusal
-from proxyd.codecs.openai.response_decoder import TranslatedAnswer
+from proxyd.codecs.openai.response_decoder import ResponseDecoder
 from proxyd.config.settings import Settings
-from proxyd.errors import ProxyError, forget_frames
+from proxyd.errors import ProxyError, clear_tracebacks
 from proxyd.hooks.runner import CallHooks, Passage, StreamHooks
 from proxyd.providers.openai_request import TranslatedCall
-from proxyd.proxy.attempt import HOOKED_READ_BYTES, Exchange, Sink
+from proxyd.proxy.attempt import HOOKED_READ_BYTES, Attempt, Sink
 from proxyd.telemetry.call_record import CallRecord
-from proxyd.transport.client import BREAKS, Upstreams, failure_of
-from proxyd.transport.timers import Deadlines
+from proxyd.transport.client import BREAKS, UpstreamClient, failure_of
+from proxyd.transport.timers import Timers
 
-__all__ = ["TranslatedExchange"]
+__all__ = ["TranslatedAttempt"]
 
 #: How long usage may follow the finish reason before we end without it (docs/spec/chat-to-messages.md#end).
 FINISH_GRACE_S = 2.0
@@ -28,7 +28,7 @@ class _GraceOver(Exception):
     """No usage came after the finish reason."""
 
 
-class TranslatedExchange(Exchange):
+class TranslatedAttempt(Attempt):
     """An attempt at a Chat Completions upstream. `answer` may be begun ahead of its first event.
 
     Attributes:
@@ -43,9 +43,9 @@ class TranslatedExchange(Exchange):
     def __init__(
         self,
         call: TranslatedCall,
-        upstreams: Upstreams,
+        upstreams: UpstreamClient,
         settings: Settings,
-        deadlines: Deadlines,
+        deadlines: Timers,
         record: CallRecord,
         hooks: CallHooks | None = None,
         *,
@@ -58,7 +58,7 @@ class TranslatedExchange(Exchange):
         self._hooks = StreamHooks(hooks) if hooks is not None and hooks.changes_events else None
         if self._hooks is not None:
             self._read_bytes = HOOKED_READ_BYTES
-        self.answer: TranslatedAnswer = call.new_answer()
+        self.answer: ResponseDecoder = call.new_decoder()
         self.answer.joins_deltas = joins_deltas and self._hooks is None
         self.refused: tuple[int, bytes] | None = None
 
@@ -120,7 +120,7 @@ class TranslatedExchange(Exchange):
             failure = failure_of(exc, self._url)
             if not answer.has_started:
                 raise failure from exc
-            forget_frames(exc)
+            clear_tracebacks(exc)
             if not answer.has_finish:
                 return await self._give(answer.fail(failure))
             # the message is whole; what broke off was its usage (docs/spec/chat-to-messages.md#end)

@@ -12,11 +12,11 @@ from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.errors import ClientError
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers.base import ClientKeys
-from proxyd.providers.unparsed import Glance
+from proxyd.providers.unparsed import PeekedRequest
 from proxyd.proxy.held_bodies import HeldBody
 from proxyd.telemetry.cache_breaks import checksums
 from proxyd.telemetry.call_record import CallRecord
-from proxyd.telemetry.prompt_redaction import without_quotes
+from proxyd.telemetry.prompt_redaction import without_prompt_text
 
 __all__ = ["HELD", "PREFIX", "ClientRequest"]
 
@@ -63,7 +63,7 @@ class ClientRequest:
         *,
         wants_stream: bool,
         is_message: bool = True,
-        seen: Glance | None = None,
+        seen: PeekedRequest | None = None,
     ) -> None:
         self.web_request = web_request
         self.record = record
@@ -107,13 +107,13 @@ class ClientRequest:
         if (held := self.web_request.get(HELD)) is not None:
             held.release()
 
-    def without_quotes(self, message: str) -> str:
+    def without_prompt_text(self, message: str) -> str:
         """An upstream's words about this request, less what they quote of it."""
         try:
             payload = self.payload if self.body else {}
         except ClientError:
             payload = {}  # it went on unread, and is no JSON
-        return without_quotes(message, self.body, payload)
+        return without_prompt_text(message, self.body, payload)
 
     @property
     def target(self) -> tuple[str, str]:
@@ -124,7 +124,7 @@ class ClientRequest:
             return path, self.web_request.rel_url.raw_query_string
         return path, written.partition("?")[2]
 
-    async def breathe(self) -> None:
+    async def yield_to_loop(self) -> None:
         """Let all others have a turn between two steps over a large request: each takes about 4 ms a megabyte
         (docs/spec/operations.md#a8). Threads would not help, since none of the steps lets go of the interpreter's
         lock. One that goes on unread has no such steps.
@@ -141,4 +141,4 @@ class ClientRequest:
             except StopIteration as end:
                 result: _T = end.value
                 return result
-            await self.breathe()
+            await self.yield_to_loop()

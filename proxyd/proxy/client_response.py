@@ -20,9 +20,9 @@ from aiohttp.http import HttpVersion11
 from proxyd.codecs.anthropic.events import PING
 from proxyd.codecs.wire.http1_body import chunk_of
 from proxyd.telemetry.call_record import CallRecord
-from proxyd.transport.timers import TICK_S, Deadlines
+from proxyd.transport.timers import TICK_S, Timers
 
-__all__ = ["SSE_HEADERS", "ClientGone", "Downlink"]
+__all__ = ["SSE_HEADERS", "ClientGone", "ResponseWriter"]
 
 SSE_HEADERS = (
     ("content-type", "text/event-stream; charset=utf-8"),
@@ -68,7 +68,7 @@ class _WrittenNotLast(_Written):
 _LAST, _NOT_LAST = _WrittenLast(), _WrittenNotLast()
 
 
-class Downlink:
+class ResponseWriter:
     """Writes whole frames to the client.
 
     The response is committed by the first write, or by silence (docs/spec/design.md#p2, `commit_after`). From there
@@ -88,7 +88,7 @@ class Downlink:
     def __init__(
         self,
         request: web.Request,
-        deadlines: Deadlines,
+        deadlines: Timers,
         record: CallRecord,
         *,
         ping_s: float,
@@ -146,7 +146,7 @@ class Downlink:
         """Take `commit_after` back: the attempt whose message it would have begun is over."""
         self._deadlines.clear(self._silence_is_over)
 
-    def keeps_up(self) -> bool:
+    def is_writable(self) -> bool:
         """The client has taken all that was written of its stream: one more piece can be, without waiting."""
         transport = self._chunks_to
         return (
@@ -157,7 +157,7 @@ class Downlink:
         )
 
     def push(self, data: bytes) -> None:
-        """Send whole frames to a client that `keeps_up`. The record is for the caller to tell."""
+        """Send whole frames to a client that `is_writable`. The record is for the caller to tell."""
         assert self._chunks_to is not None, "it keeps up"
         self._chunks_to.write(chunk_of(data))
         if self.on_sent is not None:
@@ -171,7 +171,7 @@ class Downlink:
         """
         if self._aside is not None:
             await self._join()
-        if data and self.keeps_up():
+        if data and self.is_writable():
             self.push(data)
             self._record.on_written(data)
         else:

@@ -34,21 +34,21 @@ from proxyd.logs.setup import get_logger
 from proxyd.providers import direct_request as direct
 from proxyd.providers import openai_request as openai
 from proxyd.providers import unparsed as unread
-from proxyd.providers.base import Clocks
-from proxyd.providers.learned_quirks import MAX_FINDINGS_PER_CALL, Learned, Lessons
-from proxyd.proxy.active_call import Call
-from proxyd.proxy.attempt_direct import DirectExchange
-from proxyd.proxy.attempt_translated import TranslatedExchange
+from proxyd.providers.base import CallTimeouts
+from proxyd.providers.learned_quirks import MAX_FINDINGS_PER_CALL, LearnedQuirks, LearnedQuirkStore
+from proxyd.proxy.active_call import ActiveCall
+from proxyd.proxy.attempt_direct import DirectAttempt
+from proxyd.proxy.attempt_translated import TranslatedAttempt
 from proxyd.proxy.client_request import ClientRequest
-from proxyd.proxy.client_response import ClientGone, Downlink
+from proxyd.proxy.client_response import ClientGone, ResponseWriter
 from proxyd.proxy.retries import RetryBudget, delay_before_retry, may_fall_back
 from proxyd.recording.recorder import is_kept
 from proxyd.telemetry.batcher import Finished
 from proxyd.telemetry.call_record import CallRecord, new_id
 from proxyd.telemetry.call_trace import BEGUN, LEARNED, CallTrace
 from proxyd.telemetry.token_calibration import Calibration
-from proxyd.transport.client import Upstreams
-from proxyd.transport.timers import Deadlines
+from proxyd.transport.client import UpstreamClient
+from proxyd.transport.timers import Timers
 from proxyd.urls import origin_of
 
 __all__ = ["Relay"]
@@ -71,7 +71,7 @@ class Relay:
         self,
         settings: Settings,
         table: RouteTable,
-        upstreams: Upstreams,
+        upstreams: UpstreamClient,
         *,
         demo_base: str | None = None,
         hooks: HookSet | None = None,
@@ -87,11 +87,11 @@ class Relay:
         self.is_traced = False  # calls that begin are: records may be kept of them
         self.calibration = calibration or Calibration()
         self._budget = RetryBudget()
-        self._learned = Learned()
+        self._learned = LearnedQuirkStore()
         #: Routes whose upstream has reported tokens read from a cache or put there.
         self._caching: set[str] = set()
-        self._calls: dict[str, Call] = {}
-        self._clocks_of: dict[str, Clocks] = {}  # by model_id, for the configuration in force
+        self._calls: dict[str, ActiveCall] = {}
+        self._timeouts_of: dict[str, CallTimeouts] = {}  # by model_id, for the configuration in force
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -112,7 +112,7 @@ class Relay:
         """Put another configuration in force, for calls that begin from now on."""
         before = self.hooks
         self.settings, self.table, self.hooks = settings, table, hooks or HookSet()
-        self._clocks_of = {}
+        self._timeouts_of = {}
         before.retire()
 
     def end_all(self, failure: ProxyError) -> None:
@@ -138,8 +138,8 @@ class Relay:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         assert task is not None, "a handler always runs in a task"
-        deadlines = Deadlines(loop)
-        downlink = Downlink(
+        deadlines = Timers(loop)
+        downlink = ResponseWriter(
             request.web_request,
             deadlines,
             record,
@@ -152,7 +152,7 @@ class Relay:
             record.trace = trace = CallTrace([(BEGUN, holds, len(request.body))])
             if settings.record_bodies:
                 trace.keep_bodies(request.body)
-        call = Call(request, downlink, deadlines, task, aborts=settings.on_midstream_error == "abort")
+        call = ActiveCall(request, downlink, deadlines, task, aborts=settings.on_midstream_error == "abort")
         if settings.log_bodies:
             call.log_bodies()
         try:
@@ -161,7 +161,7 @@ class Relay:
             self._idle.clear()
             return await self._serve(call)
         except ProxyError as exc:
-            call.note_failure(exc, "refused")
+            call.record_failure(exc, "refused")
             raise
         except ClientGone:
             record.outcome = "client_gone"
@@ -170,11 +170,11 @@ class Relay:
             if call.failure is None:
                 record.outcome = "client_gone"
                 raise
-            call.note_failure(call.failure, "refused")
+            call.record_failure(call.failure, "refused")
             raise call.failure from None
         except Exception as exc:
             failure = call.crash_of(exc)
-            call.note_failure(failure, "refused")
+            call.record_failure(failure, "refused")
             raise failure from None
         finally:
             self._end_retry(call)
@@ -226,7 +226,7 @@ class Relay:
                 headers={"retry-after": "1"},
             )
 
-    async def _serve(self, call: Call) -> web.StreamResponse:
+    async def _serve(self, call: ActiveCall) -> web.StreamResponse:
         record = call.record
         route = self.table.resolve(call.request.model)
         assert route is not None, "the app has resolved the model"
@@ -260,17 +260,17 @@ class Relay:
             except ProxyError as exc:
                 if not may_fall_back(exc):
                     raise
-                errors.forget_frames(exc)
+                errors.clear_tracebacks(exc)
                 failure = exc
         assert failure is not None, "at least one route was tried"
         raise failure
 
-    async def _serve_by(self, route: ModelRoute, call: Call) -> web.StreamResponse:
+    async def _serve_by(self, route: ModelRoute, call: ActiveCall) -> web.StreamResponse:
         record = call.record
         record.route, record.upstream_model = route.model_id, route.model_name
         record.mode = "direct" if route.direct else "translated"
         record.pricing = route.pricing
-        await call.request.breathe()
+        await call.request.yield_to_loop()
         self._check_window(route, call)
         attempt = self._direct if route.direct else self._translated
         self._admit_to(route)
@@ -292,20 +292,20 @@ class Relay:
                     delay_s=round(delay_s, 2),
                     why=call.remembered(exc),
                 )
-                errors.forget_frames(exc)
+                errors.clear_tracebacks(exc)
             retry += 1
             record.retries += 1
             call.is_retrying = True
             self._budget.take()
             await asyncio.sleep(delay_s)
 
-    def _end_retry(self, call: Call) -> None:
+    def _end_retry(self, call: ActiveCall) -> None:
         """The upstream has answered, one way or the other, or the call is over."""
         if call.is_retrying:
             call.is_retrying = False
             self._budget.give_back()
 
-    def _check_window(self, route: ModelRoute, call: Call) -> None:
+    def _check_window(self, route: ModelRoute, call: ActiveCall) -> None:
         """Refuse what the model surely has no room for, in the words by which Claude Code compacts.
 
         Raises:
@@ -325,17 +325,17 @@ class Relay:
 
     # -- translated
 
-    async def _translated(self, route: ModelRoute, call: Call) -> web.StreamResponse:
+    async def _translated(self, route: ModelRoute, call: ActiveCall) -> web.StreamResponse:
         """Carry a call, and mend a request that the upstream refuses for a parameter it does not take."""
         lessons = self._learned.of(route)
         findings = 0
         while True:
             hooks = self.hooks.for_call(route, call.record.request_id, "translated")
-            await call.request.breathe()
+            await call.request.yield_to_loop()
             prepared = await self._translate(lessons.applied_to(route), call)
             context = prepared.context
             self._learned.inform(context, route)
-            await call.request.breathe()
+            await call.request.yield_to_loop()
             if call.record.trace is not None:
                 call.record.trace.append((LEARNED, lessons))
             if call.request.payload.get("max_tokens") == 0:
@@ -347,9 +347,9 @@ class Relay:
                     body["tools"] = copy.deepcopy(body["tools"])
                 prepared = prepared.with_body(await hooks.on_request(body))
             prepared = prepared.written()
-            await call.request.breathe()
+            await call.request.yield_to_loop()
             wants_stream = call.request.wants_stream
-            exchange = TranslatedExchange(
+            attempt = TranslatedAttempt(
                 prepared,
                 self._upstreams,
                 self.settings,
@@ -361,16 +361,16 @@ class Relay:
             del prepared  # the exchange lets go of the body once it is accepted
             try:
                 if wants_stream:
-                    response = await self._streamed(exchange, call)
+                    response = await self._streamed(attempt, call)
                 else:
-                    response = await self._collected(exchange, call, hooks)
+                    response = await self._collected(attempt, call, hooks)
             except TooLong as exc:
                 self._keep_window(route, exc)
                 raise
             except ProxyError as exc:
-                if exchange.refused is None or findings == MAX_FINDINGS_PER_CALL:
+                if attempt.refused is None or findings == MAX_FINDINGS_PER_CALL:
                     raise
-                more = lessons.after(*exchange.refused, exchange.sent, route)
+                more = lessons.after(*attempt.refused, attempt.sent, route)
                 if more is None:
                     raise
                 log.info(
@@ -385,16 +385,16 @@ class Relay:
                 findings += 1
                 call.record.retries += 1
             else:
-                if findings and exchange.refused is None:
+                if findings and attempt.refused is None:
                     self._keep(route, lessons)
                 if call.record.outcome == "ok":
                     self._learned.keep_accepted(route, context.estimated_input_tokens)
-                self._keep_window(route, exchange.answer.failure)
+                self._keep_window(route, attempt.answer.failure)
                 return response
             finally:
-                exchange.close()
+                attempt.close()
 
-    def _keep(self, route: ModelRoute, lessons: Lessons) -> None:
+    def _keep(self, route: ModelRoute, lessons: LearnedQuirks) -> None:
         self._log_learned(route, self._learned.keep(route, lessons))
 
     def _keep_window(self, route: ModelRoute, failure: BaseException | None) -> None:
@@ -406,7 +406,7 @@ class Relay:
         for line in lines:
             log.warning("route.learned", route=route.model_id, models_yaml=line)
 
-    async def _unasked(self, prepared: openai.TranslatedCall, call: Call) -> web.StreamResponse:
+    async def _unasked(self, prepared: openai.TranslatedCall, call: ActiveCall) -> web.StreamResponse:
         """``max_tokens: 0`` fills a prompt cache of Anthropic's; elsewhere a call would only cost.
 
         See docs/spec/messages-to-chat.md#max-tokens-zero.
@@ -422,14 +422,14 @@ class Relay:
         call.set_stream_head()
         return await call.finish(encode_events(events))
 
-    async def _translate(self, route: ModelRoute, call: Call) -> openai.TranslatedCall:
+    async def _translate(self, route: ModelRoute, call: ActiveCall) -> openai.TranslatedCall:
         record = call.record
         steps = openai.prepare(
             route,
             self._base_of(route),
             call.request.payload,
             call.keys,
-            clocks=self._clocks(route),
+            timeouts=self._timeouts(route),
             new_id=new_id,
             warn=lambda oddity: log.debug(oddity, request_id=record.request_id, route=route.model_id),
             max_body_bytes=self.settings.max_upstream_body_bytes,
@@ -446,31 +446,31 @@ class Relay:
             )
         return prepared
 
-    async def _streamed(self, exchange: TranslatedExchange, call: Call) -> web.StreamResponse:
-        record, downlink, answer = call.record, call.downlink, exchange.answer
+    async def _streamed(self, attempt: TranslatedAttempt, call: ActiveCall) -> web.StreamResponse:
+        record, downlink, answer = call.record, call.downlink, attempt.answer
         call.set_stream_head()
         elapsed_s = monotonic() - record.begun
         downlink.commit_after(
-            max(0.001, self.settings.commit_s - elapsed_s), lambda: encode_events(exchange.start())
+            max(0.001, self.settings.commit_s - elapsed_s), lambda: encode_events(attempt.start())
         )
         try:
-            events = await exchange.open()
-            await call.request.breathe()
+            events = await attempt.open()
+            await call.request.yield_to_loop()
             self._end_retry(call)
             call.request.let_go(is_cached=record.route in self._caching)
             while answer.failure is None:
                 if events:
                     record.on_first_byte()
-                if exchange.has_ended:
+                if attempt.has_ended:
                     record.outcome = "ok"
-                    exchange.close(is_complete=True)
+                    attempt.close(is_complete=True)
                     return await call.finish(encode_events(events))
                 if events:
                     # not both, for a client that does not read (docs/spec/operations.md#c6)
                     data, events = encode_events(events), []
                     await downlink.write(data)
                     del data
-                events = await exchange.read(downlink)
+                events = await attempt.read(downlink)
             return await call.end(answer.failure, events)
         except ClientGone:
             raise
@@ -478,27 +478,27 @@ class Relay:
             if not downlink.is_committed:
                 raise
             failure = call.crash_of(exc)
-            return await call.end(failure, exchange.fail(failure))
+            return await call.end(failure, attempt.fail(failure))
         except asyncio.CancelledError:
             if call.failure is None or not downlink.is_committed:
                 raise
-            return await call.end(call.failure, exchange.fail(call.failure))
+            return await call.end(call.failure, attempt.fail(call.failure))
         finally:
             downlink.stay_uncommitted()
 
     async def _collected(
-        self, exchange: TranslatedExchange, call: Call, hooks: CallHooks | None
+        self, attempt: TranslatedAttempt, call: ActiveCall, hooks: CallHooks | None
     ) -> web.StreamResponse:
-        answer, collector = exchange.answer, MessageCollector()
-        events = await exchange.open()
+        answer, collector = attempt.answer, MessageCollector()
+        events = await attempt.open()
         while True:
             collector.add_all(events)
             if answer.has_ended:
                 break
-            events = await exchange.read()
+            events = await attempt.read()
         if answer.failure is not None:
             raise answer.failure
-        exchange.close(is_complete=True)
+        attempt.close(is_complete=True)
         message = collector.message()
         if hooks is not None and hooks.changes_bodies:
             message = await hooks.on_response(message)
@@ -506,7 +506,7 @@ class Relay:
 
     # -- direct
 
-    async def _direct(self, route: ModelRoute, call: Call) -> web.StreamResponse:
+    async def _direct(self, route: ModelRoute, call: ActiveCall) -> web.StreamResponse:
         request, record, downlink = call.request, call.record, call.downlink
         body, payload = request.body, None
         if request.seen is not None and unread.takes_all(route):
@@ -522,7 +522,7 @@ class Relay:
             body=body,
             payload=payload,
             keys=call.keys,
-            clocks=self._clocks(route),
+            timeouts=self._timeouts(route),
             method=request.web_request.method,
             is_first=call.is_first_choice,
             forwarded=self.settings.forward_headers,
@@ -534,7 +534,7 @@ class Relay:
             if changed is not sent:  # else the client's own bytes go on
                 upstream_request = replace(upstream_request, body=jsonio.dumps(changed))
         del body, payload  # what this name holds would live as long as the stream
-        exchange = DirectExchange(
+        attempt = DirectAttempt(
             upstream_request,
             self._upstreams,
             self.settings,
@@ -545,50 +545,52 @@ class Relay:
         )
         del upstream_request
         try:
-            data = await exchange.open()
-            await call.request.breathe()
+            data = await attempt.open()
+            await call.request.yield_to_loop()
             self._end_retry(call)
-            call.request.let_go(is_cached=exchange.reports_cache or record.route in self._caching)
-            theirs = {name.lower() for name, _ in exchange.headers}
+            call.request.let_go(is_cached=attempt.reports_cache or record.route in self._caching)
+            theirs = {name.lower() for name, _ in attempt.headers}
             ours = [each for each in call.own_headers if each[0] not in theirs]
             downlink.set_head(
-                exchange.status,
-                [*ours, *exchange.headers],
-                is_stream=exchange.is_stream,
+                attempt.status,
+                [*ours, *attempt.headers],
+                is_stream=attempt.is_stream,
             )
-            while exchange.failure is None:
+            while attempt.failure is None:
                 record.on_first_byte()
-                if exchange.has_ended:
+                if attempt.has_ended:
                     record.outcome = "ok"
-                    exchange.close(is_complete=True)
+                    attempt.close(is_complete=True)
                     return await call.finish(data)
-                if exchange.has_last_event:
+                if attempt.has_last_event:
                     downlink.stay_silent()
                 if data or not downlink.is_committed:
                     await downlink.write(data)
-                data = await exchange.read(downlink)
-            return await call.end(exchange.failure, [ErrorEvent(errors.envelope(exchange.failure))])
+                data = await attempt.read(downlink)
+            return await call.end(attempt.failure, [ErrorEvent(errors.envelope(attempt.failure))])
         except ClientGone:
             raise
         except Exception as exc:
             if not downlink.is_committed:
                 raise
-            return await self._end_direct(call, exchange, call.crash_of(exc))
+            return await self._end_direct(call, attempt, call.crash_of(exc))
         except asyncio.CancelledError:
             if call.failure is None or not downlink.is_committed:
                 raise
-            return await self._end_direct(call, exchange, call.failure)
+            return await self._end_direct(call, attempt, call.failure)
         finally:
-            if exchange.reports_cache:
+            if attempt.reports_cache:
                 self._caching.add(record.route)
-            exchange.close()
+            attempt.close()
 
     @staticmethod
-    async def _end_direct(call: Call, exchange: DirectExchange, failure: ProxyError) -> web.StreamResponse:
-        if exchange.has_last_event:  # what is missing is only the end of the body
+    async def _end_direct(
+        call: ActiveCall, attempt: DirectAttempt, failure: ProxyError
+    ) -> web.StreamResponse:
+        if attempt.has_last_event:  # what is missing is only the end of the body
             call.record.outcome = "ok"
             return await call.finish()
-        if exchange.is_stream:
+        if attempt.is_stream:
             return await call.end(failure, [ErrorEvent(errors.envelope(failure))])
         return call.cut(failure)  # the body of an answer that is no stream broke
 
@@ -601,14 +603,14 @@ class Relay:
             raise Overloaded("the embedded demo upstream is not running")
         return self._demo_base
 
-    def _clocks(self, route: ModelRoute) -> Clocks:
-        clocks = self._clocks_of.get(route.model_id)
-        if clocks is None:
+    def _timeouts(self, route: ModelRoute) -> CallTimeouts:
+        timeouts = self._timeouts_of.get(route.model_id)
+        if timeouts is None:
 
             def of(name: str) -> float:
                 own = getattr(route.timeouts, name)
                 return float(getattr(self.settings, name) if own is None else own)
 
-            clocks = Clocks(of("connect_s"), of("first_byte_s"), of("idle_s"), of("total_s"))
-            self._clocks_of[route.model_id] = clocks
-        return clocks
+            timeouts = CallTimeouts(of("connect_s"), of("first_byte_s"), of("idle_s"), of("total_s"))
+            self._timeouts_of[route.model_id] = timeouts
+        return timeouts

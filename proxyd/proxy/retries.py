@@ -42,7 +42,7 @@ def delay_before_retry(exc: ProxyError, retry: int, *, is_direct: bool) -> float
 
 def may_fall_back(exc: ProxyError) -> bool:
     """Whether `exc` lets the next entry of ``fallback`` serve: unreachable, overloaded, out of quota, rate limited."""
-    status, kind = errors.answer_of(exc)
+    status, kind = errors.error_response(exc)
     return isinstance(exc, Unreachable) or status >= 500 or status == 429 or kind == "billing_error"
 
 

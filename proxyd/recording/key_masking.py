@@ -65,14 +65,14 @@ class Masks:
         return value
 
     def _replaced(
-        self, data: bytes, pattern: re.Pattern[bytes], beginnings: Iterable[bytes], *, behind: bool = False
+        self, data: bytes, pattern: re.Pattern[bytes], prefixes: Iterable[bytes], *, behind: bool = False
     ) -> bytes:
-        """`data` with masks for what `pattern` finds at, or `behind`, one of its `beginnings`.
+        """`data` with masks for what `pattern` finds at, or `behind`, one of its `prefixes`.
 
         One search by the pattern alone would take 90 ms for each megabyte, in which no other thread could run.
         """
         found: dict[int, re.Match[bytes]] = {}
-        for beginning in beginnings:
+        for beginning in prefixes:
             skip = len(beginning) if behind else 0
             at = data.find(beginning)
             while at >= 0:

@@ -19,7 +19,7 @@ from proxyd.providers.base import ClientKeys
 from proxyd.recording.key_masking import Masks, shown_headers, shown_url
 from proxyd.recording.store import FORMAT, timing
 from proxyd.telemetry.call_record import CallRecord
-from proxyd.telemetry.call_trace import Attempt, CallTrace, Flow
+from proxyd.telemetry.call_trace import AttemptTrace, CallTrace, Flow
 from proxyd.urls import origin_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["files_of"]
 
 #: Of one body, unpacked.
-_MAX_UNPACKED_BYTES = 16 * 1024 * 1024
+_MAX_DECOMPRESSED_BYTES = 16 * 1024 * 1024
 
 #: Sentences of our own about an answer that had begun. Others may be the upstream's, which may quote a prompt.
 _OWN_WORDS = re.compile(
@@ -134,7 +134,7 @@ class _Files:
         head: dict[str, Any] = {"body_bytes": flow.size, "pieces": flow.count}
         pieces, kept = flow.pieces, [None] * flow.count
         if pieces is not None and encoding not in ("", "identity"):
-            unpacked = _unpacked(pieces) if encoding in ("gzip", "x-gzip", "deflate") else None
+            unpacked = _decompressed(pieces) if encoding in ("gzip", "x-gzip", "deflate") else None
             if unpacked is None:
                 head["body_left_out"] = f"packed ({encoding}) in a way that hides keys from us"
             else:
@@ -151,7 +151,7 @@ class _Files:
 
 
 def _add_attempt(
-    files: _Files, number: int, attempt: Attempt, record: CallRecord, table: RouteTable, notes: list[str]
+    files: _Files, number: int, attempt: AttemptTrace, record: CallRecord, table: RouteTable, notes: list[str]
 ) -> str:
     method, url = attempt.request
     request: dict[str, Any] = {
@@ -269,12 +269,12 @@ def _hook_names(hooks: HookSet | None) -> list[str]:
     return [] if hooks is None else [file.name for file in hooks.files if not file.is_off]
 
 
-def _unpacked(pieces: list[bytes]) -> list[bytes] | None:
+def _decompressed(pieces: list[bytes]) -> list[bytes] | None:
     """What each piece of a packed body unpacks to; None for what is packed otherwise than it says."""
-    unpacker, left, found = zlib.decompressobj(zlib.MAX_WBITS | 32), _MAX_UNPACKED_BYTES, []
+    decompressor, left, found = zlib.decompressobj(zlib.MAX_WBITS | 32), _MAX_DECOMPRESSED_BYTES, []
     try:
         for piece in pieces:
-            found.append(unpacker.decompress(piece, left) if left > 0 else b"")
+            found.append(decompressor.decompress(piece, left) if left > 0 else b"")
             left -= len(found[-1])
     except zlib.error:
         return None

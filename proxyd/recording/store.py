@@ -35,8 +35,8 @@ __all__ = [
     "FOLDER",
     "FORMAT",
     "BadRecord",
-    "Exchange",
     "Record",
+    "RecordedAttempt",
     "folder_name",
     "folders",
     "load",
@@ -119,7 +119,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 @dataclass(frozen=True)
-class Exchange:
+class RecordedAttempt:
     """One attempt. Chunks are milliseconds since the call began, and bytes; without bodies, b"".
 
     Attributes:
@@ -143,7 +143,7 @@ class Record:
     call: dict[str, Any]
     client: dict[str, Any]
     body: bytes | None
-    attempts: list[Exchange] = field(default_factory=list)
+    attempts: list[RecordedAttempt] = field(default_factory=list)
     answer: dict[str, Any] = field(default_factory=dict)
     answer_chunks: list[tuple[float, bytes]] | None = None
 
@@ -212,12 +212,12 @@ def load(path: Path) -> Record:
     )
 
 
-def _exchange(path: Path, number: int) -> Exchange:
+def _exchange(path: Path, number: int) -> RecordedAttempt:
     request = _json(path / f"{number}-upstream-request.json")
     head = path / f"{number}-upstream-response.json"
     response = _json(head) if head.exists() else None
     chunks = _chunks(path, response, f"{number}-upstream-response.timing") if response is not None else None
-    return Exchange(
+    return RecordedAttempt(
         request, _body(path, request), response, chunks, response is not None and "body_cut" in response
     )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from proxyd.codecs.wire.sse import BOM
-from proxyd.replay.anonymizer import Filler, error_words, vocabulary
+from proxyd.replay.anonymizer import Anonymizer, error_words, vocabulary
 
-__all__ = ["filled_body"]
+__all__ = ["anonymize_body"]
 
 _BOM = BOM.decode()
 #: One line and its end; a stream's lines end in LF, CR or CRLF.
@@ -15,7 +15,7 @@ _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 _FIELD = re.compile(r"(data|event|id|retry)(: ?|$)")
 
 
-def filled_body(body: bytes, filler: Filler) -> bytes:
+def anonymize_body(body: bytes, filler: Anonymizer) -> bytes:
     """`body` with filler for all that was said, byte for byte of the same length."""
     text = body.decode("utf-8", "surrogateescape")
     start = text.removeprefix(_BOM).lstrip()[:1]
@@ -28,7 +28,7 @@ def filled_body(body: bytes, filler: Filler) -> bytes:
     return filled.encode("utf-8", "surrogateescape")
 
 
-def _filled_stream(text: str, filler: Filler) -> str:
+def _filled_stream(text: str, filler: Anonymizer) -> str:
     """The data of an event may stand in several lines; it is filled as one and put back line by line."""
     out: list[str] = []
     if text.startswith(_BOM):

@@ -30,7 +30,7 @@ from proxyd.codecs.openai.messages import ATTRIBUTION
 from proxyd.providers.registry import PROFILES
 from proxyd.replay.json_strings import Text, texts_in
 
-__all__ = ["Filler", "error_words", "vocabulary"]
+__all__ = ["Anonymizer", "error_words", "vocabulary"]
 
 _LOREM = "loremipsumdolorsitametconsecteturadipiscingelitseddoeiusmodtemporincididuntutlaboreetdoloremagna"
 _DIGITS = "123456789"
@@ -182,7 +182,7 @@ def error_words() -> frozenset[str]:
     return frozenset(word.lower() for text in texts for word in _WORDS.findall(text))
 
 
-class Filler:
+class Anonymizer:
     """The filler of one call. It remembers names."""
 
     def __init__(self) -> None:

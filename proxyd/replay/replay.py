@@ -25,16 +25,16 @@ from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
 from proxyd.providers import direct_request as direct
 from proxyd.providers import openai_request as openai
-from proxyd.providers.base import ClientKeys, Clocks, UpstreamRequest
-from proxyd.providers.learned_quirks import Lessons
+from proxyd.providers.base import CallTimeouts, ClientKeys, UpstreamRequest
+from proxyd.providers.learned_quirks import LearnedQuirks
 from proxyd.proxy.client_request import PREFIX
 from proxyd.recording.key_masking import shown_headers, shown_url
-from proxyd.recording.store import BadRecord, Exchange, Record
+from proxyd.recording.store import BadRecord, Record, RecordedAttempt
 from proxyd.replay.diff import Difference, FreshIds, differences, shown
-from proxyd.replay.responses import Answer, AnswerOf
+from proxyd.replay.responses import ReplayedResponse, ResponseReplayer
 from proxyd.secret import MASK, Secret
 
-__all__ = ["Found", "ReadEntry", "Replay", "lessons_of", "payload_of", "request_for", "route_of"]
+__all__ = ["Found", "ReadEntry", "Replay", "learned_quirks_of", "payload_of", "request_for", "route_of"]
 
 #: Makes an entry of what the record says of it; raises `errors.ConfigError`.
 ReadEntry = Callable[[Mapping[str, Any]], ModelRoute]
@@ -65,7 +65,7 @@ class Replay:
     _ids: FreshIds = field(default_factory=FreshIds)
 
     def __post_init__(self) -> None:
-        self._answers = AnswerOf(self.record)
+        self._answers = ResponseReplayer(self.record)
 
     def run(self) -> list[Found]:
         """Compare all there is to compare.
@@ -104,20 +104,20 @@ class Replay:
 
     # -- what was sent
 
-    def _prepared(self, attempt: Exchange) -> tuple[openai.TranslatedCall | None, UpstreamRequest]:
+    def _prepared(self, attempt: RecordedAttempt) -> tuple[openai.TranslatedCall | None, UpstreamRequest]:
         route = route_of(self.record, attempt, self.read_entry)
         is_first = attempt.request.get("is_first_choice") is not False
         url = str(attempt.request.get("url"))
         return request_for(
             self.record,
-            lessons_of(attempt).applied_to(route),
+            learned_quirks_of(attempt).applied_to(route),
             self._ids,
             is_first=is_first,
             demo_base=url.removesuffix(_CHAT),
             estimate=_whole_number(attempt.request.get("estimated_input_tokens")),
         )
 
-    def _request_difference(self, attempt: Exchange, request: UpstreamRequest) -> Difference | None:
+    def _request_difference(self, attempt: RecordedAttempt, request: UpstreamRequest) -> Difference | None:
         then = {name: attempt.request.get(name) for name in ("method", "url", "headers")}
         now = {
             "method": request.method,
@@ -137,10 +137,10 @@ class Replay:
         try:
             call, _ = request_for(self.record, _entry(self.record, str(chosen), self.read_entry), self._ids)
         except ProxyError as exc:
-            return [self._compared(Answer.refused(exc))]
+            return [self._compared(ReplayedResponse.refused(exc))]
         if facts.get("outcome") == "ok" and call is not None:  # max_tokens: 0
             events = call.nothing_said()
-            return [self._compared(Answer(self._answers.body_of(events)))]
+            return [self._compared(ReplayedResponse(self._answers.body_of(events)))]
         self.notes.append(
             f"nothing was sent to an upstream: {facts.get('error') or facts.get('outcome')}; that depends on what "
             "the daemon was doing, and is not replayed"
@@ -149,7 +149,7 @@ class Replay:
 
     # -- what was answered
 
-    def _answer_found(self, attempt: Exchange, call: openai.TranslatedCall | None) -> list[Found]:
+    def _answer_found(self, attempt: RecordedAttempt, call: openai.TranslatedCall | None) -> list[Found]:
         if attempt.response is None:
             self.notes.append("the upstream gave no answer, so only what was sent could be compared")
             return []
@@ -173,7 +173,7 @@ class Replay:
             data = data.replace(mask.encode(), MASK.encode())
         return data
 
-    def _compared(self, answer: Answer) -> Found:
+    def _compared(self, answer: ReplayedResponse) -> Found:
         facts = self.record.facts
         if facts.get("outcome") == "refused":
             then = (facts.get("status"), facts.get("error_type"), facts.get("error"))
@@ -280,7 +280,7 @@ def request_for(
             body=body,
             payload=payload,
             keys=keys,
-            clocks=Clocks(),
+            timeouts=CallTimeouts(),
             method=str(record.client.get("method")),
             is_first=is_first,
             forwarded=_forwarded(record),
@@ -293,7 +293,7 @@ def request_for(
             demo_base if route.is_demo and demo_base else route.api_base,
             payload,
             keys,
-            clocks=Clocks(),
+            timeouts=CallTimeouts(),
             new_id=ids.new_id,
             warn=lambda oddity: None,
             max_body_bytes=_whole_number(limits.get("max_upstream_body_bytes")) or 1 << 26,
@@ -311,7 +311,7 @@ def _forwarded(record: Record) -> tuple[str, ...]:
     return tuple(map(str, patterns)) if isinstance(patterns, list) else ()
 
 
-def route_of(record: Record, attempt: Exchange, read_entry: ReadEntry) -> ModelRoute:
+def route_of(record: Record, attempt: RecordedAttempt, read_entry: ReadEntry) -> ModelRoute:
     """The entry by which `attempt` was made, as it was.
 
     Raises:
@@ -331,13 +331,13 @@ def _entry(record: Record, model_id: str, read_entry: ReadEntry) -> ModelRoute:
         raise BadRecord(f"{record.path}: the entry {model_id!r} is not valid: {exc.message}") from None
 
 
-def lessons_of(attempt: Exchange) -> Lessons:
+def learned_quirks_of(attempt: RecordedAttempt) -> LearnedQuirks:
     """What the daemon had learned of the route."""
     learned = attempt.request.get("learned")
     if not isinstance(learned, dict):
-        return Lessons()
+        return LearnedQuirks()
     quirks, lines = learned.get("quirks"), learned.get("lines")
-    return Lessons(
+    return LearnedQuirks(
         quirks if isinstance(quirks, dict) else {},
         _whole_number(learned.get("max_tokens")),
         tuple(map(str, lines)) if isinstance(lines, list) else (),

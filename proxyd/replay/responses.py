@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 
 from proxyd import errors, jsonio
 from proxyd.codecs.anthropic.events import ErrorEvent, StreamEvent, encode_event
-from proxyd.codecs.anthropic.passthrough import VAGUE_TYPES, DirectStream, begins_as_stream
+from proxyd.codecs.anthropic.passthrough import VAGUE_TYPES, PassthroughStream, begins_as_stream
 from proxyd.codecs.openai.completion import MessageCollector
 from proxyd.codecs.openai.errors import refusal
 from proxyd.errors import ProxyError, Refused
 from proxyd.providers.openai_request import TranslatedCall
 from proxyd.proxy.attempt_direct import VerbatimRefusal
-from proxyd.recording.store import Exchange, Record
+from proxyd.recording.store import Record, RecordedAttempt
 
-__all__ = ["Answer", "AnswerOf"]
+__all__ = ["ReplayedResponse", "ResponseReplayer"]
 
 
 @dataclass(frozen=True)
-class Answer:
+class ReplayedResponse:
     """What the client is given: the bytes of a body, or a refusal with its status, type and message.
 
     Attributes:
@@ -31,12 +31,12 @@ class Answer:
     is_open: bool = False
 
     @classmethod
-    def refused(cls, exc: BaseException) -> Answer:
-        return cls(refusal=(*errors.answer_of(exc), errors.message_of(exc)))
+    def refused(cls, exc: BaseException) -> ReplayedResponse:
+        return cls(refusal=(*errors.error_response(exc), errors.message_of(exc)))
 
 
 @dataclass
-class AnswerOf:
+class ResponseReplayer:
     """Makes the answer of one recorded call.
 
     Attributes:
@@ -46,13 +46,13 @@ class AnswerOf:
     record: Record
     bugs: list[str] = field(default_factory=list)
 
-    def translated(self, attempt: Exchange, call: TranslatedCall) -> Answer:
+    def translated(self, attempt: RecordedAttempt, call: TranslatedCall) -> ReplayedResponse:
         """By the answer's translation."""
         chunks, status = attempt.chunks or [], _status(attempt)
         if status != 200:
             body = b"".join(chunk for _, chunk in chunks)[: self._setting("max_error_body_bytes")]
-            return Answer.refused(refusal(status, _headers(attempt), body, call.context))
-        answer = call.new_answer()
+            return ReplayedResponse.refused(refusal(status, _headers(attempt), body, call.context))
+        answer = call.new_decoder()
         events: list[StreamEvent] = []
         is_open = self.was_left
         written = self.record.answer_chunks
@@ -74,33 +74,33 @@ class AnswerOf:
                 elif not self.was_left and answer.has_started:
                     events += answer.fail(self._failure())
                 elif not self.was_left:
-                    return Answer.refused(self._failure())
+                    return ReplayedResponse.refused(self._failure())
             if not self.wants_stream and answer.failure is not None:
-                return Answer.refused(answer.failure)
+                return ReplayedResponse.refused(answer.failure)
         except ProxyError as exc:
-            return Answer.refused(exc)
+            return ReplayedResponse.refused(exc)
         except Exception as exc:
             failure = self._bug(exc)
             if not events or not self.wants_stream:
-                return Answer.refused(failure)
+                return ReplayedResponse.refused(failure)
             events += answer.fail(failure)
-        return Answer(self.body_of(events), is_open=is_open)
+        return ReplayedResponse(self.body_of(events), is_open=is_open)
 
-    def direct(self, attempt: Exchange) -> Answer:
+    def direct(self, attempt: RecordedAttempt) -> ReplayedResponse:
         """By what watches over a direct stream; any other body passes as it came."""
         chunks, headers = [chunk for _, chunk in attempt.chunks or []], _headers(attempt)
         whole, status = b"".join(chunks), _status(attempt)
         if status >= 400:
             body = whole[: self._setting("max_error_body_bytes")]
-            return Answer.refused(VerbatimRefusal(status, [*headers.items()], body))
+            return ReplayedResponse.refused(VerbatimRefusal(status, [*headers.items()], body))
         is_open = self.was_left or attempt.is_cut
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         is_stream = kind == "text/event-stream" or (
             kind in VAGUE_TYPES and self.wants_stream and begins_as_stream(whole) is True
         )
         if not is_stream or headers.get("content-encoding", "identity").lower() != "identity":
-            return Answer(whole, is_open=is_open or not _is_whole(attempt))
-        stream, out = DirectStream(self._setting("max_frame_bytes")), b""
+            return ReplayedResponse(whole, is_open=is_open or not _is_whole(attempt))
+        stream, out = PassthroughStream(self._setting("max_frame_bytes")), b""
         try:
             for chunk in chunks:
                 out += stream.feed(chunk)
@@ -110,11 +110,11 @@ class AnswerOf:
                 raise self._failure()
         except ProxyError as exc:
             if not out:
-                return Answer.refused(exc)
+                return ReplayedResponse.refused(exc)
             out += encode_event(ErrorEvent(errors.envelope(exc)))
         except Exception as exc:
             out += encode_event(ErrorEvent(errors.envelope(self._bug(exc))))
-        return Answer(out, is_open=is_open)
+        return ReplayedResponse(out, is_open=is_open)
 
     def body_of(self, events: Iterable[StreamEvent]) -> bytes:
         """`events` as the client of this call wants them."""
@@ -155,15 +155,15 @@ class AnswerOf:
         return value if type(value) is int else 1 << 24
 
 
-def _is_whole(attempt: Exchange) -> bool:
+def _is_whole(attempt: RecordedAttempt) -> bool:
     return attempt.response is not None and attempt.response.get("is_whole") is True
 
 
-def _status(attempt: Exchange) -> int:
+def _status(attempt: RecordedAttempt) -> int:
     status = (attempt.response or {}).get("status")
     return status if type(status) is int else 0
 
 
-def _headers(attempt: Exchange) -> dict[str, str]:
+def _headers(attempt: RecordedAttempt) -> dict[str, str]:
     headers = (attempt.response or {}).get("headers")
     return {str(name): str(value) for name, value in headers.items()} if isinstance(headers, dict) else {}

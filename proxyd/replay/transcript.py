@@ -26,12 +26,12 @@ from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
 from proxyd.providers.openai_request import TranslatedCall
 from proxyd.providers.registry import dialect_for, profile_for
-from proxyd.recording.store import BadRecord, Exchange, Record
-from proxyd.replay.anonymize_stream import filled_body
-from proxyd.replay.anonymizer import Filler
+from proxyd.recording.store import BadRecord, Record, RecordedAttempt
+from proxyd.replay.anonymize_stream import anonymize_body
+from proxyd.replay.anonymizer import Anonymizer
 from proxyd.replay.diff import FreshIds
-from proxyd.replay.replay import ReadEntry, lessons_of, payload_of, request_for, route_of
-from proxyd.replay.responses import Answer, AnswerOf
+from proxyd.replay.replay import ReadEntry, learned_quirks_of, payload_of, request_for, route_of
+from proxyd.replay.responses import ReplayedResponse, ResponseReplayer
 
 __all__ = ["Export", "export"]
 
@@ -71,8 +71,8 @@ def export(record: Record, read_entry: ReadEntry, case: str) -> Export:
         raise BadRecord(
             f"{record.path} has no answer of an upstream, so there is nothing to make a transcript of"
         )
-    route = lessons_of(attempt).applied_to(route_of(record, attempt, read_entry))
-    filler = Filler()
+    route = learned_quirks_of(attempt).applied_to(route_of(record, attempt, read_entry))
+    filler = Anonymizer()
     payload = filler.value(payload_of(record)) if record.body else {}
     filled = _filled(record, attempt, payload, filler)
     filled_route = _filled_route(route, filler)
@@ -85,10 +85,10 @@ def export(record: Record, read_entry: ReadEntry, case: str) -> Export:
     return Export(files, _kinds(now), _kinds(then) == _kinds(now))
 
 
-def _filled(record: Record, attempt: Exchange, payload: dict[str, Any], filler: Filler) -> Record:
+def _filled(record: Record, attempt: RecordedAttempt, payload: dict[str, Any], filler: Anonymizer) -> Record:
     """`record` with filler: the answer of the upstream in the same pieces, and the client's request."""
     chunks = attempt.chunks or []
-    whole, at, pieces = filled_body(b"".join(chunk for _, chunk in chunks), filler), 0, []
+    whole, at, pieces = anonymize_body(b"".join(chunk for _, chunk in chunks), filler), 0, []
     for moment, chunk in chunks:
         pieces.append((moment, whole[at : at + len(chunk)]))
         at += len(chunk)
@@ -99,7 +99,7 @@ def _filled(record: Record, attempt: Exchange, payload: dict[str, Any], filler: 
     )
 
 
-def _filled_route(route: ModelRoute, filler: Filler) -> ModelRoute:
+def _filled_route(route: ModelRoute, filler: Anonymizer) -> ModelRoute:
     """An entry that does the same and has nobody's names: what a model's name decides is said by quirks."""
     profile = profile_for(route.api_base, route.provider)
     name = filler.name(route.model_name)
@@ -123,7 +123,7 @@ def _filled_route(route: ModelRoute, filler: Filler) -> ModelRoute:
     )
 
 
-def _plain(value: Any, filler: Filler) -> Any:
+def _plain(value: Any, filler: Anonymizer) -> Any:
     """A quirk as JSON. What is put into bodies is the user's or a vendor's word, and is filled where it is no known
     one.
     """
@@ -132,22 +132,22 @@ def _plain(value: Any, filler: Filler) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _answer(record: Record, route: ModelRoute) -> Answer:
+def _answer(record: Record, route: ModelRoute) -> ReplayedResponse:
     """What the client would be answered if it had asked for a stream."""
     facts = {**record.facts, "stream": True}
     record = replace(record, call={**record.call, "facts": facts})
     attempt = record.attempts[-1]
     if route.direct:
-        return AnswerOf(record).direct(attempt)
+        return ResponseReplayer(record).direct(attempt)
     try:
         call, _ = request_for(record, route, FreshIds())
     except ProxyError as exc:
-        return Answer.refused(exc)
+        return ReplayedResponse.refused(exc)
     assert isinstance(call, TranslatedCall), "the route translates"
-    return AnswerOf(record).translated(attempt, call)
+    return ResponseReplayer(record).translated(attempt, call)
 
 
-def _kinds(answer: Answer) -> list[str]:
+def _kinds(answer: ReplayedResponse) -> list[str]:
     if answer.refusal is not None:
         status, kind, _ = answer.refusal
         return [f"refused: {status} {kind}"]
@@ -200,7 +200,7 @@ def _error(record: Record, route: ModelRoute, body: bytes) -> dict[str, Any]:
         if (value := getattr(call.context, each.name)) not in (None, each.default)
     }
     exc = refusal(response.get("status", 0), headers, body, call.context)
-    status, kind = errors.answer_of(exc)
+    status, kind = errors.error_response(exc)
     return {
         "source": f"a record of claude-proxy {record.call.get('claude_proxy')}, with filler",
         "status": response.get("status"),

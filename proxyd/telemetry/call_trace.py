@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any
 
 from proxyd.providers.base import ClientKeys
-from proxyd.providers.learned_quirks import Lessons
+from proxyd.providers.learned_quirks import LearnedQuirks
 
 __all__ = [
     "ANSWERED",
@@ -30,7 +30,7 @@ __all__ = [
     "MOST_NOTES",
     "PASSED",
     "SENT",
-    "Attempt",
+    "AttemptTrace",
     "CallTrace",
     "Flow",
 ]
@@ -129,7 +129,7 @@ class Flow:
         self._further_bytes += int(sum(sizes[count:]))
 
 
-class Attempt:
+class AttemptTrace:
     """One request to an upstream, and what came of it.
 
     Attributes:
@@ -167,7 +167,7 @@ class Attempt:
         route: str,
         mode: str,
         estimated_input_tokens: int | None,
-        lessons: Lessons | None,
+        lessons: LearnedQuirks | None,
     ) -> None:
         self.sent_at = sent_at
         self.request = request
@@ -215,8 +215,8 @@ class CallTrace(list[tuple[Any, ...]]):
     further_attempts = 0
     _holds: object = None
     _body_size = 0
-    _lessons: Lessons | None = None
-    _attempts: list[Attempt] | None = None
+    _lessons: LearnedQuirks | None = None
+    _attempts: list[AttemptTrace] | None = None
     _answer: Flow | None = None
     _came: Flow | None = None  # of the attempt at hand, if it is one of those that are kept
     _failed = False
@@ -242,7 +242,7 @@ class CallTrace(list[tuple[Any, ...]]):
         return self._body_size
 
     @property
-    def attempts(self) -> list[Attempt]:
+    def attempts(self) -> list[AttemptTrace]:
         """The requests to upstreams, in order."""
         self._sort()
         return self._attempts or []
@@ -314,7 +314,7 @@ class CallTrace(list[tuple[Any, ...]]):
     def _begun(self, holds: object, body_size: int) -> None:
         self._holds, self._body_size = holds, body_size
 
-    def _learned(self, lessons: Lessons) -> None:
+    def _learned(self, lessons: LearnedQuirks) -> None:
         self._lessons = lessons
 
     def _sent(
@@ -336,7 +336,7 @@ class CallTrace(list[tuple[Any, ...]]):
         else:
             self._came = flow = Flow(self.room)
             about = headers, size, route, mode, estimated_input_tokens, lessons
-            self._attempts.append(Attempt(flow, at, request, *about))
+            self._attempts.append(AttemptTrace(flow, at, request, *about))
 
     def _keep_sent(self, body: bytes, room: _Room) -> None:
         if not self.further_attempts:

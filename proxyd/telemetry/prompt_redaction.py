@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["MIN_BYTES", "without_quotes"]
+__all__ = ["MIN_BYTES", "without_prompt_text"]
 
 #: Shorter ones are words that both happen to use.
 MIN_BYTES = 24
@@ -24,7 +24,7 @@ _MAX_STEPS = 20_000
 _MARK = "…"
 
 
-def without_quotes(message: str, body: bytes, payload: Mapping[str, Any]) -> str:
+def without_prompt_text(message: str, body: bytes, payload: Mapping[str, Any]) -> str:
     """`message` less what it quotes of a request.
 
     Args:

@@ -19,11 +19,11 @@ from proxyd.logs.setup import get_logger
 from proxyd.providers.base import UpstreamRequest
 from proxyd.transport.circuit_breaker import GATEWAY_ERRORS, Circuits, CircuitState, State
 from proxyd.transport.connection import OutOfTurn
-from proxyd.transport.pool import NotHTTP, Response, Uplink
-from proxyd.transport.timers import Deadlines
+from proxyd.transport.pool import ConnectionPool, NotHTTP, Response
+from proxyd.transport.timers import Timers
 from proxyd.urls import host_of, origin_of
 
-__all__ = ["BREAKS", "Upstreams", "failure_of"]
+__all__ = ["BREAKS", "UpstreamClient", "failure_of"]
 
 #: What a call can fail with that `failure_of` knows.
 BREAKS = (aiohttp.ClientError, asyncio.TimeoutError, OSError, ProxyError, BodyFault)
@@ -36,11 +36,11 @@ _DRAIN_S = 0.5
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-class Upstreams:
+class UpstreamClient:
     """All connections to upstreams, and the circuits of their origins."""
 
     def __init__(self, settings: Settings) -> None:
-        self._uplink = Uplink(ca_file=str(settings.ca_file or ""), trust_env=settings.trust_env)
+        self._uplink = ConnectionPool(ca_file=str(settings.ca_file or ""), trust_env=settings.trust_env)
         self.circuits = Circuits(
             settings.circuit_failures, settings.circuit_open_s, monotonic, on_change=_log_circuit
         )
@@ -48,7 +48,7 @@ class Upstreams:
         self._is_open = True
 
     async def send(
-        self, request: UpstreamRequest, deadlines: Deadlines, *, is_verbatim: bool = False
+        self, request: UpstreamRequest, deadlines: Timers, *, is_verbatim: bool = False
     ) -> Response:
         """Make one call; returns when the head of the answer is there. The caller closes the answer.
 
@@ -68,8 +68,8 @@ class Upstreams:
                 request.headers,
                 request.body,
                 deadlines=deadlines,
-                connect_s=request.clocks.connect_s,
-                first_byte_s=request.clocks.first_byte_s,
+                connect_s=request.timeouts.connect_s,
+                first_byte_s=request.timeouts.first_byte_s,
                 auto_decompress=not is_verbatim,
             )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as exc:

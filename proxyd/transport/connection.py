@@ -24,7 +24,7 @@ if sys.platform == "linux":
     import fcntl
     import termios
 
-__all__ = ["READ_BYTES", "OutOfTurn", "UplinkProtocol"]
+__all__ = ["READ_BYTES", "OutOfTurn", "UpstreamConnection"]
 
 #: Reading from an upstream pauses above twice this; one more read of the loop's may follow.
 _BUFFER_BYTES = 32 * 1024
@@ -51,7 +51,7 @@ class OutOfTurn(aiohttp.ClientError):
     """The upstream sent something that can't be the response to the request at hand."""
 
 
-class UplinkProtocol(ResponseHandler):
+class UpstreamConnection(ResponseHandler):
     """A connection: aiohttp's parser reads the head of an answer, a `Body` of ours what is behind it.
 
     Attributes:

@@ -29,11 +29,11 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from proxyd.codecs.wire.http1_body import Body
-from proxyd.transport.connection import READ_BYTES, OutOfTurn, UplinkProtocol
+from proxyd.transport.connection import READ_BYTES, OutOfTurn, UpstreamConnection
 from proxyd.transport.lookups import Lookups, Resolver
-from proxyd.transport.timers import Deadlines
+from proxyd.transport.timers import Timers
 
-__all__ = ["NotHTTP", "Response", "Uplink"]
+__all__ = ["ConnectionPool", "NotHTTP", "Response"]
 
 #: Addresses whose way is remembered; a models.yaml has fewer.
 _MAX_WAYS = 256
@@ -52,11 +52,11 @@ class NotHTTP(aiohttp.ClientError):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Makes connections that speak as `UplinkProtocol` does."""
+    """Makes connections that speak as `UpstreamConnection` does."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._factory: Any = functools.partial(UplinkProtocol, loop=self._loop)
+        self._factory: Any = functools.partial(UpstreamConnection, loop=self._loop)
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
@@ -176,7 +176,7 @@ class Response:
     def __init__(self, connection: Any, message: RawResponseMessage, idle: _Idle, owner: int) -> None:
         self._connection = connection
         self._idle, self._owner = idle, owner
-        self._protocol: UplinkProtocol = connection.protocol
+        self._protocol: UpstreamConnection = connection.protocol
         body = self._protocol.body
         assert body is not None, "it has a head"
         self._body: Body = body
@@ -271,7 +271,7 @@ class Response:
             connection.close()
 
 
-class Uplink:
+class ConnectionPool:
     """Makes calls, over one pool of connections."""
 
     def __init__(self, *, ca_file: str = "", trust_env: bool = False) -> None:
@@ -292,7 +292,7 @@ class Uplink:
         headers: Mapping[str, str],
         body: bytes,
         *,
-        deadlines: Deadlines,
+        deadlines: Timers,
         connect_s: float = 0,
         first_byte_s: float = 0,
         auto_decompress: bool = True,
@@ -323,7 +323,7 @@ class Uplink:
         while True:
             if connection is None:
                 connection = await self._connect(way, connect_s)
-            protocol: UplinkProtocol = connection.protocol
+            protocol: UpstreamConnection = connection.protocol
             silent = protocol.give_up
             try:
                 if not protocol.is_connected():

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from math import inf
 from weakref import WeakKeyDictionary
 
-__all__ = ["TICK_S", "Deadlines"]
+__all__ = ["TICK_S", "Timers"]
 
 #: The loop may wake its timers early by a clock tick; what is due within that tick is due.
 TICK_S = 0.001
@@ -20,7 +20,7 @@ TICK_S = 0.001
 _LOOK_S = 5.0
 
 
-class Deadlines:
+class Timers:
     """Calls an action once its time has come. Each action has at most one deadline; setting it again moves it.
 
     To be closed when nothing is to be called any more.
@@ -92,7 +92,7 @@ class _Look:
     """
 
     def __init__(self) -> None:
-        self.open: set[Deadlines] = set()
+        self.open: set[Timers] = set()
         self._until: float | None = None  # the next look; None while nobody has asked for one
 
     def until(self, loop: asyncio.AbstractEventLoop) -> float:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from proxyd.transport.connection import OutOfTurn
-from proxyd.transport.pool import Response, Uplink
-from proxyd.transport.timers import Deadlines
+from proxyd.transport.pool import ConnectionPool, Response
+from proxyd.transport.timers import Timers
 from tests.security.certificates import make_certificate, server_context
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import Fault, Play, RawClient, RawUpstream, no_leaks, post, until
@@ -37,13 +37,13 @@ def certificate(
 class Calls:
     """Calls through an uplink, which nothing limits in time."""
 
-    def __init__(self, uplink: Uplink, base: str) -> None:
+    def __init__(self, uplink: ConnectionPool, base: str) -> None:
         self._uplink = uplink
         self._url = f"{base}/v1/messages"
 
     async def ask(self, body: bytes = b"{}", key: str = "one") -> tuple[int, bytes]:
         """Status and body of one call, whose connection is released as after any whole response."""
-        deadlines = Deadlines(asyncio.get_running_loop())
+        deadlines = Timers(asyncio.get_running_loop())
         try:
             found = await asyncio.wait_for(
                 self._uplink.call("POST", self._url, {"x-api-key": key}, body, deadlines=deadlines), 10
@@ -69,7 +69,7 @@ async def calls_to(
 ) -> AsyncIterator[tuple[Calls, RawUpstream]]:
     tls = server_context(*certificate) if certificate else None
     async with no_leaks(), RawUpstream(play, tls=tls).running() as upstream:
-        uplink = Uplink(ca_file=str(certificate[1]) if certificate else "")
+        uplink = ConnectionPool(ca_file=str(certificate[1]) if certificate else "")
         try:
             yield Calls(uplink, upstream.base), upstream
         finally:
@@ -218,7 +218,7 @@ async def test_a_response_ahead_of_its_whole_request_is_not_its_own(
     async with EarlyUpstream(
         None, response(b"unasked", status), None, receive_bytes=receive_bytes
     ).running() as up:
-        uplink = Uplink()
+        uplink = ConnectionPool()
         try:
             calls = Calls(uplink, up.base)
             assert await calls.ask() == (200, b"own")
@@ -230,7 +230,7 @@ async def test_a_response_ahead_of_its_whole_request_is_not_its_own(
 
 async def test_a_success_ahead_of_the_whole_request_is_believed_from_nobody() -> None:
     async with EarlyUpstream(UNASKED, UNASKED).running() as up:
-        uplink = Uplink()
+        uplink = ConnectionPool()
         try:
             with pytest.raises(OutOfTurn):
                 await Calls(uplink, up.base).ask(b"x" * (32 << 20))

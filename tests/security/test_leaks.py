@@ -24,8 +24,8 @@ import pytest
 import structlog
 
 from proxyd.logs import setup as logs
-from proxyd.proxy.attempt_direct import DirectExchange
-from proxyd.proxy.attempt_translated import TranslatedExchange
+from proxyd.proxy.attempt_direct import DirectAttempt
+from proxyd.proxy.attempt_translated import TranslatedAttempt
 from proxyd.secret import Secret
 from tests.support.daemon_process import Process, process
 from tests.support.harness import running_proxy
@@ -396,7 +396,7 @@ async def test_a_crash_of_ours_says_where_and_not_what(
     place: str, log_format: str, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exception's own words may hold a key, or a prompt; so may those of the one that it came from."""
-    exchange = DirectExchange if mode == "direct" else TranslatedExchange
+    exchange = DirectAttempt if mode == "direct" else TranslatedAttempt
     sound, reads = exchange.read, 0
 
     async def read(self: Any, *sink: Any) -> Any:

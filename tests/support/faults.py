@@ -237,10 +237,10 @@ async def play(
         return steps
 
     upstream = RawUpstream(played)
-    clocks = SHORT_CLOCKS if Fault.STALL in steps else {}
+    timeouts = SHORT_CLOCKS if Fault.STALL in steps else {}
     with capture_logs() as lines:
         async with no_leaks(), upstream.running():
-            async with running_proxy([entry(upstream, mode)], **{**SETTINGS, **clocks, **settings}) as base:
+            async with running_proxy([entry(upstream, mode)], **{**SETTINGS, **timeouts, **settings}) as base:
                 async with RawClient.to(base) as client:
                     await client.send(post(payload or HELLO))
                     answer = await client.answer()
@@ -248,7 +248,7 @@ async def play(
                         await until(lambda: upstream.open_connections == 0)
                     heads = list(upstream.heads)
                     is_over = True
-                    if not clocks:  # which a busy machine could run into
+                    if not timeouts:  # which a busy machine could run into
                         await _check_next(base, client if answer.is_whole else None, mode)
     assert complaints(lines) == []
     upstream.heads = heads

@@ -23,10 +23,10 @@ from typing import Any
 from proxyd import errors
 from proxyd.codecs.anthropic.events import encode_event
 from proxyd.codecs.openai.request import in_one_go
-from proxyd.codecs.openai.response_decoder import TranslatedAnswer
+from proxyd.codecs.openai.response_decoder import ResponseDecoder
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
-from proxyd.providers.base import ClientKeys, Clocks
+from proxyd.providers.base import CallTimeouts, ClientKeys
 from proxyd.providers.openai_request import TranslatedCall, prepare
 from tests.support.paths import TRANSCRIPTS
 
@@ -58,10 +58,10 @@ class Case:
         payload = {"max_tokens": 1024, "messages": [{"role": "user", "content": "Go on."}]}
         return {"model": model, "stream": True, **payload, **self.request}
 
-    def new_answer(self) -> TranslatedAnswer:
+    def new_decoder(self) -> ResponseDecoder:
         """A reader as the daemon would make it, with ids that are counted from 1."""
         self._numbers[:] = [0]
-        return self._call.new_answer()
+        return self._call.new_decoder()
 
     def _new_id(self, prefix: str) -> str:
         self._numbers[0] += 1
@@ -81,7 +81,7 @@ class Case:
             _NOWHERE,
             self.payload(),
             ClientKeys(),
-            clocks=Clocks(),
+            timeouts=CallTimeouts(),
             new_id=self._new_id,
             warn=lambda oddity: None,
             max_body_bytes=1 << 24,
@@ -118,7 +118,7 @@ def load(name: str) -> Case:
     )
 
 
-def play(answer: TranslatedAnswer, chunks: Iterable[bytes], *, joins_deltas: bool = True) -> Outcome:
+def play(answer: ResponseDecoder, chunks: Iterable[bytes], *, joins_deltas: bool = True) -> Outcome:
     """What the client gets when the upstream's bytes come in these chunks."""
     answer.joins_deltas = joins_deltas
     made = []
@@ -131,7 +131,7 @@ def play(answer: TranslatedAnswer, chunks: Iterable[bytes], *, joins_deltas: boo
             made.append(b"".join(map(encode_event, answer.close())))
     except ProxyError as exc:
         assert not any(made), "a stream that has begun must end in an event"
-        return Outcome(refusal={"status": errors.answer_of(exc)[0], "body": errors.envelope(exc)})
+        return Outcome(refusal={"status": errors.error_response(exc)[0], "body": errors.envelope(exc)})
     return Outcome(stream=b"".join(made))
 
 
@@ -161,5 +161,5 @@ def write(name: str, outcome: Outcome) -> bool:
 if __name__ == "__main__":
     for each in cases():
         case = load(each)
-        if write(each, play(case.new_answer(), [case.upstream])):
+        if write(each, play(case.new_decoder(), [case.upstream])):
             print(f"rewritten: {each}")

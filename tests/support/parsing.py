@@ -13,7 +13,7 @@ import pytest
 from proxyd import jsonio
 from proxyd.codecs.cache import tools as tool_lists
 from proxyd.errors import ClientError
-from proxyd.prompt_cache import prefix as beginnings
+from proxyd.prompt_cache import prefix as prefixes
 from proxyd.prompt_cache.parser import parse_object
 
 __all__ = ["forget", "nothing_known", "outcome_of", "parsed", "plainly", "written"]
@@ -22,7 +22,7 @@ __all__ = ["forget", "nothing_known", "outcome_of", "parsed", "plainly", "writte
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """What other tests have taught is put aside, and what this one teaches is forgotten."""
-    monkeypatch.setattr(beginnings, "_known", [])
+    monkeypatch.setattr(prefixes, "_known", [])
     monkeypatch.setattr(tool_lists, "_known", OrderedDict())
 
 
@@ -42,7 +42,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 def forget() -> None:
     """Begin anew: each example of a property does."""
-    beginnings._known.clear()
+    prefixes._known.clear()
     tool_lists._known.clear()
 
 
@@ -61,5 +61,5 @@ def outcome_of(parse: Callable[[bytes], Any], body: bytes) -> str:
 
 def plainly(body: bytes) -> Any:
     """As it would be, were nothing known."""
-    with mock.patch.object(beginnings, "_known", []), mock.patch.object(tool_lists, "_known", OrderedDict()):
+    with mock.patch.object(prefixes, "_known", []), mock.patch.object(tool_lists, "_known", OrderedDict()):
         return parse_object(body)

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from proxyd.proxy.attempt_direct import DirectExchange
-from proxyd.proxy.attempt_translated import TranslatedExchange
+from proxyd.proxy.attempt_direct import DirectAttempt
+from proxyd.proxy.attempt_translated import TranslatedAttempt
 from tests.support.daemon_process import process, write_models
 from tests.support.harness import running_proxy
 from tests.support.paths import ROOT
@@ -240,7 +240,7 @@ async def test_a_log_file_that_was_moved_is_opened_anew(tmp_path: Path) -> None:
 async def test_a_crash_ends_one_call_legally_and_no_other(
     mode: str, phase: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exchange = DirectExchange if mode == "direct" else TranslatedExchange
+    exchange = DirectAttempt if mode == "direct" else TranslatedAttempt
     # A piece is rewritten by a reader that was woken for it, or within the reading of the socket.
     step = "_pass_on" if phase == "flowing" else "read"
     sound = getattr(exchange, step)

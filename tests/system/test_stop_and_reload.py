@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from proxyd.daemon import server
 from proxyd.daemon.server import Daemon
-from proxyd.proxy.client_response import Downlink
+from proxyd.proxy.client_response import ResponseWriter
 from tests.support.daemon_process import Process, process, write_models
 from tests.support.faults import MODES
 from tests.support.harness import load_entries
@@ -154,16 +154,16 @@ async def test_a_stop_while_a_client_takes_the_last_bytes_adds_no_error_behind_t
         daemon = Daemon(load_entries(entries(upstream), drain_timeout_s=0.05))
         await daemon.start()
         reached, finish = asyncio.Event(), asyncio.Event()
-        sound = Downlink.finish
+        sound = ResponseWriter.finish
 
-        async def finished_late(self: Downlink, data: bytes = b"") -> None:
+        async def finished_late(self: ResponseWriter, data: bytes = b"") -> None:
             await sound(self, data)
             if not reached.is_set():
                 reached.set()
                 await finish.wait()
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Downlink, "finish", finished_late)
+            patch.setattr(ResponseWriter, "finish", finished_late)
             async with RawClient.to(f"http://127.0.0.1:{daemon.addresses[0][1]}") as client:
                 await client.send(request(mode))
                 await asyncio.wait_for(reached.wait(), 5)

@@ -20,7 +20,7 @@ from proxyd.config.routes import ModelRoute
 from proxyd.daemon.load_config import load_configuration
 from proxyd.daemon.loaded_config import LoadedConfig
 from proxyd.errors import ProxyError
-from proxyd.providers.base import ClientKeys, Clocks
+from proxyd.providers.base import CallTimeouts, ClientKeys
 from proxyd.providers.openai_request import TranslatedCall, prepare
 from proxyd.secret import Secret
 from proxyd.telemetry.call_record import new_id
@@ -68,7 +68,7 @@ def translate_command(model: str, stream: bool, request_file: BinaryIO | None, m
         else:
             _show_request(call)
     except ProxyError as exc:
-        click.echo(f"the client is answered with HTTP {errors.answer_of(exc)[0]}", err=True)
+        click.echo(f"the client is answered with HTTP {errors.error_response(exc)[0]}", err=True)
         click.echo(json.dumps(errors.envelope(exc), ensure_ascii=False, indent=2))
 
 
@@ -107,7 +107,7 @@ def _call(
             route.api_base,
             payload,
             ClientKeys(),
-            clocks=Clocks(),
+            timeouts=CallTimeouts(),
             new_id=new_id,
             warn=warn,
             max_body_bytes=loaded.settings.max_upstream_body_bytes,
@@ -124,7 +124,7 @@ def _show_request(call: TranslatedCall) -> None:
 
 
 def _show_stream(call: TranslatedCall, chunks: Iterable[bytes], oddities: Counter[str]) -> None:
-    answer = call.new_answer()
+    answer = call.new_decoder()
     for chunk in chunks:
         _write(answer.feed(chunk))
         if answer.has_ended:

@@ -27,8 +27,8 @@ from proxyd.errors import FrameTooLarge, Truncated
 
 __all__ = [
     "VAGUE_TYPES",
-    "AnthropicTee",
-    "DirectStream",
+    "PassthroughStream",
+    "UsageTap",
     "begins_as_stream",
     "frames_of",
     "is_of_content",
@@ -54,7 +54,7 @@ _CACHED = re.compile(rb'"cache_(?:read|creation)_input_tokens":\s*[1-9]')
 _DELTA, _DELTA_OVERHEAD_BYTES, _BEFORE_TYPE_BYTES, _CHARS_PER_TOKEN = b'"content_block_delta"', 130, 40, 4
 
 
-class AnthropicTee:
+class UsageTap:
     """Reads usage, stop reason and the end of the message from whole frames.
 
     Only the end must be known at once. What carries usage is put by, and read when somebody asks for it: most often
@@ -167,7 +167,7 @@ def _word(value: Any) -> str | None:
     return value if isinstance(value, str) and _WORD.fullmatch(value) else None
 
 
-class DirectStream:
+class PassthroughStream:
     """One stream of a direct route: bytes in, whole frames out.
 
     Attributes:
@@ -192,7 +192,7 @@ class DirectStream:
         self._searched = 0
         self._lines = self._counted = 0  # line ends in the tail, among so many of its bytes
         self._deltas = self._delta_bytes = 0
-        self.tee = AnthropicTee()
+        self.tee = UsageTap()
         self.watches_all = False
 
     @property

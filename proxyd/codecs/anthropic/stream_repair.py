@@ -1,6 +1,6 @@
 """Keeps a legal stream legal, whatever a hook makes of its events.
 
-A hook may drop, alter, add and reorder. `Mender.mend` takes an event of the upstream and what became of it, and gives
+A hook may drop, alter, add and reorder. `StreamRepair.mend` takes an upstream event and its replacement, and gives
 out what follows the grammar (`codecs.grammar`):
 
 ========================================  ====================================================================
@@ -44,7 +44,7 @@ from proxyd.codecs.anthropic.events import (
 )
 from proxyd.codecs.anthropic.grammar import DELTA_BLOCKS, State
 
-__all__ = ["Mender"]
+__all__ = ["StreamRepair"]
 
 _KINDS: dict[type, str] = {
     MessageStart: "message_start",
@@ -69,7 +69,7 @@ def _kind(event: StreamEvent) -> str:
     return str(event.data.get("type")) if isinstance(event, Unknown) else _KINDS[type(event)]
 
 
-class Mender:
+class StreamRepair:
     """Follows one stream on the client's side of the hooks."""
 
     __slots__ = ("_block_type", "_fitting", "_has_tool_use", "_next_index", "_source_index", "_state")

@@ -18,7 +18,7 @@ from typing import Any
 
 from proxyd import jsonio
 
-__all__ = ["Repeats"]
+__all__ = ["DeltaTemplates"]
 
 #: The keys that the codec knows of a text that can repeat. Each is outside of any string, since within one its closing
 #: quote would be escaped.
@@ -31,7 +31,7 @@ _MAX_LEARNT = 8
 _MAX_BYTES = 4096
 
 
-class Repeats:
+class DeltaTemplates:
     """The template at hand.
 
     Attributes:

@@ -26,7 +26,7 @@ from typing import Any
 
 from proxyd import jsonio
 
-__all__ = ["Words", "error_in", "words_of", "words_of_body"]
+__all__ = ["Words", "error_in", "parse_error_body", "words_of"]
 
 #: Envelopes inside envelopes that are followed; a gateway in front of a gateway makes four.
 _MAX_NESTING = 6
@@ -117,7 +117,7 @@ def error_in(value: Any) -> Any | None:
     return value if has_text else None
 
 
-def words_of_body(body: bytes) -> Words:
+def parse_error_body(body: bytes) -> Words:
     """The words of an answer's body in any form."""
     text = body.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
     if text.startswith(("event:", "data:", "id:", ":")):
@@ -212,7 +212,9 @@ def _of_object(error: dict[str, Any], depth: int) -> Words:
     if isinstance(metadata, dict):
         raw = metadata.get("raw")
         inner = (
-            words_of_body(raw.encode("utf-8", "replace")) if isinstance(raw, str) else _words(raw, depth - 1)
+            parse_error_body(raw.encode("utf-8", "replace"))
+            if isinstance(raw, str)
+            else _words(raw, depth - 1)
         )
         if inner.message and inner.message != message:
             provider = _text(metadata.get("provider_name"))[:80]

@@ -29,7 +29,7 @@ from proxyd.codecs.openai.context_overflow import (
     output_limit_message,
     overflow_message,
 )
-from proxyd.codecs.openai.error_envelopes import Words, error_in, words_of, words_of_body
+from proxyd.codecs.openai.error_envelopes import Words, error_in, parse_error_body, words_of
 from proxyd.errors import ProxyError, Refused, TooLong, kind_of_status
 from proxyd.redaction import redacted, without_named_keys
 from proxyd.secret import Secret, configured_secrets
@@ -262,7 +262,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, context: Error
         headers: the upstream's, keys in lower case.
         body: as much of it as was read.
     """
-    words = words_of_body(body)
+    words = parse_error_body(body)
     if not words.message:
         if not body.strip() and status in (400, 413) and _is_evident(context, _SILENT_CERTAINTY):
             return _too_long(Overflow(), context)

@@ -27,14 +27,14 @@ from proxyd.codecs.openai.errors import ErrorContext, error_in, refusal
 from proxyd.codecs.wire.sse import BOM, MAX_FRAME_BYTES, SSEDecoder
 from proxyd.errors import BadReply, ProxyError
 
-__all__ = ["TranslatedAnswer"]
+__all__ = ["ResponseDecoder"]
 
 _BLANK = b" \t\r\n"
 #: How much of a body that is neither JSON nor a stream is kept for the log (docs/spec/operations.md#d).
 _EXCERPT_BYTES = 200
 
 
-class TranslatedAnswer:
+class ResponseDecoder:
     """Feed it what the upstream sends, then close it.
 
     Args:
@@ -84,7 +84,7 @@ class TranslatedAnswer:
             StreamEvent
         ] = []  # of the step at hand; kept when a later frame of the same chunk fails
         #: How the next bytes are read; unbound, as in `http_body.Body`.
-        self._feed: Callable[[TranslatedAnswer, bytes], None] = TranslatedAnswer._sniff
+        self._feed: Callable[[ResponseDecoder, bytes], None] = ResponseDecoder._sniff
 
     @property
     def usage_so_far(self) -> Usage:
@@ -175,11 +175,11 @@ class TranslatedAnswer:
             if self._blank_bytes > self._max_body_bytes:
                 raise BadReply("the upstream sent nothing but blank lines")
         elif head[:1] in b"{[":
-            self._feed = TranslatedAnswer._collect
+            self._feed = ResponseDecoder._collect
         elif head[:1] == b"<":
             raise self._not_an_answer(head)
         else:
-            self._feed = TranslatedAnswer._decode
+            self._feed = ResponseDecoder._decode
             self._body.clear()
             self._decode(head)
 

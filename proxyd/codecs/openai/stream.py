@@ -44,7 +44,7 @@ from proxyd.codecs.anthropic.events import (
 from proxyd.codecs.anthropic.thinking_signature import encode_signature
 from proxyd.codecs.anthropic.usage import Usage, usage_from_openai
 from proxyd.codecs.openai.codec import NewId, Warn
-from proxyd.codecs.openai.delta_template import Repeats
+from proxyd.codecs.openai.delta_template import DeltaTemplates
 from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.errors import ErrorContext, error_in, refusal_from_chunk
 from proxyd.codecs.openai.finish_reason import Stop
@@ -55,11 +55,11 @@ from proxyd.codecs.openai.tool_ids import to_client_id
 from proxyd.codecs.wire.sse import SSEFrame
 from proxyd.errors import BadReply, Truncated
 
-__all__ = ["Answer", "OpenAIStream"]
+__all__ = ["OpenAIStream", "ResponseContext"]
 
 
 @dataclass(slots=True)
-class Answer:
+class ResponseContext:
     """What the codec must know of the request whose answer it rewrites.
 
     Args:
@@ -117,7 +117,7 @@ class OpenAIStream:
         "usage",
     )
 
-    def __init__(self, answer: Answer, dialect: Dialect, new_id: NewId, warn: Warn) -> None:
+    def __init__(self, answer: ResponseContext, dialect: Dialect, new_id: NewId, warn: Warn) -> None:
         self._answer = answer
         self._dialect = dialect
         self._new_id = new_id
@@ -141,7 +141,7 @@ class OpenAIStream:
         )
         self._reasoning_field: str | None = None
         self._details = ReasoningDetails()
-        self._repeats = Repeats()
+        self._repeats = DeltaTemplates()
         self._signatures: dict[str, str] = {}
         self._stop = Stop()
         self._is_done = False

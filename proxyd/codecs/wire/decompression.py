@@ -9,10 +9,18 @@ from __future__ import annotations
 
 import zlib
 
-__all__ = ["MAX_RATIO", "PACKINGS", "PIECE_BYTES", "BadPacking", "Unpacker", "compressed", "uncompressed"]
+__all__ = [
+    "ENCODINGS",
+    "MAX_RATIO",
+    "PIECE_BYTES",
+    "BadCompression",
+    "Decompressor",
+    "compressed",
+    "uncompressed",
+]
 
 #: What the standard library unpacks.
-PACKINGS = ("gzip", "x-gzip", "deflate")
+ENCODINGS = ("gzip", "x-gzip", "deflate")
 PIECE_BYTES = 64 * 1024
 #: As for requests (docs/spec/operations.md#c1); streams of equal events, which no model writes, come to that.
 MAX_RATIO = 100
@@ -23,7 +31,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _MAX_EMPTY_MEMBERS = 100
 
 
-class BadPacking(Exception):
+class BadCompression(Exception):
     """It is broken, or a bomb. The message ends a sentence about the answer."""
 
 
@@ -32,7 +40,7 @@ def _is_bomb(packed_bytes: int, bytes_made: int) -> bool:
     return bytes_made > MAX_RATIO * max(packed_bytes, _SMALL_BYTES)
 
 
-class Unpacker:
+class Decompressor:
     """Feed it what comes, and take pieces until there is none."""
 
     __slots__ = (
@@ -94,12 +102,12 @@ class Unpacker:
         try:
             piece = inflate.decompress(self._packed, limit)
         except zlib.error:
-            raise BadPacking("is broken") from None
+            raise BadCompression("is broken") from None
         self._packed = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
         self._is_member_empty = self._is_member_empty and not piece
         self._bytes_out += len(piece)
         if _is_bomb(self._bytes_in, self._bytes_out):
-            raise BadPacking(f"unpacks to more than {MAX_RATIO} times its size")
+            raise BadCompression(f"unpacks to more than {MAX_RATIO} times its size")
         return piece
 
     def _begin_member(self) -> bool:
@@ -112,24 +120,24 @@ class Unpacker:
             return False
         self._empty_members += self._is_member_empty
         if self._empty_members > _MAX_EMPTY_MEMBERS:
-            raise BadPacking(f"has more than {_MAX_EMPTY_MEMBERS} members without content")
+            raise BadCompression(f"has more than {_MAX_EMPTY_MEMBERS} members without content")
         self._inflate, self._is_member_empty = zlib.decompressobj(zlib.MAX_WBITS | 16), True
         return True
 
 
 def uncompressed(body: bytes) -> bytes | None:
     """A whole body, which is short; None where it is broken, or unpacks to too much."""
-    unpacker, pieces = Unpacker(), []
-    unpacker.feed(body)
+    decompressor, pieces = Decompressor(), []
+    decompressor.feed(body)
     try:
-        while piece := unpacker.take():
+        while piece := decompressor.take():
             pieces.append(piece)
-    except BadPacking:
+    except BadCompression:
         return None
     return b"".join(pieces)
 
 
 def compressed(body: bytes, encoding: str) -> bytes:
-    """`body` in one of `PACKINGS`."""
+    """`body` in one of `ENCODINGS`."""
     deflate = zlib.compressobj(wbits=zlib.MAX_WBITS if encoding == "deflate" else zlib.MAX_WBITS | 16)
     return deflate.compress(body) + deflate.flush()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from proxyd.codecs.wire.decompression import PACKINGS, BadPacking, Unpacker
+from proxyd.codecs.wire.decompression import ENCODINGS, BadCompression, Decompressor
 
 __all__ = ["Body", "BodyFault", "chunk_of"]
 
@@ -68,13 +68,13 @@ class Body:
     """
 
     __slots__ = (
+        "_decompressor",
         "_feed",
         "_is_between",
         "_missing",
         "_pieces",
         "_rest",
         "_trailers",
-        "_unpacker",
         "fault",
         "has_surplus",
         "is_complete",
@@ -86,7 +86,7 @@ class Body:
         self._rest = b""  # the beginning of a line between chunks
         self._missing = length or 0  # of the body, or of the chunk at hand with its line end
         self._trailers = 0
-        self._unpacker = Unpacker() if encoding in PACKINGS else None
+        self._decompressor = Decompressor() if encoding in ENCODINGS else None
         self.waiting_bytes = 0
         self.has_surplus = False
         self.fault: BodyFault | None = None
@@ -98,7 +98,7 @@ class Body:
         self._feed: Callable[[Body, bytes], None] = (
             Body._feed_size if is_chunked else Body._feed_all if length is None else Body._feed_length
         )
-        if encoding and self._unpacker is None:
+        if encoding and self._decompressor is None:
             self.fault = BodyFault(f"its content encoding is {encoding[:40]}, which was not asked for")
 
     @property
@@ -129,7 +129,7 @@ class Body:
             or self.waiting_bytes
             or self._rest
             or self.fault is not None
-            or self._unpacker
+            or self._decompressor
         ):
             return b""
         size = len(data)
@@ -153,8 +153,8 @@ class Body:
         Raises:
             BodyFault: there is nothing left but the fault.
         """
-        if self._unpacker is not None:
-            return self._unpacked(self._unpacker, limit)
+        if self._decompressor is not None:
+            return self._decompressed(self._decompressor, limit)
         pieces = self._pieces
         if not pieces:
             if self.fault is not None:
@@ -179,23 +179,23 @@ class Body:
         self.waiting_bytes -= limit
         return b"".join(taken)
 
-    def _unpacked(self, unpacker: Unpacker, limit: int) -> bytes:
+    def _decompressed(self, decompressor: Decompressor, limit: int) -> bytes:
         while True:
-            if not unpacker.has_more:
-                unpacker.feed(b"".join(self._pieces))
+            if not decompressor.has_more:
+                decompressor.feed(b"".join(self._pieces))
                 self._pieces = []
-            is_last = not unpacker.has_more
+            is_last = not decompressor.has_more
             try:
-                data = unpacker.take(limit)
-            except BadPacking as exc:
+                data = decompressor.take(limit)
+            except BadCompression as exc:
                 self.fault = BodyFault(f"its packing {exc}")
                 self._pieces, self.waiting_bytes = [], 0
                 raise self.fault from None
-            self.waiting_bytes = unpacker.waiting_bytes + sum(map(len, self._pieces))
+            self.waiting_bytes = decompressor.waiting_bytes + sum(map(len, self._pieces))
             if data:
                 return data
             if is_last:
-                if self.fault is None and self.is_complete and not unpacker.is_whole:
+                if self.fault is None and self.is_complete and not decompressor.is_whole:
                     self.fault = BodyFault("its packing ends before it is whole")
                 if self.fault is not None:
                     raise self.fault

@@ -265,8 +265,8 @@ async def test_a_socket_that_never_reads_is_dropped_and_holds_up_nobody(
     daemon = Daemon(load_entries([{"model_id": "demo", "api_base": "builtin:demo"}], write_stall_s=0.3))
     await daemon.start()
     base = f"http://127.0.0.1:{daemon.addresses[0][1]}"
-    assert daemon._watchers is not None
-    live = daemon._watchers.live
+    assert daemon._observers is not None
+    live = daemon._observers.live
     call = finished(error="x" * 20_000)
     calls = 1500
     try:

@@ -83,7 +83,7 @@ def test_a_translated_call(home: Home, monkeypatch: pytest.MonkeyPatch, stream: 
     goldens_streams.load.cache_clear()
     assert goldens_streams.cases() == ["deepseek/one"]
     case = goldens_streams.load("deepseek/one")
-    outcome = goldens_streams.play(case.new_answer(), [case.upstream])
+    outcome = goldens_streams.play(case.new_decoder(), [case.upstream])
     kinds = [kind for kind, _ in read_events(outcome.stream)]
     recorded_kinds = [kind for kind, _ in read_events((path / "answer.sse").read_bytes())]
     assert kinds == recorded_kinds
@@ -106,7 +106,7 @@ def test_what_a_models_name_decides_is_said_by_quirks(home: Home) -> None:
     case = goldens_streams.Case(
         "groq/recorded", b"", options["model_name"], options["quirks"], options["request"]
     )
-    assert case.new_answer()
+    assert case.new_decoder()
 
 
 def test_a_stream_that_broke(home: Home) -> None:
@@ -144,7 +144,7 @@ def test_a_direct_call(home: Home) -> None:
 def test_a_transcript_that_shows_something_else_is_said(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     path = recorded(home, GOOD["translated"])
     monkeypatch.setattr(
-        "proxyd.replay.transcript.filled_body", lambda body, _: body.replace(b"data:", b"date:")
+        "proxyd.replay.transcript.anonymize_body", lambda body, _: body.replace(b"data:", b"date:")
     )
     result = home.run("export", str(path), str(home.path / "out"))
     assert result.code == 4

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from proxyd.codecs.wire.decompression import Unpacker
+from proxyd.codecs.wire.decompression import Decompressor
 from proxyd.daemon.server import Daemon
 from proxyd.hooks.loader import HookSet, load_hooks
 from tests.support.harness import load_entries
@@ -150,9 +150,9 @@ async def test_others_have_a_turn_between_two_pieces(
     mode = CASES[case]
     body = stream(mode, 20_000) if is_text else stream(mode, 1, b": nothing\n\n" * 20_000)
     taken: list[int] = []
-    turns, sound_take = 0, Unpacker.take
+    turns, sound_take = 0, Decompressor.take
 
-    def take(self: Unpacker, *given: int) -> bytes:
+    def take(self: Decompressor, *given: int) -> bytes:
         piece = sound_take(self, *given)
         if piece:
             taken.append(turns)
@@ -164,7 +164,7 @@ async def test_others_have_a_turn_between_two_pieces(
             turns += 1
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(Unpacker, "take", take)
+    monkeypatch.setattr(Decompressor, "take", take)
     async with proxy(case, packed("text/event-stream", body), tmp_path) as base, RawClient.to(base) as client:
         beside = asyncio.ensure_future(others())
         await client.send(post(HELLO))

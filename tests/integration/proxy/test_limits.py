@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from proxyd.daemon import listener
-from proxyd.daemon.loop_lag import LoopWatch
+from proxyd.daemon.loop_lag import LoopLag
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import (
     Answer,
@@ -391,7 +391,7 @@ async def test_idle_connections_of_one_peer_are_bounded_and_calls_are_not_touche
 @pytest.mark.statement("A8")
 async def test_a_blocked_loop_is_noticed() -> None:
     beats: list[float] = []
-    watch = LoopWatch(on_beat=lambda: beats.append(watch.last_s))
+    watch = LoopLag(on_beat=lambda: beats.append(watch.last_s))
     loop = asyncio.get_running_loop()
     with capture_logs() as lines:
         watch.start()

@@ -59,10 +59,10 @@ async def test_a_call_leaves_no_cycles(mode: str, end: str, stream: bool) -> Non
     answer = ENDS[end](head, pieces)
     upstream = RawUpstream(lambda _: answer)
     leaves = end == "client leaves"
-    clocks = {} if leaves else {"first_byte_s": 0.04, "idle_s": 0.04}
+    timeouts = {} if leaves else {"first_byte_s": 0.04, "idle_s": 0.04}
     async with upstream.running():
         entry = {"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": mode == "direct"}
-        async with running_proxy([entry], max_retries=0, circuit_failures=0, **clocks) as base:
+        async with running_proxy([entry], max_retries=0, circuit_failures=0, **timeouts) as base:
 
             async def call() -> None:
                 async with RawClient.to(base) as client:

@@ -437,7 +437,7 @@ async def test_a_mistake_in_the_recorder_ends_no_stream(
     place: dict[str, tuple[Any, str]] = {
         "begin": (trace, "_Room"),
         "flow": (trace, "monotonic"),
-        "attempt": (trace, "Attempt"),
+        "attempt": (trace, "AttemptTrace"),
         "files": (module, "files_of"),
     }
     monkeypatch.setattr(*place[where], bug)

@@ -339,7 +339,7 @@ async def test_a_bug_of_today_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     def bug(*_: Any) -> Any:
         raise KeyError("x")
 
-    monkeypatch.setattr("proxyd.codecs.openai.response_decoder.TranslatedAnswer._decode", bug)
+    monkeypatch.setattr("proxyd.codecs.openai.response_decoder.ResponseDecoder._decode", bug)
     found, notes = replayed(path)
     assert found[-1].difference is not None
     assert "internal error" in found[-1].difference.now

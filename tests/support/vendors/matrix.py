@@ -9,7 +9,7 @@ from typing import Any
 
 from proxyd.codecs.openai.request import RequestOptions, in_one_go, translation
 from proxyd.config.routes import ModelRoute
-from proxyd.providers.learned_quirks import Lessons
+from proxyd.providers.learned_quirks import LearnedQuirks
 from proxyd.providers.registry import dialect_for, profile_for
 from tests.captures import Capture, captures
 from tests.support.vendors import VENDORS
@@ -127,7 +127,7 @@ def cell(route: Route, capture: Capture) -> Cell:
         model_id="m", model_name=route.model, api_base="https://vendor.example/v1", provider=route.profile
     )
     profile = profile_for(entry.api_base, entry.provider)
-    lessons, refused, words = Lessons(), [], ""
+    lessons, refused, words = LearnedQuirks(), [], ""
     while len(refused) < MAX_TRIES:
         current = lessons.applied_to(entry)
         translated = in_one_go(

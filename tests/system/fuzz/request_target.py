@@ -25,7 +25,7 @@ from proxyd.errors import ProxyError
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers import direct_request as direct
 from proxyd.providers import openai_request as openai
-from proxyd.providers.base import ClientKeys, Clocks
+from proxyd.providers.base import CallTimeouts, ClientKeys
 from proxyd.providers.registry import PROFILES
 from proxyd.secret import Secret
 from proxyd.telemetry.request_kind import kind_of, session_in
@@ -112,7 +112,7 @@ def _check_translated(route: ModelRoute, payload: dict[str, Any]) -> None:
                 route.api_base,
                 payload,
                 _KEYS,
-                clocks=Clocks(),
+                timeouts=CallTimeouts(),
                 new_id=lambda prefix, length=24: f"{prefix}{next(ids)}",
                 warn=lambda oddity: None,
                 max_body_bytes=1 << 20,
@@ -138,7 +138,7 @@ def _check_direct(route: ModelRoute, body: bytes, payload: dict[str, Any], *, is
             body=body,
             payload=payload,
             keys=_KEYS,
-            clocks=Clocks(),
+            timeouts=CallTimeouts(),
         )
     except ProxyError:
         return

@@ -17,12 +17,12 @@ from collections.abc import Iterator, Sequence
 
 from proxyd.codecs.anthropic.events import ErrorEvent, StreamEvent, encode_events
 from proxyd.codecs.anthropic.grammar import Grammar
-from proxyd.codecs.anthropic.passthrough import DirectStream
+from proxyd.codecs.anthropic.passthrough import PassthroughStream
 from proxyd.codecs.openai.errors import ErrorContext
-from proxyd.codecs.openai.response_decoder import TranslatedAnswer
-from proxyd.codecs.openai.stream import Answer
+from proxyd.codecs.openai.response_decoder import ResponseDecoder
+from proxyd.codecs.openai.stream import ResponseContext
 from proxyd.errors import ProxyError
-from proxyd.providers.openai_request import new_answer
+from proxyd.providers.openai_request import new_decoder
 from proxyd.providers.registry import PROFILES, dialect_for
 
 __all__ = ["SEEDS", "check"]
@@ -101,10 +101,10 @@ def _translate(variant: int, pieces: Sequence[bytes]) -> tuple[bytes, str]:
     return encode_events(events), ""
 
 
-def _new_answer(variant: int) -> TranslatedAnswer:
+def _new_answer(variant: int) -> ResponseDecoder:
     ids = itertools.count()
-    return new_answer(
-        Answer(model="m", upstream_model="u", errors=ErrorContext(route="m")),
+    return new_decoder(
+        ResponseContext(model="m", upstream_model="u", errors=ErrorContext(route="m")),
         _DIALECTS[variant % len(_DIALECTS)],
         lambda prefix, length=24: f"{prefix}{next(ids)}",
         lambda oddity: None,
@@ -115,7 +115,7 @@ def _new_answer(variant: int) -> TranslatedAnswer:
 def _check_direct(stream: bytes, pieces: Sequence[bytes]) -> None:
     given = []
     for cut in ([stream], pieces):
-        direct, out = DirectStream(), b""
+        direct, out = PassthroughStream(), b""
         try:
             for piece in cut:
                 out += direct.feed(piece)

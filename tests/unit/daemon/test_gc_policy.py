@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from proxyd.daemon import gc_policy as garbage
-from proxyd.daemon.gc_policy import Sweeper
+from proxyd.daemon.gc_policy import CollectionPolicy
 
 
 class Collector:
@@ -62,7 +62,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Collector:
     ],
 )
 def test_the_more_there_is_the_later(collector: Collector, mebibytes: float, calls: int, due: int) -> None:
-    sweeper = Sweeper(lambda: int(mebibytes * (1 << 20)), lambda: calls)
+    sweeper = CollectionPolicy(lambda: int(mebibytes * (1 << 20)), lambda: calls)
     sweeper.start()
     for count, searches in ((0, 0), (due - 1, 0), (due, 1), (due - 1, 1), (due + 5, 2)):
         collector.count = count
@@ -72,7 +72,7 @@ def test_the_more_there_is_the_later(collector: Collector, mebibytes: float, cal
 
 def test_with_hundreds_of_calls_open_it_waits_until_there_are_fewer(collector: Collector) -> None:
     open_calls = 301
-    sweeper = Sweeper(lambda: 0, lambda: open_calls)
+    sweeper = CollectionPolicy(lambda: 0, lambda: open_calls)
     sweeper.start()
     collector.count = 5000
     sweeper.beat()
@@ -83,7 +83,7 @@ def test_with_hundreds_of_calls_open_it_waits_until_there_are_fewer(collector: C
 
 
 def test_between_start_and_stop_the_interpreter_searches_young_objects_only(collector: Collector) -> None:
-    sweeper = Sweeper(lambda: 0, lambda: 0)
+    sweeper = CollectionPolicy(lambda: 0, lambda: 0)
     collector.count = 50
     sweeper.beat()
     assert collector.searches == 0
@@ -160,7 +160,7 @@ def test_memory_is_returned_once_most_of_a_burst_is_over(
     waiting, most = (lambda: now[1] << 20), (lambda: 0)
     if are_brief:  # they have come and gone between two beats
         waiting, most = most, waiting
-    sweeper = Sweeper(waiting, lambda: now[0], most)
+    sweeper = CollectionPolicy(waiting, lambda: now[0], most)
     sweeper.start()
     for beat in beats:
         now[:] = beat

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxyd.codecs.cache import tools as tool_lists
-from proxyd.prompt_cache import prefix as beginnings
+from proxyd.prompt_cache import prefix as prefixes
 from proxyd.prompt_cache.parser import parse_object
 from tests.support.effort import examples
 from tests.support.harness import running_proxy, running_upstream, text_stream
@@ -61,7 +61,7 @@ def body_of(messages: list[dict[str, Any]], **more: Any) -> bytes:
 def take(body: bytes) -> dict[str, Any]:
     """What is done with the body of a request for a translated route."""
     payload = parse_object(body)
-    beginnings.learn(payload, body)
+    prefixes.learn(payload, body)
     return payload
 
 
@@ -70,7 +70,7 @@ def take(body: bytes) -> dict[str, Any]:
 
 def test_what_came_before_is_not_parsed_again(parsed: list[bytes]) -> None:
     take(body_of(conversation(20)))
-    (known,) = beginnings._known
+    (known,) = prefixes._known
     parsed.clear()
     body = body_of(conversation(21))
     payload = parse_object(body)
@@ -85,7 +85,7 @@ def test_it_ends_ahead_of_the_first_mark() -> None:
     messages = conversation(20)
     messages[30]["content"][0]["cache_control"] = MARK
     take(body_of(messages))
-    (known,) = beginnings._known
+    (known,) = prefixes._known
     assert known.messages == messages[:30]
     assert known.raw + b"]" == written(messages[:30])
 
@@ -94,7 +94,7 @@ def test_it_grows_with_the_conversation(parsed: list[bytes]) -> None:
     for turns in range(10, 40):
         body = body_of(conversation(turns))
         assert take(body) == json.loads(body)
-    (known,) = beginnings._known
+    (known,) = prefixes._known
     assert 35 * 2 < len(known.messages) < 39 * 2
     assert known.raw + b"]" == written(known.messages)
     whole = [data for data in parsed if data.startswith(b'{"model":"m","messages":[{')]
@@ -104,12 +104,12 @@ def test_it_grows_with_the_conversation(parsed: list[bytes]) -> None:
 def test_the_longest_is_the_one_that_is_used() -> None:
     for turns in (30, 20, 20):  # back to an earlier place
         take(body_of(conversation(turns)))
-    assert [len(known.messages) for known in beginnings._known] == [61, 41]
+    assert [len(known.messages) for known in prefixes._known] == [61, 41]
     body = body_of(conversation(40))
     payload = take(body)
     assert payload == json.loads(body)
-    assert payload["messages"][41] is not beginnings._known[-1].messages[40]
-    assert [len(known.messages) for known in beginnings._known] == [81, 41]
+    assert payload["messages"][41] is not prefixes._known[-1].messages[40]
+    assert [len(known.messages) for known in prefixes._known] == [81, 41]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_the_longest_is_the_one_that_is_used() -> None:
 )
 def test_what_is_not_worth_it_is_not_kept(messages: list[dict[str, Any]], why: str) -> None:
     take(body_of(messages))
-    assert beginnings._known == [], why
+    assert prefixes._known == [], why
 
 
 @pytest.mark.parametrize(
@@ -156,20 +156,20 @@ def test_what_only_looks_like_the_next_message_ends_nothing() -> None:
     messages[-1]["content"] = [{"type": "tool_result", "content": [{"a": 1}, {"role": "user"}]}]
     body = body_of(messages)
     assert take(body) == json.loads(body)
-    assert beginnings._known == []
+    assert prefixes._known == []
 
 
 # -- how much is kept, and for how long
 
 
 def test_no_more_is_kept_than_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beginnings, "_MAX_TOTAL_BYTES", 100_000)
+    monkeypatch.setattr(prefixes, "_MAX_TOTAL_BYTES", 100_000)
     first = body_of(conversation(20, 0))
     for start in range(1000, 1010):
         take(first)  # in use all the time
         take(body_of(conversation(20, start)))
-        assert sum(len(known.raw) for known in beginnings._known) <= 100_000
-    begun = [known.messages[0]["content"] for known in beginnings._known]
+        assert sum(len(known.raw) for known in prefixes._known) <= 100_000
+    begun = [known.messages[0]["content"] for known in prefixes._known]
     assert "first of 0" in begun
     assert "first of 1009" in begun
     assert 2 < len(begun) < 6
@@ -178,19 +178,19 @@ def test_no_more_is_kept_than_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nor_more_conversations_than_a_few() -> None:
     for start in range(20):
         take(body_of(conversation(20, start)))
-    assert {known.messages[0]["content"] for known in beginnings._known} == {
+    assert {known.messages[0]["content"] for known in prefixes._known} == {
         f"first of {n}" for n in range(12, 20)
     }
 
 
 def test_a_long_one_is_learnt_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beginnings, "_STEP_BYTES", 20_000)
-    monkeypatch.setattr(beginnings, "_MAX_BYTES", 70_000)
+    monkeypatch.setattr(prefixes, "_STEP_BYTES", 20_000)
+    monkeypatch.setattr(prefixes, "_MAX_BYTES", 70_000)
     body = body_of(conversation(100))
     lengths = []
     for _ in range(6):
         assert take(body) == json.loads(body)
-        (known,) = beginnings._known
+        (known,) = prefixes._known
         lengths.append(len(known.raw))
     assert lengths[0] <= 20_000 < lengths[1] <= 40_000 < lengths[2] <= 60_000 < lengths[3] <= 70_000
     assert lengths[3:] == [lengths[3]] * 3
@@ -200,15 +200,15 @@ async def test_what_does_not_come_any_more_is_forgotten(monkeypatch: pytest.Monk
     async with running_upstream(say_hello) as upstream, running_proxy([entry(upstream.base)]) as proxy:
         async with aiohttp.ClientSession() as session:
             await ask(session, proxy, body_of(conversation(20), stream=True))
-            assert len(beginnings._known) == 1
-            beginnings.forget_unused()
-            assert len(beginnings._known) == 1
-            monkeypatch.setattr(beginnings, "_UNUSED_S", 0.05)
+            assert len(prefixes._known) == 1
+            prefixes.forget_unused()
+            assert len(prefixes._known) == 1
+            monkeypatch.setattr(prefixes, "_UNUSED_S", 0.05)
             for _ in range(100):  # the daemon looks twice a second
-                if not beginnings._known:
+                if not prefixes._known:
                     break
                 await asyncio.sleep(0.05)
-            assert beginnings._known == []
+            assert prefixes._known == []
 
 
 # -- what is not to change
@@ -244,7 +244,7 @@ ODD_BODIES = [
 @pytest.mark.parametrize("body", ODD_BODIES)
 def test_any_other_body_is_read_as_ever(body: bytes) -> None:
     take(body_of(conversation(20)))
-    (known,) = beginnings._known
+    (known,) = prefixes._known
     assert known.raw == RAW
     body %= RAW
     assert outcome_of(parse_object, body) == outcome_of(plainly, body)
@@ -299,7 +299,7 @@ def test_recognised_or_not_the_payload_is_the_same(
         "_STEP_BYTES": data.draw(st.sampled_from([50, 200, 1 << 18])),
     }
     messages: list[dict[str, Any]] = []
-    with mock.patch.multiple(beginnings, **limits):
+    with mock.patch.multiple(prefixes, **limits):
         for more in steps:
             if data.draw(st.integers(0, 4)) == 0:
                 messages = messages[: data.draw(st.integers(0, len(messages)))]  # back to an earlier place
@@ -310,10 +310,10 @@ def test_recognised_or_not_the_payload_is_the_same(
                 expected = repr(plainly(body))
                 got = parse_object(body)
                 tool_lists.share_tools(got, body)
-                beginnings.learn(got, body)
+                prefixes.learn(got, body)
                 assert repr(got) == expected
                 assert repr(parse_object(body)) == expected
-    pieces = [known.raw for known in beginnings._known] or [b"["]
+    pieces = [known.raw for known in prefixes._known] or [b"["]
     piece = st.sampled_from(
         [*pieces, *pieces, b'{"messages":', b'"messages":', b"{", b"}", b"[", b"]", b",", b'"', b"\\", b"1"]
     )
@@ -346,11 +346,11 @@ async def test_an_upstream_is_sent_the_same_of_each_request() -> None:
         aiohttp.ClientSession() as session,
     ):
         for body in bodies:
-            beginnings._known.clear()
+            prefixes._known.clear()
             await ask(session, proxy, body)
         for body in bodies:
             await ask(session, proxy, body)
-        assert beginnings._known
+        assert prefixes._known
         count = len(bodies)
         assert upstream.bodies[count:] == upstream.bodies[:count]
 
@@ -369,7 +369,7 @@ async def test_nothing_of_a_direct_route_is_kept() -> None:
             async with session.post(f"{proxy}/v1/messages", data=body, headers=HEADERS) as response:
                 assert response.status == 200
             assert upstream.bodies[-1] == body
-    assert beginnings._known == []
+    assert prefixes._known == []
 
 
 async def test_a_hook_that_changes_everything_changes_its_own_request_only(tmp_path: Path) -> None:
@@ -400,5 +400,5 @@ def request_hook(payload):
             await ask(session, proxy.base, body)
         assert proxy.upstream.requests[0]["messages"][0]["ruined"] is True
         assert proxy.upstream.requests == [proxy.upstream.requests[0]] * 4
-    (known,) = beginnings._known
+    (known,) = prefixes._known
     assert known.messages == conversation(20)[:-1]

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from proxyd import jsonio
 from proxyd.codecs.openai.dialect import Dialect
-from proxyd.providers.error_rules import Mend, mend_for, models_yaml_line, output_limit_for
+from proxyd.providers.error_rules import QuirkChange, change_for_error, models_yaml_line, output_limit_for
 from proxyd.providers.registry import PROFILES, dialect_for
 
 GITHUB = "https://github.com/"
@@ -44,7 +44,7 @@ def unsupported(name: str) -> dict[str, Any]:
 
 
 #: source, what was sent besides SENT, the upstream's body, the mend
-CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
+CASES: list[tuple[str, dict[str, Any], Any, QuirkChange]] = [
     (
         "microsoft/vscode-copilot-release/issues/8065",
         {},
@@ -54,7 +54,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
             "max_tokens",
             "unsupported_parameter",
         ),
-        Mend("max_tokens_field", "max_completion_tokens"),
+        QuirkChange("max_tokens_field", "max_completion_tokens"),
     ),
     (
         "caozhiyuan/copilot-api/issues/164",
@@ -66,7 +66,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
                 "code": "invalid_request_body",
             }
         },
-        Mend("max_tokens_field", "max_completion_tokens"),
+        QuirkChange("max_tokens_field", "max_completion_tokens"),
     ),
     (
         "1Panel-dev/MaxKB/issues/2912",
@@ -79,7 +79,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
             "param": None,
             "code": 400,
         },
-        Mend("max_tokens_field", "max_tokens"),
+        QuirkChange("max_tokens_field", "max_tokens"),
     ),
     (
         "QuantumNous/new-api/issues/418",
@@ -87,7 +87,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         openai(
             "Unknown parameter: 'stream_options'. (request id: 2024)", "stream_options", "unknown_parameter"
         ),
-        Mend("stream_options", False),
+        QuirkChange("stream_options", False),
     ),
     (
         "CherryHQ/cherry-studio/issues/9214",
@@ -96,7 +96,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
             "detail": "Extra parameters ['stream_options'] are not allowed when extra-parameters is not set or set to "
             "be 'error'. Set extra-parameters to 'pass-through' to pass to the model."
         },
-        Mend("stream_options", False),
+        QuirkChange("stream_options", False),
     ),
     (
         "openai/openai-python/issues/2296",
@@ -108,13 +108,13 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
                 "message": "Validation error at #/stream_options: Extra inputs are not permitted",
             }
         },
-        Mend("stream_options", False),
+        QuirkChange("stream_options", False),
     ),
     (
         "FlowiseAI/Flowise/issues/2866",
         {},
         openai("Extra inputs are not permitted, field: 'stream_options', value: {'include_usage': True}"),
-        Mend("stream_options", False),
+        QuirkChange("stream_options", False),
     ),
     (
         "partITech/php-mistral/issues/76 (the envelope)",
@@ -132,7 +132,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
             },
             "type": "invalid_request_error",
         },
-        Mend("stream_options", False),
+        QuirkChange("stream_options", False),
     ),
     (
         "johny-b/llmcomp/issues/69",
@@ -143,33 +143,38 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
             "temperature",
             "unsupported_value",
         ),
-        Mend("sampling", ["top_p"]),
+        QuirkChange("sampling", ["top_p"]),
     ),
     (
         "XCNXNXNX/dsh-portable-tavern/issues/1",
         {"temperature": 0.5},
         openai("invalid temperature: only 1 is allowed for this model"),
-        Mend("sampling", []),
+        QuirkChange("sampling", []),
     ),
     (
         "docs/spec/chat-completions.md#request",
         {"top_p": 0.9, "temperature": 1},
         unsupported("top_p"),
-        Mend("sampling", ["temperature"]),
+        QuirkChange("sampling", ["temperature"]),
     ),
     (
         "docs/spec/messages-to-chat.md#top-level",
         {"top_k": 4},
         openai("Unrecognized request argument supplied: top_k"),
-        Mend("sampling", []),
+        QuirkChange("sampling", []),
     ),
     (
         "anthropic models behind a gateway",
         {"temperature": 1, "top_p": 0.9},
         openai("`temperature` and `top_p` cannot both be specified for this model. Please use only one."),
-        Mend("sampling", ["temperature"]),
+        QuirkChange("sampling", ["temperature"]),
     ),
-    ("docs/spec/chat-completions.md#request", {"stop": ["a"]}, unsupported("stop"), Mend("stop_limit", 0)),
+    (
+        "docs/spec/chat-completions.md#request",
+        {"stop": ["a"]},
+        unsupported("stop"),
+        QuirkChange("stop_limit", 0),
+    ),
     (
         "docs/spec/chat-completions.md#request",
         {"stop": ["a"] * 5},
@@ -179,13 +184,13 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
             "stop",
             "array_above_max_length",
         ),
-        Mend("stop_limit", 4),
+        QuirkChange("stop_limit", 4),
     ),
     (
         "langchain-ai/langgraph-supervisor-py/issues/52",
         {"parallel_tool_calls": False},
         unsupported("parallel_tool_calls"),
-        Mend("parallel_tool_calls", False),
+        QuirkChange("parallel_tool_calls", False),
     ),
     (
         "arbs-io/github-copilot-llm-gateway/issues/79",
@@ -200,19 +205,19 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
                 "code": "400",
             }
         },
-        Mend("parallel_tool_calls", False),
+        QuirkChange("parallel_tool_calls", False),
     ),
     (
         "docs/spec/messages-to-chat.md#top-level",
         {"service_tier": "auto"},
         unsupported("service_tier"),
-        Mend("service_tier", False),
+        QuirkChange("service_tier", False),
     ),
     (
         "docs/spec/messages-to-chat.md#top-level",
         {"prompt_cache_key": "k"},
         unsupported("prompt_cache_key"),
-        Mend("prompt_cache_key", False),
+        QuirkChange("prompt_cache_key", False),
     ),
     (
         "Kilo-Org/cloud/pull/3807",
@@ -221,7 +226,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
             "Unsupported value: 'reasoning_effort' does not support 'none' with this model. Supported values are: "
             "'minimal', 'low', 'medium', and 'high'."
         ),
-        Mend(
+        QuirkChange(
             "efforts",
             {"minimal": "minimal", "low": "low", "medium": "medium", "high": "high", "none": "minimal"},
         ),
@@ -235,13 +240,13 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
             "***.effort",
             "unsupported_value",
         ),
-        Mend("efforts", {"none": "none", "low": "low", "medium": "medium", "high": "high"}),
+        QuirkChange("efforts", {"none": "none", "low": "low", "medium": "medium", "high": "high"}),
     ),
     (
         "groq, console.groq.com/docs/reasoning",
         {"reasoning_effort": "high"},
         openai("`reasoning_effort` must be one of `none` or `default`", "reasoning_effort"),
-        Mend("efforts", {"none": "none"}),
+        QuirkChange("efforts", {"none": "none"}),
     ),
     (
         "matsonj/eval-connections/issues/12",
@@ -252,13 +257,13 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
                 "code": 400,
             }
         },
-        Mend("efforts", {"low": "low", "medium": "medium", "high": "high"}),
+        QuirkChange("efforts", {"low": "low", "medium": "medium", "high": "high"}),
     ),
     (
         "docs/spec/messages-to-chat.md#thinking",
         {"reasoning_effort": "high"},
         unsupported("reasoning_effort"),
-        Mend("effort_path", None),
+        QuirkChange("effort_path", None),
     ),
     (
         "xai, docs.x.ai reasoning",
@@ -267,19 +272,19 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
             "code": "Client specified an invalid argument",
             "error": "Model grok-4 does not support parameter reasoningEffort or reasoning_effort.",
         },
-        Mend("effort_path", None),
+        QuirkChange("effort_path", None),
     ),
     (
         "docs/spec/messages-to-chat.md#thinking",
         {"enable_thinking": True},
         openai("Unknown parameter: 'enable_thinking'"),
-        Mend("thinking_path", None),
+        QuirkChange("thinking_path", None),
     ),
     (
         "llm-exe/llm-exe/issues/662",
         {"response_format": SCHEMA},
         openai("This response_format type is unavailable now", None, "invalid_request_error"),
-        Mend("response_format", "json_object"),
+        QuirkChange("response_format", "json_object"),
     ),
     (
         "browser-use/browser-use/pull/215",
@@ -287,37 +292,37 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         "Failed to deserialize the JSON body into the target type: response_format: response_format.type "
         "`json_schema` is "
         "unavailable now at line 1 column 12440",
-        Mend("response_format", "json_object"),
+        QuirkChange("response_format", "json_object"),
     ),
     (
         "docs/spec/messages-to-chat.md#top-level",
         {"response_format": {"type": "json_object"}},
         openai("'response_format.type' must be 'text'", "response_format"),
-        Mend("response_format", "none"),
+        QuirkChange("response_format", "none"),
     ),
     (
         "deepseek-ai/DeepSeek-V3/issues/1376",
         {"tool_choice": "required"},
         openai("Thinking mode does not support this tool_choice"),
-        Mend("forced_choice_while_thinking", False),
+        QuirkChange("forced_choice_while_thinking", False),
     ),
     (
         "deepseek-ai/DeepSeek-V3/issues/1376",
         {"tool_choice": NAMED},
         openai("Thinking mode does not support this tool_choice"),
-        Mend("forced_choice_while_thinking", False),
+        QuirkChange("forced_choice_while_thinking", False),
     ),
     (
         "docs/spec/messages-to-chat.md#tools",
         {"tool_choice": NAMED},
         openai("tool_choice object is not supported"),
-        Mend("named_tool_choice", False),
+        QuirkChange("named_tool_choice", False),
     ),
     (
         "docs/spec/messages-to-chat.md#tools",
         {"tool_choice": "required"},
         openai("Unsupported value for tool_choice: 'required'. Supported: auto, none", "tool_choice"),
-        Mend("required_word", "auto"),
+        QuirkChange("required_word", "auto"),
     ),
     (
         "docs/spec/vendors.md#mistral",
@@ -331,7 +336,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
                 }
             ]
         },
-        Mend("required_word", "any"),
+        QuirkChange("required_word", "any"),
     ),
     (
         "earendil-works/pi/issues/1048",
@@ -339,13 +344,13 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         openai(
             "messages[0].role: unknown variant `developer`, expected one of `system`, `user`, `assistant`, `tool`"
         ),
-        Mend("system_role", "system"),
+        QuirkChange("system_role", "system"),
     ),
     (
         "peonist-ai/halogen-server/issues/3",
         {"messages": [{"role": "developer", "content": "s"}]},
         openai("chat template rejected the request: Unexpected message role."),
-        Mend("system_role", "system"),
+        QuirkChange("system_role", "system"),
     ),
     (
         "BenedictKing/ccx/issues/161",
@@ -353,7 +358,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         openai(
             "developer is not one of ['system', 'assistant', 'user', 'tool', 'function'] - 'messages.['0].role'"
         ),
-        Mend("system_role", "system"),
+        QuirkChange("system_role", "system"),
     ),
     (
         "earendil-works/pi/issues/6238",
@@ -368,7 +373,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
                 }
             ]
         },
-        Mend("system_role", "system"),
+        QuirkChange("system_role", "system"),
     ),
     (
         "QuantumNous/new-api/issues/5330 (the role)",
@@ -378,13 +383,13 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
             "messages[0].role",
             "unsupported_value",
         ),
-        Mend("system_role", "developer"),
+        QuirkChange("system_role", "developer"),
     ),
     (
         "Qwen templates on vLLM",
         {"messages": [{"role": "user", "content": "u"}, {"role": "system", "content": "s"}]},
         openai("System message must be at the beginning."),
-        Mend("leading_system_only", True),
+        QuirkChange("leading_system_only", True),
     ),
     (
         "Mistral and Gemma templates on vLLM",
@@ -392,7 +397,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         openai(
             "After the optional system message, conversation roles must alternate user/assistant/user/assistant/..."
         ),
-        Mend("strict_alternation", True),
+        QuirkChange("strict_alternation", True),
     ),
     (
         "docs/spec/vendors.md#mistral",
@@ -402,7 +407,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
             "message": "Unexpected role 'user' after role 'tool'",
             "type": "invalid_request_error",
         },
-        Mend("text_after_tool_joins_it", True),
+        QuirkChange("text_after_tool_joins_it", True),
     ),
     (
         "docs/spec/vendors.md#mistral",
@@ -412,7 +417,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
             "message": "Tool call id was call_9 but must be a-z, A-Z, 0-9, with a length of 9.",
             "code": "3280",
         },
-        Mend("tool_id_style", "mistral"),
+        QuirkChange("tool_id_style", "mistral"),
     ),
     (
         "docs/spec/chat-completions.md#messages",
@@ -423,7 +428,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
             "messages[3].tool_calls[0].id",
             "string_above_max_length",
         ),
-        Mend("tool_id_style", "openai"),
+        QuirkChange("tool_id_style", "openai"),
     ),
     (
         "openai, array_above_max_length",
@@ -434,7 +439,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
             "tools",
             "array_above_max_length",
         ),
-        Mend("max_tools", 128),
+        QuirkChange("max_tools", 128),
     ),
     (
         "karthink/gptel/issues/806",
@@ -449,7 +454,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
                 }
             }
         ],
-        Mend("schema_style", "gemini"),
+        QuirkChange("schema_style", "gemini"),
     ),
     (
         "MoonshotAI/kimi-cli/issues/1595",
@@ -458,19 +463,19 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
             "Invalid request: tools.function.parameters is not a valid moonshot flavored json schema, details: "
             "<At path 'properties.args': type is not defined>"
         ),
-        Mend("schema_style", "moonshot"),
+        QuirkChange("schema_style", "moonshot"),
     ),
     (
         "lemonade-sdk/lemonade/issues/2691",
         {},
         openai("Failed to initialize samplers: failed to parse grammar"),
-        Mend("schema_style", "grammar"),
+        QuirkChange("schema_style", "grammar"),
     ),
     (
         "ggml-org/llama.cpp/issues/19716",
         {},
         openai('JSON schema conversion failed:\nUnrecognized schema: {"description":"d"}'),
-        Mend("schema_style", "grammar"),
+        QuirkChange("schema_style", "grammar"),
     ),
     (
         "ogx-ai/ogx/pull/3602",
@@ -480,19 +485,19 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
             "tools[0].function.parameters",
             "invalid_function_parameters",
         ),
-        Mend("schema_style", "openai"),
+        QuirkChange("schema_style", "openai"),
     ),
     (
         "vllm-project/vllm/issues/38560",
         {"chat_template_kwargs": {"enable_thinking": True}},
         openai("chat_template is not supported for Mistral tokenizers."),
-        Mend("thinking_path", None),
+        QuirkChange("thinking_path", None),
     ),
     (
         "dkhokhlov, ollama/ollama/issues/17301",
         {"messages": [IMAGE]},
         openai("this model does not support image input (ref: b8bd630e)"),
-        Mend("vision", False),
+        QuirkChange("vision", False),
     ),
     (
         "zou-group/textgrad/issues/210",
@@ -501,13 +506,13 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
             "Invalid content type. image_url is only supported by certain models.",
             "messages.[1].content.[0].type",
         ),
-        Mend("vision", False),
+        QuirkChange("vision", False),
     ),
     (
         "FlashML-org/FreeToken/issues/272",
         {"messages": [IMAGE]},
         openai("Unsupported content part type for text-only server: image_url"),
-        Mend("vision", False),
+        QuirkChange("vision", False),
     ),
     (
         "studio-dots-ai/dots.ocr/issues/61",
@@ -518,7 +523,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
             "type": "BadRequestError",
             "code": 400,
         },
-        Mend("vision", False),
+        QuirkChange("vision", False),
     ),
     (
         "DayuanJiang/next-ai-draw-io/pull/55",
@@ -526,13 +531,13 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         "Failed to deserialize the JSON body into the target type: messages[0]: unknown variant "
         "`image_url`, expected `text` "
         "at line 1 column 1052",
-        Mend("vision", False),
+        QuirkChange("vision", False),
     ),
     (
         "vLLM, --limit-mm-per-prompt",
         {"messages": [IMAGE]},
         openai("At most 0 image(s) may be provided in one prompt."),
-        Mend("vision", False),
+        QuirkChange("vision", False),
     ),
     (
         "docs/spec/messages-to-chat.md#messages",
@@ -540,13 +545,13 @@ CASES: list[tuple[str, dict[str, Any], Any, Mend]] = [
         openai(
             "Invalid value: 'file'. Supported values are: 'text', 'image_url'.", "messages[0].content[0].type"
         ),
-        Mend("files", False),
+        QuirkChange("files", False),
     ),
     (
         "docs/spec/messages-to-chat.md#top-level",
         {"messages": [CACHED]},
         openai("messages.0.content.0.cache_control: Extra inputs are not permitted"),
-        Mend("cache_control", False),
+        QuirkChange("cache_control", False),
     ),
 ]
 
@@ -563,12 +568,12 @@ IDS = [f"{case[3].quirk}-{number}" for number, case in enumerate(CASES)]
 
 
 @pytest.mark.parametrize(("source", "changes", "answer", "mend"), CASES, ids=IDS)
-def test_mend(source: str, changes: dict[str, Any], answer: Any, mend: Mend) -> None:
-    assert mend_for(400, body_of(answer), request_of(changes)) == mend, source
+def test_mend(source: str, changes: dict[str, Any], answer: Any, mend: QuirkChange) -> None:
+    assert change_for_error(400, body_of(answer), request_of(changes)) == mend, source
 
 
 @pytest.mark.parametrize(("source", "changes", "answer", "mend"), CASES, ids=IDS)
-def test_mends_are_quirks(source: str, changes: dict[str, Any], answer: Any, mend: Mend) -> None:
+def test_mends_are_quirks(source: str, changes: dict[str, Any], answer: Any, mend: QuirkChange) -> None:
     assert mend.quirk in {field.name for field in fields(Dialect)}
     changed = dialect_for(PROFILES["generic"], "m", {mend.quirk: mend.value})
     value = getattr(changed, mend.quirk)
@@ -577,7 +582,7 @@ def test_mends_are_quirks(source: str, changes: dict[str, Any], answer: Any, men
 
 @pytest.mark.parametrize(("source", "changes", "answer", "mend"), CASES, ids=IDS)
 def test_the_line_for_models_yaml_says_the_same(
-    source: str, changes: dict[str, Any], answer: Any, mend: Mend
+    source: str, changes: dict[str, Any], answer: Any, mend: QuirkChange
 ) -> None:
     line = models_yaml_line(mend)
     assert "\n" not in line
@@ -586,35 +591,39 @@ def test_the_line_for_models_yaml_says_the_same(
 
 @pytest.mark.parametrize(("source", "changes", "answer", "mend"), CASES, ids=IDS)
 def test_a_mended_request_is_not_mended_again(
-    source: str, changes: dict[str, Any], answer: Any, mend: Mend
+    source: str, changes: dict[str, Any], answer: Any, mend: QuirkChange
 ) -> None:
     """Without the thing it names, the same refusal teaches nothing; else there would be no end."""
     bare = {"model": "m", "messages": [{"role": "user", "content": "u"}]}
     # Three refusals are about the order of messages and the ids in them, which a bare request cannot show.
     expected = mend if mend.quirk in ("strict_alternation", "tool_id_style") else None
-    assert mend_for(400, body_of(answer), bare) == expected
+    assert change_for_error(400, body_of(answer), bare) == expected
 
 
 @pytest.mark.parametrize("status", [200, 401, 403, 429, 502, 503, 529])
 def test_only_refusals_teach(status: int) -> None:
-    assert mend_for(status, body_of(unsupported("stream_options")), SENT) is None
+    assert change_for_error(status, body_of(unsupported("stream_options")), SENT) is None
 
 
 def test_what_openrouter_has_no_provider_for() -> None:
     image = openai("No endpoints found that support image input")
-    assert mend_for(404, body_of(image), {**SENT, "messages": [IMAGE]}) == Mend("vision", False)
+    assert change_for_error(404, body_of(image), {**SENT, "messages": [IMAGE]}) == QuirkChange(
+        "vision", False
+    )
     choice = openai("No endpoints found that support the provided 'tool_choice' value.")
-    assert mend_for(404, body_of(choice), {**SENT, "tool_choice": "required"}) == Mend(
+    assert change_for_error(404, body_of(choice), {**SENT, "tool_choice": "required"}) == QuirkChange(
         "required_word", "auto"
     )
-    assert mend_for(404, body_of(unsupported("stream_options")), SENT) is None
+    assert change_for_error(404, body_of(unsupported("stream_options")), SENT) is None
 
 
 def test_what_llama_cpp_answers_to_images() -> None:
     answer = openai(
         "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
     )
-    assert mend_for(500, body_of(answer), {**SENT, "messages": [IMAGE]}) == Mend("vision", False)
+    assert change_for_error(500, body_of(answer), {**SENT, "messages": [IMAGE]}) == QuirkChange(
+        "vision", False
+    )
 
 
 @pytest.mark.parametrize(
@@ -641,7 +650,7 @@ def test_what_llama_cpp_answers_to_images() -> None:
 )
 def test_other_causes_teach_nothing(answer: Any) -> None:
     sent = {**SENT, "tool_choice": "auto", "service_tier": "auto", "prompt_cache_key": "k"}
-    assert mend_for(400, body_of(answer), sent) is None
+    assert change_for_error(400, body_of(answer), sent) is None
 
 
 @pytest.mark.parametrize(
@@ -698,7 +707,7 @@ ANSWERS = st.sampled_from([body_of(case[2]) for case in CASES]) | st.binary(max_
 
 @given(st.integers(100, 999), ANSWERS, REQUESTS)
 def test_any_refusal_of_anything(status: int, body: bytes, sent: dict[str, Any]) -> None:
-    mend = mend_for(status, body, sent)
+    mend = change_for_error(status, body, sent)
     if mend is not None:
         assert mend.quirk in {field.name for field in fields(Dialect)}
         assert models_yaml_line(mend).startswith(f"quirks: {{{mend.quirk}: ")

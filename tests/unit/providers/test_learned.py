@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from proxyd.codecs.openai.errors import ErrorContext
 from proxyd.config.routes import ModelRoute
-from proxyd.providers.learned_quirks import Learned, Sizes
+from proxyd.providers.learned_quirks import LearnedQuirkStore, Sizes
 
 ROUTE = ModelRoute(model_id="m", model_name="x", api_base="http://127.0.0.1:1/v1")
 
 
 def test_a_window_is_new_once() -> None:
-    learned = Learned()
+    learned = LearnedQuirkStore()
     assert learned.keep_window(ROUTE, 30000) == ("max_input_tokens: 30000",)
     assert learned.keep_window(ROUTE, 30000) == ()
     assert learned.keep_window(ROUTE, 32768) == ("max_input_tokens: 32768",)
@@ -20,21 +20,21 @@ def test_a_window_is_new_once() -> None:
 
 
 def test_a_window_is_of_one_route_and_model() -> None:
-    learned = Learned()
+    learned = LearnedQuirkStore()
     learned.keep_window(ROUTE, 30000)
     assert learned.sizes_of(replace(ROUTE, model_name="y")) == Sizes()
     assert learned.sizes_of(replace(ROUTE, api_base="http://127.0.0.1:2/v1")) == Sizes()
 
 
 def test_the_largest_accepted_prompt_counts() -> None:
-    learned = Learned()
+    learned = LearnedQuirkStore()
     for estimate in (5000, None, 9000, 7000):
         learned.keep_accepted(ROUTE, estimate)
     assert learned.sizes_of(ROUTE) == Sizes(largest_accepted=9000)
 
 
 def test_an_accepted_prompt_far_over_the_window_ends_it() -> None:
-    learned = Learned()
+    learned = LearnedQuirkStore()
     learned.keep_window(ROUTE, 10000)
     learned.keep_accepted(ROUTE, 12000)  # an estimate may be off
     assert learned.sizes_of(ROUTE) == Sizes(10000, 12000)
@@ -43,7 +43,7 @@ def test_an_accepted_prompt_far_over_the_window_ends_it() -> None:
 
 
 def test_a_context_is_informed_and_models_yaml_comes_first() -> None:
-    learned = Learned()
+    learned = LearnedQuirkStore()
     learned.keep_window(ROUTE, 30000)
     learned.keep_accepted(ROUTE, 9000)
     context = ErrorContext()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from proxyd import jsonio
 from proxyd.config.routes import ModelRoute
 from proxyd.providers import unparsed as unread
-from proxyd.providers.unparsed import glance_at, is_plain, takes_all, with_model
+from proxyd.providers.unparsed import is_plain, peek_request, takes_all, with_model
 from proxyd.telemetry.request_kind import kind_of
 
 FILLER = {"role": "user", "content": "words " * 4000}
@@ -31,7 +31,7 @@ def dumped(payload: Any, **style: Any) -> bytes:
 @pytest.mark.parametrize("stream", [True, False])
 def test_model_and_stream_are_seen_where_claude_code_writes_them(style: dict[str, Any], stream: bool) -> None:
     body = dumped({**request(), "stream": stream}, **style)
-    seen = glance_at(body)
+    seen = peek_request(body)
     assert seen is not None
     assert (seen.model, seen.wants_stream) == ("m", stream)
     assert with_model(body, seen, "m") is body
@@ -39,7 +39,7 @@ def test_model_and_stream_are_seen_where_claude_code_writes_them(style: dict[str
 
 
 def test_stream_may_stand_among_the_first_members() -> None:
-    seen = glance_at(dumped({"model": "m", "max_tokens": 5, "stream": False, "messages": [FILLER]}))
+    seen = peek_request(dumped({"model": "m", "max_tokens": 5, "stream": False, "messages": [FILLER]}))
     assert seen is not None
     assert not seen.wants_stream
 
@@ -60,16 +60,16 @@ NOT_SEEN: list[Any] = [
 
 @pytest.mark.parametrize("payload", NOT_SEEN)
 def test_what_is_not_plain_to_see_is_read(payload: Any) -> None:
-    assert glance_at(dumped(payload)) is None
+    assert peek_request(dumped(payload)) is None
 
 
 @pytest.mark.parametrize("prefix", [b"\xff", b"  x"])
 def test_what_is_no_json_at_the_beginning_is_read(prefix: bytes) -> None:
-    assert glance_at(prefix + dumped(request())) is None
+    assert peek_request(prefix + dumped(request())) is None
 
 
 def test_a_model_that_is_no_utf8_is_read() -> None:
-    assert glance_at(dumped(request()).replace(b'"m"', b'"\xff"')) is None
+    assert peek_request(dumped(request()).replace(b'"m"', b'"\xff"')) is None
 
 
 texts = st.text(max_size=20) | st.sampled_from(
@@ -99,7 +99,7 @@ def test_a_glance_says_what_reading_says(
         pairs = [*others[:place], ("stream", stream), *others[place:]]
         payload = {"model": model, **dict(pairs)}
         body = json.dumps(payload, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass")
-        seen = glance_at(body)
+        seen = peek_request(body)
     if seen is not None:
         assert (seen.model, seen.wants_stream) == (model, stream)
         assert jsonio.loads(with_model(body, seen, "other")) == {**payload, "model": "other"}
@@ -133,7 +133,7 @@ def test_what_is_not_of_the_conversation_or_may_hold_thinking_is_read(
     payload["stream"] = payload.pop("stream")  # last, as Claude Code has it
     is_odd = more == {"tools": []} and not style  # written with a space, it is no title of Claude Code's
     body = dumped(payload, **style)
-    seen = glance_at(body)
+    seen = peek_request(body)
     assert seen is not None
     assert is_plain(body, seen) is (expected or is_odd)
     if expected:

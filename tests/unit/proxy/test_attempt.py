@@ -16,20 +16,20 @@ from hypothesis import strategies as st
 
 from proxyd.codecs.anthropic.events import encode_events
 from proxyd.codecs.openai.dialect import Dialect
-from proxyd.codecs.openai.response_decoder import TranslatedAnswer
-from proxyd.codecs.openai.stream import Answer, OpenAIStream
+from proxyd.codecs.openai.response_decoder import ResponseDecoder
+from proxyd.codecs.openai.stream import OpenAIStream, ResponseContext
 from proxyd.codecs.wire.http1_body import Body
 from proxyd.config.settings import Settings
 from proxyd.errors import ProxyError
-from proxyd.providers.base import Clocks, UpstreamRequest
-from proxyd.proxy.attempt import Exchange
-from proxyd.proxy.attempt_direct import DirectExchange
-from proxyd.proxy.attempt_translated import TranslatedExchange
+from proxyd.providers.base import CallTimeouts, UpstreamRequest
+from proxyd.proxy.attempt import Attempt
+from proxyd.proxy.attempt_direct import DirectAttempt
+from proxyd.proxy.attempt_translated import TranslatedAttempt
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.call_trace import CallTrace
-from proxyd.transport.connection import UplinkProtocol
+from proxyd.transport.connection import UpstreamConnection
 from proxyd.transport.pool import Response
-from proxyd.transport.timers import Deadlines
+from proxyd.transport.timers import Timers
 from tests.support.effort import examples
 
 
@@ -40,11 +40,11 @@ class _Client:
     patience: list[int] = field(default_factory=list)
     written: list[bytes] = field(default_factory=list)
 
-    def keeps_up(self) -> bool:
+    def is_writable(self) -> bool:
         return not self.patience or self.patience[0] > 0
 
     def push(self, data: bytes) -> None:
-        assert self.keeps_up()
+        assert self.is_writable()
         self.take(data)
 
     def take(self, data: bytes) -> None:
@@ -61,7 +61,7 @@ class _Call:
     def __init__(self, mode: str, client: _Client, *, keeps_bodies: bool = False) -> None:
         loop = asyncio.get_running_loop()
         self.client = client
-        self.protocol = UplinkProtocol(loop=loop)
+        self.protocol = UpstreamConnection(loop=loop)
         self.protocol.body = Body(length=None, is_chunked=True)
         transport = mock.Mock(spec=asyncio.Transport)
         transport.get_write_buffer_size.return_value = 0
@@ -75,57 +75,60 @@ class _Call:
             self.trace.keep_bodies(b"")
         upstreams: Any = SimpleNamespace(send=self._send, let_go=lambda response: response.close())
         request = UpstreamRequest(
-            url="http://upstream/v1/messages", headers={}, body=b"{}", clocks=Clocks(1, 1, 1, 0)
+            url="http://upstream/v1/messages", headers={}, body=b"{}", timeouts=CallTimeouts(1, 1, 1, 0)
         )
-        self.deadlines = Deadlines(loop)
+        self.deadlines = Timers(loop)
         rest = (upstreams, Settings(), self.deadlines, self.record)
         numbers = itertools.count()
-        self.exchange: Exchange
+        self.attempt: Attempt
         if mode == "translated":
             codec = OpenAIStream(
-                Answer("asked"), Dialect(), lambda prefix: f"{prefix}{next(numbers)}", lambda oddity: None
+                ResponseContext("asked"),
+                Dialect(),
+                lambda prefix: f"{prefix}{next(numbers)}",
+                lambda oddity: None,
             )
-            answer = TranslatedAnswer(codec, max_body_bytes=10_000)
+            answer = ResponseDecoder(codec, max_body_bytes=10_000)
             call: Any = SimpleNamespace(
-                request=request, context=mock.Mock(), sent={}, new_answer=lambda: answer
+                request=request, context=mock.Mock(), sent={}, new_decoder=lambda: answer
             )
-            self.exchange = TranslatedExchange(call, *rest, joins_deltas=True)
-            self.reader = asyncio.ensure_future(self._translated(self.exchange))
+            self.attempt = TranslatedAttempt(call, *rest, joins_deltas=True)
+            self.reader = asyncio.ensure_future(self._translated(self.attempt))
         else:
-            self.exchange = DirectExchange(request, *rest)
-            self.reader = asyncio.ensure_future(self._direct(self.exchange))
+            self.attempt = DirectAttempt(request, *rest)
+            self.reader = asyncio.ensure_future(self._direct(self.attempt))
 
     async def _send(self, *given: object, **named: object) -> Response:
         return self.response
 
-    async def _translated(self, exchange: TranslatedExchange) -> object:
+    async def _translated(self, attempt: TranslatedAttempt) -> object:
         try:
-            events = await exchange.open()
+            events = await attempt.open()
             while True:
                 if events:
                     self.client.take(encode_events(events))
-                if exchange.has_ended:
-                    return exchange.answer.usage_so_far
-                events = await exchange.read(self.client)
+                if attempt.has_ended:
+                    return attempt.answer.usage_so_far
+                events = await attempt.read(self.client)
         except ProxyError as exc:
             return type(exc), str(exc)
 
-    async def _direct(self, exchange: DirectExchange) -> object:
+    async def _direct(self, attempt: DirectAttempt) -> object:
         try:
-            data = await exchange.open()
+            data = await attempt.open()
             while True:
                 if data:
                     self.client.take(data)
-                if exchange.has_ended:
-                    return str(exchange.failure)
-                data = await exchange.read(self.client)
+                if attempt.has_ended:
+                    return str(attempt.failure)
+                data = await attempt.read(self.client)
         except ProxyError as exc:
             return type(exc), str(exc)
 
     async def seen(self) -> tuple[object, ...]:
         """All that can be told of it from outside, when its upstream has ended."""
         end = await asyncio.wait_for(self.reader, 5)
-        self.exchange.close()
+        self.attempt.close()
         if self.record.settle is not None:
             self.record.settle()
         self.deadlines.close()
@@ -294,7 +297,7 @@ async def _flowing(mode: str) -> _Call:
 @pytest.mark.parametrize("mode", ["translated", "direct"])
 async def test_a_piece_that_comes_alone_is_with_the_client_when_the_read_returns(mode: str) -> None:
     call = await _flowing(mode)
-    with mock.patch.object(Exchange, "_flow", side_effect=AssertionError("the long way")):
+    with mock.patch.object(Attempt, "_flow", side_effect=AssertionError("the long way")):
         for text in (" three", ' "four"\n', " fünf"):
             before = len(call.client.written), call.record.codec_s
             call.protocol.data_received(_chunked(_piece(mode, text)))

@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxyd.codecs.anthropic.thinking_signature import decode_signature, encode_signature
-from proxyd.replay.anonymize_stream import filled_body
-from proxyd.replay.anonymizer import Filler, error_words, vocabulary
+from proxyd.replay.anonymize_stream import anonymize_body
+from proxyd.replay.anonymizer import Anonymizer, error_words, vocabulary
 from proxyd.replay.json_strings import texts_in
 from tests.support import goldens_requests, goldens_streams
 from tests.support.effort import examples
@@ -28,10 +28,10 @@ def kinds(outcome: goldens_streams.Outcome) -> list[str]:
 
 
 def filled_case(name: str) -> goldens_streams.Case:
-    case, filler = goldens_streams.load(name), Filler()
+    case, filler = goldens_streams.load(name), Anonymizer()
     request = filler.value(case.request)
     return goldens_streams.Case(
-        name, filled_body(case.upstream, filler), case.model_name, case.quirks, request
+        name, anonymize_body(case.upstream, filler), case.model_name, case.quirks, request
     )
 
 
@@ -39,13 +39,13 @@ def filled_case(name: str) -> goldens_streams.Case:
 def test_every_transcript_makes_the_same_events(name: str) -> None:
     case, filled = goldens_streams.load(name), filled_case(name)
     assert len(filled.upstream) == len(case.upstream)
-    before = kinds(goldens_streams.play(case.new_answer(), [case.upstream]))
-    assert kinds(goldens_streams.play(filled.new_answer(), [filled.upstream])) == before
+    before = kinds(goldens_streams.play(case.new_decoder(), [case.upstream]))
+    assert kinds(goldens_streams.play(filled.new_decoder(), [filled.upstream])) == before
 
 
 def test_a_direct_stream_keeps_its_form() -> None:
     body = b"".join(DIRECT.values())
-    filled = filled_body(body, Filler())
+    filled = anonymize_body(body, Anonymizer())
     assert len(filled) == len(body)
     then, now = read_events(body), read_events(filled)
     assert [kind for kind, _ in now] == [kind for kind, _ in then]
@@ -65,7 +65,7 @@ def shape(value: Any) -> Any:
 @pytest.mark.parametrize("name", goldens_requests.cases())
 def test_every_request_keeps_its_shape(name: str) -> None:
     payload = json.loads((goldens_requests.ROOT / f"{name}.request.json").read_text("utf-8"))
-    filled = Filler().value(payload)
+    filled = Anonymizer().value(payload)
 
     def without_signatures(value: Any) -> Any:
         if isinstance(value, dict):
@@ -183,7 +183,7 @@ def request_of(words: list[str]) -> dict[str, Any]:
 @settings(max_examples=examples(60), deadline=None)
 @given(st.lists(_WORDS, min_size=4, max_size=4, unique=True))
 def test_no_word_of_a_request_survives(words: list[str]) -> None:
-    filled = Filler().value(request_of(words))
+    filled = Anonymizer().value(request_of(words))
     data = json.dumps(filled, ensure_ascii=False).encode("utf-8", "surrogatepass")
     assert_gone(words, data)
     assert b"5550100200" not in data
@@ -249,7 +249,7 @@ def stream_of(words: list[str], cuts: list[int], *, direct: bool) -> bytes:
 @example(["firstplantedone", "secondplanted", "thirdplanted", "fourthplanted"], [3, 9, 14, 41], False)
 def test_no_word_of_a_stream_survives(words: list[str], cuts: list[int], direct: bool) -> None:
     body = stream_of(words, cuts, direct=direct)
-    filled = filled_body(body, Filler())
+    filled = anonymize_body(body, Anonymizer())
     assert len(filled) == len(body)
     assert_gone(words, filled)
     said: dict[str, str] = {}
@@ -284,14 +284,14 @@ def test_no_word_of_any_other_body_survives(words: list[str]) -> None:
         f"data: {one}\rdata: {two}\r\rid: {three}\r\r".encode(),
         b"".join((b"\xef\xbb\xbfdata: ", json.dumps({"a": one, two: three}).encode(), b"\n\n")),
     ):
-        filled = filled_body(body, Filler())
+        filled = anonymize_body(body, Anonymizer())
         assert len(filled) == len(body)
         assert_gone(words, filled)
 
 
 def test_an_error_is_still_the_same_error() -> None:
     body = b'{"error": {"message": "This model\'s maximum context length is 8192 tokens, Alexander", "code": "1234"}}'
-    filled = filled_body(body, Filler()).decode()
+    filled = anonymize_body(body, Anonymizer()).decode()
     assert "maximum context length is 8192 tokens" in filled
     assert '"1234"' in filled
     assert "Alexander" not in filled
@@ -299,7 +299,7 @@ def test_an_error_is_still_the_same_error() -> None:
 
 @given(st.binary(max_size=300))
 def test_any_bytes_keep_their_length(body: bytes) -> None:
-    assert len(filled_body(body, Filler())) == len(body)
+    assert len(anonymize_body(body, Anonymizer())) == len(body)
 
 
 @given(st.text('ab \\"{}[],:u0dn\n\ud83d', max_size=80))
@@ -328,7 +328,7 @@ def test_where_strings_stand(text: str, found: str) -> None:
 
 
 def test_names_stay_apart() -> None:
-    filler = Filler()
+    filler = Anonymizer()
     names = [f"tool_{number}" for number in range(300)]
     filled = [filler.name(name) for name in names]
     assert len(set(filled)) == len(names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxyd.providers.learned_quirks import Lessons
+from proxyd.providers.learned_quirks import LearnedQuirks
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.call_trace import (
     ANSWERED,
@@ -87,7 +87,7 @@ def test_what_passed_belongs_to_its_own_attempt() -> None:
 
 def test_what_is_noted_is_there_for_who_asks() -> None:
     record, trace = traced()
-    lessons = Lessons(max_tokens=5)
+    lessons = LearnedQuirks(max_tokens=5)
     trace.append((BEGUN, "keys", 7))
     trace.append((LEARNED, lessons))
     sent(trace)

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxyd.telemetry import prompt_redaction as quotes
-from proxyd.telemetry.prompt_redaction import MIN_BYTES, without_quotes
+from proxyd.telemetry.prompt_redaction import MIN_BYTES, without_prompt_text
 from tests.support.effort import examples
 
 
 def cut(message: str, content: str) -> str:
     payload = {"messages": [{"role": "user", "content": content}]}
-    return without_quotes(message, json.dumps(payload).encode(), payload)
+    return without_prompt_text(message, json.dumps(payload).encode(), payload)
 
 
 #: Few letters, so that runs come about.
@@ -55,8 +55,11 @@ def test_texts_are_compared_as_they_read_and_as_they_are_written(message: str, e
 
 @pytest.mark.parametrize("body", [b"", b"x" * 600_000])
 def test_of_what_cannot_be_compared_the_beginning_is_kept(body: bytes) -> None:
-    assert without_quotes("The server had an error while processing", body, {}) == "The server had an error…"
-    assert without_quotes("Overloaded", body, {}) == "Overloaded"
+    assert (
+        without_prompt_text("The server had an error while processing", body, {})
+        == "The server had an error…"
+    )
+    assert without_prompt_text("Overloaded", body, {}) == "Overloaded"
 
 
 def test_a_long_message_is_cut() -> None:
@@ -70,7 +73,7 @@ def test_it_takes_a_moment_only() -> None:
     body = b"-" * 250_000 + b"abcdefghijklx" * 20_000
     for message in ("-" * 990, "abcdefghijkl " * 70, "nothing of it at all " * 47):
         begun = time.thread_time()
-        found = without_quotes(message, body, {"text": body.decode()})
+        found = without_prompt_text(message, body, {"text": body.decode()})
         assert time.thread_time() - begun < 0.2, "25 ms where nothing else runs"
         assert "-" * MIN_BYTES not in found
 

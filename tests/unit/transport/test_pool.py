@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from proxyd.codecs.wire.http1_body import BodyFault
-from proxyd.transport.connection import UplinkProtocol
-from proxyd.transport.pool import NotHTTP, Response, Uplink
-from proxyd.transport.timers import Deadlines
+from proxyd.transport.connection import UpstreamConnection
+from proxyd.transport.pool import ConnectionPool, NotHTTP, Response
+from proxyd.transport.timers import Timers
 from tests.support.raw_sockets import Fault, Play, RawUpstream, no_leaks, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nhi"
@@ -38,13 +38,13 @@ async def uplink_to(play: Play, *, trust_env: bool = False) -> AsyncIterator[tup
             await uplink.close()
 
 
-class _Uplink(Uplink):
+class _Uplink(ConnectionPool):
     """With deadlines of its own, which nothing here waits for."""
 
     async def ask(
         self, method: str, url: str, headers: dict[str, str], body: bytes, **more: bool
     ) -> Response:
-        deadlines = Deadlines(asyncio.get_running_loop())
+        deadlines = Timers(asyncio.get_running_loop())
         try:
             return await self.call(method, url, headers, body, deadlines=deadlines, **more)
         finally:
@@ -172,9 +172,9 @@ async def test_all_that_comes_is_read_at_once_where_the_loop_offers_that(
 ) -> None:
     """Behind a pause of the reading and for the next call on the connection, too."""
     depth, ways = 0, []
-    sound_read, sound_received = UplinkProtocol._read, UplinkProtocol.data_received
+    sound_read, sound_received = UpstreamConnection._read, UpstreamConnection.data_received
 
-    def read(self: UplinkProtocol) -> bool:
+    def read(self: UpstreamConnection) -> bool:
         nonlocal depth
         depth += 1
         try:
@@ -182,12 +182,12 @@ async def test_all_that_comes_is_read_at_once_where_the_loop_offers_that(
         finally:
             depth -= 1
 
-    def received(self: UplinkProtocol, data: bytes) -> None:
+    def received(self: UpstreamConnection, data: bytes) -> None:
         ways.append(depth)
         sound_received(self, data)
 
-    monkeypatch.setattr(UplinkProtocol, "_read", read)
-    monkeypatch.setattr(UplinkProtocol, "data_received", received)
+    monkeypatch.setattr(UpstreamConnection, "_read", read)
+    monkeypatch.setattr(UpstreamConnection, "data_received", received)
     async with uplink_to(lambda _: [CHUNKED, *[chunk(b"x" * 5000)] * 400, END]) as (uplink, upstream):
         for _ in range(2):
             response = await uplink.ask("GET", f"{upstream.base}/", {}, b"")
@@ -231,7 +231,7 @@ async def test_a_mistake_in_reading_costs_its_connection_and_is_told(monkeypatch
         response = await uplink.ask("GET", f"{upstream.base}/", {}, b"")
         with monkeypatch.context() as patch:
             patch.setattr(
-                UplinkProtocol, "on_piece", property(lambda _: 1 // 0, lambda *_: None), raising=False
+                UpstreamConnection, "on_piece", property(lambda _: 1 // 0, lambda *_: None), raising=False
             )
             gate.set()
             await until(lambda: response.is_over, 5)
@@ -304,7 +304,7 @@ async def test_a_proxy_and_netrc_of_the_environment(tmp_path: Path, monkeypatch:
 
 async def test_a_head_that_does_not_come_is_a_timeout() -> None:
     async with uplink_to(lambda _: [Fault.STALL]) as (uplink, upstream):
-        deadlines = Deadlines(asyncio.get_running_loop())
+        deadlines = Timers(asyncio.get_running_loop())
         with pytest.raises(asyncio.TimeoutError):
             await uplink.call("GET", f"{upstream.base}/", {}, b"", deadlines=deadlines, first_byte_s=0.05)
         deadlines.close()
@@ -315,7 +315,7 @@ def test_the_installed_aiohttp_has_what_the_uplink_builds_on() -> None:
     """Names of aiohttp's that are not documented. Where one is gone, this says which, and not a stream."""
     loop = asyncio.new_event_loop()
     try:
-        protocol = UplinkProtocol(loop=loop)
+        protocol = UpstreamConnection(loop=loop)
         assert protocol._reading_paused is False
         assert protocol._should_close is False
         assert protocol._exception is None

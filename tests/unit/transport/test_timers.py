@@ -8,7 +8,7 @@ import gc
 import pytest
 
 from proxyd.transport import timers as module
-from proxyd.transport.timers import Deadlines
+from proxyd.transport.timers import Timers
 
 
 class Log:
@@ -31,7 +31,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_each_action_is_called_when_it_is_due_and_once() -> None:
-    log, deadlines = Log(), Deadlines(asyncio.get_running_loop())
+    log, deadlines = Log(), Timers(asyncio.get_running_loop())
     due = {"near": 0.01, "within the look": 0.04, "at the look": 0.05, "behind it": 0.12, "far": 0.31}
     for name, delay_s in due.items():
         deadlines.set(lambda name=name: log.action(name), delay_s)  # type: ignore[misc]
@@ -43,7 +43,7 @@ async def test_each_action_is_called_when_it_is_due_and_once() -> None:
 
 
 async def test_a_deadline_that_is_moved_or_cleared_is_not_kept() -> None:
-    log, deadlines = Log(), Deadlines(asyncio.get_running_loop())
+    log, deadlines = Log(), Timers(asyncio.get_running_loop())
 
     def moved() -> None:
         log.action("moved")
@@ -62,7 +62,7 @@ async def test_a_deadline_that_is_moved_or_cleared_is_not_kept() -> None:
 
 
 async def test_none_is_called_behind_the_end() -> None:
-    log, deadlines = Log(), Deadlines(asyncio.get_running_loop())
+    log, deadlines = Log(), Timers(asyncio.get_running_loop())
     deadlines.set(lambda: log.action("near"), 0.01)
     deadlines.set(lambda: log.action("far"), 0.12)
     deadlines.close()
@@ -71,7 +71,7 @@ async def test_none_is_called_behind_the_end() -> None:
 
 
 async def test_an_action_may_set_itself_again() -> None:
-    log, deadlines = Log(), Deadlines(asyncio.get_running_loop())
+    log, deadlines = Log(), Timers(asyncio.get_running_loop())
     calls: list[float] = []
 
     def again() -> None:
@@ -90,7 +90,7 @@ async def test_an_action_may_set_itself_again() -> None:
 async def test_a_loop_that_has_ended_is_let_go_of() -> None:
     def other() -> None:
         loop = asyncio.new_event_loop()
-        deadlines = Deadlines(loop)
+        deadlines = Timers(loop)
         deadlines.set(lambda: None, 0.2)
         loop.call_later(0.1, loop.stop)
         loop.run_forever()

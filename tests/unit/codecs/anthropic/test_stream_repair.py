@@ -24,7 +24,7 @@ from proxyd.codecs.anthropic.events import (
     Unknown,
 )
 from proxyd.codecs.anthropic.grammar import Grammar
-from proxyd.codecs.anthropic.stream_repair import Mender
+from proxyd.codecs.anthropic.stream_repair import StreamRepair
 
 ERROR = ErrorEvent({"type": "error", "error": {"type": "api_error", "message": "m"}})
 START = MessageStart({"id": "msg_1", "content": []})
@@ -67,7 +67,7 @@ any_event: st.SearchStrategy[Any] = st.one_of(
 
 
 def mended(steps: list[tuple[StreamEvent, list[StreamEvent]]]) -> list[StreamEvent]:
-    mender = Mender()
+    mender = StreamRepair()
     return [event for original, made in steps for event in mender.mend(original, made)]
 
 

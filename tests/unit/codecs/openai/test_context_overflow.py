@@ -22,7 +22,7 @@ from proxyd.codecs.openai.context_overflow import (
     output_limit_message,
     overflow_message,
 )
-from proxyd.codecs.openai.error_envelopes import words_of_body
+from proxyd.codecs.openai.error_envelopes import parse_error_body
 from tests.support.error_cases import CASES, read_case
 
 #: What Claude Code 2.1.330 was seen to recover from (docs/spec/errors.md#too-long).
@@ -33,7 +33,7 @@ RECOVERABLE = re.compile(
     r"|prompt is too long.*maximum context length.*"
 )
 
-TEXTS = [words_of_body(read_case(path)["body"].encode()).message for path in CASES]
+TEXTS = [parse_error_body(read_case(path)["body"].encode()).message for path in CASES]
 
 
 @pytest.mark.parametrize("wording", [*WORDINGS, *OUTPUT_LIMITS], ids=lambda each: each.pattern.pattern[:60])

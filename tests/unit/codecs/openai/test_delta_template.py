@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from proxyd.codecs.anthropic.events import DeltaRun, StreamEvent, count_events, encode_events
 from proxyd.codecs.openai import delta_template as repeats
 from proxyd.codecs.openai import stream as openai_stream
-from proxyd.codecs.openai.delta_template import Repeats
+from proxyd.codecs.openai.delta_template import DeltaTemplates
 from proxyd.codecs.openai.dialect import Dialect
-from proxyd.codecs.openai.stream import Answer, OpenAIStream
+from proxyd.codecs.openai.stream import OpenAIStream, ResponseContext
 from proxyd.codecs.wire.sse import SSEFrame
 from proxyd.errors import ProxyError
 from tests.support.effort import examples
 
 
-class _NeverRepeats(Repeats):
+class _NeverRepeats(DeltaTemplates):
     """Reads every chunk in full."""
 
     def learn(self, data: bytes, chunk: dict[str, Any], kind: str, text: str) -> None:
@@ -32,7 +32,7 @@ def _chunk(delta: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": None}], **more}
 
 
-def _events(chunks: list[bytes], kind: type[Repeats]) -> list[Any]:
+def _events(chunks: list[bytes], kind: type[DeltaTemplates]) -> list[Any]:
     stream = _stream_of(kind)
     events: list[Any] = []
     try:
@@ -90,7 +90,7 @@ _streams = st.lists(st.tuples(_chunks, st.integers(1, 4)), max_size=12).map(
 def test_the_events_are_those_of_reading_in_full(chunks: list[bytes], finishes: bool) -> None:
     finish = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     chunks = [*chunks, *([json.dumps(finish).encode(), b"[DONE]"] if finishes else [])]
-    assert _events(chunks, Repeats) == _events(chunks, _NeverRepeats)
+    assert _events(chunks, DeltaTemplates) == _events(chunks, _NeverRepeats)
 
 
 @given(
@@ -99,15 +99,15 @@ def test_the_events_are_those_of_reading_in_full(chunks: list[bytes], finishes: 
 @settings(max_examples=examples(200), deadline=None)
 def test_so_are_those_of_one_run(texts: list[str], key: str) -> None:
     chunks = [json.dumps(_chunk({key: text})).encode() for text in texts]
-    assert _events(chunks, Repeats) == _events(chunks, _NeverRepeats)
+    assert _events(chunks, DeltaTemplates) == _events(chunks, _NeverRepeats)
 
 
-def _stream_of(kind: type[Repeats] = Repeats) -> OpenAIStream:
+def _stream_of(kind: type[DeltaTemplates] = DeltaTemplates) -> OpenAIStream:
     numbers = itertools.count()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(openai_stream, "Repeats", kind)
+        patch.setattr(openai_stream, "DeltaTemplates", kind)
         return OpenAIStream(
-            Answer("m"), Dialect(), lambda prefix: f"{prefix}{next(numbers)}", lambda name: None
+            ResponseContext("m"), Dialect(), lambda prefix: f"{prefix}{next(numbers)}", lambda name: None
         )
 
 
@@ -153,19 +153,19 @@ def test_a_frame_of_two_lines_is_no_run() -> None:
     assert run.count == 2
 
 
-def _learnt(delta: dict[str, Any], kind: str = "text", text: str = "one", **more: Any) -> Repeats:
-    template = Repeats()
+def _learnt(delta: dict[str, Any], kind: str = "text", text: str = "one", **more: Any) -> DeltaTemplates:
+    template = DeltaTemplates()
     chunk = _chunk(delta, **more)
     template.learn(json.dumps(chunk).encode(), chunk, kind, text)
     return template
 
 
-def _text_of(template: Repeats, data: bytes) -> str:
+def _text_of(template: DeltaTemplates, data: bytes) -> str:
     found = template.texts_of([b"data: " + data], 0)
     return found[0][1] if found else ""
 
 
-def _again(template: Repeats, delta: dict[str, Any], **more: Any) -> str:
+def _again(template: DeltaTemplates, delta: dict[str, Any], **more: Any) -> str:
     return _text_of(template, json.dumps(_chunk(delta, **more)).encode())
 
 
@@ -200,7 +200,7 @@ def test_what_says_more_than_one_text_is_no_template(
 
 
 def test_servers_that_never_repeat_are_noticed() -> None:
-    template = Repeats()
+    template = DeltaTemplates()
     for number in range(repeats._MAX_LEARNT):
         chunk = _chunk({"content": "one"}, created=number)
         data = json.dumps(chunk).encode()

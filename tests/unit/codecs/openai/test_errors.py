@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxyd import jsonio
-from proxyd.codecs.openai.error_envelopes import words_of, words_of_body
+from proxyd.codecs.openai.error_envelopes import parse_error_body, words_of
 from proxyd.codecs.openai.errors import ErrorContext, error_in, refusal, refusal_from_chunk
-from proxyd.errors import ProxyError, TooLong, answer_of
+from proxyd.errors import ProxyError, TooLong, error_response
 from tests.support.error_cases import CASES, context_of, read_case
 
 #: The SDK's ErrorType list and the one type of the documentation that it lacks (docs/spec/messages-api.md#errors).
@@ -42,12 +42,12 @@ SECRETS = (
 
 
 def told(exc: ProxyError) -> dict[str, Any]:
-    status, kind = answer_of(exc)
+    status, kind = error_response(exc)
     return {"status": status, "kind": kind, "message": exc.message, "headers": dict(exc.headers)}
 
 
 def assert_legal(exc: ProxyError) -> None:
-    status, kind = answer_of(exc)
+    status, kind = error_response(exc)
     assert 400 <= status <= 599
     assert kind in TYPES
     assert 1 <= len(exc.message) <= 2000
@@ -73,7 +73,7 @@ def test_a_body_is_an_error_whatever_its_status(path: Any) -> None:
     if body.startswith(("{", "[")):
         error = error_in(jsonio.loads(body))
         assert error is not None
-        assert words_of(error).message == words_of_body(body.encode()).message
+        assert words_of(error).message == parse_error_body(body.encode()).message
 
 
 def test_there_are_cases_of_every_kind() -> None:

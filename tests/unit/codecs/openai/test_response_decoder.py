@@ -21,20 +21,20 @@ from proxyd.codecs.anthropic.events import (
     encode_events,
 )
 from proxyd.codecs.openai.dialect import Dialect
-from proxyd.codecs.openai.response_decoder import TranslatedAnswer
-from proxyd.codecs.openai.stream import Answer, OpenAIStream
+from proxyd.codecs.openai.response_decoder import ResponseDecoder
+from proxyd.codecs.openai.stream import OpenAIStream, ResponseContext
 from proxyd.errors import BadReply, FrameTooLarge, TimedOut, Truncated
 from tests.support.effort import examples
 
 
-def new_answer(**options: Any) -> TranslatedAnswer:
+def new_decoder(**options: Any) -> ResponseDecoder:
     codec = OpenAIStream(
-        Answer(model="asked", estimated_input_tokens=7),
+        ResponseContext(model="asked", estimated_input_tokens=7),
         Dialect(),
         lambda prefix: prefix + "1",
         lambda oddity: None,
     )
-    return TranslatedAnswer(codec, **{"max_body_bytes": 1000, **options})
+    return ResponseDecoder(codec, **{"max_body_bytes": 1000, **options})
 
 
 def frame(delta: dict[str, Any], finish: str | None = None) -> bytes:
@@ -42,7 +42,7 @@ def frame(delta: dict[str, Any], finish: str | None = None) -> bytes:
     return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 
 
-def feed(answer: TranslatedAnswer, data: bytes, chunk_bytes: int) -> None:
+def feed(answer: ResponseDecoder, data: bytes, chunk_bytes: int) -> None:
     for at in range(0, len(data), chunk_bytes):
         answer.feed(data[at : at + chunk_bytes])
 
@@ -84,7 +84,7 @@ def test_a_rewriter_does_what_feed_does(runs: list[list[bytes]], cuts: list[int]
     pieces = [HELLO, HELLO, *itertools.chain.from_iterable(runs)]
     whole = b"".join(pieces)
     edges = {0, *itertools.accumulate(map(len, pieces))} ^ ({cut % len(whole) for cut in cuts} - {0})
-    short, long = new_answer(max_body_bytes=10_000), new_answer(max_body_bytes=10_000)
+    short, long = new_decoder(max_body_bytes=10_000), new_decoder(max_body_bytes=10_000)
     short.joins_deltas = long.joins_deltas = True
     rewrite = None
     for start, end in itertools.pairwise(sorted({*edges, len(whole)})):
@@ -100,7 +100,7 @@ def test_a_rewriter_does_what_feed_does(runs: list[list[bytes]], cuts: list[int]
 
 
 def test_there_is_a_rewriter_where_frames_repeat_and_nowhere_else() -> None:
-    answer = new_answer()
+    answer = new_decoder()
     answer.joins_deltas = True
     assert answer.rewriter() is None
     answer.feed(HELLO)
@@ -136,7 +136,7 @@ def test_there_is_a_rewriter_where_frames_repeat_and_nowhere_else() -> None:
 
 
 def test_a_message_that_was_begun_ahead_goes_on_as_one() -> None:
-    answer = new_answer()
+    answer = new_decoder()
     (start,) = answer.start()
     assert isinstance(start, MessageStart)
     assert start.message["usage"]["input_tokens"] == 7
@@ -153,10 +153,10 @@ def test_a_message_that_was_begun_ahead_goes_on_as_one() -> None:
 
 def test_a_failure_is_raised_until_something_was_given_out() -> None:
     with pytest.raises(BadReply):
-        new_answer().feed(b"data: nonsense\n\n")
+        new_decoder().feed(b"data: nonsense\n\n")
     with pytest.raises(Truncated):
-        new_answer().close()
-    answer = new_answer()
+        new_decoder().close()
+    answer = new_decoder()
     answer.start()
     (event,) = answer.feed(b"data: nonsense\n\n")
     assert isinstance(event, ErrorEvent)
@@ -165,7 +165,7 @@ def test_a_failure_is_raised_until_something_was_given_out() -> None:
 
 
 def test_what_came_before_the_fault_is_given_out() -> None:
-    events = new_answer().feed(HELLO + b"data: nonsense\n\n" + HELLO)
+    events = new_decoder().feed(HELLO + b"data: nonsense\n\n" + HELLO)
     assert [type(event) for event in events] == [MessageStart, BlockStart, TextDelta, ErrorEvent]
 
 
@@ -176,20 +176,20 @@ FINISH = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
     "rubbish", [b"data: nonsense\n\n", b"data: " + b"x" * 2000, b"data: a\n" * 10_001 + b"\n"]
 )
 def test_rubbish_behind_the_finish_costs_the_usage_only(rubbish: bytes) -> None:
-    answer = new_answer(max_frame_bytes=1000 if b"x" in rubbish else 1 << 20)
+    answer = new_decoder(max_frame_bytes=1000 if b"x" in rubbish else 1 << 20)
     events = answer.feed(HELLO) + answer.feed(FINISH) + answer.feed(rubbish)
     assert isinstance(events[-1], MessageStop)
     assert answer.failure is None
 
 
 def test_an_error_behind_the_finish_is_one() -> None:
-    answer = new_answer()
+    answer = new_decoder()
     events = answer.feed(HELLO + FINISH) + answer.feed(b'data: {"error":{"message":"no","code":500}}\n\n')
     assert isinstance(events[-1], ErrorEvent)
 
 
 def test_a_failure_from_outside_ends_the_stream_once() -> None:
-    answer = new_answer()
+    answer = new_decoder()
     answer.feed(HELLO)
     (event,) = answer.fail(TimedOut("the upstream was silent for 300 s"))
     assert isinstance(event, ErrorEvent)
@@ -199,16 +199,16 @@ def test_a_failure_from_outside_ends_the_stream_once() -> None:
 
 def test_bodies_and_events_have_limits() -> None:
     with pytest.raises(BadReply, match="larger than"):
-        feed(new_answer(), b'{"choices": "' + b"x" * 1200, 400)
+        feed(new_decoder(), b'{"choices": "' + b"x" * 1200, 400)
     with pytest.raises(BadReply, match="nothing but blank lines"):
-        new_answer().feed(b"\n" * 1001)
+        new_decoder().feed(b"\n" * 1001)
     with pytest.raises(FrameTooLarge):
-        new_answer(max_frame_bytes=1000).feed(b"data: " + b"x" * 1001)
+        new_decoder(max_frame_bytes=1000).feed(b"data: " + b"x" * 1001)
 
 
 def test_a_line_of_eight_mebibytes_costs_little_more_than_itself() -> None:
     line = b"data: " + b"x" * (8 << 20)
-    answer = new_answer()
+    answer = new_decoder()
     tracemalloc.start()
     try:
         with pytest.raises(FrameTooLarge):
@@ -221,6 +221,6 @@ def test_a_line_of_eight_mebibytes_costs_little_more_than_itself() -> None:
 
 def test_what_is_no_answer_is_kept_for_the_log_alone() -> None:
     with pytest.raises(BadReply) as caught:
-        new_answer().feed(b"<html>" + b"secret" * 100)
+        new_decoder().feed(b"<html>" + b"secret" * 100)
     assert "secret" not in caught.value.message
     assert 0 < len(caught.value.detail) <= 200

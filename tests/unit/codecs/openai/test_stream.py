@@ -37,7 +37,7 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 @pytest.mark.parametrize("joins_deltas", [True, False])
 def test_whole(name: str, joins_deltas: bool) -> None:
     case = goldens.load(name)
-    played = goldens.play(case.new_answer(), [case.upstream], joins_deltas=joins_deltas)
+    played = goldens.play(case.new_decoder(), [case.upstream], joins_deltas=joins_deltas)
     assert played == goldens.expected(name)
 
 
@@ -45,7 +45,7 @@ def test_whole(name: str, joins_deltas: bool) -> None:
 def test_byte_by_byte(name: str) -> None:
     case = goldens.load(name)
     single = [case.upstream[at : at + 1] for at in range(len(case.upstream))]
-    assert goldens.play(case.new_answer(), single) == goldens.expected(name)
+    assert goldens.play(case.new_decoder(), single) == goldens.expected(name)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -55,7 +55,7 @@ def test_random_splits(name: str) -> None:
     source = random.Random(name)  # the same splits each time, so that a failure comes again
     for _ in range(RANDOM_SPLITS):
         cuts = sorted(source.randrange(size + 1) for _ in range(source.randint(1, 6)))
-        assert goldens.play(case.new_answer(), pieces(case.upstream, cuts)) == expected, cuts
+        assert goldens.play(case.new_decoder(), pieces(case.upstream, cuts)) == expected, cuts
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -70,7 +70,7 @@ def test_every_offset(name: str) -> None:
     if len(data) <= 400:
         expected = goldens.expected(name)
         for at in range(len(data) + 1):
-            assert goldens.play(case.new_answer(), [data[:at], data[at:]]) == expected, at
+            assert goldens.play(case.new_decoder(), [data[:at], data[at:]]) == expected, at
 
 
 @pytest.mark.parametrize("name", STREAMS)

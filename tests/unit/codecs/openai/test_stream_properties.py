@@ -16,8 +16,8 @@ from proxyd.codecs.anthropic.events import encode_event, event_from_data
 from proxyd.codecs.anthropic.grammar import Grammar
 from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.finish_reason import FAILURES, STOP_REASONS
-from proxyd.codecs.openai.response_decoder import TranslatedAnswer
-from proxyd.codecs.openai.stream import Answer, OpenAIStream
+from proxyd.codecs.openai.response_decoder import ResponseDecoder
+from proxyd.codecs.openai.stream import OpenAIStream, ResponseContext
 from proxyd.errors import ProxyError
 from tests.support.effort import examples
 from tests.support.sse_reader import message_of, read_events
@@ -116,18 +116,18 @@ dialects = st.builds(
 )
 
 
-def new_answer(dialect: Dialect) -> TranslatedAnswer:
+def new_decoder(dialect: Dialect) -> ResponseDecoder:
     numbers = iter(range(1, 10_000))
-    answer = Answer(model="asked", upstream_model="m", used_ids=USED_IDS, stop_sequences=("STOP",))
+    answer = ResponseContext(model="asked", upstream_model="m", used_ids=USED_IDS, stop_sequences=("STOP",))
     codec = OpenAIStream(answer, dialect, lambda prefix: f"{prefix}{next(numbers)}", lambda oddity: None)
-    return TranslatedAnswer(codec, max_body_bytes=1 << 20)
+    return ResponseDecoder(codec, max_body_bytes=1 << 20)
 
 
 def given_out(
     dialect: Dialect, pieces: list[bytes], *, joins_deltas: bool = True
 ) -> bytes | tuple[type[ProxyError], str]:
     """The client's stream; or the refusal, where nothing was given out."""
-    answer = new_answer(dialect)
+    answer = new_decoder(dialect)
     answer.joins_deltas = joins_deltas
     stream = b""
     try:

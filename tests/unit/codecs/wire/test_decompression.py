@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxyd.codecs.wire.decompression import MAX_RATIO, PIECE_BYTES, BadPacking, Unpacker
+from proxyd.codecs.wire.decompression import MAX_RATIO, PIECE_BYTES, BadCompression, Decompressor
 
 
 def unpacked(pieces: list[bytes]) -> bytes:
-    unpacker, data = Unpacker(), b""
+    decompressor, data = Decompressor(), b""
     for piece in pieces:
-        unpacker.feed(piece)
-        while made := unpacker.take():
+        decompressor.feed(piece)
+        while made := decompressor.take():
             assert len(made) <= PIECE_BYTES
             data += made
-        assert not unpacker.has_more
+        assert not decompressor.has_more
     return data
 
 
@@ -39,22 +39,22 @@ def test_members_of_gzip_are_one_body(members: list[bytes], size: int) -> None:
 
 
 def test_a_member_that_is_cut_is_not_whole() -> None:
-    unpacker = Unpacker()
-    unpacker.feed(gzip.compress(b"one") + gzip.compress(b"two")[:-3])
-    assert unpacker.take() + unpacker.take() == b"onetwo"
-    assert not unpacker.is_whole
+    decompressor = Decompressor()
+    decompressor.feed(gzip.compress(b"one") + gzip.compress(b"two")[:-3])
+    assert decompressor.take() + decompressor.take() == b"onetwo"
+    assert not decompressor.is_whole
 
 
 def test_many_members_unpack_no_further_than_one() -> None:
     member = gzip.compress(b"\0" * (1 << 20))
-    with pytest.raises(BadPacking, match=f"more than {MAX_RATIO} times its size"):
+    with pytest.raises(BadCompression, match=f"more than {MAX_RATIO} times its size"):
         unpacked([member] * 50)
 
 
 @pytest.mark.parametrize("size", [1 << 20, 7])
 def test_members_without_content_are_bounded(size: int) -> None:
     packed = gzip.compress(b"x") + gzip.compress(b"") * 5000
-    with pytest.raises(BadPacking, match="members without content"):
+    with pytest.raises(BadCompression, match="members without content"):
         unpacked([packed[at : at + size] for at in range(0, len(packed), size)])
 
 
@@ -64,17 +64,17 @@ def test_a_long_one_comes_in_many_pieces() -> None:
 
 
 def test_a_bomb_is_unpacked_no_further_than_its_ratio_allows() -> None:
-    unpacker, made = Unpacker(), 0
+    decompressor, made = Decompressor(), 0
     bomb = gzip.compress(b"\0" * (256 << 20))
-    with pytest.raises(BadPacking, match=f"more than {MAX_RATIO} times its size"):  # noqa: PT012 - it grows on the way
+    with pytest.raises(BadCompression, match=f"more than {MAX_RATIO} times its size"):  # noqa: PT012 - it grows on the way
         for at in range(0, len(bomb), 1000):
-            unpacker.feed(bomb[at : at + 1000])
-            while piece := unpacker.take():
+            decompressor.feed(bomb[at : at + 1000])
+            while piece := decompressor.take():
                 made += len(piece)
     assert made < 4 << 20
 
 
 @pytest.mark.parametrize("packed", [b"no gzip at all", gzip.compress(b"x" * 500, mtime=0)[:-6] + b"broken"])
 def test_a_broken_one(packed: bytes) -> None:
-    with pytest.raises(BadPacking, match="is broken"):
+    with pytest.raises(BadCompression, match="is broken"):
         unpacked([packed])
