@@ -34,10 +34,15 @@ test-fast: $(VENV)/.dev ## Run the unit tests of codecs, configuration and provi
 test-deep: $(VENV)/.dev ## Run all tests, with thirty times as many examples of each property.
 	@TEST_EFFORT=deep $(BIN)/python -X dev -m pytest --numprocesses 4 $(ARGS)
 
-lint: $(VENV)/.dev types ## Check style, spelling and types.
+# The first commit after which subjects are held to 72 characters; a shallow clone may not have it.
+SUBJECTS_SINCE := d62e0a8
+
+lint: $(VENV)/.dev types ## Check style, spelling, types and commit subjects.
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/codespell
+	@git log --format=%s $(SUBJECTS_SINCE)..HEAD 2>/dev/null | \
+		awk 'length > 72 { print "commit subject longer than 72 characters: " $$0; bad = 1 } END { exit bad }'
 
 types: $(VENV)/.dev ## Check types.
 	@$(BIN)/mypy --no-error-summary
