@@ -46,8 +46,11 @@ class ProxyError(Exception):
         message: one sentence for the user.
         headers: response headers that belong to the answer, such as ``retry-after``.
 
-    `detail` is for the log alone: what was seen, cut short.
+    `detail` is for the log alone: what was seen, cut short. `details` is for programs: the member of that name in the
+    error object, where the API defines one.
     """
+
+    details: Mapping[str, Any] | None = None
 
     def __init__(self, message: str, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -58,6 +61,12 @@ class ProxyError(Exception):
 
 class ClientError(ProxyError):
     """The request breaks the API; sending it again unchanged cannot help."""
+
+
+class ThreadUnsupported(ClientError):
+    """The request relies on a conversation that the upstream would have to keep."""
+
+    details: Mapping[str, Any] = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
 
 
 class BadCredential(ClientError):
@@ -225,6 +234,8 @@ def envelope(exc: BaseException, request_id: str | None = None) -> dict[str, Any
         "type": "error",
         "error": {"type": error_response(exc)[1], "message": message_of(exc)},
     }
+    if isinstance(exc, ProxyError) and exc.details is not None:
+        body["error"]["details"] = dict(exc.details)
     if request_id is not None:
         body["request_id"] = request_id
     return body

@@ -14,6 +14,7 @@ PACKAGES = (
     "codecs",
     "config",
     "providers",
+    "server_tools",
     "logs",
     "hooks",
     "prompt_cache",
@@ -41,7 +42,7 @@ TOP_LEVEL = {
 #: Neighbours in the list that do not import each other either.
 STRANGERS = {("replay", "api")}
 #: Packages and modules without I/O, clock, randomness and environment: these are parameters there.
-SANS_IO = ("foundation", "codecs", "providers", "proxyd.config.routes", "proxyd.hooks.api")
+SANS_IO = ("foundation", "codecs", "providers", "server_tools", "proxyd.config.routes", "proxyd.hooks.api")
 FORBIDDEN = {
     "aiohttp",
     "asyncio",

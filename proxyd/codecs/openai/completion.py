@@ -81,9 +81,9 @@ class MessageCollector:
 
     def _end_block(self) -> None:
         block, text = self._block, "".join(self._pieces)
-        if block["type"] == "tool_use":
+        if block["type"] in ("tool_use", "server_tool_use"):
             block["input"] = _tool_input(text)
-        else:
+        elif block["type"] in ("text", "thinking"):
             block[block["type"]] = text
         self._blocks.append(block)
 
