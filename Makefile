@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test test-fast test-deep lint types cover soak soak-smoke attack audit memory fuzz e2e captures service-check mutations goldens docs bench bench-smoke bench-peers clean
+.PHONY: help run dev test test-fast test-deep lint types cover soak soak-smoke attack audit memory fuzz e2e real captures service-check mutations goldens docs bench bench-smoke bench-peers clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ cover: $(VENV)/.dev ## Run the tests with branch coverage.
 
 e2e: $(VENV)/.dev ## Run the real Claude Code through the daemon.
 	@$(BIN)/python -m tests.system.e2e $(ARGS)
+
+real: $(VENV)/.dev ## Run the proxy in front of a real llama-server with a small model, for about a minute.
+	@$(BIN)/python -m tests.system.real $(ARGS)
 
 captures: $(VENV)/.dev ## Record anew what the real Claude Code sends (tests/captures); ARGS='VERSION ...'.
 	@$(BIN)/python -m tests.captures $(ARGS)

@@ -218,6 +218,9 @@ def choose(
     word: Any = kind if kind in ("auto", "none") else None
     if kind in ("any", "tool"):
         word = _forced(choice, tools, dialect, is_thinking=is_thinking, notes=notes)
+        if kind == "tool" and word == "required" and not dialect.named_tool_choice:
+            name = to_upstream_name(choice.get("name"), dialect)
+            fields["tools"] = [tool for tool in tools.offered if tool["function"]["name"] == name]
     elif word is None:
         raise ClientError("tool_choice.type: expected auto, any, tool or none; send one of these")
     fields["tool_choice"] = word
@@ -242,7 +245,11 @@ def _forced(
             return "auto"
         if dialect.named_tool_choice:
             return {"type": "function", "function": {"name": name}}
-        notes.add("tool_choice", "names no tool any more", "the upstream takes no named tool")
+        notes.add(
+            "tool_choice",
+            "names no tool any more",
+            "the upstream takes no named tool: only this one is offered",
+        )
     if dialect.required_word == "auto":
         notes.add("tool_choice", "became auto", "the upstream cannot be told to call some tool")
     return dialect.required_word
