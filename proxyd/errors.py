@@ -166,7 +166,7 @@ class AddressInUse(ConfigError):
 
 
 #: The answer for each exception; a subclass without a row of its own takes its parent's.
-ANSWERS: dict[type[ProxyError], tuple[int, str]] = {
+HTTP_ERRORS: dict[type[ProxyError], tuple[int, str]] = {
     ProxyError: (500, "api_error"),
     ClientError: (400, "invalid_request_error"),
     BadCredential: (401, "authentication_error"),
@@ -189,9 +189,9 @@ def error_response(exc: BaseException) -> tuple[int, str]:
     if isinstance(exc, Refused):
         return exc.status, exc.kind
     for cls in type(exc).__mro__:
-        if cls in ANSWERS:
-            return ANSWERS[cls]
-    return ANSWERS[ProxyError]
+        if cls in HTTP_ERRORS:
+            return HTTP_ERRORS[cls]
+    return HTTP_ERRORS[ProxyError]
 
 
 def message_of(exc: BaseException) -> str:

@@ -14,7 +14,7 @@ import re
 
 from proxyd.errors import BadReply
 
-__all__ = ["HOP_BY_HOP", "comes_back", "names_sent", "never_goes_on"]
+__all__ = ["HOP_BY_HOP", "forwarded_names", "is_never_forwarded", "is_returned"]
 
 _USUAL = frozenset({"accept", "content-type", "traceparent", "tracestate", "user-agent", "x-app"})
 _USUAL_PREFIXES = ("anthropic-", "x-claude-code-", "x-stainless-")
@@ -58,7 +58,7 @@ _NOT_RETURNED_PREFIXES = ("access-control-", "x-claude-proxy-")
 
 
 @functools.lru_cache(maxsize=64)  # a client's requests have the same headers, in the same order
-def names_sent(names: tuple[str, ...], patterns: tuple[str, ...]) -> tuple[str, ...]:
+def forwarded_names(names: tuple[str, ...], patterns: tuple[str, ...]) -> tuple[str, ...]:
     """For each header of a request the name by which it goes on, in lower case, or "" where it does not.
 
     Args:
@@ -84,14 +84,14 @@ def _is_forwarded(name: str, patterns: tuple[str, ...]) -> bool:
     )
 
 
-def never_goes_on(pattern: str) -> bool:
+def is_never_forwarded(pattern: str) -> bool:
     """Whether no header that `pattern` takes may go on."""
     lowered = pattern.lower()
     return lowered in _NEVER or lowered.startswith(_NEVER_PREFIXES)
 
 
 @functools.lru_cache(maxsize=512)  # an upstream's responses have the same headers
-def comes_back(name: str) -> bool:
+def is_returned(name: str) -> bool:
     """Whether the header `name` of an upstream's response goes back to the client.
 
     Raises:

@@ -17,7 +17,7 @@ __all__ = [
     "MAX_VALUES",
     "JSONError",
     "TooManyValues",
-    "content_of",
+    "content_key",
     "dump_ascii",
     "dump_text",
     "dumps",
@@ -107,7 +107,7 @@ def dump_text(value: Any) -> str:
         raise JSONError("a value that JSON cannot hold") from None
 
 
-def content_of(value: Any) -> bytes:
+def content_key(value: Any) -> bytes:
     """What tells `value`, which was parsed, from any other: made several times as fast as JSON."""
     return marshal.dumps(value, _MARSHAL)
 

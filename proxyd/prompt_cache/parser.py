@@ -54,7 +54,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 def _with_stand_ins(body: bytes) -> dict[str, Any] | None:
     """`body` parsed, if it holds anything known and that is what it seems to be."""
-    begun, known = prefixes.known_in(body), tool_lists.known_in(body)
+    begun, known = prefixes.find_prefix(body), tool_lists.find_tool_list(body)
     if begun is None and known is None:
         return None
     pieces: list[bytes | memoryview] = []

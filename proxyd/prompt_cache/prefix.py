@@ -15,7 +15,7 @@ from typing import Any
 
 from proxyd import jsonio
 
-__all__ = ["Prefix", "forget_unused", "known_in", "learn"]
+__all__ = ["Prefix", "evict_unused", "find_prefix", "remember_prefix"]
 
 #: How many are remembered, and how many bytes of requests: parsed they take twice as much again.
 _MAX_KNOWN, _MAX_TOTAL_BYTES = 8, 4 << 20
@@ -53,7 +53,7 @@ class Prefix:
 _known: list[Prefix] = []  # the longest first
 
 
-def known_in(body: bytes) -> tuple[Prefix, int] | None:
+def find_prefix(body: bytes) -> tuple[Prefix, int] | None:
     """The longest beginning whose bytes stand where messages begin, and where that is.
 
     They are items of an array by themselves; whether they are some in `body`, and of which, is for a parser to say.
@@ -67,7 +67,7 @@ def known_in(body: bytes) -> tuple[Prefix, int] | None:
     return None
 
 
-def learn(payload: dict[str, Any], body: bytes) -> None:
+def remember_prefix(payload: dict[str, Any], body: bytes) -> None:
     """Remember how a request began that was just parsed.
 
     Args:
@@ -94,7 +94,7 @@ def learn(payload: dict[str, Any], body: bytes) -> None:
     except jsonio.JSONError:
         return  # what looked like the next message stands in the input of a tool
     count = seen + len(more)
-    if jsonio.content_of(more) == jsonio.content_of(messages[seen:count]):
+    if jsonio.content_key(more) == jsonio.content_key(messages[seen:count]):
         _keep(Prefix(body[at:end], messages[:count]), known)
 
 
@@ -110,7 +110,7 @@ def _keep(new: Prefix, replaced: Prefix | None) -> None:
     _known.sort(key=lambda each: -len(each.raw))
 
 
-def forget_unused() -> None:
+def evict_unused() -> None:
     """Let go of what has not come for a while."""
     if _known:
         since = monotonic() - _UNUSED_S

@@ -182,7 +182,7 @@ class PassthroughStream:
         "_max_frame_bytes",
         "_searched",
         "_tail",
-        "tee",
+        "tap",
         "watches_all",
     )
 
@@ -192,14 +192,14 @@ class PassthroughStream:
         self._searched = 0
         self._lines = self._counted = 0  # line ends in the tail, among so many of its bytes
         self._deltas = self._delta_bytes = 0
-        self.tee = UsageTap()
+        self.tap = UsageTap()
         self.watches_all = False
 
     @property
     def usage_so_far(self) -> Usage:
         """As reported; an answer that breaks off has its output estimated from how much was sent of it."""
-        usage = self.tee.usage
-        if self.tee.has_ended or not self._deltas:
+        usage = self.tap.usage
+        if self.tap.has_ended or not self._deltas:
             return usage
         said = (self._delta_bytes - self._deltas * _DELTA_OVERHEAD_BYTES) // _CHARS_PER_TOKEN
         return replace(usage, output_tokens=max(usage.output_tokens, self._deltas, said), is_estimated=True)
@@ -233,10 +233,10 @@ class PassthroughStream:
             self._count_lines()
         if frames:
             self._count(frames)
-            self.tee.watch(frames)
+            self.tap.watch(frames)
         return frames
 
-    def pass_by(self, data: bytes) -> bytes:
+    def pass_through(self, data: bytes) -> bytes:
         """As `feed`, of a chunk that is whole frames behind whole frames, none of which matters; else b"", and nothing
         has happened.
         """
@@ -274,9 +274,9 @@ class PassthroughStream:
         """
         rest = bytes(self._tail)
         self._tail.clear()
-        if not self.tee.has_ended and rest:
-            self.tee.watch(rest + b"\n\n")
-        if not self.tee.has_ended:
+        if not self.tap.has_ended and rest:
+            self.tap.watch(rest + b"\n\n")
+        if not self.tap.has_ended:
             raise Truncated("the upstream closed the stream before finishing")
         return rest
 

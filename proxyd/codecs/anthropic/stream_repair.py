@@ -1,6 +1,6 @@
 """Keeps a legal stream legal, whatever a hook makes of its events.
 
-A hook may drop, alter, add and reorder. `StreamRepair.mend` takes an upstream event and its replacement, and gives
+A hook may drop, alter, add and reorder. `StreamRepair.repair` takes an upstream event and its replacement, and gives
 out what follows the grammar (`codecs.grammar`):
 
 ========================================  ====================================================================
@@ -87,7 +87,7 @@ class StreamRepair:
         """The client has the last event; what may still come is dropped."""
         return self._state is State.ENDED
 
-    def mend(self, original: StreamEvent, made: Iterable[StreamEvent]) -> list[StreamEvent]:
+    def repair(self, original: StreamEvent, made: Iterable[StreamEvent]) -> list[StreamEvent]:
         """What the client gets in place of `original`, of which the hooks have made `made`."""
         made = list(made)
         if (

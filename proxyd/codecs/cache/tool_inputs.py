@@ -19,7 +19,7 @@ class ToolInputs:
     def __init__(self) -> None:
         self._written: dict[int, str] = {}
 
-    def written(self, value: Any) -> str | None:
+    def as_json(self, value: Any) -> str | None:
         """An object that stands in the request, as compact JSON; None for what is no object, or has no form in JSON."""
         key = id(value)
         text = self._written.get(key)

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from proxyd import jsonio
 from proxyd.codecs.wire.json_patch import span_of
 
-__all__ = ["SystemPrompt", "ToolList", "known_in", "recognised", "share_tools", "shared_system"]
+__all__ = ["SystemPrompt", "ToolList", "find_tool_list", "share_tools", "shared_system", "tool_list_for"]
 
 _T = TypeVar("_T")
 
@@ -76,7 +76,7 @@ class ToolList:
         self.system: SystemPrompt | None = None
         self._made: dict[Hashable, Any] = {}
 
-    def once(self, what: Hashable, make: Callable[[], _T]) -> _T:
+    def cached(self, what: Hashable, make: Callable[[], _T]) -> _T:
         """What `make` gives, made when it is asked for the first time."""
         if what not in self._made:
             self._made[what] = make()
@@ -96,7 +96,7 @@ def share_tools(payload: dict[str, Any], body: bytes) -> None:
     """
     tools = payload.get("tools")
     if isinstance(tools, list) and tools:
-        found = recognised(tools)
+        found = tool_list_for(tools)
         if found.tools is not tools and found.raw is None:
             found.raw = _raw_of(tools, body)
         payload["tools"] = found.tools
@@ -107,7 +107,7 @@ def share_tools(payload: dict[str, Any], body: bytes) -> None:
 
 def _shared(system: Any, found: ToolList, body: bytes) -> Any:
     """`system`, or the equal one that came with the same tools the last time."""
-    content = jsonio.content_of(system)
+    content = jsonio.content_key(system)
     if len(content) > _MAX_BYTES:
         return system
     known = found.system
@@ -121,11 +121,11 @@ def _shared(system: Any, found: ToolList, body: bytes) -> Any:
 def shared_system(payload: dict[str, Any]) -> SystemPrompt | None:
     """What is known of the system prompt of a request, if `share_tools` has found any."""
     tools, system = payload.get("tools"), payload.get("system")
-    known = recognised(tools).system if system and isinstance(tools, list) and tools else None
+    known = tool_list_for(tools).system if system and isinstance(tools, list) and tools else None
     return known if known is not None and known.value is system else None
 
 
-def known_in(body: bytes) -> tuple[ToolList, int] | None:
+def find_tool_list(body: bytes) -> tuple[ToolList, int] | None:
     """The list whose bytes stand near the end of `body`, and where they begin.
 
     They are a JSON value by themselves; whether they are one in `body`, and whose, is for a parser to say.
@@ -146,7 +146,7 @@ def _raw_of(tools: list[Any], body: bytes) -> bytes:
     """The bytes of the tools in a request; empty where they are too many to keep, or not what we think."""
     start, end = span_of(body, "tools")
     raw = body[start:end]
-    if len(raw) > _MAX_BYTES or jsonio.content_of(jsonio.loads(raw)) != jsonio.content_of(tools):
+    if len(raw) > _MAX_BYTES or jsonio.content_key(jsonio.loads(raw)) != jsonio.content_key(tools):
         return b""
     return raw
 
@@ -160,18 +160,18 @@ def _ahead_of(tools: bytes, system: Any, body: bytes) -> bytes:
         ahead[end - start :] != b',"tools":'
         or not body.startswith(tools, at)
         or len(ahead) > _MAX_BYTES
-        or jsonio.content_of(jsonio.loads(body[start:end])) != jsonio.content_of(system)
+        or jsonio.content_key(jsonio.loads(body[start:end])) != jsonio.content_key(system)
     ):
         return b""
     return ahead
 
 
-def recognised(tools: list[Any]) -> ToolList:
+def tool_list_for(tools: list[Any]) -> ToolList:
     """What is known of this list."""
     for found in reversed(_known.values()):
         if found.tools is tools:  # it is shared
             return found
-    content = jsonio.content_of(tools)
+    content = jsonio.content_key(tools)
     found = _known.pop(content) if content in _known else ToolList(tools)
     if len(content) <= _MAX_BYTES:
         _known[content] = found

@@ -1,6 +1,6 @@
 """A packed body, unpacked in pieces of a bounded size: whoever looks into it decides when the next one is made.
 
-A few kilobytes can unpack to a thousand times as much. So no call makes more than `PIECE_BYTES`, and a body that
+A few kilobytes can unpack to a thousand times as much. So no call makes more than `CHUNK_BYTES`, and a body that
 unpacks to more than `MAX_RATIO` times its size is no answer (docs/spec/operations.md#c5). A gzip body may have
 several members (RFC 1952, 2.2), which are read as one.
 """
@@ -10,9 +10,9 @@ from __future__ import annotations
 import zlib
 
 __all__ = [
+    "CHUNK_BYTES",
     "ENCODINGS",
     "MAX_RATIO",
-    "PIECE_BYTES",
     "BadCompression",
     "Decompressor",
     "compressed",
@@ -21,7 +21,7 @@ __all__ = [
 
 #: What the standard library unpacks.
 ENCODINGS = ("gzip", "x-gzip", "deflate")
-PIECE_BYTES = 64 * 1024
+CHUNK_BYTES = 64 * 1024
 #: As for requests (docs/spec/operations.md#c1); streams of equal events, which no model writes, come to that.
 MAX_RATIO = 100
 #: So much may unpack to anything within the ratio: the first bytes of a body say little about it.
@@ -84,7 +84,7 @@ class Decompressor:
         self._held = b""
         self._bytes_in += len(packed)
 
-    def take(self, limit: int = PIECE_BYTES) -> bytes:
+    def take(self, limit: int = CHUNK_BYTES) -> bytes:
         """The next piece, up to `limit` bytes of it; b"" where nothing more can be made of what was fed.
 
         Raises:

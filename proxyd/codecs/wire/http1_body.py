@@ -118,7 +118,7 @@ class Body:
         elif self.fault is None:
             self._feed(self, data)
 
-    def alone(self, data: bytes) -> bytes:
+    def take_lone_chunk(self, data: bytes) -> bytes:
         """The piece that `data` is if it is one whole chunk, written as usual, and all before it has been taken.
 
         Nearly all of a stream whose pieces come one by one. It counts as taken: `feed` is not to be called with it.

@@ -47,14 +47,14 @@ def test_a_list_is_not_parsed_from_its_third_coming_on(parsed: list[bytes]) -> N
     assert raw not in parsed[0]
     again = parse_object(body)
     assert again["tools"] is payload["tools"]
-    assert tool_lists.recognised(again["tools"]).raw == raw
+    assert tool_lists.tool_list_for(again["tools"]).raw == raw
 
 
 def test_one_that_came_once_is_not_looked_for() -> None:
     body = written({"tools": TOOLS})
     tool_lists.share_tools(parse_object(body), body)
     assert [known.raw for known in tool_lists._known.values()] == [None]
-    assert tool_lists.known_in(body) is None
+    assert tool_lists.find_tool_list(body) is None
 
 
 def test_one_that_stands_too_far_ahead_is_parsed(parsed: list[bytes]) -> None:
@@ -72,7 +72,7 @@ def test_the_most_recent_lists_are_kept() -> None:
             body = written({"tools": tools})
             tool_lists.share_tools(parse_object(body), body)
         assert parse_object(written({"tools": lists[0]}))["tools"] == lists[0]  # in use all the time
-    found = [tool_lists.known_in(written({"tools": tools})) is not None for tools in lists]
+    found = [tool_lists.find_tool_list(written({"tools": tools})) is not None for tools in lists]
     assert found == [True, False, False, *[True] * 7]
 
 

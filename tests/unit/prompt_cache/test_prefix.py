@@ -61,7 +61,7 @@ def body_of(messages: list[dict[str, Any]], **more: Any) -> bytes:
 def take(body: bytes) -> dict[str, Any]:
     """What is done with the body of a request for a translated route."""
     payload = parse_object(body)
-    prefixes.learn(payload, body)
+    prefixes.remember_prefix(payload, body)
     return payload
 
 
@@ -201,7 +201,7 @@ async def test_what_does_not_come_any_more_is_forgotten(monkeypatch: pytest.Monk
         async with aiohttp.ClientSession() as session:
             await ask(session, proxy, body_of(conversation(20), stream=True))
             assert len(prefixes._known) == 1
-            prefixes.forget_unused()
+            prefixes.evict_unused()
             assert len(prefixes._known) == 1
             monkeypatch.setattr(prefixes, "_UNUSED_S", 0.05)
             for _ in range(100):  # the daemon looks twice a second
@@ -310,7 +310,7 @@ def test_recognised_or_not_the_payload_is_the_same(
                 expected = repr(plainly(body))
                 got = parse_object(body)
                 tool_lists.share_tools(got, body)
-                prefixes.learn(got, body)
+                prefixes.remember_prefix(got, body)
                 assert repr(got) == expected
                 assert repr(parse_object(body)) == expected
     pieces = [known.raw for known in prefixes._known] or [b"["]

@@ -68,7 +68,7 @@ any_event: st.SearchStrategy[Any] = st.one_of(
 
 def mended(steps: list[tuple[StreamEvent, list[StreamEvent]]]) -> list[StreamEvent]:
     mender = StreamRepair()
-    return [event for original, made in steps for event in mender.mend(original, made)]
+    return [event for original, made in steps for event in mender.repair(original, made)]
 
 
 def check_legal(events: list[StreamEvent]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxyd.codecs.wire.decompression import MAX_RATIO, PIECE_BYTES, BadCompression, Decompressor
+from proxyd.codecs.wire.decompression import CHUNK_BYTES, MAX_RATIO, BadCompression, Decompressor
 
 
 def unpacked(pieces: list[bytes]) -> bytes:
@@ -18,7 +18,7 @@ def unpacked(pieces: list[bytes]) -> bytes:
     for piece in pieces:
         decompressor.feed(piece)
         while made := decompressor.take():
-            assert len(made) <= PIECE_BYTES
+            assert len(made) <= CHUNK_BYTES
             data += made
         assert not decompressor.has_more
     return data

@@ -62,7 +62,7 @@ def test_a_chunk_that_comes_alone_may_be_taken_at_once(
     body, read, taken = Body(length=None, is_chunked=True), b"", iter(takes)
     for start, end in itertools.pairwise(sorted({*edges, len(whole)})):
         piece = whole[start:end]
-        alone = body.alone(piece)
+        alone = body.take_lone_chunk(piece)
         if alone:
             assert piece == chunked([alone], end=b"")
             assert not body.has_more, "else it would overtake"
@@ -80,7 +80,7 @@ def test_one_chunk_of_any_size_is_alone_and_written_as_it_is_read() -> None:
     for size in (*range(1, 5000), 0xFFFB, 0xFFFF, 0x10000, 0x10001, 0xFFFFF, 0x100000):
         data = b"\n" * size
         assert chunk_of(data) == chunked([data], end=b"")
-        assert Body(length=None, is_chunked=True).alone(chunk_of(data)) == data
+        assert Body(length=None, is_chunked=True).take_lone_chunk(chunk_of(data)) == data
 
 
 @pytest.mark.parametrize(
@@ -100,22 +100,22 @@ def test_one_chunk_of_any_size_is_alone_and_written_as_it_is_read() -> None:
 )
 def test_what_is_not_one_whole_chunk_is_not_alone(data: bytes) -> None:
     body = Body(length=None, is_chunked=True)
-    assert body.alone(data) == b""
-    assert body.alone(b"3\r\none\r\n") == b"one", "nothing has happened"
+    assert body.take_lone_chunk(data) == b""
+    assert body.take_lone_chunk(b"3\r\none\r\n") == b"one", "nothing has happened"
 
 
 def test_no_piece_of_another_framing_packed_or_behind_a_fault_or_the_end_is_alone() -> None:
     one = b"3\r\none\r\n"
-    assert Body(length=100, is_chunked=False).alone(one) == b""
-    assert Body(length=None, is_chunked=False).alone(one) == b""
-    assert Body(length=None, is_chunked=True, encoding="gzip").alone(one) == b""
+    assert Body(length=100, is_chunked=False).take_lone_chunk(one) == b""
+    assert Body(length=None, is_chunked=False).take_lone_chunk(one) == b""
+    assert Body(length=None, is_chunked=True, encoding="gzip").take_lone_chunk(one) == b""
     body = Body(length=None, is_chunked=True)
     body.feed(one)
-    assert body.alone(one) == b"", "another waits"
+    assert body.take_lone_chunk(one) == b"", "another waits"
     for before in (b"x\r\n", b"0\r\n", b"0\r\n\r\n", b"9\r\n", b"1"):
         body = Body(length=None, is_chunked=True)
         body.feed(before)
-        assert body.alone(one) == b"", before
+        assert body.take_lone_chunk(one) == b"", before
 
 
 @pytest.mark.parametrize("data", [[b"one", b"x" * 300, b"\r\n"]])
