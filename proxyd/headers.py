@@ -33,24 +33,44 @@ HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-#: Headers that the upstream request sets itself, and those that browsers and other proxies add.
-_NEVER_FORWARDED = HOP_BY_HOP | {
-    "accept-encoding",
-    "authorization",
-    "content-encoding",
-    "content-length",
-    "cookie",
-    "cookie2",
-    "expect",
-    "forwarded",
-    "host",
-    "origin",
-    "referer",
-    "via",
-    "x-api-key",
-    "x-real-ip",
+#: What Claude Code tells a gateway about the call and the user's work: meant for the proxy, no vendor's business
+#: (docs/spec/hints-and-modes.md#hint-headers).
+_HINTS = {
+    f"x-claude-code-{name}"
+    for name in (
+        "agent-type",
+        "auxiliary-type",
+        "compaction",
+        "context-compacted",
+        "managed-settings-checksum",
+        "parent-agent-id",
+        "prev-tool-durations",
+        "prompt-id",
+        "request-class",
+    )
 }
-_NEVER_FORWARDED_PREFIXES = ("sec-", "x-claude-proxy-", "x-forwarded-")
+#: Headers that the upstream request sets itself, and those that browsers and other proxies add.
+_NEVER_FORWARDED = (
+    HOP_BY_HOP
+    | {
+        "accept-encoding",
+        "authorization",
+        "content-encoding",
+        "content-length",
+        "cookie",
+        "cookie2",
+        "expect",
+        "forwarded",
+        "host",
+        "origin",
+        "referer",
+        "via",
+        "x-api-key",
+        "x-real-ip",
+    }
+    | _HINTS
+)
+_NEVER_FORWARDED_PREFIXES = ("sec-", "x-claude-1p-", "x-claude-proxy-", "x-forwarded-")
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _NOT_RETURNED = HOP_BY_HOP | {"clear-site-data", "content-length", "refresh", "set-cookie"}

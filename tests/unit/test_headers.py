@@ -27,7 +27,9 @@ def test_headers_of_the_api_are_forwarded(name: str) -> None:
     "name",
     [
         "Authorization", "x-api-key", "Cookie", "Host", "Connection", "Transfer-Encoding", "Content-Length",
-        "Accept-Encoding", "X-Forwarded-For", "Sec-Fetch-Site", "X-Claude-Proxy-Model", "Proxy-Authorization", "Origin",
+        "Accept-Encoding", "X-Claude-Code-Request-Class", "x-claude-code-prev-tool-durations",
+        "x-claude-code-prompt-id", "x-claude-1p-request-class",
+        "X-Forwarded-For", "Sec-Fetch-Site", "X-Claude-Proxy-Model", "Proxy-Authorization", "Origin",
     ],
 )  # fmt: skip
 def test_some_headers_are_never_forwarded(name: str) -> None:
