@@ -1,9 +1,9 @@
-"""Everything that can go wrong, and what the client is told.
+"""The exceptions of the proxy, and the HTTP response that each of them becomes.
 
 ::
 
-    ProxyError                    500 api_error              we broke
-    ├── ClientError               400 invalid_request_error  our caller broke the API
+    ProxyError                    500 api_error              a fault of the proxy
+    ├── ClientError               400 invalid_request_error  the client's request is at fault
     │   ├── BadCredential         401 authentication_error
     │   ├── Forbidden             403 permission_error
     │   ├── NotFound              404 not_found_error
@@ -13,21 +13,21 @@
     │   ├── UnsupportedMedia      415 invalid_request_error
     │   ├── UnknownExpectation    417 invalid_request_error
     │   └── Misdirected           421 invalid_request_error
-    ├── UpstreamError             502 api_error              the upstream broke
+    ├── UpstreamError             502 api_error              the upstream failed
     │   ├── Unreachable           502 api_error              refused, DNS, TLS
-    │   ├── TimedOut              504 timeout_error          one of our clocks ran out
-    │   ├── BadReply              502 api_error              not what the protocol allows
+    │   ├── TimedOut              504 timeout_error          a timeout of the proxy expired
+    │   ├── BadReply              502 api_error              a violation of its protocol
     │   │   └── FrameTooLarge     502 api_error
     │   ├── Truncated             502 api_error              ended without its final event
-    │   └── Refused               by its own status          the upstream said no, and how
+    │   └── Refused               by its own status          an error response of the upstream
     │       └── TooLong           400 invalid_request_error  the prompt is over the model's window
-    ├── Overloaded                529 overloaded_error       full, draining, or a circuit is open
-    └── ConfigError               no answer: exit code 78
+    ├── Overloaded                529 overloaded_error       full, draining, or the circuit breaker is open
+    └── ConfigError               no response: exit code 78
         ├── UnsafePermissions     exit code 77
         └── AddressInUse          exit code 75
 
-Messages are read by users of Claude Code. They say what was expected, what was seen and which route, and never hold
-a key or a prompt.
+Users of Claude Code read the messages: they name what was expected, what was received and the route, and never
+contain a key or a prompt.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from proxyd.secret import configured_secrets
 
 
 class ProxyError(Exception):
-    """Root of all failures that have a defined answer.
+    """Base class of all failures that have a defined response.
 
     Args:
         message: one sentence for the user.
-        headers: response headers that belong to the answer, such as ``retry-after``.
+        headers: response headers to send with the error, such as ``retry-after``.
 
-    `detail` is for the log alone: what was seen, cut short. `details` is for programs: the member of that name in the
+    `detail` is for the log only: what was received, truncated. `details` is for programs: the member of that name in the
     error object, where the API defines one.
     """
 
@@ -60,7 +60,7 @@ class ProxyError(Exception):
 
 
 class ClientError(ProxyError):
-    """The request breaks the API; sending it again unchanged cannot help."""
+    """The request violates the API; a retry without a change fails again."""
 
 
 class ThreadUnsupported(ClientError):
@@ -70,59 +70,59 @@ class ThreadUnsupported(ClientError):
 
 
 class BadCredential(ClientError):
-    """No credential, or one that is not accepted here."""
+    """Missing or invalid credential."""
 
 
 class Forbidden(ClientError):
-    """The caller may not do this."""
+    """Request that this client is not allowed to make."""
 
 
 class NotFound(ClientError):
-    """No such path or model."""
+    """Unknown path or model."""
 
 
 class MethodNotAllowed(ClientError):
-    """The path exists, the method does not."""
+    """Method that the path does not support."""
 
 
 class BodyTimedOut(ClientError):
-    """The request body did not arrive in time."""
+    """Timeout while reading the request body."""
 
 
 class BodyTooLarge(ClientError):
-    """The request body is over the limit."""
+    """Request body over the size limit."""
 
 
 class UnsupportedMedia(ClientError):
-    """The body's content type or encoding is not one we take."""
+    """Content type or encoding that the proxy does not accept."""
 
 
 class UnknownExpectation(ClientError):
-    """The ``Expect`` header asks for something else than ``100-continue``."""
+    """``Expect`` header with another value than ``100-continue``."""
 
 
 class Misdirected(ClientError):
-    """The ``Host`` header names somebody else."""
+    """``Host`` header that names another server."""
 
 
 class UpstreamError(ProxyError):
-    """The upstream failed in a way that is not its own well-formed error."""
+    """Failure of the upstream other than a well-formed error response."""
 
 
 class Unreachable(UpstreamError):
-    """No connection to the upstream could be made or kept until its answer began."""
+    """The connection to the upstream failed before the response began."""
 
 
 class TimedOut(UpstreamError):
-    """The upstream was silent for longer than one of our clocks allows."""
+    """The upstream sent nothing within one of the proxy's timeouts."""
 
 
 class BadReply(UpstreamError):
-    """The upstream's answer is not what its protocol allows."""
+    """The upstream's response violates its protocol."""
 
 
 class FrameTooLarge(BadReply):
-    """One event of the upstream's stream is over the limit."""
+    """Event of the upstream's stream over the size limit."""
 
 
 class Truncated(UpstreamError):
@@ -130,10 +130,10 @@ class Truncated(UpstreamError):
 
 
 class Refused(UpstreamError):
-    """The upstream answered with an error of its own.
+    """Error response of the upstream.
 
     Args:
-        status: the status for our client, not always the upstream's own (docs/spec/errors.md#mapping).
+        status: the status for the client, not always the upstream's own (docs/spec/errors.md#mapping).
         kind: the Anthropic error type.
     """
 
@@ -146,11 +146,11 @@ class Refused(UpstreamError):
 
 
 class TooLong(Refused):
-    """The upstream refused a prompt for its length.
+    """The upstream refused a prompt because of its length.
 
     Args:
-        message: a text upon which Claude Code compacts.
-        window: the size of the model's window, if the upstream's text gave it.
+        message: a text that makes Claude Code compact the conversation.
+        window: the size of the model's window in tokens, if the upstream named it.
     """
 
     def __init__(self, message: str, *, window: int | None = None) -> None:
@@ -159,23 +159,23 @@ class TooLong(Refused):
 
 
 class Overloaded(ProxyError):
-    """We have no room for this call now."""
+    """No capacity for this call at present."""
 
 
 class ConfigError(ProxyError):
-    """The configuration is wrong; ``message`` holds one line per fault."""
+    """Invalid configuration; ``message`` has one line per fault."""
 
 
 class UnsafePermissions(ConfigError):
-    """Others could change what we run, or read what is secret."""
+    """Permissions that let other users change our code or read our secrets."""
 
 
 class AddressInUse(ConfigError):
-    """Somebody listens there already."""
+    """Another process listens on the address."""
 
 
-#: The answer for each exception; a subclass without a row of its own takes its parent's.
-ANSWERS: dict[type[ProxyError], tuple[int, str]] = {
+#: Status and Anthropic error type by exception class; a class without a row inherits its parent's.
+HTTP_ERRORS: dict[type[ProxyError], tuple[int, str]] = {
     ProxyError: (500, "api_error"),
     ClientError: (400, "invalid_request_error"),
     BadCredential: (401, "authentication_error"),
@@ -194,20 +194,20 @@ ANSWERS: dict[type[ProxyError], tuple[int, str]] = {
 
 
 def error_response(exc: BaseException) -> tuple[int, str]:
-    """The HTTP status and the Anthropic error type for `exc`; anything that is not ours is a 500."""
+    """Return the HTTP status and the Anthropic error type for `exc`: 500 for foreign exceptions."""
     if isinstance(exc, Refused):
         return exc.status, exc.kind
     for cls in type(exc).__mro__:
-        if cls in ANSWERS:
-            return ANSWERS[cls]
-    return ANSWERS[ProxyError]
+        if cls in HTTP_ERRORS:
+            return HTTP_ERRORS[cls]
+    return HTTP_ERRORS[ProxyError]
 
 
 def message_of(exc: BaseException) -> str:
-    """The sentence for the user. The text of a foreign exception may hold data, so it is not shown.
+    """Return the message for the user; the text of a foreign exception may contain data and is not shown.
 
-    Configured keys are masked in it. Its maker masks those of the client whose call failed, since nobody else's may be:
-    what clients send as keys can be any word.
+    Only configured keys are masked here. Clients may send any word as their key, so the caller masks that of the
+    client whose call failed, and nobody else's.
     """
     if not isinstance(exc, ProxyError):
         return "internal error in claude-proxy; see its log"
@@ -215,21 +215,21 @@ def message_of(exc: BaseException) -> str:
 
 
 def clear_tracebacks(exc: BaseException | None) -> None:
-    """Let go of what `exc` came of, and of the frames that all of it has passed.
+    """Clear traceback, cause and context along the exception chain.
 
-    A call that fails remembers how, and the frames hold the call: a ring, with a whole request in it, that only a
-    search of all objects would find. To be called once the failure has been answered and logged.
+    Traceback frames refer to the failed call and would keep its request in a reference cycle until the next full
+    garbage collection. Call this after the failure was logged and the client has its response.
     """
-    waiting = [exc]
-    while waiting:
-        each = waiting.pop()
+    pending = [exc]
+    while pending:
+        each = pending.pop()
         if each is not None and (each.__traceback__ or each.__cause__ or each.__context__):
-            waiting += [each.__cause__, each.__context__]
+            pending += [each.__cause__, each.__context__]
             each.__traceback__ = each.__cause__ = each.__context__ = None
 
 
 def envelope(exc: BaseException, request_id: str | None = None) -> dict[str, Any]:
-    """The Anthropic error object, used both as a JSON body and as the data of an ``error`` event."""
+    """Return the Anthropic error object: a JSON body, or the data of an ``error`` event."""
     body: dict[str, Any] = {
         "type": "error",
         "error": {"type": error_response(exc)[1], "message": message_of(exc)},
@@ -256,5 +256,5 @@ _KINDS = {
 
 
 def kind_of_status(status: int) -> str:
-    """The Anthropic error type that goes with an HTTP status (docs/spec/messages-api.md#errors)."""
+    """Return the Anthropic error type for an HTTP status (docs/spec/messages-api.md#errors)."""
     return _KINDS.get(status, "api_error" if status >= 500 else "invalid_request_error")

@@ -1,10 +1,10 @@
-"""Which of a client's headers go on to a direct upstream, and which of its headers come back, by their names.
+"""Header policy of direct routes: which request headers are forwarded, and which response headers are returned.
 
-What Claude Code and the SDKs send for the API goes on to every upstream. What a client sends of its own
-(``ANTHROPIC_CUSTOM_HEADERS``) goes on to the upstream it has chosen, as far as the setting ``forward_headers`` says.
-What belongs to a connection, carries a credential or tells who asks is never passed on as it came.
+Headers that Claude Code and the SDKs send for the API are forwarded to every upstream. A client's own headers
+(``ANTHROPIC_CUSTOM_HEADERS``) are forwarded as far as the setting ``forward_headers`` allows. Headers that belong to a
+connection, contain a credential or identify the sender are never forwarded.
 
-Of an upstream's headers those come back that are neither of its connection nor orders to a browser about our origin.
+Response headers are returned unless they belong to the connection or instruct a browser about the proxy's origin.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import re
 
 from proxyd.errors import BadReply
 
-__all__ = ["HOP_BY_HOP", "comes_back", "names_sent", "never_goes_on"]
+__all__ = ["HOP_BY_HOP", "forwarded_names", "is_never_forwarded", "is_returned"]
 
-_USUAL = frozenset({"accept", "content-type", "traceparent", "tracestate", "user-agent", "x-app"})
-_USUAL_PREFIXES = ("anthropic-", "x-claude-code-", "x-stainless-")
+_FORWARDED = frozenset({"accept", "content-type", "traceparent", "tracestate", "user-agent", "x-app"})
+_FORWARDED_PREFIXES = ("anthropic-", "x-claude-code-", "x-stainless-")
 
 #: Headers that belong to one connection (RFC 9110, 7.6.1).
 HOP_BY_HOP = frozenset(
@@ -33,69 +33,87 @@ HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-#: Those that the new request has of its own, and what browsers and other proxies add.
-_NEVER = HOP_BY_HOP | {
-    "accept-encoding",
-    "authorization",
-    "content-encoding",
-    "content-length",
-    "cookie",
-    "cookie2",
-    "expect",
-    "forwarded",
-    "host",
-    "origin",
-    "referer",
-    "via",
-    "x-api-key",
-    "x-real-ip",
+#: What Claude Code tells a gateway about the call and the user's work: meant for the proxy, no vendor's business
+#: (docs/spec/hints-and-modes.md#hint-headers).
+_HINTS = {
+    f"x-claude-code-{name}"
+    for name in (
+        "agent-type",
+        "auxiliary-type",
+        "compaction",
+        "context-compacted",
+        "managed-settings-checksum",
+        "parent-agent-id",
+        "prev-tool-durations",
+        "prompt-id",
+        "request-class",
+    )
 }
-_NEVER_PREFIXES = ("sec-", "x-claude-proxy-", "x-forwarded-")
+#: Headers that the upstream request sets itself, and those that browsers and other proxies add.
+_NEVER_FORWARDED = (
+    HOP_BY_HOP
+    | {
+        "accept-encoding",
+        "authorization",
+        "content-encoding",
+        "content-length",
+        "cookie",
+        "cookie2",
+        "expect",
+        "forwarded",
+        "host",
+        "origin",
+        "referer",
+        "via",
+        "x-api-key",
+        "x-real-ip",
+    }
+    | _HINTS
+)
+_NEVER_FORWARDED_PREFIXES = ("sec-", "x-claude-1p-", "x-claude-proxy-", "x-forwarded-")
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _NOT_RETURNED = HOP_BY_HOP | {"clear-site-data", "content-length", "refresh", "set-cookie"}
 _NOT_RETURNED_PREFIXES = ("access-control-", "x-claude-proxy-")
 
 
-@functools.lru_cache(maxsize=64)  # a client's requests have the same headers, in the same order
-def names_sent(names: tuple[str, ...], patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """For each header of a request the name by which it goes on, in lower case, or "" where it does not.
+@functools.lru_cache(maxsize=64)  # all requests of a client have the same header names in the same order
+def forwarded_names(names: tuple[str, ...], patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Return for each request header its name in lower case, or "" if it is not forwarded.
 
     Args:
-        patterns: which of those go on that are not sent to every upstream.
+        patterns: names of further headers to forward: the setting ``forward_headers``.
     """
     lowered = [name.lower() for name in names]
-    return tuple(name if _goes_on(name, patterns) else "" for name in lowered)
-
-
-def _goes_on(name: str, patterns: tuple[str, ...]) -> bool:
-    if name in _NEVER or name.startswith(_NEVER_PREFIXES):
-        return False
-    return name in _USUAL or name.startswith(_USUAL_PREFIXES) or _is_forwarded(name, patterns)
+    return tuple(name if _is_forwarded(name, patterns) else "" for name in lowered)
 
 
 def _is_forwarded(name: str, patterns: tuple[str, ...]) -> bool:
-    """Whether one of `patterns`, a name or the beginning of one with ``*`` behind it, takes the header `name`, which is
-    in lower case.
-    """
+    if is_never_forwarded(name):
+        return False
+    return name in _FORWARDED or name.startswith(_FORWARDED_PREFIXES) or _matches(name, patterns)
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Return whether one of `patterns`, a name or a prefix with ``*``, matches `name`, which is in lower case."""
     return any(
         name.startswith(pattern[:-1].lower()) if pattern.endswith("*") else name == pattern.lower()
         for pattern in patterns
     )
 
 
-def never_goes_on(pattern: str) -> bool:
-    """Whether no header that `pattern` takes may go on."""
+def is_never_forwarded(pattern: str) -> bool:
+    """Return whether all headers that `pattern` matches are withheld from every upstream."""
     lowered = pattern.lower()
-    return lowered in _NEVER or lowered.startswith(_NEVER_PREFIXES)
+    return lowered in _NEVER_FORWARDED or lowered.startswith(_NEVER_FORWARDED_PREFIXES)
 
 
-@functools.lru_cache(maxsize=512)  # an upstream's responses have the same headers
-def comes_back(name: str) -> bool:
-    """Whether the header `name` of an upstream's response goes back to the client.
+@functools.lru_cache(maxsize=512)  # all responses of an upstream have the same header names
+def is_returned(name: str) -> bool:
+    """Return whether the response header `name` of an upstream is returned to the client.
 
     Raises:
-        BadReply: it is no name of a header. Others would refuse the response, or read another one.
+        BadReply: `name` is not a valid header name; clients would refuse or misread the response.
     """
     if not _TOKEN.match(name):
         raise BadReply("the upstream answered with a header whose name holds characters that none may hold")

@@ -1,4 +1,4 @@
-"""Public address of what hook files import: the events of a stream and the context of a call."""
+"""Public module for hook files: the events of a stream and the context of a call."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""JSON in and out, with limits. The only module that imports ujson.
+"""Parse and write JSON, with limits. The only module that imports ujson.
 
-ujson is lax where strictness would not help anyone (it takes ``NaN``, ``01`` and raw control characters) and accepts
-lone surrogates, which some upstreams split over two chunks; `dumps` writes those back as escapes.
+ujson accepts ``NaN``, ``01``, raw control characters and lone surrogates. Some upstreams split a surrogate pair over
+two chunks; `dumps` writes each half as an escape.
 """
 
 from __future__ import annotations
@@ -17,32 +17,30 @@ __all__ = [
     "MAX_VALUES",
     "JSONError",
     "TooManyValues",
-    "content_of",
+    "content_key",
     "dump_ascii",
     "dump_text",
     "dumps",
     "loads",
 ]
 
-#: Deepest nesting we take (docs/spec/operations.md#c3). ujson itself stops at 1024; our walkers recurse less than
-#: that.
+#: Deepest nesting that is accepted (docs/spec/operations.md#c3); ujson's own limit is 1024.
 MAX_DEPTH = 256
-#: Most values in one JSON text: they take up to 0.2 s to parse and 60 MB, where 31 MB of them took 12 s and 1 GB. Long
-#: conversations of Claude Code with hundreds of tools have some 40 000.
+#: Most values in one JSON text. So many take up to 0.2 s and 60 MB; 31 MB of small values took 12 s and 1 GB. Long
+#: conversations of Claude Code with hundreds of tools have about 40 000.
 MAX_VALUES = 200_000
-#: How much is looked at in one step when values are counted.
+#: Bytes per step when values are counted.
 _STEP = 1 << 18
 
-
-#: Arguments of `ujson.dumps` behind the value and ``ensure_ascii``: ``encode_html_chars``, ``escape_forward_slashes``,
-#: ``sort_keys``, ``indent`` and ``allow_nan``. By their names they take longer to pass than a small object to write.
-_STRICTLY = (False, False, False, 0, False)
-#: From the next version on the interpreter's own form depends on which of the objects are the same.
-_MARSHAL = 2
+#: Arguments of `ujson.dumps` after the value and ``ensure_ascii``: ``encode_html_chars``, ``escape_forward_slashes``,
+#: ``sort_keys``, ``indent`` and ``allow_nan``. Positional, since keywords cost more than writing a small object.
+_STRICT = (False, False, False, 0, False)
+#: From version 3 on the bytes depend on the identity of the objects, not only on their values.
+_MARSHAL_VERSION = 2
 
 
 class JSONError(ValueError):
-    """Not JSON, JSON nested deeper than `MAX_DEPTH`, or a value that JSON cannot hold."""
+    """Invalid JSON, nesting deeper than `MAX_DEPTH`, or a value without a JSON form."""
 
 
 class TooManyValues(JSONError):
@@ -53,74 +51,74 @@ def loads(data: bytes | str, *, is_ours: bool = False) -> Any:
     """Parse one JSON value.
 
     Args:
-        is_ours: it was made here, of what was taken before: however many values it has.
+        is_ours: written by the proxy from data that was accepted before; the number of values is not limited.
 
     Raises:
-        TooManyValues: it would take too long, and too much memory.
-        JSONError: the bytes are not JSON in UTF-8, or nest too deeply. The message never quotes the data.
+        TooManyValues: parsing would take too much time and memory.
+        JSONError: the bytes are not JSON in UTF-8, or nest too deeply. The message never contains the data.
     """
     if len(data) > MAX_VALUES and not is_ours and _has_too_many_values(data):
         raise TooManyValues(f"more than {MAX_VALUES} values")
     try:
         value = ujson.loads(data)
     except (ValueError, RecursionError) as exc:
-        # Several ujson messages quote the input, which may hold a prompt: the first words are enough.
+        # Several messages of ujson contain the input, which may be a prompt: keep their first words only.
         reason = str(exc).split(":", 1)[0].split("'", 1)[0].strip()
         raise JSONError(reason[:100] or "not JSON") from None
-    if len(data) > 2 * MAX_DEPTH:  # else it cannot hold as many pairs of brackets
+    if len(data) > 2 * MAX_DEPTH:  # a shorter one has no room for so many pairs of brackets
         _check_depth(value)
     return value
 
 
 def dumps(value: Any) -> bytes:
-    """The compact UTF-8 form of `value`.
+    """Write `value` as compact JSON in UTF-8.
 
     Raises:
-        JSONError: a value that has no JSON form, such as NaN.
+        JSONError: a value without a JSON form, such as NaN.
     """
     try:
         return dump_text(value).encode()
-    except UnicodeEncodeError:  # a lone surrogate, legal in JSON only as an escape
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can hold only as an escape
         return ujson.dumps(value, ensure_ascii=True, escape_forward_slashes=False).encode()
 
 
 def dump_ascii(value: Any) -> bytes:
-    """As `dumps`, with everything beyond ASCII as escapes: 2.6 times as fast for a body that is not all ASCII.
+    """Write compact JSON in ASCII, everything else escaped: 2.6 times as fast as `dumps` for non-ASCII bodies.
 
     Raises:
         JSONError: as `dumps`.
     """
     try:
-        text: str = ujson.dumps(value, True, *_STRICTLY)
+        text: str = ujson.dumps(value, True, *_STRICT)
     except (ValueError, OverflowError, TypeError, RecursionError):
         raise JSONError("a value that JSON cannot hold") from None
     return text.encode()
 
 
 def dump_text(value: Any) -> str:
-    """As `dumps`, as text: what OpenAI calls a tool call's ``arguments``."""
+    """Write compact JSON as text, as in the ``arguments`` of an OpenAI tool call."""
     try:
-        return ujson.dumps(value, False, *_STRICTLY)
+        return ujson.dumps(value, False, *_STRICT)
     except UnicodeEncodeError:
-        return ujson.dumps(value, True, *_STRICTLY)
+        return ujson.dumps(value, True, *_STRICT)
     except (ValueError, OverflowError, TypeError, RecursionError):
         raise JSONError("a value that JSON cannot hold") from None
 
 
-def content_of(value: Any) -> bytes:
-    """What tells `value`, which was parsed, from any other: made several times as fast as JSON."""
-    return marshal.dumps(value, _MARSHAL)
+def content_key(value: Any) -> bytes:
+    """Return bytes that are equal for equal parsed values only; several times as fast as writing JSON."""
+    return marshal.dumps(value, _MARSHAL_VERSION)
 
 
 def _check_depth(value: Any) -> None:
-    # The collector goes through a level in a quarter of the time. It gives keys, too, and need not follow a dict that
-    # holds no container: what it does not see is one level at the most.
+    # gc.get_referents visits a level in a quarter of the time of the loop below. It also returns keys, and skips
+    # dicts without containers: it misses one level at most.
     level = [value]
     for _ in range(MAX_DEPTH - 1):
         level = list(filter(gc.is_tracked, gc.get_referents(*level)))
         if not level:
             return
-    level = [value]  # the containers of one depth; ujson makes no others than dict and list
+    level = [value]  # the containers of one depth; ujson creates dicts and lists only
     for _ in range(MAX_DEPTH):
         level = [
             child
@@ -134,20 +132,21 @@ def _check_depth(value: Any) -> None:
 
 
 def _has_too_many_values(data: bytes | str) -> bool:
-    """Whether `data` has more than `MAX_VALUES` commas and opening brackets that do not stand in strings: each value
-    but the first of all comes behind one.
+    """Return whether `data` has more than `MAX_VALUES` commas and opening brackets outside strings.
+
+    Each value but the first one follows one of these.
     """
     if isinstance(data, str):
         data = data.encode("utf-8", "surrogatepass")
     if data.count(b",") + data.count(b"[") + data.count(b"{") <= MAX_VALUES:
-        return False  # nearly always; those in strings are counted as well
+        return False  # the usual case; this count includes those in strings
     count, at, is_in_string = 0, 0, 0
     while at < len(data):
         end = at + _STEP
         step = data[at:end]
         if (len(step) - len(step.rstrip(b"\\"))) % 2:
-            end += 1  # an escape is not to be parted
-        # Without escapes a quote begins or ends a string, so every second part is none.
+            end += 1  # do not split an escape
+        # Without escapes each quote begins or ends a string, so every second part is outside of strings.
         parts = data[at:end].replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
         outside = b"".join(parts[is_in_string::2])
         count += outside.count(b",") + outside.count(b"[") + outside.count(b"{")

@@ -1,13 +1,13 @@
-"""Credentials in text and bytes: what they look like, what they are called, and how their values are found.
+"""Find and mask credentials in text and bytes: by value, by form, and by the names of fields and headers.
 
-Every way out of the proxy (logs, records, ledger, feeds, errors for clients) masks with this module, and always in the
-same order: first the values of the keys in use, then whatever looks like a key. The other order would cut a key in two
-where a pattern ends early, and leave its rest.
+All output of the proxy (logs, records, ledger, feeds, errors for clients) is masked by this module, always in the same
+order: first the values of the keys in use, then everything that looks like a key. In the other order a pattern that
+ends early would mask a part of a key and leave the rest readable.
 
-A value is found in its own characters and in the spellings in which programs repeat text: JSON (``\\/``, ``\\uXXXX``),
-URLs (``%2F``) and base64, whatever stands ahead of it there.
+A value is found as it is and in the encodings in which programs repeat text: JSON (``\\/``, ``\\uXXXX``), URLs
+(``%2F``) and base64 at any offset.
 
-Every pattern takes time that is linear in the length of the text: nothing here is refused a long text.
+Every pattern takes time linear in the length of the text, so texts of any length are accepted.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ __all__ = [
 
 # -- names
 
-#: Headers in which clients and entries put a key.
+#: Headers in which clients and entries of models.yaml send a key.
 CREDENTIAL_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key"})
 _CREDENTIAL_NAME = re.compile(
     r"auth(?!or(?!i))|key(?!board|word|_origin)|token(?!s)|secret|passw|cookie|credential", re.IGNORECASE
 )
-#: Headers whose values are shown wherever headers are; all others could hold a secret.
+#: Headers whose values are shown in logs and records; the value of any other header may be a secret.
 _HARMLESS = frozenset(
     {
         "accept",
@@ -68,38 +68,38 @@ _HARMLESS = frozenset(
 _HARMLESS_PREFIXES = ("anthropic-", "x-claude-code-", "x-ratelimit-", "x-stainless-")
 
 
-@functools.lru_cache(maxsize=512)  # the names of log fields, the same in every line
+@functools.lru_cache(maxsize=512)  # log fields have the same names in every line
 def is_credential_name(name: str) -> bool:
-    """Whether a field, header or setting of this name holds a credential."""
+    """Return whether a field, header or setting of this name contains a credential."""
     return _CREDENTIAL_NAME.search(name) is not None
 
 
 def is_harmless_header(name: str) -> bool:
-    """Whether a header's value is nobody's secret; `name` in lower case."""
+    """Return whether the value of a header may be shown; `name` in lower case."""
     return name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES)
 
 
-# -- what keys look like
+# -- forms
 
-#: Prefixes that hardly begin anything but a key, and those that also begin ordinary words.
+#: Prefixes of keys only, and prefixes that ordinary words share.
 _SURE = (
     "sk", "pk", "rk", "gsk", "csk", "xai", "nvapi", "pplx",
     "ghp", "gho", "ghu", "ghs", "ghr", "github_pat", "glpat",
 )  # fmt: skip
 _UNSURE = ("key", "sess", "hf", "fw", "tgp")
-#: Those without a separator behind them.
+#: Prefixes without a separator after them.
 _BARE = ("AIza", "AKIA", "ASIA")
 
-#: Each pattern consumes what it has looked at, or has looked at a bounded number of characters: see the module.
+#: To stay linear, each alternative consumes what it reads, or reads a bounded number of characters ahead.
 _FORM = (
-    # `*` stands where a vendor has shortened the key; without a digit, a short one may be a word
+    # vendors shorten keys with `*`; a short one without a digit may be a word
     rf"(?:{'|'.join(_SURE)})[-_](?:[\w*.+/=-]{{7,}}[\w*=]|(?=[\w*.-]{{0,7}}[\d*])[\w*.+/=-]{{3,}}[\w*=])"
     rf"|(?:{'|'.join(_UNSURE)})[-_](?:(?=[\w*.-]{{0,99}}[\d*])[\w*.-]{{3,}}[\w*]|[\w-]{{20,}})"
     rf"|(?:{'|'.join(_BARE)})(?:[-_][\w-]{{8,}}|(?=[\w*.-]{{0,99}}[\d*])[\w*.-]{{3,}}[\w*]|[\w-]{{20,}})"
     r"|(?<![\w-])eyJ[\w-]{8,}\.[\w.-]+"
     r"|[0-9a-f]{32}\.[0-9A-Za-z]{12,20}\b"
 )
-#: In text a long one is also found behind a letter, where words have run together.
+#: In text, a long key is also found directly after a letter.
 _KEY = re.compile(rf"(?:(?<!\w)|(?<=\\[nrtbf]))(?:{_FORM})|(?:sk|pk)-[\w-]{{20,}}", re.ASCII)
 _BEARER = re.compile(r"\b([Bb]earer|BEARER)\s{1,8}[A-Za-z0-9._~+/-]{6,}={0,8}")
 _NAMED_KEY = re.compile(
@@ -108,20 +108,20 @@ _NAMED_KEY = re.compile(
     re.IGNORECASE,
 )
 
-#: For bytes, in which base64url stands: a dash there would make some runs of letters look like keys.
+#: For bytes, which may contain base64url: after a dash there, random letters can look like a key.
 KEY_FORM = re.compile(rf"(?:(?<![\w-])|(?<=\\[nrtbf]))(?:{_FORM})".encode())
-#: What all that `KEY_FORM` finds begins with, but for GLM's keys, which begin with any hexadecimal digit.
+#: Prefixes of all keys that `KEY_FORM` finds, except GLM's, which begin with any hexadecimal digit.
 KEY_BEGINNINGS = tuple(
     text.encode()
     for text in (*(f"{word}{sign}" for word in (*_SURE, *_UNSURE) for sign in "-_"), *_BARE, "eyJ")
 )
-#: Every text in which there is something to mask holds one of these, or a dot behind 32 letters and digits.
+#: Every text with something to mask contains one of these, or a dot after 32 letters and digits.
 _WORDS = (*(text.decode() for text in KEY_BEGINNINGS), "earer", "EARER")
 _HINTS = tuple(word for word in _WORDS if not any(each in word for each in _WORDS if each != word))
 
 
 def looks_clean(text: str) -> bool:
-    """Whether `text` surely holds nothing that looks like a key."""
+    """Return whether `text` certainly contains nothing that looks like a key."""
     for hint in _HINTS:
         if hint in text:
             return False
@@ -129,30 +129,30 @@ def looks_clean(text: str) -> bool:
 
 
 def without_key_forms(text: str) -> str:
-    """`text` with everything masked that looks like a key."""
+    """Mask everything in `text` that looks like a key."""
     if looks_clean(text):
         return text
     return _KEY.sub(MASK, _BEARER.sub(rf"\1 {MASK}", text))
 
 
 def without_named_keys(text: str) -> str:
-    """`text` with whatever follows ``API key provided:`` and the like masked: for the words of upstreams."""
+    """Mask what follows ``API key provided:`` and similar phrases: for error messages of upstreams."""
     return _NAMED_KEY.sub(rf"\1{MASK}", text)
 
 
 def redacted(text: str, secrets: Iterable[Secret] | None = None) -> str:
-    """`text` without the values of `secrets`, by default of all keys in use, and without what looks like a key."""
+    """Mask the values of `secrets`, by default of all keys in use, then everything that looks like a key."""
     return without_key_forms(masked(text, secrets))
 
 
 # -- values
 
-#: One character as JSON or a URL may write it; `%25` is a percent sign that was escaped itself.
+#: One escaped character of JSON or a URL; `%25` is a percent sign that was escaped itself.
 _ESCAPE = re.compile(rb"\\{1,8}(?:u([0-9a-fA-F]{4})|/)|%(?:25){0,3}([0-9a-fA-F]{2})")
 
 
 def masked(text: str, secrets: Iterable[Secret] | None = None) -> str:
-    """`text` without the values of `secrets`, by default of all keys in use; `text` itself where none is in it."""
+    """Mask the values of `secrets`, by default of all keys in use; return `text` itself if it contains none."""
     chosen = secrets_in_use() if secrets is None else [secret for secret in secrets if secret.is_searchable]
     if not chosen:
         return text
@@ -169,32 +169,32 @@ def masked(text: str, secrets: Iterable[Secret] | None = None) -> str:
 
 
 def masked_bytes(data: bytes, secrets: Iterable[Secret], *, keeps_length: bool = False) -> bytes:
-    """As `masked`, of bytes; `data` itself where no value is in it."""
+    """Mask the values of `secrets` in bytes; return `data` itself if it contains none."""
     spans = find_values(data, secrets)
     if not spans:
         return data
-    pieces, end = [], 0
+    parts, end = [], 0
     for start, stop, _ in spans:
-        pieces += [data[end:start], b"*" * (stop - start) if keeps_length else MASK.encode()]
+        parts += [data[end:start], b"*" * (stop - start) if keeps_length else MASK.encode()]
         end = stop
-    return b"".join((*pieces, data[end:]))
+    return b"".join((*parts, data[end:]))
 
 
 def find_values(data: bytes, secrets: Iterable[Secret]) -> list[tuple[int, int, Secret]]:
-    """Where the values of `secrets` stand in `data`, in any spelling: places that do not overlap, in order."""
+    """Return start, end and secret of each value in `data`, in any encoding: sorted spans without overlap."""
     plain = _Unescaped.of(data)
     spans: list[tuple[int, int, Secret]] = []
     for secret in secrets:
         if not secret.is_searchable:
             continue
         for spelling in secret.spellings_as_bytes:
-            spans += [(start, stop, secret) for start, stop in _places(data, spelling)]
+            spans += [(start, stop, secret) for start, stop in _occurrences(data, spelling)]
         if plain is not None:
             spans += [
                 (plain.origin(start), plain.origin(stop), secret)
-                for start, stop in _places(plain.data, secret.unescaped(_unescaped))
+                for start, stop in _occurrences(plain.data, secret.unescaped(_unescaped))
             ]
-    # Of two that begin together the longer one: a key may be a part of another.
+    # Of two with the same start the longer one: a key may be part of another.
     spans.sort(key=lambda span: (span[0], -span[1]))
     merged: list[tuple[int, int, Secret]] = []
     for span in spans:
@@ -205,7 +205,7 @@ def find_values(data: bytes, secrets: Iterable[Secret]) -> list[tuple[int, int, 
     return merged
 
 
-def _places(data: bytes, value: bytes) -> Iterable[tuple[int, int]]:
+def _occurrences(data: bytes, value: bytes) -> Iterable[tuple[int, int]]:
     at = data.find(value)
     while at >= 0:
         yield at, at + len(value)
@@ -223,48 +223,48 @@ def _unescaped(data: bytes) -> bytes:
 
 
 class _Unescaped:
-    """Bytes with their escapes undone, and where each of them came from."""
+    """Bytes with their escapes undone, and a map from offsets in them to offsets in the original."""
 
-    __slots__ = ("_here", "_there", "data")
+    __slots__ = ("_offsets", "_origins", "data")
 
-    def __init__(self, data: bytes, here: Sequence[int], there: Sequence[int]) -> None:
-        self.data, self._here, self._there = data, here, there
+    def __init__(self, data: bytes, offsets: Sequence[int], origins: Sequence[int]) -> None:
+        self.data, self._offsets, self._origins = data, offsets, origins
 
     @classmethod
     def of(cls, data: bytes) -> _Unescaped | None:
-        """None where there are no escapes."""
+        """Unescape `data`; None if it contains no escapes."""
         if b"\\u" not in data and b"\\/" not in data and b"%" not in data:
             return None
-        pieces: list[bytes] = []
-        here, there = [0], [0]
+        parts: list[bytes] = []
+        offsets, origins = [0], [0]
         end = size = 0
         for escape in _ESCAPE.finditer(data):
             character = _character(escape)
-            pieces += (data[end : escape.start()], character)
+            parts += (data[end : escape.start()], character)
             size += escape.start() - end
             end = escape.end()
-            here += (size, size + len(character))
-            there += (escape.start(), end)
+            offsets += (size, size + len(character))
+            origins += (escape.start(), end)
             size += len(character)
-        pieces.append(data[end:])
-        return cls(b"".join(pieces), here, there)
+        parts.append(data[end:])
+        return cls(b"".join(parts), offsets, origins)
 
     def origin(self, at: int) -> int:
-        """Where the byte at `at` begins in the original."""
-        index = bisect_right(self._here, at) - 1
-        return self._there[index] + at - self._here[index]
+        """Return the offset in the original of the byte at `at`."""
+        index = bisect_right(self._offsets, at) - 1
+        return self._origins[index] + at - self._offsets[index]
 
 
-#: The beginning of an escape at the end of a chunk.
+#: An incomplete escape at the end of a chunk.
 _OPEN_ESCAPE = re.compile(rb"(?:\\{1,8}(?:u[0-9a-fA-F]{0,3})?|%(?:25){0,3}[0-9a-fA-F]?)\Z")
-#: The longest way to write one character: eight backslashes, `uXXXX`.
+#: Length of the longest escape: eight backslashes and `uXXXX`.
 _MAX_ESCAPE_BYTES = 13
 
 
 class BodyRedactor:
-    """Mask values in a body that comes in chunks, also where one lies across a border; its length stays as it is.
+    """Mask values in a body that arrives in chunks, including values split over chunks; the length does not change.
 
-    A chunk is given back at once, but for an end that may be the beginning of a value.
+    Each chunk is returned at once, except for an end that may be the beginning of a value.
     """
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
@@ -272,22 +272,23 @@ class BodyRedactor:
         self._held = b""
 
     def feed(self, chunk: bytes) -> bytes:
+        """Take one chunk; return the bytes that are final."""
         data = masked_bytes(self._held + chunk, self._secrets, keeps_length=True)
-        keep = self._begun(data)
+        keep = self._incomplete_from(data)
         self._held = data[keep:]
         return data[:keep]
 
     def close(self) -> bytes:
-        """What was held back: no value after all."""
+        """Return what was held back: the body ended within a possible value."""
         held, self._held = self._held, b""
         return held
 
-    def _begun(self, data: bytes) -> int:
-        """From where on `data` may be the beginning of a value."""
+    def _incomplete_from(self, data: bytes) -> int:
+        """Return where an incomplete value may begin at the end of `data`; its length if there is none."""
         first = len(data)
         for secret in self._secrets:
             for spelling in secret.spellings_as_bytes:
-                first = min(first, _begun(data, spelling))
+                first = min(first, _prefix_start(data, spelling))
         longest = max((len(secret.spellings_as_bytes[0]) for secret in self._secrets), default=0)
         start = max(0, len(data) - longest * _MAX_ESCAPE_BYTES)
         tail = data[start:]
@@ -296,14 +297,16 @@ class BodyRedactor:
             end = len(tail) if cut is None else cut.start()
             plain = _Unescaped.of(tail[:end]) or _Unescaped(tail[:end], [0], [0])
             for secret in self._secrets:
-                first = min(first, start + plain.origin(_begun(plain.data, secret.unescaped(_unescaped))))
+                first = min(
+                    first, start + plain.origin(_prefix_start(plain.data, secret.unescaped(_unescaped)))
+                )
             if cut is not None:
                 first = min(first, start + end)
         return first
 
 
-def _begun(data: bytes, value: bytes) -> int:
-    """Where the longest end of `data` that is a beginning of `value` begins; the length of `data` if there is none."""
+def _prefix_start(data: bytes, value: bytes) -> int:
+    """Return where the longest suffix of `data` that is a prefix of `value` begins; len(data) if there is none."""
     at = data.find(value[:1], max(0, len(data) - len(value) + 1))
     while at >= 0:
         if value.startswith(data[at:]):

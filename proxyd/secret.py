@@ -1,8 +1,8 @@
-"""Keys, as a type that does not print itself, and that knows its value wherever it turns up.
+"""Credentials as a type that does not print its value, and a registry of all credentials in use.
 
-Every key in use is a `Secret`: configured ones for as long as their configuration is in force, a client's for as long
-as its call lasts. `proxyd.redaction` finds their values in any text, so that neither a log line nor an error message
-can carry one, whatever it was made from (docs/spec/operations.md#e7).
+Every key in use is a `Secret`: a configured one as long as its configuration is active, a client's as long as its call
+lasts. `proxyd.redaction` searches texts for their values, so that no log line and no error message contains one
+(docs/spec/operations.md#e7).
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ __all__ = ["MASK", "Secret", "configured_secrets", "secrets_in_use"]
 
 MASK = "***"
 
-#: Shorter ones are words such as "any" or "ollama", which people set where no key is needed.
+#: Shorter values are words such as "any" or "ollama", which people set where no key is needed.
 _MIN_MASKED_CHARS = 8
 
-#: By identity, since equal keys of two calls do not end together.
+#: By identity, since equal keys of two calls have different lifetimes.
 _in_use: WeakValueDictionary[int, Secret] = WeakValueDictionary()
 
 
 class Secret:
-    """A credential. ``repr`` and ``str`` show at most its last four characters; `reveal` gives the value.
+    """A credential. ``repr`` and ``str`` show at most its last four characters; `reveal` returns the value.
 
     Args:
-        is_configured: it is ours. A client's key is masked in the responses to its own calls only: what others send as
-            their key, which may be any word, is not cut out of anybody else's response.
+        is_configured: from the configuration, masked everywhere. A client's key, which may be any word, is masked in
+            logs, and in the responses to that client's own calls only.
     """
 
     __slots__ = ("__weakref__", "_as_bytes", "_spellings", "_unescaped", "_value", "is_configured")
@@ -44,12 +44,12 @@ class Secret:
 
     @property
     def is_searchable(self) -> bool:
-        """Long enough to be looked for."""
+        """Whether the value is long enough to be searched for."""
         return len(self._value) >= _MIN_MASKED_CHARS
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """The value as it may stand in a text, its own characters first; escapes of single characters apart."""
+        """The value as it is, then in JSON and base64; escapes of single characters are not included."""
         if self._spellings is None:
             self._spellings = _spellings(self._value)
             self._as_bytes = tuple(each.encode("utf-8", "surrogatepass") for each in self._spellings)
@@ -60,20 +60,18 @@ class Secret:
         return self._as_bytes if self.spellings else ()
 
     def unescaped(self, undo: Callable[[bytes], bytes]) -> bytes:
-        """The value after `undo`, which is always the same: what to look for where escapes have been undone."""
+        """Return `undo` applied to the value, cached: `undo` must be the same function in every call."""
         if not self._unescaped:
             self._unescaped = undo(self.spellings_as_bytes[0])
         return self._unescaped
 
     def reveal(self) -> str:
-        """The value itself, for the one header it is meant for."""
+        """Return the value, for the header in which it is sent."""
         return self._value
 
     def matches(self, other: str) -> bool:
-        """Compare in constant time. A header's bytes that are no UTF-8 arrive as lone surrogates, and match
-        nothing.
-        """
-        import hmac  # it loads OpenSSL, which a status line has no time for
+        """Compare in constant time. Header bytes that are not UTF-8 arrive as lone surrogates and match nothing."""
+        import hmac  # here, because it loads OpenSSL, which would slow down the status line
 
         return hmac.compare_digest(
             self._value.encode("utf-8", "surrogatepass"), other.encode("utf-8", "surrogatepass")
@@ -86,7 +84,7 @@ class Secret:
         return hash(self._value)
 
     def __repr__(self) -> str:
-        # A short value would be given away by its last four characters.
+        # The last four characters would reveal much of a short value.
         return f"{MASK}{self._value[-4:]}" if len(self._value) >= 16 else MASK
 
     __str__ = __repr__
@@ -95,10 +93,10 @@ class Secret:
 def _spellings(value: str) -> tuple[str, ...]:
     data = value.encode("utf-8", "surrogatepass")
     found = [value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]]
-    for ahead in range(3):  # bytes that share a group of base64 with the value's first ones
-        # The first and the last character also hold bits of what stands beside the value.
-        first, last = (ahead * 8 + 5) // 6, (ahead + len(data)) * 8 // 6
-        text = base64.b64encode(b"\0" * ahead + data + b"\0\0").decode()[first:last]
+    for offset in range(3):  # of the value in its first group of three bytes
+        # The first and the last character also encode bits of the neighbouring bytes.
+        first, last = (offset * 8 + 5) // 6, (offset + len(data)) * 8 // 6
+        text = base64.b64encode(b"\0" * offset + data + b"\0\0").decode()[first:last]
         found += [text, text.translate(_URL_SAFE)]
     return tuple(dict.fromkeys(found))
 
@@ -107,12 +105,13 @@ _URL_SAFE = str.maketrans("+/", "-_")
 
 
 def secrets_in_use() -> list[Secret]:
-    """All keys in use that are long enough to be looked for, each value once. Any thread may ask."""
-    # The references are copied in one step, where going through the mapping could meet a key that comes or goes.
+    """Return all keys in use that are long enough to be searched for, each value once. Thread-safe."""
+    # valuerefs() copies the references in one step; iterating over the mapping could fail when another thread
+    # adds or drops a key.
     found = (reference() for reference in _in_use.valuerefs())
     return list({secret.reveal(): secret for secret in found if secret is not None}.values())
 
 
 def configured_secrets() -> list[Secret]:
-    """As `secrets_in_use`, of those that no client brought."""
+    """Return the keys in use that came from the configuration, not from a client."""
     return [secret for secret in secrets_in_use() if secret.is_configured]

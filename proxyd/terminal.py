@@ -1,4 +1,4 @@
-"""Text from outside on a terminal: characters that would command it are shown instead."""
+"""Escape control characters in untrusted text that is printed on a terminal."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _CONTROLS_BUT_LINES = {code: shown for code, shown in _CONTROLS.items() if chr(c
 
 
 def printable(text: str, *, has_lines: bool = False) -> str:
-    """`text` with each C0 and C1 control character as ``\\xNN``.
+    """Return `text` with each C0 and C1 control character as ``\\xNN``.
 
     Args:
-        has_lines: line breaks and tabs stay, as in a traceback.
+        has_lines: keep line breaks and tabs, as in a traceback.
     """
     if text.isprintable():
         return text

@@ -1,4 +1,4 @@
-"""Questions about addresses: the origin of a URL, its host, and whether that host is this machine."""
+"""Properties of URLs and hosts: origin, host, loopback and private addresses."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ __all__ = ["host_of", "is_loopback", "is_loopback_url", "is_private_host", "orig
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port of `url`: a client's key is sent to no other origin (docs/spec/operations.md#e4)."""
+    """Return scheme, host and port of `url`; a client's key goes to one origin only (docs/spec/operations.md#e4)."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.partition('/')[0]}".lower()
 
 
 def host_of(url: str) -> str:
-    """Host and port of `url`, without credentials, path and query; `url` itself where it has none."""
+    """Return host and port of `url` without credentials, or `url` itself if it has no host."""
     return urlsplit(url).netloc.rpartition("@")[2] or url
 
 
 def is_loopback_url(url: str) -> bool:
-    """Whether the host of `url` is this machine, whose servers commonly need no key (docs/spec/design.md#p10)."""
+    """Return whether the host of `url` is this machine; local servers usually need no key (docs/spec/design.md#p10)."""
     host = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     return name in ("localhost", "::1") or name.startswith("127.")
 
 
-@functools.lru_cache(maxsize=256)  # each request asks for its Host header, which rarely differs
+@functools.lru_cache(maxsize=256)  # called for the Host header of each request
 def is_loopback(host: str) -> bool:
-    """Whether `host`, a name or an address, can be reached from this machine only."""
+    """Return whether `host`, a name or an address, is reachable from this machine only."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -37,7 +37,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_private_host(url: str) -> bool:
-    """Whether the host of `url` is this machine or on its own network, where plain http exposes no key."""
+    """Return whether the host of `url` is this machine or in a private network, where plain http is accepted."""
     host = urlsplit(url).hostname or ""
     try:
         address = ipaddress.ip_address(host)

@@ -292,7 +292,7 @@ class _Surface:
         route = self._route(model)
         if not route.direct:
             share_tools(payload, body)
-            prefixes.learn(payload, body)
+            prefixes.remember_prefix(payload, body)
         wants_stream = payload.get("stream") is True
         record = self._record(request, model)
         record.kind = kind_of(payload, is_subagent=record.agent_id is not None)

@@ -32,7 +32,7 @@ from proxyd.config.kinds import (
 )
 from proxyd.config.secrets import read_credential
 from proxyd.errors import ConfigError
-from proxyd.headers import never_goes_on
+from proxyd.headers import is_never_forwarded
 from proxyd.secret import Secret
 from proxyd.urls import is_loopback
 
@@ -322,7 +322,7 @@ class Settings:
 
     forward_headers: tuple[str, ...] = _setting(
         ("*",),
-        header_patterns("a header's name, or its beginning with a '*' behind it", never_goes_on),
+        header_patterns("a header's name, or its beginning with a '*' behind it", is_never_forwarded),
         "Headers of a client's own that go on to the direct upstream it has chosen; [] for only those of the API.",
         source="docs/spec/operations.md#e4",
     )

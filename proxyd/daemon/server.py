@@ -403,7 +403,7 @@ class Daemon:
     def _beat(self) -> None:
         """What is to be done now and then, whether or not there are calls."""
         self._sweeper.beat()
-        prefixes.forget_unused()
+        prefixes.evict_unused()
 
     async def close(self) -> None:
         """Let go of everything."""

@@ -215,7 +215,7 @@ class StreamHooks:
         """
         events = list(events)
         self._unseen += events
-        return [out for event in events for out in self._mender.mend(event, [event])]
+        return [out for event in events for out in self._mender.repair(event, [event])]
 
     def over(self, events: Iterable[StreamEvent]) -> Passage[list[StreamEvent]]:
         """What the client gets in place of `events`. The next ones are not to be given before this is over."""
@@ -230,7 +230,7 @@ class StreamHooks:
     def _over(self, events: Iterable[StreamEvent]) -> _Steps[list[StreamEvent]]:
         yield from self._show_unseen()
         changed = yield from self._hooks.on_events(events)
-        return [out for event, made in changed for out in self._mender.mend(event, made)]
+        return [out for event, made in changed for out in self._mender.repair(event, made)]
 
     def _over_frames(self, frames: bytes) -> _Steps[bytes]:
         yield from self._show_unseen()
@@ -243,7 +243,7 @@ class StreamHooks:
                 out.append(raw)
                 continue
             original, made = next(results)
-            mended = self._mender.mend(original, made)
+            mended = self._mender.repair(original, made)
             is_unchanged = len(mended) == 1 and mended[0] is original
             out += [raw] if is_unchanged else map(encode_event, mended)
         return b"".join(out)

@@ -1,10 +1,10 @@
-"""A request's body as the JSON object that it has to be.
+"""Parse request bodies, with cached values for the parts that a conversation repeats.
 
-A conversation sends the same system prompt and tools with each request, and nearly all of the messages of the one
-before it. Where those are known (`tool_lists`, `prefixes`), short texts stand in for them while the rest is parsed.
-That is exact: nobody else can know the texts, so if one comes out as the value of ``tools``, this is where the list
-stood, and it is a value by itself; and so with the first of the ``messages``. In any other case, such as a list that
-stands further in or among the letters of a text, the body is parsed as it came.
+Each request of a conversation repeats the system prompt, the tools and nearly all messages of the one before. Parts
+that are cached (`proxyd.codecs.cache.tools`, `proxyd.prompt_cache.prefix`) are replaced by short placeholders before
+the rest is parsed. The result is exact: the placeholders are random, so if one is the value of ``tools``, or the first
+of the ``messages``, the cached bytes were that value. In any other case, such as a list at a deeper level or within a
+string, the whole body is parsed.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from proxyd.prompt_cache import prefix as prefixes
 
 __all__ = ["parse_object"]
 
-_TOOLS, _SYSTEM, _BEGINNING = (secrets.token_hex(16) for _ in range(3))
-#: What stands in for the first messages and the bracket ahead of them.
-_BEGINNING_JSON = b"[" + jsonio.dumps(_BEGINNING)
-#: What stands in for the tools, and for the system prompt ahead of them as well.
+_TOOLS, _SYSTEM, _PREFIX = (secrets.token_hex(16) for _ in range(3))
+#: Placeholder of the first messages and the bracket before them.
+_PREFIX_JSON = b"[" + jsonio.dumps(_PREFIX)
+#: Placeholders of the tools, and of the system prompt with the tools after it.
 _TOOLS_JSON = jsonio.dumps(_TOOLS)
 _BOTH_JSON = jsonio.dumps(_SYSTEM) + b',"tools":' + _TOOLS_JSON
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """The JSON object that `body` is. Its tools, system prompt and first messages may be those of other requests:
-    nobody changes them.
+    """Parse the JSON object `body`.
+
+    Tools, system prompt and first messages may be shared with other requests and must not be changed.
 
     Raises:
-        ClientError: it is something else.
+        ClientError: the body is not a JSON object.
     """
     if not body or body.isspace():
         raise ClientError("the request body is empty; a JSON object was expected")
-    payload = _with_stand_ins(body)
+    payload = _parse_with_placeholders(body)
     if payload is not None:
         return payload
     try:
@@ -52,45 +53,45 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _with_stand_ins(body: bytes) -> dict[str, Any] | None:
-    """`body` parsed, if it holds anything known and that is what it seems to be."""
-    begun, known = prefixes.known_in(body), tool_lists.known_in(body)
-    if begun is None and known is None:
+def _parse_with_placeholders(body: bytes) -> dict[str, Any] | None:
+    """Parse `body` with placeholders; None if nothing of it is cached, or a placeholder is not where it should be."""
+    cached_prefix, cached_tools = prefixes.find_prefix(body), tool_lists.find_tool_list(body)
+    if cached_prefix is None and cached_tools is None:
         return None
-    pieces: list[bytes | memoryview] = []
-    view, done = memoryview(body), 0  # slices of it are no copies
-    if begun is not None:
-        beginning, at = begun
-        pieces += (view[:at], _BEGINNING_JSON)
-        done = at + len(beginning.raw)
+    parts: list[bytes | memoryview] = []
+    view, done = memoryview(body), 0  # its slices are not copies
+    if cached_prefix is not None:
+        prefix, at = cached_prefix
+        parts += (view[:at], _PREFIX_JSON)
+        done = at + len(prefix.raw)
     system = None
-    if known is not None:
-        tools, at = known
-        assert tools.raw is not None, "it was found by its bytes"
-        behind, stand_in = at + len(tools.raw), _TOOLS_JSON
+    if cached_tools is not None:
+        tools, at = cached_tools
+        assert tools.raw is not None, "the list was found by its bytes"
+        end, placeholder = at + len(tools.raw), _TOOLS_JSON
         if tools.system is not None and tools.system.ahead and body.endswith(tools.system.ahead, done, at):
             system = tools.system
-            at, stand_in = at - len(tools.system.ahead), _BOTH_JSON
+            at, placeholder = at - len(tools.system.ahead), _BOTH_JSON
         if at < done:
             return None
-        pieces += (view[done:at], stand_in)
-        done = behind
-    pieces.append(view[done:])
+        parts += (view[done:at], placeholder)
+        done = end
+    parts.append(view[done:])
     try:
-        payload = jsonio.loads(b"".join(pieces))
+        payload = jsonio.loads(b"".join(parts))
     except jsonio.JSONError:
-        return None  # what is wrong, and where, is said of the body as it came
+        return None  # the error message must describe the original body
     if not isinstance(payload, dict):
         return None
-    if begun is not None:
+    if cached_prefix is not None:
         messages = payload.get("messages")
-        if not isinstance(messages, list) or messages[:1] != [_BEGINNING]:
+        if not isinstance(messages, list) or messages[:1] != [_PREFIX]:
             return None
-        payload["messages"] = begun[0].messages + messages[1:]
-    if known is not None:
+        payload["messages"] = cached_prefix[0].messages + messages[1:]
+    if cached_tools is not None:
         if payload.get("tools") != _TOOLS:
             return None
-        payload["tools"] = known[0].tools
+        payload["tools"] = cached_tools[0].tools
     if system is not None:
         if payload.get("system") != _SYSTEM:
             return None

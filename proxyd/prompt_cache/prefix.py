@@ -1,11 +1,11 @@
-"""How conversations begin: each request of one begins with nearly all of the one before it.
+"""LRU cache of parsed conversation prefixes, keyed by their raw bytes.
 
-A beginning that was parsed once need only be recognised afterwards, by its bytes (`proxyd.prompt_cache.parser`). It
-ends ahead of the first mark for caching: Claude Code puts that on its last message, and on another one the next
-time (docs/spec/claude-code.md#body).
+Each request of a conversation repeats nearly all messages of the one before, so a prefix that was parsed once is found
+by its bytes afterwards (`proxyd.prompt_cache.parser`). A prefix ends before the first ``cache_control``, which Claude
+Code puts on its last message and moves with each request (docs/spec/claude-code.md#body).
 
-Only translated routes keep any, since they are parsed whole. These are the user's words: a few MiB of them at the most,
-and none for longer than ten minutes after they came last.
+Only translated routes use it, since direct requests are not parsed. It holds prompts: a few MiB at most, and for at
+most ten minutes after their last use.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from typing import Any
 
 from proxyd import jsonio
 
-__all__ = ["Prefix", "forget_unused", "known_in", "learn"]
+__all__ = ["Prefix", "evict_unused", "find_prefix", "remember_prefix"]
 
-#: How many are remembered, and how many bytes of requests: parsed they take twice as much again.
+#: Size limits: prefixes, and their raw bytes in total; the parsed values take twice as much in addition.
 _MAX_KNOWN, _MAX_TOTAL_BYTES = 8, 4 << 20
-#: The longest.
+#: Longest prefix in bytes.
 _MAX_BYTES = 2 << 20
-#: The most that is learnt from one request, which takes some 2 ms; the next one goes on.
+#: Most bytes added per request, which takes about 2 ms.
 _STEP_BYTES = 256 << 10
-#: What is new is parsed with each request until it is so much: learning takes as long as parsing it twice.
+#: Least to add: adding takes as long as parsing it twice.
 _MIN_MESSAGES, _MIN_BYTES = 8, 4 << 10
 _UNUSED_S = 600.0
 
-#: Where Claude Code writes its messages: right behind the name of the model.
-_MARK, _NEAR_START_BYTES = b'"messages":[', 512
-#: Between two messages. Quotes within texts are escaped, so a text holds neither this nor the other.
+#: Claude Code writes the messages directly after the name of the model.
+_MESSAGES, _NEAR_START_BYTES = b'"messages":[', 512
+#: Boundary of two messages. Quotes in strings are escaped, so a string contains neither of the two.
 _NEXT_MESSAGE, _CACHE_MARK = b'},{"role":"', b'"cache_control"'
 
 
 class Prefix:
-    """The first messages of a conversation. Nobody changes them.
+    """The first messages of a conversation. Immutable by convention.
 
     Attributes:
-        raw: their bytes in a request, from the bracket ahead of them to the brace behind the last.
-        messages: as they were parsed.
-        used_at: when they came last, by `monotonic`.
+        raw: their bytes in a request, from the bracket before the first to the brace after the last.
+        messages: the parsed messages.
+        used_at: time of their last use by `monotonic`, in seconds.
     """
 
     __slots__ = ("messages", "raw", "used_at")
@@ -53,25 +53,25 @@ class Prefix:
 _known: list[Prefix] = []  # the longest first
 
 
-def known_in(body: bytes) -> tuple[Prefix, int] | None:
-    """The longest beginning whose bytes stand where messages begin, and where that is.
+def find_prefix(body: bytes) -> tuple[Prefix, int] | None:
+    """Return the longest cached prefix whose bytes occur at the start of the messages, and their offset.
 
-    They are items of an array by themselves; whether they are some in `body`, and of which, is for a parser to say.
+    The bytes are complete items of an array; whether `body` has them as items, and where, must be checked by a parser.
     """
     at = _messages_at(body) if _known else -1
     if at >= 0:
-        for beginning in _known:
-            if body.startswith(beginning.raw, at):
-                beginning.used_at = monotonic()
-                return beginning, at
+        for prefix in _known:
+            if body.startswith(prefix.raw, at):
+                prefix.used_at = monotonic()
+                return prefix, at
     return None
 
 
-def learn(payload: dict[str, Any], body: bytes) -> None:
-    """Remember how a request began that was just parsed.
+def remember_prefix(payload: dict[str, Any], body: bytes) -> None:
+    """Cache the first messages of a parsed request.
 
     Args:
-        body: what `payload` was parsed from.
+        body: the bytes of `payload`.
     """
     messages = payload.get("messages")
     if not isinstance(messages, list) or len(messages) < _MIN_MESSAGES:
@@ -90,11 +90,11 @@ def learn(payload: dict[str, Any], body: bytes) -> None:
     if end - start < _MIN_BYTES:
         return
     try:
-        more = jsonio.loads(b"[%b]" % body[start + 1 : end])  # less the bracket or comma ahead
+        more = jsonio.loads(b"[%b]" % body[start + 1 : end])  # without the bracket or comma before it
     except jsonio.JSONError:
-        return  # what looked like the next message stands in the input of a tool
+        return  # the boundary that was found is within a tool's input
     count = seen + len(more)
-    if jsonio.content_of(more) == jsonio.content_of(messages[seen:count]):
+    if jsonio.content_key(more) == jsonio.content_key(messages[seen:count]):
         _keep(Prefix(body[at:end], messages[:count]), known)
 
 
@@ -110,19 +110,19 @@ def _keep(new: Prefix, replaced: Prefix | None) -> None:
     _known.sort(key=lambda each: -len(each.raw))
 
 
-def forget_unused() -> None:
-    """Let go of what has not come for a while."""
+def evict_unused() -> None:
+    """Evict prefixes that were not used for `_UNUSED_S` seconds."""
     if _known:
         since = monotonic() - _UNUSED_S
         _known[:] = [each for each in _known if each.used_at > since]
 
 
 def _messages_at(body: bytes) -> int:
-    """Where the array of messages seems to begin; negative where it is not near the start."""
-    at = body.find(_MARK, 0, _NEAR_START_BYTES)
-    return at if at < 0 else at + len(_MARK) - 1
+    """Return the probable offset of the array of messages; negative if it is not near the start."""
+    at = body.find(_MESSAGES, 0, _NEAR_START_BYTES)
+    return at if at < 0 else at + len(_MESSAGES) - 1
 
 
-def _begins_with(messages: list[Any], beginning: list[Any]) -> bool:
-    """Whether these very messages have been put ahead of `messages`, which is done with all of them or none."""
-    return len(messages) >= len(beginning) and messages[len(beginning) - 1] is beginning[-1]
+def _begins_with(messages: list[Any], prefix: list[Any]) -> bool:
+    """Return whether `messages` begins with the objects of `prefix`, which the parser inserts all or none."""
+    return len(messages) >= len(prefix) and messages[len(prefix) - 1] is prefix[-1]

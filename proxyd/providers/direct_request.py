@@ -16,7 +16,7 @@ from proxyd.codecs.anthropic.thinking_signature import PREFIX as OWN_SIGNATURE
 from proxyd.codecs.wire.json_patch import CUT, splice
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import BadReply
-from proxyd.headers import comes_back, names_sent
+from proxyd.headers import forwarded_names, is_returned
 from proxyd.providers.base import CallTimeouts, ClientKeys, UpstreamRequest, missing_key
 from proxyd.providers.profile import Profile
 from proxyd.providers.registry import profile_for
@@ -163,7 +163,7 @@ def _is_foreign(block: Any, keeps_unsigned: bool) -> bool:
 def _headers(headers: MultiMapping[str], forwarded: tuple[str, ...]) -> dict[str, str]:
     """The client's headers that go on, names in lower case."""
     written = tuple(headers.keys())
-    names = names_sent(written, forwarded)
+    names = forwarded_names(written, forwarded)
     if len(written) == len(headers):
         sent = {name: value for name, value in zip(names, headers.values(), strict=True) if name}
     else:  # one came in several lines
@@ -237,5 +237,5 @@ def response_head(status: int, headers: Iterable[tuple[str, str]]) -> list[tuple
     return [
         (name, value)
         for name, value in found
-        if comes_back(name) and name.lower() not in dropped and not _FORBIDDEN.search(value)
+        if is_returned(name) and name.lower() not in dropped and not _FORBIDDEN.search(value)
     ]

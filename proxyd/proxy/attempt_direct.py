@@ -105,12 +105,12 @@ class DirectAttempt(Attempt):
     @property
     def reports_cache(self) -> bool:
         """The upstream has said so far that it reads the prompt from a cache, or puts it there."""
-        return self._stream.tee.reports_cache
+        return self._stream.tap.reports_cache
 
     @property
     def has_last_event(self) -> bool:
         """The message is whole, whether or not the upstream has ended its body."""
-        return self._stream.tee.has_ended
+        return self._stream.tap.has_ended
 
     async def open(self) -> bytes:
         """Send the call and wait for the first frames, or the first bytes of another body.
@@ -177,7 +177,7 @@ class DirectAttempt(Attempt):
             return data
         data = await (passage or hooks.over_frames(data)).end()
         # The client has an error that a hook has made. After the upstream's own end, its last bytes still go on.
-        if hooks.has_ended and not self._stream.tee.has_ended:
+        if hooks.has_ended and not self._stream.tap.has_ended:
             self.has_ended = True
         return data
 
@@ -209,7 +209,7 @@ class DirectAttempt(Attempt):
                 raise failure from exc
             clear_tracebacks(exc)
             self.has_ended = True
-            if not self._stream.tee.has_ended:  # else it was cut behind its last event: nothing is missing
+            if not self._stream.tap.has_ended:  # else it was cut behind its last event: nothing is missing
                 self.failure = failure
             return b""
         self._has_given = self._has_given or bool(data)
@@ -227,7 +227,7 @@ class DirectAttempt(Attempt):
         return made is not None
 
     def _rewriter(self) -> Callable[[bytes], bytes] | None:
-        return None if self.has_last_event or self._stream_hooks is not None else self._stream.pass_by
+        return None if self.has_last_event or self._stream_hooks is not None else self._stream.pass_through
 
     def _feed(self, chunk: bytes) -> bytes:
         begun = perf_counter()
@@ -365,7 +365,7 @@ class DirectAttempt(Attempt):
         if is_last:
             self.has_ended = True
             if self._body:
-                self._stream.tee.watch_body(bytes(self._body))
+                self._stream.tap.watch_body(bytes(self._body))
         if self._body_masks is not None:
             chunk = self._body_masks.feed(chunk) + (self._body_masks.close() if is_last else b"")
         return chunk
@@ -416,7 +416,7 @@ class _BodyMasks:
 
 def _settle(record: CallRecord, stream: PassthroughStream) -> None:
     """Put into `record` what the answer has said of usage and its end."""
-    tee = stream.tee
+    tee = stream.tap
     record.usage = stream.usage_so_far
     record.stop_reason = tee.stop_reason
     if tee.error_type is not None:

@@ -106,7 +106,7 @@ class ResponseReplayer:
                 out += stream.feed(chunk)
             if _is_whole(attempt) and not attempt.is_cut:
                 out += stream.close()
-            elif not stream.tee.has_ended and not is_open:
+            elif not stream.tap.has_ended and not is_open:
                 raise self._failure()
         except ProxyError as exc:
             if not out:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.codecs.cache.tools import recognised
+from proxyd.codecs.cache.tools import tool_list_for
 from proxyd.telemetry.call_record import CallRecord
 
 __all__ = ["CacheBreaks", "checksums"]
@@ -43,7 +43,7 @@ def checksums(payload: dict[str, Any]) -> Blocks:
     Cache markers do not count: Claude Code moves them on with each call.
     """
     tools = _list(payload.get("tools"))
-    found = array("Q", recognised(tools).once("checksums", lambda: _of_tools(tools)))
+    found = array("Q", tool_list_for(tools).cached("checksums", lambda: _of_tools(tools)))
     for place, block in enumerate(_blocks(payload.get("system"))):
         if not (isinstance(block, dict) and str(block.get("text")).startswith(_ATTRIBUTION)):
             found.append(_block(1, place, _checksum(block)))
@@ -80,7 +80,7 @@ def _name(block: int) -> str:
 def _checksum(block: Any, before: int = 0) -> int:
     if isinstance(block, dict) and "cache_control" in block:
         block = {name: value for name, value in block.items() if name != "cache_control"}
-    return zlib.crc32(jsonio.content_of(block), before)
+    return zlib.crc32(jsonio.content_key(block), before)
 
 
 def _blocks(content: Any) -> list[Any]:

@@ -219,7 +219,7 @@ class UpstreamConnection(ResponseHandler):
                 return
             self._close_idle()  # a farewell, or a response to no request
             return
-        if self.on_piece is not None and (piece := body.alone(data)) and self.on_piece(piece):
+        if self.on_piece is not None and (piece := body.take_lone_chunk(data)) and self.on_piece(piece):
             return
         body.feed(data)
         # What follows the end must not wait unseen in the transport (TLS) until the connection serves again.

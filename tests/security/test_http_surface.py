@@ -19,13 +19,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from proxyd.errors import ANSWERS
+from proxyd.errors import HTTP_ERRORS
 from tests.support.effort import examples
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import RawUpstream, Step, complaints
 from tests.support.streams import CHUNKED, DIRECT, TRANSLATED, as_chunks
 
-KINDS = {kind for _, kind in ANSWERS.values()}
+KINDS = {kind for _, kind in HTTP_ERRORS.values()}
 #: An answer takes milliseconds; one that takes this long hangs.
 BOUND_S = 20.0
 

@@ -1,4 +1,4 @@
-"""Values of keys are found in every spelling and across the borders of chunks, and ahead of what looks like a key."""
+"""Masking of keys: by value in every encoding and split over chunks, then by form."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SPELLINGS = {
 
 @pytest.mark.statement("E7")
 @pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
-def test_a_value_is_found_in_every_spelling(spelling: str) -> None:
+def test_value_is_found_in_every_encoding(spelling: str) -> None:
     key = Secret(VALUE)
     assert masked(f"x {spelling} y \\n %20 \\/") == f"x {MASK} y \\n %20 \\/"
     assert (
@@ -43,11 +43,11 @@ def test_a_value_is_found_in_every_spelling(spelling: str) -> None:
 
 
 @pytest.mark.statement("E7")
-@pytest.mark.parametrize("ahead", ["", "u", "us", "use", "user:", "Bearer "])
+@pytest.mark.parametrize("before", ["", "u", "us", "use", "user:", "Bearer "])
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
-def test_a_value_is_found_within_base64(ahead: str, encode: object) -> None:
+def test_value_is_found_within_base64(before: str, encode: object) -> None:
     key = Secret("\u00fcber~~~key???0123>>>")
-    text = encode(f"{ahead}{key.reveal()} and more".encode()).decode()  # type: ignore[operator]
+    text = encode(f"{before}{key.reveal()} and more".encode()).decode()  # type: ignore[operator]
     found = masked(text)
     assert MASK in found
     assert key.reveal().encode() not in base64.urlsafe_b64decode(
@@ -57,7 +57,7 @@ def test_a_value_is_found_within_base64(ahead: str, encode: object) -> None:
 
 @pytest.mark.statement("E7")
 @pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
-def test_a_value_is_found_across_any_border(spelling: str) -> None:
+def test_value_split_over_chunks_is_masked(spelling: str) -> None:
     key = Secret(VALUE)
     body = f'{{"a": "{VALUE[:9]}", "b": "{spelling}", "c": "{VALUE[:4]}'.encode()
     wanted = body.replace(spelling.encode(), b"*" * len(spelling))
@@ -69,7 +69,7 @@ def test_a_value_is_found_across_any_border(spelling: str) -> None:
 
 
 @pytest.mark.statement("E7")
-def test_what_cannot_begin_a_value_is_given_at_once() -> None:
+def test_bytes_that_cannot_begin_a_value_are_returned_at_once() -> None:
     redactor = BodyRedactor([Secret(VALUE)])
     assert redactor.feed(b"nothing of it") == b"nothing of it"
     assert redactor.feed(b"and then Planted+k") == b"and then "
@@ -77,13 +77,13 @@ def test_what_cannot_begin_a_value_is_given_at_once() -> None:
 
 
 @pytest.mark.statement("E7")
-def test_values_are_masked_ahead_of_patterns() -> None:
+def test_values_are_masked_before_forms() -> None:
     key = Secret("-".join(("sk", "abc1/SECRETSECRET+key==")))
     assert redacted(f"no: {key.reveal()}.") == f"no: {MASK}."
     assert redacted(f"no: {key.reveal()[:20]}+other==.") == f"no: {MASK}."
 
 
-#: Joined here, since no file may hold what looks like a key.
+#: Joined here, since no file may contain the form of a key.
 FORMS = [
     "-".join(("sk", "abcdefgh12345678")),
     "-".join(("sk", "ant", "api03", "abcdefgh_12345678")),
@@ -106,14 +106,14 @@ FORMS = [
 @pytest.mark.statement("E7")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("text", ["{}", "key: {}", "({}).", 'a\\n{}"', "={}&x=1"])
-def test_all_that_looks_like_a_key_is_masked(form: str, text: str) -> None:
+def test_everything_in_the_form_of_a_key_is_masked(form: str, text: str) -> None:
     found = without_key_forms(text.format(form))
     assert form[-6:] not in found
     assert MASK in found
 
 
 @pytest.mark.statement("E7")
-def test_words_are_not_masked() -> None:
+def test_ordinary_words_are_not_masked() -> None:
     text = (
         "sk-learn and key-value stores, hf_hub, sess_ion, the model gpt-5.1-codex-max-2026-11-01 and v1.2.3"
     )
@@ -122,12 +122,12 @@ def test_words_are_not_masked() -> None:
 
 @pytest.mark.statement("E7")
 @pytest.mark.parametrize(
-    ("name", "is_one"),
+    ("name", "expected"),
     [
         ("Authorization", True), ("x-api-key", True), ("auth_token", True), ("X-Goog-Api-Key", True),
         ("cookie", True), ("password", True), ("client_secret", True),
         ("author", False), ("input_tokens", False), ("keyboard", False), ("key_origin", False), ("model", False),
     ],
 )  # fmt: skip
-def test_names_of_credentials(name: str, is_one: bool) -> None:
-    assert is_credential_name(name) is is_one
+def test_credential_names(name: str, expected: bool) -> None:
+    assert is_credential_name(name) is expected

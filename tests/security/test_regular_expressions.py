@@ -1,7 +1,7 @@
-"""No regular expression of the package takes more than linear time over foreign text: counted, not measured.
+"""Every regular expression of the package takes linear time on untrusted text: steps are counted, not measured.
 
-The patterns are found by walking the package, so that a new one cannot be forgotten: compiled ones by their objects,
-wherever they stand in a module's data, and those that are given to `re` in a call by the source.
+The patterns are found by walking the package, so that a new one cannot be forgotten: compiled patterns in the data of
+the modules, and patterns that are passed to `re` in the source.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ import proxyd
 from tests.security.regex_steps import MAX_COUNT, Counter, texts_for
 
 PACKAGE = Path(proxyd.__file__).parent
-#: What a search over twice the text may cost: twice as much, and a little for the ends. A quadratic one costs four
-#: times as much.
+#: Steps over twice the text, relative: a linear pattern needs twice as many plus a constant, a quadratic one four
+#: times as many.
 MAX_GROWTH = 2.6
 SIZE = 100
-#: Reads only what the user has written, at the start of a command.
+#: Modules that match only text of the user's own, when a command starts.
 OWN_TEXT = ("proxyd.cli.",)
-#: Not searched for in a text of any length, and why.
+#: Patterns that are not applied to texts of any length, and why.
 BOUNDED_OTHERWISE = {
     "proxyd.codecs.openai.context_overflow.": "its callers cut what they judge to `MAX_MESSAGE` characters",
     "proxyd.providers.unparsed._NO_SETTING": "only matched behind a name that was found",
     "proxyd.providers.unparsed._TEXT": "only matched behind a name that was found",
 }
-#: Ways to try one place only.
+#: Methods that match at one position only.
 ANCHORED = ("match", "fullmatch")
 
 
@@ -65,17 +65,17 @@ def _patterns_in(value: Any, depth: int = 4) -> Iterator[re.Pattern[Any]]:
 
 
 def _is_searched(name: str, tree: ast.Module) -> bool:
-    """Whether a pattern is asked for anything but a match at one place."""
-    ways = {
+    """Return whether a pattern is used for anything but a match at one position."""
+    methods = {
         node.attr
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name
     }
-    return not ways or not ways <= {*ANCHORED, "pattern"}
+    return not methods or not methods <= {*ANCHORED, "pattern"}
 
 
 def _source(node: ast.expr) -> str | bytes | None:
-    """A pattern in a call; a word stands for what is put into it."""
+    """Return the pattern of a call; the fields of an f-string are replaced by a word."""
     if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)):
         return node.value
     if isinstance(node, ast.JoinedStr):
@@ -119,7 +119,7 @@ UNBOUNDED = [each for each in FOUND if not each.name.startswith(tuple(BOUNDED_OT
 
 @pytest.fixture(autouse=True)
 def _deep() -> Iterator[None]:
-    """The counter calls itself for each round of a repeated group."""
+    """Allow deep recursion: the counter calls itself for each repetition of a group."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(20_000)
     yield
@@ -134,11 +134,11 @@ def _steps(found: Found, text: str, limit: int = 200_000) -> int:
         else:
             counter.match(0)
     except OverflowError:
-        pass  # its steps are over the limit
+        pass  # more steps than the limit
     return counter.steps
 
 
-def test_the_walk_finds_the_patterns() -> None:
+def test_walk_finds_the_patterns() -> None:
     names = {each.name for each in FOUND}
     assert len(FOUND) > 120
     assert {"proxyd.redaction._KEY", "proxyd.codecs.openai.errors._PLAN_LIMIT"} <= names
@@ -147,7 +147,7 @@ def test_the_walk_finds_the_patterns() -> None:
 
 
 @pytest.mark.parametrize("found", UNBOUNDED, ids=lambda each: each.name)
-def test_a_pattern_is_linear(found: Found) -> None:
+def test_pattern_is_linear(found: Found) -> None:
     for small, large in _pairs(found.pattern):
         few = _steps(found, small)
         allowed = int(MAX_GROWTH * few) + 200
@@ -160,8 +160,8 @@ def _pairs(pattern: re.Pattern[Any]) -> Iterable[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("found", FOUND, ids=lambda each: each.name)
-def test_the_counter_matches_as_re_does(found: Found) -> None:
-    """Else its steps would say nothing. Upper counts are cut in it, so texts are short."""
+def test_counter_matches_like_re(found: Found) -> None:
+    """Its steps are valid only then. It limits repetition counts, so the texts are short."""
     texts = [text for text in texts_for(found.pattern, 6) if len(text) < 60]
     for text in texts[:12]:
         data: Any = text.encode("latin-1", "replace") if isinstance(found.pattern.pattern, bytes) else text
@@ -172,7 +172,7 @@ def test_the_counter_matches_as_re_does(found: Found) -> None:
             assert end == (None if wanted is None else wanted.end()), text
 
 
-#: The forms in which these had been, and what they took.
+#: Former versions of patterns that were quadratic, and an exponential one.
 @pytest.mark.parametrize(
     "pattern",
     [
@@ -182,7 +182,7 @@ def test_the_counter_matches_as_re_does(found: Found) -> None:
         r"(a+)+$",
     ],
 )
-def test_a_quadratic_pattern_is_told(pattern: str) -> None:
+def test_superlinear_pattern_is_detected(pattern: str) -> None:
     found = Found("before", re.compile(pattern))
     with pytest.raises(AssertionError):
-        test_a_pattern_is_linear(found)
+        test_pattern_is_linear(found)

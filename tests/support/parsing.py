@@ -1,4 +1,4 @@
-"""Bodies, and what becomes of them where something of them is known and where nothing is."""
+"""Request bodies for tests of the prompt cache, and parsing with and without it."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ __all__ = ["forget", "nothing_known", "outcome_of", "parsed", "plainly", "writte
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What other tests have taught is put aside, and what this one teaches is forgotten."""
+    """Give the test empty caches of its own."""
     monkeypatch.setattr(prefixes, "_known", [])
     monkeypatch.setattr(tool_lists, "_known", OrderedDict())
 
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What is given to the parser from here on."""
+    """Record the texts that are parsed from now on."""
     seen: list[bytes] = []
     loads = jsonio.loads
 
-    def watched(data: bytes) -> Any:
+    def recording_loads(data: bytes) -> Any:
         seen.append(data)
         return loads(data)
 
-    monkeypatch.setattr(jsonio, "loads", watched)
+    monkeypatch.setattr(jsonio, "loads", recording_loads)
     return seen
 
 
 def forget() -> None:
-    """Begin anew: each example of a property does."""
+    """Empty the caches, for each example of a property."""
     prefixes._known.clear()
     tool_lists._known.clear()
 
@@ -52,7 +52,7 @@ def written(payload: Any, **more: Any) -> bytes:
 
 
 def outcome_of(parse: Callable[[bytes], Any], body: bytes) -> str:
-    """What `parse` gives, or why it refuses."""
+    """Return the result of `parse`, or its error."""
     try:
         return repr(parse(body))
     except ClientError as exc:
@@ -60,6 +60,6 @@ def outcome_of(parse: Callable[[bytes], Any], body: bytes) -> str:
 
 
 def plainly(body: bytes) -> Any:
-    """As it would be, were nothing known."""
+    """Parse with empty caches."""
     with mock.patch.object(prefixes, "_known", []), mock.patch.object(tool_lists, "_known", OrderedDict()):
         return parse_object(body)

@@ -1,4 +1,4 @@
-"""A key never prints itself."""
+"""Secrets do not print their value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from proxyd.secret import MASK, Secret
     ("value", "printed"),
     [("", "***"), ("short", "***"), ("fifteen-letters", "***"), ("sk-sixteen-chars", "***hars")],
 )
-def test_what_is_printed(value: str, printed: str) -> None:
+def test_printed_form(value: str, printed: str) -> None:
     secret = Secret(value)
     assert repr(secret) == str(secret) == f"{secret}" == printed
     assert repr([secret]) == f"[{printed}]"
@@ -29,6 +29,6 @@ def test_comparison() -> None:
     assert len({Secret("a"), Secret("a")}) == 1
 
 
-def test_of_a_key_that_holds_another_nothing_is_left() -> None:
+def test_key_that_contains_another_is_masked_completely() -> None:
     keys = [Secret("account-0042"), Secret("account-0042-of-the-team"), Secret("of-the-team")]
     assert masked(f"I sent {keys[1].reveal()} to them") == f"I sent {MASK} to them"

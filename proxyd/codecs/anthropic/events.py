@@ -1,9 +1,9 @@
-"""The events of an Anthropic message stream, and their bytes.
+"""Events of an Anthropic message stream, and their encoding as SSE frames.
 
-Sources: docs/spec/messages-api.md#events; one class per event type, one per delta type that we make ourselves.
-Everything else that an Anthropic upstream may send, now or later, is `Unknown` and keeps its data.
+Source: docs/spec/messages-api.md#events. There is one class per event type, and one per delta type that the proxy sends
+itself. Every other event of an Anthropic upstream is `Unknown` and keeps its data.
 
-The delta encoders fill a prepared byte template around one dumped string: that is where a stream spends its time.
+The delta encoders fill a byte template with one JSON string: most of a stream is deltas.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class MessageStart:
 
 @dataclass(frozen=True, slots=True)
 class BlockStart:
-    """`block` has its type and an empty payload."""
+    """`block` has its type and empty content."""
 
     index: int
     block: dict[str, Any]
@@ -71,7 +71,7 @@ class ThinkingDelta:
 
 @dataclass(frozen=True, slots=True)
 class SignatureDelta:
-    """One per thinking block, just before its stop; it replaces, never appends."""
+    """At most one per thinking block, before its stop; it replaces the signature, it does not append."""
 
     index: int
     signature: str
@@ -92,7 +92,7 @@ class BlockStop:
 
 @dataclass(frozen=True, slots=True)
 class MessageDelta:
-    """`delta` holds stop_reason and stop_sequence, `usage` cumulative totals."""
+    """`delta` has stop_reason and stop_sequence, `usage` cumulative totals."""
 
     delta: dict[str, Any]
     usage: dict[str, Any]
@@ -117,17 +117,18 @@ class ErrorEvent:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """An event or delta type that we do not make ourselves; `data` goes on as it came."""
+    """An event or delta type that the proxy does not send itself; `data` is passed through."""
 
     data: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class DeltaRun:
-    """Deltas of the open block, one after the other, that nobody wants to see one by one: `frames`, ready to be sent.
+    """Consecutive deltas of the open block that no hook needs one by one, already encoded.
 
     Attributes:
-        count: how many.
+        frames: their SSE frames.
+        count: number of deltas.
     """
 
     frames: bytes
@@ -152,7 +153,7 @@ StreamEvent = Union[  # noqa: UP007 - a dozen names read better below each other
 
 
 def encode_frame(name: str, data: dict[str, Any]) -> bytes:
-    """One SSE frame: every Anthropic event is named by its ``data.type``."""
+    """Encode one SSE frame; the ``event`` name of every Anthropic event is its ``data.type``."""
     return b"event: %b\ndata: %b\n\n" % (name.encode(), jsonio.dumps(data))
 
 
@@ -160,7 +161,7 @@ _DELTA = (
     b"event: content_block_delta\n"
     b'data: {"type":"content_block_delta","index":%d,"delta":{"type":"%b","%b":%b}}\n\n'
 )
-#: type of a block -> type of the delta that goes on with it, and the name of its text
+#: block type -> type of its deltas, and the name of their text field
 _DELTAS = {
     "text": (b"text_delta", b"text"),
     "thinking": (b"thinking_delta", b"thinking"),
@@ -169,7 +170,7 @@ _DELTAS = {
 
 
 def delta_of(index: int, block: str, text: str) -> TextDelta | ThinkingDelta | JsonDelta:
-    """The delta that goes on with a `block` of that type."""
+    """Build the delta that appends `text` to a block of type `block`."""
     if block == "text":
         return TextDelta(index, text)
     return ThinkingDelta(index, text) if block == "thinking" else JsonDelta(index, text)
@@ -177,7 +178,7 @@ def delta_of(index: int, block: str, text: str) -> TextDelta | ThinkingDelta | J
 
 @functools.lru_cache(maxsize=256)
 def delta_template(index: int, block: str) -> tuple[bytes, bytes]:
-    """What stands ahead of and behind the text, escaped as in JSON, in the frame of a delta of a `block`."""
+    """Return the bytes before and after the JSON-escaped text in the frame of a delta of a `block`."""
     head, _, tail = (_DELTA % (index, *_DELTAS[block], b'"\0"')).partition(b"\0")
     return head, tail
 
@@ -246,22 +247,22 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
 
 
 def encode_event(event: StreamEvent) -> bytes:
-    """The SSE frame of `event`."""
+    """Encode `event` as one SSE frame."""
     return _ENCODERS.get(type(event), _whole)(event)
 
 
 def encode_events(events: Iterable[StreamEvent]) -> bytes:
-    """The SSE frames of `events`."""
+    """Encode `events` as SSE frames."""
     return b"".join(map(encode_event, events))
 
 
 def count_events(events: Iterable[StreamEvent]) -> int:
-    """How many they are for the client."""
+    """Count the events that the client receives."""
     return sum([event.count if type(event) is DeltaRun else 1 for event in events])
 
 
 def data_of(event: StreamEvent) -> dict[str, Any]:
-    """The event's ``data`` object, as a hook or a test sees it."""
+    """Return the event's ``data`` object, as hooks get it."""
     match event:
         case TextDelta(index, text):
             return _delta_data(index, {"type": "text_delta", "text": text})
@@ -284,9 +285,7 @@ def data_of(event: StreamEvent) -> dict[str, Any]:
         case Ping():
             return {"type": "ping"}
         case DeltaRun():
-            raise AssertionError(
-                "a run is many events: whoever looks into them has them given out one by one"
-            )
+            raise AssertionError("a DeltaRun has several events and no data of its own")
         case ErrorEvent(body):
             return body
         case Unknown(data):
@@ -306,10 +305,9 @@ _DELTA_CLASSES: dict[str, tuple[type[Any], str]] = {
 
 
 def event_from_data(data: dict[str, Any]) -> StreamEvent:
-    """The event whose ``data`` object this is; `Unknown` when its type or shape is not one we make.
+    """Build the event for a ``data`` object; `Unknown` if the proxy does not send its type or shape itself.
 
-    An event with fields beyond those we know is `Unknown` too where its class could not carry them, so that nothing
-    an upstream sent is lost on the way through.
+    An event with fields that its class cannot carry is `Unknown` too, so that nothing of it is lost.
     """
     match data:
         case {"type": "content_block_delta", "index": int(index), "delta": {"type": str(kind)} as delta}:

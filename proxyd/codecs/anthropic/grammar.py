@@ -1,4 +1,4 @@
-"""The legal order of an Anthropic message stream, as a table.
+"""State machine for the legal order of the events of an Anthropic message stream.
 
 ::
 
@@ -7,10 +7,8 @@
                               └──message_delta──▶ DONE ──message_delta*, message_stop──▶ ENDED
 
 An ``error`` event is legal anywhere before the end and ends the stream (ENDED); a ``ping`` is legal anywhere before the
-end. Blocks count 0, 1, 2, … and one is open at a time; a delta must fit the type of the block it belongs to. Sources:
-docs/spec/messages-api.md#order.
-
-This file does not know who makes the events: the codec, a hook or an upstream.
+end. Blocks count 0, 1, 2, … and one is open at a time; a delta must fit the type of its block. Source:
+docs/spec/messages-api.md#order. The same rules hold for events of the codec, of hooks and of upstreams.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ from proxyd.codecs.anthropic.events import (
 __all__ = ["Grammar", "IllegalEvent", "State"]
 
 
-class State(enum.IntEnum):  # numbers, which are looked up in a table without a call
+class State(enum.IntEnum):  # hashed without a Python call
     START = enum.auto()
     OPEN = enum.auto()
     BLOCK = enum.auto()
@@ -46,7 +44,7 @@ class State(enum.IntEnum):  # numbers, which are looked up in a table without a 
     ENDED = enum.auto()
 
 
-#: state -> event class -> next state. What is not here is illegal.
+#: state -> event class -> next state. Everything else is illegal.
 TABLE: dict[State, dict[type, State]] = {
     State.START: {MessageStart: State.OPEN, Ping: State.START, ErrorEvent: State.ENDED, Unknown: State.START},
     State.OPEN: {
@@ -77,7 +75,7 @@ TABLE: dict[State, dict[type, State]] = {
     State.ENDED: {},
 }
 
-#: Which block types a delta may belong to.
+#: Block types that accept a delta class.
 DELTA_BLOCKS: dict[type, frozenset[str]] = {
     TextDelta: frozenset({"text"}),
     ThinkingDelta: frozenset({"thinking"}),
@@ -87,11 +85,11 @@ DELTA_BLOCKS: dict[type, frozenset[str]] = {
 
 
 class IllegalEvent(Exception):
-    """An event that the grammar does not allow here; the message names the state and the event."""
+    """Event that is not allowed in the current state; the message names both."""
 
 
 class Grammar:
-    """Follows one stream. `accept` each event in order."""
+    """State of one stream; call `accept` for each event in order."""
 
     __slots__ = ("_block_type", "_next_index", "state")
 
@@ -101,19 +99,14 @@ class Grammar:
         self._block_type = ""
 
     @property
-    def open_index(self) -> int | None:
-        """Index of the open block, or None."""
-        return self._next_index - 1 if self.state is State.BLOCK else None
-
-    @property
     def has_ended(self) -> bool:
         return self.state is State.ENDED
 
     def accept(self, event: StreamEvent) -> None:
-        """Take one step.
+        """Check `event` and advance the state.
 
         Raises:
-            IllegalEvent: and the state stays as it was, so that the caller can still end the stream legally.
+            IllegalEvent: the state stays unchanged, so that the caller can still end the stream legally.
         """
         cls: type[Any] = type(event)
         state = self.state

@@ -1,22 +1,22 @@
-"""Keeps a legal stream legal, whatever a hook makes of its events.
+"""Keep a stream legal when hooks change its events.
 
-A hook may drop, alter, add and reorder. `StreamRepair.mend` takes an upstream event and its replacement, and gives
-out what follows the grammar (`codecs.grammar`):
+A hook may drop, alter, add and reorder events. `StreamRepair.repair` takes an upstream event and its replacement, and
+returns events that follow the grammar (`codecs.anthropic.grammar`):
 
 ========================================  ====================================================================
-a hook has                                the client sees
+a hook                                    the client receives
 ========================================  ====================================================================
-dropped the start of a block              nothing of that block
-dropped the stop of a block               the stop, ahead of what cannot stand inside a block
-dropped blocks in the middle              the others, counted 0, 1, 2, …
-dropped the start or end of the message   them nevertheless
-put a delta where it does not fit         a stream without it
-dropped every tool use                    ``end_turn`` in place of ``tool_use``, for which a client would wait
-written an error                          that error, and nothing behind it
+dropped the start of a block              no event of that block
+dropped the stop of a block               the stop, before the next event that is illegal inside a block
+dropped blocks in the middle              the others, numbered 0, 1, 2, …
+dropped the start or end of the message   the dropped event
+put a delta where it does not fit         the stream without it
+dropped every tool use                    ``end_turn`` instead of ``tool_use``, for which a client would wait
+added an error                            that error as the last event
 ========================================  ====================================================================
 
-It looks at the ``type`` of events rather than at their classes: an upstream may send a known event with a field that
-its class cannot carry, which is then `Unknown`.
+Events are told apart by their ``type``, not by their class: a known event with a field that its class cannot carry is
+`Unknown`.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ _KINDS: dict[type, str] = {
     ErrorEvent: "error",
 }
 
-#: Without these the stream would have no beginning or no end: they survive every hook.
-_NEEDED = frozenset({"message_start", "message_delta", "message_stop", "error"})
+#: Events without which the stream has no beginning or no end: they are restored if a hook drops them.
+_REQUIRED = frozenset({"message_start", "message_delta", "message_stop", "error"})
 _TOOL_BLOCKS = frozenset({"tool_use", "mcp_tool_use"})
 
 
@@ -70,40 +70,42 @@ def _kind(event: StreamEvent) -> str:
 
 
 class StreamRepair:
-    """Follows one stream on the client's side of the hooks."""
+    """State of one stream on the client's side of the hooks."""
 
     __slots__ = ("_block_type", "_fitting", "_has_tool_use", "_next_index", "_source_index", "_state")
 
     def __init__(self) -> None:
         self._state = State.START
         self._next_index = 0
-        self._source_index = -1  # of the open block, as the upstream counts it
+        self._source_index = -1  # index of the open block at the upstream
         self._block_type = ""
-        self._fitting: type | None = None  # deltas of the open block that were seen to need no mending
+        self._fitting: type | None = (
+            None  # class of the open block's deltas, once one of them passed unchanged
+        )
         self._has_tool_use = False
 
     @property
     def has_ended(self) -> bool:
-        """The client has the last event; what may still come is dropped."""
+        """Whether the client has the last event; later ones are dropped."""
         return self._state is State.ENDED
 
-    def mend(self, original: StreamEvent, made: Iterable[StreamEvent]) -> list[StreamEvent]:
-        """What the client gets in place of `original`, of which the hooks have made `made`."""
-        made = list(made)
+    def repair(self, original: StreamEvent, replacement: Iterable[StreamEvent]) -> list[StreamEvent]:
+        """Return the events for the client when the hooks have replaced `original` by `replacement`."""
+        events = list(replacement)
         if (
             type(original) is self._fitting
             and self._state is State.BLOCK
-            and len(made) == 1
-            and made[0] is original
+            and len(events) == 1
+            and events[0] is original
             and original.index == self._source_index  # type: ignore[union-attr]
         ):
-            return made  # nearly all of a stream
+            return events  # the usual case
         kind = _kind(original)
-        if kind in _NEEDED and not any(_kind(event) == kind for event in made):
-            # A start goes ahead of what was put in its place, an end behind it.
-            made = [original, *made] if kind == "message_start" else [*made, original]
+        if kind in _REQUIRED and not any(_kind(event) == kind for event in events):
+            # A restored start precedes its replacement, a restored end follows it.
+            events = [original, *events] if kind == "message_start" else [*events, original]
         out: list[StreamEvent] = []
-        for event in made:
+        for event in events:
             if self._state is State.ENDED:
                 break
             self._take(event, out, is_original=event is original)
@@ -121,16 +123,16 @@ class StreamRepair:
             if self._state not in (State.OPEN, State.BLOCK):
                 return
             self._stop_block(out)
-            event = self._started(event)
+            event = self._start_block(event)
         elif kind in ("content_block_delta", "content_block_stop"):
             if self._state is not State.BLOCK or not self._fits(event):
                 return
-            mended = _with_index(event, self._next_index - 1)
+            renumbered = _with_index(event, self._next_index - 1)
             if kind == "content_block_stop":
                 self._state = State.OPEN
-            elif mended is event and type(event) in DELTA_BLOCKS:
+            elif renumbered is event and type(event) in DELTA_BLOCKS:
                 self._fitting = type(event)
-            event = mended
+            event = renumbered
         elif kind == "message_delta":
             if self._state is State.START:
                 return
@@ -138,14 +140,14 @@ class StreamRepair:
             self._state = State.DONE
             event = self._without_missing_tools(event)
         elif kind == "message_stop":
-            # One that the upstream sent too early still ends its stream.
+            # A premature one of the upstream still ends its stream.
             if self._state is not State.DONE and not is_original:
                 return
             self._stop_block(out)
             self._state = State.ENDED
         out.append(event)
 
-    def _started(self, event: StreamEvent) -> StreamEvent:
+    def _start_block(self, event: StreamEvent) -> StreamEvent:
         data = data_of(event)
         block = data.get("content_block")
         self._block_type = str(block.get("type")) if isinstance(block, dict) else ""
@@ -183,5 +185,5 @@ def _with_index(event: StreamEvent, index: int) -> StreamEvent:
         return event
     if isinstance(event, Unknown):
         return Unknown({**event.data, "index": index})
-    with_index: Any = event  # a delta, or the start or stop of a block: all of them have one
+    with_index: Any = event  # a delta, or the start or stop of a block: all have an index
     return replace(with_index, index=index)  # type: ignore[no-any-return]

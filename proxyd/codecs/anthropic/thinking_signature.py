@@ -1,12 +1,11 @@
-"""The signature of the thinking blocks we send: the place where an upstream's reasoning data survives a turn.
+"""Encode an upstream's reasoning data in the ``signature`` of thinking blocks.
 
-Claude Code returns thinking blocks verbatim, so what an upstream wants back travels inside their
-``signature`` (docs/spec/messages-to-chat.md#reasoning) and the proxy needs no memory of its own. The form is
-``cpx1.`` and the base64url of a JSON object: ``m`` the upstream's model, ``f`` the field the text came in, ``d`` its
-``reasoning_details``, ``t`` Gemini's thought signatures by tool call id (as the client knows it). Absent
-members are left out.
+Claude Code sends thinking blocks back unchanged. So data that an upstream expects in the next turn is stored in their
+``signature`` (docs/spec/messages-to-chat.md#reasoning), and the proxy keeps no state. The format is ``cpx1.`` and the
+base64url of a JSON object: ``m`` the upstream's model, ``f`` the field of the text, ``d`` its ``reasoning_details``,
+``t`` Gemini's thought signatures by the client's tool call id. Absent members are omitted.
 
-It is not secret and not authenticated: a client that forges one only lies to its own upstream.
+It is neither secret nor authenticated: a forged one affects only the client's own upstream.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ PREFIX = "cpx1."
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a signature of ours holds.
+    """Content of a signature of the proxy.
 
     Args:
-        model: the upstream's name of the model that thought.
-        field: the field its text came in, or None.
+        model: the upstream's name of the model that produced the block.
+        field: the field that contained the text, or None.
         details: the items of ``reasoning_details``, unchanged and in order.
         tool_signatures: tool call id -> thought signature.
     """
@@ -46,7 +45,7 @@ def encode_signature(
     details: list[Any] | None,
     tool_signatures: Mapping[str, str] | None,
 ) -> str:
-    """The signature for one thinking block."""
+    """Build the signature of one thinking block."""
     payload: dict[str, Any] = {"m": model}
     if field:
         payload["f"] = field
@@ -58,7 +57,7 @@ def encode_signature(
 
 
 def decode_signature(signature: str) -> Signature | None:
-    """What `signature` holds; None for a foreign or damaged one."""
+    """Parse `signature`; None for a foreign or damaged one."""
     if not signature.startswith(PREFIX):
         return None
     encoded = signature[len(PREFIX) :]

@@ -1,4 +1,4 @@
-"""Token usage: each dialect's report -> one `Usage`.
+"""Convert token usage as reported by each dialect to one `Usage`.
 
 Anthropic's ``input_tokens`` excludes cached tokens, OpenAI's ``prompt_tokens`` includes them; Claude Code adds the
 three input figures to decide when to compact, so a cached token counted twice halves the window
@@ -15,7 +15,7 @@ __all__ = ["Usage", "usage_from_anthropic", "usage_from_openai"]
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens of one answer. The three input figures are disjoint; ``reasoning_tokens`` is part of the output."""
+    """Token counts of one response. The three input counts are disjoint; ``reasoning_tokens`` is part of the output."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -41,7 +41,7 @@ class Usage:
 
 
 def _count(value: Any) -> int | None:
-    """A token count, or None for anything that is not one (null, text, NaN, a negative number, a bool)."""
+    """Return a token count, or None for anything else (null, text, NaN, a negative number, a bool)."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1 << 53:
         return None
     return int(value)
@@ -60,12 +60,12 @@ def _child(value: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def usage_from_openai(usage: Any) -> Usage | None:
-    """Read an OpenAI-shaped ``usage`` object; None when it reports nothing.
+    """Read a ``usage`` object of an OpenAI dialect; None if it has no counts.
 
-    Where the counts contradict each other the reading is the one that some vendor is known to mean:
+    Contradicting counts are read as known vendors mean them:
 
-    - more cached than prompt tokens: the server counts the two apart;
-    - ``total = prompt + completion + reasoning``: the server counts reasoning beside the completion (Grok, Gemini).
+    - more cached than prompt tokens: the server counts them separately;
+    - ``total = prompt + completion + reasoning``: the server excludes reasoning from the completion (Grok, Gemini).
     """
     if not isinstance(usage, dict):
         return None
@@ -100,7 +100,7 @@ def usage_from_openai(usage: Any) -> Usage | None:
 
 
 def usage_from_anthropic(usage: Any, before: Usage | None = None) -> Usage | None:
-    """Read an Anthropic ``usage`` object; fields it lacks keep their value from `before` (cumulative totals)."""
+    """Read an Anthropic ``usage`` object of cumulative totals; missing fields keep their value from `before`."""
     if not isinstance(usage, dict):
         return before
     old = before or Usage()

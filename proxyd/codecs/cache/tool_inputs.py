@@ -1,4 +1,4 @@
-"""The inputs of a request's tool uses as JSON: needed for the count and for the translation, and written once."""
+"""Cache of the tool inputs of one request as JSON text, which the token estimate and the translation both need."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ __all__ = ["ToolInputs"]
 
 
 class ToolInputs:
-    """Those of one request. They are told by what they are, not by what is in them: this lives no longer than the
-    request, of which nobody changes anything.
+    """JSON texts of the tool inputs of one request, by the identity of the object.
+
+    It lives as long as the request, which is not changed meanwhile.
     """
 
-    __slots__ = ("_written",)
+    __slots__ = ("_texts",)
 
     def __init__(self) -> None:
-        self._written: dict[int, str] = {}
+        self._texts: dict[int, str] = {}
 
-    def written(self, value: Any) -> str | None:
-        """An object that stands in the request, as compact JSON; None for what is no object, or has no form in JSON."""
+    def as_json(self, value: Any) -> str | None:
+        """Return an object of the request as compact JSON; None for other values, and for those without a JSON form."""
         key = id(value)
-        text = self._written.get(key)
+        text = self._texts.get(key)
         if text is None and isinstance(value, dict):
             try:
-                text = self._written[key] = jsonio.dump_text(value)
-            except jsonio.JSONError:  # NaN or Infinity, which our parser takes
+                text = self._texts[key] = jsonio.dump_text(value)
+            except jsonio.JSONError:  # NaN or Infinity, which the parser accepts
                 return None
         return text

@@ -1,14 +1,14 @@
-"""What has been made of tool lists and system prompts, which a client sends again with each request.
+"""LRU cache of tool lists and system prompts, which a client repeats in each request, and of values derived from them.
 
-Claude Code's tools are two fifths of a first request, and the same for a whole conversation: translated, written down,
-counted and hashed once, they need only be recognised afterwards. A list is told by its content, so one that differs in
-a single character is another one.
+Claude Code's tools are two fifths of a first request and stay the same for a whole conversation, so they are
+translated, encoded, counted and hashed once. The cache key is the content of the list: a list that differs in one
+character is another entry.
 
-From its third coming on a list is known by its bytes, so that it need not even be parsed
-(`proxyd.prompt_cache.parser`): one that comes twice is likely to come again, and only then is it worth looking for
-where it stands. So is the system prompt that came with it both times, if it stands where Claude Code writes it,
-right ahead of the tools: another tenth of a request. The conversation is not in it, nor are the user's
-surroundings: they are in the messages (docs/spec/claude-code.md#surroundings).
+From its third request on a list is found by its raw bytes and not parsed any more (`proxyd.prompt_cache.parser`). The
+bytes are located when a list comes for the second time, since it is then likely to come again. The same holds for the
+system prompt that came with the list both times, if it stands directly before the tools, where Claude Code writes it:
+another tenth of a request. It contains neither the conversation nor the user's environment, which are in the messages
+(docs/spec/claude-code.md#surroundings).
 """
 
 from __future__ import annotations
@@ -20,27 +20,26 @@ from typing import Any, TypeVar
 from proxyd import jsonio
 from proxyd.codecs.wire.json_patch import span_of
 
-__all__ = ["SystemPrompt", "ToolList", "known_in", "recognised", "share_tools", "shared_system"]
+__all__ = ["SystemPrompt", "ToolList", "find_tool_list", "share_tools", "shared_system", "tool_list_for"]
 
 _T = TypeVar("_T")
 
-#: Lists that are remembered: a conversation has one, its subagents and other conversations have theirs.
+#: Cached lists: each conversation has one, and so have subagents.
 _MAX_LISTS = 8
-#: Larger ones, in bytes of their content, are made anew each time.
+#: Size limit of one entry, in bytes of its content; larger lists are not cached.
 _MAX_BYTES = 1 << 20
-#: A list in bytes is looked for by so many of its last bytes, and only this near the end of a request, where Claude
-#: Code writes its tools: a search through all of it takes longer than some lists take to parse.
+#: A list is searched for by its last bytes, and only near the end of a request, where Claude Code writes its tools: a
+#: search through the whole request would take longer than parsing a small list.
 _TAIL_BYTES, _NEAR_END_BYTES = 32, 4096
 
 
 class SystemPrompt:
-    """What came as ``system`` with a list of tools the last time. Nobody changes it.
+    """Value of ``system`` in the last request with a tool list. Immutable by convention.
 
     Attributes:
-        value: as it was parsed when it came for the first time.
-        content: what tells it from others.
-        ahead: its bytes and those between it and the bytes of the tools; empty where those are not to be had, None
-            while nobody has looked for them.
+        value: the parsed value.
+        content: its cache key (`jsonio.content_key`).
+        ahead: raw bytes from its start to the start of the tools; empty if unusable, None if not located yet.
     """
 
     __slots__ = ("_literal", "_text", "ahead", "content", "value")
@@ -53,50 +52,49 @@ class SystemPrompt:
         self._literal = b'""'
 
     def literal(self, text: str) -> bytes:
-        """The text that was made of it, as JSON in ASCII: written once, as long as the same is made of it."""
+        """Return `text`, its translation, as JSON in ASCII; encoded once as long as the translation is the same."""
         if self._text != text:
             self._text, self._literal = text, jsonio.dump_ascii(text)
         return self._literal
 
 
 class ToolList:
-    """One list, and what has been made of it. Nobody changes either.
+    """One tool list and values derived from it. Immutable by convention.
 
     Attributes:
-        tools: as they were parsed when they came for the first time.
-        raw: their bytes in a request; empty where those are not to be had, None while nobody has looked for them.
-        system: the system prompt that they came with.
+        tools: the parsed list.
+        raw: its bytes in a request; empty if unusable, None if not located yet.
+        system: the system prompt of the last request with this list.
     """
 
-    __slots__ = ("_made", "raw", "system", "tools")
+    __slots__ = ("_derived", "raw", "system", "tools")
 
     def __init__(self, tools: list[Any]) -> None:
         self.tools = tools
         self.raw: bytes | None = None
         self.system: SystemPrompt | None = None
-        self._made: dict[Hashable, Any] = {}
+        self._derived: dict[Hashable, Any] = {}
 
-    def once(self, what: Hashable, make: Callable[[], _T]) -> _T:
-        """What `make` gives, made when it is asked for the first time."""
-        if what not in self._made:
-            self._made[what] = make()
-        made: _T = self._made[what]
-        return made
+    def cached(self, key: Hashable, build: Callable[[], _T]) -> _T:
+        """Return the derived value of that key; call `build` for it the first time."""
+        if key not in self._derived:
+            self._derived[key] = build()
+        value: _T = self._derived[key]
+        return value
 
 
 _known: OrderedDict[bytes, ToolList] = OrderedDict()
 
 
 def share_tools(payload: dict[str, Any], body: bytes) -> None:
-    """Have a request that was just parsed hold the tools and the system prompt of those before it in place of its own,
-    which are the same.
+    """Replace tools and system prompt of a parsed request by the equal objects of earlier requests, and cache them.
 
     Args:
-        body: what `payload` was parsed from.
+        body: the bytes of `payload`.
     """
     tools = payload.get("tools")
     if isinstance(tools, list) and tools:
-        found = recognised(tools)
+        found = tool_list_for(tools)
         if found.tools is not tools and found.raw is None:
             found.raw = _raw_of(tools, body)
         payload["tools"] = found.tools
@@ -106,8 +104,8 @@ def share_tools(payload: dict[str, Any], body: bytes) -> None:
 
 
 def _shared(system: Any, found: ToolList, body: bytes) -> Any:
-    """`system`, or the equal one that came with the same tools the last time."""
-    content = jsonio.content_of(system)
+    """Return `system`, or the equal value of the last request with the same tools."""
+    content = jsonio.content_key(system)
     if len(content) > _MAX_BYTES:
         return system
     known = found.system
@@ -119,16 +117,16 @@ def _shared(system: Any, found: ToolList, body: bytes) -> Any:
 
 
 def shared_system(payload: dict[str, Any]) -> SystemPrompt | None:
-    """What is known of the system prompt of a request, if `share_tools` has found any."""
+    """Return the cache entry of a request's system prompt, if `share_tools` has put it there."""
     tools, system = payload.get("tools"), payload.get("system")
-    known = recognised(tools).system if system and isinstance(tools, list) and tools else None
+    known = tool_list_for(tools).system if system and isinstance(tools, list) and tools else None
     return known if known is not None and known.value is system else None
 
 
-def known_in(body: bytes) -> tuple[ToolList, int] | None:
-    """The list whose bytes stand near the end of `body`, and where they begin.
+def find_tool_list(body: bytes) -> tuple[ToolList, int] | None:
+    """Return the list whose bytes occur near the end of `body`, and their offset.
 
-    They are a JSON value by themselves; whether they are one in `body`, and whose, is for a parser to say.
+    They are a complete JSON value; whether `body` has them as a value, and where, must be checked by a parser.
     """
     for content, found in reversed(_known.items()):
         raw = found.raw
@@ -143,16 +141,16 @@ def known_in(body: bytes) -> tuple[ToolList, int] | None:
 
 
 def _raw_of(tools: list[Any], body: bytes) -> bytes:
-    """The bytes of the tools in a request; empty where they are too many to keep, or not what we think."""
+    """Return the bytes of the tools in a request; empty if too long to cache, or not equal to the parsed list."""
     start, end = span_of(body, "tools")
     raw = body[start:end]
-    if len(raw) > _MAX_BYTES or jsonio.content_of(jsonio.loads(raw)) != jsonio.content_of(tools):
+    if len(raw) > _MAX_BYTES or jsonio.content_key(jsonio.loads(raw)) != jsonio.content_key(tools):
         return b""
     return raw
 
 
 def _ahead_of(tools: bytes, system: Any, body: bytes) -> bytes:
-    """The bytes of the system prompt in a request, and those between it and `tools`; empty as in `_raw_of`."""
+    """Return the bytes from the system prompt in a request to `tools`; empty as in `_raw_of`."""
     start, end = span_of(body, "system")
     at, _ = span_of(body, "tools")
     ahead = body[start:at]
@@ -160,18 +158,18 @@ def _ahead_of(tools: bytes, system: Any, body: bytes) -> bytes:
         ahead[end - start :] != b',"tools":'
         or not body.startswith(tools, at)
         or len(ahead) > _MAX_BYTES
-        or jsonio.content_of(jsonio.loads(body[start:end])) != jsonio.content_of(system)
+        or jsonio.content_key(jsonio.loads(body[start:end])) != jsonio.content_key(system)
     ):
         return b""
     return ahead
 
 
-def recognised(tools: list[Any]) -> ToolList:
-    """What is known of this list."""
+def tool_list_for(tools: list[Any]) -> ToolList:
+    """Return the cache entry of this list; create it if there is none."""
     for found in reversed(_known.values()):
-        if found.tools is tools:  # it is shared
+        if found.tools is tools:  # shared by `share_tools`
             return found
-    content = jsonio.content_of(tools)
+    content = jsonio.content_key(tools)
     found = _known.pop(content) if content in _known else ToolList(tools)
     if len(content) <= _MAX_BYTES:
         _known[content] = found

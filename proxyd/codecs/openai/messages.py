@@ -254,7 +254,7 @@ class _History(UsualHistory):
 
     def _call(self, block: dict[str, Any]) -> dict[str, Any]:
         client_id, name, value = _id_of(block.get("id")), block.get("name"), block.get("input")
-        written = self._inputs.written(value)
+        written = self._inputs.as_json(value)
         self.tokens += call_tokens(name, value, written)
         awaited = self._awaited.get(client_id)
         if awaited is None:

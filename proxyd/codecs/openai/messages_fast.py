@@ -59,7 +59,7 @@ class UsualHistory:
                 texts.append(text)
             elif kind == "tool_use":
                 client_id, name = block.get("id"), block.get("name")
-                arguments = self._inputs.written(block.get("input"))
+                arguments = self._inputs.as_json(block.get("input"))
                 if (
                     arguments is None
                     or not isinstance(client_id, str)

@@ -17,7 +17,7 @@ from typing import Any
 
 from proxyd import jsonio
 from proxyd.codecs.cache.tool_inputs import ToolInputs
-from proxyd.codecs.cache.tools import recognised
+from proxyd.codecs.cache.tools import tool_list_for
 
 __all__ = [
     "TOKENS_PER_MESSAGE",
@@ -63,7 +63,11 @@ def estimate_input_tokens(payload: dict[str, Any], inputs: ToolInputs | None = N
 
 def tools_tokens(tools: Any) -> int:
     """Those of the tools on offer."""
-    return recognised(tools).once("tokens", lambda: _json(tools)) if isinstance(tools, list) and tools else 0
+    return (
+        tool_list_for(tools).cached("tokens", lambda: _json(tools))
+        if isinstance(tools, list) and tools
+        else 0
+    )
 
 
 def text_tokens(text: str, around: int = 0) -> int:
@@ -127,7 +131,7 @@ def block_tokens(block: dict[str, Any], inputs: ToolInputs) -> int:
         return text_tokens(text) if isinstance(text, str) else 0
     if kind == "tool_use":
         value = block.get("input")
-        return call_tokens(block.get("name"), value, inputs.written(value))
+        return call_tokens(block.get("name"), value, inputs.as_json(value))
     if kind == "tool_result":
         return TOKENS_PER_MESSAGE + content_tokens(block.get("content"), inputs)
     if kind == "thinking":

@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.codecs.cache.tools import recognised
+from proxyd.codecs.cache.tools import tool_list_for
 from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.json_schema import fits_strict
 from proxyd.codecs.openai.schema_styles import in_style
@@ -98,7 +98,7 @@ def to_openai_tools(payload: dict[str, Any], dialect: Dialect, notes: Notes) -> 
         return dialect, tools, own
 
     # By identity, since dialects are kept and not hashable; it is in there so that no other takes its place.
-    _, tools, own = recognised(listed).once(("tools", id(dialect)), make)
+    _, tools, own = tool_list_for(listed).cached(("tools", id(dialect)), make)
     notes.add_all(own)
     return tools
 

@@ -1,11 +1,10 @@
-"""The body of an HTTP/1.1 answer, out of its framing (RFC 9112, 6 and 7): by length, in chunks, or until the close.
+"""Sans-I/O reader for the body of an HTTP/1.1 response (RFC 9112, 6 and 7): by length, chunked, or until the close.
 
-Sans I/O: bytes in as they come, pieces out when they are asked for. A chunk costs one search, one number and one slice,
-which is what a stream of a few hundred thousand of them needs; what has come and was not taken yet is for the caller to
-bound, by not reading on. A packed body is unpacked when it is taken, no more at once than was asked for, and no further
-than an honest one would go.
+Bytes go in as they arrive and come out on request. A chunk costs one search, one conversion and one slice, since some
+streams have hundreds of thousands of them. The caller bounds the bytes that wait to be taken by pausing its reads. A
+compressed body is decompressed when it is taken, within the limit of each `take` and the ratio of `decompression`.
 
-Chunk sizes are what the RFC says and nothing else: two parsers that read one differently are how answers get mixed up.
+Chunk sizes are read strictly as in the RFC: responses get mixed up where two parsers read one size differently.
 """
 
 from __future__ import annotations
@@ -17,62 +16,62 @@ from proxyd.codecs.wire.decompression import ENCODINGS, BadCompression, Decompre
 
 __all__ = ["Body", "BodyFault", "chunk_of"]
 
-#: Of a line between chunks, with its extensions; aiohttp's limit on lines.
+#: Longest line between chunks, extensions included: aiohttp's limit.
 _MAX_LINE_BYTES = 8190
-#: Trailers are read over: so many lines.
+#: Trailer lines are skipped up to this number.
 _MAX_TRAILERS = 128
-#: Ahead of a chunk: its size, and extensions, which mean nothing to us.
+#: Size line of a chunk; its extensions are ignored.
 _LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*?)?\r\n", re.DOTALL)
 
 
-def _line_of(whole: int) -> bytes:
-    """The line ahead of the chunk that is `whole` bytes long with it, as it is usually written; b"" if none is."""
-    most = (whole.bit_length() + 3) // 4
+def _size_line(total: int) -> bytes:
+    """Return the usual size line of a chunk that is `total` bytes long with its framing; b"" if there is none."""
+    most = (total.bit_length() + 3) // 4
     for digits in (most, most - 1):
-        if (size := whole - digits - 4) > 0:
+        if (size := total - digits - 4) > 0:
             line = b"%x\r\n" % size
             if len(line) == digits + 2:
                 return line
     return b""
 
 
-#: The line ahead of a chunk, by the size of its data and by that of all of it. A piece of a stream that comes by itself
-#: finds cold caches, and then a number takes longer to write than to look up.
+#: Size lines by the size of the data, and by the size of the whole chunk. A chunk that arrives alone finds cold caches,
+#: where formatting a number takes longer than looking it up.
 _LINES = tuple([b"%x\r\n" % size for size in range(1024)])
-_LINES_OF_WHOLE = tuple(map(_line_of, range(1024)))
+_LINES_BY_TOTAL = tuple(map(_size_line, range(1024)))
 
 
 def chunk_of(data: bytes) -> bytes:
-    """`data`, of which there must be some, as one chunk."""
+    """Return `data`, which must not be empty, as one HTTP chunk."""
     size = len(data)
     return (_LINES[size] if size < len(_LINES) else b"%x\r\n" % size) + data + b"\r\n"
 
 
 class BodyFault(Exception):
-    """The body is not what its framing, or its packing, says. The message is for the log."""
+    """The body violates its framing or its content encoding. The message is for the log."""
 
 
 class Body:
-    """Feed it what comes behind the head, then say when the connection ends.
+    """Incremental reader of one body: `feed` bytes, `take` data, and `close` when the connection ends.
 
     Args:
-        length: of ``Content-Length``; None for a body until the close.
-        is_chunked: ``Transfer-Encoding: chunked``, which is stronger than a length.
-        encoding: the ``Content-Encoding`` that is to be undone: ``gzip``, ``deflate``, or "" for none.
+        length: value of ``Content-Length``; None for a body until the close.
+        is_chunked: ``Transfer-Encoding: chunked``, which overrides a length.
+        encoding: ``Content-Encoding`` to decode: ``gzip``, ``deflate``, or "" for none.
 
     Attributes:
-        waiting_bytes: what has come and was not taken, still packed.
-        is_complete: its end has come, as the framing says.
-        has_surplus: more has come than that.
-        fault: why nothing more will come of it; what came before can still be taken.
+        waiting_bytes: bytes received and not taken, before decompression.
+        is_complete: the end of the body was received.
+        has_surplus: bytes after the end were received.
+        fault: why the rest cannot be read; what was received before can still be taken.
     """
 
     __slots__ = (
+        "_chunks",
         "_decompressor",
         "_feed",
         "_is_between",
         "_missing",
-        "_pieces",
         "_rest",
         "_trailers",
         "fault",
@@ -82,19 +81,19 @@ class Body:
     )
 
     def __init__(self, *, length: int | None, is_chunked: bool, encoding: str = "") -> None:
-        self._pieces: list[bytes] = []
-        self._rest = b""  # the beginning of a line between chunks
-        self._missing = length or 0  # of the body, or of the chunk at hand with its line end
+        self._chunks: list[bytes] = []
+        self._rest = b""  # an incomplete line between chunks
+        self._missing = length or 0  # bytes of the body, or of the current chunk with its line end
         self._trailers = 0
         self._decompressor = Decompressor() if encoding in ENCODINGS else None
         self.waiting_bytes = 0
         self.has_surplus = False
         self.fault: BodyFault | None = None
         self.is_complete = length == 0 and not is_chunked
-        self._is_between = is_chunked  # two chunks, or ahead of the first
+        self._is_between = is_chunked  # between two chunks, or before the first
         if is_chunked:
             self._missing = 0
-        #: How the next bytes are read. A bound method would be a cycle, and each body garbage to be searched for.
+        #: Reader of the next bytes. A bound method would put each body into a reference cycle.
         self._feed: Callable[[Body, bytes], None] = (
             Body._feed_size if is_chunked else Body._feed_all if length is None else Body._feed_length
         )
@@ -103,26 +102,26 @@ class Body:
 
     @property
     def has_more(self) -> bool:
-        """There is something to take. Of a packed body it may turn out to be nothing."""
+        """Whether there is something to take; a compressed body may yield nothing for it."""
         return self.waiting_bytes > 0
 
     @property
     def has_ended(self) -> bool:
-        """Nothing more will come than can be taken now."""
+        """Whether no further bytes are expected."""
         return self.is_complete or self.fault is not None
 
     def feed(self, data: bytes) -> None:
-        """Take what has come."""
+        """Add received bytes."""
         if self.is_complete:
             self.has_surplus = True
         elif self.fault is None:
             self._feed(self, data)
 
-    def alone(self, data: bytes) -> bytes:
-        """The piece that `data` is if it is one whole chunk, written as usual, and all before it has been taken.
+    def take_lone_chunk(self, data: bytes) -> bytes:
+        """Return the payload of `data` if it is exactly one well-formed chunk and nothing waits to be taken.
 
-        Nearly all of a stream whose pieces come one by one. It counts as taken: `feed` is not to be called with it.
-        Else b"", and nothing has happened.
+        Fast path for streams whose chunks arrive one by one: the payload counts as fed and taken. Otherwise return
+        b"" and leave the state unchanged; `feed` must be called then.
         """
         if (
             not self._is_between
@@ -133,70 +132,70 @@ class Body:
         ):
             return b""
         size = len(data)
-        line = _LINES_OF_WHOLE[size] if size < len(_LINES_OF_WHOLE) else _line_of(size)
+        line = _LINES_BY_TOTAL[size] if size < len(_LINES_BY_TOTAL) else _size_line(size)
         start = len(line)
-        # Slices: in cold caches `startswith` and its like cost more, which parse their arguments.
+        # With cold caches, slices are cheaper than `startswith` and the like, which parse their arguments.
         if start and data[:start] == line and data[-2:] == b"\r\n":
             return data[start:-2]
         return b""
 
     def close(self) -> None:
-        """The connection has ended in an orderly way."""
+        """Note that the connection was closed in an orderly way."""
         if self._feed is Body._feed_all and self.fault is None:
             self.is_complete = True
         elif not self.has_ended:
             self.fault = BodyFault("the connection ended before the body did")
 
     def take(self, limit: int) -> bytes:
-        """What has come, up to `limit` bytes of it.
+        """Return received data, at most `limit` bytes; b"" if there is none.
 
         Raises:
-            BodyFault: there is nothing left but the fault.
+            BodyFault: nothing is left but the fault.
         """
         if self._decompressor is not None:
             return self._decompressed(self._decompressor, limit)
-        pieces = self._pieces
-        if not pieces:
+        chunks = self._chunks
+        if not chunks:
             if self.fault is not None:
                 raise self.fault
             return b""
         if self.waiting_bytes <= limit:
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            self._pieces = []
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            self._chunks = []
             self.waiting_bytes = 0
             return data
         size = count = 0
-        for piece in pieces:
-            if size + len(piece) > limit:
+        for chunk in chunks:
+            if size + len(chunk) > limit:
                 break
-            size += len(piece)
+            size += len(chunk)
             count += 1
-        taken = pieces[:count]
-        del pieces[:count]
+        taken = chunks[:count]
+        del chunks[:count]
         if size < limit:
-            taken.append(pieces[0][: limit - size])
-            pieces[0] = pieces[0][limit - size :]
+            taken.append(chunks[0][: limit - size])
+            chunks[0] = chunks[0][limit - size :]
         self.waiting_bytes -= limit
         return b"".join(taken)
 
     def _decompressed(self, decompressor: Decompressor, limit: int) -> bytes:
         while True:
             if not decompressor.has_more:
-                decompressor.feed(b"".join(self._pieces))
-                self._pieces = []
+                decompressor.feed(b"".join(self._chunks))
+                self._chunks = []
             is_last = not decompressor.has_more
             try:
                 data = decompressor.take(limit)
             except BadCompression as exc:
-                self.fault = BodyFault(f"its packing {exc}")
-                self._pieces, self.waiting_bytes = [], 0
+                self.fault = BodyFault(f"its compressed data {exc}")
+                self._chunks, self.waiting_bytes = [], 0
                 raise self.fault from None
-            self.waiting_bytes = decompressor.waiting_bytes + sum(map(len, self._pieces))
+            self.waiting_bytes = decompressor.waiting_bytes + sum(map(len, self._chunks))
             if data:
                 return data
             if is_last:
                 if self.fault is None and self.is_complete and not decompressor.is_whole:
-                    self.fault = BodyFault("its packing ends before it is whole")
+                    self.fault = BodyFault("its compressed data ends too early")
                 if self.fault is not None:
                     raise self.fault
                 return b""
@@ -204,7 +203,7 @@ class Body:
     # -- the framings
 
     def _keep(self, data: bytes) -> None:
-        self._pieces.append(data)
+        self._chunks.append(data)
         self.waiting_bytes += len(data)
 
     def _feed_all(self, data: bytes) -> None:
@@ -219,7 +218,7 @@ class Body:
         self.is_complete = not self._missing
 
     def _feed_data(self, data: bytes) -> None:
-        """Within a chunk, its line end included: `_missing` counts both."""
+        """Read data within a chunk; `_missing` includes its line end."""
         missing = self._missing
         if len(data) >= missing:
             if not self._end_chunk(data[:missing], missing):
@@ -230,13 +229,13 @@ class Body:
         else:
             if missing > 2:
                 self._keep(data[: missing - 2])
-            if len(data) > missing - 2 and data[-1:] != b"\r":  # the first half of the line end
+            if len(data) > missing - 2 and data[-1:] != b"\r":  # not the first half of the line end
                 self.fault = BodyFault("a chunk is longer than it says")
                 return
             self._missing = missing - len(data)
 
     def _end_chunk(self, data: bytes, missing: int) -> bool:
-        """The last bytes of a chunk and its line end."""
+        """Read the last bytes of a chunk and its line end; return whether they are valid."""
         end = b"\r\n"[2 - missing :] if missing < 2 else b"\r\n"
         if not data.endswith(end):
             self.fault = BodyFault("a chunk is longer than it says")
@@ -246,12 +245,12 @@ class Body:
         return True
 
     def _feed_size(self, data: bytes) -> None:
-        """Between two chunks."""
+        """Read whole chunks, starting at a size line."""
         if self._rest:
             data = self._rest + data
             self._rest = b""
         at, end = 0, len(data)
-        pieces, size = self._pieces, 0
+        chunks, size = self._chunks, 0
         while at < end:
             line = _LINE.match(data, at)
             if line is None:
@@ -265,7 +264,7 @@ class Body:
                 self._feed_trailers(data[start:])
                 return
             after = start + length
-            if after + 2 > end:  # the rest of it comes later
+            if after + 2 > end:  # the rest of the chunk comes later
                 self._feed, self._missing, self._is_between = Body._feed_data, length + 2, False
                 self.waiting_bytes += size
                 self._feed_data(data[start:])
@@ -273,15 +272,15 @@ class Body:
             if not data.startswith(b"\r\n", after):
                 self.fault = BodyFault("a chunk is longer than it says")
                 break
-            pieces.append(data[start:after])
+            chunks.append(data[start:after])
             size += length
             at = after + 2
         self.waiting_bytes += size
 
     def _unfinished(self, line: bytes) -> bytes:
-        """The beginning of a chunk's size, until the rest of its line has come; anything else is a fault."""
+        """Return an incomplete size line, to be continued; note a fault and return b"" for anything else."""
         if b"\r\n" in line:
-            self.fault = BodyFault("a chunk's size is none")
+            self.fault = BodyFault("a chunk has an invalid size")
         elif len(line) > _MAX_LINE_BYTES:
             self.fault = BodyFault("a line between chunks is too long")
         else:
@@ -303,6 +302,6 @@ class Body:
                 self.fault = BodyFault("it has too many trailers")
                 return
         if len(data) - at > _MAX_LINE_BYTES:
-            self.fault = BodyFault("a line behind the last chunk is too long")
+            self.fault = BodyFault("a line after the last chunk is too long")
             return
         self._rest = data[at:]

@@ -1,12 +1,11 @@
-"""Server-sent events, decoded incrementally.
+"""Incremental decoder for server-sent events.
 
-Rules: WHATWG HTML, section 9.2 (docs/spec/streams.md#rules). Lines end with LF, CR or CRLF, cut anywhere; comments
-are dropped; a blank line dispatches. Two departures, both for servers that exist: a last frame without its blank line
-is given out by `close`, and bytes that are not UTF-8 are left to the JSON parser, so that a broken character spoils
-one frame only.
+Rules: WHATWG HTML, section 9.2 (docs/spec/streams.md#rules). Lines end with LF, CR or CRLF, split anywhere; comments
+are dropped; a blank line dispatches a frame. Two deviations, both for real servers: `close` returns a last frame
+without its blank line, and invalid UTF-8 is left to the JSON parser, so that it affects one frame only.
 
-All line ends become LF as the bytes come in, so a frame ends at the first ``LF LF`` and splitting is left to C. Memory
-is the unfinished frame; it is searched once, whatever the size of the chunks.
+Line ends are normalised to LF on arrival, so a frame ends at the first ``LF LF`` and `bytes.split` finds it. Only the
+incomplete frame is buffered; each byte of it is searched once, whatever the size of the chunks.
 """
 
 from __future__ import annotations
@@ -25,8 +24,7 @@ __all__ = [
     "too_many_lines",
 ]
 
-#: docs/spec/operations.md#c4. A 4 MB tool argument in one event still fits; aiohttp's own line limit would be 512
-#: KiB.
+#: docs/spec/operations.md#c4. A 4 MB tool argument in one event fits; aiohttp's own line limit is 512 KiB.
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 MAX_FRAME_LINES = 10_000
 
@@ -41,19 +39,19 @@ class SSEFrame(NamedTuple):
 
 
 def frame_too_large(limit: int) -> FrameTooLarge:
-    """An unfinished frame has grown over `limit` bytes."""
+    """Build the error for an incomplete frame over `limit` bytes."""
     return FrameTooLarge(
         f"an event of the upstream's stream is larger than {limit / (1 << 20):g} MiB (max_frame_bytes)"
     )
 
 
 def too_many_lines() -> FrameTooLarge:
-    """A frame has more than `MAX_FRAME_LINES` lines."""
+    """Build the error for a frame with more than `MAX_FRAME_LINES` lines."""
     return FrameTooLarge(f"an event of the upstream's stream has more than {MAX_FRAME_LINES} lines")
 
 
 class SSEDecoder:
-    """Bytes in, frames out. A frame is returned by the call that brings its last byte."""
+    """Decodes bytes to frames. Each frame is returned by the call that receives its last byte."""
 
     __slots__ = ("_after_cr", "_at_start", "_buffer", "_max_frame_bytes")
 
@@ -65,19 +63,19 @@ class SSEDecoder:
 
     @property
     def is_between(self) -> bool:
-        """All that has come were whole frames."""
+        """Whether no incomplete frame is buffered."""
         return not (self._buffer or self._after_cr or self._at_start)
 
     def feed(self, data: bytes) -> list[SSEFrame]:
-        """Take one chunk.
+        """Decode one chunk.
 
         Raises:
-            FrameTooLarge: the unfinished frame is over `max_frame_bytes`, or has more than `MAX_FRAME_LINES`.
+            FrameTooLarge: the incomplete frame is over `max_frame_bytes`, or has more than `MAX_FRAME_LINES`.
         """
         return [frame for block in self.blocks(data) if (frame := self.parse(block)) is not None]
 
     def blocks(self, data: bytes) -> list[bytes]:
-        """As `feed`, with the frames as they came: their lines, without the blank one. Each is to be `parse`d.
+        """Decode one chunk to raw frames: their lines without the blank one, for `parse`.
 
         Raises:
             FrameTooLarge: as `feed`.
@@ -107,7 +105,7 @@ class SSEDecoder:
         return blocks
 
     def close(self) -> list[SSEFrame]:
-        """The bytes have ended: the frame that lacked its blank line, if there was one."""
+        """End the stream; return the last frame if it lacked its blank line."""
         block = bytes(self._buffer).rstrip(b"\n")
         self._buffer.clear()
         if self._at_start:
@@ -121,12 +119,12 @@ class SSEDecoder:
 
     @staticmethod
     def parse(block: bytes) -> SSEFrame | None:
-        """What the lines of one frame say; None where that is nothing.
+        """Parse the lines of one frame; None if it has no data.
 
         Raises:
-            FrameTooLarge: they are more than `MAX_FRAME_LINES`.
+            FrameTooLarge: it has more than `MAX_FRAME_LINES` lines.
         """
-        if block.startswith(b"data: ") and b"\n" not in block:  # nearly every frame there is
+        if block.startswith(b"data: ") and b"\n" not in block:  # the usual frame
             return SSEFrame(b"", block[6:])
         lines = block.split(b"\n")
         if len(lines) > MAX_FRAME_LINES:

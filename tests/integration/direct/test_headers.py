@@ -46,6 +46,9 @@ async def test_what_goes_on_and_what_does_not() -> None:
         b"via: 1.1 x",
         b"accept-encoding: gzip, br",
         b"x-claude-proxy-token: t",
+        b"x-claude-code-request-class: main",
+        b"x-claude-code-prev-tool-durations: Bash=50",
+        b"x-claude-1p-request-class: main",
         path=b"/v1/messages?beta=true&x=%2F+a",
     ).replace(b"connection: close", b"connection: close, x-hop", 1)
     request = request.replace(b"x-app:", b"x-hop: 1\r\nx-app:", 1)

@@ -137,7 +137,9 @@ async def test_a_bomb_is_not_unpacked_to_its_end(what: str, case: str, tmp_path:
         assert answer.status == 502
     assert len(answer.body) < 7 << 20
     assert line["error_type"] == "api_error"
-    assert ("before finishing" if mode == "translated" else "unpacks to more than 100 times") in line["error"]
+    assert ("before finishing" if mode == "translated" else "decompresses to more than 100 times") in line[
+        "error"
+    ]
 
 
 @pytest.mark.statement("A8")

@@ -1,4 +1,4 @@
-"""A request's body becomes the same payload, whether or not its tools are recognised by their bytes."""
+"""Parsing a body with cached tools and system prompts gives the same payload as without the cache."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ TOOLS = [
 ]
 
 
-def learn(tools: list[Any] = TOOLS, write: Callable[..., bytes] = written) -> bytes:
-    """Have a list known by its bytes, which are returned: it has come twice."""
+def cache_tools(tools: list[Any] = TOOLS, write: Callable[..., bytes] = written) -> bytes:
+    """Cache a list by its raw bytes, in two requests; return them."""
     for model in ("first", "second"):
         body = write({"model": model, "tools": tools, "stream": True})
         tool_lists.share_tools(parse_object(body), body)
@@ -33,11 +33,11 @@ def learn(tools: list[Any] = TOOLS, write: Callable[..., bytes] = written) -> by
     return known.raw
 
 
-# -- what is saved
+# -- cache hits
 
 
-def test_a_list_is_not_parsed_from_its_third_coming_on(parsed: list[bytes]) -> None:
-    raw = learn()
+def test_tools_are_not_parsed_in_the_third_request(parsed: list[bytes]) -> None:
+    raw = cache_tools()
     body = written({"model": "m", "messages": [], "tools": TOOLS, "stream": True})
     parsed.clear()
     payload = parse_object(body)
@@ -47,36 +47,36 @@ def test_a_list_is_not_parsed_from_its_third_coming_on(parsed: list[bytes]) -> N
     assert raw not in parsed[0]
     again = parse_object(body)
     assert again["tools"] is payload["tools"]
-    assert tool_lists.recognised(again["tools"]).raw == raw
+    assert tool_lists.tool_list_for(again["tools"]).raw == raw
 
 
-def test_one_that_came_once_is_not_looked_for() -> None:
+def test_tools_seen_once_are_not_located() -> None:
     body = written({"tools": TOOLS})
     tool_lists.share_tools(parse_object(body), body)
     assert [known.raw for known in tool_lists._known.values()] == [None]
-    assert tool_lists.known_in(body) is None
+    assert tool_lists.find_tool_list(body) is None
 
 
-def test_one_that_stands_too_far_ahead_is_parsed(parsed: list[bytes]) -> None:
-    learn()
+def test_tools_far_from_the_end_are_parsed(parsed: list[bytes]) -> None:
+    cache_tools()
     body = written({"tools": TOOLS, "system": "x" * 5000})
     parsed.clear()
     assert parse_object(body) == json.loads(body)
     assert parsed == [body]
 
 
-def test_the_most_recent_lists_are_kept() -> None:
+def test_least_recently_used_lists_are_evicted() -> None:
     lists = [[{"name": f"T{number}"}] for number in range(10)]
     for tools in lists:
         for _ in range(2):
             body = written({"tools": tools})
             tool_lists.share_tools(parse_object(body), body)
-        assert parse_object(written({"tools": lists[0]}))["tools"] == lists[0]  # in use all the time
-    found = [tool_lists.known_in(written({"tools": tools})) is not None for tools in lists]
+        assert parse_object(written({"tools": lists[0]}))["tools"] == lists[0]  # keep it in use
+    found = [tool_lists.find_tool_list(written({"tools": tools})) is not None for tools in lists]
     assert found == [True, False, False, *[True] * 7]
 
 
-def test_one_that_is_too_long_is_never_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_tool_list_is_not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tool_lists, "_MAX_BYTES", 200)
     tools = [{"name": "é" * 60}]  # 200 bytes and more when escaped only
     for _ in range(3):
@@ -96,8 +96,10 @@ def test_one_that_is_too_long_is_never_kept(monkeypatch: pytest.MonkeyPatch) -> 
         lambda payload: written(payload).replace(b"-2.5", b"-25e-1"),
     ],
 )
-def test_a_list_is_known_as_it_was_written(write: Callable[..., bytes], parsed: list[bytes]) -> None:
-    raw = learn(write=write)
+def test_tools_are_found_in_the_form_they_were_written_in(
+    write: Callable[..., bytes], parsed: list[bytes]
+) -> None:
+    raw = cache_tools(write=write)
     body = write({"model": "m", "tools": TOOLS, "stream": True})
     parsed.clear()
     assert parse_object(body) == json.loads(body)
@@ -109,7 +111,7 @@ SYSTEM = [{"type": "text", "text": "You are."}, {"type": "text", "text": 'Say "n
 AHEAD = b'"system":%b,"tools":' % written(SYSTEM)
 
 
-def learn_both(system: Any = SYSTEM, write: Callable[..., bytes] = written) -> tool_lists.ToolList:
+def cache_both(system: Any = SYSTEM, write: Callable[..., bytes] = written) -> tool_lists.ToolList:
     for model in ("first", "second", "third"):
         body = write({"model": model, "system": system, "tools": TOOLS, "stream": True})
         tool_lists.share_tools(parse_object(body), body)
@@ -118,8 +120,8 @@ def learn_both(system: Any = SYSTEM, write: Callable[..., bytes] = written) -> t
     return known
 
 
-def test_nor_is_the_system_prompt_ahead_of_it(parsed: list[bytes]) -> None:
-    known = learn_both()
+def test_system_prompt_before_the_tools_is_not_parsed(parsed: list[bytes]) -> None:
+    known = cache_both()
     body = written({"model": "m", "messages": [], "system": SYSTEM, "tools": TOOLS, "stream": True})
     parsed.clear()
     payload = parse_object(body)
@@ -132,8 +134,8 @@ def test_nor_is_the_system_prompt_ahead_of_it(parsed: list[bytes]) -> None:
     assert tool_lists.shared_system(payload) is known.system
 
 
-def test_another_system_prompt_is_parsed_and_learnt() -> None:
-    learn_both()
+def test_changed_system_prompt_is_parsed_and_cached() -> None:
+    cache_both()
     for _ in range(3):
         body = written({"model": "m", "system": "another", "tools": TOOLS})
         payload = parse_object(body)
@@ -155,20 +157,20 @@ def test_another_system_prompt_is_parsed_and_learnt() -> None:
         lambda payload: written(payload).replace(b'"tools"', b'"tools":5,"tools"'),
     ],
 )
-def test_a_system_prompt_is_known_by_its_place(write: Callable[..., bytes]) -> None:
-    known = learn_both(write=write)
+def test_system_prompt_is_found_directly_before_the_tools_only(write: Callable[..., bytes]) -> None:
+    known = cache_both(write=write)
     body = write({"model": "m", "system": SYSTEM, "tools": TOOLS, "stream": True})
     assert parse_object(body) == json.loads(body)
     assert known.system is not None
     assert known.system.ahead == (AHEAD[9:] if b'"system":5' in body else b"")
 
 
-def test_one_that_is_too_long_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_system_prompt_is_not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tool_lists, "_MAX_BYTES", 300)
-    assert learn_both("x" * 300).system is None
+    assert cache_both("x" * 300).system is None
 
 
-# -- what is not to change
+# -- equality with a plain parse
 
 
 RAW = written(TOOLS)
@@ -208,8 +210,8 @@ ODD_BODIES = [
 
 
 @pytest.mark.parametrize("body", ODD_BODIES)
-def test_any_other_body_is_read_as_ever(body: bytes) -> None:
-    assert learn() == RAW
+def test_body_with_cached_tools_in_other_places(body: bytes) -> None:
+    assert cache_tools() == RAW
     assert outcome_of(parse_object, body) == outcome_of(plainly, body)
 
 
@@ -234,8 +236,8 @@ ODD_SYSTEMS = [
 
 @pytest.mark.parametrize("body", ODD_SYSTEMS)
 @pytest.mark.parametrize("start", [0, 8, 9])
-def test_a_known_system_prompt_in_any_other_place(body: bytes, start: int) -> None:
-    known = learn_both()
+def test_body_with_a_cached_system_prompt_in_other_places(body: bytes, start: int) -> None:
+    known = cache_both()
     assert known.system is not None
     assert known.system.ahead == AHEAD[9:]
     body %= (AHEAD[start:], RAW)
@@ -243,14 +245,14 @@ def test_a_known_system_prompt_in_any_other_place(body: bytes, start: int) -> No
 
 
 @pytest.mark.parametrize("body", [b'{"tools":["x%by"]}', b'{"tools":["x","%b"]}', b'{"tools":"%b"}'])
-def test_a_list_that_could_stand_across_texts(body: bytes) -> None:
-    assert learn(json.loads(AMBIGUOUS)) == AMBIGUOUS
+def test_tools_whose_bytes_may_span_strings(body: bytes) -> None:
+    assert cache_tools(json.loads(AMBIGUOUS)) == AMBIGUOUS
     body %= AMBIGUOUS
     assert outcome_of(parse_object, body) == outcome_of(plainly, body)
 
 
 @pytest.mark.parametrize("depth", [250, 254, 255, 256])
-def test_a_deep_list_is_refused_by_the_same_bound(depth: int) -> None:
+def test_depth_limit_is_the_same_with_the_cache(depth: int) -> None:
     raw = b"[" * depth + b"]" * depth
     body = b'{"tools":%b,"a":"%b"}' % (raw, b"x" * 600)
     expected = outcome_of(plainly, body)
@@ -276,15 +278,15 @@ tool_lists_of = st.lists(values, min_size=1, max_size=3)
 
 @given(tools=tool_lists_of, data=st.data())
 @settings(max_examples=examples(300))
-def test_recognised_or_not_the_payload_is_the_same(tools: list[Any], data: st.DataObject) -> None:
+def test_payload_is_the_same_with_the_cache(tools: list[Any], data: st.DataObject) -> None:
     forget()
     indent = data.draw(st.sampled_from([None, 1]))
-    raw = learn(tools, lambda payload: written(payload, indent=indent))
+    raw = cache_tools(tools, lambda payload: written(payload, indent=indent))
     system = data.draw(values)
     for _ in range(2):
         both = written({"model": "m", "system": system, "tools": tools})
         tool_lists.share_tools(parse_object(both), both)
-    piece = (
+    fragment = (
         st.sampled_from(
             [
                 raw,
@@ -308,7 +310,7 @@ def test_recognised_or_not_the_payload_is_the_same(tools: list[Any], data: st.Da
         )
         | values.map(written)
     )
-    scraps = st.lists(piece, max_size=8).map(b"".join)
+    scraps = st.lists(fragment, max_size=8).map(b"".join)
     bodies = values.map(
         lambda value: written(
             {"model": "m", "messages": value, "system": system, "tools": tools}, indent=indent
@@ -320,5 +322,5 @@ def test_recognised_or_not_the_payload_is_the_same(tools: list[Any], data: st.Da
     assert outcome_of(parse_object, body) == outcome_of(plainly, body)
     payload = None if outcome_of(plainly, body).startswith("refused") else plainly(body)
     if payload is not None:
-        tool_lists.share_tools(payload, body)  # whatever is learnt of it
+        tool_lists.share_tools(payload, body)  # whatever is cached of it
         assert outcome_of(parse_object, body) == outcome_of(plainly, body)

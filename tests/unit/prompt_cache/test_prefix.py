@@ -1,4 +1,4 @@
-"""A conversation's beginning is parsed once, and whoever sends what gets the same payload as if nothing were known."""
+"""The prefix of a conversation is parsed once, and payloads are the same as without the cache."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HEADERS = {"content-type": "application/json", "x-api-key": "k"}
 
 
 def conversation(turns: int, start: int = 0, length: int = 1000) -> list[dict[str, Any]]:
-    """Two messages a turn, and a question; as Claude Code does, only the end is marked."""
+    """Build two messages per turn and a question; as in Claude Code, only the end has ``cache_control``."""
     messages: list[dict[str, Any]] = []
     for turn in range(start, start + turns):
         use = {
@@ -59,16 +59,16 @@ def body_of(messages: list[dict[str, Any]], **more: Any) -> bytes:
 
 
 def take(body: bytes) -> dict[str, Any]:
-    """What is done with the body of a request for a translated route."""
+    """Parse and cache a body as for a translated route."""
     payload = parse_object(body)
-    prefixes.learn(payload, body)
+    prefixes.remember_prefix(payload, body)
     return payload
 
 
-# -- what is saved
+# -- cache hits
 
 
-def test_what_came_before_is_not_parsed_again(parsed: list[bytes]) -> None:
+def test_cached_prefix_is_not_parsed_again(parsed: list[bytes]) -> None:
     take(body_of(conversation(20)))
     (known,) = prefixes._known
     parsed.clear()
@@ -81,7 +81,7 @@ def test_what_came_before_is_not_parsed_again(parsed: list[bytes]) -> None:
     assert payload["messages"][5] is known.messages[5]
 
 
-def test_it_ends_ahead_of_the_first_mark() -> None:
+def test_prefix_ends_before_the_first_cache_control() -> None:
     messages = conversation(20)
     messages[30]["content"][0]["cache_control"] = MARK
     take(body_of(messages))
@@ -90,7 +90,7 @@ def test_it_ends_ahead_of_the_first_mark() -> None:
     assert known.raw + b"]" == written(messages[:30])
 
 
-def test_it_grows_with_the_conversation(parsed: list[bytes]) -> None:
+def test_prefix_grows_with_the_conversation(parsed: list[bytes]) -> None:
     for turns in range(10, 40):
         body = body_of(conversation(turns))
         assert take(body) == json.loads(body)
@@ -101,7 +101,7 @@ def test_it_grows_with_the_conversation(parsed: list[bytes]) -> None:
     assert len(whole) == 1
 
 
-def test_the_longest_is_the_one_that_is_used() -> None:
+def test_longest_prefix_is_used() -> None:
     for turns in (30, 20, 20):  # back to an earlier place
         take(body_of(conversation(turns)))
     assert [len(known.messages) for known in prefixes._known] == [61, 41]
@@ -117,10 +117,13 @@ def test_the_longest_is_the_one_that_is_used() -> None:
     [
         (conversation(3), "few messages"),
         (conversation(8, length=3), "short ones"),
-        ([{**message, "cache_control": MARK} for message in conversation(20)], "marked from the first on"),
+        (
+            [{**message, "cache_control": MARK} for message in conversation(20)],
+            "cache_control from the first message on",
+        ),
     ],
 )
-def test_what_is_not_worth_it_is_not_kept(messages: list[dict[str, Any]], why: str) -> None:
+def test_short_prefix_is_not_cached(messages: list[dict[str, Any]], why: str) -> None:
     take(body_of(messages))
     assert prefixes._known == [], why
 
@@ -137,21 +140,21 @@ def test_what_is_not_worth_it_is_not_kept(messages: list[dict[str, Any]], why: s
         ),
     ],
 )
-def test_however_it_is_written_it_is_read_as_ever(write: Callable[[Any], bytes]) -> None:
+def test_payload_is_the_same_for_other_spellings(write: Callable[[Any], bytes]) -> None:
     for turns in (20, 21, 22):
         body = write({"model": "m", "messages": conversation(turns), "max_tokens": 9})
         assert take(body) == json.loads(body)
 
 
 @pytest.mark.parametrize("body", [b'{"messages":%b,"messages":%b}', b'{"a":{"messages":%b},"messages":%b}'])
-def test_it_is_not_learnt_from_where_others_stand(body: bytes) -> None:
+def test_prefix_is_not_cached_from_other_messages(body: bytes) -> None:
     ours, others = conversation(20), conversation(20, 50)
     body %= (written(others), written(ours))
     assert take(body)["messages"] == ours
     assert parse_object(body_of(others))["messages"] == others
 
 
-def test_what_only_looks_like_the_next_message_ends_nothing() -> None:
+def test_boundary_within_a_message_is_not_used() -> None:
     messages = conversation(20)
     messages[-1]["content"] = [{"type": "tool_result", "content": [{"a": 1}, {"role": "user"}]}]
     body = body_of(messages)
@@ -159,14 +162,14 @@ def test_what_only_looks_like_the_next_message_ends_nothing() -> None:
     assert prefixes._known == []
 
 
-# -- how much is kept, and for how long
+# -- limits
 
 
-def test_no_more_is_kept_than_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_total_size_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefixes, "_MAX_TOTAL_BYTES", 100_000)
     first = body_of(conversation(20, 0))
     for start in range(1000, 1010):
-        take(first)  # in use all the time
+        take(first)  # keep it in use
         take(body_of(conversation(20, start)))
         assert sum(len(known.raw) for known in prefixes._known) <= 100_000
     begun = [known.messages[0]["content"] for known in prefixes._known]
@@ -175,7 +178,7 @@ def test_no_more_is_kept_than_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 2 < len(begun) < 6
 
 
-def test_nor_more_conversations_than_a_few() -> None:
+def test_number_of_prefixes_is_bounded() -> None:
     for start in range(20):
         take(body_of(conversation(20, start)))
     assert {known.messages[0]["content"] for known in prefixes._known} == {
@@ -183,7 +186,7 @@ def test_nor_more_conversations_than_a_few() -> None:
     }
 
 
-def test_a_long_one_is_learnt_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_prefix_is_cached_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefixes, "_STEP_BYTES", 20_000)
     monkeypatch.setattr(prefixes, "_MAX_BYTES", 70_000)
     body = body_of(conversation(100))
@@ -196,22 +199,22 @@ def test_a_long_one_is_learnt_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lengths[3:] == [lengths[3]] * 3
 
 
-async def test_what_does_not_come_any_more_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unused_prefix_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running_upstream(say_hello) as upstream, running_proxy([entry(upstream.base)]) as proxy:
         async with aiohttp.ClientSession() as session:
             await ask(session, proxy, body_of(conversation(20), stream=True))
             assert len(prefixes._known) == 1
-            prefixes.forget_unused()
+            prefixes.evict_unused()
             assert len(prefixes._known) == 1
             monkeypatch.setattr(prefixes, "_UNUSED_S", 0.05)
-            for _ in range(100):  # the daemon looks twice a second
+            for _ in range(100):  # the daemon checks twice a second
                 if not prefixes._known:
                     break
                 await asyncio.sleep(0.05)
             assert prefixes._known == []
 
 
-# -- what is not to change
+# -- equality with a plain parse
 
 
 RAW = written(conversation(20)[:-1])[:-1]
@@ -242,7 +245,7 @@ ODD_BODIES = [
 
 
 @pytest.mark.parametrize("body", ODD_BODIES)
-def test_any_other_body_is_read_as_ever(body: bytes) -> None:
+def test_body_with_a_cached_prefix_in_other_places(body: bytes) -> None:
     take(body_of(conversation(20)))
     (known,) = prefixes._known
     assert known.raw == RAW
@@ -251,7 +254,7 @@ def test_any_other_body_is_read_as_ever(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("depth", [250, 252, 253, 254])
-def test_a_deep_one_is_refused_by_the_same_bound(depth: int) -> None:
+def test_depth_limit_is_the_same_with_the_cache(depth: int) -> None:
     nested = json.loads("[" * depth + "]" * depth)
     messages = conversation(20)
     messages[3]["deep"] = nested
@@ -287,9 +290,7 @@ messages_of = st.lists(
 
 @given(steps=st.lists(messages_of, min_size=1, max_size=6), data=st.data())
 @settings(max_examples=examples(300), deadline=None)
-def test_recognised_or_not_the_payload_is_the_same(
-    steps: list[list[dict[str, Any]]], data: st.DataObject
-) -> None:
+def test_payload_is_the_same_with_the_cache(steps: list[list[dict[str, Any]]], data: st.DataObject) -> None:
     forget()
     tools = data.draw(st.just([]) | st.just([{"name": "Read"}]))
     indent = data.draw(st.sampled_from([None, None, None, 1]))
@@ -310,14 +311,27 @@ def test_recognised_or_not_the_payload_is_the_same(
                 expected = repr(plainly(body))
                 got = parse_object(body)
                 tool_lists.share_tools(got, body)
-                prefixes.learn(got, body)
+                prefixes.remember_prefix(got, body)
                 assert repr(got) == expected
                 assert repr(parse_object(body)) == expected
-    pieces = [known.raw for known in prefixes._known] or [b"["]
-    piece = st.sampled_from(
-        [*pieces, *pieces, b'{"messages":', b'"messages":', b"{", b"}", b"[", b"]", b",", b'"', b"\\", b"1"]
+    fragments = [known.raw for known in prefixes._known] or [b"["]
+    fragment = st.sampled_from(
+        [
+            *fragments,
+            *fragments,
+            b'{"messages":',
+            b'"messages":',
+            b"{",
+            b"}",
+            b"[",
+            b"]",
+            b",",
+            b'"',
+            b"\\",
+            b"1",
+        ]
     )
-    odd = b"".join(data.draw(st.lists(piece, max_size=8)))
+    odd = b"".join(data.draw(st.lists(fragment, max_size=8)))
     assert outcome_of(parse_object, odd) == outcome_of(plainly, odd)
 
 
@@ -338,7 +352,7 @@ async def ask(session: aiohttp.ClientSession, proxy: str, body: bytes) -> None:
         assert b"message_stop" in await response.read()
 
 
-async def test_an_upstream_is_sent_the_same_of_each_request() -> None:
+async def test_upstream_gets_the_same_request_with_the_cache() -> None:
     bodies = [body_of(conversation(turns), stream=True) for turns in (10, 11, 14, 19, 12, 25)]
     async with (
         running_upstream(say_hello) as upstream,
@@ -355,7 +369,7 @@ async def test_an_upstream_is_sent_the_same_of_each_request() -> None:
         assert upstream.bodies[count:] == upstream.bodies[:count]
 
 
-async def test_nothing_of_a_direct_route_is_kept() -> None:
+async def test_direct_routes_are_not_cached() -> None:
     async def silent(request: web.Request) -> web.Response:
         return web.json_response({"type": "message", "content": []})
 
@@ -372,7 +386,7 @@ async def test_nothing_of_a_direct_route_is_kept() -> None:
     assert prefixes._known == []
 
 
-async def test_a_hook_that_changes_everything_changes_its_own_request_only(tmp_path: Path) -> None:
+async def test_hook_changes_its_own_request_only(tmp_path: Path) -> None:
     write_hook(
         tmp_path,
         "ruin",

@@ -264,7 +264,9 @@ def test_the_short_way_does_what_the_long_one_does(
         call = _Call(mode, _Client(list(patience)), keeps_bodies=keeps_bodies)
         await asyncio.sleep(0)
         pauses = iter(turns)
-        with mock.patch.object(Body, "alone", Body.alone if is_short else lambda self, data: b""):
+        with mock.patch.object(
+            Body, "take_lone_chunk", Body.take_lone_chunk if is_short else lambda self, data: b""
+        ):
             for read in reads:
                 if call.reader.done():
                     break

@@ -1,4 +1,4 @@
-"""The order of events."""
+"""Legal and illegal orders of events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from proxyd.codecs.anthropic.events import (
     ThinkingDelta,
     Unknown,
 )
-from proxyd.codecs.anthropic.grammar import Grammar, IllegalEvent, State
+from proxyd.codecs.anthropic.grammar import Grammar, IllegalEvent
 
 START, STOP, DELTA = MessageStart({}), MessageStop(), MessageDelta({}, {})
 ERROR, PING, UNKNOWN = ErrorEvent({}), Ping(), Unknown({"type": "new"})
@@ -59,7 +59,7 @@ def text(index: int) -> BlockStart:
         [START, UNKNOWN, text(0), UNKNOWN, ERROR],
     ],
 )
-def test_legal(events: list[StreamEvent]) -> None:
+def test_legal_order(events: list[StreamEvent]) -> None:
     grammar = Grammar()
     for event in events:
         grammar.accept(event)
@@ -84,7 +84,7 @@ def test_legal(events: list[StreamEvent]) -> None:
         ([ERROR, ERROR], "ErrorEvent in state ENDED"),
     ],
 )
-def test_illegal(events: list[StreamEvent], words: str) -> None:
+def test_illegal_order_is_refused_without_a_change(events: list[StreamEvent], words: str) -> None:
     grammar = Grammar()
     for event in events[:-1]:
         grammar.accept(event)
@@ -92,11 +92,3 @@ def test_illegal(events: list[StreamEvent], words: str) -> None:
     with pytest.raises(IllegalEvent, match=words):
         grammar.accept(events[-1])
     assert grammar.state is before
-
-
-def test_the_open_block() -> None:
-    grammar = Grammar()
-    grammar.accept(START)
-    assert grammar.open_index is None
-    grammar.accept(text(0))
-    assert (grammar.open_index, grammar.state) == (0, State.BLOCK)

@@ -1,4 +1,4 @@
-"""Whatever a hook does, the client's stream follows the grammar and has the upstream's end."""
+"""The client's stream follows the grammar and has the upstream's end, whatever hooks do."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ any_event: st.SearchStrategy[Any] = st.one_of(
 )
 
 
-def mended(steps: list[tuple[StreamEvent, list[StreamEvent]]]) -> list[StreamEvent]:
-    mender = StreamRepair()
-    return [event for original, made in steps for event in mender.mend(original, made)]
+def repaired(steps: list[tuple[StreamEvent, list[StreamEvent]]]) -> list[StreamEvent]:
+    repair = StreamRepair().repair
+    return [event for original, replacement in steps for event in repair(original, replacement)]
 
 
 def check_legal(events: list[StreamEvent]) -> None:
@@ -79,19 +79,19 @@ def check_legal(events: list[StreamEvent]) -> None:
 
 
 @given(st.lists(st.lists(any_event, max_size=3), min_size=len(STREAM), max_size=len(STREAM)))
-def test_any_hook_leaves_a_legal_stream(made: list[list[StreamEvent]]) -> None:
-    check_legal(mended(list(zip(STREAM, made, strict=True))))
+def test_stream_is_legal_after_any_hook(replacements: list[list[StreamEvent]]) -> None:
+    check_legal(repaired(list(zip(STREAM, replacements, strict=True))))
 
 
 @given(st.integers(1, len(STREAM) - 1), st.lists(any_event, max_size=3))
-def test_an_error_of_the_upstream_always_arrives(cut: int, made: list[StreamEvent]) -> None:
+def test_upstream_error_always_arrives(cut: int, replacement: list[StreamEvent]) -> None:
     steps: list[tuple[StreamEvent, list[StreamEvent]]] = [(event, [event]) for event in STREAM[:cut]]
-    events = mended([*steps, (ERROR, made)])
+    events = repaired([*steps, (ERROR, replacement)])
     check_legal(events)
 
 
-def test_what_no_hook_changes_is_the_same_objects() -> None:
-    events = mended([(event, [event]) for event in STREAM])
+def test_unchanged_events_are_passed_through() -> None:
+    events = repaired([(event, [event]) for event in STREAM])
     assert all(a is b for a, b in zip(events, STREAM, strict=True))
 
 
@@ -109,17 +109,17 @@ def test_what_no_hook_changes_is_the_same_objects() -> None:
                 TOOL_END,
                 MessageStop(),
             ],
-            id="a block without its start is gone, the next one counts from its place",
+            id="block without a start is dropped, the next is renumbered",
         ),
-        pytest.param({5: []}, STREAM, id="a missing stop comes before the next start"),
-        pytest.param({6: []}, [*STREAM[:6], END, MessageStop()], id="without its tool use a turn has ended"),
+        pytest.param({5: []}, STREAM, id="missing stop is restored before the next start"),
+        pytest.param({6: []}, [*STREAM[:6], END, MessageStop()], id="stop reason changes without a tool use"),
         pytest.param(
             {3: [JsonDelta(0, "x"), TextDelta(7, "y"), TextDelta(0, "a")]},
             STREAM,
-            id="deltas that do not fit",
+            id="deltas that do not fit are dropped",
         ),
-        pytest.param({0: [], 9: [], 10: []}, STREAM, id="beginning and end stay"),
-        pytest.param({3: [ERROR, TextDelta(0, "a")]}, [*STREAM[:3], ERROR], id="an error is the end"),
+        pytest.param({0: [], 9: [], 10: []}, STREAM, id="start and end of the message are restored"),
+        pytest.param({3: [ERROR, TextDelta(0, "a")]}, [*STREAM[:3], ERROR], id="error ends the stream"),
         pytest.param(
             {1: [BlockStart(0, {"type": "thinking"}), ThinkingDelta(0, "t"), BlockStop(0), TEXT]},
             [
@@ -138,15 +138,15 @@ def test_what_no_hook_changes_is_the_same_objects() -> None:
                 TOOL_END,
                 MessageStop(),
             ],
-            id="a block of the hook's own moves the others",
+            id="added block renumbers the others",
         ),
     ],
 )
-def test_what_becomes_of(replaced: dict[int, list[StreamEvent]], expected: list[StreamEvent]) -> None:
+def test_repaired_stream(replaced: dict[int, list[StreamEvent]], expected: list[StreamEvent]) -> None:
     steps = [(event, replaced.get(place, [event])) for place, event in enumerate(STREAM)]
-    assert mended(steps) == expected
+    assert repaired(steps) == expected
 
 
-def test_an_upstream_that_forgets_the_message_delta_still_ends() -> None:
+def test_stream_without_message_delta_ends() -> None:
     events: list[StreamEvent] = [START, TEXT, MessageStop()]
-    assert mended([(event, [event]) for event in events]) == [START, TEXT, BlockStop(0), MessageStop()]
+    assert repaired([(event, [event]) for event in events]) == [START, TEXT, BlockStop(0), MessageStop()]

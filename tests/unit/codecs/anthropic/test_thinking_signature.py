@@ -1,4 +1,4 @@
-"""The signature carries an upstream's data through the client and back (docs/spec/messages-to-chat.md#reasoning)."""
+"""Signatures preserve an upstream's data until the next turn (docs/spec/messages-to-chat.md#reasoning)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DETAILS = st.lists(
 
 
 @given(st.text(), st.none() | st.text(), DETAILS, st.dictionaries(st.text(), st.text(), max_size=3))
-def test_what_goes_in_comes_out(
+def test_decoding_returns_what_was_encoded(
     model: str, field: str | None, details: list[dict[str, Any]], signatures: dict[str, str]
 ) -> None:
     encoded = encode_signature(model, field, details, signatures)
@@ -46,17 +46,17 @@ def test_what_goes_in_comes_out(
         "cpx1.eyJtIjoiYSJ9"[:-3],
     ],
 )
-def test_a_foreign_or_damaged_one_is_none(foreign: str) -> None:
+def test_foreign_or_damaged_signature_is_none(foreign: str) -> None:
     assert decode_signature(foreign) is None
 
 
 @given(st.text())
-def test_never_an_exception(anything: str) -> None:
+def test_decoding_never_raises(anything: str) -> None:
     decode_signature(anything)
     decode_signature(PREFIX + anything)
 
 
-def test_members_of_the_wrong_kind_are_left_out() -> None:
+def test_members_of_the_wrong_type_are_ignored() -> None:
     payload = b'{"m":"a","f":1,"d":[1,{"x":1}],"t":{"i":1,"j":"s"}}'
     encoded = PREFIX + base64.urlsafe_b64encode(payload).decode()
     decoded = decode_signature(encoded)

@@ -61,11 +61,11 @@ from proxyd.codecs.anthropic.usage import Usage, usage_from_anthropic, usage_fro
         ([1], None),
     ],
 )
-def test_what_upstreams_report(reported: Any, expected: Usage | None) -> None:
+def test_usage_from_openai(reported: Any, expected: Usage | None) -> None:
     assert usage_from_openai(reported) == expected
 
 
-def test_what_the_client_is_told() -> None:
+def test_usage_for_the_client() -> None:
     assert Usage(2, 9, 3, 5, reasoning_tokens=7).to_anthropic() == {
         "input_tokens": 2,
         "cache_creation_input_tokens": 5,
@@ -77,7 +77,7 @@ def test_what_the_client_is_told() -> None:
     assert Usage(2, 9, 3, 5).total_input_tokens == 10
 
 
-def test_anthropic_totals_replace_what_they_name() -> None:
+def test_anthropic_totals_replace_the_fields_they_name() -> None:
     start = usage_from_anthropic({"input_tokens": 7, "output_tokens": 1, "cache_read_input_tokens": 3})
     assert start == Usage(7, 1, 3)
     later = {"output_tokens": 20, "input_tokens": None, "output_tokens_details": {"thinking_tokens": 4}}

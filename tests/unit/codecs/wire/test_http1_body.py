@@ -1,4 +1,4 @@
-"""Bodies of answers, in every framing, cut anywhere."""
+"""Bodies of responses, in every framing, split anywhere."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from proxyd.codecs.wire.http1_body import Body, BodyFault, chunk_of
 
 
-def read(body: Body, pieces: list[bytes], limit: int = 1 << 16) -> bytes:
-    """All that can be taken, taken after each piece."""
+def read(body: Body, chunks_fed: list[bytes], limit: int = 1 << 16) -> bytes:
+    """Feed the chunks one by one and take all data after each."""
     data = b""
-    for piece in pieces:
-        body.feed(piece)
+    for chunk in chunks_fed:
+        body.feed(chunk)
         while body.has_more:
             taken = body.take(limit)
             assert len(taken) <= limit
@@ -42,8 +42,8 @@ places = st.lists(st.integers(0, 500), max_size=8)
 
 
 @given(chunks, places, st.sampled_from(["%x", "%X", "0%x", "%x ;a=b", "%x;c"]), st.integers(1, 50))
-def test_chunks_cut_anywhere(data: list[bytes], cuts: list[int], size: str, limit: int) -> None:
-    body = Body(length=7, is_chunked=True)  # a length beside them says nothing
+def test_chunked_body_split_anywhere(data: list[bytes], cuts: list[int], size: str, limit: int) -> None:
+    body = Body(length=7, is_chunked=True)  # the length is ignored
     assert read(body, cut(chunked(data, size), cuts), limit) == b"".join(data)
     assert body.is_complete
     assert not body.has_surplus
@@ -53,7 +53,7 @@ def test_chunks_cut_anywhere(data: list[bytes], cuts: list[int], size: str, limi
 @given(
     chunks, places, st.sampled_from(["%x"] * 4 + ["%X", "0%x", "%x;c"]), st.lists(st.booleans(), max_size=20)
 )
-def test_a_chunk_that_comes_alone_may_be_taken_at_once(
+def test_lone_chunk_may_be_taken_at_once(
     data: list[bytes], cuts: list[int], size: str, takes: list[bool]
 ) -> None:
     whole = chunked(data, size)
@@ -61,14 +61,14 @@ def test_a_chunk_that_comes_alone_may_be_taken_at_once(
     edges ^= {place % len(whole) for place in cuts} - {0}
     body, read, taken = Body(length=None, is_chunked=True), b"", iter(takes)
     for start, end in itertools.pairwise(sorted({*edges, len(whole)})):
-        piece = whole[start:end]
-        alone = body.alone(piece)
-        if alone:
-            assert piece == chunked([alone], end=b"")
-            assert not body.has_more, "else it would overtake"
-            read += alone
+        chunk = whole[start:end]
+        payload = body.take_lone_chunk(chunk)
+        if payload:
+            assert chunk == chunked([payload], end=b"")
+            assert not body.has_more, "it would overtake the data that waits"
+            read += payload
             continue
-        body.feed(piece)
+        body.feed(chunk)
         if next(taken, True):
             read += body.take(1 << 16)
     assert read + body.take(1 << 16) == b"".join(data)
@@ -76,11 +76,11 @@ def test_a_chunk_that_comes_alone_may_be_taken_at_once(
     assert not body.has_surplus
 
 
-def test_one_chunk_of_any_size_is_alone_and_written_as_it_is_read() -> None:
+def test_lone_chunk_of_any_size_is_taken() -> None:
     for size in (*range(1, 5000), 0xFFFB, 0xFFFF, 0x10000, 0x10001, 0xFFFFF, 0x100000):
         data = b"\n" * size
         assert chunk_of(data) == chunked([data], end=b"")
-        assert Body(length=None, is_chunked=True).alone(chunk_of(data)) == data
+        assert Body(length=None, is_chunked=True).take_lone_chunk(chunk_of(data)) == data
 
 
 @pytest.mark.parametrize(
@@ -98,28 +98,28 @@ def test_one_chunk_of_any_size_is_alone_and_written_as_it_is_read() -> None:
         b"3",
     ],
 )
-def test_what_is_not_one_whole_chunk_is_not_alone(data: bytes) -> None:
+def test_anything_but_one_whole_chunk_is_declined(data: bytes) -> None:
     body = Body(length=None, is_chunked=True)
-    assert body.alone(data) == b""
-    assert body.alone(b"3\r\none\r\n") == b"one", "nothing has happened"
+    assert body.take_lone_chunk(data) == b""
+    assert body.take_lone_chunk(b"3\r\none\r\n") == b"one", "the state is unchanged"
 
 
-def test_no_piece_of_another_framing_packed_or_behind_a_fault_or_the_end_is_alone() -> None:
+def test_lone_chunk_is_declined_in_other_states() -> None:
     one = b"3\r\none\r\n"
-    assert Body(length=100, is_chunked=False).alone(one) == b""
-    assert Body(length=None, is_chunked=False).alone(one) == b""
-    assert Body(length=None, is_chunked=True, encoding="gzip").alone(one) == b""
+    assert Body(length=100, is_chunked=False).take_lone_chunk(one) == b""
+    assert Body(length=None, is_chunked=False).take_lone_chunk(one) == b""
+    assert Body(length=None, is_chunked=True, encoding="gzip").take_lone_chunk(one) == b""
     body = Body(length=None, is_chunked=True)
     body.feed(one)
-    assert body.alone(one) == b"", "another waits"
+    assert body.take_lone_chunk(one) == b"", "other data waits"
     for before in (b"x\r\n", b"0\r\n", b"0\r\n\r\n", b"9\r\n", b"1"):
         body = Body(length=None, is_chunked=True)
         body.feed(before)
-        assert body.alone(one) == b"", before
+        assert body.take_lone_chunk(one) == b"", before
 
 
 @pytest.mark.parametrize("data", [[b"one", b"x" * 300, b"\r\n"]])
-def test_chunks_cut_in_two_at_every_byte_and_byte_by_byte(data: list[bytes]) -> None:
+def test_chunked_body_split_at_every_byte(data: list[bytes]) -> None:
     whole = chunked(data, end=b"0\r\nTrailer: x\r\nAnother: y\r\n\r\n")
     for at in range(len(whole) + 1):
         body = Body(length=None, is_chunked=True)
@@ -130,7 +130,7 @@ def test_chunks_cut_in_two_at_every_byte_and_byte_by_byte(data: list[bytes]) -> 
     assert body.is_complete
 
 
-def test_what_has_come_of_a_chunk_can_be_taken_at_once() -> None:
+def test_part_of_a_chunk_can_be_taken() -> None:
     body = Body(length=None, is_chunked=True)
     assert read(body, [b"a\r\nhello"]) == b"hello"
     assert read(body, [b"world\r"]) == b"world"
@@ -159,11 +159,11 @@ BROKEN = [
 
 @pytest.mark.parametrize("broken", BROKEN)
 @pytest.mark.parametrize("is_cut", [True, False])
-def test_a_broken_framing_is_a_fault_behind_what_came_before(broken: bytes, is_cut: bool) -> None:
+def test_invalid_framing_is_a_fault_after_the_valid_data(broken: bytes, is_cut: bool) -> None:
     whole = b"5\r\nhello\r\n" + broken
-    pieces = [whole[at : at + 1] for at in range(len(whole))] if is_cut else [whole]
+    chunks_fed = [whole[at : at + 1] for at in range(len(whole))] if is_cut else [whole]
     body = Body(length=None, is_chunked=True)
-    data = read(body, pieces)
+    data = read(body, chunks_fed)
     assert data.startswith(b"hello")
     body.close()
     assert body.has_ended
@@ -173,7 +173,7 @@ def test_a_broken_framing_is_a_fault_behind_what_came_before(broken: bytes, is_c
 
 
 @given(st.binary(max_size=60), places, st.binary(max_size=5), st.integers(1, 50))
-def test_a_length_cut_anywhere(data: bytes, cuts: list[int], surplus: bytes, limit: int) -> None:
+def test_body_with_length_split_anywhere(data: bytes, cuts: list[int], surplus: bytes, limit: int) -> None:
     body = Body(length=len(data), is_chunked=False)
     assert read(body, cut(data + surplus, cuts), limit) == data
     assert body.is_complete
@@ -181,7 +181,7 @@ def test_a_length_cut_anywhere(data: bytes, cuts: list[int], surplus: bytes, lim
 
 
 @given(st.binary(max_size=60), places)
-def test_until_the_close(data: bytes, cuts: list[int]) -> None:
+def test_body_until_the_close(data: bytes, cuts: list[int]) -> None:
     body = Body(length=None, is_chunked=False)
     assert read(body, cut(data, cuts)) == data
     assert not body.has_ended
@@ -192,7 +192,7 @@ def test_until_the_close(data: bytes, cuts: list[int]) -> None:
 @pytest.mark.parametrize(
     "body", [Body(length=10, is_chunked=False), Body(length=None, is_chunked=True)], ids=["length", "chunked"]
 )
-def test_a_close_ahead_of_the_end_is_a_fault(body: Body) -> None:
+def test_premature_close_is_a_fault(body: Body) -> None:
     body.feed(b"5\r\nhel")
     assert body.take(100) in (b"hel", b"5\r\nhel")
     body.close()
@@ -200,7 +200,7 @@ def test_a_close_ahead_of_the_end_is_a_fault(body: Body) -> None:
         body.take(1)
 
 
-def test_what_comes_behind_the_end_is_surplus() -> None:
+def test_bytes_after_the_end_are_surplus() -> None:
     body = Body(length=None, is_chunked=True)
     read(body, [b"0\r\n\r\n"])
     assert body.is_complete
@@ -212,19 +212,19 @@ def test_what_comes_behind_the_end_is_surplus() -> None:
     assert body.has_surplus
 
 
-# -- packed
+# -- compressed
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 @given(text=st.binary(max_size=3000), cuts=places, limit=st.integers(1, 400))
-def test_packed_bodies_are_unpacked_in_bounded_pieces(
+def test_compressed_body_is_decompressed_in_bounded_chunks(
     encoding: str, text: bytes, cuts: list[int], limit: int
 ) -> None:
-    packed = gzip.compress(text, mtime=0) if encoding == "gzip" else zlib.compress(text)
-    body = Body(length=len(packed), is_chunked=False, encoding=encoding)
+    compressed = gzip.compress(text, mtime=0) if encoding == "gzip" else zlib.compress(text)
+    body = Body(length=len(compressed), is_chunked=False, encoding=encoding)
     data = b""
-    for piece in cut(packed, cuts):
-        body.feed(piece)
+    for chunk in cut(compressed, cuts):
+        body.feed(chunk)
         while body.has_more:
             taken = body.take(limit)
             assert len(taken) <= limit
@@ -233,29 +233,29 @@ def test_packed_bodies_are_unpacked_in_bounded_pieces(
     assert body.take(1) == b""
 
 
-def test_a_bomb_is_unpacked_no_further_than_it_is_taken() -> None:
-    packed = gzip.compress(b"\0" * (64 << 20))
-    body = Body(length=len(packed), is_chunked=False, encoding="gzip")
-    body.feed(packed)
+def test_bomb_is_decompressed_only_as_it_is_taken() -> None:
+    compressed = gzip.compress(b"\0" * (64 << 20))
+    body = Body(length=len(compressed), is_chunked=False, encoding="gzip")
+    body.feed(compressed)
     assert len(body.take(1000)) == 1000
-    assert body.waiting_bytes <= len(packed)
+    assert body.waiting_bytes <= len(compressed)
 
 
 @pytest.mark.parametrize(
-    "packed",
+    "compressed",
     [b"no gzip at all", gzip.compress(b"x" * 500, mtime=0)[:-20], gzip.compress(b"x" * 50, mtime=0)[:-4]],
 )
-def test_a_broken_packing_is_a_fault(packed: bytes) -> None:
-    body = Body(length=len(packed), is_chunked=False, encoding="gzip")
-    body.feed(packed)
-    with pytest.raises(BodyFault, match="packing"):  # noqa: PT012 - what came before it can be taken
+def test_corrupt_compressed_data_is_a_fault(compressed: bytes) -> None:
+    body = Body(length=len(compressed), is_chunked=False, encoding="gzip")
+    body.feed(compressed)
+    with pytest.raises(BodyFault, match="compressed data"):  # noqa: PT012 - data before the fault can be taken
         while True:
             if not body.take(10_000) and not body.has_more:
                 body.take(1)
                 break
 
 
-def test_a_packing_that_nobody_knows_is_a_fault() -> None:
+def test_unknown_encoding_is_a_fault() -> None:
     body = Body(length=3, is_chunked=False, encoding="br")
     assert body.has_ended
     with pytest.raises(BodyFault, match="br"):
@@ -263,7 +263,7 @@ def test_a_packing_that_nobody_knows_is_a_fault() -> None:
 
 
 def test_a_long_body_in_many_chunks_is_linear() -> None:
-    """A hundred thousand chunks that nobody takes meanwhile, then taken in small pieces."""
+    """A hundred thousand chunks are fed at once and taken in small parts."""
     whole = chunked([b"x" * 10] * 100_000)
     body = Body(length=None, is_chunked=True)
     body.feed(whole)

@@ -1,4 +1,4 @@
-"""Edits in place: what is edited is right, and every other byte is the one that was there."""
+"""Edits in place change the edited values and no other byte."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ODD = (
         (b'{"mod\\u0065l":"a"}', {"model": "b"}, b'{"mod\\u0065l":"b"}'),
         (b'{"a":1,"b":0,"a":2}', {"a": 9}, b'{"a":9,"b":0,"a":9}'),
         (b'{"a":1,"b":0,"a":2}', {"a": CUT}, b'{"b":0}'),
-        # What goes into a value was told from the last of several, which is the one that parsers give.
+        # Changes within a value apply to the last duplicate, the one that parsers return.
         (b'{"l":"x","l":[1,2]}', {"l": {0: CUT}}, b'{"l":"x","l":[2]}'),
         (
             b'{"l":[1],"l":[{"c":2,"c":[{"t":1},3]}]}',
@@ -69,11 +69,11 @@ ODD = (
         (b'{"\\"":1,"\\\\":2}', {'"': 3, "\\": 4}, b'{"\\"":3,"\\\\":4}'),
     ],
 )
-def test_an_edit(data: bytes, changes: dict[str, Any], expected: bytes) -> None:
+def test_edited_object(data: bytes, changes: dict[str, Any], expected: bytes) -> None:
     assert splice(data, changes) == expected
 
 
-def test_all_else_stays_as_it_was() -> None:
+def test_other_bytes_are_unchanged() -> None:
     assert splice(ODD, {"model": "b"}) == ODD.replace(b'"a\\u0062"', b'"b"')
     assert splice(ODD, {"o": {"y": {2: {"z": 5}}}}) == ODD.replace(b"null", b"5")
     assert splice(ODD, {"s": CUT}) == ODD.replace(b',"s":"\\"}]\\\\"', b"")
@@ -101,27 +101,33 @@ def merged(old: Any, new: Any) -> Any:
 
 @settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(objects(values), objects(values), st.booleans(), st.sampled_from([None, 2, "\t"]))
-def test_it_means_a_merge(old: dict[str, Any], new: dict[str, Any], is_ascii: bool, indent: Any) -> None:
+def test_splice_merges_like_parsed_values(
+    old: dict[str, Any], new: dict[str, Any], is_ascii: bool, indent: Any
+) -> None:
     data = json.dumps(old, ensure_ascii=is_ascii, indent=indent).encode("utf-8", "surrogatepass")
     assert json.loads(splice(data, new).decode("utf-8", "surrogatepass")) == merged(old, new)
 
 
 @settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(objects(values), st.sets(st.sampled_from("abcde")))
-def test_a_cut_leaves_the_other_members_bytes(old: dict[str, Any], keys: set[str]) -> None:
-    pieces = {key: json.dumps(value) for key, value in old.items()}
-    text = "{" + ",".join(f"{json.dumps(key)}:{piece}" for key, piece in pieces.items()) + "}"
-    left = "{" + ",".join(f"{json.dumps(k)}:{piece}" for k, piece in pieces.items() if k not in keys) + "}"
+def test_removal_keeps_the_bytes_of_other_members(old: dict[str, Any], keys: set[str]) -> None:
+    texts = {key: json.dumps(value) for key, value in old.items()}
+    text = "{" + ",".join(f"{json.dumps(key)}:{text_of_value}" for key, text_of_value in texts.items()) + "}"
+    left = (
+        "{"
+        + ",".join(f"{json.dumps(k)}:{text_of_value}" for k, text_of_value in texts.items() if k not in keys)
+        + "}"
+    )
     assert splice(text.encode(), dict.fromkeys(keys, CUT)) == left.encode()
 
 
-PIECES = ["1", "null", '"]"', '{"a":[1,"}"]}', "[]", '"\\\\\\""', "[[{}],2]"]
+TEXTS = ["1", "null", '"]"', '{"a":[1,"}"]}', "[]", '"\\\\\\""', "[[{}],2]"]
 
 
-@given(st.lists(st.sampled_from(PIECES), max_size=6), st.sets(st.integers(0, 7), min_size=1))
-def test_items_of_arrays_are_cut_by_position(pieces: list[str], positions: set[int]) -> None:
-    text = f'{{"l":[{",".join(pieces)}],"m":0}}'
-    left = ",".join(piece for at, piece in enumerate(pieces) if at not in positions)
+@given(st.lists(st.sampled_from(TEXTS), max_size=6), st.sets(st.integers(0, 7), min_size=1))
+def test_array_items_are_removed_by_position(texts: list[str], positions: set[int]) -> None:
+    text = f'{{"l":[{",".join(texts)}],"m":0}}'
+    left = ",".join(text_of_value for at, text_of_value in enumerate(texts) if at not in positions)
     found = splice(text.encode(), {"l": dict.fromkeys(positions, CUT)})
     assert found == f'{{"l":[{left}],"m":0}}'.encode()
 
@@ -135,11 +141,11 @@ def test_items_of_arrays_are_cut_by_position(pieces: list[str], positions: set[i
         (b'{"\\u0074" :6 }', b"6"),
     ],
 )
-def test_where_a_value_stands(data: bytes, value: bytes) -> None:
+def test_span_of_a_value(data: bytes, value: bytes) -> None:
     start, end = span_of(data, "t")
     assert data[start:end] == value
 
 
-def test_a_value_that_is_not_there() -> None:
+def test_span_of_a_missing_key() -> None:
     with pytest.raises(KeyError):
         span_of(b'{"a":{"t":1}}', "t")

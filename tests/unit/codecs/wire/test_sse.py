@@ -1,4 +1,4 @@
-"""Frames out of bytes: what the transcripts do not show, and the limits."""
+"""Decoding of SSE frames beyond what the transcripts cover, and the limits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def frames(*chunks: bytes, max_frame_bytes: int = 1000) -> list[SSEFrame]:
         (b"data: a\ndata: b\n\n", [(b"", b"a\nb")]),
         (b"data\n\n", [(b"", b"")]),
         (b"event: x\ndata: a\n\ndata: b\n\n", [(b"x", b"a"), (b"", b"b")]),
-        (b"event: x\n\ndata: b\n\n", [(b"", b"b")]),  # the name of an event that was none is forgotten
+        (b"event: x\n\ndata: b\n\n", [(b"", b"b")]),  # an event without data is not dispatched
         (b": comment\n\nid: 1\nretry: 2\n\n", []),
         (b"data: a\r\ndata: b\r\n\r\n", [(b"", b"a\nb")]),
         (b"data: a\rdata: b\r\r", [(b"", b"a\nb")]),
@@ -40,7 +40,7 @@ def test_frames(stream: bytes, expected: list[tuple[bytes, bytes]]) -> None:
         assert frames(stream[:at], stream[at:]) == [SSEFrame(*frame) for frame in expected], at
 
 
-def test_a_frame_is_given_out_with_its_last_byte() -> None:
+def test_frame_is_returned_with_its_last_byte() -> None:
     decoder = SSEDecoder()
     assert decoder.feed(b"data: a\n") == []
     assert decoder.feed(b"\n") == [SSEFrame(b"", b"a")]
@@ -48,7 +48,7 @@ def test_a_frame_is_given_out_with_its_last_byte() -> None:
     assert decoder.feed(b"\ndata: c\n\n") == [SSEFrame(b"", b"c")]
 
 
-def test_limits() -> None:
+def test_frame_limits() -> None:
     assert frames(b"data: " + b"x" * 900 + b"\n\n")[0].data == b"x" * 900
     with pytest.raises(FrameTooLarge):
         frames(b"data: " + b"x" * 600, b"x" * 600)
@@ -56,8 +56,8 @@ def test_limits() -> None:
         frames(b"data: x\n" * (MAX_FRAME_LINES + 1) + b"\n", max_frame_bytes=1 << 20)
 
 
-def test_an_event_above_one_mebibyte() -> None:
-    """In the chunks of a socket; a decoder that searched again and again would take minutes."""
+def test_large_event_is_decoded_in_linear_time() -> None:
+    """A decoder that searches the buffer again for each chunk would take minutes."""
     text = b"x" * (3 << 20)
     stream = b"data: " + text + b"\n\n"
     decoder = SSEDecoder()
