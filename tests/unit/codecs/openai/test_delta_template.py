@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxyd.codecs.anthropic.events import DeltaRun, StreamEvent, count_events, encode_events
-from proxyd.codecs.openai import delta_template as repeats
+from proxyd.codecs.openai import delta_template
 from proxyd.codecs.openai import stream as openai_stream
-from proxyd.codecs.openai.delta_template import DeltaTemplates
+from proxyd.codecs.openai.delta_template import DeltaTemplate
 from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.stream import OpenAIStream, ResponseContext
 from proxyd.codecs.wire.sse import SSEFrame
@@ -21,7 +21,7 @@ from proxyd.errors import ProxyError
 from tests.support.effort import examples
 
 
-class _NeverRepeats(DeltaTemplates):
+class _NeverRepeats(DeltaTemplate):
     """Reads every chunk in full."""
 
     def learn(self, data: bytes, chunk: dict[str, Any], kind: str, text: str) -> None:
@@ -32,7 +32,7 @@ def _chunk(delta: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": None}], **more}
 
 
-def _events(chunks: list[bytes], kind: type[DeltaTemplates]) -> list[Any]:
+def _events(chunks: list[bytes], kind: type[DeltaTemplate]) -> list[Any]:
     stream = _stream_of(kind)
     events: list[Any] = []
     try:
@@ -40,7 +40,7 @@ def _events(chunks: list[bytes], kind: type[DeltaTemplates]) -> list[Any]:
             events += _said(stream, [data], is_joined=False)
         events += stream.close()
     except ProxyError as exc:
-        events += [*stream.take(), type(exc), str(exc)]
+        events += [*stream.take_events(), type(exc), str(exc)]
     return events
 
 
@@ -90,7 +90,7 @@ _streams = st.lists(st.tuples(_chunks, st.integers(1, 4)), max_size=12).map(
 def test_the_events_are_those_of_reading_in_full(chunks: list[bytes], finishes: bool) -> None:
     finish = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     chunks = [*chunks, *([json.dumps(finish).encode(), b"[DONE]"] if finishes else [])]
-    assert _events(chunks, DeltaTemplates) == _events(chunks, _NeverRepeats)
+    assert _events(chunks, DeltaTemplate) == _events(chunks, _NeverRepeats)
 
 
 @given(
@@ -99,13 +99,13 @@ def test_the_events_are_those_of_reading_in_full(chunks: list[bytes], finishes: 
 @settings(max_examples=examples(200), deadline=None)
 def test_so_are_those_of_one_run(texts: list[str], key: str) -> None:
     chunks = [json.dumps(_chunk({key: text})).encode() for text in texts]
-    assert _events(chunks, DeltaTemplates) == _events(chunks, _NeverRepeats)
+    assert _events(chunks, DeltaTemplate) == _events(chunks, _NeverRepeats)
 
 
-def _stream_of(kind: type[DeltaTemplates] = DeltaTemplates) -> OpenAIStream:
+def _stream_of(kind: type[DeltaTemplate] = DeltaTemplate) -> OpenAIStream:
     numbers = itertools.count()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(openai_stream, "DeltaTemplates", kind)
+        patch.setattr(openai_stream, "DeltaTemplate", kind)
         return OpenAIStream(
             ResponseContext("m"), Dialect(), lambda prefix: f"{prefix}{next(numbers)}", lambda name: None
         )
@@ -116,7 +116,7 @@ def _said(stream: OpenAIStream, chunks: list[bytes], *, is_joined: bool) -> list
     blocks, at = [b"data: " + data for data in chunks], 0
     events: list[StreamEvent] = []
     while at < len(blocks):
-        run = stream.run(blocks, at, is_joined=is_joined)
+        run = stream.repeated_deltas(blocks, at, is_joined=is_joined)
         events += run or stream.feed(SSEFrame(b"", chunks[at]))
         at += count_events(run) or 1
     return events
@@ -147,25 +147,25 @@ def test_a_frame_of_two_lines_is_no_run() -> None:
     stream.feed(SSEFrame(b"", json.dumps(_chunk({"content": "two"})).encode()))
     block = b"data: " + json.dumps(_chunk({"content": "three"})).encode()
     for odd in (block.replace(b"three", b"th\nree"), b"event: x\n" + block, b": a comment"):
-        assert stream.run([odd], 0, is_joined=True) == []
-    (run,) = stream.run([block, block, b": a comment", block], 0, is_joined=True)
+        assert stream.repeated_deltas([odd], 0, is_joined=True) == []
+    (run,) = stream.repeated_deltas([block, block, b": a comment", block], 0, is_joined=True)
     assert isinstance(run, DeltaRun)
     assert run.count == 2
 
 
-def _learnt(delta: dict[str, Any], kind: str = "text", text: str = "one", **more: Any) -> DeltaTemplates:
-    template = DeltaTemplates()
+def _learnt(delta: dict[str, Any], kind: str = "text", text: str = "one", **more: Any) -> DeltaTemplate:
+    template = DeltaTemplate()
     chunk = _chunk(delta, **more)
     template.learn(json.dumps(chunk).encode(), chunk, kind, text)
     return template
 
 
-def _text_of(template: DeltaTemplates, data: bytes) -> str:
+def _text_of(template: DeltaTemplate, data: bytes) -> str:
     found = template.texts_of([b"data: " + data], 0)
     return found[0][1] if found else ""
 
 
-def _again(template: DeltaTemplates, delta: dict[str, Any], **more: Any) -> str:
+def _again(template: DeltaTemplate, delta: dict[str, Any], **more: Any) -> str:
     return _text_of(template, json.dumps(_chunk(delta, **more)).encode())
 
 
@@ -200,8 +200,8 @@ def test_what_says_more_than_one_text_is_no_template(
 
 
 def test_servers_that_never_repeat_are_noticed() -> None:
-    template = DeltaTemplates()
-    for number in range(repeats._MAX_LEARNT):
+    template = DeltaTemplate()
+    for number in range(delta_template._MAX_LEARNED):
         chunk = _chunk({"content": "one"}, created=number)
         data = json.dumps(chunk).encode()
         assert _text_of(template, data) == ""
