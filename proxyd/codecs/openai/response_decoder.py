@@ -200,7 +200,7 @@ class ResponseDecoder:
     def _collect(self, data: bytes) -> None:
         self._body += data
         if len(self._body) > self._max_body_bytes:
-            raise BadReply(f"the upstream's answer is larger than {self._max_body_bytes / (1 << 20):g} MiB")
+            raise BadReply(f"the upstream's response is larger than {self._max_body_bytes / (1 << 20):g} MiB")
 
     def _close(self) -> None:
         for frame in self._decoder.close():
@@ -216,7 +216,7 @@ class ResponseDecoder:
         try:
             value = jsonio.loads(body)
         except jsonio.TooManyValues as exc:
-            raise BadReply(f"the upstream's answer has {exc}, which is the limit") from None
+            raise BadReply(f"the upstream's response has {exc}, which is the limit") from None
         except jsonio.JSONError as exc:
             raise self._unreadable(body, f": {exc}") from None
         if error_in(value) is not None:
@@ -227,7 +227,7 @@ class ResponseDecoder:
 
     def _unreadable(self, body: bytes, reason: str = "") -> BadReply:
         exc = BadReply(
-            f"the upstream answered with something that is neither an event stream nor a completion{reason}"
+            f"the upstream responded with something that is neither an event stream nor a completion{reason}"
         )
         exc.detail = body[:_EXCERPT_BYTES].decode("utf-8", "replace")
         return exc

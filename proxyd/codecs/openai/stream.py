@@ -217,7 +217,7 @@ class OpenAIStream:
             raise Truncated(
                 "the upstream closed the stream before finishing"
                 if self._seen_choices or self.has_started
-                else "the upstream ended its stream without an answer"
+                else "the upstream ended its stream without a response"
             )
         if not self._finish.is_known:
             self._warn("stream.no_finish_reason")
