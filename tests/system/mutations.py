@@ -54,8 +54,8 @@ MUTATIONS = (
     Mutation(
         "a cut stream ends as if it were whole",
         STREAM,
-        "if not self._finish.is_known and not (",
-        "if False and not (",
+        "        if not self._finish.is_known:\n            self._check_end()",
+        "        if False:\n            self._check_end()",
     ),
     Mutation(
         "text overtakes what waits behind a call", BLOCKS, "if self._waiting or (self.slot", "if (self.slot"
@@ -76,8 +76,8 @@ MUTATIONS = (
     Mutation(
         "a call that finishes with stop is no tool use",
         STOP,
-        "            if has_calls:",
-        '            if self._reason == "tool_calls":',
+        "            elif has_calls:",
+        '            elif self._reason == "tool_calls":',
     ),
     Mutation("a refusal counts as an answer", STOP, "        if self.has_refusal:", "        if False:"),
     Mutation("an error within the stream is passed over", STREAM, 'if chunk.get("error"):', "if False:"),
@@ -87,7 +87,7 @@ MUTATIONS = (
         "SignatureDelta(index, self._signature())",
         'SignatureDelta(index, "")',
     ),
-    Mutation("a length cut after a stop is forgotten", STOP, "self._reason in _PLAIN_STOPS", "False"),
+    Mutation("a length cut after a stop is forgotten", STOP, "or self._reason in _PLAIN_STOPS or", "or"),
     Mutation(
         "signatures that follow their call are lost",
         BLOCKS,
@@ -99,7 +99,7 @@ MUTATIONS = (
     Mutation(
         "arguments said twice are two calls",
         CALLS,
-        "not _has_other_name(slot, fragment)\n        and not slot.holds_exactly(fragment.arguments)",
+        "not _has_other_name(slot, fragment)\n        and not slot.is_copied_by(fragment.arguments)",
         "not _has_other_name(slot, fragment)",
     ),
     Mutation(

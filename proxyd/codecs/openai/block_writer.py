@@ -48,6 +48,7 @@ class BlockWriter:
         initial_usage: reported in ``message_start``.
         emitted_chars: of all texts, names and arguments written so far.
         has_calls: a tool_use block was opened.
+        has_cut_call: the arguments of a call ended before they were complete.
     """
 
     __slots__ = (
@@ -65,6 +66,7 @@ class BlockWriter:
         "details",
         "emitted_chars",
         "has_calls",
+        "has_cut_call",
         "has_started",
         "initial_usage",
         "reasoning_field",
@@ -91,6 +93,7 @@ class BlockWriter:
         self.initial_usage = initial_usage
         self.emitted_chars = 0
         self.has_calls = False
+        self.has_cut_call = False
         self.has_started = False
 
     @property
@@ -133,11 +136,13 @@ class BlockWriter:
         if slot is self.slot:
             self._send_arguments(slot)
         elif slot.has_begun:
-            if slot.unsent:
-                slot.unsent.clear()
-                self._warn("stream.arguments_after_the_call")
+            slot.has_excess = slot.has_excess or bool(slot.unsent)
+            slot.unsent.clear()
         elif is_new:
             self._waiting.append(slot)
+        if slot.has_excess:
+            slot.has_excess = False
+            self._warn("stream.arguments_after_the_call")
         if self._waiting and not self._holds_calls:
             self._drain()
 
@@ -163,13 +168,26 @@ class BlockWriter:
         }
         self._events.append(MessageStart(message))
 
-    def flush(self) -> None:
-        """Write everything that waits, complete or not: the upstream has finished."""
+    @property
+    def is_within_arguments(self) -> bool:
+        """The arguments of a call are incomplete."""
+        return any(slot.is_cut for slot in self._calls.slots)
+
+    def flush(self, *, is_cut: bool = False) -> None:
+        """Write everything that waits, complete or not: the upstream has finished.
+
+        Args:
+            is_cut: the text was cut, so that a call of which no argument was received is dropped. Its tool would be run
+                with none.
+        """
         nameless_calls = 0
         while self._waiting:
             item = self._waiting.popleft()
             if not isinstance(item, ToolSlot):
                 self._write_delta(*item)
+            elif item.name and is_cut and not (item.has_arguments or item.has_placeholder):
+                self.has_cut_call = True
+                self._warn("stream.tool_call_cut")
             elif item.name:
                 self._open_tool(item)
             else:
@@ -201,11 +219,11 @@ class BlockWriter:
         self._events.append(delta_of(self._next_index - 1, kind, text))
 
     def _drain(self) -> None:
-        """Write what waits, up to the next tool call that is itself incomplete or has no name yet."""
+        """Write what waits, up to the next tool call that is itself incomplete, or has no name or arguments yet."""
         while self._waiting and (self.slot is None or self.slot.is_complete):
             item = self._waiting[0]
             if isinstance(item, ToolSlot):
-                if not item.name:
+                if not item.name or not item.has_arguments:
                     return
                 self._waiting.popleft()
                 self._open_tool(item)
@@ -259,6 +277,7 @@ class BlockWriter:
             if not self.slot.has_arguments:
                 self._events.append(JsonDelta(index, "{}"))
             elif not self.slot.is_complete:
+                self.has_cut_call = True
                 self._warn("stream.arguments_incomplete")
             self.slot = None
         self.block = ""

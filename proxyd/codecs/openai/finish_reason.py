@@ -104,11 +104,27 @@ class FinishReason:
             if isinstance(matched, str) and matched in stop_sequences:
                 self._matched = matched
 
-    def message_delta(self, *, has_calls: bool) -> dict[str, Any]:
+    def may_cut_call(self, stop_sequences: Collection[str]) -> bool:
+        """Whether the reason explains a tool call without its end: the text was cut, or ended at a stop sequence.
+
+        Few servers say that a stop sequence matched, so a plain stop counts where the request has any.
+        """
+        if self._matched is not None or self.has_refusal:
+            return True
+        stop_reason = STOP_REASONS.get(self._reason or "")
+        return stop_reason not in (None, "end_turn") or (
+            self._reason in _PLAIN_STOPS and bool(stop_sequences)
+        )
+
+    def message_delta(
+        self, *, has_calls: bool, has_cut_call: bool, stop_sequences: Collection[str]
+    ) -> dict[str, Any]:
         """Return the ``delta`` of ``message_delta``.
 
         Args:
             has_calls: the message has a tool call. Claude Code runs tools by the blocks, whatever the stop reason says.
+            has_cut_call: one of them has no end.
+            stop_sequences: those of the client's request.
         """
         reason = STOP_REASONS.get(self._reason or "stop", "end_turn")
         if self.has_refusal:
@@ -117,9 +133,15 @@ class FinishReason:
         if reason == "refusal":
             delta["stop_details"] = dict(_REFUSAL_DETAILS)
         elif reason == "end_turn":
-            if has_calls:
+            is_at_sequence = self._matched is not None
+            if has_cut_call and self.may_cut_call(stop_sequences):
+                is_at_sequence = True
+            elif has_calls:
                 delta["stop_reason"] = "tool_use"
-            elif self._matched is not None:
+                return delta
+            if is_at_sequence:
                 delta["stop_reason"] = "stop_sequence"
-                delta["stop_sequence"] = self._matched
+                delta["stop_sequence"] = self._matched or (
+                    next(iter(stop_sequences)) if len(stop_sequences) == 1 else None
+                )
         return delta

@@ -18,6 +18,7 @@ docs/spec/chat-to-messages.md.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -54,6 +55,7 @@ class OpenAIStream:
         "_choice",
         "_context",
         "_dialect",
+        "_ends_with_usage",
         "_finish",
         "_has_deltas",
         "_has_foreign_choices",
@@ -91,6 +93,7 @@ class OpenAIStream:
         self._choice: int | None = None  # index of the choice that is translated
         self._has_foreign_choices = False
         self._has_deltas = False
+        self._ends_with_usage = False  # the last chunk was one without choices, with usage
         self._reported_usage: Usage | None = None
         self.usage = Usage(input_tokens=context.estimated_input_tokens, is_estimated=True)
         self.stop_reason: str | None = None
@@ -150,10 +153,10 @@ class OpenAIStream:
         if not found:
             return []
         if writer.slot is not None:
-            if not writer.slot.continues_with(found[0][1]):
+            try_add = writer.slot.try_add_sent
+            found = list(itertools.takewhile(lambda item: try_add(item[1]), found))
+            if not found:
                 return []
-            for _, text in found:
-                writer.slot.add_sent_arguments(text)
         writer.emitted_chars += sum([len(text) for _, text in found])
         if is_joined:
             head, tail = delta_template(writer.index, writer.block)
@@ -177,7 +180,7 @@ class OpenAIStream:
             bool(kind)
             and kind == self._template.kind
             and writer.index == self._template_index
-            and not self._is_done
+            and not (self._is_done or self._ends_with_usage)
             and not writer.is_waiting
             and (kind != "tool_use" or writer.slot is not None)
         )
@@ -213,22 +216,35 @@ class OpenAIStream:
         if self.has_ended:
             return []
         self._flush_tags()  # content all the same, even if the stream was cut
-        if not self._finish.is_known and not (self._is_done and self._writer.has_content):
-            raise Truncated(
-                "the upstream closed the stream before finishing"
-                if self._seen_choices or self.has_started
-                else "the upstream ended its stream without a response"
-            )
         if not self._finish.is_known:
-            self._warn("stream.no_finish_reason")
-        self._writer.flush()
+            self._check_end()
+        stop_sequences = self._context.stop_sequences
+        self._writer.flush(is_cut=self._finish.may_cut_call(stop_sequences))
         self._writer.close_blocks()
         self.usage = self._final_usage()
-        delta = self._finish.message_delta(has_calls=self._writer.has_calls)
+        delta = self._finish.message_delta(
+            has_calls=self._writer.has_calls,
+            has_cut_call=self._writer.has_cut_call,
+            stop_sequences=stop_sequences,
+        )
         self.stop_reason = delta["stop_reason"]
         self._writer.finish(delta, self.usage)
         self.has_ended = True
         return self._writer.take_events()
+
+    def _check_end(self) -> None:
+        """Raise an error unless the stream has ended in order although it named no finish reason."""
+        if self._is_done or self._ends_with_usage:
+            if self._writer.is_within_arguments:
+                raise Truncated("the upstream ended the stream within the arguments of a tool call")
+            if self._writer.has_content:
+                self._warn("stream.no_finish_reason")
+                return
+        raise Truncated(
+            "the upstream closed the stream before finishing"
+            if self._seen_choices or self.has_started
+            else "the upstream ended its stream without a response"
+        )
 
     def take_events(self) -> list[StreamEvent]:
         """Return the events not yet returned: after `feed` or `close` raised, those that precede the failure."""
@@ -242,17 +258,20 @@ class OpenAIStream:
             raise BadReply("the upstream sent an event that is not a JSON object")
         if chunk.get("error"):
             raise refusal_from_chunk(error_in(chunk), self._context.errors)
+        usage = chunk.get("usage")
+        if usage is None and isinstance(chunk.get("x_groq"), dict):
+            usage = chunk["x_groq"].get("usage")
+        if usage is not None:  # before the content: the first chunk may report what message_start needs
+            self._on_usage(usage)
         choices = chunk.get("choices")
         if isinstance(choices, list) and choices:
+            self._ends_with_usage = False
             for choice in self._own_choices(choices):
                 self._on_choice(choice, chunk)
         elif (error := error_in(chunk)) is not None:
             raise refusal_from_chunk(error, self._context.errors)
-        usage = chunk.get("usage")
-        if usage is None and isinstance(chunk.get("x_groq"), dict):
-            usage = chunk["x_groq"].get("usage")
-        if usage is not None:
-            self._on_usage(usage)
+        elif usage is not None:
+            self._ends_with_usage = self._reported_usage is not None
 
     def on_completion(self, completion: Any) -> None:
         """Translate a whole completion as one chunk. Nothing follows it, with or without a finish reason."""
@@ -262,7 +281,9 @@ class OpenAIStream:
     def _on_usage(self, usage: Any) -> None:
         reported = usage_from_openai(usage)
         if reported is not None:
-            self._reported_usage = self._writer.initial_usage = reported
+            self._reported_usage = reported
+            if reported.total_input_tokens:
+                self._writer.initial_usage = reported
 
     def _own_choices(self, choices: list[Any]) -> list[dict[str, Any]]:
         """Return the choices of this message. ``n`` is never sent, so other choices are a server's mistake.
@@ -288,6 +309,8 @@ class OpenAIStream:
 
     def _on_choice(self, choice: dict[str, Any], chunk: dict[str, Any]) -> None:
         self._seen_choices = True
+        if isinstance(choice.get("usage"), dict):  # Kimi
+            self._on_usage(choice["usage"])
         delta = choice.get("delta")
         if isinstance(delta, dict):
             self._has_deltas = True
@@ -307,8 +330,6 @@ class OpenAIStream:
                 errors=self._context.errors,
                 warn=self._warn,
             )
-        if isinstance(choice.get("usage"), dict):  # Kimi
-            self._on_usage(choice["usage"])
 
     def _on_delta(self, delta: dict[str, Any]) -> None:
         content = delta.get("content")

@@ -4,8 +4,9 @@ OpenAI numbers calls by ``index`` and names them in their first fragment. Others
 gateways), omit index and id, repeat the name or the id, send the arguments whole, as an object, or twice. `_RULES`
 decide, in order, which call a fragment belongs to.
 
-A `ToolSlot` holds one call. Whether its arguments are one complete JSON object decides many cases; `JsonExtent` tracks
-that at a cost linear in the text, and only on demand.
+A `ToolSlot` holds one call. Its arguments are one JSON object: `JsonExtent` finds its end at a cost linear in the text,
+and what follows is dropped, since servers append a brace, a token of the template, or a copy of the whole.
+An empty object before other arguments is a placeholder of gateways, not the arguments.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ __all__ = ["JsonExtent", "ToolCalls", "ToolSlot"]
 
 _STRUCTURE = re.compile(r'["{}\[\]]')
 _STRING_END = re.compile(r'["\\]')
+#: Arguments of a call without any, and of gateways before Claude ahead of the real ones.
+_PLACEHOLDER = re.compile(r"\s*(?:null|\{\s*\})\s*")
 
 
 class JsonExtent:
@@ -39,7 +42,10 @@ class JsonExtent:
     def is_complete(self) -> bool:
         return self._opened and self._depth == 0
 
-    def feed(self, text: str) -> None:
+    def feed(self, text: str) -> int:
+        """Scan the next part of the text; returns how many characters of it belong to the value."""
+        if self.is_complete:
+            return 0
         at = 0
         if self._escaped and text:
             self._escaped = False
@@ -48,7 +54,7 @@ class JsonExtent:
             if self._in_string:
                 match = _STRING_END.search(text, at)
                 if match is None:
-                    return
+                    return len(text)
                 at = match.end()
                 if match.group() == '"':
                     self._in_string = False
@@ -59,7 +65,7 @@ class JsonExtent:
             else:
                 match = _STRUCTURE.search(text, at)
                 if match is None:
-                    return
+                    return len(text)
                 at = match.end()
                 char = match.group()
                 if char == '"':
@@ -69,6 +75,14 @@ class JsonExtent:
                     self._opened = True
                 else:
                     self._depth -= 1
+                    if self._opened and self._depth == 0:
+                        return at
+
+    def copy(self) -> JsonExtent:
+        other = JsonExtent()
+        other._depth, other._opened = self._depth, self._opened
+        other._in_string, other._escaped = self._in_string, self._escaped
+        return other
 
 
 class ToolSlot:
@@ -79,18 +93,22 @@ class ToolSlot:
         client_id: the id that the client sees.
         signature: Gemini's thought signature.
         has_arguments: a fragment of the arguments was received.
+        has_placeholder: an empty object or null was received as the arguments, which others may follow.
+        has_excess: text after the end of the arguments was dropped.
         has_begun: its block was opened.
         unsent: argument fragments that wait for the block to open.
     """
 
     __slots__ = (
         "_extent",
+        "_is_object",
         "_parts",
-        "_scanned",
         "call_id",
         "client_id",
         "has_arguments",
         "has_begun",
+        "has_excess",
+        "has_placeholder",
         "index",
         "name",
         "signature",
@@ -104,48 +122,68 @@ class ToolSlot:
         self.name = ""
         self.signature: str | None = None
         self.has_arguments = False
+        self.has_placeholder = False
+        self.has_excess = False
         self.has_begun = False
         self.unsent: list[str] = []
         self._parts: list[str] = []
-        self._scanned = 0
         self._extent = JsonExtent()
-
-    def add_arguments(self, text: str) -> None:
-        self.has_arguments = True
-        self.unsent.append(text)
-        self._parts.append(text)
-
-    def add_sent_arguments(self, text: str) -> None:
-        """Add arguments that the caller sends to the client itself."""
-        self.has_arguments = True
-        self._parts.append(text)
+        self._is_object: bool | None = None  # None until a character that is not blank
 
     @property
     def is_complete(self) -> bool:
         """The arguments so far are one whole JSON object."""
-        for part in self._parts[self._scanned :]:
-            self._extent.feed(part)
-        self._scanned = len(self._parts)
         return self._extent.is_complete
 
-    def continues_with(self, text: str) -> bool:
-        """Whether a fragment with no more than its index is certain to be more of the arguments.
+    @property
+    def is_cut(self) -> bool:
+        """The arguments are an object without its end."""
+        return bool(self._is_object) and not self.is_complete
 
-        It is not the beginning of another call, a copy of the whole, or a null for no arguments (`ToolCalls.add`).
-        """
-        return self.has_arguments and not (_opens_object(text) and self.is_complete)
+    def add_arguments(self, text: str) -> None:
+        """Add a fragment of the arguments, as far as it belongs to them."""
+        used = self._scan(text)
+        if used:
+            self.has_arguments = True
+            self.unsent.append(text[:used])
+            self._parts.append(text[:used])
+        if text[used:].strip() and not self.is_copied_by(text):
+            self.has_excess = True
 
     def try_add_sent(self, text: str) -> bool:
-        """`add_sent_arguments` if `continues_with`; returns whether it was added."""
-        if not self.continues_with(text):
+        """Add a fragment that the caller sends to the client itself, if it is certain to belong to the arguments.
+
+        A fragment with no more than an index does if it is not the beginning of another call, a copy of the whole, or a
+        placeholder (`ToolCalls.add`), and has nothing after the end of the object. Returns whether it was added.
+        """
+        if not self.has_arguments or (self.is_complete and _opens_object(text)):
             return False
-        self.has_arguments = True
+        before = self._extent.copy() if "}" in text else None
+        if self._scan(text) < len(text):
+            if before is not None:
+                self._extent = before
+            return False
         self._parts.append(text)
         return True
 
-    def holds_exactly(self, text: str) -> bool:
-        """Whether `text` is all the arguments so far."""
-        return sum(map(len, self._parts)) == len(text) and "".join(self._parts) == text
+    def is_copied_by(self, text: str) -> bool:
+        """Whether `text` is all the arguments so far, or another encoding of them."""
+        arguments = self.arguments()
+        if text == arguments:
+            return True
+        if not self.is_complete:
+            return False
+        try:
+            return bool(jsonio.loads(text) == jsonio.loads(arguments))
+        except jsonio.JSONError:
+            return False
+
+    def _scan(self, text: str) -> int:
+        """Return how many characters of `text` belong to the arguments: all, if they are no object."""
+        if self._is_object is None and (start := text.lstrip()):
+            self._is_object = start[0] == "{"
+        used = self._extent.feed(text)
+        return used if self._is_object else len(text)
 
     def arguments(self) -> str:
         """All of the arguments' text so far."""
@@ -188,13 +226,10 @@ class ToolCalls:
         slot.call_id = slot.call_id or fragment.call_id
         slot.name = slot.name or fragment.name
         slot.signature = _thought_signature(element) or slot.signature
-        arguments = fragment.arguments
-        if not slot.has_arguments and arguments.strip() == "null":
-            arguments = ""  # a call without arguments, in the form of some servers
-        if arguments and not (
-            _opens_object(arguments) and slot.is_complete and slot.holds_exactly(arguments)
-        ):
-            slot.add_arguments(arguments)
+        if not slot.has_arguments and _PLACEHOLDER.fullmatch(fragment.arguments):
+            slot.has_placeholder = True
+        elif fragment.arguments:
+            slot.add_arguments(fragment.arguments)
         return slot, is_new
 
     def _slot_for(self, fragment: _Fragment) -> ToolSlot:
@@ -241,7 +276,7 @@ def _repeats_name_after_whole_arguments(slot: ToolSlot, fragment: _Fragment) -> 
         fragment.index is None
         and bool(fragment.name and slot.name)
         and slot.is_complete
-        and not slot.holds_exactly(fragment.arguments)
+        and not slot.is_copied_by(fragment.arguments)
     )
 
 
@@ -281,7 +316,7 @@ def _is_second_object(slot: ToolSlot, fragment: _Fragment) -> bool:
         _opens_object(fragment.arguments)
         and slot.is_complete
         and not _has_other_name(slot, fragment)
-        and not slot.holds_exactly(fragment.arguments)
+        and not slot.is_copied_by(fragment.arguments)
     )
 
 
