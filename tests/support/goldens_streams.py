@@ -1,13 +1,12 @@
-"""Stream transcripts: what an upstream sent, and what the client must be given for it.
+"""Stream transcripts: an upstream's response, and the client's.
 
-In ``tests/transcripts/<profile>/``, ``<case>.sse`` is what came from the upstream, byte for byte, whether it is an
-event stream or not. ``<case>.expected.sse`` is the stream that the client must see; ``<case>.expected.json`` stands in
-its place where the call must be refused before a stream begins, and holds ``status`` and ``body``.
-``<case>.options.json``, where present, holds what else matters: ``model_name`` and ``quirks`` of the entry in
-models.yaml, and ``request``, fields of the client's request. A README beside them says where each came from and what
-is odd about it.
+In ``tests/transcripts/<profile>/``, ``<case>.sse`` holds the bytes of the upstream, whether they are an event stream or
+not. ``<case>.expected.sse`` is the client's stream, or ``<case>.expected.json`` the ``status`` and ``body`` of a call
+that must be refused before a stream begins. ``<case>.options.json``, if present, holds ``model_name`` and ``quirks`` of
+the entry in models.yaml, and ``request``, fields of the client's request. A README in each folder gives the source of
+each case and its irregularity.
 
-New ids are counted in expectations, where the daemon would draw them at random.
+Expectations number new ids, where the daemon would draw them at random.
 
 ``python -m tests.support.goldens_streams`` rewrites the expectations; review the difference like code.
 """
@@ -34,8 +33,8 @@ __all__ = ["ROOT", "Case", "Outcome", "cases", "load", "play"]
 
 ROOT = TRANSCRIPTS
 
-#: Anything on loopback: these routes are never called.
-_NOWHERE = "http://127.0.0.1:9/v1"
+#: These routes are never called.
+_UNUSED_BASE = "http://127.0.0.1:9/v1"
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Case:
         return {"model": model, "stream": True, **payload, **self.request}
 
     def new_decoder(self) -> ResponseDecoder:
-        """A reader as the daemon would make it, with ids that are counted from 1."""
+        """A decoder as in the daemon, but with ids numbered from 1."""
         self._numbers[:] = [0]
         return self._call.new_decoder()
 
@@ -71,19 +70,19 @@ class Case:
     def _call(self) -> TranslatedCall:
         route = ModelRoute(
             model_id="golden",
-            api_base=_NOWHERE,
+            api_base=_UNUSED_BASE,
             model_name=self.model_name,
             provider=self.profile,
             quirks=self.quirks,
         )
         steps = prepare(
             route,
-            _NOWHERE,
+            _UNUSED_BASE,
             self.payload(),
             ClientKeys(),
             timeouts=CallTimeouts(),
             new_id=self._new_id,
-            warn=lambda oddity: None,
+            warn=lambda name: None,
             max_body_bytes=1 << 24,
         )
         return in_one_go(steps)
@@ -91,14 +90,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the client gets: a stream, or a refusal."""
+    """The client's response: a stream, or a refusal."""
 
     stream: bytes = b""
     refusal: dict[str, Any] | None = None
 
 
 def cases() -> list[str]:
-    """All transcripts as ``profile/case``."""
+    """The names of all transcripts, as ``profile/case``."""
     names = (str(path.relative_to(ROOT)).removesuffix(".sse") for path in ROOT.glob("*/*.sse"))
     return sorted(name for name in names if not name.endswith(".expected"))
 
@@ -118,25 +117,25 @@ def load(name: str) -> Case:
     )
 
 
-def play(answer: ResponseDecoder, chunks: Iterable[bytes], *, joins_deltas: bool = True) -> Outcome:
-    """What the client gets when the upstream's bytes come in these chunks."""
-    answer.joins_deltas = joins_deltas
-    made = []
+def play(decoder: ResponseDecoder, chunks: Iterable[bytes], *, joins_deltas: bool = True) -> Outcome:
+    """The client's response to these chunks of the upstream."""
+    decoder.joins_deltas = joins_deltas
+    written = []
     try:
         for chunk in chunks:
-            made.append(b"".join(map(encode_event, answer.feed(chunk))))
-            if answer.has_ended:
+            written.append(b"".join(map(encode_event, decoder.feed(chunk))))
+            if decoder.has_ended:
                 break
         else:
-            made.append(b"".join(map(encode_event, answer.close())))
+            written.append(b"".join(map(encode_event, decoder.close())))
     except ProxyError as exc:
-        assert not any(made), "a stream that has begun must end in an event"
+        assert not any(written), "a stream that has begun must end in an event"
         return Outcome(refusal={"status": errors.error_response(exc)[0], "body": errors.envelope(exc)})
-    return Outcome(stream=b"".join(made))
+    return Outcome(stream=b"".join(written))
 
 
 def expected(name: str) -> Outcome:
-    """The stored expectation."""
+    """Return the stored expectation."""
     stream, refusal = ROOT / f"{name}.expected.sse", ROOT / f"{name}.expected.json"
     assert stream.exists() != refusal.exists(), f"{name}: expected one of {stream.name} and {refusal.name}"
     if stream.exists():
@@ -145,7 +144,7 @@ def expected(name: str) -> Outcome:
 
 
 def write(name: str, outcome: Outcome) -> bool:
-    """Store an expectation; whether it differs from the one before."""
+    """Store an expectation; returns whether it differs from the previous one."""
     stream, refusal = ROOT / f"{name}.expected.sse", ROOT / f"{name}.expected.json"
     if outcome.refusal is None:
         wanted, other, data = stream, refusal, outcome.stream

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for Messages requests that no client would send and one day one will."""
+"""Hypothesis strategies for Messages requests, with values that clients rarely send."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ PAYLOADS = st.fixed_dictionaries(
 
 @st.composite
 def usual_histories(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """Turns as Claude Code sends them: calls and their results, texts; now and then there is something else in one."""
+    """Turns as Claude Code sends them: calls with their results, and texts; sometimes one holds another block."""
     odd = st.sampled_from([False] * 9 + [True])
     messages: list[dict[str, Any]] = []
     number = 0

@@ -1,4 +1,4 @@
-"""A reader of event streams that shares nothing with the product: WHATWG HTML 9.2, one character at a time."""
+"""An event stream parser independent of the product: WHATWG HTML 9.2, one character at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["message_of", "read_events"]
 
 
 def read_events(stream: bytes) -> list[tuple[str, str]]:
-    """The dispatched events as ``(name, data)``; an unfinished one at the end is discarded, as the standard has it."""
+    """Return the dispatched events as ``(name, data)``; an incomplete one at the end is discarded, by the standard."""
     events: list[tuple[str, str]] = []
     name, data = "", []
     text = stream.decode("utf-8", "surrogatepass").removeprefix("\ufeff")
@@ -38,7 +38,7 @@ def read_events(stream: bytes) -> list[tuple[str, str]]:
 
 
 def message_of(stream: bytes) -> dict[str, Any]:
-    """The message that a whole stream amounts to; the ``input`` of a tool use stays the text of its fragments.
+    """Return the message of a whole stream; the ``input`` of a tool use stays the text of its fragments.
 
     A stream that ended in an error has ``error`` in its message.
     """

@@ -43,8 +43,9 @@ class Mutation(NamedTuple):
     after: str
 
 
-STREAM, STOP, CALLS = (
+STREAM, BLOCKS, STOP, CALLS = (
     "codecs/openai/stream.py",
+    "codecs/openai/block_writer.py",
     "codecs/openai/finish_reason.py",
     "codecs/openai/tool_calls.py",
 )
@@ -53,53 +54,59 @@ MUTATIONS = (
     Mutation(
         "a cut stream ends as if it were whole",
         STREAM,
-        "if not self._stop.is_known and not (",
-        "if False and not (",
+        "        if not self._finish.is_known:\n            self._check_end()",
+        "        if False:\n            self._check_end()",
     ),
     Mutation(
-        "text overtakes what waits behind a call", STREAM, "if self._waiting or (self._slot", "if (self._slot"
+        "text overtakes what waits behind a call", BLOCKS, "if self._waiting or (self.slot", "if (self.slot"
     ),
     Mutation(
         "calls are opened before the open one is whole",
-        STREAM,
-        "while self._waiting and (self._slot is None or self._slot.is_complete):",
+        BLOCKS,
+        "while self._waiting and (self.slot is None or self.slot.is_complete):",
         "while self._waiting:",
     ),
-    Mutation("a call without arguments stays empty", STREAM, "if not self._slot.has_arguments:", "if False:"),
+    Mutation("a call without arguments stays empty", BLOCKS, "if not self.slot.has_arguments:", "if False:"),
     Mutation(
         "tool ids are not unique",
-        STREAM,
-        "if not call_id or call_id in self._used_ids or call_id in self._answer.used_ids:",
+        BLOCKS,
+        "if not call_id or call_id in self._used_ids or call_id in self._context.used_ids:",
         "if not call_id:",
     ),
     Mutation(
         "a call that finishes with stop is no tool use",
         STOP,
-        "            if has_calls:",
-        '            if self._reason == "tool_calls":',
+        "            elif has_calls:",
+        '            elif self._reason == "tool_calls":',
     ),
     Mutation("a refusal counts as an answer", STOP, "        if self.has_refusal:", "        if False:"),
     Mutation("an error within the stream is passed over", STREAM, 'if chunk.get("error"):', "if False:"),
     Mutation(
         "reasoning loses what must come back with it",
-        STREAM,
+        BLOCKS,
         "SignatureDelta(index, self._signature())",
         'SignatureDelta(index, "")',
     ),
-    Mutation("a length cut after a stop is forgotten", STOP, "self._reason in _PLAIN_STOPS", "False"),
+    Mutation("a length cut after a stop is forgotten", STOP, "or self._reason in _PLAIN_STOPS or", "or"),
     Mutation(
         "signatures that follow their call are lost",
-        STREAM,
-        "if self._waiting and not self._dialect.thought_signatures:",
+        BLOCKS,
+        "if self._waiting and not self._holds_calls:",
         "if self._waiting:",
     ),
     Mutation("other choices are mixed in", STREAM, "if _choice_index(choice) <= self._choice", "if True"),
     Mutation("the whole answer is said twice", STREAM, "elif not self._has_deltas:", "else:"),
     Mutation(
-        "arguments said twice are two calls", CALLS, "        and not slot.holds_exactly(arguments)\n", ""
+        "arguments said twice are two calls",
+        CALLS,
+        "not _has_other_name(slot, fragment)\n        and not slot.is_copied_by(fragment.arguments)",
+        "not _has_other_name(slot, fragment)",
     ),
     Mutation(
-        "calls that are all numbered 0 become one", CALLS, "and (name or slot.is_complete):", "and False:"
+        "calls that are all numbered 0 become one",
+        CALLS,
+        "(bool(fragment.name) or slot.is_complete)",
+        "False",
     ),
     Mutation(
         "a brace within a string ends the arguments",
@@ -110,7 +117,7 @@ MUTATIONS = (
     Mutation(
         "a tag that is cut is text",
         "codecs/openai/think_tags.py",
-        "keep = max(_tail_of(tag, text) for tag in tags)",
+        "keep = max(_partial_tag_length(tag, text) for tag in tags)",
         "keep = 0",
     ),
     Mutation(

@@ -1,73 +1,102 @@
-"""What a codec is, and what it needs from outside.
+"""The interface of a codec, and what a codec needs from outside.
 
-A codec is one direction of one stream, from an upstream's frames to Anthropic events. It is fed, then closed or failed
-once, and never used again. It does no I/O, reads no clock and makes no random numbers: `NewId` is given to it.
+A codec is one direction of one stream, from an upstream's frames to Anthropic events. It is fed, then closed once, and
+never used again. It does no I/O, reads no clock and draws no random numbers: `NewId` is passed in.
 
-- *Incremental*: the events do not depend on how the bytes were cut.
+- *Incremental*: the events do not depend on how the bytes were cut into chunks.
 - *Prompt*: an event whose bytes are complete is returned by that same call.
 - *Total*: any input gives events or raises a `ProxyError`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from proxyd.codecs.anthropic.events import StreamEvent
 from proxyd.codecs.anthropic.usage import Usage
+from proxyd.codecs.openai.errors import ErrorContext
 from proxyd.codecs.wire.sse import SSEFrame
 
-__all__ = ["Codec", "NewId", "Warn"]
+__all__ = ["Codec", "NewId", "ResponseContext", "Warn"]
 
 #: prefix -> a new unique id with that prefix
 NewId = Callable[[str], str]
-#: Takes the name of an oddity that was met, in the lower-case dotted form of log events. Never content.
+#: Reports an irregularity of the stream by a name in the dotted lower-case form of log events. Never content.
 Warn = Callable[[str], None]
 
 
+@dataclass(slots=True)
+class ResponseContext:
+    """What a codec must know of the request whose response it translates.
+
+    Args:
+        model: the name the client asked for, shown in ``message_start``.
+        upstream_model: the upstream's name, kept in signatures.
+        tool_names: upstream name -> the client's name, where they differ.
+        used_ids: tool ids of the conversation so far; a repeated one is replaced, since Claude Code removes both calls
+            from the history otherwise (docs/spec/claude-code.md#unique-ids).
+        stop_sequences: those of the client's request.
+        estimated_input_tokens: for ``message_start``, before the upstream reports its count.
+        errors: for the texts of errors.
+    """
+
+    model: str
+    upstream_model: str = ""
+    tool_names: dict[str, str] = field(default_factory=dict)
+    used_ids: Collection[str] = ()
+    stop_sequences: tuple[str, ...] = ()
+    estimated_input_tokens: int = 0
+    errors: ErrorContext = field(default_factory=ErrorContext)
+
+
 class Codec(Protocol):
-    """From the frames of one upstream's stream to Anthropic events."""
+    """Translate the frames of one upstream's stream to Anthropic events."""
 
     usage: Usage
     stop_reason: str | None
-    has_started: bool
+
+    @property
+    def has_started(self) -> bool:
+        """``message_start`` was written."""
 
     @property
     def usage_so_far(self) -> Usage:
-        """Tokens until now, estimated where the upstream has not said."""
+        """Tokens until now, estimated where the upstream has reported none."""
 
     @property
     def has_finish(self) -> bool:
-        """The upstream has said why it stops; only usage or its end marker can follow."""
+        """The upstream has given its finish reason; only usage or its end marker can follow."""
 
     def start(self) -> list[StreamEvent]:
-        """Begin the message before the upstream has said anything (docs/spec/design.md#p2)."""
+        """Start the message before the upstream has sent anything (docs/spec/design.md#p2)."""
 
     def feed(self, frame: SSEFrame) -> list[StreamEvent]:
-        """Take one frame. Raises `ProxyError` when the stream has failed."""
+        """Translate one frame. Raises `ProxyError` when the stream has failed."""
 
-    def run(self, blocks: list[bytes], at: int, *, is_joined: bool) -> list[StreamEvent]:
-        """The deltas of those frames, from `at` on, that only go on with the open block; one event for each.
+    def repeated_deltas(self, blocks: list[bytes], at: int, *, is_joined: bool) -> list[StreamEvent]:
+        """Translate those frames from `at` on that only continue the open block: one event for each.
 
-        None, and nothing has happened, where the first does more, or may: it is for `feed`.
+        Returns an empty list, and leaves the state unchanged, if the first frame may do more: it is for `feed`.
 
         Args:
-            blocks: frames as they came (`SSEDecoder.blocks`).
-            is_joined: give them as one `DeltaRun`.
+            blocks: frames as they arrived (`SSEDecoder.blocks`).
+            is_joined: return them as one `DeltaRun`.
         """
 
     def rewriter(self) -> Callable[[bytes], bytes] | None:
-        """What does for one frame that comes alone what `run` does, as long as nothing else is asked of this codec.
+        """Return a function that does `repeated_deltas` for one frame, valid until any other method is called.
 
-        It takes a frame with its blank line and gives the frames that it becomes. Where `run` would give none, it may
-        give b"" for others too, and nothing has happened. None if the codec is at no place where frames repeat.
+        It takes a frame with its blank line and returns the client's frames, or b"" to decline without side effects.
+        None if the stream is in no state in which frames repeat.
         """
 
     def on_completion(self, completion: Any) -> None:
-        """Take a whole answer as if it were one chunk; `take` or `close` gives the events."""
+        """Translate a whole completion as one chunk; `take_events` or `close` returns the events."""
 
-    def take(self) -> list[StreamEvent]:
-        """The events made before a failure and not yet given out."""
+    def take_events(self) -> list[StreamEvent]:
+        """Return the events that were written before a failure and not yet returned."""
 
     def close(self) -> list[StreamEvent]:
-        """The upstream has ended: the events that are missing. Raises `Truncated` if it ended too early."""
+        """End the message: the upstream's stream has ended. Raises `Truncated` if it ended too early."""

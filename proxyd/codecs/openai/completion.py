@@ -1,7 +1,7 @@
-"""Whole messages: a completion -> events, events -> one message.
+"""Whole messages: a completion as one chunk, and the events of a stream as one message.
 
-Both directions go through the one state machine of `openai_stream`, so that a non-streamed answer is what its stream
-would have been (docs/spec/chat-to-messages.md#whole).
+Both directions use the state machine of `codecs.openai.stream`, so that a response that is not streamed equals the
+streamed one (docs/spec/chat-to-messages.md#whole).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = ["MessageCollector", "completion_to_chunk"]
 
 
 def completion_to_chunk(completion: dict[str, Any]) -> dict[str, Any]:
-    """A whole completion as one chunk that holds everything.
+    """Return a whole completion as one chunk.
 
-    The calls of a completion are told apart by their place, whatever index they carry.
+    Its tool calls are numbered by their position, whatever index they have.
     """
     choices = completion.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
@@ -38,31 +38,33 @@ def completion_to_chunk(completion: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(message, dict) or not isinstance(message.get("tool_calls"), list):
         return completion
     calls = [
-        {**call, "index": place} for place, call in enumerate(message["tool_calls"]) if isinstance(call, dict)
+        {**call, "index": position}
+        for position, call in enumerate(message["tool_calls"])
+        if isinstance(call, dict)
     ]
     return {**completion, "choices": [{**choice, "message": {**message, "tool_calls": calls}}]}
 
 
 class MessageCollector:
-    """Gathers the events of one stream into the message that a non-streaming client gets."""
+    """Collect the events of one stream into the message that a client gets which does not stream."""
 
-    __slots__ = ("_block", "_blocks", "_message", "_pieces")
+    __slots__ = ("_block", "_blocks", "_message", "_parts")
 
     def __init__(self) -> None:
         self._message: dict[str, Any] = {}
         self._blocks: list[dict[str, Any]] = []
         self._block: dict[str, Any] = {}
-        self._pieces: list[str] = []
+        self._parts: list[str] = []
 
     def add(self, event: StreamEvent) -> None:
         match event:
-            case TextDelta(_, piece) | ThinkingDelta(_, piece) | JsonDelta(_, piece):
-                self._pieces.append(piece)
+            case TextDelta(_, part) | ThinkingDelta(_, part) | JsonDelta(_, part):
+                self._parts.append(part)
             case SignatureDelta(_, signature):
                 self._block["signature"] = signature
             case BlockStart(_, block):
                 self._block = dict(block)
-                self._pieces = []
+                self._parts = []
             case BlockStop():
                 self._end_block()
             case MessageStart(message):
@@ -76,11 +78,11 @@ class MessageCollector:
             self.add(event)
 
     def message(self) -> dict[str, Any]:
-        """The message as far as it has come; whole after ``message_stop``."""
+        """Return the message as far as it was received; it is complete after ``message_stop``."""
         return {**self._message, "content": self._blocks}
 
     def _end_block(self) -> None:
-        block, text = self._block, "".join(self._pieces)
+        block, text = self._block, "".join(self._parts)
         if block["type"] in ("tool_use", "server_tool_use"):
             block["input"] = _tool_input(text)
         elif block["type"] in ("text", "thinking"):
@@ -89,10 +91,10 @@ class MessageCollector:
 
 
 def _tool_input(text: str) -> dict[str, Any]:
-    """Arguments as the object that the API demands.
+    """Return arguments as the object that the API requires.
 
-    What is not one object is handed on under the key that Claude Code itself uses for such input, so that its tool
-    refuses it and the model hears why (docs/spec/claude-code.md#invalid-input).
+    Other values are put under the key that Claude Code itself uses for such input: the tool refuses it, and the model
+    gets an error that it can act on (docs/spec/claude-code.md#invalid-input).
     """
     try:
         value = jsonio.loads(text)

@@ -1,13 +1,13 @@
-"""Chunks that differ from an earlier one in a single string: nearly all of a stream.
+"""Fast path for chunks that differ from an earlier one in a single string, as nearly all chunks of a stream do.
 
-A server writes its chunks by one template, and only the piece of text changes. Once a chunk has been read in full and
-has turned out to be one delta and nothing else, the bytes ahead of its text and those behind it are kept. A later chunk
-between the same bytes is the same chunk with another text: JSON is read from left to right, so what stands ahead fixes
-where the text is, and the text is taken only if it is a whole string, so what stands behind means what it meant before.
-Reading the one string costs a third of reading the chunk.
+A server writes its chunks by one template, and only the text changes. Once a chunk was parsed and became one delta and
+nothing else, the bytes before and after its text are kept. A later chunk between the same bytes is the same chunk with
+another text: JSON is read from left to right, so the bytes before fix where the text is, and only a whole string is
+accepted as text, so the bytes after it mean what they meant before. Reading the one string costs a third of parsing
+the chunk.
 
-Servers that add something new to each chunk (a time, padding, running usage) are noticed after a few of them, and then
-every chunk is read in full, as without this file.
+For servers that add something new to each chunk (a time, padding, running usage) the template is given up after a few
+chunks, and then every chunk is parsed.
 """
 
 from __future__ import annotations
@@ -18,44 +18,43 @@ from typing import Any
 
 from proxyd import jsonio
 
-__all__ = ["DeltaTemplates"]
+__all__ = ["DeltaTemplate"]
 
-#: The keys that the codec knows of a text that can repeat. Each is outside of any string, since within one its closing
-#: quote would be escaped.
+#: The keys of texts that can repeat. None of them can be part of a string, where its closing quote would be escaped.
 _KEYS = (b'"content":', b'"reasoning_content":', b'"reasoning":', b'"arguments":')
-#: Behind one of them: the text.
+#: The text that follows one of them.
 _TEXT = re.compile(rb' ?"((?:[^"\\]|\\.)+)"', re.DOTALL)
-#: Chunks learnt in a row without one that repeats, after which we stop.
-_MAX_LEARNT = 8
-#: Longer texts repeat no template often enough to matter; this bounds what is kept, too.
+#: Templates learned in a row without a chunk that repeats one, after which no more are learned.
+_MAX_LEARNED = 8
+#: Longer chunks repeat too rarely to matter; this bounds the memory, too.
 _MAX_BYTES = 4096
 
 
-class DeltaTemplates:
-    """The template at hand.
+class DeltaTemplate:
+    """The bytes before and after the text of the last chunk that was one delta.
 
     Attributes:
-        kind: type of the block that the delta belongs to, "" while nothing is known.
-        chars: of all texts that rewriters have passed on.
+        kind: type of the block that the delta belongs to, "" while there is no template.
+        rewritten_chars: length of all texts that rewriters have returned.
     """
 
-    __slots__ = ("_head", "_learnt", "_tail", "chars", "kind")
+    __slots__ = ("_head", "_learned", "_tail", "kind", "rewritten_chars")
 
     def __init__(self) -> None:
         self.kind = ""
-        self.chars = 0
+        self.rewritten_chars = 0
         self._head = self._tail = b""
-        self._learnt = 0
+        self._learned = 0
 
     def texts_of(self, blocks: list[bytes], at: int) -> list[tuple[bytes, str]]:
-        """The texts of the frames from `at` on, as long as they repeat the template.
+        """Return the texts of the frames from `at` on, as long as they repeat the template.
 
         Args:
-            blocks: frames as they came, each a line ``data: …``. Of a tool call's arguments, only the first may open an
-                object: another call may begin with it, which depends on all of those before.
+            blocks: frames as they arrived, each a line ``data: …``. Of a tool call's arguments, only the first may open
+                an object: it may begin another call, which depends on all arguments before it.
 
         Returns:
-            of each, its text as it is written in JSON, without the quotes, and as it reads.
+            for each frame, the text as a JSON literal without the quotes, and decoded.
         """
         found: list[tuple[bytes, str]] = []
         head, tail = self._head, self._tail
@@ -68,7 +67,7 @@ class DeltaTemplates:
             try:
                 text = literal.decode()
                 if '"' in text or "\\" in text or not text.isprintable():
-                    literal, text = _escaped(literal)
+                    literal, text = _normalized(literal)
             except ValueError:
                 break
             if not text or (is_call and found and text.lstrip().startswith("{")):
@@ -76,26 +75,26 @@ class DeltaTemplates:
             found.append((literal, text))
             at += 1
         if found:
-            self._learnt = 0
+            self._learned = 0
         return found
 
     def rewriter(
-        self, before: bytes, after: bytes, takes: Callable[[str], bool] | None
+        self, before: bytes, after: bytes, accept: Callable[[str], bool] | None
     ) -> Callable[[bytes], bytes] | None:
-        """What gives, for one whole frame that repeats the template, `before`, its text and `after`.
+        """Return a function that gives, for a whole frame that repeats the template, `before`, its text and `after`.
 
-        It does with a frame what `texts_of` does with a run of one. For any other piece it gives b"", and nothing has
-        happened. None while the template has not been seen to repeat.
+        It does for one frame what `texts_of` does for many. For any other chunk it returns b"" and changes nothing.
+        None while no chunk has repeated the template.
 
         Args:
-            takes: is told each text, if it is not None, and whether it may be passed on is what it says.
+            accept: called with each text, if it is not None; false declines the frame.
         """
-        if self._learnt:
+        if self._learned:
             return None
         head, tail = self._head, self._tail + b"\n\n"
         start, end, width = len(head), -len(tail), len(head) + len(tail)
 
-        # A closure, since its names are at hand: this is what a piece of a stream costs.
+        # A closure, since local names are fast, and this runs for nearly every chunk of a stream.
         def rewritten(frame: bytes) -> bytes:
             if len(frame) <= width or frame[:start] != head or frame[end:] != tail:
                 return b""
@@ -103,26 +102,26 @@ class DeltaTemplates:
             try:
                 text = literal.decode()
                 if '"' in text or "\\" in text or not text.isprintable():
-                    literal, text = _escaped(literal)
+                    literal, text = _normalized(literal)
             except ValueError:
                 return b""
-            if takes is not None and not takes(text):
+            if accept is not None and not accept(text):
                 return b""
-            self.chars += len(text)
+            self.rewritten_chars += len(text)
             return before + literal + after
 
         return rewritten
 
     def learn(self, data: bytes, chunk: dict[str, Any], kind: str, text: str) -> None:
-        """Keep the template of a chunk that became one delta of `kind` with `text`, if it is fit to be one."""
+        """Keep the template of a chunk that became one delta of `kind` with `text`, if it is suitable."""
         self.kind = ""
-        if self._learnt >= _MAX_LEARNT or len(data) > _MAX_BYTES:
+        if self._learned >= _MAX_LEARNED or len(data) > _MAX_BYTES:
             return
-        self._learnt += 1
-        if not _is_plain(chunk, "arguments" if kind == "tool_use" else ""):
+        self._learned += 1
+        if not _has_single_text(chunk, is_call=kind == "tool_use"):
             return
         found = list(_texts_in(data))
-        if len(found) != 1 or b"\n" in data:  # which came as several lines
+        if len(found) != 1 or b"\n" in data:  # b"\n": a frame of several data lines
             return
         start, end = found[0]
         try:
@@ -135,7 +134,7 @@ class DeltaTemplates:
 
 
 def _texts_in(data: bytes) -> Iterator[tuple[int, int]]:
-    """Where the texts of `data` stand that are not empty."""
+    """The positions of the texts in `data` that are not empty."""
     for key in _KEYS:
         at = data.find(key)
         while at >= 0:
@@ -145,11 +144,11 @@ def _texts_in(data: bytes) -> Iterator[tuple[int, int]]:
             at = data.find(key, at)
 
 
-def _escaped(literal: bytes) -> tuple[bytes, str]:
-    """A string that is not plain: how we would write it, and how it reads.
+def _normalized(literal: bytes) -> tuple[bytes, str]:
+    """Return a literal with escapes or control characters as we would write it, and decoded.
 
     Raises:
-        ValueError: it is no whole string, or no UTF-8, or goes over several lines.
+        ValueError: it is no whole string, or no UTF-8, or spans several lines.
     """
     if b"\n" in literal:
         raise ValueError("another line of the frame")
@@ -162,33 +161,33 @@ def _escaped(literal: bytes) -> tuple[bytes, str]:
     return jsonio.dumps(text)[1:-1], text
 
 
-def _is_plain(chunk: dict[str, Any], within: str) -> bool:
-    """Whether all that `chunk` says is one piece of text: each key beside it is empty, or means nothing to us."""
+def _has_single_text(chunk: dict[str, Any], *, is_call: bool) -> bool:
+    """Whether one text is all that `chunk` holds: every other key is empty, or is not read."""
     choices = chunk.get("choices")
-    if not isinstance(choices, list) or len(choices) != 1 or _says(chunk, "error", "usage", "x_groq"):
+    if not isinstance(choices, list) or len(choices) != 1 or _has_any(chunk, "error", "usage", "x_groq"):
         return False
     choice = choices[0]
-    if not isinstance(choice, dict) or _says(choice, "finish_reason", "usage", "message", "text"):
+    if not isinstance(choice, dict) or _has_any(choice, "finish_reason", "usage", "message", "text"):
         return False
     delta = choice.get("delta")
     if not isinstance(delta, dict):
         return False
-    telling = [key for key, value in delta.items() if value and key != "role"]
-    if not within:
-        return len(telling) == 1
+    filled = [key for key, value in delta.items() if value and key != "role"]
+    if not is_call:
+        return len(filled) == 1
     calls = delta.get("tool_calls")
-    if telling != ["tool_calls"] or not isinstance(calls, list) or len(calls) != 1:
+    if filled != ["tool_calls"] or not isinstance(calls, list) or len(calls) != 1:
         return False
-    # Who begins, names or signs a call is not repeated: only further arguments of one that is told by its number.
+    # A fragment that begins, names or signs a call does not repeat: only further arguments of an indexed call do.
     call = calls[0]
     function = call.get("function") if isinstance(call, dict) else None
     return (
         isinstance(function, dict)
         and type(call.get("index")) is int
-        and not _says(call, "id", "extra_content")
-        and not _says(function, "name", "extra_content")
+        and not _has_any(call, "id", "extra_content")
+        and not _has_any(function, "name", "extra_content")
     )
 
 
-def _says(value: dict[str, Any], *keys: str) -> bool:
+def _has_any(value: dict[str, Any], *keys: str) -> bool:
     return any(value.get(key) for key in keys)

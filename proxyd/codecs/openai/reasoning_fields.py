@@ -1,4 +1,4 @@
-"""Where a delta keeps its reasoning, and OpenRouter's ``reasoning_details``.
+"""Read the reasoning of a delta, and gather OpenRouter's ``reasoning_details``.
 
 See docs/spec/chat-to-messages.md#reasoning-fields.
 """
@@ -10,15 +10,15 @@ from typing import Any
 __all__ = ["ReasoningDetails", "reasoning_of"]
 
 #: Fields that hold reasoning text, in order of preference, before and after ``reasoning_details``. Servers repeat
-#: the text in several: take one.
+#: the text in several, so only one is read.
 _TEXT_FIELDS = ("reasoning_content", "reasoning")
 _RARE_TEXT_FIELDS = ("thinking", "thought")
-#: Within one item of ``reasoning_details``, pieces of these are appended; all else is set.
+#: Fields of a ``reasoning_details`` item whose values are appended; those of other fields are replaced.
 _APPENDED = ("text", "summary", "data")
 
 
 def reasoning_of(delta: dict[str, Any]) -> tuple[str | None, str]:
-    """The reasoning text in `delta` and the field it was in; ``(None, "")`` if there is none."""
+    """Return the field that holds the reasoning text of `delta`, and the text; ``(None, "")`` if there is none."""
     for name in _TEXT_FIELDS:
         value = delta.get(name)
         if isinstance(value, str) and value:
@@ -42,15 +42,15 @@ def reasoning_of(delta: dict[str, Any]) -> tuple[str | None, str]:
 
 
 class ReasoningDetails:
-    """Gathers the items of ``reasoning_details`` over a stream, to be sent back unchanged and in order."""
+    """The items of ``reasoning_details`` over a stream, to be sent back unchanged and in order."""
 
     __slots__ = ("_items",)
 
     def __init__(self) -> None:
-        self._items: list[dict[str, Any]] = []  # strings of _APPENDED as lists of pieces
+        self._items: list[dict[str, Any]] = []  # values of _APPENDED as lists of strings
 
     def add(self, details: list[Any]) -> None:
-        """Take the items of one delta; one that continues the item before is joined to it."""
+        """Add the items of one delta; an item that continues the previous one is joined to it."""
         for item in details:
             if not isinstance(item, dict):
                 continue
@@ -60,9 +60,9 @@ class ReasoningDetails:
                 self._items.append(last)
             for key, value in item.items():
                 if key in _APPENDED and isinstance(value, str):
-                    pieces = last.get(key)
-                    if isinstance(pieces, list):
-                        pieces.append(value)
+                    parts = last.get(key)
+                    if isinstance(parts, list):
+                        parts.append(value)
                     else:
                         last[key] = [value]
                 elif value is not None or key not in last:
@@ -70,11 +70,11 @@ class ReasoningDetails:
 
     @property
     def has_unsent_data(self) -> bool:
-        """Something waits that is more than readable text: it must find its way into a signature."""
+        """An item holds more than readable text, so it must be put into a signature."""
         return any(item.get("data") or item.get("signature") for item in self._items)
 
     def take(self) -> list[dict[str, Any]] | None:
-        """All items so far, once."""
+        """Return all items so far and forget them; None if there are none."""
         items, self._items = self._items, []
         for item in items:
             for key in _APPENDED:

@@ -1,16 +1,16 @@
-"""One answer of a translated route, from the upstream's bytes to Anthropic events, still without I/O.
+"""Decode one response of a translated route, from the upstream's bytes to Anthropic events, without I/O.
 
 ::
 
     bytes ─▶ what is it? ──event stream──▶ SSEDecoder ─▶ codec ─▶ grammar ─▶ events
                  └────────one JSON value──▶ codec (a whole completion) ──┘
 
-The first byte that is not blank tells which: servers answer a streaming call with a JSON body, and label streams and
-bodies alike (docs/spec/streams.md#rules). The grammar stands behind the codec as a guard: an event out of order is
-our bug, and the client still gets a legal end.
+The first byte that is not blank decides: servers respond to a streaming call with a JSON body, and give streams and
+bodies the same content type (docs/spec/streams.md#rules). The grammar guards the codec's output: an event out of order
+is our bug, and the client still gets a legal end.
 
-A failure before the first event is raised, so that it can become an HTTP status or be tried again. A failure after it
-is turned into the one ``error`` event that ends the stream, and kept in `failure` for the log.
+A failure before the first event is raised, so that it can become an HTTP status or be retried. A failure after it
+becomes the one ``error`` event that ends the stream, and is kept in `failure` for the log.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _EXCERPT_BYTES = 200
 
 
 class ResponseDecoder:
-    """Feed it what the upstream sends, then close it.
+    """The decoder of one response: feed it the upstream's bytes, then close it.
 
     Args:
         codec: the stream's state machine.
@@ -43,8 +43,8 @@ class ResponseDecoder:
         max_frame_bytes: limit on one event of the stream.
 
     Attributes:
-        joins_deltas: give out deltas that repeat a template as `DeltaRun`, which costs a third: for a client's stream
-            that nobody looks into.
+        joins_deltas: return deltas that repeat a template as `DeltaRun`, at a third of the cost: for a client's stream
+            whose events nobody else reads.
     """
 
     __slots__ = (
@@ -53,9 +53,9 @@ class ResponseDecoder:
         "_body",
         "_context",
         "_decoder",
+        "_events",
         "_feed",
         "_grammar",
-        "_made",
         "_max_body_bytes",
         "codec",
         "failure",
@@ -79,11 +79,10 @@ class ResponseDecoder:
         self._grammar = Grammar()
         self._body = bytearray()
         self._at_start = True
-        self._blank_bytes = 0  # ahead of the answer
-        self._made: list[
-            StreamEvent
-        ] = []  # of the step at hand; kept when a later frame of the same chunk fails
-        #: How the next bytes are read; unbound, as in `http_body.Body`.
+        self._blank_bytes = 0  # before the response
+        #: Of the current chunk; kept when a later frame of it fails.
+        self._events: list[StreamEvent] = []
+        #: The method that takes the next bytes; unbound, so that the decoder is no reference cycle.
         self._feed: Callable[[ResponseDecoder, bytes], None] = ResponseDecoder._sniff
 
     @property
@@ -107,64 +106,64 @@ class ResponseDecoder:
         return self.codec.has_finish
 
     def start(self) -> list[StreamEvent]:
-        """Begin the message now, whatever comes."""
-        return self._checked(self.codec.start())
+        """Start the message now, before the upstream has sent anything."""
+        return self._guarded(self.codec.start())
 
     def feed(self, data: bytes) -> list[StreamEvent]:
-        """Take one chunk.
+        """Decode one chunk.
 
         Raises:
-            ProxyError: the answer failed and nothing of it has been given out.
+            ProxyError: the response failed before its first event.
         """
-        was_started = self._grammar.state is not State.START
+        has_started = self._grammar.state is not State.START
         try:
             self._feed(self, data)
         except ProxyError as exc:
-            return self._broken(exc, was_started)
-        return self._checked(self._take())
+            return self._on_failure(exc, has_started)
+        return self._guarded(self._take_events())
 
     def rewriter(self) -> Callable[[bytes], bytes] | None:
-        """The short way for chunks that are one frame, and one delta: what gives, for such a chunk, the client's frame.
+        """Return the fast path for chunks that are one frame and one delta, or None if there is none now.
 
-        It does what `feed` would do. For any other chunk it gives b"", and nothing has happened. It is good until
-        anything else is asked of this answer. None while there is no such way.
+        It returns the client's frame, as `feed` would give it, or b"" to decline without side effects. It is valid
+        until any other method is called.
         """
         if not self.joins_deltas or not self._decoder.is_between or self._grammar.state is not State.BLOCK:
             return None
         return self.codec.rewriter()
 
     def close(self) -> list[StreamEvent]:
-        """The upstream's bytes have ended.
+        """End the response: the upstream's bytes have ended.
 
         Raises:
             ProxyError: as `feed`.
         """
         if self.has_ended:
             return []
-        was_started = self._grammar.state is not State.START
+        has_started = self._grammar.state is not State.START
         try:
             self._close()
         except ProxyError as exc:
-            return self._broken(exc, was_started)
-        return self._checked(self._take())
+            return self._on_failure(exc, has_started)
+        return self._guarded(self._take_events())
 
     def fail(self, exc: ProxyError) -> list[StreamEvent]:
         """End the stream with `exc`: one ``error`` event.
 
-        The open block is not stopped, since that would claim that it is whole.
+        The open block is not stopped, since that would claim that it is complete.
         """
         if self.has_ended:
             return []
         self.failure = exc
-        return self._checked([ErrorEvent(errors.envelope(exc))])
+        return self._guarded([ErrorEvent(errors.envelope(exc))])
 
-    # -- what kind of answer it is
+    # -- the kind of response
 
     def _sniff(self, data: bytes) -> None:
         self._body += data
         if self._at_start:
             if len(self._body) < len(BOM) and BOM.startswith(self._body):
-                return  # more may come of it
+                return  # it may become a BOM
             self._at_start = False
             if self._body.startswith(BOM):
                 del self._body[: len(BOM)]
@@ -177,86 +176,86 @@ class ResponseDecoder:
         elif head[:1] in b"{[":
             self._feed = ResponseDecoder._collect
         elif head[:1] == b"<":
-            raise self._not_an_answer(head)
+            raise self._unreadable(head)
         else:
             self._feed = ResponseDecoder._decode
             self._body.clear()
             self._decode(head)
 
     def _decode(self, data: bytes) -> None:
-        decoder, codec, made = self._decoder, self.codec, self._made
+        decoder, codec, events = self._decoder, self.codec, self._events
         blocks = decoder.blocks(data)
         at = 0
         while at < len(blocks):
-            run = codec.run(blocks, at, is_joined=self.joins_deltas)
+            run = codec.repeated_deltas(blocks, at, is_joined=self.joins_deltas)
             if run:
-                made += run
+                events += run
                 at += run[0].count if type(run[0]) is DeltaRun else len(run)
                 continue
             frame = decoder.parse(blocks[at])
             at += 1
             if frame is not None:
-                made += codec.feed(frame)
+                events += codec.feed(frame)
 
     def _collect(self, data: bytes) -> None:
         self._body += data
         if len(self._body) > self._max_body_bytes:
-            raise BadReply(f"the upstream's answer is larger than {self._max_body_bytes / (1 << 20):g} MiB")
+            raise BadReply(f"the upstream's response is larger than {self._max_body_bytes / (1 << 20):g} MiB")
 
     def _close(self) -> None:
         for frame in self._decoder.close():
             try:
-                self._made += self.codec.feed(frame)
+                self._events += self.codec.feed(frame)
             except BadReply:
-                pass  # cut in its middle, so never sent: the codec knows whether that is missed
+                pass  # it was cut: the codec knows whether the message is complete without it
         if body := bytes(self._body).strip(_BLANK):
             self._on_body(body)
-        self._made += self.codec.close()
+        self._events += self.codec.close()
 
     def _on_body(self, body: bytes) -> None:
         try:
             value = jsonio.loads(body)
         except jsonio.TooManyValues as exc:
-            raise BadReply(f"the upstream's answer has {exc}, which is the limit") from None
+            raise BadReply(f"the upstream's response has {exc}, which is the limit") from None
         except jsonio.JSONError as exc:
-            raise self._not_an_answer(body, f": {exc}") from None
+            raise self._unreadable(body, f": {exc}") from None
         if error_in(value) is not None:
             raise refusal(200, {}, body, self._context)
         if not isinstance(value, dict) or not isinstance(value.get("choices"), list):
-            raise self._not_an_answer(body)
+            raise self._unreadable(body)
         self.codec.on_completion(completion_to_chunk(value))
 
-    def _not_an_answer(self, body: bytes, why: str = "") -> BadReply:
+    def _unreadable(self, body: bytes, reason: str = "") -> BadReply:
         exc = BadReply(
-            f"the upstream answered with something that is neither an event stream nor a completion{why}"
+            f"the upstream responded with something that is neither an event stream nor a completion{reason}"
         )
         exc.detail = body[:_EXCERPT_BYTES].decode("utf-8", "replace")
         return exc
 
     # -- failures
 
-    def _broken(self, exc: ProxyError, was_started: bool) -> list[StreamEvent]:
-        events = self._take()
-        if not was_started and not events:
+    def _on_failure(self, exc: ProxyError, has_started: bool) -> list[StreamEvent]:
+        events = self._take_events()
+        if not has_started and not events:
             raise exc
         if self.codec.has_finish and isinstance(exc, BadReply):
-            # The message is whole: only its usage could follow (docs/spec/chat-to-messages.md#end), which is not
-            # worth asking anew.
-            return self._checked([*events, *self.codec.close(), *self.codec.take()])
-        return self._checked(events) + self.fail(exc)
+            # The message is complete: only its usage could follow (docs/spec/chat-to-messages.md#end), which is not
+            # worth a retry.
+            return self._guarded([*events, *self.codec.close(), *self.codec.take_events()])
+        return self._guarded(events) + self.fail(exc)
 
-    def _take(self) -> list[StreamEvent]:
-        events, self._made = self._made, []
-        events += self.codec.take()
+    def _take_events(self) -> list[StreamEvent]:
+        events, self._events = self._events, []
+        events += self.codec.take_events()
         return events
 
-    def _checked(self, events: list[StreamEvent]) -> list[StreamEvent]:
+    def _guarded(self, events: list[StreamEvent]) -> list[StreamEvent]:
         if len(events) == 1 and type(events[0]) is DeltaRun and self._grammar.state is State.BLOCK:
-            return events  # nearly all of a stream, and it leaves the state as it is
+            return events  # nearly every chunk, and it does not change the state
         accept = self._grammar.accept
-        for place, event in enumerate(events):
+        for position, event in enumerate(events):
             try:
                 accept(event)
             except IllegalEvent as exc:
-                return events[:place] + self.fail(ProxyError(f"internal error in claude-proxy: {exc}"))
+                return events[:position] + self.fail(ProxyError(f"internal error in claude-proxy: {exc}"))
         return events

@@ -1,12 +1,11 @@
-"""Reasoning written into the text as ``<think>…</think>``, told apart again
-(docs/spec/chat-to-messages.md#think-tags).
+"""Separate reasoning that is written into the text as ``<think>…</think>`` (docs/spec/chat-to-messages.md#think-tags).
 
 ::
 
     START ──tag──▶ THINKING ──closing tag──▶ TEXT          tags later in the text are literal, unless they repeat
       └──anything else──▶ TEXT
 
-Tags arrive cut anywhere: the longest tail that could still become the awaited tag is held back until it is decided.
+A tag may be cut anywhere: the longest tail that could still become the expected tag is held back until it is decided.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ __all__ = ["ThinkTags"]
 class _State(enum.Enum):
     START = enum.auto()
     THINKING = enum.auto()
-    AFTER = enum.auto()  # right behind a closing tag: one newline is dropped
+    AFTER = enum.auto()  # right after a closing tag: one newline is dropped
     TEXT = enum.auto()
 
 
 class ThinkTags:
-    """Splits one answer's text.
+    """Split the text of one message into thinking and text.
 
     Args:
-        names: tag names, without brackets, that may open the answer.
-        is_implied: the prompt's template has written the opening tag, so the answer starts inside it.
-        repeats: a tag may come again after text.
+        names: tag names, without brackets, that may open the text.
+        is_implied: the prompt's template has written the opening tag, so the text starts inside it.
+        repeats: a tag may occur again after text.
     """
 
     __slots__ = ("_closing", "_held", "_openings", "_repeats", "_state")
@@ -42,7 +41,7 @@ class ThinkTags:
         self._held = ""
 
     def feed(self, text: str) -> list[tuple[bool, str]]:
-        """Take a piece of text; returns ``(is_thinking, text)`` runs, none of them empty."""
+        """Take the next part of the text; returns ``(is_thinking, text)`` runs, none of them empty."""
         text = self._held + text
         self._held = ""
         runs: list[tuple[bool, str]] = []
@@ -51,14 +50,14 @@ class ThinkTags:
         return runs
 
     def close(self) -> list[tuple[bool, str]]:
-        """The text has ended: what was held back turned out to be no tag."""
+        """End the text, or a part of it: what was held back is no tag. Returns runs as `feed` does."""
         held, self._held = self._held, ""
         if self._state is _State.START and held.isspace():
-            return []  # white space ahead of an answer that never came
+            return []  # white space before a text that never came
         return [(self._state is _State.THINKING, held)] if held else []
 
     def _step(self, text: str, runs: list[tuple[bool, str]]) -> str:
-        """Consume the beginning of `text`, append what it was, return the rest."""
+        """Consume the beginning of `text`, append its run, return the rest."""
         if self._state is _State.START:
             body = text.lstrip()
             for opening, closing in self._openings.items():
@@ -93,15 +92,15 @@ class ThinkTags:
             else:
                 self._state, self._closing = _State.THINKING, self._openings[tag]
             return text[at + len(tag) :]
-        keep = max(_tail_of(tag, text) for tag in tags)
+        keep = max(_partial_tag_length(tag, text) for tag in tags)
         self._held = text[len(text) - keep :]
         if len(text) > keep:
             runs.append((is_thinking, text[: len(text) - keep]))
         return ""
 
 
-def _tail_of(tag: str, text: str) -> int:
-    """Length of the longest end of `text` that is a proper beginning of `tag`."""
+def _partial_tag_length(tag: str, text: str) -> int:
+    """Length of the longest suffix of `text` that is a proper prefix of `tag`."""
     for length in range(min(len(tag) - 1, len(text)), 0, -1):
         if text.endswith(tag[:length]):
             return length

@@ -1,16 +1,19 @@
-"""Tool call fragments of a Chat Completions stream, gathered into calls (docs/spec/chat-to-messages.md#tool-calls).
+"""Gather the tool call fragments of a Chat Completions stream into calls (docs/spec/chat-to-messages.md#tool-calls).
 
 OpenAI numbers calls by ``index`` and names them in their first fragment. Others number all of them 0 (Gemini and
-gateways), leave out index and id, repeat the name or the id, send the arguments whole, as an object, or twice. The
-rules that decide which call a fragment belongs to are `ToolCalls.slot_for`, in order.
+gateways), omit index and id, repeat the name or the id, send the arguments whole, as an object, or twice. `_RULES`
+decide, in order, which call a fragment belongs to.
 
-A `ToolSlot` holds one call. Whether its arguments are one complete JSON object decides many cases; `JsonExtent`
-follows that with a cost linear in the text, and only when somebody asks.
+A `ToolSlot` holds one call. Its arguments are one JSON object: `JsonExtent` finds its end at a cost linear in the text,
+and what follows is dropped, since servers append a brace, a token of the template, or a copy of the whole.
+An empty object before other arguments is a placeholder of gateways, not the arguments.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from proxyd import jsonio
@@ -20,10 +23,12 @@ __all__ = ["JsonExtent", "ToolCalls", "ToolSlot"]
 
 _STRUCTURE = re.compile(r'["{}\[\]]')
 _STRING_END = re.compile(r'["\\]')
+#: Arguments of a call without any, and of gateways before Claude ahead of the real ones.
+_PLACEHOLDER = re.compile(r"\s*(?:null|\{\s*\})\s*")
 
 
 class JsonExtent:
-    """Tells when a text that comes in pieces is a whole JSON object or array."""
+    """Detects when a text that is fed in parts is a whole JSON object or array."""
 
     __slots__ = ("_depth", "_escaped", "_in_string", "_opened")
 
@@ -37,7 +42,10 @@ class JsonExtent:
     def is_complete(self) -> bool:
         return self._opened and self._depth == 0
 
-    def feed(self, text: str) -> None:
+    def feed(self, text: str) -> int:
+        """Scan the next part of the text; returns how many characters of it belong to the value."""
+        if self.is_complete:
+            return 0
         at = 0
         if self._escaped and text:
             self._escaped = False
@@ -46,7 +54,7 @@ class JsonExtent:
             if self._in_string:
                 match = _STRING_END.search(text, at)
                 if match is None:
-                    return
+                    return len(text)
                 at = match.end()
                 if match.group() == '"':
                     self._in_string = False
@@ -57,7 +65,7 @@ class JsonExtent:
             else:
                 match = _STRUCTURE.search(text, at)
                 if match is None:
-                    return
+                    return len(text)
                 at = match.end()
                 char = match.group()
                 if char == '"':
@@ -67,22 +75,40 @@ class JsonExtent:
                     self._opened = True
                 else:
                     self._depth -= 1
+                    if self._opened and self._depth == 0:
+                        return at
+
+    def copy(self) -> JsonExtent:
+        other = JsonExtent()
+        other._depth, other._opened = self._depth, self._opened
+        other._in_string, other._escaped = self._in_string, self._escaped
+        return other
 
 
 class ToolSlot:
-    """One tool call as far as it has come.
+    """One tool call, as far as it was received.
 
-    ``unsent`` holds argument fragments that wait for the block to open; ``has_arguments`` says whether any came.
+    Attributes:
+        call_id: the upstream's id.
+        client_id: the id that the client sees.
+        signature: Gemini's thought signature.
+        has_arguments: a fragment of the arguments was received.
+        has_placeholder: an empty object or null was received as the arguments, which others may follow.
+        has_excess: text after the end of the arguments was dropped.
+        has_begun: its block was opened.
+        unsent: argument fragments that wait for the block to open.
     """
 
     __slots__ = (
         "_extent",
-        "_pieces",
-        "_scanned",
+        "_is_object",
+        "_parts",
         "call_id",
         "client_id",
         "has_arguments",
         "has_begun",
+        "has_excess",
+        "has_placeholder",
         "index",
         "name",
         "signature",
@@ -91,61 +117,91 @@ class ToolSlot:
 
     def __init__(self, index: int | None) -> None:
         self.index = index
-        self.call_id = ""  # the upstream's
-        self.client_id = ""  # as our client sees it
+        self.call_id = ""
+        self.client_id = ""
         self.name = ""
-        self.signature: str | None = None  # Gemini's thought signature
+        self.signature: str | None = None
         self.has_arguments = False
-        self.has_begun = False  # its block was opened
+        self.has_placeholder = False
+        self.has_excess = False
+        self.has_begun = False
         self.unsent: list[str] = []
-        self._pieces: list[str] = []
-        self._scanned = 0
+        self._parts: list[str] = []
         self._extent = JsonExtent()
-
-    def add_arguments(self, text: str) -> None:
-        self.has_arguments = True
-        self.unsent.append(text)
-        self._pieces.append(text)
-
-    def add_sent_arguments(self, text: str) -> None:
-        """As `add_arguments`, of what goes to the client at once."""
-        self.has_arguments = True
-        self._pieces.append(text)
+        self._is_object: bool | None = None  # None until a character that is not blank
 
     @property
     def is_complete(self) -> bool:
         """The arguments so far are one whole JSON object."""
-        for piece in self._pieces[self._scanned :]:
-            self._extent.feed(piece)
-        self._scanned = len(self._pieces)
         return self._extent.is_complete
 
-    def goes_on_with(self, text: str) -> bool:
-        """Whether a fragment that is told by its number alone is more of the arguments, whatever it holds.
+    @property
+    def is_cut(self) -> bool:
+        """The arguments are an object without its end."""
+        return bool(self._is_object) and not self.is_complete
 
-        Not another call's beginning, the whole of this one said again, or a null for no arguments (`ToolCalls.add`).
+    def add_arguments(self, text: str) -> None:
+        """Add a fragment of the arguments, as far as it belongs to them."""
+        used = self._scan(text)
+        if used:
+            self.has_arguments = True
+            self.unsent.append(text[:used])
+            self._parts.append(text[:used])
+        if text[used:].strip() and not self.is_copied_by(text):
+            self.has_excess = True
+
+    def try_add_sent(self, text: str) -> bool:
+        """Add a fragment that the caller sends to the client itself, if it is certain to belong to the arguments.
+
+        A fragment with no more than an index does if it is not the beginning of another call, a copy of the whole, or a
+        placeholder (`ToolCalls.add`), and has nothing after the end of the object. Returns whether it was added.
         """
-        return self.has_arguments and not (_opens_object(text) and self.is_complete)
-
-    def takes_sent(self, text: str) -> bool:
-        """Add `text`, which goes to the client at once, if it is sure to be more of the arguments; whether it was."""
-        if not self.goes_on_with(text):
+        if not self.has_arguments or (self.is_complete and _opens_object(text)):
             return False
-        self.has_arguments = True
-        self._pieces.append(text)
+        before = self._extent.copy() if "}" in text else None
+        if self._scan(text) < len(text):
+            if before is not None:
+                self._extent = before
+            return False
+        self._parts.append(text)
         return True
 
-    def holds_exactly(self, text: str) -> bool:
-        """Whether `text` is all the arguments so far."""
-        return sum(map(len, self._pieces)) == len(text) and "".join(self._pieces) == text
+    def is_copied_by(self, text: str) -> bool:
+        """Whether `text` is all the arguments so far, or another encoding of them."""
+        arguments = self.arguments()
+        if text == arguments:
+            return True
+        if not self.is_complete:
+            return False
+        try:
+            return bool(jsonio.loads(text) == jsonio.loads(arguments))
+        except jsonio.JSONError:
+            return False
+
+    def _scan(self, text: str) -> int:
+        """Return how many characters of `text` belong to the arguments: all, if they are no object."""
+        if self._is_object is None and (start := text.lstrip()):
+            self._is_object = start[0] == "{"
+        used = self._extent.feed(text)
+        return used if self._is_object else len(text)
 
     def arguments(self) -> str:
         """All of the arguments' text so far."""
-        return "".join(self._pieces)
+        return "".join(self._parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fragment:
+    """One element of ``delta.tool_calls``; "" and None for what it lacks."""
+
+    index: int | None
+    call_id: str
+    name: str
+    arguments: str
 
 
 class ToolCalls:
-    """The calls of one answer, in the order in which they began."""
+    """The calls of one message, in the order in which they began."""
 
     __slots__ = ("_by_index", "slots")
 
@@ -153,84 +209,127 @@ class ToolCalls:
         self.slots: list[ToolSlot] = []
         self._by_index: dict[int, ToolSlot] = {}
 
-    def add(self, fragment: dict[str, Any]) -> tuple[ToolSlot, bool]:
-        """Put one element of ``delta.tool_calls`` where it belongs; returns its slot and whether that is new."""
-        function = fragment.get("function")
+    def add(self, element: dict[str, Any]) -> tuple[ToolSlot, bool]:
+        """Add one element of ``delta.tool_calls`` to its call; returns the call's slot and whether it is new."""
+        function = element.get("function")
         function = function if isinstance(function, dict) else {}
-        index = fragment.get("index")
-        if isinstance(index, bool) or not isinstance(index, int):
-            index = None
-        call_id = _text(fragment.get("id"))
-        name = _text(function.get("name"))
-        arguments = _arguments_text(function.get("arguments"))
-        before = len(self.slots)
-        slot = self._slot_for(index, call_id, name, arguments)
-        is_new = len(self.slots) > before
-        slot.call_id = slot.call_id or call_id
-        slot.name = slot.name or name
-        slot.signature = _thought_signature(fragment) or slot.signature
-        if not slot.has_arguments and arguments.strip() == "null":
-            arguments = ""  # a call without arguments, as some servers put it
-        if arguments and not (
-            _opens_object(arguments) and slot.is_complete and slot.holds_exactly(arguments)
-        ):
-            slot.add_arguments(arguments)
+        index = element.get("index")
+        fragment = _Fragment(
+            index if isinstance(index, int) and not isinstance(index, bool) else None,
+            _text(element.get("id")),
+            _text(function.get("name")),
+            _arguments_text(function.get("arguments")),
+        )
+        count = len(self.slots)
+        slot = self._slot_for(fragment)
+        is_new = len(self.slots) > count
+        slot.call_id = slot.call_id or fragment.call_id
+        slot.name = slot.name or fragment.name
+        slot.signature = _thought_signature(element) or slot.signature
+        if not slot.has_arguments and _PLACEHOLDER.fullmatch(fragment.arguments):
+            slot.has_placeholder = True
+        elif fragment.arguments:
+            slot.add_arguments(fragment.arguments)
         return slot, is_new
 
-    def _slot_for(self, index: int | None, call_id: str, name: str, arguments: str) -> ToolSlot:
-        slot = self._by_index.get(index) if index is not None else None
-        if index is not None and slot is None:
-            return self._new(index, name, call_id)
-        if slot is None:  # no index
-            if call_id:
-                known = next((slot for slot in self.slots if slot.call_id == call_id), None)
-                if known is not None and not _begins_anew(known, name, arguments):
-                    return known
-            if not self.slots:
-                return self._new(None, name, call_id)
-            slot = self.slots[-1]
-            if call_id and slot.call_id and call_id != slot.call_id:
-                return self._new(None, name, call_id)
-            if name and slot.name and (name != slot.name or self._is_said_again(slot, arguments)):
-                return self._new(None, name, call_id)
-        elif call_id and slot.call_id and call_id != slot.call_id and (name or slot.is_complete):
-            # Another id under the same number is another call: Gemini and gateways number everything 0. Without a
-            # name and within unfinished arguments it is a server that makes up an id for each fragment.
-            return self._new(index, name, call_id)
-        elif (
-            not call_id
-            and name
-            and slot.name
-            and name != slot.name
-            and (slot.is_complete or not slot.has_arguments)
-        ):
-            return self._new(index, name, call_id)
-        if _begins_anew(slot, name, arguments) and (not call_id or call_id != slot.call_id):
-            return self._new(index, name or slot.name, call_id)
+    def _slot_for(self, fragment: _Fragment) -> ToolSlot:
+        slot = self._candidate(fragment)
+        if slot is None or any(rule(slot, fragment) for rule in _RULES):
+            return self._new(fragment, fragment.name)
+        if _is_second_object(slot, fragment) and not _has_same_id(slot, fragment):
+            return self._new(fragment, fragment.name or slot.name)
         return slot
 
-    @staticmethod
-    def _is_said_again(slot: ToolSlot, arguments: str) -> bool:
-        """The same name once more behind whole arguments: a second call, unless nothing about it is new."""
-        return slot.is_complete and not slot.holds_exactly(arguments)
+    def _candidate(self, fragment: _Fragment) -> ToolSlot | None:
+        """The call with the fragment's index; without an index, that with its id, or else the last one."""
+        if fragment.index is not None:
+            return self._by_index.get(fragment.index)
+        if fragment.call_id:
+            known = next((slot for slot in self.slots if slot.call_id == fragment.call_id), None)
+            if known is not None and not _is_second_object(known, fragment):
+                return known
+        return self.slots[-1] if self.slots else None
 
-    def _new(self, index: int | None, name: str, call_id: str) -> ToolSlot:
-        slot = ToolSlot(index)
-        slot.name, slot.call_id = name, call_id
+    def _new(self, fragment: _Fragment, name: str) -> ToolSlot:
+        slot = ToolSlot(fragment.index)
+        slot.name, slot.call_id = name, fragment.call_id
         self.slots.append(slot)
-        if index is not None:
-            self._by_index[index] = slot
+        if fragment.index is not None:
+            self._by_index[fragment.index] = slot
         return slot
 
 
-def _begins_anew(slot: ToolSlot, name: str, arguments: str) -> bool:
-    """A second object where the first is whole is a second call, unless it is the first one said again."""
+# Rules: each takes the candidate for a fragment and says whether the fragment begins another call nevertheless.
+
+
+def _has_other_id_and_no_index(slot: ToolSlot, fragment: _Fragment) -> bool:
+    return fragment.index is None and _has_other_id(slot, fragment)
+
+
+def _has_other_name_and_no_index(slot: ToolSlot, fragment: _Fragment) -> bool:
+    return fragment.index is None and _has_other_name(slot, fragment)
+
+
+def _repeats_name_after_whole_arguments(slot: ToolSlot, fragment: _Fragment) -> bool:
+    """Without an index, the same name again after whole arguments begins a second call, unless all is repeated."""
     return (
-        _opens_object(arguments)
+        fragment.index is None
+        and bool(fragment.name and slot.name)
         and slot.is_complete
-        and (not name or not slot.name or name == slot.name)
-        and not slot.holds_exactly(arguments)
+        and not slot.is_copied_by(fragment.arguments)
     )
+
+
+def _has_other_id_at_same_index(slot: ToolSlot, fragment: _Fragment) -> bool:
+    """Gemini and gateways number every call 0.
+
+    Without a name and within incomplete arguments it is a server that makes up an id for each fragment.
+    """
+    return (
+        fragment.index is not None
+        and _has_other_id(slot, fragment)
+        and (bool(fragment.name) or slot.is_complete)
+    )
+
+
+def _has_other_name_at_same_index(slot: ToolSlot, fragment: _Fragment) -> bool:
+    return (
+        fragment.index is not None
+        and not fragment.call_id
+        and _has_other_name(slot, fragment)
+        and (slot.is_complete or not slot.has_arguments)
+    )
+
+
+_RULES: tuple[Callable[[ToolSlot, _Fragment], bool], ...] = (
+    _has_other_id_and_no_index,
+    _has_other_name_and_no_index,
+    _repeats_name_after_whole_arguments,
+    _has_other_id_at_same_index,
+    _has_other_name_at_same_index,
+)
+
+
+def _is_second_object(slot: ToolSlot, fragment: _Fragment) -> bool:
+    """A second object after a whole one is a second call, unless it is a copy of the first."""
+    return (
+        _opens_object(fragment.arguments)
+        and slot.is_complete
+        and not _has_other_name(slot, fragment)
+        and not slot.is_copied_by(fragment.arguments)
+    )
+
+
+def _has_same_id(slot: ToolSlot, fragment: _Fragment) -> bool:
+    return bool(fragment.call_id) and fragment.call_id == slot.call_id
+
+
+def _has_other_id(slot: ToolSlot, fragment: _Fragment) -> bool:
+    return bool(fragment.call_id and slot.call_id) and fragment.call_id != slot.call_id
+
+
+def _has_other_name(slot: ToolSlot, fragment: _Fragment) -> bool:
+    return bool(fragment.name and slot.name) and fragment.name != slot.name
 
 
 def _opens_object(arguments: str) -> bool:
@@ -242,7 +341,7 @@ def _text(value: Any) -> str:
 
 
 def _arguments_text(value: Any) -> str:
-    """Arguments as text: Mistral's type also allows an object, which comes whole."""
+    """Arguments as text: Mistral's type also allows an object, which is sent whole."""
     if isinstance(value, str):
         return value
     try:
@@ -251,9 +350,9 @@ def _arguments_text(value: Any) -> str:
         raise BadReply("the upstream sent a tool call whose arguments are no JSON") from None
 
 
-def _thought_signature(fragment: dict[str, Any]) -> str | None:
+def _thought_signature(element: dict[str, Any]) -> str | None:
     """Gemini's signature, on the call or on its function (docs/spec/vendors.md#gemini-signature)."""
-    for holder in (fragment, fragment.get("function")):
+    for holder in (element, element.get("function")):
         if isinstance(holder, dict):
             google = holder.get("extra_content")
             google = google.get("google") if isinstance(google, dict) else None

@@ -186,7 +186,7 @@ BAD_ANSWERS: dict[str, tuple[Sequence[Step], int, str, str]] = {
     "text": (_body("200 OK", "text/plain", b"hello"), 502, "api_error", ""),
     "empty": (_body("200 OK", "text/event-stream", b""), 502, "api_error", ""),
     "only_comments": (_stream(b": hi\n\n", b": hi\n\n"), 502, "api_error", ""),
-    "only_done": (_stream(_T[-1]), 502, "api_error", "without an answer"),
+    "only_done": (_stream(_T[-1]), 502, "api_error", "without a response"),
     "nonsense_json": (_stream(b"data: {nonsense\n\n"), 502, "api_error", "not JSON"),
     "nested_too_deeply": (_stream(b"data: " + b"[" * 400 + b"]" * 400 + b"\n\n"), 502, "api_error", ""),
     "json_error": (

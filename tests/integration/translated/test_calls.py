@@ -1,4 +1,4 @@
-"""Translated calls through the front door: refusals that teach, windows, and calls that need no upstream."""
+"""Translated calls through the daemon: learned quirks, windows, and calls that need no upstream."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def unsupported(name: str) -> web.Response:
 
 
 async def strict(request: web.Request) -> web.StreamResponse:
-    """Takes neither max_tokens nor temperature, and no more than 4096 tokens of output."""
+    """An upstream that accepts neither max_tokens nor temperature, and at most 4096 tokens of output."""
     body = json.loads(await request.read())
     for name in ("max_tokens", "temperature"):
         if name in body:
@@ -68,7 +68,7 @@ def entry(upstream: Upstream, **keys: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_refusal_mends_the_request_and_is_remembered(
+async def test_quirk_is_learned_from_a_refusal(
     session: aiohttp.ClientSession, stream: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with running_upstream(strict) as upstream, running_proxy([entry(upstream)]) as proxy:
@@ -87,7 +87,7 @@ async def test_a_refusal_mends_the_request_and_is_remembered(
         upstream.requests.clear()
         status, _ = await ask(session, proxy, stream=stream)
         assert status == 200
-        assert len(upstream.requests) == 1, "what was learned holds for the next call"
+        assert len(upstream.requests) == 1, "the learned quirk holds for the next call"
     log = capsys.readouterr().out
     for line in (
         "quirks: {max_tokens_field: max_completion_tokens}",
@@ -97,7 +97,7 @@ async def test_a_refusal_mends_the_request_and_is_remembered(
         assert log.count(line) >= 1, line
 
 
-async def test_a_finding_that_does_not_help_is_not_kept(session: aiohttp.ClientSession) -> None:
+async def test_quirk_that_does_not_help_is_not_kept(session: aiohttp.ClientSession) -> None:
     async def never(request: web.Request) -> web.StreamResponse:
         return unsupported("temperature")
 
@@ -109,7 +109,7 @@ async def test_a_finding_that_does_not_help_is_not_kept(session: aiohttp.ClientS
         assert ["temperature" in body for body in upstream.requests] == [True, False, True, False]
 
 
-async def test_what_the_entry_settles_is_not_mended(session: aiohttp.ClientSession) -> None:
+async def test_quirk_set_in_the_entry_is_not_learned(session: aiohttp.ClientSession) -> None:
     async def never(request: web.Request) -> web.StreamResponse:
         return unsupported("temperature")
 
@@ -119,7 +119,7 @@ async def test_what_the_entry_settles_is_not_mended(session: aiohttp.ClientSessi
         assert (status, len(upstream.requests)) == (400, 1)
 
 
-async def test_what_one_route_learned_is_no_other_routes_business(session: aiohttp.ClientSession) -> None:
+async def test_quirks_are_learned_per_route(session: aiohttp.ClientSession) -> None:
     async with running_upstream(strict) as upstream:
         entries = [entry(upstream), {**entry(upstream), "model_id": "other"}]
         async with running_proxy(entries) as proxy:
@@ -129,7 +129,7 @@ async def test_what_one_route_learned_is_no_other_routes_business(session: aioht
             assert len(upstream.requests) == 4
 
 
-async def test_other_refusals_cost_one_call(session: aiohttp.ClientSession) -> None:
+async def test_other_refusals_are_not_retried(session: aiohttp.ClientSession) -> None:
     async def no(request: web.Request) -> web.StreamResponse:
         return refused("messages[3] makes no sense")
 
@@ -140,7 +140,7 @@ async def test_other_refusals_cost_one_call(session: aiohttp.ClientSession) -> N
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_no_output_asked_for_no_upstream_called(session: aiohttp.ClientSession, stream: bool) -> None:
+async def test_zero_max_tokens_needs_no_upstream(session: aiohttp.ClientSession, stream: bool) -> None:
     async with running_upstream(strict) as upstream, running_proxy([entry(upstream)]) as proxy:
         status, message = await ask(session, proxy, max_tokens=0, stream=stream)
         assert (status, message["content"], message["stop_reason"]) == (200, [], "max_tokens")
@@ -149,7 +149,7 @@ async def test_no_output_asked_for_no_upstream_called(session: aiohttp.ClientSes
 
 
 @pytest.mark.parametrize("direct", [True, False])
-async def test_a_prompt_over_the_window_is_refused_before_it_is_sent(
+async def test_prompt_over_the_window_is_refused_before_it_is_sent(
     session: aiohttp.ClientSession, direct: bool
 ) -> None:
     async with running_upstream(strict) as upstream:
@@ -164,7 +164,7 @@ async def test_a_prompt_over_the_window_is_refused_before_it_is_sent(
 
 
 @pytest.mark.parametrize(
-    ("fields", "beginning"),
+    ("fields", "prefix"),
     [
         ({"thread": {"type": "continue", "previous_message_id": "msg_1"}}, "thread: "),
         ({"compaction": {"type": "auto"}}, "compaction: "),
@@ -178,17 +178,17 @@ async def test_a_prompt_over_the_window_is_refused_before_it_is_sent(
         ),
     ],
 )
-async def test_what_no_translation_can_give_is_refused(
-    session: aiohttp.ClientSession, fields: dict[str, Any], beginning: str
+async def test_untranslatable_request_is_refused(
+    session: aiohttp.ClientSession, fields: dict[str, Any], prefix: str
 ) -> None:
     async with running_upstream(strict) as upstream, running_proxy([entry(upstream)]) as proxy:
         status, body = await ask(session, proxy, **fields)
         assert status == 400
-        assert body["error"]["message"].startswith(beginning), body["error"]["message"]
+        assert body["error"]["message"].startswith(prefix), body["error"]["message"]
         assert upstream.requests == []
 
 
-async def test_an_upstream_that_cannot_stream_still_gives_a_stream(session: aiohttp.ClientSession) -> None:
+async def test_upstream_without_streaming_still_gives_a_stream(session: aiohttp.ClientSession) -> None:
     async def whole(request: web.Request) -> web.StreamResponse:
         call = {"id": "c1", "type": "function", "function": {"name": "Read", "arguments": '{"p":1}'}}
         message = {

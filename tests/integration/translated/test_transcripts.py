@@ -1,4 +1,4 @@
-"""The stream transcripts through the front door: a real upstream, the daemon, and clients that others wrote.
+"""The stream transcripts through the daemon, from a scripted upstream to third-party clients.
 
 One upstream and one daemon serve all of them; each transcript is an entry of models.yaml.
 """
@@ -20,21 +20,21 @@ from tests.support import goldens_streams as goldens
 from tests.support.harness import running_proxy, running_upstream
 from tests.support.sse_reader import message_of
 
-#: An id that the daemon draws, and one that the expectations count.
-DRAWN, COUNTED = re.compile(r"(toolu|msg)_[A-Za-z0-9]{24}\Z"), re.compile(r"(toolu|msg)_\d{24}\Z")
+#: An id drawn by the daemon, and one of the expectations.
+DRAWN, NUMBERED = re.compile(r"(toolu|msg)_[A-Za-z0-9]{24}\Z"), re.compile(r"(toolu|msg)_\d{24}\Z")
 
 
 @asynccontextmanager
 async def all_transcripts() -> AsyncIterator[str]:
-    """The daemon's base URL. The model's id is the transcript's name."""
+    """Yield the daemon's base URL. A transcript's name is the model id."""
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         name = request.path.removeprefix("/").removesuffix("/chat/completions")
         body = goldens.load(name).upstream
         kind = {b"{": "application/json", b"[": "application/json", b"<": "text/html"}.get(body.lstrip()[:1])
         return web.Response(body=body, content_type=kind or "text/event-stream")
 
-    async with running_upstream(answer) as upstream:
+    async with running_upstream(respond) as upstream:
         entries = []
         for name in goldens.cases():
             case = goldens.load(name)
@@ -51,33 +51,33 @@ async def all_transcripts() -> AsyncIterator[str]:
             yield proxy
 
 
-async def failures_of(judge: Callable[[goldens.Case], Awaitable[None]]) -> list[str]:
-    """Each transcript that `judge` did not take, and why."""
+async def failures_of(check: Callable[[goldens.Case], Awaitable[None]]) -> list[str]:
+    """Return the transcripts that `check` rejects, with the reasons."""
     failures = []
     for name in goldens.cases():
         try:
-            await judge(goldens.load(name))
+            await check(goldens.load(name))
         except Exception as exc:
             failures.append(f"{name}: {type(exc).__name__}: {exc}")
     return failures
 
 
 def same_ids(seen: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Give drawn ids the number that the expectation has."""
+    """Replace drawn ids by those of the expectation."""
     for got, wanted in zip(seen["content"], expected["content"], strict=True):
-        if COUNTED.match(wanted.get("id", "")) and DRAWN.match(got["id"]):
+        if NUMBERED.match(wanted.get("id", "")) and DRAWN.match(got["id"]):
             got["id"] = wanted["id"]
 
 
-async def test_the_anthropic_sdk_takes_every_transcript() -> None:
+async def test_anthropic_sdk_accepts_every_transcript() -> None:
     async with (
         all_transcripts() as proxy,
         anthropic.AsyncAnthropic(base_url=proxy, api_key="sk-test", max_retries=0) as client,
     ):
 
-        async def judge(case: goldens.Case) -> None:
+        async def check(case: goldens.Case) -> None:
             if case.name == "generic/arguments_no_object":
-                return  # the one thing the SDK itself gives up on; Claude Code does not
+                return  # the SDK itself fails on this one; Claude Code does not
             expected = goldens.expected(case.name)
             payload = case.payload(case.name)
             del payload["stream"]
@@ -99,7 +99,7 @@ async def test_the_anthropic_sdk_takes_every_transcript() -> None:
                 if block["type"] == "tool_use":
                     try:
                         block["input"] = json.loads(block["input"])
-                    except ValueError:  # the SDK makes what it can of the beginning
+                    except ValueError:  # the SDK parses as much as it can
                         block["input"] = got["input"]
                 assert block.items() <= got.items()
             assert message["stop_reason"] == wanted["stop_reason"]
@@ -109,13 +109,13 @@ async def test_the_anthropic_sdk_takes_every_transcript() -> None:
             for name, count in wanted["usage"].items():
                 assert message["usage"][name] == count, name
 
-        assert await failures_of(judge) == []
+        assert await failures_of(check) == []
 
 
-async def test_an_independent_reader_sees_every_event() -> None:
+async def test_independent_client_reads_every_event() -> None:
     async with all_transcripts() as proxy, aiohttp.ClientSession() as session:
 
-        async def judge(case: goldens.Case) -> None:
+        async def check(case: goldens.Case) -> None:
             expected = goldens.expected(case.name)
             payload = case.payload(case.name)
             if expected.refusal is not None:
@@ -141,14 +141,14 @@ async def test_an_independent_reader_sees_every_event() -> None:
             del wanted["id"], wanted["model"]
             assert message == wanted
 
-        assert await failures_of(judge) == []
+        assert await failures_of(check) == []
 
 
-async def test_a_client_that_does_not_stream_gets_the_same_message() -> None:
-    """Every transcript once more, as one JSON message; what ends in an error event is an HTTP error here."""
+async def test_client_without_streaming_gets_the_same_message() -> None:
+    """Every transcript as one JSON message; an error event becomes an HTTP error."""
     async with all_transcripts() as proxy, aiohttp.ClientSession() as session:
 
-        async def judge(case: goldens.Case) -> None:
+        async def check(case: goldens.Case) -> None:
             expected = goldens.expected(case.name)
             payload = {**case.payload(case.name), "stream": False}
             async with session.post(f"{proxy}/v1/messages", json=payload) as response:
@@ -174,6 +174,6 @@ async def test_a_client_that_does_not_stream_gets_the_same_message() -> None:
             assert DRAWN.match(body.pop("id"))
             assert body.pop("model") == case.name
             del wanted["id"], wanted["model"]
-            assert body == json.loads(json.dumps(wanted))  # which puts the halves of a character together
+            assert body == json.loads(json.dumps(wanted))  # joins surrogate pairs
 
-        assert await failures_of(judge) == []
+        assert await failures_of(check) == []

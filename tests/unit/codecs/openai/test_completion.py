@@ -1,4 +1,4 @@
-"""Whole messages, both ways."""
+"""Whole messages: completions as chunks, events as messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def call(index: Any, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("indices", [[0, 0], [None, None], [5, 1]])
-def test_calls_of_a_completion_are_told_apart_by_their_place(indices: list[Any]) -> None:
+def test_calls_of_a_completion_are_numbered_by_position(indices: list[Any]) -> None:
     calls: list[Any] = [call(index, name) for index, name in zip(indices, "AB", strict=True)]
     completion = {"choices": [{"message": {"content": "x", "tool_calls": [*calls, "junk"]}}], "usage": {}}
     chunk = completion_to_chunk(completion)
@@ -34,7 +34,7 @@ def test_calls_of_a_completion_are_told_apart_by_their_place(indices: list[Any])
     found = [(each["index"], each["function"]["name"]) for each in choice["message"]["tool_calls"]]
     assert found == [(0, "A"), (1, "B")]
     assert choice["message"]["content"] == "x"
-    assert completion["choices"][0]["message"]["tool_calls"] == [*calls, "junk"], "the original is left alone"
+    assert completion["choices"][0]["message"]["tool_calls"] == [*calls, "junk"], "the original is unchanged"
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_calls_of_a_completion_are_told_apart_by_their_place(indices: list[Any])
         {"choices": [{"message": {"tool_calls": None}}]},
     ],
 )
-def test_what_has_no_calls_stays_as_it_is(completion: dict[str, Any]) -> None:
+def test_completion_without_calls_is_unchanged(completion: dict[str, Any]) -> None:
     assert completion_to_chunk(completion) is completion
 
 
@@ -58,7 +58,7 @@ def collected(*events: StreamEvent) -> dict[str, Any]:
     return collector.message()
 
 
-def test_events_become_the_message_they_tell() -> None:
+def test_events_become_a_message() -> None:
     message = collected(
         MessageStart({"id": "m", "content": [], "usage": {"input_tokens": 9, "output_tokens": 0}}),
         BlockStart(0, {"type": "thinking", "thinking": "", "signature": ""}),
@@ -90,7 +90,7 @@ def test_events_become_the_message_they_tell() -> None:
 
 
 @pytest.mark.parametrize("arguments", ['{"p":', "ls -la", "[1]", "null", '"text"'])
-def test_arguments_that_are_no_object_are_handed_on_as_claude_code_does(arguments: str) -> None:
+def test_arguments_that_are_no_object_become_unparsed_input(arguments: str) -> None:
     message = collected(
         BlockStart(0, {"type": "tool_use", "id": "t", "name": "T", "input": {}}),
         JsonDelta(0, arguments),

@@ -1,4 +1,4 @@
-"""Chunks that repeat a template: the same events as when each is read in full."""
+"""Chunks that repeat a template give the same events as when each is parsed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxyd.codecs.anthropic.events import DeltaRun, StreamEvent, count_events, encode_events
-from proxyd.codecs.openai import delta_template as repeats
+from proxyd.codecs.openai import delta_template
 from proxyd.codecs.openai import stream as openai_stream
-from proxyd.codecs.openai.delta_template import DeltaTemplates
+from proxyd.codecs.openai.delta_template import DeltaTemplate
 from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.stream import OpenAIStream, ResponseContext
 from proxyd.codecs.wire.sse import SSEFrame
@@ -21,8 +21,8 @@ from proxyd.errors import ProxyError
 from tests.support.effort import examples
 
 
-class _NeverRepeats(DeltaTemplates):
-    """Reads every chunk in full."""
+class _NeverRepeats(DeltaTemplate):
+    """Parses every chunk."""
 
     def learn(self, data: bytes, chunk: dict[str, Any], kind: str, text: str) -> None:
         pass
@@ -32,15 +32,15 @@ def _chunk(delta: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": None}], **more}
 
 
-def _events(chunks: list[bytes], kind: type[DeltaTemplates]) -> list[Any]:
+def _events(chunks: list[bytes], kind: type[DeltaTemplate]) -> list[Any]:
     stream = _stream_of(kind)
     events: list[Any] = []
     try:
         for data in chunks:
-            events += _said(stream, [data], is_joined=False)
+            events += _translate(stream, [data], is_joined=False)
         events += stream.close()
     except ProxyError as exc:
-        events += [*stream.take(), type(exc), str(exc)]
+        events += [*stream.take_events(), type(exc), str(exc)]
     return events
 
 
@@ -79,7 +79,7 @@ _chunks = st.builds(
     st.sampled_from([0, 0, 0, 0, 0, 5, 6]),
     st.booleans(),
 )
-#: Runs of one shape, as servers send them, broken off by anything.
+#: Runs of one shape, as servers send them, interrupted by others.
 _streams = st.lists(st.tuples(_chunks, st.integers(1, 4)), max_size=12).map(
     lambda runs: [data for data, times in runs for _ in range(times)]
 )
@@ -87,36 +87,36 @@ _streams = st.lists(st.tuples(_chunks, st.integers(1, 4)), max_size=12).map(
 
 @given(_streams, st.booleans())
 @settings(max_examples=examples(400), deadline=None)
-def test_the_events_are_those_of_reading_in_full(chunks: list[bytes], finishes: bool) -> None:
+def test_events_equal_those_of_parsing(chunks: list[bytes], finishes: bool) -> None:
     finish = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     chunks = [*chunks, *([json.dumps(finish).encode(), b"[DONE]"] if finishes else [])]
-    assert _events(chunks, DeltaTemplates) == _events(chunks, _NeverRepeats)
+    assert _events(chunks, DeltaTemplate) == _events(chunks, _NeverRepeats)
 
 
 @given(
     st.lists(_texts, min_size=2, max_size=20), st.sampled_from(["content", "reasoning_content", "reasoning"])
 )
 @settings(max_examples=examples(200), deadline=None)
-def test_so_are_those_of_one_run(texts: list[str], key: str) -> None:
+def test_events_of_one_run_equal_those_of_parsing(texts: list[str], key: str) -> None:
     chunks = [json.dumps(_chunk({key: text})).encode() for text in texts]
-    assert _events(chunks, DeltaTemplates) == _events(chunks, _NeverRepeats)
+    assert _events(chunks, DeltaTemplate) == _events(chunks, _NeverRepeats)
 
 
-def _stream_of(kind: type[DeltaTemplates] = DeltaTemplates) -> OpenAIStream:
+def _stream_of(kind: type[DeltaTemplate] = DeltaTemplate) -> OpenAIStream:
     numbers = itertools.count()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(openai_stream, "DeltaTemplates", kind)
+        patch.setattr(openai_stream, "DeltaTemplate", kind)
         return OpenAIStream(
             ResponseContext("m"), Dialect(), lambda prefix: f"{prefix}{next(numbers)}", lambda name: None
         )
 
 
-def _said(stream: OpenAIStream, chunks: list[bytes], *, is_joined: bool) -> list[StreamEvent]:
-    """What the pipeline makes of frames that arrive together."""
+def _translate(stream: OpenAIStream, chunks: list[bytes], *, is_joined: bool) -> list[StreamEvent]:
+    """Translate frames that arrive together, as the decoder does."""
     blocks, at = [b"data: " + data for data in chunks], 0
     events: list[StreamEvent] = []
     while at < len(blocks):
-        run = stream.run(blocks, at, is_joined=is_joined)
+        run = stream.repeated_deltas(blocks, at, is_joined=is_joined)
         events += run or stream.feed(SSEFrame(b"", chunks[at]))
         at += count_events(run) or 1
     return events
@@ -124,7 +124,7 @@ def _said(stream: OpenAIStream, chunks: list[bytes], *, is_joined: bool) -> list
 
 @given(_streams, st.lists(st.integers(1, 4), max_size=20))
 @settings(max_examples=examples(400), deadline=None)
-def test_runs_are_the_deltas_of_reading_in_full(chunks: list[bytes], sizes: list[int]) -> None:
+def test_joined_and_single_deltas_equal_those_of_parsing(chunks: list[bytes], sizes: list[int]) -> None:
     full, single, joined = _stream_of(_NeverRepeats), _stream_of(), _stream_of()
     start, left = 0, iter(sizes)
     while start < len(chunks):
@@ -132,7 +132,7 @@ def test_runs_are_the_deltas_of_reading_in_full(chunks: list[bytes], sizes: list
         seen: list[Any] = []
         for stream, is_joined in ((full, False), (single, False), (joined, True)):
             try:
-                events = _said(stream, group, is_joined=is_joined)
+                events = _translate(stream, group, is_joined=is_joined)
                 seen.append((encode_events(events), count_events(events), stream.usage_so_far))
             except ProxyError as exc:
                 seen.append((type(exc), str(exc)))
@@ -141,41 +141,41 @@ def test_runs_are_the_deltas_of_reading_in_full(chunks: list[bytes], sizes: list
             return
 
 
-def test_a_frame_of_two_lines_is_no_run() -> None:
+def test_other_frames_do_not_repeat() -> None:
     stream = _stream_of()
     stream.feed(SSEFrame(b"", json.dumps(_chunk({"content": "one"})).encode()))
     stream.feed(SSEFrame(b"", json.dumps(_chunk({"content": "two"})).encode()))
     block = b"data: " + json.dumps(_chunk({"content": "three"})).encode()
     for odd in (block.replace(b"three", b"th\nree"), b"event: x\n" + block, b": a comment"):
-        assert stream.run([odd], 0, is_joined=True) == []
-    (run,) = stream.run([block, block, b": a comment", block], 0, is_joined=True)
+        assert stream.repeated_deltas([odd], 0, is_joined=True) == []
+    (run,) = stream.repeated_deltas([block, block, b": a comment", block], 0, is_joined=True)
     assert isinstance(run, DeltaRun)
     assert run.count == 2
 
 
-def _learnt(delta: dict[str, Any], kind: str = "text", text: str = "one", **more: Any) -> DeltaTemplates:
-    template = DeltaTemplates()
+def _learned(delta: dict[str, Any], kind: str = "text", text: str = "one", **more: Any) -> DeltaTemplate:
+    template = DeltaTemplate()
     chunk = _chunk(delta, **more)
     template.learn(json.dumps(chunk).encode(), chunk, kind, text)
     return template
 
 
-def _text_of(template: DeltaTemplates, data: bytes) -> str:
+def _text_of(template: DeltaTemplate, data: bytes) -> str:
     found = template.texts_of([b"data: " + data], 0)
     return found[0][1] if found else ""
 
 
-def _again(template: DeltaTemplates, delta: dict[str, Any], **more: Any) -> str:
+def _text_of_delta(template: DeltaTemplate, delta: dict[str, Any], **more: Any) -> str:
     return _text_of(template, json.dumps(_chunk(delta, **more)).encode())
 
 
-def test_a_chunk_that_repeats_is_not_read_in_full() -> None:
-    template = _learnt({"content": "one"})
-    assert _again(template, {"content": 'two "quoted" \\ é'}) == 'two "quoted" \\ é'
+def test_repeated_chunk_is_recognised() -> None:
+    template = _learned({"content": "one"})
+    assert _text_of_delta(template, {"content": 'two "quoted" \\ é'}) == 'two "quoted" \\ é'
     call = {"tool_calls": [{"index": 0, "function": {"arguments": "one"}}]}
-    template = _learnt(call, "tool_use")
-    assert _again(template, {"tool_calls": [{"index": 0, "function": {"arguments": '"a"'}}]}) == '"a"'
-    assert _again(template, {"tool_calls": [{"index": 1, "function": {"arguments": '"a"'}}]}) == ""
+    template = _learned(call, "tool_use")
+    assert _text_of_delta(template, {"tool_calls": [{"index": 0, "function": {"arguments": '"a"'}}]}) == '"a"'
+    assert _text_of_delta(template, {"tool_calls": [{"index": 1, "function": {"arguments": '"a"'}}]}) == ""
 
 
 @pytest.mark.parametrize(
@@ -192,16 +192,16 @@ def test_a_chunk_that_repeats_is_not_read_in_full() -> None:
         ({"tool_calls": [{"index": 0, "function": {"arguments": "one"}}] * 2}, "tool_use", {}),
     ],
 )
-def test_what_says_more_than_one_text_is_no_template(
+def test_chunk_with_more_than_one_text_is_no_template(
     delta: dict[str, Any], kind: str, more: dict[str, Any]
 ) -> None:
-    template = _learnt(delta, kind, **more)
+    template = _learned(delta, kind, **more)
     assert template.kind == ""
 
 
-def test_servers_that_never_repeat_are_noticed() -> None:
-    template = DeltaTemplates()
-    for number in range(repeats._MAX_LEARNT):
+def test_learning_stops_if_nothing_repeats() -> None:
+    template = DeltaTemplate()
+    for number in range(delta_template._MAX_LEARNED):
         chunk = _chunk({"content": "one"}, created=number)
         data = json.dumps(chunk).encode()
         assert _text_of(template, data) == ""
@@ -213,7 +213,7 @@ def test_servers_that_never_repeat_are_noticed() -> None:
 
 
 @pytest.mark.parametrize("text", [b'a"b', b"a\\", b"\xff", b"", b'a","content":"b'])
-def test_what_is_not_one_whole_string_is_read_in_full(text: bytes) -> None:
-    template = _learnt({"content": "one"})
+def test_text_that_is_no_whole_string_is_declined(text: bytes) -> None:
+    template = _learned({"content": "one"})
     data = json.dumps(_chunk({"content": "one"})).encode().replace(b"one", text)
     assert _text_of(template, data) == ""

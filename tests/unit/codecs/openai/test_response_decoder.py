@@ -1,4 +1,4 @@
-"""One translated answer without its sockets: beginnings ahead of the upstream, failures, limits."""
+"""Decoding of one response: early starts, fast paths, failures, limits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def new_decoder(**options: Any) -> ResponseDecoder:
         ResponseContext(model="asked", estimated_input_tokens=7),
         Dialect(),
         lambda prefix: prefix + "1",
-        lambda oddity: None,
+        lambda name: None,
     )
     return ResponseDecoder(codec, **{"max_body_bytes": 1000, **options})
 
@@ -79,33 +79,33 @@ _calls = st.lists(_texts, max_size=6).map(
     st.lists(st.integers(0, 2000), max_size=3),
 )
 @settings(max_examples=examples(500), deadline=None)
-def test_a_rewriter_does_what_feed_does(runs: list[list[bytes]], cuts: list[int]) -> None:
-    """Whatever comes, and wherever the stream is cut."""
-    pieces = [HELLO, HELLO, *itertools.chain.from_iterable(runs)]
-    whole = b"".join(pieces)
-    edges = {0, *itertools.accumulate(map(len, pieces))} ^ ({cut % len(whole) for cut in cuts} - {0})
+def test_rewriter_equals_feed(runs: list[list[bytes]], cuts: list[int]) -> None:
+    """For any chunks, and any cuts."""
+    parts = [HELLO, HELLO, *itertools.chain.from_iterable(runs)]
+    whole = b"".join(parts)
+    edges = {0, *itertools.accumulate(map(len, parts))} ^ ({cut % len(whole) for cut in cuts} - {0})
     short, long = new_decoder(max_body_bytes=10_000), new_decoder(max_body_bytes=10_000)
     short.joins_deltas = long.joins_deltas = True
     rewrite = None
     for start, end in itertools.pairwise(sorted({*edges, len(whole)})):
-        piece = whole[start:end]
-        frames = rewrite(piece) if rewrite is not None else b""
+        part = whole[start:end]
+        frames = rewrite(part) if rewrite is not None else b""
         if not frames:
-            frames = encode_events(short.feed(piece))
+            frames = encode_events(short.feed(part))
             rewrite = short.rewriter()
-        assert frames == encode_events(long.feed(piece))
+        assert frames == encode_events(long.feed(part))
         assert short.usage_so_far == long.usage_so_far
         if long.has_ended or long.has_finish:
             break
 
 
-def test_there_is_a_rewriter_where_frames_repeat_and_nowhere_else() -> None:
+def test_rewriter_exists_only_where_frames_repeat() -> None:
     answer = new_decoder()
     answer.joins_deltas = True
     assert answer.rewriter() is None
     answer.feed(HELLO)
     answer.feed(HELLO)
-    assert answer.rewriter() is None, "nothing has repeated so far"
+    assert answer.rewriter() is None, "no frame has repeated yet"
     answer.feed(HELLO)
     rewrite = answer.rewriter()
     assert rewrite is not None
@@ -128,19 +128,19 @@ def test_there_is_a_rewriter_where_frames_repeat_and_nowhere_else() -> None:
     answer.feed(b"\n" + HELLO)
     assert answer.rewriter() is not None
     answer.joins_deltas = False
-    assert answer.rewriter() is None, "somebody looks into its events"
+    assert answer.rewriter() is None, "events are read one by one"
     answer.joins_deltas = True
     answer.feed(frame({}, "stop"))
     answer.close()
     assert answer.rewriter() is None
 
 
-def test_a_message_that_was_begun_ahead_goes_on_as_one() -> None:
+def test_message_started_early_continues() -> None:
     answer = new_decoder()
     (start,) = answer.start()
     assert isinstance(start, MessageStart)
     assert start.message["usage"]["input_tokens"] == 7
-    assert answer.start() == [], "there is one beginning"
+    assert answer.start() == [], "it starts once"
     assert [type(event) for event in answer.feed(HELLO)] == [BlockStart, TextDelta]
     assert not answer.has_finish
     answer.feed(frame({}, "stop"))
@@ -151,7 +151,7 @@ def test_a_message_that_was_begun_ahead_goes_on_as_one() -> None:
     assert (answer.stop_reason, answer.close()) == ("end_turn", [])
 
 
-def test_a_failure_is_raised_until_something_was_given_out() -> None:
+def test_failure_is_raised_until_an_event_was_returned() -> None:
     with pytest.raises(BadReply):
         new_decoder().feed(b"data: nonsense\n\n")
     with pytest.raises(Truncated):
@@ -164,7 +164,7 @@ def test_a_failure_is_raised_until_something_was_given_out() -> None:
     assert answer.has_ended
 
 
-def test_what_came_before_the_fault_is_given_out() -> None:
+def test_events_before_a_failure_are_returned() -> None:
     events = new_decoder().feed(HELLO + b"data: nonsense\n\n" + HELLO)
     assert [type(event) for event in events] == [MessageStart, BlockStart, TextDelta, ErrorEvent]
 
@@ -173,22 +173,22 @@ FINISH = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
 
 
 @pytest.mark.parametrize(
-    "rubbish", [b"data: nonsense\n\n", b"data: " + b"x" * 2000, b"data: a\n" * 10_001 + b"\n"]
+    "garbage", [b"data: nonsense\n\n", b"data: " + b"x" * 2000, b"data: a\n" * 10_001 + b"\n"]
 )
-def test_rubbish_behind_the_finish_costs_the_usage_only(rubbish: bytes) -> None:
-    answer = new_decoder(max_frame_bytes=1000 if b"x" in rubbish else 1 << 20)
-    events = answer.feed(HELLO) + answer.feed(FINISH) + answer.feed(rubbish)
+def test_garbage_after_the_finish_reason_is_ignored(garbage: bytes) -> None:
+    answer = new_decoder(max_frame_bytes=1000 if b"x" in garbage else 1 << 20)
+    events = answer.feed(HELLO) + answer.feed(FINISH) + answer.feed(garbage)
     assert isinstance(events[-1], MessageStop)
     assert answer.failure is None
 
 
-def test_an_error_behind_the_finish_is_one() -> None:
+def test_error_after_the_finish_reason_is_an_error() -> None:
     answer = new_decoder()
     events = answer.feed(HELLO + FINISH) + answer.feed(b'data: {"error":{"message":"no","code":500}}\n\n')
     assert isinstance(events[-1], ErrorEvent)
 
 
-def test_a_failure_from_outside_ends_the_stream_once() -> None:
+def test_failure_from_outside_ends_the_stream_once() -> None:
     answer = new_decoder()
     answer.feed(HELLO)
     (event,) = answer.fail(TimedOut("the upstream was silent for 300 s"))
@@ -197,7 +197,7 @@ def test_a_failure_from_outside_ends_the_stream_once() -> None:
     assert answer.fail(TimedOut("again")) == answer.close() == answer.feed(HELLO) == []
 
 
-def test_bodies_and_events_have_limits() -> None:
+def test_bodies_and_frames_have_size_limits() -> None:
     with pytest.raises(BadReply, match="larger than"):
         feed(new_decoder(), b'{"choices": "' + b"x" * 1200, 400)
     with pytest.raises(BadReply, match="nothing but blank lines"):
@@ -206,7 +206,7 @@ def test_bodies_and_events_have_limits() -> None:
         new_decoder(max_frame_bytes=1000).feed(b"data: " + b"x" * 1001)
 
 
-def test_a_line_of_eight_mebibytes_costs_little_more_than_itself() -> None:
+def test_memory_of_a_large_line_is_bounded() -> None:
     line = b"data: " + b"x" * (8 << 20)
     answer = new_decoder()
     tracemalloc.start()
@@ -219,7 +219,7 @@ def test_a_line_of_eight_mebibytes_costs_little_more_than_itself() -> None:
     assert peak < 3 * len(line)
 
 
-def test_what_is_no_answer_is_kept_for_the_log_alone() -> None:
+def test_unreadable_body_is_quoted_in_the_log_only() -> None:
     with pytest.raises(BadReply) as caught:
         new_decoder().feed(b"<html>" + b"secret" * 100)
     assert "secret" not in caught.value.message

@@ -1,7 +1,4 @@
-"""The stream transcripts: whole, cut at every byte, cut at random; and that what they expect is legal.
-
-`goldens_streams` says what the files are.
-"""
+"""The stream transcripts: whole, cut at each byte and at random; and that their expectations are legal."""
 
 from __future__ import annotations
 
@@ -24,11 +21,11 @@ STREAMS = [name for name in CASES if goldens.expected(name).refusal is None]
 #: The Anthropic API is only spoken to directly.
 TRANSLATED = [name for name in PROFILES if name != "anthropic"]
 
-#: How many ways of cutting one transcript in a few places are tried.
+#: Random cuts tried per transcript.
 RANDOM_SPLITS = 12
 
 
-def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+def split(data: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *cuts, len(data)]
     return [data[start:end] for start, end in itertools.pairwise(edges)]
 
@@ -52,15 +49,15 @@ def test_byte_by_byte(name: str) -> None:
 def test_random_splits(name: str) -> None:
     case, expected = goldens.load(name), goldens.expected(name)
     size = len(case.upstream)
-    source = random.Random(name)  # the same splits each time, so that a failure comes again
+    source = random.Random(name)  # the same splits each time, so that a failure can be repeated
     for _ in range(RANDOM_SPLITS):
         cuts = sorted(source.randrange(size + 1) for _ in range(source.randint(1, 6)))
-        assert goldens.play(case.new_decoder(), pieces(case.upstream, cuts)) == expected, cuts
+        assert goldens.play(case.new_decoder(), split(case.upstream, cuts)) == expected, cuts
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_offset(name: str) -> None:
-    """Cut in two at each byte: the frames are the same; for short streams the whole way to the client is shown."""
+    """Cut in two at each byte: the frames are the same; for short streams the client's stream is, too."""
     case = goldens.load(name)
     data = case.upstream
     frames = [*(decoder := SSEDecoder()).feed(data), *decoder.close()]
@@ -96,7 +93,7 @@ def test_every_profile_has_transcripts() -> None:
 
 
 def test_every_transcript_is_explained() -> None:
-    """A README in each folder names its cases, and no others; nothing is left over."""
+    """The README of each folder names its cases and no others, and each file belongs to one."""
     for profile in TRANSLATED:
         folder = goldens.ROOT / profile
         here = {name.split("/")[1] for name in CASES if name.startswith(f"{profile}/")}

@@ -1,6 +1,6 @@
-"""Streams that no one thought of: whatever an upstream sends, the client gets a legal stream or one error.
+"""Properties of generated streams: the client gets a legal stream or one error.
 
-And whatever of it is text, thinking or arguments arrives whole and in order.
+Text, thinking and arguments arrive whole and in order.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ arguments = (
 
 
 def sometimes(value: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Mostly what belongs there, now and then anything."""
+    """Mostly a valid value, sometimes any JSON."""
     return st.one_of(value, value, value, junk)
 
 
@@ -119,21 +119,21 @@ dialects = st.builds(
 def new_decoder(dialect: Dialect) -> ResponseDecoder:
     numbers = iter(range(1, 10_000))
     answer = ResponseContext(model="asked", upstream_model="m", used_ids=USED_IDS, stop_sequences=("STOP",))
-    codec = OpenAIStream(answer, dialect, lambda prefix: f"{prefix}{next(numbers)}", lambda oddity: None)
+    codec = OpenAIStream(answer, dialect, lambda prefix: f"{prefix}{next(numbers)}", lambda name: None)
     return ResponseDecoder(codec, max_body_bytes=1 << 20)
 
 
-def given_out(
-    dialect: Dialect, pieces: list[bytes], *, joins_deltas: bool = True
+def client_stream(
+    dialect: Dialect, parts: list[bytes], *, joins_deltas: bool = True
 ) -> bytes | tuple[type[ProxyError], str]:
-    """The client's stream; or the refusal, where nothing was given out."""
+    """The client's stream; or the error, if nothing was written."""
     answer = new_decoder(dialect)
     answer.joins_deltas = joins_deltas
     stream = b""
     try:
-        for piece in pieces:
+        for part in parts:
             if not answer.has_ended:
-                stream += b"".join(map(encode_event, answer.feed(piece)))
+                stream += b"".join(map(encode_event, answer.feed(part)))
         if not answer.has_ended:
             stream += b"".join(map(encode_event, answer.close()))
     except ProxyError as exc:
@@ -175,9 +175,9 @@ def test_any_chunks_give_a_legal_stream_or_one_error(
 ) -> None:
     stream = b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in sent)
     stream += b"data: [DONE]\n\n" if is_done else b""
-    whole = given_out(dialect, [stream])
-    assert given_out(dialect, cut(stream, places)) == whole
-    assert given_out(dialect, cut(stream, places), joins_deltas=False) == whole
+    whole = client_stream(dialect, [stream])
+    assert client_stream(dialect, cut(stream, places)) == whole
+    assert client_stream(dialect, cut(stream, places), joins_deltas=False) == whole
     if isinstance(whole, bytes):
         assert_legal(whole)
 
@@ -185,7 +185,7 @@ def test_any_chunks_give_a_legal_stream_or_one_error(
 @given(chunks, dialects)
 @settings(max_examples=examples(150), deadline=None)
 def test_any_json_body_gives_a_legal_stream_or_one_error(body: Any, dialect: Dialect) -> None:
-    whole = given_out(dialect, [json.dumps(body).encode()])
+    whole = client_stream(dialect, [json.dumps(body).encode()])
     if isinstance(whole, bytes):
         assert_legal(whole)
 
@@ -206,15 +206,15 @@ SEEDS = [
 @settings(max_examples=examples(150), deadline=None)
 def test_any_bytes_give_a_legal_stream_or_one_error(sent: list[bytes], places: list[int]) -> None:
     stream = b"".join(sent)
-    whole = given_out(Dialect(), [stream])
-    assert given_out(Dialect(), cut(stream, places)) == whole
+    whole = client_stream(Dialect(), [stream])
+    assert client_stream(Dialect(), cut(stream, places)) == whole
     if isinstance(whole, bytes):
         assert_legal(whole)
 
 
 # -- nothing lost, nothing out of order
 
-#: One step of an answer: more text, more thinking, or the next fragment of one of three calls.
+#: One step of a message: more text, more thinking, or the next fragment of one of three calls.
 steps = st.lists(st.tuples(st.sampled_from(["text", "thinking", 0, 1, 2]), st.integers(1, 5)), max_size=40)
 objects = st.dictionaries(texts, texts | st.integers(0, 9) | st.lists(texts, max_size=2), max_size=3)
 
@@ -241,27 +241,27 @@ def test_text_thinking_and_arguments_arrive_whole_and_in_order(
     begun: list[int] = []
     sent: list[dict[str, Any]] = []
 
-    def say(kind: Any, size: int) -> None:
-        piece, left[kind] = left[kind][:size], left[kind][size:]
+    def send(kind: Any, size: int) -> None:
+        part, left[kind] = left[kind][:size], left[kind][size:]
         if kind == "text":
-            sent.append({"content": piece})
+            sent.append({"content": part})
         elif kind == "thinking":
-            sent.append({"reasoning_content": piece})
+            sent.append({"reasoning_content": part})
         else:
-            fragment: dict[str, Any] = {"index": kind, "function": {"arguments": piece}}
+            fragment: dict[str, Any] = {"index": kind, "function": {"arguments": part}}
             if kind not in begun:
                 begun.append(kind)
                 fragment["id"], fragment["function"]["name"] = f"c{kind}", f"Tool{kind}"
             sent.append({"tool_calls": [fragment]})
 
     for kind, size in plan:
-        say(kind, size)
+        send(kind, size)
     for kind in [*begun, "text", "thinking"]:
-        say(kind, 10_000)
+        send(kind, 10_000)
     body = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in sent]
     body.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
     stream = b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in body)
-    seen = given_out(Dialect(thought_signatures=has_signatures), [stream])
+    seen = client_stream(Dialect(thought_signatures=has_signatures), [stream])
     assert isinstance(seen, bytes)
     assert_legal(seen)
     content = message_of(seen)["content"]
@@ -279,28 +279,28 @@ def test_text_thinking_and_arguments_arrive_whole_and_in_order(
     st.booleans(),
 )
 @settings(max_examples=examples(120), deadline=None)
-def test_tags_tell_thinking_from_text_wherever_they_are_cut(
+def test_think_tags_are_separated_at_any_cut(
     runs: list[tuple[bool, str]], places: list[int], has_calls: bool
 ) -> None:
-    spoken, thoughts, answers = "", "", ""
+    content, thoughts, texts_seen = "", "", ""
     for is_thinking, run in runs:
         run = run.replace("<think>", "").replace("</think>", "")
         if is_thinking:
-            spoken += f"<think>{run}</think>\n"
+            content += f"<think>{run}</think>\n"
             thoughts += run
         else:
-            run = "." + run.strip() + "."  # what is white space between tags is nobody's text
-            spoken += run
-            answers += run
-    edges = sorted({0, len(spoken), *(place % (len(spoken) + 1) for place in places)})
-    deltas = [{"content": spoken[start:end]} for start, end in itertools.pairwise(edges)]
+            run = "." + run.strip() + "."  # white space between tags is no text
+            content += run
+            texts_seen += run
+    edges = sorted({0, len(content), *(place % (len(content) + 1) for place in places)})
+    deltas = [{"content": content[start:end]} for start, end in itertools.pairwise(edges)]
     if has_calls:
         deltas.append({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "T", "arguments": "{}"}}]})
     body = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
     body.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     stream = b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in body)
-    seen = given_out(Dialect(think_tags=("think",), think_tags_repeat=True), [stream])
+    seen = client_stream(Dialect(think_tags=("think",), think_tags_repeat=True), [stream])
     assert isinstance(seen, bytes)
     content = message_of(seen)["content"]
     assert "".join(block["thinking"] for block in content if block["type"] == "thinking") == thoughts
-    assert "".join(block["text"] for block in content if block["type"] == "text") == answers
+    assert "".join(block["text"] for block in content if block["type"] == "text") == texts_seen

@@ -1,4 +1,4 @@
-"""Thinking told from text by tags."""
+"""Separation of thinking and text by tags."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import pytest
 from proxyd.codecs.openai.think_tags import ThinkTags
 
 
-def split(pieces: list[str], names: tuple[str, ...] = ("think",), **options: bool) -> tuple[str, str]:
-    """All thinking, and all text."""
+def split(parts: list[str], names: tuple[str, ...] = ("think",), **options: bool) -> tuple[str, str]:
+    """Return all thinking, and all text."""
     tags = ThinkTags(names, **options)
-    runs = [run for piece in pieces for run in tags.feed(piece)] + tags.close()
+    runs = [run for part in parts for run in tags.feed(part)] + tags.close()
     assert all(text for _, text in runs)
     thinking = "".join(text for is_thinking, text in runs if is_thinking)
     return thinking, "".join(text for is_thinking, text in runs if not is_thinking)
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("text", "expected"),
     [
         ("<think>a</think>b", ("a", "b")),
         ("<think>a</think>\nb", ("a", "b")),
@@ -37,11 +37,11 @@ def split(pieces: list[str], names: tuple[str, ...] = ("think",), **options: boo
         ("", ("", "")),
     ],
 )
-def test_each_cut_gives_the_same(answer: str, expected: tuple[str, str]) -> None:
-    assert split([answer]) == expected
-    assert split(list(answer)) == expected
-    for at in range(len(answer) + 1):
-        assert split([answer[:at], answer[at:]]) == expected, at
+def test_result_does_not_depend_on_the_cuts(text: str, expected: tuple[str, str]) -> None:
+    assert split([text]) == expected
+    assert split(list(text)) == expected
+    for at in range(len(text) + 1):
+        assert split([text[:at], text[at:]]) == expected, at
 
 
 def test_implied_opening_tag() -> None:
@@ -50,17 +50,17 @@ def test_implied_opening_tag() -> None:
 
 
 def test_repeated_tags() -> None:
-    pieces = ["<think>a</think>b<th", "ink>c</think>\nd <thi"]
-    assert split(pieces, repeats=True) == ("ac", "bd <thi")
+    parts = ["<think>a</think>b<th", "ink>c</think>\nd <thi"]
+    assert split(parts, repeats=True) == ("ac", "bd <thi")
 
 
-def test_several_names_close_with_their_own() -> None:
+def test_each_tag_name_closes_with_its_own() -> None:
     names = ("think", "thinking")
     assert split(["<thinking>a</think>b</thinking>c"], names) == ("a</think>b", "c")
     assert split(["<think>a</think>b"], names) == ("a", "b")
 
 
-def test_text_is_given_out_at_once() -> None:
+def test_text_is_returned_immediately() -> None:
     tags = ThinkTags(("think",))
     assert tags.feed("Hello") == [(False, "Hello")]
     tags = ThinkTags(("think",))

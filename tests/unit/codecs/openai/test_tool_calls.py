@@ -1,4 +1,4 @@
-"""Which call a fragment belongs to (docs/spec/chat-to-messages.md#tool-calls), and when arguments are whole."""
+"""Assignment of fragments to calls (docs/spec/chat-to-messages.md#tool-calls), and the end of arguments."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ def fragment(
     return {"index": index, "id": call_id, "function": {"name": name, "arguments": arguments}, **more}
 
 
-def gathered(*fragments: dict[str, Any]) -> list[tuple[str, str, str]]:
+def assigned(*fragments: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Id, name and arguments of each call."""
     calls = ToolCalls()
     for each in fragments:
         calls.add(each)
-    return [(slot.call_id, slot.name, slot.arguments()) for slot in calls.slots]
+    return [
+        (slot.call_id, slot.name, slot.arguments() or ("{}" if slot.has_placeholder else ""))
+        for slot in calls.slots
+    ]
 
 
 CASES: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, str]]]] = {
@@ -42,36 +45,58 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, str]]]] = {
                [("a", "R", '{"p":1}'), ("", "R", '{"p":2}')]),
     "rule 5": ([fragment(0, "a", "R", '{"p":1}'), fragment(0, None, None, '{"p":1}')],
                [("a", "R", '{"p":1}')]),
-    "all is said again": ([fragment(0, "a", "R", '{"p":1}'), fragment(0, "a", "R", '{"p":1}')],
+    "everything repeated": ([fragment(0, "a", "R", '{"p":1}'), fragment(0, "a", "R", '{"p":1}')],
                           [("a", "R", '{"p":1}')]),
     "a fragment that equals the arguments so far": ([fragment(0, "a", "R", "1"), fragment(0, None, None, "1")],
                                                     [("a", "R", "11")]),
     "late id and name": ([fragment(0, None, None, "{"), fragment(0, "a", None, "}"), fragment(0, None, "R")],
                          [("a", "R", "{}")]),
-    "empty words": ([fragment(0, "a", "R", ""), fragment(0, "", "", "{}")], [("a", "R", "{}")]),
+    "empty strings": ([fragment(0, "a", "R", ""), fragment(0, "", "", "{}")], [("a", "R", "{}")]),
     "an id for each fragment": ([fragment(0, "a", "R", "{"), fragment(0, "b", None, "}")], [("a", "R", "{}")]),
     "index of another kind": ([fragment(True, None, "R", "{"), fragment("0", None, None, "}")],
                               [("", "R", "{}")]),
-    "null as a word": ([fragment(0, "a", "R", " null ")], [("a", "R", "")]),
-    "a second object behind a brace in a string": (
+    "null as a string": ([fragment(0, "a", "R", " null ")], [("a", "R", "{}")]),
+    "a second object after a brace in a string": (
         [fragment(0, "a", "R", '{"p":"}'), fragment(0, None, None, '{"}')], [("a", "R", '{"p":"}{"}')]),
+    "a placeholder, then arguments": ([fragment(0, "a", "R", "{}"), fragment(0, None, None, '{"p"'),
+                                       fragment(0, None, None, ":1}")], [("a", "R", '{"p":1}')]),
+    "a placeholder, then all again": ([fragment(0, "a", "R", " { } "), fragment(0, "a", "R", '{"p":1}')],
+                                      [("a", "R", '{"p":1}')]),
+    "placeholders of two calls": ([fragment(0, "a", "R", "{}"), fragment(1, "b", "R", "{}"),
+                                   fragment(0, None, None, '{"p":1}')], [("a", "R", '{"p":1}'), ("b", "R", "{}")]),
+    "a brace too many": ([fragment(0, "a", "R", '{"p":1}}')], [("a", "R", '{"p":1}')]),
+    "a brace too many, in a fragment": ([fragment(0, "a", "R", '{"p":1}'), fragment(0, None, None, "}")],
+                                        [("a", "R", '{"p":1}')]),
+    "a token of the template": ([fragment(0, "a", "R", '{"p":1}'), fragment(0, None, None, "<|end|>")],
+                                [("a", "R", '{"p":1}')]),
+    "copies in one fragment": ([fragment(0, "a", "R", '{"p":1}{"p":1}')], [("a", "R", '{"p":1}')]),
+    "a copy with other blanks": ([fragment(0, "a", "R", '{"p":'), fragment(0, None, None, '1}'),
+                                  fragment(0, None, None, '{"p": 1}')], [("a", "R", '{"p":1}')]),
+    "a copy with other blanks, no index": ([fragment(None, None, "R", '{"p":1}'),
+                                            fragment(None, None, "R", '{"p": 1}')], [("", "R", '{"p":1}')]),
+    "a copy as a JSON string": ([fragment(0, "a", "R", '{"p":1}'), fragment(0, "a", "R", '"{\\"p\\":1}"')],
+                                [("a", "R", '{"p":1}')]),
+    "the same arguments under another id": ([fragment(0, "a", "R", '{"p":1}'), fragment(0, "b", "R", '{"p":1}')],
+                                            [("a", "R", '{"p":1}'), ("b", "R", '{"p":1}')]),
+    "no object, never ends": ([fragment(0, "a", "R", "[1]"), fragment(0, None, None, " and more")],
+                              [("a", "R", "[1] and more")]),
     "nothing but junk": ([{"function": 1}, {"id": 2}], [("", "", "")]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_fragments_find_their_call(name: str) -> None:
+def test_fragments_are_assigned_to_their_call(name: str) -> None:
     fragments, expected = CASES[name]
-    assert gathered(*fragments) == expected
+    assert assigned(*fragments) == expected
 
 
-def test_arguments_as_a_value() -> None:
-    assert gathered(fragment(0, "a", "R", {"p": [1, None, "é"]})) == [("a", "R", '{"p":[1,null,"é"]}')]
+def test_arguments_as_an_object() -> None:
+    assert assigned(fragment(0, "a", "R", {"p": [1, None, "é"]})) == [("a", "R", '{"p":[1,null,"é"]}')]
     with pytest.raises(BadReply):
-        gathered(fragment(0, "a", "R", {"p": float("nan")}))
+        assigned(fragment(0, "a", "R", {"p": float("nan")}))
 
 
-def test_thought_signatures_wherever_they_are() -> None:
+def test_thought_signature_on_the_call_or_its_function() -> None:
     google = {"google": {"thought_signature": "s"}}
     for late in ({"extra_content": google}, {"function": {"extra_content": google}}):
         calls = ToolCalls()
@@ -87,16 +112,22 @@ values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text(max_size=6), values, max_size=4), st.booleans(), st.data())
-def test_the_end_of_an_object_is_seen_at_its_last_character(
-    value: dict[str, Any], is_ascii: bool, data: st.DataObject
+@given(
+    st.dictionaries(st.text(max_size=6), values, max_size=4),
+    st.booleans(),
+    st.sampled_from(["", "}", "{", '"', " "]),
+    st.data(),
+)
+def test_object_is_complete_at_its_last_character(
+    value: dict[str, Any], is_ascii: bool, excess: str, data: st.DataObject
 ) -> None:
     text = json.dumps(value, ensure_ascii=is_ascii)
     at = data.draw(st.integers(0, len(text) - 1))
     extent = JsonExtent()
-    extent.feed(text[:at])
+    assert extent.feed(text[:at]) == at
     assert not extent.is_complete
-    extent.feed(text[at:-1])
+    assert extent.feed(text[at:-1]) == len(text) - 1 - at
     assert not extent.is_complete
-    extent.feed(text[-1])
+    assert extent.feed(text[-1] + excess) == 1
     assert extent.is_complete
+    assert extent.feed(excess) == 0

@@ -1,0 +1,304 @@
+"""Write the content blocks of one message, one open block at a time.
+
+Text, thinking and tool call fragments go into the block they belong to. What arrives while a tool call's arguments are
+incomplete waits in order of arrival and follows when they are complete; nothing is lost and nothing is interleaved
+(docs/spec/chat-to-messages.md#tool-calls).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from proxyd import jsonio
+from proxyd.codecs.anthropic.events import (
+    BlockStart,
+    BlockStop,
+    JsonDelta,
+    MessageDelta,
+    MessageStart,
+    MessageStop,
+    SignatureDelta,
+    StreamEvent,
+    delta_of,
+)
+from proxyd.codecs.anthropic.thinking_signature import encode_signature
+from proxyd.codecs.anthropic.usage import Usage
+from proxyd.codecs.openai.codec import NewId, ResponseContext, Warn
+from proxyd.codecs.openai.reasoning_fields import ReasoningDetails
+from proxyd.codecs.openai.tool_calls import ToolCalls, ToolSlot
+from proxyd.codecs.openai.tool_ids import to_client_id
+from proxyd.errors import BadReply
+
+__all__ = ["BlockWriter"]
+
+
+class BlockWriter:
+    """The events of one message, from ``message_start`` to ``message_stop``.
+
+    Args:
+        holds_calls: keep tool calls until the end of the stream, because a thought signature may follow its call in a
+            delta of its own, and the client must get it before the call.
+
+    Attributes:
+        block: type of the open block: "", "thinking", "text" or "tool_use".
+        slot: the open tool call.
+        details: what is gathered for the signature of the next thinking block.
+        reasoning_field: the upstream's field that reasoning was read from, for the signature.
+        initial_usage: reported in ``message_start``.
+        emitted_chars: of all texts, names and arguments written so far.
+        has_calls: a tool_use block was opened.
+        has_cut_call: the arguments of a call ended before they were complete.
+    """
+
+    __slots__ = (
+        "_calls",
+        "_context",
+        "_events",
+        "_holds_calls",
+        "_new_id",
+        "_next_index",
+        "_signatures",
+        "_used_ids",
+        "_waiting",
+        "_warn",
+        "block",
+        "details",
+        "emitted_chars",
+        "has_calls",
+        "has_cut_call",
+        "has_started",
+        "initial_usage",
+        "reasoning_field",
+        "slot",
+    )
+
+    def __init__(
+        self, context: ResponseContext, new_id: NewId, warn: Warn, *, initial_usage: Usage, holds_calls: bool
+    ) -> None:
+        self._context = context
+        self._new_id = new_id
+        self._warn = warn
+        self._holds_calls = holds_calls
+        self._events: list[StreamEvent] = []
+        self._next_index = 0
+        self._calls = ToolCalls()
+        self._waiting: deque[tuple[str, str] | ToolSlot] = deque()
+        self._used_ids: set[str] = set()  # by this message
+        self._signatures: dict[str, str] = {}  # thought signatures by tool id
+        self.block = ""
+        self.slot: ToolSlot | None = None
+        self.details = ReasoningDetails()
+        self.reasoning_field: str | None = None
+        self.initial_usage = initial_usage
+        self.emitted_chars = 0
+        self.has_calls = False
+        self.has_cut_call = False
+        self.has_started = False
+
+    @property
+    def index(self) -> int:
+        """Index of the open block."""
+        return self._next_index - 1
+
+    @property
+    def has_content(self) -> bool:
+        """A block was opened, or content waits for one."""
+        return bool(self._next_index or self._waiting)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Content waits for an incomplete tool call."""
+        return bool(self._waiting)
+
+    def take_events(self) -> list[StreamEvent]:
+        """Return the events written since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    # -- content
+
+    def write(self, kind: str, text: str) -> None:
+        """Write text or thinking into a block of its kind, after an incomplete tool call if one is open."""
+        if self._waiting or (self.slot is not None and not self.slot.is_complete):
+            self._waiting.append((kind, text))
+            return
+        self._write_delta(kind, text)
+
+    def write_reasoning(self, text: str, field: str | None) -> None:
+        """Write thinking that was read from `field` of the upstream's delta."""
+        self.reasoning_field = self.reasoning_field or field
+        self.write("thinking", text)
+
+    def add_fragment(self, fragment: dict[str, Any]) -> None:
+        """Add one element of ``delta.tool_calls``."""
+        slot, is_new = self._calls.add(fragment)
+        if slot is self.slot:
+            self._send_arguments(slot)
+        elif slot.has_begun:
+            slot.has_excess = slot.has_excess or bool(slot.unsent)
+            slot.unsent.clear()
+        elif is_new:
+            self._waiting.append(slot)
+        if slot.has_excess:
+            slot.has_excess = False
+            self._warn("stream.arguments_after_the_call")
+        if self._waiting and not self._holds_calls:
+            self._drain()
+
+    # -- start and end
+
+    def start(self) -> None:
+        """Write ``message_start``, once."""
+        if self.has_started:
+            return
+        self.has_started = True
+        usage = self.initial_usage.to_anthropic()
+        usage["output_tokens"] = 0
+        usage.pop("output_tokens_details", None)
+        message: dict[str, Any] = {
+            "id": self._new_id("msg_"),
+            "type": "message",
+            "role": "assistant",
+            "model": self._context.model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage,
+        }
+        self._events.append(MessageStart(message))
+
+    @property
+    def is_within_arguments(self) -> bool:
+        """The arguments of a call are incomplete."""
+        return any(slot.is_cut for slot in self._calls.slots)
+
+    def flush(self, *, is_cut: bool = False) -> None:
+        """Write everything that waits, complete or not: the upstream has finished.
+
+        Args:
+            is_cut: the text was cut, so that a call of which no argument was received is dropped. Its tool would be run
+                with none.
+        """
+        nameless_calls = 0
+        while self._waiting:
+            item = self._waiting.popleft()
+            if not isinstance(item, ToolSlot):
+                self._write_delta(*item)
+            elif item.name and is_cut and not (item.has_arguments or item.has_placeholder):
+                self.has_cut_call = True
+                self._warn("stream.tool_call_cut")
+            elif item.name:
+                self._open_tool(item)
+            else:
+                nameless_calls += 1
+        if nameless_calls:
+            self._warn("stream.tool_call_without_name")
+            if not self._next_index:
+                raise BadReply("the upstream sent a tool call without a name and nothing else")
+
+    def close_blocks(self) -> None:
+        """Close the open block, after one that carries data which must come back with the next request."""
+        self._close_block()
+        if self.details.has_unsent_data:
+            self._open("thinking")
+            self._close_block()
+        self.start()
+
+    def finish(self, delta: dict[str, Any], usage: Usage) -> None:
+        """Write ``message_delta`` and ``message_stop``."""
+        self._events.append(MessageDelta(delta, usage.to_anthropic()))
+        self._events.append(MessageStop())
+
+    # -- blocks
+
+    def _write_delta(self, kind: str, text: str) -> None:
+        if self.block != kind:
+            self._open(kind)
+        self.emitted_chars += len(text)
+        self._events.append(delta_of(self._next_index - 1, kind, text))
+
+    def _drain(self) -> None:
+        """Write what waits, up to the next tool call that is itself incomplete, or has no name or arguments yet."""
+        while self._waiting and (self.slot is None or self.slot.is_complete):
+            item = self._waiting[0]
+            if isinstance(item, ToolSlot):
+                if not item.name or not item.has_arguments:
+                    return
+                self._waiting.popleft()
+                self._open_tool(item)
+            else:
+                self._waiting.popleft()
+                self._write_delta(*item)
+
+    def _open(self, kind: str) -> None:
+        self._close_block()
+        self.start()
+        block: dict[str, Any] = {"type": kind, kind: ""}
+        if kind == "thinking":
+            block["signature"] = ""
+        self._begin(kind, block)
+
+    def _open_tool(self, slot: ToolSlot) -> None:
+        for each in (slot, *self._waiting):
+            if isinstance(each, ToolSlot) and each.signature:
+                self._signatures[self._client_id(each)] = each.signature
+                each.signature = None
+        if self.block != "thinking" and (self._signatures or self.details.has_unsent_data):
+            self._open("thinking")  # an empty one, to carry what must come back with the call
+        self._close_block()
+        self.start()
+        name = self._context.tool_names.get(slot.name, slot.name)
+        self.emitted_chars += len(name)
+        self._begin("tool_use", {"type": "tool_use", "id": self._client_id(slot), "name": name, "input": {}})
+        self.slot = slot
+        self.has_calls = slot.has_begun = True
+        self._send_arguments(slot)
+
+    def _begin(self, kind: str, block: dict[str, Any]) -> None:
+        self.block = kind
+        self._events.append(BlockStart(self._next_index, block))
+        self._next_index += 1
+
+    def _send_arguments(self, slot: ToolSlot) -> None:
+        index = self._next_index - 1
+        for text in slot.unsent:
+            self.emitted_chars += len(text)
+            self._events.append(JsonDelta(index, text))
+        slot.unsent.clear()
+
+    def _close_block(self) -> None:
+        if not self.block:
+            return
+        index = self._next_index - 1
+        if self.block == "thinking":
+            self._events.append(SignatureDelta(index, self._signature()))
+        elif self.slot is not None:
+            if not self.slot.has_arguments:
+                self._events.append(JsonDelta(index, "{}"))
+            elif not self.slot.is_complete:
+                self.has_cut_call = True
+                self._warn("stream.arguments_incomplete")
+            self.slot = None
+        self.block = ""
+        self._events.append(BlockStop(index))
+
+    def _signature(self) -> str:
+        model, source = self._context.upstream_model, self.reasoning_field
+        details, signatures = self.details.take(), self._signatures or None
+        self._signatures = {}
+        try:
+            return encode_signature(model, source, details, signatures)
+        except jsonio.JSONError:
+            # A number in the details that JSON cannot represent: they could not be sent back either.
+            self._warn("stream.reasoning_details_not_json")
+            return encode_signature(model, source, None, signatures)
+
+    def _client_id(self, slot: ToolSlot) -> str:
+        if not slot.client_id:
+            call_id = to_client_id(slot.call_id) if slot.call_id else ""
+            if not call_id or call_id in self._used_ids or call_id in self._context.used_ids:
+                call_id = self._new_id("toolu_")
+            self._used_ids.add(call_id)
+            slot.client_id = call_id
+        return slot.client_id
