@@ -29,7 +29,7 @@ def returned(dialect: Dialect, *blocks: dict[str, Any], calls: bool = False) -> 
     if calls:
         message["tool_calls"] = [dict(CALL)]
     before = dict(message)
-    reasoning.give_back(message, ["c1"] if calls else [], dialect, Notes())
+    reasoning.write_to(message, ["c1"] if calls else [], dialect, Notes())
     return {key: value for key, value in message.items() if before.get(key) != value}
 
 
