@@ -384,6 +384,21 @@ def overflow_message(
             would have Claude Code give up 1000 tokens of output per call instead of what is needed.
         max_tokens: the output asked for.
     """
+    limit, used, output = _window_counts(overflow, window, estimated_input_tokens, max_tokens)
+    if limit is None:
+        # Claude Code compacts without numbers too. A made-up limit would make it keep the wrong amount.
+        counted = f" at about {used} tokens" if used is not None else ""
+        return f"prompt is too long{counted}: it exceeds the maximum context length of the model"
+    if used is not None and output is not None and used < limit < used + output:
+        return f"input length and `max_tokens` exceed context limit: {used} + {output} > {limit}"
+    # The upstream refused, so the input is over the limit whatever an estimate says.
+    return f"prompt is too long: {max(used or 0, limit + 1)} tokens > {limit} maximum"
+
+
+def _window_counts(
+    overflow: Overflow, window: int | None, estimated_input_tokens: int | None, max_tokens: int | None
+) -> tuple[int | None, int | None, int | None]:
+    """Return limit, input and output tokens: the upstream's numbers, completed by ours."""
     limit = overflow.limit if overflow.limit is not None else window
     used = overflow.input
     output = overflow.output
@@ -397,14 +412,7 @@ def overflow_message(
             used = limit + overflow.excess
         elif used is not None and used > overflow.excess:
             limit = used - overflow.excess
-    if limit is None:
-        # Claude Code compacts without numbers too. A made-up limit would make it keep the wrong amount.
-        counted = f" at about {used} tokens" if used is not None else ""
-        return f"prompt is too long{counted}: it exceeds the maximum context length of the model"
-    if used is not None and output is not None and used < limit < used + output:
-        return f"input length and `max_tokens` exceed context limit: {used} + {output} > {limit}"
-    # The upstream refused, so the input is over the limit whatever an estimate says.
-    return f"prompt is too long: {max(used or 0, limit + 1)} tokens > {limit} maximum"
+    return limit, used, output
 
 
 def output_limit_message(found: OutputLimit, *, model: str, max_tokens: int | None = None) -> str:

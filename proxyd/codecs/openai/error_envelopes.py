@@ -21,7 +21,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from proxyd import jsonio
@@ -191,12 +191,27 @@ def _of_list(errors: list[Any], depth: int) -> Words:
 def _of_object(error: dict[str, Any], depth: int) -> Words:
     base = error.get("base_resp")
     if isinstance(base, dict):
-        code = base.get("status_code")
-        status = _MINIMAX.get(code) if isinstance(code, int) else None
-        return Words(
-            _text(base.get("status_msg")), (f"minimax_{code}",) if isinstance(code, int) else (), status
-        )
+        return _of_minimax(base)
+    words = _of_fields(error, depth)
+    words = _with_provider_error(words, error.get("metadata"), depth)
+    if "n_ctx" in error:  # llama.cpp before 2026 keeps the numbers out of the text
+        counts = f" (n_prompt_tokens: {error.get('n_prompt_tokens')}, n_ctx: {error['n_ctx']})"
+        words = replace(words, message=words.message + counts[:80])
+    if words.message.lower() in _VAGUE and " " in words.param:
+        # MiMo puts the sentence into `param`; a parameter's name has no blanks.
+        words = replace(words, message=f"{words.message}: {words.param}")
+    return replace(words, codes=tuple(dict.fromkeys(words.codes)))
 
+
+def _of_minimax(base: dict[str, Any]) -> Words:
+    code = base.get("status_code")
+    codes = (f"minimax_{code}",) if isinstance(code, int) else ()
+    status = _MINIMAX.get(code) if isinstance(code, int) else None
+    return Words(_text(base.get("status_msg")), codes, status)
+
+
+def _of_fields(error: dict[str, Any], depth: int) -> Words:
+    """Read the first message among the fields of an error, and the codes up to there."""
     message, codes, status, param = "", list(_codes(error)), _status_in(error), _text(error.get("param"))
     for key in _MESSAGES:
         inner = _words(error.get(key), depth - 1)
@@ -207,26 +222,23 @@ def _of_object(error: dict[str, Any], depth: int) -> Words:
             param = param or inner.param
         if message:
             break
+    return Words(message, tuple(codes), status, param)
 
-    metadata = error.get("metadata")
-    if isinstance(metadata, dict):
-        raw = metadata.get("raw")
-        inner = (
-            parse_error_body(raw.encode("utf-8", "replace"))
-            if isinstance(raw, str)
-            else _words(raw, depth - 1)
-        )
-        if inner.message and inner.message != message:
-            provider = _text(metadata.get("provider_name"))[:80]
-            message = f"{provider}: {inner.message}" if provider else inner.message
-        codes += inner.codes
-        param = param or inner.param
-    if "n_ctx" in error:  # llama.cpp before 2026 keeps the numbers out of the text
-        message += f" (n_prompt_tokens: {error.get('n_prompt_tokens')}, n_ctx: {error['n_ctx']})"[:80]
-    if message.lower() in _VAGUE:
-        # MiMo puts the sentence into `param`; a parameter's name has no blanks.
-        message = f"{message}: {param}" if " " in param else message
-    return Words(message, tuple(dict.fromkeys(codes)), status, param)
+
+def _with_provider_error(words: Words, metadata: Any, depth: int) -> Words:
+    """Prefer the provider's own error, which OpenRouter adds as ``metadata.raw``."""
+    if not isinstance(metadata, dict):
+        return words
+    raw = metadata.get("raw")
+    if isinstance(raw, str):
+        inner = parse_error_body(raw.encode("utf-8", "replace"))
+    else:
+        inner = _words(raw, depth - 1)
+    message = words.message
+    if inner.message and inner.message != message:
+        provider = _text(metadata.get("provider_name"))[:80]
+        message = f"{provider}: {inner.message}" if provider else inner.message
+    return Words(message, words.codes + inner.codes, words.status, words.param or inner.param)
 
 
 def _codes(error: dict[str, Any]) -> list[str]:
