@@ -80,7 +80,7 @@ def test_any_history_gives_a_valid_request(payload: dict[str, Any], name: str, s
     }
 )
 @settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_templates_that_want_turns_get_them(payload: dict[str, Any]) -> None:
+def test_strict_alternation(payload: dict[str, Any]) -> None:
     roles = [
         message["role"]
         for message in to_openai_request(payload, DIALECTS["mistral:m"], RequestOptions("m", True)).body[
@@ -117,7 +117,7 @@ def test_any_payload_can_be_estimated(payload: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", sorted(DIALECTS))
 @given(payload=PAYLOADS)
 @settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_a_translation_counts_what_the_estimate_does(name: str, payload: dict[str, Any]) -> None:
+def test_translation_counts_as_the_estimate_does(name: str, payload: dict[str, Any]) -> None:
     translated = to_openai_request(payload, DIALECTS[name], RequestOptions("m", True))
     assert translated.input_tokens == estimate_input_tokens(payload)
 
@@ -137,7 +137,7 @@ def containers_in(value: Any) -> dict[int, Any]:
 @pytest.mark.parametrize("name", sorted(DIALECTS))
 @given(payload=PAYLOADS)
 @settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_messages_share_nothing_that_could_be_changed(name: str, payload: dict[str, Any]) -> None:
+def test_messages_share_no_containers(name: str, payload: dict[str, Any]) -> None:
     theirs = containers_in(payload["messages"])
     body = to_openai_request(payload, DIALECTS[name], RequestOptions("m", True)).body
     assert not [node for key, node in containers_in(body["messages"]).items() if key in theirs]
@@ -145,7 +145,7 @@ def test_messages_share_nothing_that_could_be_changed(name: str, payload: dict[s
 
 @given(payload=PAYLOADS, name=st.sampled_from(sorted(DIALECTS)))
 @settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_what_requests_share_is_written_as_if_they_did_not(payload: dict[str, Any], name: str) -> None:
+def test_shared_parts_are_serialised_as_unshared_ones(payload: dict[str, Any], name: str) -> None:
     payload = {key: payload[key] for key in sorted(payload, key=lambda key: (key == "tools", key))}
     try:
         body = jsonio.dumps(payload)
