@@ -383,7 +383,7 @@ class _History:
         return held, lifted
 
     def _result_without_call(self, block: dict[str, Any], path: str) -> list[Part]:
-        self._notes.add(path, "became text", "the call it answers is not in the message before")
+        self._notes.add(path, "became text", "its tool call is not in the message before")
         held, lifted = self._result_parts(block, path)
         return [*self._blocks.text("Result of an earlier tool call:"), *held, *lifted]
 

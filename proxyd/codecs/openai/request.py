@@ -21,13 +21,13 @@ from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.json_schema import fits_strict
 from proxyd.codecs.openai.messages import to_openai_messages
 from proxyd.codecs.openai.schema_styles import in_style
-from proxyd.codecs.openai.thinking_params import thinking_of, write_thinking
+from proxyd.codecs.openai.thinking_params import requested_thinking, write_thinking
 from proxyd.codecs.openai.token_estimate import tools_tokens
 from proxyd.codecs.openai.tools import Tools, choose, to_openai_tools
 from proxyd.codecs.openai.translation_notes import Note, Notes
 from proxyd.errors import ClientError
 
-__all__ = ["Note", "RequestOptions", "Translated", "in_one_go", "to_openai_request", "translation"]
+__all__ = ["Note", "RequestOptions", "Translated", "run_to_end", "to_openai_request", "translation"]
 
 _T = TypeVar("_T")
 
@@ -144,10 +144,10 @@ def to_openai_request(payload: dict[str, Any], dialect: Dialect, options: Reques
     Raises:
         ClientError: as `translation`.
     """
-    return in_one_go(translation(payload, dialect, options))
+    return run_to_end(translation(payload, dialect, options))
 
 
-def in_one_go(steps: Generator[None, None, _T]) -> _T:
+def run_to_end(steps: Generator[None, None, _T]) -> _T:
     """Run a generator to its end and return its result."""
     while True:
         try:
@@ -187,7 +187,7 @@ def translation(
     _output_limit(payload, dialect, options, body)
     _sampling(payload, dialect, options, body, notes)
     _stop_sequences(payload, dialect, body, notes)
-    wanted = thinking_of(payload, options.reasoning_effort, dialect, notes)
+    wanted = requested_thinking(payload, options.reasoning_effort, dialect, notes)
     is_thinking = write_thinking(wanted, dialect, body, notes)
     tools = to_openai_tools(payload, dialect, notes)
     if tools.offered:
@@ -239,7 +239,7 @@ def _response_format(
         return None
     if dialect.response_format == "json_object":
         body["response_format"] = {"type": "json_object"}
-    notes.add("output_config.format", "became instructions", "the upstream takes no schema for its answer")
+    notes.add("output_config.format", "became instructions", "the upstream takes no schema for its response")
     return (
         "Answer with one JSON object and nothing else, no code fence. It must match this JSON Schema:\n"
         + jsonio.dump_text(schema)

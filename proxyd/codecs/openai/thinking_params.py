@@ -9,7 +9,7 @@ from typing import Any
 from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.translation_notes import Notes
 
-__all__ = ["LEVELS", "Thinking", "thinking_of", "write_thinking"]
+__all__ = ["LEVELS", "Thinking", "requested_thinking", "write_thinking"]
 
 #: Efforts from least to most. ``none`` and, in models.yaml, ``minimal`` mean no thinking
 #: (docs/spec/design.md#effort).
@@ -35,7 +35,9 @@ class Thinking:
     budget: int | None = None
 
 
-def thinking_of(payload: dict[str, Any], configured: str | None, dialect: Dialect, notes: Notes) -> Thinking:
+def requested_thinking(
+    payload: dict[str, Any], configured: str | None, dialect: Dialect, notes: Notes
+) -> Thinking:
     """Determine the requested thinking: models.yaml, then ``output_config.effort``, then ``thinking``.
 
     Args:

@@ -77,7 +77,7 @@ ENVELOPES = {
 
 
 def refused(text: str, status: int, envelope: str) -> ProxyError:
-    """What a client is told when an upstream refuses so."""
+    """Return the error that the client gets for such a response."""
     if envelope == "text":
         return refusal(status, {}, text.encode(), ErrorContext(route="big"))
     value = ENVELOPES[envelope](text, status)

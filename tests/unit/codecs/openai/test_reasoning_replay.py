@@ -1,4 +1,4 @@
-"""Reasoning that goes back to its upstream: each way there is, and what may never go."""
+"""Reasoning that is sent back to its upstream, in each style, and reasoning that is not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def block(text: str, field: str | None, model: str = "m", details: Any = None) -
 
 
 def returned(dialect: Dialect, *blocks: dict[str, Any], calls: bool = False) -> dict[str, Any]:
-    """What the assistant message gains."""
+    """Return the fields that the assistant message gains."""
     reasoning = Reasoning("m")
     for each in blocks:
         reasoning.add(each)

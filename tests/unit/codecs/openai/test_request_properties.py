@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from proxyd import jsonio
 from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.cache.tools import share_tools
-from proxyd.codecs.openai.request import RequestOptions, in_one_go, to_openai_request, translation
+from proxyd.codecs.openai.request import RequestOptions, run_to_end, to_openai_request, translation
 from proxyd.codecs.openai.token_estimate import estimate_input_tokens
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers.registry import PROFILES, dialect_for
@@ -110,7 +110,7 @@ def test_any_payload_can_be_estimated(payload: dict[str, Any]) -> None:
     assert estimate_input_tokens(payload) == estimate
     # What was written on the way is what the translation would have written.
     options = RequestOptions("m", True)
-    translated = in_one_go(translation(payload, DIALECTS["generic:m"], options, inputs))
+    translated = run_to_end(translation(payload, DIALECTS["generic:m"], options, inputs))
     assert repr(translated) == repr(to_openai_request(payload, DIALECTS["generic:m"], options))
 
 

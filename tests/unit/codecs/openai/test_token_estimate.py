@@ -126,7 +126,7 @@ def test_calls_results_and_thinking() -> None:
 @example(name="", value={})
 @example(name="Read", value={"a": [float("nan")]})
 def test_tool_use_counts_as_json_of_name_and_input(name: Any, value: Any) -> None:
-    """However its parts are written: apart, once for all who need them, or not at all."""
+    """Whether the input was serialised before or not."""
     try:
         text = jsonio.dump_text([name, value])
     except jsonio.JSONError:
