@@ -108,7 +108,7 @@ class Dialect:
     thinking_on: Any = None
     thinking_off: Any = None
     #: Path of the effort, and what to send for none, minimal, low, medium, high, xhigh and max. A level that
-    #: is missing takes the next lower one, else the next higher; a missing ``none`` cannot be asked for.
+    #: is missing takes the next lower one, else the next higher; a missing ``none`` takes the lowest level.
     effort_path: str | None = "reasoning_effort"
     efforts: Mapping[str, str] = field(
         default_factory=lambda: MappingProxyType(

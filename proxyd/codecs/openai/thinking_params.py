@@ -38,7 +38,9 @@ class Thinking:
 def requested_thinking(
     payload: dict[str, Any], configured: str | None, dialect: Dialect, notes: Notes
 ) -> Thinking:
-    """Determine the requested thinking: models.yaml, then ``output_config.effort``, then ``thinking``.
+    """Determine the requested thinking: models.yaml, then ``thinking``, then ``output_config.effort``.
+
+    Effort alone never switches thinking on: as with Anthropic, a request without ``thinking`` asks for none.
 
     Args:
         configured: ``reasoning_effort`` of models.yaml, in which routes of one upstream model may differ.
@@ -59,6 +61,11 @@ def requested_thinking(
                 "thinking, output_config.effort", "dropped", "only models.yaml decides for this upstream"
             )
         return Thinking()
+    if thinking is None:
+        # Claude Code keeps the effort when the user switches thinking off, and in its side calls.
+        has_switch = dialect.thinking_path is not None and dialect.thinking_off is not None
+        is_off = effort is not None or (dialect.thinks_by_default and has_switch)
+        return Thinking(is_on=False if is_off else None)
     if kind in ("disabled", "between_tools"):
         return Thinking(is_on=False)
     budget = thinking.get("budget_tokens") if isinstance(thinking, dict) and kind == "enabled" else None
@@ -79,14 +86,7 @@ def write_thinking(wanted: Thinking, dialect: Dialect, body: dict[str, Any], not
     if wanted.is_on is None:
         return dialect.thinks_by_default
     if not wanted.is_on:
-        if dialect.thinking_path is not None and dialect.thinking_off is not None:
-            put(body, dialect.thinking_path, dialect.thinking_off)
-        elif dialect.effort_path is not None and "none" in dialect.efforts:
-            put(body, dialect.effort_path, dialect.efforts["none"])
-        else:
-            notes.add("thinking", "not switched off", "the upstream has no such switch")
-            return dialect.thinks_by_default
-        return False
+        return _write_off(dialect, body, notes)
     is_requested = False
     if dialect.thinking_path is not None and dialect.thinking_on is not None:
         put(body, dialect.thinking_path, dialect.thinking_on)
@@ -103,6 +103,22 @@ def write_thinking(wanted: Thinking, dialect: Dialect, body: dict[str, Any], not
     if not is_requested and wanted.effort is not None:
         notes.add("thinking, output_config.effort", "dropped", "the upstream has no control for it")
     return is_requested or dialect.thinks_by_default
+
+
+def _write_off(dialect: Dialect, body: dict[str, Any], notes: Notes) -> bool:
+    if dialect.thinking_path is not None and dialect.thinking_off is not None:
+        put(body, dialect.thinking_path, dialect.thinking_off)
+        return False
+    if dialect.effort_path is None or not dialect.efforts:
+        notes.add("thinking", "not switched off", "the upstream has no such switch")
+        return dialect.thinks_by_default
+    if "none" in dialect.efforts:
+        put(body, dialect.effort_path, dialect.efforts["none"])
+        return False
+    # A model whose efforts do not include "none" always thinks.
+    put(body, dialect.effort_path, _nearest(LEVELS[0], dialect))
+    notes.add("thinking", "lowered to the least effort", "the upstream cannot switch it off")
+    return True
 
 
 def _nearest(effort: str, dialect: Dialect) -> str | None:

@@ -24,7 +24,7 @@ TOOL = {"name": "T", "input_schema": {"type": "object", "properties": {}}}
     ("thinking", "default", "choice"),
     [
         (None, False, "required"),
-        (None, True, "auto"),
+        (None, True, "required"),  # no `thinking` means off
         ("disabled", True, "required"),
         ("adaptive", False, "auto"),
     ],
