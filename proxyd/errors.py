@@ -46,8 +46,8 @@ class ProxyError(Exception):
         message: one sentence for the user.
         headers: response headers to send with the error, such as ``retry-after``.
 
-    `detail` is for the log only: what was received, truncated. `details` is for programs: the member of that name in the
-    error object, where the API defines one.
+    `detail` is for the log only: what was received, truncated. `details` is for programs: the member of that name in
+    the error object, where the API defines one.
     """
 
     details: Mapping[str, Any] | None = None

@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 from proxyd import errors, jsonio
 from proxyd.codecs.anthropic.events import Ping
 from proxyd.codecs.anthropic.passthrough import split_frames
-from proxyd.codecs.openai.request import in_one_go
+from proxyd.codecs.openai.request import run_to_end
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
 from proxyd.providers import direct_request as direct
@@ -287,7 +287,7 @@ def request_for(
         )
     session = record.facts.get("session_id")
     limits = record.settings
-    call = in_one_go(
+    call = run_to_end(
         openai.prepare(
             route,
             demo_base if route.is_demo and demo_base else route.api_base,

@@ -21,7 +21,7 @@ from typing import Any
 
 from proxyd import errors
 from proxyd.codecs.anthropic.events import encode_event
-from proxyd.codecs.openai.request import in_one_go
+from proxyd.codecs.openai.request import run_to_end
 from proxyd.codecs.openai.response_decoder import ResponseDecoder
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
@@ -85,7 +85,7 @@ class Case:
             warn=lambda name: None,
             max_body_bytes=1 << 24,
         )
-        return in_one_go(steps)
+        return run_to_end(steps)
 
 
 @dataclass(frozen=True)

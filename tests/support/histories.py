@@ -104,11 +104,41 @@ TOOLS = st.fixed_dictionaries(
         "strict": st.booleans(),
     },
 )
+
+
+@st.composite
+def realistic_histories(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Draw turns as Claude Code sends them: calls, their results and texts; now and then another block."""
+    odd = st.sampled_from([False] * 9 + [True])
+    messages: list[dict[str, Any]] = []
+    number = 0
+    for _ in range(draw(st.integers(1, 6))):
+        said: list[Any] = draw(st.lists(TEXT_BLOCKS, max_size=2))
+        results: list[Any] = []
+        for _ in range(draw(st.integers(0, 3))):
+            number += 1
+            call_id = draw(IDS) if draw(odd) else f"toolu_{number}"
+            value = draw(JSON) if draw(odd) else draw(st.dictionaries(TEXTS, TEXTS, max_size=2))
+            said.append({"type": "tool_use", "id": call_id, "name": draw(NAMES), "input": value})
+            content = draw(TEXTS | st.lists(TEXT_BLOCKS, min_size=1, max_size=1))
+            result = {"type": "tool_result", "tool_use_id": call_id, "content": content}
+            if draw(odd):
+                result["is_error"] = True
+            if not draw(odd):
+                results.append(result)
+        if draw(odd):
+            said.append(draw(BLOCKS))
+        results += draw(st.lists(BLOCKS if draw(odd) else TEXT_BLOCKS, max_size=2))
+        messages.append({"role": "assistant", "content": said})
+        messages.append({"role": "user", "content": results})
+    return messages[draw(st.integers(0, 1)) :]
+
+
 PAYLOADS = st.fixed_dictionaries(
     {
         "model": st.just("x"),
         "max_tokens": st.integers(0, 10**6),
-        "messages": st.lists(MESSAGES, min_size=1, max_size=6),
+        "messages": st.lists(MESSAGES, min_size=1, max_size=6) | realistic_histories(),
     },
     optional={
         "system": TEXTS | st.lists(TEXT_BLOCKS, max_size=3),
@@ -139,31 +169,3 @@ PAYLOADS = st.fixed_dictionaries(
         "never_heard_of": JSON,
     },
 )
-
-
-@st.composite
-def usual_histories(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """Turns as Claude Code sends them: calls with their results, and texts; sometimes one holds another block."""
-    odd = st.sampled_from([False] * 9 + [True])
-    messages: list[dict[str, Any]] = []
-    number = 0
-    for _ in range(draw(st.integers(1, 6))):
-        said: list[Any] = draw(st.lists(TEXT_BLOCKS, max_size=2))
-        results: list[Any] = []
-        for _ in range(draw(st.integers(0, 3))):
-            number += 1
-            call_id = draw(IDS) if draw(odd) else f"toolu_{number}"
-            value = draw(JSON) if draw(odd) else draw(st.dictionaries(TEXTS, TEXTS, max_size=2))
-            said.append({"type": "tool_use", "id": call_id, "name": draw(NAMES), "input": value})
-            content = draw(TEXTS | st.lists(TEXT_BLOCKS, min_size=1, max_size=1))
-            result = {"type": "tool_result", "tool_use_id": call_id, "content": content}
-            if draw(odd):
-                result["is_error"] = True
-            if not draw(odd):
-                results.append(result)
-        if draw(odd):
-            said.append(draw(BLOCKS))
-        results += draw(st.lists(BLOCKS if draw(odd) else TEXT_BLOCKS, max_size=2))
-        messages.append({"role": "assistant", "content": said})
-        messages.append({"role": "user", "content": results})
-    return messages[draw(st.integers(0, 1)) :]

@@ -15,7 +15,7 @@ import click
 from proxyd import errors, jsonio
 from proxyd.cli.exit_codes import EXIT_USAGE, CommandFailed
 from proxyd.codecs.anthropic.events import StreamEvent, encode_events
-from proxyd.codecs.openai.request import in_one_go
+from proxyd.codecs.openai.request import run_to_end
 from proxyd.config.routes import ModelRoute
 from proxyd.daemon.load_config import load_configuration
 from proxyd.daemon.loaded_config import LoadedConfig
@@ -101,7 +101,7 @@ def _call(
     def warn(oddity: str) -> None:
         oddities[oddity] += 1
 
-    return in_one_go(
+    return run_to_end(
         prepare(
             route,
             route.api_base,

@@ -1,8 +1,7 @@
-"""Anthropic content blocks -> Chat Completions content parts (docs/spec/messages-to-chat.md#messages).
+"""Translate Anthropic content blocks to Chat Completions content parts (docs/spec/messages-to-chat.md#messages).
 
-A block of the history can never be refused: what the upstream cannot take becomes a line of text that says
-what was there. Texts and base64 data are passed by reference or copied once, since one request holds
-megabytes of them.
+A block of the history is never refused: what the upstream does not support becomes a line of text that describes it.
+Texts and base64 data are passed by reference or copied once, since a request holds megabytes of them.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ _IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 
 
 def is_blank(text: Any) -> bool:
-    """Whether `text` is nothing that a message may hold: not a string, empty, or white space only."""
+    """Whether `text` is not a string, empty, or white space only; messages may not hold such texts."""
     return not isinstance(text, str) or not text or text.isspace()
 
 
 def collapse(parts: list[Part], separator: str = "\n\n") -> str | list[Part]:
-    """The content of a message: one string where there is only text, since every server takes that."""
+    """Return a message's content: one string where there is only text, which every server accepts."""
     if len(parts) == 1 and len(parts[0]) == 2 and parts[0]["type"] == "text":
         text: str = parts[0]["text"]
         return text
@@ -39,29 +38,29 @@ def collapse(parts: list[Part], separator: str = "\n\n") -> str | list[Part]:
 
 
 def arguments_of(value: Any) -> str:
-    """A tool call's ``arguments``: compact JSON of an object, whatever the history holds."""
+    """Serialise a tool call's ``arguments``: compact JSON of an object, whatever the history holds."""
     if value is None:
         return "{}"
     if not isinstance(value, dict):
         value = {"input": value}
     try:
         return jsonio.dump_text(value)
-    except jsonio.JSONError:  # NaN or Infinity, which our parser takes and JSON does not have
-        return jsonio.dump_text(_finite(value))
+    except jsonio.JSONError:  # NaN or Infinity, which our parser accepts
+        return jsonio.dump_text(_without_nan(value))
 
 
-def _finite(value: Any) -> Any:
+def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [_without_nan(item) for item in value]
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
     return value
 
 
 class Blocks:
-    """Reads the blocks of one request.
+    """Translates the blocks of one request.
 
     Args:
         vision: whether the model sees images.
@@ -75,7 +74,7 @@ class Blocks:
         self._notes = notes
 
     def parts(self, content: Any, path: str) -> list[Part]:
-        """The parts of a string or of a list of blocks; nothing for anything else."""
+        """Translate a string or a list of blocks; anything else has no parts."""
         if isinstance(content, str):
             return self.text(content)
         if not isinstance(content, list):
@@ -85,7 +84,7 @@ class Blocks:
         ]
 
     def block(self, block: Any, path: str) -> list[Part]:
-        """The parts of one block."""
+        """Translate one block."""
         if isinstance(block, str):
             return self.text(block)
         if not isinstance(block, dict):
@@ -94,14 +93,12 @@ class Blocks:
         kind = block.get("type")
         if kind == "text":
             return self.text(block.get("text"), block.get("cache_control"))
-        reader = _READERS.get(kind) if isinstance(kind, str) else None
-        return reader(self, block, path) if reader else self._other(block, path)
+        translate = _TRANSLATORS.get(kind) if isinstance(kind, str) else None
+        return translate(self, block, path) if translate else self._other(block, path)
 
     def text(self, text: Any, cache_control: Any = None) -> list[Part]:
-        """A text part; none for a blank text, which OpenAI and others refuse."""
-        if (
-            not isinstance(text, str) or not text or text.isspace()
-        ):  # `is_blank`, where nearly all texts come by
+        """Return a text part; none for a blank text, which OpenAI and others refuse."""
+        if is_blank(text):
             return []
         part: Part = {"type": "text", "text": text}
         if self._dialect.cache_control and isinstance(cache_control, dict):
@@ -186,21 +183,21 @@ class Blocks:
         self._notes.add(path, "replaced by text", "the call was made by Anthropic's servers")
         return self.text(f"[{block.get('name')}] {arguments_of(block.get('input'))}")
 
-    def _nothing(self, block: dict[str, Any], path: str) -> list[Part]:
+    def _drop(self, block: dict[str, Any], path: str) -> list[Part]:
         self._notes.add(path, "dropped", f"a {block['type']} block has no meaning upstream")
         return []
 
     def _other(self, block: dict[str, Any], path: str) -> list[Part]:
-        """Results of server tools, and block types that did not exist when this was written."""
+        """Translate results of server tools and unknown block types to text."""
         kind = block.get("type")
         self._notes.add(path, "replaced by text", "a block type that the upstream does not have")
-        lines = _digest(block)
+        lines = _readable_lines(block)
         label = kind if isinstance(kind, str) and kind else "block"
         return self.text(f"[{label}]\n" + "\n".join(lines) if lines else f"[{label}]")
 
 
-#: What reads blocks of a type.
-_READERS: Mapping[str, Callable[[Blocks, dict[str, Any], str], list[Part]]] = {
+#: Translator of each block type.
+_TRANSLATORS: Mapping[str, Callable[[Blocks, dict[str, Any], str], list[Part]]] = {
     "image": Blocks._image,
     "document": Blocks._document,
     "search_result": Blocks._search_result,
@@ -211,17 +208,16 @@ _READERS: Mapping[str, Callable[[Blocks, dict[str, Any], str], list[Part]]] = {
     "server_tool_use": Blocks._server_call,
     "mcp_tool_use": Blocks._server_call,
     "compaction": Blocks._compaction,
-    "fallback": Blocks._nothing,
+    "fallback": Blocks._drop,
 }
 
 
-def _digest(value: Any) -> list[str]:
-    """The readable lines of a server tool's result: titles, addresses, texts and outputs; nothing
-    encrypted."""
+def _readable_lines(value: Any) -> list[str]:
+    """Return the readable lines of a server tool's result: titles, URLs, texts and outputs; nothing encrypted."""
     if isinstance(value, str):
         return [] if is_blank(value) else [value]
     if isinstance(value, list):
-        return [line for item in value for line in _digest(item)]
+        return [line for item in value for line in _readable_lines(item)]
     if not isinstance(value, dict):
         return []
     lines = []
@@ -237,7 +233,7 @@ def _digest(value: Any) -> list[str]:
     if source.get("type") == "text" and not is_blank(source.get("data")):
         lines.append(source["data"])
     for key in ("content", "tool_references"):
-        lines += _digest(value.get(key))
+        lines += _readable_lines(value.get(key))
     return lines
 
 

@@ -1,4 +1,4 @@
-"""A request that does not fit the window: recognised by what it is, and told so that Claude Code recovers.
+"""Recognise that a request does not fit the context window, and say so in a way from which Claude Code recovers.
 
 Claude Code compacts, or asks for less output, when a 400 carries one of three texts (docs/spec/errors.md#too-long)::
 
@@ -6,13 +6,13 @@ Claude Code compacts, or asks for less output, when a 400 carries one of three t
     input length and `max_tokens` exceed context limit: 190000 + 32000 > 200000           it asks for less
     max_tokens: 32000 > 8192, which is the maximum allowed number of output tokens for X  the same
 
-No OpenAI-compatible server writes any of them. Whether a text says "too long" is decided by its words, whatever
-their order (`overflow_words`). Its numbers come from `WORDINGS` where they need care: patterns whose named groups
-are the numbers, and where each was read. In other texts they are told apart by the words around them
-(`overflow_numbers`). Where an upstream does not say why, `is_evident` goes by the size of the prompt.
+No OpenAI-compatible server writes any of them. Whether a text says "too long" is decided by its words, in any order
+(`overflow_words`). `WORDINGS` are known texts, each with its source, whose named groups are the numbers; the numbers of
+other texts are identified by the words around them (`overflow_numbers`). Where an upstream gives no reason,
+`is_evident` judges by the size of the prompt.
 
-`OUTPUT_LIMITS` are the wordings for a response asked to be longer than the model can write. Matching ignores case;
-a text is cut to `MAX_SCANNED` characters first.
+`OUTPUT_LIMITS` are the wordings for requests for more output than the model can write. Matching ignores case; texts
+are truncated to `MAX_SCANNED` characters first.
 """
 
 from __future__ import annotations
@@ -36,40 +36,40 @@ __all__ = [
     "overflow_message",
 ]
 
-#: Codes that mean "too long" and have no words in them: GLM.
+#: Numeric codes that mean "too long": GLM.
 _CODES = frozenset({"1261"})
 
-#: Codes for a response asked to be too long, which are words of an overflow besides.
+#: Codes about the output limit, which contain words of an overflow.
 _OUTPUT_CODE = re.compile(r"max_?(?:completion_|output_|new_)?tokens")
 
-#: Texts that speak of tokens and limits because of a quota per minute, not of a window.
+#: Texts that mention tokens and limits because of a quota per minute.
 _QUOTA = re.compile(
     r"rate.?limit|too many requests|per.?(?:minute|day|hour)|\btp[md]\b|\bquota\b|throttl|please wait",
     re.IGNORECASE,
 )
 
-#: From here on validation errors repeat the request, and a prompt may speak of anything.
+#: Where validation errors begin to repeat the request.
 _ECHO = re.compile(r"\binput_value=|['\"]input['\"]\s{0,4}:")
 
-#: From this many tokens on, a refusal without a word is taken for "too long" where no window is known: the smallest
-#: window that Cerebras, which answers so, has sold.
+#: From this many tokens on, an error with an empty body is taken for "too long" where no window is known: the
+#: smallest window of Cerebras, which responds that way.
 _SMALLEST_WINDOW = 8192
 
-#: Limits outside of these are not remembered as windows: Claude Code's first prompt alone has more than the smallest.
+#: Limits outside this range are not learned as windows: Claude Code's first prompt alone is larger than the smallest.
 _SMALLEST_LEARNED = 1024
 _LARGEST_LEARNED = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """One way of saying it.
+    """A known text.
 
     Args:
         vendor: who writes so.
         pattern: its groups ``limit``, ``input``, ``output``, ``total`` (input and output) and ``excess``
             (input over the limit) hold what numbers there are; ``tools`` adds to the input; ``least`` is an
             input of which the server counted only the beginning.
-        source: where it was read.
+        source: where it was found.
     """
 
     vendor: str
@@ -96,7 +96,7 @@ class Overflow:
 
     @property
     def window(self) -> int | None:
-        """The limit, if it can be the window of a model; a number misread, or of a test, is none."""
+        """The limit, if it is plausible as the window of a model."""
         return (
             self.limit
             if self.limit is not None and _SMALLEST_LEARNED <= self.limit <= _LARGEST_LEARNED
@@ -106,7 +106,7 @@ class Overflow:
 
 @dataclass(frozen=True, slots=True)
 class OutputLimit:
-    """More output asked for than the model can write; token counts."""
+    """A request for more output than the model can write; token counts."""
 
     limit: int
     asked: int | None = None
@@ -122,7 +122,7 @@ def _wording(vendor: str, pattern: str, source: str) -> Wording:
 _PI = "https://github.com/earendil-works/pi/blob/main/packages/ai/src/utils/overflow.ts"
 _WINDOW = r"maximum context length is {limit} tokens\W{1,3}however,? "
 
-#: The first match wins: wordings with more numbers stand before those with fewer.
+#: The first match wins: wordings with more numbers come first.
 WORDINGS: tuple[Wording, ...] = (
     _wording(
         "openai, deepseek, vllm before 0.11",
@@ -257,7 +257,7 @@ WORDINGS: tuple[Wording, ...] = (
 
 _OUTPUT = r"`?'?max_(?:completion_|output_|new_)?tokens'?`?"
 
-#: Answers asked to be longer than the model can write; groups ``limit`` and ``asked``.
+#: Requests for more output than the model can write; groups ``limit`` and ``asked``.
 OUTPUT_LIMITS: tuple[Wording, ...] = (
     _wording(
         "openai",
@@ -300,10 +300,10 @@ OUTPUT_LIMITS: tuple[Wording, ...] = (
 
 
 def find_overflow(text: str, codes: tuple[str, ...] = ()) -> Overflow | None:
-    """What the upstream's `text`, or one of its error `codes` and types, says of a request that does not fit.
+    """Read an overflow from the upstream's `text` or its error `codes` and types.
 
     Returns:
-        None when it speaks of something else, quotas per minute included.
+        None when they are about something else, such as quotas per minute.
     """
     scanned = _ECHO.split(text[:MAX_SCANNED], maxsplit=1)[0]
     if _QUOTA.search(scanned):
@@ -329,13 +329,13 @@ def _is_overflow_code(code: str) -> bool:
 def is_evident(
     estimate: int | None, *, window: int | None, largest_accepted: int | None = None, certainty: float
 ) -> bool:
-    """Whether a refusal that does not say why can only be for the length of the prompt.
+    """Whether an error without a reason can only be about the length of the prompt.
 
     Args:
         estimate: of the prompt's tokens.
         window: the configured or learned one.
         largest_accepted: the largest estimate that this upstream has accepted; nothing smaller is too long.
-        certainty: the part of the window that the estimate must reach; it depends on how likely other causes are.
+        certainty: the share of the window that the estimate must reach, depending on how likely other causes are.
             From 0.9 on, a window must be known.
     """
     if estimate is None or (largest_accepted is not None and estimate <= largest_accepted):
@@ -347,7 +347,7 @@ def is_evident(
 
 def _overflow(found: re.Match[str]) -> Overflow:
     counts = {name: number(text) for name, text in found.groupdict().items() if text is not None}
-    used: int | None = counts.get("input", counts.get("least"))
+    used = counts.get("input", counts.get("least"))
     if used is not None:
         used += counts.get("tools", 0)
     total = counts.get("total") if used is None else None
@@ -357,7 +357,7 @@ def _overflow(found: re.Match[str]) -> Overflow:
 
 
 def find_output_limit(text: str) -> OutputLimit | None:
-    """The most output tokens that the model can write, when `text` says that more were asked for."""
+    """Read the model's output limit from a `text` that says that more was requested."""
     scanned = text[:MAX_SCANNED]
     for wording in OUTPUT_LIMITS:
         found = wording.pattern.search(scanned)
@@ -375,15 +375,30 @@ def overflow_message(
     estimated_input_tokens: int | None = None,
     max_tokens: int | None = None,
 ) -> str:
-    """The text from which Claude Code recovers; it must go out with status 400.
+    """Return the text from which Claude Code recovers; it must be sent with status 400.
 
     Args:
-        window: the configured window; counts only where the upstream gave none.
-        estimated_input_tokens: our own count of the input, likewise. It also raises an input of which the
-            upstream counted only the beginning: vLLM stops at the window less the output, so that its number
-            would have Claude Code give up 1000 tokens of output per call instead of what is needed.
-        max_tokens: the output asked for.
+        window: the configured window; used only where the upstream gave none.
+        estimated_input_tokens: our own count of the input; used likewise, and to raise an input of which the
+            upstream counted only the beginning: vLLM stops at the window less the output, and with its number
+            Claude Code would reduce the output by 1000 tokens per call instead of by what is needed.
+        max_tokens: the requested output.
     """
+    limit, used, output = _window_counts(overflow, window, estimated_input_tokens, max_tokens)
+    if limit is None:
+        # Claude Code compacts without numbers too. A made-up limit would make it keep the wrong amount.
+        counted = f" at about {used} tokens" if used is not None else ""
+        return f"prompt is too long{counted}: it exceeds the maximum context length of the model"
+    if used is not None and output is not None and used < limit < used + output:
+        return f"input length and `max_tokens` exceed context limit: {used} + {output} > {limit}"
+    # The upstream refused, so the input is over the limit whatever an estimate says.
+    return f"prompt is too long: {max(used or 0, limit + 1)} tokens > {limit} maximum"
+
+
+def _window_counts(
+    overflow: Overflow, window: int | None, estimated_input_tokens: int | None, max_tokens: int | None
+) -> tuple[int | None, int | None, int | None]:
+    """Return limit, input and output tokens: the upstream's numbers, completed by ours."""
     limit = overflow.limit if overflow.limit is not None else window
     used = overflow.input
     output = overflow.output
@@ -397,18 +412,11 @@ def overflow_message(
             used = limit + overflow.excess
         elif used is not None and used > overflow.excess:
             limit = used - overflow.excess
-    if limit is None:
-        # Claude Code compacts without numbers too. A made-up limit would make it keep the wrong amount.
-        counted = f" at about {used} tokens" if used is not None else ""
-        return f"prompt is too long{counted}: it exceeds the maximum context length of the model"
-    if used is not None and output is not None and used < limit < used + output:
-        return f"input length and `max_tokens` exceed context limit: {used} + {output} > {limit}"
-    # The upstream refused, so the input is over the limit whatever an estimate says.
-    return f"prompt is too long: {max(used or 0, limit + 1)} tokens > {limit} maximum"
+    return limit, used, output
 
 
 def output_limit_message(found: OutputLimit, *, model: str, max_tokens: int | None = None) -> str:
-    """The text that makes Claude Code ask for `found.limit` output tokens; it must go out with status 400."""
+    """Return the text that makes Claude Code request `found.limit` output tokens; it must be sent with status 400."""
     asked = found.asked if found.asked is not None else max_tokens
     return (
         f"max_tokens: {max(asked or 0, found.limit + 1)} > {found.limit}, which is the maximum allowed "

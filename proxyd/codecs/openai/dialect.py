@@ -1,6 +1,6 @@
-"""How one OpenAI-compatible server differs from the others: the switches that the codecs read.
+"""Switches in which OpenAI-compatible servers differ, read by the codecs.
 
-The switches are data; which vendor sets which one stands in ``proxyd/providers/registry.py``, with its source.
+Which vendor sets which one, and the source, is in ``proxyd/providers``.
 Every field can be overridden per entry of models.yaml under ``quirks:``, so each name here is a public
 promise.
 
@@ -18,7 +18,7 @@ __all__ = ["CHOICES", "Dialect"]
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
-#: The words that a field of choice takes.
+#: Values of the fields that offer a choice.
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "max_tokens_field": ("max_tokens", "max_completion_tokens"),
     "system_role": ("system", "developer"),
@@ -32,7 +32,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """The differences that matter for translation. The defaults are the ``generic`` server."""
+    """The switches of one upstream. The defaults are those of the ``generic`` server."""
 
     # -- request
     #: Name of the output limit: ``max_tokens`` or ``max_completion_tokens``.
@@ -61,7 +61,7 @@ class Dialect:
     service_tier: bool = False
     #: Fields that every request of this vendor needs.
     body: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
-    #: Fields that requests with tools need besides.
+    #: Fields that requests with tools need in addition.
     body_with_tools: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
 
     # -- messages
@@ -74,7 +74,7 @@ class Dialect:
     text_after_tool_joins_it: bool = False
     #: Tool messages take images; else these follow in a user message.
     images_in_tool_results: bool = False
-    #: Fields that mark a last assistant message as the beginning of the answer, in that message and in the
+    #: Fields that mark a last assistant message as the beginning of the response, in that message and in the
     #: body.
     prefill_message: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     prefill_body: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
@@ -108,7 +108,7 @@ class Dialect:
     thinking_on: Any = None
     thinking_off: Any = None
     #: Path of the effort, and what to send for none, minimal, low, medium, high, xhigh and max. A level that
-    #: is missing takes the next lower one, else the next higher; a missing ``none`` cannot be asked for.
+    #: is missing takes the next lower one, else the next higher; a missing ``none`` takes the lowest level.
     effort_path: str | None = "reasoning_effort"
     efforts: Mapping[str, str] = field(
         default_factory=lambda: MappingProxyType(
@@ -121,7 +121,7 @@ class Dialect:
     #: Path of the budget in tokens, and its least and greatest value.
     budget_path: str | None = None
     budget_range: tuple[int, int] = (1024, 32768)
-    #: The model thinks unless told otherwise.
+    #: The model thinks unless the request switches it off.
     thinks_by_default: bool = False
 
     # -- reasoning on the next turn (docs/spec/messages-to-chat.md#reasoning)
@@ -148,5 +148,5 @@ class Dialect:
     think_tag_is_implied: bool = False
     #: Tags may come again after text (MiniMax native).
     think_tags_repeat: bool = False
-    #: One answer is spread over several choices (GitHub Copilot); else all but the first are left out.
+    #: One response is spread over several choices (GitHub Copilot); else all but the first are ignored.
     merge_choices: bool = False

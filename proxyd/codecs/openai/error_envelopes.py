@@ -1,4 +1,4 @@
-"""Reading the many envelopes in which OpenAI-compatible servers put an error
+"""Parse the many envelopes in which OpenAI-compatible servers put an error
 (docs/spec/chat-completions.md#envelopes)::
 
     {"error": {"message", "type", "param", "code"}}                 OpenAI, and most
@@ -11,9 +11,9 @@
     {"base_resp": {"status_code", "status_msg"}}                    MiniMax, with status 200
     {"errors": [{"message", "code": 5021}], "success": false}       Cloudflare, watsonx
     event: error, data: {…}                                         DashScope, also as the body of a 400
-    HTML, text, nothing                                             whatever stands in front of the server
+    HTML, text, nothing                                             any proxy in front of the server
 
-All functions are total: any value and any bytes give `Words`, at worst empty ones.
+All functions are total: any value and any bytes give `ErrorDetails`, if only empty ones.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from proxyd import jsonio
 
-__all__ = ["Words", "error_in", "parse_error_body", "words_of"]
+__all__ = ["ErrorDetails", "error_in", "parse_error", "parse_error_body"]
 
 #: Envelopes inside envelopes that are followed; a gateway in front of a gateway makes four.
 _MAX_NESTING = 6
 
-#: Characters kept of one text; what is read of it later is shorter still.
+#: Characters kept of one text; later limits are lower.
 _MAX_TEXT = 16_384
 
-#: Entries of a validation error's list that are told.
+#: Entries of a validation error's list that are shown.
 _MAX_DETAILS = 3
 
-#: Keys under which the text stands, by precedence.
+#: Keys of the text, by precedence.
 _MESSAGES = (
     "message",
     "msg",
@@ -50,7 +50,7 @@ _MESSAGES = (
     "errors",
 )
 
-#: Messages that say nothing while another field says it.
+#: Messages without information, which another field may have.
 _VAGUE = frozenset({"provider returned error", "param incorrect", "error", "bad request", "upstream error"})
 
 #: MiniMax's ``base_resp.status_code`` -> HTTP status.
@@ -75,11 +75,11 @@ _MINIMAX: Mapping[int, int] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """What an error says.
+class ErrorDetails:
+    """What an upstream's error says.
 
     Args:
-        message: the text, possibly empty; as it came, so it may hold anything.
+        message: the text, possibly empty; unfiltered, so it may hold keys and prompts.
         codes: codes and types, in lower case.
         status: an HTTP error status that the error names.
         param: the request's parameter that it names, as OpenAI does.
@@ -92,7 +92,7 @@ class Words:
 
 
 def error_in(value: Any) -> Any | None:
-    """The error of a parsed JSON body that is no completion, for `words_of`; None if there is none.
+    """Return the error in a parsed JSON body, for `parse_error`; None if there is none.
 
     ``error: null`` and ``error: {}`` of a completion or chunk are none.
     """
@@ -117,30 +117,30 @@ def error_in(value: Any) -> Any | None:
     return value if has_text else None
 
 
-def parse_error_body(body: bytes) -> Words:
-    """The words of an answer's body in any form."""
+def parse_error_body(body: bytes) -> ErrorDetails:
+    """Parse the body of a response, whatever its form."""
     text = body.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
     if text.startswith(("event:", "data:", "id:", ":")):
         lines = (line[5:].strip() for line in text.splitlines() if line.startswith("data:"))
-        return _words_of_text(next(lines, ""))
-    return _words_of_text(text)
+        return _parse_text(next(lines, ""))
+    return _parse_text(text)
 
 
-def _words_of_text(text: str) -> Words:
+def _parse_text(text: str) -> ErrorDetails:
     if text[:1] in ("{", "[", '"'):
         try:
             value = jsonio.loads(text)
         except jsonio.JSONError:
-            return Words(text[:_MAX_TEXT].strip())
-        return words_of(value)
+            return ErrorDetails(text[:_MAX_TEXT].strip())
+        return parse_error(value)
     if re.match(r"<[!?a-z]", text, re.IGNORECASE):  # not DashScope's "<400> InternalError"
-        return Words(_title(text[:_MAX_TEXT]))
-    return Words(text[:_MAX_TEXT].strip())
+        return ErrorDetails(_title(text[:_MAX_TEXT]))
+    return ErrorDetails(text[:_MAX_TEXT].strip())
 
 
-def words_of(error: Any) -> Words:
-    """The words of an error value: an object, a list, a text, or a bare code."""
-    return _words(error, _MAX_NESTING)
+def parse_error(error: Any) -> ErrorDetails:
+    """Parse an error value: an object, a list, a text, or a bare code."""
+    return _parse(error, _MAX_NESTING)
 
 
 def _title(page: str) -> str:
@@ -151,55 +151,70 @@ def _title(page: str) -> str:
     return ""
 
 
-def _words(error: Any, depth: int) -> Words:
+def _parse(error: Any, depth: int) -> ErrorDetails:
     if depth == 0 or error is None or isinstance(error, bool):
-        return Words()
+        return ErrorDetails()
     if isinstance(error, str):
         return _of_text(error)
     if isinstance(error, (int, float)):
         status = _status(error)
-        return Words("", () if status else (str(error)[:20],), status)
+        return ErrorDetails("", () if status else (str(error)[:20],), status)
     if isinstance(error, list):
         return _of_list(error, depth)
-    return _of_object(error, depth) if isinstance(error, dict) else Words()
+    return _of_object(error, depth) if isinstance(error, dict) else ErrorDetails()
 
 
-def _of_text(text: str) -> Words:
+def _of_text(text: str) -> ErrorDetails:
     text = text[:_MAX_TEXT].strip()
     status = _status(text)
     if status:
-        return Words("", (), status)
+        return ErrorDetails("", (), status)
     # A bare code, such as `"error": "rate_limit_exceeded"`, is its own text.
-    return Words(text, (text.lower(),) if re.fullmatch(r"[A-Za-z_.]{3,64}", text) else ())
+    return ErrorDetails(text, (text.lower(),) if re.fullmatch(r"[A-Za-z_.]{3,64}", text) else ())
 
 
-def _of_list(errors: list[Any], depth: int) -> Words:
+def _of_list(errors: list[Any], depth: int) -> ErrorDetails:
     if not errors or (isinstance(errors[0], dict) and "error" in errors[0]):
-        return _words(errors[0], depth - 1) if errors else Words()
-    told = []
+        return _parse(errors[0], depth - 1) if errors else ErrorDetails()
+    texts = []
     for each in errors[:_MAX_DETAILS]:
-        words = _words(each, depth - 1)
+        details = _parse(each, depth - 1)
         place = each.get("loc") if isinstance(each, dict) else None
         if isinstance(place, list) and place:
             path = ".".join(str(part)[:80] for part in place[:12] if isinstance(part, (str, int)))
-            told.append(f"{path}: {words.message}")
-        elif words.message:
-            told.append(words.message)
-    return Words("; ".join(told))
+            texts.append(f"{path}: {details.message}")
+        elif details.message:
+            texts.append(details.message)
+    return ErrorDetails("; ".join(texts))
 
 
-def _of_object(error: dict[str, Any], depth: int) -> Words:
+def _of_object(error: dict[str, Any], depth: int) -> ErrorDetails:
     base = error.get("base_resp")
     if isinstance(base, dict):
-        code = base.get("status_code")
-        status = _MINIMAX.get(code) if isinstance(code, int) else None
-        return Words(
-            _text(base.get("status_msg")), (f"minimax_{code}",) if isinstance(code, int) else (), status
-        )
+        return _of_minimax(base)
+    details = _of_fields(error, depth)
+    details = _with_provider_error(details, error.get("metadata"), depth)
+    if "n_ctx" in error:  # llama.cpp before 2026 keeps the numbers out of the text
+        counts = f" (n_prompt_tokens: {error.get('n_prompt_tokens')}, n_ctx: {error['n_ctx']})"
+        details = replace(details, message=details.message + counts[:80])
+    if details.message.lower() in _VAGUE and " " in details.param:
+        # MiMo puts the sentence into `param`; a parameter's name has no blanks.
+        details = replace(details, message=f"{details.message}: {details.param}")
+    return replace(details, codes=tuple(dict.fromkeys(details.codes)))
 
+
+def _of_minimax(base: dict[str, Any]) -> ErrorDetails:
+    code = base.get("status_code")
+    codes = (f"minimax_{code}",) if isinstance(code, int) else ()
+    status = _MINIMAX.get(code) if isinstance(code, int) else None
+    return ErrorDetails(_text(base.get("status_msg")), codes, status)
+
+
+def _of_fields(error: dict[str, Any], depth: int) -> ErrorDetails:
+    """Read the first message among the fields of an error, and the codes up to there."""
     message, codes, status, param = "", list(_codes(error)), _status_in(error), _text(error.get("param"))
     for key in _MESSAGES:
-        inner = _words(error.get(key), depth - 1)
+        inner = _parse(error.get(key), depth - 1)
         if inner.message or inner.codes or inner.status:
             message = message or inner.message
             codes += inner.codes
@@ -207,26 +222,23 @@ def _of_object(error: dict[str, Any], depth: int) -> Words:
             param = param or inner.param
         if message:
             break
+    return ErrorDetails(message, tuple(codes), status, param)
 
-    metadata = error.get("metadata")
-    if isinstance(metadata, dict):
-        raw = metadata.get("raw")
-        inner = (
-            parse_error_body(raw.encode("utf-8", "replace"))
-            if isinstance(raw, str)
-            else _words(raw, depth - 1)
-        )
-        if inner.message and inner.message != message:
-            provider = _text(metadata.get("provider_name"))[:80]
-            message = f"{provider}: {inner.message}" if provider else inner.message
-        codes += inner.codes
-        param = param or inner.param
-    if "n_ctx" in error:  # llama.cpp before 2026 keeps the numbers out of the text
-        message += f" (n_prompt_tokens: {error.get('n_prompt_tokens')}, n_ctx: {error['n_ctx']})"[:80]
-    if message.lower() in _VAGUE:
-        # MiMo puts the sentence into `param`; a parameter's name has no blanks.
-        message = f"{message}: {param}" if " " in param else message
-    return Words(message, tuple(dict.fromkeys(codes)), status, param)
+
+def _with_provider_error(details: ErrorDetails, metadata: Any, depth: int) -> ErrorDetails:
+    """Prefer the provider's own error, which OpenRouter adds as ``metadata.raw``."""
+    if not isinstance(metadata, dict):
+        return details
+    raw = metadata.get("raw")
+    if isinstance(raw, str):
+        inner = parse_error_body(raw.encode("utf-8", "replace"))
+    else:
+        inner = _parse(raw, depth - 1)
+    message = details.message
+    if inner.message and inner.message != message:
+        provider = _text(metadata.get("provider_name"))[:80]
+        message = f"{provider}: {inner.message}" if provider else inner.message
+    return ErrorDetails(message, details.codes + inner.codes, details.status, details.param or inner.param)
 
 
 def _codes(error: dict[str, Any]) -> list[str]:

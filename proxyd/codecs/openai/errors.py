@@ -1,15 +1,17 @@
-"""What our client is told when an OpenAI-compatible server says no (docs/spec/chat-completions.md#errors and
+"""Turn an OpenAI-compatible server's error into our client's (docs/spec/chat-completions.md#errors and
 docs/spec/errors.md#mapping).
 
-Three steps. *Read*: the body, in whatever envelope, gives a message, codes and perhaps a status
-(`error_words`). *Judge*: words that tell the cause beat the status, because vendors disagree about statuses:
-an empty account is 400, 403 or 429, a wrong key 400, an overloaded engine 429. *Tell*: status and Anthropic
-type by the table, the upstream's own text, with keys masked and echoes of the request cut off, and the
-headers by which Claude Code waits or stops.
+Three steps:
 
-A 400 whose cause cannot be told costs the user up to six calls, since Claude Code then drops one feature
-after the other (docs/spec/claude-code.md#http-errors). So what can be healed takes the wording that heals it, see
-`overflow`.
+1. Parse the body, in whatever envelope, into a message, codes and perhaps a status (`error_envelopes`).
+2. Find the cause. Text and codes that name it take precedence over the status, because vendors disagree about
+   statuses: an empty account is 400, 403 or 429, a wrong key 400, an overloaded engine 429.
+3. Build the response: status and Anthropic type by the table, the upstream's own text without keys and echoes of the
+   request, and the headers by which Claude Code waits or stops.
+
+A 400 without a known cause costs the user up to six calls, since Claude Code then drops one feature after the other
+(docs/spec/claude-code.md#http-errors). So an error that Claude Code can recover from gets the wording that makes it
+recover, see `context_overflow`.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from proxyd.codecs.openai.context_overflow import (
     output_limit_message,
     overflow_message,
 )
-from proxyd.codecs.openai.error_envelopes import Words, error_in, parse_error_body, words_of
+from proxyd.codecs.openai.error_envelopes import ErrorDetails, error_in, parse_error, parse_error_body
 from proxyd.errors import ProxyError, Refused, TooLong, kind_of_status
 from proxyd.redaction import redacted, without_named_keys
 from proxyd.secret import Secret, configured_secrets
@@ -45,7 +47,7 @@ MAX_RETRY_AFTER_S = 31 * 86_400
 #: Statuses under which an overflow was seen.
 _OVERFLOW_STATUSES = frozenset({200, 400, 403, 413, 422, 429, 500, 502})
 
-#: Texts that say no more than the status does.
+#: Texts without more information than the status.
 _VAGUE = re.compile(
     r"(?:error:? )?(?:code:? )?(?:\d{3}:? )?(?:bad request|invalid request|request (?:entity |body )?too large"
     r"|(?:payload|content) too large|unprocessable (?:entity|content)|internal (?:server )?error"
@@ -54,14 +56,14 @@ _VAGUE = re.compile(
     re.IGNORECASE,
 )
 
-#: Status of a vague refusal -> the part of the window from which on it is taken for an overflow. A 500 has so many
+#: Status of a vague error -> the share of the window from which on it is taken for an overflow. A 500 has so many
 #: other causes that only a prompt over the window counts.
 _VAGUE_CERTAINTY: Mapping[int, float] = {400: 0.9, 413: 0.9, 422: 0.9, 500: 1.0}
 
-#: The same for a refusal with an empty body. An estimate can be off by half, and a short prompt is never too long.
+#: The same for an error with an empty body. An estimate can be off by half, and a short prompt is never too long.
 _SILENT_CERTAINTY = 0.5
 
-#: Upstream status -> our status, which tells the type. The rest goes by its hundreds, see `_our_status`.
+#: Upstream status -> our status, which determines the type. Others go by their class, see `_our_status`.
 _STATUSES: Mapping[int, int] = {
     400: 400,
     401: 401,
@@ -75,16 +77,16 @@ _STATUSES: Mapping[int, int] = {
     425: 502,
     429: 429,
     498: 529,  # Groq: flex tier at capacity
-    499: 502,  # the upstream's own proxy lost patience
+    499: 502,  # the upstream's own proxy gave up
     500: 500,
     503: 529,
     504: 504,
-    524: 504,  # Cloudflare: the origin did not answer in time
+    524: 504,  # Cloudflare: the origin timed out
     529: 529,
 }
 
-#: Codes, types and gRPC statuses, lower case -> the HTTP status they stand for. Consulted where there is
-#: none, that is in chunks and in answers of status 200.
+#: Codes, types and gRPC statuses, lower case -> their HTTP status. Used where there is no error status: in
+#: chunks and in responses with status 200.
 _CODES: Mapping[str, int] = {
     "invalid_request_error": 400,
     "invalid_argument": 400,
@@ -119,29 +121,31 @@ _CODES: Mapping[str, int] = {
 
 @dataclass(frozen=True, slots=True)
 class _Cause:
-    """A cause that words tell better than the status.
+    """A cause that text and codes name more reliably than the status.
 
     Args:
         status: the upstream status that fits it.
-        among: the statuses under which the words are believed; 200 stands for "no status".
+        statuses: those under which text and codes count; 200 means "no status".
         codes: whole codes or types, lower case.
-        text: in the message.
+        text: found in the message.
     """
 
     status: int
-    among: frozenset[int]
+    statuses: frozenset[int]
     codes: frozenset[str]
     text: re.Pattern[str]
 
 
-def _cause(status: int, among: str, codes: str, text: str) -> _Cause:
+def _cause(status: int, statuses: str, codes: str, text: str) -> _Cause:
     return _Cause(
-        status, frozenset(map(int, among.split())), frozenset(codes.split()), re.compile(text, re.IGNORECASE)
+        status,
+        frozenset(map(int, statuses.split())),
+        frozenset(codes.split()),
+        re.compile(text, re.IGNORECASE),
     )
 
 
-#: In order of precedence. An empty account is said in many ways and under many statuses; to retry it is
-#: useless.
+#: In order of precedence. An empty account has many texts and statuses; retrying is useless.
 _CAUSES: tuple[_Cause, ...] = (
     _cause(
         402,
@@ -182,8 +186,8 @@ _CAUSES: tuple[_Cause, ...] = (
 )
 
 #: Texts that Claude Code 2.1.330 was seen to act on at once, by removing the images or by giving up, where
-#: any other 400 is repeated up to six times: what it looks for, and the upstreams' codes and words that mean
-#: the same.
+#: any other 400 is repeated up to six times: what it looks for, and the upstreams' codes and texts of the
+#: same meaning.
 _STOPPERS: tuple[tuple[str, frozenset[str], re.Pattern[str]], ...] = (
     (
         "Could not process image",
@@ -212,7 +216,7 @@ _STOPPERS: tuple[tuple[str, frozenset[str], re.Pattern[str]], ...] = (
 #: The one date format that HTTP servers may send (RFC 9110, 5.6.7).
 _DATE = re.compile(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT", re.ASCII)
 
-#: Limits of a plan, which no retry within minutes outlives: GLM, Kimi and MiniMax coding plans, free tiers.
+#: Limits of a plan, for which a retry within minutes is useless: GLM, Kimi and MiniMax coding plans, free tiers.
 _PLAN_LIMIT = re.compile(
     r"(?:weekly|monthly|daily|\d{1,9}[ -]?hours?)(?:/\w{1,20})? (?:usage )?(?:limit|quota)"
     r"|usage limit (?:reached|exceeded)|free.models.per.day",
@@ -227,7 +231,7 @@ _WAIT = re.compile(
     re.IGNORECASE,
 )
 
-#: From here on pydantic, and so vLLM, SGLang and LiteLLM, repeat the request.
+#: Where pydantic, and so vLLM, SGLang and LiteLLM, begin to repeat the request.
 _ECHO = re.compile(r"(?:,?\s{0,8}\binput_value=|['\"]input['\"]\s{0,8}:\s{0,8})")
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]+")
@@ -235,14 +239,14 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]+")
 
 @dataclass(slots=True)
 class ErrorContext:
-    """What is known of the request that was refused.
+    """What is known about the refused request.
 
     Args:
         route: its model id, for messages.
-        window: the configured context window, in tokens, or the one that was learned.
+        window: the configured or learned context window, in tokens.
         estimated_input_tokens: our own count.
         max_tokens: as sent upstream.
-        keys: the client's that it carried; no message may repeat them.
+        keys: the client's keys in the request; no message may repeat them.
         largest_accepted: the largest `estimated_input_tokens` that this upstream has accepted.
     """
 
@@ -255,75 +259,87 @@ class ErrorContext:
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes, context: ErrorContext) -> ProxyError:
-    """The answer for an upstream that answered with an error: a status, or a 200 whose body is one.
+    """Build the error for an upstream response with an error status, or with status 200 and an error as its body.
 
     Args:
         status: the upstream's.
         headers: the upstream's, keys in lower case.
-        body: as much of it as was read.
+        body: as much as was read.
     """
-    words = parse_error_body(body)
-    if not words.message:
+    details = parse_error_body(body)
+    if not details.message:
         if not body.strip() and status in (400, 413) and _is_evident(context, _SILENT_CERTAINTY):
             return _too_long(Overflow(), context)
-        words = Words(_silent(status, context, words), words.codes, words.status)
-    return _judge(status, headers, words, context)
+        details = ErrorDetails(_default_message(status, context, details), details.codes, details.status)
+    return _classify(status, headers, details, context)
 
 
 def refusal_from_chunk(error: Any, context: ErrorContext) -> ProxyError:
-    """The answer for the ``error`` value inside a stream event: an object, a text, or a bare code."""
-    words = words_of(error)
-    if not words.message:
-        words = Words(_silent(words.status or 200, context, words), words.codes, words.status)
-    return _judge(200, {}, words, context)
+    """Build the error for the ``error`` value of a stream event: an object, a text, or a bare code."""
+    details = parse_error(error)
+    if not details.message:
+        details = ErrorDetails(
+            _default_message(details.status or 200, context, details), details.codes, details.status
+        )
+    return _classify(200, {}, details, context)
 
 
-def _judge(status: int, headers: Mapping[str, str], words: Words, context: ErrorContext) -> Refused:
-    message = words.message  # shown further than it is judged
-    words = replace(words, message=message[:MAX_MESSAGE])
-    told = status if status >= 300 else 200
-    if told == 200:
-        told = words.status or next((_CODES[code] for code in words.codes if code in _CODES), 200)
-    cause = next(
-        (
-            each
-            for each in _CAUSES
-            if told in each.among
-            and (not each.codes.isdisjoint(words.codes) or each.text.search(words.message))
-        ),
-        None,
-    )
+def _classify(
+    status: int, headers: Mapping[str, str], details: ErrorDetails, context: ErrorContext
+) -> Refused:
+    message = details.message  # more of it is shown than is searched
+    details = replace(details, message=message[:MAX_MESSAGE])
+    effective = status if status >= 300 else 200
+    if effective == 200:
+        effective = details.status or next((_CODES[code] for code in details.codes if code in _CODES), 200)
+    cause = _find_cause(effective, details)
     if cause is None:
-        if told in _OVERFLOW_STATUSES:
-            overflow = find_overflow(words.message, words.codes)
-            if overflow is not None:
-                return _too_long(overflow, context)
-        if told in (200, 400, 422):
-            limit = find_output_limit(words.message)
-            if limit is not None:
-                text = output_limit_message(
-                    limit, model=context.route or "this model", max_tokens=context.max_tokens
-                )
-                return Refused(text, status=400, kind="invalid_request_error")
-        certainty = _VAGUE_CERTAINTY.get(told)
-        if certainty is not None and _VAGUE.fullmatch(words.message) and _is_evident(context, certainty):
-            return _too_long(Overflow(), context)
-    ours = _our_status(told if cause is None else cause.status)
-    stopper = _stopper(words) if ours == 400 or told == 200 else None
+        recoverable = _recoverable(effective, details, context)
+        if recoverable is not None:
+            return recoverable
+    ours = _our_status(effective if cause is None else cause.status)
+    stopper = _stopper(details) if ours == 400 or effective == 200 else None
     if stopper is not None:
         ours = 400
-        words, message = Words(f"{stopper}: {words.message}"), f"{stopper}: {message}"
+        details, message = ErrorDetails(f"{stopper}: {details.message}"), f"{stopper}: {message}"
     return Refused(
         _presentable(message, (*configured_secrets(), *context.keys)),
         status=ours,
         kind=kind_of_status(ours),
-        headers=_headers(ours, headers, words),
+        headers=_headers(ours, headers, details),
     )
 
 
-def _stopper(words: Words) -> str | None:
+def _find_cause(status: int, details: ErrorDetails) -> _Cause | None:
+    for cause in _CAUSES:
+        if status in cause.statuses and (
+            not cause.codes.isdisjoint(details.codes) or cause.text.search(details.message)
+        ):
+            return cause
+    return None
+
+
+def _recoverable(status: int, details: ErrorDetails, context: ErrorContext) -> Refused | None:
+    """Return the error from which Claude Code recovers, where input or output are too long."""
+    if status in _OVERFLOW_STATUSES:
+        overflow = find_overflow(details.message, details.codes)
+        if overflow is not None:
+            return _too_long(overflow, context)
+    if status in (200, 400, 422):
+        limit = find_output_limit(details.message)
+        if limit is not None:
+            model = context.route or "this model"
+            text = output_limit_message(limit, model=model, max_tokens=context.max_tokens)
+            return Refused(text, status=400, kind="invalid_request_error")
+    certainty = _VAGUE_CERTAINTY.get(status)
+    if certainty is not None and _VAGUE.fullmatch(details.message) and _is_evident(context, certainty):
+        return _too_long(Overflow(), context)
+    return None
+
+
+def _stopper(details: ErrorDetails) -> str | None:
     for text, codes, pattern in _STOPPERS:
-        if not codes.isdisjoint(words.codes) or pattern.search(words.message):
+        if not codes.isdisjoint(details.codes) or pattern.search(details.message):
             return text
     return None
 
@@ -351,8 +367,8 @@ def _is_evident(context: ErrorContext, certainty: float) -> bool:
     )
 
 
-def _silent(status: int, context: ErrorContext, words: Words) -> str:
-    """A sentence for an upstream that gave a status and nothing to read, or only codes."""
+def _default_message(status: int, context: ErrorContext, details: ErrorDetails) -> str:
+    """Return a sentence for an error without a text."""
     where = f"the upstream of {context.route}" if context.route else "the upstream"
     if 200 <= status < 300:
         said = "reported an error"
@@ -361,14 +377,14 @@ def _silent(status: int, context: ErrorContext, words: Words) -> str:
             said = f"answered {status} {HTTPStatus(status).phrase}"
         except ValueError:
             said = f"answered {status}"
-    if words.codes:
-        return f"{where} {said}: {', '.join(words.codes)}"
+    if details.codes:
+        return f"{where} {said}: {', '.join(details.codes)}"
     return f"{where} {said} without saying why"
 
 
 def _presentable(message: str, keys: Iterable[Secret]) -> str:
-    """`message` without `keys`, what looks like one, echoes of the request, and control characters; not too long."""
-    # Masking looks at a little more than is kept, so that a key at the cut does not lose its end unseen.
+    """Remove keys, echoes of the request and control characters from `message`, and truncate it."""
+    # Mask more than is kept, so that a key cut by the size limit is still recognised.
     text = redacted(message[: 2 * MAX_MESSAGE], keys)
     echo = _ECHO.search(text)
     if echo is not None:
@@ -379,21 +395,23 @@ def _presentable(message: str, keys: Iterable[Secret]) -> str:
     return text or "the upstream reported an error without saying why"
 
 
-def _headers(ours: int, theirs: Mapping[str, str], words: Words) -> dict[str, str]:
+def _headers(ours: int, theirs: Mapping[str, str], details: ErrorDetails) -> dict[str, str]:
     if ours == 402:
         return {"x-should-retry": "false"}
     headers: dict[str, str] = {}
     if ours in (429, 500, 502, 504, 529):
-        wait = _retry_after(theirs) or _wait_in(words.message)
+        wait = _retry_after(theirs) or _wait_in(details.message)
         if wait is not None:
             headers["retry-after"] = wait
-        elif ours == 429 and (_PLAN_LIMIT.search(words.message) or not _PLAN_CODES.isdisjoint(words.codes)):
+        elif ours == 429 and (
+            _PLAN_LIMIT.search(details.message) or not _PLAN_CODES.isdisjoint(details.codes)
+        ):
             headers["x-should-retry"] = "false"
     return headers
 
 
 def _retry_after(theirs: Mapping[str, str]) -> str | None:
-    """``retry-after`` as Claude Code honours it: whole seconds, at least 1."""
+    """Return ``retry-after`` in the form that Claude Code honours: whole seconds, at least 1, or a date."""
     value = theirs.get("retry-after", "").strip()
     seconds = _seconds(value)
     if seconds is not None:
@@ -410,7 +428,7 @@ def _seconds(value: str, unit_s: float = 1.0) -> str | None:
 
 
 def _wait_in(message: str) -> str | None:
-    """The wait that OpenAI, Groq and Gemini write into the text, in whole seconds."""
+    """Return the wait that OpenAI, Groq and Gemini write into the text, in whole seconds."""
     found = _WAIT.search(message)
     if found is None or found.lastgroup is None:
         return None

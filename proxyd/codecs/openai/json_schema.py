@@ -1,165 +1,199 @@
-"""JSON Schema for Gemini, which takes only part of it, and what `schema_styles` needs besides.
+"""Read and rewrite JSON Schema, whatever the upstream: references, ``allOf``, types, and a walk over all subschemas.
 
-Keywords are told from property names by their place: under ``properties`` every key is a name, and its value
-a schema. So a property called ``format``, ``title`` or ``default`` is never mistaken for the keyword.
+Keywords are distinguished from property names by their position: under ``properties`` every key is a name and its
+value a schema. So a property called ``format``, ``title`` or ``default`` is never mistaken for the keyword.
 
-Gemini's subset: the fields of `Schema` in the Gemini API reference (the OpenAI layer maps ``parameters`` to
-it, and answers 400 ``Unknown name`` for others on older models).
+No function changes the schema that it is given.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["fits_strict", "merge_all_of", "narrow_for_gemini", "schema_at", "words_in"]
+__all__ = [
+    "ANNOTATIONS",
+    "KEYWORDS_BY_TYPE",
+    "TYPED_KEYWORDS",
+    "Rule",
+    "Schema",
+    "accept_anything",
+    "as_list",
+    "as_mapping",
+    "fits_strict",
+    "flatten_root",
+    "implied_type",
+    "merge_all_of",
+    "resolve",
+    "resolve_reference",
+    "rewrite",
+    "strings_in",
+]
 
-#: Keywords of Gemini's Schema whose values need no care.
-_PLAIN = frozenset(
-    [
-        "title",
-        "description",
-        "nullable",
-        "maxItems",
-        "minItems",
-        "minProperties",
-        "maxProperties",
-        "minLength",
-        "maxLength",
-        "pattern",
-        "minimum",
-        "maximum",
-        "default",
-    ]
-)
-#: The formats it knows; it refuses others for strings.
-_FORMATS = frozenset(["enum", "date-time", "int32", "int64", "float", "double"])
-_TYPES = frozenset(["string", "number", "integer", "boolean", "array", "object"])
+Schema = dict[str, Any]
 
-#: Deepest schema that is followed; what lies deeper becomes a bare object.
-_MAX_DEPTH = 24
-#: Most places that references are put in: each may hold several more, so that depth alone bounds nothing.
-_MAX_REFERENCES = 200
+#: Takes a schema and the keyword that holds it ("" for the root); returns the same object, or another.
+Rule = Callable[[Schema, str], Schema]
+
+#: Deepest schema that is followed; deeper ones accept any object.
+_MAX_DEPTH = 64
+
+#: Keywords by what they hold: a schema, a list of schemas, or schemas by name.
+_ONE = (
+    "items", "additionalProperties", "additionalItems", "contains", "not", "if", "then", "else", "propertyNames",
+    "unevaluatedItems", "unevaluatedProperties",
+)  # fmt: skip
+_SEVERAL = ("anyOf", "oneOf", "allOf", "prefixItems")
+_NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+
+#: The type that a keyword is about, for schemas that name none.
+_TYPE_BY_KEYWORD = {
+    **dict.fromkeys(
+        ("properties", "required", "additionalProperties", "patternProperties", "propertyNames"), "object"
+    ),
+    **dict.fromkeys(("items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains"), "array"),
+    **dict.fromkeys(("pattern", "minLength", "maxLength", "format"), "string"),
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"), "number"),
+}
+_TYPES = ("string", "number", "boolean", "object", "array", "null")
+ANNOTATIONS = frozenset(["description", "title", "default", "examples", "$comment", "deprecated", "readOnly"])
+_ROOT_COMBINATORS = ("anyOf", "oneOf", "allOf", "not", "enum", "const", "if", "then", "else")
 
 
-def narrow_for_gemini(schema: dict[str, Any]) -> dict[str, Any]:
-    """`schema` in the words Gemini knows, as an object schema; `schema` itself is not touched.
+#: Type -> the keywords about it.
+KEYWORDS_BY_TYPE: dict[str, frozenset[str]] = {
+    kind: frozenset(keyword for keyword, implied in _TYPE_BY_KEYWORD.items() if implied == kind)
+    for kind in ("string", "number", "object", "array")
+}
+KEYWORDS_BY_TYPE["integer"] = KEYWORDS_BY_TYPE["number"]
+TYPED_KEYWORDS = frozenset(_TYPE_BY_KEYWORD)
 
-    What has no equivalent is left out: the model may then send arguments that the client refuses, which it
-    can mend; a refused request it could not.
+
+def rewrite(schema: Schema, rule: Rule, *, before: bool = False, booleans: bool = False) -> Schema:
+    """Apply `rule` to `schema` and to every schema in it, copying what changes.
+
+    Args:
+        before: apply it to a schema before its subschemas, instead of after them.
+        booleans: apply it to ``true`` and ``false`` as well, as to an empty schema, except where every server
+            understands them.
     """
-    return _Narrower(schema).narrow(schema, 0)
 
-
-class _Narrower:
-    def __init__(self, root: dict[str, Any]) -> None:
-        self._root = root
-        self._references_left = _MAX_REFERENCES
-        self._followed: list[str] = []
-
-    def narrow(self, schema: Any, depth: int) -> dict[str, Any]:
-        if not isinstance(schema, dict):
-            return {}
+    def visit(node: Any, keyword: str, depth: int) -> Any:
+        if isinstance(node, bool) and keyword not in ("", "additionalProperties", "unevaluatedProperties"):
+            return rule({}, keyword) if booleans else node
+        if not isinstance(node, dict):
+            return node
         if depth > _MAX_DEPTH:
             return {"type": "object"}
-        schema = merge_all_of(schema)
-        if "$ref" in schema:
-            return self._follow(schema, depth)
-        result = {key: value for key, value in schema.items() if key in _PLAIN}
-        self._type(schema, result, depth)
-        self._values(schema, result)
-        alternatives = schema.get("anyOf", schema.get("oneOf"))
-        if isinstance(alternatives, list) and alternatives and "anyOf" not in result:
-            self._alternatives(alternatives, result, depth)
-        if isinstance(schema.get("format"), str) and schema["format"] in _FORMATS:
-            result["format"] = schema["format"]
-        properties = schema.get("properties")
-        if isinstance(properties, dict):
-            own = {name: self.narrow(child, depth + 1) for name, child in properties.items()}
-            # An alternative that stands alone has been drawn in: what it knows is known beside them.
-            known = result["properties"] = {**result.get("properties", {}), **own}
-            required = [*result.pop("required", ()), *words_in(schema.get("required"))]
-            if names := [name for name in required if name in known]:
-                result["required"] = names
-        if result.get("type") == "array":
-            result["items"] = self._items(schema, depth)
-        return result
+        if before:
+            node = rule(node, keyword)
+        changed: Schema = {}
+        for key, value in node.items():
+            if key in _NAMED and isinstance(value, Mapping):
+                inner: Any = {name: visit(child, key, depth + 1) for name, child in value.items()}
+                if any(inner[name] is not value[name] for name in value):
+                    changed[key] = inner
+            elif (key in _SEVERAL or key == "items") and isinstance(value, list):
+                inner = [visit(child, key, depth + 1) for child in value]
+                if any(new is not old for new, old in zip(inner, value, strict=True)):
+                    changed[key] = inner
+            elif key in _ONE and not isinstance(value, list):
+                inner = visit(value, key, depth + 1)
+                if inner is not value:
+                    changed[key] = inner
+        if changed:
+            node = {**node, **changed}
+        return node if before else rule(node, keyword)
 
-    def _items(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
-        """Never empty: Gemini refuses an array without items ("items: missing field")."""
-        return self.narrow(schema.get("items"), depth + 1) or {"type": "string"}
+    result: Schema = visit(schema, "", 0)
+    return result
 
-    def _follow(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
-        reference = schema["$ref"]
-        if (
-            not isinstance(reference, str)
-            or not reference.startswith("#")
-            or reference in self._followed  # a recursive schema, which Gemini cannot express
-            or not self._references_left
-        ):
-            return {"type": "object"}
-        self._references_left -= 1
-        target = schema_at(self._root, reference)
+
+def flatten_root(schema: Schema) -> Schema:
+    """Turn `schema` into one object without combinators at its root.
+
+    It has the properties of all alternatives and requires what every alternative requires.
+    """
+    for _ in range(_MAX_DEPTH):
+        if not isinstance(schema.get("$ref"), str):
+            break
+        target = resolve_reference(schema, schema["$ref"])
         if target is None:
-            return {"type": "object"}
-        beside = {key: value for key, value in schema.items() if key != "$ref"}
-        self._followed.append(reference)
-        narrowed = self.narrow({**target, **beside}, depth + 1)
-        self._followed.pop()
-        return narrowed
-
-    def _type(self, schema: dict[str, Any], result: dict[str, Any], depth: int) -> None:
-        kind = schema.get("type")
-        if isinstance(kind, list):
-            kinds = [item for item in words_in(kind) if item in _TYPES]
-            if "null" in kind:
-                result["nullable"] = True
-            if len(kinds) == 1:
-                result["type"] = kinds[0]
-            elif kinds:
-                result["anyOf"] = [
-                    {"type": item, "items": self._items(schema, depth)} if item == "array" else {"type": item}
-                    for item in kinds
-                ]
-        elif isinstance(kind, str) and kind in _TYPES:
-            result["type"] = kind
-        elif isinstance(schema.get("properties"), dict):
-            result["type"] = "object"
-
-    def _values(self, schema: dict[str, Any], result: dict[str, Any]) -> None:
-        """``enum`` and ``const`` (strings only, none empty), and bounds that exclude their limit."""
-        values = [schema["const"]] if "const" in schema else schema.get("enum")
-        if isinstance(values, list) and (
-            texts := [item for item in values if isinstance(item, str) and item]
+            schema = {key: value for key, value in schema.items() if key != "$ref"}
+        else:
+            beside = {key: value for key, value in schema.items() if key != "$ref"}
+            schema = merge_all_of({**beside, "allOf": [target]})
+    if "$ref" in schema:  # it names itself
+        schema = {key: value for key, value in schema.items() if key != "$ref"}
+    if not any(keyword in schema for keyword in _ROOT_COMBINATORS):
+        return schema
+    schema = merge_all_of(schema)
+    plain = {key: value for key, value in schema.items() if key not in _ROOT_COMBINATORS}
+    for keyword in ("anyOf", "oneOf"):
+        branches = [item for item in as_list(schema.get(keyword)) if isinstance(item, dict)]
+        branches = [merge_all_of(resolve(branch, schema)) for branch in branches]
+        if not branches:
+            continue
+        properties: Schema = {}
+        for branch in branches:
+            for name, child in as_mapping(branch.get("properties")).items():
+                known = properties.setdefault(name, child)
+                if known != child:
+                    properties[name] = _union(known, child)
+        # Properties beside the alternatives apply to all of them.
+        properties.update(as_mapping(plain.get("properties")))
+        required = [set(strings_in(branch.get("required"))) for branch in branches]
+        shared = set.intersection(*required) - set(strings_in(plain.get("required")))
+        plain["properties"] = properties
+        if shared:
+            plain["required"] = [*strings_in(plain.get("required")), *sorted(shared)]
+        if plain.get("additionalProperties") is None and all(
+            branch.get("additionalProperties") is False for branch in branches
         ):
-            result["enum"] = texts
-            result.setdefault("type", "string")
-        step = 1 if schema.get("type") == "integer" else 0
-        for keyword, bound, sign in (("exclusiveMinimum", "minimum", 1), ("exclusiveMaximum", "maximum", -1)):
-            limit = schema.get(keyword)
-            if isinstance(limit, (int, float)) and not isinstance(limit, bool):
-                result.setdefault(bound, limit + sign * step)
-
-    def _alternatives(self, alternatives: list[Any], result: dict[str, Any], depth: int) -> None:
-        narrowed = []
-        for item in alternatives:
-            if isinstance(item, dict) and item.get("type") == "null":
-                result["nullable"] = True
-            elif inner := self.narrow(item, depth + 1):
-                narrowed.append(inner)
-        if len(narrowed) == 1:
-            for key, value in narrowed[0].items():
-                result.setdefault(key, value)
-        elif narrowed:
-            result["anyOf"] = narrowed
+            plain["additionalProperties"] = False
+    return plain
 
 
-def words_in(value: Any) -> list[str]:
-    """The strings in what should be a list of them."""
+def _union(one: Any, other: Any) -> Schema:
+    """Return a schema that accepts whatever one of two accepts."""
+    if isinstance(one, dict) and set(one) == {"anyOf"} and isinstance(one["anyOf"], list):
+        return one if other in one["anyOf"] else {"anyOf": [*one["anyOf"], other]}
+    return {"anyOf": [one, other]}
+
+
+def resolve(schema: Schema, root: Schema) -> Schema:
+    """Return the target of a schema's ``$ref``, or the schema itself."""
+    reference = schema.get("$ref")
+    target = resolve_reference(root, reference) if isinstance(reference, str) else None
+    return schema if target is None else target
+
+
+def as_mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def accept_anything(beside: Schema) -> Schema:
+    """Return a schema for any value with all types spelled out, keeping the texts of `beside`."""
+    texts = {key: value for key, value in beside.items() if key in ("description", "title")}
+    return {**texts, "anyOf": [{"type": kind} for kind in _TYPES]}
+
+
+def implied_type(schema: Schema) -> str | None:
+    """Return the type that the keywords of a schema without a type are about."""
+    return next((kind for keyword, kind in _TYPE_BY_KEYWORD.items() if keyword in schema), None)
+
+
+def strings_in(value: Any) -> list[str]:
+    """Return the strings in what should be a list of strings."""
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
-def schema_at(root: dict[str, Any], reference: str) -> dict[str, Any] | None:
-    """The schema within `root` that a reference such as ``#/$defs/a`` names."""
+def resolve_reference(root: dict[str, Any], reference: str) -> dict[str, Any] | None:
+    """Look up a reference such as ``#/$defs/a``; None where it names no schema within `root`."""
     if not reference.startswith("#"):
         return None
     target: Any = root
@@ -171,7 +205,7 @@ def schema_at(root: dict[str, Any], reference: str) -> dict[str, Any] | None:
 
 
 def merge_all_of(schema: dict[str, Any]) -> dict[str, Any]:
-    """`schema` with the members of ``allOf`` drawn into it, as far as they are plain."""
+    """Merge the members of ``allOf`` into `schema`; its own keywords take precedence."""
     parts = schema.get("allOf")
     if not isinstance(parts, list):
         return schema

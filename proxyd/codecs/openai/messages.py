@@ -1,28 +1,27 @@
-"""The conversation: Anthropic messages -> Chat Completions messages
+"""Translate a conversation: Anthropic messages -> Chat Completions messages
 (docs/spec/messages-to-chat.md#messages, #reasoning, #tool-ids).
 
 The conversation is read in turns, as Anthropic's servers read it: neighbouring assistant messages are one
-turn, and so are neighbouring user and system messages. OpenAI wants each tool call answered directly after
-the message that made it, so one turn of the user becomes, in this order:
+turn, and so are neighbouring user and system messages. OpenAI wants each tool call followed directly by its
+result, so one turn of the user becomes, in this order:
 
-1. a ``tool`` message per result that answers a call of the assistant's turn before;
-2. a made-up ``tool`` message per call that was left without a result;
+1. a ``tool`` message per result of a call in the assistant's turn before;
+2. a placeholder ``tool`` message per call without a result;
 3. everything else in its order: system messages, and user messages with what tool messages cannot hold, such
-as
-   images, and with the results that answer nothing.
+   as images, and with the results that belong to no call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator
+from collections.abc import Callable, Collection, Generator, Mapping
 from copy import deepcopy
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.openai.content_blocks import Blocks, Part, arguments_of, collapse
 from proxyd.codecs.openai.dialect import Dialect
-from proxyd.codecs.openai.messages_fast import Message, UsualHistory, as_error
 from proxyd.codecs.openai.reasoning_replay import Reasoning
 from proxyd.codecs.openai.token_estimate import (
     TOKENS_PER_MESSAGE,
@@ -31,17 +30,18 @@ from proxyd.codecs.openai.token_estimate import (
     content_tokens,
     text_tokens,
 )
+from proxyd.codecs.openai.tool_ids import UpstreamIds
 from proxyd.codecs.openai.tools import to_upstream_name
 from proxyd.codecs.openai.translation_notes import Notes
 from proxyd.errors import ClientError
 
 __all__ = ["Conversation", "to_openai_messages"]
 
-#: First words of the system block in which Claude Code names its version. Its hash changes between
-#: conversations, and ahead of everything else it would defeat the upstream's prefix cache.
+#: Beginning of the system block in which Claude Code names its version. Its hash changes between
+#: conversations, and at the start of the prompt it would defeat the upstream's prefix cache.
 ATTRIBUTION = "x-anthropic-billing-header:"
 
-#: Messages between two steps: some milliseconds' work.
+#: Messages translated between two yields: a few milliseconds of work.
 _STEP_MESSAGES = 256
 
 _ROLES = frozenset(("user", "assistant", "system"))
@@ -50,13 +50,16 @@ _ROLE = itemgetter("role")
 NO_OUTPUT = "(no output)"
 NO_RESULT = "(no result: interrupted)"
 
+#: One Chat Completions message.
+Message = dict[str, Any]
+
 
 class Conversation(NamedTuple):
-    """A conversation as the upstream is given it.
+    """The conversation of an upstream request.
 
     Attributes:
-        messages: those of the upstream request.
-        tool_ids: the client's ids of all tool calls in it.
+        messages: in the upstream's format.
+        tool_ids: the client's ids of all tool calls.
         tokens: the estimate of system, messages and blocks (`proxyd.codecs.openai.token_estimate`), without tools.
     """
 
@@ -75,43 +78,69 @@ def to_openai_messages(
     notes: Notes,
     inputs: ToolInputs,
 ) -> Generator[None, None, Conversation]:
-    """The conversation of the upstream request, made in steps: a long history takes longer than a loop may be held.
+    """Translate the conversation, yielding now and then: a long history would block the event loop.
 
     Args:
-        model: the upstream's name of the model; reasoning data of another one is not sent to it.
-        instructions: text to be added to the system message.
-        inputs: those of `payload`, as far as they have been written.
+        model: the upstream's name of the model; reasoning data of another model is not sent to it.
+        instructions: text to append to the system message.
+        inputs: tool inputs of `payload` that were serialised before.
 
     Raises:
-        ClientError: a message is not a message at all.
+        ClientError: a message is malformed.
     """
     history = _History(dialect, model, vision, notes, inputs)
-    history.system(payload.get("system"), instructions)
-    yield from history.turns(payload["messages"])
+    history.add_system(payload.get("system"), instructions)
+    yield from history.add_turns(payload["messages"])
     return Conversation(history.finish(), history.tool_ids, history.tokens)
 
 
-class _History(UsualHistory):
-    """Each block is counted where it is met, whatever becomes of it.
+@dataclass(slots=True)
+class _AssistantTurn:
+    """One turn of the assistant while its blocks are read.
 
-    Nearly all of a long history are turns that `openai_usual` knows. They take its short way; anything else in a turn
-    sends it the long way.
+    Args:
+        parts: its content.
+        client_ids: the client's ids of `calls`.
+        summary: parts of compaction blocks, which the upstream gets as the user's.
+        reasoning: None as long as there is none.
+    """
+
+    parts: list[Part] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    client_ids: list[str] = field(default_factory=list)
+    summary: list[Part] = field(default_factory=list)
+    reasoning: Reasoning | None = None
+
+
+class _History:
+    """Builds the upstream's messages turn by turn.
+
+    Each block is counted where it is read, whatever becomes of it.
+
+    Attributes:
+        tokens: the estimate of what was added so far.
     """
 
     def __init__(self, dialect: Dialect, model: str, vision: bool, notes: Notes, inputs: ToolInputs) -> None:
-        super().__init__(dialect, inputs)
+        self.tokens = 0
+        self._dialect = dialect
         self._model = model
         self._notes = notes
+        self._inputs = inputs
         self._blocks = Blocks(dialect, vision, notes)
-        #: Whether the upstream wants something in its place where there is none.
+        self._ids = UpstreamIds(dialect.tool_id_style)
+        #: Whether the upstream wants a placeholder where a turn has no reasoning.
         self._needs_reasoning = dialect.thought_signatures or dialect.reasoning_placeholder is not None
-        self._last_user = -1  # number of the last message of the user's
+        self._last_user = -1  # index of the user's last message
+        self._messages: list[Message] = []
+        #: Calls of the assistant's last turn without a result: client id -> upstream ids, in order.
+        self._open_calls: dict[str, list[str]] = {}
 
     @property
     def tool_ids(self) -> Collection[str]:
         return self._ids.client_ids
 
-    def system(self, system: Any, instructions: str | None) -> None:
+    def add_system(self, system: Any, instructions: str | None) -> None:
         parts: list[Part] = []
         self.tokens += content_tokens(system, self._inputs)
         if isinstance(system, list):
@@ -136,30 +165,26 @@ class _History(UsualHistory):
         if parts:
             self._messages.append({"role": self._dialect.system_role, "content": collapse(parts)})
 
-    def turns(self, messages: list[Any]) -> Generator[None, None, None]:
+    def add_turns(self, messages: list[Any]) -> Generator[None, None, None]:
         roles = _roles(messages)
         if "user" in roles:
             self._last_user = len(roles) - 1 - roles[::-1].index("user")
         self.tokens += TOKENS_PER_MESSAGE * len(messages)
-        start, step, total = 0, _STEP_MESSAGES, len(messages)
+        start, next_yield, total = 0, _STEP_MESSAGES, len(messages)
         while start < total:
-            if start >= step:
-                step = start + _STEP_MESSAGES
+            if start >= next_yield:
+                next_yield = start + _STEP_MESSAGES
                 yield
             is_assistant, end = roles[start] == "assistant", start + 1
             while end < total and (roles[end] == "assistant") is is_assistant:
                 end += 1
-            if end - start > 1 or not self._short_way(messages[start]):
-                turn = messages[start:end]
-                if is_assistant:
-                    self._assistant_turn(turn, start)
-                else:
-                    self._user_turn(turn, start)
+            add_turn = self._add_assistant_turn if is_assistant else self._add_user_turn
+            add_turn(messages[start:end], start)
             start = end
-        self._answer_the_rest()
+        self._add_missing_results()
 
     def finish(self) -> list[Message]:
-        """The messages, made to fit the upstream's template."""
+        """Return the messages, fitted to the upstream's template."""
         messages = self._messages
         first = next((n for n, m in enumerate(messages) if m["role"] not in ("system", "developer")), None)
         if first is None:
@@ -171,111 +196,87 @@ class _History(UsualHistory):
             )
             messages.insert(first, {"role": "user", "content": "(the conversation goes on)"})
         if self._dialect.strict_alternation:
-            messages = _in_turns(messages)
+            messages = _alternating(messages)
         last = messages[-1]
         if last["role"] == "assistant" and self._dialect.prefill_message:
             last.update(self._dialect.prefill_message)
         return messages
 
-    def _short_way(self, message: dict[str, Any]) -> bool:
-        """Deal with a turn of one message, if it is as nearly all are; else nothing has happened."""
-        content = message.get("content")
-        if not isinstance(content, list):
-            return False
-        role = message["role"]
-        if role == "assistant":
-            return not self._needs_reasoning and self._usual_assistant(content)
-        texts = self._usual_user(content) if role == "user" else None
-        if texts is None:
-            return False
-        if self._awaited:
-            self._answer_the_rest()
-        if texts:
-            self._go_on([{"role": "user", "content": "\n\n".join(texts)}])
-        return True
-
     # -- the assistant
 
-    def _assistant_turn(self, turn: list[Any], start: int) -> None:
-        parts: list[Part] = []
-        uses: list[dict[str, Any]] = []
-        calls: list[dict[str, Any]] = []
-        summary: list[Part] = []
-        reasoning: Reasoning | None = None
-        is_text = True
-        for number, message in enumerate(turn, start):
+    def _add_assistant_turn(self, messages: list[Any], start: int) -> None:
+        turn = _AssistantTurn()
+        for number, message in enumerate(messages, start):
             content = message.get("content")
             if not isinstance(content, list):
-                parts += self._said(_text_in(content, number))
+                turn.parts += self._text_parts(_text_in(content, number))
                 continue
             for position, block in enumerate(content):
                 kind = block.get("type") if isinstance(block, dict) else None
-                if kind == "text":
-                    parts += self._said(block.get("text"), block.get("cache_control"))
-                    continue
-                if kind == "tool_use":
-                    uses.append(block)
-                    calls.append(self._call(block))
-                    continue
-                self._count(block)
-                if kind == "thinking":
-                    reasoning = reasoning or Reasoning(self._model)
-                    reasoning.add(block)
-                    continue
-                is_text = False
-                path = f"messages.{number}.content.{position}"
-                if kind == "redacted_thinking":
-                    self._notes.add(path, "dropped", "only Anthropic's servers can read it")
-                elif kind == "tool_result":
-                    parts += self._result_without_call(block, path)
-                elif kind == "compaction":
-                    # The summary stands for what both said before; as the assistant's words it would be
-                    # imitated.
-                    summary += self._blocks.block(block, path)
-                else:
-                    parts += self._blocks.block(block, path)
-        if summary:
-            self._go_on([{"role": "user", "content": collapse(summary)}])
-        if not is_text:
-            texts = [part for part in parts if part["type"] == "text"]
-            if len(texts) < len(parts):
-                self._notes.add("messages[].content[]", "dropped", "an assistant message holds text only")
-            parts = texts
-        if not parts and not calls:
-            return
-        message = {"role": "assistant", "content": collapse(parts) if parts else None}
-        if calls:
-            message["tool_calls"] = calls
-        if reasoning is not None or self._needs_reasoning:
-            reasoning = reasoning or Reasoning(self._model)
-            client_ids = [_id_of(block.get("id")) for block in uses]
-            reasoning.give_back(message, client_ids, self._dialect, self._notes)
-        self._messages.append(message)
+                read = _ASSISTANT_READERS.get(kind) if isinstance(kind, str) else None
+                (read or _History._read_other)(self, turn, block, f"messages.{number}.content.{position}")
+        self._finish_assistant_turn(turn)
 
-    def _call(self, block: dict[str, Any]) -> dict[str, Any]:
+    def _read_text(self, turn: _AssistantTurn, block: dict[str, Any], path: str) -> None:
+        turn.parts += self._text_parts(block.get("text"), block.get("cache_control"))
+
+    def _read_thinking(self, turn: _AssistantTurn, block: dict[str, Any], path: str) -> None:
+        self._count(block)
+        if turn.reasoning is None:
+            turn.reasoning = Reasoning(self._model)
+        turn.reasoning.add(block)
+
+    def _read_redacted_thinking(self, turn: _AssistantTurn, block: dict[str, Any], path: str) -> None:
+        self._count(block)
+        self._notes.add(path, "dropped", "only Anthropic's servers can read it")
+
+    def _read_misplaced_result(self, turn: _AssistantTurn, block: dict[str, Any], path: str) -> None:
+        self._count(block)
+        turn.parts += self._result_without_call(block, path)
+
+    def _read_compaction(self, turn: _AssistantTurn, block: dict[str, Any], path: str) -> None:
+        # It summarises what both sides said; as a message of the assistant the model would imitate it.
+        self._count(block)
+        turn.summary += self._blocks.block(block, path)
+
+    def _read_other(self, turn: _AssistantTurn, block: Any, path: str) -> None:
+        self._count(block)
+        turn.parts += self._blocks.block(block, path)
+
+    def _read_tool_use(self, turn: _AssistantTurn, block: dict[str, Any], path: str) -> None:
         client_id, name, value = _id_of(block.get("id")), block.get("name"), block.get("input")
         written = self._inputs.as_json(value)
         self.tokens += call_tokens(name, value, written)
-        awaited = self._awaited.get(client_id)
-        if awaited is None:
-            upstream_id = self._ids.of(client_id)
-            self._awaited[client_id] = [upstream_id]
-        else:
-            upstream_id = self._ids.of(client_id, is_repeated=True)
-            awaited.append(upstream_id)
-        return {
-            "id": upstream_id,
-            "type": "function",
-            "function": {
-                "name": to_upstream_name(name, self._dialect),
-                "arguments": arguments_of(value) if written is None else written,
-            },
+        upstream_ids = self._open_calls.setdefault(client_id, [])
+        upstream_id = self._ids.of(client_id, is_repeated=bool(upstream_ids))
+        upstream_ids.append(upstream_id)
+        function = {
+            "name": to_upstream_name(name, self._dialect),
+            "arguments": arguments_of(value) if written is None else written,
         }
+        turn.client_ids.append(client_id)
+        turn.calls.append({"id": upstream_id, "type": "function", "function": function})
+
+    def _finish_assistant_turn(self, turn: _AssistantTurn) -> None:
+        if turn.summary:
+            self._append([{"role": "user", "content": collapse(turn.summary)}])
+        parts = [part for part in turn.parts if part["type"] == "text"]
+        if len(parts) < len(turn.parts):
+            self._notes.add("messages[].content[]", "dropped", "an assistant message holds text only")
+        if not parts and not turn.calls:
+            return
+        message: Message = {"role": "assistant", "content": collapse(parts) if parts else None}
+        if turn.calls:
+            message["tool_calls"] = turn.calls
+        if turn.reasoning is not None or self._needs_reasoning:
+            reasoning = turn.reasoning or Reasoning(self._model)
+            reasoning.write_to(message, turn.client_ids, self._dialect, self._notes)
+        self._messages.append(message)
 
     # -- both
 
-    def _said(self, text: Any, cache_control: Any = None) -> list[Part]:
-        """The parts of a text, which is counted."""
+    def _text_parts(self, text: Any, cache_control: Any = None) -> list[Part]:
+        """Count a text and return its parts."""
         if isinstance(text, str):
             self.tokens += text_tokens(text)
         return self._blocks.text(text, cache_control)
@@ -286,7 +287,7 @@ class _History(UsualHistory):
 
     # -- the user
 
-    def _user_turn(self, turn: list[Any], start: int) -> None:
+    def _add_user_turn(self, turn: list[Any], start: int) -> None:
         following: list[Message] = []
         for number, message in enumerate(turn, start):
             content = message.get("content")
@@ -295,7 +296,7 @@ class _History(UsualHistory):
                 if isinstance(content, list):
                     parts = self._user_parts(content, number)
                 else:
-                    parts = self._said(_text_in(content, number))
+                    parts = self._text_parts(_text_in(content, number))
             else:
                 self.tokens += content_tokens(content, self._inputs)
                 if message.get("clear_at") == "next_user_message" and number < self._last_user:
@@ -305,13 +306,11 @@ class _History(UsualHistory):
                 parts = self._system_parts(content, number)
             if parts:
                 following.append({"role": role, "content": collapse(parts)})
-        if self._awaited:
-            self._answer_the_rest()
-        if following:
-            self._go_on(following)
+        self._add_missing_results()
+        self._append(following)
 
-    def _go_on(self, following: list[Message]) -> None:
-        """Add messages; what the user says directly behind a tool message joins it where the template wants that."""
+    def _append(self, following: list[Message]) -> None:
+        """Add messages; user messages right after a tool message are merged into it where the template wants that."""
         if self._dialect.text_after_tool_joins_it and self._messages and self._messages[-1]["role"] == "tool":
             while following and following[0]["role"] == "user":
                 tool = self._messages[-1]
@@ -319,27 +318,28 @@ class _History(UsualHistory):
         self._messages += following
 
     def _user_parts(self, content: list[Any], number: int) -> list[Part]:
-        """What follows the tool messages, which are sent on the way."""
+        """Add the tool messages of a user message and return the parts that follow them."""
         parts: list[Part] = []
         for position, block in enumerate(content):
             kind = block.get("type") if isinstance(block, dict) else None
             if kind == "text":
-                parts += self._said(block.get("text"), block.get("cache_control"))
+                parts += self._text_parts(block.get("text"), block.get("cache_control"))
                 continue
+            path = f"messages.{number}.content.{position}"
             if kind != "tool_result":
                 self._count(block)
-                parts += self._blocks.block(block, f"messages.{number}.content.{position}")
+                parts += self._blocks.block(block, path)
                 continue
             self.tokens += TOKENS_PER_MESSAGE + content_tokens(block.get("content"), self._inputs)
             client_id = _id_of(block.get("tool_use_id"))
-            awaited = self._awaited.get(client_id)
-            if not awaited:
-                parts += self._result_without_call(block, f"messages.{number}.content.{position}")
+            upstream_ids = self._open_calls.get(client_id)
+            if not upstream_ids:
+                parts += self._result_without_call(block, path)
                 continue
-            upstream_id = awaited.pop(0)
-            if not awaited:
-                del self._awaited[client_id]
-            parts += self._answer(block, upstream_id, f"messages.{number}.content.{position}")
+            upstream_id = upstream_ids.pop(0)
+            if not upstream_ids:
+                del self._open_calls[client_id]
+            parts += self._add_tool_message(block, upstream_id, path)
         return parts
 
     def _system_parts(self, content: Any, number: int) -> list[Part]:
@@ -355,8 +355,8 @@ class _History(UsualHistory):
         text = "\n\n".join([part["text"] for part in parts])
         return self._blocks.text(f"<system-reminder>\n{text}\n</system-reminder>")
 
-    def _answer(self, block: dict[str, Any], upstream_id: str, path: str) -> list[Part]:
-        """Send the tool message for one result; what it cannot hold is returned."""
+    def _add_tool_message(self, block: dict[str, Any], upstream_id: str, path: str) -> list[Part]:
+        """Add the tool message of one result and return the parts that it cannot hold."""
         held, lifted = self._result_parts(block, path)
         if lifted:
             kind = "Image" if lifted[0]["type"] == "image_url" else "Document"
@@ -366,7 +366,7 @@ class _History(UsualHistory):
         return lifted
 
     def _result_parts(self, block: dict[str, Any], path: str) -> tuple[list[Part], list[Part]]:
-        """The parts of a tool result that a tool message can hold, and those that it cannot."""
+        """Split a tool result into the parts that a tool message can hold and those that it cannot."""
         held: list[Part] = []
         lifted: list[Part] = []
         for part in self._blocks.parts(block.get("content"), f"{path}.content"):
@@ -377,36 +377,48 @@ class _History(UsualHistory):
         if not held:
             held = self._blocks.text("(shown below)" if lifted else NO_OUTPUT)
         if block.get("is_error") is True and held[0]["type"] == "text":
-            held[0] = {**held[0], "text": as_error(held[0]["text"])}
+            held[0] = {**held[0], "text": _as_error(held[0]["text"])}
         if self._dialect.cache_control and isinstance(block.get("cache_control"), dict):
             held[-1] = {**held[-1], "cache_control": deepcopy(block["cache_control"])}
         return held, lifted
 
     def _result_without_call(self, block: dict[str, Any], path: str) -> list[Part]:
-        self._notes.add(path, "became text", "the call it answers is not in the message before")
+        self._notes.add(path, "became text", "its tool call is not in the message before")
         held, lifted = self._result_parts(block, path)
         return [*self._blocks.text("Result of an earlier tool call:"), *held, *lifted]
 
-    def _answer_the_rest(self) -> None:
-        for upstream_ids in self._awaited.values():
+    def _add_missing_results(self) -> None:
+        """Add a placeholder result for each call that got none."""
+        for upstream_ids in self._open_calls.values():
             for upstream_id in upstream_ids:
                 self._notes.add("messages", "got a tool result", "a tool call has none")
                 self._messages.append({"role": "tool", "tool_call_id": upstream_id, "content": NO_RESULT})
-        self._awaited.clear()
+        self._open_calls.clear()
+
+
+#: Reader of an assistant's block, by its type; `_History._read_other` reads the rest.
+_ASSISTANT_READERS: Mapping[str, Callable[[_History, _AssistantTurn, dict[str, Any], str], None]] = {
+    "text": _History._read_text,
+    "tool_use": _History._read_tool_use,
+    "thinking": _History._read_thinking,
+    "redacted_thinking": _History._read_redacted_thinking,
+    "tool_result": _History._read_misplaced_result,
+    "compaction": _History._read_compaction,
+}
 
 
 def _roles(messages: list[Any]) -> list[str]:
-    """The role of each message.
+    """Return the role of each message.
 
     Raises:
-        ClientError: one is no message. The history is never refused for its blocks, but this is not a history.
+        ClientError: one is malformed. Blocks of the history are never refused, but without roles there is no history.
     """
     try:
         roles = list(map(_ROLE, messages))
         if _ROLES.issuperset(roles):
             return roles
     except (TypeError, KeyError):
-        pass  # it is not even an object, has no role, or one that is no word
+        pass  # no object, no role, or an unhashable one
     for number, message in enumerate(messages):
         if not isinstance(message, dict):
             kind = type(message).__name__
@@ -417,10 +429,10 @@ def _roles(messages: list[Any]) -> list[str]:
 
 
 def _text_in(content: Any, number: int) -> str | None:
-    """The content of a message that is no list of blocks.
+    """Return the content of a message that is not a list of blocks.
 
     Raises:
-        ClientError: it is nothing else that a message may hold.
+        ClientError: it is not a text either.
     """
     if content is None or isinstance(content, str):
         return content
@@ -437,9 +449,14 @@ def _is_attribution(block: Any) -> bool:
     return isinstance(text, str) and text.startswith(ATTRIBUTION)
 
 
-def _in_turns(messages: list[Message]) -> list[Message]:
-    """User messages in a row merged, and those of the assistant kept apart: what the user said in between was
-    blank."""
+def _as_error(text: str) -> str:
+    """Mark a result's text as an error: the upstream has no field for it."""
+    return text if text[: len("error")].lower().startswith("error") else f"Error: {text}"
+
+
+def _alternating(messages: list[Message]) -> list[Message]:
+    """Merge neighbouring user messages, and put a user message between neighbouring assistant messages, where the
+    user's own was blank."""
     result: list[Message] = []
     for message in messages:
         before: Message = result[-1] if result else {"role": ""}

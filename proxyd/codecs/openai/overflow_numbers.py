@@ -1,8 +1,8 @@
-"""The token counts in a refusal, told apart by the words around them.
+"""Extract token counts from an error text, identified by the words around them.
 
 A count is the limit, the input or the output by the nearest word before it that says so ("maximum", "prompt has",
-"completion"), else by the words after it ("exceeds"). The comparison must then hold: of an input that is not over its
-limit, one of the two numbers was misread, and only what is beyond doubt is returned.
+"completion"), else by the words after it ("exceeds"). The input must then exceed the limit; otherwise one of the
+numbers was misread, and only certain ones are returned.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ __all__ = ["COUNT", "Counts", "number", "read_counts"]
 #: A token count as servers write it: 131072, 131,072 or 131_072. Thirteen digits are no token count.
 COUNT = r"(?<![\d.])(?:\d{1,3}(?:[,_]\d{3}){1,3}|\d{1,12})(?!\d)"
 
-#: Windows outside of these are no windows.
+#: Plausible windows.
 _SMALLEST_LIMIT = 64
 _LARGEST_LIMIT = 1_000_000_000
 
-#: An input that is told without its limit; smaller numbers are statuses and places.
+#: Smallest input given without its limit; smaller numbers are statuses and positions.
 _SMALLEST_INPUT = 1000
 
-#: Counts of one text that are looked at.
+#: Counts of one text that are read.
 _MAX_COUNTS = 12
 
-#: A count that is no part of a name, a version, a date or a decimal; 9351.0 is one.
+#: A count that is not part of a name, a version, a date or a decimal; 9351.0 is a count.
 _STANDALONE = re.compile(
     rf"(?<![A-Za-z0-9_./#-])(?:{COUNT})(?=\.0\b|\.(?!\d)|-tokens?\b|[^A-Za-z0-9_.%-]|$)", re.ASCII
 )
 
-#: Characters before and after a count in which its role is looked for.
+#: Characters before and after a count that are searched for its role.
 _BEFORE = 90
 _AFTER = 40
 
@@ -68,12 +68,12 @@ class Counts:
 
 
 def number(text: str) -> int:
-    """The value of a count."""
+    """Return the value of a count."""
     return int(text.replace(",", "").replace("_", ""))
 
 
 def read_counts(text: str) -> Counts:
-    """The counts in `text`, which is known to say that a prompt is too long and was cut to a bounded length."""
+    """Read the counts in `text`, which says that a prompt is too long; the caller truncates it."""
     found: list[tuple[str, int]] = []
     for place, match in enumerate(_STANDALONE.finditer(text)):
         if place == _MAX_COUNTS:
@@ -85,7 +85,7 @@ def read_counts(text: str) -> Counts:
     inputs = [value for role, value in found if role == "input"]
     outputs = [value for role, value in found if role == "output"]
     if not limits:
-        # Two bare numbers, the first of them the larger one, are what was sent and what is allowed.
+        # Two bare numbers, the larger one first, are the input and the limit.
         bare = [value for role, value in found if role in ("", "input")]
         if len(bare) == 2 and bare[0] > bare[1] and not outputs:
             return Counts(limit=bare[1], input=bare[0])

@@ -1,13 +1,13 @@
-"""Whether a refusal says that the prompt does not fit, in whatever wording.
+"""Decide whether an error text says that the prompt does not fit, in whatever wording.
 
-A refusal is read sentence by sentence, as words. An overflow names a place (the context, the prompt, the messages), a
-measure (tokens, length, window), and that one is over the other (exceeds, longer than, at most, reduce). Each rule of
-`_is_said_by` is one combination of such words, in any order. Text about other limits is left alone: rates and budgets
-by words anywhere in the text, images, files, strings and output limits by words in the sentence.
+A text is read sentence by sentence, as words. An overflow names a place (the context, the prompt, the messages), a
+measure (tokens, length, window) and a comparison (exceeds, longer than, at most, reduce). Each rule of
+`_states_overflow` is one combination of such words, in any order. Texts about other limits are excluded: rates and
+budgets by words anywhere in the text, images, files, strings and output limits by words in the sentence.
 
-Chinese, Japanese and Korean have no blanks between words; there the same combinations are found by distance.
+Chinese, Japanese and Korean have no blanks between words; there the combinations are found by distance.
 
-The text is cut first, each word is looked at once, and no pattern repeats without a bound.
+Time is linear: the text is truncated first, and no pattern repeats without a bound.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from itertools import pairwise
 
 __all__ = ["MAX_SCANNED", "says_overflow", "sentences_of"]
 
-#: Characters of an upstream's text that are looked at. The longest known wording has 400.
+#: Characters of an upstream's text that are scanned. The longest known wording has 400.
 MAX_SCANNED = 8192
 
-#: Limits of a plan or an account, and times that ran out. They too speak of tokens, limits and "exceeded".
+#: Limits of a plan or an account, and timeouts. Such texts mention tokens, limits and "exceeded" as well.
 _OTHER_CAUSE = re.compile(
     r"rate.?limit|limit(?:ing)? rate|too many requests|concurren|throttl|quota|please wait|wait a bit|slow down"
     r"|high demand"
@@ -33,7 +33,7 @@ _OTHER_CAUSE = re.compile(
     re.IGNORECASE,
 )
 
-#: Parameters that limit the output. What is said of them alone is no overflow.
+#: Parameters that limit the output. A text about them alone is no overflow.
 _OUTPUT_PARAMETER = re.compile(
     r"\bmax_?(?:completion_?|output_?|new_?|generated?_?)?tokens?(?:_to_sample)?\b(?<!max tokens)",
     re.IGNORECASE,
@@ -41,10 +41,10 @@ _OUTPUT_PARAMETER = re.compile(
 
 _URL = re.compile(r"https?://[^\s\"'<>)]{1,500}", re.IGNORECASE)
 
-#: Keywords of JSON Schema are about strings and lists, whatever stands around them.
+#: Keywords of JSON Schema are about strings and lists, whatever the words around them.
 _SCHEMA_KEYWORD = re.compile(r"\b(?:max|min)(?:Length|Items|Properties)\b")
 
-#: "contextLength" and "HTTPError" are two words each.
+#: Splits "contextLength" and "HTTPError" into two words each.
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 #: Words, numbers, and the signs of comparison.
@@ -204,30 +204,30 @@ _OUTPUT = "outputparameter"
 
 
 def says_overflow(text: str) -> bool:
-    """Whether `text`, a refusal or an error code, says that the prompt is too long for the model."""
+    """Whether `text`, a message or an error code, says that the prompt is too long for the model."""
     cut = text[:MAX_SCANNED]
     plain = _URL.sub(" ", cut)
     if _OTHER_CAUSE.search(plain):
         return False
     sentences = sentences_of(plain)
-    if any(_is_said_by(words) for words in sentences):
+    if any(_states_overflow(words) for words in sentences):
         return True
     for first, second in pairwise(sentences):
         if _states_window(first) and _states_use(second):
             return True
         if _says_too_large(first) and _states_limit_in_tokens(second):
             return True
-    return bool(_HAS_CJK.search(plain)) and _is_said_in_cjk(plain)
+    return bool(_HAS_CJK.search(plain)) and _states_overflow_in_cjk(plain)
 
 
 def sentences_of(text: str) -> list[list[str]]:
-    """The words of each sentence of `text`, in lower case; names of parameters are words as well."""
+    """Split `text` into sentences of words in lower case; names of parameters are words as well."""
     marked = _OUTPUT_PARAMETER.sub(f" {_OUTPUT} ", text[:MAX_SCANNED])
     split = _CAMEL.sub(" ", _SCHEMA_KEYWORD.sub(" string ", marked))
     return [[word.lower() for word in _WORD.findall(part)] for part in _SENTENCE_END.split(split)]
 
 
-def _is_said_in_cjk(text: str) -> bool:
+def _states_overflow_in_cjk(text: str) -> bool:
     return any(_CJK.search(part) and not _is_other_in_cjk(part) for part in re.split(r"[。；！？\n]", text))
 
 
@@ -238,8 +238,8 @@ def _is_other_in_cjk(part: str) -> bool:
     return bool(_CJK_OUTPUT.search(part)) and not _CJK_INPUT.search(part)
 
 
-def _is_said_by(words: list[str]) -> bool:
-    """Whether one sentence says it."""
+def _states_overflow(words: list[str]) -> bool:
+    """Whether one sentence states an overflow."""
     found = frozenset(words)
     has_context = _names_context(words)
     has_prompt = not found.isdisjoint(_PROMPT)
@@ -250,7 +250,7 @@ def _is_said_by(words: list[str]) -> bool:
     if is_other or {"small", "minimum"} & found:
         return False
     if _OUTPUT in found and not has_prompt and not has_context and "total" not in found:
-        return "-" in "".join(words) and "got" in found  # the room that was left for the output is negative
+        return "-" in "".join(words) and "got" in found  # the room left for the output is negative
     exceeds = not found.isdisjoint(_EXCEED)
     is_over = exceeds or _is_compared(words)
     is_too_long = _is_too_long(words)
@@ -297,7 +297,7 @@ def _is_said_by(words: list[str]) -> bool:
 
 
 def _names_context(words: list[str]) -> bool:
-    """Whether the model's context is spoken of: the word beside a measure, or a parameter's name for it."""
+    """Whether the model's context is mentioned: the word near a measure, or a parameter's name for it."""
     for place, word in enumerate(words):
         if word in _CONTEXT:
             near = words[max(0, place - 3) : place + 4]
@@ -311,7 +311,7 @@ def _names_context(words: list[str]) -> bool:
 
 
 def _is_compared(words: list[str]) -> bool:
-    """Whether something is said to be more than it may be."""
+    """Whether the sentence says that something exceeds its limit."""
     is_demanded = False  # "must be less than", "should be between"
     for place, word in enumerate(words):
         following = words[place + 1] if place + 1 < len(words) else ""

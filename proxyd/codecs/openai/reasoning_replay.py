@@ -1,7 +1,8 @@
-"""Reasoning on its way back to the upstream that produced it (docs/spec/messages-to-chat.md#reasoning)."""
+"""Send reasoning of earlier turns back to the upstream that produced it (docs/spec/messages-to-chat.md#reasoning)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from proxyd.codecs.anthropic.thinking_signature import decode_signature
@@ -11,15 +12,18 @@ from proxyd.codecs.openai.translation_notes import Notes
 
 __all__ = ["Reasoning"]
 
-#: Fields in which a server that sent reasoning takes it back, when nothing else is known of it.
+#: Fields in which a server takes back the reasoning that it sent in them, when nothing else is known of it.
 _RETURNABLE = ("reasoning_content", "reasoning")
+
+#: Styles in which something may be sent for reasoning without text: its data, or a placeholder.
+_STYLES_WITHOUT_TEXT = ("field", "details")
 
 
 class Reasoning:
     """The reasoning of one assistant turn.
 
-    Data of another model (another ``m`` in the signature, or a signature that is not ours) is dropped: its
-    vendor alone can read it. Its text is kept, since it is text.
+    Data of another model (another ``m`` in the signature, or a signature that is not ours) is dropped: only its
+    vendor can read it. Its text is kept.
     """
 
     __slots__ = ("_details", "_fields", "_is_own", "_model", "_texts", "_tool_signatures")
@@ -33,7 +37,7 @@ class Reasoning:
         self._tool_signatures: dict[str, str] = {}
 
     def add(self, block: dict[str, Any]) -> None:
-        """Take one thinking block, whatever its signature."""
+        """Add one thinking block, whatever its signature."""
         encoded = block.get("signature")
         signature = decode_signature(encoded) if isinstance(encoded, str) else None
         is_ours = signature is not None and signature.model == self._model
@@ -46,10 +50,10 @@ class Reasoning:
             self._details += signature.details
             self._tool_signatures.update(signature.tool_signatures)
 
-    def give_back(
+    def write_to(
         self, message: dict[str, Any], client_ids: list[str], dialect: Dialect, notes: Notes
     ) -> None:
-        """Put it into the assistant message, in the form and as far as the dialect takes it.
+        """Write the reasoning into an assistant message, in the form that the dialect takes.
 
         Args:
             client_ids: the client's ids of the message's tool calls, in order.
@@ -61,40 +65,64 @@ class Reasoning:
             return
         text = "".join(self._texts)
         style = dialect.reasoning_return
-        if style == "details" and self._details:
-            message["reasoning_details"] = self._details
-        elif style in ("field", "details") and dialect.reasoning_field is not None:
-            if not is_blank(text):
-                message[dialect.reasoning_field] = text
-            elif calls and dialect.reasoning_placeholder is not None:
-                message[dialect.reasoning_field] = dialect.reasoning_placeholder
-        elif is_blank(text):
+        if is_blank(text) and style not in _STYLES_WITHOUT_TEXT:
             return
-        elif style == "tags":
-            tag = dialect.think_tags[0] if dialect.think_tags else "think"
-            thought = f"<{tag}>{text}</{tag}>\n"
-            content = message["content"]
-            if isinstance(content, list):
-                message["content"] = [{"type": "text", "text": thought}, *content]
-            else:
-                message["content"] = thought + (content or "")
-        elif style == "chunks" and self._is_own:  # a model that does not think refuses thinking chunks
-            chunk = {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
-            content = message["content"]
-            if isinstance(content, str):
-                content = [{"type": "text", "text": content}]
-            message["content"] = [chunk, *(content or ())]
-        elif style == "received" and len(self._fields) == 1 and (name := next(iter(self._fields))):
-            if name in _RETURNABLE:
-                message[name] = text
-            elif name == "reasoning_details" and self._details:
-                message[name] = self._details
-        else:
+        write = _WRITERS.get(style)
+        is_sent = write is not None and write(self, message, text, dialect)
+        if not is_sent and not is_blank(text):
             notes.add("messages[].content[].thinking", "dropped", "the upstream takes no reasoning back")
 
+    # Writers, one per `Dialect.reasoning_return`. They return False where the reasoning cannot be sent.
+
+    def _write_field(self, message: dict[str, Any], text: str, dialect: Dialect) -> bool:
+        if dialect.reasoning_field is None:
+            return False
+        if not is_blank(text):
+            message[dialect.reasoning_field] = text
+        elif message.get("tool_calls") and dialect.reasoning_placeholder is not None:
+            message[dialect.reasoning_field] = dialect.reasoning_placeholder
+        return True
+
+    def _write_details(self, message: dict[str, Any], text: str, dialect: Dialect) -> bool:
+        if not self._details:
+            return self._write_field(message, text, dialect)
+        message["reasoning_details"] = self._details
+        return True
+
+    def _write_received(self, message: dict[str, Any], text: str, dialect: Dialect) -> bool:
+        field = next(iter(self._fields)) if len(self._fields) == 1 else None
+        if field is None:
+            return False
+        if field in _RETURNABLE:
+            message[field] = text
+        elif field == "reasoning_details" and self._details:
+            message[field] = self._details
+        return True
+
+    def _write_tags(self, message: dict[str, Any], text: str, dialect: Dialect) -> bool:
+        tag = dialect.think_tags[0] if dialect.think_tags else "think"
+        thought = f"<{tag}>{text}</{tag}>\n"
+        content = message["content"]
+        if isinstance(content, list):
+            message["content"] = [{"type": "text", "text": thought}, *content]
+        else:
+            message["content"] = thought + (content or "")
+        return True
+
+    def _write_chunks(self, message: dict[str, Any], text: str, dialect: Dialect) -> bool:
+        if not self._is_own:  # a model that does not think refuses thinking chunks
+            return False
+        chunk = {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
+        content = message["content"]
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}]
+        message["content"] = [chunk, *(content or ())]
+        return True
+
     def _sign(self, calls: list[dict[str, Any]], client_ids: list[str], dialect: Dialect) -> None:
-        """Gemini: each call gets back its own signature; the first one, if all are lost, the one that skips
-        the check."""
+        """Return each call's own signature to Gemini; if all are lost, the first call gets the placeholder that
+        skips the check.
+        """
         found = False
         for call, client_id in zip(calls, client_ids, strict=True):
             signature = self._tool_signatures.get(client_id)
@@ -104,3 +132,12 @@ class Reasoning:
         if not found and dialect.thought_signature_placeholder is not None:
             placeholder = dialect.thought_signature_placeholder
             calls[0]["extra_content"] = {"google": {"thought_signature": placeholder}}
+
+
+_WRITERS: Mapping[str, Callable[[Reasoning, dict[str, Any], str, Dialect], bool]] = {
+    "field": Reasoning._write_field,
+    "received": Reasoning._write_received,
+    "details": Reasoning._write_details,
+    "tags": Reasoning._write_tags,
+    "chunks": Reasoning._write_chunks,
+}

@@ -1,10 +1,10 @@
-"""Messages request -> Chat Completions request: a pure function (docs/spec/messages-to-chat.md).
+"""Translate a Messages request to a Chat Completions request: a pure function (docs/spec/messages-to-chat.md).
 
-What sits in the history is degraded to text where it must be, never refused; 400 is for what makes the call
-itself meaningless. What is dropped or altered is told in `Translated.notes`.
+Blocks of the history are degraded to text where necessary, never refused; 400 is for requests without any meaning
+upstream. `Translated.notes` lists what was dropped or altered.
 
-The payload is never changed, and of its messages the body shares nothing but texts, since other requests may begin with
-the same. Tools it does share with other requests: a caller that means to change these in depth works on a copy.
+The payload is never changed, and the body shares only texts with its messages, since the prompt cache gives the same
+messages to other requests. Tools are shared with other requests: copy them before changing them.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.json_schema import fits_strict
 from proxyd.codecs.openai.messages import to_openai_messages
 from proxyd.codecs.openai.schema_styles import in_style
-from proxyd.codecs.openai.thinking_params import thinking_of, write_thinking
+from proxyd.codecs.openai.thinking_params import requested_thinking, write_thinking
 from proxyd.codecs.openai.token_estimate import tools_tokens
 from proxyd.codecs.openai.tools import Tools, choose, to_openai_tools
 from proxyd.codecs.openai.translation_notes import Note, Notes
 from proxyd.errors import ClientError
 
-__all__ = ["Note", "RequestOptions", "Translated", "in_one_go", "to_openai_request", "translation"]
+__all__ = ["Note", "RequestOptions", "Translated", "run_to_end", "to_openai_request", "translation"]
 
 _T = TypeVar("_T")
 
-#: What stands in for a system prompt, and the member in JSON, as it can be in no string.
-_STAND_IN, _STAND_IN_JSON = "\0", b'"content":"\\u0000"'
+#: Placeholder of the system prompt, and its member in JSON, which no string can contain.
+_PLACEHOLDER, _PLACEHOLDER_JSON = "\0", b'"content":"\\u0000"'
 
-#: Longest ``prompt_cache_key`` that OpenAI takes; Claude Code's session ids are 36 characters.
+#: Longest ``prompt_cache_key`` that OpenAI accepts; Claude Code's session ids are 36 characters.
 MAX_CACHE_KEY = 64
 
 # fmt: off
-#: Fields that are read here or in the modules above.
+#: Fields that the translation reads.
 _READ = frozenset((
     "model", "messages", "system", "max_tokens", "stream", "stop_sequences", "temperature", "top_p",
     "top_k", "tools", "tool_choice", "thinking", "output_config", "output_format", "metadata",
     "service_tier", "thread", "compaction",
 ))
-#: Fields that ask for something only Anthropic's servers do; anything else is a field we have never heard of.
+#: Fields for features of Anthropic's servers; others are unknown.
 _ANTHROPIC_ONLY = frozenset((
     "cache_control", "container", "mcp_servers", "context_management", "diagnostics", "inference_geo",
     "fallbacks", "speed", "safeguards", "fallback_credit_token", "billing_policy", "task_budget",
@@ -55,15 +55,15 @@ _ANTHROPIC_ONLY = frozenset((
 
 @dataclass(slots=True)
 class RequestOptions:
-    """What the route configures (docs/spec/design.md#models-yaml).
+    """The route's configuration (docs/spec/design.md#models-yaml).
 
     Args:
         model: the upstream's name of the model, also the ``m`` of signatures.
-        stream: what to ask of the upstream, whatever the client asked.
-        max_tokens: upper clamp on the request's.
+        stream: whether to request a stream, whatever the client requested.
+        max_tokens: upper limit of the request's.
         temperature: overrides the request's, as `top_p` does.
         reasoning_effort: ``minimal`` and ``none`` mean no thinking.
-        vision: None takes the dialect's word.
+        vision: None means as the dialect says.
         extra_body: deep-merged into the body at the end.
         session_id: Claude Code's, for upstreams that route their cache by it.
     """
@@ -84,12 +84,12 @@ class Translated:
     """The upstream request.
 
     Args:
-        body: what to send.
-        tools: those on offer; their ``offered`` may be shared with other requests.
+        body: the request to send, see `written`.
+        tools: their ``offered`` may be shared with other requests.
         notes: what was dropped or altered and why; never content.
         tool_ids: the client's ids of all tool calls in the history.
-        input_tokens: what `estimate_input_tokens` says of the client's request.
-        system: what is known of its system prompt.
+        input_tokens: `estimate_input_tokens` of the client's request.
+        system: the cached system prompt, if it is known.
     """
 
     body: dict[str, Any]
@@ -101,14 +101,14 @@ class Translated:
 
     @property
     def tool_names(self) -> dict[str, str]:
-        """Upstream name -> the client's name, only of the altered ones."""
+        """Upstream name -> the client's name, only for altered names."""
         return self.tools.names
 
     def written(self) -> bytes:
-        """`body` as JSON.
+        """Serialise `body`.
 
         Raises:
-            JSONError: it holds a number that JSON has no form for.
+            JSONError: it holds NaN or Infinity.
         """
         body, tools = self.body, self.tools
         if tools.written is None or body.get("tools") is not tools.offered:
@@ -116,20 +116,20 @@ class Translated:
         rest = {name: value for name, value in body.items() if name != "tools"}
         text = _system_text(body)
         if self.system is None or text is None:
-            opened = memoryview(jsonio.dump_ascii(rest))[:-1]  # a slice would be a copy
-            return b"".join((opened, b',"tools":', tools.written, b"}"))
-        # The first message is the first object in a body, so the first such member is its own.
-        rest["messages"] = [{**body["messages"][0], "content": _STAND_IN}, *body["messages"][1:]]
+            head = memoryview(jsonio.dump_ascii(rest))[:-1]  # no copy
+            return b"".join((head, b',"tools":', tools.written, b"}"))
+        # The first message is the first object in the body, so the first such member is its own.
+        rest["messages"] = [{**body["messages"][0], "content": _PLACEHOLDER}, *body["messages"][1:]]
         written = jsonio.dump_ascii(rest)
-        at, view = written.index(_STAND_IN_JSON), memoryview(written)
-        opened, goes_on = view[:at], view[at + len(_STAND_IN_JSON) : -1]
+        at, view = written.index(_PLACEHOLDER_JSON), memoryview(written)
+        head, tail = view[:at], view[at + len(_PLACEHOLDER_JSON) : -1]
         return b"".join(
-            (opened, b'"content":', self.system.literal(text), goes_on, b',"tools":', tools.written, b"}")
+            (head, b'"content":', self.system.literal(text), tail, b',"tools":', tools.written, b"}")
         )
 
 
 def _system_text(body: Mapping[str, Any]) -> str | None:
-    """The text of a first message that holds the instructions; models.yaml may have put anything into its place."""
+    """Return the text of the first message, if it is a system message; ``extra_body`` may have replaced it."""
     messages = body.get("messages")
     first = messages[0] if isinstance(messages, list) and messages else None
     if not isinstance(first, dict) or first.get("role") not in ("system", "developer"):
@@ -139,16 +139,16 @@ def _system_text(body: Mapping[str, Any]) -> str | None:
 
 
 def to_openai_request(payload: dict[str, Any], dialect: Dialect, options: RequestOptions) -> Translated:
-    """Translate one Messages request, in one go.
+    """Translate one Messages request without yielding.
 
     Raises:
         ClientError: as `translation`.
     """
-    return in_one_go(translation(payload, dialect, options))
+    return run_to_end(translation(payload, dialect, options))
 
 
-def in_one_go(steps: Generator[None, None, _T]) -> _T:
-    """What comes of `steps`."""
+def run_to_end(steps: Generator[None, None, _T]) -> _T:
+    """Run a generator to its end and return its result."""
     while True:
         try:
             next(steps)
@@ -160,17 +160,17 @@ def in_one_go(steps: Generator[None, None, _T]) -> _T:
 def translation(
     payload: dict[str, Any], dialect: Dialect, options: RequestOptions, inputs: ToolInputs | None = None
 ) -> Generator[None, None, Translated]:
-    """Translate one Messages request, in steps, none of which takes long.
+    """Translate one Messages request, yielding now and then so that the caller can let other tasks run.
 
     Args:
-        inputs: those of `payload`, as far as they have been written.
+        inputs: tool inputs of `payload` that were serialised before.
 
     Raises:
-        ClientError: the payload is not a Messages request, or asks for what no translation can give.
+        ClientError: the payload is not a Messages request, or has no meaning upstream.
     """
     notes = Notes()
-    _refuse_the_meaningless(payload)
-    body = _merged({"model": options.model, "messages": []}, dialect.body)
+    _check_request(payload)
+    body = _merge({"model": options.model, "messages": []}, dialect.body)
     instructions = _response_format(payload, dialect, body, notes)
     conversation = yield from to_openai_messages(
         payload,
@@ -183,17 +183,17 @@ def translation(
     )
     body["messages"] = conversation.messages
     if body["messages"][-1]["role"] == "assistant":
-        body = _merged(body, dialect.prefill_body)
+        body = _merge(body, dialect.prefill_body)
     _output_limit(payload, dialect, options, body)
     _sampling(payload, dialect, options, body, notes)
-    _stop(payload, dialect, body, notes)
-    wanted = thinking_of(payload, options.reasoning_effort, dialect, notes)
+    _stop_sequences(payload, dialect, body, notes)
+    wanted = requested_thinking(payload, options.reasoning_effort, dialect, notes)
     is_thinking = write_thinking(wanted, dialect, body, notes)
     tools = to_openai_tools(payload, dialect, notes)
     if tools.offered:
-        body = _merged(body, dialect.body_with_tools)
+        body = _merge(body, dialect.body_with_tools)
     body.update(choose(payload, tools, dialect, is_thinking=is_thinking, notes=notes))
-    _bookkeeping(payload, dialect, options, body, notes)
+    _accounting(payload, dialect, options, body, notes)
     body["stream"] = options.stream
     if options.stream and dialect.stream_options:
         body["stream_options"] = {"include_usage": True}
@@ -201,17 +201,17 @@ def translation(
         why = "only Anthropic's servers do this" if name in _ANTHROPIC_ONLY else "unknown field"
         notes.add(name, "dropped", why)
     if options.extra_body:
-        body = _merged(body, options.extra_body)
+        body = _merge(body, options.extra_body)
     input_tokens = max(1, conversation.tokens + tools_tokens(payload.get("tools")))
     system = shared_system(payload)
     return Translated(body, tools, notes.take(), conversation.tool_ids, input_tokens, system)
 
 
-def _refuse_the_meaningless(payload: dict[str, Any]) -> None:
+def _check_request(payload: dict[str, Any]) -> None:
     messages = payload.get("messages")
     if not isinstance(messages, list):
-        seen = "nothing" if messages is None else type(messages).__name__
-        raise ClientError(f"messages: expected an array, got {seen}; send the conversation")
+        kind = "nothing" if messages is None else type(messages).__name__
+        raise ClientError(f"messages: expected an array, got {kind}; send the conversation")
     if not messages:
         raise ClientError("messages: expected at least one message, got none; send the conversation")
     thread = payload.get("thread")
@@ -224,7 +224,7 @@ def _refuse_the_meaningless(payload: dict[str, Any]) -> None:
 def _response_format(
     payload: dict[str, Any], dialect: Dialect, body: dict[str, Any], notes: Notes
 ) -> str | None:
-    """Write ``response_format``; the instructions that stand in for it where it is not understood."""
+    """Write ``response_format``, or return instructions that replace it where the upstream has none."""
     output_config = payload.get("output_config")
     wanted = output_config.get("format") if isinstance(output_config, dict) else None
     wanted = wanted or payload.get("output_format")
@@ -239,7 +239,7 @@ def _response_format(
         return None
     if dialect.response_format == "json_object":
         body["response_format"] = {"type": "json_object"}
-    notes.add("output_config.format", "became instructions", "the upstream takes no schema for its answer")
+    notes.add("output_config.format", "became instructions", "the upstream takes no schema for its response")
     return (
         "Answer with one JSON object and nothing else, no code fence. It must match this JSON Schema:\n"
         + jsonio.dump_text(schema)
@@ -280,7 +280,7 @@ def _sampling(
             )
 
 
-def _stop(payload: dict[str, Any], dialect: Dialect, body: dict[str, Any], notes: Notes) -> None:
+def _stop_sequences(payload: dict[str, Any], dialect: Dialect, body: dict[str, Any], notes: Notes) -> None:
     sequences = payload.get("stop_sequences")
     if not isinstance(sequences, list):
         return
@@ -293,10 +293,10 @@ def _stop(payload: dict[str, Any], dialect: Dialect, body: dict[str, Any], notes
         body["stop"] = usable
 
 
-def _bookkeeping(
+def _accounting(
     payload: dict[str, Any], dialect: Dialect, options: RequestOptions, body: dict[str, Any], notes: Notes
 ) -> None:
-    """Tier, cache key and user: what steers the upstream's accounting and not its answer."""
+    """Write tier, cache key and user, which affect the upstream's accounting and not its response."""
     tier = payload.get("service_tier")
     if tier is not None:
         if dialect.service_tier and tier in ("auto", "standard_only"):
@@ -315,16 +315,16 @@ def _bookkeeping(
 
 
 def _hex_digest(text: str) -> str:
-    """64 characters that tell equal texts from different ones and nothing else."""
+    """Return 64 characters that identify a text without revealing it."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _merged(body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """`extra` over `body`, objects member by member; the result shares no object with `extra`."""
+def _merge(body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge `extra` into a copy of `body`, objects member by member; the result shares no object with `extra`."""
     merged = dict(body)
     for key, value in extra.items():
         if isinstance(value, Mapping):
             present = merged.get(key)
-            value = _merged(present if isinstance(present, Mapping) else {}, value)
+            value = _merge(present if isinstance(present, Mapping) else {}, value)
         merged[key] = value
     return merged

@@ -1,8 +1,8 @@
-"""JSON Schema in the words that an upstream takes: one small rewrite per style of `Dialect.schema_style`.
+"""Rewrite JSON Schema to what an upstream accepts: one rule per value of `Dialect.schema_style`.
 
-A schema that fits already comes back as the same object. Otherwise the rewrite keeps what the style can say: whatever
-the rewritten schema accepts, the original accepts too, except where the style has no word for a constraint. Such a
-constraint is left out: it is a hint to the model, and the client checks the arguments itself.
+A schema that fits already is returned as the same object. Otherwise whatever the rewritten schema accepts, the
+original accepts too, except where the style cannot express a constraint. Such a constraint is dropped: it is a hint to
+the model, and the client validates the arguments itself.
 
 Sources:
     openai: OpenAI's function calling guide; "array schema missing items" (ogx-ai/ogx#3602), no combinators at the root
@@ -17,194 +17,59 @@ Sources:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from typing import Any
 
-from proxyd.codecs.openai.json_schema import fits_strict, merge_all_of, narrow_for_gemini, schema_at, words_in
+from proxyd.codecs.openai.gemini_schema import narrow_for_gemini
+from proxyd.codecs.openai.json_schema import (
+    ANNOTATIONS,
+    KEYWORDS_BY_TYPE,
+    TYPED_KEYWORDS,
+    Schema,
+    accept_anything,
+    as_list,
+    as_mapping,
+    fits_strict,
+    flatten_root,
+    implied_type,
+    merge_all_of,
+    resolve,
+    resolve_reference,
+    rewrite,
+    strings_in,
+)
 
 __all__ = ["MAX_GRAMMAR_BOUND", "fits_grammar_pattern", "in_style"]
 
-Schema = dict[str, Any]
-
 #: llama.cpp refuses more repetitions than this.
 MAX_GRAMMAR_BOUND = 2000
-#: Deepest schema that is followed; what lies deeper may be anything.
-_MAX_DEPTH = 64
-#: Most references that are replaced by what they name, each of which may hold several more.
+#: Most references that are replaced by their targets, each of which may hold several more.
 _MAX_INLINED = 200
-
-#: Keywords by what they hold: a schema, a list of schemas, or schemas by name.
-_ONE = (
-    "items", "additionalProperties", "additionalItems", "contains", "not", "if", "then", "else", "propertyNames",
-    "unevaluatedItems", "unevaluatedProperties",
-)  # fmt: skip
-_SEVERAL = ("anyOf", "oneOf", "allOf", "prefixItems")
-_NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-
-#: The type that a keyword is about, for schemas that name none.
-_TYPE_BY_KEYWORD = {
-    **dict.fromkeys(
-        ("properties", "required", "additionalProperties", "patternProperties", "propertyNames"), "object"
-    ),
-    **dict.fromkeys(("items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains"), "array"),
-    **dict.fromkeys(("pattern", "minLength", "maxLength", "format"), "string"),
-    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"), "number"),
-}
-_TYPES = ("string", "number", "boolean", "object", "array", "null")
-_ANNOTATIONS = frozenset(
-    ["description", "title", "default", "examples", "$comment", "deprecated", "readOnly"]
-)
-_ROOT_COMBINATORS = ("anyOf", "oneOf", "allOf", "not", "enum", "const", "if", "then", "else")
 
 
 def in_style(schema: Schema, style: str) -> Schema:
-    """`schema`, that of an object, in `style`; itself where it fits already. It is never changed."""
+    """Return `schema`, that of an object, in `style`: the same object where it fits already, else a changed copy."""
     if "$schema" in schema:
         schema = {key: value for key, value in schema.items() if key != "$schema"}
     if style == "gemini":
         return narrow_for_gemini(schema)
     if style == "strict":
         plain = in_style(schema, "openai")
-        closed = _rewritten(plain, _closed)
+        closed = rewrite(plain, _close_objects)
         return closed if fits_strict(closed) else plain
     if style == "openai":
-        return _rewritten(_plain_root(schema), _openai)
+        return rewrite(flatten_root(schema), _openai)
     if style == "xai":
-        return _rewritten(_plain_root(schema), _xai)
+        return rewrite(flatten_root(schema), _xai)
     if style == "grammar":
-        return _rewritten(schema, _Grammar(schema), booleans=True)
+        return rewrite(schema, _Grammar(schema), booleans=True)
     if style == "moonshot":
-        plain = _plain_root(schema)
-        result = _rewritten(plain, _Moonshot(plain), before=True, booleans=True)
+        plain = flatten_root(schema)
+        result = rewrite(plain, _Moonshot(plain), before=True, booleans=True)
         definitions = result.get("$defs")
         return (
             result if definitions != {} else {key: value for key, value in result.items() if key != "$defs"}
         )
     return schema
-
-
-Rule = Callable[[Schema, str], Schema]
-
-
-def _rewritten(schema: Schema, rule: Rule, *, before: bool = False, booleans: bool = False) -> Schema:
-    """`schema` with `rule` applied to it and to every schema in it, in a copy where something changes.
-
-    Args:
-        rule: takes a schema and the keyword that holds it ("" for the root); returns the same object, or another.
-        before: apply it before the schemas within, instead of after them.
-        booleans: apply it to ``true`` and ``false`` as well, as to a schema that says nothing, except where any server
-            knows them.
-    """
-
-    def visit(node: Any, keyword: str, depth: int) -> Any:
-        if isinstance(node, bool) and keyword not in ("", "additionalProperties", "unevaluatedProperties"):
-            return rule({}, keyword) if booleans else node
-        if not isinstance(node, dict):
-            return node
-        if depth > _MAX_DEPTH:
-            return {"type": "object"}
-        if before:
-            node = rule(node, keyword)
-        changed: Schema = {}
-        for key, value in node.items():
-            if key in _NAMED and isinstance(value, Mapping):
-                inner: Any = {name: visit(child, key, depth + 1) for name, child in value.items()}
-                if any(inner[name] is not value[name] for name in value):
-                    changed[key] = inner
-            elif (key in _SEVERAL or key == "items") and isinstance(value, list):
-                inner = [visit(child, key, depth + 1) for child in value]
-                if any(new is not old for new, old in zip(inner, value, strict=True)):
-                    changed[key] = inner
-            elif key in _ONE and not isinstance(value, list):
-                inner = visit(value, key, depth + 1)
-                if inner is not value:
-                    changed[key] = inner
-        if changed:
-            node = {**node, **changed}
-        return node if before else rule(node, keyword)
-
-    result: Schema = visit(schema, "", 0)
-    return result
-
-
-# -- what several styles need
-
-
-def _plain_root(schema: Schema) -> Schema:
-    """`schema` as one object without combinators at its root.
-
-    The properties of alternatives are offered together; required is what every alternative requires.
-    """
-    for _ in range(_MAX_DEPTH):
-        if not isinstance(schema.get("$ref"), str):
-            break
-        target = schema_at(schema, schema["$ref"])
-        if target is None:
-            schema = {key: value for key, value in schema.items() if key != "$ref"}
-        else:
-            beside = {key: value for key, value in schema.items() if key != "$ref"}
-            schema = merge_all_of({**beside, "allOf": [target]})
-    if "$ref" in schema:  # it names itself
-        schema = {key: value for key, value in schema.items() if key != "$ref"}
-    if not any(keyword in schema for keyword in _ROOT_COMBINATORS):
-        return schema
-    schema = merge_all_of(schema)
-    plain = {key: value for key, value in schema.items() if key not in _ROOT_COMBINATORS}
-    for keyword in ("anyOf", "oneOf"):
-        branches = [item for item in _list(schema.get(keyword)) if isinstance(item, dict)]
-        branches = [merge_all_of(_resolved(branch, schema)) for branch in branches]
-        if not branches:
-            continue
-        properties: Schema = {}
-        for branch in branches:
-            for name, child in _mapping(branch.get("properties")).items():
-                known = properties.setdefault(name, child)
-                if known != child:
-                    properties[name] = _either(known, child)
-        # What stands beside the alternatives holds whichever of them is chosen.
-        properties.update(_mapping(plain.get("properties")))
-        required = [set(words_in(branch.get("required"))) for branch in branches]
-        shared = set.intersection(*required) - set(words_in(plain.get("required")))
-        plain["properties"] = properties
-        if shared:
-            plain["required"] = [*words_in(plain.get("required")), *sorted(shared)]
-        if plain.get("additionalProperties") is None and all(
-            branch.get("additionalProperties") is False for branch in branches
-        ):
-            plain["additionalProperties"] = False
-    return plain
-
-
-def _either(one: Any, other: Any) -> Schema:
-    """What accepts what one of two schemas accepts."""
-    if isinstance(one, dict) and set(one) == {"anyOf"} and isinstance(one["anyOf"], list):
-        return one if other in one["anyOf"] else {"anyOf": [*one["anyOf"], other]}
-    return {"anyOf": [one, other]}
-
-
-def _resolved(schema: Schema, root: Schema) -> Schema:
-    reference = schema.get("$ref")
-    target = schema_at(root, reference) if isinstance(reference, str) else None
-    return schema if target is None else target
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _anything(beside: Schema) -> Schema:
-    """A schema for any value, spelled out, for those who want a type everywhere."""
-    words = {key: value for key, value in beside.items() if key in ("description", "title")}
-    return {**words, "anyOf": [{"type": kind} for kind in _TYPES]}
-
-
-def _type_told_by(schema: Schema) -> str | None:
-    """The type that the keywords of a schema without one are about."""
-    return next((kind for keyword, kind in _TYPE_BY_KEYWORD.items() if keyword in schema), None)
 
 
 def _type_of(value: Any) -> str:
@@ -221,7 +86,7 @@ def _type_of(value: Any) -> str:
 
 
 def _openai(schema: Schema, keyword: str) -> Schema:
-    """Arrays have items, and these are a schema and no list of them."""
+    """Give arrays ``items``, as one schema and not as a list."""
     items = schema.get("items")
     if isinstance(items, list):
         given = schema.get("additionalItems")
@@ -243,8 +108,8 @@ def _xai(schema: Schema, keyword: str) -> Schema:
     return {key: value for key, value in schema.items() if key not in _XAI_REFUSES}
 
 
-def _closed(schema: Schema, keyword: str) -> Schema:
-    """Objects closed, where closing them loses nothing that a model would say."""
+def _close_objects(schema: Schema, keyword: str) -> Schema:
+    """Close objects that say nothing about additional properties."""
     properties = schema.get("properties")
     is_closable = isinstance(properties, dict) and "additionalProperties" not in schema
     return {**schema, "additionalProperties": False} if is_closable else schema
@@ -252,7 +117,7 @@ def _closed(schema: Schema, keyword: str) -> Schema:
 
 # -- grammar
 
-_COUNTS = ("minLength", "maxLength", "minItems", "maxItems")
+_BOUND_KEYWORDS = ("minLength", "maxLength", "minItems", "maxItems")
 #: Ignored by some of these servers and refused by the others.
 _NO_GRAMMAR = frozenset(
     [
@@ -265,7 +130,7 @@ _NO_GRAMMAR = frozenset(
         "propertyNames",
     ]
 )
-#: What the converter finds its way by in a schema without a type.
+#: Keywords from which the converter infers the type.
 _CONVERTED_WITHOUT_TYPE = (
     "$ref", "anyOf", "oneOf", "allOf", "enum", "const", "properties", "items", "prefixItems", "pattern",
 )  # fmt: skip
@@ -293,33 +158,33 @@ def fits_grammar_pattern(pattern: Any) -> bool:
 
 
 class _Grammar:
-    """For servers that turn schemas into a grammar: llama.cpp, LM Studio, Ollama, and the guided modes of others."""
+    """Rule for servers that compile schemas to a grammar: llama.cpp, LM Studio, Ollama, and others' guided modes."""
 
     def __init__(self, root: Schema) -> None:
         self._root = root
 
     def __call__(self, schema: Schema, keyword: str) -> Schema:
         dropped = [key for key in schema if key in _NO_GRAMMAR]
-        dropped += [key for key in _COUNTS if _is_above(schema.get(key), MAX_GRAMMAR_BOUND)]
+        dropped += [key for key in _BOUND_KEYWORDS if _is_above(schema.get(key), MAX_GRAMMAR_BOUND)]
         if "pattern" in schema and not fits_grammar_pattern(schema["pattern"]):
             dropped.append("pattern")
         reference = schema.get("$ref")
         if reference is not None and not self._is_known(reference):
             dropped.append("$ref")
-        told = _type_told_by(schema)  # before the keywords that tell it are gone
+        implied = implied_type(schema)  # before the keywords that imply it are dropped
         if dropped:
             schema = {key: value for key, value in schema.items() if key not in dropped}
         if keyword == "" or "type" in schema or any(key in schema for key in _CONVERTED_WITHOUT_TYPE):
             return schema
         if keyword in ("not", "if", "then", "else", "propertyNames"):
-            return schema  # never converted
-        return {**schema, "type": told} if told else _anything(schema)
+            return schema  # not part of the grammar
+        return {**schema, "type": implied} if implied else accept_anything(schema)
 
     def _is_known(self, reference: Any) -> bool:
         return (
             isinstance(reference, str)
             and reference.startswith("#/")
-            and schema_at(self._root, reference) is not None
+            and resolve_reference(self._root, reference) is not None
         )
 
 
@@ -329,7 +194,7 @@ def _is_above(value: Any, bound: int) -> bool:
 
 # -- moonshot
 
-#: Keywords that hold schemas, which would all need types, and that Moonshot's flavour does not have.
+#: Keywords that Moonshot's flavour does not have; schemas in them would all need types.
 _NOT_MOONSHOT = frozenset(
     [
         "oneOf", "allOf", "not", "if", "then", "else", "prefixItems", "additionalItems", "contains", "minContains",
@@ -339,23 +204,14 @@ _NOT_MOONSHOT = frozenset(
     ]
 )  # fmt: skip
 _MOONSHOT_TYPES = frozenset(["string", "number", "integer", "boolean", "object", "array", "null"])
-#: The types of which a schema's keywords say something.
-_KEYWORDS_OF: dict[str, frozenset[str]] = {
-    kind: frozenset(keyword for keyword, told in _TYPE_BY_KEYWORD.items() if told == kind)
-    for kind in ("string", "number", "object", "array")
-}
-_KEYWORDS_OF["integer"] = _KEYWORDS_OF["number"]
-_TYPED = frozenset(_TYPE_BY_KEYWORD)
-
-
-#: What may stand beside ``anyOf``.
+#: Keywords allowed beside ``anyOf``.
 _BESIDE_ALTERNATIVES = frozenset(["anyOf", "description", "title"])
 
 
 class _Moonshot:
-    """Every schema has a type, or ``anyOf`` alone, or ``$ref`` alone; ``required`` names what there is.
+    """Rule for Moonshot: a schema has a type, or only ``anyOf``, or only ``$ref``.
 
-    Applied before the schemas within, since keywords beside ``anyOf`` move into its items.
+    Applied before the subschemas, since keywords beside ``anyOf`` move into its items.
     """
 
     def __init__(self, root: Schema) -> None:
@@ -368,7 +224,10 @@ class _Moonshot:
         if "allOf" in schema:
             schema = merge_all_of(schema)
         if "definitions" in schema and keyword == "":
-            schema = {**schema, "$defs": {**_mapping(schema["definitions"]), **_mapping(schema.get("$defs"))}}
+            schema = {
+                **schema,
+                "$defs": {**as_mapping(schema["definitions"]), **as_mapping(schema.get("$defs"))},
+            }
         if "$ref" in schema:
             schema = self._reference(schema)
             if "$ref" in schema:
@@ -384,45 +243,45 @@ class _Moonshot:
         schema = self._alternatives(schema, keyword)
         if "anyOf" in schema:
             return schema
-        schema = _with_object_words(schema)
+        schema = _with_valid_members(schema)
         return given if schema == given else schema
 
     def _reference(self, schema: Schema) -> Schema:
-        """A lone reference to ``#/$defs/…``; else what it names, in its place."""
+        """Keep a lone reference to ``#/$defs/…``; replace others by their targets."""
         reference = schema["$ref"]
         if isinstance(reference, str):
             reference = reference.replace("#/definitions/", "#/$defs/", 1)
-        target = schema_at(self._root, schema["$ref"]) if isinstance(reference, str) else None
-        is_in_place = isinstance(reference, str) and re.fullmatch(r"#/\$defs/[^/]+", reference) is not None
-        beside = {key: value for key, value in schema.items() if key != "$ref" and key not in _ANNOTATIONS}
+        target = resolve_reference(self._root, schema["$ref"]) if isinstance(reference, str) else None
+        is_definition = isinstance(reference, str) and re.fullmatch(r"#/\$defs/[^/]+", reference) is not None
+        beside = {key: value for key, value in schema.items() if key != "$ref" and key not in ANNOTATIONS}
         if target is None:
             return {key: value for key, value in schema.items() if key != "$ref"}
-        if is_in_place and not beside:
+        if is_definition and not beside:
             return schema if schema == {"$ref": reference} else {"$ref": reference}
         self._inlined += 1
         if self._inlined > _MAX_INLINED or "$ref" in target or self._holds_references(schema["$ref"], target):
-            return {"$ref": reference} if is_in_place else {"type": "object"}
-        words = {key: value for key, value in schema.items() if key != "$ref"}
-        inlined = merge_all_of({**words, "allOf": [target]})
+            return {"$ref": reference} if is_definition else {"type": "object"}
+        own = {key: value for key, value in schema.items() if key != "$ref"}
+        inlined = merge_all_of({**own, "allOf": [target]})
         return {key: value for key, value in inlined.items() if key != "$defs"}
 
     def _holds_references(self, reference: str, target: Schema) -> bool:
-        """Whether what is named holds a reference: then it is not put in place, so that nothing grows without end."""
+        """Whether a target holds references itself. Then it is not inlined, so that the schema stays bounded."""
         known = self._holding_references.get(reference)
         if known is None:
             known = self._holding_references[reference] = "'$ref':" in repr(target)
         return known
 
     def _alternatives(self, schema: Schema, keyword: str) -> Schema:
-        """``anyOf`` with what stands beside it in its items; a list of types, and mixed values, become one too."""
-        branches = [item for item in _list(schema.get("anyOf")) if isinstance(item, dict)]
-        words = {key: value for key, value in schema.items() if key in ("description", "title")}
+        """Move keywords beside ``anyOf`` into its items; turn lists of types and mixed enum values into ``anyOf``."""
+        branches = [item for item in as_list(schema.get("anyOf")) if isinstance(item, dict)]
+        texts = {key: value for key, value in schema.items() if key in ("description", "title")}
         if branches:
             if schema.keys() <= _BESIDE_ALTERNATIVES and branches == schema["anyOf"]:
                 return schema
-            beside = {key: value for key, value in schema.items() if key not in ("anyOf", *_ANNOTATIONS)}
+            beside = {key: value for key, value in schema.items() if key not in ("anyOf", *ANNOTATIONS)}
             items = [self._branch(branch, beside) for branch in branches] if beside else branches
-            return {**words, "anyOf": items}
+            return {**texts, "anyOf": items}
         schema = (
             {key: value for key, value in schema.items() if key != "anyOf"} if "anyOf" in schema else schema
         )
@@ -433,40 +292,42 @@ class _Moonshot:
             return _typed_values(schema, values)
         kinds = schema.get("type")
         if isinstance(kinds, list):
-            known = [kind for kind in words_in(kinds) if kind in _MOONSHOT_TYPES]
+            known = [kind for kind in strings_in(kinds) if kind in _MOONSHOT_TYPES]
             if known == kinds and len(set(known)) > 1 and schema.keys() <= {"type", "description", "title"}:
                 return schema
             if len(known) == 1:
                 return {**schema, "type": known[0]}
             if known:
-                return {**words, "anyOf": [_of_type(schema, kind) for kind in known]}
+                return {**texts, "anyOf": [_of_type(schema, kind) for kind in known]}
         elif isinstance(kinds, str) and kinds in _MOONSHOT_TYPES:
             return schema
-        told = _type_told_by(schema)
-        if told is None and keyword == "additionalProperties" and not schema:
+        implied = implied_type(schema)
+        if implied is None and keyword == "additionalProperties" and not schema:
             return schema
-        return {**schema, "type": told} if told else _anything(schema)
+        return {**schema, "type": implied} if implied else accept_anything(schema)
 
     def _branch(self, branch: Schema, beside: Schema) -> Schema:
         if "$ref" in branch:
-            target = schema_at(self._root, branch["$ref"]) if isinstance(branch["$ref"], str) else None
+            target = (
+                resolve_reference(self._root, branch["$ref"]) if isinstance(branch["$ref"], str) else None
+            )
             if set(beside) == {"type"} and target is not None:
-                return branch  # what it names has a type of its own
-            branch = _resolved(branch, self._root)
+                return branch  # the target has a type of its own
+            branch = resolve(branch, self._root)
         kind = branch.get("type")
         if kind is not None and kind != beside.get("type"):
-            # A type beside the alternatives that is not theirs is a mistake that others overlook.
+            # A type beside the alternatives that contradicts theirs is a mistake that other servers tolerate.
             beside = {key: value for key, value in beside.items() if key != "type"}
         return merge_all_of({**branch, "allOf": [beside]})
 
 
-def _with_object_words(schema: Schema) -> Schema:
-    """``required`` within ``properties``; no items or defaults where they may not be."""
+def _with_valid_members(schema: Schema) -> Schema:
+    """Limit ``required`` to ``properties``; drop items and defaults where they are not allowed."""
     changes: Schema = {}
     dropped: set[str] = set()
     properties = schema.get("properties")
     if "required" in schema:
-        names = [name for name in words_in(schema["required"]) if name in _mapping(properties)]
+        names = [name for name in strings_in(schema["required"]) if name in as_mapping(properties)]
         if names != schema["required"]:
             changes["required"] = names
     if isinstance(properties, dict) and any(isinstance(child, bool) for child in properties.values()):
@@ -475,7 +336,7 @@ def _with_object_words(schema: Schema) -> Schema:
         }
         known = changes["properties"]
         if "required" in schema:
-            changes["required"] = [name for name in words_in(schema["required"]) if name in known]
+            changes["required"] = [name for name in strings_in(schema["required"]) if name in known]
     items = schema.get("items")
     if "items" in schema and (not isinstance(items, dict) or not items):
         dropped.add("items")
@@ -487,32 +348,32 @@ def _with_object_words(schema: Schema) -> Schema:
 
 
 def _of_type(schema: Schema, kind: str) -> Schema:
-    """`schema` for values of one type, with only the keywords about it."""
-    own = _KEYWORDS_OF.get(kind, frozenset())
-    kept = {key: value for key, value in schema.items() if key in own or key not in _TYPED}
+    """Narrow `schema` to values of one type, with only the keywords about it."""
+    own = KEYWORDS_BY_TYPE.get(kind, frozenset())
+    kept = {key: value for key, value in schema.items() if key in own or key not in TYPED_KEYWORDS}
     return {
         "type": kind,
-        **{key: value for key, value in kept.items() if key != "type" and key not in _ANNOTATIONS},
+        **{key: value for key, value in kept.items() if key != "type" and key not in ANNOTATIONS},
     }
 
 
 def _typed_values(schema: Schema, values: list[Any]) -> Schema:
-    """``enum`` with a type, and one type each."""
+    """Give ``enum`` a type; values of several types become alternatives."""
     groups: dict[str, list[Any]] = {}
     for value in values:
         groups.setdefault(_type_of(value), []).append(value)
     if "integer" in groups and "number" in groups:
         groups["number"] += groups.pop("integer")
-    words = {key: value for key, value in schema.items() if key in ("description", "title")}
+    texts = {key: value for key, value in schema.items() if key in ("description", "title")}
     declared = schema.get("type")
-    allowed = {declared} if isinstance(declared, str) else set(words_in(declared)) or None
+    allowed = {declared} if isinstance(declared, str) else set(strings_in(declared)) or None
     if allowed and "number" in allowed and "integer" in groups:
         groups["number"] = [*groups.get("number", []), *groups.pop("integer")]
     groups = {kind: group for kind, group in groups.items() if not allowed or kind in allowed} or groups
     if len(groups) == 1:
         kind, group = next(iter(groups.items()))
         if kind in ("boolean", "null", "object", "array"):
-            return {**words, "type": kind}
+            return {**texts, "type": kind}
         if schema.get("type") == kind and group == values:
             return schema
         return {**schema, "type": kind, "enum": group}
@@ -520,4 +381,4 @@ def _typed_values(schema: Schema, values: list[Any]) -> Schema:
         {"type": kind} if kind in ("boolean", "null", "object", "array") else {"type": kind, "enum": group}
         for kind, group in groups.items()
     ]
-    return {**words, "anyOf": branches} if branches else _anything(words)
+    return {**texts, "anyOf": branches} if branches else accept_anything(texts)

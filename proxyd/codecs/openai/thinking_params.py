@@ -1,4 +1,4 @@
-"""Whether and how much to think: the client's words in the upstream's (docs/spec/messages-to-chat.md#thinking)."""
+"""Translate whether and how much to think (docs/spec/messages-to-chat.md#thinking)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.translation_notes import Notes
 
-__all__ = ["LEVELS", "Thinking", "thinking_of", "write_thinking"]
+__all__ = ["LEVELS", "Thinking", "requested_thinking", "write_thinking"]
 
 #: Efforts from least to most. ``none`` and, in models.yaml, ``minimal`` mean no thinking
 #: (docs/spec/design.md#effort).
@@ -22,12 +22,12 @@ _MEDIUM_FROM, _HIGH_FROM = 4096, 16384
 
 @dataclass(slots=True)
 class Thinking:
-    """What is wanted.
+    """The requested thinking.
 
     Args:
-        is_on: True or False where someone said so, None where nobody did.
+        is_on: None where neither client nor configuration decide.
         effort: one of `LEVELS`, or None to leave it to the upstream.
-        budget: tokens, where the client gave a number.
+        budget: in tokens, where the client gave one.
     """
 
     is_on: bool | None = None
@@ -35,11 +35,15 @@ class Thinking:
     budget: int | None = None
 
 
-def thinking_of(payload: dict[str, Any], configured: str | None, dialect: Dialect, notes: Notes) -> Thinking:
-    """What is wanted: models.yaml before ``output_config.effort`` before ``thinking``.
+def requested_thinking(
+    payload: dict[str, Any], configured: str | None, dialect: Dialect, notes: Notes
+) -> Thinking:
+    """Determine the requested thinking: models.yaml, then ``thinking``, then ``output_config.effort``.
+
+    Effort alone never switches thinking on: as with Anthropic, a request without ``thinking`` asks for none.
 
     Args:
-        configured: ``reasoning_effort`` of models.yaml: routes of one upstream model are told apart by it.
+        configured: ``reasoning_effort`` of models.yaml, in which routes of one upstream model may differ.
     """
     if configured is not None:
         if configured in ("none", "minimal"):
@@ -57,6 +61,11 @@ def thinking_of(payload: dict[str, Any], configured: str | None, dialect: Dialec
                 "thinking, output_config.effort", "dropped", "only models.yaml decides for this upstream"
             )
         return Thinking()
+    if thinking is None:
+        # Claude Code keeps the effort when the user switches thinking off, and in its side calls.
+        has_switch = dialect.thinking_path is not None and dialect.thinking_off is not None
+        is_off = effort is not None or (dialect.thinks_by_default and has_switch)
+        return Thinking(is_on=False if is_off else None)
     if kind in ("disabled", "between_tools"):
         return Thinking(is_on=False)
     budget = thinking.get("budget_tokens") if isinstance(thinking, dict) and kind == "enabled" else None
@@ -69,38 +78,51 @@ def thinking_of(payload: dict[str, Any], configured: str | None, dialect: Dialec
 
 
 def write_thinking(wanted: Thinking, dialect: Dialect, body: dict[str, Any], notes: Notes) -> bool:
-    """Write it into the upstream body; whether the model will think, as far as one can tell."""
+    """Write the request for thinking into the upstream body.
+
+    Returns:
+        Whether the model will probably think.
+    """
     if wanted.is_on is None:
         return dialect.thinks_by_default
     if not wanted.is_on:
-        if dialect.thinking_path is not None and dialect.thinking_off is not None:
-            put(body, dialect.thinking_path, dialect.thinking_off)
-        elif dialect.effort_path is not None and "none" in dialect.efforts:
-            put(body, dialect.effort_path, dialect.efforts["none"])
-        else:
-            notes.add("thinking", "not switched off", "the upstream has no such switch")
-            return dialect.thinks_by_default
-        return False
-    is_said = False
+        return _write_off(dialect, body, notes)
+    is_requested = False
     if dialect.thinking_path is not None and dialect.thinking_on is not None:
         put(body, dialect.thinking_path, dialect.thinking_on)
-        is_said = True
+        is_requested = True
     if wanted.effort is not None and dialect.effort_path is not None:
         level = _nearest(wanted.effort, dialect)
         if level is not None:
             put(body, dialect.effort_path, level)
-            is_said = True
+            is_requested = True
     if wanted.budget is not None and dialect.budget_path is not None:
         low, high = dialect.budget_range
         put(body, dialect.budget_path, min(max(wanted.budget, low), high))
-        is_said = True
-    if not is_said and wanted.effort is not None:
+        is_requested = True
+    if not is_requested and wanted.effort is not None:
         notes.add("thinking, output_config.effort", "dropped", "the upstream has no control for it")
-    return is_said or dialect.thinks_by_default
+    return is_requested or dialect.thinks_by_default
+
+
+def _write_off(dialect: Dialect, body: dict[str, Any], notes: Notes) -> bool:
+    if dialect.thinking_path is not None and dialect.thinking_off is not None:
+        put(body, dialect.thinking_path, dialect.thinking_off)
+        return False
+    if dialect.effort_path is None or not dialect.efforts:
+        notes.add("thinking", "not switched off", "the upstream has no such switch")
+        return dialect.thinks_by_default
+    if "none" in dialect.efforts:
+        put(body, dialect.effort_path, dialect.efforts["none"])
+        return False
+    # A model whose efforts do not include "none" always thinks.
+    put(body, dialect.effort_path, _nearest(LEVELS[0], dialect))
+    notes.add("thinking", "lowered to the least effort", "the upstream cannot switch it off")
+    return True
 
 
 def _nearest(effort: str, dialect: Dialect) -> str | None:
-    """What the upstream calls `effort`, or the next lower level that it has, else the next higher."""
+    """Return the upstream's name of `effort`, of the next lower level that it has, or else of the next higher."""
     position = LEVELS.index(effort)
     for level in (*reversed(LEVELS[: position + 1]), *LEVELS[position + 1 :]):
         if level in dialect.efforts:
@@ -109,12 +131,12 @@ def _nearest(effort: str, dialect: Dialect) -> str | None:
 
 
 def put(body: dict[str, Any], path: str, value: Any) -> None:
-    """Set the field at a dotted path, making the objects on the way."""
+    """Set the field at a dotted path, creating the objects on the path."""
     *parents, name = path.split(".")
     for parent in parents:
         child = body.get(parent)
         if not isinstance(child, dict):
             child = body[parent] = {}
         body = child
-    # A switch may be an object of the dialect, which is shared by all requests.
+    # The value may be an object of the dialect, which all requests share.
     body[name] = dict(value) if isinstance(value, Mapping) else value

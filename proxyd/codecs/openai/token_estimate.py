@@ -1,11 +1,9 @@
-"""How many tokens a Messages request will cost, told without a tokenizer (docs/spec/chat-to-messages.md#estimate).
+"""Estimate the input tokens of a Messages request without a tokenizer (docs/spec/chat-to-messages.md#estimate).
 
-The whole is asked for where nothing else looks at the request, or where its length decides whether it is carried at
-all; a translation counts on its way, by the same parts.
+`estimate_input_tokens` counts a whole request; a translation adds up the same functions while it reads the blocks.
 
 An under-estimate delays compaction until the upstream refuses, an over-estimate only brings it forward:
-everything is rounded up. The cost is a look at each text's length: CPython knows without scanning whether a
-string is ASCII.
+everything is rounded up. ASCII texts cost only a look at their length: CPython knows whether a string is ASCII.
 """
 
 from __future__ import annotations
@@ -30,26 +28,26 @@ __all__ = [
     "tools_tokens",
 ]
 
-#: Characters of ASCII text to a token, what the usual tokenizers reach on English and code.
+#: Characters of ASCII text per token, as common tokenizers reach on English and code.
 CHARS_PER_TOKEN = 4
 #: Role, separators and the like.
 TOKENS_PER_MESSAGE = 4
 #: Anthropic scales an image to fit this many pixels a side and counts its area by the second number.
 IMAGE_SIDE_PX, PX_PER_TOKEN = 1568, 750
-#: The most an image costs, and the guess for one whose size cannot be told.
+#: Most tokens of an image, and the estimate for one of unknown size.
 MAX_IMAGE_TOKENS = 1600
-#: A page of PDF as text and image, and how many bytes a page takes in the PDFs people send (a guess).
+#: A page of PDF as text and image, and its bytes (a guess).
 TOKENS_PER_PAGE, BYTES_PER_PAGE = 2000, 60_000
 
-#: How much base64 is decoded to find a JPEG's size: it stands behind the metadata, of which 24 KiB is a lot.
+#: Base64 that is decoded to find a JPEG's size, which follows the metadata; 24 KiB of metadata is a lot.
 _HEAD_CHARS = 32_768
 
 
 def estimate_input_tokens(payload: dict[str, Any], inputs: ToolInputs | None = None) -> int:
-    """The estimate, at least 1.
+    """Estimate a whole request, at least 1.
 
     Args:
-        inputs: keeps what is written on the way, for the translation.
+        inputs: keeps serialised tool inputs for the translation.
     """
     inputs = ToolInputs() if inputs is None else inputs
     tokens = content_tokens(payload.get("system"), inputs)
@@ -62,7 +60,7 @@ def estimate_input_tokens(payload: dict[str, Any], inputs: ToolInputs | None = N
 
 
 def tools_tokens(tools: Any) -> int:
-    """Those of the tools on offer."""
+    """Estimate a list of tools; cached for lists that are shared between requests."""
     return (
         tool_list_for(tools).cached("tokens", lambda: _json(tools))
         if isinstance(tools, list) and tools
@@ -85,35 +83,33 @@ def text_tokens(text: str, around: int = 0) -> int:
 def _json(value: Any) -> int:
     try:
         data = jsonio.dump_ascii(value)
-        if b"\\u" not in data:  # the same text as below, made in a third of the time
+        if b"\\u" not in data:  # the same text as below, in a third of the time
             return -(-len(data) // CHARS_PER_TOKEN)
         return text_tokens(jsonio.dump_text(value))
-    except jsonio.JSONError:  # NaN, which our parser takes
+    except jsonio.JSONError:  # NaN, which our parser accepts
         return text_tokens(repr(value))
 
 
 def call_tokens(name: Any, value: Any, written: str | None) -> int:
-    """Those of a tool use, by the name of its tool and its input.
+    """Estimate a tool use by the tool's name and its input.
 
     Args:
-        written: the input as JSON, where it has such a form (`ToolInputs.written`).
+        written: the input as JSON, where it can be serialised (`ToolInputs.written`).
     """
-    # What `_json` says of both in a list, without writing the input apart.
+    # As `_json` of both in a list, without serialising the input again.
     if written is not None and isinstance(name, str) and (around := chars_around(name)):
         return TOKENS_PER_MESSAGE + text_tokens(written, around)
     return TOKENS_PER_MESSAGE + _json([name, value])
 
 
-@functools.lru_cache(maxsize=1024)  # the same few dozen, hundreds of times in each history
+@functools.lru_cache(maxsize=1024)  # a history repeats a few dozen names
 def chars_around(name: str) -> int:
-    """How long a list of this name and an input is, less the input; 0 for a name beyond ASCII, since the two are
-    escaped as one.
-    """
+    """Return the length of a JSON list of this name and an input, less the input; 0 for a name beyond ASCII."""
     return len(jsonio.dump_text(name)) + len("[,]") if name.isascii() else 0
 
 
 def content_tokens(content: Any, inputs: ToolInputs) -> int:
-    """Those of a string or of a list of blocks."""
+    """Estimate a string or a list of blocks."""
     if isinstance(content, str):
         return text_tokens(content)
     tokens = 0
@@ -124,7 +120,7 @@ def content_tokens(content: Any, inputs: ToolInputs) -> int:
 
 
 def block_tokens(block: dict[str, Any], inputs: ToolInputs) -> int:
-    """Those of one block."""
+    """Estimate one block."""
     kind = block.get("type")
     if kind == "text":
         text = block.get("text")
@@ -171,7 +167,7 @@ def _image(source: Any) -> int:
 
 
 def _pixels(data: str) -> tuple[int, int] | None:
-    """Width and height from the first bytes of a base64 image; None if they do not tell."""
+    """Read width and height from the first bytes of a base64 image; None if they are not there."""
     head = data[:_HEAD_CHARS]
     try:
         raw = base64.b64decode(head[: len(head) // 4 * 4])
@@ -207,7 +203,7 @@ def _webp(raw: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg(raw: bytes) -> tuple[int, int] | None:
-    """From marker to marker until the start of frame (SOF0 to SOF15, without the tables DHT, JPG and DAC)."""
+    """Skip segments until the start of frame (SOF0 to SOF15, without the tables DHT, JPG and DAC)."""
     position = 2
     while raw[position : position + 1] == b"\xff":
         marker, length = struct.unpack_from(">BH", raw, position + 1)

@@ -1,6 +1,6 @@
-"""Tool call ids on their way between client and upstream (docs/spec/messages-to-chat.md#tool-ids).
+"""Map tool call ids between client and upstream (docs/spec/messages-to-chat.md#tool-ids).
 
-Both directions are pure functions of the id, so that the ids of a history fit together without any memory.
+Both directions are pure functions of the id, so that the ids of a history stay consistent without any state.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ from collections.abc import Collection
 
 __all__ = ["UpstreamIds", "to_client_id", "to_upstream_id"]
 
-#: Marks an id that holds an upstream's id which the client could not take.
+#: Prefix of ids that encode an upstream's id which is illegal for the client.
 ENCODED_PREFIX = "toolu_cpx_"
 
 _MAX_LEGAL = 64
-_CLIENT_LEGAL = re.compile(rf"[A-Za-z0-9_-]{{1,{_MAX_LEGAL}}}\Z")  # what the Anthropic API takes
+_CLIENT_LEGAL = re.compile(rf"[A-Za-z0-9_-]{{1,{_MAX_LEGAL}}}\Z")  # what the Anthropic API accepts
 _OPENAI_LEGAL = re.compile(r"[A-Za-z0-9_-]{1,40}\Z")  # longer: 400 string_above_max_length
 _MISTRAL_LEGAL = re.compile(r"[A-Za-z0-9]{9}\Z")  # else: 400 code 3280
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 def to_client_id(upstream_id: str) -> str:
-    """The id the client sees: the same where it is legal there, else a reversible form; "" for an empty
-    one."""
+    """Return the client's id: the same where it is legal, else a reversible encoding; "" for an empty one."""
     if not upstream_id or (_CLIENT_LEGAL.match(upstream_id) and not upstream_id.startswith(ENCODED_PREFIX)):
         return upstream_id
     encoded = base64.urlsafe_b64encode(upstream_id.encode("utf-8", "surrogatepass")).rstrip(b"=")
@@ -33,18 +32,18 @@ def to_client_id(upstream_id: str) -> str:
 
 
 def to_upstream_id(client_id: str, style: str = "any", attempt: int = 0) -> str:
-    """The id the upstream sees.
+    """Return the upstream's id.
 
     Args:
         style: ``tool_id_style`` of the dialect.
-        attempt: how many times the result turned out to be taken by another id of the request.
+        attempt: how many earlier results were taken by other ids of the request.
     """
-    # Those that are longer than any legal one are not kept, since nobody says how long they may be.
-    made = _upstream_id if len(client_id) <= _MAX_LEGAL else _upstream_id.__wrapped__
-    return made(client_id, style, attempt)
+    # Ids longer than any legal one are not cached: their size is unbounded.
+    convert = _upstream_id if len(client_id) <= _MAX_LEGAL else _upstream_id.__wrapped__
+    return convert(client_id, style, attempt)
 
 
-@functools.lru_cache(maxsize=4096)  # each request of a conversation has those of the one before
+@functools.lru_cache(maxsize=4096)  # each request of a conversation repeats the ids of the previous one
 def _upstream_id(client_id: str, style: str, attempt: int) -> str:
     original = _decoded(client_id)
     if style == "openai" and (attempt or not _OPENAI_LEGAL.match(original)):
@@ -60,7 +59,7 @@ def _upstream_id(client_id: str, style: str, attempt: int) -> str:
 
 
 class UpstreamIds:
-    """The ids of one request: the same upstream id for the same client id, and never one for two."""
+    """The ids of one request: one upstream id per client id, and never the same for two."""
 
     __slots__ = ("_style", "_taken", "_upstream")
 
@@ -71,15 +70,15 @@ class UpstreamIds:
 
     @property
     def client_ids(self) -> Collection[str]:
-        """All that were asked for."""
+        """All client ids seen."""
         return self._upstream.keys()
 
     def of(self, client_id: str, *, is_repeated: bool = False) -> str:
-        """The upstream's form of `client_id`; a fresh one if the id is repeated within one message."""
+        """Return the upstream id of `client_id`; a new one if it is repeated within one message."""
         known = self._upstream.get(client_id)
         if known is not None and not is_repeated:
             return known
-        # An empty id would be refused everywhere; the word stands in for it.
+        # Every upstream refuses an empty id; "call" replaces it.
         upstream_id, attempt = to_upstream_id(client_id or "call", self._style), 0
         while upstream_id in self._taken:
             attempt += 1

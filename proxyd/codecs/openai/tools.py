@@ -1,4 +1,4 @@
-"""Tools and the choice among them (docs/spec/messages-to-chat.md#tools)."""
+"""Translate tools and ``tool_choice`` (docs/spec/messages-to-chat.md#tools)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from proxyd.errors import ClientError
 
 __all__ = ["Tools", "to_openai_tools", "to_upstream_name"]
 
-#: Claude Code offers this beside deferred tools, so that the list is never empty; it is not to be called.
+#: Claude Code sends this with deferred tools, so that the list is never empty; it must not be called.
 PLACEHOLDER_TOOL = "DeferredToolPlaceholder"
 
 _LEGAL = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")  # OpenAI's FunctionDefinition
@@ -28,20 +28,19 @@ _ILLEGAL = re.compile(r"[^A-Za-z0-9_-]")
 
 _ROLE = itemgetter("role")
 
-#: Members of a tool that change how Anthropic's servers treat it, and mean nothing elsewhere.
+#: Members of a tool that only Anthropic's servers understand.
 _DROPPED_MEMBERS = ("strict", "eager_input_streaming", "input_examples", "allowed_callers")
 
 
 @dataclass(slots=True)
 class Tools:
-    """The tools to offer.
+    """The upstream's tools.
 
     Args:
         offered: OpenAI function tools.
         names: upstream name -> the client's name, for the altered ones.
         left_out: names of tools that only Anthropic's servers can run, or whose schema is not in the request.
-        written: `offered` as JSON, where it is at hand. It belongs to that very list, which may be shared: whoever
-            means to change it takes a copy.
+        written: `offered` as JSON, if it was serialised. Requests share that list: copy it before changing it.
     """
 
     offered: list[dict[str, Any]] = field(default_factory=list)
@@ -51,7 +50,7 @@ class Tools:
 
 
 def to_upstream_name(name: Any, dialect: Dialect) -> str:
-    """The name the upstream takes: the same where legal, else the first 55 characters and a digest.
+    """Return a name that the upstream takes: the same where legal, else the first 55 characters and a digest.
 
     Claude Code's ``mcp__server__tool`` names exceed OpenAI's 64 characters. A digest, not a counter, so that
     the name is the same in the history of every request.
@@ -74,36 +73,36 @@ def _legal_name(name: str, starts_with_letter: bool) -> str:
 
 
 def to_openai_tools(payload: dict[str, Any], dialect: Dialect, notes: Notes) -> Tools:
-    """The request's tools, with those that system messages added or took away on the way.
+    """Translate the request's tools, with those that system messages add or remove.
 
     Raises:
-        ClientError: what is there is no list of tools.
+        ClientError: ``tools`` is not a list of tool definitions.
     """
     listed = payload.get("tools")
     if listed is not None and not isinstance(listed, list):
         raise ClientError(f"tools: expected an array, got {type(listed).__name__}; send a list of tools")
-    added, removed = _changes_on_the_way(payload["messages"])
+    added, removed = _tool_changes(payload["messages"])
     if added or removed:
-        return _translated([*(listed or ()), *added], removed, dialect, notes)
+        return _translate([*(listed or ()), *added], removed, dialect, notes)
     if not listed:
         return Tools()
 
-    def make() -> tuple[Dialect, Tools, Notes]:
+    def translate() -> tuple[Dialect, Tools, Notes]:
         own = Notes()
-        tools = _translated(listed, removed, dialect, own)
+        tools = _translate(listed, removed, dialect, own)
         try:
             tools.written = jsonio.dump_ascii(tools.offered)
         except jsonio.JSONError:
-            pass  # NaN, which our parser takes; who writes the whole body says so
+            pass  # NaN, which our parser accepts; reported when the whole body is serialised
         return dialect, tools, own
 
-    # By identity, since dialects are kept and not hashable; it is in there so that no other takes its place.
-    _, tools, own = tool_list_for(listed).cached(("tools", id(dialect)), make)
+    # Dialects are not hashable. The entry holds a reference, so that its id is not reused.
+    _, tools, own = tool_list_for(listed).cached(("tools", id(dialect)), translate)
     notes.add_all(own)
     return tools
 
 
-def _translated(listed: list[Any], removed: set[str], dialect: Dialect, notes: Notes) -> Tools:
+def _translate(listed: list[Any], removed: set[str], dialect: Dialect, notes: Notes) -> Tools:
     tools = Tools()
     seen = set()
     for number, tool in enumerate(listed):
@@ -160,11 +159,11 @@ def _function(tool: dict[str, Any], name: str, dialect: Dialect) -> dict[str, An
     return {"type": "function", "function": function}
 
 
-def _changes_on_the_way(messages: list[Any]) -> tuple[list[Any], set[str]]:
-    """Tools defined in ``tool_addition`` blocks, and names whose last change was a removal."""
+def _tool_changes(messages: list[Any]) -> tuple[list[Any], set[str]]:
+    """Return tools defined in ``tool_addition`` blocks, and names whose last change was a removal."""
     added: dict[str, Any] = {}
     removed: set[str] = set()
-    if "system" not in map(_ROLE, messages):  # as nearly always
+    if "system" not in map(_ROLE, messages):  # the common case
         return [], set()
     for message in messages:
         if message["role"] != "system":
@@ -190,10 +189,10 @@ def _changes_on_the_way(messages: list[Any]) -> tuple[list[Any], set[str]]:
 def choose(
     payload: dict[str, Any], tools: Tools, dialect: Dialect, *, is_thinking: bool, notes: Notes
 ) -> dict[str, Any]:
-    """The fields ``tools``, ``tool_choice`` and ``parallel_tool_calls`` of the body, those that apply.
+    """Return the body's fields ``tools``, ``tool_choice`` and ``parallel_tool_calls``, those that apply.
 
     Raises:
-        ClientError: a tool is forced and none can be offered: the call has no meaning upstream.
+        ClientError: a tool call is demanded and no tool can be offered.
     """
     choice = payload.get("tool_choice")
     if choice is not None and not isinstance(choice, dict):
@@ -215,15 +214,15 @@ def choose(
     fields: dict[str, Any] = {"tools": tools.offered}
     if choice is None:
         return fields
-    word: Any = kind if kind in ("auto", "none") else None
+    upstream_choice: Any = kind if kind in ("auto", "none") else None
     if kind in ("any", "tool"):
-        word = _forced(choice, tools, dialect, is_thinking=is_thinking, notes=notes)
-        if kind == "tool" and word == "required" and not dialect.named_tool_choice:
+        upstream_choice = _forced(choice, tools, dialect, is_thinking=is_thinking, notes=notes)
+        if kind == "tool" and upstream_choice == "required" and not dialect.named_tool_choice:
             name = to_upstream_name(choice.get("name"), dialect)
             fields["tools"] = [tool for tool in tools.offered if tool["function"]["name"] == name]
-    elif word is None:
+    elif upstream_choice is None:
         raise ClientError("tool_choice.type: expected auto, any, tool or none; send one of these")
-    fields["tool_choice"] = word
+    fields["tool_choice"] = upstream_choice
     if choice.get("disable_parallel_tool_use") is True:
         if dialect.parallel_tool_calls:
             fields["parallel_tool_calls"] = False

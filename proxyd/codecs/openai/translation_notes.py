@@ -1,4 +1,4 @@
-"""What a translation dropped or altered, for the debug log and for the dry run. Never any content."""
+"""Notes on what a translation dropped or altered, for the debug log and the dry run. They never hold content."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Note", "Notes"]
 
 
 class Note(NamedTuple):
-    """One loss: the field's path in the client's request, what was done to it, why, and how often."""
+    """One change: the field's path in the client's request, what was done, why, and how often."""
 
     path: str
     what: str
@@ -17,7 +17,7 @@ class Note(NamedTuple):
 
 
 class Notes:
-    """Gathers notes; equal ones are counted."""
+    """Collects notes; equal ones are counted."""
 
     __slots__ = ("_counts",)
 
@@ -29,10 +29,10 @@ class Notes:
         self._counts[key] = self._counts.get(key, 0) + times
 
     def add_all(self, other: Notes) -> None:
-        """Add those that were gathered elsewhere."""
+        """Add all notes of another collection."""
         for key, times in other._counts.items():
             self.add(*key, times)
 
     def take(self) -> tuple[Note, ...]:
-        """All notes, in the order of their first occurrence."""
+        """Return all notes in the order of their first occurrence."""
         return tuple(Note(*key, count) for key, count in self._counts.items())

@@ -40,7 +40,11 @@ def request(**fields: Any) -> bytes:
 
 def test_a_request(translate: Callable[..., Result]) -> None:
     given = request(
-        stream=True, top_k=3, cache_control={"type": "ephemeral"}, output_config={"effort": "low"}
+        stream=True,
+        top_k=3,
+        cache_control={"type": "ephemeral"},
+        thinking={"type": "adaptive"},
+        output_config={"effort": "low"},
     )
     result = translate(given, "--model", "deep")
     assert result.code == 0
@@ -50,6 +54,13 @@ def test_a_request(translate: Callable[..., Result]) -> None:
     assert body["reasoning_effort"] == "high"
     assert "top_k: dropped: the upstream does not take it" in result.err
     assert "cache_control: dropped: only Anthropic's servers do this" in result.err
+
+
+def test_effort_alone_switches_thinking_off(translate: Callable[..., Result]) -> None:
+    result = translate(request(output_config={"effort": "high"}), "--model", "deep")
+    body = json.loads(result.out)
+    assert body["thinking"] == {"type": "disabled"}
+    assert "reasoning_effort" not in body
 
 
 def test_a_stream(translate: Callable[..., Result]) -> None:

@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from tests.support.error_cases import RECOVERABLE
 from tests.support.harness import Upstream, running_proxy, running_upstream, text_stream
-from tests.unit.codecs.openai.test_context_overflow import RECOVERABLE
 
 LM_STUDIO = (
     "Input does not fit in context length. The input has 31430 tokens, but it only supports 30000 tokens."

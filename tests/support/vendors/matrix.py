@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from proxyd.codecs.openai.request import RequestOptions, in_one_go, translation
+from proxyd.codecs.openai.request import RequestOptions, run_to_end, translation
 from proxyd.config.routes import ModelRoute
 from proxyd.providers.learned_quirks import LearnedQuirks
 from proxyd.providers.registry import dialect_for, profile_for
@@ -130,7 +130,7 @@ def cell(route: Route, capture: Capture) -> Cell:
     lessons, refused, words = LearnedQuirks(), [], ""
     while len(refused) < MAX_TRIES:
         current = lessons.applied_to(entry)
-        translated = in_one_go(
+        translated = run_to_end(
             translation(
                 capture.body,
                 dialect_for(profile, route.model, current.quirks),

@@ -18,7 +18,7 @@ from typing import Any
 from multidict import CIMultiDict
 
 from proxyd import jsonio
-from proxyd.codecs.openai.request import in_one_go
+from proxyd.codecs.openai.request import run_to_end
 from proxyd.codecs.openai.token_estimate import estimate_input_tokens
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
@@ -106,7 +106,7 @@ def check(data: bytes) -> None:
 def _check_translated(route: ModelRoute, payload: dict[str, Any]) -> None:
     ids = itertools.count()
     try:
-        call = in_one_go(
+        call = run_to_end(
             openai.prepare(
                 route,
                 route.api_base,

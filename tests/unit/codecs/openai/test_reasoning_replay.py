@@ -1,4 +1,4 @@
-"""Reasoning that goes back to its upstream: each way there is, and what may never go."""
+"""Reasoning that is sent back to its upstream, in each style, and reasoning that is not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def block(text: str, field: str | None, model: str = "m", details: Any = None) -
 
 
 def returned(dialect: Dialect, *blocks: dict[str, Any], calls: bool = False) -> dict[str, Any]:
-    """What the assistant message gains."""
+    """Return the fields that the assistant message gains."""
     reasoning = Reasoning("m")
     for each in blocks:
         reasoning.add(each)
@@ -29,12 +29,12 @@ def returned(dialect: Dialect, *blocks: dict[str, Any], calls: bool = False) -> 
     if calls:
         message["tool_calls"] = [dict(CALL)]
     before = dict(message)
-    reasoning.give_back(message, ["c1"] if calls else [], dialect, Notes())
+    reasoning.write_to(message, ["c1"] if calls else [], dialect, Notes())
     return {key: value for key, value in message.items() if before.get(key) != value}
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-def test_in_the_field_it_came_in(field: str) -> None:
+def test_received(field: str) -> None:
     assert returned(Dialect(), block("Hm.", field)) == {field: "Hm."}
     assert returned(Dialect(), block("Hm.", field), block(" So.", field)) == {field: "Hm. So."}
 
@@ -50,11 +50,11 @@ def test_in_the_field_it_came_in(field: str) -> None:
         [block("Hm.", "reasoning"), block("So.", "reasoning_content")],  # which of the two, nobody can tell
     ],
 )
-def test_nothing_goes_back_that_an_unknown_server_might_refuse(blocks: list[dict[str, Any]]) -> None:
+def test_unknown_servers_get_no_reasoning(blocks: list[dict[str, Any]]) -> None:
     assert returned(Dialect(), *blocks) == {}
 
 
-def test_in_a_field_of_the_vendor() -> None:
+def test_field() -> None:
     dialect = Dialect(reasoning_return="field", reasoning_field="reasoning_content")
     assert returned(dialect, block("Hm.", "reasoning")) == {"reasoning_content": "Hm."}
     assert returned(dialect, block("Hm.", None, model="other")) == {"reasoning_content": "Hm."}, (
@@ -63,7 +63,7 @@ def test_in_a_field_of_the_vendor() -> None:
     assert returned(dialect, block("", None), calls=True) == {}
 
 
-def test_lost_reasoning_has_a_fallback() -> None:
+def test_placeholder_for_lost_reasoning() -> None:
     dialect = Dialect(
         reasoning_return="field",
         reasoning_field="reasoning_content",
@@ -75,14 +75,14 @@ def test_lost_reasoning_has_a_fallback() -> None:
     assert returned(dialect, block("Hm.", None)) == {}, "only tool turns carry it"
 
 
-def test_details_unchanged_or_text_instead() -> None:
+def test_details() -> None:
     dialect = Dialect(reasoning_return="details", reasoning_field="reasoning")
     assert returned(dialect, block("Hm.", "reasoning", details=DETAILS)) == {"reasoning_details": DETAILS}
     foreign = block("Hm.", "reasoning", model="other", details=DETAILS)
     assert returned(dialect, foreign) == {"reasoning": "Hm."}, "signed data is of use to its vendor alone"
 
 
-def test_inside_the_content() -> None:
+def test_tags_and_chunks() -> None:
     dialect = Dialect(reasoning_return="tags", think_tags=("thought", "think"))
     assert returned(dialect, block("Hm.", "think")) == {"content": "<thought>Hm.</thought>\nsaid"}
     chunks = Dialect(reasoning_return="chunks")

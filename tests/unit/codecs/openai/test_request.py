@@ -1,4 +1,4 @@
-"""The request transcripts, and what they cannot show: refusals, notes, purity."""
+"""The request transcripts, and what they do not cover: refusals, notes, purity."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_transcript(case: str) -> None:
 @pytest.mark.parametrize("case", goldens.cases())
 def test_transcript_satisfies_the_strict_upstream(case: str) -> None:
     body = goldens.expected(case)
-    if body.get("tool_choice") == "any":  # Mistral's own word for required
+    if body.get("tool_choice") == "any":  # Mistral's name for required
         body["tool_choice"] = "required"
     profile = case.split("/")[0]
     assert validate(body, other_fields=profile not in ("openai", "azure", "github")) == []
@@ -49,7 +49,7 @@ def test_every_profile_has_a_transcript() -> None:
 # -- purity
 
 
-def test_payload_and_options_are_left_alone() -> None:
+def test_payload_and_options_are_not_changed() -> None:
     payload = {
         "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}],
         "tools": [{"name": "T", "input_schema": {"$schema": "s", "type": "object"}}],
@@ -102,13 +102,13 @@ def test_switches_of_the_dialect_are_not_shared_between_requests() -> None:
         ({"compaction": {}}, "compaction:"),
     ],
 )
-def test_what_makes_the_call_meaningless_is_refused(fields: dict[str, Any], beginning: str) -> None:
+def test_meaningless_request_is_refused(fields: dict[str, Any], beginning: str) -> None:
     with pytest.raises(ClientError) as caught:
         translated(**fields)
     assert caught.value.message.startswith(beginning)
 
 
-def test_a_forced_server_tool_is_refused_by_name() -> None:
+def test_forced_server_tool_is_refused_by_name() -> None:
     search = {"type": "web_search_20250305", "name": "web_search"}
     with pytest.raises(ClientError, match="web_search"):
         translated(tools=[search], tool_choice={"type": "tool", "name": "web_search"})
@@ -127,13 +127,13 @@ def test_output_limit(asked: int | None, clamp: int | None, sent: int | None) ->
     assert body.get("max_tokens") == sent
 
 
-def test_stream_is_what_the_route_asks_for() -> None:
+def test_stream_is_as_the_route_says() -> None:
     body = translated(options=RequestOptions("m", False), stream=True)
     assert body["stream"] is False
     assert "stream_options" not in body
 
 
-def test_extra_body_has_the_last_word() -> None:
+def test_extra_body_takes_precedence() -> None:
     extra = {"temperature": 0.3, "stream_options": {"include_obfuscation": False}, "new": [1]}
     body = translated(options=RequestOptions("m", True, temperature=0.9, extra_body=extra))
     assert body["temperature"] == 0.3
@@ -141,14 +141,14 @@ def test_extra_body_has_the_last_word() -> None:
     assert body["new"] == [1]
 
 
-def test_a_long_session_id_fits_the_cache_key() -> None:
+def test_long_session_id_fits_the_cache_key() -> None:
     dialect = Dialect(prompt_cache_key=True)
     body = translated(dialect, RequestOptions("m", True, session_id="s" * 65))
     assert len(body["prompt_cache_key"]) == 64
     assert translated(dialect, RequestOptions("m", True, session_id="s"))["prompt_cache_key"] == "s"
 
 
-def test_user_ids_leave_as_digests_only() -> None:
+def test_user_ids_are_sent_as_digests_only() -> None:
     user = {"user_id": "somebody@example.org"}
     assert "somebody" not in str(translated(metadata=user))
     body = translated(Dialect(safety_identifier=True), metadata=user)
@@ -159,7 +159,7 @@ def test_user_ids_leave_as_digests_only() -> None:
 # -- notes
 
 
-def test_losses_are_told_with_their_field_and_without_content() -> None:
+def test_notes_name_the_field_without_content() -> None:
     payload = {
         "max_tokens": 10,
         "messages": [
@@ -194,6 +194,6 @@ def test_equal_notes_are_counted() -> None:
     assert [note.times for note in notes if note.what == "got a tool result"] == [3]
 
 
-def test_nothing_to_tell_of_a_plain_request() -> None:
+def test_plain_request_has_no_notes() -> None:
     payload = {"model": "x", "max_tokens": 5, "messages": HELLO, "system": "s", "stream": True}
     assert to_openai_request(payload, Dialect(), OPTIONS).notes == ()

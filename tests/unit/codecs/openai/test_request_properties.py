@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 from typing import Any
-from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
@@ -14,13 +13,12 @@ from hypothesis import strategies as st
 from proxyd import jsonio
 from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.cache.tools import share_tools
-from proxyd.codecs.openai.messages import _History
-from proxyd.codecs.openai.request import RequestOptions, in_one_go, to_openai_request, translation
+from proxyd.codecs.openai.request import RequestOptions, run_to_end, to_openai_request, translation
 from proxyd.codecs.openai.token_estimate import estimate_input_tokens
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers.registry import PROFILES, dialect_for
 from tests.support.effort import examples
-from tests.support.histories import PAYLOADS, usual_histories
+from tests.support.histories import PAYLOADS
 from tests.support.strict_openai import validate
 
 #: A model of each variant, so that all dialects of a profile are met.
@@ -36,8 +34,6 @@ DIALECTS = {
     for name, profile in PROFILES.items()
     for model in MODELS.get(name, ["m"])
 }
-_USE = {"type": "tool_use", "id": "t1", "name": "Read", "input": {}}
-_RESULT = {"type": "tool_result", "tool_use_id": "t1", "content": "a"}
 #: Those that promise nothing beyond OpenAI's own fields.
 STRICT = ("openai", "azure", "github", "bedrock")
 
@@ -84,7 +80,7 @@ def test_any_history_gives_a_valid_request(payload: dict[str, Any], name: str, s
     }
 )
 @settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_templates_that_want_turns_get_them(payload: dict[str, Any]) -> None:
+def test_strict_alternation(payload: dict[str, Any]) -> None:
     roles = [
         message["role"]
         for message in to_openai_request(payload, DIALECTS["mistral:m"], RequestOptions("m", True)).body[
@@ -114,31 +110,14 @@ def test_any_payload_can_be_estimated(payload: dict[str, Any]) -> None:
     assert estimate_input_tokens(payload) == estimate
     # What was written on the way is what the translation would have written.
     options = RequestOptions("m", True)
-    translated = in_one_go(translation(payload, DIALECTS["generic:m"], options, inputs))
+    translated = run_to_end(translation(payload, DIALECTS["generic:m"], options, inputs))
     assert repr(translated) == repr(to_openai_request(payload, DIALECTS["generic:m"], options))
-
-
-@pytest.mark.parametrize("name", sorted(DIALECTS))
-@given(messages=usual_histories())
-@example(
-    messages=[  # two calls of one id, and one result
-        {"role": "assistant", "content": [_USE, _USE]},
-        {"role": "user", "content": [_RESULT]},
-    ]
-)
-@example(messages=[{"role": "assistant", "content": [_USE]}, {"role": "user", "content": [_RESULT, _RESULT]}])
-@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_the_short_way_says_what_the_long_one_does(name: str, messages: list[dict[str, Any]]) -> None:
-    payload, options = {"model": "x", "messages": messages}, RequestOptions("m", True)
-    short = to_openai_request(payload, DIALECTS[name], options)
-    with mock.patch.object(_History, "_short_way", return_value=False):
-        assert repr(to_openai_request(payload, DIALECTS[name], options)) == repr(short)
 
 
 @pytest.mark.parametrize("name", sorted(DIALECTS))
 @given(payload=PAYLOADS)
 @settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_a_translation_counts_what_the_estimate_does(name: str, payload: dict[str, Any]) -> None:
+def test_translation_counts_as_the_estimate_does(name: str, payload: dict[str, Any]) -> None:
     translated = to_openai_request(payload, DIALECTS[name], RequestOptions("m", True))
     assert translated.input_tokens == estimate_input_tokens(payload)
 
@@ -158,7 +137,7 @@ def containers_in(value: Any) -> dict[int, Any]:
 @pytest.mark.parametrize("name", sorted(DIALECTS))
 @given(payload=PAYLOADS)
 @settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_messages_share_nothing_that_could_be_changed(name: str, payload: dict[str, Any]) -> None:
+def test_messages_share_no_containers(name: str, payload: dict[str, Any]) -> None:
     theirs = containers_in(payload["messages"])
     body = to_openai_request(payload, DIALECTS[name], RequestOptions("m", True)).body
     assert not [node for key, node in containers_in(body["messages"]).items() if key in theirs]
@@ -166,7 +145,7 @@ def test_messages_share_nothing_that_could_be_changed(name: str, payload: dict[s
 
 @given(payload=PAYLOADS, name=st.sampled_from(sorted(DIALECTS)))
 @settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_what_requests_share_is_written_as_if_they_did_not(payload: dict[str, Any], name: str) -> None:
+def test_shared_parts_are_serialised_as_unshared_ones(payload: dict[str, Any], name: str) -> None:
     payload = {key: payload[key] for key in sorted(payload, key=lambda key: (key == "tools", key))}
     try:
         body = jsonio.dumps(payload)

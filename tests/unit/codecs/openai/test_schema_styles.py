@@ -87,7 +87,7 @@ ANY: st.SearchStrategy[Any] = st.recursive(
 @pytest.mark.parametrize("style", JUDGES)
 @settings(max_examples=60)
 @given(schema=ANY.filter(lambda schema: isinstance(schema, dict)))
-def test_the_vendor_takes_whatever_becomes_of_a_schema(style: str, schema: Schema) -> None:
+def test_rewritten_schema_is_valid_for_the_vendor(style: str, schema: Schema) -> None:
     before = copy.deepcopy(schema)
     parameters = offered(schema, style)["parameters"]
     assert refusal(parameters, style) is None
@@ -183,7 +183,7 @@ def loosened(schema: Any, style: str) -> Any:
 @pytest.mark.parametrize("style", ["full", "openai", "xai", "grammar", "moonshot", "strict"])
 @settings(max_examples=40)
 @given(schema=ROOTS)
-def test_what_the_rewritten_schema_accepts_the_original_accepts(style: str, schema: Schema) -> None:
+def test_rewritten_schema_accepts_no_more(style: str, schema: Schema) -> None:
     rewritten = Draft202012Validator(offered(schema, style)["parameters"])
     original = Draft202012Validator(loosened(schema, style))
     for instance in INSTANCES:
@@ -194,7 +194,7 @@ def test_what_the_rewritten_schema_accepts_the_original_accepts(style: str, sche
 @pytest.mark.parametrize("style", ["openai", "xai", "grammar"])
 @settings(max_examples=40)
 @given(schema=ROOTS)
-def test_what_the_original_accepts_the_rewritten_schema_accepts(style: str, schema: Schema) -> None:
+def test_rewritten_schema_accepts_no_less(style: str, schema: Schema) -> None:
     rewritten = Draft202012Validator(offered(schema, style)["parameters"])
     original = Draft202012Validator(schema)
     for instance in INSTANCES:
@@ -205,7 +205,7 @@ def test_what_the_original_accepts_the_rewritten_schema_accepts(style: str, sche
 @pytest.mark.parametrize("style", ["openai", "moonshot", "grammar", "xai"])
 @settings(max_examples=40)
 @given(schema=ROOTS)
-def test_a_schema_that_fits_is_left_as_it_is(style: str, schema: Schema) -> None:
+def test_schema_that_fits_is_unchanged(style: str, schema: Schema) -> None:
     # A grammar takes a schema that says nothing, but for an object alone: that one is spelled out.
     if refusal(schema, style) is None and not (style == "grammar" and "{}" in repr(schema)):
         assert in_style(schema, style) is schema
@@ -330,7 +330,7 @@ def test_rewriting(style: str, schema: Schema, rewritten: Schema) -> None:
     assert in_style(schema, style) == rewritten
 
 
-def test_only_a_schema_that_fits_is_strict() -> None:
+def test_only_closed_schemas_are_strict() -> None:
     assert offered({"type": "object", "properties": {"a": {}}, "required": ["a"]}, "strict")["strict"] is True
     assert "strict" not in offered({"type": "object", "properties": {"a": {}}}, "strict")
     assert "strict" not in offered({"type": "object", "properties": {}}, "openai")
@@ -355,23 +355,23 @@ def test_only_a_schema_that_fits_is_strict() -> None:
         (7, False),
     ],
 )
-def test_patterns_that_a_grammar_holds(pattern: Any, fits: bool) -> None:
+def test_grammar_patterns(pattern: Any, fits: bool) -> None:
     assert fits_grammar_pattern(pattern) is fits
 
 
-def test_a_long_pattern_is_judged_in_time() -> None:
+def test_long_pattern_takes_linear_time() -> None:
     assert not fits_grammar_pattern("^" + "a" * 20000 + "\\d$")
     assert not fits_grammar_pattern("^" + "(a*" * 200 + "\\d")
 
 
-def test_references_that_multiply_come_to_an_end() -> None:
+def test_nested_references_stay_bounded() -> None:
     doubling = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}", "title": "t"}] * 2} for n in range(30)}
     root = {"type": "object", "properties": {"a": {"$ref": "#/$defs/d0", "maxLength": 3}}, "$defs": doubling}
     for style in CHOICES["schema_style"]:
         assert len(str(in_style(root, style))) < 100_000
 
 
-def test_a_schema_nested_without_end_is_cut() -> None:
+def test_deep_schema_is_truncated() -> None:
     schema: Schema = {"type": "string"}
     for _ in range(300):
         schema = {"type": "object", "properties": {"a": schema}}
@@ -396,7 +396,7 @@ JUNK: st.SearchStrategy[Any] = st.recursive(
 @pytest.mark.parametrize("style", CHOICES["schema_style"])
 @settings(max_examples=150)
 @given(schema=st.dictionaries(st.sampled_from(KEYWORDS), JUNK, max_size=4))
-def test_what_is_no_schema_does_no_harm(style: str, schema: Schema) -> None:
+def test_malformed_schemas(style: str, schema: Schema) -> None:
     before = copy.deepcopy(schema)
     assert offered(schema, style)["parameters"]["type"] == "object"
     assert schema == before
@@ -414,5 +414,5 @@ def test_what_is_no_schema_does_no_harm(style: str, schema: Schema) -> None:
         {"anyOf": [{"required": [[]]}], "required": [[]]},
     ],
 )
-def test_wrong_kinds_of_values_are_left_out(style: str, schema: Schema) -> None:
+def test_invalid_values_are_dropped(style: str, schema: Schema) -> None:
     assert offered(schema, style)["parameters"]["type"] == "object"

@@ -109,7 +109,7 @@ def test_documents(source: Any, tokens: int) -> None:
     assert estimated([{"type": "document", "source": source}]) == tokens
 
 
-def test_calls_results_and_thinking_count() -> None:
+def test_calls_results_and_thinking() -> None:
     assert estimated([{"type": "tool_use", "name": "Read", "input": {"a": "b" * 400}}]) > 100
     assert estimated([{"type": "tool_result", "content": "b" * 400}]) == 104
     assert estimated([{"type": "tool_result", "content": [{"type": "text", "text": "b" * 400}]}]) == 104
@@ -125,8 +125,8 @@ def test_calls_results_and_thinking_count() -> None:
 @example(name='"\\\n/', value={"a": "\x01 \\u0041"})
 @example(name="", value={})
 @example(name="Read", value={"a": [float("nan")]})
-def test_a_tool_use_counts_as_the_json_of_its_name_and_input(name: Any, value: Any) -> None:
-    """However its parts are written: apart, once for all who need them, or not at all."""
+def test_tool_use_counts_as_json_of_name_and_input(name: Any, value: Any) -> None:
+    """Whether the input was serialised before or not."""
     try:
         text = jsonio.dump_text([name, value])
     except jsonio.JSONError:
@@ -134,7 +134,7 @@ def test_a_tool_use_counts_as_the_json_of_its_name_and_input(name: Any, value: A
     assert estimated([{"type": "tool_use", "name": name, "input": value}]) == 4 + estimated(text)
 
 
-def test_system_and_tools_count() -> None:
+def test_system_and_tools() -> None:
     plain = estimated("hi")
     assert estimated("hi", system="b" * 400) == plain + 100
     assert estimated("hi", system=[{"type": "text", "text": "b" * 400}]) == plain + 100
@@ -142,12 +142,12 @@ def test_system_and_tools_count() -> None:
     assert estimated("hi", tools=[]) == plain
 
 
-def test_what_has_no_json_form_is_estimated_too() -> None:
+def test_values_without_a_json_form() -> None:
     assert estimated([{"type": "tool_use", "name": "T", "input": {"a": float("nan")}}]) > 4
 
 
 @pytest.mark.parametrize(
     "payload", [{}, {"messages": None}, {"messages": [3]}, {"messages": [{"content": 3}]}]
 )
-def test_odd_payloads(payload: dict[str, Any]) -> None:
+def test_malformed_payloads(payload: dict[str, Any]) -> None:
     assert estimate_input_tokens(payload) >= 1

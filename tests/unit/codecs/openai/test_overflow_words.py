@@ -1,4 +1,4 @@
-"""Overflows are told from other refusals: measured on texts from public reports, tests/transcripts/overflow."""
+"""Overflows are distinguished from other errors: measured on public reports, tests/transcripts/overflow."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from proxyd.codecs.openai.error_envelopes import error_in
 from proxyd.codecs.openai.errors import ErrorContext, refusal, refusal_from_chunk
 from proxyd.errors import ProxyError, TooLong
+from tests.support.error_cases import RECOVERABLE
 from tests.support.paths import TRANSCRIPTS
-from tests.unit.codecs.openai.test_context_overflow import RECOVERABLE
 
 FOLDER = TRANSCRIPTS / "overflow"
 
@@ -77,7 +77,7 @@ ENVELOPES = {
 
 
 def refused(text: str, status: int, envelope: str) -> ProxyError:
-    """What a client is told when an upstream refuses so."""
+    """Return the error that the client gets for such a response."""
     if envelope == "text":
         return refusal(status, {}, text.encode(), ErrorContext(route="big"))
     value = ENVELOPES[envelope](text, status)
@@ -99,7 +99,7 @@ def is_recognised(row: dict[str, Any]) -> bool:
     return True
 
 
-def test_the_corpus_is_large_and_says_where_it_was_read() -> None:
+def test_corpus_is_large_and_has_sources() -> None:
     assert len(OVERFLOWS) >= 150
     assert len(REFUSALS) >= 300
     for table in (OVERFLOWS, REFUSALS):
@@ -110,7 +110,7 @@ def test_the_corpus_is_large_and_says_where_it_was_read() -> None:
     assert not {template(row["text"]) for row in OVERFLOWS} & {template(row["text"]) for row in REFUSALS}
 
 
-def test_held_out_overflows_are_found_without_a_false_alarm(capsys: pytest.CaptureFixture[str]) -> None:
+def test_held_out_overflows_are_found_without_false_alarms(capsys: pytest.CaptureFixture[str]) -> None:
     overflows = [row for row in OVERFLOWS if is_held_out(row)]
     refusals = [row for row in REFUSALS if is_held_out(row)]
     assert min(len(overflows), len(refusals)) >= 80
@@ -125,7 +125,7 @@ def test_held_out_overflows_are_found_without_a_false_alarm(capsys: pytest.Captu
     assert alarms == 0
 
 
-def test_rows_that_the_rules_were_written_on() -> None:
+def test_rows_that_the_rules_were_derived_from() -> None:
     missed = [row["text"] for row in OVERFLOWS if not is_held_out(row) and not is_recognised(row)]
     alarms = [row["text"] for row in REFUSALS if not is_held_out(row) and is_recognised(row)]
     assert missed == ["maximum context length"]  # a keyword rather than a refusal
@@ -136,7 +136,7 @@ FOUND = [row["text"] for row in OVERFLOWS if is_recognised(row)]
 
 
 @pytest.mark.parametrize("envelope", [*ENVELOPES, "text"])
-def test_an_overflow_is_one_in_any_envelope(envelope: str) -> None:
+def test_overflow_in_any_envelope(envelope: str) -> None:
     for text in FOUND:
         exc = refused(text, 400, envelope)
         assert isinstance(exc, TooLong), (text, exc)
@@ -145,7 +145,7 @@ def test_an_overflow_is_one_in_any_envelope(envelope: str) -> None:
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_an_overflow_is_one_under_any_status(status: int) -> None:
+def test_overflow_with_any_status(status: int) -> None:
     for text in FOUND:
         exc = refused(text, status, "openai")
         assert isinstance(exc, TooLong), (text, exc)
