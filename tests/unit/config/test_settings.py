@@ -9,7 +9,8 @@ import pytest
 
 from proxyd.config.models import Checks, load_text
 from proxyd.config.paths import resolve_models_path, resolve_state_folder
-from proxyd.config.settings import TABLE, Settings, faults_in_file
+from proxyd.config.settings import TABLE, Settings
+from proxyd.config.settings_loader import decide_settings, faults_in_file
 from proxyd.errors import ConfigError
 from proxyd.secret import Secret
 from proxyd.urls import is_loopback
@@ -17,12 +18,12 @@ from proxyd.urls import is_loopback
 
 def faults(flags: dict[str, Any], environ: dict[str, str], values: dict[str, Any] | None = None) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        Settings.load(flags, environ, values, {name: f"m.yaml:2:{len(name)}" for name in values or {}})
+        decide_settings(flags, environ, values, {name: f"m.yaml:2:{len(name)}" for name in values or {}})
     return caught.value.message.splitlines()
 
 
 def test_defaults_are_those_of_the_documents() -> None:
-    found = Settings.load({}, {})
+    found = decide_settings({}, {})
     assert found == Settings()
     assert {name: getattr(found, name) for name in TABLE} == {
         "host": "127.0.0.1",
@@ -81,7 +82,7 @@ def test_each_default_is_a_value_that_may_be_set() -> None:
 
 
 def test_an_empty_list_is_no_missing_one() -> None:
-    assert Settings.load({}, {}, {"forward_headers": []}).forward_headers == ()
+    assert decide_settings({}, {}, {"forward_headers": []}).forward_headers == ()
 
 
 def test_flag_beats_environment_beats_file_beats_default() -> None:
@@ -95,7 +96,7 @@ def test_flag_beats_environment_beats_file_beats_default() -> None:
         ({}, {}, {}, 8082, "default"),
     ]
     for flag, variables, in_file, port, origin in steps:
-        found = Settings.load(flag, variables, in_file, places)
+        found = decide_settings(flag, variables, in_file, places)
         assert (found.port, found.origin_of("port")) == (port, origin)
 
 
@@ -123,7 +124,7 @@ def test_flag_beats_environment_beats_file_beats_default() -> None:
     ],
 )
 def test_variables(variable: str, written: str, name: str, value: object) -> None:
-    found = Settings.load({}, {variable: written})
+    found = decide_settings({}, {variable: written})
     assert getattr(found, name) == value
     assert found.origin_of(name) == variable
 
@@ -266,42 +267,42 @@ def test_listening_beyond_loopback(host: str, more: dict[str, Any], is_refused: 
     if is_refused:
         assert not is_loopback(host)
         with pytest.raises(ConfigError, match="beyond loopback"):
-            Settings.load({"host": host, **more}, {})
+            decide_settings({"host": host, **more}, {})
     else:
-        assert Settings.load({"host": host, **more}, {}).host == host
+        assert decide_settings({"host": host, **more}, {}).host == host
 
 
 def test_a_flag_that_is_no_setting_is_our_own_bug() -> None:
     with pytest.raises(AssertionError, match="colour"):
-        Settings.load({"colour": "red"}, {})
+        decide_settings({"colour": "red"}, {})
 
 
 def test_token_and_certificates_beside_models_yaml(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("t0ken-of-the-proxy\n", encoding="utf-8")
     (tmp_path / "ca.pem").write_text("x", encoding="utf-8")
     values = {"auth_token": "${file:token}", "ca_file": "ca.pem"}
-    found = Settings.load(
+    found = decide_settings(
         {}, {}, values, {"ca_file": "m.yaml:1:1", "auth_token": "m.yaml:2:1"}, folder=tmp_path
     )
     assert found.auth_token == Secret("t0ken-of-the-proxy")
     assert found.ca_file == str(tmp_path / "ca.pem")
     assert "t0ken" not in repr(found)
     with pytest.raises(ConfigError) as caught:
-        Settings.load({"ca_file": "none.pem"}, {}, values, {"ca_file": "m.yaml:1:1"}, folder=tmp_path)
+        decide_settings({"ca_file": "none.pem"}, {}, values, {"ca_file": "m.yaml:1:1"}, folder=tmp_path)
     assert caught.value.message == "--ca-file: ca_file: expected a PEM file; there is none at none.pem"
 
 
 def test_variables_that_look_like_ours_are_named() -> None:
     environ = {"CLAUDE_PROXY_PORT": "1", "CLAUDE_PROXY_IDEL_S": "1", "CLAUDE_PROXY_MODELS": "x", "HOME": "/"}
-    assert Settings.load({}, environ).warnings == (
+    assert decide_settings({}, environ).warnings == (
         "CLAUDE_PROXY_IDEL_S: not a variable of claude-proxy; did you mean 'CLAUDE_PROXY_IDLE_S'?",
         "CLAUDE_PROXY_PORT: not a variable of claude-proxy; use PORT",
     )
 
 
 def test_a_reload_leaves_what_needs_a_restart() -> None:
-    old = Settings.load({}, {"PORT": "1"})
-    new = Settings.load({}, {"MAX_RETRIES": "5"}, {"port": 2, "keepalive_s": 9}, {"port": "m:1:1"})
+    old = decide_settings({}, {"PORT": "1"})
+    new = decide_settings({}, {"MAX_RETRIES": "5"}, {"port": 2, "keepalive_s": 9}, {"port": "m:1:1"})
     found, waiting = old.after_reload(new)
     assert waiting == ("port", "keepalive_s")
     assert (found.port, found.keepalive_s, found.max_retries) == (1, 75, 5)
