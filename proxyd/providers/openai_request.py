@@ -55,7 +55,7 @@ class TranslatedCall:
         """What of the client's request was dropped or altered."""
         return self.translated.notes
 
-    def nothing_said(self) -> list[StreamEvent]:
+    def empty_response(self) -> list[StreamEvent]:
         """The answer to a call that asks for no output at all."""
         codec = self.new_decoder().codec
         codec.on_completion({"choices": [{"finish_reason": "length"}]})

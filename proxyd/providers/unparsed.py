@@ -22,7 +22,14 @@ from proxyd.codecs.wire.json_patch import count_of
 from proxyd.config.routes import ModelRoute
 from proxyd.providers.registry import profile_for
 
-__all__ = ["PeekedRequest", "has_second_model", "is_plain", "peek_request", "takes_all", "with_model"]
+__all__ = [
+    "PeekedRequest",
+    "forwards_unchanged",
+    "has_second_model",
+    "is_plain",
+    "peek_request",
+    "with_model",
+]
 
 #: Smaller ones are parsed in less time than a look at them takes.
 _MIN_BYTES = 16 * 1024
@@ -111,7 +118,7 @@ def has_second_model(body: bytes) -> bool:
     return count_of(body, "model") > 1
 
 
-def takes_all(route: ModelRoute) -> bool:
+def forwards_unchanged(route: ModelRoute) -> bool:
     """Whether nothing of a plain request becomes another for `route` but the name of the model."""
     profile = profile_for(route.api_base, route.provider)
     return (

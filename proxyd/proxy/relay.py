@@ -411,7 +411,7 @@ class Relay:
 
         See docs/spec/messages-to-chat.md#max-tokens-zero.
         """
-        record, events = call.record, prepared.nothing_said()
+        record, events = call.record, prepared.empty_response()
         record.stop_reason = "max_tokens"
         if not call.request.wants_stream:
             collector = MessageCollector()
@@ -509,7 +509,7 @@ class Relay:
     async def _direct(self, route: ModelRoute, call: ActiveCall) -> web.StreamResponse:
         request, record, downlink = call.request, call.record, call.downlink
         body, payload = request.body, None
-        if request.seen is not None and unread.takes_all(route):
+        if request.seen is not None and unread.forwards_unchanged(route):
             body = unread.with_model(body, request.seen, route.model_name)
         else:
             payload = request.payload
