@@ -128,7 +128,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = _setting(
         (),
         names("a host name"),
-        "Further names in the Host and Origin headers of requests that are answered.",
+        "Further names that requests may have in their Host and Origin headers.",
         source="docs/spec/operations.md#e2, #e3",
     )
 
@@ -151,7 +151,7 @@ class Settings:
     log_bodies: bool = _setting(
         False,
         boolean(),
-        "Log prompts and answers at debug; warns at start.",
+        "Log prompts and responses at debug; warns at start.",
         source="docs/spec/operations.md#e7",
         flag="--log-bodies",
     )
@@ -164,12 +164,12 @@ class Settings:
         is_live=False,
     )
     body_idle_s: float = _timeout(
-        30, "Seconds between two pieces of a request body.", "docs/spec/operations.md#b: nginx has 60"
+        30, "Seconds between two chunks of a request body.", "docs/spec/operations.md#b: nginx has 60"
     )
     body_total_s: float = _timeout(120, "Seconds for a whole request body.", "docs/spec/operations.md#b")
     write_stall_s: float = _timeout(
         60,
-        "Seconds a client may take no byte before it is dropped.",
+        "Seconds a client may read nothing before it is disconnected.",
         "docs/spec/operations.md#b: nginx send_timeout",
     )
     ping_s: float = _timeout(
@@ -187,7 +187,7 @@ class Settings:
     # -- timeouts towards upstreams
     connect_s: float = _timeout(
         10,
-        "Seconds for a connection to an upstream: name look-up, proxy, CONNECT and TLS together.",
+        "Seconds for a connection to an upstream: name lookup, proxy, CONNECT and TLS together.",
         "docs/spec/operations.md#b: Envoy 5, SDK 5",
     )
     first_byte_s: float = _timeout(
@@ -201,7 +201,7 @@ class Settings:
     total_s: float = _setting(
         0.0,
         number(0, _DAY_S, what="a number of seconds, 0 for no limit,"),
-        "Seconds for a whole upstream answer; 0 for no limit.",
+        "Seconds for a whole upstream response; 0 for no limit.",
         source="docs/spec/operations.md#b",
     )
 
@@ -216,13 +216,13 @@ class Settings:
     max_parsing_bytes: int = _setting(
         128 * _MIB,
         size_bytes(1 * _KIB, 64 * _GIB),
-        "Request bodies that are read, parsed or waiting for an upstream, together; more are answered 529.",
+        "Request bodies that are read, parsed or waiting for an upstream, together; more get 529.",
         source="four of the largest",
     )
     max_upstream_body_bytes: int = _setting(
         64 * _MIB,
         size_bytes(1 * _KIB, _GIB),
-        "Largest upstream answer that is no stream.",
+        "Largest upstream response that is no stream.",
         source="docs/spec/operations.md#c4",
     )
     max_frame_bytes: int = _setting(
@@ -234,13 +234,13 @@ class Settings:
     max_error_body_bytes: int = _setting(
         1 * _MIB,
         size_bytes(1 * _KIB, _GIB),
-        "Largest error body of an upstream; the rest is cut.",
+        "Largest error body of an upstream; the rest is truncated.",
         source="docs/spec/operations.md#c4",
     )
     max_streams: int = _setting(
         256,
         whole_number(1, 65_536),
-        "Calls in flight; more are answered 529.",
+        "Calls in flight; more get 529.",
         source="docs/spec/operations.md#c7",
     )
     max_streams_per_route: int = _setting(
@@ -252,14 +252,14 @@ class Settings:
     max_connections: int = _setting(
         1024,
         whole_number(1, 1_000_000),
-        "Client connections; more are answered 529 and closed.",
+        "Client connections; more get 529 and are closed.",
         source="docs/spec/operations.md#e9",
         is_live=False,
     )
     max_idle_per_peer: int = _setting(
         64,
         whole_number(1, 1_000_000),
-        "Idle connections of one client address; the oldest make room for new ones.",
+        "Idle connections of one client address; the oldest are closed for new ones.",
         source="docs/spec/operations.md#e9",
         is_live=False,
     )
@@ -268,7 +268,7 @@ class Settings:
     max_retries: int = _setting(
         2,
         whole_number(0, 10),
-        "Further tries before the first byte; 0 for none.",
+        "Retries before the first byte; 0 for none.",
         source="docs/spec/design.md#environment, docs/spec/operations.md#d2",
         env="MAX_RETRIES",
         flag="--max-retries",
@@ -276,20 +276,20 @@ class Settings:
     circuit_failures: int = _setting(
         5,
         whole_number(0, 1_000),
-        "Failures in a row after which an upstream is left alone for a while; 0 for never.",
+        "Failures in a row that open the circuit breaker of an upstream; 0 for never.",
         source="docs/spec/operations.md#d4: Envoy",
         is_live=False,
     )
     circuit_open_s: float = _timeout(
         30,
-        "Seconds that an upstream is left alone, times the number of times in a row, 300 at most.",
+        "Seconds that a circuit breaker stays open, times the number of times in a row, 300 at most.",
         "docs/spec/operations.md#d4: Envoy",
         is_live=False,
     )
     on_midstream_error: str = _setting(
         "event",
         choice("event", "abort"),
-        "How a stream ends that breaks: with an error event, or by a cut connection.",
+        "How a stream ends after an upstream failure: an error event, or a closed connection.",
         source="docs/spec/operations.md#d1",
     )
 
@@ -311,8 +311,8 @@ class Settings:
 
     forward_headers: tuple[str, ...] = _setting(
         ("*",),
-        header_patterns("a header's name, or its beginning with a '*' behind it", never_goes_on),
-        "Headers of a client's own that go on to the direct upstream it has chosen; [] for only those of the API.",
+        header_patterns("a header's name, or its beginning followed by '*'", never_goes_on),
+        "Custom headers of clients that are forwarded to the direct upstream they chose; [] for only those of the API.",
         source="docs/spec/operations.md#e4",
     )
 
@@ -320,7 +320,7 @@ class Settings:
     discovery_prefix: str = _setting(
         "",
         free_text("a text with 'claude' or 'anthropic' in it, or an empty one", _is_in_picker),
-        "Put in front of ids that Claude Code's picker would hide, as additional ids in /v1/models.",
+        "Prefix of additional ids in /v1/models, for models that Claude Code's picker would hide.",
         source="docs/spec/design.md#discovery-prefix",
     )
 
@@ -334,7 +334,7 @@ class Settings:
     hooks: Mapping[str, str] = _setting(
         {},
         choice_mapping({"isolation": ("thread", "process")}),
-        "{isolation: process} runs hooks in a process of their own, which is ended when one does not come back.",
+        "{isolation: process} runs hooks in a separate process, which is killed when one hangs.",
         source="docs/hooks.md",
     )
     hook_timeout_s: float = _timeout(5, "Seconds that one call of a hook may take.", "half of commit_s")
@@ -347,19 +347,19 @@ class Settings:
     record: str = _setting(
         "failures",
         choice("failures", "all", "off"),
-        "Which calls are recorded, without prompts and answers (docs/observability.md).",
+        "Which calls are recorded, without prompts and responses (docs/observability.md).",
         source="docs/spec/design.md#recording",
     )
     record_max: int = _setting(
         50,
         whole_number(1, 10_000),
-        "Calls whose records are kept; the oldest go.",
+        "Calls whose recordings are kept; the oldest are deleted.",
         source="docs/spec/design.md#recording",
     )
     record_bodies: bool = _setting(
         False,
         boolean(),
-        "Record prompts and answers, too, for 'claude-proxy replay'; warns at start.",
+        "Record prompts and responses, too, for 'claude-proxy replay'; warns at start.",
         source="docs/spec/design.md#recording, docs/spec/operations.md#e7",
     )
 

@@ -145,7 +145,7 @@ def test_line_ends_of_windows_stay() -> None:
             "- [",
             "a",
             "models.yaml:1:4: not valid YAML: expected the node content, but found '<stream end>'; "
-            "mend this line or the one above it",
+            "repair this line or the one above it",
         ),
     ],
 )
@@ -164,7 +164,7 @@ def test_what_cannot_be_removed(text: str, model_id: str, message: str) -> None:
         (
             "x: [\n",
             "models.yaml:2:1: not valid YAML: expected the node content, but found '<stream end>'; "
-            "mend this line or the one above it",
+            "repair this line or the one above it",
         ),
     ],
 )

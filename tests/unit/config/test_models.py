@@ -349,25 +349,25 @@ FILES: list[tuple[str, str, list[str]]] = [
     (
         "syntax",
         HEAD + "   x: 1\n",
-        [":3:5: not valid YAML: mapping values are not allowed here; mend this line or the one above it"],
+        [":3:5: not valid YAML: mapping values are not allowed here; repair this line or the one above it"],
     ),
     (
         "tab",
         "- model_id: m\n\tapi_base: x\n",
         [
             ":2:1: not valid YAML: found character '\\t' that cannot start any token; "
-            "mend this line or the one above it"
+            "repair this line or the one above it"
         ],
     ),
     (
         "anchor",
         "- *nowhere\n",
-        [":1:3: not valid YAML: found undefined alias 'nowhere'; mend this line or the one above it"],
+        [":1:3: not valid YAML: found undefined alias 'nowhere'; repair this line or the one above it"],
     ),
     (
         "two documents",
         "--- []\n--- []\n",
-        [":2:1: not valid YAML: but found another document; mend this line or the one above it"],
+        [":2:1: not valid YAML: but found another document; repair this line or the one above it"],
     ),
     (
         "control character",

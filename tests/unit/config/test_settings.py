@@ -186,7 +186,7 @@ def test_variables(variable: str, written: str, name: str, value: object) -> Non
             {},
             {"forward_headers": ["x-team", "x-*-id"]},
             "m.yaml:2:15: settings.forward_headers: "
-            "expected a header's name, or its beginning with a '*' behind it; got 'x-*-id'",
+            "expected a header's name, or its beginning followed by '*'; got 'x-*-id'",
         ),
         (
             {},
