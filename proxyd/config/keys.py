@@ -153,6 +153,11 @@ ENTRY_KEYS: Mapping[str, EntryKey] = {
         secret_text("a key, ${ENV_NAME} or ${file:PATH}"),
         "A literal key, ${ENV_NAME} or ${file:PATH}. Without it the client's key is passed on.",
     ),
+    "accepts_anthropic_login": EntryKey(
+        boolean(),
+        "true: this host, which is not Anthropic's, takes a client's Anthropic key or login of claude.ai, as a gateway "
+        "in front of Anthropic does. Else a call with one is refused (docs/keys.md).",
+    ),
     "can_stream": EntryKey(
         boolean(),
         "false: the upstream is called without streaming; a streaming client still gets a stream.",

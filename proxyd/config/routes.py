@@ -70,6 +70,7 @@ class ModelRoute:
         key_origin: ``literal``, ``${NAME}`` or ``${file:PATH}``; None without an ``api_key`` in the entry.
         missing_key: message of the 401 for calls, where the configured key could not be found.
         max_input_tokens: the window, from ``max_input_tokens`` or ``context``.
+        accepts_anthropic_login: clients' Anthropic credentials are sent to this host although it is not Anthropic's.
         omit: top-level fields removed from a direct request, in addition to the profile's.
         hooks: names of hook files that run for this entry; None for all.
     """
@@ -96,6 +97,7 @@ class ModelRoute:
     vision: bool | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
     quirks: Mapping[str, Any] = field(default_factory=dict)
+    accepts_anthropic_login: bool = False
     omit: tuple[str, ...] = ()
     hooks: tuple[str, ...] | None = None
     #: Credentials in `extra_headers`. `Secret` objects are masked in all output while they exist.

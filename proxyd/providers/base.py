@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
+from multidict import MultiMapping
+
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import BadCredential
 from proxyd.secret import Secret
@@ -47,10 +49,15 @@ def _client_key(value: str) -> Secret:
 
 @dataclass(slots=True)
 class ClientKeys:
-    """Credentials of a client's request, by the header that carried them."""
+    """Credentials of a client's request, by the header that carried them.
+
+    Attributes:
+        is_login: an ``oauth-`` beta came with them, as Claude Code sends it with a login of claude.ai.
+    """
 
     api_key: Secret | None = None
     bearer: Secret | None = None
+    is_login: bool = False
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> ClientKeys:
@@ -58,7 +65,15 @@ class ClientKeys:
         api_key = headers.get("x-api-key", "").strip()
         scheme, _, token = headers.get("authorization", "").strip().partition(" ")
         token = token.strip() if scheme.lower() == "bearer" else ""
-        return cls(_client_key(api_key) if api_key else None, _client_key(token) if token else None)
+        if isinstance(headers, MultiMapping):
+            betas = headers.getall("anthropic-beta", [])
+        else:
+            betas = [headers.get("anthropic-beta", "")]
+        return cls(
+            _client_key(api_key) if api_key else None,
+            _client_key(token) if token else None,
+            is_login=any(beta.strip().startswith("oauth-") for line in betas for beta in line.split(",")),
+        )
 
     @property
     def any(self) -> Secret | None:
@@ -73,7 +88,9 @@ class ClientKeys:
     def without(self, token: Secret) -> ClientKeys:
         """Return these keys without `token`, the proxy's own access token, which no upstream may see."""
         return ClientKeys(
-            None if self.api_key == token else self.api_key, None if self.bearer == token else self.bearer
+            None if self.api_key == token else self.api_key,
+            None if self.bearer == token else self.bearer,
+            self.is_login,
         )
 
 

@@ -18,6 +18,7 @@ from proxyd.config.routes import ModelRoute
 from proxyd.errors import BadReply
 from proxyd.headers import comes_back, names_sent
 from proxyd.providers.base import CallTimeouts, ClientKeys, UpstreamRequest, missing_key
+from proxyd.providers.key_owner import check_anthropic_credentials
 from proxyd.providers.profile import Profile
 from proxyd.providers.registry import profile_for
 from proxyd.providers.unparsed import has_second_model
@@ -82,7 +83,7 @@ def prepare(
         forwarded: patterns of the custom headers to forward, the setting ``forward_headers``.
 
     Raises:
-        BadCredential: the upstream needs a key and there is none.
+        BadCredential: the upstream needs a key and there is none, or the client's is Anthropic's and the host is not.
     """
     profile = profile_for(route.api_base, route.provider)
     sent = _headers(headers, forwarded if is_first else ())
@@ -98,6 +99,8 @@ def prepare(
         body = splice(
             body, _changes(route, profile, body, payload, omitted, is_message=path.endswith("/messages"))
         )
+    if route.api_key is None and not route.missing_key:
+        check_anthropic_credentials(route, keys, sent.values())
     _add_credentials(route, profile, sent, keys)
     for name, value in route.extra_headers.items():
         sent[name.lower()] = value

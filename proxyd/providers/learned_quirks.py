@@ -1,8 +1,8 @@
 """Quirks learned from refusals of upstreams, per route, while the daemon runs.
 
 `error_rules` reads one refusal. A learned quirk is tried at once and kept when the upstream accepts the request, so
-that only the first call on a route is delayed. The log gets the lines for models.yaml that make it permanent. An entry that
-is edited in models.yaml starts without learned quirks.
+that only the first call on a route is delayed. The log gets the lines for models.yaml that make it permanent. An entry
+that is edited in models.yaml starts without learned quirks.
 """
 
 from __future__ import annotations

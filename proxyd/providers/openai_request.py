@@ -20,6 +20,7 @@ from proxyd.codecs.wire.sse import MAX_FRAME_BYTES
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ClientError
 from proxyd.providers.base import CallTimeouts, ClientKeys, UpstreamRequest, missing_key
+from proxyd.providers.key_owner import check_anthropic_credentials
 from proxyd.providers.registry import Profile, dialect_for, profile_for
 from proxyd.urls import is_loopback_url
 
@@ -194,6 +195,8 @@ def _headers(
         "accept-encoding": "identity",
         "user-agent": "claude-proxy",
     }
+    if route.api_key is None and not route.missing_key:
+        check_anthropic_credentials(route, keys)
     key = route.api_key or (None if route.missing_key else keys.any)
     if key is not None:
         if profile.auth == "api-key":

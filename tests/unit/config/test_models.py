@@ -473,6 +473,7 @@ models:
     fallback: direct
     pricing: {input: 1, output: 2.5}
     vision: false
+    accepts_anthropic_login: true
     timeouts: {connect_s: 1, total_s: 0}
     quirks: {known: 1}
     hooks: []
@@ -504,6 +505,7 @@ models:
         vision=False,
         timeouts=Timeouts(connect_s=1.0, total_s=0.0),
         quirks={"known": 1},
+        accepts_anthropic_login=True,
         hooks=(),
     )
     assert direct == ModelRoute(
