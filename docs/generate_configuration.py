@@ -1,6 +1,7 @@
-"""Writes the tables of docs/configuration.md from what the reader goes by: ``python docs/generate_configuration.py``.
+"""Generate the tables of docs/configuration.md from the tables of keys and settings:
+``python docs/generate_configuration.py``.
 
-With ``--check`` nothing is written, and the exit code is 1 where the page is out of date.
+With ``--check`` nothing is written, and the exit code is 1 when the page is out of date.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from proxyd.config.settings import TABLE  # noqa: E402
 
 
 def page(text: str) -> str:
-    """`text` with each generated part written anew."""
+    """Return `text` with each generated part replaced."""
     for name, lines in {"keys": _keys(), "settings": _settings()}.items():
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
@@ -32,7 +33,7 @@ def page(text: str) -> str:
 
 
 def _keys() -> list[str]:
-    lines = ["| key | what it may be | meaning |", "|---|---|---|"]
+    lines = ["| key | valid values | meaning |", "|---|---|---|"]
     for name, key in ENTRY_KEYS.items():
         only = f" Only for {key.mode} entries." if key.mode else ""
         lines.append(f"| `{name}` | {_cell(key.kind.expected)} | {_cell(key.help)}{only} |")
@@ -49,9 +50,9 @@ def _settings() -> list[str]:
     lines = ["| setting | default | variable | flag | meaning |", "|---|---|---|---|---|"]
     for name, row in TABLE.items():
         flag = f"`{row.flag}`" if row.flag else ""
-        waits = "" if row.is_live else " A change waits for a restart."
+        restart = "" if row.is_live else " A change takes effect at a restart."
         lines.append(
-            f"| `{name}` | {_default(row.default)} | `{row.env}` | {flag} | {_cell(row.help)}{waits} |"
+            f"| `{name}` | {_default(row.default)} | `{row.env}` | {flag} | {_cell(row.help)}{restart} |"
         )
     return lines
 

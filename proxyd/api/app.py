@@ -36,7 +36,7 @@ from proxyd.logs.setup import get_logger
 from proxyd.prompt_cache import prefix as prefixes
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers.base import ClientKeys
-from proxyd.providers.unparsed import is_plain, peek_request, takes_all
+from proxyd.providers.unparsed import forwards_unchanged, is_plain, peek_request
 from proxyd.proxy.attempt_direct import VerbatimRefusal
 from proxyd.proxy.client_request import HELD, PREFIX, ClientRequest
 from proxyd.proxy.held_bodies import HeldBodies
@@ -276,7 +276,7 @@ class _Surface:
         keys = without_token(ClientKeys.from_headers(request.headers), relay.settings)
         seen = peek_request(body)
         route = None if seen is None else relay.table.resolve(seen.model)
-        if seen is not None and route is not None and takes_all(route) and is_plain(body, seen):
+        if seen is not None and route is not None and forwards_unchanged(route) and is_plain(body, seen):
             record = self._record(request, seen.model)
             if record.session_id is not None:  # else it may stand in the body
                 record.kind = "main" if record.agent_id is None else "subagent"

@@ -162,10 +162,10 @@ def _token_for(target: Target) -> Secret | None:
         return load_settings({}, target.models, os.environ)[1].auth_token
     except ConfigError:
         from proxyd.config.envfile import with_env_file
-        from proxyd.config.settings import Settings
+        from proxyd.config.settings_loader import decide_settings
 
         try:  # a models.yaml with faults is no reason not to look
-            return Settings.load({}, with_env_file(target.models.parent, os.environ)).auth_token
+            return decide_settings({}, with_env_file(target.models.parent, os.environ)).auth_token
         except (ConfigError, OSError):
             return None
 

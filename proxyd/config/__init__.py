@@ -1,4 +1,1 @@
-"""Reading and editing configuration: what values may be, where they stand, what is wrong with them, whose key it is.
-
-What an entry means together, and the table of routes, stand above this, in ``models.py`` and ``routes.py``.
-"""
+"""Configuration: reading and editing models.yaml, settings, API keys, file locations, and the table of routes."""

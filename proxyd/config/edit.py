@@ -1,9 +1,8 @@
-"""Adding and removing entries of models.yaml without touching anything else in it.
+"""Adding and removing entries of models.yaml without changing anything else in it.
 
-The text is cut and spliced at the places that the YAML parser reports, never dumped again: comments, order,
-quoting and indentation of all other entries stay byte for byte. Each result is read back and compared with
-what was meant, so that a way of writing YAML that nobody thought of ends in a sentence, not in a damaged
-file.
+The text is edited at the positions that the YAML parser reports and never dumped again: comments, order, quoting and
+indentation of all other entries stay byte for byte. Each result is parsed and compared with the expected content, so
+that unforeseen YAML leads to an error instead of a damaged file.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ from proxyd.jsonio import dump_text
 
 __all__ = ["add_entry", "remove_entry", "save_atomic"]
 
-#: How deep a list stands below ``models:`` when we begin one; the example file does the same.
+#: Indentation of a new list below ``models:``, as in the example file.
 _INDENT = 2
-#: What messages call a text that has no path yet.
+#: Name of the file in messages; the text has no path yet.
 _FILE = "models.yaml"
 
 
 def add_entry(text: str, entry: Mapping[str, Any]) -> str:
-    """`text` with `entry` behind its last one; an empty text becomes a list of one.
+    """Return `text` with `entry` after the last one; an empty text becomes a list of one.
 
-    Whether the entry makes sense is for `proxyd.config.models.load_text` to say, before the result is saved.
+    The caller validates the result with `proxyd.config.models.load_text` before it is saved.
 
     Raises:
         ConfigError: the text is not YAML, has no list of entries, or has one that cannot be extended.
@@ -57,7 +56,7 @@ def add_entry(text: str, entry: Mapping[str, Any]) -> str:
         comma = ", " if models.value else ""
         return _checked(head + comma + dump_text(new) + text[closing:], expected)
     end = _item_end(text, models, len(models.value) - 1)
-    # Entries that are set off by blank lines stay so.
+    # Entries separated by blank lines stay separated.
     gap = newline if _has_gap(text, models) else ""
     return _checked(
         _with_line_end(text[:end]) + gap + _block(new, models.start_mark.column, newline) + text[end:],
@@ -66,10 +65,10 @@ def add_entry(text: str, entry: Mapping[str, Any]) -> str:
 
 
 def remove_entry(text: str, model_id: str) -> str:
-    """`text` without the entry of that id, and without the comment lines that stand directly above it.
+    """Return `text` without the entry of that id and the comment lines directly above it.
 
     Raises:
-        ConfigError: there is no such entry, it is the last one, or others need what it anchors.
+        ConfigError: there is no such entry, it is the only one, or others use its anchors.
     """
     before = _plain(text)
     models = _models(text)
@@ -101,13 +100,13 @@ def remove_entry(text: str, model_id: str) -> str:
 
 
 def save_atomic(path: Path, text: str) -> None:
-    """Replace `path` in one step, so that a daemon that reloads sees the old file or the new one.
+    """Replace `path` atomically, so that a daemon that reloads sees the old file or the new one.
 
-    The mode is kept; a new file is for its owner alone, since keys may come into it. A link stays a link, and
-    the file it leads to is replaced.
+    The mode is kept; a new file has mode 0600, because it may hold keys. A symbolic link is kept, and the file it leads
+    to is replaced.
 
     Raises:
-        ConfigError: the folder or the disk does not take it; the old file is as it was.
+        ConfigError: the file cannot be written; the old file is unchanged.
     """
     real = Path(os.path.realpath(path))
     temporary: str | None = None
@@ -128,7 +127,7 @@ def save_atomic(path: Path, text: str) -> None:
 
 
 def _models(text: str) -> Node | None:
-    """The node of the list of entries: the whole document, or what stands under ``models``."""
+    """Return the node of the list of entries: the whole document, or the value of ``models``."""
     root = compose(text, Faults(_FILE))
     if not isinstance(root, MappingNode):
         return root
@@ -140,17 +139,17 @@ def _models(text: str) -> Node | None:
 
 
 def _models_key_end(text: str) -> int:
-    """The index behind the key ``models``. An empty value has no place of its own."""
+    """Return the index after the key ``models``; an empty value has no position of its own."""
     root = compose(text, Faults(_FILE))
     pairs = root.value if isinstance(root, MappingNode) else []
     return next((key.end_mark.index for key, _ in pairs if key.value == "models"), len(text))
 
 
 def _plain(text: str) -> Any:
-    """The whole document as plain data; None if it is empty.
+    """Return the whole document as plain data; None if it is empty.
 
     Raises:
-        ConfigError: it is not YAML, or holds what no models.yaml can.
+        ConfigError: it is not YAML, or has values that models.yaml cannot hold.
     """
     faults = Faults(_FILE)
     tree = read_tree(text, faults)
@@ -167,7 +166,7 @@ def _replaced(document: Any, entries: list[Any]) -> Any:
 
 
 def _checked(text: str, expected: Any) -> str:
-    """`text` if it says what was meant."""
+    """Return `text` if its content is `expected`; otherwise raise `ConfigError`."""
     try:
         found = _plain(text)
     except ConfigError:
@@ -178,9 +177,9 @@ def _checked(text: str, expected: Any) -> str:
 
 
 def _block(entry: dict[str, Any], column: int, newline: str) -> str:
-    """`entry` as a list item in block style, its dash at `column`."""
+    """Return `entry` as a list item in block style with its dash at `column`."""
     yaml = YAML()
-    yaml.width = 1 << 16  # a folded line would have to be indented anew
+    yaml.width = 1 << 16  # a folded line would need its own indentation
     out = io.StringIO()
     yaml.dump([entry], out)
     return "".join(" " * column + line + newline for line in out.getvalue().removesuffix("\n").split("\n"))
@@ -191,7 +190,7 @@ def _line_start(text: str, index: int) -> int:
 
 
 def _line_end(text: str, index: int) -> int:
-    """The index behind the line break after `index`, or the end of the text."""
+    """Return the index after the next line break, or the end of the text."""
     found = text.find("\n", index)
     return len(text) if found < 0 else found + 1
 
@@ -201,7 +200,7 @@ def _with_line_end(text: str) -> str:
 
 
 def _dash_line(text: str, models: SequenceNode, index: int) -> int:
-    """Where the line of an item's dash begins; comments may stand between a dash and its item."""
+    """Return the start of the line of an item's dash; comments may separate a dash from its item."""
     column = models.start_mark.column
     line = _line_start(text, models.value[index].start_mark.index)
     while line > 0 and text[line + column : line + column + 1] != "-":
@@ -210,18 +209,18 @@ def _dash_line(text: str, models: SequenceNode, index: int) -> int:
 
 
 def _item_end(text: str, models: SequenceNode, index: int) -> int:
-    """The index behind the last line that holds a value of an item.
+    """Return the index after the last line that holds a value of an item.
 
-    A block's own end mark lies at the next token, behind comments that belong to what follows; so go back
-    from there, but not into a value: in a literal text a line may look like a comment. The end of the last
-    value alone would not do, since for an alias the parser reports the place of its anchor.
+    The end mark of a block is at the next token, after comments that belong to the next item. The search goes back from
+    there, but not into a value, since a line of a literal text may look like a comment. The end of the last value is no
+    substitute: for an alias the parser reports the position of its anchor.
     """
     node: Node = models.value[index]
     while isinstance(node, (SequenceNode, MappingNode)) and not node.flow_style and node.value:
         last = node.value[-1]
         node = last[1] if isinstance(last, tuple) else last
     floor = 0
-    if node.end_mark.index > node.start_mark.index:  # an empty value has no place of its own either
+    if node.end_mark.index > node.start_mark.index:  # an empty value has no position of its own
         floor = _line_end(text, len(text[: node.end_mark.index].rstrip()) - 1)
     if index + 1 < len(models.value):
         end = _dash_line(text, models, index + 1)
@@ -235,7 +234,7 @@ def _item_end(text: str, models: SequenceNode, index: int) -> int:
             break
         end = above
     end = max(end, floor)
-    # Comments within the item, by their indentation, are part of it.
+    # Comments that are indented like the item belong to it.
     inside = " " * (models.start_mark.column + 1)
     while text.startswith(inside, end) and text[end : _line_end(text, end)].lstrip().startswith("#"):
         end = _line_end(text, end)
@@ -249,9 +248,9 @@ def _skip_blank_lines(text: str, start: int) -> int:
 
 
 def _with_comments(text: str, start: int, floor: int) -> int:
-    """`start` moved up over comment lines directly above, at most to `floor`.
+    """Return `start` moved up over the comment lines directly above it, at most to `floor`.
 
-    Lines at the head of the file stay: they are about the file, even where no blank line follows them.
+    Comments at the start of the file stay: they describe the file, even where no blank line follows them.
     """
     first = start
     while first > floor:
@@ -263,7 +262,7 @@ def _with_comments(text: str, start: int, floor: int) -> int:
 
 
 def _has_gap(text: str, models: SequenceNode) -> bool:
-    """Whether a blank line stands between the last two entries."""
+    """Whether a blank line separates the last two entries."""
     if len(models.value) < 2:
         return False
     last = len(models.value) - 1

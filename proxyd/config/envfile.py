@@ -1,7 +1,8 @@
-"""The file ``env`` beside models.yaml: variables for the daemon that no shell sets (docs/spec/design.md#files).
+"""Reader of the file ``env`` beside models.yaml: variables for the daemon that no shell sets
+(docs/spec/design.md#files).
 
-The format is that of systemd's ``EnvironmentFile``, as far as both agree: ``KEY=value``, one a line, ``#`` for
-comments, quotes around a value that needs them. What the environment itself says wins.
+The format is a subset of systemd's ``EnvironmentFile``: one ``KEY=value`` a line, ``#`` for comments, quotes around a
+value that needs them. The environment itself takes precedence.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)\Z")
 
 
 def with_env_file(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` over what ``folder/env`` sets.
+    """Return the variables of ``folder/env``, overridden by `environ`.
 
     Raises:
-        ConfigError: the file cannot be read, or a line of it is none. The line's text is not shown: it may be a key.
+        ConfigError: the file cannot be read, or has an invalid line, whose text is not shown because it may be a key.
     """
     path = folder / "env"
     try:
@@ -53,7 +54,7 @@ def with_env_file(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def fault_of_env_file(folder: Path) -> str | None:
-    """What is wrong with who can read or write the keys in ``folder/env``; None where nothing is."""
+    """Describe the fault when others can read or write the keys in ``folder/env``; None where they cannot."""
     path = folder / "env"
     try:
         mode = path.stat().st_mode

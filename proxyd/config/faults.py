@@ -1,8 +1,8 @@
-"""What is wrong with a configuration: collected, sorted by place, shown one line per fault.
+"""Faults of a configuration: collected, sorted by position, shown one per line.
 
 A fault reads ``FILE:LINE:COLUMN: models[3].max_tokens: what is wrong`` (docs/spec/design.md#faults); lines and
-columns count from 1, indices from 0. Nobody likes to mend a file one fault per start, so readers report to a `Faults`
-and go on.
+columns count from 1, indices from 0. Readers report to a `Faults` and continue, so that the user sees all faults at
+once.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from proxyd.errors import ConfigError, UnsafePermissions
 
 __all__ = ["Fault", "Faults", "hint", "short", "shown"]
 
-#: Longest piece of the user's text that a message repeats. A key pasted into the wrong place is longer than
-#: most values, and is cut.
+#: Longest part of the user's text that a message repeats: a key pasted into the wrong place is truncated.
 MAX_SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
-    """One thing that is wrong. Faults without a place in the file (line 0) come first."""
+    """One fault. Those without a position in the file (line 0) sort first."""
 
     line: int
     column: int
@@ -32,18 +31,18 @@ class Fault:
     is_permission: bool = False
 
     def shown_in(self, file: str) -> str:
-        """The line for the user."""
+        """Return the line for the user."""
         place = f"{file}:{self.line}:{self.column}" if self.line else file
         line = f"{place}: {self.subject}: {self.text}" if self.subject else f"{place}: {self.text}"
-        # A line break, out of a quoted key, would look like a second fault.
+        # A line break in a quoted key would look like a second fault.
         return line if line.isprintable() else line.encode("unicode_escape").decode("ascii")
 
 
 class Faults:
-    """A growing list of faults of one file.
+    """Collector of the faults of one file.
 
     Args:
-        file: how the file is called in messages, as the user named it.
+        file: the file's name in messages, as the user wrote it.
     """
 
     def __init__(self, file: str) -> None:
@@ -51,30 +50,30 @@ class Faults:
         self._found: list[Fault] = []
 
     def add(self, line: int, column: int, subject: str, text: str, *, is_permission: bool = False) -> None:
-        """Note one fault; line and column count from 1, both 0 for the file as a whole."""
+        """Add one fault; line and column count from 1, both 0 for the file as a whole."""
         self._found.append(Fault(line, column, subject, text, is_permission))
 
     def extend(self, faults: Iterable[Fault]) -> None:
-        """Note faults that another reader found in the same file."""
+        """Add faults that another reader found in the same file."""
         self._found.extend(faults)
 
     def raise_if_any(self) -> None:
-        """End the reading when something was wrong.
+        """Raise the collected faults as one error.
 
         Raises:
-            UnsafePermissions: file permissions are all that is wrong.
+            UnsafePermissions: all faults are about file permissions.
             ConfigError: anything else; the message holds one line per fault, in the order of the file.
         """
         if not self._found:
             return
-        # A value that two entries share through a YAML anchor would be reported once for each.
+        # Two entries that share a value through a YAML anchor report it twice.
         lines = list(dict.fromkeys(fault.shown_in(self.file) for fault in sorted(self._found)))
         kind = UnsafePermissions if all(fault.is_permission for fault in self._found) else ConfigError
         raise kind("\n".join(lines))
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """What to do about an unknown name: the nearest known one, else all of them, as the end of a sentence."""
+    """Return the end of a sentence that suggests the most similar known name, else all of them."""
     choices = list(known)
     if not choices:
         return "there is none to name"
@@ -86,12 +85,12 @@ def hint(name: str, known: Iterable[str]) -> str:
 
 
 def short(name: str) -> str:
-    """`name`, cut like any other piece of the user's text."""
+    """Truncate `name` to the length that messages repeat."""
     return name if len(name) <= MAX_SHOWN else name[:MAX_SHOWN] + "…"
 
 
 def shown(value: Any) -> str:
-    """`value` as the user would recognise it, short, and without the insides of lists and mappings."""
+    """Return `value` as the user would recognise it, truncated, without the contents of lists and mappings."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):

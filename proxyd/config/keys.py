@@ -1,5 +1,4 @@
-"""The keys of a models.yaml entry, as one table: the reader, `claude-proxy check` and the JSON Schema are
-made from it.
+"""Table of the keys of a models.yaml entry, from which the reader, `claude-proxy check` and the JSON Schema are built.
 
 Source: docs/spec/design.md#models-yaml.
 """
@@ -37,12 +36,12 @@ EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 #: The keys of the mapping form of the file.
 TOP_KEYS = {"settings": "Settings of the daemon.", "models": "The entries, in order."}
 
-#: Fields without which a Messages request is none.
+#: Required fields of a Messages request.
 _NEEDED_FIELDS = {
     name: f"'{name}' cannot be omitted: no Messages request is valid without it"
     for name in ("model", "messages", "max_tokens")
 }
-#: Endpoint paths that are often pasted along with the base, and that we append ourselves.
+#: Endpoint paths that users paste with the base and that the proxy appends itself.
 _ENDPOINTS = ("/chat/completions", "/messages", "/completions", "/responses")
 
 
@@ -51,10 +50,10 @@ class EntryKey:
     """One key of an entry.
 
     Attributes:
-        kind: what the value may be.
-        help: what it means, for editors and docs.
-        mode: ``direct`` or ``translated`` for a key that says nothing in the other mode, where it is a fault:
-            an option must not be parsed and ignored.
+        kind: the values that are valid.
+        help: its meaning, for editors and docs.
+        mode: ``direct`` or ``translated`` for a key that has no meaning in the other mode, where it is a fault rather
+            than ignored.
     """
 
     kind: Kind
@@ -69,7 +68,7 @@ def _api_base() -> Kind:
         if value == DEMO_BASE:
             return DEMO_BASE
         if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
-            # The value is not shown: a key pasted into the wrong line must not reach a log.
+            # The value is not shown because a key may be pasted into the wrong line.
             seen = "a text with spaces or special characters" if isinstance(value, str) else shown(value)
             report((), f"expected {expected}; got {seen}", False)
             return None
@@ -117,12 +116,12 @@ _SECONDS = number(0.001, 86_400, what="a number of seconds")
 _SECONDS_OR_NONE = number(0, 86_400, what="a number of seconds, 0 for no limit,")
 _PRICE = number(0, 1_000_000, what="USD per million tokens")
 
-#: Clocks of an entry; docs/spec/operations.md#b has the defaults.
+#: Timeouts of an entry; docs/spec/operations.md#b has the defaults.
 TIMEOUTS: Mapping[str, tuple[Kind, str]] = {
     "connect_s": (_SECONDS, "Seconds for the connection to the upstream."),
     "first_byte_s": (_SECONDS, "Seconds until the upstream's first byte."),
     "idle_s": (_SECONDS, "Seconds of silence within a stream."),
-    "total_s": (_SECONDS_OR_NONE, "Seconds for the whole answer; 0 for no limit."),
+    "total_s": (_SECONDS_OR_NONE, "Seconds for the whole response; 0 for no limit."),
 }
 PRICING: Mapping[str, tuple[Kind, str]] = {
     "input": (_PRICE, "Input tokens that no cache served."),
@@ -133,10 +132,10 @@ PRICING: Mapping[str, tuple[Kind, str]] = {
 
 ENTRY_KEYS: Mapping[str, EntryKey] = {
     "model_id": EntryKey(
-        identifier("a model id"), "What the client asks for. Required, and unique in the file."
+        identifier("a model id"), "The id that clients request. Required, and unique in the file."
     ),
     "model_name": EntryKey(
-        identifier("a model name"), "What the upstream is asked for; model_id if left out."
+        identifier("a model name"), "The upstream's name of the model; model_id if left out."
     ),
     "api_base": EntryKey(
         _api_base(),
@@ -154,6 +153,11 @@ ENTRY_KEYS: Mapping[str, EntryKey] = {
         secret_text("a key, ${ENV_NAME} or ${file:PATH}"),
         "A literal key, ${ENV_NAME} or ${file:PATH}. Without it the client's key is passed on.",
     ),
+    "accepts_anthropic_login": EntryKey(
+        boolean(),
+        "true: this host, which is not Anthropic's, takes a client's Anthropic key or login of claude.ai, as a gateway "
+        "in front of Anthropic does. Else a call with one is refused (docs/keys.md).",
+    ),
     "can_stream": EntryKey(
         boolean(),
         "false: the upstream is called without streaming; a streaming client still gets a stream.",
@@ -170,9 +174,12 @@ ENTRY_KEYS: Mapping[str, EntryKey] = {
         _effort(), "Overrides how much the model thinks; minimal and none mean no thinking.", "translated"
     ),
     "extra_body": EntryKey(
-        json_mapping("a mapping of body fields"), "Deep-merged into the upstream body; has the last word."
+        json_mapping("a mapping of body fields"),
+        "Deep-merged into the upstream body; overrides everything else.",
     ),
-    "extra_headers": EntryKey(headers(), "Added to the upstream request's headers; has the last word."),
+    "extra_headers": EntryKey(
+        headers(), "Added to the upstream request's headers; overrides everything else."
+    ),
     "aliases": EntryKey(
         names("a model id or a glob"), "Further ids or globs (claude-haiku-*) that select this entry."
     ),
@@ -184,7 +191,7 @@ ENTRY_KEYS: Mapping[str, EntryKey] = {
     "vision": EntryKey(
         boolean(), "Whether the model takes images; from the profile if left out.", "translated"
     ),
-    "timeouts": EntryKey(table("a mapping of clocks", TIMEOUTS), "Clocks of this entry, in seconds."),
+    "timeouts": EntryKey(table("a mapping of timeouts", TIMEOUTS), "Timeouts of this entry, in seconds."),
     "quirks": EntryKey(
         json_mapping("a mapping of quirks"),
         "Single switches of the vendor profile, overridden.",

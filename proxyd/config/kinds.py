@@ -1,9 +1,7 @@
-"""The kinds of value that models.yaml, flags and the environment may hold: how each is read, and its JSON
-Schema.
+"""Kinds of the values in models.yaml, flags and the environment.
 
-One `Kind` is the one place for what a value may be: the reader, the words of its fault, and the schema for
-editors are all made from it. A reader takes plain data, and reports what is wrong with the path to the part
-that is wrong.
+A `Kind` defines the valid values in one place: the reader, its error texts, and the JSON Schema for editors. A reader
+takes plain data and reports each fault with the path to the faulty part.
 """
 
 from __future__ import annotations
@@ -38,22 +36,22 @@ __all__ = [
     "whole_number",
 ]
 
-#: Told of a fault: the path below the value, the sentence, whether the key itself is wrong.
+#: Called for each fault: the path below the value, the sentence, whether the key itself is at fault.
 Report = Callable[[tuple["str | int", ...], str, bool], None]
 
-#: Largest token count: a thousand times the largest window on offer in 2026; above it stands a typing error.
+#: Largest token count: a thousand times the largest window in 2026; a larger one is a typing error.
 MAX_TOKENS = 1_000_000_000
 
 _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 _COUNT = re.compile(r"(?P<whole>\d{1,12}(?:_\d{1,12})*)(?P<part>\.\d{1,12})? ?(?P<unit>[kKmM])?")
 _SIZE = re.compile(r"(?P<whole>\d{1,15}(?:_\d{1,12})*) ?(?P<unit>KiB|MiB|GiB)?", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2: token
-_HEADER_PATTERN = r"[!#$%&'+\-.^_`|~0-9A-Za-z]*\*?"  # "*" may be in a name, too, but nobody has it there
+_HEADER_PATTERN = r"[!#$%&'+\-.^_`|~0-9A-Za-z]*\*?"  # RFC 9110 allows "*" in a name; here it is the wildcard
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, 5.5: field-content as latin-1
 _UNIT_TOKENS = {"": 1, "k": 1_000, "m": 1_000_000}
 _UNIT_BYTES = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 
-#: Headers that are the connection's own (RFC 9110, 7.6.1) or follow from the body.
+#: Headers of the connection (RFC 9110, 7.6.1) or derived from the body.
 _RESERVED_HEADERS = frozenset(
     {"connection", "content-length", "cookie", "expect", "host", "keep-alive", "proxy-connection", "te"}
     | {"trailer", "transfer-encoding", "upgrade"}
@@ -62,14 +60,14 @@ _RESERVED_HEADERS = frozenset(
 
 @dataclass(frozen=True)
 class Kind:
-    """What a value may be.
+    """Definition of the valid values of a key, setting or quirk.
 
     Attributes:
         expected: the end of "expected …" in messages.
         read: plain data -> the value in force, or None after a report.
-        schema: the JSON Schema of what `read` takes, as far as a schema can say it.
-        from_text: what a text on the command line or in the environment stands for. What it makes nothing of
-            stays a text, which `read` then refuses in its own words.
+        schema: the JSON Schema of what `read` accepts, as far as a schema can express it.
+        from_text: parses a text from the command line or the environment. A text that it cannot parse is returned
+            unchanged, and `read` refuses it.
     """
 
     expected: str
@@ -83,7 +81,7 @@ def _wrong(expected: str, value: Any, report: Report) -> None:
 
 
 def boolean() -> Kind:
-    """true or false."""
+    """Kind of a boolean."""
     expected = "true or false"
 
     def read(value: Any, report: Report) -> bool | None:
@@ -98,7 +96,7 @@ def boolean() -> Kind:
 
 
 def text(expected: str = "a text") -> Kind:
-    """A text on one line that is not empty."""
+    """Kind of a text on one line that is not empty."""
 
     def read(value: Any, report: Report) -> str | None:
         if not isinstance(value, str) or not value.strip():
@@ -118,7 +116,7 @@ def text(expected: str = "a text") -> Kind:
 
 
 def secret_text(expected: str) -> Kind:
-    """A text that no message repeats, whatever is wrong with it."""
+    """Kind of a text that no message repeats."""
 
     def read(value: Any, report: Report) -> str | None:
         if isinstance(value, str) and value.strip() and value.isprintable():
@@ -131,7 +129,7 @@ def secret_text(expected: str) -> Kind:
 
 
 def free_text(expected: str, is_allowed: Callable[[str], bool] = str.isprintable) -> Kind:
-    """A text on one line that may be empty, which then means: none."""
+    """Kind of a text on one line that may be empty, which means none."""
 
     def read(value: Any, report: Report) -> str | None:
         if isinstance(value, str) and value.isprintable() and (not value or is_allowed(value)):
@@ -143,7 +141,7 @@ def free_text(expected: str, is_allowed: Callable[[str], bool] = str.isprintable
 
 
 def identifier(expected: str) -> Kind:
-    """A model id: at most 256 characters, no space around it."""
+    """Kind of a model id: at most 256 characters, no space around it."""
     inner = text(expected)
 
     def read(value: Any, report: Report) -> str | None:
@@ -157,7 +155,7 @@ def identifier(expected: str) -> Kind:
 
 
 def choice(*allowed: str) -> Kind:
-    """One of a few words."""
+    """Kind of a text from a fixed set."""
     expected = f"one of {', '.join(allowed)}"
 
     def read(value: Any, report: Report) -> str | None:
@@ -170,14 +168,14 @@ def choice(*allowed: str) -> Kind:
 
 
 def number(minimum: float, maximum: float | None = None, *, what: str = "a number") -> Kind:
-    """A finite number within bounds, both included."""
+    """Kind of a finite number within bounds, both included."""
     bounds = (
         f"from {minimum:.15g} to {maximum:.15g}" if maximum is not None else f"of at least {minimum:.15g}"
     )
     expected = f"{what} {bounds}"
 
     def read(value: Any, report: Report) -> float | None:
-        # nan, which a flag may say, is outside all bounds.
+        # A flag may hold nan, which is outside all bounds.
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if is_number and minimum <= value <= (maximum if maximum is not None else 1e15):
             return float(value)
@@ -189,7 +187,7 @@ def number(minimum: float, maximum: float | None = None, *, what: str = "a numbe
 
 
 def whole_number(minimum: int, maximum: int) -> Kind:
-    """An integer within bounds, both included."""
+    """Kind of an integer within bounds, both included."""
     expected = f"a whole number from {minimum} to {maximum}"
 
     def read(value: Any, report: Report) -> int | None:
@@ -202,8 +200,8 @@ def whole_number(minimum: int, maximum: int) -> Kind:
 
 
 def token_count() -> Kind:
-    """An integer, or the shorthand of docs/spec/design.md#token-counts: ``8k`` is 8 000, ``1.5k`` 1 500, ``1m``
-    1 000 000, any case.
+    """Kind of an integer, or the shorthand of docs/spec/design.md#token-counts: ``8k`` is 8 000, ``1.5k`` 1 500,
+    ``1m`` 1 000 000, any case.
     """
     expected = "a token count above 0 such as 8192, 8_192, 8k or 1.5m"
 
@@ -220,7 +218,7 @@ def token_count() -> Kind:
 
 
 def size_bytes(minimum: int, maximum: int) -> Kind:
-    """An integer of bytes, or with a unit: ``32 MiB``."""
+    """Kind of a number of bytes, with or without a unit: ``32 MiB``."""
     expected = f"a size in bytes from {minimum} to {maximum}, such as 33554432 or '32 MiB'"
 
     def read(value: Any, report: Report) -> int | None:
@@ -241,15 +239,15 @@ def size_bytes(minimum: int, maximum: int) -> Kind:
 
 
 def names(expected: str, *, refused: Mapping[str, str] | None = None) -> Kind:
-    """A list of texts, or one text for a list of one; `refused` says why some are not allowed."""
+    """Kind of a list of texts, or one text for a list of one; `refused` maps forbidden texts to the reason."""
     return _list_of(identifier(expected), refused or {})
 
 
 def header_patterns(expected: str, is_useless: Callable[[str], bool]) -> Kind:
-    """As `names`, each of them a header's, or the beginning of some with a ``*`` behind it.
+    """Kind of a list of header names, or prefixes of header names followed by ``*``.
 
     Args:
-        is_useless: no header that this takes is ever let through.
+        is_useless: whether no header that a pattern matches is ever forwarded.
     """
     inner = identifier(expected)
 
@@ -295,7 +293,7 @@ def _list_of(one: Kind, forbidden: Mapping[str, str]) -> Kind:
 
 
 def json_mapping(expected: str) -> Kind:
-    """A mapping of anything that JSON can hold."""
+    """Kind of a mapping of any JSON values."""
 
     def read(value: Any, report: Report) -> dict[str, Any] | None:
         if isinstance(value, dict):
@@ -313,7 +311,7 @@ def json_mapping(expected: str) -> Kind:
 
 
 def choice_mapping(choices: Mapping[str, tuple[str, ...]]) -> Kind:
-    """A mapping in which each name has one of a few words."""
+    """Kind of a mapping with known names, each with a text from a fixed set."""
     expected = "a mapping such as " + ", ".join(f"{{{name}: {words[-1]}}}" for name, words in choices.items())
     kinds = {name: choice(*words) for name, words in choices.items()}
 
@@ -343,7 +341,7 @@ def _named(name: str, report: Report) -> Report:
 
 
 def headers() -> Kind:
-    """A mapping of header names to one-line values. A value may be a key, so messages never show one."""
+    """Kind of a mapping of header names to one-line values, which may be keys, so no message shows one."""
     expected = "a mapping of header names to texts"
 
     def read(value: Any, report: Report) -> dict[str, str] | None:
@@ -372,7 +370,7 @@ def headers() -> Kind:
 
 
 def table(expected: str, fields: Mapping[str, tuple[Kind, str]]) -> Kind:
-    """A mapping with known keys, each of its own kind and with a help text."""
+    """Kind of a mapping with known keys, each with its own kind and help text."""
 
     def read(value: Any, report: Report) -> dict[str, Any] | None:
         if not isinstance(value, dict):
@@ -397,7 +395,7 @@ def table(expected: str, fields: Mapping[str, tuple[Kind, str]]) -> Kind:
 
 
 def _below(report: Report, path: tuple[str | int, ...]) -> Report:
-    """`report` for a part of the value."""
+    """Return `report` for a part of the value at `path`."""
     return lambda rest, sentence, on_key: report((*path, *rest), sentence, on_key)
 
 
@@ -408,7 +406,7 @@ def _number(line: str) -> int | float | str:
 
 
 def _scaled(value: str, form: re.Pattern[str], units: Mapping[str, int]) -> int | None:
-    """``1.5k`` as 1500; None when it is not of `form`, or not a whole number once scaled."""
+    """Return ``1.5k`` as 1500; None when it does not match `form`, or is not a whole number once scaled."""
     match = form.fullmatch(value)
     if match is None:
         return None

@@ -1,7 +1,7 @@
-"""Where files are looked for (docs/spec/design.md#files).
+"""Locations of models.yaml and the state folder (docs/spec/design.md#files).
 
 platformdirs' Unix class is used on macOS too, where its users expect ``~/.config``. It reads ``$XDG_*`` from
-the process's own environment; everything else comes from the mapping that is passed in.
+the process's own environment; other variables come from the mapping that is passed in.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _FILE = "models.yaml"
 
 
 def resolve_models_path(flag: str | Path | None, environ: Mapping[str, str]) -> tuple[Path, str]:
-    """The models.yaml in force, and what made it so: ``--models``, a variable's name, or ``default``.
+    """Return the models.yaml in force and its source: ``--models``, a variable's name, or ``default``.
 
-    The first that is named wins, whether or not the file is there: a daemon that silently took another file
-    than the one it was told of would surprise more than one that says what is missing.
+    The first source wins even if its file does not exist: an error about a missing file is better than a daemon that
+    silently reads another one.
     """
     if flag is not None:
         return Path(os.path.expanduser(flag)), "--models"
@@ -37,15 +37,13 @@ def resolve_models_path(flag: str | Path | None, environ: Mapping[str, str]) -> 
 
 
 def resolve_state_folder(environ: Mapping[str, str]) -> Path:
-    """Where the ledger, logs and learned state live; not created here."""
+    """Return the folder of the ledger, logs and learned state, without creating it."""
     folder = environ.get("STATE_DIRECTORY", "").split(":")[0]
     return Path(folder) if folder else Unix(_NAME).user_state_path
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder, and those above it that are missing, for its owner alone, whatever the umask; one that is there
-    stays as it is.
-    """
+    """Create a folder and its missing parents with mode 0700, whatever the umask; existing ones stay unchanged."""
     missing = []
     for each in (path, *path.parents):
         if each.exists():
@@ -55,6 +53,6 @@ def make_private_folder(path: Path) -> None:
         try:
             each.mkdir(mode=0o700)
         except FileExistsError:
-            continue  # somebody else was faster
+            continue  # another process created it
         each.chmod(0o700)
-    path.mkdir(exist_ok=True)  # says what is wrong where it is a file
+    path.mkdir(exist_ok=True)  # raises where it is a file

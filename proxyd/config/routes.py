@@ -1,7 +1,6 @@
-"""Where a call goes: the entries of models.yaml as frozen values, and how a requested model finds its own.
+"""Routes: the entries of models.yaml as frozen values, and the table that resolves a requested model.
 
-``models.py`` reads them from the file; nothing here does I/O, so that a request costs a few dictionary look-
-ups.
+``models.py`` reads them from the file. Nothing here does I/O: resolving a model takes a few dictionary lookups.
 """
 
 from __future__ import annotations
@@ -26,9 +25,7 @@ _SHOWN_IN_PICKER = re.compile(r"claude|anthropic", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Clocks of one entry, in seconds; None leaves the setting of that name in force, a ``total_s`` of 0 is
-    no limit.
-    """
+    """Timeouts of one entry in seconds; None keeps the setting of that name, a ``total_s`` of 0 is no limit."""
 
     connect_s: float | None = None
     first_byte_s: float | None = None
@@ -38,7 +35,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Pricing:
-    """USD per million tokens; None is not known (for the two cache prices: as ``input``)."""
+    """Prices in USD per million tokens; None is unknown (for the two cache prices: as ``input``)."""
 
     input: float | None = None
     output: float | None = None
@@ -46,7 +43,7 @@ class Pricing:
     cache_write: float | None = None
 
     def cost_of(self, usage: Usage) -> float | None:
-        """USD for `usage`, or None where a price that it needs is not known."""
+        """Return the cost of `usage` in USD, or None where a price that it needs is unknown."""
         parts = (
             (usage.input_tokens, self.input),
             (usage.output_tokens, self.output),
@@ -67,13 +64,14 @@ class ModelRoute:
     tokens.
 
     Attributes:
-        api_base: without a slash at its end; ``builtin:demo`` is the embedded upstream.
-        provider: as the entry names it; None leaves the choice to the host of `api_base`.
+        api_base: without a trailing slash; ``builtin:demo`` is the embedded upstream.
+        provider: name of a profile; None selects it by the host of `api_base`.
         api_key: None where the client's own key is passed on, or where `missing_key` says why there is none.
         key_origin: ``literal``, ``${NAME}`` or ``${file:PATH}``; None without an ``api_key`` in the entry.
-        missing_key: a configured key that could not be found: the sentence with which calls are answered 401.
+        missing_key: message of the 401 for calls, where the configured key could not be found.
         max_input_tokens: the window, from ``max_input_tokens`` or ``context``.
-        omit: top-level fields cut out of a direct request, in addition to the profile's.
+        accepts_anthropic_login: clients' Anthropic credentials are sent to this host although it is not Anthropic's.
+        omit: top-level fields removed from a direct request, in addition to the profile's.
         hooks: names of hook files that run for this entry; None for all.
     """
 
@@ -99,19 +97,20 @@ class ModelRoute:
     vision: bool | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
     quirks: Mapping[str, Any] = field(default_factory=dict)
+    accepts_anthropic_login: bool = False
     omit: tuple[str, ...] = ()
     hooks: tuple[str, ...] | None = None
-    #: Those in `extra_headers`: as long as they live they are masked wherever they turn up.
+    #: Credentials in `extra_headers`. `Secret` objects are masked in all output while they exist.
     _header_secrets: tuple[Secret, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        words = (
-            word
+        secrets = (
+            secret
             for name, value in self.extra_headers.items()
             if is_credential_name(name)
-            for word in {value, value.rpartition(" ")[2]}  # ``Bearer …``: also without its scheme
+            for secret in {value, value.rpartition(" ")[2]}  # ``Bearer …``: also without its scheme
         )
-        object.__setattr__(self, "_header_secrets", tuple(map(Secret, words)))
+        object.__setattr__(self, "_header_secrets", tuple(map(Secret, secrets)))
 
     @property
     def is_demo(self) -> bool:
@@ -121,11 +120,11 @@ class ModelRoute:
 
 @dataclass(frozen=True)
 class RouteTable:
-    """The entries in the order of the file, and how a requested model finds its own.
+    """The entries in the order of the file, with lookup by model id, alias and glob.
 
     Args:
         routes: entries with unique ids.
-        discovery_prefix: the setting of that name; such a prefix in front of an id leads to the same entry.
+        discovery_prefix: the setting of that name; an id with this prefix resolves to the same entry.
     """
 
     routes: tuple[ModelRoute, ...] = ()
@@ -149,29 +148,29 @@ class RouteTable:
         object.__setattr__(self, "_globs", tuple(globs))
 
     def resolve(self, model: str) -> ModelRoute | None:
-        """The entry for a request's ``model``, or None.
+        """Return the entry for a request's ``model``, or None.
 
         An exact id wins over an alias, that over a prefixed id, and all of them over a glob; among globs the
-        earlier one wins. Each step is tried as asked, then without a ``[1m]`` at the end, by which users ask
+        earlier one wins. Each step tries the name as requested, then without the suffix ``[1m]``, with which users ask
         Claude Code for its large window. Globs are case-sensitive, as ids are.
         """
         bare = _WINDOW_SUFFIX.sub("", model)
-        wanted = (model,) if bare == model else (model, bare)
-        for name in wanted:
+        candidates = (model,) if bare == model else (model, bare)
+        for name in candidates:
             if name in self._by_name:
                 return self._by_name[name]
         prefix = self.discovery_prefix
-        for name in wanted:
+        for name in candidates:
             if prefix and name.startswith(prefix) and name[len(prefix) :] in self._by_name:
                 return self._by_name[name[len(prefix) :]]
-        for name in wanted:
+        for name in candidates:
             for pattern, route in self._globs:
                 if pattern.match(name):
                     return route
         return None
 
     def fallbacks(self, route: ModelRoute) -> tuple[ModelRoute, ...]:
-        """The entries to try after `route`, each once: those it names, then those they name, and so on."""
+        """Return the entries to try after `route`, each once: its fallbacks, then their fallbacks, and so on."""
         found: dict[str, ModelRoute] = {route.model_id: route}
         queue = [route]
         for current in queue:
@@ -182,12 +181,12 @@ class RouteTable:
         return tuple(queue[1:])
 
     def ids(self) -> tuple[str, ...]:
-        """The ids of all entries, in order."""
+        """Return the ids of all entries, in order."""
         return tuple(route.model_id for route in self.routes)
 
     def listed(self) -> tuple[tuple[str, ModelRoute], ...]:
-        """What ``GET /v1/models`` names: each id, followed by its prefixed form if Claude Code's picker hides
-        it.
+        """Return the ids for ``GET /v1/models``, each followed by its prefixed form if Claude Code's picker hides
+        the id.
         """
         found: list[tuple[str, ModelRoute]] = []
         for route in self.routes:
@@ -197,5 +196,5 @@ class RouteTable:
         return tuple(found)
 
     def with_discovery_prefix(self, prefix: str) -> RouteTable:
-        """The same entries under another prefix, which comes from settings that are read later."""
+        """Return the table with the prefix of the settings, which are read after models.yaml."""
         return self if prefix == self.discovery_prefix else replace(self, discovery_prefix=prefix)

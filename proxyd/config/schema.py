@@ -1,8 +1,7 @@
-"""The JSON Schema of models.yaml for editors, made from the tables that the reader itself goes by.
+"""JSON Schema of models.yaml for editors, built from the same tables as the reader.
 
-``python -m proxyd.config.schema`` prints it; ``config/models.schema.json`` is that, kept. The schema says
-less than the reader: relations between keys and entries are not in it, so an editor's silence is no ``claude-
-proxy check``.
+``python -m proxyd.config.schema`` prints it; ``config/models.schema.json`` is its output. The schema does not express
+relations between keys and entries, which only ``claude-proxy check`` verifies.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ __all__ = ["build_schema", "dump_schema"]
 
 
 def build_schema() -> dict[str, Any]:
-    """The schema as plain data, in JSON Schema draft 7, which yaml-language-server reads."""
+    """Return the schema as plain data, in JSON Schema draft 7, which yaml-language-server reads."""
     entry = {
         "type": "object",
         "required": ["model_id", "api_base"],
@@ -52,7 +51,7 @@ def build_schema() -> dict[str, Any]:
 
 
 def dump_schema() -> str:
-    """The text of ``config/models.schema.json``."""
+    """Return the text of ``config/models.schema.json``."""
     return json.dumps(build_schema(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,9 +1,8 @@
-"""Where keys come from: a literal, ``${ENV_NAME}`` or ``${file:PATH}`` (docs/spec/design.md#models-yaml,
+"""API keys: a literal, ``${ENV_NAME}`` or ``${file:PATH}`` (docs/spec/design.md#models-yaml,
 docs/spec/operations.md#e7).
 
-A reference is looked up when the configuration is read. One that leads nowhere is not a fault of the file: a
-file with ten vendors must load where two keys are set. The entry then carries the sentence with which its
-calls are answered.
+A reference is resolved when the configuration is read. An unresolved one is not a fault of the file, because a file
+with ten vendors must load where two keys are set: the entry carries the message that its calls get.
 """
 
 from __future__ import annotations
@@ -20,19 +19,18 @@ from proxyd.secret import Secret
 __all__ = ["Credential", "is_open_to_others", "read_credential"]
 
 _REFERENCE = re.compile(r"\$\{(?:file:(?P<file>[^{}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*))\}")
-#: A key file larger than this is something else: keys in use are some 200 bytes, bearer tokens a few
-#: thousand.
+#: Largest key file: keys are some 200 bytes, bearer tokens a few thousand.
 _MAX_KEY_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A configured key, or why there is none.
+    """A configured key, or the reason why there is none.
 
     Attributes:
-        secret: the key; None if `missing` says why.
-        origin: where it comes from, for `claude-proxy check`: ``literal``, ``${NAME}`` or ``${file:PATH}``.
-        missing: what is not there and what to do, as the second half of a sentence.
+        secret: the key; None if it is `missing`.
+        origin: its source, for `claude-proxy check`: ``literal``, ``${NAME}`` or ``${file:PATH}``.
+        missing: what is missing and what to do, as the second half of a sentence.
         open_file: a key file that its group or others can read.
     """
 
@@ -43,16 +41,16 @@ class Credential:
 
 
 def read_credential(text: str, environ: Mapping[str, str], folder: Path) -> Credential:
-    """Look `text` up.
+    """Resolve `text` to a key.
 
     Args:
         text: a literal key or one reference.
-        environ: where names are looked up; then, as systemd's ``LoadCredential=`` provides them, the files in
-            ``$CREDENTIALS_DIRECTORY``.
-        folder: what a relative PATH is relative to, the folder of models.yaml.
+        environ: where names are looked up, before the files in ``$CREDENTIALS_DIRECTORY``, which systemd's
+            ``LoadCredential=`` provides.
+        folder: base of a relative PATH, the folder of models.yaml.
 
     Raises:
-        ValueError: neither a literal nor one whole reference. The message holds no part of `text`.
+        ValueError: neither a literal nor a single reference. The message holds no part of `text`.
     """
     match = _REFERENCE.fullmatch(text.strip())
     if match is None:
@@ -98,7 +96,5 @@ def _from_file(path: Path, origin: str) -> Credential:
 
 
 def _is_header_safe(value: str) -> bool:
-    """Whether `value` can stand in a header: a line break in it would be a header of its own
-    (docs/spec/operations.md#e9).
-    """
+    """Whether `value` can be sent in a header: a line break would inject another one (docs/spec/operations.md#e9)."""
     return value.isascii() and value.isprintable()

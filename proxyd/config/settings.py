@@ -1,20 +1,17 @@
-"""Settings of the daemon: flag > environment > ``settings:`` of models.yaml > default
-(docs/spec/design.md#environment).
+"""Table of the daemon's settings (docs/spec/design.md#environment).
 
-Each setting is one field of `Settings`: its name with the unit, its default and where that number comes from,
-what it may be, its help text and its variable. Readers, ``claude-proxy check`` and the JSON Schema go through
-`TABLE`, which is made from the fields. Defaults of clocks and limits are those of docs/spec/operations.md#b and #c.
+Each setting is one field of `Settings`, with its unit in its name and its default, the source of that default, kind,
+help text, variable and flag as the field's metadata. The loader, ``claude-proxy check``, the JSON Schema and
+docs/configuration.md all read `TABLE`, which is built from the fields. Defaults of timeouts and limits come from
+docs/spec/operations.md#b and #c.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
-from proxyd.config.faults import hint
 from proxyd.config.kinds import (
     Kind,
     boolean,
@@ -30,26 +27,17 @@ from proxyd.config.kinds import (
     text,
     whole_number,
 )
-from proxyd.config.secrets import read_credential
-from proxyd.errors import ConfigError
 from proxyd.headers import is_never_forwarded
 from proxyd.secret import Secret
-from proxyd.urls import is_loopback
 
 __all__ = [
     "TABLE",
     "Setting",
     "Settings",
-    "faults_in_file",
 ]
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _DAY_S = 86_400
-#: Fewer can be guessed.
-_MIN_TOKEN_CHARS = 16
-
-#: Variables that are no settings and yet ours.
-_OTHER_VARIABLES = frozenset({"CLAUDE_PROXY_MODELS"})
 
 
 @dataclass(frozen=True)
@@ -57,12 +45,13 @@ class Setting:
     """One row of the table.
 
     Attributes:
-        kind: what it may be.
+        kind: the values that are valid.
         help: what it does, one sentence.
-        source: where the default comes from.
+        source: document or reasoning behind the default.
         env: its environment variable.
         flag: its option on the command line, or None.
-        is_live: whether a reload puts a change in force; else it waits for a restart (docs/spec/operations.md#a4).
+        is_live: a reload applies a change; otherwise it takes effect at the next restart
+            (docs/spec/operations.md#a4).
     """
 
     name: str
@@ -85,26 +74,26 @@ def _setting(
     flag: str | None = None,
     is_live: bool = True,
 ) -> Any:
-    """A field that carries its own row of the table."""
+    """Return a dataclass field whose metadata is its row of the table."""
     row = {"kind": kind, "help": help_, "source": source, "env": env, "flag": flag, "is_live": is_live}
-    if isinstance(default, dict):  # dataclasses refuse a shared one
+    if isinstance(default, dict):  # dataclasses refuse a mutable default
         return field(default_factory=dict, metadata=row)
     return field(default=default, metadata=row)
 
 
-def _clock(default: float, help_: str, source: str, *, is_live: bool = True) -> Any:
+def _timeout(default: float, help_: str, source: str, *, is_live: bool = True) -> Any:
     kind = number(0.001, _DAY_S, what="a number of seconds")
     return _setting(float(default), kind, help_, source=source, is_live=is_live)
 
 
 def _is_in_picker(prefix: str) -> bool:
-    """Whether Claude Code's model picker shows ids that begin so (docs/spec/claude-code.md#picker)."""
+    """Whether Claude Code's model picker shows ids with this prefix (docs/spec/claude-code.md#picker)."""
     return "claude" in prefix.lower() or "anthropic" in prefix.lower()
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is in force. Made by `Settings.load`; the bare constructor gives the defaults."""
+    """Settings in force. `proxyd.config.settings_loader` builds them; the bare constructor gives the defaults."""
 
     # -- where to listen
     host: str = _setting(
@@ -139,7 +128,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = _setting(
         (),
         names("a host name"),
-        "Further names in the Host and Origin headers of requests that are answered.",
+        "Further names that requests may have in their Host and Origin headers.",
         source="docs/spec/operations.md#e2, #e3",
     )
 
@@ -162,49 +151,49 @@ class Settings:
     log_bodies: bool = _setting(
         False,
         boolean(),
-        "Log prompts and answers at debug; warns at start.",
+        "Log prompts and responses at debug; warns at start.",
         source="docs/spec/operations.md#e7",
         flag="--log-bodies",
     )
 
-    # -- clocks towards clients
-    keepalive_s: float = _clock(
+    # -- timeouts towards clients
+    keepalive_s: float = _timeout(
         75,
         "Seconds a client's connection may idle, or take to send a request's head.",
         "docs/spec/operations.md#b: nginx keepalive_timeout",
         is_live=False,
     )
-    body_idle_s: float = _clock(
-        30, "Seconds between two pieces of a request body.", "docs/spec/operations.md#b: nginx has 60"
+    body_idle_s: float = _timeout(
+        30, "Seconds between two chunks of a request body.", "docs/spec/operations.md#b: nginx has 60"
     )
-    body_total_s: float = _clock(120, "Seconds for a whole request body.", "docs/spec/operations.md#b")
-    write_stall_s: float = _clock(
+    body_total_s: float = _timeout(120, "Seconds for a whole request body.", "docs/spec/operations.md#b")
+    write_stall_s: float = _timeout(
         60,
-        "Seconds a client may take no byte before it is dropped.",
+        "Seconds a client may read nothing before it is disconnected.",
         "docs/spec/operations.md#b: nginx send_timeout",
     )
-    ping_s: float = _clock(
+    ping_s: float = _timeout(
         15, "Seconds of silence in a stream after which a ping is sent.", "docs/spec/operations.md#b"
     )
-    commit_s: float = _clock(
+    commit_s: float = _timeout(
         10,
         "Seconds without an upstream event after which status 200 is sent nevertheless.",
         "docs/spec/design.md#p2",
     )
-    drain_timeout_s: float = _clock(
+    drain_timeout_s: float = _timeout(
         30, "Seconds that open streams have to finish at a stop.", "docs/spec/operations.md#a2"
     )
 
-    # -- clocks towards upstreams
-    connect_s: float = _clock(
+    # -- timeouts towards upstreams
+    connect_s: float = _timeout(
         10,
-        "Seconds for a connection to an upstream: name look-up, proxy, CONNECT and TLS together.",
+        "Seconds for a connection to an upstream: name lookup, proxy, CONNECT and TLS together.",
         "docs/spec/operations.md#b: Envoy 5, SDK 5",
     )
-    first_byte_s: float = _clock(
+    first_byte_s: float = _timeout(
         600, "Seconds until an upstream's first byte.", "docs/spec/operations.md#b: the SDK's default timeout"
     )
-    idle_s: float = _clock(
+    idle_s: float = _timeout(
         300,
         "Seconds of silence within an upstream's stream.",
         "docs/spec/operations.md#b: Envoy stream idle, Claude Code",
@@ -212,7 +201,7 @@ class Settings:
     total_s: float = _setting(
         0.0,
         number(0, _DAY_S, what="a number of seconds, 0 for no limit,"),
-        "Seconds for a whole upstream answer; 0 for no limit.",
+        "Seconds for a whole upstream response; 0 for no limit.",
         source="docs/spec/operations.md#b",
     )
 
@@ -227,13 +216,13 @@ class Settings:
     max_parsing_bytes: int = _setting(
         128 * _MIB,
         size_bytes(1 * _KIB, 64 * _GIB),
-        "Request bodies that are read, parsed or waiting for an upstream, together; more are answered 529.",
+        "Request bodies that are read, parsed or waiting for an upstream, together; more get 529.",
         source="four of the largest",
     )
     max_upstream_body_bytes: int = _setting(
         64 * _MIB,
         size_bytes(1 * _KIB, _GIB),
-        "Largest upstream answer that is no stream.",
+        "Largest upstream response that is no stream.",
         source="docs/spec/operations.md#c4",
     )
     max_frame_bytes: int = _setting(
@@ -245,13 +234,13 @@ class Settings:
     max_error_body_bytes: int = _setting(
         1 * _MIB,
         size_bytes(1 * _KIB, _GIB),
-        "Largest error body of an upstream; the rest is cut.",
+        "Largest error body of an upstream; the rest is truncated.",
         source="docs/spec/operations.md#c4",
     )
     max_streams: int = _setting(
         256,
         whole_number(1, 65_536),
-        "Calls in flight; more are answered 529.",
+        "Calls in flight; more get 529.",
         source="docs/spec/operations.md#c7",
     )
     max_streams_per_route: int = _setting(
@@ -263,14 +252,14 @@ class Settings:
     max_connections: int = _setting(
         1024,
         whole_number(1, 1_000_000),
-        "Client connections; more are answered 529 and closed.",
+        "Client connections; more get 529 and are closed.",
         source="docs/spec/operations.md#e9",
         is_live=False,
     )
     max_idle_per_peer: int = _setting(
         64,
         whole_number(1, 1_000_000),
-        "Idle connections of one client address; the oldest make room for new ones.",
+        "Idle connections of one client address; the oldest are closed for new ones.",
         source="docs/spec/operations.md#e9",
         is_live=False,
     )
@@ -279,7 +268,7 @@ class Settings:
     max_retries: int = _setting(
         2,
         whole_number(0, 10),
-        "Further tries before the first byte; 0 for none.",
+        "Retries before the first byte; 0 for none.",
         source="docs/spec/design.md#environment, docs/spec/operations.md#d2",
         env="MAX_RETRIES",
         flag="--max-retries",
@@ -287,20 +276,20 @@ class Settings:
     circuit_failures: int = _setting(
         5,
         whole_number(0, 1_000),
-        "Failures in a row after which an upstream is left alone for a while; 0 for never.",
+        "Failures in a row that open the circuit breaker of an upstream; 0 for never.",
         source="docs/spec/operations.md#d4: Envoy",
         is_live=False,
     )
-    circuit_open_s: float = _clock(
+    circuit_open_s: float = _timeout(
         30,
-        "Seconds that an upstream is left alone, times the number of times in a row, 300 at most.",
+        "Seconds that a circuit breaker stays open, times the number of times in a row, 300 at most.",
         "docs/spec/operations.md#d4: Envoy",
         is_live=False,
     )
     on_midstream_error: str = _setting(
         "event",
         choice("event", "abort"),
-        "How a stream ends that breaks: with an error event, or by a cut connection.",
+        "How a stream ends after an upstream failure: an error event, or a closed connection.",
         source="docs/spec/operations.md#d1",
     )
 
@@ -322,8 +311,8 @@ class Settings:
 
     forward_headers: tuple[str, ...] = _setting(
         ("*",),
-        header_patterns("a header's name, or its beginning with a '*' behind it", is_never_forwarded),
-        "Headers of a client's own that go on to the direct upstream it has chosen; [] for only those of the API.",
+        header_patterns("a header's name, or its beginning followed by '*'", is_never_forwarded),
+        "Custom headers of clients that are forwarded to the direct upstream they chose; [] for only those of the API.",
         source="docs/spec/operations.md#e4",
     )
 
@@ -331,7 +320,7 @@ class Settings:
     discovery_prefix: str = _setting(
         "",
         free_text("a text with 'claude' or 'anthropic' in it, or an empty one", _is_in_picker),
-        "Put in front of ids that Claude Code's picker would hide, as additional ids in /v1/models.",
+        "Prefix of additional ids in /v1/models, for models that Claude Code's picker would hide.",
         source="docs/spec/design.md#discovery-prefix",
     )
 
@@ -345,10 +334,10 @@ class Settings:
     hooks: Mapping[str, str] = _setting(
         {},
         choice_mapping({"isolation": ("thread", "process")}),
-        "{isolation: process} runs hooks in a process of their own, which is ended when one does not come back.",
+        "{isolation: process} runs hooks in a separate process, which is killed when one hangs.",
         source="docs/hooks.md",
     )
-    hook_timeout_s: float = _clock(5, "Seconds that one call of a hook may take.", "half of commit_s")
+    hook_timeout_s: float = _timeout(5, "Seconds that one call of a hook may take.", "half of commit_s")
     ledger_days: int = _setting(
         90,
         whole_number(0, 36_500),
@@ -358,74 +347,44 @@ class Settings:
     record: str = _setting(
         "failures",
         choice("failures", "all", "off"),
-        "Which calls are recorded, without prompts and answers (docs/observability.md).",
+        "Which calls are recorded, without prompts and responses (docs/observability.md).",
         source="docs/spec/design.md#recording",
     )
     record_max: int = _setting(
         50,
         whole_number(1, 10_000),
-        "Calls whose records are kept; the oldest go.",
+        "Calls whose recordings are kept; the oldest are deleted.",
         source="docs/spec/design.md#recording",
     )
     record_bodies: bool = _setting(
         False,
         boolean(),
-        "Record prompts and answers, too, for 'claude-proxy replay'; warns at start.",
+        "Record prompts and responses, too, for 'claude-proxy replay'; warns at start.",
         source="docs/spec/design.md#recording, docs/spec/operations.md#e7",
     )
 
-    #: Where each value comes from; names that are missing here have their default.
+    #: Source of each value: flag, variable or ``FILE:LINE:COLUMN``; absent for defaults.
     origins: Mapping[str, str] = field(default_factory=dict)
-    #: What is odd about the environment, one line each.
+    #: Suspicious environment variables, one line each.
     warnings: tuple[str, ...] = ()
 
-    @classmethod
-    def load(
-        cls,
-        flags: Mapping[str, Any],
-        environ: Mapping[str, str],
-        file_values: Mapping[str, Any] | None = None,
-        file_places: Mapping[str, str] | None = None,
-        *,
-        folder: Path = Path(),
-    ) -> Settings:
-        """Decide each setting.
-
-        Args:
-            flags: values by name of the setting; None is a flag that was not given.
-            environ: the environment. An empty variable counts as not set, as in a unit's ``EnvironmentFile``.
-            file_values: the plain values under ``settings:``.
-            file_places: where each of them stands, ``FILE:LINE:COLUMN``.
-            folder: what relative paths among `file_values` are relative to, the folder of models.yaml.
-
-        Raises:
-            ConfigError: one line per fault, all of them.
-        """
-        reading = _Reading(flags, environ, file_values or {}, file_places or {}, folder)
-        values = reading.values()
-        if reading.faults:
-            raise ConfigError("\n".join(reading.faults))
-        return cls(**values, origins=reading.origins, warnings=_odd_variables(environ))
-
     def origin_of(self, name: str) -> str:
-        """Where a value comes from: ``--port``, ``PORT``, ``FILE:LINE:COLUMN`` or ``default``."""
+        """Return the source of a value: ``--port``, ``PORT``, ``FILE:LINE:COLUMN`` or ``default``."""
         return self.origins.get(name, "default")
 
     def after_reload(self, new: Settings) -> tuple[Settings, tuple[str, ...]]:
-        """`new` with the settings that need a restart as they are, and the names of those it would have
-        changed.
-        """
-        waiting = tuple(
+        """Return `new` with the settings that need a restart unchanged, and the names of those that differ."""
+        pending = tuple(
             name
             for name, row in TABLE.items()
             if not row.is_live and getattr(self, name) != getattr(new, name)
         )
-        kept = {name: getattr(self, name) for name in waiting}
-        origins = {**new.origins, **{name: self.origin_of(name) for name in waiting}}
-        return replace(new, **kept, origins=origins), waiting
+        kept = {name: getattr(self, name) for name in pending}
+        origins = {**new.origins, **{name: self.origin_of(name) for name in pending}}
+        return replace(new, **kept, origins=origins), pending
 
 
-def _table() -> dict[str, Setting]:
+def _build_table() -> dict[str, Setting]:
     rows = {}
     for each in fields(Settings):
         if "kind" in each.metadata:
@@ -437,142 +396,4 @@ def _table() -> dict[str, Setting]:
 
 
 #: All settings by name, in the order of `Settings`.
-TABLE: Mapping[str, Setting] = _table()
-
-
-def faults_in_file(values: Mapping[str, Any]) -> dict[str, tuple[str, bool]]:
-    """What is wrong under ``settings:``, by name; the flag says whether the name itself is (see
-    `models.Checks`).
-    """
-    faults: dict[str, tuple[str, bool]] = {}
-    for name, value in values.items():
-        if name not in TABLE:
-            faults[name] = (f"unknown setting; {hint(name, TABLE)}", True)
-            continue
-        TABLE[name].kind.read(value, _first_fault(faults, name))
-    return faults
-
-
-class _Reading:
-    """One decision over all settings; faults are collected, not raised."""
-
-    def __init__(
-        self,
-        flags: Mapping[str, Any],
-        environ: Mapping[str, str],
-        file_values: Mapping[str, Any],
-        file_places: Mapping[str, str],
-        folder: Path,
-    ) -> None:
-        strangers = set(flags) - set(TABLE)
-        if strangers:
-            raise AssertionError(f"flags that are no settings: {strangers}")
-        self._flags = flags
-        self._environ = environ
-        self._file_values = file_values
-        self._file_places = file_places
-        self._folder = folder
-        self.origins: dict[str, str] = {}
-        self.faults: list[str] = []
-
-    def values(self) -> dict[str, Any]:
-        for name, (sentence, _) in faults_in_file(self._file_values).items():
-            self._fault(f"{self._place(name)}: settings.{name}", sentence)
-        values = {name: self._value(row) for name, row in TABLE.items()}
-        values["auth_token"] = self._token(values["auth_token"])
-        values["ca_file"] = self._ca_file(values["ca_file"])
-        self._exposure(values)
-        return values
-
-    def _value(self, row: Setting) -> Any:
-        flag, variable = self._flags.get(row.name), self._environ.get(row.env, "").strip()
-        if flag is not None:
-            raw, origin = flag, row.flag or f"--{row.name.replace('_', '-')}"
-        elif variable:
-            raw, origin = variable, row.env
-        elif row.name in self._file_values:
-            # Its faults are known already, with their places.
-            value = row.kind.read(self._file_values[row.name], lambda *_: None)
-            self.origins[row.name] = self._place(row.name)
-            return row.default if value is None else value
-        else:
-            return row.default
-        self.origins[row.name] = origin
-        faults: dict[str, tuple[str, bool]] = {}
-        raw = row.kind.from_text(raw) if isinstance(raw, str) else raw
-        value = row.kind.read(raw, _first_fault(faults, row.name))
-        for sentence, _ in faults.values():
-            self._fault(origin, sentence)
-        return row.default if value is None else value
-
-    def _token(self, reference: str | None) -> Secret | None:
-        if reference is None:
-            return None
-        origin = self.origins["auth_token"]
-        try:
-            credential = read_credential(reference, self._environ, self._folder)
-        except ValueError as exc:
-            self._fault(origin, f"auth_token: {exc}")
-            return None
-        if credential.missing is not None:
-            # Not lazily, as with an entry's key: without its token the daemon would be open.
-            self._fault(origin, f"auth_token: {credential.missing}")
-        if credential.secret is not None and len(credential.secret.reveal()) < _MIN_TOKEN_CHARS:
-            self._fault(
-                origin,
-                f"auth_token: expected at least {_MIN_TOKEN_CHARS} characters, so that nobody guesses it; "
-                "make one with 'openssl rand -hex 32'",
-            )
-            return None
-        return credential.secret
-
-    def _ca_file(self, path: str) -> str:
-        if not path:
-            return path
-        # A path in models.yaml is relative to it, one typed in a shell to where it was typed.
-        is_from_file = self.origins["ca_file"] == self._place("ca_file")
-        full = (self._folder if is_from_file else Path()) / os.path.expanduser(path)
-        if not full.is_file():
-            self._fault(self.origins["ca_file"], f"ca_file: expected a PEM file; there is none at {full}")
-        return str(full)
-
-    def _exposure(self, values: Mapping[str, Any]) -> None:
-        """Whoever reaches the port can spend the user's money (docs/spec/operations.md#e1)."""
-        if is_loopback(values["host"]) or values["auth_token"] is not None or values["insecure"]:
-            return
-        if any(fault.startswith(f"{self.origins.get('auth_token')}:") for fault in self.faults):
-            return  # there is a token, and what is wrong with it is said already
-        remedy = "set auth_token (CLAUDE_PROXY_AUTH_TOKEN), or --insecure if nobody else can reach it"
-        self._fault(
-            self.origins["host"], f"{values['host']} is beyond loopback and there is no token; {remedy}"
-        )
-
-    def _place(self, name: str) -> str:
-        return self._file_places.get(name, "settings")
-
-    def _fault(self, origin: str, text: str) -> None:
-        self.faults.append(f"{origin}: {text}")
-
-
-def _first_fault(
-    faults: dict[str, tuple[str, bool]], name: str
-) -> Callable[[tuple[str | int, ...], str, bool], None]:
-    """A reporter that keeps the first fault below `name`; a setting is small enough for one at a time."""
-
-    def report(path: tuple[str | int, ...], text: str, on_key: bool) -> None:
-        faults.setdefault(name, (text, False))
-
-    return report
-
-
-def _odd_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Variables that look like ours and are not: most often a typing error, whose setting would be missed."""
-    known = {row.env for row in TABLE.values()} | _OTHER_VARIABLES
-    # A setting with a short name may have been looked for under the long one.
-    long_names = {f"CLAUDE_PROXY_{name.upper()}": row.env for name, row in TABLE.items()}
-    odd = sorted(name for name in environ if name.startswith("CLAUDE_PROXY_") and name not in known)
-    return tuple(
-        f"{name}: not a variable of claude-proxy; "
-        + (f"use {long_names[name]}" if name in long_names else hint(name, known))
-        for name in odd
-    )
+TABLE: Mapping[str, Setting] = _build_table()

@@ -1,9 +1,9 @@
-"""Files that decide what runs, or where keys go: read only where nobody else can change or exchange them.
+"""Safe reading of files that decide what runs or where keys go: refused where other users can change or replace them.
 
-A path is trusted when its file, every folder above it and every link on the way belong to us or to root, and nobody
-else may write the file or the folders. In a folder with the sticky bit, such as /tmp, others may add files but not
-exchange ours. A group may write when it has no other members, as the private group that Debian and Fedora give to each
-user. A file is opened first, checked by its descriptor, and read from that descriptor.
+A path is trusted when its file, every parent folder and every symbolic link on the way belong to the user or to root,
+and nobody else may write the file or the folders. In a folder with the sticky bit, such as /tmp, others may add files
+but not replace ours. A group may write when it has no other members, like the private group of each user on Debian and
+Fedora. The file is opened first, checked by its descriptor, and read from that descriptor.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ from pathlib import Path
 
 __all__ = ["Untrusted", "read_trusted"]
 
-#: As many links as Linux follows.
+#: Most links in a path, as in Linux.
 _MAX_LINKS = 40
 
 
 class Untrusted(Exception):
-    """Others may change what the path leads to. The message says what is wrong and which command changes it."""
+    """Other users may change what the path leads to. The message names the fault and the command that removes it."""
 
 
 def read_trusted(path: Path, max_bytes: int = -1) -> bytes:
-    """The content of the file that `path` leads to, at most `max_bytes` of it.
+    """Return the content of the file that `path` leads to, at most `max_bytes` of it.
 
     Raises:
-        Untrusted: others may change or exchange it, or it is no regular file.
+        Untrusted: others may change or replace it, or it is no regular file.
         OSError: it cannot be read.
     """
-    # O_NONBLOCK: a FIFO without a writer would hold up the caller.
+    # O_NONBLOCK: opening a FIFO without a writer would block.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise Untrusted(f"{path} is no regular file; replace it by one")
         _check(path, status)
-        _check_way(path)
+        _check_ancestors(path)
         return file.read(max_bytes)
 
 
-def _check_way(path: Path) -> None:
-    """Whether each folder and link that leads to `path` is ours alone."""
+def _check_ancestors(path: Path) -> None:
+    """Check each folder and link that leads to `path`."""
     current = Path("/")
     _check(current, os.lstat(current))
-    waiting = list(reversed(_parts(os.path.join(os.getcwd(), path))))
+    pending = list(reversed(_parts(os.path.join(os.getcwd(), path))))
     links = 0
-    while waiting:
-        part = waiting.pop()
+    while pending:
+        part = pending.pop()
         if part == "..":
             current = current.parent
             continue
@@ -59,10 +59,10 @@ def _check_way(path: Path) -> None:
             links += 1
             if links > _MAX_LINKS:
                 raise Untrusted(f"{path} leads through more than {_MAX_LINKS} links; give the file itself")
-            _check_owner(current, status)  # its mode means nothing
+            _check_owner(current, status)  # the mode of a link has no effect
             target = os.readlink(current)
             current = Path("/") if os.path.isabs(target) else current.parent
-            waiting += reversed(_parts(target))
+            pending += reversed(_parts(target))
         else:
             _check(current, status)
 
@@ -75,7 +75,7 @@ def _check(path: Path, status: os.stat_result) -> None:
     _check_owner(path, status)
     mode = status.st_mode
     if stat.S_ISDIR(mode) and mode & stat.S_ISVTX:
-        return  # what is in it has an owner too, and only that one can exchange it
+        return  # only the owner of an item in it can replace the item
     if mode & stat.S_IWOTH:
         raise Untrusted(f"everybody may write {path}; run 'chmod go-w {shlex.quote(str(path))}'")
     if mode & stat.S_IWGRP and not _is_private_group(status.st_gid, status.st_uid):
@@ -94,9 +94,7 @@ def _check_owner(path: Path, status: os.stat_result) -> None:
 
 
 def _is_private_group(gid: int, owner: int) -> bool:
-    """Whether nobody is in the group but us, root and the owner, who is one of them. One that has no name may have any
-    members.
-    """
+    """Whether the group has no members except us, root and `owner`. A group without a name may have any members."""
     ours = {os.geteuid(), 0, owner}
     try:
         members = grp.getgrgid(gid).gr_mem

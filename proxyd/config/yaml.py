@@ -1,8 +1,8 @@
-"""YAML text -> a tree that knows where each value stands.
+"""YAML parser that keeps the position of every value.
 
-ruamel.yaml composes the node graph; the values are built here instead of by its constructors, because we want
-the place of every value, JSON's types and nothing else (no dates, no sets, no Python objects), duplicate keys
-as faults with both lines, and a bound on what anchors can expand to.
+ruamel.yaml composes the node graph. The values are built here instead of by its constructors to get positions, only
+the types of JSON (no dates, sets or Python objects), faults with both lines for duplicate keys, and a limit on the
+expansion of anchors.
 
 Limits: `MAX_BYTES` for the file, `MAX_VALUES` after the expansion of anchors, `MAX_DEPTH` levels.
 """
@@ -25,11 +25,10 @@ from proxyd.config.faults import Faults, short
 
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_VALUES", "Node", "compose", "read_tree"]
 
-#: Largest file. ruamel.yaml's pure reader takes about 10 s for a megabyte (measured), and a reload should
-#: not; a route with comments is some 300 bytes, so this is room for more than a thousand.
+#: Largest file. ruamel.yaml's pure reader takes about 10 s for a megabyte (measured), too long for a reload; an entry
+#: with comments is some 300 bytes, so this is enough for more than a thousand.
 MAX_BYTES = 512 * 1024
-#: Most values once anchors are expanded: ten lines of ``&a [*b, *b]`` would otherwise become gigabytes in a
-#: request.
+#: Most values after the expansion of anchors: ten lines of ``&a [*b, *b]`` would become gigabytes in a request.
 MAX_VALUES = 50_000
 #: Deepest nesting; a request may nest 256 levels (docs/spec/operations.md#c3), of which ``extra_body`` is a part.
 MAX_DEPTH = 64
@@ -41,23 +40,23 @@ _FALSE = frozenset({"false", "no", "off", "n"})
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One value and its place (line and column from 1).
+    """One value and its position (line and column from 1).
 
-    ``value`` is None, bool, int, float, str, a list of `Node`, or a dict of `Node` by key; ``keys`` are the
-    places of a dict's keys.
+    ``value`` is None, bool, int, float, str, a list of `Node`, or a dict of `Node` by key; ``keys`` holds the
+    positions of a dict's keys.
     """
 
     line: int
     column: int
     value: Any
     keys: dict[str, tuple[int, int]] = field(default_factory=dict)
-    #: This value and all in it, with anchors expanded.
+    #: Number of values in it, itself included, with anchors expanded.
     size: int = 1
-    #: This value or one in it could not be read. That is reported; who reads on should not report it again.
+    #: This value or one in it could not be read. The fault is reported already; readers do not report it again.
     is_broken: bool = False
 
     def plain(self) -> Any:
-        """The value without places: what JSON would hold."""
+        """Return the value without positions, as JSON types."""
         if isinstance(self.value, list):
             return [item.plain() for item in self.value]
         if isinstance(self.value, dict):
@@ -65,7 +64,7 @@ class Node:
         return self.value
 
     def place(self, path: Sequence[str | int], *, on_key: bool = False) -> tuple[int, int]:
-        """Line and column of what `path` leads to, or of its key; of the nearest one that exists."""
+        """Return line and column of the value at `path`, or of its key; of the nearest ancestor that exists."""
         node = self
         for depth, step in enumerate(path):
             if isinstance(node.value, dict) and step in node.value:
@@ -80,9 +79,9 @@ class Node:
 
 
 def compose(text: str, faults: Faults) -> RawNode | None:
-    """The node graph of `text`, or None for an empty document or after a syntax fault, which is reported."""
+    """Return the node graph of `text`, or None for an empty document or after a reported syntax fault."""
     yaml = YAML(typ="safe", pure=True)
-    # An anchor may be set anew (YAML 1.2.2, 7.1); ruamel.yaml warns of it through Python's own warnings.
+    # An anchor may be redefined (YAML 1.2.2, 7.1); ruamel.yaml would issue a Python warning.
     yaml.composer.warn_double_anchors = False
     try:
         node: RawNode | None = yaml.compose(text)
@@ -90,7 +89,7 @@ def compose(text: str, faults: Faults) -> RawNode | None:
         mark = exc.problem_mark or exc.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
         problem = (exc.problem or exc.context or "cannot be understood").strip()
-        faults.add(line, column, "", f"not valid YAML: {problem}; mend this line or the one above it")
+        faults.add(line, column, "", f"not valid YAML: {problem}; repair this line or the one above it")
     except ReaderError as exc:
         before = text[: exc.position]
         line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
@@ -98,8 +97,8 @@ def compose(text: str, faults: Faults) -> RawNode | None:
     except RecursionError:
         faults.add(1, 1, "", f"nested deeper than {MAX_DEPTH} levels; flatten it")
     except (YAMLError, ValueError, LookupError, AssertionError):
-        # ruamel.yaml 0.19.1 trips with errors of Python's own over a version it does not know ("%YAML 1.9")
-        # and over an escape beyond Unicode ("\\U00110000"): found by random texts, 2026-11.
+        # ruamel.yaml 0.19.1 raises Python's own errors for an unknown version ("%YAML 1.9") and an escape beyond
+        # Unicode ("\\U00110000"); found by random texts, 2026-11.
         problem = "a directive or an escape that cannot be understood"
         faults.add(1, 1, "", f"not valid YAML: {problem}; remove '%YAML' and check backslashes")
     else:
@@ -108,7 +107,7 @@ def compose(text: str, faults: Faults) -> RawNode | None:
 
 
 def read_tree(text: str, faults: Faults) -> Node | None:
-    """The tree of `text`; None if it is empty or not YAML. Whatever is wrong is reported to `faults`."""
+    """Return the tree of `text`; None if it is empty or not YAML. Faults are reported to `faults`."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         faults.add(0, 0, "", f"larger than {MAX_BYTES // 1024} KiB; a models.yaml is a few")
         return None
@@ -124,7 +123,7 @@ class _Builder:
         self._has_overflowed = False
 
     def build(self, raw: RawNode, depth: int) -> Node:
-        """`raw` as a `Node`; what cannot be built becomes a null, after a fault."""
+        """Return `raw` as a `Node`; a value that cannot be built is reported and becomes a null."""
         if id(raw) in self._done:
             return self._done[id(raw)]
         if id(raw) in self._open:
@@ -178,7 +177,7 @@ class _Builder:
                 continue
             value = self.build(raw_value, depth + 1)
             if value.value is None and raw_value.start_mark.index == raw_value.end_mark.index:
-                # An empty value has no place of its own: the parser reports that of the next token.
+                # An empty value has no position of its own: the parser reports that of the next token.
                 value = replace(value, line=line, column=column)
             own[name] = value
             keys[name] = (line, column)
@@ -186,7 +185,7 @@ class _Builder:
         return self._node(raw, values, keys)
 
     def _merge_sources(self, raw: RawNode, depth: int) -> Iterator[Node]:
-        """The mappings behind ``<<:``, one or a list of them."""
+        """Yield the mappings after ``<<:``, one or a list of them."""
         for child in raw.value if isinstance(raw, SequenceNode) else [raw]:
             node = self.build(child, depth + 1)
             if isinstance(node.value, dict):
@@ -200,7 +199,7 @@ class _Builder:
         if not str(raw.tag).startswith("tag:yaml.org,2002:"):
             kind = "unknown"
         value: Any = None
-        # A date has no form of its own in JSON: 2020-01-01 stays the text that it is.
+        # JSON has no dates: 2020-01-01 stays a text.
         if kind in ("str", "timestamp", "value", "merge"):
             value = text
         elif kind == "bool":
@@ -246,7 +245,7 @@ def _bool(text: str) -> bool | None:
 
 
 def _int(text: str) -> int | None:
-    # 40 digits are beyond any use, and thousands are refused by int() itself.
+    # int() raises for thousands of digits.
     if len(text) > 40 or not _INT.fullmatch(text):
         return None
     digits = text.lstrip("+-").replace("_", "")

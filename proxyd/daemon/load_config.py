@@ -10,7 +10,8 @@ from typing import Any
 from proxyd.config.envfile import fault_of_env_file, with_env_file
 from proxyd.config.models import Checks, Config, load
 from proxyd.config.paths import resolve_models_path
-from proxyd.config.settings import Settings, faults_in_file
+from proxyd.config.settings import Settings
+from proxyd.config.settings_loader import decide_settings, faults_in_file
 from proxyd.daemon.loaded_config import LoadedConfig
 from proxyd.errors import ConfigError, UnsafePermissions
 from proxyd.hooks.loader import load_hooks
@@ -69,7 +70,7 @@ def load_settings(
         if strict:
             raise UnsafePermissions(open_file)
         config = replace(config, warnings=(*config.warnings, open_file))
-    settings = Settings.load(
+    settings = decide_settings(
         flags,
         environ,
         file_values=config.settings,

@@ -1,10 +1,12 @@
-"""What a provider makes of a client's request, and whose key goes with it."""
+"""Upstream requests and the credentials that go with them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
+
+from multidict import MultiMapping
 
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import BadCredential
@@ -15,7 +17,7 @@ __all__ = ["CallTimeouts", "ClientKeys", "UpstreamRequest", "missing_key"]
 
 @dataclass(frozen=True, slots=True)
 class CallTimeouts:
-    """How long to wait for an upstream, in seconds; 0 is for ever (docs/spec/operations.md#b)."""
+    """Timeouts of one call in seconds; 0 is no limit (docs/spec/operations.md#b)."""
 
     connect_s: float = 10
     first_byte_s: float = 600
@@ -25,7 +27,7 @@ class CallTimeouts:
 
 @dataclass(slots=True)
 class UpstreamRequest:
-    """One call as it will go out. Its ``repr`` shows neither keys nor prompts."""
+    """One HTTP request to an upstream. Its ``repr`` shows neither keys nor prompts."""
 
     url: str
     headers: Mapping[str, str] = field(repr=False)
@@ -34,8 +36,7 @@ class UpstreamRequest:
     method: str = "POST"
 
 
-#: The clients' keys of the calls that are not over. They bring the same ones again and again, and a log line looks for
-#: each object.
+#: Keys of clients whose calls are open. One `Secret` for each key, because redaction of a log line tries each object.
 _client_keys: WeakValueDictionary[str, Secret] = WeakValueDictionary()
 
 
@@ -48,10 +49,15 @@ def _client_key(value: str) -> Secret:
 
 @dataclass(slots=True)
 class ClientKeys:
-    """The credentials that came with a request, each in the header it came in."""
+    """Credentials of a client's request, by the header that carried them.
+
+    Attributes:
+        is_login: an ``oauth-`` beta came with them, as Claude Code sends it with a login of claude.ai.
+    """
 
     api_key: Secret | None = None
     bearer: Secret | None = None
+    is_login: bool = False
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> ClientKeys:
@@ -59,27 +65,37 @@ class ClientKeys:
         api_key = headers.get("x-api-key", "").strip()
         scheme, _, token = headers.get("authorization", "").strip().partition(" ")
         token = token.strip() if scheme.lower() == "bearer" else ""
-        return cls(_client_key(api_key) if api_key else None, _client_key(token) if token else None)
+        if isinstance(headers, MultiMapping):
+            betas = headers.getall("anthropic-beta", [])
+        else:
+            betas = [headers.get("anthropic-beta", "")]
+        return cls(
+            _client_key(api_key) if api_key else None,
+            _client_key(token) if token else None,
+            is_login=any(beta.strip().startswith("oauth-") for line in betas for beta in line.split(",")),
+        )
 
     @property
     def any(self) -> Secret | None:
-        """The one to use where only one can go on: ``x-api-key`` first (docs/spec/messages-api.md#credentials)."""
+        """The key to use where only one can be sent: ``x-api-key`` first (docs/spec/messages-api.md#credentials)."""
         return self.api_key or self.bearer
 
     @property
     def all(self) -> tuple[Secret, ...]:
-        """Those that there are."""
+        """Every key that is present."""
         return tuple(key for key in (self.api_key, self.bearer) if key is not None)
 
     def without(self, token: Secret) -> ClientKeys:
-        """These keys less the one that is our own access token, which no upstream may see."""
+        """Return these keys without `token`, the proxy's own access token, which no upstream may see."""
         return ClientKeys(
-            None if self.api_key == token else self.api_key, None if self.bearer == token else self.bearer
+            None if self.api_key == token else self.api_key,
+            None if self.bearer == token else self.bearer,
+            self.is_login,
         )
 
 
 def missing_key(route: ModelRoute) -> BadCredential:
-    """No key at hand for a route whose upstream needs one."""
+    """Build the error for a call without a key to an upstream that needs one."""
     return BadCredential(
         route.missing_key
         or f"no API key came with the request for model {route.model_id!r}: set ANTHROPIC_AUTH_TOKEN (or "

@@ -1,4 +1,4 @@
-"""Direct routes: what goes to an upstream that speaks the Anthropic API.
+"""Requests of direct routes, to upstreams that speak the Anthropic API.
 
 See docs/spec/chat-to-messages.md#direct-vendors, #direct.
 """
@@ -18,6 +18,7 @@ from proxyd.config.routes import ModelRoute
 from proxyd.errors import BadReply
 from proxyd.headers import forwarded_names, is_returned
 from proxyd.providers.base import CallTimeouts, ClientKeys, UpstreamRequest, missing_key
+from proxyd.providers.key_owner import check_anthropic_credentials
 from proxyd.providers.profile import Profile
 from proxyd.providers.registry import profile_for
 from proxyd.providers.unparsed import has_second_model
@@ -26,13 +27,13 @@ from proxyd.urls import is_loopback_url
 
 __all__ = ["direct_url", "prepare", "response_head"]
 
-#: Where else clients put a key: not beside one that the entry has configured (docs/spec/operations.md#e4).
+#: Other headers in which clients send keys; removed when the entry has its own (docs/spec/operations.md#e4).
 _OTHER_CREDENTIALS = CREDENTIAL_HEADERS - {"authorization", "x-api-key"}
 
 #: Characters that no value may hold (RFC 9110, 5.5).
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
-#: What may stand as it is in a segment of a path (RFC 3986, 3.3).
+#: Characters that a path segment may hold unescaped (RFC 3986, 3.3).
 _UNQUOTED = "!$&'()*+,;=:@"
 
 #: Sent where the client named no version (docs/spec/messages-api.md#versions).
@@ -48,7 +49,7 @@ _BETAS_OF = {
 
 
 def direct_url(api_base: str, path: str, query: str) -> str:
-    """`path` below `api_base`; a ``/v1`` at the end of the base is not doubled. `query` keeps its raw form."""
+    """Join `api_base`, `path` and the raw `query`; a ``/v1`` at the end of the base is not doubled."""
     base = api_base.rstrip("/")
     if base.endswith("/v1") and path.startswith("/v1/"):
         base = base[: -len("/v1")]
@@ -69,20 +70,20 @@ def prepare(
     is_first: bool = True,
     forwarded: tuple[str, ...] = ("*",),
 ) -> UpstreamRequest:
-    """The client's request, for `route`.
+    """Build the upstream request for `route` from the client's request.
 
     Args:
         path: of a request with a body. One without a body asks for the model, whose path comes from `route`.
         headers: the client's.
-        body: the client's bytes; they go on as they are but for what the entry sets.
-        payload: `body`, parsed; for a request without one, ``{"model": …}``; None for one that goes on as it is
+        body: the client's bytes; only the fields that the entry sets are changed.
+        payload: `body`, parsed; for a request without one, ``{"model": …}``; None for one that is forwarded unparsed
             (`proxyd.providers.unparsed`).
-        is_first: the client chose this upstream. For another one, in a chain, its custom headers were not meant:
-            they may hold a key.
-        forwarded: which custom headers go on, as the setting ``forward_headers`` has it.
+        is_first: the client chose this upstream. A fallback does not get the client's custom headers, which may hold
+            a key for the chosen one.
+        forwarded: patterns of the custom headers to forward, the setting ``forward_headers``.
 
     Raises:
-        BadCredential: the upstream needs a key and none is there.
+        BadCredential: the upstream needs a key and there is none, or the client's is Anthropic's and the host is not.
     """
     profile = profile_for(route.api_base, route.provider)
     sent = _headers(headers, forwarded if is_first else ())
@@ -98,6 +99,8 @@ def prepare(
         body = splice(
             body, _changes(route, profile, body, payload, omitted, is_message=path.endswith("/messages"))
         )
+    if route.api_key is None and not route.missing_key:
+        check_anthropic_credentials(route, keys, sent.values())
     _add_credentials(route, profile, sent, keys)
     for name, value in route.extra_headers.items():
         sent[name.lower()] = value
@@ -115,13 +118,13 @@ def _changes(
     *,
     is_message: bool,
 ) -> dict[str, Any]:
-    """What of the body becomes another: see `splice`."""
+    """Return the changes of the body as `splice` takes them."""
     changes: dict[str, Any] = _foreign_thinking(payload, keeps_unsigned=profile.keeps_unsigned_thinking)
     changes.update(dict.fromkeys(omitted, CUT))
     if payload.get("model") != route.model_name or has_second_model(body):
         changes["model"] = route.model_name
     if not is_message:
-        return changes  # count_tokens takes no limits, no sampling, and nobody knows what of extra_body
+        return changes  # count_tokens takes no limits and no sampling, and may refuse fields of extra_body
     asked = payload.get("max_tokens")
     if route.max_tokens is not None and isinstance(asked, int) and asked > route.max_tokens:
         changes["max_tokens"] = route.max_tokens
@@ -134,10 +137,10 @@ def _changes(
 
 
 def _foreign_thinking(payload: Mapping[str, Any], *, keeps_unsigned: bool) -> dict[str, Any]:
-    """The cuts of thinking blocks that this proxy signed for a translated model, or that nobody signed.
+    """Return changes that remove thinking blocks without a signature, or with the one of a translated route.
 
-    The API verifies signatures, and would refuse the whole conversation. A message of which nothing is left goes too,
-    since an empty one is refused as well.
+    The API verifies signatures and would refuse the whole conversation. A message that would be left empty is removed,
+    because the API refuses that too.
     """
     messages = payload.get("messages")
     found: dict[int, Any] = {}
@@ -161,19 +164,19 @@ def _is_foreign(block: Any, keeps_unsigned: bool) -> bool:
 
 
 def _headers(headers: MultiMapping[str], forwarded: tuple[str, ...]) -> dict[str, str]:
-    """The client's headers that go on, names in lower case."""
+    """Return the client's headers to forward, names in lower case."""
     written = tuple(headers.keys())
     names = forwarded_names(written, forwarded)
     if len(written) == len(headers):
         sent = {name: value for name, value in zip(names, headers.values(), strict=True) if name}
-    else:  # one came in several lines
+    else:  # a header is repeated
         sent = {name: ", ".join(headers.getall(name)) for name in names if name}
     if headers.get("connection", "keep-alive") != "keep-alive":
         for value in headers.getall("connection"):
             for name in _tokens(value):
                 sent.pop(name, None)
     sent.setdefault("anthropic-version", _DEFAULT_VERSION)
-    # What we could not read could not be counted, and no ping would find a place in it (docs/spec/operations.md#c5).
+    # A compressed stream could not be counted, nor could pings be inserted (docs/spec/operations.md#c5).
     sent["accept-encoding"] = "identity"
     return sent
 
@@ -195,7 +198,7 @@ def _drop_betas(sent: dict[str, str], omitted: Iterable[str]) -> None:
 
 
 def _add_credentials(route: ModelRoute, profile: Profile, sent: dict[str, str], keys: ClientKeys) -> None:
-    """The client's keys in the form they came in, or the entry's key alone; the profile may want another form."""
+    """Set the entry's key, else the client's keys in the headers they came in, unless the profile names a header."""
     form = profile.direct_auth
     if route.api_key is not None:
         for name in _OTHER_CREDENTIALS:
@@ -222,13 +225,13 @@ def _add_credentials(route: ModelRoute, profile: Profile, sent: dict[str, str], 
 
 
 def response_head(status: int, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The upstream's response headers that go back to the client.
+    """Return the upstream's response headers that are sent to the client.
 
     Raises:
         BadReply: a client could not read a response with this head.
     """
     if not 200 <= status <= 599:
-        raise BadReply(f"the upstream answered with the status {status}, which no final response has")
+        raise BadReply(f"the upstream responded with the status {status}, which no final response has")
     found = list(headers)
     dropped: set[str] = set()
     for name, value in found:

@@ -1,13 +1,11 @@
-"""Learning from refusals: a 400 that names what it did not like becomes a quirk of the route.
+"""Rules that turn a refusal of an upstream into a quirk of the route.
 
-Vendors differ in parameters, models of one vendor differ too, and new models come faster than profiles. So
-when an upstream answers 400 or 422 and names one thing in the request that it does not take, `change_for_error` says
-which field of `Dialect` would have left that thing out. The caller translates the request anew with it and
-sends it once more; only if that works is the finding worth keeping.
+Vendors and models differ in parameters, and new models appear faster than profiles. When an upstream responds 400 or
+422 and names one thing in the request that it does not take, `change_for_error` returns the field of `Dialect` that
+leaves it out. The caller translates the request again and retries; the quirk is kept only if that succeeds.
 
-Each rule looks at the refusal and at the body that was sent: a parameter that was not sent cannot be the
-cause. Where two rules fit, the one for what the upstream's ``param`` names comes first, then the order of
-`_RULES`.
+Each rule reads the refusal and the body that was sent: a parameter that was not sent cannot be the cause. `_RULES` are
+tried in order.
 """
 
 from __future__ import annotations
@@ -22,14 +20,14 @@ from proxyd.codecs.openai.error_envelopes import parse_error_body
 
 __all__ = ["QuirkChange", "change_for_error", "models_yaml_line", "output_limit_for"]
 
-#: 404 is OpenRouter's for "no provider takes this", 500 llama.cpp's for images without a projector.
+#: OpenRouter uses 404 for "no provider takes this", llama.cpp 500 for images without a projector.
 _STATUSES = frozenset({400, 404, 422, 500})
 _PLAIN = frozenset({400, 422})
 
-#: Of a message, and of a parameter's name.
+#: Longest parts of a message and of a parameter's name that are read.
 _MAX_JUDGED_CHARS, _MAX_PARAM_CHARS = 2000, 200
 
-#: Words without which a text that names a parameter may be about anything.
+#: A text that names a parameter without one of these words may be about anything.
 _REFUSED = re.compile(
     r"unsupported|not supported|n[o']t support|unknown|unrecogni[sz]ed|unexpected|extra[ _]|not permitted"
     r"|not allowed|invalid|unavailable|is deprecated|only (?:the default|[\d.]+ is|supports?)|cannot|can't"
@@ -38,7 +36,7 @@ _REFUSED = re.compile(
     re.IGNORECASE,
 )
 
-#: Words for "there is no such parameter", as opposed to "not this value".
+#: Words for an unknown parameter, as opposed to an invalid value.
 _UNKNOWN = re.compile(
     r"unsupported parameter|unknown|unrecogni[sz]ed|extra[ _]|not permitted|not supported|is deprecated"
     r"|n[o']t support parameter|unexpected",
@@ -70,11 +68,11 @@ class QuirkChange:
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """What the rules look at.
+    """A refusal and the request it is about, the input of the rules.
 
     Args:
         text: the upstream's message.
-        param: the parameter it names besides, or "".
+        param: the parameter in a field of its own, or "".
         sent: the request's body.
     """
 
@@ -99,31 +97,31 @@ class _Refusal:
 
 
 def change_for_error(status: int, body: bytes, sent: Mapping[str, Any]) -> QuirkChange | None:
-    """The quirk that the refusal of a request teaches.
+    """Return the quirk that avoids a refusal.
 
     Args:
         status: the upstream's.
-        body: the upstream's answer.
+        body: the upstream's response.
         sent: the body of the request as it was sent.
 
     Returns:
-        None when the cause is another, or not told, or the prompt is too long.
+        None when the cause is not recognized, or the prompt is too long.
     """
     refusal = _read(status, body, sent)
     if refusal is None or find_overflow(refusal.text) or find_output_limit(refusal.text):
         return None
     for statuses, rule in _RULES:
         if status in statuses:
-            mend = rule(refusal)
-            if mend is not None:
-                return mend
+            change = rule(refusal)
+            if change is not None:
+                return change
     return None
 
 
 def output_limit_for(status: int, body: bytes, sent: Mapping[str, Any]) -> int | None:
-    """The most output tokens that the model takes, when it was asked for more.
+    """Return the model's output limit from the refusal of a request that exceeded it.
 
-    This is the entry's ``max_tokens`` in models.yaml and no quirk: the limit is the model's, not the
+    It belongs to the entry's ``max_tokens`` in models.yaml and is no quirk: the limit is the model's, not the
     dialect's.
     """
     refusal = _read(status, body, sent)
@@ -136,19 +134,19 @@ def output_limit_for(status: int, body: bytes, sent: Mapping[str, Any]) -> int |
     return found.limit
 
 
-def models_yaml_line(mend: QuirkChange) -> str:
-    """The line of a models.yaml entry that makes `mend` permanent."""
-    return f"quirks: {{{mend.quirk}: {_yaml(mend.value)}}}"
+def models_yaml_line(change: QuirkChange) -> str:
+    """Return the line of a models.yaml entry that makes `change` permanent."""
+    return f"quirks: {{{change.quirk}: {_yaml(change.value)}}}"
 
 
 def _read(status: int, body: bytes, sent: Mapping[str, Any]) -> _Refusal | None:
     if status not in _STATUSES:
         return None
-    words = parse_error_body(body)
-    text = " ".join(words.message[:_MAX_JUDGED_CHARS].split())
+    error = parse_error_body(body)
+    text = " ".join(error.message[:_MAX_JUDGED_CHARS].split())
     if not text or not _REFUSED.search(text):
         return None
-    param = "" if words.param.lower() in ("none", "null") else words.param[:_MAX_PARAM_CHARS]
+    param = "" if error.param.lower() in ("none", "null") else error.param[:_MAX_PARAM_CHARS]
     return _Refusal(status, text, param, sent)
 
 
@@ -176,7 +174,7 @@ def _sampling(refusal: _Refusal) -> QuirkChange | None:
     if not named:
         return None
     if named == ["temperature", "top_p"] and refusal.says(r"\bboth\b"):
-        named = ["top_p"]  # Claude models behind a gateway take either
+        named = ["top_p"]  # Claude models behind a gateway take one of the two
     return QuirkChange("sampling", [name for name in sent if name not in named])
 
 
@@ -213,7 +211,7 @@ def _effort(refusal: _Refusal) -> QuirkChange | None:
 
 
 def _levels_after(words: str, text: str, sent: str) -> list[str]:
-    """The levels listed after `words`; a list with the refused one in it is no list of what is taken."""
+    """Return the levels listed after `words`, unless the list holds the refused one."""
     found = re.search(rf"{words}\W{{0,4}}(?:are|is|values)?(.{{1,200}})", text, re.IGNORECASE)
     levels = [level for level in _LEVELS if found and re.search(rf"\b{level}\b", found[1], re.IGNORECASE)]
     return [] if sent in levels else levels
@@ -222,7 +220,7 @@ def _levels_after(words: str, text: str, sent: str) -> list[str]:
 def _efforts(known: list[str]) -> dict[str, str]:
     efforts = {level: level for level in known}
     if "none" not in efforts and "minimal" in efforts:
-        efforts["none"] = "minimal"  # the nearest to not thinking that there is
+        efforts["none"] = "minimal"  # the closest level to no thinking
     return efforts
 
 
@@ -305,7 +303,7 @@ def _tools(refusal: _Refusal) -> QuirkChange | None:
     return None
 
 
-#: Schema styles by the words of those who take no other.
+#: Schema styles by the error texts of servers that require them.
 _STYLES = (
     ("moonshot", r"moonshot flavored json schema"),
     ("grammar", r"failed to parse grammar|pattern must start with|json schema conversion failed"),
@@ -339,8 +337,7 @@ def _cache_control(refusal: _Refusal) -> QuirkChange | None:
     return QuirkChange("cache_control", False) if is_sent else None
 
 
-#: What is told by capabilities comes before what is told by a parameter's name: texts about images name
-#: `messages`.
+#: Rules about capabilities precede rules about parameters: texts about images also name `messages`.
 _RULES: tuple[tuple[frozenset[int], Callable[[_Refusal], QuirkChange | None]], ...] = (
     (_STATUSES, _parts),
     (_PLAIN, _roles),
@@ -377,7 +374,7 @@ def _content_parts(sent: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _yaml(value: Any) -> str:
-    """`value` in flow style."""
+    """Return `value` in flow style."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -386,5 +383,5 @@ def _yaml(value: Any) -> str:
         return f"[{', '.join(_yaml(item) for item in value)}]"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_yaml(key)}: {_yaml(item)}" for key, item in value.items()) + "}"
-    # Words like `no` and `on` are booleans to older YAML readers; none of ours is such a word.
+    # `no` and `on` would be booleans to older YAML readers; no value is such a word.
     return str(value)

@@ -28,7 +28,7 @@ from proxyd.providers.profile import (
 
 __all__ = ["HOSTED"]
 
-#: OpenAI's lines of models, newest behaviour as default; also behind Azure and GitHub Models.
+#: OpenAI's model families, newest behaviour as default; also behind Azure and GitHub Models.
 _OPENAI_REASONING: dict[str, Any] = {
     "max_tokens_field": "max_completion_tokens",
     "system_role": "developer",

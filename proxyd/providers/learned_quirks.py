@@ -1,9 +1,8 @@
-"""What the refusals of upstreams have taught, per route, for as long as the daemon lives.
+"""Quirks learned from refusals of upstreams, per route, while the daemon runs.
 
-`mending` says what one refusal means. Here it is kept: a finding is tried at once and remembered when the upstream took
-the request for it, so that only the first call on a route pays. The lines that make findings permanent are for the log.
-
-A route is known by where its calls go, so an entry that is edited in models.yaml starts afresh.
+`error_rules` reads one refusal. A learned quirk is tried at once and kept when the upstream accepts the request, so
+that only the first call on a route is delayed. The log gets the lines for models.yaml that make it permanent. An entry
+that is edited in models.yaml starts without learned quirks.
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ from proxyd.providers.error_rules import change_for_error, models_yaml_line, out
 
 __all__ = ["MAX_FINDINGS_PER_CALL", "LearnedQuirkStore", "LearnedQuirks", "Sizes"]
 
-#: A request is sent again this often within one call, each time for another finding. A new model behind an old profile
-#: has refused up to three things: the name of the output limit, sampling, and stop sequences.
+#: Most retries of one call for learned quirks. A new model behind an old profile has refused up to three parameters:
+#: the name of the output limit, sampling, and stop sequences.
 MAX_FINDINGS_PER_CALL = 3
 
 
 @dataclass(frozen=True, slots=True)
 class LearnedQuirks:
-    """What is to be done otherwise on one route.
+    """Changes of one route.
 
     Attributes:
         quirks: as under ``quirks:`` in models.yaml; the entry's own win.
-        max_tokens: the most output tokens that the model takes, if it has said so.
-        lines: of a models.yaml entry, one for each finding.
+        max_tokens: the model's output limit, where a refusal gave it.
+        lines: of a models.yaml entry, one for each change.
     """
 
     quirks: Mapping[str, Any] = field(default_factory=dict)
@@ -38,7 +37,7 @@ class LearnedQuirks:
     lines: tuple[str, ...] = ()
 
     def applied_to(self, route: ModelRoute) -> ModelRoute:
-        """The entry as it would be with these lines in it."""
+        """Return the entry with these lines."""
         if not self.lines:
             return route
         limits = [limit for limit in (route.max_tokens, self.max_tokens) if limit is not None]
@@ -49,41 +48,41 @@ class LearnedQuirks:
     def after(
         self, status: int, body: bytes, sent: Mapping[str, Any], route: ModelRoute
     ) -> LearnedQuirks | None:
-        """These and the one that a refusal teaches; None where it teaches nothing new.
+        """Return these with the quirk of a refusal added; None where it names nothing new.
 
         Args:
             status: the upstream's.
-            body: the upstream's answer.
+            body: the upstream's response.
             sent: the body of the request that was refused.
-            route: as models.yaml has it; what its entry settles is not learned.
+            route: the entry of models.yaml, whose own quirks are not overridden.
         """
         limit = output_limit_for(status, body, sent)
         if limit is not None:
             if limit == self.max_tokens:
                 return None
             return replace(self, max_tokens=limit, lines=(*self.lines, f"max_tokens: {limit}"))
-        mend = change_for_error(status, body, sent)
-        if mend is None or mend.quirk in route.quirks:
+        change = change_for_error(status, body, sent)
+        if change is None or change.quirk in route.quirks:
             return None
-        if mend.quirk in self.quirks and self.quirks[mend.quirk] == mend.value:
+        if change.quirk in self.quirks and self.quirks[change.quirk] == change.value:
             return None
-        quirks = {**self.quirks, mend.quirk: mend.value}
-        return replace(self, quirks=quirks, lines=(*self.lines, models_yaml_line(mend)))
+        quirks = {**self.quirks, change.quirk: change.value}
+        return replace(self, quirks=quirks, lines=(*self.lines, models_yaml_line(change)))
 
 
 _NOTHING = LearnedQuirks()
 
-#: An accepted prompt whose estimate is this many times the learned window shows that the window is another one. Behind
-#: one address there may be several servers.
+#: An accepted prompt whose estimate is this many times the learned window refutes the window: there may be several
+#: servers behind one address.
 _CONTRADICTION = 1.5
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What is known of the prompts that fit one route.
+    """Known sizes of the prompts that fit one route.
 
     Attributes:
-        window: in tokens, as a refusal gave it.
+        window: in tokens, from a refusal.
         largest_accepted: the largest estimate of a prompt that was accepted.
     """
 
@@ -92,9 +91,9 @@ class Sizes:
 
 
 class LearnedQuirkStore:
-    """The lessons of all routes, and the sizes of the prompts that fit.
+    """Learned quirks of all routes, and the sizes of the prompts that fit.
 
-    Sizes are kept apart from the lessons, which a call takes at its beginning and gives back at its end.
+    Sizes are stored separately, because a call reads the quirks at its start and writes them at its end.
     """
 
     __slots__ = ("_by_route", "_sizes")
@@ -106,17 +105,17 @@ class LearnedQuirkStore:
     def of(self, route: ModelRoute) -> LearnedQuirks:
         return self._by_route.get(_key(route), _NOTHING)
 
-    def keep(self, route: ModelRoute, lessons: LearnedQuirks) -> tuple[str, ...]:
-        """Remember `lessons`, which the upstream has borne out; returns the lines that are new."""
+    def keep(self, route: ModelRoute, quirks: LearnedQuirks) -> tuple[str, ...]:
+        """Keep `quirks`, with which the upstream accepted a request; return the new lines."""
         known = self.of(route)
-        self._by_route[_key(route)] = lessons
-        return tuple(line for line in lessons.lines if line not in known.lines)
+        self._by_route[_key(route)] = quirks
+        return tuple(line for line in quirks.lines if line not in known.lines)
 
     def sizes_of(self, route: ModelRoute) -> Sizes:
         return self._sizes.get(_key(route), Sizes())
 
     def keep_window(self, route: ModelRoute, window: int) -> tuple[str, ...]:
-        """Remember the window that a refusal gave; returns the line for models.yaml, if it is new and needed there."""
+        """Keep the window that a refusal gave; return the line for models.yaml, if it is new and needed there."""
         known = self.sizes_of(route)
         if known.window == window or route.max_input_tokens == window:
             return ()
@@ -124,7 +123,7 @@ class LearnedQuirkStore:
         return (f"max_input_tokens: {window}",)
 
     def keep_accepted(self, route: ModelRoute, estimate: int | None) -> None:
-        """Remember that a prompt of `estimate` tokens was accepted."""
+        """Record that a prompt of `estimate` tokens was accepted."""
         known = self.sizes_of(route)
         if estimate is None or estimate <= (known.largest_accepted or 0):
             return
@@ -134,7 +133,7 @@ class LearnedQuirkStore:
         self._sizes[_key(route)] = Sizes(window, estimate)
 
     def inform(self, context: ErrorContext, route: ModelRoute) -> None:
-        """Add what is known of `route` to `context`; a window in models.yaml comes first."""
+        """Add the known sizes of `route` to `context`; a window in models.yaml takes precedence."""
         known = self.sizes_of(route)
         if context.window is None:
             context.window = known.window

@@ -1,4 +1,4 @@
-"""Translated routes: what goes to a Chat Completions upstream, and how its answer is read."""
+"""Requests of translated routes, to Chat Completions upstreams, and the decoders of their responses."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from proxyd.codecs.wire.sse import MAX_FRAME_BYTES
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ClientError
 from proxyd.providers.base import CallTimeouts, ClientKeys, UpstreamRequest, missing_key
+from proxyd.providers.key_owner import check_anthropic_credentials
 from proxyd.providers.registry import Profile, dialect_for, profile_for
 from proxyd.urls import is_loopback_url
 
@@ -28,11 +29,11 @@ __all__ = ["TranslatedCall", "prepare"]
 
 @dataclass(slots=True)
 class TranslatedCall:
-    """A call that is ready to go out, but for its body, which is to be `written`.
+    """A translated call whose body is not serialized yet (`written`).
 
     Attributes:
-        new_answer: a fresh reader for the answer; each attempt needs its own.
-        context: for reading the upstream's errors.
+        new_decoder: returns a decoder of the response; each attempt needs its own.
+        context: for decoding the upstream's errors.
     """
 
     request: UpstreamRequest
@@ -42,31 +43,31 @@ class TranslatedCall:
 
     @property
     def sent(self) -> dict[str, Any]:
-        """The body as it will be sent, for hooks, and for learning from a refusal."""
+        """The request body, for hooks and for learning from a refusal."""
         return self.translated.body
 
     @property
     def input_tokens(self) -> int:
-        """Our own estimate of them."""
+        """The proxy's estimate."""
         return self.translated.input_tokens
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What of the client's request was dropped or altered."""
+        """Fields of the client's request that were dropped or changed."""
         return self.translated.notes
 
-    def nothing_said(self) -> list[StreamEvent]:
-        """The answer to a call that asks for no output at all."""
+    def empty_response(self) -> list[StreamEvent]:
+        """Return the events of a response without output, for a call that asks for none."""
         codec = self.new_decoder().codec
         codec.on_completion({"choices": [{"finish_reason": "length"}]})
         return codec.close()
 
     def with_body(self, body: dict[str, Any]) -> TranslatedCall:
-        """The same call with another body, that of a request hook."""
+        """Return the call with the body of a request hook."""
         return replace(self, translated=replace(self.translated, body=body))
 
     def written(self) -> TranslatedCall:
-        """The same call with its body in bytes, a step of its own since a large one takes a while.
+        """Return the call with its body serialized; a separate step because a large one takes long.
 
         Raises:
             ClientError: the request holds a number that JSON has no form for.
@@ -74,7 +75,7 @@ class TranslatedCall:
         try:
             body = self.translated.written()
         except jsonio.JSONError:
-            # The parser is lax where JSON is not: the client wrote this number, and no upstream can be sent it.
+            # The parser accepts NaN and Infinity, which JSON cannot express.
             raise ClientError(
                 "the request holds a number that JSON has no form for (NaN or Infinity)"
             ) from None
@@ -102,19 +103,19 @@ def prepare(
     corrected: Callable[[int], int] | None = None,
     inputs: ToolInputs | None = None,
 ) -> Generator[None, None, TranslatedCall]:
-    """Translate `payload` for `route`, in steps (`translation`). The body is not written yet.
+    """Translate `payload` for `route` in steps (`translation`), without serializing the body.
 
     Args:
-        api_base: where `route` really is: the embedded upstream has no fixed address.
-        corrected: what an estimate of the input tokens really comes to; None takes it as it is.
-        inputs: those of `payload`, as far as they have been written.
+        api_base: address of `route`; the embedded upstream has no fixed one.
+        corrected: corrects an estimate of the input tokens; None leaves it unchanged.
+        inputs: serialized tool inputs of `payload`.
 
     Raises:
         ClientError: the request cannot be translated, or no key is there.
     """
     profile = profile_for(route.api_base, route.provider)
     dialect = dialect_for(profile, route.model_name, route.quirks)
-    # Claude Code waits for the whole message either way; only a stream tells that the upstream is still alive.
+    # A stream even for a client that wants none: only a stream shows that the upstream is still alive.
     translated = yield from translation(
         payload,
         dialect,
@@ -140,7 +141,7 @@ def prepare(
         max_tokens=body.get(dialect.max_tokens_field),
         keys=keys.all,
     )
-    answer = ResponseContext(
+    response = ResponseContext(
         model=str(payload["model"]),
         upstream_model=route.model_name,
         tool_names=translated.tool_names,
@@ -156,31 +157,31 @@ def prepare(
             body=b"",
             timeouts=timeouts,
         ),
-        new_decoder=lambda: new_decoder(answer, dialect, new_id, warn, max_body_bytes, max_frame_bytes),
+        new_decoder=lambda: new_decoder(response, dialect, new_id, warn, max_body_bytes, max_frame_bytes),
         context=context,
         translated=translated,
     )
 
 
 def new_decoder(
-    answer: ResponseContext,
+    response: ResponseContext,
     dialect: Dialect,
     new_id: NewId,
     warn: Warn,
     max_body_bytes: int,
     max_frame_bytes: int = MAX_FRAME_BYTES,
 ) -> ResponseDecoder:
-    """The reader of one answer."""
+    """Return the decoder of one response."""
     return ResponseDecoder(
-        OpenAIStream(answer, dialect, new_id, warn),
+        OpenAIStream(response, dialect, new_id, warn),
         max_body_bytes=max_body_bytes,
         max_frame_bytes=max_frame_bytes,
-        context=answer.errors,
+        context=response.errors,
     )
 
 
 def chat_url(api_base: str) -> str:
-    """``{api_base}/chat/completions``; a query, as Azure's ``api-version``, stays at the end."""
+    """Return ``{api_base}/chat/completions`` with the query of the base, such as Azure's ``api-version``."""
     base, mark, query = api_base.partition("?")
     return f"{base.rstrip('/')}/chat/completions{mark}{query}"
 
@@ -194,6 +195,8 @@ def _headers(
         "accept-encoding": "identity",
         "user-agent": "claude-proxy",
     }
+    if route.api_key is None and not route.missing_key:
+        check_anthropic_credentials(route, keys)
     key = route.api_key or (None if route.missing_key else keys.any)
     if key is not None:
         if profile.auth == "api-key":

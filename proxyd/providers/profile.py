@@ -1,6 +1,6 @@
-"""What a vendor profile is, and the differences that several vendors share.
+"""Vendor profiles, and the differences that several vendors share.
 
-How one is chosen: ``quirks.py``; what each field of a dialect means: ``codecs/dialect.py``; the profiles:
+``registry.py`` selects a profile; ``codecs/openai/dialect.py`` documents the fields of a dialect; the profiles are in
 ``hosted.py`` and ``servers.py``.
 """
 
@@ -33,7 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What differs for some models of a vendor.
+    """Differences of some models of a vendor.
 
     Args:
         pattern: regular expression searched in the model's name, any case. Later variants win.
@@ -49,18 +49,18 @@ class Profile:
     """One vendor or server.
 
     Args:
-        name: what ``provider:`` in models.yaml says.
-        title: what people call it.
+        name: value of ``provider:`` in models.yaml.
+        title: its name in documents.
         hosts: patterns of the host of ``api_base``, or of ``host:port``.
-        dialect: for its newest models.
-        variants: for the others.
+        dialect: of its newest models.
+        variants: of its other models.
         auth: ``bearer`` or ``api-key``: the header that carries the key in translated mode.
-        omit: top-level fields that its Anthropic endpoint does not take, cut out in direct mode.
-        direct_auth: ``bearer`` or ``x-api-key`` where its Anthropic endpoint takes the key in that form alone; None
-            sends it in the form the client used.
-        keeps_unsigned_thinking: its Anthropic endpoint sends thinking blocks without a signature, and wants them back.
-        sources: pages and public threads that the rest was taken from.
-        note: what a user should know.
+        omit: top-level fields that its Anthropic endpoint does not take, removed in direct mode.
+        direct_auth: ``bearer`` or ``x-api-key`` where its Anthropic endpoint takes only that header; None keeps the
+            header that the client used.
+        keeps_unsigned_thinking: its Anthropic endpoint sends thinking blocks without a signature and expects them back.
+        sources: documentation and public threads behind the values.
+        note: a remark for users.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Profile:
 
 
 def levels(*levels: str, **renamed: str) -> dict[str, str]:
-    """Levels under our own names, and those that the vendor calls otherwise."""
+    """Return a map of effort levels: those with our names, and those that the vendor renames."""
     return {level: level for level in levels} | renamed
 
 
@@ -85,11 +85,10 @@ def levels(*levels: str, **renamed: str) -> dict[str, str]:
 STRICT_TEMPLATE: dict[str, Any] = {"leading_system_only": True, "strict_alternation": True}
 STRICT_TEMPLATE_SOURCE = "Qwen's, MiniMax's and Mistral's templates: vllm#41114, ollama#17774, crush#279"
 
-#: Mistral's rules hold wherever its templates are served.
+#: Rules of Mistral's templates, on any server.
 MISTRAL_ORDER: dict[str, Any] = {**STRICT_TEMPLATE, "text_after_tool_joins_it": True}
 
-#: Kimi wants reasoning_content on every assistant message with tool calls while it thinks, wherever it is
-#: served.
+#: Kimi requires reasoning_content on every assistant message with tool calls while it thinks, on any server.
 KIMI_REASONING: dict[str, Any] = {
     "reasoning_return": "field",
     "reasoning_field": "reasoning_content",
@@ -97,7 +96,7 @@ KIMI_REASONING: dict[str, Any] = {
 }
 KIMI_SOURCE = "reasoning_content missing: new-api#3121, opencode#10996, deer-flow#3043"
 
-#: So does DeepSeek, which takes an empty one.
+#: DeepSeek requires it too, and accepts an empty one.
 DEEPSEEK_REASONING: dict[str, Any] = {
     "reasoning_return": "field",
     "reasoning_field": "reasoning_content",
@@ -105,7 +104,7 @@ DEEPSEEK_REASONING: dict[str, Any] = {
     "reasoning_placeholder": "",
 }
 
-#: Moonshot's validator refuses all tools for one schema that it does not take, and it stands behind others' hosts too.
+#: Moonshot's validator refuses the whole request for one invalid schema, also behind other hosts.
 MOONSHOT_SCHEMAS: dict[str, Any] = {"schema_style": "moonshot"}
 MOONSHOT_SCHEMAS_SOURCE = "MoonshotAI/walle, page mfjs-spec; kimi-cli#1595, kimi-code#2661, pi-hindsight#550"
 

@@ -1,19 +1,14 @@
-"""Which vendor is served by which dialect: per-vendor differences as data, each with its sources.
+"""Registry of vendor profiles: from an entry of models.yaml to its profile and dialect.
 
-Nothing here is code to run per request: a profile is chosen when models.yaml is read, by ``provider:`` or by
-the host of ``api_base``; variants then adapt it to the model's name, and the entry's own ``quirks:`` have the
-last word.
-
-Model names age: patterns are written so that a newer model of a line falls to the line's newest known
-behaviour. The table in docs/providers.md is generated from `PROFILES`. Sources were read from July to
-November 2026; what is marked (unconfirmed) rests on reports or on general knowledge and can be overridden per
-entry.
+``provider:`` or the host of ``api_base`` selects the profile, the model's name selects its variants, and the entry's
+``quirks:`` override both. Patterns of model names are written so that a newer model of a family gets the behaviour of
+the newest known one. docs/providers.md is generated from `PROFILES`. Sources were read from July to November 2026; what
+is marked (unconfirmed) rests on reports or on general knowledge.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import fnmatch
 import functools
 import re
@@ -21,11 +16,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from proxyd.codecs.openai.dialect import CHOICES, Dialect
-from proxyd.codecs.openai.thinking_params import LEVELS
+from proxyd.codecs.openai.dialect import Dialect
 from proxyd.errors import ConfigError
 from proxyd.providers.hosted import HOSTED
 from proxyd.providers.profile import Profile
+from proxyd.providers.quirk_kinds import nearest_name, read_quirk
 from proxyd.providers.servers import GENERIC, SERVERS
 
 __all__ = ["PROFILES", "Profile", "dialect_for", "profile_for"]
@@ -33,20 +28,17 @@ __all__ = ["PROFILES", "Profile", "dialect_for", "profile_for"]
 #: Every profile by its name.
 PROFILES: dict[str, Profile] = {profile.name: profile for profile in (*HOSTED, *SERVERS, GENERIC)}
 
-_FIELDS = {field.name: field for field in dataclasses.fields(Dialect)}
-
-#: Dialects adapted by quirks, by profile, model and what the quirks say. Each entry has one, and one more for each
-#: lesson that its upstream teaches.
+#: Dialects with quirks, by profile, model and the text of the quirks: one for each entry and each learned quirk.
 _adapted: dict[tuple[str, str, str], Dialect] = {}
 _MAX_ADAPTED = 1024
 
 
-@functools.lru_cache(maxsize=1024)  # every request asks
+@functools.lru_cache(maxsize=1024)  # called for every request
 def profile_for(api_base: str, provider: str | None) -> Profile:
-    """The profile of a models.yaml entry.
+    """Return the profile of a models.yaml entry.
 
     Args:
-        api_base: its host chooses where `provider` is None.
+        api_base: its host selects the profile where `provider` is None.
         provider: a name of `PROFILES`.
 
     Raises:
@@ -55,13 +47,13 @@ def profile_for(api_base: str, provider: str | None) -> Profile:
     if provider is not None:
         if provider in PROFILES:
             return PROFILES[provider]
-        near = _nearest(provider, PROFILES)
+        near = nearest_name(provider, PROFILES)
         raise ConfigError(f"provider: expected one of {', '.join(PROFILES)}, got {provider[:24]!r}{near}")
     try:
         parts = urlsplit(api_base)
         host = (parts.hostname or "").lower()
         address = f"{host}:{parts.port}" if parts.port else host
-    except ValueError:  # a port that is none; whoever reads models.yaml complains about it
+    except ValueError:  # an invalid port, which the reader of models.yaml reports
         return PROFILES["generic"]
     for profile in PROFILES.values():
         for pattern in profile.hosts:
@@ -71,9 +63,9 @@ def profile_for(api_base: str, provider: str | None) -> Profile:
 
 
 def dialect_for(profile: Profile, model_name: str, quirks: Mapping[str, Any]) -> Dialect:
-    """The dialect of one route: the profile's, adapted to the model's name, then to the user's ``quirks:``.
+    """Return the dialect of one route: the profile's, with the variants of the model's name and the quirks applied.
 
-    It is the same object for the same quirks, since what is made for a dialect is kept with it (`codecs.tool_lists`).
+    The same arguments give the same object, because translated tools are cached by dialect (`codecs.cache.tools`).
 
     Raises:
         ConfigError: an unknown quirk, or a value of the wrong kind.
@@ -85,7 +77,7 @@ def dialect_for(profile: Profile, model_name: str, quirks: Mapping[str, Any]) ->
     adapted = _adapted.get(key)
     if adapted is None:
         adapted = dataclasses.replace(
-            dialect, **{name: _quirk(name, value) for name, value in quirks.items()}
+            dialect, **{name: read_quirk(name, value) for name, value in quirks.items()}
         )
         if len(_adapted) >= _MAX_ADAPTED:
             _adapted.clear()
@@ -95,65 +87,10 @@ def dialect_for(profile: Profile, model_name: str, quirks: Mapping[str, Any]) ->
 
 @functools.lru_cache(maxsize=1024)
 def _dialect_of_model(profile_name: str, model_name: str) -> Dialect:
-    """Without quirks; kept, since every request asks for it."""
+    """Return the dialect of a model without quirks; cached because every request needs it."""
     profile = PROFILES[profile_name]
     changes: dict[str, Any] = {}
     for variant in profile.variants:
         if re.search(variant.pattern, model_name, re.IGNORECASE):
             changes.update(variant.changes)
     return dataclasses.replace(profile.dialect, **changes)
-
-
-def _quirk(name: str, value: Any) -> Any:
-    """A value of ``quirks:`` in the type of its field."""
-    field = _FIELDS.get(name)
-    if field is None:
-        raise ConfigError(f"quirks.{name}: unknown quirk, see docs/providers.md{_nearest(name, _FIELDS)}")
-    if name in CHOICES:
-        if value not in CHOICES[name]:
-            raise ConfigError(f"quirks.{name}: expected one of {', '.join(CHOICES[name])}")
-        return value
-    if name in ("thinking_on", "thinking_off"):
-        return value
-    kind = str(field.type)
-    if value is None and "None" in kind:
-        return None
-    if name == "efforts":
-        return _efforts(value)
-    if kind.startswith("tuple[int"):
-        if isinstance(value, list) and len(value) == 2 and all(type(item) is int for item in value):
-            return tuple(value)
-        raise ConfigError(f"quirks.{name}: expected two whole numbers")
-    if kind.startswith("tuple"):
-        if isinstance(value, list) and all(isinstance(item, str) for item in value):
-            return tuple(value)
-        raise ConfigError(f"quirks.{name}: expected a list of words")
-    expected, words = next(item for prefix, item in _KINDS.items() if kind.startswith(prefix))
-    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        raise ConfigError(f"quirks.{name}: expected {words}, got {type(value).__name__}")
-    return value
-
-
-_KINDS: dict[str, tuple[type, str]] = {
-    "bool": (bool, "true or false"),
-    "int": (int, "a whole number"),
-    "str": (str, "a word"),
-    "Mapping": (Mapping, "a mapping"),
-}
-
-
-def _efforts(value: Any) -> Mapping[str, str]:
-    """``efforts`` as a mapping, or as the list of levels that the upstream calls by our names."""
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        value = {item: item for item in value}
-    levels = ("none", *LEVELS)
-    if not isinstance(value, Mapping) or any(
-        key not in levels or not isinstance(item, str) for key, item in value.items()
-    ):
-        raise ConfigError(f"quirks.efforts: expected a list or mapping of {', '.join(levels)}")
-    return dict(value)
-
-
-def _nearest(name: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""

@@ -1,7 +1,6 @@
-"""Profiles of the servers that people run themselves, and `GENERIC` for whatever is not known.
+"""Profiles of self-hosted servers, and `GENERIC` for unknown ones.
 
-They serve any model, so what its template wants is told from the model's name, and the safe form is the
-default.
+They serve any model: variants by the model's name set what its template requires, and the default is the safe form.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from proxyd.providers.profile import (
 
 __all__ = ["GENERIC", "SERVERS"]
 
-#: For servers that run whatever model the user loads.
+#: Common to servers that run any model the user loads.
 _LOCAL: dict[str, Any] = {**STRICT_TEMPLATE, "reasoning_return": "received", "schema_style": "grammar"}
 
 SERVERS = (

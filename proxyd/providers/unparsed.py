@@ -1,15 +1,15 @@
-"""Direct requests that go on without having been parsed.
+"""Direct requests that are forwarded without parsing.
 
-A request of Claude Code's is 140 KB and more, and an upstream that speaks the same API takes it as it is. Parsing it
-costs more than all else that is done for the call, and holds up every other stream for as long. So where the entry
-changes nothing of it, it is enough to know what it asks for: the ``model``, which Claude Code writes first, and
-``stream``, which it writes last. Requests that are written another way, and small ones, are read.
+A request of Claude Code is 140 KB and more. Parsing it costs more than everything else that is done for a direct call
+and blocks all other streams meanwhile. Where the entry changes nothing in it, only ``model``, which Claude Code writes
+first, and ``stream``, which it writes last, are needed. Small requests and those with another order of members are
+parsed.
 
-What is wrong with an unread request is said by its upstream. One that may have a second ``model`` anywhere is read: the
-last one counts, as for most parsers, and all of them go on as the upstream's name of that model, so that no parser can
-find one that models.yaml does not offer.
+The upstream reports faults of an unparsed request. A request that may have a second ``model`` is parsed: the last one
+counts, as for most parsers, and all of them are replaced by the upstream's name of that model, so that no parser finds
+one that models.yaml does not offer.
 
-Searches go from the end: CPython's search backwards skips ahead, which takes half the time on bodies of this size.
+Searches run backwards: CPython's reverse search takes half the time on bodies of this size.
 """
 
 from __future__ import annotations
@@ -22,35 +22,41 @@ from proxyd.codecs.wire.json_patch import count_of
 from proxyd.config.routes import ModelRoute
 from proxyd.providers.registry import profile_for
 
-__all__ = ["PeekedRequest", "has_second_model", "is_plain", "peek_request", "takes_all", "with_model"]
+__all__ = [
+    "PeekedRequest",
+    "forwards_unchanged",
+    "has_second_model",
+    "is_plain",
+    "peek_request",
+    "with_model",
+]
 
-#: Smaller ones are parsed in less time than a look at them takes.
+#: Parsing a smaller body is faster than peeking at it.
 _MIN_BYTES = 16 * 1024
 _MODEL = re.compile(rb'\s*\{\s*"model"\s*:\s*("[^"\\\x00-\x1f]{1,200}")')
-#: The members behind it that are no containers: what stands between them and the model is known to be one level deep.
+#: Scalar members directly after the model, which are certainly at the top level.
 _SCALAR = re.compile(rb'\s*,\s*"(\w+)"\s*:\s*(true|false|null|-?[0-9][0-9.eE+-]*|"[^"\\\x00-\x1f]*")')
 _LAST = re.compile(rb',\s*"stream"\s*:\s*(true|false)\s*\}\s*\Z')
 _LAST_BYTES, _MAX_SCALARS = 64, 16
 
-#: Behind a word that may be of a thinking block: all but the object that is the request's own setting.
-_THINKING, _NO_SETTING = b'"thinking"', re.compile(rb"(?!\s*:\s*\{)")
-#: Behind the name of a member that is a text.
+#: ``"thinking"`` that may belong to a block: not followed by an object, which would be the request's setting.
+_THINKING, _NOT_SETTING = b'"thinking"', re.compile(rb"(?!\s*:\s*\{)")
+#: A member ``model`` whose value is a string.
 _NAME, _TEXT = b'"model"', re.compile(rb'\s*:\s*"')
-#: What the escapes of all letters of that name begin with; no encoder escapes a letter.
+#: Start of the escapes of all letters of that name; no encoder escapes a letter.
 _ESCAPE = b"\\u006"
-#: What tells a call that is not one of the conversation (`proxyd.telemetry.request_kind`): its tools, which Claude
-#: Code writes near the end, and the words of a request for a summary, in the last message: ahead of system prompt
-#: and tools only.
-_ODD_TOOLS, _TOOLS_BYTES = (b'"tools":[]', b'"web_search_'), 4096
+#: Signs of a side call (`proxyd.telemetry.request_kind`): its tools, which Claude Code writes near the end, and the
+#: text of a request for a summary, in the last message, which only system prompt and tools follow.
+_SIDE_CALL_TOOLS, _TOOLS_BYTES = (b'"tools":[]', b'"web_search_'), 4096
 _SUMMARY, _SUMMARY_BYTES = b"CRITICAL: Respond with TEXT ONLY", 512 * 1024
 
 
 @dataclass(slots=True)
 class PeekedRequest:
-    """What was seen of a request.
+    """Members of a request that were found without parsing it.
 
     Attributes:
-        start, end: where the model stands in its bytes, quotes included.
+        start, end: position of the model's string in the body, quotes included.
     """
 
     model: str
@@ -60,7 +66,7 @@ class PeekedRequest:
 
 
 def peek_request(body: bytes) -> PeekedRequest | None:
-    """What `body` asks for, where that can be seen without reading it."""
+    """Return model and ``stream`` of `body`, or None where it has to be parsed."""
     if len(body) < _MIN_BYTES:
         return None
     model = _MODEL.match(body)
@@ -89,14 +95,14 @@ def peek_request(body: bytes) -> PeekedRequest | None:
 
 
 def is_plain(body: bytes, seen: PeekedRequest) -> bool:
-    """Whether `body` is of the conversation itself, as far as a ledger wants to know, names one model only, and holds
-    no thinking blocks: those are looked into, since not every upstream takes them.
+    """Whether `body` is a main call of a conversation, names one model, and has no thinking blocks, which some
+    upstreams refuse.
     """
     end = body[-_TOOLS_BYTES:]
     return not (
-        any(words in end for words in _ODD_TOOLS)
+        any(words in end for words in _SIDE_CALL_TOOLS)
         or body.rfind(_SUMMARY, -_SUMMARY_BYTES) >= 0
-        or _last(body, _THINKING, _NO_SETTING) >= 0
+        or _last(body, _THINKING, _NOT_SETTING) >= 0
         or _last(body, _NAME, _TEXT, start=seen.end) >= 0
         or body.rfind(_ESCAPE, seen.end) >= 0
     )
@@ -111,8 +117,8 @@ def has_second_model(body: bytes) -> bool:
     return count_of(body, "model") > 1
 
 
-def takes_all(route: ModelRoute) -> bool:
-    """Whether nothing of a plain request becomes another for `route` but the name of the model."""
+def forwards_unchanged(route: ModelRoute) -> bool:
+    """Whether `route` changes nothing in a plain request except the name of the model."""
     profile = profile_for(route.api_base, route.provider)
     return (
         route.direct
@@ -122,18 +128,18 @@ def takes_all(route: ModelRoute) -> bool:
 
 
 def _last(
-    body: bytes, word: bytes, behind: re.Pattern[bytes], *, start: int = 0, end: int | None = None
+    body: bytes, word: bytes, after: re.Pattern[bytes], *, start: int = 0, end: int | None = None
 ) -> int:
-    """The last place between `start` and `end` of `word` with `behind` directly behind it; -1 if there is none."""
+    """Return the last index of `word` in the range that `after` matches directly after it; -1 if there is none."""
     at = len(body) if end is None else end
     while (at := body.rfind(word, start, at)) >= 0:
-        if behind.match(body, at + len(word)):
+        if after.match(body, at + len(word)):
             break
     return at
 
 
 def with_model(body: bytes, seen: PeekedRequest, name: str) -> bytes:
-    """`body`, asking for the model `name`."""
+    """Return `body` with the model `name`."""
     if name == seen.model:
         return body
     return b"%b%b%b" % (body[: seen.start], jsonio.dumps(name), body[seen.end :])

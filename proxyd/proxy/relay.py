@@ -35,6 +35,7 @@ from proxyd.providers import direct_request as direct
 from proxyd.providers import openai_request as openai
 from proxyd.providers import unparsed as unread
 from proxyd.providers.base import CallTimeouts
+from proxyd.providers.key_owner import MisplacedKey, misplaced_key
 from proxyd.providers.learned_quirks import MAX_FINDINGS_PER_CALL, LearnedQuirks, LearnedQuirkStore
 from proxyd.proxy.active_call import ActiveCall
 from proxyd.proxy.attempt_direct import DirectAttempt
@@ -90,6 +91,8 @@ class Relay:
         self._learned = LearnedQuirkStore()
         #: Routes whose upstream has reported tokens read from a cache or put there.
         self._caching: set[str] = set()
+        #: Misplaced keys that were warned of.
+        self._misplaced_keys: set[MisplacedKey] = set()
         self._calls: dict[str, ActiveCall] = {}
         self._timeouts_of: dict[str, CallTimeouts] = {}  # by model_id, for the configuration in force
         self._idle = asyncio.Event()
@@ -272,6 +275,7 @@ class Relay:
         record.pricing = route.pricing
         await call.request.yield_to_loop()
         self._check_window(route, call)
+        self._warn_of_misplaced_key(route, call)
         attempt = self._direct if route.direct else self._translated
         self._admit_to(route)
         retry = 0
@@ -298,6 +302,19 @@ class Relay:
             call.is_retrying = True
             self._budget.take()
             await asyncio.sleep(delay_s)
+
+    def _warn_of_misplaced_key(self, route: ModelRoute, call: ActiveCall) -> None:
+        """Warn once when a key goes to a host of another vendor than the one that issued it."""
+        found = misplaced_key(route, call.keys)
+        if found is not None and found not in self._misplaced_keys:
+            self._misplaced_keys.add(found)
+            log.warning(
+                "key.misplaced",
+                route=route.model_id,
+                issued_by=found.vendor,
+                form=found.form,
+                sent_to=found.host,
+            )
 
     def _end_retry(self, call: ActiveCall) -> None:
         """The upstream has answered, one way or the other, or the call is over."""
@@ -411,7 +428,7 @@ class Relay:
 
         See docs/spec/messages-to-chat.md#max-tokens-zero.
         """
-        record, events = call.record, prepared.nothing_said()
+        record, events = call.record, prepared.empty_response()
         record.stop_reason = "max_tokens"
         if not call.request.wants_stream:
             collector = MessageCollector()
@@ -509,7 +526,7 @@ class Relay:
     async def _direct(self, route: ModelRoute, call: ActiveCall) -> web.StreamResponse:
         request, record, downlink = call.request, call.record, call.downlink
         body, payload = request.body, None
-        if request.seen is not None and unread.takes_all(route):
+        if request.seen is not None and unread.forwards_unchanged(route):
             body = unread.with_model(body, request.seen, route.model_name)
         else:
             payload = request.payload

@@ -139,7 +139,7 @@ class Replay:
         except ProxyError as exc:
             return [self._compared(ReplayedResponse.refused(exc))]
         if facts.get("outcome") == "ok" and call is not None:  # max_tokens: 0
-            events = call.nothing_said()
+            events = call.empty_response()
             return [self._compared(ReplayedResponse(self._answers.body_of(events)))]
         self.notes.append(
             f"nothing was sent to an upstream: {facts.get('error') or facts.get('outcome')}; that depends on what "

@@ -56,7 +56,7 @@ def top_command(port: int | None, host: str | None, models: str | None, once: bo
 
 def _settings(flags: dict[str, Any], models: str | None) -> Settings:
     """Where the daemon listens, as it decides itself; a models.yaml with faults is no reason not to look."""
-    from proxyd.config.settings import Settings
+    from proxyd.config.settings_loader import decide_settings
     from proxyd.daemon.load_config import load_configuration
 
     try:
@@ -64,7 +64,7 @@ def _settings(flags: dict[str, Any], models: str | None) -> Settings:
     except ConfigError:
         if models is not None:
             raise
-        return Settings.load(flags, os.environ)
+        return decide_settings(flags, os.environ)
 
 
 class _State:

@@ -1,4 +1,4 @@
-"""Which entry serves: ids, aliases, globs and chains, through the front door and in both modes."""
+"""The entry that serves a call: ids, aliases, globs and fallbacks, over sockets and in both modes."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ START = event(
 STOP = event({"type": "message_stop"})
 
 
-class Answers:
-    """An upstream of both dialects; the name of the model says how it answers."""
+class ScriptedUpstream:
+    """An upstream of both dialects; the name of the model selects its response."""
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -57,12 +57,12 @@ class Answers:
         if request.path.endswith("/count_tokens"):
             return web.json_response({"input_tokens": 77})
         if body.get("stream"):
-            said = {
+            delta = {
                 "type": "content_block_delta",
                 "index": 0,
                 "delta": {"type": "text_delta", "text": f"I am {name}"},
             }
-            return web.Response(body=START + event(said) + STOP, content_type="text/event-stream")
+            return web.Response(body=START + event(delta) + STOP, content_type="text/event-stream")
         return web.json_response({"type": "message", "content": [{"type": "text", "text": f"I am {name}"}]})
 
 
@@ -103,10 +103,10 @@ MODES = [
 
 @pytest.mark.parametrize("trigger", TRIGGERS)
 @pytest.mark.parametrize("modes", MODES)
-async def test_the_next_serves_when_the_first_cannot(
+async def test_the_fallback_serves_after_a_failure(
     trigger: str, modes: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with running_upstream(Answers()) as upstream:
+    async with running_upstream(ScriptedUpstream()) as upstream:
         chain = [
             entry(upstream, "first", trigger, modes[0], fallback=["second"]),
             entry(upstream, "second", "good", modes[1]),
@@ -122,10 +122,10 @@ async def test_the_next_serves_when_the_first_cannot(
 
 
 @pytest.mark.parametrize("modes", MODES)
-async def test_the_next_serves_when_the_first_is_not_there(modes: tuple[str, str]) -> None:
+async def test_the_fallback_serves_when_the_first_is_unreachable(modes: tuple[str, str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    async with running_upstream(Answers()) as upstream:
+    async with running_upstream(ScriptedUpstream()) as upstream:
         gone = Upstream(f"http://127.0.0.1:{port}")
         chain = [
             entry(gone, "first", "x", modes[0], fallback=["second"]),
@@ -147,8 +147,8 @@ async def test_the_next_serves_when_the_first_is_not_there(modes: tuple[str, str
     ],
 )
 @pytest.mark.parametrize("mode", ["direct", "translated"])
-async def test_what_the_next_would_refuse_too_is_told(refusal: str, mode: str) -> None:
-    async with running_upstream(Answers()) as upstream:
+async def test_client_errors_use_no_fallback(refusal: str, mode: str) -> None:
+    async with running_upstream(ScriptedUpstream()) as upstream:
         chain = [
             entry(upstream, "first", refusal, mode, fallback=["second"]),
             entry(upstream, "second", "good", mode),
@@ -161,8 +161,8 @@ async def test_what_the_next_would_refuse_too_is_told(refusal: str, mode: str) -
 
 
 @pytest.mark.parametrize("modes", MODES)
-async def test_a_stream_that_has_begun_stays_where_it_is(modes: tuple[str, str]) -> None:
-    async with running_upstream(Answers()) as upstream:
+async def test_a_started_stream_uses_no_fallback(modes: tuple[str, str]) -> None:
+    async with running_upstream(ScriptedUpstream()) as upstream:
         chain = [
             entry(upstream, "first", "breaks", modes[0], fallback=["second"]),
             entry(upstream, "second", "good", modes[1]),
@@ -175,7 +175,7 @@ async def test_a_stream_that_has_begun_stays_where_it_is(modes: tuple[str, str])
 
 
 async def test_a_chain_is_followed_to_its_end_and_each_entry_tried_once() -> None:
-    async with running_upstream(Answers()) as upstream:
+    async with running_upstream(ScriptedUpstream()) as upstream:
         busy = "status-529-overloaded_error"
         chain = [
             entry(upstream, "a", busy, "direct", fallback=["b", "c"]),
@@ -196,8 +196,8 @@ async def test_a_chain_is_followed_to_its_end_and_each_entry_tried_once() -> Non
     ]
 
 
-async def test_a_count_is_asked_of_no_translated_fallback() -> None:
-    async with running_upstream(Answers()) as upstream:
+async def test_token_counting_skips_translated_fallbacks() -> None:
+    async with running_upstream(ScriptedUpstream()) as upstream:
         chain = [
             entry(upstream, "first", "status-529-overloaded_error", "direct", fallback=["t", "d"]),
             entry(upstream, "t", "good", "translated"),
@@ -212,7 +212,7 @@ async def test_a_count_is_asked_of_no_translated_fallback() -> None:
 
 
 async def test_variants_of_one_model_differ_in_their_effort() -> None:
-    async with running_upstream(Answers()) as upstream:
+    async with running_upstream(ScriptedUpstream()) as upstream:
         doubao = {"provider": "doubao"}
         entries = [
             entry(upstream, "fast", "seed", "translated", reasoning_effort="minimal", **doubao),
@@ -242,7 +242,7 @@ async def test_variants_of_one_model_differ_in_their_effort() -> None:
     ],
 )
 async def test_an_id_finds_its_entry(asked: str, route: str) -> None:
-    async with running_upstream(Answers()) as upstream:
+    async with running_upstream(ScriptedUpstream()) as upstream:
         entries = [
             entry(upstream, "big", "the-big-one", "direct", aliases=["nick"]),
             entry(upstream, "small", "the-small-one", "translated", aliases=["claude-haiku-*"]),
@@ -254,8 +254,8 @@ async def test_an_id_finds_its_entry(asked: str, route: str) -> None:
     assert f"I am the-{route}-one" in body
 
 
-async def test_an_unknown_id_is_told_which_there_are() -> None:
-    async with running_upstream(Answers()) as upstream:
+async def test_an_unknown_id_gets_the_list_of_ids() -> None:
+    async with running_upstream(ScriptedUpstream()) as upstream:
         entries = [
             entry(upstream, "a", "x", "direct"),
             entry(upstream, "b", "x", "translated", aliases=["c-*"]),
@@ -286,7 +286,7 @@ def ids(page: dict[str, Any]) -> Sequence[str]:
 
 
 async def test_discovery_names_what_the_picker_shows() -> None:
-    async with running_upstream(Answers()) as upstream:
+    async with running_upstream(ScriptedUpstream()) as upstream:
         entries = [
             entry(upstream, "claude-x", "x", "direct"),
             entry(upstream, "glm", "x", "direct", context="200k", max_tokens="64k"),

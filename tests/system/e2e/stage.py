@@ -26,8 +26,8 @@ __all__ = [
     "scenario",
 ]
 
-#: Long enough to look like a key to the client; it opens nothing.
-FAKE_KEY = "sk-ant-e2e-0123456789abcdef0123456789abcdef"
+#: Long enough to look like a key to the client, and no Anthropic key; it opens nothing.
+FAKE_KEY = "key-e2e-0123456789abcdef0123456789abcdef"
 
 Scenario = Callable[["Stage"], Awaitable[None]]
 _scenarios: dict[str, Scenario] = {}

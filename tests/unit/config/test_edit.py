@@ -1,4 +1,4 @@
-"""Edits of models.yaml: what was meant is there, everything else is as it was, byte for byte."""
+"""Edits of models.yaml: the expected content is there and everything else is unchanged, byte for byte."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_removing_any_entry_of_the_example_leaves_the_lines_of_all_others(model_
     if model_id in (
         "openrouter/qwen3-coder",
         "local",
-    ):  # the chain at the end needs them, which is not for the edit to say
+    ):  # fallbacks at the end name them, and the edit does not check that
         text = EXAMPLE.replace("    fallback: [openrouter/qwen3-coder, local]\n", "")
     else:
         text = EXAMPLE
@@ -103,7 +103,7 @@ def test_add(before: str, after: str) -> None:
     assert add_entry(before, {"model_id": "x"}) == after
 
 
-def test_comments_above_an_entry_go_with_it_and_others_stay() -> None:
+def test_comments_above_an_entry_are_removed_with_it() -> None:
     text = (
         "# file\nmodels:\n  # part\n\n  # about a\n  - model_id: a\n    # inside\n\n"
         "  # about b\n  - model_id: b\n# end\n"
@@ -118,7 +118,7 @@ def test_comments_above_an_entry_go_with_it_and_others_stay() -> None:
     assert (remove_entry(flow, "a"), remove_entry(flow, "b")) == ("[{model_id: b}]", "[{model_id: a}]")
 
 
-def test_line_ends_of_windows_stay() -> None:
+def test_windows_line_ends_are_kept() -> None:
     text = "- model_id: a\r\n- model_id: b\r\n"
     added = add_entry(text, {"model_id": "x", "direct": True})
     assert added == text + "- model_id: x\r\n  direct: true\r\n"
@@ -145,11 +145,11 @@ def test_line_ends_of_windows_stay() -> None:
             "- [",
             "a",
             "models.yaml:1:4: not valid YAML: expected the node content, but found '<stream end>'; "
-            "mend this line or the one above it",
+            "repair this line or the one above it",
         ),
     ],
 )
-def test_what_cannot_be_removed(text: str, model_id: str, message: str) -> None:
+def test_entries_that_cannot_be_removed(text: str, model_id: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         remove_entry(text, model_id)
     assert caught.value.message == message
@@ -164,11 +164,11 @@ def test_what_cannot_be_removed(text: str, model_id: str, message: str) -> None:
         (
             "x: [\n",
             "models.yaml:2:1: not valid YAML: expected the node content, but found '<stream end>'; "
-            "mend this line or the one above it",
+            "repair this line or the one above it",
         ),
     ],
 )
-def test_what_cannot_be_extended(text: str, message: str) -> None:
+def test_files_that_cannot_be_extended(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         add_entry(text, {"model_id": "x"})
     assert caught.value.message == message

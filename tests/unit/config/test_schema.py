@@ -10,7 +10,8 @@ import pytest
 from proxyd.config.keys import ENTRY_KEYS
 from proxyd.config.models import Checks, load_text
 from proxyd.config.schema import build_schema, dump_schema
-from proxyd.config.settings import TABLE, faults_in_file
+from proxyd.config.settings import TABLE
+from proxyd.config.settings_loader import faults_in_file
 from proxyd.errors import ConfigError
 from tests.support.paths import ROOT
 

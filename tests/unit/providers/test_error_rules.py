@@ -43,7 +43,7 @@ def unsupported(name: str) -> dict[str, Any]:
     )
 
 
-#: source, what was sent besides SENT, the upstream's body, the mend
+#: source, what was sent besides SENT, the upstream's body, the change
 CASES: list[tuple[str, dict[str, Any], Any, QuirkChange]] = [
     (
         "microsoft/vscode-copilot-release/issues/8065",
@@ -556,8 +556,8 @@ CASES: list[tuple[str, dict[str, Any], Any, QuirkChange]] = [
 ]
 
 
-def body_of(answer: Any) -> bytes:
-    return answer.encode() if isinstance(answer, str) else jsonio.dumps(answer)
+def body_of(response: Any) -> bytes:
+    return response.encode() if isinstance(response, str) else jsonio.dumps(response)
 
 
 def request_of(changes: dict[str, Any]) -> dict[str, Any]:
@@ -567,45 +567,45 @@ def request_of(changes: dict[str, Any]) -> dict[str, Any]:
 IDS = [f"{case[3].quirk}-{number}" for number, case in enumerate(CASES)]
 
 
-@pytest.mark.parametrize(("source", "changes", "answer", "mend"), CASES, ids=IDS)
-def test_mend(source: str, changes: dict[str, Any], answer: Any, mend: QuirkChange) -> None:
-    assert change_for_error(400, body_of(answer), request_of(changes)) == mend, source
+@pytest.mark.parametrize(("source", "changes", "response", "change"), CASES, ids=IDS)
+def test_change(source: str, changes: dict[str, Any], response: Any, change: QuirkChange) -> None:
+    assert change_for_error(400, body_of(response), request_of(changes)) == change, source
 
 
-@pytest.mark.parametrize(("source", "changes", "answer", "mend"), CASES, ids=IDS)
-def test_mends_are_quirks(source: str, changes: dict[str, Any], answer: Any, mend: QuirkChange) -> None:
-    assert mend.quirk in {field.name for field in fields(Dialect)}
-    changed = dialect_for(PROFILES["generic"], "m", {mend.quirk: mend.value})
-    value = getattr(changed, mend.quirk)
-    assert (list(value) if isinstance(mend.value, list) else value) == mend.value
+@pytest.mark.parametrize(("source", "changes", "response", "change"), CASES, ids=IDS)
+def test_changes_are_quirks(source: str, changes: dict[str, Any], response: Any, change: QuirkChange) -> None:
+    assert change.quirk in {field.name for field in fields(Dialect)}
+    changed = dialect_for(PROFILES["generic"], "m", {change.quirk: change.value})
+    value = getattr(changed, change.quirk)
+    assert (list(value) if isinstance(change.value, list) else value) == change.value
 
 
-@pytest.mark.parametrize(("source", "changes", "answer", "mend"), CASES, ids=IDS)
+@pytest.mark.parametrize(("source", "changes", "response", "change"), CASES, ids=IDS)
 def test_the_line_for_models_yaml_says_the_same(
-    source: str, changes: dict[str, Any], answer: Any, mend: QuirkChange
+    source: str, changes: dict[str, Any], response: Any, change: QuirkChange
 ) -> None:
-    line = models_yaml_line(mend)
+    line = models_yaml_line(change)
     assert "\n" not in line
-    assert json.loads(json.dumps(YAML(typ="safe").load(line))) == {"quirks": {mend.quirk: mend.value}}
+    assert json.loads(json.dumps(YAML(typ="safe").load(line))) == {"quirks": {change.quirk: change.value}}
 
 
-@pytest.mark.parametrize(("source", "changes", "answer", "mend"), CASES, ids=IDS)
-def test_a_mended_request_is_not_mended_again(
-    source: str, changes: dict[str, Any], answer: Any, mend: QuirkChange
+@pytest.mark.parametrize(("source", "changes", "response", "change"), CASES, ids=IDS)
+def test_a_request_without_the_refused_part_gets_no_change(
+    source: str, changes: dict[str, Any], response: Any, change: QuirkChange
 ) -> None:
-    """Without the thing it names, the same refusal teaches nothing; else there would be no end."""
+    """Without the thing it names, the same refusal gives no change; else the retries would not end."""
     bare = {"model": "m", "messages": [{"role": "user", "content": "u"}]}
     # Three refusals are about the order of messages and the ids in them, which a bare request cannot show.
-    expected = mend if mend.quirk in ("strict_alternation", "tool_id_style") else None
-    assert change_for_error(400, body_of(answer), bare) == expected
+    expected = change if change.quirk in ("strict_alternation", "tool_id_style") else None
+    assert change_for_error(400, body_of(response), bare) == expected
 
 
 @pytest.mark.parametrize("status", [200, 401, 403, 429, 502, 503, 529])
-def test_only_refusals_teach(status: int) -> None:
+def test_only_refusals_give_a_change(status: int) -> None:
     assert change_for_error(status, body_of(unsupported("stream_options")), SENT) is None
 
 
-def test_what_openrouter_has_no_provider_for() -> None:
+def test_openrouter_without_a_provider() -> None:
     image = openai("No endpoints found that support image input")
     assert change_for_error(404, body_of(image), {**SENT, "messages": [IMAGE]}) == QuirkChange(
         "vision", False
@@ -617,17 +617,17 @@ def test_what_openrouter_has_no_provider_for() -> None:
     assert change_for_error(404, body_of(unsupported("stream_options")), SENT) is None
 
 
-def test_what_llama_cpp_answers_to_images() -> None:
-    answer = openai(
+def test_llama_cpp_without_image_support() -> None:
+    response = openai(
         "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
     )
-    assert change_for_error(500, body_of(answer), {**SENT, "messages": [IMAGE]}) == QuirkChange(
+    assert change_for_error(500, body_of(response), {**SENT, "messages": [IMAGE]}) == QuirkChange(
         "vision", False
     )
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         openai("Invalid API key"),
         openai(
@@ -648,9 +648,9 @@ def test_what_llama_cpp_answers_to_images() -> None:
         "<html><title>400 stream_options is unknown</title>" * 0,
     ],
 )
-def test_other_causes_teach_nothing(answer: Any) -> None:
+def test_other_causes_give_no_change(response: Any) -> None:
     sent = {**SENT, "tool_choice": "auto", "service_tier": "auto", "prompt_cache_key": "k"}
-    assert change_for_error(400, body_of(answer), sent) is None
+    assert change_for_error(400, body_of(response), sent) is None
 
 
 @pytest.mark.parametrize(
@@ -670,7 +670,7 @@ def test_output_limit(sent: dict[str, Any], limit: int | None) -> None:
     assert output_limit_for(429, body, sent) is None
 
 
-def test_a_full_window_is_no_output_limit() -> None:
+def test_context_overflow_is_no_output_limit() -> None:
     text = "'max_tokens' is too large: 64000. This model's maximum context length is 64001 tokens and "
     "your request has 24235 input tokens"
     assert output_limit_for(400, body_of(openai(text)), {"max_tokens": 64000}) is None
@@ -702,13 +702,13 @@ REQUESTS = st.dictionaries(
         max_leaves=8,
     ),
 )
-ANSWERS = st.sampled_from([body_of(case[2]) for case in CASES]) | st.binary(max_size=200)
+RESPONSES = st.sampled_from([body_of(case[2]) for case in CASES]) | st.binary(max_size=200)
 
 
-@given(st.integers(100, 999), ANSWERS, REQUESTS)
-def test_any_refusal_of_anything(status: int, body: bytes, sent: dict[str, Any]) -> None:
-    mend = change_for_error(status, body, sent)
-    if mend is not None:
-        assert mend.quirk in {field.name for field in fields(Dialect)}
-        assert models_yaml_line(mend).startswith(f"quirks: {{{mend.quirk}: ")
+@given(st.integers(100, 999), RESPONSES, REQUESTS)
+def test_arbitrary_refusals_never_raise(status: int, body: bytes, sent: dict[str, Any]) -> None:
+    change = change_for_error(status, body, sent)
+    if change is not None:
+        assert change.quirk in {field.name for field in fields(Dialect)}
+        assert models_yaml_line(change).startswith(f"quirks: {{{change.quirk}: ")
     output_limit_for(status, body, sent)

@@ -1,4 +1,4 @@
-"""What is seen of a direct request at a glance is what reading it would tell, or it is read."""
+"""Peeking at a direct request gives the same model and ``stream`` as parsing it, or declines."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from proxyd import jsonio
 from proxyd.config.routes import ModelRoute
-from proxyd.providers import unparsed as unread
-from proxyd.providers.unparsed import is_plain, peek_request, takes_all, with_model
+from proxyd.providers import unparsed
+from proxyd.providers.unparsed import forwards_unchanged, is_plain, peek_request, with_model
 from proxyd.telemetry.request_kind import kind_of
 
 FILLER = {"role": "user", "content": "words " * 4000}
@@ -29,7 +29,9 @@ def dumped(payload: Any, **style: Any) -> bytes:
 
 @pytest.mark.parametrize("style", [{}, {"separators": (",", ":")}, {"indent": 1}])
 @pytest.mark.parametrize("stream", [True, False])
-def test_model_and_stream_are_seen_where_claude_code_writes_them(style: dict[str, Any], stream: bool) -> None:
+def test_model_and_stream_are_found_where_claude_code_writes_them(
+    style: dict[str, Any], stream: bool
+) -> None:
     body = dumped({**request(), "stream": stream}, **style)
     seen = peek_request(body)
     assert seen is not None
@@ -44,8 +46,8 @@ def test_stream_may_stand_among_the_first_members() -> None:
     assert not seen.wants_stream
 
 
-NOT_SEEN: list[Any] = [
-    {"model": "m", "stream": True},  # small: read in no time
+UNUSUAL: list[Any] = [
+    {"model": "m", "stream": True},  # small
     {"messages": [FILLER], "model": "m", "stream": True},
     {"model": "m", "messages": [FILLER]},
     {"model": "m", "messages": [FILLER], "stream": "true"},
@@ -58,17 +60,17 @@ NOT_SEEN: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("payload", NOT_SEEN)
-def test_what_is_not_plain_to_see_is_read(payload: Any) -> None:
+@pytest.mark.parametrize("payload", UNUSUAL)
+def test_unusual_requests_are_parsed(payload: Any) -> None:
     assert peek_request(dumped(payload)) is None
 
 
 @pytest.mark.parametrize("prefix", [b"\xff", b"  x"])
-def test_what_is_no_json_at_the_beginning_is_read(prefix: bytes) -> None:
+def test_requests_that_do_not_start_as_json_are_parsed(prefix: bytes) -> None:
     assert peek_request(prefix + dumped(request())) is None
 
 
-def test_a_model_that_is_no_utf8_is_read() -> None:
+def test_a_model_that_is_not_utf8_is_parsed() -> None:
     assert peek_request(dumped(request()).replace(b'"m"', b'"\xff"')) is None
 
 
@@ -91,11 +93,11 @@ members = st.lists(
 
 
 @given(members, st.integers(0, 6), st.booleans(), st.booleans(), texts)
-def test_a_glance_says_what_reading_says(
+def test_peeking_agrees_with_parsing(
     others: list[tuple[str, Any]], place: int, stream: bool, is_ascii: bool, model: str
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(unread, "_MIN_BYTES", 0)
+        patch.setattr(unparsed, "_MIN_BYTES", 0)
         pairs = [*others[:place], ("stream", stream), *others[place:]]
         payload = {"model": model, **dict(pairs)}
         body = json.dumps(payload, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass")
@@ -126,16 +128,16 @@ THINKING = {"type": "thinking", "thinking": "hm", "signature": ""}
     ],
 )
 @pytest.mark.parametrize("style", [{}, {"separators": (",", ":")}])
-def test_what_is_not_of_the_conversation_or_may_hold_thinking_is_read(
+def test_side_calls_and_requests_with_thinking_are_parsed(
     more: dict[str, Any], expected: bool, style: dict[str, Any]
 ) -> None:
     payload = {**request(), **more}
     payload["stream"] = payload.pop("stream")  # last, as Claude Code has it
-    is_odd = more == {"tools": []} and not style  # written with a space, it is no title of Claude Code's
+    has_space = more == {"tools": []} and not style  # Claude Code writes its title requests without the space
     body = dumped(payload, **style)
     seen = peek_request(body)
     assert seen is not None
-    assert is_plain(body, seen) is (expected or is_odd)
+    assert is_plain(body, seen) is (expected or has_space)
     if expected:
         assert kind_of(payload, is_subagent=False) == "main"
 
@@ -167,5 +169,5 @@ def route(**more: Any) -> ModelRoute:
         ({"api_base": "https://api.deepseek.com/anthropic"}, False),  # omits fields
     ],
 )
-def test_an_entry_that_changes_more_than_the_model_reads(more: dict[str, Any], expected: bool) -> None:
-    assert takes_all(route(**more)) is expected
+def test_an_entry_that_changes_more_than_the_model_parses(more: dict[str, Any], expected: bool) -> None:
+    assert forwards_unchanged(route(**more)) is expected

@@ -1,0 +1,73 @@
+"""Addresses, keys and headers of translated requests. Bodies are tested in tests/unit/codecs/openai."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from proxyd.config.routes import ModelRoute
+from proxyd.errors import BadCredential, ClientError
+from proxyd.providers.base import CallTimeouts, ClientKeys
+from proxyd.providers.openai_request import TranslatedCall, chat_url, prepare
+from proxyd.secret import Secret
+
+
+@pytest.mark.parametrize(
+    ("base", "url"),
+    [
+        ("https://a/v1", "https://a/v1/chat/completions"),
+        ("https://a/v1/?api-version=1", "https://a/v1/chat/completions?api-version=1"),
+    ],
+)
+def test_address(base: str, url: str) -> None:
+    assert chat_url(base) == url
+
+
+def prepared(client: dict[str, str] | None = None, **entry: Any) -> TranslatedCall:
+    route = ModelRoute(
+        **{"model_id": "m", "model_name": "up", "api_base": "https://api.example.com/v1", **entry}
+    )
+    steps = prepare(
+        route,
+        route.api_base,
+        {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "u"}]},
+        ClientKeys.from_headers({"x-api-key": "client"} if client is None else client),
+        timeouts=CallTimeouts(),
+        new_id=lambda: "id",
+        warn=lambda *args, **kwargs: None,
+        max_body_bytes=1000,
+    )
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            call = stop.value
+            assert isinstance(call, TranslatedCall)
+            return call
+
+
+def test_key_of_the_entry_replaces_the_clients() -> None:
+    assert prepared().request.headers["authorization"] == "Bearer client"
+    assert prepared(api_key=Secret("own")).request.headers["authorization"] == "Bearer own"
+    azure = prepared(api_base="https://x.openai.azure.com/openai/v1")
+    assert azure.request.headers["api-key"] == "client"
+
+
+def test_missing_key() -> None:
+    with pytest.raises(BadCredential):
+        prepared({})
+    assert "authorization" not in prepared({}, api_base="http://127.0.0.1:1/v1").request.headers
+    with pytest.raises(BadCredential, match="K is not set"):
+        prepared(missing_key="model 'm' has no key: K is not set")
+
+
+def test_extra_headers_override_others() -> None:
+    headers = prepared(extra_headers={"User-Agent": "x", "X-A": "b"}).request.headers
+    assert (headers["user-agent"], headers["x-a"]) == ("x", "b")
+
+
+def test_a_number_without_a_json_form_is_refused() -> None:
+    call = prepared().with_body({"temperature": float("nan")})
+    with pytest.raises(ClientError, match="NaN"):
+        call.written()
