@@ -1,7 +1,7 @@
 """The command line's root: ``claude-proxy`` alone is ``claude-proxy run``.
 
-Commands are imported when they are used, so that ``--help`` and ``status`` start at once. `COMMANDS` names each with
-its module and its one line in the list.
+Commands are imported on use, so that ``--help`` and ``status`` start quickly. `COMMANDS` has the module and the
+one-line help of each.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from proxyd.errors import AddressInUse, ConfigError, ProxyError, UnsafePermissio
 
 __all__ = ["COMMANDS", "main"]
 
-#: name -> (module, attribute, its line in the list of commands), in the order of a first day with the program
+#: name -> (module, attribute, one-line help), in the order in which a new user needs them
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("proxyd.cli.commands.run", "run_command", "Run the daemon in the foreground."),
     "start": ("proxyd.cli.commands.lifecycle", "start_command", "Start the daemon in the background."),
@@ -65,7 +65,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "translate": (
         "proxyd.cli.commands.translate",
         "translate_command",
-        "Show what a route makes of a request or an answer; calls nothing.",
+        "Show what a route makes of a request or a response; calls nothing.",
     ),
     "replay": ("proxyd.cli.commands.replay", "replay_command", "Run a recorded call again, offline."),
     "export": (
@@ -94,7 +94,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 
 
 class _Commands(click.Group):
-    """Imports a command when it is asked for."""
+    """A group that imports a command on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -137,7 +137,7 @@ def cli(context: click.Context, /, **options: Any) -> None:
 
 def main() -> None:
     """Run the command line; errors are one sentence on stderr and an exit code."""
-    # Deep inside, any surprise is a bug; its traceback is for those who ask for it.
+    # Any other exception is a bug; its traceback is shown with LOG_LEVEL=debug.
     try:
         cli.main(prog_name="claude-proxy", standalone_mode=False)
     except click.exceptions.Exit as exc:
@@ -152,7 +152,7 @@ def main() -> None:
     except ProxyError as exc:
         _end(exc.message, _code_of(exc))
     except BrokenPipeError:
-        # Nobody reads any more, as behind `| head`. Python would complain once more when it flushes.
+        # The reader has closed the pipe, as `| head` does. Without this, Python's own flush would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as exc:

@@ -21,24 +21,25 @@ _ADDRESS = (
 _RUN = (
     click.option("-d", "--dev", is_flag=True, help="Development: debug logs, restart on a changed file."),
     *_ADDRESS,
-    click.option("--log-bodies", is_flag=True, help="Log prompts and answers; needs LOG_LEVEL=debug or -d."),
+    click.option(
+        "--log-bodies", is_flag=True, help="Log prompts and responses; needs LOG_LEVEL=debug or -d."
+    ),
     click.option("--insecure", is_flag=True, help="Listen beyond loopback without an access token."),
 )
 
 
 def run_options(command: F) -> F:
-    """The daemon's options, on the root command and on ``run`` alike."""
+    """Add the daemon's options, for the root command and ``run``."""
     for option in reversed(_RUN):
         command = option(command)
     return command
 
 
 def address_options(command: F) -> F:
-    """Which daemon is meant."""
+    """Add the options that select a daemon."""
     for option in reversed(_ADDRESS):
         command = option(command)
     return command
 
 
-#: For scripts.
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

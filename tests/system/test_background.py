@@ -214,7 +214,7 @@ def test_a_server_that_names_a_process_that_is_no_claude_proxy(home: Home) -> No
 
 
 def test_a_silent_program_on_the_port(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxyd.cli.daemon_client.ANSWER_S", 0.1)
+    monkeypatch.setattr("proxyd.cli.daemon_client.RESPONSE_TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", home.port)):
         from proxyd.cli.daemon_client import State, ask, find_target
 

@@ -148,7 +148,7 @@ def test_a_transcript_that_shows_something_else_is_said(home: Home, monkeypatch:
     )
     result = home.run("export", str(path), str(home.path / "out"))
     assert result.code == 4
-    assert "no longer makes the events" in result.err
+    assert "does not produce the events" in result.err
     assert (home.path / "out/generic/recorded.sse").exists()
 
 

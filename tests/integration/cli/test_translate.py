@@ -87,10 +87,10 @@ def test_what_the_client_is_refused(translate: Callable[..., Result]) -> None:
     case = goldens_streams.load("openai/too_long")
     result = translate(case.upstream, "--model", "plain", "--stream")
     assert json.loads(result.out)["error"]["message"] == "prompt is too long: 190000 tokens > 128000 maximum"
-    assert result.err == "the client is answered with HTTP 400\n"
+    assert result.err == "the client gets HTTP 400\n"
     result = translate(request(messages=[]), "--model", "plain")
     assert json.loads(result.out)["error"]["type"] == "invalid_request_error"
-    assert result.err == "the client is answered with HTTP 400\n"
+    assert result.err == "the client gets HTTP 400\n"
 
 
 def test_usage(translate: Callable[..., Result]) -> None:
