@@ -1,6 +1,6 @@
 #!/bin/sh
-# Takes away what install.sh has put here: the service, the environment and the command. models.yaml, hooks, the env file
-# and the ledger stay; their folders are named at the end.
+# Removes what install.sh has installed: the service, the environment and the command. models.yaml, hooks, the env file and
+# the ledger stay; their folders are named at the end.
 set -eu
 
 share=${XDG_DATA_HOME:-"$HOME/.local/share"}/claude-proxy
@@ -19,7 +19,7 @@ method=$(cat "$record")
 
 if [ -x "$link" ]; then
     "$link" service uninstall 2>/dev/null || true
-    # One that runs without a service; 3 says that there is none.
+    # A daemon without a service; exit code 3 means that none runs.
     "$link" stop 2>/dev/null || true
 fi
 
@@ -34,7 +34,7 @@ case $method in
         fi
         rm -rf "$share/venv"
         ;;
-    *) fail "$record holds '$method', which is no method of install.sh" ;;
+    *) fail "$record holds '$method', which is not a method of install.sh" ;;
 esac
 rm -f "$record"
 rmdir "$share" 2>/dev/null || true
