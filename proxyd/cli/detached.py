@@ -24,6 +24,7 @@ __all__ = [
     "launch",
     "log_path",
     "refuse_foreign",
+    "send_reload",
     "tail",
     "terminate",
     "wait_for_end",
@@ -122,17 +123,30 @@ def terminate(peer: Peer) -> None:
     Raises:
         CommandFailed: the process it names is not claude-proxy, or belongs to another user.
     """
+    _send_signal(peer, signal.SIGTERM)
+
+
+def send_reload(peer: Peer) -> None:
+    """Send SIGHUP, so that the daemon reads its configuration again.
+
+    Raises:
+        CommandFailed: as `terminate`.
+    """
+    _send_signal(peer, signal.SIGHUP)
+
+
+def _send_signal(peer: Peer, number: signal.Signals) -> None:
     if not _is_claude_proxy(peer.pid):
         raise CommandFailed(
             f"process {peer.pid}, which the daemon says it is, is no claude-proxy here; if it runs in a container, "
-            "stop it there"
+            "run the command there"
         )
     try:
-        os.kill(peer.pid, signal.SIGTERM)
+        os.kill(peer.pid, number)
     except ProcessLookupError:
         pass
     except PermissionError:
-        raise CommandFailed(f"process {peer.pid} belongs to another user, who can stop it") from None
+        raise CommandFailed(f"process {peer.pid} belongs to another user, who can do this") from None
 
 
 def wait_for_end(pid: int, timeout_s: float, report: Callable[[float], None] | None = None) -> bool:

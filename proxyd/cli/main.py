@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "start": ("proxyd.cli.commands.lifecycle", "start_command", "Start the daemon in the background."),
     "stop": ("proxyd.cli.commands.lifecycle", "stop_command", "Stop the daemon; open streams may finish."),
     "restart": ("proxyd.cli.commands.lifecycle", "restart_command", "Start anew; open streams may finish."),
+    "reload": ("proxyd.cli.commands.lifecycle", "reload_command", "Read models.yaml, env and hooks again."),
     "status": (
         "proxyd.cli.commands.lifecycle",
         "status_command",
@@ -93,6 +94,28 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
+#: What people type for a command of another name.
+_SYNONYMS = {
+    "add": "models add",
+    "config": "check",
+    "down": "stop",
+    "help": "--help",
+    "install": "service install",
+    "list": "models list",
+    "log": "logs",
+    "ls": "models list",
+    "model": "models",
+    "remove": "models remove",
+    "serve": "run",
+    "test": "doctor --probe",
+    "uninstall": "service uninstall",
+    "up": "start",
+    "usage": "stats",
+    "validate": "check",
+    "version": "--version",
+}
+
+
 class _Commands(click.Group):
     """A group that imports a command on first use."""
 
@@ -105,6 +128,13 @@ class _Commands(click.Group):
         module, attribute, _ = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(f"there is no command {args[0][:40]!r}; {_command_hint(args[0])}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -130,9 +160,35 @@ def cli(context: click.Context, /, **options: Any) -> None:
         assert command is not None
         context.invoke(command, **options)
     elif given := [name for name, value in options.items() if value not in (None, False)]:
-        raise click.UsageError(
-            f"--{given[0]} stands before {context.invoked_subcommand!r}, where it has no effect; put it behind"
-        )
+        raise click.UsageError(_misplaced(context, context.invoked_subcommand, given[0], options[given[0]]))
+
+
+def _command_hint(word: str) -> str:
+    """Say what to write instead of an unknown command."""
+    import difflib
+
+    word = word.lower()
+    meant = (
+        [_SYNONYMS[word]] if word in _SYNONYMS else difflib.get_close_matches(word, COMMANDS, n=2, cutoff=0.7)
+    )
+    if not meant:
+        return "write 'claude-proxy --help' for a list"
+    return "write " + " or ".join(f"'claude-proxy {name}'" for name in sorted(meant))
+
+
+def _misplaced(context: click.Context, name: str, option: str, value: Any) -> str:
+    """Say what to write instead of an option in front of a command."""
+    flag = f"--{option.replace('_', '-')}"
+    command = cli.get_command(context, name)
+    known = {parameter.name for parameter in command.params} if command is not None else set()
+    words = flag if value is True else f"{flag} {value}"
+    if option in known:
+        return f"{flag} stands before {name!r}, where it has no effect; write 'claude-proxy {name} {words}'"
+    if option == "dev" and name == "start":
+        remedy = "write 'claude-proxy -d', or 'LOG_LEVEL=debug claude-proxy start' for debug logs in the background"
+    else:
+        remedy = f"leave it out, or write 'claude-proxy run {words}'"
+    return f"{flag} is an option of 'run', and {name!r} has none; {remedy}"
 
 
 def main() -> None:

@@ -7,7 +7,11 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["address_options", "json_option", "run_options"]
+__all__ = ["LOG_FORMATS", "LOG_LEVELS", "address_options", "json_option", "run_options"]
+
+#: Values of the settings log_level and log_format; importing those would slow every command down.
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("auto", "console", "json")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,6 +27,13 @@ _RUN = (
     *_ADDRESS,
     click.option(
         "--log-bodies", is_flag=True, help="Log prompts and responses; needs LOG_LEVEL=debug or -d."
+    ),
+    click.option(
+        "--log-level", type=click.Choice(LOG_LEVELS), help="Least severe lines that are logged (info)."
+    ),
+    click.option("--log-format", type=click.Choice(LOG_FORMATS), help="Form of the log's lines (auto)."),
+    click.option(
+        "--max-retries", type=click.IntRange(0, 10), metavar="N", help="Retries before the first byte (2)."
     ),
     click.option("--insecure", is_flag=True, help="Listen beyond loopback without an access token."),
 )

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -244,3 +245,28 @@ def test_logs_without_a_log(home: Home) -> None:
     result = home.run("logs")
     assert result.code == 3
     assert "there is no log" in result.err
+
+
+def test_reload(home: Home) -> None:
+    assert home.run("reload").code == 3
+    home.write_models(DEMO)
+    assert home.run("start").code == 0
+    home.write_models("- {}\n")
+    refused = home.run("reload")
+    assert refused.code == 78
+    assert "model_id is missing" in refused.err
+    assert status(home)["models"] == ["demo"]
+    path = home.write_models(DEMO)
+    assert home.run("restart").code == 0
+    first = status(home)
+    before = path.stat()
+    path.write_text(DEMO.replace("demo", "same", 1))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # the watch of the file sees no change
+    result = home.run("reload")
+    assert (result.code, result.err) == (0, "")
+    assert "reads it again" in result.out
+    deadline = time.monotonic() + 30
+    while status(home)["models"] != ["same"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert status(home)["pid"] == first["pid"]

@@ -1,4 +1,4 @@
-"""``start``, ``stop``, ``restart`` and ``status``: the daemon in the background.
+"""``start``, ``stop``, ``restart``, ``reload`` and ``status``: the daemon in the background.
 
 If the service is installed (``claude-proxy service install``), the service manager runs the daemon; else it is a
 detached process (`proxyd.cli.detached`).
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ensure_running",
+    "reload_command",
     "restart_command",
     "start_command",
     "status_command",
@@ -127,6 +128,29 @@ def restart_command(port: int | None, host: str | None, models: str | None) -> N
     if background.is_alive(peer.pid):
         click.echo(f"process {peer.pid} finishes its open calls.")
     click.echo(f"log: {where}")
+
+
+@click.command("reload", epilog="Example: claude-proxy reload")
+@address_options
+def reload_command(port: int | None, host: str | None, models: str | None) -> None:
+    """Have the daemon read models.yaml, the env file and hooks again.
+
+    Open streams go on. An invalid configuration is reported, and the daemon keeps the one it has.
+    """
+    target = _target(port, host, models)
+    peer = ask(target)
+    background.refuse_foreign(target, peer)
+    if not peer.is_ours:
+        raise CommandFailed(
+            f"claude-proxy does not run on {target.url}; start it with 'claude-proxy start'", EXIT_NOT_RUNNING
+        )
+    _check_configuration(peer)
+    config = Path(peer.about["config"])
+    if peer.about.get("supervisor") is None:
+        config.touch()  # the daemon watches it; in a terminal SIGHUP means that the terminal was closed
+    else:
+        background.send_reload(peer)
+    click.echo(f"{config} is valid; the daemon on {target.url} reads it again, with the env file and hooks.")
 
 
 @click.command("status", epilog="Example: claude-proxy status --json")

@@ -33,6 +33,9 @@ def run_command(
     host: str | None,
     models: str | None,
     log_bodies: bool,
+    log_level: str | None,
+    log_format: str | None,
+    max_retries: int | None,
     insecure: bool,
     supervised: str | None = None,
 ) -> None:
@@ -45,9 +48,11 @@ def run_command(
         "host": host,
         "insecure": insecure or None,
         "log_bodies": log_bodies or None,
+        "log_level": log_level or ("debug" if dev else None),
+        "log_format": log_format,
+        "max_retries": max_retries,
     }
-    if dev:
-        flags["log_level"] = "debug"
+    if dev and log_format is None:
         flags["log_format"] = os.environ.get("LOG_FORMAT") or "console"
     try:
         _run(_serve(flags, models, supervised))

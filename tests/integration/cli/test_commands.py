@@ -48,18 +48,6 @@ def test_fast_commands_import_little(home: Home, arguments: tuple[str, ...]) -> 
     assert not heavy & set(names), heavy & set(names)
 
 
-def test_misspelt_command(home: Home) -> None:
-    result = home.run("strat")
-    assert result.code == 64
-    assert "No such command 'strat'" in result.err
-
-
-def test_option_before_the_command_is_refused(home: Home) -> None:
-    result = home.run("--port", "1", "status")
-    assert result.code == 64
-    assert "put it behind" in result.err
-
-
 def test_unexpected_exception_is_one_sentence(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxyd.cli.commands.lifecycle.find_target", lambda *_: 1 / 0)
     result = home.run("status")

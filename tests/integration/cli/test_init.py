@@ -28,10 +28,9 @@ def test_files_are_valid_and_never_overwritten(home: Home) -> None:
     forced = home.run("init", "--force")
     assert f"(the old one is {written}.bak)" in forced.out
     assert (home.config / "models.yaml.bak").read_text() == DEMO
-    from proxyd.daemon.load_config import load_configuration
-
-    loaded = load_configuration({}, None, os.environ)
-    assert [file.name for file in loaded.hooks.files] == ["filter_tools"]
+    checked = home.run("check")
+    assert checked.code == 0, checked.err
+    assert "hooks: filter_tools\n" in checked.out
 
 
 def test_files_with_keys_are_private(home: Home) -> None:

@@ -38,8 +38,10 @@ def test_process_of_another_program_is_not_signalled(process: subprocess.Popen[b
 
 
 def test_claude_proxy_is_signalled() -> None:
-    command = [sys.executable, "-c", "input()", "proxyd"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
+    command = [sys.executable, "-c", "print(flush=True); input()", "proxyd"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()  # the process list may show the old program until then
         terminate(Peer(State.RUNNING, {"pid": child.pid}))
         assert child.wait(30) != 0
 
