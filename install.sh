@@ -57,14 +57,23 @@ if [ -z "$method" ]; then
     fi
 fi
 
+case $method in
+    uv | pipx)
+        command -v "$method" >/dev/null 2>&1 || fail "$method was not found on PATH; install it, or use --method venv"
+        ;;
+    venv) python=$(find_python) ;;
+    *) fail "unknown method $method; use uv, pipx or venv" ;;
+esac
+
 mkdir -p "$share" "$bin" || fail "$share and $bin cannot be created; check who owns $HOME/.local"
 
-# A command of another installation is kept.
+# A command of another installation is kept, and restored if this one fails.
+backup=
 if { [ -e "$link" ] || [ -L "$link" ]; } && [ ! -f "$record" ]; then
+    [ ! -e "$link.bak" ] || fail "$link and $link.bak exist already; move one of them away"
     backup=$link.bak
-    [ ! -e "$backup" ] || fail "$link and $backup exist already; move one of them away"
+    trap 'rm -f "$link"; mv "$backup" "$link"' EXIT
     mv "$link" "$backup"
-    say "kept the claude-proxy that was there as $backup"
 fi
 
 say "Installing claude-proxy from $source by $method ..."
@@ -78,18 +87,19 @@ case $method in
             fail "pipx could not install it; see above, or try --method venv"
         ;;
     venv)
-        python=$(find_python)
         "$python" -m venv --clear "$share/venv" ||
             fail "the venv could not be created; on Debian and Ubuntu, install the package python3-venv"
         "$share/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
             -c "$source/constraints.txt" "$source" || fail "pip could not install it; see above"
         ln -sf "$share/venv/bin/claude-proxy" "$link"
         ;;
-    *) fail "unknown method $method; use uv, pipx or venv" ;;
 esac
-say "$method" >"$record"
-
 "$link" --version || fail "$link does not run; see above"
+say "$method" >"$record"
+if [ -n "$backup" ]; then
+    trap - EXIT
+    say "kept the claude-proxy that was there as $backup"
+fi
 case :$PATH: in
     *":$bin:"*) command=claude-proxy ;;
     *)

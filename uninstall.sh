@@ -17,10 +17,48 @@ if [ ! -f "$record" ]; then
 fi
 method=$(cat "$record")
 
-if [ -x "$link" ]; then
-    "$link" service uninstall 2>/dev/null || true
-    # A daemon without a service; exit code 3 means that none runs.
-    "$link" stop 2>/dev/null || true
+# Folders of our programs, as the link names it and without symbolic links: daemons and services of other installations
+# are left alone.
+target=$(readlink "$link" 2>/dev/null || true)
+resolved=$(readlink -f "$link" 2>/dev/null || true)
+case $resolved in
+    */claude-proxy/bin/claude-proxy | */claude-proxy/venv/bin/claude-proxy) is_ours=yes ;;
+    *) is_ours=no ;;
+esac
+folder=$(dirname "${target:-none}")
+resolved_folder=$(dirname "${resolved:-none}")
+
+service_is_ours() {
+    for file in "${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user/claude-proxy.service" \
+        "$HOME/Library/LaunchAgents/com.claude-proxy.daemon.plist"; do
+        if grep -qF -e "$folder/claude-proxy" -e "$resolved_folder/claude-proxy" -e "$link" "$file" 2>/dev/null; then
+            return 0
+        fi
+    done
+    return 1
+}
+
+daemon_is_ours() {
+    pid=$("$link" status --json 2>/dev/null | sed -n 's/.*"pid": *\([0-9][0-9]*\).*/\1/p')
+    [ -n "$pid" ] || return 1
+    if [ -r "/proc/$pid/cmdline" ]; then
+        program=$(tr '\0' ' ' <"/proc/$pid/cmdline")
+    else
+        program=$(ps -o command= -p "$pid" || true)
+    fi
+    case $program in
+        "$folder"/* | "$resolved_folder"/*) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
+if [ $is_ours = yes ] && [ -x "$link" ]; then
+    if service_is_ours; then
+        "$link" service uninstall || true
+    fi
+    if daemon_is_ours; then
+        "$link" stop || true
+    fi
 fi
 
 case $method in
