@@ -107,6 +107,8 @@ def add_command(
     text = _text_of(path)
     _save(path, add_entry(text, entry))
     click.echo(f"{path}: added {model_id}. A running daemon takes it over.")
+    for line in _warnings_of_last(path):
+        click.echo(f"warning: {line}", err=True)
     if api_key is not None and not api_key.startswith("${"):
         click.echo(
             "The key now stands in the file, and in your shell's history: ${ENV_NAME} or ${file:PATH} keep it out.",
@@ -125,6 +127,17 @@ def remove_command(model_id: str, models: str | None) -> None:
     path, _ = resolve_models_path(models, os.environ)
     _save(path, remove_entry(read_text(path), model_id))
     click.echo(f"{path}: removed {model_id}. A running daemon takes it over.")
+
+
+def _warnings_of_last(path: Path) -> list[str]:
+    """Return what is probably wrong with the last entry of the file."""
+    from proxyd.config.models import load
+    from proxyd.providers.route_warnings import route_warnings
+
+    routes = load(path, with_env_file(path.parent, os.environ)).table.routes
+    found = [line for line in route_warnings(routes) if line.startswith(f"models[{len(routes) - 1}].")]
+    missing = routes[-1].missing_key
+    return found if missing is None or any(missing in line for line in found) else [*found, missing]
 
 
 def _assignment(text: str) -> tuple[str, Any]:

@@ -60,6 +60,14 @@ def test_invalid_env_file(home: Home, line: str) -> None:
     assert "value" not in result.err.replace("KEY=value", "").replace(str(home.path), "")
 
 
+def test_env_file_with_a_byte_order_mark(home: Home) -> None:
+    home.write_models("settings: {auth_token: '${TOKEN}'}\nmodels:\n" + DEMO)
+    (home.config / "env").write_text("TOKEN=a-token-of-the-env-file\n", encoding="utf-8-sig")
+    result = home.run("env", "demo", "--shell", "sh")
+    assert result.code == 0, result.err
+    assert "ANTHROPIC_AUTH_TOKEN=a-token-of-the-env-file" in result.out
+
+
 def test_the_environment_overrides_the_env_file(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     from proxyd.daemon.load_config import load_configuration
 

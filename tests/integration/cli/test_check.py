@@ -126,6 +126,15 @@ def test_open_key_file_is_a_warning_and_with_strict_refused(tmp_path: Path) -> N
     assert check(path, "--strict").exit_code == 0
 
 
+def test_probable_mistakes_are_warnings(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, {"model_id": "a", "api_base": "https://api.openai.com/v1", "api_key": "OPENAI_API_KEY"}
+    )
+    result = check(path)
+    assert result.exit_code == 0
+    assert f"warning: {path}: models[0].api_key: looks like the name of a variable" in result.stderr
+
+
 def test_misspelt_variable_is_a_warning(tmp_path: Path) -> None:
     path = write(tmp_path, {"model_id": "a", "api_base": "builtin:demo"})
     result = check(path, CLAUDE_PROXY_PING_SS="3")

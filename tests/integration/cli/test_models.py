@@ -73,6 +73,23 @@ def test_add_creates_the_file(tmp_path: Path) -> None:
     assert (path.stat().st_mode & 0o777) == 0o600
 
 
+def test_add_warns_of_probable_mistakes(path: Path) -> None:
+    arguments = [
+        "add",
+        "c",
+        "--api-base",
+        "https://api.openai.com",
+        "--api-key",
+        "${C_KEY}",
+        "--models",
+        str(path),
+    ]
+    result = CliRunner().invoke(models_command, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "warning: models[2].api_base: OpenAI" in result.stderr
+    assert "warning: model 'c' has no key: C_KEY is not set" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
