@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# What the daemon compiles for itself lies scattered in its memory, which costs a tenth of each call.
+# A daemon that compiles its modules itself is a tenth slower for as long as it runs.
 run: export PYTHONDONTWRITEBYTECODE :=
 run: $(VENV)/.run ## Install, and run the daemon on 127.0.0.1:8082 with config/models.yaml.
 	@exec $(BIN)/claude-proxy --models $(MODELS) $(ARGS)

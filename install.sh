@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs claude-proxy from this checkout into an environment of its own, with the command in ~/.local/bin.
-# By uv or pipx where there is one, else into a venv. Run it again to update. ./uninstall.sh takes it away.
+# Installs claude-proxy from this checkout into its own environment, with the command in ~/.local/bin: with uv or pipx if
+# there is one, else into a venv. Run it again to update. ./uninstall.sh removes it.
 #
 #   ./install.sh [--method uv|pipx|venv]
 set -eu
@@ -43,7 +43,7 @@ done
 source=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 [ -f "$source/setup.cfg" ] || fail "run it from a checkout of claude-proxy: $source has no setup.cfg"
 
-# An update goes the way of the first installation.
+# An update uses the method of the first installation.
 if [ -z "$method" ] && [ -f "$record" ]; then
     method=$(cat "$record")
 fi
@@ -57,14 +57,23 @@ if [ -z "$method" ]; then
     fi
 fi
 
-mkdir -p "$share" "$bin" || fail "$share and $bin cannot be made; check who owns $HOME/.local"
+case $method in
+    uv | pipx)
+        command -v "$method" >/dev/null 2>&1 || fail "$method was not found on PATH; install it, or use --method venv"
+        ;;
+    venv) python=$(find_python) ;;
+    *) fail "unknown method $method; use uv, pipx or venv" ;;
+esac
 
-# What is there and is not ours is kept.
+mkdir -p "$share" "$bin" || fail "$share and $bin cannot be created; check who owns $HOME/.local"
+
+# A command of another installation is kept, and restored if this one fails.
+backup=
 if { [ -e "$link" ] || [ -L "$link" ]; } && [ ! -f "$record" ]; then
+    [ ! -e "$link.bak" ] || fail "$link and $link.bak exist already; move one of them away"
     backup=$link.bak
-    [ ! -e "$backup" ] || fail "$link and $backup exist already; move one of them away"
+    trap 'rm -f "$link"; mv "$backup" "$link"' EXIT
     mv "$link" "$backup"
-    say "kept the claude-proxy that was there as $backup"
 fi
 
 say "Installing claude-proxy from $source by $method ..."
@@ -78,18 +87,19 @@ case $method in
             fail "pipx could not install it; see above, or try --method venv"
         ;;
     venv)
-        python=$(find_python)
         "$python" -m venv --clear "$share/venv" ||
-            fail "no venv could be made; on Debian and Ubuntu, install the package python3-venv"
+            fail "the venv could not be created; on Debian and Ubuntu, install the package python3-venv"
         "$share/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
             -c "$source/constraints.txt" "$source" || fail "pip could not install it; see above"
         ln -sf "$share/venv/bin/claude-proxy" "$link"
         ;;
-    *) fail "unknown method $method; use uv, pipx or venv" ;;
 esac
-say "$method" >"$record"
-
 "$link" --version || fail "$link does not run; see above"
+say "$method" >"$record"
+if [ -n "$backup" ]; then
+    trap - EXIT
+    say "kept the claude-proxy that was there as $backup"
+fi
 case :$PATH: in
     *":$bin:"*) command=claude-proxy ;;
     *)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Takes away what install.sh has put here: the service, the environment and the command. models.yaml, hooks, the env file
-# and the ledger stay; their folders are named at the end.
+# Removes what install.sh has installed: the service, the environment and the command. models.yaml, hooks, the env file and
+# the ledger stay; their folders are named at the end.
 set -eu
 
 share=${XDG_DATA_HOME:-"$HOME/.local/share"}/claude-proxy
@@ -17,10 +17,48 @@ if [ ! -f "$record" ]; then
 fi
 method=$(cat "$record")
 
-if [ -x "$link" ]; then
-    "$link" service uninstall 2>/dev/null || true
-    # One that runs without a service; 3 says that there is none.
-    "$link" stop 2>/dev/null || true
+# Folders of our programs, as the link names it and without symbolic links: daemons and services of other installations
+# are left alone.
+target=$(readlink "$link" 2>/dev/null || true)
+resolved=$(readlink -f "$link" 2>/dev/null || true)
+case $resolved in
+    */claude-proxy/bin/claude-proxy | */claude-proxy/venv/bin/claude-proxy) is_ours=yes ;;
+    *) is_ours=no ;;
+esac
+folder=$(dirname "${target:-none}")
+resolved_folder=$(dirname "${resolved:-none}")
+
+service_is_ours() {
+    for file in "${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user/claude-proxy.service" \
+        "$HOME/Library/LaunchAgents/com.claude-proxy.daemon.plist"; do
+        if grep -qF -e "$folder/claude-proxy" -e "$resolved_folder/claude-proxy" -e "$link" "$file" 2>/dev/null; then
+            return 0
+        fi
+    done
+    return 1
+}
+
+daemon_is_ours() {
+    pid=$("$link" status --json 2>/dev/null | sed -n 's/.*"pid": *\([0-9][0-9]*\).*/\1/p')
+    [ -n "$pid" ] || return 1
+    if [ -r "/proc/$pid/cmdline" ]; then
+        program=$(tr '\0' ' ' <"/proc/$pid/cmdline")
+    else
+        program=$(ps -o command= -p "$pid" || true)
+    fi
+    case $program in
+        "$folder"/* | "$resolved_folder"/*) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
+if [ $is_ours = yes ] && [ -x "$link" ]; then
+    if service_is_ours; then
+        "$link" service uninstall || true
+    fi
+    if daemon_is_ours; then
+        "$link" stop || true
+    fi
 fi
 
 case $method in
@@ -34,7 +72,7 @@ case $method in
         fi
         rm -rf "$share/venv"
         ;;
-    *) fail "$record holds '$method', which is no method of install.sh" ;;
+    *) fail "$record holds '$method', which is not a method of install.sh" ;;
 esac
 rm -f "$record"
 rmdir "$share" 2>/dev/null || true

@@ -1,1 +1,1 @@
-"""What the proxy costs: a load generator, scripted upstreams, contenders and a table (docs/performance.md)."""
+"""The benchmark: a load generator, a scripted upstream, contenders and a table (docs/performance.md)."""

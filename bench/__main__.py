@@ -1,8 +1,8 @@
 """``python -m bench``: run the contenders in alternating rounds and print the table.
 
-Each round starts every contender anew, one at a time, in a process of its own beside the scripted upstream. Figures are
-medians of the rounds; a target is judged by the median of the ratios within each round, since the machine may be busy
-with something else in one of them. Contenders whose ratio is near its limit are compared side by side at the end.
+Each round starts every contender, one at a time, in its own process; the scripted upstream runs throughout. Figures are
+medians of the rounds. A target is judged by the median of the ratios within each round, so that load from elsewhere
+during one round does not count. Contenders whose ratio is near its limit are compared in pairs at the end.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from pathlib import Path
 from time import monotonic
 
 from bench import report, startup
-from bench.beside import side_by_side
 from bench.contenders import BASELINES, OURS, PEERS, VARIANTS, Contender
+from bench.paired import measure_pairs
 from bench.processes import Process
-from bench.scenarios import SCENARIOS, Figures, WrongAnswer, started, until_ready
+from bench.scenarios import SCENARIOS, Figures, WrongResponse, started, until_ready
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,15 +38,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--rounds",
         type=int,
-        help="how often each contender is started (3, with --smoke 1); 0: only side by side",
+        help="how often each contender is started (3, with --smoke 1); 0: only in pairs",
     )
-    parser.add_argument("--only", help="contenders, by their names, with commas between")
-    parser.add_argument("--scenario", help=f"scenarios, with commas between: {', '.join(SCENARIOS)}")
+    parser.add_argument("--only", help="names of contenders, separated by commas")
+    parser.add_argument("--scenario", help=f"scenarios, separated by commas: {', '.join(SCENARIOS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rounds' figures to FILE")
     return parser.parse_args()
 
 
-def _chosen(args: argparse.Namespace) -> tuple[list[Contender], list[str]]:
+def _selection(args: argparse.Namespace) -> tuple[list[Contender], list[str]]:
     contenders = [*BASELINES, *OURS, *VARIANTS, *(PEERS if args.peers else ())]
     scenarios = list(SCENARIOS)
     if args.smoke:
@@ -54,21 +54,20 @@ def _chosen(args: argparse.Namespace) -> tuple[list[Contender], list[str]]:
         scenarios = ["requests", "bursts", "kinds", "paced", "open-500"]
     if args.only:
         wanted = args.only.split(",")
-        everyone = [*BASELINES, *OURS, *VARIANTS, *PEERS]
-        contenders = [each for each in everyone if each.name in wanted]
+        contenders = [each for each in (*BASELINES, *OURS, *VARIANTS, *PEERS) if each.name in wanted]
     if args.scenario:
         scenarios = args.scenario.split(",")
     return contenders, scenarios
 
 
-#: What would say nothing, or take minutes: peers and variants are not asked for it.
-_VARIANTS = {contender.name for contender in VARIANTS}
-_LITELLM = {contender.name for contender in PEERS}
-_LEFT_OUT = {
-    "open-1000": _LITELLM | _VARIANTS,
-    "growth": {"raw relay", "nginx", "pass-through", "direct"} | _LITELLM | _VARIANTS,
-    "huge": {"raw relay", "nginx"} | _LITELLM | _VARIANTS,
-    "open-500": _VARIANTS,
+_VARIANT_NAMES = {contender.name for contender in VARIANTS}
+_PEER_NAMES = {contender.name for contender in PEERS}
+#: Contenders for which a scenario takes minutes or has no meaning.
+_SKIPPED = {
+    "open-1000": _PEER_NAMES | _VARIANT_NAMES,
+    "growth": {"raw relay", "nginx", "pass-through", "direct"} | _PEER_NAMES | _VARIANT_NAMES,
+    "huge": {"raw relay", "nginx"} | _PEER_NAMES | _VARIANT_NAMES,
+    "open-500": _VARIANT_NAMES,
 }
 
 
@@ -80,18 +79,18 @@ async def _measure(
         folder,
         upstream_port,
         window_s=1.5 if args.smoke else 3.0,
-        # Calls of peers take long enough to be measured few.
+        # Calls of peers take so long that few are enough.
         share=0.2 if contender in PEERS else 0.3 if args.smoke else 1.0,
         open_share=0.3 if args.smoke else 1.0,
     )
     async with run_of as run:
         figures: Figures = {"idle RSS, MB": run.process.rss_bytes() / 1e6}
         for name in scenarios:
-            if contender.name in _LEFT_OUT.get(name, ()):
+            if contender.name in _SKIPPED.get(name, ()):
                 continue
             try:
                 figures.update(await SCENARIOS[name](run))
-            except (WrongAnswer, ConnectionError, asyncio.TimeoutError) as exc:
+            except (WrongResponse, ConnectionError, asyncio.TimeoutError) as exc:
                 if contender not in PEERS:
                     raise
                 print(f"  {contender.name}: {name}: {str(exc) or type(exc).__name__}", file=sys.stderr)
@@ -102,16 +101,15 @@ async def _bench(
     args: argparse.Namespace,
     folder: Path,
     rounds: dict[str, list[Figures]],
-    beside: list[dict[str, list[Figures]]],
+    pairs: list[dict[str, list[Figures]]],
 ) -> None:
-    """Run all rounds, and those side by side; both are filled on the way, so that a run that is broken off has
-    something to show.
+    """Run all rounds, then the paired measurements. Results are added to `rounds` and `pairs` at once, so that an
+    interrupted run has something to show.
     """
-    contenders, scenarios = _chosen(args)
+    contenders, scenarios = _selection(args)
     for each in contenders:
         rounds[each.name] = []
-    # As an installation has it: code that a process compiles for itself lies scattered in its memory, and runs a tenth
-    # slower for as long as it lives.
+    # As an installation does: a process that compiles modules itself runs a tenth slower for as long as it lives.
     compileall.compile_dir(_ROOT / "proxyd", quiet=1)
     compileall.compile_dir(_ROOT / "bench", quiet=1)
     upstream_port = startup.free_port()
@@ -125,22 +123,25 @@ async def _bench(
                 why = contender.missing()
                 if why is not None:
                     if not number:
-                        print(f"  {contender.name} is left out: {why}", file=sys.stderr)
+                        print(f"  {contender.name} is skipped: {why}", file=sys.stderr)
                     continue
-                begun = monotonic()
+                started_at = monotonic()
                 try:
                     figures = await _measure(contender, scenarios, folder, upstream_port, args)
                 except RuntimeError as exc:
                     if contender not in PEERS:
                         raise
-                    print(f"  {contender.name} is left out: {exc}", file=sys.stderr)
+                    print(f"  {contender.name} is skipped: {exc}", file=sys.stderr)
                     continue
                 rounds[contender.name].append(figures)
-                print(f"  round {number + 1}, {contender.name}: {monotonic() - begun:.0f} s", file=sys.stderr)
+                print(
+                    f"  round {number + 1}, {contender.name}: {monotonic() - started_at:.0f} s",
+                    file=sys.stderr,
+                )
         if not (args.smoke or args.only or args.scenario):
-            begun = monotonic()
-            await side_by_side(folder, upstream_port, beside, with_peers=args.peers)
-            print(f"  side by side: {monotonic() - begun:.0f} s", file=sys.stderr)
+            started_at = monotonic()
+            await measure_pairs(folder, upstream_port, pairs, with_peers=args.peers)
+            print(f"  in pairs: {monotonic() - started_at:.0f} s", file=sys.stderr)
     finally:
         upstream.stop()
 
@@ -154,37 +155,37 @@ def _versions(args: argparse.Namespace) -> str:
     ]
     nginx = shutil.which("nginx")
     if nginx and not args.smoke:
-        said = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=False).stderr
-        parts.append(said.strip().rpartition(": ")[2].replace("/", " "))
+        output = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=False).stderr
+        parts.append(output.strip().rpartition(": ")[2].replace("/", " "))
     parts.append(f"{platform.system()} {platform.release()}, {os.cpu_count()} CPUs")
     return "; ".join(parts)
 
 
 def main() -> None:
-    """Measure and print; exit status 1 only where one of our own answers was wrong."""
+    """Measure and print; the exit status is 1 only if one of our own responses was wrong."""
     args = _arguments()
     if sys.platform != "linux":
         sys.exit("the benchmark reads CPU and memory from /proc, which only Linux has")
-    begun = monotonic()
+    started_at = monotonic()
     rounds: dict[str, list[Figures]] = {}
-    beside: list[dict[str, list[Figures]]] = []
+    pairs: list[dict[str, list[Figures]]] = []
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         try:
-            asyncio.run(_bench(args, Path(name), rounds, beside))
+            asyncio.run(_bench(args, Path(name), rounds, pairs))
         except KeyboardInterrupt:
-            print("broken off; this is what there is", file=sys.stderr)
+            print("interrupted; these are the results so far", file=sys.stderr)
     if args.json:
-        found = {"rounds": rounds, "side by side": beside}
-        args.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        results = {"rounds": rounds, "in pairs": pairs}
+        args.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     print(f"{datetime.date.today().isoformat()}; {_versions(args)}\n")
     if any(rounds.values()):
         print(report.table(rounds), end="\n\n")
-    for group in beside:
+    for group in pairs:
         print(report.table(group), end="\n\n")
-    print(report.verdicts(rounds, beside))
+    print(report.verdicts(rounds, pairs))
     if not args.scenario and not args.only:
         startup.main()
-    print(f"\n{monotonic() - begun:.0f} s", file=sys.stderr)
+    print(f"\n{monotonic() - started_at:.0f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":

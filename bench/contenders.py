@@ -1,4 +1,4 @@
-"""Who is measured, and how each is started: the proxy in its variants, the baselines, LiteLLM."""
+"""The contenders and their start commands: the proxy in its variants, the baselines, LiteLLM."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.traffic import ANSWERS, PACED
+from bench.traffic import PACED, RESPONSES
 
-__all__ = ["BASELINES", "OURS", "PEERS", "SWITCHED", "VARIANTS", "Contender", "Launch"]
+__all__ = ["BASELINES", "OURS", "PEERS", "VARIANTS", "Contender", "Launch"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 #: Rates of paced streams, in chunks a second, that the scenarios use.
 RATES = (4, 50)
-MODELS = (*ANSWERS, *(f"{PACED}-{rate}" for rate in RATES))
+MODELS = (*RESPONSES, *(f"{PACED}-{rate}" for rate in RATES))
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What starts one contender."""
+    """Command and environment of one contender."""
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
@@ -31,11 +31,12 @@ class Launch:
 
 @dataclass(frozen=True)
 class Contender:
-    """One of those that are compared.
+    """A proxy that is measured.
 
     Attributes:
-        start: (folder for its files, its port, the upstream's port) -> what to run.
-        start_s: how long it may take until it answers.
+        start: (folder for its files, its port, the upstream's port) -> its command.
+        start_s: timeout of its start.
+        missing: returns why it cannot be run here, or None.
     """
 
     name: str
@@ -58,7 +59,6 @@ def _proxy(
     translated: bool,
     settings: Mapping[str, Any] | None = None,
     hook: str | None = None,
-    module: str = "proxyd",
 ) -> Callable[[Path, int, int], Launch]:
     def start(folder: Path, port: int, upstream_port: int) -> Launch:
         base = f"http://127.0.0.1:{upstream_port}"
@@ -70,13 +70,13 @@ def _proxy(
             }
             for name in MODELS
         ]
-        everything = {"settings": {"max_streams": 4096, **(settings or {})}, "models": entries}
+        config = {"settings": {"max_streams": 4096, **(settings or {})}, "models": entries}
         models = folder / "models.yaml"
-        models.write_text(json.dumps(everything))  # JSON is YAML
+        models.write_text(json.dumps(config))  # JSON is YAML
         if hook is not None:
             (folder / "hooks").mkdir()
             (folder / "hooks" / "bench.py").write_text(hook)
-        command = (sys.executable, "-m", module, "--port", str(port), "--models", str(models))
+        command = (sys.executable, "-m", "proxyd", "--port", str(port), "--models", str(models))
         return Launch(command, _environment(folder, XDG_STATE_HOME=str(folder / "state")))
 
     return start
@@ -112,7 +112,7 @@ def _nginx(folder: Path, port: int, upstream_port: int) -> Launch:
     path = folder / "nginx.conf"
     path.write_text(_NGINX.format(folder=folder, port=port, upstream_port=upstream_port))
     nginx = shutil.which("nginx")
-    assert nginx is not None, "missing() was asked first"
+    assert nginx is not None, "missing() was called before"
     return Launch((nginx, "-p", str(folder), "-c", str(path)), _environment(folder))
 
 
@@ -144,14 +144,14 @@ def _litellm(*, translated: bool) -> Callable[[Path, int, int], Launch]:
             folder,
             LITELLM_LOCAL_MODEL_COST_MAP="True",
             LITELLM_LOG="ERROR",
-            LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY="true",  # it listens on loopback for minutes
+            LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY="true",  # on loopback, for minutes
         )
         return Launch(command, environment)
 
     return start
 
 
-#: Passes everything through: what calling a hook costs at all.
+#: Returns each event unchanged: measures the call of a hook.
 _IDENTITY_HOOK = '''"""Changes nothing."""
 
 
@@ -165,17 +165,11 @@ OURS = (
 )
 VARIANTS = (
     Contender(
-        "translated bare",
-        _proxy(translated=True, module="bench.unobserved", settings={"record": "off"}),
-    ),
-    Contender(
         "translated records",
         _proxy(translated=True, settings={"record": "all", "record_bodies": True}),
     ),
     Contender("translated hook", _proxy(translated=True, hook=_IDENTITY_HOOK)),
 )
-#: Its observers can be switched off and on while it runs.
-SWITCHED = Contender("translated", _proxy(translated=True, module="bench.switched"))
 BASELINES = (
     Contender("raw relay", _python("bench.raw_relay")),
     Contender(

@@ -1,7 +1,7 @@
 """Baseline: the least that a proxy on aiohttp can do. ``python -m bench.passthrough PORT UPSTREAM``.
 
-The request is read whole and sent on with its own headers, the answer's bytes are written as they come: no parsing, no
-routes, no clocks, no errors, no logs.
+It reads the whole request, forwards it with its own headers and writes the response's bytes as they arrive: no parsing,
+no routes, no timeouts, no error handling, no logs.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ async def _serve(port: int, upstream_port: int) -> None:
             name: value for name, value in request.headers.items() if name not in ("Host", "content-length")
         }
         url = f"http://127.0.0.1:{upstream_port}{request.path_qs}"
-        async with session.post(url, data=body, headers=headers) as answer:
+        async with session.post(url, data=body, headers=headers) as upstream:
             response = web.StreamResponse(
-                status=answer.status, headers={"content-type": answer.headers["content-type"]}
+                status=upstream.status, headers={"content-type": upstream.headers["content-type"]}
             )
             await response.prepare(request)
-            async for data in answer.content.iter_any():
-                await response.write(data)
+            async for chunk in upstream.content.iter_any():
+                await response.write(chunk)
             await response.write_eof()
         return response
 

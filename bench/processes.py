@@ -1,4 +1,4 @@
-"""What a process tree has used (Linux only: ``/proc`` and its CPU clocks), and how such a tree is started and ended."""
+"""A contender's process tree: start, stop, CPU time and memory (Linux only, from ``/proc`` and its CPU clocks)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STOP_S = 10.0
 
 
 class Process:
-    """A child in a session of its own, with all that it starts itself."""
+    """A child process in its own session, with its descendants."""
 
     def __init__(
         self, command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path
@@ -38,13 +38,13 @@ class Process:
         return self._child.poll() is not None
 
     def cpu_s(self) -> float:
-        """CPU seconds of the tree's processes so far, those of threads that have ended among them: LiteLLM ends some
-        that were idle, and a sum over those that live would go backwards then.
+        """Return the CPU seconds that the tree has used. Ended threads are included: LiteLLM ends idle ones, and a sum
+        over live threads would decrease.
         """
         return sum(time.clock_gettime_ns(_cpu_clock(pid)) for pid in self._tree()) / 1e9
 
     def rss_bytes(self) -> int:
-        """Resident memory of the tree; what its processes share is counted in each."""
+        """Return the tree's resident memory; shared pages count once per process."""
         total = 0
         for pid in self._tree():
             for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -62,12 +62,8 @@ class Process:
                     continue
         return found
 
-    def signal(self, number: int) -> None:
-        """Send the child a signal."""
-        os.kill(self._child.pid, number)
-
     def stop(self) -> None:
-        """End the session; waits until it is gone."""
+        """Terminate the session and wait for its end."""
         if self._child.poll() is None:
             os.killpg(self._child.pid, signal.SIGTERM)
             try:
@@ -81,7 +77,7 @@ class Process:
 
 
 def _cpu_clock(pid: int) -> int:
-    """The clock of all CPU time of process ``pid``, as clock_getcpuclockid(3) makes it on Linux (the kernel's
-    include/linux/posix-timers_types.h: the inverted number, and CPUCLOCK_SCHED, which counts in nanoseconds).
+    """Return the id of the CPU-time clock of process ``pid``, computed as clock_getcpuclockid(3) does on Linux (the
+    kernel's include/linux/posix-timers_types.h: the inverted pid and CPUCLOCK_SCHED, which counts in nanoseconds).
     """
     return (~pid << 3) | 2

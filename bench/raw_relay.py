@@ -1,4 +1,4 @@
-"""Baseline: bytes from socket to socket, without reading a single one. ``python -m bench.raw_relay PORT UPSTREAM``."""
+"""Baseline: copies bytes from socket to socket and parses none. ``python -m bench.raw_relay PORT UPSTREAM``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 class _Side(asyncio.Protocol):
-    """One end; what it receives is written to its peer."""
+    """One end of the relay; writes what it receives to its peer."""
 
     def __init__(self, peer: _Side | None = None) -> None:
         self.peer = peer
@@ -28,7 +28,7 @@ class _Side(asyncio.Protocol):
 
 
 class _Client(_Side):
-    """The client's end: connects to the upstream before it reads."""
+    """The client's end; connects to the upstream before it reads."""
 
     def __init__(self, upstream_port: int) -> None:
         super().__init__()

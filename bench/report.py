@@ -1,4 +1,4 @@
-"""The table, and the targets it is held against."""
+"""The table of results, and the targets."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from bench.scenarios import Figures
 
 __all__ = ["TARGETS", "Rounds", "Target", "table", "verdicts"]
 
-#: contender -> its figures of each round, None for a round in which it was not there.
+#: contender -> its figures of each round
 Rounds = Mapping[str, Sequence[Figures]]
 
 
 @dataclass(frozen=True)
 class Target:
-    """A figure of one contender, at most `factor` times that of another, or at most `factor` itself.
+    """An upper limit: `factor` times the same figure of another contender, or `factor` itself.
 
-    Args:
-        is_close: their ratio is near the limit, so they are compared side by side where they were (`bench.beside`).
+    Attributes:
+        is_close: the ratio is near its limit, so paired measurements are preferred (`bench.paired`).
     """
 
     contender: str
@@ -56,20 +56,17 @@ TARGETS = (
     Target("translated", "1000 open, KB a stream", 80),
     Target("direct", "500 open, KB a stream", 80),
     Target("translated", "idle RSS, MB", 60),
-    Target("translated", "2 MB request, deaf for, ms", 20),
+    Target("translated", "2 MB request, blocked for, ms", 20),
     Target("translated", "100 000 chunks : 100 × 1000", 1.15),
     Target("translated", "400 000 fragments : 10 × 40 000", 1.15),
-    Target("translated", "paced, µs a chunk", 1.05, "observers off", is_close=True),
-    Target("translated", "burst of 16, µs a chunk", 1.05, "observers off", is_close=True),
-    Target("translated", "request, ms", 1.05, "observers off", is_close=True),
 )
 
-#: Ratios from which on their spread tells something.
-_ENOUGH = 4
+#: Number of ratios from which their quartiles are shown.
+_MIN_RATIOS = 4
 
 
 def table(rounds: Rounds) -> str:
-    """Medians of the rounds as a Markdown table: a figure a line, a contender a column."""
+    """Return the medians of the rounds as a Markdown table: one row per figure, one column per contender."""
     names = [name for name, figures in rounds.items() if figures]
     rows: dict[str, None] = {}
     for name in names:
@@ -85,47 +82,47 @@ def table(rounds: Rounds) -> str:
     return "\n".join(lines)
 
 
-def verdicts(rounds: Rounds, beside: Sequence[Rounds]) -> str:
-    """Each target whose figures are there: the median of the rounds' ratios, between what bounds half of them lie, and
-    whether it is met.
+def verdicts(rounds: Rounds, pairs: Sequence[Rounds]) -> str:
+    """Return a Markdown table of the targets that were measured: median and quartiles of the rounds' ratios, and
+    whether the target is met.
 
     Args:
-        beside: the rounds of each group of contenders that stood side by side.
+        pairs: the rounds of each group of contenders that were measured in pairs.
     """
     lines = ["| target | | measured | half of the pairs | |", "|---|---:|---:|---:|---|"]
     for target in TARGETS:
         spread = ""
         if target.other is None:
             measured = _median(rounds, target.contender, target.figure)
-            words = f"{target.contender}: {target.figure}"
+            label = f"{target.contender}: {target.figure}"
             limit = f"≤ {target.factor:g}"
         else:
             other_figure = target.other_figure or target.figure
             source = rounds
             if target.is_close:
                 both = {target.contender, target.other}
-                source = next((group for group in beside if both <= group.keys()), rounds)
-            pairs = zip(source.get(target.contender, ()), source.get(target.other, ()), strict=False)
+                source = next((group for group in pairs if both <= group.keys()), rounds)
+            both_rounds = zip(source.get(target.contender, ()), source.get(target.other, ()), strict=False)
             ratios = [
                 ours[target.figure] / theirs[other_figure]
-                for ours, theirs in pairs
+                for ours, theirs in both_rounds
                 if target.figure in ours and theirs.get(other_figure, 0) > 0
             ]
             measured = statistics.median(ratios) if ratios else None
-            if len(ratios) >= _ENOUGH:
+            if len(ratios) >= _MIN_RATIOS:
                 low, _, high = statistics.quantiles(ratios, n=4)
                 spread = f"{_ratio(low, target)} to {_ratio(high, target)}"
-            also = f" ({other_figure})" if target.other_figure else ""
-            words = f"{target.contender} : {target.other}{also}, {target.figure.rpartition(', ')[0]}"
+            suffix = f" ({other_figure})" if target.other_figure else ""
+            label = f"{target.contender} : {target.other}{suffix}, {target.figure.rpartition(', ')[0]}"
             limit = f"≤ 1/{1 / target.factor:g}" if target.factor < 1 else f"≤ {target.factor:g}"
         if measured is not None:
             verdict = "met" if measured <= target.factor else "**missed**"
-            lines.append(f"| {words} | {limit} | {_ratio(measured, target)} | {spread} | {verdict} |")
+            lines.append(f"| {label} | {limit} | {_ratio(measured, target)} | {spread} | {verdict} |")
     return "\n".join(lines)
 
 
 def _ratio(value: float, target: Target) -> str:
-    """`value` as the limit of its target is written."""
+    """Format `value` like the limit of its target."""
     if target.factor >= 1:
         return _short(value)
     return f"1/{_short(1 / value)}" if value > 0 else "0"

@@ -1,7 +1,7 @@
-"""The scenarios: what is done to a running contender, and the figures that come out of it.
+"""The scenarios: load on a running contender, and the figures measured.
 
-Every answer's text is checked. CPU is that of the contender's process tree; what a chunk costs is the cost of a stream
-less that of a short one, or the cost of a stretch of time in which streams only flow.
+The text of every response is checked. CPU time is that of the contender's process tree. The cost of a chunk is the cost
+of a stream minus that of a short one, or the CPU time of a period in which streams are open and nothing else happens.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from pathlib import Path
 from time import monotonic, monotonic_ns
 
 from bench.contenders import Contender
-from bench.load import Client, Reply, raw_request
+from bench.load import Client, Response, raw_request
 from bench.processes import Process
 from bench.startup import free_port
-from bench.traffic import ANSWERS, PACED, STAMP, Seen, bodies
+from bench.traffic import PACED, RESPONSES, STAMP, Content, bodies
 
-__all__ = ["SCENARIOS", "Figures", "Running", "WrongAnswer", "per_chunk", "started", "until_ready"]
+__all__ = ["SCENARIOS", "Figures", "Running", "WrongResponse", "per_chunk", "started", "until_ready"]
 
-#: Name of a figure, with its unit -> its value.
+#: name of a figure, with its unit -> value
 Figures = dict[str, float]
 
-#: Streams that are being opened at a time when many are to be open.
+#: Streams opened concurrently.
 _OPENING = 16
-#: Calls, and rest behind them, ahead of all that is measured: what a process does once, such as making a file or
-#: running code for the first time, is not what a call costs.
-_WARMING, _SETTLING_S = 100, 1.5
-#: Batches of calls of which the median counts.
+#: Calls, and seconds of rest after them, before anything is measured: work that a process does once, such as creating a
+#: file or running code for the first time, is no part of the cost of a call.
+_WARM_UP_CALLS, _SETTLE_S = 100, 1.5
+#: The median of this many batches counts.
 _BATCHES = 3
-#: Bound on any wait of a scenario.
+#: Timeout of any wait of a scenario.
 _LIMIT_S = 240.0
 
 
-class WrongAnswer(Exception):
-    """A client was given something else than the upstream had sent."""
+class WrongResponse(Exception):
+    """A client received something else than the upstream had sent."""
 
 
 @dataclass
 class Running:
-    """A contender that answers.
+    """A contender that is ready.
 
     Attributes:
-        window_s: how long paced streams are watched.
-        share: 1 for the full number of calls, less for a quick look; `open_share` is that of streams that are open.
+        window_s: how long paced streams are measured.
+        share: fraction of the full number of calls; `open_share` is that of open streams.
     """
 
     process: Process
@@ -60,44 +60,43 @@ class Running:
     figures: Figures = field(default_factory=dict)
 
     async def calls(
-        self, answer: str, count: int, connections: int, size: str = "small", *, stream: bool = True
+        self, name: str, count: int, connections: int, size: str = "small", *, stream: bool = True
     ) -> float:
-        """Make calls, each connection one after the other; returns CPU seconds a call."""
+        """Make calls, one at a time per connection; return CPU seconds per call."""
         count = max(connections, round(count * self.share))
-        raws = cycle(self.raw_requests(answer, size, stream=stream))
-        expected = ANSWERS[answer].expected()
+        raws = cycle(self.raw_requests(name, size, stream=stream))
+        expected = RESPONSES[name].expected()
         clients = await asyncio.gather(*(Client.connect(self.port) for _ in range(connections)))
-        # Once each, so that connections to the upstream are there, too.
-        await asyncio.gather(*(client.ask(next(raws)) for client in clients))
-        left = iter(range(count))
-        replies: list[Reply] = []
+        # One call each, so that the connections to the upstream exist too.
+        await asyncio.gather(*(client.request(next(raws)) for client in clients))
+        remaining = iter(range(count))
+        responses: list[Response] = []
 
         async def work(client: Client) -> None:
-            while next(left, None) is not None:
-                reply = await client.ask(next(raws))
-                replies.append(reply)
+            while next(remaining, None) is not None:
+                responses.append(await client.request(next(raws)))
 
         before = self.process.cpu_s()
         await asyncio.wait_for(asyncio.gather(*map(work, clients)), _LIMIT_S)
         cpu_s = self.process.cpu_s() - before
         for client in clients:
             client.close()
-        for reply in replies:
-            _check(answer, reply, expected, is_stream=stream)
-        return cpu_s / len(replies)
+        for response in responses:
+            _check(name, response, expected, is_stream=stream)
+        return cpu_s / len(responses)
 
-    def raw_requests(self, answer: str, size: str = "small", *, stream: bool = True) -> list[bytes]:
-        """What a client sends, in its order."""
-        return [raw_request(self.port, body) for body in bodies(f"bench-{answer}", size, stream=stream)]
+    def raw_requests(self, name: str, size: str = "small", *, stream: bool = True) -> list[bytes]:
+        """Build the requests of a client, in order."""
+        return [raw_request(self.port, body) for body in bodies(f"bench-{name}", size, stream=stream)]
 
     async def cost(
-        self, answer: str, count: int, connections: int, size: str = "small", *, stream: bool = True
+        self, name: str, count: int, connections: int, size: str = "small", *, stream: bool = True
     ) -> float:
-        """CPU seconds of a call, as `calls`: the median of several batches, since a machine is busy now and then with
-        something else for longer than one of them takes.
+        """Return CPU seconds per call like `calls`, as the median of several batches: other load on the machine may
+        last longer than one batch.
         """
         return statistics.median(
-            [await self.calls(answer, count, connections, size, stream=stream) for _ in range(_BATCHES)]
+            [await self.calls(name, count, connections, size, stream=stream) for _ in range(_BATCHES)]
         )
 
 
@@ -111,14 +110,14 @@ async def started(
     share: float = 1.0,
     open_share: float = 1.0,
 ) -> AsyncIterator[Running]:
-    """`contender`, in a process of its own with files of its own below `folder`, as soon as it answers.
+    """Run `contender` in its own process with its own folder below `folder`; yield when it is ready.
 
     Raises:
-        RuntimeError: it does not.
+        RuntimeError: it ended, or was not ready in time.
     """
-    place, port = Path(tempfile.mkdtemp(dir=folder)), free_port()
-    launch = contender.start(place, port, upstream_port)
-    process = Process(launch.command, place, launch.environment, place / "log")
+    own_folder, port = Path(tempfile.mkdtemp(dir=folder)), free_port()
+    launch = contender.start(own_folder, port, upstream_port)
+    process = Process(launch.command, own_folder, launch.environment, own_folder / "log")
     try:
         await until_ready(process, port, contender.start_s)
         yield Running(process, port, upstream_port, window_s, share, open_share)
@@ -127,7 +126,7 @@ async def started(
 
 
 async def until_ready(process: Process, port: int, limit_s: float) -> None:
-    """Ask until an answer comes."""
+    """Repeat a small call until it succeeds."""
     raw = raw_request(port, bodies("bench-short")[0])
     deadline = monotonic() + limit_s
     while monotonic() < deadline:
@@ -135,46 +134,46 @@ async def until_ready(process: Process, port: int, limit_s: float) -> None:
             break
         try:
             client = await Client.connect(port)
-            reply = await asyncio.wait_for(client.ask(raw), 10)
+            response = await asyncio.wait_for(client.request(raw), 10)
             client.close()
-            if reply.status == 200:
+            if response.status == 200:
                 return
         except (OSError, asyncio.TimeoutError):
             pass
         await asyncio.sleep(0.05)
-    raise RuntimeError(f"it did not answer within {limit_s:g} s: {process.log_tail()}")
+    raise RuntimeError(f"it was not ready within {limit_s:g} s: {process.log_tail()}")
 
 
-def _check(answer: str, reply: Reply, expected: Seen, *, is_stream: bool) -> None:
-    body = reply.body()
-    if reply.status != 200:
-        raise WrongAnswer(f"{answer}: status {reply.status}: {body[:300]!r}")
-    seen = Seen.of_stream(body) if is_stream else Seen.of_message(body)
-    if seen != expected:
-        raise WrongAnswer(
-            f"{answer}: {len(seen.text)} characters, {len(seen.thinking)} of thinking, {len(seen.arguments)} of "
-            f"arguments, not {len(expected.text)}, {len(expected.thinking)}, {len(expected.arguments)}; "
-            f"the message {'ended' if seen.is_whole else 'was cut'}"
+def _check(name: str, response: Response, expected: Content, *, is_stream: bool) -> None:
+    body = response.body()
+    if response.status != 200:
+        raise WrongResponse(f"{name}: status {response.status}: {body[:300]!r}")
+    received = Content.of_stream(body) if is_stream else Content.of_message(body)
+    if received != expected:
+        raise WrongResponse(
+            f"{name}: {len(received.text)} characters, {len(received.thinking)} of thinking, "
+            f"{len(received.arguments)} of arguments, not {len(expected.text)}, {len(expected.thinking)}, "
+            f"{len(expected.arguments)}; the message {'ended' if received.is_complete else 'was truncated'}"
         )
 
 
 async def requests(run: Running) -> Figures:
-    """Short answers: to 137 KB requests, to small ones, and not streamed."""
+    """Short responses to 137 KB requests and to small ones, streamed and not."""
     for size in ("large", "small"):
-        await run.calls("short", _WARMING, 4, size)
-    await asyncio.sleep(_SETTLING_S)
+        await run.calls("short", _WARM_UP_CALLS, 4, size)
+    await asyncio.sleep(_SETTLE_S)
     large_s = await run.cost("short", 200, 4, "large")
     run.figures["small_s"] = small_s = await run.cost("short", 400, 4)
-    whole_s = await run.cost("short", 150, 4, "large", stream=False)
+    unstreamed_s = await run.cost("short", 150, 4, "large", stream=False)
     return {
         "request, ms": large_s * 1e3,
         "small request, ms": small_s * 1e3,
-        "request, not streamed, ms": whole_s * 1e3,
+        "request, not streamed, ms": unstreamed_s * 1e3,
     }
 
 
 async def bursts(run: Running) -> Figures:
-    """300 chunks as fast as they go."""
+    """300 chunks without pauses."""
     figures: Figures = {}
     for connections in (1, 16, 64):
         call_s = await run.cost("burst", 100 if connections < 64 else 128, connections)
@@ -183,7 +182,7 @@ async def bursts(run: Running) -> Figures:
 
 
 async def kinds(run: Running) -> Figures:
-    """Reasoning ahead of text, and a tool call of 20 KB in 5000 fragments."""
+    """Reasoning before text, and a tool call of 20 KB in 5000 fragments."""
     reasoning_s = await run.calls("reasoning", 80, 4)
     tool_s = await run.calls("tool", 12, 2)
     return {
@@ -193,10 +192,10 @@ async def kinds(run: Running) -> Figures:
 
 
 async def growth(run: Running) -> Figures:
-    """Whether ten or a hundred times as much costs ten or a hundred times as much: 1 is linear."""
+    """Cost of long streams relative to short ones; 1 means linear growth."""
 
     async def ratio(long: str, short: str, short_calls: int) -> float:
-        """Median of pairs that follow each other, which find the machine at one speed."""
+        """Median of the ratios of consecutive pairs, which are measured at the same speed of the machine."""
         ratios = []
         for _ in range(_BATCHES):
             short_us = per_chunk(run, await run.calls(short, short_calls, 1), short)
@@ -209,63 +208,63 @@ async def growth(run: Running) -> Figures:
     }
 
 
-def per_chunk(run: Running, call_s: float, answer: str) -> float:
-    """What a chunk of `answer` costs, in µs, where a call costs `call_s`."""
-    return (call_s - run.figures["small_s"]) / ANSWERS[answer].chunks * 1e6
+def per_chunk(run: Running, call_s: float, name: str) -> float:
+    """Return the cost of a chunk of the response `name` in µs, given the cost of a call."""
+    return (call_s - run.figures["small_s"]) / RESPONSES[name].chunk_count * 1e6
 
 
 async def paced(run: Running) -> Figures:
     """16 streams of 50 chunks a second."""
-    watched = await _watch(run, streams=16, rate=50, size="small")
+    measured = await _measure_paced(run, streams=16, rate=50, size="small")
     return {
-        "paced, µs a chunk": watched.chunk_us,
-        "added latency p50, ms": watched.p50_ms,
-        "added latency p99, ms": watched.p99_ms,
+        "paced, µs a chunk": measured.chunk_us,
+        "added latency p50, ms": measured.p50_ms,
+        "added latency p99, ms": measured.p99_ms,
     }
 
 
 async def open_500(run: Running) -> Figures:
-    """500 open streams of 4 chunks a second, begun with 137 KB requests."""
+    """500 open streams of 4 chunks a second, each started by a 137 KB request."""
     return await _open(run, 500)
 
 
 async def open_1000(run: Running) -> Figures:
-    """The same with 1000."""
+    """As `open_500`, with 1000 streams."""
     return await _open(run, 1000)
 
 
 async def _open(run: Running, streams: int) -> Figures:
     streams = max(50, round(streams * run.open_share))
     before = run.process.rss_bytes()
-    watched = await _watch(run, streams=streams, rate=4, size="large")
+    measured = await _measure_paced(run, streams=streams, rate=4, size="large")
     return {
-        f"{streams} open, µs a chunk": watched.chunk_us,
-        f"{streams} open, p50, ms": watched.p50_ms,
-        f"{streams} open, p99, ms": watched.p99_ms,
-        f"{streams} open, RSS, MB": watched.rss_bytes / 1e6,
-        f"{streams} open, KB a stream": (watched.rss_bytes - before) / streams / 1e3,
+        f"{streams} open, µs a chunk": measured.chunk_us,
+        f"{streams} open, p50, ms": measured.p50_ms,
+        f"{streams} open, p99, ms": measured.p99_ms,
+        f"{streams} open, RSS, MB": measured.rss_bytes / 1e6,
+        f"{streams} open, KB a stream": (measured.rss_bytes - before) / streams / 1e3,
     }
 
 
 @dataclass
-class _Watched:
+class _PacedFigures:
     chunk_us: float
     p50_ms: float
     p99_ms: float
     rss_bytes: int
 
 
-async def _watch(run: Running, *, streams: int, rate: int, size: str) -> _Watched:
-    """Watch paced streams for a while."""
-    async with flowing(run, streams=streams, rate=rate, size=size) as delays_ns:
-        before_s, begun = run.process.cpu_s(), monotonic()
+async def _measure_paced(run: Running, *, streams: int, rate: int, size: str) -> _PacedFigures:
+    """Measure paced streams for `run.window_s`."""
+    async with open_streams(run, streams=streams, rate=rate, size=size) as delays_ns:
+        before_s, started_at = run.process.cpu_s(), monotonic()
         await asyncio.sleep(run.window_s)
-        cpu_s, seconds = run.process.cpu_s() - before_s, monotonic() - begun
+        cpu_s, seconds = run.process.cpu_s() - before_s, monotonic() - started_at
         delays = sorted(delays_ns)
         rss = run.process.rss_bytes()
     if len(delays) < streams * rate * seconds / 4:
-        raise WrongAnswer(f"{PACED}: {len(delays)} chunks in {seconds:.1f} s")
-    return _Watched(
+        raise WrongResponse(f"{PACED}: {len(delays)} chunks in {seconds:.1f} s")
+    return _PacedFigures(
         chunk_us=cpu_s / len(delays) * 1e6,
         p50_ms=statistics.median(delays) / 1e6,
         p99_ms=delays[int(len(delays) * 0.99)] / 1e6,
@@ -274,9 +273,9 @@ async def _watch(run: Running, *, streams: int, rate: int, size: str) -> _Watche
 
 
 @asynccontextmanager
-async def flowing(run: Running, *, streams: int, rate: int, size: str) -> AsyncIterator[list[int]]:
-    """Paced streams, `rate` chunks a second each; gives how long each chunk that has come was on its way, in ns. At the
-    end they finish, and every one is checked.
+async def open_streams(run: Running, *, streams: int, rate: int, size: str) -> AsyncIterator[list[int]]:
+    """Open paced streams of `rate` chunks a second each; yield a growing list of the chunks' latencies in ns. At the
+    end the streams finish, and each is checked.
     """
     raws = cycle(run.raw_requests(f"{PACED}-{rate}", size))
     delays_ns: list[int] = []
@@ -285,65 +284,66 @@ async def flowing(run: Running, *, streams: int, rate: int, size: str) -> AsyncI
         delays_ns.extend(now_ns - int(match[2]) for match in STAMP.finditer(data))
 
     clients: list[Client] = []
-    replies: list[Reply] = []
-    left = iter(range(streams))
-    # Evenly over the time between two chunks, as streams of different upstreams are. Those that begin together go on
-    # together, and what comes together costs half as much: how many do would be luck.
-    opening, apart_s = monotonic(), 1 / rate / streams
+    responses: list[Response] = []
+    remaining = iter(range(streams))
+    # Spread evenly over the time between two chunks, like streams of different upstreams. Streams that start together
+    # stay together, and chunks that arrive together cost half as much.
+    started_at, interval_s = monotonic(), 1 / rate / streams
 
     async def open_some() -> None:
-        for number in left:
-            await asyncio.sleep(max(0.0, opening + number * apart_s - monotonic()))
+        for number in remaining:
+            await asyncio.sleep(max(0.0, started_at + number * interval_s - monotonic()))
             client = await Client.connect(run.port)
             clients.append(client)
-            reply = client.send(next(raws), on_data)
-            replies.append(reply)
-            await reply.begun
+            response = client.send(next(raws), on_data)
+            responses.append(response)
+            await response.started
 
     await asyncio.wait_for(asyncio.gather(*(open_some() for _ in range(_OPENING))), _LIMIT_S)
-    await asyncio.sleep(0.5)  # what the opening has left behind
+    await asyncio.sleep(0.5)  # let the work of opening them finish
     delays_ns.clear()
     yield delays_ns
     control = await Client.connect(run.upstream_port)
-    await control.ask(raw_request(run.upstream_port, b"{}", "/finish"))
+    await control.request(raw_request(run.upstream_port, b"{}", "/finish"))
     control.close()
-    await asyncio.wait_for(asyncio.gather(*(reply.done for reply in replies)), _LIMIT_S)
+    await asyncio.wait_for(asyncio.gather(*(response.done for response in responses)), _LIMIT_S)
     for client in clients:
         client.close()
-    for reply in replies:
-        _check_paced(reply)
+    for response in responses:
+        _check_paced(response)
 
 
-def _check_paced(reply: Reply) -> None:
-    body = reply.body()
-    if reply.status != 200:
-        raise WrongAnswer(f"{PACED}: status {reply.status}: {body[:300]!r}")
-    seen = Seen.of_stream(body)
-    numbers = [int(number) for number, _ in STAMP.findall(seen.text.encode())]
-    if not seen.is_whole or numbers != list(range(len(numbers))) or STAMP.sub(b"", seen.text.encode()):
-        raise WrongAnswer(f"{PACED}: a chunk is missing, doubled or altered, or the end is")
+def _check_paced(response: Response) -> None:
+    body = response.body()
+    if response.status != 200:
+        raise WrongResponse(f"{PACED}: status {response.status}: {body[:300]!r}")
+    received = Content.of_stream(body)
+    text = received.text.encode()
+    numbers = [int(number) for number, _ in STAMP.findall(text)]
+    if not received.is_complete or numbers != list(range(len(numbers))) or STAMP.sub(b"", text):
+        raise WrongResponse(f"{PACED}: a chunk or the end is missing, doubled or altered")
 
 
 async def huge(run: Running) -> Figures:
-    """2 MB requests: their CPU, and how long the contender is deaf to others meanwhile (median of the longest)."""
+    """2 MB requests: their CPU time, and how long they block other connections (median of the longest waits)."""
     cpu_s = await run.calls("short", 6, 1, "huge")
     (raw,) = run.raw_requests("short", "huge")
     probe_raw = raw_request(run.port, b"", "/healthz", "GET")
     client, probe = await Client.connect(run.port), await Client.connect(run.port)
     longest: list[float] = []
     for _ in range(7):
-        reply = client.send(raw)
+        response = client.send(raw)
         worst = 0.0
-        while not reply.done.done():
-            asked = monotonic_ns()
-            await probe.ask(probe_raw)
-            worst = max(worst, (monotonic_ns() - asked) / 1e6)
+        while not response.done.done():
+            sent_at = monotonic_ns()
+            await probe.request(probe_raw)
+            worst = max(worst, (monotonic_ns() - sent_at) / 1e6)
             await asyncio.sleep(0.0005)
-        _check("short", reply, ANSWERS["short"].expected(), is_stream=True)
+        _check("short", response, RESPONSES["short"].expected(), is_stream=True)
         longest.append(worst)
     client.close()
     probe.close()
-    return {"2 MB request, ms": cpu_s * 1e3, "2 MB request, deaf for, ms": statistics.median(longest)}
+    return {"2 MB request, ms": cpu_s * 1e3, "2 MB request, blocked for, ms": statistics.median(longest)}
 
 
 SCENARIOS: dict[str, Callable[[Running], Awaitable[Figures]]] = {

@@ -1,7 +1,7 @@
-"""What is asked and what is answered: requests like Claude Code's, and answers as bytes that are made beforehand.
+"""Requests like Claude Code's, and scripted responses in both dialects.
 
-An answer is chosen by the model's name, ``bench-NAME``, so that every contender can be told by nothing but its own
-configuration. Each exists in both dialects, and what a client must have seen of it in the end is known.
+A response is selected by the model's name, ``bench-NAME``, so that a contender needs nothing but its own configuration.
+`Content` is what a client must have received in the end.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["ANSWERS", "PACED", "STAMP", "Answer", "Seen", "anthropic_frame", "bodies", "openai_frame"]
+__all__ = ["PACED", "RESPONSES", "STAMP", "Content", "Response", "anthropic_frame", "bodies", "openai_frame"]
 
-#: Headers as Claude Code sends them: their number is part of what a request costs.
+#: Headers as Claude Code sends them; their number is part of the cost of a request.
 HEADERS = {
     "accept": "application/json",
     "anthropic-beta": "claude-code-20250219,interleaved-thinking-2025-05-14,fine-grained-tool-streaming-2025-05-14",
@@ -36,28 +36,28 @@ HEADERS = {
     "x-stainless-timeout": "600",
 }
 
-#: In the text of a paced chunk: its number, and when the upstream wrote it, in ns of the monotonic clock.
+#: In the text of a paced chunk: its number, and the time at which the upstream wrote it, in ns of the monotonic clock.
 STAMP = re.compile(rb"<(\d{7}) (\d{17})>")
 STAMP_TEMPLATE = "<%07d %017d>"
-#: The model whose stream goes on, chunk by chunk, until the upstream is told to finish.
+#: The model whose stream continues until ``POST /finish``.
 PACED = "paced"
 
-_STOCK = (
+_WORDS = (
     'the "quick" function', "returns\n", "a value — if", "path/to/file.py:", "it is\tnot", "None,", "else", "raises",
     "KeyError;", "see §4", "def run(self) -> int:\n    ", "this module", "holds", "état", "of it.",
 )  # fmt: skip
-_ASCII = tuple(word for word in _STOCK if word.isascii())
+_ASCII_WORDS = tuple(word for word in _WORDS if word.isascii())
 
 
 def prose(length: int, seed: int) -> str:
-    """Text of about `length` characters, always the same, with what JSON has to escape and some non-ASCII."""
+    """Return a reproducible text of about `length` characters, with some that JSON escapes and some non-ASCII ones."""
     words: list[str] = []
     size = 0
     state = seed
-    stock = _STOCK if seed % 4 == 0 else _ASCII  # one text in four is not ASCII only
+    choices = _WORDS if seed % 4 == 0 else _ASCII_WORDS  # one text in four is not only ASCII
     while size < length:
         state = (state * 1103515245 + 12345) & 0x7FFFFFFF
-        words.append(stock[(state >> 16) % len(stock)])
+        words.append(choices[(state >> 16) % len(choices)])
         size += len(words[-1]) + 1
     return " ".join(words)
 
@@ -78,7 +78,7 @@ def _tool(number: int) -> dict[str, Any]:
 
 
 def _messages(turns: int) -> list[dict[str, Any]]:
-    """A history of so many tool calls and their results, 3 KB each; as Claude Code does, only its end is marked."""
+    """Build a history of `turns` tool calls and results, 3 KB each, with a cache mark at its end, as Claude Code's."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "text", "text": prose(900, 7)}]}]
     for number in range(1, turns + 1):
         call_id = f"toolu_{number:020d}"
@@ -92,46 +92,45 @@ def _messages(turns: int) -> list[dict[str, Any]]:
     return messages
 
 
-#: Turns that a conversation has had when each of its requests is made.
+#: size -> number of turns in the history of each request
 _TURNS = {"large": range(14, 26), "huge": range(620, 621)}
 
 
 @functools.cache
 def bodies(model: str, size: str = "large", *, stream: bool = True) -> tuple[bytes, ...]:
-    """The bodies of Messages requests, in the order in which they are sent: ``small`` is one question, ``large`` twelve
-    requests of one session of Claude Code's, 119 to 156 KB, each with one more turn than the one before, ``huge`` is
-    2 MB.
+    """Build the bodies of Messages requests, in the order of sending: ``small`` is one short prompt, ``large`` twelve
+    requests of one session of Claude Code, 119 to 156 KB, each a turn longer than the one before, ``huge`` is 2 MB.
     """
     body: dict[str, Any] = {
         "model": model,
         "messages": [{"role": "user", "content": "What is in this folder?"}],
     }
-    rest = {"max_tokens": 32_000, "stream": stream}
+    options = {"max_tokens": 32_000, "stream": stream}
     if size == "small":
-        return (_dump({**body, **rest}),)
+        return (_dump({**body, **options}),)
     body["system"] = [
         {"type": "text", "text": "You are Claude Code.", "cache_control": {"type": "ephemeral"}},
         {"type": "text", "text": prose(14_000, 3), "cache_control": {"type": "ephemeral"}},
     ]
     body["tools"] = [_tool(number) for number in range(1, 18)]
     body["metadata"] = {"user_id": "user_bench_account__session_5f0c1c0e-7c33-4c6c-9b5e-1d0b5a3a0c11"}
-    return tuple(_dump({**body, **rest, "messages": _messages(turns)}) for turns in _TURNS[size])
+    return tuple(_dump({**body, **options, "messages": _messages(turns)}) for turns in _TURNS[size])
 
 
-# -- answers
+# -- responses
 
 
 @dataclass
-class Seen:
-    """What a client has been given: the joined texts of each kind, and whether the message ended as it should."""
+class Content:
+    """Content of a response: the joined texts of each kind, and whether the message ended."""
 
     text: str = ""
     thinking: str = ""
     arguments: str = ""
-    is_whole: bool = False
+    is_complete: bool = False
 
     @classmethod
-    def of_stream(cls, body: bytes) -> Seen:
+    def of_stream(cls, body: bytes) -> Content:
         """Read an Anthropic event stream."""
         parts: dict[str, list[str]] = {"text": [], "thinking": [], "partial_json": []}
         last = ""
@@ -141,48 +140,48 @@ class Seen:
             data = json.loads(line[5:])
             last = data["type"]
             if last == "content_block_delta":
-                for name, pieces in parts.items():
+                for name, texts in parts.items():
                     if name in data["delta"]:
-                        pieces.append(data["delta"][name])
+                        texts.append(data["delta"][name])
         text, thinking, arguments = map("".join, parts.values())
         return cls(text, thinking, arguments, last == "message_stop")
 
     @classmethod
-    def of_message(cls, body: bytes) -> Seen:
-        """Read a whole message."""
-        seen = cls(is_whole=True)
+    def of_message(cls, body: bytes) -> Content:
+        """Read a message that was not streamed."""
+        content = cls(is_complete=True)
         for block in json.loads(body)["content"]:
             if block["type"] == "text":
-                seen.text += block["text"]
+                content.text += block["text"]
             elif block["type"] == "thinking":
-                seen.thinking += block["thinking"]
+                content.thinking += block["thinking"]
             elif block["type"] == "tool_use":
-                seen.arguments += json.dumps(block["input"])
-        return seen
+                content.arguments += json.dumps(block["input"])
+        return content
 
 
 @dataclass
-class Answer:
-    """Pieces in order, each one chunk: ``text``, ``thinking`` or ``arguments`` of one tool call."""
+class Response:
+    """Deltas in order, one per chunk: (kind, text), of kind ``text``, ``thinking`` or ``arguments``."""
 
-    pieces: list[tuple[str, str]] = field(repr=False)
+    deltas: list[tuple[str, str]] = field(repr=False)
 
     @property
-    def chunks(self) -> int:
-        return len(self.pieces)
+    def chunk_count(self) -> int:
+        return len(self.deltas)
 
-    def expected(self) -> Seen:
-        seen = Seen(is_whole=True)
+    def expected(self) -> Content:
+        content = Content(is_complete=True)
         for kind in ("text", "thinking", "arguments"):
-            setattr(seen, kind, "".join(text for each, text in self.pieces if each == kind))
-        return seen
+            setattr(content, kind, "".join(text for each, text in self.deltas if each == kind))
+        return content
 
     def frames(self, dialect: str) -> Iterable[bytes]:
-        """The frames of the stream: ``openai`` or ``anthropic``."""
-        return _openai_frames(self.pieces) if dialect == "openai" else _anthropic_frames(self.pieces)
+        """Build the frames of the stream; `dialect` is ``openai`` or ``anthropic``."""
+        return _openai_frames(self.deltas) if dialect == "openai" else _anthropic_frames(self.deltas)
 
     def body(self, dialect: str) -> bytes:
-        """The answer that is not streamed; of text only."""
+        """Build the body of a response that is not streamed, from its text only."""
         text = self.expected().text
         if dialect == "anthropic":
             block = {"type": "text", "text": text}
@@ -211,18 +210,18 @@ def _dump(value: Any) -> bytes:
 
 
 def openai_frame(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
-    """One ``chat.completion.chunk``."""
+    """Build a frame with one ``chat.completion.chunk``."""
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
     return b"data: " + _dump({**_CHUNK, "choices": [choice], **more}) + b"\n\n"
 
 
 def anthropic_frame(data: dict[str, Any]) -> bytes:
-    """One event of a message stream."""
+    """Build a frame with one event of a message stream."""
     return b"event: %b\ndata: %b\n\n" % (data["type"].encode(), _dump(data))
 
 
 def openai_end(finish: str = "stop") -> list[bytes]:
-    """What follows the last delta."""
+    """Build the frames after the last delta."""
     usage = b"data: " + _dump({**_CHUNK, "choices": [], "usage": _OPENAI_USAGE}) + b"\n\n"
     return [openai_frame({}, finish), usage, b"data: [DONE]\n\n"]
 
@@ -232,7 +231,7 @@ def anthropic_begin() -> bytes:
 
 
 def anthropic_end(reason: str = "end_turn") -> list[bytes]:
-    """What follows the stop of the last block."""
+    """Build the frames after the stop of the last block."""
     delta = {"stop_reason": reason, "stop_sequence": None}
     data = {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 300}}
     return [anthropic_frame(data), anthropic_frame({"type": "message_stop"})]
@@ -251,10 +250,10 @@ _ANTHROPIC_DELTAS = {
 }
 
 
-def _openai_frames(pieces: list[tuple[str, str]]) -> Iterable[bytes]:
+def _openai_frames(deltas: list[tuple[str, str]]) -> Iterable[bytes]:
     has_call = False
     yield openai_frame({"role": "assistant", "content": ""})
-    for kind, text in pieces:
+    for kind, text in deltas:
         if kind in _OPENAI_DELTAS:
             yield openai_frame({_OPENAI_DELTAS[kind]: text})
             continue
@@ -267,10 +266,10 @@ def _openai_frames(pieces: list[tuple[str, str]]) -> Iterable[bytes]:
     yield from openai_end("tool_calls" if has_call else "stop")
 
 
-def _anthropic_frames(pieces: list[tuple[str, str]]) -> Iterable[bytes]:
+def _anthropic_frames(deltas: list[tuple[str, str]]) -> Iterable[bytes]:
     yield anthropic_begin()
     index, current = -1, ""
-    for kind, text in pieces:
+    for kind, text in deltas:
         if kind != current:
             if current:
                 yield anthropic_frame({"type": "content_block_stop", "index": index})
@@ -296,13 +295,13 @@ def _arguments(length: int, step: int) -> list[tuple[str, str]]:
     return [("arguments", text[at : at + step]) for at in range(0, len(text), step)]
 
 
-ANSWERS: dict[str, Answer] = {
-    "short": Answer(_texts(3)),
-    "burst": Answer(_texts(300)),
-    "reasoning": Answer(_texts(150, "thinking") + _texts(150)),
-    "tool": Answer(_arguments(18_500, 4)),
-    "chunks-1k": Answer(_texts(1_000)),
-    "chunks-100k": Answer(_texts(100_000)),
-    "fragments-40k": Answer(_arguments(37_000, 1)),
-    "fragments-400k": Answer(_arguments(370_000, 1)),
+RESPONSES: dict[str, Response] = {
+    "short": Response(_texts(3)),
+    "burst": Response(_texts(300)),
+    "reasoning": Response(_texts(150, "thinking") + _texts(150)),
+    "tool": Response(_arguments(18_500, 4)),
+    "chunks-1k": Response(_texts(1_000)),
+    "chunks-100k": Response(_texts(100_000)),
+    "fragments-40k": Response(_arguments(37_000, 1)),
+    "fragments-400k": Response(_arguments(370_000, 1)),
 }

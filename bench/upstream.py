@@ -1,7 +1,7 @@
 """The scripted upstream: ``python -m bench.upstream PORT``.
 
-It answers by the model's name with bytes that are ready before the first request, so that it costs next to nothing
-beside a contender on the same machine. ``bench-paced-R`` sends R chunks a second until ``POST /finish``.
+The model's name selects a response whose bytes were built before the first request, so that the upstream uses little
+CPU on the machine it shares with the contender. ``bench-paced-R`` sends R chunks a second until ``POST /finish``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sys
 from time import monotonic_ns
 
 from bench.traffic import (
-    ANSWERS,
     PACED,
+    RESPONSES,
     STAMP_TEMPLATE,
     anthropic_begin,
     anthropic_end,
@@ -29,7 +29,7 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _STREAM = re.compile(rb'"stream": ?true')
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-_LAST = b"0\r\n\r\n"
+_LAST_CHUNK = b"0\r\n\r\n"
 
 
 def _chunked(data: bytes) -> bytes:
@@ -37,7 +37,7 @@ def _chunked(data: bytes) -> bytes:
 
 
 def _paced_template(dialect: str) -> bytes:
-    """One chunk, with the stamp's two numbers left to fill in."""
+    """Return a chunk as a template with the two numbers of the stamp."""
     if dialect == "openai":
         frame = openai_frame({"content": STAMP_TEMPLATE % (0, 0)})
     else:
@@ -47,7 +47,7 @@ def _paced_template(dialect: str) -> bytes:
     return before + STAMP_TEMPLATE.encode() + after
 
 
-def _paced_begin(dialect: str) -> bytes:
+def _paced_start(dialect: str) -> bytes:
     if dialect == "openai":
         return _chunked(openai_frame({"role": "assistant", "content": ""}))
     block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
@@ -56,44 +56,46 @@ def _paced_begin(dialect: str) -> bytes:
 
 def _paced_end(dialect: str) -> bytes:
     if dialect == "openai":
-        return _chunked(b"".join(openai_end())) + _LAST
+        return _chunked(b"".join(openai_end())) + _LAST_CHUNK
     stop = anthropic_frame({"type": "content_block_stop", "index": 0})
-    return _chunked(stop + b"".join(anthropic_end())) + _LAST
+    return _chunked(stop + b"".join(anthropic_end())) + _LAST_CHUNK
 
 
 class _Library:
-    """All answers as they go over the wire."""
+    """The bytes of all responses."""
 
     def __init__(self) -> None:
         self._streams: dict[tuple[str, str], bytes] = {}
         self.paced = {each: _paced_template(each) for each in ("openai", "anthropic")}
-        self.begin = {each: _HEAD + _paced_begin(each) for each in ("openai", "anthropic")}
+        self.start = {each: _HEAD + _paced_start(each) for each in ("openai", "anthropic")}
         self.end = {each: _paced_end(each) for each in ("openai", "anthropic")}
-        for name in ANSWERS:
-            if not name.endswith(("00k", "40k")):  # the large ones are made when they are asked for
+        for name in RESPONSES:
+            if not name.endswith(("00k", "40k")):  # large ones are built on first use
                 for dialect in ("openai", "anthropic"):
                     self.stream(name, dialect)
 
     def stream(self, name: str, dialect: str) -> bytes:
         key = name, dialect
         if key not in self._streams:
-            self._streams[key] = _HEAD + b"".join(map(_chunked, ANSWERS[name].frames(dialect))) + _LAST
+            self._streams[key] = (
+                _HEAD + b"".join(map(_chunked, RESPONSES[name].frames(dialect))) + _LAST_CHUNK
+            )
         return self._streams[key]
 
     @staticmethod
     def message(name: str, dialect: str) -> bytes:
-        body = ANSWERS[name].body(dialect)
+        body = RESPONSES[name].body(dialect)
         return _JSON_HEAD % len(body) + body
 
 
 class _Connection(asyncio.Protocol):
-    """One kept-alive connection; requests come one after the other."""
+    """One keep-alive connection; requests are not pipelined."""
 
-    paced: set[_Connection] = set()  # noqa: RUF012 - shared on purpose: they finish together
+    paced: set[_Connection] = set()  # noqa: RUF012 - shared: all finish together
 
     def __init__(self, library: _Library) -> None:
         self._library = library
-        self._pieces: list[bytes] = []
+        self._chunks: list[bytes] = []
         self._missing = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -107,12 +109,12 @@ class _Connection(asyncio.Protocol):
             self._timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        self._pieces.append(data)
+        self._chunks.append(data)
         if self._missing:
             self._missing -= len(data)
         else:
-            received = b"".join(self._pieces)
-            self._pieces = [received]
+            received = b"".join(self._chunks)
+            self._chunks = [received]
             end = received.find(b"\r\n\r\n")
             if end < 0:
                 return
@@ -120,10 +122,10 @@ class _Connection(asyncio.Protocol):
             self._missing = end + 4 + (int(length[1]) if length else 0) - len(received)
         if self._missing <= 0:
             self._missing = 0
-            received, self._pieces = b"".join(self._pieces), []
-            self._answer(received)
+            received, self._chunks = b"".join(self._chunks), []
+            self._respond(received)
 
-    def _answer(self, received: bytes) -> None:
+    def _respond(self, received: bytes) -> None:
         target = received.split(b" ", 2)[1]
         if target == b"/finish":
             for each in list(self.paced):
@@ -138,25 +140,25 @@ class _Connection(asyncio.Protocol):
             return
         name = model[1].decode()
         if name.startswith(PACED):
-            self._begin(dialect, int(name.removeprefix(PACED + "-")))
+            self._start_paced(dialect, int(name.removeprefix(PACED + "-")))
         elif _STREAM.search(received):
             self._transport.write(self._library.stream(name, dialect))
         else:
             self._transport.write(self._library.message(name, dialect))
 
-    def _begin(self, dialect: str, rate: int) -> None:
+    def _start_paced(self, dialect: str, rate: int) -> None:
         self._dialect, self._interval_s, self._count = dialect, 1 / rate, 0
         self._template = self._library.paced[dialect]
-        self._transport.write(self._library.begin[dialect])
+        self._transport.write(self._library.start[dialect])
         self.paced.add(self)
-        self._due = asyncio.get_running_loop().time()
+        self._next_at = asyncio.get_running_loop().time()
         self._tick()
 
     def _tick(self) -> None:
         self._transport.write(self._template % (self._count, monotonic_ns()))
         self._count += 1
-        self._due += self._interval_s
-        self._timer = asyncio.get_running_loop().call_at(self._due, self._tick)
+        self._next_at += self._interval_s
+        self._timer = asyncio.get_running_loop().call_at(self._next_at, self._tick)
 
     def finish(self) -> None:
         self.paced.discard(self)

@@ -1,4 +1,4 @@
-"""An example, switched off by the ``_`` in its name: one line per call and per tool call, in a file of yours.
+"""An example, disabled by the ``_`` in its name: append a line to a file for each request and each response.
 
 ::
 
@@ -7,7 +7,7 @@
         audit_log:
           path: ~/claude-audit.jsonl
 
-It writes names and sizes, and no texts. Hooks run in a thread of their own, so writing a file holds up no stream.
+It writes names and sizes, no texts. Hooks run in their own thread, so that writing a file delays no stream.
 """
 
 import json
@@ -18,7 +18,7 @@ from proxyd.hooks.api import BlockStart, ErrorEvent, MessageDelta
 
 
 def request_hook(payload, ctx):
-    """What is asked of which model."""
+    """Log the request."""
     write(
         ctx,
         what="request",
@@ -30,7 +30,7 @@ def request_hook(payload, ctx):
 
 
 def response_hook(payload, ctx):
-    """A whole answer."""
+    """Log a response that is not streamed."""
     if payload.get("type") == "message":
         tools = [block.get("name") for block in payload.get("content", ()) if block.get("type") == "tool_use"]
         write(ctx, what="answer", stop_reason=payload.get("stop_reason"), tools=tools)
@@ -38,7 +38,7 @@ def response_hook(payload, ctx):
 
 
 def stream_event_hook(event, ctx):
-    """The same of a stream, as it goes by."""
+    """Log a streamed response at its end."""
     match event:
         case BlockStart(_, {"type": "tool_use", "name": name}):
             ctx.state.setdefault("tools", []).append(name)
@@ -51,7 +51,7 @@ def stream_event_hook(event, ctx):
 
 
 def write(ctx, **fields):
-    """One line."""
+    """Append one line."""
     line = {"at": round(time.time(), 3), "request_id": ctx.request_id, "route": ctx.route, **fields}
     path = os.path.expanduser(ctx.options.get("path", "~/claude-audit.jsonl"))
     with open(path, "a", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""An example, switched off by the ``_`` in its name: replaces words of answers, also when they come in pieces.
+"""An example, disabled by the ``_`` in its name: replace words in responses, also across chunk boundaries.
 
 ::
 
@@ -7,47 +7,46 @@
         redact:
           words: {Bluebird: "[project]", "555-0134": "[phone]"}
 
-A stream cuts texts anywhere, so the end of a piece is held back as long as it could be the beginning of a word, and is
-sent with the next piece, or before its block ends. Texts only: the arguments of tool calls are left alone, since a
-changed path or command would no longer do what the model meant.
+A stream may split a word, so the end of a delta that could begin a word is kept and sent with the next delta, or before
+the end of its block. Only texts are changed: with other arguments a tool call would not do what the model intended.
 """
 
 from proxyd.hooks.api import BlockStop, TextDelta
 
 
 def response_hook(payload, ctx):
-    """A whole answer; the events of a stream are left to the function below."""
+    """Replace words in a response that is not streamed."""
     if payload.get("type") == "message":
         words = ctx.options.get("words", {})
         for block in payload.get("content", []):
             if block.get("type") == "text":
-                block["text"] = replaced(block["text"], words)
+                block["text"] = replace_words(block["text"], words)
     return payload
 
 
 def stream_event_hook(event, ctx):
-    """One event: texts go on as far as they are certain."""
+    """Replace words in a stream, keeping back the start of a possible word."""
     words = ctx.options.get("words", {})
     match event:
         case TextDelta(index, text):
-            text = replaced(ctx.state.pop("held", "") + text, words)
-            certain = len(text) - longest_beginning(text, words)
-            ctx.state["held"] = text[certain:]
-            return TextDelta(index, text[:certain]) if certain else None
+            text = replace_words(ctx.state.pop("held", "") + text, words)
+            length = len(text) - longest_prefix(text, words)
+            ctx.state["held"] = text[length:]
+            return TextDelta(index, text[:length]) if length else None
         case BlockStop(index) if ctx.state.get("held"):
             return [TextDelta(index, ctx.state.pop("held")), event]
     return event
 
 
-def replaced(text, words):
-    """`text` with each word replaced."""
-    for word, instead in words.items():
-        text = text.replace(word, instead)
+def replace_words(text, words):
+    """Return `text` with each word replaced."""
+    for word, replacement in words.items():
+        text = text.replace(word, replacement)
     return text
 
 
-def longest_beginning(text, words):
-    """How many characters at the end of `text` may be the beginning of a word."""
+def longest_prefix(text, words):
+    """Return how many characters at the end of `text` may be the beginning of a word."""
     return max(
         (size for word in words for size in range(1, len(word)) if text.endswith(word[:size])), default=0
     )

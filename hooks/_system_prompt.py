@@ -1,4 +1,4 @@
-"""An example, switched off by the ``_`` in its name: adds a text of yours to the system prompt of every call.
+"""An example, disabled by the ``_`` in its name: append a text to the system prompt of every call.
 
 ::
 
@@ -7,12 +7,12 @@
         system_prompt:
           text: Answer in French.
 
-It goes behind what is there. The beginning of a prompt is what upstreams cache, so it had better stay the same.
+It is appended because upstreams cache the beginning of a prompt.
 """
 
 
 def request_hook(payload, ctx):
-    """Append the configured text, in the shape that the payload has."""
+    """Append the configured text, in the shape of the payload."""
     text = ctx.options.get("text")
     if not text or "messages" not in payload:
         return payload

@@ -1,7 +1,7 @@
-"""Takes tools out of requests that the upstream could not serve, or that you do not want to be offered.
+"""Remove tools from requests: tools that the upstream cannot serve, or that the model shall not have.
 
-WebSearch runs on Anthropic's servers only; few models handle notebooks well. Other names are chosen in models.yaml,
-and this file need not be changed::
+WebSearch runs on Anthropic's servers only; few models handle notebooks well. models.yaml selects other names, without
+changes to this file::
 
     settings:
       hook_options:
@@ -13,7 +13,7 @@ DEFAULT_TOOLS = ("WebSearch", "NotebookEdit", "NotebookRead")
 
 
 def request_hook(payload, ctx):
-    """Drop the unwanted tools, and the choice of one that is gone."""
+    """Drop the unwanted tools, and a choice of one of them."""
     unwanted = set(ctx.options.get("tools", DEFAULT_TOOLS))
     tools = payload.get("tools")
     if not isinstance(tools, list):
@@ -23,7 +23,7 @@ def request_hook(payload, ctx):
         return payload
     if kept:
         payload["tools"] = kept
-    else:  # an empty list is refused by many upstreams, and so is a choice among no tools
+    else:  # many upstreams refuse an empty list, and a choice without tools
         payload.pop("tools")
         payload.pop("parallel_tool_calls", None)
     if not kept or name_of(payload.get("tool_choice")) in unwanted:
@@ -32,7 +32,7 @@ def request_hook(payload, ctx):
 
 
 def name_of(tool):
-    """The name in ``{"name": …}`` (Anthropic) or ``{"function": {"name": …}}`` (OpenAI); None if there is none."""
+    """Return the name from ``{"name": …}`` (Anthropic) or ``{"function": {"name": …}}`` (OpenAI), or None."""
     if not isinstance(tool, dict):
         return None
     function = tool.get("function")

@@ -1,7 +1,7 @@
-"""The daemon as the command line sees it: where it listens, whether it is one of ours, and what it says of itself.
+"""Client of a running daemon: finds its address, and asks it for its state.
 
-The daemon is asked, over its port; no file says that it runs (docs/spec/operations.md#a9), so none can be stale. What
-answers there and is no claude-proxy is told apart by what it says, and never signalled.
+There is no PID file that could be stale (docs/spec/operations.md#a9): the daemon's port is queried. A program that
+listens there and does not identify itself as claude-proxy is never signalled.
 """
 
 from __future__ import annotations
@@ -20,20 +20,19 @@ from proxyd import jsonio
 from proxyd.errors import ConfigError
 from proxyd.secret import Secret
 
-__all__ = ["ANSWER_S", "Peer", "State", "Target", "ask", "find_target"]
+__all__ = ["RESPONSE_TIMEOUT_S", "Peer", "State", "Target", "ask", "find_target"]
 
-#: Long enough for a daemon in the middle of something else; its loop is never blocked for 50 ms
-#: (docs/spec/operations.md#a8).
-ANSWER_S = 3.0
-_MAX_ANSWER_BYTES = 1 << 20
+#: Long enough for a busy daemon: its event loop is never blocked for 50 ms (docs/spec/operations.md#a8).
+RESPONSE_TIMEOUT_S = 3.0
+_MAX_RESPONSE_BYTES = 1 << 20
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})")
-#: A port or host that may be set in models.yaml; only then is the file read as YAML, which takes its time.
+#: Matches where models.yaml may set port or host; only then is it parsed as YAML, which is slow.
 _SETS_ADDRESS = re.compile(r"^[^#\n]*\b(?:port|host)\s*:", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where the daemon is, or would be. `host` is one that can be connected to."""
+    """Address of the daemon, running or not. `host` can be connected to, unlike a wildcard address."""
 
     host: str
     port: int
@@ -53,11 +52,11 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Peer:
-    """What is at a target's port.
+    """The program at a target's port.
 
     Attributes:
-        about: what a claude-proxy says of itself (``/readyz?verbose``); empty for anything else.
-        why: for a foreign one, what was seen.
+        about: the body of ``/readyz?verbose`` of a claude-proxy; else empty.
+        why: why a program counts as foreign.
     """
 
     state: State
@@ -76,7 +75,7 @@ class Peer:
 def find_target(
     port: int | None, host: str | None, models: str | None, environ: Mapping[str, str] | None = None
 ) -> Target:
-    """Which daemon is meant, as it would itself decide: flag, environment, models.yaml, default."""
+    """Find the address as the daemon does: from flag, environment, models.yaml, or the default."""
     from proxyd.config.envfile import with_env_file
     from proxyd.config.paths import resolve_models_path
 
@@ -85,7 +84,7 @@ def find_target(
     try:
         environ = with_env_file(path.parent, environ)
     except (ConfigError, OSError):
-        pass  # its own commands complain; one that only asks for the daemon need not fail for it
+        pass  # reported by the commands that load the configuration
     found_host, found_port = host or environ.get("HOST", ""), port
     if found_port is None and environ.get("PORT", "").strip().isdigit():
         found_port = int(environ["PORT"])
@@ -98,7 +97,7 @@ def find_target(
 
 
 def _address_in(path: Path) -> tuple[str, int]:
-    """What models.yaml sets, or the defaults; a file that is no YAML sets nothing."""
+    """Return host and port from models.yaml, or the defaults, also where the file is not valid YAML."""
     default = ("127.0.0.1", 8082)
     try:
         text = path.read_text(encoding="utf-8")
@@ -122,8 +121,8 @@ def _address_in(path: Path) -> tuple[str, int]:
     )
 
 
-def ask(target: Target, timeout_s: float = ANSWER_S) -> Peer:
-    """What is there now."""
+def ask(target: Target, timeout_s: float = RESPONSE_TIMEOUT_S) -> Peer:
+    """Query the program at `target`."""
     try:
         status, body = _get(target, "/readyz?verbose=1", timeout_s)
         if status == 401 and (token := _token_for(target)) is not None:
@@ -135,7 +134,7 @@ def ask(target: Target, timeout_s: float = ANSWER_S) -> Peer:
     except ConnectionError as exc:
         return Peer(State.FOREIGN, {}, (exc.strerror or type(exc).__name__).lower())
     except OSError:
-        return Peer(State.STOPPED, {})  # no such host or network: nobody that could be talked to
+        return Peer(State.STOPPED, {})  # no such host or network
     if status is None:
         return Peer(State.FOREIGN, {}, "it does not speak HTTP")
     if status == 401 and b"x-claude-proxy-token" in body:
@@ -155,7 +154,7 @@ def ask(target: Target, timeout_s: float = ANSWER_S) -> Peer:
 
 
 def _token_for(target: Target) -> Secret | None:
-    """The access token of the daemon that `target`'s models.yaml configures; None where there is none to be found."""
+    """Return the access token that `target`'s models.yaml configures, or None."""
     from proxyd.daemon.load_config import load_settings
 
     try:
@@ -164,7 +163,7 @@ def _token_for(target: Target) -> Secret | None:
         from proxyd.config.envfile import with_env_file
         from proxyd.config.settings_loader import decide_settings
 
-        try:  # a models.yaml with faults is no reason not to look
+        try:  # the token may come from the environment, whatever is wrong with models.yaml
             return decide_settings({}, with_env_file(target.models.parent, os.environ)).auth_token
         except (ConfigError, OSError):
             return None
@@ -173,28 +172,30 @@ def _token_for(target: Target) -> Secret | None:
 def _get(
     target: Target, path: str, timeout_s: float, token: Secret | None = None
 ) -> tuple[int | None, bytes]:
-    """Status and body; no status where the answer is no HTTP.
+    """Send a GET request; return status and body, or no status if the response is not HTTP.
 
-    In HTTP/1.0 a body ends with its connection, so that this is all of it; the library's client takes longer to
-    import than `status` may take in all.
+    Written with a bare socket because importing `http.client` takes longer than ``status`` may take. In HTTP/1.0 the
+    end of the connection ends the body.
     """
     host = f"[{target.host}]" if ":" in target.host else target.host
-    shown = "" if token is None else f"x-claude-proxy-token: {token.reveal()}\r\n"
-    request = f"GET {path} HTTP/1.0\r\nHost: {host}:{target.port}\r\nAccept: application/json\r\n{shown}\r\n"
-    answer = bytearray()
+    token_line = "" if token is None else f"x-claude-proxy-token: {token.reveal()}\r\n"
+    request = (
+        f"GET {path} HTTP/1.0\r\nHost: {host}:{target.port}\r\nAccept: application/json\r\n{token_line}\r\n"
+    )
+    response = bytearray()
     deadline = time.monotonic() + timeout_s
-    # As text it would be encoded by a codec that takes its time to import, too.
+    # A str would be encoded by the idna codec, which is slow to import.
     name: Any = target.host.encode() if target.host.isascii() else target.host
     with socket.create_connection((name, target.port), timeout=timeout_s) as sock:
         sock.sendall(request.encode("ascii", "replace"))
-        while len(answer) < _MAX_ANSWER_BYTES:
+        while len(response) < _MAX_RESPONSE_BYTES:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
             sock.settimeout(left)
-            piece = sock.recv(65_536)
-            if not piece:
+            chunk = sock.recv(65_536)
+            if not chunk:
                 break
-            answer += piece
-    match = _STATUS_LINE.match(answer)
-    return (int(match[1]) if match else None), bytes(answer.partition(b"\r\n\r\n")[2])
+            response += chunk
+    match = _STATUS_LINE.match(response)
+    return (int(match[1]) if match else None), bytes(response.partition(b"\r\n\r\n")[2])

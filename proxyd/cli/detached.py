@@ -1,7 +1,7 @@
-"""The daemon as a detached process: for systems without a service manager, and for users who want none.
+"""The daemon as a detached process, for systems without a service manager and users who want none.
 
-Started in a session of its own, with its output in a log file; found again by asking its port. What is signalled must
-say of itself that it is a claude-proxy, and the process list must agree.
+It runs in its own session with its output in a log file, and is found by a query to its port. Before a process is
+signalled, both its own response and the process list must identify it as claude-proxy.
 """
 
 from __future__ import annotations
@@ -18,34 +18,35 @@ from proxyd.cli.exit_codes import EXIT_ADDRESS_IN_USE, EXIT_BUG, CommandFailed
 from proxyd.config.paths import make_private_folder, resolve_state_folder
 
 __all__ = [
-    "START_S",
-    "STOP_S",
-    "await_end",
+    "START_TIMEOUT_S",
+    "STOP_TIMEOUT_S",
     "is_alive",
     "launch",
     "log_path",
     "refuse_foreign",
+    "send_reload",
     "tail",
     "terminate",
+    "wait_for_end",
 ]
 
-#: How long a start may take.
-START_S = 10.0
-#: The drain's 30 s, 5 s for its end (docs/spec/operations.md#a3), and some for a busy machine.
-STOP_S = 45.0
+#: Timeout of a start.
+START_TIMEOUT_S = 10.0
+#: Timeout of a stop: 30 s of drain, 5 s for its end (docs/spec/operations.md#a3), and a margin for a busy machine.
+STOP_TIMEOUT_S = 45.0
 _POLL_S = 0.05
-#: A log that has grown beyond this is moved aside at a start.
+#: A larger log is renamed at a start.
 _MAX_LOG_BYTES = 10 << 20
 _TAIL_LINES = 15
 
 
 def log_path() -> Path:
-    """Where a detached daemon writes its log."""
+    """Return the path of a detached daemon's log."""
     return resolve_state_folder(os.environ) / "claude-proxy.log"
 
 
 def tail(path: Path, lines: int = _TAIL_LINES) -> list[str]:
-    """The last lines of a file that may not be there."""
+    """Return the last lines of a file; none if it does not exist."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - (64 << 10)))
@@ -55,7 +56,7 @@ def tail(path: Path, lines: int = _TAIL_LINES) -> list[str]:
 
 
 def refuse_foreign(target: Target, peer: Peer) -> None:
-    """Stop here if somebody else has the port.
+    """Check that no other program uses the port.
 
     Raises:
         CommandFailed: with the exit code of an address in use.
@@ -72,10 +73,10 @@ def launch(target: Target, options: Sequence[str]) -> Peer:
     """Start a detached daemon and wait until it is ready.
 
     Args:
-        options: for ``claude-proxy run``.
+        options: options of ``claude-proxy run``.
 
     Raises:
-        CommandFailed: it did not start, with its last log lines and its own exit code.
+        CommandFailed: it did not start; with its last log lines and its exit code.
     """
     import subprocess
 
@@ -84,7 +85,7 @@ def launch(target: Target, options: Sequence[str]) -> Peer:
     if path.exists() and path.stat().st_size > _MAX_LOG_BYTES:
         path.replace(path.with_suffix(".log.1"))
     with open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as log:
-        os.fchmod(log.fileno(), 0o600)  # one that is there may be another version's
+        os.fchmod(log.fileno(), 0o600)  # an existing log may be from a version that did not
         begin = log.tell()
         process = subprocess.Popen(
             (sys.executable, "-m", "proxyd", "run", "--supervised", "detached", *options),
@@ -93,23 +94,23 @@ def launch(target: Target, options: Sequence[str]) -> Peer:
             stderr=log,
             start_new_session=True,
         )
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise CommandFailed(
-                _why_not(path, begin, "the daemon did not start"), process.returncode or EXIT_BUG
+                _start_failure(path, begin, "the daemon did not start"), process.returncode or EXIT_BUG
             )
         peer = ask(target, timeout_s=1.0)
         if peer.is_ours and peer.pid == process.pid:
-            process.returncode = 0  # it is meant to outlive us; without this, Popen warns of that
+            process.returncode = 0  # Popen warns of a running child otherwise
             return peer
         time.sleep(_POLL_S)
     process.terminate()
-    process.wait(STOP_S)
-    raise CommandFailed(_why_not(path, begin, f"the daemon was not ready within {START_S:g} s"))
+    process.wait(STOP_TIMEOUT_S)
+    raise CommandFailed(_start_failure(path, begin, f"the daemon was not ready within {START_TIMEOUT_S:g} s"))
 
 
-def _why_not(path: Path, begin: int, what: str) -> str:
+def _start_failure(path: Path, begin: int, what: str) -> str:
     with path.open("rb") as log:
         log.seek(begin)
         lines = log.read().decode("utf-8", "replace").splitlines()[-_TAIL_LINES:]
@@ -117,40 +118,53 @@ def _why_not(path: Path, begin: int, what: str) -> str:
 
 
 def terminate(peer: Peer) -> None:
-    """Ask the daemon to drain and end.
+    """Send SIGTERM, so that the daemon drains and ends.
 
     Raises:
-        CommandFailed: the process it names is no claude-proxy, or another user's.
+        CommandFailed: the process it names is not claude-proxy, or belongs to another user.
     """
+    _send_signal(peer, signal.SIGTERM)
+
+
+def send_reload(peer: Peer) -> None:
+    """Send SIGHUP, so that the daemon reads its configuration again.
+
+    Raises:
+        CommandFailed: as `terminate`.
+    """
+    _send_signal(peer, signal.SIGHUP)
+
+
+def _send_signal(peer: Peer, number: signal.Signals) -> None:
     if not _is_claude_proxy(peer.pid):
         raise CommandFailed(
             f"process {peer.pid}, which the daemon says it is, is no claude-proxy here; if it runs in a container, "
-            "stop it there"
+            "run the command there"
         )
     try:
-        os.kill(peer.pid, signal.SIGTERM)
+        os.kill(peer.pid, number)
     except ProcessLookupError:
         pass
     except PermissionError:
-        raise CommandFailed(f"process {peer.pid} belongs to another user, who can stop it") from None
+        raise CommandFailed(f"process {peer.pid} belongs to another user, who can do this") from None
 
 
-def await_end(pid: int, timeout_s: float, tell: Callable[[float], None] | None = None) -> bool:
-    """Wait until a process has ended; `tell` is called with the seconds so far, every five."""
-    begun = told = time.monotonic()
+def wait_for_end(pid: int, timeout_s: float, report: Callable[[float], None] | None = None) -> bool:
+    """Wait until a process has ended; call `report` with the seconds so far, every five seconds."""
+    started_at = reported_at = time.monotonic()
     while is_alive(pid):
         now = time.monotonic()
-        if now - begun > timeout_s:
+        if now - started_at > timeout_s:
             return False
-        if tell is not None and now - told >= 5:
-            told = now
-            tell(now - begun)
+        if report is not None and now - reported_at >= 5:
+            reported_at = now
+            report(now - started_at)
         time.sleep(_POLL_S)
     return True
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and waits for its parent to notice does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Exit codes (docs/spec/operations.md#f5), and how a command says that it failed."""
+"""Exit codes (docs/spec/operations.md#f5), and the exception by which a command fails."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ __all__ = [
 
 EXIT_BUG = 1
 EXIT_NOT_RUNNING = 3
-#: A replay that is not as it was recorded; 1, as `diff` has it, is a bug.
+#: A replay differs from its record. Not 1, as with ``diff``: that is a bug.
 EXIT_DIFFERS = 4
 EXIT_USAGE = 64
 EXIT_UPSTREAM = 69
 EXIT_ADDRESS_IN_USE = 75
 EXIT_PERMISSIONS = 77
 EXIT_CONFIG = 78
-#: As a shell has it for a program that is not there; ``claude-proxy code`` ends as ``claude`` would.
+#: A shell's code for a missing program, since ``claude-proxy code`` ends with the exit code of ``claude``.
 EXIT_NO_COMMAND = 127
 
 
 class CommandFailed(Exception):
-    """One sentence for stderr that says what to do, and the code to end with."""
+    """A failed command: one sentence for stderr that says what to do, and the exit code."""
 
     def __init__(self, message: str, code: int = EXIT_BUG) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class CommandFailed(Exception):
 
 
 def failure_of_os(exc: OSError) -> CommandFailed:
-    """What the system refused, as a sentence."""
+    """Convert an error of the operating system to a sentence with a remedy."""
     what = f"{exc.filename}: " if exc.filename else ""
     reason = (exc.strerror or type(exc).__name__).lower()
     if exc.errno in (errno.EACCES, errno.EPERM):

@@ -1,7 +1,7 @@
 """The command line's root: ``claude-proxy`` alone is ``claude-proxy run``.
 
-Commands are imported when they are used, so that ``--help`` and ``status`` start at once. `COMMANDS` names each with
-its module and its one line in the list.
+Commands are imported on use, so that ``--help`` and ``status`` start quickly. `COMMANDS` has the module and the
+one-line help of each.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ from proxyd.errors import AddressInUse, ConfigError, ProxyError, UnsafePermissio
 
 __all__ = ["COMMANDS", "main"]
 
-#: name -> (module, attribute, its line in the list of commands), in the order of a first day with the program
+#: name -> (module, attribute, one-line help), in the order in which a new user needs them
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("proxyd.cli.commands.run", "run_command", "Run the daemon in the foreground."),
     "start": ("proxyd.cli.commands.lifecycle", "start_command", "Start the daemon in the background."),
     "stop": ("proxyd.cli.commands.lifecycle", "stop_command", "Stop the daemon; open streams may finish."),
     "restart": ("proxyd.cli.commands.lifecycle", "restart_command", "Start anew; open streams may finish."),
+    "reload": ("proxyd.cli.commands.lifecycle", "reload_command", "Read models.yaml, env and hooks again."),
     "status": (
         "proxyd.cli.commands.lifecycle",
         "status_command",
@@ -65,7 +66,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "translate": (
         "proxyd.cli.commands.translate",
         "translate_command",
-        "Show what a route makes of a request or an answer; calls nothing.",
+        "Show what a route makes of a request or a response; calls nothing.",
     ),
     "replay": ("proxyd.cli.commands.replay", "replay_command", "Run a recorded call again, offline."),
     "export": (
@@ -93,8 +94,30 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
+#: What people type for a command of another name.
+_SYNONYMS = {
+    "add": "models add",
+    "config": "check",
+    "down": "stop",
+    "help": "--help",
+    "install": "service install",
+    "list": "models list",
+    "log": "logs",
+    "ls": "models list",
+    "model": "models",
+    "remove": "models remove",
+    "serve": "run",
+    "test": "doctor --probe",
+    "uninstall": "service uninstall",
+    "up": "start",
+    "usage": "stats",
+    "validate": "check",
+    "version": "--version",
+}
+
+
 class _Commands(click.Group):
-    """Imports a command when it is asked for."""
+    """A group that imports a command on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -105,6 +128,13 @@ class _Commands(click.Group):
         module, attribute, _ = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(f"there is no command {args[0][:40]!r}; {_command_hint(args[0])}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -130,14 +160,40 @@ def cli(context: click.Context, /, **options: Any) -> None:
         assert command is not None
         context.invoke(command, **options)
     elif given := [name for name, value in options.items() if value not in (None, False)]:
-        raise click.UsageError(
-            f"--{given[0]} stands before {context.invoked_subcommand!r}, where it has no effect; put it behind"
-        )
+        raise click.UsageError(_misplaced(context, context.invoked_subcommand, given[0], options[given[0]]))
+
+
+def _command_hint(word: str) -> str:
+    """Say what to write instead of an unknown command."""
+    import difflib
+
+    word = word.lower()
+    meant = (
+        [_SYNONYMS[word]] if word in _SYNONYMS else difflib.get_close_matches(word, COMMANDS, n=2, cutoff=0.7)
+    )
+    if not meant:
+        return "write 'claude-proxy --help' for a list"
+    return "write " + " or ".join(f"'claude-proxy {name}'" for name in sorted(meant))
+
+
+def _misplaced(context: click.Context, name: str, option: str, value: Any) -> str:
+    """Say what to write instead of an option in front of a command."""
+    flag = f"--{option.replace('_', '-')}"
+    command = cli.get_command(context, name)
+    known = {parameter.name for parameter in command.params} if command is not None else set()
+    words = flag if value is True else f"{flag} {value}"
+    if option in known:
+        return f"{flag} stands before {name!r}, where it has no effect; write 'claude-proxy {name} {words}'"
+    if option == "dev" and name == "start":
+        remedy = "write 'claude-proxy -d', or 'LOG_LEVEL=debug claude-proxy start' for debug logs in the background"
+    else:
+        remedy = f"leave it out, or write 'claude-proxy run {words}'"
+    return f"{flag} is an option of 'run', and {name!r} has none; {remedy}"
 
 
 def main() -> None:
     """Run the command line; errors are one sentence on stderr and an exit code."""
-    # Deep inside, any surprise is a bug; its traceback is for those who ask for it.
+    # Any other exception is a bug; its traceback is shown with LOG_LEVEL=debug.
     try:
         cli.main(prog_name="claude-proxy", standalone_mode=False)
     except click.exceptions.Exit as exc:
@@ -152,7 +208,7 @@ def main() -> None:
     except ProxyError as exc:
         _end(exc.message, _code_of(exc))
     except BrokenPipeError:
-        # Nobody reads any more, as behind `| head`. Python would complain once more when it flushes.
+        # The reader has closed the pipe, as `| head` does. Without this, Python's own flush would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as exc:

@@ -7,7 +7,11 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["address_options", "json_option", "run_options"]
+__all__ = ["LOG_FORMATS", "LOG_LEVELS", "address_options", "json_option", "run_options"]
+
+#: Values of the settings log_level and log_format; importing those would slow every command down.
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("auto", "console", "json")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,24 +25,32 @@ _ADDRESS = (
 _RUN = (
     click.option("-d", "--dev", is_flag=True, help="Development: debug logs, restart on a changed file."),
     *_ADDRESS,
-    click.option("--log-bodies", is_flag=True, help="Log prompts and answers; needs LOG_LEVEL=debug or -d."),
+    click.option(
+        "--log-bodies", is_flag=True, help="Log prompts and responses; needs LOG_LEVEL=debug or -d."
+    ),
+    click.option(
+        "--log-level", type=click.Choice(LOG_LEVELS), help="Least severe lines that are logged (info)."
+    ),
+    click.option("--log-format", type=click.Choice(LOG_FORMATS), help="Form of the log's lines (auto)."),
+    click.option(
+        "--max-retries", type=click.IntRange(0, 10), metavar="N", help="Retries before the first byte (2)."
+    ),
     click.option("--insecure", is_flag=True, help="Listen beyond loopback without an access token."),
 )
 
 
 def run_options(command: F) -> F:
-    """The daemon's options, on the root command and on ``run`` alike."""
+    """Add the daemon's options, for the root command and ``run``."""
     for option in reversed(_RUN):
         command = option(command)
     return command
 
 
 def address_options(command: F) -> F:
-    """Which daemon is meant."""
+    """Add the options that select a daemon."""
     for option in reversed(_ADDRESS):
         command = option(command)
     return command
 
 
-#: For scripts.
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

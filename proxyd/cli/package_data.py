@@ -1,6 +1,6 @@
-"""Files that come with the program and are copied to the user: the example models.yaml, hooks, service files.
+"""Files of the package that are copied to the user: the example models.yaml, hooks, service files.
 
-In a checkout they are where they are written; an installation has them under ``share/claude-proxy`` (setup.cfg).
+A checkout has them at its root, an installation under ``share/claude-proxy`` (setup.cfg).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 import proxyd
 from proxyd.cli.exit_codes import CommandFailed
 
-__all__ = ["program", "shipped"]
+__all__ = ["own_command", "packaged_path"]
 
 
-def shipped(*parts: str) -> Path:
-    """The path of one of them.
+def packaged_path(*parts: str) -> Path:
+    """Return the path of a packaged file or folder.
 
     Raises:
         CommandFailed: the installation lacks it.
@@ -32,10 +32,10 @@ def shipped(*parts: str) -> Path:
         path = base.joinpath(*parts)
         if path.exists():
             return path
-    raise CommandFailed(f"this installation lacks {'/'.join(parts)}; install claude-proxy anew")
+    raise CommandFailed(f"this installation lacks {'/'.join(parts)}; install claude-proxy again")
 
 
-def program() -> list[str]:
-    """The command that runs this very installation, by absolute path."""
+def own_command() -> list[str]:
+    """Return the command line that runs this installation, by absolute path."""
     script = Path(sys.executable).parent / "claude-proxy"
     return [str(script)] if script.exists() else [sys.executable, "-m", "proxyd"]

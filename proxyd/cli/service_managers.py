@@ -1,4 +1,4 @@
-"""The service managers: systemd's user instance, and launchd. What their commands are, and where their files go."""
+"""Service managers: systemd's user instance and launchd, with their commands and the places of their files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from proxyd.cli.exit_codes import CommandFailed
-from proxyd.cli.package_data import program, shipped
+from proxyd.cli.package_data import own_command, packaged_path
 
 __all__ = ["LABEL", "Launchd", "Manager", "Systemd", "installed", "this_manager"]
 
@@ -20,81 +20,83 @@ __all__ = ["LABEL", "Launchd", "Manager", "Systemd", "installed", "this_manager"
 LABEL = "com.claude-proxy.daemon"
 _UNIT = "claude-proxy.service"
 _SOCKET = "claude-proxy.socket"
-#: By this line an uninstallation knows what it may remove.
+#: First line of the files that `uninstall` may remove.
 _MARK = "# Written by `claude-proxy service install`. Changes: systemctl --user edit claude-proxy\n"
-#: The drain, and a bit (docs/spec/operations.md#a3).
-_COMMAND_S = 90.0
+#: Timeout of a manager's command: the drain with a margin (docs/spec/operations.md#a3).
+_COMMAND_TIMEOUT_S = 90.0
 
 
 class Manager(Protocol):
-    """What the commands need of a service manager."""
+    """Interface of a service manager."""
 
     name: str
     log_hint: str
     log_file: Path | None
 
     def is_installed(self) -> bool:
-        """Whether our service is set up."""
+        """Return whether our service is installed."""
 
     def install(self, models: Path | None, *, socket_address: str | None, harden: bool) -> list[str]:
-        """Set it up and start it; what was done, a line each.
+        """Install and start the service; return a line for each step.
 
         Args:
-            models: the models.yaml to name, None for the one that is found by itself.
-            socket_address: HOST:PORT that the manager is to hold, None for a daemon that listens by itself.
+            models: the models.yaml to name, None for the default one.
+            socket_address: HOST:PORT on which the manager listens, None if the daemon does.
         """
 
     def uninstall(self) -> list[str]:
-        """Stop it and remove what `install` has written; what was done, a line each."""
+        """Stop the service and remove the files of `install`; return a line for each step."""
 
     def start(self) -> None:
-        """Start it."""
+        """Start the service."""
 
     def stop(self) -> None:
-        """Stop it; returns when its streams have finished."""
+        """Stop the service; return when its streams have finished."""
 
     def restart(self) -> None:
-        """Stop and start it."""
+        """Stop and start the service."""
 
     def state(self) -> str:
-        """What the manager says of it, in a few words."""
+        """Return the state that the manager reports, in a few words."""
 
     def log_command(self, lines: int, follow: bool) -> list[str] | None:
-        """A command that shows the log, or None where it is a file."""
+        """Return a command that shows the log, or None if the log is a file."""
 
 
 def this_manager() -> Manager:
-    """The manager of this system."""
+    """Return the manager of this system."""
     return Launchd() if sys.platform == "darwin" else Systemd()
 
 
 def installed() -> Manager | None:
-    """The manager under which our service is set up, or None."""
+    """Return the manager if our service is installed, else None."""
     manager = this_manager()
     return manager if manager.is_installed() else None
 
 
-def _run(*command: str, is_tried: bool = False) -> str:
-    """Its output.
+def _run(*command: str, may_fail: bool = False) -> str:
+    """Run a command; return its output.
 
     Args:
-        is_tried: a failure is fine.
+        may_fail: ignore a failure.
 
     Raises:
-        CommandFailed: it failed or is not there.
+        CommandFailed: it failed or does not exist.
     """
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_S, check=False)
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=_COMMAND_TIMEOUT_S, check=False
+        )
     except FileNotFoundError:
-        if is_tried:
+        if may_fail:
             return ""
         raise CommandFailed(
             f"{command[0]} was not found; without a service manager, use 'claude-proxy start'"
         ) from None
     except subprocess.TimeoutExpired:
-        raise CommandFailed(f"'{' '.join(command)}' did not end within {_COMMAND_S:g} s") from None
-    if result.returncode and not is_tried:
-        lines = (result.stderr.strip() or result.stdout.strip() or "it said nothing").splitlines()
+        raise CommandFailed(f"'{' '.join(command)}' did not end within {_COMMAND_TIMEOUT_S:g} s") from None
+    if result.returncode and not may_fail:
+        lines = (result.stderr.strip() or result.stdout.strip() or "it printed nothing").splitlines()
         remedy = ""
         if "connect to bus" in lines[0]:
             remedy = "; there is no systemd user session here: use 'claude-proxy start' instead"
@@ -118,34 +120,34 @@ class Systemd:
         return (self._folder / _UNIT).exists() and shutil.which("systemctl") is not None
 
     def install(self, models: Path | None, *, socket_address: str | None, harden: bool) -> list[str]:
-        _run("systemctl", "--user", "show-environment")  # says at once if there is no user session
+        _run("systemctl", "--user", "show-environment")  # fails where there is no user session
         done = []
-        command = [*program(), "run", "--supervised", "systemd"]
+        command = [*own_command(), "run", "--supervised", "systemd"]
         if models is not None:
             command += ["--models", str(models)]
         start = " ".join(map(_quoted, command))
-        done.append(self._write(self._folder / _UNIT, _shipped_unit(_UNIT, "ExecStart", start)))
+        done.append(self._write(self._folder / _UNIT, _packaged_unit(_UNIT, "ExecStart", start)))
         if socket_address is not None:
-            text = _shipped_unit(_SOCKET, "ListenStream", socket_address)
+            text = _packaged_unit(_SOCKET, "ListenStream", socket_address)
             done.append(self._write(self._folder / _SOCKET, text))
         elif (self._folder / _SOCKET).exists():
             done += self._remove_socket()
         if harden:
-            text = shipped("systemd", "hardening.conf").read_text(encoding="utf-8")
+            text = packaged_path("systemd", "hardening.conf").read_text(encoding="utf-8")
             done.append(self._write(self._drop_in, text))
         elif self._is_ours(self._drop_in):
             self._drop_in.unlink()
             done.append(f"removed {self._drop_in}")
         _run("systemctl", "--user", "daemon-reload")
-        # An installation over a running service puts the new files in force.
-        _run("systemctl", "--user", "stop", _UNIT, is_tried=True)
+        # A running service gets the new files.
+        _run("systemctl", "--user", "stop", _UNIT, may_fail=True)
         _run("systemctl", "--user", "enable", "--now", *self._units())
         done.append(f"enabled and started {', '.join(self._units())}")
         return done
 
     def uninstall(self) -> list[str]:
         done = []
-        _run("systemctl", "--user", "disable", "--now", *self._units(), is_tried=True)
+        _run("systemctl", "--user", "disable", "--now", *self._units(), may_fail=True)
         for path in (self._folder / _SOCKET, self._drop_in, self._folder / _UNIT):
             if self._is_ours(path):
                 path.unlink()
@@ -154,8 +156,8 @@ class Systemd:
                 done.append(f"kept {path}, which claude-proxy has not written")
         if self._drop_in.parent.is_dir() and not any(self._drop_in.parent.iterdir()):
             self._drop_in.parent.rmdir()
-        _run("systemctl", "--user", "daemon-reload", is_tried=True)
-        _run("systemctl", "--user", "reset-failed", _UNIT, is_tried=True)
+        _run("systemctl", "--user", "daemon-reload", may_fail=True)
+        _run("systemctl", "--user", "reset-failed", _UNIT, may_fail=True)
         return done
 
     def start(self) -> None:
@@ -187,13 +189,13 @@ class Systemd:
         ]
 
     def _units(self) -> list[str]:
-        """The socket first: a service that listens by itself would keep it from the port, and it would start a service
-        that was stopped before it.
+        """Return our units, the socket first: a service that listens itself would keep it from the port, and the
+        socket would restart a service that was stopped before it.
         """
         return [_SOCKET, _UNIT] if (self._folder / _SOCKET).exists() else [_UNIT]
 
     def _remove_socket(self) -> list[str]:
-        _run("systemctl", "--user", "disable", "--now", _SOCKET, is_tried=True)
+        _run("systemctl", "--user", "disable", "--now", _SOCKET, may_fail=True)
         (self._folder / _SOCKET).unlink()
         return [f"removed {self._folder / _SOCKET}"]
 
@@ -217,19 +219,19 @@ class Systemd:
 
 
 def _quoted(word: str) -> str:
-    """One word of a command line as systemd.service(5) has it."""
+    """Quote a word of a command line as systemd.service(5) requires."""
     word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{word}"' if any(sign in word for sign in " \t'\"\\;") else word
 
 
-def _shipped_unit(name: str, key: str, value: str) -> str:
-    """A unit file with one of its values replaced."""
-    lines = shipped("systemd", name).read_text(encoding="utf-8").split("\n")
+def _packaged_unit(name: str, key: str, value: str) -> str:
+    """Return a packaged unit file with one value replaced."""
+    lines = packaged_path("systemd", name).read_text(encoding="utf-8").split("\n")
     return "\n".join(f"{key}={value}" if line.startswith(f"{key}=") else line for line in lines)
 
 
 class Launchd:
-    """``launchctl``, in the user's graphical session. Old systems know only ``load`` and ``unload``."""
+    """``launchctl``, in the user's graphical session. Old systems have only ``load`` and ``unload``."""
 
     name = "launchd"
 
@@ -246,10 +248,10 @@ class Launchd:
 
     def install(self, models: Path | None, *, socket_address: str | None, harden: bool) -> list[str]:
         if socket_address is not None or harden:
-            raise CommandFailed("--socket and --harden are systemd's; launchd has neither")
-        with shipped("launchd", f"{LABEL}.plist").open("rb") as file:
+            raise CommandFailed("--socket and --harden are for systemd; launchd has neither")
+        with packaged_path("launchd", f"{LABEL}.plist").open("rb") as file:
             agent = plistlib.load(file)
-        agent["ProgramArguments"] = [*program(), "run", "--supervised", "launchd"]
+        agent["ProgramArguments"] = [*own_command(), "run", "--supervised", "launchd"]
         if models is not None:
             agent["ProgramArguments"] += ["--models", str(models)]
         assert self.log_file is not None, "set by the constructor"
@@ -261,7 +263,7 @@ class Launchd:
         with self._path.open("wb") as out:
             plistlib.dump(agent, out)
         self._path.chmod(0o644)  # launchd refuses a file that others may write
-        _run("launchctl", "enable", self._target, is_tried=True)
+        _run("launchctl", "enable", self._target, may_fail=True)
         try:
             _run("launchctl", "bootstrap", self._domain, str(self._path))
         except CommandFailed:
@@ -279,19 +281,19 @@ class Launchd:
         _run("launchctl", "kickstart", self._target)
 
     def stop(self) -> None:
-        # SIGTERM, so that it drains; having ended with 0 it is not started again (KeepAlive).
+        # SIGTERM drains the daemon; after exit code 0 it is not restarted (KeepAlive).
         _run("launchctl", "kill", "SIGTERM", self._target)
 
     def restart(self) -> None:
-        # Not kickstart -k, which does not wait for open streams.
+        # kickstart -k would not wait for open streams.
         self.stop()
-        deadline = time.monotonic() + _COMMAND_S
+        deadline = time.monotonic() + _COMMAND_TIMEOUT_S
         while "pid = " in self.state() and time.monotonic() < deadline:
             time.sleep(0.2)
         self.start()
 
     def state(self) -> str:
-        shown = _run("launchctl", "print", self._target, is_tried=True)
+        shown = _run("launchctl", "print", self._target, may_fail=True)
         wanted = ("state = ", "pid = ", "last exit code = ")
         found = [line.strip() for line in shown.splitlines() if line.strip().startswith(wanted)]
         return ", ".join(found) or "not loaded"
@@ -303,4 +305,4 @@ class Launchd:
         try:
             _run("launchctl", "bootout", self._target)
         except CommandFailed:
-            _run("launchctl", "unload", "-w", str(self._path), is_tried=True)
+            _run("launchctl", "unload", "-w", str(self._path), may_fail=True)

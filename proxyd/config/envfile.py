@@ -27,7 +27,7 @@ def with_env_file(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """
     path = folder / "env"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         return dict(environ)
     except UnicodeDecodeError:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from proxyd.config.foreign_keys import foreign_key_hint
 from proxyd.errors import ConfigError, UnsafePermissions
 
 __all__ = ["Fault", "Faults", "hint", "short", "shown"]
@@ -77,6 +78,9 @@ def hint(name: str, known: Iterable[str]) -> str:
     choices = list(known)
     if not choices:
         return "there is none to name"
+    foreign = foreign_key_hint(name)
+    if foreign is not None and foreign[0] in choices:
+        return foreign[1]
     folded = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
     if near:

@@ -16,6 +16,7 @@ from proxyd.daemon.loaded_config import LoadedConfig
 from proxyd.errors import ConfigError, UnsafePermissions
 from proxyd.hooks.loader import load_hooks
 from proxyd.providers.registry import PROFILES, dialect_for, profile_for
+from proxyd.providers.route_warnings import route_warnings
 
 __all__ = ["checks", "load_configuration", "load_settings"]
 
@@ -65,6 +66,8 @@ def load_settings(
     """
     environ = with_env_file(path.parent, environ)
     config = load(path, environ, strict=strict, checks=checks())
+    doubts = (f"{path}: {line}" for line in route_warnings(config.table.routes))
+    config = replace(config, warnings=(*config.warnings, *doubts))
     open_file = fault_of_env_file(path.parent)
     if open_file is not None:
         if strict:

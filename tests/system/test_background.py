@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ def status(home: Home) -> dict[str, object]:
     return shown
 
 
-def test_a_day_in_the_life(home: Home) -> None:
+def test_start_status_restart_stop(home: Home) -> None:
     home.write_models(DEMO)
     assert home.run("status").code == 3
     started = home.run("start")
@@ -60,8 +61,8 @@ def test_a_day_in_the_life(home: Home) -> None:
 
 
 @pytest.mark.parametrize("is_in_file", [True, False])
-def test_a_day_in_the_life_of_one_with_a_token(home: Home, is_in_file: bool) -> None:
-    """It tells nobody of itself without the token, which the command line finds where the daemon does."""
+def test_commands_find_the_access_token(home: Home, is_in_file: bool) -> None:
+    """The daemon's state needs the token, which the commands find where the daemon does."""
     if is_in_file:
         home.write_models(
             "settings: {auth_token: '${TOKEN}'}\nmodels: [{model_id: demo, api_base: 'builtin:demo'}]\n"
@@ -75,10 +76,10 @@ def test_a_day_in_the_life_of_one_with_a_token(home: Home, is_in_file: bool) -> 
     assert status(home)["supervisor"] == "detached"
     home.write_models("- {}\n")
     if not is_in_file:
-        assert home.run("status").code == 0, "a models.yaml with faults is no reason not to look"
+        assert home.run("status").code == 0, "the token is found whatever is wrong with models.yaml"
     else:
-        told = home.run("status")
-        assert "CLAUDE_PROXY_AUTH_TOKEN" in told.out + told.err
+        result = home.run("status")
+        assert "CLAUDE_PROXY_AUTH_TOKEN" in result.out + result.err
     home.write_models(
         "settings: {auth_token: '${TOKEN}'}\nmodels: [{model_id: demo, api_base: 'builtin:demo'}]\n"
         if is_in_file
@@ -87,7 +88,7 @@ def test_a_day_in_the_life_of_one_with_a_token(home: Home, is_in_file: bool) -> 
     assert home.run("stop").code == 0
 
 
-def test_the_log_and_its_folder_are_the_users_alone(home: Home) -> None:
+def test_log_and_its_folder_are_private(home: Home) -> None:
     home.write_models(DEMO)
     before = os.umask(0)
     try:
@@ -101,10 +102,10 @@ def test_the_log_and_its_folder_are_the_users_alone(home: Home) -> None:
         assert path.stat().st_mode & 0o077 == 0, path
     log.chmod(0o644)
     assert home.run("start").code == 0
-    assert log.stat().st_mode & 0o077 == 0, "a log of an older version is closed, too"
+    assert log.stat().st_mode & 0o077 == 0, "permissions of an existing log are repaired"
 
 
-def test_a_restart_lets_an_open_stream_finish(home: Home) -> None:
+def test_restart_lets_an_open_stream_finish(home: Home) -> None:
     home.write_models(DEMO)
     assert home.run("start").code == 0
     body = {
@@ -120,14 +121,14 @@ def test_a_restart_lets_an_open_stream_finish(home: Home) -> None:
     )
     old = status(home)["pid"]
     with urllib.request.urlopen(request, timeout=30) as response:
-        beginning = response.read(20)
+        start = response.read(20)
         assert home.run("restart").code == 0
-        whole = beginning + response.read()
-    assert b"event: message_stop" in whole
+        body_bytes = start + response.read()
+    assert b"event: message_stop" in body_bytes
     assert status(home)["pid"] != old
 
 
-def test_why_it_does_not_start(home: Home) -> None:
+def test_invalid_configuration(home: Home) -> None:
     home.write_models("- {model_id: demo, api_base: 'builtin:demo', max_token: 5}\n")
     result = home.run("start")
     assert result.code == 78
@@ -135,7 +136,7 @@ def test_why_it_does_not_start(home: Home) -> None:
     assert "Traceback" not in result.err
 
 
-def test_a_configuration_that_would_not_start_does_not_end_the_daemon_that_runs(home: Home) -> None:
+def test_restart_with_an_invalid_configuration_keeps_the_daemon(home: Home) -> None:
     home.write_models(DEMO)
     assert home.run("start").code == 0
     before = status(home)["pid"]
@@ -144,13 +145,13 @@ def test_a_configuration_that_would_not_start_does_not_end_the_daemon_that_runs(
     assert status(home)["pid"] == before
 
 
-def test_without_a_configuration(home: Home) -> None:
+def test_missing_configuration(home: Home) -> None:
     result = home.run("start")
     assert result.code == 78
     assert "models.yaml" in result.err
 
 
-def test_a_killed_daemon_leaves_nothing_that_misleads(home: Home) -> None:
+def test_killed_daemon_can_be_started_again(home: Home) -> None:
     home.write_models(DEMO)
     assert home.run("start").code == 0
     pid = status(home)["pid"]
@@ -191,9 +192,7 @@ def foreign(port: int, body: bytes) -> Iterator[None]:
 
 @pytest.mark.parametrize("command", ["start", "stop", "restart", "status"])
 @pytest.mark.parametrize("body", [b"hello", b'{"name": "claude-proxy", "status": "ready"}'])
-def test_a_foreign_server_on_the_port_is_neither_used_nor_harmed(
-    home: Home, command: str, body: bytes
-) -> None:
+def test_foreign_server_is_left_alone(home: Home, command: str, body: bytes) -> None:
     home.write_models(DEMO)
     with foreign(home.port, body):
         result = home.run(command)
@@ -201,7 +200,7 @@ def test_a_foreign_server_on_the_port_is_neither_used_nor_harmed(
     assert "another program" in result.out + result.err
 
 
-def test_a_server_that_names_a_process_that_is_no_claude_proxy(home: Home) -> None:
+def test_claimed_pid_of_another_program_is_not_signalled(home: Home) -> None:
     home.write_models(DEMO)
     about = {
         "name": "claude-proxy", "status": "ready", "pid": 1, "calls": 0, "supervisor": "detached",
@@ -213,8 +212,8 @@ def test_a_server_that_names_a_process_that_is_no_claude_proxy(home: Home) -> No
     assert "is no claude-proxy here" in result.err
 
 
-def test_a_silent_program_on_the_port(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxyd.cli.daemon_client.ANSWER_S", 0.1)
+def test_server_without_response_is_foreign(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxyd.cli.daemon_client.RESPONSE_TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", home.port)):
         from proxyd.cli.daemon_client import State, ask, find_target
 
@@ -223,7 +222,7 @@ def test_a_silent_program_on_the_port(home: Home, monkeypatch: pytest.MonkeyPatc
     assert "did not answer" in peer.why
 
 
-def test_port_and_host_come_from_models_yaml_too(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_and_host_from_models_yaml(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     from proxyd.cli.daemon_client import find_target
 
     monkeypatch.delenv("PORT")
@@ -238,11 +237,36 @@ def test_port_and_host_come_from_models_yaml_too(home: Home, monkeypatch: pytest
     assert find_target(None, None, None).port == 8082
 
 
-def test_port_0_cannot_be_found_again(home: Home) -> None:
+def test_port_0_is_refused(home: Home) -> None:
     assert home.run("start", "--port", "0").code == 64
 
 
-def test_logs_without_any(home: Home) -> None:
+def test_logs_without_a_log(home: Home) -> None:
     result = home.run("logs")
     assert result.code == 3
     assert "there is no log" in result.err
+
+
+def test_reload(home: Home) -> None:
+    assert home.run("reload").code == 3
+    home.write_models(DEMO)
+    assert home.run("start").code == 0
+    home.write_models("- {}\n")
+    refused = home.run("reload")
+    assert refused.code == 78
+    assert "model_id is missing" in refused.err
+    assert status(home)["models"] == ["demo"]
+    path = home.write_models(DEMO)
+    assert home.run("restart").code == 0
+    first = status(home)
+    before = path.stat()
+    path.write_text(DEMO.replace("demo", "same", 1))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # the watch of the file sees no change
+    result = home.run("reload")
+    assert (result.code, result.err) == (0, "")
+    assert "reads it again" in result.out
+    deadline = time.monotonic() + 30
+    while status(home)["models"] != ["same"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert status(home)["pid"] == first["pid"]

@@ -1,4 +1,4 @@
-"""The daemon in the foreground, as a process: what it prints, and to whom."""
+"""The output of the daemon in the foreground."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEMO = "- {model_id: demo, api_base: 'builtin:demo'}\n"
 
 
 def output_of(home: Home, arguments: Sequence[str]) -> tuple[str, str]:
-    """What it prints to stdout and stderr from its start to SIGTERM."""
+    """Run the daemon until SIGTERM; return stdout and stderr."""
     process = subprocess.Popen(
         [sys.executable, "-m", "proxyd", *arguments],
         env=home.environ,
@@ -40,7 +40,7 @@ def output_of(home: Home, arguments: Sequence[str]) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("arguments", [[], ["run"]])
-def test_the_lines_that_say_how_to_connect_are_always_there(home: Home, arguments: list[str]) -> None:
+def test_prints_how_to_connect(home: Home, arguments: list[str]) -> None:
     home.write_models(DEMO)
     out, _ = output_of(home, arguments)
     url = f"http://localhost:{home.port}"
@@ -51,13 +51,13 @@ def test_the_lines_that_say_how_to_connect_are_always_there(home: Home, argument
     ]
 
 
-def test_but_not_where_nobody_reads_them(home: Home) -> None:
+def test_supervised_daemon_prints_nothing(home: Home) -> None:
     home.write_models(DEMO)
     out, _ = output_of(home, ["run", "--supervised", "detached"])
     assert out == ""
 
 
-def test_development_logs_are_for_reading(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_development_mode_logs_text(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.write_models(DEMO)
     process = subprocess.Popen(
         [sys.executable, "-m", "proxyd", "-d"],

@@ -1,4 +1,4 @@
-"""The daemon as a process: how it starts, refuses to start, and stops (docs/spec/operations.md#a1, #f5)."""
+"""The daemon as a process: start, exit codes and stop (docs/spec/operations.md#a1, #f5)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.paths import ROOT
 EXAMPLE = ROOT / "config" / "models.yaml"
 
 
-def test_the_example_works_without_any_key(tmp_path: Path) -> None:
+def test_example_configuration_needs_no_key(tmp_path: Path) -> None:
     with daemon(tmp_path, "--models", str(EXAMPLE)) as (process, base):
         body = {"model": "demo", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
         request = urllib.request.Request(
@@ -33,9 +33,9 @@ def test_the_example_works_without_any_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.statement("A1")
-def test_a_port_in_use_is_exit_75(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+def test_port_in_use_is_exit_75(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
         result = run(tmp_path, "--port", str(port), "--models", str(EXAMPLE))
     assert result.returncode == 75
     assert f"127.0.0.1:{port} is in use" in result.stderr
@@ -55,7 +55,7 @@ BAD_FILES = [
 
 @pytest.mark.statement("A1")
 @pytest.mark.parametrize(("text", "pattern"), BAD_FILES)
-def test_a_bad_configuration_is_exit_78(tmp_path: Path, text: str, pattern: str) -> None:
+def test_invalid_configuration_is_exit_78(tmp_path: Path, text: str, pattern: str) -> None:
     path = tmp_path / "models.yaml"
     path.write_text(text)
     result = run(tmp_path, "--models", str(path))
@@ -64,7 +64,7 @@ def test_a_bad_configuration_is_exit_78(tmp_path: Path, text: str, pattern: str)
     assert "Traceback" not in result.stderr
 
 
-def test_a_missing_configuration_is_exit_78(tmp_path: Path) -> None:
+def test_missing_configuration_is_exit_78(tmp_path: Path) -> None:
     result = run(tmp_path, "--models", str(tmp_path / "none.yaml"))
     assert result.returncode == 78
     assert "none.yaml" in result.stderr
@@ -72,7 +72,7 @@ def test_a_missing_configuration_is_exit_78(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
-def test_an_unreadable_configuration_is_exit_78(tmp_path: Path) -> None:
+def test_unreadable_configuration_is_exit_78(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     path.write_text("- {model_id: a, api_base: http://x}\n")
     path.chmod(0)
@@ -81,14 +81,14 @@ def test_an_unreadable_configuration_is_exit_78(tmp_path: Path) -> None:
     assert "models.yaml" in result.stderr
 
 
-def test_bad_usage_is_exit_64(tmp_path: Path) -> None:
+def test_usage_error_is_exit_64(tmp_path: Path) -> None:
     for arguments in (("--nonsense",), ("--port", "many"), ("fly",)):
         result = run(tmp_path, *arguments)
         assert result.returncode == 64, arguments
         assert "Traceback" not in result.stderr
 
 
-def test_beyond_loopback_needs_a_token(tmp_path: Path) -> None:
+def test_listening_beyond_loopback_needs_a_token(tmp_path: Path) -> None:
     result = run(tmp_path, "--host", "0.0.0.0", "--models", str(EXAMPLE))
     assert result.returncode == 78
     assert "auth_token" in result.stderr

@@ -1,7 +1,7 @@
-"""``claude-proxy check``: what is configured, what is in force and why; with ``--probe``, whether the upstreams answer.
+"""``claude-proxy check``: validate the configuration and print the effective one; with ``--probe``, call the upstreams.
 
-Warnings go to stderr, what is in force to stdout, so that either can be read alone. A probe goes the way of a client's
-call, through a daemon on a free port of its own: what it finds is what Claude Code would find.
+Warnings go to stderr, the effective configuration to stdout. A probe is a client's call through a temporary daemon on a
+free port, so that its result is what Claude Code would get.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from proxyd.urls import host_of
 
 __all__ = ["check_command", "describe_key", "show_columns"]
 
-#: Enough for one word, and for models that cannot be kept from thinking.
+#: Enough for one word after some thinking, which not every model can switch off.
 _PROBE_TOKENS = 64
-#: Seconds for one answer: a local server may have to load its model first.
+#: Timeout of a probe: a local server may have to load its model first.
 _PROBE_S = 60
-#: Calls at a time: a file with fifty entries of one vendor must not look like an attack.
+#: Concurrent probes, few enough for a vendor with fifty entries in the file.
 _PROBES_AT_ONCE = 4
 
 
@@ -72,7 +72,7 @@ def check_command(models: str | None, probe: bool, strict: bool, as_json: bool) 
 
 
 def describe_key(route: ModelRoute) -> str:
-    """Where the key of `route` comes from; never the key."""
+    """Describe the origin of the key of `route`; never return the key."""
     if route.is_demo:
         return "none needed"
     if route.missing_key is not None:
@@ -119,7 +119,7 @@ def _plain(value: Any) -> Any:
 
 
 async def _probe_all(loaded: Any) -> list[dict[str, Any]]:
-    """One small call to each upstream model, through a daemon of our own."""
+    """Make one small call to each upstream model, through a temporary daemon."""
     import asyncio
     from dataclasses import replace
 
@@ -129,7 +129,7 @@ async def _probe_all(loaded: Any) -> list[dict[str, Any]]:
     from proxyd.daemon.server import Daemon, LoadedConfig
     from proxyd.hooks.loader import HookSet
 
-    # Each entry answers for itself: no fallback, no second try. The probe's own address needs no token.
+    # Without fallbacks and retries, so that each result is that of the entry itself.
     alone = tuple(replace(route, fallback=()) for route in loaded.config.table.routes)
     settings = replace(
         loaded.settings,
@@ -148,18 +148,18 @@ async def _probe_all(loaded: Any) -> list[dict[str, Any]]:
     try:
         async with aiohttp.ClientSession(base, timeout=timeout) as session:
 
-            async def one(route: ModelRoute) -> dict[str, Any]:
+            async def probe(route: ModelRoute) -> dict[str, Any]:
                 async with gate:
                     return await _probe(session, route)
 
-            return list(await asyncio.gather(*map(one, _each_upstream_once(alone))))
+            return list(await asyncio.gather(*map(probe, _each_upstream_once(alone))))
     finally:
         await daemon.drain()
         await daemon.close()
 
 
 def _each_upstream_once(routes: Iterable[ModelRoute]) -> list[ModelRoute]:
-    """Entries that share an upstream model, as reasoning variants do, are probed by the first of them."""
+    """Return the first of the entries that share an upstream model, as reasoning variants do."""
     found: dict[tuple[str, str], ModelRoute] = {}
     for route in routes:
         found.setdefault((route.api_base, route.model_name), route)
@@ -178,23 +178,23 @@ async def _probe(session: Any, route: ModelRoute) -> dict[str, Any]:
     if route.missing_key is not None:
         return {**result, "ok": False, "said": route.missing_key}
     if route.api_key is None and not route.is_demo and not is_loopback_url(route.api_base):
-        # A key out of this shell's environment would be shown to every vendor in the file.
+        # A key from this shell's environment would be sent to every vendor in the file.
         return {**result, "said": "not called: its key comes with each request"}
     message = {"role": "user", "content": "Answer with one word: yes"}
     body = {"model": route.model_id, "max_tokens": _PROBE_TOKENS, "messages": [message]}
-    begun = monotonic()
+    started_at = monotonic()
     try:
         async with session.post("/v1/messages", json=body) as response:
-            answer = await response.json(content_type=None)
+            parsed = await response.json(content_type=None)
             is_ok = response.status == 200
-            said = "" if is_ok else f"{response.status}: {_message_in(answer)}"
+            error = "" if is_ok else f"{response.status}: {_error_message(parsed)}"
     except (aiohttp.ClientError, asyncio.TimeoutError, ValueError) as exc:
-        is_ok, said = False, f"no answer within {_PROBE_S} s ({type(exc).__name__})"
-    return {**result, "ok": is_ok, "ms": round((monotonic() - begun) * 1000), "said": said}
+        is_ok, error = False, f"no answer within {_PROBE_S} s ({type(exc).__name__})"
+    return {**result, "ok": is_ok, "ms": round((monotonic() - started_at) * 1000), "said": error}
 
 
-def _message_in(answer: Any) -> str:
-    error = answer.get("error") if isinstance(answer, dict) else None
+def _error_message(response: Any) -> str:
+    error = response.get("error") if isinstance(response, dict) else None
     message = error.get("message") if isinstance(error, dict) else None
     return str(message) if message else "an error without a message"
 
@@ -221,7 +221,7 @@ def _show(report: Mapping[str, Any]) -> None:
     ]
     show_columns(rows)
     click.echo(f"\nhooks: {', '.join(report['hooks']) or 'none'}\n")
-    # What somebody has set comes first.
+    # Changed settings first.
     changed = {name: row for name, row in report["settings"].items() if row["from"] != "default"}
     rows = [["SETTING", "VALUE", "FROM"]]
     for name, row in (changed | report["settings"]).items():
@@ -236,7 +236,7 @@ def _show(report: Mapping[str, Any]) -> None:
 
 
 def show_columns(rows: list[list[str]]) -> None:
-    """Print `rows`, of which the first is the heading, in columns."""
+    """Print `rows` in columns; the first row is the heading."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))

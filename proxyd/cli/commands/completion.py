@@ -1,4 +1,4 @@
-"""``claude-proxy completion``: the script by which a shell completes commands, options and model ids."""
+"""``claude-proxy completion``: a script with which a shell completes commands, options and model ids."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def completion_command(context: click.Context, shell: str) -> None:
     bash, zsh: eval it in ~/.bashrc or ~/.zshrc. fish: claude-proxy completion fish | source
     """
     completer = get_completion_class(shell)
-    assert completer is not None, "click knows all of them"
+    assert completer is not None, "click supports all of them"
     root = context.find_root().command
     click.echo(completer(root, {}, "claude-proxy", "_CLAUDE_PROXY_COMPLETE").source())

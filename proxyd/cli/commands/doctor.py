@@ -1,7 +1,7 @@
-"""``claude-proxy doctor``: one line for each thing that can be wrong between Claude Code and an upstream.
+"""``claude-proxy doctor``: diagnose everything between Claude Code and the upstreams, one line per finding.
 
-Each check is a function that gives findings; a finding that fails names its remedy and the exit code it stands for. The
-first failure's code is the command's.
+Each check is a generator of findings; a failed finding has a remedy and an exit code. The command ends with the code of
+the first failure.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ __all__ = ["Finding", "doctor_command"]
 
 _CONNECT_S = 5.0
 _PROBE_S = 60.0
-#: Signed requests and certificates start to fail somewhere beyond.
+#: Beyond this, signed requests and certificates may fail.
 _MAX_SKEW_S = 120.0
-#: Variables that Claude Code would follow past the proxy, or that contradict what `claude-proxy env` sets.
+#: Variables that lead Claude Code past the proxy.
 _DIVERTING = (
     "CLAUDE_CODE_USE_BEDROCK",
     "CLAUDE_CODE_USE_VERTEX",
@@ -60,18 +60,18 @@ _DIVERTING = (
 )
 _TOOL = {
     "name": "report",
-    "description": "Report the answer.",
+    "description": "Report the word.",
     "input_schema": {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]},
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line.
+    """A result of a check.
 
     Attributes:
-        result: ``ok``, ``warn`` (works, and may not be meant) or ``fail``.
-        code: the exit code that a failure stands for.
+        result: ``ok``, ``warn`` (works, but may not be intended) or ``fail``.
+        code: the exit code of a failure.
     """
 
     name: str
@@ -206,7 +206,7 @@ def _daemon(target: Target, peer: Peer) -> Iterator[Finding]:
 
 
 def _upstreams(loaded: LoadedConfig) -> Iterator[Finding]:
-    """Each origin once: a connection, its certificate, and by its ``Date`` our clock."""
+    """Check each origin once: the connection, its certificate, and by its ``Date`` header our clock."""
     by_origin: dict[str, list[str]] = {}
     for route in loaded.config.table.routes:
         if not route.is_demo:
@@ -231,7 +231,7 @@ def _upstreams(loaded: LoadedConfig) -> Iterator[Finding]:
         if date is not None:
             skews.append(time.time() - date)
     if skews:
-        # An upstream's clock may be wrong as well; the nearest of them is the best witness.
+        # An upstream's clock may be wrong as well, so the smallest difference counts.
         skew = min(skews, key=abs)
         if abs(skew) > _MAX_SKEW_S:
             text = f"it differs by {skew:.0f} s from that of the upstreams"
@@ -241,7 +241,7 @@ def _upstreams(loaded: LoadedConfig) -> Iterator[Finding]:
 
 
 def _head(origin: str, ca_file: str) -> float | None:
-    """Ask for the head of an origin's root; its date as Unix time. Any status will do: what counts is an answer."""
+    """Request the head of an origin's root; return its date as Unix time. Any status will do."""
     parts = urlsplit(origin)
     host = parts.hostname or ""
     connection: http.client.HTTPConnection
@@ -269,14 +269,14 @@ def _reason(exc: Exception) -> str:
     if isinstance(exc, socket.gaierror):
         return "its name is not known"
     if isinstance(exc, TimeoutError):
-        return f"no answer within {_CONNECT_S:g} s"
+        return f"no response within {_CONNECT_S:g} s"
     if isinstance(exc, OSError):
         return (exc.strerror or type(exc).__name__).lower()
     return "it does not speak HTTP"
 
 
 def _probes(target: Target, peer: Peer, loaded: LoadedConfig) -> Iterator[Finding]:
-    """A stream and a tool call through the daemon, as Claude Code would make them."""
+    """Request a stream and a tool call through the daemon, as Claude Code would."""
     token = loaded.settings.auth_token
     key = token.reveal() if token is not None else os.environ.get("ANTHROPIC_AUTH_TOKEN", "")
     for route in loaded.config.table.routes:
@@ -303,7 +303,7 @@ def _probe(target: Target, route: ModelRoute, what: str, body: Mapping[str, Any]
     name = f"{what} of {route.model_id}"
     payload = {"model": route.model_id, "max_tokens": 256, "stream": True, **body}
     connection = http.client.HTTPConnection(target.host, target.port, timeout=_PROBE_S)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     try:
         connection.request(
             "POST",
@@ -317,28 +317,32 @@ def _probe(target: Target, route: ModelRoute, what: str, body: Mapping[str, Any]
         return Finding(name, "fail", _reason(exc), "see 'claude-proxy logs'", EXIT_UPSTREAM)
     finally:
         connection.close()
-    took = f"{time.monotonic() - begun:.1f} s"
+    took = f"{time.monotonic() - started_at:.1f} s"
     if response.status != 200:
         return Finding(
-            name, "fail", f"{response.status}: {_message(data)}", "see 'claude-proxy logs'", EXIT_UPSTREAM
+            name,
+            "fail",
+            f"{response.status}: {_error_message(data)}",
+            "see 'claude-proxy logs'",
+            EXIT_UPSTREAM,
         )
     events = [jsonio.loads(line[6:]) for line in data.splitlines() if line.startswith(b"data: ")]
     if not events or events[-1].get("type") != "message_stop":
-        said = events[-1].get("error", {}).get("message", "") if events else ""
+        message = events[-1].get("error", {}).get("message", "") if events else ""
         return Finding(
-            name, "fail", f"the stream did not end well: {said}", "see 'claude-proxy logs'", EXIT_UPSTREAM
+            name, "fail", f"the stream did not end well: {message}", "see 'claude-proxy logs'", EXIT_UPSTREAM
         )
     if what == "tool call":
         blocks = [
             event.get("content_block", {}) for event in events if event["type"] == "content_block_start"
         ]
         if not any(block.get("type") == "tool_use" and block.get("name") == "report" for block in blocks):
-            text = "the model answered without calling the tool; Claude Code needs one that calls tools"
+            text = "the model did not call the tool; Claude Code needs one that calls tools"
             return Finding(name, "warn", text)
     return Finding(name, "ok", took)
 
 
-def _message(data: bytes) -> str:
+def _error_message(data: bytes) -> str:
     try:
         return str(jsonio.loads(data)["error"]["message"])[:300]
     except (jsonio.JSONError, KeyError, TypeError):
@@ -362,7 +366,7 @@ def _claude() -> Iterator[Finding]:
         yield Finding("claude", "ok", f"{text}, {program}")
     else:
         yield Finding(
-            "claude", "fail", f"{program} does not say its version", "install it anew", EXIT_NO_COMMAND
+            "claude", "fail", f"{program} does not say its version", "install it again", EXIT_NO_COMMAND
         )
 
 
@@ -394,7 +398,7 @@ def _claude_settings(target: Target) -> Iterator[Finding]:
 
 
 def _conflicts(where: str, target: Target, values: Mapping[str, str]) -> Iterator[Finding]:
-    """Variables that would lead Claude Code elsewhere."""
+    """Find variables that lead Claude Code elsewhere."""
     is_clean = True
     for name in _DIVERTING:
         if values.get(name) not in (None, "", "0", "false"):

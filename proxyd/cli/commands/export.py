@@ -1,4 +1,4 @@
-"""``claude-proxy export``: a record as a transcript without anybody's words, to report a bug with."""
+"""``claude-proxy export``: convert a record to an anonymised transcript for a bug report."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _CASE = re.compile(r"[a-z][a-z0-9_]{0,60}\Z")
 @click.argument("target", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--case", default="recorded", metavar="NAME", help="What the transcript is called (recorded).")
 def export_command(record: str, target: Path, case: str) -> None:
-    """Make a transcript for the test suite of a recorded call, with filler in place of all words.
+    """Convert a recorded call to a transcript for the test suite, with filler in place of all words.
 
-    FOLDER is a record's folder or its request id, DIR is where to write; tests/transcripts of a checkout makes it a
-    test. Prompts, answers, tool arguments, names, paths, ids and model names become filler of the same shape.
+    FOLDER is a record's folder or its request id, DIR the folder to write to; tests/transcripts of a checkout makes it
+    a test. Prompts, responses, tool arguments, names, paths, ids and model names become filler of the same shape.
 
-    Exit code 4: the transcript was written, but what the translation makes of it is no longer what it made of the call.
+    Exit code 4: the transcript was written, but its translation is no longer that of the recorded call.
     """
     from proxyd.replay.transcript import export
 
@@ -49,8 +49,8 @@ def export_command(record: str, target: Path, case: str) -> None:
         click.echo(str(path))
     if not found.is_faithful:
         raise CommandFailed(
-            "the transcript no longer makes the events that the call made, so it may not show what went wrong: "
-            "what mattered was in the words themselves",
+            "the transcript does not produce the events of the call, so it may not show the bug: the bug depends on "
+            "the words that were replaced",
             EXIT_DIFFERS,
         )
-    click.echo(f"It makes the same {len(found.kinds)} events as the call. Read it before you pass it on.")
+    click.echo(f"It produces the same {len(found.kinds)} events as the call. Read it before you pass it on.")

@@ -1,4 +1,4 @@
-"""``claude-proxy init``: a first configuration, to be read and changed."""
+"""``claude-proxy init``: write a first configuration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from proxyd.cli.package_data import shipped
+from proxyd.cli.package_data import packaged_path
 from proxyd.config.paths import make_private_folder, resolve_models_path
 
 __all__ = ["init_command", "write_configuration"]
@@ -37,28 +37,31 @@ def init_command(models: str | None, force: bool) -> None:
 
 
 def write_configuration(models: Path, *, force: bool = False) -> list[str]:
-    """Write what is missing; what was done, a line each.
+    """Write the files that are missing; return a line for each file.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: one cannot be written.
     """
     folder = models.parent
     make_private_folder(folder)
     hooks = folder / "hooks"
     hooks.mkdir(exist_ok=True, mode=0o700)
     done = [
-        _copy(shipped("config", "models.yaml"), models, 0o600, force=force),
-        _copy(shipped("config", "models.schema.json"), folder / "models.schema.json", 0o644, force=force),
+        _copy(packaged_path("config", "models.yaml"), models, 0o600, force=force),
+        _copy(
+            packaged_path("config", "models.schema.json"), folder / "models.schema.json", 0o644, force=force
+        ),
     ]
     done += [
-        _copy(path, hooks / path.name, 0o644, force=force) for path in sorted(shipped("hooks").glob("*.py"))
+        _copy(path, hooks / path.name, 0o644, force=force)
+        for path in sorted(packaged_path("hooks").glob("*.py"))
     ]
     env = folder / "env"
     if env.exists() and not force:
         done.append(f"kept  {env}")
     else:
-        done.append(_saved(env) or f"wrote {env}")
-        # Made with its mode, so that there is no moment in which others could read it.
+        done.append(_backed_up(env) or f"wrote {env}")
+        # Created with its mode, so that others cannot read it in between.
         descriptor = os.open(env, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(_ENV)
@@ -71,14 +74,14 @@ def _copy(source: Path, target: Path, mode: int, *, force: bool) -> str:
             return f"kept  {target}"
         if target.read_bytes() == source.read_bytes():
             return f"same  {target}"
-    line = _saved(target) or f"wrote {target}"
+    line = _backed_up(target) or f"wrote {target}"
     shutil.copyfile(source, target)
     target.chmod(mode)
     return line
 
 
-def _saved(path: Path) -> str | None:
-    """Move a file aside; None if there is none."""
+def _backed_up(path: Path) -> str | None:
+    """Rename a file to FILE.bak; return None if it does not exist."""
     if not path.exists():
         return None
     backup = path.with_name(f"{path.name}.bak")

@@ -1,7 +1,7 @@
-"""``start``, ``stop``, ``restart`` and ``status``: the daemon in the background.
+"""``start``, ``stop``, ``restart``, ``reload`` and ``status``: the daemon in the background.
 
-Where the service is installed (``claude-proxy service install``), the daemon is run by it; else it is a detached
-process (`proxyd.cli.detached`).
+If the service is installed (``claude-proxy service install``), the service manager runs the daemon; else it is a
+detached process (`proxyd.cli.detached`).
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from proxyd.cli.service_managers import Manager
 
 __all__ = [
-    "await_ready",
     "ensure_running",
+    "reload_command",
     "restart_command",
     "start_command",
     "status_command",
     "stop_command",
     "stop_in_background",
+    "wait_until_ready",
 ]
 
 _POLL_S = 0.05
@@ -39,15 +40,15 @@ _POLL_S = 0.05
 def start_command(port: int | None, host: str | None, models: str | None) -> None:
     """Start the daemon in the background.
 
-    Returns when it answers. Where the service is installed, it is started by the service manager.
+    Returns when it is ready. If the service is installed, the service manager starts it.
     """
     target = _target(port, host, models)
     peer = ask(target)
     if peer.is_ours and peer.state is State.RUNNING:
-        click.echo(f"claude-proxy runs already: {_in_a_line(target, peer)}")
+        click.echo(f"claude-proxy runs already: {_summary(target, peer)}")
         return
     if peer.state is State.DRAINING:
-        _await_free(target)
+        _wait_for_free_port(target)
     started, where = ensure_running(target, port=port, host=host, models=models)
     click.echo(f"claude-proxy {started.about['version']} listens on {target.url} (process {started.pid}).")
     click.echo(f"models: {', '.join(started.about['models'])}")
@@ -57,7 +58,7 @@ def start_command(port: int | None, host: str | None, models: str | None) -> Non
 def ensure_running(
     target: Target, *, port: int | None = None, host: str | None = None, models: str | None = None
 ) -> tuple[Peer, str]:
-    """Start the daemon where none runs; it, and where its log is.
+    """Start the daemon unless it runs; return it and the place of its log.
 
     Raises:
         CommandFailed: it did not start.
@@ -70,7 +71,7 @@ def ensure_running(
     if service is not None:
         if not peer.is_ours:
             service.start()
-            peer = await_ready(target, service)
+            peer = wait_until_ready(target, service)
         return peer, service.log_hint
     if not peer.is_ours:
         peer = background.launch(target, _run_options(port, host, models))
@@ -89,10 +90,10 @@ def stop_command(port: int | None, host: str | None, models: str | None) -> None
     calls = peer.about.get("calls", 0)
     if calls:
         click.echo(f"waiting for {calls} call{'' if calls == 1 else 's'} in flight to finish …")
-    _signal(peer)
-    if not background.await_end(peer.pid, background.STOP_S, _tell_waiting):
+    _terminate(peer)
+    if not background.wait_for_end(peer.pid, background.STOP_TIMEOUT_S, _report_waiting):
         raise CommandFailed(
-            f"process {peer.pid} still runs after {background.STOP_S:g} s; end it with 'kill -9 {peer.pid}'"
+            f"process {peer.pid} still runs after {background.STOP_TIMEOUT_S:g} s; end it with 'kill -9 {peer.pid}'"
         )
     click.echo("claude-proxy has stopped.")
 
@@ -100,9 +101,9 @@ def stop_command(port: int | None, host: str | None, models: str | None) -> None
 @click.command("restart", epilog="Example: claude-proxy restart")
 @address_options
 def restart_command(port: int | None, host: str | None, models: str | None) -> None:
-    """Start anew, with the program and configuration of now.
+    """Replace the daemon by one with the current program and configuration.
 
-    The old process stops listening at once, finishes its open streams beside the new one, and ends.
+    The old process stops listening at once, finishes its open streams while the new one runs, and ends.
     """
     from proxyd.cli import service_managers as manager
 
@@ -116,17 +117,40 @@ def restart_command(port: int | None, host: str | None, models: str | None) -> N
     service = manager.installed()
     if service is not None and peer.about.get("supervisor") == service.name:
         service.restart()
-        started, where = await_ready(target, service, other_than=peer.pid), service.log_hint
+        started, where = wait_until_ready(target, service, other_than=peer.pid), service.log_hint
     else:
         _check_configuration(peer)
         background.terminate(peer)
-        _await_free(target)
+        _wait_for_free_port(target)
         options = _run_options(target.port, host or _host_of(peer), models or str(peer.about["config"]))
         started, where = background.launch(target, options), str(background.log_path())
     click.echo(f"claude-proxy {started.about['version']} listens on {target.url} (process {started.pid}).")
     if background.is_alive(peer.pid):
         click.echo(f"process {peer.pid} finishes its open calls.")
     click.echo(f"log: {where}")
+
+
+@click.command("reload", epilog="Example: claude-proxy reload")
+@address_options
+def reload_command(port: int | None, host: str | None, models: str | None) -> None:
+    """Have the daemon read models.yaml, the env file and hooks again.
+
+    Open streams go on. An invalid configuration is reported, and the daemon keeps the one it has.
+    """
+    target = _target(port, host, models)
+    peer = ask(target)
+    background.refuse_foreign(target, peer)
+    if not peer.is_ours:
+        raise CommandFailed(
+            f"claude-proxy does not run on {target.url}; start it with 'claude-proxy start'", EXIT_NOT_RUNNING
+        )
+    _check_configuration(peer)
+    config = Path(peer.about["config"])
+    if peer.about.get("supervisor") is None:
+        config.touch()  # the daemon watches it; in a terminal SIGHUP means that the terminal was closed
+    else:
+        background.send_reload(peer)
+    click.echo(f"{config} is valid; the daemon on {target.url} reads it again, with the env file and hooks.")
 
 
 @click.command("status", epilog="Example: claude-proxy status --json")
@@ -137,7 +161,7 @@ def status_command(port: int | None, host: str | None, models: str | None, as_js
     target = _target(port, host, models)
     peer = ask(target)
     if as_json:
-        import json  # costs `status` some milliseconds otherwise
+        import json  # slow to import, and `status` is fast
 
         click.echo(json.dumps({"state": peer.state.value, "url": target.url, "why": peer.why, **peer.about}))
     elif peer.is_ours:
@@ -154,7 +178,7 @@ def _show(target: Target, peer: Peer) -> None:
     about = peer.about
     click.echo(f"claude-proxy {about['version']} is {peer.state.value} on {target.url}")
     rows: list[tuple[str, Any]] = [
-        ("process", f"{about['pid']}, {_by_whom(about.get('supervisor'))}"),
+        ("process", f"{about['pid']}, {_supervision(about.get('supervisor'))}"),
         ("uptime", _duration(about["uptime_s"])),
         ("config", about["config"]),
         ("models", ", ".join(about["models"])),
@@ -178,7 +202,7 @@ def _hook(hook: dict[str, Any]) -> str:
     )
 
 
-def _by_whom(supervisor: str | None) -> str:
+def _supervision(supervisor: str | None) -> str:
     return {None: "in the foreground", "detached": "in the background"}.get(
         supervisor, f"run by {supervisor}"
     )
@@ -193,7 +217,7 @@ def _duration(seconds: float) -> str:
     return " ".join(shown) or "0 s"
 
 
-def _in_a_line(target: Target, peer: Peer) -> str:
+def _summary(target: Target, peer: Peer) -> str:
     return f"{target.url}, process {peer.pid}, since {_duration(peer.about['uptime_s'])}"
 
 
@@ -201,7 +225,7 @@ def _target(port: int | None, host: str | None, models: str | None) -> Target:
     target = find_target(port, host, models)
     if target.port == 0:
         raise CommandFailed(
-            "port 0 takes any free port, where nobody would find the daemon; name one", EXIT_USAGE
+            "port 0 takes any free port, where the daemon could not be found; name one", EXIT_USAGE
         )
     return target
 
@@ -223,7 +247,7 @@ def _host_of(peer: Peer) -> str | None:
 
 
 def _check_configuration(peer: Peer) -> None:
-    """A daemon is not stopped for one that would not start."""
+    """Check that the configuration is valid, so that no daemon is stopped for one that would not start."""
     import os
 
     from proxyd.daemon.load_config import load_configuration
@@ -232,12 +256,12 @@ def _check_configuration(peer: Peer) -> None:
 
 
 def stop_in_background(peer: Peer) -> None:
-    """Stop a daemon that no manager runs, to make room for one that does."""
+    """Stop a detached daemon, to make room for one under a service manager."""
     background.terminate(peer)
-    background.await_end(peer.pid, background.STOP_S)
+    background.wait_for_end(peer.pid, background.STOP_TIMEOUT_S)
 
 
-def _signal(peer: Peer) -> None:
+def _terminate(peer: Peer) -> None:
     from proxyd.cli import service_managers as manager
 
     service = manager.installed()
@@ -247,12 +271,12 @@ def _signal(peer: Peer) -> None:
         background.terminate(peer)
 
 
-def _tell_waiting(seconds: float) -> None:
+def _report_waiting(seconds: float) -> None:
     click.echo(f"… still waiting after {seconds:.0f} s", err=True)
 
 
-def _await_free(target: Target) -> None:
-    """Until the old daemon has stopped listening, which is at once."""
+def _wait_for_free_port(target: Target) -> None:
+    """Wait until the old daemon has stopped listening, which it does at once."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         if ask(target, timeout_s=1.0).state is State.STOPPED:
@@ -261,13 +285,13 @@ def _await_free(target: Target) -> None:
     raise CommandFailed(f"the old daemon still listens on {target.url}; try 'claude-proxy stop' first")
 
 
-def await_ready(target: Target, service: Manager, other_than: int = 0) -> Peer:
-    """The daemon, once its manager has started it.
+def wait_until_ready(target: Target, service: Manager, other_than: int = 0) -> Peer:
+    """Wait until the service manager's daemon is ready; return it.
 
     Raises:
-        CommandFailed: it does not answer in time.
+        CommandFailed: it was not ready in time.
     """
-    deadline = time.monotonic() + background.START_S
+    deadline = time.monotonic() + background.START_TIMEOUT_S
     while time.monotonic() < deadline:
         peer = ask(target, timeout_s=1.0)
         if peer.state is State.RUNNING and peer.pid != other_than:

@@ -1,4 +1,4 @@
-"""``claude-proxy logs``: the log of the daemon in the background, wherever it is."""
+"""``claude-proxy logs``: show the log of the background daemon, from the journal or a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _POLL_S = 0.2
 
 
 @click.command("logs", epilog="Example: claude-proxy logs -f")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines.")
 @click.option("-n", "--lines", type=click.IntRange(0), default=50, metavar="N", help="How many lines (50).")
 def logs_command(follow: bool, lines: int) -> None:
     """Show the log of the background daemon."""
@@ -44,17 +44,17 @@ def _show(path: Path, lines: int, follow: bool) -> None:
     with path.open("rb") as file:
         file.seek(0, os.SEEK_END)
         while follow:
-            piece = file.read()
-            if piece:
-                click.echo(piece, nl=False)
-            elif _is_another(path, file.fileno()):
-                return _show(path, lines, follow)  # moved aside at a start
+            data = file.read()
+            if data:
+                click.echo(data, nl=False)
+            elif _was_replaced(path, file.fileno()):
+                return _show(path, lines, follow)  # renamed at a start
             else:
                 time.sleep(_POLL_S)
     return None
 
 
-def _is_another(path: Path, fd: int) -> bool:
+def _was_replaced(path: Path, fd: int) -> bool:
     try:
         return path.stat().st_ino != os.fstat(fd).st_ino
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""``claude-proxy models list|add|remove``: entries of models.yaml, without touching the rest of the file.
+"""``claude-proxy models list|add|remove``: edit entries of models.yaml and leave the rest of the file unchanged.
 
-A change is validated as the daemon would before it is saved, in one step; a running daemon takes it over by itself.
+A change is validated before it is saved atomically; a running daemon reloads the file.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def models_command(context: click.Context) -> None:
 @_models_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(models: str | None = None, as_json: bool = False) -> None:
-    """Name the models, and where their calls go."""
+    """List the models and their upstreams."""
     from proxyd.config.models import load
     from proxyd.daemon.load_config import checks
 
@@ -107,6 +107,8 @@ def add_command(
     text = _text_of(path)
     _save(path, add_entry(text, entry))
     click.echo(f"{path}: added {model_id}. A running daemon takes it over.")
+    for line in _warnings_of_last(path):
+        click.echo(f"warning: {line}", err=True)
     if api_key is not None and not api_key.startswith("${"):
         click.echo(
             "The key now stands in the file, and in your shell's history: ${ENV_NAME} or ${file:PATH} keep it out.",
@@ -127,8 +129,19 @@ def remove_command(model_id: str, models: str | None) -> None:
     click.echo(f"{path}: removed {model_id}. A running daemon takes it over.")
 
 
+def _warnings_of_last(path: Path) -> list[str]:
+    """Return what is probably wrong with the last entry of the file."""
+    from proxyd.config.models import load
+    from proxyd.providers.route_warnings import route_warnings
+
+    routes = load(path, with_env_file(path.parent, os.environ)).table.routes
+    found = [line for line in route_warnings(routes) if line.startswith(f"models[{len(routes) - 1}].")]
+    missing = routes[-1].missing_key
+    return found if missing is None or any(missing in line for line in found) else [*found, missing]
+
+
 def _assignment(text: str) -> tuple[str, Any]:
-    """``KEY=VALUE`` with the value as YAML would have it: ``256k``, ``0.5``, ``[a, b]``, ``{input: 0.28}``."""
+    """Parse ``KEY=VALUE``; the value is YAML: ``256k``, ``0.5``, ``[a, b]``, ``{input: 0.28}``."""
     from proxyd.config.faults import Faults
     from proxyd.config.yaml import read_tree
     from proxyd.errors import ConfigError
@@ -146,17 +159,17 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 
 def _text_of(path: Path) -> str:
-    """The file's text; none yet is the beginning of one."""
+    """Return the file's text, or an empty one if there is no file yet."""
     from proxyd.config.models import read_text
 
     return read_text(path) if path.exists() else ""
 
 
 def _save(path: Path, text: str) -> None:
-    """Save what is valid as a whole.
+    """Validate `text` and save it.
 
     Raises:
-        ConfigError: it is not; nothing has been written.
+        ConfigError: it is not valid; nothing was written.
     """
     from proxyd.config.edit import save_atomic
     from proxyd.config.models import load_text

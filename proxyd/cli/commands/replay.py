@@ -1,4 +1,4 @@
-"""``claude-proxy replay``: run a recorded call again, offline, through the code that is installed now."""
+"""``claude-proxy replay``: run a recorded call again, offline, with the installed code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from proxyd.secret import MASK, Secret
 
 __all__ = ["find_record", "read_entry", "replay_command"]
 
-#: Of the differences between two requests, what is shown.
+#: Differences between two requests that are shown.
 _MAX_SHOWN = 30
 _PIPE_CELLS = 500
 _BAD = "a record that cannot be read"
@@ -41,9 +41,9 @@ def replay_command(
 ) -> None:
     """Run a recorded call again, offline, and show the first difference.
 
-    FOLDER is a record's folder, or the request id of one among those that the daemon has kept. What was sent is
-    translated anew, and the chunks that came back are read anew, by the code that is installed now and by the entry of
-    models.yaml as it was. Nothing is called, and hooks are not run.
+    FOLDER is a record's folder, or the request id of one that the daemon has kept. The request is translated and the
+    recorded chunks are decoded again, by the installed code and the recorded entry of models.yaml. Nothing is called,
+    and hooks are not run.
 
     Exit code 0: no difference; 4: it differs.
     """
@@ -67,28 +67,28 @@ def replay_command(
         sys.exit(EXIT_DIFFERS)
 
 
-def find_record(asked: str) -> Path:
-    """The folder that `asked` names, by its path or by a request id or the beginning of one.
+def find_record(name: str) -> Path:
+    """Find the folder of a record by its path, its request id or the beginning of one.
 
     Raises:
         CommandFailed: there is none, or more than one.
     """
-    path = Path(asked)
+    path = Path(name)
     if path.is_dir():
         return path
     root = resolve_state_folder(os.environ) / record_files.FOLDER
-    found = [path for path in record_files.folders(root) if path.name.partition("-")[2].startswith(asked)]
+    found = [path for path in record_files.folders(root) if path.name.partition("-")[2].startswith(name)]
     if len(found) == 1:
         return found[0]
     what = "is the beginning of more than one" if found else "is neither a folder nor a request id of one"
     raise CommandFailed(
-        f"{asked[:100]!r} {what} of the records in {root}; 'claude-proxy replay --list' shows them",
+        f"{name[:100]!r} {what} of the records in {root}; 'claude-proxy replay --list' shows them",
         EXIT_USAGE,
     )
 
 
 def read_entry(entry: Mapping[str, Any]) -> ModelRoute:
-    """An entry as a record has it, checked as one of models.yaml is.
+    """Validate a recorded entry like one of models.yaml.
 
     Raises:
         ConfigError: it is not valid.
@@ -149,7 +149,7 @@ def _list(as_json: bool) -> None:
             each.get("cause"),
         )
         table.add_row(*(Text("" if cell is None else one_line(str(cell))) for cell in cells))
-    # One line a record where another program reads them.
+    # One line per record if the output is a pipe.
     Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_CELLS).print(table)
 
 
@@ -181,7 +181,7 @@ def _replay(record: Record, as_json: bool) -> bool:
 
 
 def _compare(record: Record, model: str, models: str | None, as_json: bool) -> bool:
-    """How the request would go out to another model."""
+    """Compare the recorded request with that for another model."""
     from proxyd.daemon.load_config import load_configuration
     from proxyd.errors import ProxyError
     from proxyd.recording.key_masking import shown_headers, shown_url
@@ -189,7 +189,7 @@ def _compare(record: Record, model: str, models: str | None, as_json: bool) -> b
 
     if record.body is None or not record.attempts or record.attempts[-1].body is None:
         raise BadRecord(
-            f"{record.path} does not hold what was asked and sent: set 'record_bodies: true' under 'settings' in "
+            f"{record.path} does not hold the request: set 'record_bodies: true' under 'settings' in "
             "models.yaml and make the call again"
         )
     loaded = load_configuration({}, models, os.environ)
@@ -200,16 +200,16 @@ def _compare(record: Record, model: str, models: str | None, as_json: bool) -> b
         raise CommandFailed(f"no model {model[:100]!r} in models.yaml; there are: {known}", EXIT_USAGE)
     route = replace(route, api_key=Secret(MASK), missing_key=None)  # nothing is called
     sent = record.attempts[-1]
-    assert sent.body is not None, "looked at above"
+    assert sent.body is not None, "checked above"
     try:
         _, request = request_for(record, route, FreshIds(), model=model)
     except ProxyError as exc:
         found = [Difference("", "a request", f"refused: {exc.message}")]
     else:
-        then = {name: sent.request.get(name) for name in ("url", "headers")}
+        recorded = {name: sent.request.get(name) for name in ("url", "headers")}
         now = {"url": shown_url(request.url), "headers": shown_headers(request.headers.items())}
-        then["body"], now["body"] = _parsed(sent.body), _parsed(request.body)
-        found = list(islice(differences(then, now), _MAX_SHOWN + 1))
+        recorded["body"], now["body"] = _parsed(sent.body), _parsed(request.body)
+        found = list(islice(differences(recorded, now), _MAX_SHOWN + 1))
     if as_json:
         _print_json(record, against=model, differences=[_plain(each) for each in found[:_MAX_SHOWN]])
         return bool(found)

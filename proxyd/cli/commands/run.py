@@ -1,4 +1,4 @@
-"""``claude-proxy run``: the daemon in the foreground, and ``-d``, its development form."""
+"""``claude-proxy run``: run the daemon in the foreground; ``-d`` for development."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from proxyd.errors import ConfigError
 
 __all__ = ["run_command"]
 
-#: Tells the child of ``-d`` that it is the one that serves.
+#: Set in the child of ``-d``, which is the daemon.
 _DEV_CHILD = "PROXYD_DEV_CHILD"
 
 
@@ -33,6 +33,9 @@ def run_command(
     host: str | None,
     models: str | None,
     log_bodies: bool,
+    log_level: str | None,
+    log_format: str | None,
+    max_retries: int | None,
     insecure: bool,
     supervised: str | None = None,
 ) -> None:
@@ -45,22 +48,23 @@ def run_command(
         "host": host,
         "insecure": insecure or None,
         "log_bodies": log_bodies or None,
+        "log_level": log_level or ("debug" if dev else None),
+        "log_format": log_format,
+        "max_retries": max_retries,
     }
-    if dev:
-        flags["log_level"] = "debug"
+    if dev and log_format is None:
         flags["log_format"] = os.environ.get("LOG_FORMAT") or "console"
     try:
         _run(_serve(flags, models, supervised))
     except ConfigError as exc:
         if supervised != "launchd":
             raise
-        # launchd would start it again and again, and knows no exit code that says not to
-        # (docs/spec/operations.md#g7).
+        # With any other exit code than 0 launchd would restart it forever (docs/spec/operations.md#g7).
         click.echo(exc.message, err=True)
 
 
 def _run(daemon: Coroutine[Any, Any, None]) -> None:
-    """As `asyncio.run`, with a loop of ours where there is epoll, and a way to say which."""
+    """Run like `asyncio.run`, with our own event loop where it is supported."""
     if sys.platform == "linux" and sys.version_info >= (3, 11):
         from proxyd.transport.epoll_loop import EventLoop
 
@@ -101,7 +105,7 @@ def _say_how_to_connect(address: tuple[str, int], models: tuple[str, ...]) -> No
 
 
 def _run_and_watch(models: str | None) -> None:
-    """Run the daemon as a child and start it anew whenever a source file or models.yaml changes."""
+    """Run the daemon as a child; restart it when a source file or models.yaml changes."""
     try:
         from watchfiles import DefaultFilter, run_process
     except ImportError:

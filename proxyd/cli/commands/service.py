@@ -1,4 +1,4 @@
-"""``claude-proxy service``: run at login, started again after a crash, by systemd or launchd."""
+"""``claude-proxy service``: run the daemon at login and restart it after a crash, by systemd or launchd."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def service_command() -> None:
     "--harden", is_flag=True, help="systemd: a read-only system for the daemon (needs user namespaces)."
 )
 def install(models: str | None, use_socket: bool, harden: bool) -> None:
-    """Write the service files, start the service, and see that it answers."""
+    """Write the service files, start the service, and wait until it is ready."""
     from proxyd.daemon.load_config import load_configuration
 
     path, _ = resolve_models_path(models, os.environ)
     if not path.exists():
         for line in write_configuration(path):
             click.echo(line)
-    load_configuration({}, str(path), os.environ)  # a service that would not start is not installed
+    load_configuration({}, str(path), os.environ)  # do not install a service that would not start
     target = find_target(None, None, models)
     this = manager.this_manager()
     peer = ask(target)
@@ -53,7 +53,7 @@ def install(models: str | None, use_socket: bool, harden: bool) -> None:
     address = f"[{target.host}]:{target.port}" if ":" in target.host else f"{target.host}:{target.port}"
     for line in this.install(named, socket_address=address if use_socket else None, harden=harden):
         click.echo(line)
-    started = lifecycle.await_ready(target, this)
+    started = lifecycle.wait_until_ready(target, this)
     click.echo(f"claude-proxy {started.about['version']} answers on {target.url}; its log: {this.log_hint}")
     if this.name == "systemd":
         click.echo("To have it run without a login: loginctl enable-linger")
@@ -70,7 +70,7 @@ def uninstall() -> None:
 @service_command.command("status", epilog="Example: claude-proxy service status")
 @json_option
 def status(as_json: bool) -> None:
-    """Say what the service manager knows. Ends with 3 if the service is not installed or does not run."""
+    """Show the state of the service. Ends with 3 if the service is not installed or does not run."""
     service = manager.installed()
     target = find_target(None, None, None)
     peer = ask(target)

@@ -1,4 +1,4 @@
-"""``claude-proxy stats`` and ``statusline``: usage, read from the ledger's file, whether a daemon runs or not."""
+"""``claude-proxy stats`` and ``statusline``: show usage from the ledger's file; no daemon is needed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["stats_command", "statusline_command"]
 _SPAN = re.compile(r"(\d{1,5})([mhdw])\Z")
 _SPAN_S = {"m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 _BAR_CELLS = 16
-#: What ``--csv`` writes after the group, and in this order.
+#: Columns of ``--csv`` after the group, in this order.
 _CSV = stats.SUMS
 
 
@@ -42,7 +42,7 @@ def stats_command(since: str, by: str, session: str | None, as_json: bool, as_cs
     database = stats.open_ledger(_path())
     try:
         if session is not None:
-            session = _the_one(stats.sessions_like(database, session), session)
+            session = _single_session(stats.sessions_like(database, session), session)
         rows = stats.sums(database, start, by=by, session=session)
         total = stats.sums(database, start, session=session)[0]
         calls = [] if session is None else stats.calls_of_session(database, session)
@@ -118,13 +118,13 @@ def _start_of(since: str, now: float) -> float:
     return max(0.0, now - int(found[1]) * _SPAN_S[found[2]])
 
 
-def _the_one(found: list[str], asked: str) -> str:
-    if asked in found or len(found) == 1:
-        return asked if asked in found else found[0]
+def _single_session(found: list[str], prefix: str) -> str:
+    if prefix in found or len(found) == 1:
+        return prefix if prefix in found else found[0]
     what = (
         "is no session in the ledger" if not found else f"is the beginning of {len(found)} sessions or more"
     )
-    raise click.UsageError(f"--session: {asked!r} {what}; 'claude-proxy stats --by session' names them")
+    raise click.UsageError(f"--session: {prefix!r} {what}; 'claude-proxy stats --by session' names them")
 
 
 def _write_csv(rows: list[dict[str, Any]], by: str) -> None:
@@ -133,7 +133,7 @@ def _write_csv(rows: list[dict[str, Any]], by: str) -> None:
     writer.writerows((row[by], *(row[name] for name in _CSV)) for row in rows)
 
 
-# -- for people
+# -- printing
 
 
 def _show(
@@ -177,7 +177,7 @@ def _show(
     if calls:
         console.print(_table_of_calls(calls))
     if total["estimated_calls"]:
-        console.print("[dim]~ includes answers that broke off, with their output estimated[/]")
+        console.print("[dim]~ includes responses that broke off, with estimated output[/]")
     if total["unpriced_calls"]:
         console.print("[dim]+ some calls have no price: add 'pricing' to their entry in models.yaml[/]")
 
@@ -217,15 +217,15 @@ def _all_tokens(row: dict[str, Any]) -> int:
 
 
 def _tokens_of(row: dict[str, Any]) -> str:
-    taken = row["input_tokens"] + row["cache_read_tokens"] + row["cache_write_tokens"]
-    cached = _cached(row)
+    input_tokens = row["input_tokens"] + row["cache_read_tokens"] + row["cache_write_tokens"]
+    cached = f" ({_cached(row)} cached)" if row["cache_read_tokens"] else ""
     estimated = "~" if row["estimated_calls"] else ""
-    return f"{_short(taken)} in{f' ({cached} cached)' if cached else ''}, {estimated}{_short(row['output_tokens'])} out"
+    return f"{_short(input_tokens)} in{cached}, {estimated}{_short(row['output_tokens'])} out"
 
 
 def _cached(row: dict[str, Any]) -> str:
-    taken = row["input_tokens"] + row["cache_read_tokens"] + row["cache_write_tokens"]
-    return f"{row['cache_read_tokens'] / taken:.0%}" if row["cache_read_tokens"] else ""
+    input_tokens = row["input_tokens"] + row["cache_read_tokens"] + row["cache_write_tokens"]
+    return f"{row['cache_read_tokens'] / input_tokens:.0%}" if row["cache_read_tokens"] else ""
 
 
 def _usd(row: dict[str, Any]) -> str:
@@ -233,7 +233,7 @@ def _usd(row: dict[str, Any]) -> str:
 
 
 def _short(count: int) -> str:
-    """12 345 as 12.3k, the way people talk of tokens."""
+    """Format a count of tokens: 12345 as 12.3k."""
     for size, sign in ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")):
         if count >= size:
             return f"{count / size:.1f}{sign}" if count < 100 * size else f"{count / size:.0f}{sign}"

@@ -1,6 +1,6 @@
-"""``claude-proxy top``: the calls in flight, live in the terminal, fed by ``/events`` (`proxyd.telemetry.live_feed`).
+"""``claude-proxy top``: show the calls in flight, live, from ``/events`` (`proxyd.telemetry.live_feed`).
 
-Where the output is no terminal, one picture is printed and that is all. A daemon that goes away is waited for.
+If the output is no terminal, it prints one snapshot and ends. It reconnects to a daemon that restarts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["top_command"]
 
-#: key -> what the calls are sorted by; all but the model with the largest first
+#: key -> (name, field) of a sort order; largest first, except by model
 _SORTS: Mapping[str, tuple[str, str]] = {
     "a": ("age", "duration_ms"),
     "t": ("tokens", "output_tokens"),
@@ -37,7 +37,7 @@ _SORTS: Mapping[str, tuple[str, str]] = {
 _RETRY_S = 1.0
 _DRAWS_PER_S = 4
 _RECENT = 8
-#: The longest message is the first, with the last calls in it; aiohttp reads no longer line than this.
+#: Limit for a line of the feed; the longest is the first, which holds the last calls.
 _MAX_LINE_BYTES = 8 << 20
 
 
@@ -45,7 +45,7 @@ _MAX_LINE_BYTES = 8 << 20
 @click.option("-p", "--port", type=int, metavar="N", help="Port of the daemon (8082).")
 @click.option("--host", metavar="H", help="Address of the daemon (127.0.0.1).")
 @click.option("--models", metavar="FILE", help="The models.yaml whose settings say where the daemon listens.")
-@click.option("--once", is_flag=True, help="Print one picture and end.")
+@click.option("--once", is_flag=True, help="Print one snapshot and end.")
 def top_command(port: int | None, host: str | None, models: str | None, once: bool) -> None:
     """Show the calls in flight, live. Keys: a, t, s, m sort by age, tokens, speed, model; q quits."""
     settings = _settings({"port": port, "host": host}, models)
@@ -55,7 +55,7 @@ def top_command(port: int | None, host: str | None, models: str | None, once: bo
 
 
 def _settings(flags: dict[str, Any], models: str | None) -> Settings:
-    """Where the daemon listens, as it decides itself; a models.yaml with faults is no reason not to look."""
+    """Find the daemon's address as the daemon does; without models.yaml if that is not valid."""
     from proxyd.config.settings_loader import decide_settings
     from proxyd.daemon.load_config import load_configuration
 
@@ -68,7 +68,7 @@ def _settings(flags: dict[str, Any], models: str | None) -> Settings:
 
 
 class _State:
-    """What the feed has said."""
+    """State received from the feed."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -78,7 +78,7 @@ class _State:
         self.recent: list[dict[str, Any]] = []
         self.sort = "a"
 
-    def take(self, event: str, data: dict[str, Any]) -> None:
+    def update(self, event: str, data: dict[str, Any]) -> None:
         self.is_connected = True
         if event == "hello":
             self.hello, self.recent = data, data["recent"][-_RECENT:]
@@ -87,11 +87,11 @@ class _State:
         elif event == "call":
             self.recent = [*self.recent, data][-_RECENT:]
 
-    def lose(self) -> None:
+    def disconnect(self) -> None:
         self.is_connected = False
 
     def active(self) -> list[dict[str, Any]]:
-        """The calls in flight as they are to be shown."""
+        """Return the calls in flight in the chosen order."""
         name = _SORTS[self.sort][1]
         calls = self.now.get("active", [])
         if name == "route":
@@ -101,14 +101,14 @@ class _State:
 
 async def _listen(
     settings: Settings,
-    take: Callable[[str, dict[str, Any]], None],
-    on_lost: Callable[[], None] = lambda: None,
+    on_event: Callable[[str, dict[str, Any]], None],
+    on_disconnect: Callable[[], None] = lambda: None,
 ) -> None:
-    """Follow the feed while the daemon answers.
+    """Follow the feed until its end.
 
     Raises:
-        ProxyError: something answers, and it lets nobody in or is no claude-proxy.
-        aiohttp.ClientError, ConnectionError: nobody answers.
+        ProxyError: the server refuses access, or is not claude-proxy.
+        aiohttp.ClientError, ConnectionError: there is no connection.
     """
     import aiohttp
     from aiohttp_sse_client.client import EventSource
@@ -119,13 +119,13 @@ async def _listen(
     headers = {} if settings.auth_token is None else {TOKEN_HEADER: settings.auth_token.reveal()}
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_s, sock_read=15)
     async with aiohttp.ClientSession(read_bufsize=_MAX_LINE_BYTES, timeout=timeout) as session:
-        # At the feed's end the source connects again, at once; `on_error` tells the view of it before.
+        # At the end of the feed the source calls `on_error` and reconnects at once.
         source = EventSource(
             f"{_url(settings)}/events",
             session=session,
             headers=headers,
             reconnection_time=timedelta(0),
-            on_error=on_lost,
+            on_error=on_disconnect,
         )
         try:
             await source.connect()
@@ -135,7 +135,7 @@ async def _listen(
             ) from exc
         try:
             async for message in source:
-                take(message.type, jsonio.loads(message.data.encode()))
+                on_event(message.type, jsonio.loads(message.data.encode()))
         finally:
             await source.close()
 
@@ -150,21 +150,21 @@ async def _print_once(settings: Settings) -> int:
 
     state = _State(_url(settings))
 
-    class Seen(Exception):
+    class Received(Exception):
         pass
 
-    def take(event: str, data: dict[str, Any]) -> None:
-        state.take(event, data)
-        raise Seen
+    def on_event(event: str, data: dict[str, Any]) -> None:
+        state.update(event, data)
+        raise Received
 
     try:
-        await _listen(settings, take)
-    except Seen:
+        await _listen(settings, on_event)
+    except Received:
         pass
     except (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError):
         click.echo(f"no claude-proxy answers at {state.url}; start it with 'claude-proxy start'", err=True)
         return 3
-    Console(highlight=False).print(_picture(state))
+    Console(highlight=False).print(_view(state))
     return 0
 
 
@@ -178,8 +178,8 @@ async def _follow(settings: Settings) -> int:
     async def listen() -> None:
         while True:
             with suppress(aiohttp.ClientError, ConnectionError, asyncio.TimeoutError, ValueError):
-                await _listen(settings, state.take, state.lose)
-            state.lose()
+                await _listen(settings, state.update, state.disconnect)
+            state.disconnect()
             await asyncio.sleep(_RETRY_S)
 
     def on_key(key: str) -> None:
@@ -190,9 +190,9 @@ async def _follow(settings: Settings) -> int:
 
     listening = asyncio.create_task(listen())
     try:
-        with _keys(on_key), Live(_picture(state), console=console, screen=True, auto_refresh=False) as live:
+        with _keys(on_key), Live(_view(state), console=console, screen=True, auto_refresh=False) as live:
             while not stop.is_set() and not listening.done():
-                live.update(_picture(state, console), refresh=True)
+                live.update(_view(state, console), refresh=True)
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(stop.wait(), 1 / _DRAWS_PER_S)
     finally:
@@ -205,7 +205,7 @@ async def _follow(settings: Settings) -> int:
 
 @contextmanager
 def _keys(on_key: Callable[[str], None]) -> Iterator[None]:
-    """Give each key that is pressed to `on_key`; the terminal is as before afterwards."""
+    """Call `on_key` for each key; restore the terminal afterwards."""
     import termios
     import tty
 
@@ -216,7 +216,7 @@ def _keys(on_key: Callable[[str], None]) -> Iterator[None]:
     def read() -> None:
         data = os.read(descriptor, 64)
         if not data:
-            on_key("q")  # the terminal has gone
+            on_key("q")  # the terminal was closed
         for key in data.decode("utf-8", "replace"):
             on_key(key)
 
@@ -229,10 +229,10 @@ def _keys(on_key: Callable[[str], None]) -> Iterator[None]:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
-# -- what is shown
+# -- rendering
 
 
-def _picture(state: _State, console: Console | None = None) -> RenderableType:
+def _view(state: _State, console: Console | None = None) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
@@ -256,7 +256,7 @@ def _picture(state: _State, console: Console | None = None) -> RenderableType:
 
 
 def _table(*columns: str) -> Table:
-    """A table without lines; columns whose name begins with ``>`` hold numbers."""
+    """Build a table without lines; a name with ``>`` in front is that of a column of numbers."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim", expand=False)
@@ -271,12 +271,14 @@ def _table(*columns: str) -> Table:
 def _totals(totals: list[dict[str, Any]]) -> RenderableType:
     from rich.text import Text
 
-    taken = sum(row["input_tokens"] + row["cache_read_tokens"] + row["cache_write_tokens"] for row in totals)
-    given = sum(row["output_tokens"] for row in totals)
+    input_tokens = sum(
+        row["input_tokens"] + row["cache_read_tokens"] + row["cache_write_tokens"] for row in totals
+    )
+    output_tokens = sum(row["output_tokens"] for row in totals)
     calls, failures = sum(row["calls"] for row in totals), sum(row["failures"] for row in totals)
     cost = sum(row["cost_usd"] for row in totals)
     return Text(
-        f"since the start: {calls} calls, {failures} failed, {_short(taken)} in, {_short(given)} out"
+        f"since the start: {calls} calls, {failures} failed, {_short(input_tokens)} in, {_short(output_tokens)} out"
         + (f", ${cost:.2f}" if cost else ""),
         style="dim",
     )
@@ -310,12 +312,12 @@ def _recent(calls: list[dict[str, Any]]) -> RenderableType:
         is_fine = call["outcome"] in ("ok", "client_gone")
         ended = time.strftime("%H:%M:%S", time.localtime(call["started_at"] + call["duration_ms"] / 1000))
         result = call["stop_reason"] if is_fine else call["error"] or call["error_type"]
-        taken = call["input_tokens"] + call["cache_read_tokens"] + call["cache_write_tokens"]
+        input_tokens = call["input_tokens"] + call["cache_read_tokens"] + call["cache_write_tokens"]
         table.add_row(
             ended,
             Text(printable(call["route"] or call["model"])),
             Text(printable(result or call["outcome"]), style="" if is_fine else "red"),
-            _short(taken) if taken else "",
+            _short(input_tokens) if input_tokens else "",
             ("~" if call["is_estimated"] else "") + _short(call["output_tokens"]),
             "" if call["ttfb_ms"] is None else f"{call['ttfb_ms'] / 1000:.1f} s",
             f"{call['duration_ms'] / 1000:.1f} s",

@@ -1,4 +1,4 @@
-"""``claude-proxy translate``: a dry run of the translation, for a request or for what an upstream answered."""
+"""``claude-proxy translate``: a dry run of the translation of a request or of an upstream's response."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from proxyd.telemetry.call_record import new_id
 
 __all__ = ["translate_command"]
 
-#: Of a transcript, as much at once as a socket would bring.
+#: Size of the chunks in which a transcript is read.
 _CHUNK_BYTES = 64 * 1024
 
-#: What an answer is translated for when nobody says what was asked.
+#: The request of a response, if none is given.
 _ANY_REQUEST: dict[str, Any] = {"max_tokens": 1, "messages": [{"role": "user", "content": ""}]}
 
 
@@ -38,20 +38,20 @@ _ANY_REQUEST: dict[str, Any] = {"max_tokens": 1, "messages": [{"role": "user", "
     "translate", epilog="Example: claude-proxy translate --model deepseek-chat < request.json | less"
 )
 @click.option("--model", required=True, metavar="ID", help="The model of models.yaml to translate for.")
-@click.option("--stream", is_flag=True, help="Standard input is what the upstream answered, not a request.")
+@click.option("--stream", is_flag=True, help="Standard input is a response of the upstream, not a request.")
 @click.option(
     "--request",
     "request_file",
     type=click.File("rb"),
     metavar="FILE",
-    help="With --stream: the request that was answered, for its tool names, ids and stop sequences.",
+    help="With --stream: the request of that response, for its tool names, ids and stop sequences.",
 )
 @click.option("--models", metavar="FILE", type=click.Path(), help="The models.yaml to use.")
 def translate_command(model: str, stream: bool, request_file: BinaryIO | None, models: str | None) -> None:
-    """Show what a translated route makes of a request, or of an upstream's answer. Nothing is called.
+    """Show what a translated route makes of a request, or of an upstream's response. Nothing is called.
 
     Reads a Messages request and prints the body for the upstream; with --stream, reads an upstream's event stream or
-    JSON answer and prints the stream for the client. What was dropped or altered, and why, is told on standard error.
+    JSON response and prints the stream for the client. Notes on what was dropped or altered go to standard error.
     Hooks are not run.
     """
     if request_file is not None and not stream:
@@ -60,15 +60,15 @@ def translate_command(model: str, stream: bool, request_file: BinaryIO | None, m
     route = _route(model, loaded)
     source = sys.stdin.buffer
     payload = _ANY_REQUEST if stream and request_file is None else _parse(request_file or source)
-    oddities: Counter[str] = Counter()
+    warnings: Counter[str] = Counter()
     try:
-        call = _call({**payload, "model": model}, route, loaded, oddities)
+        call = _call({**payload, "model": model}, route, loaded, warnings)
         if stream:
-            _show_stream(call, iter(lambda: source.read(_CHUNK_BYTES), b""), oddities)
+            _show_stream(call, iter(lambda: source.read(_CHUNK_BYTES), b""), warnings)
         else:
             _show_request(call)
     except ProxyError as exc:
-        click.echo(f"the client is answered with HTTP {errors.error_response(exc)[0]}", err=True)
+        click.echo(f"the client gets HTTP {errors.error_response(exc)[0]}", err=True)
         click.echo(json.dumps(errors.envelope(exc), ensure_ascii=False, indent=2))
 
 
@@ -79,7 +79,7 @@ def _route(model: str, loaded: LoadedConfig) -> ModelRoute:
         raise CommandFailed(f"no model {model[:100]!r} in models.yaml; there are: {known}", EXIT_USAGE)
     if route.direct:
         raise CommandFailed(f"model {model!r} is direct: nothing of it is translated", EXIT_USAGE)
-    # No call is made, so a key that is missing is no hindrance.
+    # No call is made, so no key is needed.
     return replace(route, api_key=Secret("dry-run"), missing_key=None)
 
 
@@ -96,10 +96,10 @@ def _parse(source: BinaryIO) -> dict[str, Any]:
 
 
 def _call(
-    payload: dict[str, Any], route: ModelRoute, loaded: LoadedConfig, oddities: Counter[str]
+    payload: dict[str, Any], route: ModelRoute, loaded: LoadedConfig, warnings: Counter[str]
 ) -> TranslatedCall:
-    def warn(oddity: str) -> None:
-        oddities[oddity] += 1
+    def warn(warning: str) -> None:
+        warnings[warning] += 1
 
     return run_to_end(
         prepare(
@@ -123,17 +123,17 @@ def _show_request(call: TranslatedCall) -> None:
     click.echo(json.dumps(call.sent, ensure_ascii=False, indent=2))
 
 
-def _show_stream(call: TranslatedCall, chunks: Iterable[bytes], oddities: Counter[str]) -> None:
-    answer = call.new_decoder()
+def _show_stream(call: TranslatedCall, chunks: Iterable[bytes], warnings: Counter[str]) -> None:
+    decoder = call.new_decoder()
     for chunk in chunks:
-        _write(answer.feed(chunk))
-        if answer.has_ended:
+        _write(decoder.feed(chunk))
+        if decoder.has_ended:
             break
-    _write(answer.close())
-    for oddity, times in oddities.items():
-        click.echo(f"{oddity}{f' ({times} times)' if times > 1 else ''}", err=True)
-    if answer.failure is not None:
-        click.echo(f"the stream ends in an error: {answer.failure.message}", err=True)
+    _write(decoder.close())
+    for warning, times in warnings.items():
+        click.echo(f"{warning}{f' ({times} times)' if times > 1 else ''}", err=True)
+    if decoder.failure is not None:
+        click.echo(f"the stream ends in an error: {decoder.failure.message}", err=True)
 
 
 def _write(events: Iterable[StreamEvent]) -> None:

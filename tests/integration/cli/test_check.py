@@ -1,4 +1,4 @@
-"""``claude-proxy check`` on real processes: what is in force, what is wrong, which upstreams answer."""
+"""``claude-proxy check``: the effective configuration, faults and probes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write(folder: Path, *entries: dict[str, Any], settings: str = "") -> Path:
     return path
 
 
-def check(path: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+def check_process(path: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "proxyd", "check", "--models", str(path), *arguments]
     return subprocess.run(
         command,
@@ -39,14 +39,14 @@ def check(path: Path, *arguments: str, **environ: str) -> subprocess.CompletedPr
     )
 
 
-def quick(path: Path, *arguments: str, **environ: str) -> Result:
-    """The same within this process, for what needs no process of its own."""
+def check(path: Path, *arguments: str, **environ: str) -> Result:
+    """Run the command in this process, which is faster."""
     return CliRunner(env=environ).invoke(
         check_command, ["--models", str(path), *arguments], catch_exceptions=False
     )
 
 
-def test_it_says_what_is_in_force_and_why(tmp_path: Path) -> None:
+def test_effective_configuration_and_its_origins(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         {
@@ -69,7 +69,7 @@ def test_it_says_what_is_in_force_and_why(tmp_path: Path) -> None:
         },
         settings="settings:\n  ping_s: 20\n  max_retries: 5\n",
     )
-    result = quick(path, "--json", A_KEY="sk-0123456789abcdef", MAX_RETRIES="7")
+    result = check(path, "--json", A_KEY="sk-0123456789abcdef", MAX_RETRIES="7")
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
     assert [each["key"] for each in report["models"]] == ["${A_KEY}", "from the request", "missing: ${NONE}"]
@@ -81,17 +81,17 @@ def test_it_says_what_is_in_force_and_why(tmp_path: Path) -> None:
     assert report["settings"]["port"] == {"value": 8082, "from": "default"}
     assert (report["models_yaml"], report["chosen_by"]) == (str(path), "--models")
     assert "0123456789" not in result.stdout + result.stderr
-    table = quick(path, A_KEY="sk-0123456789abcdef").stdout
+    table = check(path, A_KEY="sk-0123456789abcdef").stdout
     assert f"{path} is valid (--models): 3 models" in table
     assert "0123456789" not in table
 
 
-def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
+def test_all_faults_are_reported_together(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     path.write_text(
         "- model_id: a\n  api_bas: x\n  max_tokens: -1\n- model_id: a\n  api_base: builtin:demo\n"
     )
-    result = check(path)
+    result = check_process(path)
     assert result.returncode == 78
     assert [line.partition(": ")[0] for line in result.stderr.splitlines()] == [
         f"{path}:{place}" for place in ("1:3", "2:3", "3:15", "4:13")
@@ -100,17 +100,17 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.statement("E7")
-def test_an_open_key_file_is_a_warning_and_strictly_a_refusal(tmp_path: Path) -> None:
+def test_open_key_file_is_a_warning_and_with_strict_refused(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("sk-0123456789abcdef\n")
     key.chmod(0o644)
     path = write(
         tmp_path, {"model_id": "a", "api_base": "https://api.deepseek.com/v1", "api_key": "${file:key}"}
     )
-    told = quick(path)
-    assert told.exit_code == 0
-    assert f"others can read the key file; run 'chmod 600 {key}'" in told.stderr
-    refused = check(path, "--strict")
+    allowed = check(path)
+    assert allowed.exit_code == 0
+    assert f"others can read the key file; run 'chmod 600 {key}'" in allowed.stderr
+    refused = check_process(path, "--strict")
     assert refused.returncode == 77
     assert f"chmod 600 {key}" in refused.stderr
     assert refused.stdout == ""
@@ -118,24 +118,33 @@ def test_an_open_key_file_is_a_warning_and_strictly_a_refusal(tmp_path: Path) ->
     env = tmp_path / "env"
     env.write_text("A_KEY=sk-0123456789abcdef\n")
     env.chmod(0o640)
-    assert f"{env}: others can read this file; run 'chmod 600 {env}'" in quick(path).stderr
+    assert f"{env}: others can read this file; run 'chmod 600 {env}'" in check(path).stderr
     assert isinstance(
         CliRunner().invoke(check_command, ["--models", str(path), "--strict"]).exception, UnsafePermissions
     )
     env.chmod(0o600)
-    assert quick(path, "--strict").exit_code == 0
+    assert check(path, "--strict").exit_code == 0
 
 
-def test_a_misspelt_variable_is_a_warning(tmp_path: Path) -> None:
+def test_probable_mistakes_are_warnings(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, {"model_id": "a", "api_base": "https://api.openai.com/v1", "api_key": "OPENAI_API_KEY"}
+    )
+    result = check(path)
+    assert result.exit_code == 0
+    assert f"warning: {path}: models[0].api_key: looks like the name of a variable" in result.stderr
+
+
+def test_misspelt_variable_is_a_warning(tmp_path: Path) -> None:
     path = write(tmp_path, {"model_id": "a", "api_base": "builtin:demo"})
-    result = quick(path, CLAUDE_PROXY_PING_SS="3")
+    result = check(path, CLAUDE_PROXY_PING_SS="3")
     assert result.exit_code == 0
     assert "CLAUDE_PROXY_PING_SS" in result.stderr
     assert "CLAUDE_PROXY_PING_S" in result.stderr.replace("CLAUDE_PROXY_PING_SS", "")
 
 
-async def test_a_probe_calls_each_upstream_once(tmp_path: Path) -> None:
-    async def answer(request: web.Request) -> web.StreamResponse:
+async def test_probe_calls_each_upstream_once(tmp_path: Path) -> None:
+    async def respond(request: web.Request) -> web.StreamResponse:
         if request.path.startswith("/bad"):
             body = {"error": {"message": "no such key", "type": "authentication_error"}}
             return web.json_response(body, status=401)
@@ -143,7 +152,7 @@ async def test_a_probe_calls_each_upstream_once(tmp_path: Path) -> None:
             return web.json_response({"type": "message", "content": []})
         return web.Response(body=text_stream("yes"), content_type="text/event-stream")
 
-    async with running_upstream(answer) as upstream:
+    async with running_upstream(respond) as upstream:
         path = write(
             tmp_path,
             {"model_id": "demo", "api_base": "builtin:demo"},
@@ -165,7 +174,7 @@ async def test_a_probe_calls_each_upstream_once(tmp_path: Path) -> None:
             {"model_id": "keyless", "api_base": "https://api.example.invalid/v1", "api_key": "${NO_SUCH}"},
         )
         result = await asyncio.to_thread(
-            check, path, "--probe", "--json", ANTHROPIC_AUTH_TOKEN="sk-of-the-shell"
+            check_process, path, "--probe", "--json", ANTHROPIC_AUTH_TOKEN="sk-of-the-shell"
         )
         assert result.returncode == 69, result.stderr
     probes = {each["model_id"]: each for each in json.loads(result.stdout)["probes"]}

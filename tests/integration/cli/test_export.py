@@ -1,4 +1,4 @@
-"""``claude-proxy export``: a transcript as the test suite has them, without a word of the call."""
+"""``claude-proxy export``: an anonymised transcript for the test suite."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def assert_no_word(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_translated_call(home: Home, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
+def test_translated_call(home: Home, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
     entry = {
         "provider": "deepseek",
         "model_name": "plantedmodel-reasoner",
@@ -96,7 +96,7 @@ def test_a_translated_call(home: Home, monkeypatch: pytest.MonkeyPatch, stream: 
     goldens_streams.load.cache_clear()
 
 
-def test_what_a_models_name_decides_is_said_by_quirks(home: Home) -> None:
+def test_quirks_replace_the_models_name(home: Home) -> None:
     path = recorded(home, GOOD["translated"], more={"provider": "groq", "model_name": "qwen/qwen3-32b"})
     target = home.path / "out"
     assert home.run("export", str(path), str(target)).code == 0
@@ -109,7 +109,7 @@ def test_what_a_models_name_decides_is_said_by_quirks(home: Home) -> None:
     assert case.new_decoder()
 
 
-def test_a_stream_that_broke(home: Home) -> None:
+def test_truncated_stream(home: Home) -> None:
     path = recorded(home, steps_of("translated", until=6, end=(Fault.RESET,)))
     result = home.run("export", str(path), str(home.path / "out"))
     assert result.code == 0
@@ -118,7 +118,7 @@ def test_a_stream_that_broke(home: Home) -> None:
     assert_no_word(home.path / "out")
 
 
-def test_a_refusal(home: Home) -> None:
+def test_upstream_error(home: Home) -> None:
     path = recorded(home, REFUSED)
     result = home.run("export", str(path), str(home.path / "out"))
     assert result.code == 0
@@ -131,7 +131,7 @@ def test_a_refusal(home: Home) -> None:
     assert_no_word(home.path / "out")
 
 
-def test_a_direct_call(home: Home) -> None:
+def test_direct_call(home: Home) -> None:
     path = recorded(home, GOOD["direct"], "direct")
     target = home.path / "out"
     result = home.run("export", str(path), str(target))
@@ -141,18 +141,18 @@ def test_a_direct_call(home: Home) -> None:
     assert_no_word(target)
 
 
-def test_a_transcript_that_shows_something_else_is_said(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transcript_with_other_events_is_exit_4(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     path = recorded(home, GOOD["translated"])
     monkeypatch.setattr(
         "proxyd.replay.transcript.anonymize_body", lambda body, _: body.replace(b"data:", b"date:")
     )
     result = home.run("export", str(path), str(home.path / "out"))
     assert result.code == 4
-    assert "no longer makes the events" in result.err
+    assert "does not produce the events" in result.err
     assert (home.path / "out/generic/recorded.sse").exists()
 
 
-def test_faults(home: Home) -> None:
+def test_usage_errors(home: Home) -> None:
     path = recorded(home, GOOD["translated"])
     target = str(home.path / "out")
     for arguments, message in (

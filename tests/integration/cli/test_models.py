@@ -1,4 +1,4 @@
-"""``claude-proxy models``: the file keeps everything that was not asked for."""
+"""``claude-proxy models``: list, add and remove; the rest of the file is unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXT = """\
 - model_id: "a"   # quoted
   api_base: builtin:demo
 
-# The second, of which this is said.
+# The second, with this comment.
 - {model_id: b, api_base: 'builtin:demo'}
 """
 
@@ -40,7 +40,7 @@ def models(path: Path, *arguments: str) -> str:
     return result.stdout
 
 
-def test_adding_leaves_the_rest_as_it_is(path: Path) -> None:
+def test_add_keeps_the_rest_of_the_file(path: Path) -> None:
     models(
         path, "add", "c", "--api-base", "https://openrouter.ai/api/v1", "--model-name", "x/y", "--api-key", "${C_KEY}",
         "--set", "context=256k", "--set", "pricing={input: 0.5, output: 1}", "--set", "aliases=[d, 'e-*']",
@@ -56,7 +56,7 @@ def test_adding_leaves_the_rest_as_it_is(path: Path) -> None:
     }  # fmt: skip
 
 
-def test_removing_takes_the_entry_and_its_comment(path: Path) -> None:
+def test_remove_deletes_the_entry_and_its_comment(path: Path) -> None:
     models(path, "add", "c", "--api-base", "https://api.z.ai/api/anthropic", "--direct")
     models(path, "remove", "b")
     text = path.read_text()
@@ -66,11 +66,28 @@ def test_removing_takes_the_entry_and_its_comment(path: Path) -> None:
     assert "c      direct" in models(path, "list")
 
 
-def test_the_first_entry_makes_the_file(tmp_path: Path) -> None:
+def test_add_creates_the_file(tmp_path: Path) -> None:
     path = tmp_path / "new" / "models.yaml"
     models(path, "add", "a", "--api-base", "builtin:demo")
     assert json.loads(models(path, "list", "--json"))[0]["model_id"] == "a"
     assert (path.stat().st_mode & 0o777) == 0o600
+
+
+def test_add_warns_of_probable_mistakes(path: Path) -> None:
+    arguments = [
+        "add",
+        "c",
+        "--api-base",
+        "https://api.openai.com",
+        "--api-key",
+        "${C_KEY}",
+        "--models",
+        str(path),
+    ]
+    result = CliRunner().invoke(models_command, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "warning: models[2].api_base: OpenAI" in result.stderr
+    assert "warning: model 'c' has no key: C_KEY is not set" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -89,7 +106,7 @@ def test_the_first_entry_makes_the_file(tmp_path: Path) -> None:
         (["remove", "z"], "no entry has the model_id 'z'"),
     ],
 )
-def test_what_makes_no_valid_file_is_not_saved(path: Path, arguments: list[str], message: str) -> None:
+def test_invalid_result_is_not_saved(path: Path, arguments: list[str], message: str) -> None:
     result = CliRunner().invoke(models_command, [*arguments, "--models", str(path)])
     assert isinstance(result.exception, ConfigError)
     assert message in result.exception.message
@@ -105,7 +122,7 @@ def test_what_makes_no_valid_file_is_not_saved(path: Path, arguments: list[str],
         ("aliases=[a", "--set aliases:1:"),
     ],
 )
-def test_a_bad_assignment_is_a_usage_error(path: Path, assignment: str, message: str) -> None:
+def test_invalid_assignment_is_a_usage_error(path: Path, assignment: str, message: str) -> None:
     arguments = ["add", "c", "--api-base", "builtin:demo", "--set", assignment, "--models", str(path)]
     result = CliRunner().invoke(models_command, arguments)
     assert result.exit_code == 2

@@ -1,4 +1,4 @@
-"""``claude-proxy replay``: the list, a replay, another model; exit codes and sentences."""
+"""``claude-proxy replay``: the list, a replay, the comparison with another model; exit codes and messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def state(home: Home) -> Path:
 
 
 def recorded(home: Home, *, steps: Any = None, **more: Any) -> Path:
-    """A record where the daemon would have put it."""
+    """Write a record to the daemon's folder."""
     with capture_logs():  # they would be printed
         return asyncio.run(one_record(state(home), [steps or GOOD["translated"]], max_retries=0, **more))
 
@@ -48,8 +48,8 @@ async def _another(home: Home) -> Path:
 def test_no_difference(home: Home, by: str) -> None:
     path = recorded(home)
     request_id = call_of(path)["facts"]["request_id"]
-    asked = {"path": str(path), "id": request_id, "beginning": request_id[:10]}[by]
-    result = home.run("replay", asked)
+    argument = {"path": str(path), "id": request_id, "beginning": request_id[:10]}[by]
+    result = home.run("replay", argument)
     assert (result.code, result.err) == (0, "")
     title, *parts = result.out.splitlines()
     assert request_id in title
@@ -57,7 +57,7 @@ def test_no_difference(home: Home, by: str) -> None:
     assert parts == ["request 1: no difference", "answer: no difference"]
 
 
-def test_a_difference(home: Home) -> None:
+def test_difference(home: Home) -> None:
     path = recorded(home)
     body = path / "client-request.body.json"
     body.write_text(body.read_text().replace('"hi"', '"ho"'))
@@ -76,7 +76,7 @@ def test_a_difference(home: Home) -> None:
     assert parts[1] == {"part": "answer", "difference": None}
 
 
-def test_the_list(home: Home) -> None:
+def test_list(home: Home) -> None:
     assert "No records in" in home.run("replay", "--list").out
     assert json.loads(home.run("replay", "--list", "--json").out) == []
     good = recorded(home)
@@ -98,7 +98,7 @@ def test_the_list(home: Home) -> None:
     assert "cannot be read" in second
 
 
-def test_without_bodies_it_says_which_setting_gives_them(home: Home) -> None:
+def test_record_without_bodies(home: Home) -> None:
     path = without_bodies(home)
     for arguments in ((), ("--against", "deep")):
         home.write_models(MODELS)
@@ -145,11 +145,11 @@ def test_against_the_same_entry(home: Home) -> None:
         (("--list", "x"), 64, "--list stands alone"),
         (("{}", "--models", "x.yaml"), 64, "--models goes with --against"),
         (("/",), 64, "is no record"),
-        (("{}", "--against", "nobody"), 64, "there are: deep, kimi"),
+        (("{}", "--against", "unknown"), 64, "there are: deep, kimi"),
         (("{}", "--against", "deep", "--models", "/nowhere.yaml"), 78, "there is no such file"),
     ],
 )
-def test_faults(home: Home, arguments: tuple[str, ...], code: int, message: str) -> None:
+def test_usage_errors(home: Home, arguments: tuple[str, ...], code: int, message: str) -> None:
     home.write_models(MODELS)
     path = recorded(home)
     result = home.run("replay", *(each.format(path) for each in arguments))
@@ -159,7 +159,7 @@ def test_faults(home: Home, arguments: tuple[str, ...], code: int, message: str)
     assert result.out == ""
 
 
-def test_the_beginning_of_two(home: Home) -> None:
+def test_ambiguous_request_id(home: Home) -> None:
     recorded(home)
     with capture_logs():
         asyncio.run(_another(home))

@@ -1,4 +1,4 @@
-"""``claude-proxy top``: one picture where there is no terminal, a live view in one, which outlives the daemon."""
+"""``claude-proxy top``: a snapshot without a terminal; a live view that reconnects in one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def picture(home: Path, base: str, *arguments: str, **variables: str) -> t
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_one_picture(tmp_path: Path) -> None:
+async def test_snapshot(tmp_path: Path) -> None:
     go_on = asyncio.Event()
 
     async def slowly(request: web.Request) -> web.StreamResponse:
@@ -81,7 +81,7 @@ async def test_no_daemon_is_exit_3(tmp_path: Path, unused_tcp_port: int) -> None
     assert "Traceback" not in err
 
 
-async def test_the_token_is_sent_and_asked_for(tmp_path: Path) -> None:
+async def test_access_token(tmp_path: Path) -> None:
     token = "let-me-in-0123456789"
     async with running_proxy(
         [{"model_id": "demo", "api_base": "builtin:demo"}], auth_token=Secret(token)
@@ -96,7 +96,7 @@ async def test_the_token_is_sent_and_asked_for(tmp_path: Path) -> None:
 
 @contextmanager
 def terminal(home: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A command in a terminal of its own; gives the process and the terminal's other end."""
+    """Run a command in a pseudo-terminal; yield the process and the terminal's other end."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         command(*arguments),
@@ -116,7 +116,7 @@ def terminal(home: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[byt
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-async def test_the_live_view_outlives_the_daemon(tmp_path: Path) -> None:
+async def test_live_view_reconnects(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""``claude-proxy translate``: standard input to standard output, and what it says of it on standard error."""
+"""``claude-proxy translate``: standard input to standard output, notes on standard error."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def request(**fields: Any) -> bytes:
     return json.dumps(payload).encode()
 
 
-def test_a_request(translate: Callable[..., Result]) -> None:
+def test_request(translate: Callable[..., Result]) -> None:
     given = request(
         stream=True,
         top_k=3,
@@ -63,7 +63,7 @@ def test_effort_alone_switches_thinking_off(translate: Callable[..., Result]) ->
     assert "reasoning_effort" not in body
 
 
-def test_a_stream(translate: Callable[..., Result]) -> None:
+def test_stream(translate: Callable[..., Result]) -> None:
     case = goldens_streams.load("deepseek/reasoning_call")
     result = translate(case.upstream, "--model", "deep", "--stream")
     assert (result.code, result.err) == (0, "")
@@ -75,18 +75,18 @@ def test_a_stream(translate: Callable[..., Result]) -> None:
     assert seen["stop_reason"] == "tool_use"
 
 
-def test_a_stream_with_its_request_and_oddities(home: Home, translate: Callable[..., Result]) -> None:
+def test_stream_with_its_request_and_warnings(home: Home, translate: Callable[..., Result]) -> None:
     case = goldens_streams.load("openai/long_tool_name")
-    asked = home.path / "request.json"
-    asked.write_bytes(request(**case.request))
+    request_file = home.path / "request.json"
+    request_file.write_bytes(request(**case.request))
     upstream = case.upstream.replace(b'"tool_calls"}', b'"moonrise"}')
-    result = translate(upstream, "--model", "plain", "--stream", "--request", str(asked))
+    result = translate(upstream, "--model", "plain", "--stream", "--request", str(request_file))
     (block,) = message_of(result.out.encode())["content"]
     assert block["name"] == case.request["tools"][0]["name"]
     assert result.err == "stream.unknown_finish_reason\n"
 
 
-def test_a_stream_that_ends_in_an_error(translate: Callable[..., Result]) -> None:
+def test_stream_that_ends_in_an_error(translate: Callable[..., Result]) -> None:
     case = goldens_streams.load("generic/cut_in_text")
     result = translate(case.upstream, "--model", "plain", "--stream")
     assert result.code == 0
@@ -94,17 +94,17 @@ def test_a_stream_that_ends_in_an_error(translate: Callable[..., Result]) -> Non
     assert result.err == "the stream ends in an error: the upstream closed the stream before finishing\n"
 
 
-def test_what_the_client_is_refused(translate: Callable[..., Result]) -> None:
+def test_refused_request(translate: Callable[..., Result]) -> None:
     case = goldens_streams.load("openai/too_long")
     result = translate(case.upstream, "--model", "plain", "--stream")
     assert json.loads(result.out)["error"]["message"] == "prompt is too long: 190000 tokens > 128000 maximum"
-    assert result.err == "the client is answered with HTTP 400\n"
+    assert result.err == "the client gets HTTP 400\n"
     result = translate(request(messages=[]), "--model", "plain")
     assert json.loads(result.out)["error"]["type"] == "invalid_request_error"
-    assert result.err == "the client is answered with HTTP 400\n"
+    assert result.err == "the client gets HTTP 400\n"
 
 
-def test_usage(translate: Callable[..., Result]) -> None:
+def test_usage_errors(translate: Callable[..., Result]) -> None:
     for given, arguments, words in (
         (b"{}", ["--model", "none"], "no model 'none' in models.yaml; there are: deep, plain"),
         (b"{}", ["--model", "direct"], "is direct: nothing of it is translated"),

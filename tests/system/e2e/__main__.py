@@ -1,8 +1,7 @@
-"""``python -m tests.system.e2e [NAME…]``: install Claude Code, run the scenarios, say how each went.
+"""``python -m tests.system.e2e [NAME…]``: install Claude Code, run the scenarios, report their results.
 
-Exit code 0 when all passed, or when this machine cannot run them for want of npm or of its registry; else 1.
-``CLAUDE_VERSION`` picks another version than the pinned one, ``latest`` the newest. ``E2E_REQUIRED=1``, for
-checks that nobody watches, turns the line about skipping into one that is not overlooked.
+Exit code 0 if all passed, or if npm or its registry is missing; else 1. ``CLAUDE_VERSION`` selects another version than
+the pinned one, ``latest`` the newest. ``E2E_REQUIRED=1`` makes the line about skipped scenarios conspicuous.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def main(arguments: list[str]) -> int:
         prog="python -m tests.system.e2e", description="Claude Code against the daemon"
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="the scenarios to run; all by default")
-    parser.add_argument("--list", action="store_true", help="say which scenarios there are")
+    parser.add_argument("--list", action="store_true", help="list the scenarios")
     options = parser.parse_args(arguments)
     scenarios = all_scenarios()
     if options.list:

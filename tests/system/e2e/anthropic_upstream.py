@@ -1,4 +1,4 @@
-"""A scripted upstream that speaks the Anthropic Messages API, for direct routes."""
+"""A scripted upstream of the Anthropic Messages API, for direct routes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.system.e2e.scripted import Received, Refusal, Script, ScriptedUpstrea
 
 __all__ = ["USAGE", "AnthropicUpstream", "call", "calls", "refuse", "say"]
 
-#: What every answer reports.
+#: Usage in every response.
 USAGE = {
     "input_tokens": 1000,
     "output_tokens": 34,
@@ -48,7 +48,7 @@ class AnthropicUpstream(ScriptedUpstream):
 
     @property
     def api_base(self) -> str:
-        """For models.yaml."""
+        """Value for models.yaml."""
         return self.origin
 
     def judge(self, received: Received) -> list[str]:
@@ -99,17 +99,17 @@ class AnthropicUpstream(ScriptedUpstream):
 
 
 def say(text: str) -> Turn:
-    """Answer with a text."""
+    """Respond with a text."""
     return calls(text=text)
 
 
 def call(name: str, /, **arguments: Any) -> Turn:
-    """Call one tool."""
+    """Respond with a call of one tool."""
     return calls((name, arguments))
 
 
 def calls(*wanted: tuple[str, Mapping[str, Any]], text: str = "") -> Turn:
-    """Call several tools in one turn, given as (name, input), after a text if given."""
+    """Respond with calls of several tools, given as (name, input), after a text if given."""
 
     def play(received: Received) -> Sequence[Step]:
         blocks: list[tuple[dict[str, Any], str, str, str]] = []
@@ -133,7 +133,7 @@ def calls(*wanted: tuple[str, Mapping[str, Any]], text: str = "") -> Turn:
 
 
 def refuse(status: int, kind: str, message: str, *, headers: Mapping[str, str] | None = None) -> Turn:
-    """Answer with an error in Anthropic's form."""
+    """Respond with an error in Anthropic's form."""
     return lambda received: Refusal(status, _error(kind, message), headers or {})
 
 

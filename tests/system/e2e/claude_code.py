@@ -1,4 +1,4 @@
-"""One run of ``claude -p``, with an environment in which nothing of this machine can be seen."""
+"""Runs of ``claude -p`` in an environment that is isolated from this machine."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import Any
 
 __all__ = ["NO_SECOND_CHANCE", "ClaudeRun", "run_claude"]
 
-#: A run takes 2 to 5 s; a hanging one is ended after this.
+#: Timeout of a run, which takes 2 to 5 s.
 RUN_TIMEOUT_S = 120.0
 
-#: The Bash tool runs its commands in this one.
+#: The shell of the Bash tool.
 SHELL = shutil.which("bash", path="/bin:/usr/bin:/usr/local/bin") or "/bin/sh"
 # fmt: off
 SWITCHES = {
@@ -27,13 +27,13 @@ SWITCHES = {
 }
 # fmt: on
 
-#: Claude Code repeats a failed call by itself, which can hide that the proxy failed; with these it does not.
+#: Switches off Claude Code's own retries, which can hide a failure of the proxy.
 NO_SECOND_CHANCE = {"CLAUDE_CODE_MAX_RETRIES": "0", "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1"}
 
 
 @dataclass(frozen=True)
 class ClaudeRun:
-    """What Claude Code said."""
+    """Output of a run."""
 
     prompt: str
     returncode: int
@@ -43,7 +43,7 @@ class ClaudeRun:
 
     @property
     def result(self) -> dict[str, Any]:
-        """The object of ``--output-format json``; empty when there is none."""
+        """The object of ``--output-format json``; empty if there is none."""
         try:
             value = json.loads(self.stdout)
         except ValueError:
@@ -54,7 +54,7 @@ class ClaudeRun:
 
     @property
     def text(self) -> str:
-        """The final answer."""
+        """The final text."""
         return str(self.result.get("result", ""))
 
     @property
@@ -67,7 +67,7 @@ class ClaudeRun:
         return self.returncode == 0 and self.result.get("is_error") is False
 
     def report(self) -> str:
-        """The output, for a scenario that failed."""
+        """Return the output, for a failed scenario."""
         return (
             f"claude ended with {self.returncode} after {self.seconds:.1f} s\n"
             f"  stdout: {self.stdout[-3000:].strip() or '(nothing)'}\n"
@@ -89,11 +89,11 @@ async def run_claude(
     environment: Mapping[str, str] | None = None,
     timeout_s: float = RUN_TIMEOUT_S,
 ) -> ClaudeRun:
-    """Run one prompt to its end.
+    """Run one prompt.
 
     Args:
         credentials: ``ANTHROPIC_API_KEY`` and the like, with made-up values.
-        home: kept between the runs that resume one another.
+        home: shared by runs that resume one another.
         tools: names of the tools that need no permission.
         options: further arguments.
         environment: further variables.
@@ -128,7 +128,7 @@ async def run_claude(
     note = ""
     if not done:
         note = f"\n(ended by the harness after {timeout_s:g} s)"
-        os.killpg(process.pid, signal.SIGKILL)  # its own session: what it started goes with it
+        os.killpg(process.pid, signal.SIGKILL)  # its session, with its children
     out, err = await waiting
     return ClaudeRun(
         prompt,

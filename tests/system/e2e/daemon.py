@@ -1,4 +1,4 @@
-"""The proxy as a process of its own, as a user runs it: ``python -m proxyd --port N --models FILE``."""
+"""The proxy as a process: ``python -m proxyd --port N --models FILE``."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.support.paths import ROOT
 __all__ = ["Daemon", "DaemonError"]
 
 START_TIMEOUT_S = 20.0
-#: Nothing streams any more when a scenario stops its daemon, so this is not the drain's own 30 s.
+#: Shorter than the drain's 30 s: no stream is open when a scenario stops its daemon.
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.05
 LOG_TAIL_LINES = 40
 
 
 class DaemonError(Exception):
-    """The daemon did not start, or not stop, as it should."""
+    """The daemon did not start or stop correctly."""
 
 
 class Daemon:
@@ -45,7 +45,7 @@ class Daemon:
         self.state_folder = folder / "home" / ".local" / "state" / "claude-proxy"
 
     async def start(self) -> None:
-        """Start it and wait until it says that it is ready.
+        """Start the daemon and wait until it is ready.
 
         Raises:
             DaemonError: it ended, or was not ready in time.
@@ -88,10 +88,10 @@ class Daemon:
                 except (aiohttp.ClientError, asyncio.TimeoutError):
                     pass
                 await asyncio.sleep(POLL_S)
-        raise DaemonError(f"GET /readyz did not answer 200 within {START_TIMEOUT_S:g} s")
+        raise DaemonError(f"GET /readyz did not return 200 within {START_TIMEOUT_S:g} s")
 
     async def stop(self) -> list[str]:
-        """End it with SIGTERM, and say what was wrong: its exit code, a traceback in the log."""
+        """Stop the daemon with SIGTERM; return complaints: its exit code, a traceback in its log."""
         process = self._process
         if process is None:
             return []
@@ -101,7 +101,7 @@ class Daemon:
             try:
                 await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
             except asyncio.TimeoutError:
-                complaints.append(f"the daemon was still there {STOP_TIMEOUT_S:g} s after SIGTERM")
+                complaints.append(f"the daemon still ran {STOP_TIMEOUT_S:g} s after SIGTERM")
                 process.kill()
                 await process.wait()
         if process.returncode != 0 and not complaints:
@@ -111,11 +111,11 @@ class Daemon:
         return complaints
 
     def log(self) -> str:
-        """All that it printed."""
+        """Return all output."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def report(self) -> str:
-        """The end of the log, for a scenario that failed."""
+        """Return the end of the log, for a failed scenario."""
         lines = self.log().splitlines()[-LOG_TAIL_LINES:]
         return "\n".join(["the daemon's log ends with", *(f"  {line[:400]}" for line in lines)])
 

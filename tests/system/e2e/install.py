@@ -1,8 +1,8 @@
-"""Puts Claude Code into a git-ignored folder of the checkout, with npm.
+"""Installs Claude Code with npm into a git-ignored folder of the checkout.
 
-The npm package is a shell around a native binary of about 380 MB, which comes as an optional dependency named
-after the platform; a postinstall script links it into place. Where npm refuses to run scripts, or the Node is
-too old for the shell, the binary itself still works: so we look for one that answers ``--version``.
+The npm package wraps a native binary of about 380 MB, an optional dependency named after the platform, which a
+postinstall script links. If npm runs no scripts, or Node is too old for the wrapper, the binary itself still works:
+`installed_claude` looks for one that runs with ``--version``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 __all__ = ["PINNED_VERSION", "InstallError", "UnreachableRegistryError", "installed_claude"]
 
 PACKAGE = "@anthropic-ai/claude-code"
-#: The version whose behaviour was observed and written down; `CLAUDE_VERSION` overrides.
+#: The version that docs/spec/claude-code.md describes; `CLAUDE_VERSION` overrides it.
 PINNED_VERSION = "2.1.330"
-#: npm's own codes for "the registry did not answer", as opposed to "it has no such version".
+#: npm's codes for an unreachable registry, as opposed to a missing version.
 UNREACHABLE = re.compile(
     r"\bcode (E(?:NOTFOUND|AI_AGAIN|CONNREFUSED|CONNRESET|TIMEDOUT|NETUNREACH|HOSTUNREACH|401|403|407|5\d\d)"
     r"|ERR_SOCKET_TIMEOUT|FETCH_ERROR|\w*CERT\w*|SELF_SIGNED_\w+|UNABLE_TO_\w+)\b"
@@ -28,21 +28,21 @@ INSTALL_TIMEOUT_S = 600
 
 
 class UnreachableRegistryError(Exception):
-    """There is no npm here, or no registry that it can reach: the scenarios cannot run on this machine."""
+    """npm is missing or cannot reach its registry: the scenarios cannot run on this machine."""
 
 
 class InstallError(Exception):
-    """npm ran and the result is not a Claude Code that starts."""
+    """npm ran, but no installed binary starts."""
 
 
 def installed_claude(folder: Path, version: str) -> tuple[Path, str]:
-    """The path of a Claude Code that starts, and what it says its version is.
+    """Install Claude Code if necessary; return the path of a working binary and its version.
 
-    A pinned version that is there already is used as it is; ``latest`` asks the registry each time.
+    An installed pinned version is reused; ``latest`` queries the registry each time.
 
     Raises:
-        UnreachableRegistryError: see there.
-        InstallError: see there.
+        UnreachableRegistryError: npm or its registry is missing.
+        InstallError: the installation failed.
     """
     target = folder / f"claude-{version}"
     present = _working_binary(target)
@@ -90,12 +90,12 @@ def _npm_install(target: Path, version: str) -> None:
 
 def _working_binary(target: Path) -> tuple[Path, str] | None:
     scope = target / "node_modules" / PACKAGE.partition("/")[0]
-    # The linked one first; then those of the platform packages, glibc and musl alike: one of them starts.
+    # The linked binary first, then those of the platform packages for glibc and musl, of which one starts.
     for path in [target / "node_modules/.bin/claude", *sorted(scope.glob("claude-code-*/claude*"))]:
         if not os.access(path, os.X_OK) or path.is_dir():
             continue
         try:
-            said = subprocess.run(
+            output = subprocess.run(
                 [path, "--version"],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -105,7 +105,7 @@ def _working_binary(target: Path) -> tuple[Path, str] | None:
             ).stdout
         except (OSError, subprocess.TimeoutExpired):
             continue
-        found = re.match(r"\d+\.\d+\.\d+\S*", said)
+        found = re.match(r"\d+\.\d+\.\d+\S*", output)
         if found is not None:
             return path.resolve(), found[0]
     return None

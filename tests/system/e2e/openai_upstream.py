@@ -1,4 +1,4 @@
-"""A scripted upstream that speaks OpenAI Chat Completions and refuses what OpenAI refuses."""
+"""A scripted upstream of OpenAI Chat Completions that refuses the same requests as OpenAI."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.system.e2e.scripted import Received, Refusal, Script, ScriptedUpstrea
 __all__ = ["DONE", "USAGE", "OpenAIUpstream", "call", "calls", "chunk", "refuse", "say"]
 
 DONE = b"data: [DONE]\n\n"
-#: What every answer reports. Of 1200 prompt tokens 200 were cached: Claude Code must see 1000 and 200.
+#: Usage in every response. Of 1200 prompt tokens 200 were cached: Claude Code must see 1000 and 200.
 USAGE = {
     "prompt_tokens": 1200,
     "completion_tokens": 34,
@@ -23,7 +23,7 @@ USAGE = {
 #: Texts and arguments are split into fragments of this many characters.
 FRAGMENT_CHARS = 7
 
-_ids = itertools.count(1)  # Claude Code drops a call whose id came before in the same conversation
+_ids = itertools.count(1)  # Claude Code drops a call with an id that it has seen in the same conversation
 
 
 class OpenAIUpstream(ScriptedUpstream):
@@ -45,7 +45,7 @@ class OpenAIUpstream(ScriptedUpstream):
 
     @property
     def api_base(self) -> str:
-        """For models.yaml."""
+        """Value for models.yaml."""
         return f"{self.origin}/v1"
 
     def judge(self, received: Received) -> list[str]:
@@ -105,7 +105,7 @@ class OpenAIUpstream(ScriptedUpstream):
 def chunk(
     delta: Mapping[str, Any] | None, finish: str | None = None, usage: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """One ``chat.completion.chunk``; without a delta it has no choices, as the one that carries the usage."""
+    """Build a ``chat.completion.chunk``; without a delta it has no choices, like the one with the usage."""
     choices = [] if delta is None else [{"index": 0, "delta": dict(delta), "finish_reason": finish}]
     return {
         "id": "chatcmpl-scripted",
@@ -118,17 +118,17 @@ def chunk(
 
 
 def say(text: str, *, reasoning: str = "", finish: str = "stop") -> Turn:
-    """Answer with a text, after some reasoning if given."""
+    """Respond with a text, after some reasoning if given."""
     return _turn([], text, reasoning, finish)
 
 
 def call(name: str, /, *, reasoning: str = "", **arguments: Any) -> Turn:
-    """Call one tool."""
+    """Respond with a call of one tool."""
     return _turn([(name, arguments)], "", reasoning, "tool_calls")
 
 
 def calls(*wanted: tuple[str, Mapping[str, Any]], text: str = "", reasoning: str = "") -> Turn:
-    """Call several tools in one turn, given as (name, arguments), after a text if given."""
+    """Respond with calls of several tools, given as (name, arguments), after a text if given."""
     return _turn(wanted, text, reasoning, "tool_calls")
 
 
@@ -140,7 +140,7 @@ def refuse(
     code: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Turn:
-    """Answer with an error in OpenAI's form."""
+    """Respond with an error in OpenAI's form."""
     body = json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}).encode()
     return lambda received: Refusal(status, body, headers or {})
 

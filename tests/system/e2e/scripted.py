@@ -1,4 +1,4 @@
-"""An upstream that plays a script over real sockets, judging each request before it answers.
+"""An upstream that validates each request and plays a scripted response over real sockets.
 
 A script is a list of *turns*, one for each request in order of arrival, or one turn for all of them.
 A turn takes the request and returns *steps*, or a `Refusal`::
@@ -31,12 +31,12 @@ from tests.system.e2e.shape import shape_of
 
 __all__ = ["Fault", "Received", "Refusal", "Script", "ScriptedUpstream", "Step", "Turn", "cut"]
 
-#: Larger than any body the proxy may send: it takes 32 MiB itself.
+#: Larger than any body that the proxy sends: its own limit is 32 MiB.
 MAX_BODY_BYTES = 64 * 1024 * 1024
 
 
 class Fault(enum.Enum):
-    """How a stream ends before its time."""
+    """Ways in which a stream ends early."""
 
     EOF = "a clean end of the body"
     RESET = "a TCP reset"
@@ -45,7 +45,7 @@ class Fault(enum.Enum):
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it came."""
+    """A received request."""
 
     method: str
     path: str
@@ -63,13 +63,13 @@ class Received:
         return self.body.get("stream") is True
 
     def texts(self, role: str) -> list[str]:
-        """The text of each message of this role, in order."""
+        """Return the text of each message of this role, in order."""
         return [_text_of(message.get("content")) for message in self.messages if message.get("role") == role]
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer other than 200."""
+    """A response with another status than 200."""
 
     status: int
     body: bytes
@@ -84,7 +84,7 @@ Self = TypeVar("Self", bound="ScriptedUpstream")
 
 
 def cut(turn: Turn, *, after: int, by: Fault) -> Turn:
-    """The first `after` steps of a turn, then a fault."""
+    """The first `after` steps of a turn, followed by a fault."""
 
     def cut_turn(received: Received) -> Sequence[Step] | Refusal:
         played = turn(received)
@@ -104,7 +104,7 @@ class ScriptedUpstream(ABC):
 
     #: The dialect's name, for reports.
     dialect = ""
-    #: Where the dialect's calls go.
+    #: Path of the dialect's calls.
     path = ""
 
     def __init__(self, script: Script) -> None:
@@ -120,19 +120,19 @@ class ScriptedUpstream(ABC):
 
     @abstractmethod
     def judge(self, received: Received) -> list[str]:
-        """What the real API would refuse in this request; nothing for a good one."""
+        """Return what the real API would refuse in this request; empty if it is valid."""
 
     @abstractmethod
     def error_body(self, status: int, message: str) -> bytes:
-        """An error in the dialect's form."""
+        """Build an error of the dialect."""
 
     @abstractmethod
     def frame(self, event: dict[str, Any]) -> bytes:
-        """One event as it goes over the wire."""
+        """Encode an event."""
 
     @abstractmethod
     def collect(self, events: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The events of a stream as the body of an answer without a stream."""
+        """Convert the events of a stream to the body of a response that is not streamed."""
 
     # --- life cycle
 
@@ -146,7 +146,7 @@ class ScriptedUpstream(ABC):
         await self.close()
 
     async def start(self) -> None:
-        """Listen; `origin` is known from here on."""
+        """Start listening and set `origin`."""
         app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
@@ -160,11 +160,11 @@ class ScriptedUpstream(ABC):
 
     @property
     def left_over(self) -> int:
-        """How many turns of the script nobody asked for."""
+        """Number of turns of the script that were not requested."""
         return 0 if callable(self._script) else len(self._script) - self._played
 
     def complaints(self) -> list[str]:
-        """Why this upstream thinks that the scenario failed; empty when it does not."""
+        """Return what was wrong with the received requests; empty if nothing was."""
         found = [f"{self.dialect} upstream, {violation}" for violation in self.violations]
         if self.unexpected:
             found.append(
@@ -177,13 +177,13 @@ class ScriptedUpstream(ABC):
         return found
 
     def report(self) -> str:
-        """The shape of what was received: roles, kinds and lengths, never a text."""
+        """Return outlines of the received requests, without texts."""
         lines = [f"{self.dialect} upstream received {len(self.requests)} request(s)"]
         for number, received in enumerate(self.requests, 1):
             lines.append(f"  request {number}: {received.method} {received.path} {shape_of(received.body)}")
         return "\n".join([*lines, *(f"  violation: {violation}" for violation in self.violations)])
 
-    # --- answering
+    # --- responses
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
@@ -215,7 +215,7 @@ class ScriptedUpstream(ABC):
             return self._script(received)
         if self._played == len(self._script):
             self.unexpected += 1
-            # 403 is what neither the proxy nor Claude Code tries again.
+            # Neither the proxy nor Claude Code retries after 403.
             return Refusal(403, self.error_body(403, "the script has ended"))
         self._played += 1
         return self._script[self._played - 1](received)
@@ -258,11 +258,11 @@ class ScriptedUpstream(ABC):
         return web.json_response(self.collect([step for step in played if isinstance(step, dict)]))
 
     async def _fail(self, request: web.Request, fault: Fault) -> None:
-        """Never returns: ends the connection, or waits until the client does, which cancels this handler."""
+        """End the connection, or wait until the client does, which cancels this handler. Never returns."""
         transport = request.transport
         if fault is Fault.RESET and transport is not None:
             sock = transport.get_extra_info("socket")
-            # Without lingering a close is a reset, whatever the buffers hold.
+            # With SO_LINGER 0, close sends a reset whatever the buffers hold.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             transport.abort()
         await asyncio.Event().wait()

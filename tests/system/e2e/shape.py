@@ -1,4 +1,4 @@
-"""A request's outline for reports: kinds, names and lengths, never a text. Takes malformed requests too."""
+"""Outlines of requests for reports: kinds, names and lengths, never a text. Malformed requests are accepted."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 __all__ = ["shape_of"]
 
-#: Fields whose value says something and holds no text of a user.
+#: Fields whose value is shown, because it holds no text of a user.
 SHOWN = frozenset({"model", "tool_choice", "reasoning_effort", "stream_options"})
 
 
 def shape_of(body: Mapping[str, Any]) -> str:
-    """The outline of a request in either dialect, a line for each message."""
+    """Return the outline of a request in either dialect, a line per message."""
     fields = [
         f"{key}={value!r}" if key in SHOWN or isinstance(value, (bool, int, float)) else key
         for key, value in body.items()

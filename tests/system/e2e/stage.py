@@ -1,4 +1,4 @@
-"""What a scenario has at hand, and the register of scenarios."""
+"""`Stage`, the fixture of a scenario, and the registry of scenarios."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _scenarios: dict[str, Scenario] = {}
 
 
 class ScenarioError(Exception):
-    """Something was not as the scenario says it must be."""
+    """A check of a scenario failed."""
 
 
 def scenario(function: Scenario) -> Scenario:
-    """Put a function into the register under its name; the first line of its docstring is its title."""
+    """Register a function under its name; the first line of its docstring is its title."""
     if not inspect.getdoc(function):
-        raise TypeError(f"scenario {function.__name__} needs a docstring that says what it shows")
+        raise TypeError(f"scenario {function.__name__} needs a docstring with its title")
     if function.__name__ in _scenarios:
         raise TypeError(f"there are two scenarios called {function.__name__}")
     _scenarios[function.__name__] = function
@@ -48,7 +48,7 @@ def scenario(function: Scenario) -> Scenario:
 
 
 def all_scenarios() -> dict[str, Scenario]:
-    """Every scenario by name, in the order of the modules and of the functions in them."""
+    """Return all scenarios by name, in the order of their modules and functions."""
     package = importlib.import_module("tests.system.e2e.scenarios")
     for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda found: found.name):
         importlib.import_module(f"{package.__name__}.{module.name}")
@@ -56,7 +56,7 @@ def all_scenarios() -> dict[str, Scenario]:
 
 
 def check(holds: object, otherwise: str) -> None:
-    """Fail with the sentence `otherwise` unless `holds`."""
+    """Fail with the message `otherwise` unless `holds`."""
     if not holds:
         raise ScenarioError(otherwise)
 
@@ -87,13 +87,13 @@ class Stage:
         self.project.mkdir()
 
     async def openai(self, script: Script, **options: Any) -> OpenAIUpstream:
-        """A started `OpenAIUpstream`."""
+        """Start an `OpenAIUpstream`."""
         upstream = OpenAIUpstream(script, **options)
         await self._start(upstream)
         return upstream
 
     async def anthropic(self, script: Script, **options: Any) -> AnthropicUpstream:
-        """A started `AnthropicUpstream`."""
+        """Start an `AnthropicUpstream`."""
         upstream = AnthropicUpstream(script, **options)
         await self._start(upstream)
         return upstream
@@ -105,14 +105,14 @@ class Stage:
     async def daemon(
         self, models: Sequence[Mapping[str, Any]], environment: Mapping[str, str] | None = None
     ) -> Daemon:
-        """A daemon that is ready, with these entries in its models.yaml."""
+        """Start a daemon with these entries in its models.yaml; return it when it is ready."""
         daemon = Daemon(models, self._folder / f"daemon-{len(self._daemons)}", environment)
         self._daemons.append(daemon)
         await daemon.start()
         return daemon
 
     async def run(self, daemon: Daemon, prompt: str, **options: Any) -> ClaudeRun:
-        """Run Claude Code, however it ends; options as for `run_claude`."""
+        """Run Claude Code, whatever its result; options as for `run_claude`."""
         options.setdefault("credentials", {"ANTHROPIC_AUTH_TOKEN": FAKE_KEY})
         run = await run_claude(
             self.claude_binary,
@@ -126,15 +126,15 @@ class Stage:
         return run
 
     async def succeed(self, daemon: Daemon, prompt: str, **options: Any) -> ClaudeRun:
-        """As `run`, and fail unless Claude Code says that it succeeded."""
+        """Run Claude Code; fail unless it reports success."""
         run = await self.run(daemon, prompt, **options)
-        check(run.is_success, f"Claude Code failed: {run.text or run.stderr[-500:] or 'it said nothing'}")
+        check(run.is_success, f"Claude Code failed: {run.text or run.stderr[-500:] or 'no output'}")
         return run
 
     async def converse(
         self, script: Script, prompt: str, *, entry: Mapping[str, Any] | None = None, **options: Any
     ) -> tuple[OpenAIUpstream, ClaudeRun]:
-        """The usual case: one OpenAI upstream, one route to it, one successful run.
+        """Run the usual case: one OpenAI upstream, one route to it, one successful run.
 
         Args:
             entry: further keys of the entry in models.yaml.
@@ -144,7 +144,7 @@ class Stage:
         return upstream, await self.succeed(daemon, prompt, model="scripted", **options)
 
     async def close(self) -> list[str]:
-        """Stop everything, and say what was not as it should be."""
+        """Stop everything; return the complaints of daemons and upstreams."""
         complaints = [complaint for daemon in self._daemons for complaint in await daemon.stop()]
         for upstream in self._upstreams:
             await upstream.close()
@@ -152,7 +152,7 @@ class Stage:
         return complaints
 
     def report(self) -> str:
-        """What happened, for a scenario that failed."""
+        """Return reports of all parts, for a failed scenario."""
         upstreams = [upstream.report() for upstream in self._upstreams]
         daemons = [daemon.report() for daemon in self._daemons]
         return "\n".join([*upstreams, *daemons, *(run.report() for run in self._runs)])

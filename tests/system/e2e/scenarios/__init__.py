@@ -1,1 +1,1 @@
-"""Scenarios, a module for each subject. Every module here is imported: a new file needs no entry anywhere."""
+"""Scenarios, one module per subject. Every module here is imported automatically."""

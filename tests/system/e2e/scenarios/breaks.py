@@ -24,7 +24,7 @@ _START: dict[str, dict[str, Any]] = {
 
 
 def _broken(kind: str, delta: dict[str, Any], *, is_stopped: bool) -> Turn:
-    """A stream that breaks after one delta of one block."""
+    """Break a stream after one delta of one block."""
 
     def play(received: Received) -> list[Step]:
         message = {
@@ -60,14 +60,14 @@ async def _run(
 
 
 def _whole_call(stage: Stage) -> dict[str, Any]:
-    """Arguments that are complete JSON although the stream broke: nothing tells that more was to come."""
+    """Arguments that are complete JSON although the stream broke before their end."""
     text = '{"file_path": "%s", "content": "only the first ha"}' % (stage.project / "half.txt")
     return {"type": "input_json_delta", "partial_json": text}
 
 
 @scenario
 async def break_in_open_text(stage: Stage) -> None:
-    """Text, block left open: asked again at once, the half answer is discarded"""
+    """Text, block left open: retried at once, the partial response is discarded"""
     delta = {"type": "text_delta", "text": "Half of an answ"}
     requests = await _run(stage, "text", delta, is_stopped=False, after=[say("Whole.")])
     check_equal(len(requests), 2, "requests")
@@ -84,7 +84,7 @@ async def break_in_stopped_text(stage: Stage) -> None:
 
 @scenario
 async def break_in_open_thinking(stage: Stage) -> None:
-    """Thinking, block left open: asked again at once"""
+    """Thinking, block left open: retried at once"""
     delta = {"type": "thinking_delta", "thinking": "Half a tho"}
     requests = await _run(stage, "thinking", delta, is_stopped=False, after=[say("Whole.")])
     check_equal(len(requests), 2, "requests")
@@ -101,7 +101,7 @@ async def break_in_stopped_thinking(stage: Stage) -> None:
 
 @scenario
 async def break_in_open_tool_call(stage: Stage) -> None:
-    """A tool call, block left open: never run, even where its arguments look whole; asked again at once"""
+    """A tool call, block left open: never run, even if its arguments look complete; retried at once"""
     after = [call("Write", file_path=str(stage.project / "whole.txt"), content="all of it"), say("Done.")]
     await _run(stage, "tool_use", _whole_call(stage), is_stopped=False, after=after)
     check(not (stage.project / "half.txt").exists(), "half a tool call was run")
@@ -110,7 +110,7 @@ async def break_in_open_tool_call(stage: Stage) -> None:
 
 @scenario
 async def break_in_stopped_tool_call(stage: Stage) -> None:
-    """A tool call, block stopped: Claude Code runs it, half as it is, which is why the proxy never stops it"""
+    """A tool call, block stopped: Claude Code runs the partial call, so the proxy never stops the block"""
     await _run(stage, "tool_use", _whole_call(stage), is_stopped=True, after=[say("Done.")])
     check(
         (stage.project / "half.txt").exists(), "Claude Code has changed: docs/reliability.md can be simpler"

@@ -1,4 +1,4 @@
-"""Claude Code as users start it: by ``claude-proxy code``."""
+"""Claude Code started by ``claude-proxy code``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.system.e2e.claude_code import NO_SECOND_CHANCE, SWITCHES
 from tests.system.e2e.daemon import ROOT
 from tests.system.e2e.stage import Stage, check, check_equal, scenario
 
-#: A start, and one short conversation.
+#: Timeout of a start and a short conversation.
 TIMEOUT_S = 120.0
 
 
 @scenario
 async def code_on_demo(stage: Stage) -> None:
-    """claude-proxy code demo -- -p "say hi": starts the daemon, runs Claude Code, passes arguments and exit code on"""
+    """claude-proxy code demo -- -p "say hi": starts the daemon and Claude Code, forwards arguments and exit code"""
     home = stage.project.parent / "user"
     config = home / ".config" / "claude-proxy"
     config.mkdir(parents=True)

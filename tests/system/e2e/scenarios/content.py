@@ -1,4 +1,4 @@
-"""What Claude Code puts into requests beside text, and what an OpenAI upstream gets of it."""
+"""Images, documents, server tools and reasoning in requests, and their translation for an OpenAI upstream."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.system.e2e.stage import FAKE_KEY, Stage, check, check_equal, scenario
 
 
 def png() -> bytes:
-    """A picture of eight by eight red points."""
+    """Build an image of eight by eight red pixels."""
 
     def part(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -24,7 +24,7 @@ def png() -> bytes:
 
 
 def pdf() -> bytes:
-    """One page that says so."""
+    """Build a PDF with one page of text."""
     content = b"BT /F1 24 Tf 20 100 Td (A page) Tj ET"
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
@@ -43,7 +43,7 @@ def pdf() -> bytes:
 
 @scenario
 async def image_in_a_tool_result(stage: Stage) -> None:
-    """A picture that a tool has read reaches the upstream as a picture, behind the tool's message"""
+    """An image read by a tool reaches the upstream as an image, after the tool's message"""
     path = stage.project / "red.png"
     path.write_bytes(png())
     script = [calls(("Read", {"file_path": str(path)})), say("It is red.")]
@@ -63,7 +63,7 @@ async def image_in_a_tool_result(stage: Stage) -> None:
 
 @scenario
 async def pdf_in_a_tool_result(stage: Stage) -> None:
-    """A PDF that a tool has read: a file for an upstream that takes files, a line of text for another"""
+    """A PDF read by a tool: a file for an upstream that accepts files, a line of text for another"""
     path = stage.project / "page.pdf"
     path.write_bytes(pdf())
     for quirks, kind in (({"files": True}, "file"), ({}, "text")):
@@ -92,7 +92,7 @@ async def pdf_in_a_tool_result(stage: Stage) -> None:
 
 @scenario
 async def web_search_side_call(stage: Stage) -> None:
-    """WebSearch asks for a server tool in a call of its own: it is dropped, and a plain answer is taken"""
+    """WebSearch requests a server tool in a separate call: the tool is dropped, a plain text is accepted"""
     script = [
         call("WebSearch", query="what is new"),
         say("Nothing is new, says the model."),
@@ -111,7 +111,7 @@ async def web_search_side_call(stage: Stage) -> None:
 
 @scenario
 async def tool_search(stage: Stage) -> None:
-    """A deferred tool is found by ToolSearch, offered like any other, and called"""
+    """A deferred tool is found by ToolSearch, offered and called"""
     script = [
         call("ToolSearch", query="select:WebFetch"),
         say("I have found it."),
@@ -132,7 +132,7 @@ async def tool_search(stage: Stage) -> None:
 
 @scenario
 async def thinking_over_three_turns(stage: Stage) -> None:
-    """Reasoning of tool turns comes back on every later request, over three turns and a resume"""
+    """Reasoning of tool turns is returned with every later request, over three turns and a resume"""
     script = [
         call("Bash", reasoning="First I look.", command="echo one", description="Look"),
         say("One.", reasoning="So one."),

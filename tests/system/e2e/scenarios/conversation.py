@@ -10,7 +10,7 @@ from tests.system.e2e.stage import FAKE_KEY, Stage, check, check_equal, scenario
 
 @scenario
 async def text_and_usage(stage: Stage) -> None:
-    """A plain answer: its text, its stop reason, and the upstream's usage with cached tokens counted once"""
+    """A plain text: its stop reason, and the upstream's usage with cached tokens counted once"""
     upstream, run = await stage.converse([say("Grüße from the upstream: 你好 👋")], "Say something.")
     check_equal(run.text, "Grüße from the upstream: 你好 👋", "the answer")
     check_equal(run.result["stop_reason"], "end_turn", "stop_reason")
@@ -29,7 +29,7 @@ async def text_and_usage(stage: Stage) -> None:
 
 @scenario
 async def upstream_without_streams(stage: Stage) -> None:
-    """can_stream: false asks the upstream for a whole answer and still streams it to Claude Code"""
+    """can_stream: false requests a response without a stream and streams it to Claude Code"""
     upstream, run = await stage.converse(
         [call("Bash", command="echo one", description="Say one"), say("It said one.")],
         "Run it.",
@@ -42,7 +42,7 @@ async def upstream_without_streams(stage: Stage) -> None:
 
 @scenario
 async def resumed_conversation(stage: Stage) -> None:
-    """--resume and --continue bring the whole history back, each message once and in order"""
+    """--resume and --continue send the whole history, each message once and in order"""
     script = [say("Noted: blue."), say("It was blue."), say("Still blue.")]
     upstream = await stage.openai(script, key=FAKE_KEY)
     daemon = await stage.daemon([{"model_id": "scripted", "api_base": upstream.api_base}])
@@ -80,11 +80,11 @@ async def _reason(stage: Stage, provider: Mapping[str, str]) -> None:
 
 @scenario
 async def reasoning_model(stage: Stage) -> None:
-    """Reasoning stays out of the answer, and returns to the upstream that made it, in its own field"""
+    """Reasoning is no part of the text, and returns to its upstream in its own field"""
     await _reason(stage, {"provider": "deepseek"})
 
 
 @scenario
 async def reasoning_of_an_unnamed_vendor(stage: Stage) -> None:
-    """The same where models.yaml does not say whose model it is: the reasoning itself tells the field"""
+    """The same without a provider in models.yaml: the field is that of the received reasoning"""
     await _reason(stage, {})

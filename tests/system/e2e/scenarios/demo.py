@@ -1,4 +1,4 @@
-"""The embedded upstream, as a newcomer meets it."""
+"""The embedded demo upstream."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DEMO = {"model_id": "demo", "api_base": "builtin:demo"}
 
 @scenario
 async def hello_on_demo(stage: Stage) -> None:
-    """A first conversation on the embedded model: no key that means anything, no network"""
+    """A first conversation with the embedded model, without a key or network"""
     daemon = await stage.daemon([DEMO])
     run = await stage.succeed(
         daemon,
@@ -29,7 +29,7 @@ async def hello_on_demo(stage: Stage) -> None:
 
 @scenario
 async def demo_writes_a_file(stage: Stage) -> None:
-    """The embedded model calls the Write tool when asked for it by name, and closes with a sentence"""
+    """The embedded model calls the Write tool if the prompt names it, and ends with a sentence"""
     daemon = await stage.daemon([DEMO])
     prompt = "use the Write tool to create hello.txt saying hi"
     run = await stage.succeed(daemon, prompt, model="demo", tools=["Write"], environment=NO_SECOND_CHANCE)

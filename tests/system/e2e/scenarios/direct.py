@@ -1,4 +1,4 @@
-"""Direct routes: an upstream that speaks the Anthropic API itself."""
+"""Direct routes: upstreams of the Anthropic API."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ async def _write_directly(stage: Stage, key_header: str, credentials: Mapping[st
 
 @scenario
 async def direct_with_api_key(stage: Stage) -> None:
-    """ANTHROPIC_API_KEY goes on as x-api-key, and as nothing else"""
+    """ANTHROPIC_API_KEY is forwarded as x-api-key only"""
     await _write_directly(stage, "x-api-key", {"ANTHROPIC_API_KEY": FAKE_KEY})
 
 
 @scenario
 async def direct_with_auth_token(stage: Stage) -> None:
-    """ANTHROPIC_AUTH_TOKEN goes on as Authorization: Bearer, and as nothing else"""
+    """ANTHROPIC_AUTH_TOKEN is forwarded as Authorization: Bearer only"""
     await _write_directly(stage, "authorization", {"ANTHROPIC_AUTH_TOKEN": FAKE_KEY})
 
 

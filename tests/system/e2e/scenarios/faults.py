@@ -1,4 +1,4 @@
-"""Upstreams that fail, and what Claude Code makes of it."""
+"""Upstream failures and the reaction of Claude Code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.system.e2e.stage import FAKE_KEY, Stage, check, check_equal, scenario
 
 @scenario
 async def rate_limited_once(stage: Stage) -> None:
-    """A 429 is tried again by the proxy, and Claude Code never hears of it"""
+    """The proxy retries after a 429; Claude Code sees no error"""
     limited = refuse(429, "Rate limit reached", kind="requests", code="rate_limit_exceeded")
     script = [limited, say("Through at last.")]
     upstream, run = await stage.converse(script, "Hello.", environment=NO_SECOND_CHANCE)
@@ -19,7 +19,7 @@ async def rate_limited_once(stage: Stage) -> None:
 
 @scenario
 async def refused_key(stage: Stage) -> None:
-    """A key that the upstream does not take: Claude Code shows the upstream's own words"""
+    """A refused key: Claude Code shows the upstream's message"""
     words = "Incorrect API key provided."
     upstream = await stage.openai(refuse(401, words, code="invalid_api_key"), key=FAKE_KEY)
     daemon = await stage.daemon([{"model_id": "scripted", "api_base": upstream.api_base}])

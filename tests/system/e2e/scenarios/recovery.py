@@ -1,4 +1,4 @@
-"""What Claude Code recovers from by itself when it is told the right words."""
+"""Failures from which Claude Code recovers, given the right error message."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.system.e2e.stage import FAKE_KEY, Stage, check, check_equal, scenario
 
 @scenario
 async def compaction_after_too_long(stage: Stage) -> None:
-    """An upstream's "too long" becomes the words from which Claude Code compacts, and the conversation goes on"""
+    """An upstream's "too long" becomes the message on which Claude Code compacts and continues"""
     words = (
         "This model's maximum context length is 128000 tokens. However, your messages resulted in 190000 tokens. "
         "Please reduce the length of the messages."
@@ -35,7 +35,7 @@ async def compaction_after_too_long(stage: Stage) -> None:
 
 @scenario
 async def invalid_tool_json(stage: Stage) -> None:
-    """Arguments that are no JSON: the tool is not run, the model hears of it, and does better"""
+    """Arguments that are not JSON: the tool is not run, the model gets the error and corrects them"""
 
     def broken(received: Received) -> list[Step]:
         head = {"name": "Bash", "arguments": '{"command": "touch never.txt", "descr'}
@@ -56,7 +56,7 @@ async def invalid_tool_json(stage: Stage) -> None:
 
 @scenario
 async def learned_from_a_refusal(stage: Stage) -> None:
-    """A parameter that the upstream does not take is left out from then on, and Claude Code never hears of it"""
+    """A parameter that the upstream refuses is left out from then on; Claude Code sees no error"""
 
     def particular(received: Received) -> object:
         if "max_tokens" in received.body:
@@ -70,7 +70,7 @@ async def learned_from_a_refusal(stage: Stage) -> None:
 
 
 async def _cut(stage: Stage, first: object, by: Fault, answer: str) -> None:
-    """The upstream is cut once; Claude Code asks again, and the answer is whole and said once."""
+    """Cut the upstream once; Claude Code retries, and the text is complete and shown once."""
     script = [first, say(answer)]
     upstream, run = await stage.converse(script, "Tell.", tools=["Bash"])
     check_equal(run.text, answer, "the answer")
@@ -80,13 +80,13 @@ async def _cut(stage: Stage, first: object, by: Fault, answer: str) -> None:
 
 @scenario
 async def cut_before_the_answer(stage: Stage) -> None:
-    """The upstream resets the connection before it says anything"""
+    """The upstream resets the connection before its response"""
     await _cut(stage, cut(say("Never said."), after=0, by=Fault.RESET), Fault.RESET, "Said.")
 
 
 @scenario
 async def cut_in_thinking(stage: Stage) -> None:
-    """The upstream's stream ends while the model thinks"""
+    """The upstream's stream ends during the reasoning"""
     turn = say("Never said.", reasoning="A long thought that is not thought to its end.")
     await _cut(stage, cut(turn, after=3, by=Fault.EOF), Fault.EOF, "Said.")
 
@@ -107,7 +107,7 @@ async def cut_in_arguments(stage: Stage) -> None:
 
 @scenario
 async def cut_after_the_finish(stage: Stage) -> None:
-    """The upstream's stream ends behind its finish reason, before usage and [DONE]: the answer is whole"""
+    """The upstream's stream ends after its finish reason, before usage and [DONE]: the response is complete"""
     turn = say("Whole.")
     upstream, run = await stage.converse([cut(turn, after=3, by=Fault.EOF)], "Tell.")
     check_equal(run.text, "Whole.", "the answer")

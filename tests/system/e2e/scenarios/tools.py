@@ -50,7 +50,7 @@ async def bash_call(stage: Stage) -> None:
 
 @scenario
 async def failing_bash_call(stage: Stage) -> None:
-    """A command that fails is told to the upstream, and the conversation goes on"""
+    """The failure of a command reaches the upstream, and the conversation continues"""
     script = [call("Bash", command="echo broken >&2; exit 3", description="Break"), say("It broke.")]
     upstream, run = await stage.converse(script, "Break it.", tools=["Bash"])
     check_equal(run.text, "It broke.", "the answer")
@@ -60,7 +60,7 @@ async def failing_bash_call(stage: Stage) -> None:
 
 @scenario
 async def two_parallel_calls(stage: Stage) -> None:
-    """Two calls in one turn, after a text: both run, and both results come back in the order of the calls"""
+    """Two calls in one turn, after a text: both run, and the results are sent in the order of the calls"""
     wanted = [
         ("Bash", {"command": "echo first > one.txt; cat one.txt", "description": "First"}),
         ("Write", {"file_path": str(stage.project / "two.txt"), "content": "second"}),

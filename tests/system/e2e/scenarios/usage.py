@@ -1,4 +1,4 @@
-"""The numbers: what the upstreams reported, what the ledger holds, and what Claude Code says it used."""
+"""Usage as reported by the upstreams, stored in the ledger, and shown by Claude Code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.harness import chunk, running_upstream, sse
 from tests.system.e2e.daemon import Daemon
 from tests.system.e2e.stage import Stage, check_equal, scenario
 
-#: Each is a run of Claude Code of some seconds.
+#: Number of runs of Claude Code, of some seconds each.
 CONVERSATIONS = int(os.environ.get("E2E_USAGE_CONVERSATIONS", "20"))
 _NAMES = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
 _CLIENT_NAMES = ("inputTokens", "cacheReadInputTokens", "cacheCreationInputTokens", "outputTokens")
@@ -24,12 +24,12 @@ _LEDGER_S = 10.0
 
 
 class _Upstream:
-    """Answers in both dialects: some tool calls first, then a text; each answer reports other numbers."""
+    """Script of both dialects: some tool calls, then a text; each response reports other numbers."""
 
     def __init__(self) -> None:
         self._chance = random.Random(8)
         self._ids = 0
-        self.tool_calls = 0  # still to come in this conversation
+        self.tool_calls = 0  # remaining in this conversation
         self.reported = [0, 0, 0, 0]
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -38,7 +38,7 @@ class _Upstream:
         fresh, read, written, output = (self._chance.randrange(1, top) for top in (5000, 90_000, 3000, 900))
         is_direct = request.path.endswith("/v1/messages")
         if not is_direct:
-            written = 0  # that dialect has no such number
+            written = 0  # OpenAI's dialect does not report it
         self.reported = [
             old + new for old, new in zip(self.reported, (fresh, read, written, output), strict=True)
         ]
@@ -118,7 +118,7 @@ async def usage_three_ways(stage: Stage) -> None:
 
 
 async def _in_ledger(daemon: Daemon, session: str, calls: int) -> list[int]:
-    """The sums of a session, once it has so many calls."""
+    """Return the sums of a session as soon as it has so many calls."""
     path = daemon.state_folder / "usage.db"
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _LEDGER_S
@@ -137,7 +137,7 @@ def _sums(path: Path, session: str) -> list[int]:
         columns = ", ".join(f"ifnull(sum({name}), 0)" for name in _NAMES)
         query = f"SELECT count(*), {columns} FROM calls WHERE session_id = ?"
         return list(database.execute(query, (session,)).fetchone())
-    except sqlite3.OperationalError:  # it has no tables yet
+    except sqlite3.OperationalError:  # no tables yet
         return [0] * (1 + len(_NAMES))
     finally:
         database.close()

@@ -1,0 +1,140 @@
+"""Warnings about entries that are valid and will probably not work: wrong addresses, malformed keys, missing keys.
+
+Addresses are those of the vendors' documentation, read in November 2026; the configuration loads whatever they are,
+since vendors add endpoints.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from proxyd.config.routes import ModelRoute
+from proxyd.providers.registry import profile_for
+
+__all__ = ["fault_in_address", "fault_in_key", "route_warnings"]
+
+
+@dataclass(frozen=True)
+class _Paths:
+    """Paths below the host of a vendor; None for an API that it does not offer."""
+
+    openai: str | None
+    anthropic: str | None
+
+
+#: profile -> where its two APIs are
+_PATHS: Mapping[str, _Paths] = {
+    "anthropic": _Paths(None, ""),
+    "openai": _Paths("/v1", None),
+    "openrouter": _Paths("/api/v1", "/api"),
+    "deepseek": _Paths("/v1", "/anthropic"),
+    "moonshot": _Paths("/v1", "/anthropic"),
+    "zhipu": _Paths("/api/paas/v4", "/api/anthropic"),
+    "minimax": _Paths("/v1", "/anthropic"),
+    "dashscope": _Paths("/compatible-mode/v1", "/apps/anthropic"),
+    "doubao": _Paths("/api/v3", "/api/coding"),
+    "siliconflow": _Paths("/v1", ""),
+    "gemini": _Paths("/v1beta/openai", None),
+    "xai": _Paths("/v1", ""),
+    "groq": _Paths("/openai/v1", None),
+    "mistral": _Paths("/v1", None),
+    "cerebras": _Paths("/v1", None),
+    "ollama": _Paths("/v1", ""),
+    "lmstudio": _Paths("/v1", ""),
+}
+#: Profiles whose OpenAI API is also at the root.
+_SERVED_AT_THE_ROOT = frozenset({"deepseek"})
+
+_VARIABLE_NAME = re.compile(r"[A-Z]+(?:_[A-Z]+)+")
+_PLACEHOLDER = re.compile(
+    r"<.*>|(?:sk-)?(?:\.{3,}|…|x{4,})|.*\b(?:your|my)[-_ ].*key.*|change[-_]?me", re.IGNORECASE
+)
+#: Ids that Claude Code has in its own list of models.
+_CLAUDE_ID = re.compile(r"claude-(?:fable|haiku|opus|sonnet)-\d")
+
+
+def route_warnings(routes: Sequence[ModelRoute]) -> list[str]:
+    """Return a line for each probable mistake: ``models[3].api_base: …``.
+
+    Args:
+        routes: all entries, in the order of the file.
+    """
+    return [
+        f"models[{index}].{key}: {text}"
+        for index, route in enumerate(routes)
+        for key, text in _warnings_of(route, is_first=index == 0)
+    ]
+
+
+def _warnings_of(route: ModelRoute, *, is_first: bool) -> Iterator[tuple[str, str]]:
+    address = fault_in_address(route.api_base, direct=route.direct)
+    if address is not None:
+        yield "api_base", address
+    key = None if route.api_key is None else fault_in_key(route.api_key.reveal())
+    if key is not None:
+        yield "api_key", key if route.key_origin == "literal" else f"the key from {route.key_origin} {key}"
+    if route.missing_key is not None and route.fallback:
+        yield "api_key", f"{route.missing_key}; without it calls are refused, and the fallbacks are not tried"
+    elif route.missing_key is not None and is_first:
+        yield "api_key", f"{route.missing_key}; this entry is the default of 'claude-proxy code'"
+    if _shadows_claude(route):
+        yield (
+            "model_id",
+            f"Claude Code takes {route.model_id!r} for its own model and ignores the window of this entry: choose "
+            "another model_id, and make this one an alias",
+        )
+
+
+def fault_in_address(api_base: str, *, direct: bool) -> str | None:
+    """Compare an address with those of a known vendor; return what contradicts `direct` and what to write."""
+    try:
+        parts = urlsplit(api_base)
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https"):
+        return None
+    path = parts.path.rstrip("/")
+    origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    profile = profile_for(api_base, None)
+    known = _PATHS.get(profile.name)
+    if direct:
+        if known is None or known.anthropic is None:
+            return (
+                f"{profile.title} offers no Anthropic API that we know: remove 'direct: true'"
+                if known
+                else None
+            )
+        if path == known.openai and known.openai.removesuffix("/v1") != known.anthropic:
+            return (
+                f"this is the address of {profile.title}'s OpenAI API: remove 'direct: true', or write "
+                f"'api_base: {origin}{known.anthropic}'"
+            )
+        return None
+    if "anthropic" in path.lower().split("/") or (known is not None and known.openai is None):
+        other = f", or write 'api_base: {origin}{known.openai}'" if known is not None and known.openai else ""
+        return f"this is the address of an Anthropic API: add 'direct: true'{other}"
+    if known is not None and not path and known.openai and profile.name not in _SERVED_AT_THE_ROOT:
+        return f"{profile.title}'s OpenAI API is at another path: write 'api_base: {origin}{known.openai}'"
+    return None
+
+
+def fault_in_key(key: str) -> str | None:
+    """Return what makes `key` look wrong, as the end of a sentence without the key itself; None if nothing does."""
+    if key.lower().startswith("bearer "):
+        return "begins with 'Bearer': write the key alone"
+    if any(quote in key for quote in "'\"`"):
+        return "holds quotes: write the key without them"
+    if any(sign.isspace() for sign in key):
+        return "holds blanks: write the key alone"
+    if _VARIABLE_NAME.fullmatch(key):
+        return "looks like the name of a variable: write 'api_key: ${NAME}' with that name"
+    if _PLACEHOLDER.fullmatch(key):
+        return "looks like a placeholder: write your key"
+    return None
+
+
+def _shadows_claude(route: ModelRoute) -> bool:
+    return _CLAUDE_ID.match(route.model_id) is not None and "claude" not in route.model_name.lower()

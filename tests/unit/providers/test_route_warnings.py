@@ -1,0 +1,127 @@
+"""Probable mistakes in valid entries: addresses, keys, chains and ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from proxyd.config.models import load, load_text
+from proxyd.providers.route_warnings import fault_in_address, fault_in_key, route_warnings
+from tests.support.paths import ROOT
+
+
+@pytest.mark.parametrize(
+    ("api_base", "direct", "remedy"),
+    [
+        ("https://api.anthropic.com", False, "add 'direct: true'"),
+        ("https://api.anthropic.com/v1", False, "add 'direct: true'"),
+        ("https://api.anthropic.com", True, None),
+        ("https://api.moonshot.ai/anthropic", False, "write 'api_base: https://api.moonshot.ai/v1'"),
+        ("https://api.moonshot.ai/anthropic", True, None),
+        ("https://api.moonshot.ai/v1", True, "write 'api_base: https://api.moonshot.ai/anthropic'"),
+        ("https://api.moonshot.ai/v1", False, None),
+        ("https://api.z.ai/api/anthropic", False, "add 'direct: true'"),
+        ("https://api.z.ai/api/coding/paas/v4", False, None),
+        ("https://api.openai.com", False, "write 'api_base: https://api.openai.com/v1'"),
+        ("https://api.openai.com/v1/", False, None),
+        ("https://api.openai.com/v1", True, "remove 'direct: true'"),
+        ("https://api.deepseek.com", False, None),
+        ("https://openrouter.ai/api/v1", True, None),
+        ("https://openrouter.ai/api/v1", False, None),
+        ("https://api.x.ai/v1", True, None),
+        ("http://localhost:11434", False, "write 'api_base: http://localhost:11434/v1'"),
+        ("http://localhost:11434", True, None),
+        ("https://gateway.example.com/acme/anthropic", False, "add 'direct: true'"),
+        ("https://gateway.example.com/v1", True, None),
+        ("https://gateway.example.com", False, None),
+        ("https://user:secret@api.openai.com", False, "https://api.openai.com/v1"),
+        ("builtin:demo", False, None),
+    ],
+)
+def test_addresses(api_base: str, direct: bool, remedy: str | None) -> None:
+    found = fault_in_address(api_base, direct=direct)
+    assert (found is None) == (remedy is None), found
+    assert remedy is None or (found is not None and remedy in found)
+    assert "secret" not in (found or "")
+
+
+@pytest.mark.parametrize(
+    ("key", "fault"),
+    [
+        ("Bearer sk-0123456789", "begins with 'Bearer'"),
+        ("'sk-0123456789'", "holds quotes"),
+        ("sk-01234 56789", "holds blanks"),
+        ("OPENAI_API_KEY", "looks like the name of a variable"),
+        ("your-api-key-here", "looks like a placeholder"),
+        ("<key>", "looks like a placeholder"),
+        ("sk-...", "looks like a placeholder"),
+        ("sk-xxxxxxxx", "looks like a placeholder"),
+    ],
+)
+def test_malformed_keys(key: str, fault: str) -> None:
+    found = fault_in_key(key)
+    assert found is not None
+    assert fault in found
+    assert key not in found
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "sk-ant-api03-0123456789_ABC-def",
+        "ghp_0123456789ABCDEF",
+        "AKIA0123456789ABCDEF",
+        "EMPTY",
+        "ollama",
+        "0123.abc",
+    ],
+)
+def test_real_and_dummy_keys(key: str) -> None:
+    assert fault_in_key(key) is None
+
+
+def warnings(text: str, **environ: str) -> list[str]:
+    return route_warnings(load_text(text, Path("models.yaml"), environ).table.routes)
+
+
+def test_key_from_a_variable_is_named_by_its_origin() -> None:
+    text = "- {model_id: a, api_base: 'https://api.openai.com/v1', api_key: '${A_KEY}'}\n"
+    assert warnings(text, A_KEY="Bearer sk-0123456789") == [
+        "models[0].api_key: the key from ${A_KEY} begins with 'Bearer': write the key alone"
+    ]
+    assert warnings(text, A_KEY="sk-0123456789") == []
+
+
+def test_chain_whose_head_has_no_key() -> None:
+    text = (
+        "- {model_id: last, api_base: 'builtin:demo'}\n"
+        "- {model_id: head, api_base: 'https://api.openai.com/v1', api_key: '${A_KEY}', fallback: [last]}\n"
+        "- {model_id: alone, api_base: 'https://api.openai.com/v1', api_key: '${A_KEY}'}\n"
+    )
+    (line,) = warnings(text)
+    assert line.startswith("models[1].api_key: model 'head' has no key: A_KEY is not set")
+    assert line.endswith("without it calls are refused, and the fallbacks are not tried")
+    assert warnings(text, A_KEY="sk-0123456789") == []
+
+
+def test_default_entry_without_a_key() -> None:
+    (line,) = warnings("- {model_id: a, api_base: 'https://api.openai.com/v1', api_key: '${A_KEY}'}\n")
+    assert line.endswith("this entry is the default of 'claude-proxy code'")
+
+
+def test_id_that_claude_code_knows() -> None:
+    entry = "- {{model_id: claude-opus-5-5, model_name: {}, api_base: 'https://openrouter.ai/api/v1'}}\n"
+    (line,) = warnings(entry.format("qwen/qwen3-coder"))
+    assert line.startswith("models[0].model_id: Claude Code takes 'claude-opus-5-5' for its own model")
+    assert warnings(entry.format("anthropic/claude-opus-5.5")) == []
+
+
+def test_example_configuration_has_only_missing_keys() -> None:
+    example = ROOT / "config" / "models.yaml"
+    keys = {
+        "OPENROUTER_API_KEY": "sk-or-0123456789",
+        "DEEPSEEK_API_KEY": "sk-0123456789",
+        "ARK_API_KEY": "0123",
+    }
+    assert route_warnings(load(example, keys).table.routes) == []
