@@ -84,7 +84,7 @@ def measure(times: int = 5) -> dict[str, float]:
 
 def _modules(environment: dict[str, str], folder: str) -> int:
     """How many modules a running daemon has imported."""
-    program = "import sys, proxyd.daemon.load_config, proxyd.daemon.server; print(len(sys.modules))"
+    program = "import sys, proxyd.daemon.configuration, proxyd.daemon.server; print(len(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=environment,

@@ -156,7 +156,7 @@ def ask(target: Target, timeout_s: float = ANSWER_S) -> Peer:
 
 def _token_for(target: Target) -> Secret | None:
     """The access token of the daemon that `target`'s models.yaml configures; None where there is none to be found."""
-    from proxyd.daemon.load_config import load_settings
+    from proxyd.daemon.configuration import load_settings
 
     try:
         return load_settings({}, target.models, os.environ)[1].auth_token

@@ -226,7 +226,7 @@ def _check_configuration(peer: Peer) -> None:
     """A daemon is not stopped for one that would not start."""
     import os
 
-    from proxyd.daemon.load_config import load_configuration
+    from proxyd.daemon.configuration import load_configuration
 
     load_configuration({}, str(peer.about["config"]), os.environ)
 

@@ -72,7 +72,7 @@ def _run(daemon: Coroutine[Any, Any, None]) -> None:
 
 async def _serve(flags: dict[str, Any], models: str | None, supervisor: str | None) -> None:
     from proxyd.config.paths import resolve_state_folder
-    from proxyd.daemon.load_config import load_configuration
+    from proxyd.daemon.configuration import load_configuration
     from proxyd.daemon.server import Daemon, Service
     from proxyd.daemon.systemd import Notifier, inherited_sockets
     from proxyd.logs.setup import configure, is_journal

@@ -34,7 +34,7 @@ def service_command() -> None:
 )
 def install(models: str | None, use_socket: bool, harden: bool) -> None:
     """Write the service files, start the service, and see that it answers."""
-    from proxyd.daemon.load_config import load_configuration
+    from proxyd.daemon.configuration import load_configuration
 
     path, _ = resolve_models_path(models, os.environ)
     if not path.exists():

@@ -57,7 +57,7 @@ def top_command(port: int | None, host: str | None, models: str | None, once: bo
 def _settings(flags: dict[str, Any], models: str | None) -> Settings:
     """Where the daemon listens, as it decides itself; a models.yaml with faults is no reason not to look."""
     from proxyd.config.settings import Settings
-    from proxyd.daemon.load_config import load_configuration
+    from proxyd.daemon.configuration import load_configuration
 
     try:
         return load_configuration(flags, models, os.environ).settings

@@ -64,7 +64,7 @@ def test_an_env_file_that_is_none(home: Home, line: str) -> None:
 def test_the_env_file_gives_keys_and_the_environment_wins(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from proxyd.daemon.load_config import load_configuration
+    from proxyd.daemon.configuration import load_configuration
 
     home.write_models("- {model_id: a, api_base: 'https://example.com/v1', api_key: '${MY_KEY}'}\n")
     (home.config / "env").write_text('export MY_KEY="from the file"\nLOG_LEVEL=debug\n')

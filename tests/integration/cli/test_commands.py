@@ -92,7 +92,7 @@ def test_init_writes_what_check_accepts_and_never_twice(home: Home) -> None:
     forced = home.run("init", "--force")
     assert f"(the old one is {written}.bak)" in forced.out
     assert (home.config / "models.yaml.bak").read_text() == DEMO
-    from proxyd.daemon.load_config import load_configuration
+    from proxyd.daemon.configuration import load_configuration
 
     loaded = load_configuration({}, None, os.environ)
     assert [file.name for file in loaded.hooks.files] == ["filter_tools"]

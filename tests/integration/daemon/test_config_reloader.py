@@ -20,8 +20,8 @@ from aiohttp import web
 from proxyd.config.models import load
 from proxyd.config.settings import Settings
 from proxyd.daemon.config_reloader import Reloader
-from proxyd.daemon.load_config import checks
-from proxyd.daemon.server import Daemon, LoadedConfig
+from proxyd.daemon.configuration import LoadedConfig, checks
+from proxyd.daemon.server import Daemon
 from proxyd.errors import ConfigError
 from tests.support.harness import chunk, running_upstream, sse
 

@@ -488,7 +488,7 @@ async def test_streams_that_are_open_at_reloads_leave_no_thread_behind(
                 await until(
                     lambda number=number: len(relay.records) == number + 1 and relay.records[-1].events > 0
                 )
-                daemon._take_over(replace(config, hooks=load_hooks(tmp_path)))
+                daemon._apply(replace(config, hooks=load_hooks(tmp_path)))
             go_on.set()
             for client in clients:
                 assert judge((await client.answer()).events()) == "message_stop"

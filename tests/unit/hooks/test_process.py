@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from proxyd.daemon.load_config import load_configuration
+from proxyd.daemon.configuration import load_configuration
 from proxyd.errors import ConfigError
 from proxyd.hooks.loader import MAX_FAILURES, load_hooks
 from tests.support.hooked import anthropic_stream, hooked_proxy, text_of, write_hook
