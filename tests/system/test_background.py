@@ -25,7 +25,7 @@ def status(home: Home) -> dict[str, object]:
     return shown
 
 
-def test_a_day_in_the_life(home: Home) -> None:
+def test_start_status_logs_restart_and_stop(home: Home) -> None:
     home.write_models(DEMO)
     assert home.run("status").code == 3
     started = home.run("start")
@@ -60,7 +60,7 @@ def test_a_day_in_the_life(home: Home) -> None:
 
 
 @pytest.mark.parametrize("is_in_file", [True, False])
-def test_a_day_in_the_life_of_one_with_a_token(home: Home, is_in_file: bool) -> None:
+def test_the_commands_work_with_an_access_token(home: Home, is_in_file: bool) -> None:
     """It tells nobody of itself without the token, which the command line finds where the daemon does."""
     if is_in_file:
         home.write_models(
@@ -87,7 +87,7 @@ def test_a_day_in_the_life_of_one_with_a_token(home: Home, is_in_file: bool) -> 
     assert home.run("stop").code == 0
 
 
-def test_the_log_and_its_folder_are_the_users_alone(home: Home) -> None:
+def test_only_the_user_can_read_the_log(home: Home) -> None:
     home.write_models(DEMO)
     before = os.umask(0)
     try:
@@ -127,7 +127,7 @@ def test_a_restart_lets_an_open_stream_finish(home: Home) -> None:
     assert status(home)["pid"] != old
 
 
-def test_why_it_does_not_start(home: Home) -> None:
+def test_a_failed_start_says_why(home: Home) -> None:
     home.write_models("- {model_id: demo, api_base: 'builtin:demo', max_token: 5}\n")
     result = home.run("start")
     assert result.code == 78
@@ -135,7 +135,7 @@ def test_why_it_does_not_start(home: Home) -> None:
     assert "Traceback" not in result.err
 
 
-def test_a_configuration_that_would_not_start_does_not_end_the_daemon_that_runs(home: Home) -> None:
+def test_a_restart_with_an_invalid_configuration_keeps_the_daemon(home: Home) -> None:
     home.write_models(DEMO)
     assert home.run("start").code == 0
     before = status(home)["pid"]
@@ -150,7 +150,7 @@ def test_without_a_configuration(home: Home) -> None:
     assert "models.yaml" in result.err
 
 
-def test_a_killed_daemon_leaves_nothing_that_misleads(home: Home) -> None:
+def test_stale_state_of_a_killed_daemon_is_ignored(home: Home) -> None:
     home.write_models(DEMO)
     assert home.run("start").code == 0
     pid = status(home)["pid"]
@@ -191,9 +191,7 @@ def foreign(port: int, body: bytes) -> Iterator[None]:
 
 @pytest.mark.parametrize("command", ["start", "stop", "restart", "status"])
 @pytest.mark.parametrize("body", [b"hello", b'{"name": "claude-proxy", "status": "ready"}'])
-def test_a_foreign_server_on_the_port_is_neither_used_nor_harmed(
-    home: Home, command: str, body: bytes
-) -> None:
+def test_a_foreign_server_on_the_port_is_left_alone(home: Home, command: str, body: bytes) -> None:
     home.write_models(DEMO)
     with foreign(home.port, body):
         result = home.run(command)
@@ -201,7 +199,7 @@ def test_a_foreign_server_on_the_port_is_neither_used_nor_harmed(
     assert "another program" in result.out + result.err
 
 
-def test_a_server_that_names_a_process_that_is_no_claude_proxy(home: Home) -> None:
+def test_a_pid_that_is_not_claude_proxy_is_not_signalled(home: Home) -> None:
     home.write_models(DEMO)
     about = {
         "name": "claude-proxy", "status": "ready", "pid": 1, "calls": 0, "supervisor": "detached",
@@ -242,7 +240,7 @@ def test_port_0_cannot_be_found_again(home: Home) -> None:
     assert home.run("start", "--port", "0").code == 64
 
 
-def test_logs_without_any(home: Home) -> None:
+def test_logs_without_a_log_file(home: Home) -> None:
     result = home.run("logs")
     assert result.code == 3
     assert "there is no log" in result.err

@@ -116,7 +116,7 @@ OPEN = 120
 
 
 @pytest.mark.statement("A8")
-async def test_no_search_for_garbage_takes_fifty_milliseconds_with_many_calls_open(tmp_path: Path) -> None:
+async def test_no_collection_takes_fifty_milliseconds_with_many_calls_open(tmp_path: Path) -> None:
     """Streams that have begun, requests that wait for their upstream with all that was parsed of them, and calls that
     come and go meanwhile.
     """

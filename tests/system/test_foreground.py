@@ -51,13 +51,13 @@ def test_the_lines_that_say_how_to_connect_are_always_there(home: Home, argument
     ]
 
 
-def test_but_not_where_nobody_reads_them(home: Home) -> None:
+def test_a_log_file_does_not_get_the_lines_that_say_how_to_connect(home: Home) -> None:
     home.write_models(DEMO)
     out, _ = output_of(home, ["run", "--supervised", "detached"])
     assert out == ""
 
 
-def test_development_logs_are_for_reading(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logs_on_a_terminal_are_human_readable(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.write_models(DEMO)
     process = subprocess.Popen(
         [sys.executable, "-m", "proxyd", "-d"],

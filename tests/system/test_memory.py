@@ -82,13 +82,13 @@ async def test_clients_that_do_not_read_cost_little_memory(case: str, mode: str,
 
 @pytest.mark.statement("C7")
 @pytest.mark.parametrize("mode", MODES)
-async def test_many_long_streams_leave_nothing_behind(mode: str, tmp_path: Path) -> None:
+async def test_many_long_streams_leak_nothing(mode: str, tmp_path: Path) -> None:
     """The short form of `tests.system.memory`: a leak of 1 % of what passes would be seen."""
     before, after = await growth_kib(tmp_path, mode, streams=40, megabytes=4)
     assert after - before < MAX_GROWTH_KIB / 4, f"{before} KiB after 4 streams, {after} KiB after 40"
 
 
-async def test_nothing_is_kept_anew_for_each_call_of_an_entry_with_quirks(tmp_path: Path) -> None:
+async def test_calls_of_an_entry_with_quirks_leak_nothing(tmp_path: Path) -> None:
     """What is made of a tool list is kept with the dialect it was made for, which must not be another one each time."""
     tools = [
         {"name": f"Tool{number}", "description": "word " * 200, "input_schema": {"type": "object"}}

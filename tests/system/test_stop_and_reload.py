@@ -127,7 +127,7 @@ async def _begin(stack: AsyncExitStack, daemon: Process, mode: str, phase: int) 
 
 
 @pytest.mark.statement("A2")
-async def test_a_stop_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stop_logs_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_PROGRESS_S", 0.05)
     upstream = RawUpstream(lambda _: [Fault.STALL])
     with capture_logs() as lines:
@@ -146,7 +146,7 @@ async def test_a_stop_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.statement("A2")
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_stop_while_a_client_takes_the_last_bytes_adds_no_error_behind_the_end(mode: str) -> None:
+async def test_a_stop_while_a_client_reads_the_last_bytes_adds_no_error(mode: str) -> None:
     """The end of the stream is written and waits for the client; the stop must not write a second one."""
     events = list(MODES[mode].values())
     upstream = RawUpstream(lambda _: [CHUNKED, as_chunks(*events), b"0\r\n\r\n"])
@@ -234,7 +234,7 @@ async def test_a_hundred_reloads_lose_no_byte_of_fifty_streams(tmp_path: Path) -
 
 
 @pytest.mark.statement("A4")
-async def test_a_reload_reads_hooks_and_keys_anew_and_leaves_open_streams_the_old_ones(
+async def test_a_reload_reads_hooks_and_keys_again_and_open_streams_keep_the_old_ones(
     tmp_path: Path,
 ) -> None:
     hooks, key = tmp_path / "hooks", tmp_path / "a.key"
@@ -291,7 +291,7 @@ async def test_a_reload_reads_hooks_and_keys_anew_and_leaves_open_streams_the_ol
 
 @pytest.mark.statement("A4")
 @pytest.mark.statement("E11")
-async def test_a_reload_does_not_run_what_everybody_may_write(tmp_path: Path) -> None:
+async def test_a_reload_does_not_run_a_hook_that_others_may_write(tmp_path: Path) -> None:
     hooks = tmp_path / "hooks"
     hooks.mkdir(mode=0o755)
     path = hooks / "mark.py"

@@ -79,7 +79,7 @@ def demo(model_id: str) -> dict[str, Any]:
 # -- the reader
 
 
-async def test_requests_during_a_reading_make_one_more() -> None:
+async def test_requests_during_a_reload_cause_one_more() -> None:
     gate, read, applied = threading.Event(), [], []
 
     def slow() -> int:
@@ -98,7 +98,7 @@ async def test_requests_during_a_reading_make_one_more() -> None:
 
 
 @pytest.mark.parametrize("failure", [ConfigError("line 3"), ZeroDivisionError("a bug")])
-async def test_what_cannot_be_read_is_not_put_in_force(failure: Exception) -> None:
+async def test_an_invalid_configuration_is_not_applied(failure: Exception) -> None:
     answers: list[Any] = [failure, "good"]
     applied, rejected = [], []
 
@@ -117,7 +117,7 @@ async def test_what_cannot_be_read_is_not_put_in_force(failure: Exception) -> No
     assert [exc.message for exc in rejected] == (["line 3"] if isinstance(failure, ConfigError) else [])
 
 
-async def test_a_file_is_read_when_it_has_come_to_rest(tmp_path: Path) -> None:
+async def test_a_file_is_read_once_it_stops_changing(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     path.write_text("one")
     seen: list[str] = []
@@ -134,7 +134,7 @@ async def test_a_file_is_read_when_it_has_come_to_rest(tmp_path: Path) -> None:
 # -- the daemon
 
 
-async def test_saving_the_file_is_enough(tmp_path: Path) -> None:
+async def test_saving_the_file_reloads_it(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     write(path, demo("a"))
     async with daemon_on(path) as (_, base), aiohttp.ClientSession(base) as client:
@@ -168,7 +168,7 @@ async def test_an_invalid_file_leaves_the_old_one_in_force(
         await until_ids(client, ["b"])
 
 
-async def test_what_is_unwise_is_said_in_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_warnings_are_logged_at_reload(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "models.yaml"
     write(path, demo("a"))
     async with daemon_on(path) as (_, base), aiohttp.ClientSession(base) as client:
