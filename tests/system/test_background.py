@@ -61,7 +61,7 @@ def test_start_status_logs_restart_and_stop(home: Home) -> None:
 
 @pytest.mark.parametrize("is_in_file", [True, False])
 def test_the_commands_work_with_an_access_token(home: Home, is_in_file: bool) -> None:
-    """It tells nobody of itself without the token, which the command line finds where the daemon does."""
+    """It reports nothing without the token, which the command line reads where the daemon does."""
     if is_in_file:
         home.write_models(
             "settings: {auth_token: '${TOKEN}'}\nmodels: [{model_id: demo, api_base: 'builtin:demo'}]\n"

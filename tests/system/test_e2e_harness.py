@@ -1,4 +1,4 @@
-"""The end-to-end harness itself: scripted upstreams that judge and fail as told, runs that are ended in time.
+"""The end-to-end harness: scripted upstreams that validate requests and fail on demand, runs with a timeout.
 
 Neither Claude Code nor the daemon takes part: what is tested here is that the harness would notice.
 """
@@ -421,7 +421,7 @@ def test_the_platforms_own_binary_is_found_when_scripts_were_refused(
     assert binary.name == "claude"
     assert binary.parent.name == "claude-code-linux-x64"
     assert version == "1.2.3"
-    monkeypatch.setenv("PATH", "")  # from now on it must not be asked
+    monkeypatch.setenv("PATH", "")  # npm must not be called again
     assert installed_claude(tmp_path / "e2e", "1.2.3") == (binary, version)
 
 

@@ -1,4 +1,4 @@
-"""The daemon in the foreground, as a process: what it prints, and to whom."""
+"""The daemon in the foreground, as a process: what it prints, on which stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEMO = "- {model_id: demo, api_base: 'builtin:demo'}\n"
 
 
 def output_of(home: Home, arguments: Sequence[str]) -> tuple[str, str]:
-    """What it prints to stdout and stderr from its start to SIGTERM."""
+    """Run it until SIGTERM, and return what it prints to stdout and stderr."""
     process = subprocess.Popen(
         [sys.executable, "-m", "proxyd", *arguments],
         env=home.environ,

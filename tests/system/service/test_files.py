@@ -43,7 +43,7 @@ KEEP_ALIVE = {"SuccessfulExit": bool, "Crashed": bool, "PathState": dict, "Other
 
 
 def installed_units(home: Path, *, harden: bool) -> Path:
-    """The units as an installation lays them out, with a program that is there."""
+    """Write the units as an installation does, with an existing program."""
     program = home / ".local" / "bin" / "claude-proxy"
     program.parent.mkdir(parents=True)
     program.write_text("#!/bin/sh\n")
@@ -74,7 +74,7 @@ def test_systemd_understands_every_line(tmp_path: Path, harden: bool) -> None:
         text=True,
         timeout=60,
     )
-    # It ends with 0 on unknown keys and bad values, and says so.
+    # It exits with 0 on unknown keys and invalid values, and reports them.
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -1,4 +1,4 @@
-"""``service`` on macOS, with a ``launchctl`` that takes only what launchctl takes and notes it."""
+"""``service`` on macOS, with a fake ``launchctl`` that accepts only valid commands and records them."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_an_agent_is_installed_restarted_and_removed(mac: Home) -> None:
     manager = Launchd()
     manager.install(None, socket_address=None, harden=False)
     manager.start()
-    manager.restart()  # `print` names no pid: it has ended, and is started again
+    manager.restart()  # `print` shows no pid: it has ended, and is started again
     manager.stop()
     target = f"gui/{os.getuid()}/{LABEL}"
     assert [call for call in calls(mac) if "print" not in call][-4:] == [
