@@ -28,6 +28,7 @@ POLL_S = 0.5
 log = get_logger("reloading")
 
 T = TypeVar("T")
+_Stamps = list[tuple[Path, "tuple[int, int, int] | None"]]
 
 
 class Reloader(Generic[T]):
@@ -54,9 +55,13 @@ class Reloader(Generic[T]):
         else:
             self._reading = asyncio.ensure_future(self._read())
 
-    def watch(self, paths: Sequence[Path], poll_s: float = POLL_S) -> None:
-        """Request a reload whenever one of `paths` has changed."""
-        before = [_stamp(path) for path in paths]  # here, since a save may precede the task's first run
+    def watch(self, paths: Callable[[], Sequence[Path]], poll_s: float = POLL_S) -> None:
+        """Request a reload whenever one of the files has changed, or another one is there.
+
+        Args:
+            paths: returns the files to watch now; the first one is required for a reload.
+        """
+        before = _current_stamps(paths)  # here, since a save may precede the task's first run
         self._watching = asyncio.ensure_future(self._watch(paths, before, poll_s))
 
     async def close(self) -> None:
@@ -94,18 +99,20 @@ class Reloader(Generic[T]):
             if was_on:
                 gc.enable()
 
-    async def _watch(
-        self, paths: Sequence[Path], in_force: list[tuple[int, int, int] | None], poll_s: float
-    ) -> None:
+    async def _watch(self, paths: Callable[[], Sequence[Path]], in_force: _Stamps, poll_s: float) -> None:
         before = in_force
         while True:
             await asyncio.sleep(poll_s)
-            now = [_stamp(path) for path in paths]
-            # A file that is missing was removed or is about to be replaced: there is nothing to read.
-            if now == before != in_force and now[0] is not None:
+            now = await asyncio.to_thread(_current_stamps, paths)  # a folder on a slow disk must not block
+            # A required file that is missing was removed or is about to be replaced: there is nothing to read.
+            if now == before != in_force and now[0][1] is not None:
                 in_force = now
                 self.request()
             before = now
+
+
+def _current_stamps(paths: Callable[[], Sequence[Path]]) -> _Stamps:
+    return [(path, _stamp(path)) for path in paths()]
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

@@ -15,7 +15,7 @@ from proxyd.errors import ConfigError, UnsafePermissions
 from proxyd.hooks.loader import HookSet, load_hooks
 from proxyd.providers.registry import PROFILES, dialect_for, profile_for
 
-__all__ = ["LoadConfig", "LoadedConfig", "checks", "load_configuration", "load_settings"]
+__all__ = ["LoadConfig", "LoadedConfig", "checks", "hooks_folder", "load_configuration", "load_settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,11 @@ def checks() -> Checks:
     return Checks(providers=PROFILES.keys(), quirk=_quirk_fault, settings=faults_in_file)
 
 
+def hooks_folder(models: Path) -> Path:
+    """Return the folder of the hook files that belong to the models.yaml at `models`."""
+    return models.parent / "hooks"
+
+
 def load_configuration(
     flags: Mapping[str, Any], models: str | None, environ: Mapping[str, str], *, strict: bool = False
 ) -> LoadedConfig:
@@ -53,7 +58,7 @@ def load_configuration(
     config, settings = load_settings(flags, path, environ, strict=strict)
     table = config.table.with_discovery_prefix(settings.discovery_prefix)
     hooks = load_hooks(
-        path.parent / "hooks",
+        hooks_folder(path),
         options=settings.hook_options,
         timeout_s=settings.hook_timeout_s,
         isolation="process" if settings.hooks.get("isolation") == "process" else "thread",

@@ -27,7 +27,7 @@ import proxyd
 from proxyd.api.app import build_app
 from proxyd.api.status import Observers
 from proxyd.daemon.config_reloader import Reloader
-from proxyd.daemon.configuration import LoadConfig, LoadedConfig
+from proxyd.daemon.configuration import LoadConfig, LoadedConfig, hooks_folder
 from proxyd.daemon.demo.server import DemoServer, start_demo
 from proxyd.daemon.gc_policy import CollectionPolicy
 from proxyd.daemon.library_logs import HttpLogger, LoopExceptionHandler
@@ -37,6 +37,7 @@ from proxyd.daemon.rlimits import forbid_core_dumps, raise_file_limit
 from proxyd.daemon.sockets import bind_sockets
 from proxyd.daemon.systemd import Notifier
 from proxyd.errors import ConfigError, Overloaded
+from proxyd.hooks.loader import find_hook_files
 from proxyd.logs.rotation import LogFile
 from proxyd.logs.setup import configure, get_logger
 from proxyd.prompt_cache import prefix as prefixes
@@ -123,6 +124,8 @@ class Daemon:
         self._calibration = Calibration(None if state_folder is None else state_folder / CALIBRATION_FILE)
         self._stop = asyncio.Event()
         self._force_stop = asyncio.Event()
+        self._stops_with_terminal = False
+        self._is_reload_pending = False
         self.addresses: list[tuple[str, int]] = []
 
     async def start(self) -> None:
@@ -178,8 +181,11 @@ class Daemon:
             raise
         self.addresses = [each.getsockname()[:2] for each in sockets]
         if self._reloader is not None:
-            path = self._loaded.config.path
-            self._reloader.watch((path, path.parent / "env"))
+            self._reloader.watch(self._watched_files)
+
+    def _watched_files(self) -> list[Path]:
+        path = self._loaded.config.path
+        return [path, path.parent / "env", *find_hook_files(hooks_folder(path))]
 
     def about(self) -> dict[str, Any]:
         """Return what ``claude-proxy status`` shows, for callers on this machine."""
@@ -232,15 +238,20 @@ class Daemon:
         live = LiveFeed(lambda: relay.records, lambda: relay.is_draining)
         return Observers(sources, live, Metrics(sources), ledger)
 
-    async def run(self) -> None:
-        """Serve until a signal to stop, then drain."""
+    def handle_signals(self) -> None:
+        """Install the signal handlers. To be called before `start`: whoever sees the port open may send a signal."""
         loop = asyncio.get_running_loop()
+        # Under nohup a closed terminal must not stop the daemon.
+        self._stops_with_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop, number.name)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         loop.add_signal_handler(signal.SIGUSR1, LogFile().reopen)
         loop.add_signal_handler(signal.SIGUSR2, self.dump_state)
-        # After the handlers are in place, since a reader of this line may send a signal.
+
+    async def run(self) -> None:
+        """Serve until a signal to stop, then drain. Requires `handle_signals` and `start`."""
+        loop = asyncio.get_running_loop()
         host, port = self.addresses[0]
         if self.settings.log_bodies:
             log.warning(
@@ -258,6 +269,8 @@ class Daemon:
         _log_warnings(self._loaded)
         self._collection_policy.start()
         self._service.notifier.ready(self._status())
+        if self._is_reload_pending:
+            self.reload()
         watchdog = asyncio.ensure_future(self._notify_watchdog())
         try:
             await self._stop.wait()
@@ -281,6 +294,15 @@ class Daemon:
             self._force_stop.set()
         self._stop.set()
         log.info("server.stopping", signal=name)
+
+    def _on_hangup(self) -> None:
+        """Stop if the controlling terminal was closed; reload otherwise."""
+        if self._stops_with_terminal and not _has_terminal():
+            self._on_stop(signal.SIGHUP.name)
+        elif self.addresses:
+            self.reload()
+        else:
+            self._is_reload_pending = True
 
     def reload(self) -> None:
         """Read the configuration again; an invalid one changes nothing (docs/spec/operations.md#a4)."""
@@ -424,6 +446,15 @@ class Daemon:
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
         log.info("server.stopped")
+
+
+def _has_terminal() -> bool:
+    """Return whether the process has a controlling terminal that is still open."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _log_warnings(loaded: LoadedConfig) -> None:

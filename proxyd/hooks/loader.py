@@ -26,7 +26,7 @@ from proxyd.hooks.runner import CallHooks
 from proxyd.hooks.worker import Worker
 from proxyd.logs.setup import get_logger
 
-__all__ = ["HookFile", "HookSet", "load_hooks"]
+__all__ = ["HookFile", "HookSet", "find_hook_files", "load_hooks"]
 
 log = get_logger("hooks")
 
@@ -208,6 +208,14 @@ class HookSet:
             file.worker.close(max(0.0, deadline - time.monotonic()))
 
 
+def find_hook_files(folder: Path) -> list[Path]:
+    """Return the hook files that `load_hooks` would load, in the order of their names; none if it cannot be read."""
+    try:
+        return _hook_files(folder)
+    except OSError:
+        return []
+
+
 def load_hooks(
     folder: Path,
     *,
@@ -223,13 +231,12 @@ def load_hooks(
     files: list[HookFile] = []
     faults: dict[str, str] = {}
     try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix == ".py" and path.is_file())
+        paths = _hook_files(folder)
     except (FileNotFoundError, NotADirectoryError):
         return HookSet(options=options, timeout_s=timeout_s)
     except OSError as exc:
         reason = (exc.strerror or "unknown reason").lower()
         return HookSet(faults={str(folder): f"the folder cannot be read ({reason})"})
-    paths = [path for path in paths if not path.name.startswith("_")]
     process = HookProcess(options or {}, timeout_s) if paths and isolation == "process" else None
     for path in paths:
         try:
@@ -240,6 +247,14 @@ def load_hooks(
         except DoesNotLoad as exc:
             faults[_printable(path.stem)] = str(exc)
     return HookSet(files, faults=faults, options=options, timeout_s=timeout_s, process=process)
+
+
+def _hook_files(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix == ".py" and not path.name.startswith("_") and path.is_file()
+    )
 
 
 def _source_of(path: Path) -> bytes:

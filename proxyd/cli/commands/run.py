@@ -84,6 +84,7 @@ async def _serve(flags: dict[str, Any], models: str | None, supervisor: str | No
     configure(loaded.settings.log_level, loaded.settings.log_format)
     service = Service(supervisor, Notifier(os.environ), tuple(inherited_sockets(os.environ)))
     daemon = Daemon(loaded, reload=load, state_folder=resolve_state_folder(os.environ), service=service)
+    daemon.handle_signals()
     await daemon.start()
     in_journal = any(is_journal(os.environ, stream) for stream in (sys.stdout, sys.stderr))
     if supervisor is None and not in_journal:

@@ -23,6 +23,7 @@ from proxyd.daemon.config_reloader import Reloader
 from proxyd.daemon.configuration import LoadedConfig, checks
 from proxyd.daemon.server import Daemon
 from proxyd.errors import ConfigError
+from proxyd.hooks.loader import find_hook_files
 from tests.support.harness import chunk, running_upstream, sse
 
 POLL_S = 0.01
@@ -122,12 +123,21 @@ async def test_a_file_is_read_once_it_stops_changing(tmp_path: Path) -> None:
     path.write_text("one")
     seen: list[str] = []
     reloader = Reloader(path.read_text, seen.append, lambda exc: None)
-    reloader.watch((path, tmp_path / "env"), POLL_S)
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    reloader.watch(lambda: [path, tmp_path / "env", *find_hook_files(hooks)], POLL_S)
     path.unlink()
     path.write_text("two")
     await until(lambda: seen == ["two"])
     (tmp_path / "env").write_text("A=1")
     await until(lambda: seen == ["two", "two"])
+    (hooks / "_disabled.py").write_text("1")
+    (hooks / "new.py").write_text("1")
+    await until(lambda: len(seen) == 3)
+    (hooks / "new.py").write_text("22")
+    await until(lambda: len(seen) == 4)
+    (hooks / "new.py").unlink()
+    await until(lambda: len(seen) == 5)
     await reloader.close()
 
 
