@@ -18,15 +18,16 @@ from proxyd.api.health import HealthHandlers
 from proxyd.api.json_responses import error_from_aiohttp, error_response
 from proxyd.api.messages import MessagesHandlers
 from proxyd.api.models import ModelsHandlers
-from proxyd.api.request_keys import IS_CALL, REQUEST_ID
+from proxyd.api.request_keys import IS_CALL, MODEL, REQUEST_ID
 from proxyd.api.status import Observers, add_status_routes
 from proxyd.errors import BodyTimedOut, BodyTooLarge, ProxyError, UnknownExpectation
-from proxyd.logs.setup import get_logger
+from proxyd.logs.setup import get_logger, redact
 from proxyd.proxy.attempt_direct import VerbatimRefusal
 from proxyd.proxy.client_request import HELD, PREFIX
 from proxyd.proxy.held_bodies import HeldBodies
 from proxyd.proxy.relay import Relay
-from proxyd.telemetry.call_record import new_id
+from proxyd.telemetry.call_record import MAX_MODEL_CHARS, CallRecord, new_id
+from proxyd.telemetry.ledger_schema import row_of
 
 __all__ = ["build_app"]
 
@@ -36,6 +37,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: Served without the access token: health, and the files of the dashboard, which itself requires the token.
 _OPEN_PATHS = ("/healthz", "/health", "/readyz", "/dashboard")
+
+#: Error messages list the known models, which may be many.
+_MAX_REASON_CHARS = 300
 
 _MESSAGES = ("/v1/messages", f"{PREFIX}/v1/messages")
 #: Values of ``Expect`` that we can meet.
@@ -64,7 +68,7 @@ def build_app(
     bodies = bodies or HeldBodies()
     envelope = _envelope(relay)
     messages, models, health = (
-        MessagesHandlers(relay, bodies),
+        MessagesHandlers(relay, bodies, _show_refused(observers)),
         ModelsHandlers(relay),
         HealthHandlers(relay, about),
     )
@@ -88,6 +92,11 @@ def build_app(
 
     on_messages, on_expectation = with_middlewares(messages.messages), with_middlewares(_refuse_expectation)
     return app, lambda application: _in_front_of(application, on_messages, on_expectation)
+
+
+def _show_refused(observers: Observers) -> Callable[[CallRecord], None]:
+    """Return a function that shows a refused request in the feed; ledger and metrics count calls only."""
+    return lambda record: observers.live.observe(record, row_of(record))
 
 
 def _in_front_of(
@@ -151,10 +160,12 @@ def _envelope(relay: Relay) -> Any:
     @web.middleware
     async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse:
         request_id = request[REQUEST_ID] = new_id("req_", 22)
+        reason = None
         try:
             _check_access(request, relay)
             response = await handler(request)
         except Exception as exc:
+            reason = exc.message if isinstance(exc, ProxyError) else type(exc).__name__
             response = _response_to(exc, request, request_id)
             errors.clear_tracebacks(exc)
         finally:
@@ -167,6 +178,8 @@ def _envelope(relay: Relay) -> Any:
                 method=request.method,
                 path=request.path[:200],
                 status=response.status,
+                **({"model": request[MODEL][:MAX_MODEL_CHARS]} if MODEL in request else {}),
+                **({"reason": redact(reason)[:_MAX_REASON_CHARS]} if reason is not None else {}),
             )
         if not response.prepared:
             response.headers.setdefault("request-id", request_id)

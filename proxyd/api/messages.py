@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from aiohttp import web
 
+from proxyd import errors
 from proxyd.api.access_control import without_token
 from proxyd.api.json_responses import json_response
 from proxyd.api.request_body import read_request_body
-from proxyd.api.request_keys import IS_CALL, REQUEST_ID
+from proxyd.api.request_keys import IS_CALL, MODEL, REQUEST_ID
 from proxyd.codecs.cache.tools import share_tools
 from proxyd.codecs.openai.token_estimate import estimate_input_tokens
 from proxyd.config.routes import ModelRoute
@@ -36,11 +39,13 @@ class MessagesHandlers:
 
     Args:
         bodies: counts the request bodies that are in memory.
+        on_refused: is called with the record of a request for an unknown model, which becomes no call.
     """
 
-    def __init__(self, relay: Relay, bodies: HeldBodies) -> None:
+    def __init__(self, relay: Relay, bodies: HeldBodies, on_refused: Callable[[CallRecord], None]) -> None:
         self._relay = relay
         self._bodies = bodies
+        self._on_refused = on_refused
 
     async def messages(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/messages``."""
@@ -81,16 +86,33 @@ class MessagesHandlers:
         model = payload.get("model")
         if not isinstance(model, str) or not model:
             raise ClientError("model: a model id is required")
-        route = find_route(relay, model)
+        request[MODEL] = model
+        route = self._find_route(request, payload, len(body))
         if not route.direct:
             share_tools(payload, body)
             prefixes.learn(payload, body)
-        wants_stream = payload.get("stream") is True
-        record = new_record(request, model)
-        record.kind = kind_of(payload, is_subagent=record.agent_id is not None)
-        record.session_id = record.session_id or _safe_id(session_in(payload))
-        record.is_stream, record.bytes_in = wants_stream, len(body)
-        return ClientRequest(request, record, body, payload, keys, wants_stream=wants_stream), route
+        record = _record_of(request, payload, len(body))
+        return ClientRequest(request, record, body, payload, keys, wants_stream=record.is_stream), route
+
+    def _find_route(self, request: web.Request, payload: dict[str, Any], size: int) -> ModelRoute:
+        try:
+            return find_route(self._relay, payload["model"])
+        except NotFound as exc:
+            record = _record_of(request, payload, size)
+            record.status, record.outcome = errors.error_response(exc)[0], "refused"
+            record.error_type, record.error = errors.error_response(exc)[1], exc.message
+            record.ended = monotonic()
+            record.redact()
+            self._on_refused(record)
+            raise
+
+
+def _record_of(request: web.Request, payload: dict[str, Any], size: int) -> CallRecord:
+    record = new_record(request, payload["model"])
+    record.kind = kind_of(payload, is_subagent=record.agent_id is not None)
+    record.session_id = record.session_id or _safe_id(session_in(payload))
+    record.is_stream, record.bytes_in = payload.get("stream") is True, size
+    return record
 
 
 def find_route(relay: Relay, model: str) -> ModelRoute:

@@ -126,6 +126,7 @@ class Daemon:
         self._force_stop = asyncio.Event()
         self._stops_with_terminal = False
         self._is_reload_pending = False
+        self._config_error: dict[str, Any] | None = None  # of a file that a reload has rejected
         self.addresses: list[tuple[str, int]] = []
 
     async def start(self) -> None:
@@ -206,6 +207,7 @@ class Daemon:
                 for circuit in self._upstreams.circuits.states()
             ],
             "hooks": self._relay.hooks.describe(),
+            **({} if self._config_error is None else {"config_error": self._config_error}),
         }
 
     def _status(self) -> str:
@@ -313,7 +315,9 @@ class Daemon:
     def _reject(self, exc: ConfigError) -> None:
         if self._observers is not None:
             self._observers.sources.is_reload_good = False
-        log.error("config.rejected", faults=exc.message.splitlines(), in_force="the configuration before")
+        faults = exc.message.splitlines()
+        self._config_error = {"at": time.time(), "faults": faults}
+        log.error("config.rejected", faults=faults, in_force="the configuration before")
         self._service.notifier.ready(self._status())
 
     def _apply(self, loaded: LoadedConfig) -> None:
@@ -325,6 +329,7 @@ class Daemon:
         bodies_before = self.settings.record_bodies
         self.settings = settings
         self._loaded = loaded
+        self._config_error = None
         self._switch_recording(relay)
         if not bodies_before:
             self._warn_about_bodies()

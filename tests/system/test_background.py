@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -244,3 +245,38 @@ def test_logs_without_a_log_file(home: Home) -> None:
     result = home.run("logs")
     assert result.code == 3
     assert "there is no log" in result.err
+
+
+def test_service_install_without_a_user_session_keeps_the_running_daemon(home: Home) -> None:
+    home.write_models(DEMO)
+    home.program("systemctl", "#!/bin/sh\necho 'Failed to connect to bus: No medium found' >&2\nexit 1\n")
+    assert home.run("start").code == 0
+    before = status(home)["pid"]
+    refused = home.run("service", "install")
+    assert refused.code == 1
+    assert "no systemd user session" in refused.err
+    assert status(home)["pid"] == before
+    assert home.run("stop").code == 0
+
+
+def test_status_reports_a_rejected_configuration_and_the_page(home: Home) -> None:
+    path = home.write_models(DEMO)
+    started = home.run("start")
+    page = f"http://localhost:{home.port}/dashboard"
+    assert f"dashboard: {page}" in started.out
+    path.write_text("- {model_id: demo, api_bas: 'builtin:demo'}\n")
+    deadline = time.monotonic() + 30
+    while "config_error" not in status(home):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    shown = home.run("status")
+    assert shown.code == 0
+    assert page in shown.out
+    assert "rejected" in shown.out
+    assert "models.yaml:1:20: models[0].api_bas: unknown key" in shown.out
+    home.write_models(DEMO)
+    while "config_error" in status(home):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "rejected" not in home.run("status").out
+    assert home.run("stop").code == 0

@@ -53,7 +53,7 @@ def test_the_lines_that_say_how_to_connect_are_always_there(home: Home, argument
     assert out.splitlines() == [
         f"claude-proxy listens on {url}. To use it, in another terminal:",
         f"  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=any claude --model demo",
-        "Ctrl-C stops it; models are configured in models.yaml.",
+        f"Calls and models: {url}/dashboard. Ctrl-C stops it; models are configured in models.yaml.",
     ]
 
 

@@ -98,7 +98,7 @@ def _say_how_to_connect(address: tuple[str, int], models: tuple[str, ...]) -> No
     model = models[0] if models else "MODEL"
     click.echo(f"claude-proxy listens on {url}. To use it, in another terminal:")
     click.echo(f"  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=any claude --model {model}")
-    click.echo("Ctrl-C stops it; models are configured in models.yaml.")
+    click.echo(f"Calls and models: {url}/dashboard. Ctrl-C stops it; models are configured in models.yaml.")
 
 
 def _run_and_watch(models: str | None) -> None:

@@ -43,6 +43,7 @@ def install(models: str | None, use_socket: bool, harden: bool) -> None:
     load_configuration({}, str(path), os.environ)  # a service that would not start is not installed
     target = find_target(None, None, models)
     this = manager.this_manager()
+    this.check(socket=use_socket, harden=harden)  # before the running daemon is stopped for it
     peer = ask(target)
     if peer.is_ours and peer.about.get("supervisor") != this.name:
         lifecycle.stop_in_background(peer)

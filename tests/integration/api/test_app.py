@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from proxyd.errors import ANSWERS
 from tests.support.harness import Upstream, chunk, running_proxy, running_upstream, sse, text_stream
@@ -277,3 +278,38 @@ def test_every_exception_has_a_response() -> None:
     for status, kind in ANSWERS.values():
         assert 400 <= status < 600
         assert kind.endswith("_error") or kind == "request_too_large"
+
+
+@pytest.mark.parametrize(
+    ("body", "model", "reason"),
+    [
+        ({"model": "no-such", "messages": []}, "no-such", "model: 'no-such' is not in models.yaml; known"),
+        ({"messages": []}, None, "model: a model id is required"),
+    ],
+)
+async def test_the_log_says_why_a_request_is_refused(
+    session: aiohttp.ClientSession, body: dict[str, Any], model: str | None, reason: str
+) -> None:
+    with capture_logs() as lines:
+        async with running_proxy([{"model_id": "m", "api_base": "builtin:demo"}]) as base:
+            async with session.post(f"{base}/v1/messages", json=body) as response:
+                assert response.status in (400, 404)
+    (line,) = [line for line in lines if line["event"] == "request.refused"]
+    assert line.get("model") == model
+    assert line["reason"].startswith(reason)
+
+
+async def test_a_request_for_an_unknown_model_is_in_the_feed(session: aiohttp.ClientSession) -> None:
+    async with running_proxy([{"model_id": "m", "api_base": "builtin:demo"}]) as base:
+        body = {"model": "no-such", "messages": [], "stream": True}
+        headers = {"x-claude-code-session-id": "session-1"}
+        async with session.post(f"{base}/v1/messages", json=body, headers=headers) as response:
+            request_id = response.headers["request-id"]
+        async with session.get(f"{base}/events") as feed:
+            frame = await feed.content.readuntil(b"\n\n")
+        async with session.get(f"{base}/metrics") as metrics:
+            assert "no-such" not in await metrics.text()
+    (call,) = json.loads(frame.partition(b"data: ")[2])["recent"]
+    assert (call["request_id"], call["model"], call["session_id"]) == (request_id, "no-such", "session-1")
+    assert (call["outcome"], call["status"], call["error_type"]) == ("refused", 404, "not_found_error")
+    assert "known models: m" in call["error"]
