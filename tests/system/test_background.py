@@ -272,11 +272,11 @@ def test_status_reports_a_rejected_configuration_and_the_page(home: Home) -> Non
     shown = home.run("status")
     assert shown.code == 0
     assert page in shown.out
-    assert "rejected" in shown.out
+    assert "  rejected" in shown.out
     assert "models.yaml:1:20: models[0].api_bas: unknown key" in shown.out
     home.write_models(DEMO)
     while "config_error" in status(home):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert "rejected" not in home.run("status").out
+    assert "  rejected" not in home.run("status").out
     assert home.run("stop").code == 0
