@@ -1,4 +1,4 @@
-"""Start-up times of the commands and of the daemon: ``python -m bench.startup``."""
+"""How long the command takes to be of use: ``python -m bench.startup``."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from bench.processes import Process
 
 __all__ = ["measure"]
 
-#: A figure to compare the others with: it depends on the machine alone.
-_REFERENCE = "import of aiohttp.web alone, s"
+#: What the machine makes of something that is none of ours, in the same minute.
+_YARDSTICK = "import of aiohttp.web alone, s"
 
 _ROOT = Path(__file__).resolve().parents[1]
-#: Limits in seconds, and in imported modules.
+#: Seconds, and the modules that may be imported until then (the budget; raise it knowingly).
 LIMITS = {"--help, s": 0.15, "status, s": 0.15, "run until ready, s": 0.6, "run, modules": 750}
 
 
 def measure(times: int = 5) -> dict[str, float]:
-    """Return the medians of `times` starts; an uncounted first one fills the file cache."""
+    """Medians of `times` starts; files are in the cache from a first one that is not counted."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         environment = {
@@ -42,9 +42,9 @@ def measure(times: int = 5) -> dict[str, float]:
         models = folder / "models.yaml"
         models.write_text(json.dumps([{"model_id": "demo", "api_base": "builtin:demo"}]))
 
-        def command(*arguments: str) -> Callable[[], float]:
+        def quick(*arguments: str) -> Callable[[], float]:
             def once() -> float:
-                started_at = monotonic()
+                begun = monotonic()
                 subprocess.run(
                     [sys.executable, *arguments],
                     env=environment,
@@ -54,26 +54,26 @@ def measure(times: int = 5) -> dict[str, float]:
                     timeout=30,
                     check=False,
                 )
-                return monotonic() - started_at
+                return monotonic() - begun
 
             return once
 
         def run() -> float:
             port = free_port()
-            started_at = monotonic()
+            begun = monotonic()
             arguments = [sys.executable, "-m", "proxyd", "--port", str(port), "--models", str(models)]
             process = Process(arguments, folder, environment, folder / "log")
             try:
                 until_ready(process, port)
-                return monotonic() - started_at
+                return monotonic() - begun
             finally:
                 process.stop()
 
         figures = {}
         for figure, once in (
-            (_REFERENCE, command("-c", "import aiohttp.web")),
-            ("--help, s", command("-m", "proxyd", "--help")),
-            ("status, s", command("-m", "proxyd", "status")),
+            (_YARDSTICK, quick("-c", "import aiohttp.web")),
+            ("--help, s", quick("-m", "proxyd", "--help")),
+            ("status, s", quick("-m", "proxyd", "status")),
             ("run until ready, s", run),
         ):
             once()
@@ -83,9 +83,9 @@ def measure(times: int = 5) -> dict[str, float]:
 
 
 def _modules(environment: dict[str, str], folder: str) -> int:
-    """Return the number of modules that a running daemon has imported."""
-    program = "import sys, proxyd.daemon.load_config, proxyd.daemon.server; print(len(sys.modules))"
-    result = subprocess.run(
+    """How many modules a running daemon has imported."""
+    program = "import sys, proxyd.daemon.configuration, proxyd.daemon.server; print(len(sys.modules))"
+    done = subprocess.run(
         [sys.executable, "-c", program],
         env=environment,
         cwd=folder,
@@ -93,11 +93,11 @@ def _modules(environment: dict[str, str], folder: str) -> int:
         check=True,
         timeout=30,
     )
-    return int(result.stdout)
+    return int(done.stdout)
 
 
 def until_ready(process: Process, port: int, limit_s: float = 20.0) -> None:
-    """Poll ``/readyz`` until it returns 200."""
+    """Ask ``/readyz`` until it says yes."""
     deadline = monotonic() + limit_s
     while monotonic() < deadline and not process.has_ended:
         try:
@@ -109,7 +109,7 @@ def until_ready(process: Process, port: int, limit_s: float = 20.0) -> None:
 
 
 def free_port() -> int:
-    """Return a port that is free now."""
+    """A port that is free now."""
     with socket.socket() as each:
         each.bind(("127.0.0.1", 0))
         port: int = each.getsockname()[1]
@@ -117,7 +117,7 @@ def free_port() -> int:
 
 
 def main() -> None:
-    """Print the figures with their limits."""
+    """Print the figures beside their limits."""
     for name, value in measure().items():
         if name in LIMITS:
             verdict = "met" if value <= LIMITS[name] else "**missed**"

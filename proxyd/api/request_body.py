@@ -1,4 +1,4 @@
-"""Reading a client's request body, within its limits (docs/spec/operations.md#b, #c1)."""
+"""Reads a client's request body within its limits (docs/spec/operations.md#b, #c1)."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from proxyd.transport.timers import Timers
 
 __all__ = ["read_request_body"]
 
-#: A body that unpacks to more than this times its size is a bomb; JSON text reaches about 20.
+#: A body that decompresses to more than this times its size is a bomb; JSON text reaches about 20.
 _MAX_RATIO = 100
-#: So much may unpack to anything within the ratio: the first bytes of a body say little about it.
-_SMALL = 1024
+#: The ratio counts from this many compressed bytes on: the first ones say little.
+_RATIO_FROM_BYTES = 1024
 _ENCODINGS = ("", "identity", "gzip")
 
 
 async def read_request_body(request: web.Request, settings: Settings, bodies: HeldBodies) -> bytes:
-    """The whole body, unpacked. It counts as held until ``request[HELD]`` is released.
+    """Read the whole body and decompress it. Its bytes count as held until ``request[HELD]`` is released.
 
     Raises:
-        Overloaded: together with the others that are held it is over ``max_parsing_bytes``.
-        BodyTooLarge: over the limit, by its ``Content-Length`` or when read and unpacked.
-        BodyTimedOut: it stopped coming.
-        UnsupportedMedia: neither JSON nor of an encoding that we unpack.
+        Overloaded: all held bodies together exceed ``max_parsing_bytes``.
+        BodyTooLarge: the ``Content-Length``, or what was read and decompressed, exceeds the limit.
+        BodyTimedOut: no more bytes arrived in time.
+        UnsupportedMedia: the body is not JSON, or has an encoding other than gzip.
     """
     kind = request.headers.get("content-type", "missing")
     if kind != "application/json" and kind.partition(";")[0].strip().lower() != "application/json":
-        # A form or a plain-text fetch is what a foreign web page can send without asking
+        # A page of another site can send forms and plain text without a CORS preflight
         # (docs/spec/operations.md#e3).
         seen = kind[:100]
         raise UnsupportedMedia(f"the content type must be application/json; it is {seen}")
@@ -41,19 +41,19 @@ async def read_request_body(request: web.Request, settings: Settings, bodies: He
     if encoding not in _ENCODINGS:
         raise UnsupportedMedia(f"the content encoding must be gzip or none, not {encoding}")
     limit = settings.max_body_bytes
-    packed = request.content_length
-    if packed is not None and packed > limit:
+    compressed_bytes = request.content_length
+    if compressed_bytes is not None and compressed_bytes > limit:
         raise _too_large(limit)
     held = request[HELD] = HeldBody(bodies)
     content = request.content
-    came_with_head = content.is_eof() and content.exception() is None  # as small ones do
-    if came_with_head and not encoding:
+    arrived_with_head = content.is_eof() and content.exception() is None  # as small ones do
+    if arrived_with_head and not encoding:
         body = content.read_nowait()
         if len(body) > limit:
             raise _too_large(limit)
         held.grow(len(body), settings.max_parsing_bytes)
         return body
-    deadlines = Timers(asyncio.get_running_loop())
+    timers = Timers(asyncio.get_running_loop())
 
     def idle() -> None:
         content.set_exception(
@@ -65,29 +65,29 @@ async def read_request_body(request: web.Request, settings: Settings, bodies: He
             BodyTimedOut(f"the request body did not arrive within {settings.body_total_s:g} s")
         )
 
-    deadlines.set(total, settings.body_total_s)
-    pieces: list[bytes] = []
+    timers.set(total, settings.body_total_s)
+    chunks: list[bytes] = []
     size = 0
     try:
         while True:
-            deadlines.set(idle, settings.body_idle_s)
-            piece = await content.readany()
-            if not piece:
+            timers.set(idle, settings.body_idle_s)
+            chunk = await content.readany()
+            if not chunk:
                 break
-            size += len(piece)
+            size += len(chunk)
             if size > limit or (
-                encoding == "gzip" and size > _MAX_RATIO * max(content.total_raw_bytes, _SMALL)
+                encoding == "gzip" and size > _MAX_RATIO * max(content.total_raw_bytes, _RATIO_FROM_BYTES)
             ):
                 raise _too_large(settings.max_body_bytes)
-            held.grow(len(piece), settings.max_parsing_bytes)
-            pieces.append(piece)
+            held.grow(len(chunk), settings.max_parsing_bytes)
+            chunks.append(chunk)
     except ProxyError:
         raise
     except (web.RequestPayloadError, HttpProcessingError, ValueError) as exc:
-        raise ClientError("the request body could not be unpacked or ended too early") from exc
+        raise ClientError("the request body could not be decompressed or ended too early") from exc
     finally:
-        deadlines.close()
-    return b"".join(pieces)
+        timers.close()
+    return b"".join(chunks)
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -1,6 +1,6 @@
-"""The endpoints that say what the daemon does and did: stats, metrics, the page and its feed.
+"""Status endpoints: statistics, metrics, the dashboard and its feed, and the test of the connections.
 
-None of them calls an upstream, except ``POST /test-connection``, and none counts as traffic.
+Only ``POST /test-connection`` calls upstreams. None of them counts as a call.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from aiohttp import web
 
 import proxyd
 from proxyd import jsonio
-from proxyd.api.access_control import REQUEST_ID, is_near
+from proxyd.api.access_control import is_near
 from proxyd.api.request_body import read_request_body
+from proxyd.api.request_keys import REQUEST_ID
 from proxyd.config.keys import DEMO_BASE
 from proxyd.config.routes import ModelRoute
 from proxyd.config.settings import TABLE
@@ -39,7 +40,7 @@ from proxyd.telemetry.metrics import CONTENT_TYPE, Metrics, Sources
 __all__ = ["Observers", "add_status_routes"]
 
 _PAGE_FOLDER = Path(__file__).parent / "dashboard"
-#: The page's files. Everything it loads is here: no other origin, nothing inline.
+#: The dashboard's files. It loads nothing from other origins, and nothing is inline.
 _PAGE_TYPES = {"dashboard.css": "text/css", "dashboard.js": "text/javascript"}
 _PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -48,7 +49,7 @@ _PAGE_HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }
-#: A probe asks for next to nothing, and a model that thinks first needs a moment.
+#: A probe needs few tokens; a model that thinks first takes a while.
 _PROBE_TOKENS = 16
 _PROBE_S = 60.0
 _PROBE_BODY = '{"probe": true}'
@@ -77,21 +78,19 @@ class Observers:
 
 
 def add_status_routes(app: web.Application, relay: Relay, observers: Observers, bodies: HeldBodies) -> None:
-    """Register the endpoints, with and without the prefix."""
-    surface = _StatusSurface(relay, observers, bodies)
+    """Register the endpoints, each with and without the prefix."""
+    handlers = _StatusHandlers(relay, observers, bodies)
     for prefix in ("", PREFIX):
-        app.router.add_get(f"{prefix}/v1/stats", surface.stats)
-        app.router.add_get(f"{prefix}/metrics", surface.metrics)
-        app.router.add_get(f"{prefix}/events", surface.events)
-        app.router.add_get(f"{prefix}/dashboard", surface.page)
-        app.router.add_get(f"{prefix}/dashboard/{{name}}", surface.page_file)
-        app.router.add_get(f"{prefix}/test-connection", surface.test_connection)
-        app.router.add_post(f"{prefix}/test-connection", surface.probe)
+        app.router.add_get(f"{prefix}/v1/stats", handlers.stats)
+        app.router.add_get(f"{prefix}/metrics", handlers.metrics)
+        app.router.add_get(f"{prefix}/events", handlers.events)
+        app.router.add_get(f"{prefix}/dashboard", handlers.page)
+        app.router.add_get(f"{prefix}/dashboard/{{name}}", handlers.page_file)
+        app.router.add_get(f"{prefix}/test-connection", handlers.test_connection)
+        app.router.add_post(f"{prefix}/test-connection", handlers.probe)
 
 
-class _StatusSurface:
-    """The handlers."""
-
+class _StatusHandlers:
     def __init__(self, relay: Relay, observers: Observers, bodies: HeldBodies) -> None:
         self._relay = relay
         self._bodies = bodies
@@ -100,7 +99,7 @@ class _StatusSurface:
     # -- numbers
 
     async def stats(self, request: web.Request) -> web.Response:
-        """``GET /v1/stats``: since the start, and from the ledger; ``?session=ID`` for one session."""
+        """``GET /v1/stats``: totals since the start and from the ledger; ``?session=ID`` for one session."""
         self._relay.finished.flush()
         live, ledger = self._observers.live, self._observers.ledger
         session = request.query.get("session")
@@ -129,9 +128,9 @@ class _StatusSurface:
         return _json(found)
 
     async def metrics(self, request: web.Request) -> web.Response:
-        """``GET /metrics``, on loopback only, whatever the daemon listens on."""
+        """``GET /metrics``, for this machine only, whatever address the daemon listens on."""
         if not is_near(request):
-            raise Forbidden("/metrics is answered to this machine only, and through no proxy")
+            raise Forbidden("/metrics can be read on this machine only, and not through a proxy")
         self._relay.finished.flush()
         return web.Response(
             body=await self._observers.metrics.render(), headers={"content-type": CONTENT_TYPE}
@@ -149,7 +148,7 @@ class _StatusSurface:
         messages = self._observers.live.listen()
         try:
             async for message in messages:
-                # A write waits while the client does not read; meanwhile its queue fills, and it is let go.
+                # A client that does not read blocks the write; its queue fills meanwhile, and it is disconnected.
                 await asyncio.wait_for(response.write(message), self._relay.settings.write_stall_s)
         except (ConnectionError, asyncio.TimeoutError):
             if request.transport is not None:
@@ -165,16 +164,16 @@ class _StatusSurface:
         return await _page_file("dashboard.html", "text/html")
 
     async def page_file(self, request: web.Request) -> web.Response:
-        """``GET /dashboard/…``: the files that the page loads, and what it shows of the configuration."""
+        """``GET /dashboard/…``: the files that the dashboard loads."""
         name = request.match_info["name"]
         if name not in _PAGE_TYPES:
-            raise NotFound(f"the page has no file {name[:100]!r}")
+            raise NotFound(f"the dashboard has no file {name[:100]!r}")
         return await _page_file(name, _PAGE_TYPES[name])
 
     # -- what is configured
 
     async def test_connection(self, request: web.Request) -> web.Response:
-        """``GET /test-connection``: routes and settings. It spends nothing: any web page can have a browser send it."""
+        """``GET /test-connection``: routes and settings. It calls nothing, since any web page can send it."""
         if request.query.get("probe", "") not in ("", "0"):
             raise ClientError(
                 f"a probe calls every upstream, so it takes a POST: send {_PROBE_BODY} to /test-connection, "
@@ -183,10 +182,10 @@ class _StatusSurface:
         return await self._connection(request, is_probed=False)
 
     async def probe(self, request: web.Request) -> web.Response:
-        """``POST /test-connection``: the same, with one tiny call through each route."""
+        """``POST /test-connection``: the same, with one small call through each route."""
         body = parse_object(await read_request_body(request, self._relay.settings, self._bodies))
         if body.keys() - {"probe"} or body.get("probe") is not True:
-            raise ClientError(f"expected {_PROBE_BODY}; to see what is configured, send a GET")
+            raise ClientError(f"expected {_PROBE_BODY}; to see the configuration, send a GET")
         return await self._connection(request, is_probed=True)
 
     async def _connection(self, request: web.Request, *, is_probed: bool) -> web.Response:
@@ -198,7 +197,7 @@ class _StatusSurface:
                     entry["probe"] = await _probe(session, request, entry["model_id"])
         settings = {
             name: {
-                "value": redact(_plain(getattr(relay.settings, name)), name),
+                "value": redact(_as_json(getattr(relay.settings, name)), name),
                 "from": relay.settings.origin_of(name),
             }
             for name in TABLE
@@ -238,7 +237,7 @@ def _from_ledger(path: Path, session: str | None) -> dict[str, Any]:
 
 
 def _route(route: ModelRoute, circuits: Any) -> dict[str, Any]:
-    """An entry without its secrets."""
+    """Describe a route without its secrets."""
     origin = "/".join(route.api_base.split("/", 3)[:3])
     origin_of_key = "models.yaml" if route.key_origin == "literal" else route.key_origin
     credential = "from the request" if route.api_key is None else f"from {origin_of_key}"
@@ -262,7 +261,7 @@ def _route(route: ModelRoute, circuits: Any) -> dict[str, Any]:
 
 
 async def _probe(session: aiohttp.ClientSession, request: web.Request, model: str) -> dict[str, Any]:
-    """One call to ourselves, the way a client would make it, with the credential of whoever asks for the probe."""
+    """Send one call to ourselves as a client would, with the credential in the request for the probe."""
     transport = request.transport
     host, port = ("127.0.0.1", 0) if transport is None else transport.get_extra_info("sockname")[:2]
     base = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -273,29 +272,29 @@ async def _probe(session: aiohttp.ClientSession, request: web.Request, model: st
         "max_tokens": _PROBE_TOKENS,
         "messages": [{"role": "user", "content": "Answer with the one word: yes"}],
     }
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         async with session.post(f"{base}/v1/messages", json=body, headers=headers) as response:
-            answer = jsonio.loads(await response.read())
+            reply = jsonio.loads(await response.read())
             status = response.status
     except (aiohttp.ClientError, asyncio.TimeoutError, jsonio.JSONError) as exc:
-        return {"ok": False, "status": None, "error": f"no answer: {type(exc).__name__}"}
+        return {"ok": False, "status": None, "error": f"no response: {type(exc).__name__}"}
     found: dict[str, Any] = {"ok": status == 200, "status": status}
-    found["duration_ms"] = round((time.monotonic() - begun) * 1000)
-    if status != 200 and isinstance(answer, dict) and isinstance(answer.get("error"), dict):
-        found["error"] = redact(str(answer["error"].get("message")))
+    found["duration_ms"] = round((time.monotonic() - started) * 1000)
+    if status != 200 and isinstance(reply, dict) and isinstance(reply.get("error"), dict):
+        found["error"] = redact(str(reply["error"].get("message")))
     return found
 
 
-def _plain(value: Any) -> Any:
-    """A setting as JSON shows it."""
+def _as_json(value: Any) -> Any:
+    """Convert the value of a setting to plain JSON types."""
     if isinstance(value, (str, int, float, bool)) or value is None:
         return value
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_as_json(item) for item in value]
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return repr(value)  # a Secret, which does not show itself
+        return {str(key): _as_json(item) for key, item in value.items()}
+    return repr(value)  # a Secret, whose repr is masked
 
 
 async def _page_file(name: str, content_type: str) -> web.Response:

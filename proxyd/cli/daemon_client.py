@@ -155,7 +155,7 @@ def ask(target: Target, timeout_s: float = RESPONSE_TIMEOUT_S) -> Peer:
 
 def _token_for(target: Target) -> Secret | None:
     """Return the access token that `target`'s models.yaml configures, or None."""
-    from proxyd.daemon.load_config import load_settings
+    from proxyd.daemon.configuration import load_settings
 
     try:
         return load_settings({}, target.models, os.environ)[1].auth_token

@@ -36,6 +36,13 @@ class Manager(Protocol):
     def is_installed(self) -> bool:
         """Return whether our service is installed."""
 
+    def check(self, *, socket: bool, harden: bool) -> None:
+        """Check that `install` can work here.
+
+        Raises:
+            CommandFailed: there is no such manager for this user, or it lacks what is asked.
+        """
+
     def install(self, models: Path | None, *, socket_address: str | None, harden: bool) -> list[str]:
         """Install and start the service; return a line for each step.
 
@@ -119,8 +126,10 @@ class Systemd:
     def is_installed(self) -> bool:
         return (self._folder / _UNIT).exists() and shutil.which("systemctl") is not None
 
+    def check(self, *, socket: bool, harden: bool) -> None:
+        _run("systemctl", "--user", "show-environment")  # fails without a user session
+
     def install(self, models: Path | None, *, socket_address: str | None, harden: bool) -> list[str]:
-        _run("systemctl", "--user", "show-environment")  # fails where there is no user session
         done = []
         command = [*own_command(), "run", "--supervised", "systemd"]
         if models is not None:
@@ -246,9 +255,13 @@ class Launchd:
     def is_installed(self) -> bool:
         return self._path.exists() and shutil.which("launchctl") is not None
 
-    def install(self, models: Path | None, *, socket_address: str | None, harden: bool) -> list[str]:
-        if socket_address is not None or harden:
+    def check(self, *, socket: bool, harden: bool) -> None:
+        if socket or harden:
             raise CommandFailed("--socket and --harden are for systemd; launchd has neither")
+        if shutil.which("launchctl") is None:
+            raise CommandFailed("launchctl was not found; use 'claude-proxy start' instead")
+
+    def install(self, models: Path | None, *, socket_address: str | None, harden: bool) -> list[str]:
         with packaged_path("launchd", f"{LABEL}.plist").open("rb") as file:
             agent = plistlib.load(file)
         agent["ProgramArguments"] = [*own_command(), "run", "--supervised", "launchd"]

@@ -1,11 +1,10 @@
-"""Another configuration while calls are in flight: when it is read, and that a bad one changes nothing.
+"""Reloads the configuration while calls are in flight; an invalid one changes nothing.
 
-A reload is asked for by SIGHUP, or by saving the file. Reading happens in a thread, one at a time, since a large
-models.yaml takes seconds and the streams go on; what was read is put in force on the loop in one step
-(docs/spec/operations.md#a4). Requests that come while one is being read make one more reading, not many.
+SIGHUP or a change of a watched file requests a reload. The files are read in a thread, since a large models.yaml takes
+seconds, and the result is applied on the loop in one step (docs/spec/operations.md#a4). Requests that arrive during a
+reload cause one more, not one each.
 
-The file is watched by asking for its modification time: that works on every file system and through every way in which
-editors save, and costs one system call a poll.
+Files are watched by polling their modification time, which works on every file system and with every editor.
 """
 
 from __future__ import annotations
@@ -22,22 +21,23 @@ from proxyd.logs.setup import get_logger
 
 __all__ = ["POLL_S", "Reloader"]
 
-#: Seconds between two looks at the files. A change is taken over when it is the same at two looks: editors and sync
-#: tools write in several steps, and half a file would be reported as broken.
+#: Seconds between two polls. A change counts once two polls see the same state: editors and sync tools write in
+#: several steps, and half a file would be rejected.
 POLL_S = 0.5
 
 log = get_logger("reloading")
 
 T = TypeVar("T")
+_Stamps = list[tuple[Path, "tuple[int, int, int] | None"]]
 
 
 class Reloader(Generic[T]):
-    """Reads a configuration again whenever asked.
+    """Runs the reloads, one at a time.
 
     Args:
-        load: reads it; runs in a thread. Raises `ConfigError`.
+        load: reads the configuration; runs in a thread. Raises `ConfigError`.
         apply: puts it in force; runs on the loop.
-        reject: is told what was wrong with it.
+        reject: is called with the error of an invalid one.
     """
 
     def __init__(
@@ -46,24 +46,26 @@ class Reloader(Generic[T]):
         self._load, self._apply, self._reject = load, apply, reject
         self._reading: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._is_asked_again = False
+        self._is_requested_again = False
 
     def request(self) -> None:
-        """Read it soon. What has been saved before this call is seen by that reading."""
+        """Reload soon. Files saved before this call are read in their new state."""
         if self._reading is not None and not self._reading.done():
-            self._is_asked_again = True
+            self._is_requested_again = True
         else:
             self._reading = asyncio.ensure_future(self._read())
 
-    def watch(self, paths: Sequence[Path], poll_s: float = POLL_S) -> None:
-        """Ask for a reading whenever one of `paths` has changed."""
-        before = [
-            _stamp(path) for path in paths
-        ]  # now, not when the task first runs: a save may come between
+    def watch(self, paths: Callable[[], Sequence[Path]], poll_s: float = POLL_S) -> None:
+        """Request a reload whenever one of the files has changed, or another one is there.
+
+        Args:
+            paths: returns the files to watch now; the first one is required for a reload.
+        """
+        before = _current_stamps(paths)  # here, since a save may precede the task's first run
         self._watching = asyncio.ensure_future(self._watch(paths, before, poll_s))
 
     async def close(self) -> None:
-        """Stop watching; a reading that is under way is let go."""
+        """Stop watching; the result of a reload in progress is dropped."""
         tasks = [task for task in (self._reading, self._watching) if task is not None]
         for task in tasks:
             task.cancel()
@@ -71,21 +73,23 @@ class Reloader(Generic[T]):
 
     async def _read(self) -> None:
         while True:
-            self._is_asked_again = False
+            self._is_requested_again = False
             try:
-                loaded = await asyncio.to_thread(self._load_uncollected)
+                loaded = await asyncio.to_thread(self._load_without_gc)
             except ConfigError as exc:
                 self._reject(exc)
-            except Exception:  # a bug in the reader must not end the watch
+            except Exception:  # a bug in `load` must not end the watch
                 log.error("config.crashed", exc_info=True)
             else:
                 self._apply(loaded)
-            if not self._is_asked_again:
+            if not self._is_requested_again:
                 return
 
-    def _load_uncollected(self) -> T:
-        """Read it with the garbage collector at rest: a parsed YAML document is a hundred thousand objects, which it
-        would look through again and again while every stream waits. They hold no cycles, and go with the reading.
+    def _load_without_gc(self) -> T:
+        """Read it with garbage collection disabled.
+
+        A parsed YAML document is a hundred thousand objects, which would be traversed again and again while every
+        stream waits. They hold no reference cycles.
         """
         was_on = gc.isenabled()
         gc.disable()
@@ -95,22 +99,24 @@ class Reloader(Generic[T]):
             if was_on:
                 gc.enable()
 
-    async def _watch(
-        self, paths: Sequence[Path], in_force: list[tuple[int, int, int] | None], poll_s: float
-    ) -> None:
+    async def _watch(self, paths: Callable[[], Sequence[Path]], in_force: _Stamps, poll_s: float) -> None:
         before = in_force
         while True:
             await asyncio.sleep(poll_s)
-            now = [_stamp(path) for path in paths]
-            # A file that is gone is on its way to be replaced, or was removed: either way there is nothing to read.
-            if now == before != in_force and now[0] is not None:
+            now = await asyncio.to_thread(_current_stamps, paths)  # a folder on a slow disk must not block
+            # A required file that is missing was removed or is about to be replaced: there is nothing to read.
+            if now == before != in_force and now[0][1] is not None:
                 in_force = now
                 self.request()
             before = now
 
 
+def _current_stamps(paths: Callable[[], Sequence[Path]]) -> _Stamps:
+    return [(path, _stamp(path)) for path in paths()]
+
+
 def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file is saved, whichever way; None where there is no file."""
+    """Return values of which one changes when the file is saved; None if there is no file."""
     try:
         stat = os.stat(path)
     except OSError:

@@ -1,17 +1,14 @@
-"""When the whole heap is searched for garbage, which holds up every stream meanwhile (docs/spec/operations.md#a8),
-and how much of what is freed is kept for the next call.
+"""Garbage-collection policy: when to run a full collection, which pauses every open stream, and how much freed memory
+malloc keeps (docs/spec/operations.md#a8).
 
-CPython searches new objects often, which takes a millisecond or two, and all of them now and then, by how many have
-come since. How long that takes goes by how many there are: 90 ms for 200 parsed requests of 140 KB that wait for
-their upstreams, a tenth of a millisecond for each stream that is open. What is found only there are rings, and a
-call leaves none, however it ends (`tests/integration/proxy/test_reference_cycles.py`): there may be some of a
-hook's, or of a library's, and on Python 3.10 of a task that was cancelled. So it is searched for when little waits
-and few calls are open, the more there is the more rarely, and not at all with hundreds.
+CPython collects young objects often, which takes a millisecond or two, and all objects now and then, which takes up to
+90 ms while 200 parsed requests of 140 KB are open. A full collection frees only reference cycles, and a call leaves
+none (`tests/integration/proxy/test_reference_cycles.py`), though a hook or a library may. So automatic full collections
+are off; one runs when the daemon is idle and has allocated enough, and every ten minutes otherwise. What exists at the
+start is permanent and left out of all collections.
 
-What there is at the start stays for ever and is left out of all that.
-
-After a burst of calls the C library keeps what they have freed, where it lies between blocks that are in use: 230 MB
-after a thousand clients that read slowly. Once most of a burst is over, a thread gives that back to the system.
+After a burst of calls malloc keeps what they freed between blocks that are in use: 230 MB after a thousand clients that
+read slowly. When most of a burst is over, a thread returns it to the system.
 """
 
 from __future__ import annotations
@@ -20,39 +17,38 @@ import ctypes
 import gc
 import threading
 from collections.abc import Callable
+from time import monotonic
 
 __all__ = ["CollectionPolicy", "keep_freed_memory"]
 
-#: New objects after which they are searched. The interpreter's 700 are a small call's; with three times as many a call
-#: costs 3 % less, and a search still takes a fraction of a millisecond.
-_YOUNG = 2000
-#: In collections of the middle generation, each some 20 000 objects more than went: when a search is due, how much
-#: later with each MiB of requests that waits and with each call that is open, and when it is due whatever there is.
-_DUE, _PER_MIB, _PER_CALL, _OVERDUE = 7, 4, 0.5, 100
-#: With more calls open than these none is due: 30 ms.
-_MOST_OPEN = 300
+#: Allocations between young collections. CPython's default of 700 is one small call's: this saves 3 % of it.
+_YOUNG_THRESHOLD = 2000
+#: A threshold that is never reached.
+_NEVER = 1 << 30
+#: Collections of the middle generation, some 20 000 objects each, that make a full one worthwhile.
+_WORTHWHILE = 7
+#: Seconds between full collections of a daemon that is never idle.
+_INTERVAL_S = 600.0
 #: Four calls of 140 KB at once have no more than twice as much in use.
 _KEPT_BYTES = 2 << 20
-#: A burst: so many calls at once, or so many MiB of requests that wait. It is over when a quarter of either is left.
+#: A burst is this many calls at once, or MiB of waiting requests. It is over when a quarter of either is left.
 _BURST_CALLS, _BURST_MIB, _LEFT = 100, 32, 4
-#: For the interpreter's own rule: never.
-_NEVER = 1 << 30
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what calls have freed for those that follow, up to 4 MiB.
+    """Make malloc keep up to 4 MiB that calls have freed for the calls that follow.
 
-    glibc maps each block above a threshold by itself, and gives back the top of its heap when more than twice as much
-    is free there (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD). At first that is 128 KiB, less than one request
-    of Claude Code's, so that each call had 20 to 50 pages mapped and cleared anew. The threshold rises to the size of
-    the largest mapped block that has been freed. Other C libraries are not impressed.
+    glibc maps each block above a threshold separately, and returns the top of its heap when more than twice as much is
+    free there (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD). It starts at 128 KiB, less than one request of
+    Claude Code's, so that each call had 20 to 50 pages mapped and cleared. It rises to the size of the largest mapped
+    block that was freed. Other C libraries are not affected.
     """
-    block = bytes(_KEPT_BYTES)  # none of which is touched
+    block = bytes(_KEPT_BYTES)  # none of it is touched
     del block
 
 
 def _return_freed_memory() -> None:
-    """Have the C library give back to the system what is free, but for `_KEPT_BYTES`, where it can (glibc)."""
+    """Make malloc return free memory beyond `_KEPT_BYTES` to the system, where it can (glibc)."""
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError):
@@ -61,12 +57,13 @@ def _return_freed_memory() -> None:
 
 
 class CollectionPolicy:
-    """Decides it, from `start` to `stop`, at each beat of the loop's watch.
+    """Controls the collector from `start` to `stop`; `check` is called twice a second.
 
     Args:
-        waiting_bytes: the sizes of the requests that wait for the first byte of an answer, and are held until then.
+        waiting_bytes: the size of the requests that wait for the first byte of a response.
         open_calls: how many calls are open.
-        most_bytes: the largest size of all requests that were held at once since it was asked the last time.
+        most_bytes: the largest size of all requests that were held at once since its last call.
+        now: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -74,10 +71,13 @@ class CollectionPolicy:
         waiting_bytes: Callable[[], int],
         open_calls: Callable[[], int],
         most_bytes: Callable[[], int] = int,
+        now: Callable[[], float] = monotonic,
     ) -> None:
         self._waiting_bytes = waiting_bytes
         self._open_calls = open_calls
         self._most_bytes = most_bytes
+        self._now = now
+        self._collected_at = now()
         self._thresholds: tuple[int, int, int] | None = None
         self._most_calls = self._most_mib = 0  # since memory was returned
 
@@ -85,22 +85,25 @@ class CollectionPolicy:
         keep_freed_memory()
         gc.freeze()
         self._thresholds = _, middle, _ = gc.get_threshold()
-        gc.set_threshold(_YOUNG, middle, _NEVER)
+        gc.set_threshold(_YOUNG_THRESHOLD, middle, _NEVER)
+        self._collected_at = self._now()
 
     def stop(self) -> None:
+        """Restore the interpreter's own thresholds."""
         if self._thresholds is not None:
             gc.set_threshold(*self._thresholds)
             self._thresholds = None
 
-    def beat(self) -> None:
+    def check(self) -> None:
+        """Run a full collection, and return memory to the system, when it is time."""
         if self._thresholds is None:
             return
-        self._return_memory(self._open_calls(), max(self._most_bytes(), self._waiting_bytes()) >> 20)
-        count = gc.get_count()[2]
-        if count < _DUE or (open_calls := self._open_calls()) > _MOST_OPEN:
-            return
-        if count >= min(_DUE + _PER_MIB * (self._waiting_bytes() >> 20) + _PER_CALL * open_calls, _OVERDUE):
+        open_calls = self._open_calls()
+        self._return_memory(open_calls, max(self._most_bytes(), self._waiting_bytes()) >> 20)
+        is_worthwhile = not open_calls and gc.get_count()[2] >= _WORTHWHILE
+        if is_worthwhile or self._now() - self._collected_at >= _INTERVAL_S:
             gc.collect()
+            self._collected_at = self._now()
 
     def _return_memory(self, calls: int, mib: int) -> None:
         self._most_calls = max(self._most_calls, calls)
@@ -109,5 +112,5 @@ class CollectionPolicy:
             return
         if calls * _LEFT <= self._most_calls and mib * _LEFT <= self._most_mib:
             self._most_calls, self._most_mib = calls, mib
-            # It takes tens of milliseconds and needs nothing of the interpreter.
+            # In a thread: it takes tens of milliseconds and does not need the interpreter's lock.
             threading.Thread(target=_return_freed_memory, name="return memory", daemon=True).start()

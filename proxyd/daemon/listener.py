@@ -1,9 +1,9 @@
-"""The listening sockets, and how many connections may hang on them (docs/spec/operations.md#e9).
+"""Accepts connections and limits how many there are (docs/spec/operations.md#e9).
 
-Over the limit a connection is answered 529 and closed at once. One peer address may have so many idle connections,
-those that dribble a head included; the ones that have idled longest make room for a new one. The connections of calls
-in flight are never touched, nor are those of the last half minute: on loopback all clients have one address, and a
-burst of them on a busy machine is no attack.
+A connection over the limit gets a 529 and is closed. Idle connections, which includes those that send a head byte by
+byte, are limited per peer address; a new one evicts those that were idle longest. Connections of calls in flight are
+never closed, nor are those that became idle within the last half minute: on loopback all clients share one address, and
+a burst of them on a busy machine is not an attack.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from proxyd.errors import Overloaded
 
 __all__ = ["Listener"]
 
-#: A connection that has idled for less may be about to carry a request. With 5 s, the soak on a machine that was five
-#: times overloaded saw requests cut off that had not been read yet.
+#: A connection that was idle for less may be about to carry a request. With 5 s, requests that had not been read yet
+#: were cut off on a machine under five times its load.
 _GRACE_S = 30.0
-#: Longer than one turn of the loop.
-_TURN_S = 1.0
+#: Longer than one iteration of the event loop.
+_ITERATION_S = 1.0
 
 
 class Listener:
     """Accepts connections for a server.
 
     Args:
-        max_connections: all of them; more are refused.
-        max_idle_per_peer: connections of one address without a request in progress.
+        max_connections: limit of all connections; more are refused.
+        max_idle_per_peer: limit of one address's connections without a request in progress.
     """
 
     def __init__(self, max_connections: int, max_idle_per_peer: int) -> None:
@@ -43,8 +43,8 @@ class Listener:
         self._max_idle_per_peer = max_idle_per_peer
         self._server: web.Server | None = None
         self._listening: list[asyncio.Server] = []
-        #: When each connection without a request in progress began to idle, in the order of these times. By the id of
-        #: its handler, since nobody tells us of its end: the handler itself would be kept alive, with all it holds.
+        #: Since when each connection without a request in progress is idle, oldest first. Keyed by the id of its
+        #: handler: we are not notified of its end, and a reference would keep the handler alive.
         self._idle_since: dict[int, float] = {}
         self.refused_total = 0
 
@@ -57,10 +57,10 @@ class Listener:
 
     @property
     def middleware(self) -> Any:
-        """Goes around all others: while a request is worked on its connection is not idle."""
+        """The outermost middleware: a connection is not idle while its request is handled."""
 
         @web.middleware
-        async def watched(
+        async def track_idle(
             request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
         ) -> web.StreamResponse:
             protocol = request.protocol
@@ -71,7 +71,7 @@ class Listener:
                 if protocol.transport is not None:
                     self._idle_since[id(protocol)] = monotonic()
 
-        return watched
+        return track_idle
 
     @property
     def connections(self) -> int:
@@ -88,24 +88,24 @@ class Listener:
             handler.force_close()
 
     def _accept(self) -> asyncio.Protocol:
-        assert self._server is not None, "sockets are listened on after start"
+        assert self._server is not None, "sockets accept after start"
         self._make_room()
         if len(self._server.connections) >= self._max_connections:
             self.refused_total += 1
-            return _Refusal()
+            return _RefusedConnection()
         handler = self._server()
-        self._idle_since.pop(id(handler), None)  # of an ended connection, whose place in memory this one has
+        self._idle_since.pop(id(handler), None)  # of an ended connection whose id was reused
         self._idle_since[id(handler)] = monotonic()
         return handler
 
     def _idle(self) -> list[RequestHandler]:
-        """Idle connections, those that have idled longest first."""
-        # One that was accepted in this turn of the loop is not among the server's yet.
+        """Return the idle connections, those that were idle longest first."""
+        # A connection accepted in this iteration of the loop is not among the server's yet.
         connections = {} if self._server is None else {id(each): each for each in self._server.connections}
         return [connections[each] for each in self._idle_since if each in connections]
 
     def _make_room(self) -> None:
-        """Close what one peer has idle beyond its limit, a new connection included."""
+        """Close the idle connections of each peer beyond its limit, counting one new connection."""
         if len(self._idle_since) < self._max_idle_per_peer:
             return
         idle, now = self._idle(), monotonic()
@@ -117,19 +117,21 @@ class Listener:
             for handler in handlers[: max(0, len(handlers) + 1 - self._max_idle_per_peer)]:
                 if now - self._idle_since[id(handler)] >= _GRACE_S:
                     handler.force_close()
-        # What has ended meanwhile is forgotten; one that was accepted in this turn looks as if it had ended.
-        there = set(map(id, idle))
+        # Forget ended connections; one accepted in this iteration looks ended as well.
+        known = set(map(id, idle))
         self._idle_since = {
-            each: since for each, since in self._idle_since.items() if each in there or now - since < _TURN_S
+            each: since
+            for each, since in self._idle_since.items()
+            if each in known or now - since < _ITERATION_S
         }
 
 
-class _Refusal(asyncio.Protocol):
-    """One connection too many."""
+class _RefusedConnection(asyncio.Protocol):
+    """Responds to a connection over the limit."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        exc = Overloaded("claude-proxy has all the connections it may have (max_connections)")
+        exc = Overloaded("claude-proxy has reached its limit of connections (max_connections)")
         body = jsonio.dumps(errors.envelope(exc))
         transport.write(
             b"HTTP/1.1 529 Overloaded\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"

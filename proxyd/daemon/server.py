@@ -1,21 +1,19 @@
-"""The process: sockets, signals, drain, reload.
+"""The daemon: start, signals, drain and reload.
 
-Start (docs/spec/operations.md#a1): the configuration is valid before anything is bound. Stop
+Start (docs/spec/operations.md#a1): the configuration is valid before a socket is bound. Stop
 (docs/spec/operations.md#a2), in this order:
 
-1. readiness turns 503, the listening sockets and idle connections close;
-2. new requests on open connections are answered 529, and answers say ``Connection: close``;
-3. the calls in flight run on, up to ``drain_timeout_s``, with a progress line every 5 s;
-4. those that are left end with one error event; a second signal comes here at once;
+1. readiness becomes 503; the listening sockets and idle connections close;
+2. new requests on open connections get a 529, and responses carry ``Connection: close``;
+3. the calls in flight continue for up to ``drain_timeout_s``, with a progress line every 5 s;
+4. the remaining ones end with one error event; a second signal skips to this step;
 5. upstream connections close.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
-import resource
 import signal
 import socket
 import time
@@ -24,19 +22,22 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web, web_response
-from aiohttp.http_exceptions import HttpProcessingError
 
 import proxyd
 from proxyd.api.app import build_app
 from proxyd.api.status import Observers
 from proxyd.daemon.config_reloader import Reloader
+from proxyd.daemon.configuration import LoadConfig, LoadedConfig, hooks_folder
 from proxyd.daemon.demo.server import DemoServer, start_demo
 from proxyd.daemon.gc_policy import CollectionPolicy
+from proxyd.daemon.library_logs import HttpLogger, LoopExceptionHandler
 from proxyd.daemon.listener import Listener
-from proxyd.daemon.loaded_config import LoadConfig, LoadedConfig
 from proxyd.daemon.loop_lag import LoopLag
+from proxyd.daemon.rlimits import forbid_core_dumps, raise_file_limit
+from proxyd.daemon.sockets import bind_sockets
 from proxyd.daemon.systemd import Notifier
-from proxyd.errors import AddressInUse, BodyTimedOut, ConfigError, Overloaded
+from proxyd.errors import ConfigError, Overloaded
+from proxyd.hooks.loader import find_hook_files
 from proxyd.logs.rotation import LogFile
 from proxyd.logs.setup import configure, get_logger
 from proxyd.prompt_cache import prefix as prefixes
@@ -53,31 +54,28 @@ from proxyd.telemetry.token_calibration import FILE as CALIBRATION_FILE
 from proxyd.telemetry.token_calibration import Calibration
 from proxyd.transport.client import UpstreamClient
 
-__all__ = ["Daemon", "LoadConfig", "LoadedConfig", "Service"]
+__all__ = ["Daemon", "Service"]
 
 log = get_logger("server")
 
-# aiohttp tells its version and Python's in every response, those to requests that it cannot parse included.
+# aiohttp puts its version and Python's into every response, even to requests that it cannot parse.
 setattr(web_response, "SERVER_SOFTWARE", "claude-proxy")  # noqa: B010 - typing does not know that it is there
 
-#: Time for the open handlers to write their last bytes after they were told to end, then for those that were cut
-#: (docs/spec/operations.md#a3: drain + 5 s in all; the runner takes its own twice).
+#: Time for open handlers to write their last bytes after they were ended, then for those that were cut
+#: (docs/spec/operations.md#a3: drain + 5 s in all; the runner waits its own timeout twice).
 _END_S, _CUT_S = 3.0, 0.5
-#: What of a body nobody wants is still read, so that its sender gets to read the answer.
+#: For how long an unwanted body is still read, so that its sender gets to read the response.
 _LINGER_S = 2.0
-_FILES_LOG_EVERY_S = 60.0
 _PROGRESS_S = 5.0
-#: File descriptors: two sockets a stream, with room (docs/spec/operations.md#c8).
-_WANTED_FILES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Who runs the daemon, and what it was given.
+    """The service manager that runs the daemon, and what it passed to it.
 
     Attributes:
         supervisor: ``systemd``, ``launchd``, ``detached`` (``claude-proxy start``), or None in the foreground.
-        sockets: already listening; closed by the daemon at its end.
+        sockets: already listening; the daemon closes them when it ends.
     """
 
     supervisor: str | None = None
@@ -89,11 +87,10 @@ class Daemon:
     """The server around one relay.
 
     Args:
-        loaded: the configuration to begin with.
-        reload: reads it again, at SIGHUP or when its file is saved; None where it cannot change.
-        state_folder: where the ledger, records of calls and what was learnt of token counts are kept; None keeps
-            nothing.
-        service: what a service manager has given; without it the daemon opens its own sockets.
+        loaded: the first configuration.
+        reload: reads it again, at SIGHUP or when its file is saved; None if it cannot change.
+        state_folder: holds the ledger, the recordings and the calibration of token counts; None keeps nothing.
+        service: the service manager; without its sockets the daemon opens its own.
     """
 
     def __init__(
@@ -106,7 +103,7 @@ class Daemon:
     ) -> None:
         self.settings = loaded.settings
         self._loaded = loaded
-        self._reloader = None if reload is None else Reloader(reload, self._take_over, self._reject)
+        self._reloader = None if reload is None else Reloader(reload, self._apply, self._reject)
         self._service = service or Service()
         self._started = time.monotonic()
         self._relay: Relay | None = None
@@ -120,26 +117,30 @@ class Daemon:
         )
         self._listener = Listener(self.settings.max_connections, self.settings.max_idle_per_peer)
         self._bodies = HeldBodies()
-        self._sweeper = CollectionPolicy(self._waiting_bytes, self._open_calls, self._bodies.take_most)
-        self.loop_watch = LoopLag(self._beat)
+        self._collection_policy = CollectionPolicy(
+            self._waiting_bytes, self._open_calls, self._bodies.take_most
+        )
+        self.loop_lag = LoopLag(self._beat)
         self._calibration = Calibration(None if state_folder is None else state_folder / CALIBRATION_FILE)
         self._stop = asyncio.Event()
         self._force_stop = asyncio.Event()
+        self._stops_with_terminal = False
+        self._is_reload_pending = False
+        self._config_error: dict[str, Any] | None = None  # of a file that a reload has rejected
         self.addresses: list[tuple[str, int]] = []
 
     async def start(self) -> None:
         """Bind and serve.
 
         Raises:
-            AddressInUse: the port is taken.
-            ConfigError: the address cannot be listened on.
+            AddressInUse, ConfigError: as `bind_sockets`.
         """
-        _raise_file_limit()
-        _forbid_cores()
+        raise_file_limit()
+        forbid_core_dumps()
         settings = self.settings
-        sockets = list(self._service.sockets) or _bind(settings.host, settings.port)
+        sockets = list(self._service.sockets) or bind_sockets(settings.host, settings.port)
         try:
-            # Always there: a reload may bring in the first entry that wants it, and it costs one socket.
+            # Always started: a reload may bring the first entry that uses it, and it costs one socket.
             self._demo = await start_demo()
             self._upstreams = UpstreamClient(settings)
             self._relay = Relay(
@@ -150,7 +151,7 @@ class Daemon:
                 hooks=self._loaded.hooks,
                 calibration=self._calibration,
             )
-            self._observers = self._watch(self._relay, self._upstreams)
+            self._observers = self._build_observers(self._relay, self._upstreams)
             kept = () if self._recorder is None else (one_by_one(self._recorder.observe),)
             self._relay.finished.observers = (*self._observers.observers, *kept)
             self._switch_recording(self._relay)
@@ -164,7 +165,7 @@ class Daemon:
                 keepalive_timeout=settings.keepalive_s,
                 shutdown_timeout=_CUT_S,
                 lingering_time=_LINGER_S,
-                logger=_HttpLog(),
+                logger=HttpLogger(),
             )
             if self._observers.ledger is not None:
                 self._observers.ledger.start()
@@ -173,21 +174,24 @@ class Daemon:
             assert server is not None, "a runner that is set up has a server"
             server.request_handler = in_front_of(server.request_handler)
             await self._listener.start(server, sockets)
-            self.loop_watch.start()
-            asyncio.get_running_loop().set_exception_handler(_LoopTrouble())
+            self.loop_lag.start()
+            asyncio.get_running_loop().set_exception_handler(LoopExceptionHandler())
         except BaseException:
             for each in sockets:
                 each.close()
             raise
         self.addresses = [each.getsockname()[:2] for each in sockets]
         if self._reloader is not None:
-            path = self._loaded.config.path
-            self._reloader.watch((path, path.parent / "env"))
+            self._reloader.watch(self._watched_files)
+
+    def _watched_files(self) -> list[Path]:
+        path = self._loaded.config.path
+        return [path, path.parent / "env", *find_hook_files(hooks_folder(path))]
 
     def about(self) -> dict[str, Any]:
-        """What ``claude-proxy status`` shows, for callers on this machine."""
-        assert self._relay is not None, "asked over HTTP, so it has started"
-        assert self._upstreams is not None, "made before the relay"
+        """Return what ``claude-proxy status`` shows, for callers on this machine."""
+        assert self._relay is not None, "this is called over HTTP, so the daemon has started"
+        assert self._upstreams is not None, "created before the relay"
         return {
             "name": "claude-proxy",
             "version": proxyd.__version__,
@@ -203,54 +207,60 @@ class Daemon:
                 for circuit in self._upstreams.circuits.states()
             ],
             "hooks": self._relay.hooks.describe(),
+            **({} if self._config_error is None else {"config_error": self._config_error}),
         }
 
     def _status(self) -> str:
         relay = self._relay
-        assert relay is not None, "there is nothing to say before the start"
+        assert relay is not None, "the daemon has started"
         host, port = self.addresses[0]
         calls = relay.active_calls
         what = f"{calls} call{'' if calls == 1 else 's'} in flight"
         return f"http://{host}:{port}, {len(relay.table.routes)} models, {what}"
 
-    async def _keep_awake(self) -> None:
-        """Tell the service manager that the loop answers, at half of its patience (docs/spec/operations.md#a8)."""
+    async def _notify_watchdog(self) -> None:
+        """Notify the watchdog at half of its timeout that the loop runs (docs/spec/operations.md#a8)."""
         notifier = self._service.notifier
         while notifier.watchdog_s is not None:
             notifier.alive()
             notifier.status(self._status())
             await asyncio.sleep(notifier.watchdog_s / 2)
 
-    def _watch(self, relay: Relay, upstreams: UpstreamClient) -> Observers:
+    def _build_observers(self, relay: Relay, upstreams: UpstreamClient) -> Observers:
         ledger = None
         if self._state_folder is not None:
             ledger = Ledger(self._state_folder / LEDGER_FILE, lambda: self.settings.ledger_days)
         sources = Sources(
             active=lambda: relay.records,
             circuits=lambda: {each.origin: each.state.value for each in upstreams.circuits.states()},
-            loop_lag_s=lambda: self.loop_watch.last_s,
+            loop_lag_s=lambda: self.loop_lag.last_s,
             hook_errors=lambda: relay.hooks.failures(),
             rows_lost=lambda: 0 if ledger is None else ledger.dropped,
         )
         live = LiveFeed(lambda: relay.records, lambda: relay.is_draining)
         return Observers(sources, live, Metrics(sources), ledger)
 
-    async def run(self) -> None:
-        """Serve until a signal says to stop, then drain."""
+    def handle_signals(self) -> None:
+        """Install the signal handlers. To be called before `start`: whoever sees the port open may send a signal."""
         loop = asyncio.get_running_loop()
+        # Under nohup a closed terminal must not stop the daemon.
+        self._stops_with_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop, number.name)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         loop.add_signal_handler(signal.SIGUSR1, LogFile().reopen)
         loop.add_signal_handler(signal.SIGUSR2, self.dump_state)
-        # Not before: whoever reads this line may signal us.
+
+    async def run(self) -> None:
+        """Serve until a signal to stop, then drain. Requires `handle_signals` and `start`."""
+        loop = asyncio.get_running_loop()
         host, port = self.addresses[0]
         if self.settings.log_bodies:
             log.warning(
                 "server.logs_bodies",
-                what="prompts and answers go to the log at level debug, for whoever can read it; keys are masked",
+                what="prompts and responses go to the log at level debug, in plain text; keys are masked",
             )
-        self._warn_of_bodies()
+        self._warn_about_bodies()
         log.info(
             "server.started",
             address=f"http://{host}:{port}",
@@ -258,17 +268,19 @@ class Daemon:
             config=str(self._loaded.config.path),
         )
         self._loaded.hooks.report()
-        _warn(self._loaded)
-        self._sweeper.start()
+        _log_warnings(self._loaded)
+        self._collection_policy.start()
         self._service.notifier.ready(self._status())
-        awake = asyncio.ensure_future(self._keep_awake())
+        if self._is_reload_pending:
+            self.reload()
+        watchdog = asyncio.ensure_future(self._notify_watchdog())
         try:
             await self._stop.wait()
             await self.drain()
         finally:
-            awake.cancel()
+            watchdog.cancel()
             await self.close()
-            self._sweeper.stop()
+            self._collection_policy.stop()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
                 loop.remove_signal_handler(number)
 
@@ -285,8 +297,17 @@ class Daemon:
         self._stop.set()
         log.info("server.stopping", signal=name)
 
+    def _on_hangup(self) -> None:
+        """Stop if the controlling terminal was closed; reload otherwise."""
+        if self._stops_with_terminal and not _has_terminal():
+            self._on_stop(signal.SIGHUP.name)
+        elif self.addresses:
+            self.reload()
+        else:
+            self._is_reload_pending = True
+
     def reload(self) -> None:
-        """Read the configuration again; an invalid one leaves the old one in force (docs/spec/operations.md#a4)."""
+        """Read the configuration again; an invalid one changes nothing (docs/spec/operations.md#a4)."""
         if self._reloader is not None:
             self._service.notifier.reloading()
             self._reloader.request()
@@ -294,21 +315,24 @@ class Daemon:
     def _reject(self, exc: ConfigError) -> None:
         if self._observers is not None:
             self._observers.sources.is_reload_good = False
-        log.error("config.rejected", faults=exc.message.splitlines(), in_force="the configuration before")
+        faults = exc.message.splitlines()
+        self._config_error = {"at": time.time(), "faults": faults}
+        log.error("config.rejected", faults=faults, in_force="the configuration before")
         self._service.notifier.ready(self._status())
 
-    def _take_over(self, loaded: LoadedConfig) -> None:
+    def _apply(self, loaded: LoadedConfig) -> None:
         relay = self._relay
-        assert relay is not None, "the watch begins with the start"
+        assert relay is not None, "reloads begin after the start"
         settings, waiting = self.settings.after_reload(loaded.settings)
         if settings.log_level != self.settings.log_level:
             configure(settings.log_level, settings.log_format)
         bodies_before = self.settings.record_bodies
         self.settings = settings
         self._loaded = loaded
+        self._config_error = None
         self._switch_recording(relay)
         if not bodies_before:
-            self._warn_of_bodies()
+            self._warn_about_bodies()
         relay.swap(settings, loaded.config.table, loaded.hooks)
         if self._observers is not None:
             self._observers.sources.is_reload_good = True
@@ -316,26 +340,23 @@ class Daemon:
             "config.reloaded", models=len(loaded.config.table.routes), ignored_until_restart=list(waiting)
         )
         loaded.hooks.report()
-        _warn(loaded)
+        _log_warnings(loaded)
         self._service.notifier.ready(self._status())
 
     def _switch_recording(self, relay: Relay) -> None:
-        """Trace the calls that begin from now on, or not."""
+        """Trace the calls that begin from now on if the settings say so."""
         relay.is_traced = self._recorder is not None and self.settings.record != "off"
 
-    def _warn_of_bodies(self) -> None:
+    def _warn_about_bodies(self) -> None:
         if self._recorder is not None and self.settings.record_bodies and self.settings.record != "off":
             log.warning(
                 "server.records_bodies",
-                what="prompts and answers of recorded calls are written to disk; keys are masked",
+                what="prompts and responses of recorded calls are written to disk; keys are masked",
                 folder=str(self._recorder.folder),
             )
 
     def dump_state(self) -> None:
-        """Say in the log what is going on: each call in flight, each circuit that is not whole.
-
-        See docs/spec/operations.md#a5.
-        """
+        """Log each call in flight and each circuit breaker that is not closed (docs/spec/operations.md#a5)."""
         relay, upstreams = self._relay, self._upstreams
         if relay is None or upstreams is None:
             return
@@ -347,7 +368,7 @@ class Daemon:
             refused_connections=self._listener.refused_total,
             tasks=len(asyncio.all_tasks()),
             circuits=len(circuits),
-            loop_lag_ms=round(self.loop_watch.last_s * 1000),
+            loop_lag_ms=round(self.loop_lag.last_s * 1000),
             is_draining=relay.is_draining,
         )
         for record in records:
@@ -373,7 +394,7 @@ class Daemon:
             )
 
     async def drain(self) -> None:
-        """Steps 1 to 4 of the module's text."""
+        """Stop accepting and finish the open calls: steps 1 to 4 of the module docstring."""
         relay = self._relay
         if relay is None:
             return
@@ -385,12 +406,12 @@ class Daemon:
         deadline = loop.time() + self.settings.drain_timeout_s
         while relay.active_calls and not self._force_stop.is_set() and (left := deadline - loop.time()) > 0:
             log.info("server.draining", calls=relay.active_calls, seconds_left=round(left))
-            wait = asyncio.ensure_future(self._force_stop.wait())
+            forced = asyncio.ensure_future(self._force_stop.wait())
             idle = asyncio.ensure_future(relay.until_idle())
             await asyncio.wait(
-                (wait, idle), timeout=min(left, _PROGRESS_S), return_when=asyncio.FIRST_COMPLETED
+                (forced, idle), timeout=min(left, _PROGRESS_S), return_when=asyncio.FIRST_COMPLETED
             )
-            for task in (wait, idle):
+            for task in (forced, idle):
                 task.cancel()
         if relay.active_calls:
             relay.end_all(Overloaded("claude-proxy is shutting down", headers={"retry-after": "1"}))
@@ -401,15 +422,15 @@ class Daemon:
                 relay.cut_all()
 
     def _beat(self) -> None:
-        """What is to be done now and then, whether or not there are calls."""
-        self._sweeper.beat()
+        """Do the periodic work that does not depend on calls."""
+        self._collection_policy.check()
         prefixes.evict_unused()
 
     async def close(self) -> None:
-        """Let go of everything."""
+        """Release all resources."""
         if self._reloader is not None:
             await self._reloader.close()
-        self.loop_watch.stop()
+        self.loop_lag.stop()
         self._listener.stop_accepting()
         if self._relay is not None:
             self._relay.finished.flush()
@@ -432,104 +453,16 @@ class Daemon:
         log.info("server.stopped")
 
 
-def _warn(loaded: LoadedConfig) -> None:
-    """Say what is allowed but unwise: a key file that others can read, a variable that looks misspelt."""
+def _has_terminal() -> bool:
+    """Return whether the process has a controlling terminal that is still open."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _log_warnings(loaded: LoadedConfig) -> None:
+    """Log what is allowed but unwise: a key file that others can read, a variable that looks misspelled."""
     for line in (*loaded.config.warnings, *loaded.settings.warnings):
         log.warning("config.warning", what=line)
-
-
-def _bind(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets for `host`: for 127.0.0.1 also its sister ::1, since ``localhost`` may be either."""
-    found: list[socket.socket] = []
-    try:
-        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as exc:
-        raise ConfigError(f"host: {host!r} is no address to listen on: {exc.strerror}") from None
-    if host == "127.0.0.1":
-        infos.append((socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("::1", port, 0, 0)))
-    for family, kind, protocol, _, address in dict.fromkeys(infos):
-        is_optional = bool(found)
-        try:
-            each = socket.socket(family, kind, protocol)
-        except OSError:
-            continue  # no IPv6 here
-        try:
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if is_optional and port == 0:
-                address = (address[0], found[0].getsockname()[1], *address[2:])
-            each.bind(address)
-            each.listen(1024)
-            each.setblocking(False)
-        except OSError as exc:
-            each.close()
-            if is_optional and exc.errno != errno.EADDRINUSE:
-                continue  # no such address here: ::1 where IPv6 is off
-            for other in found:
-                other.close()
-            if exc.errno == errno.EADDRINUSE:
-                raise AddressInUse(
-                    f"{host}:{port} is in use, perhaps by another claude-proxy: stop it, or choose another with --port"
-                ) from None
-            raise ConfigError(f"host: cannot listen on {host}:{port}: {exc.strerror}") from None
-        found.append(each)
-    if not found:
-        raise ConfigError(f"host: cannot listen on {host!r}")
-    return found
-
-
-class _HttpLog:
-    """What the HTTP library has to report. A request that is no HTTP is its sender's fault and is answered 400; the
-    library would log it with a traceback that quotes the request's head, keys and all.
-    """
-
-    def exception(self, message: str, *args: object, exc_info: BaseException | None = None) -> None:
-        if isinstance(exc_info, HttpProcessingError):
-            log.info("request.malformed", problem=type(exc_info).__name__, status=exc_info.code)
-        elif isinstance(exc_info, (BodyTimedOut, web.RequestPayloadError)):
-            pass  # answered and logged as that; the library has met it again in what is left of the body
-        else:
-            log.error("request.crashed", exc_info=exc_info or True)
-
-    def debug(self, message: str, *args: object, **more: object) -> None:
-        log.debug("connection.note", note=message % args if args else message)
-
-
-class _LoopTrouble:
-    """What the event loop has to report, in our log. No free descriptor: accepting rests for a second, as asyncio
-    has it, and a minute's trouble is one line (docs/spec/operations.md#c8).
-    """
-
-    def __init__(self) -> None:
-        self._files_logged_at = float("-inf")
-
-    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        exc = context.get("exception")
-        if isinstance(exc, OSError) and exc.errno in (errno.EMFILE, errno.ENFILE):
-            if loop.time() - self._files_logged_at > _FILES_LOG_EVERY_S:
-                self._files_logged_at = loop.time()
-                log.error(
-                    "server.out_of_files", problem="no file descriptor is free; raise the limit (ulimit -n)"
-                )
-            return
-        log.error("loop.trouble", problem=context.get("message"), exc_info=exc)
-
-
-def _raise_file_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, _WANTED_FILES)
-    if soft < wanted:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except (OSError, ValueError):
-            log.debug("server.file_limit", soft=soft)
-
-
-def _forbid_cores() -> None:
-    """A core would hold keys and prompts (docs/spec/operations.md#e7)."""
-    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    try:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
-    except (OSError, ValueError):
-        log.debug("server.core_limit")

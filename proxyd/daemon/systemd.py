@@ -1,8 +1,8 @@
-"""What systemd tells a service, and what a service tells systemd; nothing where it is not there.
+"""systemd's protocols: readiness and watchdog notifications, and socket activation. Does nothing without systemd.
 
-Sources: sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3). The protocol is one datagram to a Unix socket, so that
-no library is needed (docs/spec/operations.md#h4). The variables are taken out of the environment: they are meant for
-this process and would mislead one that it starts.
+Sources: sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3). A notification is one datagram to a Unix socket, so no
+library is needed (docs/spec/operations.md#h4). The variables are removed from the environment: they are meant for this
+process and would mislead its children.
 """
 
 from __future__ import annotations
@@ -14,46 +14,46 @@ from collections.abc import MutableMapping
 
 __all__ = ["Notifier", "inherited_sockets"]
 
-#: sd_listen_fds(3): the first file descriptor that is handed over.
+#: sd_listen_fds(3): the first file descriptor that is passed.
 _FIRST_FD = 3
 
 
 class Notifier:
-    """The service manager's ear.
+    """Sends notifications to the service manager.
 
     Attributes:
-        watchdog_s: after how many seconds of silence the manager restarts us; None where it does not watch.
+        watchdog_s: seconds without `alive` after which the manager restarts us; None without a watchdog.
     """
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         address = environ.pop("NOTIFY_SOCKET", "")
         usec, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
-        # An abstract address is written with @ and begins with a zero byte.
+        # An abstract address is written with @ for its leading zero byte.
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
-        is_meant = pid in ("", str(os.getpid()))
-        self.watchdog_s = int(usec) / 1e6 if address and usec.isdigit() and int(usec) and is_meant else None
+        is_for_us = pid in ("", str(os.getpid()))
+        self.watchdog_s = int(usec) / 1e6 if address and usec.isdigit() and int(usec) and is_for_us else None
 
     def ready(self, status: str) -> None:
-        """Started, or reloaded."""
+        """Report that the start or a reload is complete."""
         self._send("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
-        """A reload begins; `ready` ends it. ``Type=notify-reload`` hangs without the time.
+        """Report the beginning of a reload, which `ready` ends. ``Type=notify-reload`` requires the time.
 
         See docs/spec/operations.md#a4.
         """
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self, status: str) -> None:
-        """The drain begins."""
+        """Report that the drain begins."""
         self._send("STOPPING=1", f"STATUS={status}")
 
     def status(self, text: str) -> None:
-        """The line that ``systemctl status`` shows."""
+        """Set the line that ``systemctl status`` shows."""
         self._send(f"STATUS={text}")
 
     def alive(self) -> None:
-        """The loop answers."""
+        """Reset the watchdog."""
         self._send("WATCHDOG=1")
 
     def _send(self, *lines: str) -> None:
@@ -64,19 +64,19 @@ class Notifier:
                 sock.setblocking(False)
                 sock.sendto("\n".join(lines).encode(), self._address)
         except OSError:
-            pass  # a manager that cannot be told must not bring the service down
+            pass  # an unreachable manager must not stop the service
 
 
 def inherited_sockets(environ: MutableMapping[str, str]) -> list[socket.socket]:
-    """The listening sockets that the manager has opened for this process, by socket activation."""
+    """Return the listening sockets that socket activation passed to this process."""
     pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
     environ.pop("LISTEN_FDNAMES", None)
     if pid != str(os.getpid()) or not count.isdigit():
         return []
-    found = []
+    sockets = []
     for fd in range(_FIRST_FD, _FIRST_FD + int(count)):
         os.set_inheritable(fd, False)
         sock = socket.socket(fileno=fd)
         sock.setblocking(False)
-        found.append(sock)
-    return found
+        sockets.append(sock)
+    return sockets

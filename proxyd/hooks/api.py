@@ -1,10 +1,10 @@
-"""What authors of hooks import: the context of a call and the events of a stream (docs/spec/design.md#hooks,
+"""Public API for hook files: the context of a call and the events of a stream (docs/spec/design.md#hooks,
 docs/hooks.md).
 
 A hook file may define any of these, plain or ``async def``::
 
     def request_hook(payload): ...               the body that will be sent upstream; return it
-    def response_hook(payload): ...              a whole answer, or the data of one stream event; return it
+    def response_hook(payload): ...              a whole response, or the data of one stream event; return it
     def stream_event_hook(event, ctx): ...       one event; return an event, several, or None to drop it
 
 All three may take the context as a second parameter.
@@ -52,16 +52,16 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class HookContext:
-    """The call that a hook is looking at. It holds no keys.
+    """The call that a hook works on. It contains no keys.
 
     Attributes:
-        request_id: as in the log and in the answer's ``request-id``.
-        route: the ``model_id`` of the entry that serves.
-        mode: ``translated``: request bodies have the OpenAI shape; ``direct``: the Anthropic shape. Answers have
-            the Anthropic shape in both.
-        direction: which way the payload travels.
-        options: what ``hook_options`` in models.yaml says under this hook's name.
-        state: yours; empty at the beginning of a call, the same mapping for all of its events, gone with the call.
+        request_id: as in the log and in the response's ``request-id``.
+        route: the ``model_id`` of the entry that serves the call.
+        mode: ``translated``: request bodies have the OpenAI shape; ``direct``: the Anthropic shape. Responses
+            have the Anthropic shape in both.
+        direction: whether the payload belongs to the request or the response.
+        options: the value of ``hook_options`` in models.yaml under this hook's name.
+        state: yours; empty when the call begins, the same mapping for all of its events, dropped when it ends.
     """
 
     request_id: str

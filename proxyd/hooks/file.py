@@ -1,4 +1,4 @@
-"""A hook file as the functions that it defines, and where in it something went wrong."""
+"""Executes a hook file and finds the functions that it defines."""
 
 from __future__ import annotations
 
@@ -19,29 +19,28 @@ Function = Callable[[Any, Any], Any]
 
 
 class DoesNotLoad(Exception):
-    """What is wrong with a hook file."""
+    """A hook file cannot be used; the text says why, and the line where there is one."""
 
 
 def functions_of(path: Path, source: bytes) -> dict[str, tuple[Function, bool]]:
-    """What the file defines by the names of hooks, as functions of payload and context; with whether each is
-    ``async def``.
+    """Execute the file and return its hooks by name: a function of payload and context, and whether it is async.
 
     Raises:
-        DoesNotLoad: whatever it raises, KeyboardInterrupt and SystemExit as well.
+        DoesNotLoad: for anything that the file raises, KeyboardInterrupt and SystemExit included.
     """
-    # Compiled from its text each time: a byte code cache, which goes by whole seconds, would miss a quick edit.
+    # Compiled from the source each time: the bytecode cache compares whole seconds and would miss a quick edit.
     name = f"claude_proxy_hooks.{path.stem}"
     module = types.ModuleType(name)
     module.__file__ = str(path)
     before = sys.modules.get(name)
-    sys.modules[name] = module  # dataclasses, among others, look their module up here
+    sys.modules[name] = module  # dataclasses, among others, look up their module here
     try:
         exec(compile(source, str(path), "exec"), module.__dict__)  # noqa: S102 - what hooks are
         found = {name: value for name in FUNCTIONS if (value := getattr(module, name, None)) is not None}
         if not found:
             raise DoesNotLoad(f"it defines none of {', '.join(FUNCTIONS)}")
         return {
-            name: (_taking_context(name, function), inspect.iscoroutinefunction(function))
+            name: (_with_context(name, function), inspect.iscoroutinefunction(function))
             for name, function in found.items()
         }
     except BaseException as exc:
@@ -51,23 +50,23 @@ def functions_of(path: Path, source: bytes) -> dict[str, tuple[Function, bool]]:
             sys.modules.pop(name, None)
         if isinstance(exc, DoesNotLoad):
             raise
-        # Shown by check, status and /test-connection, which do not mask: a hook may well read a key.
+        # Masked here, since check, status and /test-connection show it as it is, and a hook may read a key.
         line = place_of(exc, path)
         where = f" (line {line})" if line else ""
         text = _text_of(exc)
-        said = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
-        raise DoesNotLoad(redact(said + where)) from None
+        error = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+        raise DoesNotLoad(redact(error + where)) from None
 
 
 def _text_of(exc: BaseException) -> str:
     try:
         return str(exc)
-    except BaseException:  # its own, of the hook file
-        return "an exception without words"
+    except BaseException:  # raised by a __str__ of the hook file
+        return "an exception whose text cannot be read"
 
 
 def place_of(exc: BaseException, path: Path) -> int:
-    """The last line of the file that `exc` has passed; 0 for none."""
+    """Return the last line of the file in the traceback of `exc`; 0 if there is none."""
     trace = exc.__traceback__
     line = 0
     while trace is not None:
@@ -77,14 +76,14 @@ def place_of(exc: BaseException, path: Path) -> int:
     return line
 
 
-def _taking_context(name: str, function: Any) -> Function:
-    """`function` as one of two parameters."""
+def _with_context(name: str, function: Any) -> Function:
+    """Wrap `function` so that it takes payload and context."""
     if not callable(function):
-        raise DoesNotLoad(f"{name} is no function")
+        raise DoesNotLoad(f"{name} is not a function")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        raise DoesNotLoad(f"{name} has no signature that can be read") from None
+        raise DoesNotLoad(f"{name} has no readable signature") from None
     for arguments in ((None, None), (None,)):
         try:
             signature.bind(*arguments)

@@ -1,11 +1,12 @@
-"""Finds and loads hook files, and keeps count of how each one does.
+"""Finds and loads hook files, and counts calls and failures of each.
 
-Files of the folder ``hooks/`` beside models.yaml, ``*.py``, by name; a leading ``_`` disables one. A file that does not
-load is named in the log and by ``check``, and the others run without it. So is one that others may change or exchange
-(`proxyd.config.trust`): it would run with the rights of the daemon (docs/spec/operations.md#e11).
+Hook files are ``hooks/*.py`` beside models.yaml, in the order of their names; a leading ``_`` disables one. A file that
+does not load is reported in the log and by ``check``, and the others run without it. The same holds for a file that
+other users may change or replace (`proxyd.config.trust`), since it runs with the daemon's rights
+(docs/spec/operations.md#e11).
 
-`HookSet` is what a configuration has loaded. `HookSet.for_call` picks those that apply to one call; None, for nearly
-all calls of most users, is the fast path.
+`HookSet` holds the hooks of one configuration. `HookSet.for_call` selects those of one call; it returns None where
+there are none, which is the fast path.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from proxyd.hooks.runner import CallHooks
 from proxyd.hooks.worker import Worker
 from proxyd.logs.setup import get_logger
 
-__all__ = ["HookFile", "HookSet", "load_hooks"]
+__all__ = ["HookFile", "HookSet", "find_hook_files", "load_hooks"]
 
 log = get_logger("hooks")
 
-#: Failures of one function in a row after which a hook is switched off until the next reload
+#: Consecutive failures of one function after which a hook is switched off until the next reload
 #: (docs/spec/design.md#hook-failures).
 MAX_FAILURES = 5
-#: A slower call is counted and logged once (docs/spec/design.md#hook-slow).
+#: Slower calls are counted and logged once (docs/spec/design.md#hook-slow).
 SLOW_S = 0.010
-#: How long threads of hooks are waited for when the daemon ends.
+#: How long the end of the daemon waits for the threads of hooks.
 _JOIN_S = 0.5
 
 
@@ -42,9 +43,9 @@ class HookFile:
     """One loaded file.
 
     Attributes:
-        functions: the hooks that it defines, by name, each taking payload and context.
-        is_async: one of them is ``async def``.
-        new_state: makes what ``ctx.state`` is at the beginning of a call.
+        functions: the hooks that it defines, by name; each takes payload and context.
+        is_async: at least one of them is ``async def``.
+        new_state: returns ``ctx.state`` for a new call.
         calls, failures, slow_calls: since it was loaded.
     """
 
@@ -68,36 +69,36 @@ class HookFile:
         self.slow_calls = 0
         self.last_failure: str | None = None
         self.is_off = False
-        self._in_a_row = dict.fromkeys(functions, 0)
+        self._consecutive = dict.fromkeys(functions, 0)
         self._warned: set[str] = set()
 
     def on_success(self, function: str, duration_s: float) -> None:
-        """A call has returned something that can be used."""
+        """Count a call whose result is valid."""
         self.calls += 1
-        self._in_a_row[function] = 0
+        self._consecutive[function] = 0
         if duration_s > SLOW_S:
             self.slow_calls += 1
             self.warn_once("slow", "hook.slow", duration_ms=round(duration_s * 1000, 1))
 
     def on_failure(self, function: str, request_id: str, why: str) -> None:
-        """A call has failed; it is as if it had not been made."""
+        """Count a failed call, whose result is not used; switch the hook off after `MAX_FAILURES`."""
         self.calls += 1
         self.failures += 1
-        self._in_a_row[function] += 1
+        self._consecutive[function] += 1
         self.last_failure = f"{function}: {why}"
         log.warning("hook.failed", hook=self.name, function=function, request_id=request_id, why=why)
-        if self._in_a_row[function] >= MAX_FAILURES and not self.is_off:
+        if self._consecutive[function] >= MAX_FAILURES and not self.is_off:
             self.is_off = True
             log.error("hook.switched_off", hook=self.name, function=function, until="reload", why=why)
 
-    def warn_once(self, what: str, event: str, **fields: Any) -> None:
-        """A line that would otherwise come with every call."""
-        if what not in self._warned:
-            self._warned.add(what)
+    def warn_once(self, topic: str, event: str, **fields: Any) -> None:
+        """Log a warning that would otherwise repeat with every call."""
+        if topic not in self._warned:
+            self._warned.add(topic)
             log.warning(event, hook=self.name, **fields)
 
     def describe(self) -> dict[str, Any]:
-        """For ``check``, ``/test-connection`` and metrics."""
+        """Describe it for ``check``, ``/test-connection`` and metrics."""
         return {
             "name": self.name,
             "path": str(self.path),
@@ -116,8 +117,8 @@ class HookSet:
     Args:
         faults: files that did not load, name to reason.
         options: the setting ``hook_options``.
-        timeout_s: how long one call of a hook may take.
-        process: where they run, if not in threads.
+        timeout_s: limit for one call of a hook.
+        process: runs the hooks, unless they run in threads.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class HookSet:
     def for_call(
         self, route: ModelRoute, request_id: str, mode: Literal["direct", "translated"]
     ) -> CallHooks | None:
-        """The hooks that look at this call, or None."""
+        """Return the hooks that apply to this call, or None."""
         if not self.files:
             return None
         chosen = [
@@ -159,10 +160,10 @@ class HookSet:
         )
 
     def check_names(self, routes: Iterable[ModelRoute]) -> None:
-        """Whether the entries name hooks that there are.
+        """Check that the hooks named by entries exist.
 
         Raises:
-            ConfigError: one line per name that is not.
+            ConfigError: one line per unknown name.
         """
         known = [file.name for file in self.files] + list(self.faults)
         wrong = [
@@ -176,35 +177,43 @@ class HookSet:
             raise ConfigError("\n".join(wrong))
 
     def report(self) -> None:
-        """Say in the log what did not load, and which options are nobody's."""
+        """Log which files did not load, and which options belong to no hook."""
         for name, why in self.faults.items():
             log.error("hook.not_loaded", hook=name, why=why)
         for name in sorted(set(self._options) - {file.name for file in self.files} - set(self.faults)):
-            log.warning("hook.options_unused", hook=name, why="hook_options names a hook that is not there")
+            log.warning("hook.options_unused", hook=name, why="hook_options names a hook that does not exist")
 
     def describe(self) -> list[dict[str, Any]]:
-        """What is loaded and how it does, then what did not load."""
+        """Describe the loaded files, then those that did not load."""
         broken = [{"name": name, "error": why} for name, why in self.faults.items()]
         return [file.describe() for file in self.files] + broken
 
     def failures(self) -> dict[str, int]:
-        """Failures of each since it was loaded; one that did not load has had none."""
+        """Return the failures of each since it was loaded; 0 for one that did not load."""
         return {**dict.fromkeys(self.faults, 0), **{file.name: file.failures for file in self.files}}
 
     def retire(self) -> None:
-        """Another set is in force now; calls that still use this one may finish."""
+        """End the threads and the process when the calls that use this set have finished."""
         for file in self.files:
             file.worker.retire()
         if self._process is not None:
             self._process.retire()
 
     def close(self) -> None:
-        """The daemon ends."""
+        """End the threads and the process now."""
         if self._process is not None:
             self._process.close()
-        until = time.monotonic() + _JOIN_S
+        deadline = time.monotonic() + _JOIN_S
         for file in self.files:
-            file.worker.close(max(0.0, until - time.monotonic()))
+            file.worker.close(max(0.0, deadline - time.monotonic()))
+
+
+def find_hook_files(folder: Path) -> list[Path]:
+    """Return the hook files that `load_hooks` would load, in the order of their names; none if it cannot be read."""
+    try:
+        return _hook_files(folder)
+    except OSError:
+        return []
 
 
 def load_hooks(
@@ -214,34 +223,43 @@ def load_hooks(
     timeout_s: float = 5.0,
     isolation: Literal["thread", "process"] = "thread",
 ) -> HookSet:
-    """Load the hook files of `folder`; one that is not there holds none.
+    """Load the hook files of `folder`; a missing folder has none.
 
     Args:
-        isolation: whether they run in threads of this process, or in a process of their own.
+        isolation: run the hooks in threads of this process, or in a separate process.
     """
     files: list[HookFile] = []
     faults: dict[str, str] = {}
     try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix == ".py" and path.is_file())
+        paths = _hook_files(folder)
     except (FileNotFoundError, NotADirectoryError):
         return HookSet(options=options, timeout_s=timeout_s)
     except OSError as exc:
         reason = (exc.strerror or "unknown reason").lower()
         return HookSet(faults={str(folder): f"the folder cannot be read ({reason})"})
-    paths = [path for path in paths if not path.name.startswith("_")]
     process = HookProcess(options or {}, timeout_s) if paths and isolation == "process" else None
     for path in paths:
         try:
             source = _source_of(path)
-            files.append(_file_here(path, source) if process is None else _file_there(process, path, source))
+            files.append(
+                _load_in_thread(path, source) if process is None else _load_in_process(process, path, source)
+            )
         except DoesNotLoad as exc:
             faults[_printable(path.stem)] = str(exc)
     return HookSet(files, faults=faults, options=options, timeout_s=timeout_s, process=process)
 
 
+def _hook_files(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix == ".py" and not path.name.startswith("_") and path.is_file()
+    )
+
+
 def _source_of(path: Path) -> bytes:
     if not path.stem.isprintable() or path.stem != _printable(path.stem):
-        raise DoesNotLoad("its name is no plain UTF-8 text; rename it")
+        raise DoesNotLoad("its name is not plain UTF-8 text; rename it")
     try:
         return read_trusted(path)
     except Untrusted as exc:
@@ -250,14 +268,14 @@ def _source_of(path: Path) -> bytes:
         raise DoesNotLoad(f"it cannot be read ({(exc.strerror or 'unknown reason').lower()})") from None
 
 
-def _file_here(path: Path, source: bytes) -> HookFile:
+def _load_in_thread(path: Path, source: bytes) -> HookFile:
     found = functions_of(path, source)
     functions = {name: function for name, (function, _) in found.items()}
     return HookFile(path.stem, path, functions, is_async=any(is_async for _, is_async in found.values()))
 
 
-def _file_there(process: HookProcess, path: Path, source: bytes) -> HookFile:
-    """Its functions wait for the process, in a thread that does nothing else."""
+def _load_in_process(process: HookProcess, path: Path, source: bytes) -> HookFile:
+    """Load it in the process. Its functions here wait for the process, in the thread of the file."""
     functions = process.load(path, source)
     return HookFile(path.stem, path, functions, is_async=False, new_state=process.new_state)
 

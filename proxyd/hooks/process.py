@@ -1,15 +1,15 @@
-"""Hooks in a process of their own, for those that may block in C code (docs/hooks.md).
+"""Runs hooks in a separate process, for hooks that may block in C code (docs/hooks.md).
 
-A thread that stays in such code, as in a regular expression that tries too much, keeps the interpreter's lock, and the
-whole daemon with it. A process can be ended from outside. There is one for all hook files of a configuration; it runs
-one call at a time, and is begun anew when it has been ended or has died.
+A thread that blocks in C code, such as a regular expression with catastrophic backtracking, keeps the interpreter's
+lock and blocks the whole daemon. A process can be killed. There is one for all hook files of a configuration; it runs
+one call at a time, and a new one is started when it was killed or has died.
 
 ::
 
-    thread of a hook file ──bytes─▶ process ──bytes─▶ the same thread
-                            └──no answer within the time──▶ SIGKILL, a new one for the next call
+    thread of a hook file ──request─▶ process ──reply─▶ the same thread
+                            └──timeout──▶ SIGKILL, a new process for the next call
 
-What goes over are JSON texts, each way one message. ``ctx.state`` stays in the process, by the number of its call.
+Request and reply are one message each, in JSON. ``ctx.state`` stays in the process, under the number of its call.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from proxyd.hooks.worker import HookFailed
 
 __all__ = ["HookProcess"]
 
-#: For the start of a process, with all that a hook file imports.
+#: Timeout for the start of a process, imports of the hook file included.
 _START_S = 30.0
-#: How often it is looked whether a call takes too long to be sent or received; what it computes is waited for exactly.
-_LOOK_S = 0.5
-#: After the time of a call has passed, when nobody has ended the process: ours has died.
+#: How often the watchdog checks for a request or reply that is stuck half-way; the wait for a reply is exact.
+_WATCHDOG_S = 0.5
+#: How long after the timeout of a call the process ends itself, in case the daemon has died.
 _ORPHAN_S = 10.0
-#: How long the process may take to end by itself.
+#: How long the process gets to end by itself.
 _END_S = 0.5
 
 
 class _State(dict[str, Any]):
-    """Stands for the state of a call, which is in the process."""
+    """Placeholder for the state of a call, which lives in the process."""
 
     __slots__ = ("__weakref__", "number")
 
@@ -61,40 +61,40 @@ class _State(dict[str, Any]):
 
 
 class _Ended(Exception):
-    """The process did not give an answer, and has been ended; the text says why."""
+    """The process sent no reply and was ended; the text says why."""
 
 
 class HookProcess:
-    """The process, begun when it is needed.
+    """Starts the process when it is needed and sends calls to it. Thread-safe.
 
     Args:
         options: the setting ``hook_options``.
-        timeout_s: how long one call may take.
+        timeout_s: limit for one call.
 
     Attributes:
-        longest_s: after which a call has certainly ended: it may wait for another, and for a new process.
+        longest_s: upper bound of a call that first waits for another one and for a new process.
     """
 
     def __init__(self, options: Mapping[str, Any], timeout_s: float) -> None:
         self.longest_s = 2 * timeout_s + _START_S
         self._options = options
         self._timeout_s = timeout_s
-        self._sources: dict[str, tuple[Path, bytes]] = {}  # of those that load
-        self._lock = threading.Lock()  # of everything below; one call at a time
+        self._sources: dict[str, tuple[Path, bytes]] = {}  # of the files that load
+        self._lock = threading.Lock()  # guards everything below; one call at a time
         self._process: SpawnProcess | None = None
         self._connection: Connection[bytes, bytes] | None = None
         self._deadline: float | None = None
         self._is_closed = False
         self._is_retired = False
         self._numbers = itertools.count()
-        self._open: set[int] = set()  # states of calls that have not ended
+        self._open: set[int] = set()  # numbers of the states of open calls
         self._forgotten: deque[int] = deque()
 
     def load(self, path: Path, source: bytes) -> dict[str, Function]:
-        """The functions of a file, which run there.
+        """Load a file in the process; return functions that call it there.
 
         Raises:
-            DoesNotLoad: whatever it raises; or it does not end, or ends the process.
+            DoesNotLoad: the file raises, does not end, or ends the process.
         """
         with self._lock:
             try:
@@ -107,7 +107,7 @@ class HookProcess:
         return {name: partial(self._call, path.stem, name) for name in names}
 
     def new_state(self) -> dict[str, Any]:
-        """For one call and one file."""
+        """Return the placeholder for the state of one call and file."""
         number = next(self._numbers)
         state = _State(number)
         self._open.add(number)
@@ -115,12 +115,12 @@ class HookProcess:
         return state
 
     def retire(self) -> None:
-        """End as soon as the calls that are open have ended."""
+        """End the process as soon as the open calls have finished."""
         self._is_retired = True
         self._end_if_idle()
 
     def close(self) -> None:
-        """End it now."""
+        """End the process now."""
         has_lock = self._lock.acquire(timeout=_END_S)
         self._is_closed = True
         try:
@@ -130,7 +130,7 @@ class HookProcess:
                 self._lock.release()
 
     def _forget(self, number: int) -> None:
-        # Called wherever the last reference goes, so it takes no lock.
+        # Called in whichever thread drops the last reference, so it must not take the lock.
         self._open.discard(number)
         self._forgotten.append(number)
         self._end_if_idle()
@@ -140,14 +140,14 @@ class HookProcess:
             threading.Thread(target=self.close, name="end of hooks", daemon=True).start()
 
     def _call(self, file: str, function: str, payload: Any, context: HookContext) -> Any:
-        """What the function makes of `payload`, called there. In a thread that may wait.
+        """Call the function in the process; blocks until its result is there.
 
         Raises:
-            HookFailed: it raised, took too long, or gave what cannot be sent.
+            HookFailed: it raised, timed out, or returned what has no JSON form.
         """
         is_event = function == "stream_event_hook"
         text = jsonio.dumps(data_of(payload) if is_event else payload)
-        assert isinstance(context.state, _State), "it was made by this process"
+        assert isinstance(context.state, _State), "it was created by new_state"
         head = {
             "do": "call",
             "file": file,
@@ -161,9 +161,9 @@ class HookProcess:
         if not self._lock.acquire(timeout=self._timeout_s):
             raise HookFailed(f"other hooks kept the process of hooks busy for {self._timeout_s:g} s")
         try:
-            self._begin()
+            self._ensure_process()
             head["forget"] = [self._forgotten.popleft() for _ in range(len(self._forgotten))]
-            return jsonio.loads(self._ask(head, text, self._timeout_s), is_ours=True)
+            return jsonio.loads(self._request(head, text, self._timeout_s), is_ours=True)
         except _Ended as exc:
             raise HookFailed(f"it {exc}") from None
         finally:
@@ -171,10 +171,10 @@ class HookProcess:
 
     # -- with the lock
 
-    def _begin(self) -> None:
-        """A process with all files loaded, if there is none."""
+    def _ensure_process(self) -> None:
+        """Start a process with all files loaded if there is none."""
         if self._is_closed:
-            raise _Ended("was called when its process had ended for good")
+            raise _Ended("was called after its process had ended for good")
         if self._process is not None and self._process.is_alive():
             return
         self._end()
@@ -188,7 +188,7 @@ class HookProcess:
         if self._process is None or not self._process.is_alive():
             self._spawn()
         head = {"do": "load", "path": str(path)}
-        names: list[str] = jsonio.loads(self._ask(head, source, max(self._timeout_s, _START_S)))
+        names: list[str] = jsonio.loads(self._request(head, source, max(self._timeout_s, _START_S)))
         return names
 
     def _spawn(self) -> None:
@@ -202,10 +202,10 @@ class HookProcess:
         self._process, self._connection = process, ours
         threading.Thread(target=self._watch, args=(process,), name="watch of hooks", daemon=True).start()
 
-    def _ask(self, head: Mapping[str, Any], text: bytes, timeout_s: float) -> bytes:
+    def _request(self, head: Mapping[str, Any], text: bytes, timeout_s: float) -> bytes:
         process, connection = self._process, self._connection
-        assert process is not None, "it has been begun"
-        assert connection is not None, "it has been begun"
+        assert process is not None, "the process has been started"
+        assert connection is not None, "the process has been started"
         self._deadline = time.monotonic() + timeout_s
         try:
             connection.send_bytes(jsonio.dumps(head) + b"\n" + text)
@@ -234,14 +234,14 @@ class HookProcess:
         return reply[1:]
 
     def _watch(self, process: SpawnProcess) -> None:
-        """End `process` when it takes no bytes, or gives only some, for longer than a call may take."""
+        """Kill `process` when it reads nothing, or sends half a reply, for longer than the timeout of a call."""
         while self._process is process:
             deadline = self._deadline
-            if deadline is not None and time.monotonic() > deadline + _LOOK_S:
-                with contextlib.suppress(ValueError):  # it has been ended meanwhile
+            if deadline is not None and time.monotonic() > deadline + _WATCHDOG_S:
+                with contextlib.suppress(ValueError):  # it was closed meanwhile
                     process.kill()
                 return
-            time.sleep(_LOOK_S)
+            time.sleep(_WATCHDOG_S)
 
     def _end(self) -> None:
         process, connection = self._process, self._connection
@@ -249,7 +249,7 @@ class HookProcess:
         if process is None or connection is None:
             return
         if self._deadline is None:
-            connection.close()  # which it notices, when it is idle
+            connection.close()  # an idle process ends by itself
             process.join(_END_S)
         process.kill()
         process.join()
@@ -261,8 +261,8 @@ class HookProcess:
 
 
 def _run(connection: Connection[bytes, bytes], options: Mapping[str, Any], timeout_s: float) -> None:
-    """Answer until the other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, meant for the daemon
+    """Serve requests until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the daemon as well
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold prompts
     loop = asyncio.new_event_loop()
@@ -273,17 +273,17 @@ def _run(connection: Connection[bytes, bytes], options: Mapping[str, Any], timeo
             head, _, text = connection.recv_bytes().partition(b"\n")
         except (EOFError, OSError):
             return
-        asked = jsonio.loads(head, is_ours=True)
-        is_load = asked["do"] == "load"
-        # The system ends a process that nobody can end any more, even within C code.
+        request = jsonio.loads(head, is_ours=True)
+        is_load = request["do"] == "load"
+        # If the daemon has died, the alarm ends this process even in C code.
         limit_s = max(timeout_s, _START_S) if is_load else timeout_s
         signal.setitimer(signal.ITIMER_REAL, limit_s + _ORPHAN_S)
         try:
-            value = files.load(Path(asked["path"]), text) if is_load else files.call(asked, text)
+            value = files.load(Path(request["path"]), text) if is_load else files.call(request, text)
             reply = b"=" + jsonio.dumps(value)
         except (HookFailed, DoesNotLoad, jsonio.JSONError) as exc:
             reply = b"!" + str(exc).encode("utf-8", "replace")
-        except BaseException as exc:  # of a hook that interferes with what is here
+        except BaseException as exc:  # of a hook that tampers with this process
             reply = b"!" + type(exc).__name__.encode("utf-8", "replace")
         signal.setitimer(signal.ITIMER_REAL, 0)
         with contextlib.suppress(OSError):
@@ -291,7 +291,7 @@ def _run(connection: Connection[bytes, bytes], options: Mapping[str, Any], timeo
 
 
 class _Files:
-    """What has been loaded there."""
+    """The hook files loaded in the process."""
 
     def __init__(self, options: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> None:
         self._options = options
@@ -306,17 +306,17 @@ class _Files:
         self._functions.update({(path.stem, name): function for name, (function, _) in found.items()})
         return list(found)
 
-    def call(self, asked: Mapping[str, Any], text: bytes) -> Any:
-        for number in asked["forget"]:
+    def call(self, request: Mapping[str, Any], text: bytes) -> Any:
+        for number in request["forget"]:
             self._states.pop(number, None)
-        file, name = asked["file"], asked["function"]
+        file, name = request["file"], request["function"]
         context = HookContext(
-            asked["request_id"],
-            asked["route"],
-            asked["mode"],
-            asked["direction"],
+            request["request_id"],
+            request["route"],
+            request["mode"],
+            request["direction"],
             self._options.get(file) or {},
-            self._states.setdefault(asked["state"], {}),
+            self._states.setdefault(request["state"], {}),
         )
         is_event = name == "stream_event_hook"
         payload = jsonio.loads(text, is_ours=True)
@@ -325,7 +325,7 @@ class _Files:
             if inspect.isawaitable(result):
                 result = self._loop.run_until_complete(_awaited(result))
         except BaseException as exc:
-            # The text of the exception may quote a prompt.
+            # The text of the exception may contain a prompt.
             line = place_of(exc, self._paths[file])
             where = f" in line {line}" if line else ""
             raise HookFailed(f"{type(exc).__name__}{where}") from None
@@ -343,7 +343,7 @@ def _payload_of(result: Any) -> dict[str, Any] | None:
 
 
 def _events_of(result: Any) -> list[dict[str, Any]]:
-    """What an event hook returned, as data; whether it may be sent is decided by the daemon."""
+    """Convert the result of an event hook to data; the daemon validates it."""
     events = []
     for each in result if isinstance(result, (list, tuple)) else [result]:
         if isinstance(each, dict):

@@ -1,14 +1,13 @@
-"""The hooks of one call: what they are given, and what is made of what they return.
+"""Runs the hooks of one call and validates what they return.
 
-A hook never gets objects of ours that can be changed: it works on copies, so that one that fails half-way has changed
-nothing. Its result is taken over when it is of the right kind and has a JSON form; anything else counts as a failure
-and leaves the payload as it was. A payload that comes back equal counts as unchanged, which in direct mode keeps the
-original bytes.
+A hook works on copies, so that one that fails half-way has changed nothing. Its result is used if it has the right type
+and a JSON form; anything else counts as a failure and leaves the payload unchanged. A result equal to the payload
+counts as unchanged, which in direct mode keeps the original bytes.
 
 ::
 
-    StreamHooks.over ─▶ Passage ──all hooks were quick──▶ made
-                           └──one takes its time──▶ end(), by a task that can wait for it
+    StreamHooks.run ─▶ HookRun ──all hooks were quick──▶ result
+                          └──one is slow──▶ finish(), awaited by a task
 """
 
 from __future__ import annotations
@@ -44,63 +43,63 @@ if TYPE_CHECKING:
     from proxyd.hooks.loader import HookFile
     from proxyd.hooks.worker import Running
 
-__all__ = ["CallHooks", "Passage", "StreamHooks"]
+__all__ = ["CallHooks", "HookRun", "StreamHooks"]
 
 T = TypeVar("T")
 _Function = Callable[[Any, Any], Any]
-#: What hooks do with something, one file after the other. It gives work that has to be waited for, and goes on when
-#: that is over or has taken too long.
+#: Runs the hook files one after the other. Yields work that has to be waited for, and continues once that has finished
+#: or timed out.
 _Steps = Generator["Running[Any]", None, T]
 
-#: What a hook may call an event: the name is a line of the stream, which a line break in it would end.
+#: Valid types of events that a hook returns: the type is a line of the stream, so it must not contain a line break.
 _EVENT_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
-#: Events of which no part can be changed: a hook may have the very ones. Nearly all of a stream.
+#: Events without mutable parts, which hooks get without a copy: nearly all of a stream.
 _IMMUTABLE = frozenset({TextDelta, ThinkingDelta, SignatureDelta, JsonDelta, BlockStop, MessageStop, Ping})
 
 
-class Passage(Generic[T]):
-    """Something on its way through hooks: there at once where all of them are quick, else after `end`.
+class HookRun(Generic[T]):
+    """Hooks at work on one value: finished at once where all of them are quick, else after `finish`.
 
     Attributes:
-        is_over: it has been through all of them.
+        is_finished: all hooks have run.
     """
 
-    __slots__ = ("_made", "_running", "_steps", "_timeout_s", "is_over")
+    __slots__ = ("_result", "_running", "_steps", "_timeout_s", "is_finished")
 
     def __init__(self, steps: _Steps[T], timeout_s: float) -> None:
         self._steps = steps
         self._timeout_s = timeout_s
         self._running: Running[Any] | None = None
-        self._made: T | None = None
-        self.is_over = False
-        self._go_on()
+        self._result: T | None = None
+        self.is_finished = False
+        self._advance()
 
     @property
-    def made(self) -> T:
-        """What has become of it, where it `is_over`."""
-        assert self.is_over, "hooks are at work on it"
-        return self._made  # type: ignore[return-value]
+    def result(self) -> T:
+        """The value after all hooks. Requires `is_finished`."""
+        assert self.is_finished, "hooks are still running"
+        return self._result  # type: ignore[return-value]
 
-    async def end(self) -> T:
-        """What has become of it. Waits where it has to."""
+    async def finish(self) -> T:
+        """Wait for the remaining hooks, and return the result."""
         while (running := self._running) is not None:
             await running.wait(self._timeout_s)
-            self._go_on()
-        return self.made
+            self._advance()
+        return self.result
 
-    def _go_on(self) -> None:
+    def _advance(self) -> None:
         self._running = None
         try:
             self._running = next(self._steps)
         except StopIteration as done:
-            self._made, self.is_over = done.value, True
+            self._result, self.is_finished = done.value, True
 
 
 class CallHooks:
-    """The hook files that look at one call, in their order.
+    """The hook files that apply to one call, in their order.
 
     Attributes:
-        changes_requests, changes_bodies, changes_events: whether any of them has a function for that.
+        changes_requests, changes_bodies, changes_events: whether any of them defines a function for that.
     """
 
     __slots__ = (
@@ -141,19 +140,19 @@ class CallHooks:
         self.changes_events = bool(names & {"response_hook", "stream_event_hook"})
 
     async def on_request(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The request body that will be sent; `body` itself where nothing changed it."""
-        return await self.passage(self._on_body("request_hook", "request", body)).end()
+        """Return the request body to send; `body` itself if nothing changed it."""
+        return await self.start(self._on_body("request_hook", "request", body)).finish()
 
     async def on_response(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The whole answer that the client gets; `body` itself where nothing changed it."""
-        return await self.passage(self._on_body("response_hook", "response", body)).end()
+        """Return the whole response for the client; `body` itself if nothing changed it."""
+        return await self.start(self._on_body("response_hook", "response", body)).finish()
 
-    def passage(self, steps: _Steps[T]) -> Passage[T]:
-        """`steps`, begun."""
-        return Passage(steps, self._wait_s)
+    def start(self, steps: _Steps[T]) -> HookRun[T]:
+        """Start to run `steps`."""
+        return HookRun(steps, self._wait_s)
 
     def on_events(self, events: Iterable[StreamEvent]) -> _Steps[list[tuple[StreamEvent, list[StreamEvent]]]]:
-        """Each event with what has become of it: the very event where nothing changed it."""
+        """Run the hooks over `events`. Pairs each with its results: the same object if nothing changed it."""
         current = [(event, [event]) for event in events]
         for file in self._files:
             functions = file.functions
@@ -180,72 +179,72 @@ class CallHooks:
         return self._contexts[file.name, "response"]
 
     def _run(self, file: HookFile, work: _BodyWork | _EventWork) -> _Steps[Any]:
-        """What `work` gives; None where it took too long, or where a hook has raised what ends more than itself."""
-        running = file.worker.begin(work)
-        if not running.is_over_at_once(self._timeout_s):
+        """Return the result of `work`; None if it timed out or raised an exception that is not an `Exception`."""
+        running = file.worker.submit(work)
+        if not running.wait_briefly(self._timeout_s):
             yield running
         if running.is_cancelled:
             why = f"it took longer than {self._timeout_s:g} s (hook_timeout_s)"
         elif running.error is None or isinstance(running.error, Exception):
             return running.result()
-        else:  # such as a CancelledError of its own, which would end the call or the daemon if it came here
+        else:  # such as a CancelledError of its own, which would end the call or the daemon
             why = type(running.error).__name__
         file.on_failure(work.function_name, self._context(file).request_id, why)
         return None
 
 
 class StreamHooks:
-    """The hooks over one stream, and behind them the `StreamRepair` that keeps it legal."""
+    """The hooks over one stream, followed by the `StreamRepair` that keeps the stream legal."""
 
-    __slots__ = ("_hooks", "_mender", "_unseen")
+    __slots__ = ("_hooks", "_repair", "_unseen")
 
     def __init__(self, hooks: CallHooks) -> None:
         self._hooks = hooks
-        self._mender = StreamRepair()
+        self._repair = StreamRepair()
         self._unseen: list[StreamEvent] = []
 
     @property
     def has_ended(self) -> bool:
-        """The client has the last event."""
-        return self._mender.has_ended
+        """Whether the client has been sent the last event."""
+        return self._repair.has_ended
 
-    def pass_by(self, events: Iterable[StreamEvent]) -> list[StreamEvent]:
-        """`events` as the client gets them when hooks cannot be waited for: a beginning that silence has called for,
-        the end of a stream that is cut. Hooks are shown them with the next events, and cannot change them any more.
+    def pass_through(self, events: Iterable[StreamEvent]) -> list[StreamEvent]:
+        """Return `events` for the client without waiting for hooks.
+
+        For the start of a stream that is forced by silence, and the end of one that is cut. Hooks see them with the
+        next events, and their changes are dropped.
         """
         events = list(events)
         self._unseen += events
-        return [out for event in events for out in self._mender.repair(event, [event])]
+        return [out for event in events for out in self._repair.repair(event, [event])]
 
-    def over(self, events: Iterable[StreamEvent]) -> Passage[list[StreamEvent]]:
-        """What the client gets in place of `events`. The next ones are not to be given before this is over."""
-        return self._hooks.passage(self._over(events))
+    def run(self, events: Iterable[StreamEvent]) -> HookRun[list[StreamEvent]]:
+        """Run the hooks over `events`. Must be finished before the next call."""
+        return self._hooks.start(self._run(events))
 
-    def over_frames(self, frames: bytes) -> Passage[bytes]:
-        """What the client gets in place of whole frames of a direct stream: the same bytes where nothing changed. As
-        `over`.
-        """
-        return self._hooks.passage(self._over_frames(frames))
+    def run_frames(self, frames: bytes) -> HookRun[bytes]:
+        """Run the hooks over whole frames of a direct stream, as `run`. Unchanged frames keep their bytes."""
+        return self._hooks.start(self._run_frames(frames))
 
-    def _over(self, events: Iterable[StreamEvent]) -> _Steps[list[StreamEvent]]:
+    def _run(self, events: Iterable[StreamEvent]) -> _Steps[list[StreamEvent]]:
         yield from self._show_unseen()
         changed = yield from self._hooks.on_events(events)
-        return [out for event, made in changed for out in self._mender.repair(event, made)]
+        return [out for event, results in changed for out in self._repair.repair(event, results)]
 
-    def _over_frames(self, frames: bytes) -> _Steps[bytes]:
+    def _run_frames(self, frames: bytes) -> _Steps[bytes]:
         yield from self._show_unseen()
-        pieces = split_frames(frames)
-        changed = yield from self._hooks.on_events([event for _, event in pieces if event is not None])
-        results = iter(changed)
+        parsed = split_frames(frames)
+        changed = yield from self._hooks.on_events([event for _, event in parsed if event is not None])
+        pairs = iter(changed)
         out: list[bytes] = []
-        for raw, event in pieces:
+        for raw, event in parsed:
             if event is None:
                 out.append(raw)
                 continue
-            original, made = next(results)
-            mended = self._mender.repair(original, made)
-            is_unchanged = len(mended) == 1 and mended[0] is original
-            out += [raw] if is_unchanged else map(encode_event, mended)
+            original, results = next(pairs)
+            repaired = self._repair.repair(original, results)
+            is_unchanged = len(repaired) == 1 and repaired[0] is original
+            out += [raw] if is_unchanged else map(encode_event, repaired)
         return b"".join(out)
 
     def _show_unseen(self) -> _Steps[None]:
@@ -254,8 +253,8 @@ class StreamHooks:
             yield from self._hooks.on_events(unseen)
 
 
-def _called(file: HookFile, function: _Function, payload: Any, context: HookContext) -> Any:
-    """What one call returns. Raises `HookFailed`."""
+def _call(file: HookFile, function: _Function, payload: Any, context: HookContext) -> Any:
+    """Call the hook. Raises `HookFailed`."""
     try:
         return function(payload, context)
     except HookFailed:
@@ -264,40 +263,40 @@ def _called(file: HookFile, function: _Function, payload: Any, context: HookCont
         raise _failure(file, exc) from exc
 
 
-async def _awaited(file: HookFile, result: Awaitable[Any]) -> Any:
-    """What one call returns when it is awaited. Raises `HookFailed`."""
+async def _await(file: HookFile, result: Awaitable[Any]) -> Any:
+    """Await what the hook returned. Raises `HookFailed`."""
 
-    async def whole() -> Any:
+    async def as_coroutine() -> Any:
         return await result
 
     try:
-        return await result if file.is_async else asyncio.run(whole())
+        return await result if file.is_async else asyncio.run(as_coroutine())
     except (Exception, SystemExit) as exc:
         raise _failure(file, exc) from exc
 
 
 def _failure(file: HookFile, exc: BaseException) -> HookFailed:
-    # The text of the exception may quote a prompt, so it stays out of the log.
+    # The text of the exception may contain a prompt, so it is not logged.
     line = place_of(exc, file.path)
     return HookFailed(f"{type(exc).__name__} in line {line}" if line else type(exc).__name__)
 
 
 class _BodyWork:
-    """``request_hook`` or ``response_hook`` over a whole body."""
+    """Runs ``request_hook`` or ``response_hook`` over a whole body."""
 
     def __init__(self, file: HookFile, name: str, context: HookContext, body: dict[str, Any]) -> None:
         self.function_name = name
         self._file, self._context, self._body = file, context, body
 
     async def __call__(self) -> dict[str, Any]:
-        changed = await _over_payload(self._file, self.function_name, self._context, self._body)
+        changed = await _run_on_payload(self._file, self.function_name, self._context, self._body)
         return self._body if changed is None else changed
 
 
 class _EventWork:
-    """``response_hook``, then ``stream_event_hook``, over the events of one piece of a stream.
+    """Runs ``response_hook``, then ``stream_event_hook``, over the events of one chunk of a stream.
 
-    `function_name` is the one that runs, should it never come back.
+    `function_name` is the function that is running, for the message when it times out.
     """
 
     def __init__(
@@ -320,7 +319,7 @@ class _EventWork:
         return changed
 
     async def _on_data(self, event: StreamEvent) -> StreamEvent:
-        changed = await _over_payload(
+        changed = await _run_on_payload(
             self._file, self.function_name, self._context, data_of(event), is_event=True
         )
         return event if changed is None else event_from_data(changed)
@@ -330,38 +329,38 @@ class _EventWork:
         if file.is_off:
             return [event]
         before = b"" if type(event) in _IMMUTABLE else jsonio.dumps(data_of(event))
-        begun = time.perf_counter()
+        started = time.perf_counter()
         try:
             given = event_from_data(jsonio.loads(before, is_ours=True)) if before else event
-            result = _called(file, file.functions[name], given, context)
+            result = _call(file, file.functions[name], given, context)
             if result is not event and inspect.isawaitable(result):
-                result = await _awaited(file, result)
+                result = await _await(file, result)
             if result is event:
-                file.on_success(name, time.perf_counter() - begun)
+                file.on_success(name, time.perf_counter() - started)
                 return [event]
             results = result if isinstance(result, (list, tuple)) else [result]
-            made = [jsonio.dumps(_data_of_result(each)) for each in results if each is not None]
+            encoded = [jsonio.dumps(_data_of_result(each)) for each in results if each is not None]
         except (HookFailed, jsonio.JSONError) as exc:
             file.on_failure(name, context.request_id, str(exc))
             return [event]
-        file.on_success(name, time.perf_counter() - begun)
-        if made == [before or jsonio.dumps(data_of(event))]:
+        file.on_success(name, time.perf_counter() - started)
+        if encoded == [before or jsonio.dumps(data_of(event))]:
             return [event]
-        return [event_from_data(jsonio.loads(each, is_ours=True)) for each in made]
+        return [event_from_data(jsonio.loads(each, is_ours=True)) for each in encoded]
 
 
-async def _over_payload(
+async def _run_on_payload(
     file: HookFile, name: str, context: HookContext, payload: dict[str, Any], *, is_event: bool = False
 ) -> dict[str, Any] | None:
-    """What the hook makes of `payload`; None where that is nothing new."""
+    """Run the hook on a copy of `payload`; return its result, or None if nothing changed."""
     if file.is_off:
         return None
     before = jsonio.dumps(payload)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     try:
-        result = _called(file, file.functions[name], jsonio.loads(before, is_ours=True), context)
+        result = _call(file, file.functions[name], jsonio.loads(before, is_ours=True), context)
         if inspect.isawaitable(result):
-            result = await _awaited(file, result)
+            result = await _await(file, result)
         if result is not None and not isinstance(result, dict):
             raise HookFailed(f"it returned a {type(result).__name__}, not a dict")
         after = before if result is None else jsonio.dumps(result)
@@ -370,10 +369,10 @@ async def _over_payload(
     except (HookFailed, jsonio.JSONError) as exc:
         file.on_failure(name, context.request_id, str(exc))
         return None
-    file.on_success(name, time.perf_counter() - begun)
+    file.on_success(name, time.perf_counter() - started)
     if result is None:
         file.warn_once(f"{name} returned nothing", "hook.returned_none", function=name, taken_as="unchanged")
-    # What goes on has no parts that the hook may still hold and change.
+    # Parsed again, since the hook may keep its result and change it later.
     return None if after == before else jsonio.loads(after, is_ours=True)
 
 
@@ -388,5 +387,5 @@ def _data_of_result(value: Any) -> dict[str, Any]:
 def _check_type(data: dict[str, Any]) -> dict[str, Any]:
     kind = data.get("type")
     if not isinstance(kind, str) or not _EVENT_TYPE.match(kind):
-        raise HookFailed("it returned an event whose type is no plain word")
+        raise HookFailed("it returned an event whose type is not a plain word")
     return data

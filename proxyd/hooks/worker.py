@@ -1,12 +1,11 @@
-"""A thread for each hook file, so that no hook can hold up the daemon's.
+"""Runs each hook file in a thread of its own, so that no hook can block the event loop.
 
-Plain functions of one file run one at a time, as their authors expect; ``async def`` ones run side by side, in a thread
-with an event loop of its own. Who waits, waits with a limit. A thread that does not come back, because a hook blocks in
-it, is left behind and a new one takes the next calls: Python cannot end a thread from outside. As daemon threads they
-do not keep the process alive.
+Plain functions of one file run one at a time, as their authors expect; ``async def`` ones run concurrently, on an event
+loop in the thread. Waiting has a timeout. A thread in which a hook blocks is abandoned, and a new one takes the next
+calls: Python cannot end a thread from outside. Daemon threads do not keep the process alive.
 
-Most hooks take some microseconds. The daemon's own thread stands still for one that was quick the last time, for at
-most `PATIENCE_S`: to go back to its loop, be woken there and find its caches cold takes it many times as long.
+Most hooks take some microseconds. For a hook that was quick the last time, the event loop blocks for at most
+`SPIN_WAIT_S`: returning to the loop and being woken there takes many times as long.
 """
 
 from __future__ import annotations
@@ -19,96 +18,96 @@ from queue import SimpleQueue
 from time import perf_counter
 from typing import Any, Generic, Protocol, TypeVar
 
-__all__ = ["PATIENCE_S", "HookFailed", "Running", "Worker"]
+__all__ = ["SPIN_WAIT_S", "HookFailed", "Running", "Worker"]
 
 T = TypeVar("T")
 _Work = Callable[[], Coroutine[Any, Any, T]]
 
-#: For how long the daemon's thread stands still for a hook. All its streams do so with it.
-PATIENCE_S = 0.0005
-#: How long a thread of hooks that are not in force any more waits for further events of an open stream.
+#: For how long the event loop, with all its streams, blocks for a hook.
+SPIN_WAIT_S = 0.0005
+#: How long a thread of retired hooks waits for further events of an open stream.
 _IDLE_S = 2.0
 
 
 class HookFailed(Exception):
-    """The hook raised, or returned something that cannot go on; the text says what and where, and quotes nothing."""
+    """The hook raised or returned an invalid value. The text says what and where, without any content."""
 
 
 class Running(Generic[T]):
-    """Work that a `Worker` has been given, and what came of it.
+    """Work submitted to a `Worker`, and its result.
 
-    One lock is all that the two threads share: a future's condition takes them three times as long.
+    The two threads share one lock: the condition of a `concurrent.futures.Future` takes three times as long.
 
     Attributes:
-        is_over: there is a result, or an `error`.
+        is_finished: there is a result or an `error`.
         is_cancelled: nobody waits for it any more.
-        cancel: stops it, where it can be stopped.
+        cancel: stops it, if it can be stopped.
     """
 
     __slots__ = (
-        "_over",
+        "_finished",
+        "_notify",
         "_result",
-        "_tell",
         "_thread",
         "_worker",
         "cancel",
         "error",
         "is_cancelled",
-        "is_over",
+        "is_finished",
         "work",
     )
 
     def __init__(self, work: _Work[T], worker: Worker, thread: _Thread) -> None:
         self.work = work
-        self.is_over = False
+        self.is_finished = False
         self.is_cancelled = False
         self.cancel: Callable[[], object] | None = None
         self.error: BaseException | None = None
         self._worker, self._thread = worker, thread
         self._result: T | None = None
-        self._tell: Callable[[], object] | None = None  # whoever has gone back to a loop
-        self._over = threading.Lock()
-        self._over.acquire()
+        self._notify: Callable[[], object] | None = None  # wakes a task that waits
+        self._finished = threading.Lock()
+        self._finished.acquire()
 
-    def end(self, result: T | None, error: BaseException | None = None) -> None:
-        """It is over. To be called once, by the worker's thread."""
+    def finish(self, result: T | None, error: BaseException | None = None) -> None:
+        """Store the outcome. Called once, by the worker's thread."""
         self._result, self.error = result, error
-        self.is_over = True
-        self._over.release()
-        if self._tell is not None:
+        self.is_finished = True
+        self._finished.release()
+        if self._notify is not None:
             try:
-                self._tell()
+                self._notify()
             except RuntimeError:
                 pass  # the loop is closed: the daemon has ended
 
-    def is_over_at_once(self, timeout_s: float) -> bool:
-        """Whether it is over; the caller's thread stands still for a while where that is likely."""
+    def wait_briefly(self, timeout_s: float) -> bool:
+        """Return whether it is finished, after blocking for a moment if that is likely to help."""
         if (
-            not self.is_over
+            not self.is_finished
             and self._thread.is_quick
-            and not self._over.acquire(timeout=min(PATIENCE_S, timeout_s))
+            and not self._finished.acquire(timeout=min(SPIN_WAIT_S, timeout_s))
         ):
-            self._thread.is_quick = False  # nor is any other waited for so behind this one
-        return self.is_over
+            self._thread.is_quick = False  # do not block for the calls queued after this one either
+        return self.is_finished
 
     async def wait(self, timeout_s: float) -> None:
-        """Wait until it is over, or `is_cancelled` since it took too long: its thread was left behind then."""
+        """Wait until it is finished; after the timeout it `is_cancelled` and its thread abandoned."""
         loop = asyncio.get_running_loop()
-        over: asyncio.Future[None] = loop.create_future()
-        self._tell = functools.partial(loop.call_soon_threadsafe, _set, over)
-        if self.is_over:  # since it was asked; the thread may not have seen whom to tell
+        finished: asyncio.Future[None] = loop.create_future()
+        self._notify = functools.partial(loop.call_soon_threadsafe, _set, finished)
+        if self.is_finished:  # meanwhile; the thread may not have seen `_notify`
             return
         try:
-            await asyncio.wait_for(over, timeout_s)
+            await asyncio.wait_for(finished, timeout_s)
         except asyncio.TimeoutError:
             self._give_up()
-            self._worker.leave(self._thread)
+            self._worker.abandon(self._thread)
         except asyncio.CancelledError:
             self._give_up()
             raise
 
     def result(self) -> T:
-        """What it gave, or raised. To be asked when it is over."""
+        """Return the result, or raise what the work raised. Requires `is_finished`."""
         if self.error is not None:
             raise self.error
         return self._result  # type: ignore[return-value]
@@ -125,26 +124,26 @@ def _set(future: asyncio.Future[None]) -> None:
 
 
 class _Thread(Protocol):
-    """One thread, until it is idle after `retire`.
+    """A thread that ends when it is idle after `retire`.
 
     Attributes:
-        is_quick: the last call took less than `PATIENCE_S`, and nobody has waited longer for one since.
+        is_quick: the last call took less than `SPIN_WAIT_S`, and no later one has taken longer so far.
     """
 
     is_quick: bool
 
     def submit(self, running: Running[Any]) -> None:
-        """Have its work done."""
+        """Queue its work."""
 
     def retire(self) -> None:
-        """End as soon as the calls under way have ended."""
+        """End as soon as the running calls have finished."""
 
     def join(self, timeout_s: float) -> None:
         """Wait for the end."""
 
 
 class _PlainThread:
-    """One call after the other, none of which awaits anything."""
+    """Runs plain functions one after the other."""
 
     def __init__(self, name: str) -> None:
         self.is_quick = False
@@ -168,25 +167,25 @@ class _PlainThread:
             del running  # it holds the events of a stream
 
     def _do(self, running: Running[Any]) -> None:
-        begun = perf_counter()
+        started = perf_counter()
         try:
             running.work().send(None)
         except StopIteration as done:
-            self.is_quick = perf_counter() - begun < PATIENCE_S
-            running.end(done.value)
+            self.is_quick = perf_counter() - started < SPIN_WAIT_S
+            running.finish(done.value)
         except BaseException as exc:
-            running.end(None, exc)
+            running.finish(None, exc)
         else:
-            running.end(None, RuntimeError("a plain hook awaits something"))
+            running.finish(None, RuntimeError("a plain hook awaits something"))
 
 
 class _LoopThread:
-    """Calls side by side on a loop."""
+    """Runs coroutines concurrently on an event loop."""
 
     def __init__(self, name: str) -> None:
         self.is_quick = False  # never: what they await takes longer
         self._loop = asyncio.new_event_loop()
-        self._open = 0  # calls that have not ended; touched in the thread alone
+        self._open = 0  # running calls; used in the thread only
         self._is_retired = False
         self._thread = threading.Thread(target=self._run, name=f"hook {name}", daemon=True)
         self._thread.start()
@@ -208,11 +207,11 @@ class _LoopThread:
         try:
             result = await running.work()
         except BaseException as exc:
-            running.end(None, exc)
+            running.finish(None, exc)
             if isinstance(exc, asyncio.CancelledError):
                 raise
         else:
-            running.end(result)
+            running.finish(result)
         finally:
             self._open -= 1
             self._stop_if_idle()
@@ -223,14 +222,14 @@ class _LoopThread:
 
     def _stop_if_idle(self) -> None:
         if self._is_retired and not self._open:
-            # Not at once: the result of the call that ends now is handed over by a callback still to come.
+            # Later: a callback that is still due delivers the result of the call that ends now.
             self._loop.call_soon(self._loop.stop)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
-            for task in asyncio.all_tasks(self._loop):  # what a hook has started and not awaited
+            for task in asyncio.all_tasks(self._loop):  # started by a hook and not awaited
                 task.cancel()
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
@@ -239,7 +238,7 @@ class _LoopThread:
 
 
 class Worker:
-    """Runs the calls of one hook file. Threads start with the first call.
+    """Runs the calls of one hook file. The thread starts with the first call.
 
     Args:
         is_async: the calls may await something.
@@ -250,10 +249,10 @@ class Worker:
         self._kind: Callable[[str], _Thread] = _LoopThread if is_async else _PlainThread
         self._thread: _Thread | None = None
         self._is_retired = False
-        self._end: asyncio.TimerHandle | None = None  # of a thread that was begun after `retire`
+        self._end: asyncio.TimerHandle | None = None  # of a thread that started after `retire`
 
-    def begin(self, work: _Work[T]) -> Running[T]:
-        """Have `work` done in the worker's thread."""
+    def submit(self, work: _Work[T]) -> Running[T]:
+        """Run `work` in the worker's thread."""
         if self._thread is None:
             self._thread = self._kind(self._name)
         if self._is_retired:
@@ -262,15 +261,17 @@ class Worker:
         self._thread.submit(running)
         return running
 
-    def leave(self, thread: _Thread) -> None:
-        """`thread` does not come back: the next calls get another."""
+    def abandon(self, thread: _Thread) -> None:
+        """Leave a blocked thread behind; the next calls get a new one."""
         if self._thread is thread:
             self._thread = None
         thread.retire()
 
     def retire(self) -> None:
-        """No more calls are expected soon. A stream that was open at a reload may bring some all the same: they get a
-        new thread, which ends when none has come for a while.
+        """End the thread when it is idle, after a reload.
+
+        Streams that are still open may bring further calls: they get a new thread, which ends after `_IDLE_S` without
+        one.
         """
         self._is_retired = True
         thread, self._thread = self._thread, None
@@ -283,7 +284,7 @@ class Worker:
         self._end = asyncio.get_running_loop().call_later(_IDLE_S, self.retire)
 
     def close(self, timeout_s: float) -> None:
-        """Retire, and wait for the thread for at most `timeout_s`."""
+        """Retire, and wait for the thread up to `timeout_s`."""
         thread = self._thread
         self.retire()
         if thread is not None:

@@ -27,7 +27,7 @@ from proxyd.transport.timers import TICK_S, Timers
 from proxyd.urls import host_of
 
 if TYPE_CHECKING:
-    from proxyd.hooks.runner import Passage, StreamHooks
+    from proxyd.hooks.runner import HookRun, StreamHooks
 
 __all__ = ["HOOKED_READ_BYTES", "Attempt", "Sink"]
 
@@ -100,7 +100,7 @@ class Attempt:
         # ended the stream with.
         self._fault: Exception | None = None
         self._kept: Any = None
-        self._passage: Passage[Any] | None = None
+        self._passage: HookRun[Any] | None = None
 
     async def _send(self, *, is_verbatim: bool) -> Response:
         request, self._request = self._request, None  # its body is not needed any more: a retry makes its own
@@ -252,10 +252,10 @@ class Attempt:
         """Rewrite one piece and write it on; False where it is kept for the reader instead."""
         raise AssertionError("only where a sink was given")
 
-    def _made(self, passage: Passage[T], hooks: StreamHooks) -> T | None:
+    def _made(self, passage: HookRun[T], hooks: StreamHooks) -> T | None:
         """What hooks have made of a piece; None where it is for the reader to see."""
-        if passage.is_over and not hooks.has_ended:
-            return passage.made
+        if passage.is_finished and not hooks.has_ended:
+            return passage.result
         self._passage = passage
         return None
 

@@ -21,7 +21,7 @@ from proxyd.codecs.openai.errors import ErrorContext, refusal
 from proxyd.codecs.wire.decompression import ENCODINGS, BadCompression, Decompressor, compressed, uncompressed
 from proxyd.config.settings import Settings
 from proxyd.errors import BadReply, ProxyError, Refused, clear_tracebacks
-from proxyd.hooks.runner import CallHooks, Passage, StreamHooks
+from proxyd.hooks.runner import CallHooks, HookRun, StreamHooks
 from proxyd.providers.base import UpstreamRequest
 from proxyd.providers.direct_request import response_head
 from proxyd.proxy.attempt import HOOKED_READ_BYTES, Attempt, Sink
@@ -66,7 +66,7 @@ class DirectAttempt(Attempt):
     """
 
     _kept: bytes | None
-    _passage: Passage[bytes] | None
+    _passage: HookRun[bytes] | None
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class DirectAttempt(Attempt):
         passage, self._passage = self._passage, None
         if hooks is None or not self.is_stream or (passage is None and not data):
             return data
-        data = await (passage or hooks.over_frames(data)).end()
+        data = await (passage or hooks.run_frames(data)).finish()
         # The client has an error that a hook has made. After the upstream's own end, its last bytes still go on.
         if hooks.has_ended and not self._stream.tap.has_ended:
             self.has_ended = True
@@ -221,7 +221,7 @@ class DirectAttempt(Attempt):
             self._kept = frames
             return False
         hooks = self._stream_hooks
-        made = self._made(hooks.over_frames(frames), hooks) if hooks is not None and frames else frames
+        made = self._made(hooks.run_frames(frames), hooks) if hooks is not None and frames else frames
         if made:
             self._push(made, sink)
         return made is not None

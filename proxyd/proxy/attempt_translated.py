@@ -11,7 +11,7 @@ from proxyd.codecs.openai.errors import refusal
 from proxyd.codecs.openai.response_decoder import ResponseDecoder
 from proxyd.config.settings import Settings
 from proxyd.errors import ProxyError, clear_tracebacks
-from proxyd.hooks.runner import CallHooks, Passage, StreamHooks
+from proxyd.hooks.runner import CallHooks, HookRun, StreamHooks
 from proxyd.providers.openai_request import TranslatedCall
 from proxyd.proxy.attempt import HOOKED_READ_BYTES, Attempt, Sink
 from proxyd.telemetry.call_record import CallRecord
@@ -38,7 +38,7 @@ class TranslatedAttempt(Attempt):
 
     _EVENTS_A_PIECE: ClassVar[int] = 1
     _kept: list[StreamEvent] | None
-    _passage: Passage[list[StreamEvent]] | None
+    _passage: HookRun[list[StreamEvent]] | None
 
     def __init__(
         self,
@@ -70,12 +70,12 @@ class TranslatedAttempt(Attempt):
     def start(self) -> list[StreamEvent]:
         """Begin the message now, whatever comes."""
         events = self.answer.start()
-        return events if self._hooks is None else self._hooks.pass_by(events)
+        return events if self._hooks is None else self._hooks.pass_through(events)
 
     def fail(self, exc: ProxyError) -> list[StreamEvent]:
         """End the stream with `exc`."""
         events = self.answer.fail(exc)
-        return events if self._hooks is None else self._hooks.pass_by(events)
+        return events if self._hooks is None else self._hooks.pass_through(events)
 
     async def open(self) -> list[StreamEvent]:
         """Send the call and wait for the first events.
@@ -127,7 +127,7 @@ class TranslatedAttempt(Attempt):
             chunk = b""
         if self._passage is not None:
             passage, self._passage = self._passage, None
-            return await passage.end()
+            return await passage.finish()
         if self._kept is not None:
             events, self._kept = self._kept, None
         elif not chunk:
@@ -147,7 +147,7 @@ class TranslatedAttempt(Attempt):
             return False
         if self._hooks is not None:
             self._record.events += count_events(events)
-            made = self._made(self._hooks.over(events), self._hooks)
+            made = self._made(self._hooks.run(events), self._hooks)
             if made:
                 self._push(encode_events(made), sink)
             return made is not None
@@ -179,7 +179,7 @@ class TranslatedAttempt(Attempt):
         record, answer = self._record, self.answer
         record.events += count_events(events)
         record.stop_reason = answer.stop_reason
-        return events if self._hooks is None else await self._hooks.over(events).end()
+        return events if self._hooks is None else await self._hooks.run(events).finish()
 
     def _finish(self) -> None:
         self._interrupt(_GraceOver())

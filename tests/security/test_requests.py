@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxyd.daemon.load_config import load_configuration
+from proxyd.daemon.configuration import load_configuration
 from proxyd.errors import ConfigError
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import Answer, RawClient, RawUpstream, post

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from proxyd.config.trust import Untrusted, read_trusted
-from proxyd.daemon.load_config import load_configuration
+from proxyd.daemon.configuration import load_configuration
 from proxyd.errors import UnsafePermissions
 from proxyd.hooks.loader import load_hooks
 

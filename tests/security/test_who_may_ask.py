@@ -230,7 +230,7 @@ async def test_no_page_of_ours_may_be_framed(upstream: RawUpstream, path: str) -
     ("token", "is_taken"), [("q7", False), ("fifteen-letters", False), ("sixteen-letters-", True)]
 )
 def test_a_token_has_sixteen_characters(tmp_path: Path, token: str, is_taken: bool) -> None:
-    from proxyd.daemon.load_config import load_configuration
+    from proxyd.daemon.configuration import load_configuration
     from proxyd.errors import ConfigError
 
     path = tmp_path / "models.yaml"

@@ -13,8 +13,8 @@ from aiohttp import web
 
 from proxyd.config.models import load_text
 from proxyd.config.settings import Settings
-from proxyd.daemon.load_config import checks
-from proxyd.daemon.server import Daemon, LoadedConfig
+from proxyd.daemon.configuration import LoadedConfig, checks
+from proxyd.daemon.server import Daemon
 
 __all__ = [
     "Upstream",

@@ -1,4 +1,4 @@
-"""The end-to-end harness itself: scripted upstreams that judge and fail as told, runs that are ended in time.
+"""The end-to-end harness: scripted upstreams that validate requests and fail on demand, runs with a timeout.
 
 Neither Claude Code nor the daemon takes part: what is tested here is that the harness would notice.
 """
@@ -97,7 +97,7 @@ OPENAI_VIOLATIONS = [
 
 
 @pytest.mark.parametrize(("body", "headers"), OPENAI_VIOLATIONS)
-async def test_what_openai_would_refuse_is_refused_and_remembered(
+async def test_requests_invalid_for_openai_are_refused_and_reported(
     session: aiohttp.ClientSession, body: Any, headers: dict[str, str]
 ) -> None:
     async with OpenAIUpstream([], key="k") as upstream:
@@ -153,7 +153,7 @@ async def test_raw_bytes_are_written_as_they_are(session: aiohttp.ClientSession)
         assert await response.read() == b": a comment\n\ndata: {oops\n\ndata: [DONE]\n\n"
 
 
-async def test_a_cut_stream_ends_cleanly_where_told(session: aiohttp.ClientSession) -> None:
+async def test_a_cut_stream_ends_at_the_given_place(session: aiohttp.ClientSession) -> None:
     async with (
         OpenAIUpstream([cut(say("A longer text."), after=2, by=Fault.EOF)]) as upstream,
         session.post(url_of(upstream), json=STREAM) as response,
@@ -186,7 +186,7 @@ async def test_a_stall_lasts_until_the_reader_leaves(session: aiohttp.ClientSess
             assert response.status == 200
 
 
-async def test_an_event_holds_the_rest_back(session: aiohttp.ClientSession) -> None:
+async def test_an_event_delays_the_rest(session: aiohttp.ClientSession) -> None:
     gate = asyncio.Event()
     steps: list[Step] = [chunk({"content": "before"}), gate, chunk({"content": "after"}), DONE]
     async with (
@@ -265,7 +265,7 @@ ANTHROPIC_VIOLATIONS = [
 
 
 @pytest.mark.parametrize(("changed", "body"), ANTHROPIC_VIOLATIONS)
-async def test_what_anthropic_would_refuse_is_refused_and_remembered(
+async def test_requests_invalid_for_anthropic_are_refused_and_reported(
     session: aiohttp.ClientSession, changed: dict[str, str | None], body: dict[str, Any]
 ) -> None:
     merged = {**GOOD_HEADERS, **changed}
@@ -293,7 +293,7 @@ async def test_a_good_request_passes_the_anthropic_judge(session: aiohttp.Client
 # Reports.
 
 
-def test_a_shape_tells_roles_and_names_but_no_text() -> None:
+def test_a_shape_shows_roles_and_names_but_no_text() -> None:
     body = {
         **STREAM,
         "system": [{"type": "text", "text": "secret system"}],
@@ -376,13 +376,13 @@ FAILING_RUNS = [
 
 
 @pytest.mark.parametrize("source", FAILING_RUNS)
-async def test_a_failed_run_is_no_success(tmp_path: Path, source: str) -> None:
+async def test_a_failed_run_is_reported(tmp_path: Path, source: str) -> None:
     failed = await run(program(tmp_path / "claude", source), tmp_path)
     assert not failed.is_success
     assert "claude ended with" in failed.report()
 
 
-async def test_a_hanging_run_is_ended_with_what_it_started(tmp_path: Path) -> None:
+async def test_a_hanging_run_is_killed_with_its_children(tmp_path: Path) -> None:
     source = (
         "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
     )
@@ -421,14 +421,14 @@ def test_the_platforms_own_binary_is_found_when_scripts_were_refused(
     assert binary.name == "claude"
     assert binary.parent.name == "claude-code-linux-x64"
     assert version == "1.2.3"
-    monkeypatch.setenv("PATH", "")  # from now on it must not be asked
+    monkeypatch.setenv("PATH", "")  # npm must not be called again
     assert installed_claude(tmp_path / "e2e", "1.2.3") == (binary, version)
 
 
 @pytest.mark.parametrize(
     "code", ["ENOTFOUND", "ECONNREFUSED", "ETIMEDOUT", "E503", "SELF_SIGNED_CERT_IN_CHAIN"]
 )
-def test_an_unreachable_registry_is_told_from_a_failure(
+def test_an_unreachable_registry_is_not_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     fake_npm(tmp_path / "bin", monkeypatch, f"import sys; sys.exit('npm error code {code}')")
@@ -501,7 +501,7 @@ async def _breaks(one: Stage) -> None:
         (_breaks, ["FAIL", "KeyError: 'missing'", "0 passed, 1 failed"]),
     ],
 )
-def test_results_are_told_by_name_and_by_exit_code(
+def test_results_are_reported_by_name_and_exit_code(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -1,4 +1,4 @@
-"""The event loop is never held up for 50 ms by us, with what a busy day brings (docs/spec/operations.md#a8).
+"""No step of the event loop takes 50 ms under the load of a busy day (docs/spec/operations.md#a8).
 
 The daemon runs under `tests.support.loop_meter`, which takes the processor time of each step and notes each call
 that could wait. Bodies much larger than those here take longer to parse and to translate; see docs/reliability.md.
@@ -27,7 +27,7 @@ from tests.support.streams import CHUNKED, HELLO, as_chunks, judge
 #: A request of Claude Code in the middle of a session.
 BODY_BYTES = 140_000
 ENTRIES = 200
-#: What the page and its feed, a monitoring system and a user ask for.
+#: Requests of the dashboard and its feed, of monitoring, and of a user.
 PATHS = (
     "/metrics", "/v1/stats", "/v1/stats?session=s1", "/dashboard", "/dashboard/dashboard.js",
     "/dashboard/dashboard.css", "/v1/models?limit=1000", "/test-connection", "/readyz?verbose", "/", "/healthz",
@@ -42,7 +42,7 @@ def stream_event_hook(event, ctx):
 
 
 def conversation(size: int) -> list[dict[str, Any]]:
-    """Turns with tool calls and their results, as long as `size` bytes."""
+    """Return turns with tool calls and results of `size` bytes in total."""
     messages: list[dict[str, Any]] = []
     source = "".join(f"    value_{n} = compute({n}, 'x')  # a line of code\n" for n in range(40))
     while len(json.dumps(messages)) < size:
@@ -74,7 +74,7 @@ def entries(upstream: RawUpstream) -> list[dict[str, Any]]:
 
 
 def burst(mode: str) -> bytes:
-    """Some four hundred events at once, as an upstream sends them that has been waited for: 60 KB."""
+    """Return four hundred events at once, 60 KB, as an upstream sends them after a pause."""
     usage = b'"prompt_tokens": 35000'
     events = [event.replace(b'"prompt_tokens": 12', usage) for event in MODES[mode].values()]
     return (
@@ -111,12 +111,12 @@ async def test_no_step_of_the_loop_takes_fifty_milliseconds_and_none_waits(tmp_p
     assert measured["longest_collection_ms"] < MAX_MS
 
 
-#: Calls that are open at once, of each kind.
+#: Concurrent calls of each kind.
 OPEN = 120
 
 
 @pytest.mark.statement("A8")
-async def test_no_search_for_garbage_takes_fifty_milliseconds_with_many_calls_open(tmp_path: Path) -> None:
+async def test_no_collection_takes_fifty_milliseconds_with_many_calls_open(tmp_path: Path) -> None:
     """Streams that have begun, requests that wait for their upstream with all that was parsed of them, and calls that
     come and go meanwhile.
     """
@@ -180,7 +180,7 @@ async def _a_busy_day(daemon: Process, upstream: RawUpstream, folder: Path) -> N
     daemon.send(signal.SIGUSR2)
     await daemon.says("state.daemon")
     state = folder / ".local" / "state" / "claude-proxy"
-    for _ in range(100):  # the ledger and what was learnt of token counts have been written
+    for _ in range(100):  # until the ledger and the calibration of token counts are written
         if {"usage.db", "calibration.json"} <= set(os.listdir(state) if state.exists() else ()):
             break
         await asyncio.sleep(0.1)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
+import select
 import signal
+import socket
 import subprocess
 import sys
+import termios
 from collections.abc import Sequence
 
 import pytest
@@ -47,7 +53,7 @@ def test_prints_how_to_connect(home: Home, arguments: list[str]) -> None:
     assert out.splitlines() == [
         f"claude-proxy listens on {url}. To use it, in another terminal:",
         f"  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=any claude --model demo",
-        "Ctrl-C stops it; models are configured in models.yaml.",
+        f"Calls and models: {url}/dashboard. Ctrl-C stops it; models are configured in models.yaml.",
     ]
 
 
@@ -76,3 +82,94 @@ def test_development_mode_logs_text(home: Home, monkeypatch: pytest.MonkeyPatch)
         process.communicate()
     assert not line.startswith("{")
     assert "not a variable of claude-proxy" not in rest
+
+
+# -- signals
+
+#: Runs the daemon and sends it a signal as soon as the port is open, before it does anything else.
+EARLY_SIGNAL = """
+import os, signal
+from proxyd.daemon.server import Daemon
+start = Daemon.start
+async def start_and_signal(self):
+    await start(self)
+    os.kill(os.getpid(), signal.{name})
+Daemon.start = start_and_signal
+from proxyd.cli.main import main
+main()
+"""
+
+
+def test_a_stop_right_after_the_port_opens_is_orderly(home: Home) -> None:
+    home.write_models(DEMO)
+    program = [sys.executable, "-c", EARLY_SIGNAL.format(name="SIGTERM"), "run"]
+    ran = subprocess.run(program, env=home.environ, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "server.stopped" in ran.stderr
+
+
+class Terminal:
+    """The daemon as the foreground job of a terminal."""
+
+    def __init__(self, home: Home, *, ignores_hangup: bool = False) -> None:
+        self.output = ""
+        self._master, slave = pty.openpty()
+
+        def take_terminal() -> None:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            if ignores_hangup:  # as nohup does
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "proxyd", "run"],
+            env=home.environ,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            preexec_fn=take_terminal,
+        )
+        os.close(slave)
+        self.read_until("server.started")
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.close()
+
+    def read_until(self, text: str) -> None:
+        while text not in self.output:
+            assert select.select([self._master], [], [], 30)[0], self.output
+            self.output += os.read(self._master, 65536).decode()
+
+    def close(self) -> None:
+        if self._master >= 0:
+            os.close(self._master)
+            self._master = -1
+
+
+def test_closing_the_terminal_stops_the_daemon(home: Home) -> None:
+    home.write_models(DEMO)
+    with Terminal(home) as terminal:
+        terminal.close()
+        assert terminal.process.wait(30) == 0
+
+
+def test_sighup_on_an_open_terminal_reloads(home: Home) -> None:
+    home.write_models(DEMO)
+    with Terminal(home) as terminal:
+        terminal.process.send_signal(signal.SIGHUP)
+        terminal.read_until("config.reloaded")
+
+
+def test_closing_the_terminal_does_not_stop_a_daemon_under_nohup(home: Home) -> None:
+    home.write_models(DEMO)
+    with Terminal(home, ignores_hangup=True) as terminal:
+        terminal.close()
+        with pytest.raises(subprocess.TimeoutExpired):
+            terminal.process.wait(2)
+        with socket.create_connection(("127.0.0.1", home.port), 10):
+            pass

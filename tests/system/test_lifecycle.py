@@ -42,21 +42,21 @@ GOOD: Sequence[Step] = (CHUNKED, as_chunks(*FRAMES), b"0\r\n\r\n")
 
 
 async def begin(stack: AsyncExitStack, base: str, payload: dict[str, Any] | None = None) -> RawClient:
-    """A call whose answer has begun."""
+    """Start a call, and wait for the first bytes of its response."""
     client = await stack.enter_async_context(RawClient.to(base))
     await client.send(post(payload or HELLO))
     return client
 
 
 async def listed(base: str) -> bytes:
-    """The models there are."""
+    """Return the ids of the models."""
     async with RawClient.to(base) as client:
         await client.send(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
         return (await client.answer()).body
 
 
 class Gate:
-    """An upstream that sends half an answer, and the rest when the test says so."""
+    """An upstream that sends half a response, and the rest when the test allows it."""
 
     def __init__(self) -> None:
         self.upstream = RawUpstream(lambda _: (*HALF, self._opened, as_chunks(*FRAMES[4:]), b"0\r\n\r\n"))
@@ -100,7 +100,7 @@ async def test_a_drain_lets_streams_finish_and_takes_no_new_work(tmp_path: Path)
 @pytest.mark.statement("A2")
 @pytest.mark.statement("A3")
 @pytest.mark.parametrize("how", ["timeout", "second_signal"])
-async def test_what_is_left_ends_with_one_error_event(tmp_path: Path, how: str) -> None:
+async def test_calls_open_after_the_drain_end_with_one_error_event(tmp_path: Path, how: str) -> None:
     upstream = RawUpstream(
         lambda number: ((*HALF, Fault.STALL), (Fault.STALL,), (CHUNKED, Fault.STALL))[number % 3]
     )
@@ -113,7 +113,7 @@ async def test_what_is_left_ends_with_one_error_event(tmp_path: Path, how: str) 
                 await until(lambda number=number: len(upstream.heads) == number + 1, 20)
             await stack.enter_async_context(
                 deaf_client(daemon.base, HELLO)
-            )  # never reads; must not hold the end up
+            )  # never reads; must not delay the end
             await until(lambda: len(upstream.heads) == 7, 20)
             daemon.send(signal.SIGTERM)
             await daemon.says("server.draining")
@@ -148,7 +148,7 @@ async def test_both_loopback_addresses_are_listened_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.statement("A4")
-async def test_a_reload_touches_new_calls_only_and_a_bad_file_none(tmp_path: Path) -> None:
+async def test_a_reload_affects_new_calls_and_an_invalid_file_none(tmp_path: Path) -> None:
     gate = Gate()
     spare = RawUpstream(lambda _: GOOD)
     async with gate.upstream.running(), spare.running(), AsyncExitStack() as stack:
@@ -184,7 +184,7 @@ async def test_a_reload_touches_new_calls_only_and_a_bad_file_none(tmp_path: Pat
 
 
 @pytest.mark.statement("A5")
-async def test_state_is_told_on_request(tmp_path: Path) -> None:
+async def test_sigusr2_logs_the_state(tmp_path: Path) -> None:
     upstream = RawUpstream(lambda _: (*HALF, Fault.STALL))
     async with upstream.running(), AsyncExitStack() as stack:
         sick = {"model_id": "sick", "api_base": "http://127.0.0.1:9/v1"}
@@ -204,7 +204,7 @@ async def test_state_is_told_on_request(tmp_path: Path) -> None:
 
 
 @pytest.mark.statement("A5")
-async def test_a_log_file_that_was_moved_is_opened_anew(tmp_path: Path) -> None:
+async def test_a_moved_log_file_is_reopened(tmp_path: Path) -> None:
     upstream = RawUpstream(lambda _: GOOD)
     log, old = tmp_path / "daemon.log", tmp_path / "daemon.log.1"
     async with upstream.running():
@@ -231,7 +231,7 @@ async def test_a_log_file_that_was_moved_is_opened_anew(tmp_path: Path) -> None:
             await handle.wait()
 
 
-# -- a mistake of ours
+# -- a bug of ours
 
 
 @pytest.mark.statement("A6")
@@ -241,7 +241,7 @@ async def test_a_crash_ends_one_call_legally_and_no_other(
     mode: str, phase: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exchange = DirectAttempt if mode == "direct" else TranslatedAttempt
-    # A piece is rewritten by a reader that was woken for it, or within the reading of the socket.
+    # A chunk is rewritten by a task that was woken for it, or while the socket is read.
     step = "_pass_on" if phase == "flowing" else "read"
     sound = getattr(exchange, step)
 
@@ -283,8 +283,8 @@ async def test_a_crash_ends_one_call_legally_and_no_other(
 
 
 @pytest.mark.statement("A9")
-async def test_two_daemons_of_one_folder_do_not_know_of_each_other(tmp_path: Path) -> None:
-    """And no file says which one runs."""
+async def test_two_daemons_can_share_a_folder(tmp_path: Path) -> None:
+    """No file names the running one."""
     upstream = RawUpstream(lambda _: GOOD)
     async with upstream.running(), process(tmp_path, upstream) as one, process(tmp_path, upstream) as other:
         one.send(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What the daemon holds in memory: for a client that does not read, and after many streams.
+"""Memory of the daemon: for clients that do not read, and after many streams.
 
 See docs/spec/operations.md#c6, #c7.
 """
@@ -19,7 +19,7 @@ from tests.support.raw_sockets import Pause, RawClient, RawUpstream, Step, deaf_
 from tests.support.streams import CHUNKED, HELLO, as_chunks
 from tests.system.memory import MAX_GROWTH_KIB, growth_kib, resident_kib
 
-#: docs/spec/operations.md#c6, and what each upstream has to send.
+#: docs/spec/operations.md#c6, and the bytes that each upstream sends.
 MAX_KIB, SENDS_BYTES = 512, 50_000_000
 GROUPS, CLIENTS = 3, 20
 
@@ -64,13 +64,13 @@ async def test_clients_that_do_not_read_cost_little_memory(case: str, mode: str,
         entry = {"model_id": "d", "api_base": upstream.base, "direct": mode == "direct"}
         async with process(tmp_path, upstream, entry, write_stall_s=600, **settings) as daemon:
             resident = []
-            # What the first ones needed for a moment the others use again; what is held adds up.
+            # Memory that is needed for a moment is reused by the others; memory that is held adds up.
             for _ in range(GROUPS):
                 for _ in range(CLIENTS):
                     await stack.enter_async_context(deaf_client(daemon.base, {**HELLO, "model": "d"}))
                 wanted = (len(resident) + 1) * CLIENTS
                 seen: tuple[int, ...] = ()
-                while len(taken) < wanted or seen != tuple(taken):  # until nothing moves any more
+                while len(taken) < wanted or seen != tuple(taken):  # until nothing changes any more
                     seen = tuple(taken)
                     await asyncio.sleep(0.3)
                 resident.append(resident_kib(daemon.handle.pid))
@@ -82,14 +82,14 @@ async def test_clients_that_do_not_read_cost_little_memory(case: str, mode: str,
 
 @pytest.mark.statement("C7")
 @pytest.mark.parametrize("mode", MODES)
-async def test_many_long_streams_leave_nothing_behind(mode: str, tmp_path: Path) -> None:
-    """The short form of `tests.system.memory`: a leak of 1 % of what passes would be seen."""
+async def test_many_long_streams_leak_nothing(mode: str, tmp_path: Path) -> None:
+    """The short form of `tests.system.memory`: a leak of 1 % of the forwarded bytes would fail it."""
     before, after = await growth_kib(tmp_path, mode, streams=40, megabytes=4)
     assert after - before < MAX_GROWTH_KIB / 4, f"{before} KiB after 4 streams, {after} KiB after 40"
 
 
-async def test_nothing_is_kept_anew_for_each_call_of_an_entry_with_quirks(tmp_path: Path) -> None:
-    """What is made of a tool list is kept with the dialect it was made for, which must not be another one each time."""
+async def test_calls_of_an_entry_with_quirks_leak_nothing(tmp_path: Path) -> None:
+    """The cache of translated tools is keyed by dialect, which must be the same object for each call."""
     tools = [
         {"name": f"Tool{number}", "description": "word " * 200, "input_schema": {"type": "object"}}
         for number in range(40)
@@ -107,5 +107,5 @@ async def test_nothing_is_kept_anew_for_each_call_of_an_entry_with_quirks(tmp_pa
                 upstream.bodies.clear()
                 if number in (300, 600):
                     resident.append(resident_kib(daemon.handle.pid))
-    # Kept for each call, the list as it was translated and written would come to 30 MB.
+    # Kept once per call, the translated list would take 30 MB.
     assert resident[1] - resident[0] < 5 * 1024, f"{resident[0]} KiB after 300 calls, {resident[1]} after 600"

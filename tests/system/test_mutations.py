@@ -1,4 +1,4 @@
-"""The short form of `mutations`: that each of them can still be made. ``make mutations`` makes them."""
+"""The short form of `mutations`: each can still be applied. ``make mutations`` runs them."""
 
 from __future__ import annotations
 

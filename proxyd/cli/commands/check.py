@@ -37,7 +37,7 @@ _PROBES_AT_ONCE = 4
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check_command(models: str | None, probe: bool, strict: bool, as_json: bool) -> None:
     """Validate models.yaml and hooks; print what is in force."""
-    from proxyd.daemon.load_config import load_configuration
+    from proxyd.daemon.configuration import load_configuration
 
     path, why = resolve_models_path(models, os.environ)
     loaded = load_configuration({}, models, os.environ, strict=strict)
@@ -126,7 +126,8 @@ async def _probe_all(loaded: Any) -> list[dict[str, Any]]:
     import aiohttp
 
     from proxyd.config.routes import RouteTable
-    from proxyd.daemon.server import Daemon, LoadedConfig
+    from proxyd.daemon.configuration import LoadedConfig
+    from proxyd.daemon.server import Daemon
     from proxyd.hooks.loader import HookSet
 
     # Without fallbacks and retries, so that each result is that of the entry itself.

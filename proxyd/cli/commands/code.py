@@ -22,7 +22,7 @@ from proxyd.cli.options import address_options
 
 if TYPE_CHECKING:
     from proxyd.config.routes import ModelRoute
-    from proxyd.daemon.loaded_config import LoadedConfig
+    from proxyd.daemon.configuration import LoadedConfig
 
 __all__ = ["claude_variables", "code_command", "env_command"]
 
@@ -175,7 +175,7 @@ def _ensure_served(route: ModelRoute, port: int | None, host: str | None, models
 
 
 def _load(models: str | None) -> LoadedConfig:
-    from proxyd.daemon.load_config import load_configuration
+    from proxyd.daemon.configuration import load_configuration
 
     return load_configuration({}, models, os.environ)
 

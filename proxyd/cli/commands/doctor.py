@@ -43,7 +43,7 @@ from proxyd.errors import ConfigError
 
 if TYPE_CHECKING:
     from proxyd.config.routes import ModelRoute
-    from proxyd.daemon.loaded_config import LoadedConfig
+    from proxyd.daemon.configuration import LoadedConfig
 
 __all__ = ["Finding", "doctor_command"]
 
@@ -117,7 +117,7 @@ def _show(finding: Finding) -> None:
 
 
 def _findings(port: int | None, host: str | None, models: str | None, *, probe: bool) -> Iterator[Finding]:
-    from proxyd.daemon.load_config import load_configuration
+    from proxyd.daemon.configuration import load_configuration
 
     loaded: LoadedConfig | None = None
     target = find_target(port, host, models)

@@ -52,6 +52,7 @@ def start_command(port: int | None, host: str | None, models: str | None) -> Non
     started, where = ensure_running(target, port=port, host=host, models=models)
     click.echo(f"claude-proxy {started.about['version']} listens on {target.url} (process {started.pid}).")
     click.echo(f"models: {', '.join(started.about['models'])}")
+    click.echo(f"dashboard: {target.url}/dashboard")
     click.echo(f"log: {where}")
 
 
@@ -183,6 +184,11 @@ def _show(target: Target, peer: Peer) -> None:
         ("config", about["config"]),
         ("models", ", ".join(about["models"])),
         ("in flight", f"{about['calls']} calls"),
+        ("dashboard", f"{target.url}/dashboard"),
+    ]
+    rows += [
+        ("rejected", f"{fault} (the configuration before is in force)")
+        for fault in about.get("config_error", {}).get("faults", ())
     ]
     rows += [
         ("circuit", f"{circuit['origin']} {circuit['state']} after {circuit['failures']} failures")
@@ -250,7 +256,7 @@ def _check_configuration(peer: Peer) -> None:
     """Check that the configuration is valid, so that no daemon is stopped for one that would not start."""
     import os
 
-    from proxyd.daemon.load_config import load_configuration
+    from proxyd.daemon.configuration import load_configuration
 
     load_configuration({}, str(peer.about["config"]), os.environ)
 

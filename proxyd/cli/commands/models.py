@@ -40,7 +40,7 @@ def models_command(context: click.Context) -> None:
 def list_command(models: str | None = None, as_json: bool = False) -> None:
     """List the models and their upstreams."""
     from proxyd.config.models import load
-    from proxyd.daemon.load_config import checks
+    from proxyd.daemon.configuration import checks
 
     path, _ = resolve_models_path(models, os.environ)
     routes = load(path, with_env_file(path.parent, os.environ), checks=checks()).table.routes
@@ -173,7 +173,7 @@ def _save(path: Path, text: str) -> None:
     """
     from proxyd.config.edit import save_atomic
     from proxyd.config.models import load_text
-    from proxyd.daemon.load_config import checks
+    from proxyd.daemon.configuration import checks
 
     load_text(text, path, with_env_file(path.parent, os.environ), checks=checks())
     make_private_folder(path.parent)

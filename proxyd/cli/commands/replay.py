@@ -94,7 +94,7 @@ def read_entry(entry: Mapping[str, Any]) -> ModelRoute:
         ConfigError: it is not valid.
     """
     from proxyd.config.models import load_text
-    from proxyd.daemon.load_config import checks
+    from proxyd.daemon.configuration import checks
 
     given = {}
     for each in fields(ModelRoute):
@@ -182,7 +182,7 @@ def _replay(record: Record, as_json: bool) -> bool:
 
 def _compare(record: Record, model: str, models: str | None, as_json: bool) -> bool:
     """Compare the recorded request with that for another model."""
-    from proxyd.daemon.load_config import load_configuration
+    from proxyd.daemon.configuration import load_configuration
     from proxyd.errors import ProxyError
     from proxyd.recording.key_masking import shown_headers, shown_url
     from proxyd.replay.replay import request_for

@@ -76,7 +76,7 @@ def _run(daemon: Coroutine[Any, Any, None]) -> None:
 
 async def _serve(flags: dict[str, Any], models: str | None, supervisor: str | None) -> None:
     from proxyd.config.paths import resolve_state_folder
-    from proxyd.daemon.load_config import load_configuration
+    from proxyd.daemon.configuration import load_configuration
     from proxyd.daemon.server import Daemon, Service
     from proxyd.daemon.systemd import Notifier, inherited_sockets
     from proxyd.logs.setup import configure, is_journal
@@ -88,6 +88,7 @@ async def _serve(flags: dict[str, Any], models: str | None, supervisor: str | No
     configure(loaded.settings.log_level, loaded.settings.log_format)
     service = Service(supervisor, Notifier(os.environ), tuple(inherited_sockets(os.environ)))
     daemon = Daemon(loaded, reload=load, state_folder=resolve_state_folder(os.environ), service=service)
+    daemon.handle_signals()
     await daemon.start()
     in_journal = any(is_journal(os.environ, stream) for stream in (sys.stdout, sys.stderr))
     if supervisor is None and not in_journal:
@@ -101,7 +102,7 @@ def _say_how_to_connect(address: tuple[str, int], models: tuple[str, ...]) -> No
     model = models[0] if models else "MODEL"
     click.echo(f"claude-proxy listens on {url}. To use it, in another terminal:")
     click.echo(f"  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=any claude --model {model}")
-    click.echo("Ctrl-C stops it; models are configured in models.yaml.")
+    click.echo(f"Calls and models: {url}/dashboard. Ctrl-C stops it; models are configured in models.yaml.")
 
 
 def _run_and_watch(models: str | None) -> None:

@@ -34,7 +34,7 @@ def service_command() -> None:
 )
 def install(models: str | None, use_socket: bool, harden: bool) -> None:
     """Write the service files, start the service, and wait until it is ready."""
-    from proxyd.daemon.load_config import load_configuration
+    from proxyd.daemon.configuration import load_configuration
 
     path, _ = resolve_models_path(models, os.environ)
     if not path.exists():
@@ -43,6 +43,7 @@ def install(models: str | None, use_socket: bool, harden: bool) -> None:
     load_configuration({}, str(path), os.environ)  # do not install a service that would not start
     target = find_target(None, None, models)
     this = manager.this_manager()
+    this.check(socket=use_socket, harden=harden)  # before the running daemon is stopped for it
     peer = ask(target)
     if peer.is_ours and peer.about.get("supervisor") != this.name:
         lifecycle.stop_in_background(peer)

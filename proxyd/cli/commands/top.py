@@ -57,7 +57,7 @@ def top_command(port: int | None, host: str | None, models: str | None, once: bo
 def _settings(flags: dict[str, Any], models: str | None) -> Settings:
     """Find the daemon's address as the daemon does; without models.yaml if that is not valid."""
     from proxyd.config.settings_loader import decide_settings
-    from proxyd.daemon.load_config import load_configuration
+    from proxyd.daemon.configuration import load_configuration
 
     try:
         return load_configuration(flags, models, os.environ).settings

@@ -17,8 +17,7 @@ from proxyd.cli.exit_codes import EXIT_USAGE, CommandFailed
 from proxyd.codecs.anthropic.events import StreamEvent, encode_events
 from proxyd.codecs.openai.request import run_to_end
 from proxyd.config.routes import ModelRoute
-from proxyd.daemon.load_config import load_configuration
-from proxyd.daemon.loaded_config import LoadedConfig
+from proxyd.daemon.configuration import LoadedConfig, load_configuration
 from proxyd.errors import ProxyError
 from proxyd.providers.base import CallTimeouts, ClientKeys
 from proxyd.providers.openai_request import TranslatedCall, prepare

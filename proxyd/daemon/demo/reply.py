@@ -1,14 +1,14 @@
-"""What the embedded upstream says: a pure function from a Chat Completions request to a `Reply`.
+"""Generates the demo's replies: a pure function from a Chat Completions request to a `Reply`.
 
 ::
 
-    a tool has answered since the user's last words   ->  a closing sentence about that result
+    a tool result since the user's last text          ->  a closing sentence about that result
     tool_choice, or "use the X tool to …"             ->  one call of X with arguments that fit its schema
     response_format asks for JSON                     ->  JSON that fits the schema
     anything else                                     ->  what this model is, and how to add a real one
 
-Limits: text only (an image is not looked at); schemas are filled by type, ``enum`` and the names of
-properties, not by ``pattern``.
+Limits: images are ignored; schemas are filled by type, ``enum`` and the names of properties, not by
+``pattern``.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ __all__ = ["BadRequestError", "Reply", "reply_to"]
 
 #: Arguments are sent in fragments of this many characters, since real models split them too.
 ARGUMENT_FRAGMENT_CHARS = 16
-#: How much of somebody's text is quoted back.
+#: Limit of quotations from the request.
 QUOTE_CHARS = 160
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _REMINDER = ("<system-reminder>", "</system-reminder>")
-_ASKS = re.compile(
+_TOOL_REQUEST = re.compile(
     r"""(?P<negation>\b(?:not|never|without)\s+|n['’]t\s+)?\b(?:use|using|call|invoke|try)\s+(?:the\s+|your\s+)?"""
     r"""[`"'“]?(?P<name>[\w.-]+)[`"'”]?(?P<tool>\s+tool\b)?""",
     re.IGNORECASE,
@@ -56,7 +56,7 @@ Hello from the demo model of claude-proxy. Your words went from Claude Code to t
 OpenAI Chat Completions, reached this small server inside the proxy, and this answer streams back the same \
 way. No key and no network are needed for that, but there is no real intelligence here either.
 
-You wrote: “{words}”
+You wrote: “{prompt}”
 
 Things to try:
 - use the Write tool to create hello.txt saying hi
@@ -75,7 +75,7 @@ For a provider that speaks the Anthropic API, add `direct: true`. Save the file 
 `claude --model my-model`.
 """
 _LATER = """\
-You wrote: “{words}” This is turn {turn} of our conversation, which began with “{first}”.
+You wrote: “{prompt}” This is turn {turn} of our conversation, which began with “{first}”.
 
 I am still the demo model, which runs inside the proxy: I can show you the path, and a tool when you ask for \
 one by name, for example “use the Write tool to create hello.txt saying hi”. For real answers add a model to \
@@ -102,18 +102,18 @@ class BadRequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the demo says to one request: reasoning, then text, then at most one tool call."""
+    """The reply to one request: reasoning, then text, then at most one tool call."""
 
     reasoning: str = ""
     text: str = ""
     tool_name: str = ""
     arguments: dict[str, Any] | None = None
 
-    def pieces(self) -> Iterator[tuple[str, str]]:
-        """The reply in the order and the portions in which it is sent: kind of delta, and its text."""
+    def parts(self) -> Iterator[tuple[str, str]]:
+        """Split the reply into deltas: pairs of kind and text, in the order in which they are sent."""
         for kind, text in (("reasoning_content", self.reasoning), ("content", self.text)):
-            for piece in re.findall(r"\S+\s*|\s+", text):
-                yield kind, piece
+            for word in re.findall(r"\S+\s*|\s+", text):
+                yield kind, word
         if self.arguments is not None:
             text = jsonio.dump_text(self.arguments)
             for start in range(0, len(text), ARGUMENT_FRAGMENT_CHARS):
@@ -121,14 +121,14 @@ class Reply:
 
 
 def reply_to(body: Any) -> Reply:
-    """Work out the answer to a Chat Completions request.
+    """Generate the reply to a Chat Completions request.
 
     Raises:
         BadRequestError: `body` is not such a request.
     """
-    messages = _checked(body)
-    spoken = [(at, words) for at, message in enumerate(messages) if (words := _own_words(messages, at))]
-    at, words = spoken[-1] if spoken else (-1, "")
+    messages = _validated(body)
+    prompts = [(at, text) for at, message in enumerate(messages) if (text := _user_text(messages, at))]
+    at, prompt = prompts[-1] if prompts else (-1, "")
     is_silent = body.get("reasoning_effort") in ("none", "minimal")
 
     results = [message for message in messages[at + 1 :] if message["role"] == "tool"]
@@ -136,32 +136,32 @@ def reply_to(body: Any) -> Reply:
         thought = "The tool has answered, so I sum up what happened. "
         return Reply("" if is_silent else thought, _closing(messages, results[-1]))
 
-    tool = _asked_tool(body, words)
+    tool = _requested_tool(body, prompt)
     if tool is not None:
         name = tool["name"]
-        filler = _Filler(tool.get("parameters") or {}, words, directory=_directory(messages), name=name)
+        filler = _Filler(tool.get("parameters") or {}, prompt, directory=_directory(messages), name=name)
         thought = f"The user asks for the {name} tool by name. I fill in what its schema requires. "
         return Reply("" if is_silent else thought, f"I call the {name} tool.", name, filler.arguments())
 
     wanted = body.get("response_format") or {}
     if wanted.get("type") == "json_schema":
         schema = (wanted.get("json_schema") or {}).get("schema") or {}
-        return Reply(text=jsonio.dump_text(_Filler(schema, words).arguments()))
+        return Reply(text=jsonio.dump_text(_Filler(schema, prompt).arguments()))
     if wanted.get("type") == "json_object":
-        return Reply(text=jsonio.dump_text({"answer": f"The demo model read: {_quote(words)}"}))
+        return Reply(text=jsonio.dump_text({"answer": f"The demo model read: {_quote(prompt)}"}))
 
     thought = (
-        f"The user says “{_quote(words)}”. I am the demo model: I say where this answer comes from "
+        f"The user says “{_quote(prompt)}”. I am the demo model: I say where this answer comes from "
         "and how to get a real one. "
     )
-    template = _INTRODUCTION if len(spoken) < 2 else _LATER
-    first = _quote(spoken[0][1]) if spoken else ""
-    text = template.format(words=_quote(words), turn=len(spoken), first=first)
+    template = _INTRODUCTION if len(prompts) < 2 else _LATER
+    first = _quote(prompts[0][1]) if prompts else ""
+    text = template.format(prompt=_quote(prompt), turn=len(prompts), first=first)
     return Reply("" if is_silent else thought, text)
 
 
-def _checked(body: Any) -> list[dict[str, Any]]:
-    """The messages of a request whose shape is sound enough to be answered."""
+def _validated(body: Any) -> list[dict[str, Any]]:
+    """Validate the request as far as a reply needs it, and return its messages."""
     if not isinstance(body, dict):
         raise BadRequestError("The request body must be a JSON object.")
     if not isinstance(body.get("model"), str) or not body["model"]:
@@ -207,8 +207,8 @@ def _text_of(message: dict[str, Any]) -> str:
     return "\n\n".join(text for text in texts if isinstance(text, str))
 
 
-def _own_words(messages: list[dict[str, Any]], at: int) -> str:
-    """What the user wrote in this message, without the reminders that Claude Code adds; often nothing."""
+def _user_text(messages: list[dict[str, Any]], at: int) -> str:
+    """Return what the user wrote in this message, without the reminders of Claude Code; often empty."""
     message = messages[at]
     if message["role"] != "user":
         return ""
@@ -217,7 +217,7 @@ def _own_words(messages: list[dict[str, Any]], at: int) -> str:
         isinstance(part, dict) and part.get("type") == "image_url" for part in content
     )
     if has_image and at > 0 and messages[at - 1]["role"] == "tool":
-        return ""  # the image that a tool returned: OpenAI's tool messages carry text only
+        return ""  # the image that a tool returned: OpenAI's tool messages contain text only
     begin, end = _REMINDER
     head, *rest = _text_of(message).split(begin)
     kept = [head] + [part.split(end, 1)[-1] for part in rest]
@@ -244,7 +244,7 @@ def _closing(messages: list[dict[str, Any]], result: dict[str, Any]) -> str:
 
 
 def _directory(messages: list[dict[str, Any]]) -> str:
-    """Where Claude Code says it works; its file tools want absolute paths. Empty when it does not say."""
+    """Return the working directory that Claude Code states, for tools that take absolute paths; else empty."""
     for message in messages:
         found = _DIRECTORY.search(_text_of(message)) if message["role"] != "assistant" else None
         if found:
@@ -252,8 +252,8 @@ def _directory(messages: list[dict[str, Any]]) -> str:
     return ""
 
 
-def _asked_tool(body: dict[str, Any], words: str) -> dict[str, Any] | None:
-    """The function that `tool_choice` or the user's words name."""
+def _requested_tool(body: dict[str, Any], prompt: str) -> dict[str, Any] | None:
+    """Return the function that `tool_choice` or the user names."""
     tools = {
         function["name"]: function for tool in body.get("tools") or [] if (function := _function_of(tool))
     }
@@ -266,35 +266,35 @@ def _asked_tool(body: dict[str, Any], words: str) -> dict[str, Any] | None:
             raise BadRequestError("'tool_choice' must name one of 'tools'.", "tool_choice")
         return tools[forced["name"]]
     folded = {name.casefold(): name for name in tools}
-    for ask in _ASKS.finditer(words):
-        # "use Write" is meant for the tool only in its own spelling; "use the write tool" leaves no doubt.
-        name = folded.get(ask["name"].casefold(), "") if ask["tool"] else ask["name"]
-        if name in tools and not ask["negation"]:
+    for request in _TOOL_REQUEST.finditer(prompt):
+        # "use Write" names the tool only in its exact spelling; "use the write tool" is unambiguous.
+        name = folded.get(request["name"].casefold(), "") if request["tool"] else request["name"]
+        if name in tools and not request["negation"]:
             return tools[name]
     return next(iter(tools.values())) if choice == "required" else None
 
 
 class _Filler:
-    """Fills in what a JSON schema requires, from what the user quoted where that fits.
+    """Fills the required properties of a JSON schema, from quotations of the user where they fit.
 
-    Quotations are used up in their order, so that "replace `a` by `b`" fills two properties.
+    Each quotation is used once, in order, so that "replace `a` by `b`" fills two properties.
     """
 
-    def __init__(self, schema: dict[str, Any], words: str, *, directory: str = "", name: str = "") -> None:
+    def __init__(self, schema: dict[str, Any], prompt: str, *, directory: str = "", name: str = "") -> None:
         self._root = schema
-        self._words = words
+        self._prompt = prompt
         self._directory = directory
-        quotes = [next(filter(None, found)) for found in _QUOTED.findall(words)]
-        # In "use the `Write` tool" the quotation is the tool's own name.
+        quotes = [next(filter(None, found)) for found in _QUOTED.findall(prompt)]
+        # In "use the `Write` tool" the quotation is the name of the tool.
         self._quotes: list[str] = [quote for quote in quotes if quote.casefold() != name.casefold()]
 
     def arguments(self) -> dict[str, Any]:
-        """An object for the whole schema."""
+        """Return an object that fits the schema."""
         return self._object(self._resolved(self._root), 0)
 
     def _resolved(self, schema: Any) -> dict[str, Any]:
-        """The schema behind a local ``$ref``, and the first branch of a union that is not null."""
-        for _ in range(16):  # more steps than any honest schema has; a reference may point at itself
+        """Follow local ``$ref``s, and take the first branch of a union that is not null."""
+        for _ in range(16):  # a reference may point at itself
             if not isinstance(schema, dict):
                 return {}
             reference = schema.get("$ref")
@@ -315,7 +315,7 @@ class _Filler:
         required = schema.get("required")
         if not isinstance(properties, dict) or not isinstance(required, list):
             return {}
-        # Paths first: what is left of the quotations is free for the other properties.
+        # Paths first, so that the remaining quotations go to the other properties.
         names = sorted((n for n in required if isinstance(n, str)), key=lambda name: not _is_path(name))
         filled = {name: self._value(properties.get(name), name, depth + 1) for name in names}
         return {name: filled[name] for name in required if name in filled}
@@ -325,8 +325,8 @@ class _Filler:
         if "const" in schema:
             return schema["const"]
         if isinstance(schema.get("enum"), list) and schema["enum"]:
-            said = self._words.casefold()
-            return next((v for v in schema["enum"] if str(v).casefold() in said), schema["enum"][0])
+            text = self._prompt.casefold()
+            return next((v for v in schema["enum"] if str(v).casefold() in text), schema["enum"][0])
         if "default" in schema:
             return schema["default"]
         kinds = schema.get("type", "object" if "properties" in schema else "string")
@@ -349,7 +349,7 @@ class _Filler:
     def _string(self, name: str, schema: dict[str, Any]) -> str:
         kind = schema.get("format")
         if kind in ("uri", "url") or "url" in name or "uri" in name:
-            found = _URL.search(self._words)
+            found = _URL.search(self._prompt)
             return found[0].rstrip(".,;:!?)") if found else "https://example.com/"
         if kind == "date":
             return time.strftime("%Y-%m-%d", time.gmtime())
@@ -358,15 +358,15 @@ class _Filler:
         if _is_path(name):
             return self._path()
         if name in ("title", "description", "subject", "summary", "label", "header"):
-            return _quote(self._words)[:60] or "Demo"
+            return _quote(self._prompt)[:60] or "Demo"
         if name == "prompt":
-            return self._words or "Say hello."
+            return self._prompt or "Say hello."
         if self._quotes:
             return self._quotes.pop(0)
         if "command" in name or name in ("cmd", "script", "code"):
-            found = _COMMAND.search(self._words)
+            found = _COMMAND.search(self._prompt)
             return found[1].strip().rstrip(".") if found else "echo hello from the demo model"
-        found = _CONTENT.search(self._words)
+        found = _CONTENT.search(self._prompt)
         return found[1].strip().rstrip(".") if found else "Hello from the demo model."
 
     def _path(self) -> str:
@@ -376,7 +376,7 @@ class _Filler:
                 path = self._quotes.pop(at)
                 break
         else:
-            found = _PATH.search(_URL.sub(" ", self._words))
+            found = _PATH.search(_URL.sub(" ", self._prompt))
             path = found[0] if found else "demo.txt"
         if self._directory and not path.startswith(("/", "~")):
             path = posixpath.normpath(posixpath.join(self._directory, path))

@@ -1,9 +1,9 @@
 """``builtin:demo``: the embedded upstream, so that the first conversation needs neither a key nor a network.
 
-A small OpenAI-compatible server on an ephemeral loopback port. The daemon calls it as it calls any upstream,
-so the whole path is used for real: HTTP out, chunks back, translation. `demo_reply` works out what it says.
+A small OpenAI-compatible server on an ephemeral loopback port. The daemon calls it like any upstream, so the first
+conversation uses the real path: HTTP, chunks, translation. `proxyd.daemon.demo.reply` generates the text.
 
-A token is a word here, a rule that both counts usage and cuts at ``max_tokens``. One choice, no logprobs.
+A token is a word here, for usage and for ``max_tokens``. One choice, no logprobs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["DemoServer", "start_demo"]
 
 #: Seconds between two chunks: about the speed at which people read.
 PACE_S = 0.03
-#: The Messages API takes 32 MiB; the same conversation in OpenAI's form may be somewhat larger.
+#: The Messages API accepts 32 MiB; the same conversation in OpenAI's form may be somewhat larger.
 MAX_BODY_BYTES = 48 * 1024 * 1024
 
 
 class DemoServer:
-    """A running demo upstream; made by `start_demo`."""
+    """A running demo upstream, created by `start_demo`."""
 
     def __init__(self, runner: web.AppRunner, port: int) -> None:
         self._runner = runner
@@ -95,10 +95,10 @@ async def _completions(request: web.Request, pace_s: float) -> web.StreamRespons
         raise BadRequestError("We could not parse the JSON body of your request.") from None
     reply = reply_to(body)
     limit = body.get("max_completion_tokens", body.get("max_tokens"))
-    pieces = list(reply.pieces())
-    sent = pieces if limit is None else pieces[:limit]
+    parts = list(reply.parts())
+    sent = parts if limit is None else parts[:limit]
     finish = "stop" if reply.arguments is None else "tool_calls"
-    if len(sent) < len(pieces):
+    if len(sent) < len(parts):
         finish = "length"
     usage = {
         # Four characters a token is the usual rule of thumb.
@@ -109,19 +109,19 @@ async def _completions(request: web.Request, pace_s: float) -> web.StreamRespons
             "reasoning_tokens": sum(kind == "reasoning_content" for kind, _ in sent)
         },
     }
-    answer = _Answer(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), body["model"], finish, usage)
+    completion = _Completion(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), body["model"], finish, usage)
     call_id = f"call_{uuid.uuid4().hex[:24]}"
     if body.get("stream") is True:
-        return await _stream(request, answer, _deltas(sent, reply.tool_name, call_id), body, pace_s)
+        return await _stream(request, completion, _deltas(sent, reply.tool_name, call_id), body, pace_s)
     return web.Response(
-        body=jsonio.dumps(answer.completion(_message(sent, reply.tool_name, call_id))),
+        body=jsonio.dumps(completion.whole(_message(sent, reply.tool_name, call_id))),
         content_type="application/json",
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """What all objects of one answer share."""
+class _Completion:
+    """Builds the objects of one response."""
 
     id: str
     created: int
@@ -129,7 +129,7 @@ class _Answer:
     finish: str
     usage: dict[str, Any]
 
-    def completion(self, message: dict[str, Any]) -> dict[str, Any]:
+    def whole(self, message: dict[str, Any]) -> dict[str, Any]:
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish}
         return self._object("chat.completion", [choice]) | {"usage": self.usage}
 
@@ -150,36 +150,36 @@ class _Answer:
         }
 
 
-def _deltas(pieces: list[tuple[str, str]], tool_name: str, call_id: str) -> Iterator[dict[str, Any]]:
+def _deltas(parts: list[tuple[str, str]], tool_name: str, call_id: str) -> Iterator[dict[str, Any]]:
     yield {"role": "assistant", "content": ""}
     has_called = False
-    for kind, piece in pieces:
+    for kind, text in parts:
         if kind != "arguments":
-            yield {kind: piece}
+            yield {kind: text}
             continue
         if not has_called:
             has_called = True
             function = {"name": tool_name, "arguments": ""}
             yield {"tool_calls": [{"index": 0, "id": call_id, "type": "function", "function": function}]}
-        yield {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
+        yield {"tool_calls": [{"index": 0, "function": {"arguments": text}}]}
 
 
-def _message(pieces: list[tuple[str, str]], tool_name: str, call_id: str) -> dict[str, Any]:
-    parts: dict[str, list[str]] = {"reasoning_content": [], "content": [], "arguments": []}
-    for kind, piece in pieces:
-        parts[kind].append(piece)
-    message: dict[str, Any] = {"role": "assistant", "content": "".join(parts["content"]) or None}
-    if parts["reasoning_content"]:
-        message["reasoning_content"] = "".join(parts["reasoning_content"])
-    if parts["arguments"]:
-        function = {"name": tool_name, "arguments": "".join(parts["arguments"])}
+def _message(parts: list[tuple[str, str]], tool_name: str, call_id: str) -> dict[str, Any]:
+    texts: dict[str, list[str]] = {"reasoning_content": [], "content": [], "arguments": []}
+    for kind, text in parts:
+        texts[kind].append(text)
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(texts["content"]) or None}
+    if texts["reasoning_content"]:
+        message["reasoning_content"] = "".join(texts["reasoning_content"])
+    if texts["arguments"]:
+        function = {"name": tool_name, "arguments": "".join(texts["arguments"])}
         message["tool_calls"] = [{"id": call_id, "type": "function", "function": function}]
     return message
 
 
 async def _stream(
     request: web.Request,
-    answer: _Answer,
+    completion: _Completion,
     deltas: Iterator[dict[str, Any]],
     body: dict[str, Any],
     pace_s: float,
@@ -196,14 +196,14 @@ async def _stream(
 
     try:
         for delta in deltas:
-            await send(answer.chunk(delta))
+            await send(completion.chunk(delta))
             if pace_s > 0:
                 await asyncio.sleep(pace_s)
-        await send(answer.chunk({}, answer.finish))
+        await send(completion.chunk({}, completion.finish))
         if has_usage:
-            await send(answer.usage_chunk())
+            await send(completion.usage_chunk())
         await response.write(b"data: [DONE]\n\n")
         await response.write_eof()
     except ConnectionResetError:
-        pass  # the reader left: nobody to tell
+        pass  # the client has disconnected
     return response

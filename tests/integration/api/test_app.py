@@ -14,8 +14,9 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
-from proxyd.errors import HTTP_ERRORS
+from proxyd.errors import ANSWERS
 from tests.support.harness import Upstream, chunk, running_proxy, running_upstream, sse, text_stream
 
 JSON = {"content-type": "application/json"}
@@ -78,7 +79,7 @@ BAD_BODIES = [
 
 
 @pytest.mark.parametrize(("body", "status", "kind", "words"), BAD_BODIES)
-async def test_a_bad_body_is_told_apart(
+async def test_each_invalid_body_gets_its_own_error(
     proxy: str,
     upstream: Upstream,
     session: aiohttp.ClientSession,
@@ -139,7 +140,7 @@ async def test_content_types(proxy: str, session: aiohttp.ClientSession) -> None
         assert response.status == 200
 
 
-async def test_a_stream_and_a_message_say_the_same(
+async def test_a_stream_and_a_message_have_the_same_content(
     proxy: str, upstream: Upstream, session: aiohttp.ClientSession
 ) -> None:
     async with session.post(f"{proxy}/v1/messages?beta=true", json={**HELLO, "stream": True}) as response:
@@ -167,7 +168,7 @@ async def test_a_stream_and_a_message_say_the_same(
     assert [request["stream"] for request in upstream.requests] == [True, True]
 
 
-async def test_events_arrive_one_by_one(session: aiohttp.ClientSession) -> None:
+async def test_events_are_forwarded_as_they_arrive(session: aiohttp.ClientSession) -> None:
     """An event is with the client before the upstream sends the next: nothing is held back."""
     go_on = asyncio.Event()
 
@@ -202,7 +203,7 @@ def _entry(upstream: Upstream, **more: Any) -> dict[str, Any]:
     return {"model_id": "m", "api_base": f"{upstream.base}/v1", **more}
 
 
-async def test_keys_go_to_the_upstream_only_as_it_wants_them(
+async def test_keys_reach_the_upstream_only_in_its_own_header(
     proxy: str, upstream: Upstream, session: aiohttp.ClientSession
 ) -> None:
     for headers in ({"x-api-key": "k1"}, {"authorization": "Bearer k1"}, {"authorization": "bearer  k1 "}):
@@ -228,7 +229,7 @@ async def test_a_missing_key_is_401_before_any_call(session: aiohttp.ClientSessi
                 assert "ANTHROPIC_AUTH_TOKEN" in error["message"]
 
 
-async def test_discovery(session: aiohttp.ClientSession) -> None:
+async def test_models_are_listed(session: aiohttp.ClientSession) -> None:
     entries = [{"model_id": f"m{n}", "api_base": "http://127.0.0.1:9/v1"} for n in range(5)]
     async with running_proxy(entries) as base:
 
@@ -273,7 +274,42 @@ async def test_count_tokens_of_a_translated_route_is_local(
     assert upstream.requests == []
 
 
-def test_every_exception_has_an_answer() -> None:
-    for status, kind in HTTP_ERRORS.values():
+def test_every_exception_has_a_response() -> None:
+    for status, kind in ANSWERS.values():
         assert 400 <= status < 600
         assert kind.endswith("_error") or kind == "request_too_large"
+
+
+@pytest.mark.parametrize(
+    ("body", "model", "reason"),
+    [
+        ({"model": "no-such", "messages": []}, "no-such", "model: 'no-such' is not in models.yaml; known"),
+        ({"messages": []}, None, "model: a model id is required"),
+    ],
+)
+async def test_the_log_says_why_a_request_is_refused(
+    session: aiohttp.ClientSession, body: dict[str, Any], model: str | None, reason: str
+) -> None:
+    with capture_logs() as lines:
+        async with running_proxy([{"model_id": "m", "api_base": "builtin:demo"}]) as base:
+            async with session.post(f"{base}/v1/messages", json=body) as response:
+                assert response.status in (400, 404)
+    (line,) = [line for line in lines if line["event"] == "request.refused"]
+    assert line.get("model") == model
+    assert line["reason"].startswith(reason)
+
+
+async def test_a_request_for_an_unknown_model_is_in_the_feed(session: aiohttp.ClientSession) -> None:
+    async with running_proxy([{"model_id": "m", "api_base": "builtin:demo"}]) as base:
+        body = {"model": "no-such", "messages": [], "stream": True}
+        headers = {"x-claude-code-session-id": "session-1"}
+        async with session.post(f"{base}/v1/messages", json=body, headers=headers) as response:
+            request_id = response.headers["request-id"]
+        async with session.get(f"{base}/events") as feed:
+            frame = await feed.content.readuntil(b"\n\n")
+        async with session.get(f"{base}/metrics") as metrics:
+            assert "no-such" not in await metrics.text()
+    (call,) = json.loads(frame.partition(b"data: ")[2])["recent"]
+    assert (call["request_id"], call["model"], call["session_id"]) == (request_id, "no-such", "session-1")
+    assert (call["outcome"], call["status"], call["error_type"]) == ("refused", 404, "not_found_error")
+    assert "known models: m" in call["error"]

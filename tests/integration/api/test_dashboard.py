@@ -282,7 +282,7 @@ async def test_an_empty_page_fits_each_screen(tmp_path: Path, browser: Any) -> N
         assert {"24 hours", "30 days", "Tokens", "Cost", "only-failures", "Configuration in force"} <= stops
 
 
-async def test_the_page_asks_for_the_token(tmp_path: Path, browser: Any) -> None:
+async def test_the_page_requires_the_token(tmp_path: Path, browser: Any) -> None:
     entry = {"model_id": "demo", "api_base": "builtin:demo"}
     async with running_proxy([entry], state_folder=tmp_path, auth_token=Secret(TOKEN)) as base:
         page = await new_page(browser)
@@ -300,7 +300,7 @@ async def test_the_page_asks_for_the_token(tmp_path: Path, browser: Any) -> None
         assert page.complaints == []
 
 
-async def test_what_a_client_sends_is_never_markup(tmp_path: Path, browser: Any) -> None:
+async def test_client_data_is_never_rendered_as_markup(tmp_path: Path, browser: Any) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         return web.json_response({"error": {"message": "<img src=x onerror=alert(1)> no"}}, status=400)
 
@@ -318,7 +318,7 @@ async def test_what_a_client_sends_is_never_markup(tmp_path: Path, browser: Any)
             assert page.foreign == []
 
 
-async def test_a_page_of_another_origin_sees_nothing(tmp_path: Path, browser: Any) -> None:
+async def test_a_page_of_another_origin_can_read_nothing(tmp_path: Path, browser: Any) -> None:
     """A site that a user happens to have open can neither read the feed, nor frame the page."""
 
     async def site(request: web.Request) -> web.StreamResponse:

@@ -108,7 +108,7 @@ async def test_metrics(upstream: Upstream, session: aiohttp.ClientSession) -> No
         await asyncio.to_thread(subprocess.run, check, input=text.encode(), check=True, timeout=30)
 
 
-async def test_the_documents_name_the_metrics_there_are(session: aiohttp.ClientSession) -> None:
+async def test_the_documented_metrics_exist(session: aiohttp.ClientSession) -> None:
     """The table in docs/observability.md, and each expression of the Grafana dashboard."""
     async with running_proxy([{"model_id": "demo", "api_base": "builtin:demo"}]) as base:
         async with session.get(f"{base}/metrics") as response:
@@ -154,7 +154,7 @@ async def test_stats(tmp_path: Path, upstream: Upstream, session: aiohttp.Client
     assert [call["request_id"] for call in one["calls"]] == [found["recent"][1]["request_id"]]
 
 
-async def test_stats_say_what_is_wrong_with_the_ledger(
+async def test_stats_report_a_damaged_ledger(
     tmp_path: Path, upstream: Upstream, session: aiohttp.ClientSession
 ) -> None:
     (tmp_path / "usage.db").write_bytes(b"not a database at all " * 100)
@@ -228,7 +228,7 @@ async def test_a_stop_ends_the_feed_at_once(session: aiohttp.ClientSession) -> N
     response.close()
 
 
-async def test_a_listener_that_never_reads_is_let_go() -> None:
+async def test_a_feed_client_that_never_reads_is_disconnected() -> None:
     feed = LiveFeed(tuple)
     stuck, reading = feed.listen(), feed.listen()
     await anext(stuck)
@@ -258,7 +258,7 @@ async def _is_cut(deaf: socket.socket) -> bool:
     return True
 
 
-async def test_a_socket_that_never_reads_is_dropped_and_holds_up_nobody(
+async def test_a_socket_that_never_reads_is_closed_and_delays_no_one(
     session: aiohttp.ClientSession,
 ) -> None:
     """On a real connection, whose kernel buffers take some megabytes before anything is noticed."""
@@ -298,7 +298,9 @@ async def test_a_socket_that_never_reads_is_dropped_and_holds_up_nobody(
         await daemon.close()
 
 
-async def test_connection(upstream: Upstream, session: aiohttp.ClientSession) -> None:
+async def test_test_connection_shows_routes_and_probes_them(
+    upstream: Upstream, session: aiohttp.ClientSession
+) -> None:
     async with running_proxy(entries(upstream), max_retries=0) as base:
         found = await get(session, f"{base}/test-connection")
         assert upstream.requests == []
@@ -334,7 +336,9 @@ PATHS = ("/v1/stats", "/events", "/test-connection", "/metrics")
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_nobody_else_sees_it(session: aiohttp.ClientSession, path: str) -> None:
+async def test_other_machines_and_proxied_clients_are_refused(
+    session: aiohttp.ClientSession, path: str
+) -> None:
     token = "let-me-in-0123456789"
     entry = {"model_id": "demo", "api_base": "builtin:demo"}
     async with running_proxy([entry], auth_token=Secret(token)) as base:
@@ -357,7 +361,7 @@ async def test_nobody_else_sees_it(session: aiohttp.ClientSession, path: str) ->
 
 
 @pytest.mark.statement("D4")
-async def test_an_open_circuit_is_seen(session: aiohttp.ClientSession, unused_tcp_port: int) -> None:
+async def test_an_open_circuit_breaker_is_shown(session: aiohttp.ClientSession, unused_tcp_port: int) -> None:
     origin = f"http://127.0.0.1:{unused_tcp_port}"
     async with running_proxy([{"model_id": "m", "api_base": origin + "/v1"}], max_retries=0) as base:
         for _ in range(6):

@@ -69,7 +69,7 @@ def test_env_file_with_a_byte_order_mark(home: Home) -> None:
 
 
 def test_the_environment_overrides_the_env_file(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    from proxyd.daemon.load_config import load_configuration
+    from proxyd.daemon.configuration import load_configuration
 
     home.write_models("- {model_id: a, api_base: 'https://example.com/v1', api_key: '${MY_KEY}'}\n")
     (home.config / "env").write_text('export MY_KEY="from the file"\nLOG_LEVEL=debug\n')

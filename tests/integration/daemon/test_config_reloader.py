@@ -20,9 +20,10 @@ from aiohttp import web
 from proxyd.config.models import load
 from proxyd.config.settings import Settings
 from proxyd.daemon.config_reloader import Reloader
-from proxyd.daemon.load_config import checks
-from proxyd.daemon.server import Daemon, LoadedConfig
+from proxyd.daemon.configuration import LoadedConfig, checks
+from proxyd.daemon.server import Daemon
 from proxyd.errors import ConfigError
+from proxyd.hooks.loader import find_hook_files
 from tests.support.harness import chunk, running_upstream, sse
 
 POLL_S = 0.01
@@ -79,7 +80,7 @@ def demo(model_id: str) -> dict[str, Any]:
 # -- the reader
 
 
-async def test_requests_during_a_reading_make_one_more() -> None:
+async def test_requests_during_a_reload_cause_one_more() -> None:
     gate, read, applied = threading.Event(), [], []
 
     def slow() -> int:
@@ -98,7 +99,7 @@ async def test_requests_during_a_reading_make_one_more() -> None:
 
 
 @pytest.mark.parametrize("failure", [ConfigError("line 3"), ZeroDivisionError("a bug")])
-async def test_what_cannot_be_read_is_not_put_in_force(failure: Exception) -> None:
+async def test_an_invalid_configuration_is_not_applied(failure: Exception) -> None:
     answers: list[Any] = [failure, "good"]
     applied, rejected = [], []
 
@@ -117,24 +118,33 @@ async def test_what_cannot_be_read_is_not_put_in_force(failure: Exception) -> No
     assert [exc.message for exc in rejected] == (["line 3"] if isinstance(failure, ConfigError) else [])
 
 
-async def test_a_file_is_read_when_it_has_come_to_rest(tmp_path: Path) -> None:
+async def test_a_file_is_read_once_it_stops_changing(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     path.write_text("one")
     seen: list[str] = []
     reloader = Reloader(path.read_text, seen.append, lambda exc: None)
-    reloader.watch((path, tmp_path / "env"), POLL_S)
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    reloader.watch(lambda: [path, tmp_path / "env", *find_hook_files(hooks)], POLL_S)
     path.unlink()
     path.write_text("two")
     await until(lambda: seen == ["two"])
     (tmp_path / "env").write_text("A=1")
     await until(lambda: seen == ["two", "two"])
+    (hooks / "_disabled.py").write_text("1")
+    (hooks / "new.py").write_text("1")
+    await until(lambda: len(seen) == 3)
+    (hooks / "new.py").write_text("22")
+    await until(lambda: len(seen) == 4)
+    (hooks / "new.py").unlink()
+    await until(lambda: len(seen) == 5)
     await reloader.close()
 
 
 # -- the daemon
 
 
-async def test_saving_the_file_is_enough(tmp_path: Path) -> None:
+async def test_saving_the_file_reloads_it(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     write(path, demo("a"))
     async with daemon_on(path) as (_, base), aiohttp.ClientSession(base) as client:
@@ -168,7 +178,7 @@ async def test_an_invalid_file_leaves_the_old_one_in_force(
         await until_ids(client, ["b"])
 
 
-async def test_what_is_unwise_is_said_in_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_warnings_are_logged_at_reload(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "models.yaml"
     write(path, demo("a"))
     async with daemon_on(path) as (_, base), aiohttp.ClientSession(base) as client:

@@ -91,7 +91,7 @@ async def client() -> AsyncIterator[Client]:
     await server.close()
 
 
-async def test_a_newcomer_learns_who_answers_and_how_to_go_on(client: Client) -> None:
+async def test_the_first_reply_says_what_it_is_and_what_to_do_next(client: Client) -> None:
     message = await client.message(user("Is anybody there?"))
     for words in ("demo model", "“Is anybody there?”", "models.yaml", "api_base:", "use the Write tool"):
         assert words in message["content"]
@@ -106,7 +106,7 @@ async def test_a_later_turn_knows_the_conversation(client: Client) -> None:
     assert "“And now?”" in text
 
 
-async def test_a_stream_says_the_same_in_the_usual_order(client: Client) -> None:
+async def test_a_stream_has_the_same_content_as_a_message(client: Client) -> None:
     whole = await client.whole(user("hello"))
     chunks = await client.chunks(user("hello"), stream_options={"include_usage": True})
     *parts, finish, usage = chunks
@@ -129,7 +129,7 @@ async def test_a_stream_reports_usage_only_when_asked(client: Client) -> None:
     assert all("usage" not in chunk for chunk in await client.chunks(user("hello")))
 
 
-async def test_a_streamed_call_has_its_name_first_and_its_arguments_in_pieces(client: Client) -> None:
+async def test_a_streamed_call_has_its_name_first_and_its_arguments_in_chunks(client: Client) -> None:
     prompt = user("use the Write tool to create hello.txt saying hi")
     chunks = await client.chunks(prompt, tools=TOOLS)
     calls = [call for chunk in chunks for call in chunk["choices"][0]["delta"].get("tool_calls", [])]
@@ -216,7 +216,7 @@ REMINDER = "<system-reminder>\nuse the Bash tool\n</system-reminder>"
         ],
     ],
 )
-async def test_only_the_users_own_words_count(client: Client, messages: list[dict[str, Any]]) -> None:
+async def test_only_text_of_the_user_triggers_a_tool(client: Client, messages: list[dict[str, Any]]) -> None:
     message = await client.message(*messages, tools=TOOLS)
     assert "tool_calls" not in message
     assert "“Good morning”" in message["content"]
@@ -251,7 +251,7 @@ CLOSINGS = [
 
 
 @pytest.mark.parametrize(("messages", "beginning"), CLOSINGS)
-async def test_after_a_result_comes_a_closing_sentence_and_no_further_call(
+async def test_a_tool_result_gets_a_closing_sentence_and_no_further_call(
     client: Client, messages: list[dict[str, Any]], beginning: str
 ) -> None:
     message = await client.message(*messages, tools=TOOLS)
@@ -259,7 +259,7 @@ async def test_after_a_result_comes_a_closing_sentence_and_no_further_call(
     assert message["content"].startswith(beginning)
 
 
-async def test_words_after_a_result_are_answered(client: Client) -> None:
+async def test_text_after_a_tool_result_gets_a_reply(client: Client) -> None:
     prompt = user("use the Bash tool to run `id`")
     assert await client.arguments(*tool_round("done"), prompt, tools=TOOLS) == ("Bash", {"command": "id"})
 
@@ -278,7 +278,7 @@ async def test_tool_choice(client: Client, choice: Any, expected: str | None) ->
     assert (seen and seen[0]) == expected
 
 
-async def test_tool_choice_none_beats_the_words(client: Client) -> None:
+async def test_tool_choice_none_overrides_the_text(client: Client) -> None:
     assert await client.arguments(user("use the Bash tool"), tools=TOOLS, tool_choice="none") is None
 
 
@@ -323,7 +323,7 @@ async def test_required_properties_are_filled_to_fit(client: Client, schema: Any
     assert seen == ("Probe", {"value": expected})
 
 
-async def test_a_task_for_an_agent_is_the_users_own_words(client: Client) -> None:
+async def test_a_task_for_an_agent_is_the_text_of_the_user(client: Client) -> None:
     properties = {name: {"type": "string"} for name in ("description", "prompt")}
     schema = {"type": "object", "properties": properties, "required": ["description", "prompt"]}
     words = "use the Agent tool to count the files"
@@ -341,7 +341,7 @@ async def test_a_request_for_json_gets_json_that_fits(client: Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-async def test_a_token_limit_cuts_the_answer(client: Client, name: str) -> None:
+async def test_a_token_limit_truncates_the_reply(client: Client, name: str) -> None:
     whole = await client.whole(user("hello"), reasoning_effort="none", **{name: 4})
     assert whole["choices"][0]["message"]["content"] == "Hello from the demo "
     assert whole["choices"][0]["finish_reason"] == "length"
@@ -380,7 +380,7 @@ BAD: list[tuple[Any, str | None]] = [
 
 
 @pytest.mark.parametrize(("body", "param"), BAD)
-async def test_bad_input_is_told_in_openais_form(client: Client, body: Any, param: str | None) -> None:
+async def test_invalid_input_gets_an_openai_error(client: Client, body: Any, param: str | None) -> None:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     async with client.session.post(client.url, data=data) as response:
         answer = await response.json()
@@ -407,7 +407,7 @@ async def test_it_lists_its_one_model(client: Client) -> None:
         assert [model["id"] for model in (await response.json())["data"]] == ["demo"]
 
 
-async def test_chunks_leave_one_by_one_and_close_does_not_wait_for_a_reader() -> None:
+async def test_chunks_are_sent_as_they_arise_and_close_does_not_wait_for_a_reader() -> None:
     server = await start_demo(pace_s=3600)
     async with aiohttp.ClientSession() as session:
         body = {**GOOD, "stream": True}
@@ -417,7 +417,7 @@ async def test_chunks_leave_one_by_one_and_close_does_not_wait_for_a_reader() ->
             await asyncio.wait_for(server.close(), 10)
 
 
-async def test_a_reader_who_leaves_disturbs_nobody(client: Client) -> None:
+async def test_a_reader_that_disconnects_affects_no_other(client: Client) -> None:
     for _ in range(3):
         async with client.session.post(client.url, json={**GOOD, "stream": True}) as response:
             await response.content.readany()

@@ -401,8 +401,7 @@ async def test_a_blocked_loop_is_noticed() -> None:
         finally:
             watch.stop()
             handle.cancel()
-    assert watch.take_worst() == beats[0] > 0.5
-    assert watch.take_worst() == 0
+    assert beats[0] > 0.5
     (line,) = [line for line in lines if line["event"] == "loop.late"]
     assert line["lag_ms"] == round(beats[0] * 1000)
 

@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def why_not() -> str | None:
-    """What this machine lacks."""
+    """Return what this machine lacks."""
     if not os.access(SYSTEMD, os.X_OK):
         return f"there is no {SYSTEMD}"
     if shutil.which("unshare") is None:
@@ -74,7 +74,7 @@ def why_not() -> str | None:
 
 
 def inside(home: Path) -> int:
-    """Everything below happens in the namespaces."""
+    """Run everything below in namespaces."""
     for command in (
         ("mount", "--make-rprivate", "/"),
         ("mount", "-t", "tmpfs", "tmpfs", "/run"),
@@ -97,7 +97,7 @@ def inside(home: Path) -> int:
 
 
 async def run_steps(session: Session) -> int:
-    """One after the other; each finds what the one before has left."""
+    """Run the steps in order; each depends on the previous one."""
     async with session.upstream_and_models():
         for step in STEPS:
             begun = time.monotonic()
@@ -140,7 +140,7 @@ def check(holds: object, otherwise: str) -> None:
 
 
 class Session:
-    """One user's folder, an upstream whose streams wait to be told to end, and claude-proxy."""
+    """A user's folder, an upstream whose streams end on demand, and claude-proxy."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -188,7 +188,7 @@ class Session:
         return int(show("MainPID"))
 
     def answers(self) -> bool:
-        """Whether the main process of the service has the port."""
+        """Return whether the main process of the service listens on the port."""
         done = subprocess.run(
             [sys.executable, "-m", "proxyd", "status", "--json"], capture_output=True, text=True, timeout=30
         )
@@ -196,7 +196,7 @@ class Session:
 
     @asynccontextmanager
     async def open_stream(self) -> AsyncIterator[Callable[[], Any]]:
-        """A stream that has begun; the function that is given reads its rest."""
+        """Start a stream; return a function that reads the rest."""
         self.may_end.clear()
         body = {"model": "m", "max_tokens": 9, "stream": True, "messages": [{"role": "user", "content": "x"}]}
         async with (
@@ -215,7 +215,7 @@ class Session:
 
 
 async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    """systemctl waits for the daemon, and the daemon for our upstream, which needs this loop."""
+    """Run systemctl in a thread: it waits for the daemon, which waits for our upstream on this loop."""
     return await asyncio.get_running_loop().run_in_executor(None, lambda: function(*arguments))
 
 
@@ -288,8 +288,8 @@ async def is_restarted_when_it_hangs(session: Session) -> None:
         systemctl("restart", "claude-proxy.service")
         pid = session.main_pid()
         fed = int(show("WatchdogTimestampMonotonic"))
-        patience_us = 3_000_000  # longer than that of the watchdog
-        until("the watchdog is fed", lambda: int(show("WatchdogTimestampMonotonic")) > fed + patience_us)
+        timeout_us = 3_000_000  # longer than the watchdog waits
+        until("the watchdog is fed", lambda: int(show("WatchdogTimestampMonotonic")) > fed + timeout_us)
         check(session.main_pid() == pid, "the watchdog restarted a daemon that was well")
         os.kill(pid, signal.SIGSTOP)
         until("another process answers", lambda: session.main_pid() not in (0, pid) and session.answers())

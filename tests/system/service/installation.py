@@ -26,7 +26,7 @@ class Home:
         self.path = path
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        # What pip needs here to reach its index stays; nothing else of this machine is seen.
+        # Keep what pip needs to reach its index, and nothing else of this machine.
         kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))}
         self.environ = {
             **kept,
@@ -54,7 +54,7 @@ class Home:
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="proxyd-home-") as folder:
         home = Home(Path(folder))
-        # A file of that name that is not ours must come back in the end.
+        # A foreign file of that name must be restored in the end.
         home.command.parent.mkdir(parents=True)
         home.command.write_text(OLD)
         before = home.files()
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def call(home: Home) -> None:
-    """One streamed call of the embedded model."""
+    """Send one streamed call to the embedded model."""
     body = {
         "model": "demo",
         "max_tokens": 50,

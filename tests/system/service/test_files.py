@@ -43,7 +43,7 @@ KEEP_ALIVE = {"SuccessfulExit": bool, "Crashed": bool, "PathState": dict, "Other
 
 
 def installed_units(home: Path, *, harden: bool) -> Path:
-    """The units as an installation lays them out, with a program that is there."""
+    """Write the units as an installation does, with an existing program."""
     program = home / ".local" / "bin" / "claude-proxy"
     program.parent.mkdir(parents=True)
     program.write_text("#!/bin/sh\n")
@@ -74,13 +74,13 @@ def test_systemd_understands_every_line(tmp_path: Path, harden: bool) -> None:
         text=True,
         timeout=60,
     )
-    # It ends with 0 on unknown keys and bad values, and says so.
+    # It exits with 0 on unknown keys and invalid values, and reports them.
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @needs_systemd
 @pytest.mark.parametrize(("harden", "threshold"), [(False, 65), (True, 30)])
-def test_exposure_as_systemd_judges_it(tmp_path: Path, harden: bool, threshold: int) -> None:
+def test_systemd_rates_the_unit_as_well_protected(tmp_path: Path, harden: bool, threshold: int) -> None:
     folder = installed_units(tmp_path, harden=harden)
     unit = folder / "claude-proxy.service"
     if harden:  # the offline analysis reads no drop-ins
@@ -94,7 +94,7 @@ def test_exposure_as_systemd_judges_it(tmp_path: Path, harden: bool, threshold: 
     assert done.returncode == 0, done.stdout[-300:] + done.stderr
 
 
-def test_the_unit_says_what_operations_md_says() -> None:
+def test_the_unit_has_the_required_directives() -> None:
     text = (ROOT / "systemd" / "claude-proxy.service").read_text()
     values = dict(re.findall(r"^([A-Za-z]+)=(.*)$", text, re.MULTILINE))
     assert values["Type"] == "notify"
@@ -132,7 +132,7 @@ def test_the_agent_names_absolute_paths_and_no_shell() -> None:
 
 @needs_shellcheck
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_shellcheck_has_nothing_to_say(name: str) -> None:
+def test_the_scripts_pass_shellcheck(name: str) -> None:
     done = subprocess.run([str(SHELLCHECK), str(ROOT / name)], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -155,7 +155,7 @@ def test_the_scripts_are_plain_sh_and_can_be_run(name: str) -> None:
         ("uninstall.sh", [], {}, 0, "nothing to remove"),
     ],
 )
-def test_the_scripts_say_what_is_wrong(
+def test_the_scripts_report_errors(
     tmp_path: Path, script: str, arguments: list[str], environ: dict[str, str], code: int, said: str
 ) -> None:
     done = subprocess.run(

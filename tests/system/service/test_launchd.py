@@ -1,4 +1,4 @@
-"""``service`` on macOS, with a ``launchctl`` that takes only what launchctl takes and notes it."""
+"""``service`` on macOS, with a fake ``launchctl`` that accepts only valid commands and records them."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_installing_again_replaces_what_is_loaded(mac: Home) -> None:
     assert manager.state() == "state = running, last exit code = 0"
 
 
-def test_an_old_launchctl_is_spoken_to_in_its_own_way(mac: Home) -> None:
+def test_an_old_launchctl_gets_the_old_commands(mac: Home) -> None:
     (mac.path / "bin" / "old").touch()
     manager = Launchd()
     manager.install(None, socket_address=None, harden=False)
@@ -107,11 +107,11 @@ def test_an_old_launchctl_is_spoken_to_in_its_own_way(mac: Home) -> None:
     assert not agent_path(mac).exists()
 
 
-def test_the_life_of_an_agent(mac: Home) -> None:
+def test_an_agent_is_installed_restarted_and_removed(mac: Home) -> None:
     manager = Launchd()
     manager.install(None, socket_address=None, harden=False)
     manager.start()
-    manager.restart()  # `print` names no pid: it has ended, and is started again
+    manager.restart()  # `print` shows no pid: it has ended, and is started again
     manager.stop()
     target = f"gui/{os.getuid()}/{LABEL}"
     assert [call for call in calls(mac) if "print" not in call][-4:] == [

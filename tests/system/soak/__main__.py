@@ -68,7 +68,7 @@ BREAKS = ("none", "reset", "close", "stall", "garbage", "refuse_500", "refuse_42
 
 @dataclass(frozen=True)
 class Plan:
-    """What happens to one call."""
+    """The faults of one call."""
 
     number: int
     mode: str
@@ -145,7 +145,7 @@ class Plan:
 
 @dataclass
 class Soak:
-    """The run: its clients, and what they have seen."""
+    """The clients of one run, and their findings."""
 
     upstream: RawUpstream
     seen: Counter[str] = field(default_factory=Counter)
@@ -162,7 +162,7 @@ class Soak:
         return Plan.of(int(body.partition(b"plan=")[2].partition(b"=")[0])).steps()
 
     async def client(self, base: str, until: float) -> None:
-        """One client after the other until the time is over."""
+        """Run one client after the other until the time is over."""
         while time.monotonic() < until:
             self.next_number += 1
             await self.call(base, Plan.of(self.next_number))
@@ -181,7 +181,7 @@ class Soak:
                 if plan.client == "reads_slowly":
                     await asyncio.sleep(0.3)
                 self.judge(plan, await client.answer(ANSWER_BOUND_S))
-        except Exception as exc:  # whatever it is, it is a finding
+        except Exception as exc:  # any exception is a finding
             self.faults.append(f"{plan}: {type(exc).__name__}: {exc}")
 
     def judge(self, plan: Plan, answer: Answer) -> None:
@@ -222,13 +222,13 @@ def resident_kib(pid: int) -> int:
 
 
 def open_files(pid: int) -> int:
-    """0 where the system does not tell."""
+    """Return 0 where the system does not report it."""
     folder = f"/proc/{pid}/fd"
     return len(os.listdir(folder)) if os.path.isdir(folder) else 0
 
 
 async def in_flight(daemon: Process, wanted: int) -> dict[str, Any]:
-    """The daemon's own account as soon as it has so many calls in flight."""
+    """Return the daemon's state as soon as it has that many calls in flight."""
     while True:
         times = len(daemon.log("state.daemon")) + 1
         daemon.send(signal.SIGUSR2)
@@ -239,7 +239,7 @@ async def in_flight(daemon: Process, wanted: int) -> dict[str, Any]:
 
 
 async def at_rest(daemon: Process) -> tuple[int, int, dict[str, Any]]:
-    """Memory, descriptors and the daemon's own account once nothing is in flight."""
+    """Return memory, descriptors and the daemon's state once no call is in flight."""
     await in_flight(daemon, 0)
     await asyncio.sleep(POOL_S)
     state = await in_flight(daemon, 0)
@@ -266,7 +266,7 @@ def entries(upstream: RawUpstream, extra: int = 0) -> list[dict[str, Any]]:
 
 
 def write_hook(folder: Path) -> None:
-    """One that looks at everything and changes nothing, so that what comes out must be what came in."""
+    """Write a hook that sees everything and changes nothing, so that output must equal input."""
     (folder / "hooks").mkdir(mode=0o755)
     path = folder / "hooks" / "look.py"
     path.write_text(
@@ -312,7 +312,7 @@ async def run(seconds: float, folder: Path) -> int:
         await asyncio.gather(*drained, *late)
         code = await daemon.ended(40)
     finished = soak.seen["complete"] - before
-    # Those that came too late got no connection, or none that was served: that is no finding.
+    # Clients that were too late got no connection, or one that was not served: not a finding.
     too_late = [
         fault
         for fault in soak.faults

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from proxyd.config.models import load_text
-from proxyd.daemon.load_config import checks
+from proxyd.daemon.configuration import checks
 from tests.support.paths import DOCS
 
 

@@ -1,4 +1,4 @@
-"""When all objects are searched for garbage: by how much has come, how much waits, and how many calls are open."""
+"""When full collections run, and when freed memory is returned to the system."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import threading
 
 import pytest
 
-from proxyd.daemon import gc_policy as garbage
+from proxyd.daemon import gc_policy
 from proxyd.daemon.gc_policy import CollectionPolicy
 
 
 class Collector:
-    """The interpreter's, as far as it is asked."""
+    """Stands for the module `gc`."""
 
     def __init__(self) -> None:
         self.thresholds = (700, 10, 10)
         self.count = 0
-        self.searches = self.frozen = 0
+        self.collections = self.frozen = 0
 
     def freeze(self) -> None:
         self.frozen += 1
@@ -36,72 +36,71 @@ class Collector:
         return 0, 0, self.count
 
     def collect(self) -> None:
-        self.searches += 1
+        self.collections += 1
         self.count = 0
 
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Collector:
     found = Collector()
-    monkeypatch.setattr(garbage, "gc", found)
+    monkeypatch.setattr(gc_policy, "gc", found)
     return found
 
 
-@pytest.mark.parametrize(
-    ("mebibytes", "calls", "due"),
-    [
-        (0, 0, 7),
-        (0.9, 1, 8),
-        (1, 0, 11),
-        (20, 0, 87),
-        (28, 0, 100),
-        (500, 300, 100),
-        (0, 20, 17),
-        (1, 20, 21),
-        (0, 300, 100),
-    ],
-)
-def test_the_more_there_is_the_later(collector: Collector, mebibytes: float, calls: int, due: int) -> None:
-    sweeper = CollectionPolicy(lambda: int(mebibytes * (1 << 20)), lambda: calls)
-    sweeper.start()
-    for count, searches in ((0, 0), (due - 1, 0), (due, 1), (due - 1, 1), (due + 5, 2)):
-        collector.count = count
-        sweeper.beat()
-        assert collector.searches == searches
+MINUTE_S = 60.0
 
 
-def test_with_hundreds_of_calls_open_it_waits_until_there_are_fewer(collector: Collector) -> None:
-    open_calls = 301
-    sweeper = CollectionPolicy(lambda: 0, lambda: open_calls)
-    sweeper.start()
-    collector.count = 5000
-    sweeper.beat()
-    assert collector.searches == 0
-    open_calls = 300
-    sweeper.beat()
-    assert collector.searches == 1
+def test_a_full_collection_runs_when_no_call_is_open_and_enough_was_allocated(collector: Collector) -> None:
+    open_calls = 1
+    policy = CollectionPolicy(lambda: 0, lambda: open_calls, now=lambda: 0.0)
+    policy.start()
+    collector.count = 1000
+    policy.check()
+    assert collector.collections == 0, "a call is open"
+    open_calls = 0
+    policy.check()
+    assert collector.collections == 1
+    policy.check()
+    assert collector.collections == 1, "nothing was allocated since"
 
 
-def test_between_start_and_stop_the_interpreter_searches_young_objects_only(collector: Collector) -> None:
-    sweeper = CollectionPolicy(lambda: 0, lambda: 0)
+def test_a_daemon_that_is_never_idle_runs_a_full_collection_now_and_then(collector: Collector) -> None:
+    now = 0.0
+    policy = CollectionPolicy(lambda: 1 << 30, lambda: 500, now=lambda: now)
+    policy.start()
+    policy.check()
+    now = 5 * MINUTE_S
+    policy.check()
+    assert collector.collections == 0
+    now = 60 * MINUTE_S
+    policy.check()
+    policy.check()
+    assert collector.collections == 1
+
+
+def test_automatic_full_collections_are_off_between_start_and_stop(collector: Collector) -> None:
+    policy = CollectionPolicy(lambda: 0, lambda: 0)
     collector.count = 50
-    sweeper.beat()
-    assert collector.searches == 0
-    sweeper.start()
+    policy.check()
+    assert collector.collections == 0
+    policy.start()
     assert collector.frozen == 1
-    assert collector.thresholds[:2] == (garbage._YOUNG, 10)
     assert collector.thresholds[2] > 1_000_000
-    sweeper.stop()
-    sweeper.stop()
+    policy.stop()
+    policy.stop()
     assert collector.thresholds == (700, 10, 10)
 
 
-def test_the_interpreter_takes_such_a_threshold() -> None:
+def test_the_interpreter_accepts_the_thresholds() -> None:
     before = gc.get_threshold()
+    policy = CollectionPolicy(lambda: 0, lambda: 0)
     try:
-        gc.set_threshold(*before[:2], garbage._NEVER)
+        policy.start()
+        assert gc.get_threshold()[2] > 1_000_000
     finally:
-        gc.set_threshold(*before)
+        policy.stop()
+        gc.unfreeze()
+    assert gc.get_threshold() == before
 
 
 _CALLS = """
@@ -114,7 +113,7 @@ if sys.argv[1] == "kept":
 def calls(count):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for number in range(count):
-        sizes = [(117 + number * 7 % 40 + 8 * piece) * 1024 for piece in range(6)]  # of one request, and never the same
+        sizes = [(117 + number * 7 % 40 + 8 * block) * 1024 for block in range(6)]  # of one request, and never the same
         blocks = [b"x" * size for size in sizes]
         del blocks
     return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / count
@@ -124,15 +123,15 @@ print(calls(200))
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has its own rules")
-def test_what_a_call_has_freed_is_there_for_the_next() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has other rules")
+def test_memory_freed_by_a_call_is_kept_for_the_next() -> None:
     pages = {}
     for case in ("as it is", "kept"):
         result = subprocess.run(
             [sys.executable, "-c", _CALLS, case], capture_output=True, text=True, check=True, timeout=60
         )
         pages[case] = float(result.stdout)
-    assert pages["kept"] < 1 < 20 < pages["as it is"], "pages that are mapped anew for each call"
+    assert pages["kept"] < 1 < 20 < pages["as it is"], "pages mapped for each call"
 
 
 @pytest.mark.parametrize(
@@ -155,16 +154,16 @@ def test_memory_is_returned_once_most_of_a_burst_is_over(
     are_brief: bool,
 ) -> None:
     done: list[int] = []
-    monkeypatch.setattr(garbage, "_return_freed_memory", lambda: done.append(1))
+    monkeypatch.setattr(gc_policy, "_return_freed_memory", lambda: done.append(1))
     now = [0, 0]
     waiting, most = (lambda: now[1] << 20), (lambda: 0)
-    if are_brief:  # they have come and gone between two beats
+    if are_brief:  # they began and ended between two checks
         waiting, most = most, waiting
-    sweeper = CollectionPolicy(waiting, lambda: now[0], most)
-    sweeper.start()
+    policy = CollectionPolicy(waiting, lambda: now[0], most)
+    policy.start()
     for beat in beats:
         now[:] = beat
-        sweeper.beat()
+        policy.check()
     for thread in threading.enumerate():
         if thread.name == "return memory":
             thread.join(10)
@@ -172,11 +171,11 @@ def test_memory_is_returned_once_most_of_a_burst_is_over(
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="another C library")
-def test_what_lies_free_between_blocks_in_use_is_returned() -> None:
-    """In a process of its own: this one's memory is in many pieces."""
+def test_free_memory_between_blocks_in_use_is_returned() -> None:
+    """In a separate process: the memory of this one is fragmented."""
     script = """
 import os
-from proxyd.daemon import gc_policy as garbage
+from proxyd.daemon import gc_policy
 
 def resident():
     with open("/proc/self/statm") as file:
@@ -187,7 +186,7 @@ kept = blocks[::50]
 full = resident()
 del blocks
 before = resident()
-garbage._return_freed_memory()
+gc_policy._return_freed_memory()
 print(full - resident() > 150_000_000, before - resident() > 50_000_000)
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

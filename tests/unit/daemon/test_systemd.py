@@ -30,7 +30,7 @@ def receive(sock: socket.socket) -> list[str]:
 
 
 @pytest.mark.parametrize("is_abstract", [False, True])
-def test_what_the_manager_hears(tmp_path: Path, is_abstract: bool) -> None:
+def test_notifications_have_the_documented_form(tmp_path: Path, is_abstract: bool) -> None:
     if is_abstract and sys.platform != "linux":
         pytest.skip("abstract sockets are Linux's")
     address = f"@proxyd-test-{os.getpid()}" if is_abstract else str(tmp_path / "s")
@@ -62,13 +62,13 @@ def test_what_the_manager_hears(tmp_path: Path, is_abstract: bool) -> None:
         {"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"},
     ],
 )
-def test_no_manager_no_harm(environ: dict[str, str]) -> None:
+def test_without_a_manager_nothing_is_sent(environ: dict[str, str]) -> None:
     notifier = Notifier(environ)
     assert notifier.watchdog_s is None
     notifier.ready("nobody hears it")
 
 
-def test_sockets_meant_for_another_process_are_left_alone() -> None:
+def test_sockets_of_another_process_are_ignored() -> None:
     environ = {"LISTEN_PID": str(os.getpid() + 1), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "x", "OTHER": "y"}
     assert inherited_sockets(environ) == []
     assert environ == {"OTHER": "y"}
@@ -78,7 +78,7 @@ def test_sockets_meant_for_another_process_are_left_alone() -> None:
 @pytest.mark.statement("A2")
 @pytest.mark.statement("A4")
 @pytest.mark.statement("A8")
-def test_a_daemon_on_an_inherited_socket_tells_of_its_life(home: Home) -> None:
+def test_a_daemon_on_an_inherited_socket_notifies_the_manager(home: Home) -> None:
     home.write_models(DEMO)
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from proxyd.daemon.load_config import load_configuration
+from proxyd.daemon.configuration import load_configuration
 from proxyd.errors import ConfigError
 from proxyd.hooks.loader import MAX_FAILURES, load_hooks
 from tests.support.hooked import anthropic_stream, hooked_proxy, text_of, write_hook
@@ -38,7 +38,7 @@ def is_there(pid: int) -> bool:
 
 
 @BOTH
-async def test_all_three_hooks_run_there_with_their_context(tmp_path: Path, mode: str) -> None:
+async def test_all_hooks_run_in_the_process_with_their_context(tmp_path: Path, mode: str) -> None:
     write_hook(
         tmp_path,
         "all",
@@ -91,7 +91,9 @@ async def test_a_direct_stream_that_no_hook_changes_keeps_its_bytes(tmp_path: Pa
 @pytest.mark.statement("D table")
 @BOTH
 @pytest.mark.parametrize("where", ["request_hook(p)", "response_hook(p)", "stream_event_hook(p, ctx)"])
-async def test_a_hook_that_blocks_in_c_code_holds_up_nobody(tmp_path: Path, mode: str, where: str) -> None:
+async def test_a_hook_that_blocks_in_c_code_delays_no_other_stream(
+    tmp_path: Path, mode: str, where: str
+) -> None:
     """A regular expression that tries for years keeps the interpreter's lock: other calls go on meanwhile."""
     write_hook(tmp_path, "bad", f"{BLOCKS}def {where}:\n block()\n return p\n")
     write_hook(tmp_path, "good", "def request_hook(p):\n p['user'] = 'good'\n return p\n")
@@ -124,7 +126,7 @@ async def test_a_hook_that_blocks_in_c_code_holds_up_nobody(tmp_path: Path, mode
         "import asyncio; raise asyncio.CancelledError",
     ],
 )
-async def test_a_hook_that_ends_its_process_ends_nothing_else(tmp_path: Path, ends: str) -> None:
+async def test_a_hook_that_ends_its_process_fails_only_its_call(tmp_path: Path, ends: str) -> None:
     is_open = "def _is_open(n):\n import os\n try:\n  os.fstat(n)\n  return True\n except OSError:\n  return False\n"
     write_hook(tmp_path, "bad", f"{is_open}def request_hook(p):\n {ends}\n return p\n")
     write_hook(
@@ -146,17 +148,17 @@ async def test_a_hook_that_ends_its_process_ends_nothing_else(tmp_path: Path, en
         ("x = 1\n", "defines none of"),
         ("raise KeyboardInterrupt\n", "KeyboardInterrupt"),
         ("import os\nos._exit(4)\n", r"it ended its process \(4\) while it was loaded"),
-        (f"{BLOCKS}block()\n", "it took longer than 2 s; its process was ended while it was loaded"),
+        (f"{BLOCKS}block()\n", "it took longer than 10 s; its process was ended while it was loaded"),
     ],
 )
-def test_a_file_that_does_not_load_is_named_and_harms_no_other(
+def test_a_file_that_does_not_load_is_reported_and_the_others_run(
     tmp_path: Path, text: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_hook(tmp_path, "a_good", "def request_hook(p):\n return p\n")
     write_hook(tmp_path, "bad", text)
     write_hook(tmp_path, "c_good", "def request_hook(p):\n return p\n")
     if "block()\n" in text:
-        monkeypatch.setattr("proxyd.hooks.process._START_S", 2.0)
+        monkeypatch.setattr("proxyd.hooks.process._START_S", 10.0)
     hooks = load_hooks(tmp_path, timeout_s=1, isolation="process")
     try:
         assert [file.name for file in hooks.files] == ["a_good", "c_good"]
@@ -165,7 +167,7 @@ def test_a_file_that_does_not_load_is_named_and_harms_no_other(
         hooks.close()
 
 
-async def test_what_a_hook_returns_is_checked_there_too(tmp_path: Path) -> None:
+async def test_results_of_hooks_are_validated_in_the_process_too(tmp_path: Path) -> None:
     write_hook(
         tmp_path,
         "odd",
@@ -195,7 +197,7 @@ async def test_a_reload_leaves_no_process_behind(tmp_path: Path) -> None:
     await until(lambda: not is_there(last), 10)
 
 
-async def test_a_process_that_was_killed_from_outside_is_begun_anew(tmp_path: Path) -> None:
+async def test_a_killed_process_is_restarted(tmp_path: Path) -> None:
     write_hook(tmp_path, "h", "def request_hook(p):\n p['user'] = 'hooked'\n return p\n")
     async with hooked_proxy(tmp_path, "translated", isolation="process") as proxy:
         os.kill(pid_of(proxy.hooks), signal.SIGKILL)
@@ -210,7 +212,7 @@ async def test_a_process_that_was_killed_from_outside_is_begun_anew(tmp_path: Pa
         assert proxy.hooks.files[0].failures == 0
 
 
-def test_the_setting_decides(tmp_path: Path) -> None:
+def test_the_setting_selects_thread_or_process(tmp_path: Path) -> None:
     (tmp_path / "hooks").mkdir(mode=0o755)
     write_hook(tmp_path / "hooks", "h", "def request_hook(p):\n return p\n")
     path = tmp_path / "models.yaml"
@@ -225,11 +227,11 @@ def test_the_setting_decides(tmp_path: Path) -> None:
         load_configuration({}, str(path), {})
 
 
-async def test_a_process_that_takes_no_bytes_is_ended(
+async def test_a_process_that_does_not_read_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is stopped while it is sent a body that is larger than what the system keeps for it."""
-    monkeypatch.setattr("proxyd.hooks.process._LOOK_S", 0.05)
+    monkeypatch.setattr("proxyd.hooks.process._WATCHDOG_S", 0.05)
     write_hook(tmp_path, "h", "def request_hook(p):\n p['user'] = 'hooked'\n return p\n")
     async with hooked_proxy(tmp_path, "translated", timeout_s=1, isolation="process") as proxy:
         assert text_of(await proxy.events()) == "Hello world"

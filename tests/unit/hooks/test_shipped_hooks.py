@@ -45,7 +45,7 @@ async def test_filter_tools(tmp_path: Path, mode: str, options: dict[str, Any], 
 
 
 @BOTH
-async def test_filter_tools_leaves_no_choice_of_what_is_gone(tmp_path: Path, mode: str) -> None:
+async def test_filter_tools_removes_a_tool_choice_of_a_removed_tool(tmp_path: Path, mode: str) -> None:
     install(tmp_path, "filter_tools")
     choice = {"type": "tool", "name": "WebSearch"}
     async with hooked_proxy(tmp_path, mode) as proxy:
@@ -70,7 +70,7 @@ async def test_system_prompt(tmp_path: Path, mode: str, system: Any) -> None:
 
 
 @BOTH
-async def test_redact_works_across_the_pieces_of_a_stream(tmp_path: Path, mode: str) -> None:
+async def test_redact_works_across_the_chunks_of_a_stream(tmp_path: Path, mode: str) -> None:
     install(tmp_path, "_redact")
     pieces = ("The Blue", "bi", "rd and Blue", " and Bluebirds and Blue")
     stream = anthropic_stream(*pieces) if mode == "direct" else text_stream(*pieces)

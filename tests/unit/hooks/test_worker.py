@@ -1,4 +1,4 @@
-"""How calls of hooks are handed to their thread, and for how long the daemon's own stands still for them."""
+"""How calls of hooks run in their thread, and when the event loop blocks for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from proxyd.hooks import worker as hookworker
+from proxyd.hooks import worker as worker_module
 from proxyd.hooks.worker import Worker
 
 
@@ -21,8 +21,8 @@ def worker() -> Iterator[Worker]:
 
 
 async def run(worker: Worker, work: Callable[[], Coroutine[Any, Any, object]], timeout_s: float) -> object:
-    running = worker.begin(work)
-    if not running.is_over_at_once(timeout_s):
+    running = worker.submit(work)
+    if not running.wait_briefly(timeout_s):
         await running.wait(timeout_s)
     if running.is_cancelled:
         raise asyncio.TimeoutError
@@ -36,23 +36,23 @@ def work_of(function: Callable[[], object]) -> Callable[[], Coroutine[Any, Any, 
     return work
 
 
-async def test_a_quick_hook_is_waited_for_without_the_loop(
+async def test_the_loop_blocks_for_a_hook_that_was_quick(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hookworker, "PATIENCE_S", 5.0)
+    monkeypatch.setattr(worker_module, "SPIN_WAIT_S", 5.0)
     assert await run(worker, work_of(threading.get_ident), 5.0) != threading.get_ident()
-    turns = 0
+    iterations = 0
 
-    def turn() -> None:
-        nonlocal turns
-        turns += 1
+    def count() -> None:
+        nonlocal iterations
+        iterations += 1
 
-    asyncio.get_running_loop().call_soon(turn)
-    assert await run(worker, work_of(lambda: "made"), 5.0) == "made"
-    assert turns == 0
+    asyncio.get_running_loop().call_soon(count)
+    assert await run(worker, work_of(lambda: "result"), 5.0) == "result"
+    assert iterations == 0
 
 
-async def test_the_loop_stands_still_for_a_while_only_and_not_again(
+async def test_the_loop_blocks_briefly_and_not_again_after_a_slow_call(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -62,28 +62,28 @@ async def test_the_loop_stands_still_for_a_while_only_and_not_again(
         loop.call_soon(go_on.set)
         return await run(worker, work_of(lambda: go_on.wait(10)), 10.0)
 
-    monkeypatch.setattr(hookworker, "PATIENCE_S", 0.05)
-    await run(worker, work_of(int), 5.0)  # quick, by which the next one is waited for
+    monkeypatch.setattr(worker_module, "SPIN_WAIT_S", 0.05)
+    await run(worker, work_of(int), 5.0)  # quick, so that the loop blocks for the next one
     assert await run_one_that_needs_the_loop() is True
-    monkeypatch.setattr(hookworker, "PATIENCE_S", 60.0)
+    monkeypatch.setattr(worker_module, "SPIN_WAIT_S", 60.0)
     assert await run_one_that_needs_the_loop() is True, "it was slow the last time"
 
 
-async def test_behind_a_slow_call_none_is_waited_for_without_the_loop(
+async def test_the_loop_does_not_block_for_calls_queued_after_a_slow_one(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
-    monkeypatch.setattr(hookworker, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(worker_module, "SPIN_WAIT_S", 0.05)
     await run(worker, work_of(int), 5.0)
     slow = asyncio.ensure_future(run(worker, work_of(lambda: go_on.wait(10)), 10.0))
     await asyncio.sleep(0)
-    monkeypatch.setattr(hookworker, "PATIENCE_S", 60.0)
+    monkeypatch.setattr(worker_module, "SPIN_WAIT_S", 60.0)
     asyncio.get_running_loop().call_soon(go_on.set)
-    assert await run(worker, work_of(lambda: "made"), 10.0) == "made"
+    assert await run(worker, work_of(lambda: "result"), 10.0) == "result"
     assert await slow is True
 
 
-async def test_a_thread_that_does_not_come_back_is_left_behind(worker: Worker) -> None:
+async def test_a_blocked_thread_is_abandoned(worker: Worker) -> None:
     go_on = threading.Event()
     threads: list[int] = []
 
@@ -98,7 +98,7 @@ async def test_a_thread_that_does_not_come_back_is_left_behind(worker: Worker) -
     go_on.set()
 
 
-async def test_calls_of_plain_hooks_follow_each_other(worker: Worker) -> None:
+async def test_plain_hooks_run_one_at_a_time(worker: Worker) -> None:
     inside, most = 0, 0
 
     def count() -> None:
@@ -112,14 +112,14 @@ async def test_calls_of_plain_hooks_follow_each_other(worker: Worker) -> None:
     assert (inside, most) == (0, 1)
 
 
-async def test_a_call_that_nobody_waits_for_any_more_is_not_begun(worker: Worker) -> None:
-    go_on, begun = threading.Event(), []
+async def test_a_cancelled_call_is_not_started(worker: Worker) -> None:
+    go_on, started = threading.Event(), []
     first = asyncio.ensure_future(run(worker, work_of(lambda: go_on.wait(10)), 10.0))
-    second = asyncio.ensure_future(run(worker, work_of(lambda: begun.append(1)), 10.0))
+    second = asyncio.ensure_future(run(worker, work_of(lambda: started.append(1)), 10.0))
     await asyncio.sleep(0)
     second.cancel()
     await asyncio.gather(second, return_exceptions=True)
     go_on.set()
     assert await first is True
     await run(worker, work_of(int), 5.0)
-    assert not begun
+    assert not started

@@ -1,9 +1,9 @@
-"""Flags, environment and models.yaml, read together into what the daemon runs on."""
+"""The configuration as a whole: flags, environment, models.yaml and hooks, read and validated together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +12,55 @@ from proxyd.config.models import Checks, Config, load
 from proxyd.config.paths import resolve_models_path
 from proxyd.config.settings import Settings
 from proxyd.config.settings_loader import decide_settings, faults_in_file
-from proxyd.daemon.loaded_config import LoadedConfig
 from proxyd.errors import ConfigError, UnsafePermissions
-from proxyd.hooks.loader import load_hooks
+from proxyd.hooks.loader import HookSet, load_hooks
 from proxyd.providers.registry import PROFILES, dialect_for, profile_for
 from proxyd.providers.route_warnings import route_warnings
 
-__all__ = ["checks", "load_configuration", "load_settings"]
+__all__ = ["LoadConfig", "LoadedConfig", "checks", "hooks_folder", "load_configuration", "load_settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedConfig:
+    """A validated configuration: what the daemon runs on and the commands read."""
+
+    config: Config
+    settings: Settings
+    hooks: HookSet = field(default_factory=HookSet)
+
+
+#: Reads the configuration again. Raises `ConfigError`.
+LoadConfig = Callable[[], LoadedConfig]
 
 
 def checks() -> Checks:
-    """What models.yaml is held against: the profiles, their quirks and the settings there are."""
-    return Checks(providers=PROFILES.keys(), quirk=_fault_in_quirk, settings=faults_in_file)
+    """Return what models.yaml is validated against: the known profiles, quirks and settings."""
+    return Checks(providers=PROFILES.keys(), quirk=_quirk_fault, settings=faults_in_file)
+
+
+def hooks_folder(models: Path) -> Path:
+    """Return the folder of the hook files that belong to the models.yaml at `models`."""
+    return models.parent / "hooks"
 
 
 def load_configuration(
     flags: Mapping[str, Any], models: str | None, environ: Mapping[str, str], *, strict: bool = False
 ) -> LoadedConfig:
-    """Read everything afresh.
+    """Read and validate everything from the files as they are now.
 
     Args:
-        flags: settings given on the command line, None for those that were not.
+        flags: settings given on the command line; None where a flag was not given.
         models: ``--models``.
 
     Raises:
         ConfigError: one line per fault.
-        UnsafePermissions: others may change models.yaml; with `strict`, others can read the keys in a file.
+        UnsafePermissions: other users may change models.yaml or, with `strict`, read the keys in a file.
     """
     path, _ = resolve_models_path(models, environ)
     config, settings = load_settings(flags, path, environ, strict=strict)
     table = config.table.with_discovery_prefix(settings.discovery_prefix)
     hooks = load_hooks(
-        path.parent / "hooks",
+        hooks_folder(path),
         options=settings.hook_options,
         timeout_s=settings.hook_timeout_s,
         isolation="process" if settings.hooks.get("isolation") == "process" else "thread",
@@ -59,7 +76,7 @@ def load_configuration(
 def load_settings(
     flags: Mapping[str, Any], path: Path, environ: Mapping[str, str], *, strict: bool = False
 ) -> tuple[Config, Settings]:
-    """The models.yaml at `path` and the settings in force, without the hooks.
+    """Read the models.yaml at `path` and the settings in force, without the hooks.
 
     Raises:
         ConfigError, UnsafePermissions: as `load_configuration`.
@@ -83,7 +100,7 @@ def load_settings(
     return config, settings
 
 
-def _fault_in_quirk(name: str, value: Any) -> str | None:
+def _quirk_fault(name: str, value: Any) -> str | None:
     try:
         dialect_for(profile_for("", None), "", {name: value})
     except ConfigError as exc:

@@ -1,0 +1,150 @@
+"""The Messages API: ``/v1/messages`` and ``/v1/messages/count_tokens``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from aiohttp import web
+
+from proxyd import errors
+from proxyd.api.access_control import without_token
+from proxyd.api.json_responses import json_response
+from proxyd.api.request_body import read_request_body
+from proxyd.api.request_keys import IS_CALL, MODEL, REQUEST_ID
+from proxyd.codecs.cache.tools import share_tools
+from proxyd.codecs.openai.token_estimate import estimate_input_tokens
+from proxyd.config.routes import ModelRoute
+from proxyd.errors import ClientError, NotFound
+from proxyd.prompt_cache import prefix as prefixes
+from proxyd.prompt_cache.parser import parse_object
+from proxyd.providers.base import ClientKeys
+from proxyd.providers.unparsed import forwards_unchanged, is_plain, peek_request
+from proxyd.proxy.client_request import ClientRequest
+from proxyd.proxy.held_bodies import HeldBodies
+from proxyd.proxy.relay import Relay
+from proxyd.telemetry.call_record import CallRecord
+from proxyd.telemetry.request_kind import kind_of, session_in
+
+__all__ = ["MessagesHandlers", "find_route", "new_record"]
+
+#: Ids of the client that may appear in the log (docs/spec/operations.md#f2).
+_SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z")
+
+
+class MessagesHandlers:
+    """Handlers that read a message and pass it to the relay.
+
+    Args:
+        bodies: counts the request bodies that are in memory.
+        on_refused: is called with the record of a request for an unknown model, which becomes no call.
+    """
+
+    def __init__(self, relay: Relay, bodies: HeldBodies, on_refused: Callable[[CallRecord], None]) -> None:
+        self._relay = relay
+        self._bodies = bodies
+        self._on_refused = on_refused
+
+    async def messages(self, request: web.Request) -> web.StreamResponse:
+        """``POST /v1/messages``."""
+        call, route = await self._parse_request(request)
+        if not route.direct and not _has_messages(call.payload):
+            raise ClientError("messages: a list with at least one message is required")
+        request[IS_CALL] = True
+        return await self._relay.serve(call)
+
+    async def count_tokens(self, request: web.Request) -> web.StreamResponse:
+        """``POST /v1/messages/count_tokens``: forwarded to a direct upstream, estimated for a translated one."""
+        call, route = await self._parse_request(request)
+        call.record.kind = "count"
+        if route.direct:
+            request[IS_CALL] = True
+            call.is_message = False
+            return await self._relay.serve(call)
+        estimate = estimate_input_tokens(call.payload)
+        return json_response({"input_tokens": self._relay.calibration.corrected(route.model_name, estimate)})
+
+    async def _parse_request(self, request: web.Request) -> tuple[ClientRequest, ModelRoute]:
+        """Read the body and find the route of its model. A body that is forwarded unchanged is not parsed."""
+        relay = self._relay
+        body = await read_request_body(request, relay.settings, self._bodies)
+        keys = without_token(ClientKeys.from_headers(request.headers), relay.settings)
+        seen = peek_request(body)
+        route = None if seen is None else relay.table.resolve(seen.model)
+        if seen is not None and route is not None and forwards_unchanged(route) and is_plain(body, seen):
+            record = new_record(request, seen.model)
+            if record.session_id is not None:  # else it may be in the body
+                record.kind = "main" if record.agent_id is None else "subagent"
+                record.is_stream, record.bytes_in = seen.wants_stream, len(body)
+                call = ClientRequest(
+                    request, record, body, None, keys, wants_stream=seen.wants_stream, seen=seen
+                )
+                return call, route
+        payload = parse_object(body)
+        model = payload.get("model")
+        if not isinstance(model, str) or not model:
+            raise ClientError("model: a model id is required")
+        request[MODEL] = model
+        route = self._find_route(request, payload, len(body))
+        if not route.direct:
+            share_tools(payload, body)
+            prefixes.remember_prefix(payload, body)
+        record = _record_of(request, payload, len(body))
+        return ClientRequest(request, record, body, payload, keys, wants_stream=record.is_stream), route
+
+    def _find_route(self, request: web.Request, payload: dict[str, Any], size: int) -> ModelRoute:
+        try:
+            return find_route(self._relay, payload["model"])
+        except NotFound as exc:
+            record = _record_of(request, payload, size)
+            record.status, record.outcome = errors.error_response(exc)[0], "refused"
+            record.error_type, record.error = errors.error_response(exc)[1], exc.message
+            record.ended = monotonic()
+            record.redact()
+            self._on_refused(record)
+            raise
+
+
+def _record_of(request: web.Request, payload: dict[str, Any], size: int) -> CallRecord:
+    record = new_record(request, payload["model"])
+    record.kind = kind_of(payload, is_subagent=record.agent_id is not None)
+    record.session_id = record.session_id or _safe_id(session_in(payload))
+    record.is_stream, record.bytes_in = payload.get("stream") is True, size
+    return record
+
+
+def find_route(relay: Relay, model: str) -> ModelRoute:
+    """Return the route of `model`.
+
+    Raises:
+        NotFound: models.yaml has no such model.
+    """
+    route = relay.table.resolve(model)
+    if route is None:
+        known = ", ".join(relay.table.ids()) or "none"
+        raise NotFound(f"model: {model[:200]!r} is not in models.yaml; known models: {known}")
+    return route
+
+
+def new_record(request: web.Request, model: str) -> CallRecord:
+    """Start the record of a call with the ids in its headers."""
+    client_id = request.headers.get("x-request-id", "")
+    return CallRecord(
+        request_id=request[REQUEST_ID],
+        model=model,
+        session_id=_safe_id(request.headers.get("x-claude-code-session-id")),
+        agent_id=_safe_id(request.headers.get("x-claude-code-agent-id")),
+        client_request_id=client_id if _SAFE_ID.match(client_id) else None,
+    )
+
+
+def _has_messages(payload: dict[str, Any]) -> bool:
+    # A function, since a local of the handler would keep the list (120 KB) alive as long as the stream.
+    messages = payload.get("messages")
+    return isinstance(messages, list) and bool(messages)
+
+
+def _safe_id(value: str | None) -> str | None:
+    return value if value and _SAFE_ID.match(value) else None

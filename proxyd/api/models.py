@@ -1,0 +1,92 @@
+"""The Models API: ``/v1/models``, by which Claude Code discovers models (docs/spec/messages-api.md#models)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from proxyd.api.access_control import comes_from_api_client, without_token
+from proxyd.api.json_responses import json_response
+from proxyd.api.messages import find_route, new_record
+from proxyd.api.request_keys import IS_CALL
+from proxyd.config.routes import ModelRoute
+from proxyd.errors import ClientError
+from proxyd.providers.base import ClientKeys
+from proxyd.proxy.client_request import ClientRequest
+from proxyd.proxy.relay import Relay
+
+__all__ = ["ModelsHandlers"]
+
+#: The API requires a creation time; ours is not known.
+_CREATED_AT = "2025-01-01T00:00:00Z"
+#: The API's own default and upper bound of ``limit``.
+_DEFAULT_LIMIT = 20
+_MAX_LIMIT = 1000
+
+
+class ModelsHandlers:
+    """Handlers that list the models of the routes in force."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    async def models(self, request: web.Request) -> web.Response:
+        """``GET /v1/models``, from memory, page by page."""
+        entries = [_model(name, route) for name, route in self._relay.table.listed()]
+        query = request.query
+        try:
+            limit = int(query.get("limit", _DEFAULT_LIMIT))
+        except ValueError:
+            limit = 0
+        if not 1 <= limit <= _MAX_LIMIT:
+            raise ClientError(f"limit: expected a whole number from 1 to {_MAX_LIMIT}")
+        ids = [entry["id"] for entry in entries]
+        start, end = 0, len(entries)
+        if "after_id" in query:
+            start = ids.index(query["after_id"]) + 1 if query["after_id"] in ids else end
+        if "before_id" in query:
+            end = ids.index(query["before_id"]) if query["before_id"] in ids else start
+            start = max(start, end - limit)
+        page = entries[start : min(end, start + limit)]
+        has_more = start > 0 if "before_id" in query else start + len(page) < end
+        return json_response(
+            {
+                "data": page,
+                "has_more": has_more,
+                "first_id": page[0]["id"] if page else None,
+                "last_id": page[-1]["id"] if page else None,
+            }
+        )
+
+    async def model(self, request: web.Request) -> web.StreamResponse:
+        """``GET /v1/models/{id}``: from memory, or from a direct upstream.
+
+        Only an API client makes us call the upstream, since any web page can make a browser send a plain GET.
+        """
+        name = request.match_info["model_id"]
+        route = find_route(self._relay, name)
+        keys = without_token(ClientKeys.from_headers(request.headers), self._relay.settings)
+        is_forwarded = route.direct and comes_from_api_client(request)
+        if not is_forwarded or (keys.any is None and route.api_key is None):
+            return json_response(_model(name, route))
+        request[IS_CALL] = True
+        record = new_record(request, name)
+        payload = {"model": name}
+        return await self._relay.serve(
+            ClientRequest(request, record, b"", payload, keys, wants_stream=False, is_message=False)
+        )
+
+
+def _model(name: str, route: ModelRoute) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "type": "model",
+        "id": name,
+        "display_name": name,
+        "created_at": _CREATED_AT,
+    }
+    if route.max_input_tokens is not None:
+        entry["max_input_tokens"] = route.max_input_tokens
+    if route.max_tokens is not None:
+        entry["max_tokens"] = route.max_tokens
+    return entry

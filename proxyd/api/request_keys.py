@@ -1,0 +1,14 @@
+"""Keys under which the handlers share facts about one request."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+__all__ = ["IS_CALL", "MODEL", "REQUEST_ID"]
+
+#: The id that we give each request before anything else.
+REQUEST_ID = web.RequestKey("request_id", str)
+#: True once the request has become a call, which gets its own line in the log however it ends.
+IS_CALL = web.RequestKey("is_call", bool)
+#: The model that the request names, once its body has been read; for the log.
+MODEL = web.RequestKey("model", str)
