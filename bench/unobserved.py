@@ -6,10 +6,10 @@ What it is faster by is what all of them cost.
 
 from __future__ import annotations
 
-from proxyd.api.status import Observers
 from proxyd.cli.main import main
+from proxyd.telemetry.hub import TelemetryHub
 
-Observers.observers = property(lambda observers: ())  # type: ignore[assignment,method-assign]
+TelemetryHub.observers = property(lambda observers: ())  # type: ignore[assignment,method-assign]
 
 if __name__ == "__main__":
     main()

@@ -19,7 +19,7 @@ from proxyd import errors, jsonio
 from proxyd.api.access_control import REQUEST_ID as _REQUEST_ID
 from proxyd.api.access_control import check_origin, check_token, comes_from_api_client, is_near, without_token
 from proxyd.api.request_body import read_request_body
-from proxyd.api.status import Observers, add_status_routes
+from proxyd.api.status import add_status_routes
 from proxyd.codecs.cache.tools import share_tools
 from proxyd.codecs.openai.token_estimate import estimate_input_tokens
 from proxyd.config.routes import ModelRoute
@@ -42,6 +42,7 @@ from proxyd.proxy.client_request import HELD, PREFIX, ClientRequest
 from proxyd.proxy.held_bodies import HeldBodies
 from proxyd.proxy.relay import Relay
 from proxyd.telemetry.call_record import CallRecord, new_id
+from proxyd.telemetry.hub import TelemetryHub
 from proxyd.telemetry.request_kind import kind_of, session_in
 
 __all__ = ["build_app"]
@@ -81,7 +82,7 @@ _HOME = """<!doctype html>
 
 def build_app(
     relay: Relay,
-    observers: Observers,
+    observers: TelemetryHub,
     around: Any,
     about: Callable[[], dict[str, Any]] = dict,
     bodies: HeldBodies | None = None,

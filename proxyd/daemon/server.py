@@ -28,7 +28,6 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 import proxyd
 from proxyd.api.app import build_app
-from proxyd.api.status import Observers
 from proxyd.daemon.config_reloader import Reloader
 from proxyd.daemon.demo.server import DemoServer, start_demo
 from proxyd.daemon.gc_policy import CollectionPolicy
@@ -45,6 +44,7 @@ from proxyd.proxy.relay import Relay
 from proxyd.recording.recorder import Recorder
 from proxyd.recording.store import FOLDER as RECORDS_FOLDER
 from proxyd.telemetry.batcher import one_by_one
+from proxyd.telemetry.hub import TelemetryHub
 from proxyd.telemetry.ledger import Ledger
 from proxyd.telemetry.ledger_schema import FILE as LEDGER_FILE
 from proxyd.telemetry.live_feed import LiveFeed
@@ -114,7 +114,7 @@ class Daemon:
         self._upstreams: UpstreamClient | None = None
         self._demo: DemoServer | None = None
         self._state_folder = state_folder
-        self._observers: Observers | None = None
+        self._observers: TelemetryHub | None = None
         self._recorder = (
             None if state_folder is None else Recorder(state_folder / RECORDS_FOLDER, lambda: self.settings)
         )
@@ -221,7 +221,7 @@ class Daemon:
             notifier.status(self._status())
             await asyncio.sleep(notifier.watchdog_s / 2)
 
-    def _watch(self, relay: Relay, upstreams: UpstreamClient) -> Observers:
+    def _watch(self, relay: Relay, upstreams: UpstreamClient) -> TelemetryHub:
         ledger = None
         if self._state_folder is not None:
             ledger = Ledger(self._state_folder / LEDGER_FILE, lambda: self.settings.ledger_days)
@@ -233,7 +233,7 @@ class Daemon:
             rows_lost=lambda: 0 if ledger is None else ledger.dropped,
         )
         live = LiveFeed(lambda: relay.records, lambda: relay.is_draining)
-        return Observers(sources, live, Metrics(sources), ledger)
+        return TelemetryHub(sources, live, Metrics(sources), ledger)
 
     async def run(self) -> None:
         """Serve until a signal says to stop, then drain."""

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 import proxyd
 from proxyd.config.routes import ModelRoute, RouteTable
 from proxyd.config.settings import Settings
-from proxyd.logs.setup import facts_of
 from proxyd.providers.base import ClientKeys
 from proxyd.recording.key_masking import Masks, shown_headers, shown_url
 from proxyd.recording.store import FORMAT, timing
+from proxyd.telemetry.access_log import call_facts
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.call_trace import AttemptTrace, CallTrace, Flow
 from proxyd.urls import origin_of
@@ -225,7 +225,7 @@ def _add_answer(files: _Files, record: CallRecord, trace: CallTrace, encoding: s
 
 
 def _facts(record: CallRecord, *, keeps_bodies: bool) -> dict[str, Any]:
-    facts = facts_of(record)
+    facts = call_facts(record)
     for name in ("error_type", "stop_reason"):
         if not keeps_bodies and not _TOKEN.fullmatch(facts.get(name, "-")):
             del facts[name]  # an upstream's own word for it
