@@ -13,20 +13,19 @@ from __future__ import annotations
 
 import json
 import signal
-import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from proxyd.api.status import Observers
 from proxyd.cli.main import main
 from proxyd.daemon.server import Daemon
 from proxyd.proxy.relay import Relay
-from proxyd.telemetry import ledger
 from proxyd.telemetry.batcher import Observer
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.call_trace import CallTrace
+from proxyd.telemetry.hub import TelemetryHub
+from proxyd.telemetry.ledger import Ledger
 
 __all__ = ["SWITCH", "TAKE_TURNS", "TURNS"]
 
@@ -36,10 +35,11 @@ SWITCH, TAKE_TURNS = signal.SIGWINCH, signal.SIGURG
 TURNS = "turns.json"
 
 _is_on = True
-_observers = Observers.observers.fget  # type: ignore[attr-defined]
+_observers = TelemetryHub.observers.fget  # type: ignore[attr-defined]
 _switch_recording = Daemon._switch_recording
 _relays: list[Relay] = []
 _on_passed = CallTrace.on_passed
+_insert = Ledger._insert
 _turns: list[tuple[bool, bool, int, int, int]] | None = None
 _batches = 0
 _written_ns = 0
@@ -101,24 +101,23 @@ def _on_passed_if_on(trace: CallTrace, *arguments: Any) -> None:
         _on_passed(trace, *arguments)
 
 
-class _Timed(ledger._Database):
-    def executemany(self, *arguments: Any) -> sqlite3.Cursor:
-        global _written_ns
-        begun = time.thread_time_ns()
-        try:
-            return super().executemany(*arguments)
-        finally:
-            _written_ns += time.thread_time_ns() - begun
+def _timed_insert(ledger: Ledger, *arguments: Any) -> None:
+    global _written_ns
+    begun = time.thread_time_ns()
+    try:
+        _insert(ledger, *arguments)
+    finally:
+        _written_ns += time.thread_time_ns() - begun
 
 
 if __name__ == "__main__":
     assert _observers is not None, "it is a property"
-    Observers.observers = property(  # type: ignore[assignment,method-assign]
+    TelemetryHub.observers = property(  # type: ignore[assignment,method-assign]
         lambda observers: (*map(_switched, _observers(observers)), _batch_is_over)
     )
     Daemon._switch_recording = _note_relay  # type: ignore[assignment,method-assign]
     CallTrace.on_passed = _on_passed_if_on  # type: ignore[assignment,method-assign]
-    ledger._Database = _Timed  # type: ignore[misc]
+    Ledger._insert = _timed_insert  # type: ignore[method-assign]
     signal.signal(SWITCH, _switch)
     signal.signal(TAKE_TURNS, _take_turns)
     main()
