@@ -45,7 +45,7 @@ from proxyd.proxy.retries import RetryBudget, delay_before_retry, may_fall_back
 from proxyd.recording.recorder import is_kept
 from proxyd.telemetry.batcher import Finished
 from proxyd.telemetry.call_record import CallRecord, new_id
-from proxyd.telemetry.call_trace import BEGUN, LEARNED, CallTrace
+from proxyd.telemetry.call_trace import CallTrace
 from proxyd.telemetry.token_calibration import Calibration
 from proxyd.transport.client import UpstreamClient
 from proxyd.transport.timers import Timers
@@ -148,8 +148,8 @@ class Relay:
             is_last=lambda: self.is_draining,
         )
         if self.is_traced:
-            holds = settings, self.table, self.hooks
-            record.trace = trace = CallTrace([(BEGUN, holds, len(request.body))])
+            in_force = settings, self.table, self.hooks
+            record.trace = trace = CallTrace(in_force, len(request.body))
             if settings.record_bodies:
                 trace.keep_bodies(request.body)
         call = ActiveCall(request, downlink, deadlines, task, aborts=settings.on_midstream_error == "abort")
@@ -337,7 +337,7 @@ class Relay:
             self._learned.inform(context, route)
             await call.request.yield_to_loop()
             if call.record.trace is not None:
-                call.record.trace.append((LEARNED, lessons))
+                call.record.trace.on_learned(lessons)
             if call.request.payload.get("max_tokens") == 0:
                 return await self._unasked(prepared, call)
             if hooks is not None and hooks.changes_requests:

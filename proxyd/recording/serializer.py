@@ -56,7 +56,7 @@ def files_of(record: CallRecord) -> dict[str, bytes]:
     masks = Masks()
     files = _Files(masks)
     settings, table, hooks = (
-        trace.holds if isinstance(trace.holds, tuple) else (Settings(), RouteTable(), None)
+        trace.in_force if isinstance(trace.in_force, tuple) else (Settings(), RouteTable(), None)
     )
     notes: list[str] = []
     method, path, headers = trace.head
@@ -72,7 +72,7 @@ def files_of(record: CallRecord) -> dict[str, bytes]:
         ],
         "body_bytes": trace.body_size,
     }
-    if trace.is_body_cut:
+    if trace.is_body_truncated:
         notes.append("the client's request is too large to be kept")
     elif trace.keeps_bodies:
         client["body_file"] = files.add("client-request.body.json", trace.body)
@@ -132,7 +132,7 @@ class _Files:
     def add_flow(self, name: str, flow: Flow, begun: float, kind: str, encoding: str) -> dict[str, Any]:
         """Timing and bytes of one direction; returns what its head says of them."""
         head: dict[str, Any] = {"body_bytes": flow.size, "pieces": flow.count}
-        pieces, kept = flow.pieces, [None] * flow.count
+        pieces, kept = flow.chunks, [None] * flow.count
         if pieces is not None and encoding not in ("", "identity"):
             unpacked = _decompressed(pieces) if encoding in ("gzip", "x-gzip", "deflate") else None
             if unpacked is None:
@@ -145,7 +145,7 @@ class _Files:
         self.found[f"{name}.timing"] = timing(zip(marks, flow.sizes, kept, strict=False))
         if pieces is not None:
             head["body_file"] = self.add(f"{name}{_ending(kind)}", b"".join(pieces))
-            if flow.is_cut:
+            if flow.is_truncated:
                 head["body_cut"] = "the rest was too large to be kept"
         return head
 
@@ -164,7 +164,7 @@ def _add_attempt(
         "body_bytes": attempt.size,
     }
     keeps_bodies = record.trace is not None and record.trace.keeps_bodies
-    if attempt.is_cut:
+    if attempt.is_truncated:
         notes.append(f"what attempt {number} sent is too large to be kept")
     elif keeps_bodies:
         request["body_file"] = files.add(f"{number}-upstream-request.body.json", attempt.body)
@@ -173,11 +173,11 @@ def _add_attempt(
             attempt.route, record.fallback_from or record.route, table
         )
         request["estimated_input_tokens"] = attempt.estimated_input_tokens
-        if attempt.lessons is not None and attempt.lessons.lines:
+        if attempt.learned is not None and attempt.learned.lines:
             request["learned"] = {
-                "quirks": dict(attempt.lessons.quirks),
-                "max_tokens": attempt.lessons.max_tokens,
-                "lines": list(attempt.lessons.lines),
+                "quirks": dict(attempt.learned.quirks),
+                "max_tokens": attempt.learned.max_tokens,
+                "lines": list(attempt.learned.lines),
             }
     files.add_json(f"{number}-upstream-request.json", request)
     if attempt.head_at is None:
@@ -205,8 +205,8 @@ def _add_attempt(
 
 
 def _add_answer(files: _Files, record: CallRecord, trace: CallTrace, encoding: str, notes: list[str]) -> None:
-    flow = trace.answer
-    if encoding and flow.pieces and flow.pieces[0][:1] not in (b"\x1f", b"\x78"):
+    flow = trace.response
+    if encoding and flow.chunks and flow.chunks[0][:1] not in (b"\x1f", b"\x78"):
         encoding = ""  # it was unpacked on its way, for hooks
     if record.mode == "direct" and trace.attempts:  # it goes on as it came
         kind = _by_name(trace.attempts[-1].response_headers).get("content-type", "")

@@ -27,7 +27,7 @@ from proxyd.recording.store import FOLDER
 from proxyd.secret import Secret
 from proxyd.telemetry import call_trace as trace
 from proxyd.telemetry.call_record import CallRecord
-from proxyd.telemetry.call_trace import BEGUN, CallTrace
+from proxyd.telemetry.call_trace import CallTrace
 from tests.support.daemon_process import process, write_models
 from tests.support.harness import running_proxy
 from tests.support.observing import finished
@@ -291,8 +291,8 @@ async def test_the_oldest_go(tmp_path: Path) -> None:
 
 def _traced(size: int = 0) -> Any:
     """A finished call with a body of `size`."""
-    holds = (Settings(), RouteTable(), HookSet())
-    found = CallTrace([(BEGUN, holds, size)])
+    in_force = (Settings(), RouteTable(), HookSet())
+    found = CallTrace(in_force, size)
     if size:
         found.keep_bodies(b"x" * size)
     return finished(outcome="failed", trace=found)
@@ -435,7 +435,7 @@ async def test_a_mistake_in_the_recorder_ends_no_stream(
         raise ZeroDivisionError
 
     place: dict[str, tuple[Any, str]] = {
-        "begin": (trace, "_Room"),
+        "begin": (trace, "_Budget"),
         "flow": (trace, "monotonic"),
         "attempt": (trace, "AttemptTrace"),
         "files": (module, "files_of"),
