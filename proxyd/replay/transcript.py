@@ -27,8 +27,7 @@ from proxyd.errors import ProxyError
 from proxyd.providers.openai_request import TranslatedCall
 from proxyd.providers.registry import dialect_for, profile_for
 from proxyd.recording.store import BadRecord, Record, RecordedAttempt
-from proxyd.replay.anonymize_stream import anonymize_body
-from proxyd.replay.anonymizer import Anonymizer
+from proxyd.replay.anonymizer import Anonymizer, anonymize_body
 from proxyd.replay.diff import FreshIds
 from proxyd.replay.replay import ReadEntry, learned_quirks_of, payload_of, request_for, route_of
 from proxyd.replay.responses import ReplayedResponse, ResponseReplayer
