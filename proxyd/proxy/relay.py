@@ -43,7 +43,7 @@ from proxyd.proxy.client_request import ClientRequest
 from proxyd.proxy.client_response import ClientGone, ResponseWriter
 from proxyd.proxy.retries import RetryBudget, delay_before_retry, may_fall_back
 from proxyd.recording.recorder import is_kept
-from proxyd.telemetry.batcher import Finished
+from proxyd.telemetry.batcher import CallBatcher
 from proxyd.telemetry.call_record import CallRecord, new_id
 from proxyd.telemetry.call_trace import CallTrace
 from proxyd.telemetry.token_calibration import Calibration
@@ -83,7 +83,7 @@ class Relay:
         self.is_draining = False
         self._upstreams = upstreams
         self._demo_base = demo_base
-        self.finished = Finished()
+        self.finished = CallBatcher()
         self.is_traced = False  # calls that begin are: records may be kept of them
         self.calibration = calibration or Calibration()
         self._budget = RetryBudget()
