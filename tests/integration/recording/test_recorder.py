@@ -147,7 +147,7 @@ async def test_what_cannot_be_unpacked_is_left_out(tmp_path: Path) -> None:
     path = await one_record(tmp_path, [steps], "direct")
     _, response = heads(path, 1)
     assert response is not None
-    assert "packed (br)" in response["body_left_out"]
+    assert "compressed (br)" in response["body_left_out"]
     assert not list(path.glob("*response.body*"))
 
 
@@ -234,7 +234,7 @@ async def test_a_client_that_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience_s: float, kept: int
 ) -> None:
     """Kept where it had waited for the upstream, not where it changed its mind."""
-    monkeypatch.setattr(module, "PATIENCE_S", patience_s)
+    monkeypatch.setattr(module, "SILENCE_S", patience_s)
     upstream = RawUpstream(lambda number: (CHUNKED, as_chunks(*list(TRANSLATED.values())[:4]), Fault.STALL))
     with capture_logs() as lines:
         async with upstream.running():
@@ -255,7 +255,7 @@ def test_which_are_kept() -> None:
     assert is_kept(finished(retries=1), "failures")
     assert is_kept(finished(fallback_from="a"), "failures")
     assert is_kept(finished(outcome="crashed"), "failures")
-    patient = finished(outcome="client_gone", trace=CallTrace(), begun=0.0, ended=module.PATIENCE_S)
+    patient = finished(outcome="client_gone", trace=CallTrace(), begun=0.0, ended=module.SILENCE_S)
     assert is_kept(patient, "failures")
     assert not is_kept(finished(outcome="client_gone", trace=CallTrace()), "failures")
     for call in (patient, finished(outcome="failed", retries=1)):
@@ -321,7 +321,7 @@ def test_a_storm_of_failures_waits_in_a_bounded_queue(
 
 
 def test_two_daemons_share_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_REST_S", 0)
+    monkeypatch.setattr(module, "_PAUSE_S", 0)
     both = [Recorder(tmp_path / FOLDER, lambda: Settings(record_max=10)) for _ in range(2)]
     for number in range(200):
         record = _traced()
@@ -393,8 +393,8 @@ async def test_a_folder_that_cannot_be_written_is_said_once_and_harms_nothing(tm
                     async with RawClient.to(base) as client:
                         await client.send(post(HELLO))
                         assert judge((await client.answer()).events()) == "message_stop"
-                await until(lambda: any(line["event"] == "records.trouble" for line in lines))
-    (said,) = [line for line in lines if line["event"] == "records.trouble"]
+                await until(lambda: any(line["event"] == "record.write_failed" for line in lines))
+    (said,) = [line for line in lines if line["event"] == "record.write_failed"]
     assert "cannot be written" in said["why"]
 
 
@@ -414,7 +414,7 @@ async def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         recorder.observe(_traced())
         assert recorder.flush()
         recorder.close()
-    assert [line["event"] for line in lines] == ["records.trouble", "records.recovered"]
+    assert [line["event"] for line in lines] == ["record.write_failed", "record.recovered"]
     assert "no space left" in lines[0]["why"]
     assert lines[1]["records_lost"] == 2
     assert len(records(tmp_path)) == 1
@@ -446,9 +446,9 @@ async def test_a_mistake_in_the_recorder_ends_no_stream(
             assert judge(answer.events()) == "message_stop"
             if where != "files":
                 (path,) = await until_records(tmp_path, 1)
-                assert any("failed while it noted" in note for note in call_of(path)["notes"])
+                assert any("failed while it traced" in note for note in call_of(path)["notes"])
             else:
-                await until(lambda: any(line["event"] == "records.crashed" for line in lines))
+                await until(lambda: any(line["event"] == "record.crashed" for line in lines))
 
 
 async def test_reload_switches_it(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ async def test_a_message_that_silence_has_begun(tmp_path: Path) -> None:
 
 
 async def test_a_client_that_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records_module, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(records_module, "SILENCE_S", 0.0)
     upstream = RawUpstream(lambda _: (CHUNKED, as_chunks(*FRAMES[:4]), Fault.STALL))
     async with upstream.running():
         settings: dict[str, Any] = {"record_bodies": True}
@@ -344,7 +344,7 @@ async def test_a_bug_of_today_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     assert found[-1].difference is not None
     assert "internal error" in found[-1].difference.now
     assert notes[0].startswith(
-        "the code of today has a bug: KeyError at tests.integration.replay.test_replay:"
+        "the installed code has a bug: KeyError at tests.integration.replay.test_replay:"
     )
 
 

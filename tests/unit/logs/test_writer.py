@@ -68,22 +68,22 @@ def test_blocked_stream_drops_lines_without_blocking(monkeypatch: pytest.MonkeyP
 
 def test_lines_beyond_the_limit_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     with stuck(3, monkeypatch) as (queue, stream):
-        queue.take(["a", "b"])
-        queue.take(["c", "d", "e"])
-        queue.take([])
+        queue.put(["a", "b"])
+        queue.put(["c", "d", "e"])
+        queue.put([])
         stream.let(3)
         assert queue.flush()
         assert stream.getvalue().splitlines() == ["first", "a", "b", "c", "2 lines were lost"]
 
 
 def test_many_lines_end_the_pause_of_the_writer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxyd.logs.writer._LONG_REST_S", 3600)
+    monkeypatch.setattr("proxyd.logs.writer._LONG_PAUSE_S", 3600)
     monkeypatch.setattr("proxyd.logs.writer._MANY", 20)
     stream = io.StringIO()
     queue = LineQueue(stream, str)
     try:
         for number in range(1, 4):
-            queue.take([f"{number} {line}" for line in range(20)])
+            queue.put([f"{number} {line}" for line in range(20)])
             deadline = time.monotonic() + 10
             while stream.getvalue().count("\n") < 20 * number and time.monotonic() < deadline:
                 time.sleep(0.001)
