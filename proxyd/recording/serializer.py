@@ -35,9 +35,11 @@ _MAX_DECOMPRESSED_BYTES = 16 * 1024 * 1024
 
 #: Error messages of our own about a response that had begun. Any other may be the upstream's and quote a prompt.
 _OWN_MESSAGES = re.compile(
-    r"[\w.:\[\]-]+ closed the stream before finishing|the upstream closed the stream before finishing"
-    r"|the upstream was silent for [\d.]+ s|the upstream's answer took longer than [\d.]+ s"
-    r"|the upstream answered \d+|claude-proxy is shutting down|internal error in claude-proxy; see its log"
+    r"(?:the upstream|\S{1,300}) closed the stream before finishing"
+    r"|(?:the upstream|\S{1,300}) was silent for [\d.]+ s"
+    r"|(?:the upstream's (?:answer|response)|the response of \S{1,300}) took longer than [\d.]+ s"
+    r"|(?:the upstream|\S{1,300}) (?:answered|responded with) \d+"
+    r"|claude-proxy is shutting down|internal error in claude-proxy; see its log"
 )
 _TOKEN = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 #: Fields of an entry that do not affect requests and responses, or are secret.

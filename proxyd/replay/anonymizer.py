@@ -5,7 +5,7 @@ ASCII by one of the same length in UTF-8, an escape by an escape. So sizes, JSON
 stay as they were, and with them, nearly always, the result of the translation.
 
 What stays is listed in `proxyd.replay.vocabulary`: keys and enumerated values of the protocols and, in error messages,
-the words by which errors are told apart. Names and ids (tools, calls, models) are replaced consistently.
+the words by which errors are distinguished. Names and ids (tools, calls, models) are replaced consistently.
 """
 
 from __future__ import annotations

@@ -89,14 +89,15 @@ def _anonymized(
 ) -> Record:
     """Anonymize the client's request and the upstream's response, in the same chunks."""
     chunks = attempt.chunks or []
-    whole, at, pieces = anonymize_body(b"".join(chunk for _, chunk in chunks), anonymizer), 0, []
+    whole = anonymize_body(b"".join(chunk for _, chunk in chunks), anonymizer)
+    at, anonymized = 0, []
     for moment, chunk in chunks:
-        pieces.append((moment, whole[at : at + len(chunk)]))
+        anonymized.append((moment, whole[at : at + len(chunk)]))
         at += len(chunk)
     return replace(
         record,
         body=json.dumps(payload).encode() if record.body else record.body,
-        attempts=[*record.attempts[:-1], replace(attempt, chunks=pieces)],
+        attempts=[*record.attempts[:-1], replace(attempt, chunks=anonymized)],
     )
 
 

@@ -79,7 +79,7 @@ class Metrics:
         )
         self._first_byte = Histogram(
             "proxyd_first_byte_seconds",
-            "From a call's arrival to the first byte of its answer",
+            "From a call's arrival to the first byte of its response",
             ("route", "mode"),
             _FIRST_BYTE_S,
         )
@@ -100,7 +100,7 @@ class Metrics:
         )
         self._errors = Counter(
             "proxyd_upstream_errors",
-            "Calls that were refused or broke off, by the error type of their answer",
+            "Calls that were refused or broke off, by the error type of their response",
             ("route", "type"),
             registry=self.registry,
         )
