@@ -19,14 +19,16 @@ from proxyd.api.json_responses import error_from_aiohttp, error_response
 from proxyd.api.messages import MessagesHandlers
 from proxyd.api.models import ModelsHandlers
 from proxyd.api.request_keys import IS_CALL, MODEL, REQUEST_ID
-from proxyd.api.status import Observers, add_status_routes
+from proxyd.api.status import add_status_routes
 from proxyd.errors import BodyTimedOut, BodyTooLarge, ProxyError, UnknownExpectation
-from proxyd.logs.setup import get_logger, redact
+from proxyd.logs.redact import redact
+from proxyd.logs.setup import get_logger
 from proxyd.proxy.attempt_direct import VerbatimRefusal
 from proxyd.proxy.client_request import HELD, PREFIX
 from proxyd.proxy.held_bodies import HeldBodies
 from proxyd.proxy.relay import Relay
 from proxyd.telemetry.call_record import MAX_MODEL_CHARS, CallRecord, new_id
+from proxyd.telemetry.hub import TelemetryHub
 from proxyd.telemetry.ledger_schema import row_of
 
 __all__ = ["build_app"]
@@ -48,7 +50,7 @@ _EXPECTATIONS = {"", "100-continue"}
 
 def build_app(
     relay: Relay,
-    observers: Observers,
+    observers: TelemetryHub,
     around: Any,
     about: Callable[[], dict[str, Any]] = dict,
     bodies: HeldBodies | None = None,
@@ -94,7 +96,7 @@ def build_app(
     return app, lambda application: _in_front_of(application, on_messages, on_expectation)
 
 
-def _show_refused(observers: Observers) -> Callable[[CallRecord], None]:
+def _show_refused(observers: TelemetryHub) -> Callable[[CallRecord], None]:
     """Return a function that shows a refused request in the feed; ledger and metrics count calls only."""
     return lambda record: observers.live.observe(record, row_of(record))
 

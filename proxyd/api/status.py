@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +22,16 @@ from proxyd.config.keys import DEMO_BASE
 from proxyd.config.routes import ModelRoute
 from proxyd.config.settings import TABLE
 from proxyd.errors import ClientError, Forbidden, NotFound
-from proxyd.logs.setup import log_calls, redact
+from proxyd.logs.redact import redact
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.proxy.client_request import PREFIX
 from proxyd.proxy.held_bodies import HeldBodies
 from proxyd.proxy.relay import Relay
 from proxyd.telemetry import ledger_queries as stats
-from proxyd.telemetry.batcher import Observer, one_by_one
-from proxyd.telemetry.cache_breaks import CacheBreaks
-from proxyd.telemetry.call_record import CallRecord
-from proxyd.telemetry.ledger import Ledger
-from proxyd.telemetry.ledger_schema import row_of
-from proxyd.telemetry.live_feed import LiveFeed
-from proxyd.telemetry.metrics import CONTENT_TYPE, Metrics, Sources
+from proxyd.telemetry.hub import TelemetryHub
+from proxyd.telemetry.metrics import CONTENT_TYPE
 
-__all__ = ["Observers", "add_status_routes"]
+__all__ = ["add_status_routes"]
 
 _PAGE_FOLDER = Path(__file__).parent / "dashboard"
 #: The dashboard's files. It loads nothing from other origins, and nothing is inline.
@@ -56,28 +50,9 @@ _PROBE_BODY = '{"probe": true}'
 _DAY_S = 86_400
 
 
-@dataclass(frozen=True)
-class Observers:
-    """Who remembers calls, and who shows what is remembered."""
-
-    sources: Sources
-    live: LiveFeed
-    metrics: Metrics
-    ledger: Ledger | None
-
-    @property
-    def observers(self) -> tuple[Observer, ...]:
-        # First whoever explains: the others keep what it says.
-        return one_by_one(CacheBreaks().observe), log_calls, self.metrics.observe, one_by_one(self._remember)
-
-    def _remember(self, record: CallRecord) -> None:
-        row = row_of(record)
-        if self.ledger is not None:
-            self.ledger.observe(row)
-        self.live.observe(record, row)
-
-
-def add_status_routes(app: web.Application, relay: Relay, observers: Observers, bodies: HeldBodies) -> None:
+def add_status_routes(
+    app: web.Application, relay: Relay, observers: TelemetryHub, bodies: HeldBodies
+) -> None:
     """Register the endpoints, each with and without the prefix."""
     handlers = _StatusHandlers(relay, observers, bodies)
     for prefix in ("", PREFIX):
@@ -91,7 +66,7 @@ def add_status_routes(app: web.Application, relay: Relay, observers: Observers, 
 
 
 class _StatusHandlers:
-    def __init__(self, relay: Relay, observers: Observers, bodies: HeldBodies) -> None:
+    def __init__(self, relay: Relay, observers: TelemetryHub, bodies: HeldBodies) -> None:
         self._relay = relay
         self._bodies = bodies
         self._observers = observers

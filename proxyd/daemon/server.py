@@ -25,7 +25,6 @@ from aiohttp import web, web_response
 
 import proxyd
 from proxyd.api.app import build_app
-from proxyd.api.status import Observers
 from proxyd.daemon.config_reloader import Reloader
 from proxyd.daemon.configuration import LoadConfig, LoadedConfig, hooks_folder
 from proxyd.daemon.demo.server import DemoServer, start_demo
@@ -46,6 +45,7 @@ from proxyd.proxy.relay import Relay
 from proxyd.recording.recorder import Recorder
 from proxyd.recording.store import FOLDER as RECORDS_FOLDER
 from proxyd.telemetry.batcher import one_by_one
+from proxyd.telemetry.hub import TelemetryHub
 from proxyd.telemetry.ledger import Ledger
 from proxyd.telemetry.ledger_schema import FILE as LEDGER_FILE
 from proxyd.telemetry.live_feed import LiveFeed
@@ -111,7 +111,7 @@ class Daemon:
         self._upstreams: UpstreamClient | None = None
         self._demo: DemoServer | None = None
         self._state_folder = state_folder
-        self._observers: Observers | None = None
+        self._observers: TelemetryHub | None = None
         self._recorder = (
             None if state_folder is None else Recorder(state_folder / RECORDS_FOLDER, lambda: self.settings)
         )
@@ -226,7 +226,7 @@ class Daemon:
             notifier.status(self._status())
             await asyncio.sleep(notifier.watchdog_s / 2)
 
-    def _build_observers(self, relay: Relay, upstreams: UpstreamClient) -> Observers:
+    def _build_observers(self, relay: Relay, upstreams: UpstreamClient) -> TelemetryHub:
         ledger = None
         if self._state_folder is not None:
             ledger = Ledger(self._state_folder / LEDGER_FILE, lambda: self.settings.ledger_days)
@@ -238,7 +238,7 @@ class Daemon:
             rows_lost=lambda: 0 if ledger is None else ledger.dropped,
         )
         live = LiveFeed(lambda: relay.records, lambda: relay.is_draining)
-        return Observers(sources, live, Metrics(sources), ledger)
+        return TelemetryHub(sources, live, Metrics(sources), ledger)
 
     def handle_signals(self) -> None:
         """Install the signal handlers. To be called before `start`: whoever sees the port open may send a signal."""

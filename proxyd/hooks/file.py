@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from proxyd.logs.setup import redact
+from proxyd.logs.redact import redact
 
 __all__ = ["FUNCTIONS", "DoesNotLoad", "Function", "functions_of", "place_of"]
 

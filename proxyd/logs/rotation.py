@@ -1,6 +1,6 @@
-"""A log file that was moved away is opened anew (docs/spec/operations.md#a5).
+"""Reopening of a log file that was rotated (docs/spec/operations.md#a5).
 
-The daemon writes to stderr and knows of no file; whoever started it may have sent stderr into one, and may rotate it.
+The daemon writes to stderr. Where stderr is a file, it has to be opened again by name after it was moved.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ log = get_logger("logs")
 
 
 class LogFile:
-    """The file behind stderr, by the name that it has now; afterwards only its descriptor is known."""
+    """The file behind stderr. Its name is read once, at the start, because a file that was moved has another one."""
 
     def __init__(self) -> None:
         self._path = _path_of(2)
 
     def reopen(self) -> None:
-        """Send stderr, and stdout if it goes there too, to a file of the same name."""
+        """Redirect stderr, and stdout if it is the same file, to a new file of that name."""
         if self._path is None:
             log.info("logs.not_reopened", why="stderr is not a file")
             return
@@ -44,7 +44,7 @@ class LogFile:
 
 
 def _path_of(descriptor: int) -> Path | None:
-    """The name of an open regular file; None where it has none, or the system does not tell."""
+    """The path of an open regular file; None where it has none or the system does not know it."""
     try:
         opened = os.fstat(descriptor)
         if not stat.S_ISREG(opened.st_mode):
@@ -55,7 +55,7 @@ def _path_of(descriptor: int) -> Path | None:
             name = fcntl.fcntl(descriptor, fcntl.F_GETPATH, b"\0" * 1024).rstrip(b"\0").decode()
         else:
             name = os.readlink(f"/proc/self/fd/{descriptor}")
-        found = os.stat(name)
+        named = os.stat(name)
     except OSError:
         return None
-    return Path(name) if (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino) else None
+    return Path(name) if (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino) else None

@@ -1,11 +1,10 @@
-"""Log lines leave through a thread of their own, so that a blocked stderr never blocks a stream
-(docs/spec/operations.md#f4).
+"""The writer thread of log lines, so that a blocked stderr never blocks a stream (docs/spec/operations.md#f4).
 
-A terminal on hold, a pipe that nobody reads, a full disk: lines then wait in a bounded queue, and what does not fit is
-counted and said once lines flow again.
+While a terminal is stopped, a pipe is not read or a disk is full, lines wait in a bounded queue. Lines that do not fit
+are dropped, and their number is logged once lines can be written again.
 
-To wait for the interpreter's lock is what such a thread costs, a dozen times what it does. So it takes whole blocks of
-bytes from a queue that needs no more of the interpreter, and waits for nothing else.
+Most of the cost of the thread is waiting for the interpreter's lock. So lines are joined to blocks of bytes before they
+are queued, and the thread pauses after each write to collect more.
 """
 
 from __future__ import annotations
@@ -19,42 +18,41 @@ from typing import Any, NamedTuple, TextIO
 
 __all__ = ["LineQueue"]
 
-#: Lines that wait: some seconds of a daemon at work, at most a few MiB.
+#: Lines that may wait: some seconds of a busy daemon, at most a few MiB.
 _MAX_WAITING = 5_000
-#: How long the thread rests behind each write, and gathers, unless somebody waits or many lines do: to be woken for
-#: each line costs more than all else that is done for it. The longer is for a daemon under load, behind so many lines.
-_REST_S, _LONG_REST_S, _LOADED = 0.02, 0.2, 16
-#: So many do not wait for the end of it.
+#: The pause after each write, and the longer one after a write of at least `_LOADED` lines.
+_PAUSE_S, _LONG_PAUSE_S, _LOADED = 0.02, 0.2, 16
+#: So many waiting lines end the pause.
 _MANY = 1_000
-#: How long the end of the process waits for what is left.
+#: How long `LineQueue.close` waits for what is left.
 _CLOSE_S = 2.0
 
 
 class _Block(NamedTuple):
-    """Lines on their way, each with its end."""
+    """Encoded lines, each with its line end."""
 
     data: bytes
     lines: int
 
 
 class LineQueue:
-    """Writes lines to `stream` in the order in which they came. Calling it gives structlog its logger: itself.
+    """Writes lines to `stream` in order. It is structlog's logger factory and the logger that the factory returns.
 
     Args:
-        say_dropped: makes the line that says how many were lost.
+        render_dropped: renders the line that reports how many lines were dropped.
     """
 
-    def __init__(self, stream: TextIO, say_dropped: Callable[[int], str]) -> None:
+    def __init__(self, stream: TextIO, render_dropped: Callable[[int], str]) -> None:
         self.stream = stream
         self.dropped = 0
-        self._say_dropped = say_dropped
-        self._said = 0
-        #: An event is set when all ahead of it is written; None ends the thread.
+        self._render_dropped = render_dropped
+        self._reported = 0
+        #: An event is set when everything before it is written; None ends the thread.
         self._blocks: SimpleQueue[_Block | threading.Event | None] = SimpleQueue()
-        self._waiting = 0  # lines in there
+        self._waiting = 0  # lines in `_blocks`
         self._is_closed = False
-        self._lock = threading.Lock()  # of the three numbers and of what is put in there
-        self._force_stop = threading.Event()  # no rest
+        self._lock = threading.Lock()  # of the counters and of what is put into `_blocks`
+        self._end_pause = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
         atexit.register(self.close)
@@ -63,11 +61,11 @@ class LineQueue:
         return self
 
     def msg(self, line: str) -> None:
-        """Take a line; never waits."""
-        self.take((line,))
+        """Queue a line; never blocks."""
+        self.put((line,))
 
-    def take(self, lines: Sequence[str]) -> None:
-        """Take lines; never waits. Of those for which there is no room the last are dropped."""
+    def put(self, lines: Sequence[str]) -> None:
+        """Queue lines; never blocks. Where not all of them fit, the last are dropped."""
         with self._lock:
             room = 0 if self._is_closed else _MAX_WAITING - self._waiting
             if len(lines) > room:
@@ -76,22 +74,22 @@ class LineQueue:
             if lines:
                 self._waiting += len(lines)
                 self._blocks.put(_block_of(lines))
-                if self._waiting >= _MANY and not self._force_stop.is_set():
-                    self._force_stop.set()
+                if self._waiting >= _MANY and not self._end_pause.is_set():
+                    self._end_pause.set()
 
     log = debug = info = warning = warn = error = critical = exception = fatal = failure = err = msg
 
     def flush(self, timeout_s: float = _CLOSE_S) -> bool:
-        """Wait until everything is written; whether it was, in that time."""
+        """Wait until everything is written; returns whether it was within that time."""
         if self._is_closed:
             return not self._thread.is_alive()
         is_written = threading.Event()
-        self._force_stop.set()
+        self._end_pause.set()
         self._blocks.put(is_written)
         return is_written.wait(timeout_s)
 
     def close(self) -> None:
-        """Write what is left, within `_CLOSE_S`, and stop."""
+        """Write what is left, for at most `_CLOSE_S`, and stop."""
         if not self._is_closed:
             self.flush()
             with self._lock:
@@ -102,7 +100,7 @@ class LineQueue:
 
     def _run(self) -> None:
         while True:
-            blocks, written, is_over = self._taken()
+            blocks, written, is_over = self._take_all()
             if blocks:
                 self._write(blocks)
             for event in written:
@@ -110,11 +108,11 @@ class LineQueue:
             if is_over:
                 return
             lines = sum(block.lines for block in blocks)
-            self._force_stop.wait(_LONG_REST_S if lines >= _LOADED else _REST_S)
-            self._force_stop.clear()
+            self._end_pause.wait(_LONG_PAUSE_S if lines >= _LOADED else _PAUSE_S)
+            self._end_pause.clear()
 
-    def _taken(self) -> tuple[list[_Block], list[threading.Event], bool]:
-        """All that has come, as soon as there is something: blocks, who waits for them, whether that was the end."""
+    def _take_all(self) -> tuple[list[_Block], list[threading.Event], bool]:
+        """Wait for something in the queue; returns all blocks, all events to set, and whether the end was reached."""
         blocks: list[_Block] = []
         written: list[threading.Event] = []
         item = self._blocks.get()
@@ -129,9 +127,9 @@ class LineQueue:
             pass
         with self._lock:
             self._waiting -= sum(block.lines for block in blocks)
-            if blocks and self.dropped > self._said:
-                blocks.append(_block_of((self._say_dropped(self.dropped - self._said),)))
-                self._said = self.dropped
+            if blocks and self.dropped > self._reported:
+                blocks.append(_block_of((self._render_dropped(self.dropped - self._reported),)))
+                self._reported = self.dropped
         return blocks, written, item is None
 
     def _write(self, blocks: list[_Block]) -> None:
@@ -139,19 +137,18 @@ class LineQueue:
         try:
             try:
                 descriptor = self.stream.fileno()
-            except OSError:  # no file: a stream in memory
+            except OSError:  # not a file: a stream in memory
                 self.stream.write(data.decode())
                 return
-            # Not through the stream's own buffer: the interpreter waits for its lock at the end, for ever if we are
-            # stuck.
+            # Not through the stream's own buffer: at exit the interpreter waits for its lock, for ever if this blocks.
             left = memoryview(data)
             while left:
                 left = left[os.write(descriptor, left) :]
         except (OSError, ValueError):
             lost = sum(block.lines for block in blocks)
-            with self._lock:  # nobody is left to be told: the stream is closed, or its disk is full
+            with self._lock:  # not reported: the stream is closed, or its disk is full
                 self.dropped += lost
-                self._said += lost
+                self._reported += lost
 
 
 def _block_of(lines: Sequence[str]) -> _Block:

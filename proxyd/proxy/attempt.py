@@ -19,7 +19,6 @@ from proxyd.errors import BadReply, TimedOut, clear_tracebacks
 from proxyd.providers.base import UpstreamRequest
 from proxyd.redaction import redacted
 from proxyd.telemetry.call_record import MOST_PASSED, CallRecord
-from proxyd.telemetry.call_trace import ANSWERED, ENDED, MOST_NOTES, SENT
 from proxyd.transport.client import BREAKS, UpstreamClient
 from proxyd.transport.connection import READ_BYTES
 from proxyd.transport.pool import Response
@@ -87,7 +86,7 @@ class Attempt:
         self._record = record
         self._passed = record.passed
         self._keeps_bodies = record.trace is not None and record.trace.keeps_bodies
-        record.events_a_piece = self._EVENTS_A_PIECE
+        record.events_per_chunk = self._EVENTS_A_PIECE
         self._read_bytes = READ_BYTES
         self._response: Response | None = None
         self._is_amid = False  # of what has arrived a part was taken
@@ -108,14 +107,17 @@ class Attempt:
         self._record.settle = None  # an attempt before may have had an answer to tell of
         record, trace = self._record, self._record.trace
         if trace is not None:
-            asked = (request.method, request.url), request.headers, len(request.body)
-            estimate = self._context.estimated_input_tokens
-            trace.append((SENT, monotonic(), *asked, record.route, record.mode, estimate))
-            if trace.room is not None or len(trace) > MOST_NOTES:
-                trace.on_sent(request.body)
+            trace.on_sent(
+                (request.method, request.url),
+                request.headers,
+                request.body,
+                route=record.route,
+                mode=record.mode,
+                estimated_input_tokens=self._context.estimated_input_tokens,
+            )
         response = await self._upstreams.send(request, self._deadlines, is_verbatim=is_verbatim)
         if trace is not None:
-            trace.append((ANSWERED, monotonic(), response.status, response.headers.items()))
+            trace.on_response_head(response.status, response.headers.items())
         self._response = response
         response.on_progress = self._on_progress
         headers = response.headers
@@ -282,7 +284,7 @@ class Attempt:
         response, self._response = self._response, None
         if response is not None:
             if response.at_end and self._record.trace is not None:
-                self._record.trace.append((ENDED,))
+                self._record.trace.on_end()
             if is_complete:
                 self._upstreams.let_go(response)
             else:

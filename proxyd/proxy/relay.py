@@ -44,9 +44,9 @@ from proxyd.proxy.client_request import ClientRequest
 from proxyd.proxy.client_response import ClientGone, ResponseWriter
 from proxyd.proxy.retries import RetryBudget, delay_before_retry, may_fall_back
 from proxyd.recording.recorder import is_kept
-from proxyd.telemetry.batcher import Finished
+from proxyd.telemetry.batcher import CallBatcher
 from proxyd.telemetry.call_record import CallRecord, new_id
-from proxyd.telemetry.call_trace import BEGUN, LEARNED, CallTrace
+from proxyd.telemetry.call_trace import CallTrace
 from proxyd.telemetry.token_calibration import Calibration
 from proxyd.transport.client import UpstreamClient
 from proxyd.transport.timers import Timers
@@ -84,7 +84,7 @@ class Relay:
         self.is_draining = False
         self._upstreams = upstreams
         self._demo_base = demo_base
-        self.finished = Finished()
+        self.finished = CallBatcher()
         self.is_traced = False  # calls that begin are: records may be kept of them
         self.calibration = calibration or Calibration()
         self._budget = RetryBudget()
@@ -151,8 +151,8 @@ class Relay:
             is_last=lambda: self.is_draining,
         )
         if self.is_traced:
-            holds = settings, self.table, self.hooks
-            record.trace = trace = CallTrace([(BEGUN, holds, len(request.body))])
+            in_force = settings, self.table, self.hooks
+            record.trace = trace = CallTrace(in_force, len(request.body))
             if settings.record_bodies:
                 trace.keep_bodies(request.body)
         call = ActiveCall(request, downlink, deadlines, task, aborts=settings.on_midstream_error == "abort")
@@ -354,7 +354,7 @@ class Relay:
             self._learned.inform(context, route)
             await call.request.yield_to_loop()
             if call.record.trace is not None:
-                call.record.trace.append((LEARNED, lessons))
+                call.record.trace.on_learned(lessons)
             if call.request.payload.get("max_tokens") == 0:
                 return await self._unasked(prepared, call)
             if hooks is not None and hooks.changes_requests:

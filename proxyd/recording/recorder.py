@@ -1,13 +1,13 @@
-"""Records of calls: one readable folder a call, written beside the streams, never in their way.
+"""The recorder: one readable folder for each call that is kept, written by a thread of its own.
 
 ::
 
-    trace, filled by the call ─▶ observe: is it to be kept? ─▶ queue (bounded) ─▶ a thread ─▶ records/…
-                                                                   └─fails─▶ said once, dropped, counted
+    trace, filled by the call ─▶ observe: is it kept? ─▶ queue (bounded) ─▶ thread ─▶ records/…
+                                                            └─fails─▶ reported once, dropped, counted
 
-What is kept is said by ``record``: ``all``, or ``failures``: every outcome but ``ok``, and calls that needed another
-attempt. A client that left counts only where the upstream had been silent before: people press Escape all day, and
-what they stopped in the middle of its answer would push out what is worth a look.
+The setting ``record`` says which calls are kept: ``all``, or ``failures``: every outcome but ``ok``, and calls that
+needed another attempt. A client that left is a failure only where the upstream had been silent before: people press
+Escape all day, and those calls would displace the interesting ones.
 """
 
 from __future__ import annotations
@@ -26,42 +26,42 @@ from proxyd.telemetry.call_record import CallRecord
 
 __all__ = ["Recorder", "is_kept"]
 
-log = get_logger("records")
+log = get_logger("recorder")
 
-#: Silence of an upstream after which a client that leaves is taken to have given up, and not to have changed its mind.
-PATIENCE_S = 10.0
-#: Bodies of calls that wait to be written.
+#: Seconds of silence of an upstream after which a client that leaves is taken to have given up on it.
+SILENCE_S = 10.0
+#: Bytes of bodies that may wait to be written.
 _MAX_WAITING_BYTES = 64 * 1024 * 1024
-#: Rest between two records, so that a storm of failures leaves the machine to the streams.
-_REST_S = 0.02
-#: How long the end of the daemon waits for what is left.
+#: Pause between two records, so that many failures do not take the machine from the streams.
+_PAUSE_S = 0.02
+#: How long `Recorder.close` waits for what is left.
 _CLOSE_S = 2.0
 
 
 def is_kept(record: CallRecord, which: str) -> bool:
-    """Whether a call that is over is one of those that ``record: failures`` keeps; all are with ``all``."""
+    """Whether a finished call is kept under the setting ``record``."""
     if which == "off":
         return False
     if which == "all" or record.retries or record.fallback_from is not None:
         return True
     if record.outcome == "client_gone" and record.trace is not None:
-        heard = [flow.times[-1] for flow in (each.flow for each in record.trace.attempts) if flow.times]
-        return (record.ended or 0.0) - max([record.begun, *heard]) >= PATIENCE_S
+        received = [flow.times[-1] for flow in (each.flow for each in record.trace.attempts) if flow.times]
+        return (record.ended or 0.0) - max([record.begun, *received]) >= SILENCE_S
     return record.outcome != "ok"
 
 
 class Recorder:
-    """Keeps the last calls. `observe` is told of each that is over, and does not block.
+    """Keeps the last calls.
 
     Args:
-        folder: where the records are; made when the first one comes.
-        settings: those in force, asked each time, so that a reload counts.
+        folder: of the records; created when the first one is written.
+        settings: returns those in force.
     """
 
     def __init__(self, folder: Path, settings: Callable[[], Settings]) -> None:
         self.folder = folder
-        self.trouble: str | None = None  # why the last one could not be written, one sentence
-        self.dropped = 0  # records that were lost, to trouble or for want of room
+        self.trouble: str | None = None  # why the last record could not be written, one sentence
+        self.dropped = 0  # records that were not written
         self._settings = settings
         self._waiting: deque[CallRecord] = deque()
         self._is_busy = self._is_closed = False
@@ -69,7 +69,7 @@ class Recorder:
         self._thread: threading.Thread | None = None
 
     def observe(self, record: CallRecord) -> None:
-        """A call is over: keep it, if it is one of those that are kept."""
+        """Queue a finished call if it is kept. Does not block."""
         trace, settings = record.trace, self._settings()
         if trace is None or not is_kept(record, settings.record):
             return
@@ -78,7 +78,7 @@ class Recorder:
                 self.dropped += 1
                 return
             self._waiting.append(record)
-            # More than are kept need not be written: the first would be the first to go.
+            # Not more than are kept: the first would be deleted at once.
             while len(self._waiting) > settings.record_max:
                 self._waiting.popleft()
             while len(self._waiting) > 1 and _bytes_of(self._waiting) > _MAX_WAITING_BYTES:
@@ -90,12 +90,12 @@ class Recorder:
             self._change.notify_all()
 
     def flush(self, timeout_s: float = _CLOSE_S) -> bool:
-        """Wait until all is written; whether it was, in that time."""
+        """Wait until everything is written; returns whether it was within that time."""
         with self._change:
             return self._change.wait_for(lambda: not self._waiting and not self._is_busy, timeout_s)
 
     def close(self) -> None:
-        """Write what is left, within `_CLOSE_S`, and stop."""
+        """Write what is left, for at most `_CLOSE_S`, and stop."""
         with self._change:
             self._is_closed = True
             self._change.notify_all()
@@ -116,7 +116,7 @@ class Recorder:
                 self._is_busy = True
             self._write(record)
             if not self._is_closed:
-                time.sleep(_REST_S)
+                time.sleep(_PAUSE_S)
 
     def _write(self, record: CallRecord) -> None:
         try:
@@ -130,16 +130,16 @@ class Recorder:
             )
         except Exception:
             self.dropped += 1
-            log.error("records.crashed", request_id=record.request_id, exc_info=True)
+            log.error("record.crashed", request_id=record.request_id, exc_info=True)
         else:
             if self.trouble is not None:
-                log.info("records.recovered", folder=str(self.folder), records_lost=self.dropped)
+                log.info("record.recovered", folder=str(self.folder), records_lost=self.dropped)
                 self.trouble = None
 
     def _failed(self, trouble: str) -> None:
         self.dropped += 1
         if self.trouble != trouble:
-            log.error("records.trouble", why=f"{trouble}; until then no call is recorded")
+            log.error("record.write_failed", why=f"{trouble}; until then no call is recorded")
         self.trouble = trouble
 
 

@@ -1,4 +1,7 @@
-"""What is in the record of a call: its trace and its facts as files, keys masked (`record_files` has their form)."""
+"""Serialization of a call's trace and fields into the files of a record, with keys masked.
+
+`proxyd.recording.store` describes the files.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from urllib.parse import urlsplit
 import proxyd
 from proxyd.config.routes import ModelRoute, RouteTable
 from proxyd.config.settings import Settings
-from proxyd.logs.setup import facts_of
 from proxyd.providers.base import ClientKeys
 from proxyd.recording.key_masking import Masks, shown_headers, shown_url
 from proxyd.recording.store import FORMAT, timing
+from proxyd.telemetry.access_log import call_facts
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.call_trace import AttemptTrace, CallTrace, Flow
 from proxyd.urls import origin_of
@@ -27,19 +30,21 @@ if TYPE_CHECKING:
 
 __all__ = ["files_of"]
 
-#: Of one body, unpacked.
+#: The most bytes of one decompressed body.
 _MAX_DECOMPRESSED_BYTES = 16 * 1024 * 1024
 
-#: Sentences of our own about an answer that had begun. Others may be the upstream's, which may quote a prompt.
-_OWN_WORDS = re.compile(
-    r"[\w.:\[\]-]+ closed the stream before finishing|the upstream closed the stream before finishing"
-    r"|the upstream was silent for [\d.]+ s|the upstream's answer took longer than [\d.]+ s"
-    r"|the upstream answered \d+|claude-proxy is shutting down|internal error in claude-proxy; see its log"
+#: Error messages of our own about a response that had begun. Any other may be the upstream's and quote a prompt.
+_OWN_MESSAGES = re.compile(
+    r"(?:the upstream|\S{1,300}) closed the stream before finishing"
+    r"|(?:the upstream|\S{1,300}) was silent for [\d.]+ s"
+    r"|(?:the upstream's (?:answer|response)|the response of \S{1,300}) took longer than [\d.]+ s"
+    r"|(?:the upstream|\S{1,300}) (?:answered|responded with) \d+"
+    r"|claude-proxy is shutting down|internal error in claude-proxy; see its log"
 )
 _TOKEN = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-#: Of an entry: what makes no difference to a request or an answer, or is a secret.
-_ENTRY_LEFT_OUT = frozenset({"api_key", "key_origin", "timeouts", "pricing", "aliases"})
-#: Settings by which an answer is read and ended.
+#: Fields of an entry that do not affect requests and responses, or are secret.
+_OMITTED_FIELDS = frozenset({"api_key", "key_origin", "timeouts", "pricing", "aliases"})
+#: Settings that affect how a response is read and ended.
 _SETTINGS = (
     "forward_headers",
     "max_frame_bytes",
@@ -50,13 +55,13 @@ _SETTINGS = (
 
 
 def files_of(record: CallRecord) -> dict[str, bytes]:
-    """The files of a record by their names."""
+    """Build the files of a record, by name."""
     trace = record.trace
-    assert trace is not None, "asked only where there is one"
+    assert trace is not None, "only traced calls are recorded"
     masks = Masks()
     files = _Files(masks)
     settings, table, hooks = (
-        trace.holds if isinstance(trace.holds, tuple) else (Settings(), RouteTable(), None)
+        trace.in_force if isinstance(trace.in_force, tuple) else (Settings(), RouteTable(), None)
     )
     notes: list[str] = []
     method, path, headers = trace.head
@@ -72,7 +77,7 @@ def files_of(record: CallRecord) -> dict[str, bytes]:
         ],
         "body_bytes": trace.body_size,
     }
-    if trace.is_body_cut:
+    if trace.is_body_truncated:
         notes.append("the client's request is too large to be kept")
     elif trace.keeps_bodies:
         client["body_file"] = files.add("client-request.body.json", trace.body)
@@ -80,16 +85,16 @@ def files_of(record: CallRecord) -> dict[str, bytes]:
     encoding = ""
     for number, attempt in enumerate(trace.attempts, 1):
         encoding = _add_attempt(files, number, attempt, record, table, notes)
-    _add_answer(files, record, trace, encoding, notes)
+    _add_response(files, record, trace, encoding, notes)
     if trace.further_attempts:
         notes.append(f"{trace.further_attempts} further attempts are not in here")
     if trace.has_failed:
-        notes.append("claude-proxy failed while it noted this call: something may be missing")
+        notes.append("claude-proxy failed while it traced this call: something may be missing")
     call = {
         "format": FORMAT,
         "claude_proxy": proxyd.__version__,
         "started": _iso(record.started_at),
-        "facts": _facts(record, keeps_bodies=trace.keeps_bodies),
+        "facts": _fields(record, keeps_bodies=trace.keeps_bodies),
         "attempts": len(trace.attempts),
         "has_bodies": trace.keeps_bodies,
         "notes": notes,
@@ -103,13 +108,13 @@ def files_of(record: CallRecord) -> dict[str, bytes]:
         call["entries"] = {
             route.model_id: _entry(route) for route in table.routes if route.model_id in wanted
         }
-        call["masks"] = None  # known once all else has been masked
+        call["masks"] = None  # known when everything else has been masked
     files.add_call(call)
     return files.found
 
 
 class _Files:
-    """The files, masked as they come in."""
+    """The files. Keys are masked when a file is added."""
 
     def __init__(self, masks: Masks) -> None:
         self.found: dict[str, bytes] = {}
@@ -130,22 +135,22 @@ class _Files:
         self.add_json("call.json", call)
 
     def add_flow(self, name: str, flow: Flow, begun: float, kind: str, encoding: str) -> dict[str, Any]:
-        """Timing and bytes of one direction; returns what its head says of them."""
+        """Add timing and bytes of one direction; returns their description for the head."""
         head: dict[str, Any] = {"body_bytes": flow.size, "pieces": flow.count}
-        pieces, kept = flow.pieces, [None] * flow.count
-        if pieces is not None and encoding not in ("", "identity"):
-            unpacked = _decompressed(pieces) if encoding in ("gzip", "x-gzip", "deflate") else None
-            if unpacked is None:
-                head["body_left_out"] = f"packed ({encoding}) in a way that hides keys from us"
+        chunks, kept = flow.chunks, [None] * flow.count
+        if chunks is not None and encoding not in ("", "identity"):
+            decompressed = _decompressed(chunks) if encoding in ("gzip", "x-gzip", "deflate") else None
+            if decompressed is None:
+                head["body_left_out"] = f"compressed ({encoding}) in a way in which keys cannot be found"
             else:
                 head["body_unpacked"] = encoding
-                kept = [len(piece) for piece in unpacked]  # type: ignore[misc]
-            pieces = unpacked
+                kept = [len(chunk) for chunk in decompressed]  # type: ignore[misc]
+            chunks = decompressed
         marks = ((moment - begun) * 1000 for moment in flow.times)
         self.found[f"{name}.timing"] = timing(zip(marks, flow.sizes, kept, strict=False))
-        if pieces is not None:
-            head["body_file"] = self.add(f"{name}{_ending(kind)}", b"".join(pieces))
-            if flow.is_cut:
+        if chunks is not None:
+            head["body_file"] = self.add(f"{name}{_suffix(kind)}", b"".join(chunks))
+            if flow.is_truncated:
                 head["body_cut"] = "the rest was too large to be kept"
         return head
 
@@ -164,7 +169,7 @@ def _add_attempt(
         "body_bytes": attempt.size,
     }
     keeps_bodies = record.trace is not None and record.trace.keeps_bodies
-    if attempt.is_cut:
+    if attempt.is_truncated:
         notes.append(f"what attempt {number} sent is too large to be kept")
     elif keeps_bodies:
         request["body_file"] = files.add(f"{number}-upstream-request.body.json", attempt.body)
@@ -173,17 +178,17 @@ def _add_attempt(
             attempt.route, record.fallback_from or record.route, table
         )
         request["estimated_input_tokens"] = attempt.estimated_input_tokens
-        if attempt.lessons is not None and attempt.lessons.lines:
+        if attempt.learned is not None and attempt.learned.lines:
             request["learned"] = {
-                "quirks": dict(attempt.lessons.quirks),
-                "max_tokens": attempt.lessons.max_tokens,
-                "lines": list(attempt.lessons.lines),
+                "quirks": dict(attempt.learned.quirks),
+                "max_tokens": attempt.learned.max_tokens,
+                "lines": list(attempt.learned.lines),
             }
     files.add_json(f"{number}-upstream-request.json", request)
     if attempt.head_at is None:
         return ""
     by_name = _by_name(attempt.response_headers)
-    # Translated calls are read through a session that unpacks.
+    # Bodies of translated calls are decompressed before they are traced.
     encoding = by_name.get("content-encoding", "").strip().lower() if attempt.mode == "direct" else ""
     response = {
         "status": attempt.status,
@@ -199,36 +204,38 @@ def _add_attempt(
         ),
     }
     if "body_cut" in response:
-        notes.append(f"the answer to attempt {number} is cut: it was too large to be kept")
+        notes.append(f"the response to attempt {number} is cut: it was too large to be kept")
     files.add_json(f"{number}-upstream-response.json", response)
     return encoding
 
 
-def _add_answer(files: _Files, record: CallRecord, trace: CallTrace, encoding: str, notes: list[str]) -> None:
-    flow = trace.answer
-    if encoding and flow.pieces and flow.pieces[0][:1] not in (b"\x1f", b"\x78"):
-        encoding = ""  # it was unpacked on its way, for hooks
-    if record.mode == "direct" and trace.attempts:  # it goes on as it came
+def _add_response(
+    files: _Files, record: CallRecord, trace: CallTrace, encoding: str, notes: list[str]
+) -> None:
+    flow = trace.response
+    if encoding and flow.chunks and flow.chunks[0][:1] not in (b"\x1f", b"\x78"):
+        encoding = ""  # it was decompressed for hooks
+    if record.mode == "direct" and trace.attempts:  # it is passed through
         kind = _by_name(trace.attempts[-1].response_headers).get("content-type", "")
     else:
         kind = "text/event-stream" if record.is_stream else "application/json"
-    answer: dict[str, Any] = {
+    response: dict[str, Any] = {
         "status": record.status,
         "outcome": record.outcome,
         **files.add_flow("answer", flow, record.begun, kind, encoding),
     }
     if record.outcome == "refused":
-        answer["error"] = {"type": record.error_type, "message": _error(record, trace.keeps_bodies)}
-    if "body_cut" in answer:
-        notes.append("what the client was answered is cut: it was too large to be kept")
-    files.add_json("answer.json", answer)
+        response["error"] = {"type": record.error_type, "message": _error(record, trace.keeps_bodies)}
+    if "body_cut" in response:
+        notes.append("the response to the client is cut: it was too large to be kept")
+    files.add_json("answer.json", response)
 
 
-def _facts(record: CallRecord, *, keeps_bodies: bool) -> dict[str, Any]:
-    facts = facts_of(record)
+def _fields(record: CallRecord, *, keeps_bodies: bool) -> dict[str, Any]:
+    facts = call_facts(record)
     for name in ("error_type", "stop_reason"):
         if not keeps_bodies and not _TOKEN.fullmatch(facts.get(name, "-")):
-            del facts[name]  # an upstream's own word for it
+            del facts[name]  # an upstream's own text
     error = _error(record, keeps_bodies)
     if error is None:
         facts.pop("error", None)
@@ -238,20 +245,20 @@ def _facts(record: CallRecord, *, keeps_bodies: bool) -> dict[str, Any]:
 
 
 def _error(record: CallRecord, keeps_bodies: bool) -> str | None:
-    """The sentence of a failure. Without bodies only where it is ours: an upstream's may quote the prompt."""
+    """The error message. Without bodies only where it is ours: an upstream's may quote the prompt."""
     trace, error = record.trace, record.error
-    if error is None or keeps_bodies or _OWN_WORDS.fullmatch(error):
+    if error is None or keeps_bodies or _OWN_MESSAGES.fullmatch(error):
         return error
-    was_answered = trace is not None and any(attempt.head_at is not None for attempt in trace.attempts)
-    return None if was_answered else error
+    has_response = trace is not None and any(attempt.head_at is not None for attempt in trace.attempts)
+    return None if has_response else error
 
 
 def _entry(route: ModelRoute) -> dict[str, Any]:
-    """The entry of models.yaml without its key and without other people's."""
+    """The entry of models.yaml without keys."""
     entry = {
         each.name: getattr(route, each.name)
         for each in fields(route)
-        if each.init and each.name not in _ENTRY_LEFT_OUT
+        if each.init and each.name not in _OMITTED_FIELDS
     }
     entry["has_key"] = route.api_key is not None
     entry["api_base"] = shown_url(route.api_base)
@@ -269,12 +276,12 @@ def _hook_names(hooks: HookSet | None) -> list[str]:
     return [] if hooks is None else [file.name for file in hooks.files if not file.is_off]
 
 
-def _decompressed(pieces: list[bytes]) -> list[bytes] | None:
-    """What each piece of a packed body unpacks to; None for what is packed otherwise than it says."""
+def _decompressed(chunks: list[bytes]) -> list[bytes] | None:
+    """Decompress a body chunk by chunk; None where it is not compressed as declared."""
     decompressor, left, found = zlib.decompressobj(zlib.MAX_WBITS | 32), _MAX_DECOMPRESSED_BYTES, []
     try:
-        for piece in pieces:
-            found.append(decompressor.decompress(piece, left) if left > 0 else b"")
+        for chunk in chunks:
+            found.append(decompressor.decompress(chunk, left) if left > 0 else b"")
             left -= len(found[-1])
     except zlib.error:
         return None
@@ -282,7 +289,7 @@ def _decompressed(pieces: list[bytes]) -> list[bytes] | None:
 
 
 def _path(target: str) -> str:
-    """Path and query; a client may write the whole address there (RFC 9112, 3.2.2)."""
+    """Path and query; a client may send an absolute URI (RFC 9112, 3.2.2)."""
     if not target.startswith("/"):
         target = urlsplit(target)._replace(scheme="", netloc="").geturl()
     return shown_url(target)
@@ -292,7 +299,7 @@ def _by_name(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {str(name).lower(): value for name, value in headers}
 
 
-def _ending(kind: str) -> str:
+def _suffix(kind: str) -> str:
     if "event-stream" in kind:
         return ".sse"
     return ".body.json" if "json" in kind else ".body.txt"

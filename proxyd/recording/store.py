@@ -1,18 +1,18 @@
-"""The form of a record on disk: a folder a call, of files that a person can read (docs/observability.md).
+"""The format of records on disk: a folder for each call, with files that people can read (docs/observability.md).
 
 ::
 
     20261126T013010.123Z-req_…/
-        call.json                        what the log line says, and what a replay needs to know
-        client-request.json     .body.json    method, path, headers           | what the client asked
-        1-upstream-request.json .body.json    url, headers                    | what was sent, at the first attempt
-        1-upstream-response.json              status, headers                 |
-        1-upstream-response.timing  .sse      milliseconds and bytes of each chunk | the chunks, one behind the other
-        2-upstream-…                          the next attempt, of a retry or a fallback
-        answer.json  .timing  .sse            the same for what the client was sent
+        call.json                             the fields of the log line, and what a replay needs
+        client-request.json     .body.json    method, path, headers                | the client's request
+        1-upstream-request.json .body.json    URL, headers                         | the request of the first attempt
+        1-upstream-response.json              status, headers                      |
+        1-upstream-response.timing  .sse      milliseconds and bytes of each chunk | the chunks, concatenated
+        2-upstream-…                          the next attempt: a retry or a fallback
+        answer.json  .timing  .sse            the same of the response to the client
 
-The second column is there only with ``record_bodies``. A folder gets its name when it is whole. Reading trusts nothing:
-a record may come from somebody else.
+The second column exists only with ``record_bodies``. A folder is renamed to its final name when it is complete. Reading
+does not trust the files: a record may come from somebody else.
 """
 
 from __future__ import annotations
@@ -52,24 +52,24 @@ FORMAT = 1
 
 _NAME = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[A-Za-z0-9_]{1,64}\Z")
 _DRAFT = re.compile(r"\.draft-[A-Za-z0-9_.-]{1,120}\Z")
-#: A folder that is no record after an hour was left by a crash.
+#: A draft that is older than an hour was left by a crash.
 _DRAFT_S = 3600.0
-#: Larger than anything that is written: a record of somebody else could be.
+#: Larger than any file that is written.
 _MAX_FILE_BYTES = 64 * 1024 * 1024
 
 
 class BadRecord(Exception):
-    """Not a record, or not a whole one. The message says what to do."""
+    """Not a record, or an incomplete one. The message says what to do."""
 
 
 def folder_name(started_at: float, request_id: str) -> str:
-    """Names sort by time."""
+    """The name of a record's folder. Names sort by time."""
     whole, milliseconds = divmod(round(started_at * 1000), 1000)
     return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(whole))}.{milliseconds:03}Z-{request_id}"
 
 
 def folders(root: Path) -> list[Path]:
-    """All records below `root`, the oldest first."""
+    """List the records in `root`, the oldest first."""
     try:
         found = [entry.path for entry in os.scandir(root) if _NAME.match(entry.name) and _is_folder(entry)]
     except FileNotFoundError:
@@ -78,7 +78,7 @@ def folders(root: Path) -> list[Path]:
 
 
 def write_folder(root: Path, name: str, files: Mapping[str, bytes]) -> None:
-    """Write a record: all of it, or nothing that could be taken for one.
+    """Write a record, completely or not at all.
 
     Raises:
         OSError: it could not be written.
@@ -99,7 +99,7 @@ def write_folder(root: Path, name: str, files: Mapping[str, bytes]) -> None:
 
 
 def prune(root: Path, keep: int) -> None:
-    """Remove all but the newest `keep` records, and what a crash has left. Another daemon may do the same."""
+    """Delete all but the newest `keep` records, and drafts left by a crash. Another daemon may do the same."""
     for path in folders(root)[:-keep]:
         shutil.rmtree(path, ignore_errors=True)
     now = time.time()
@@ -120,24 +120,25 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 @dataclass(frozen=True)
 class RecordedAttempt:
-    """One attempt. Chunks are milliseconds since the call began, and bytes; without bodies, b"".
+    """One attempt.
 
     Attributes:
-        request, response: the heads as they were written; `response` is None where none came.
-        body: what was sent, or None where it was not kept.
-        chunks: what came, or None where it was not kept; `is_cut` says that there was more.
+        request, response: the heads; `response` is None where none arrived.
+        body: of the request; None where it was not kept.
+        chunks: of the response: milliseconds since the call began, and bytes. None where they were not kept; with
+            `is_truncated` there were more.
     """
 
     request: dict[str, Any]
     body: bytes | None
     response: dict[str, Any] | None
     chunks: list[tuple[float, bytes]] | None
-    is_cut: bool
+    is_truncated: bool
 
 
 @dataclass(frozen=True)
 class Record:
-    """A record as it was read."""
+    """A record that was read."""
 
     path: Path
     call: dict[str, Any]
@@ -149,23 +150,23 @@ class Record:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the log line says."""
+        """The fields of the log line."""
         return _mapping(self.call.get("facts"))
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Those that were in force and matter here."""
+        """The settings in force that affect the call."""
         return _mapping(self.call.get("settings"))
 
     @property
     def masks(self) -> tuple[str, ...]:
-        """What stands in place of keys."""
+        """The masks that replace keys."""
         masks = self.call.get("masks")
         return tuple(mask for mask in masks if isinstance(mask, str)) if isinstance(masks, list) else ()
 
 
 def summary_of(path: Path) -> dict[str, Any]:
-    """What a list shows of a record.
+    """Summarise a record for a list.
 
     Raises:
         BadRecord: it cannot be read.
@@ -191,7 +192,7 @@ def load(path: Path) -> Record:
     """Read a record.
 
     Raises:
-        BadRecord: it is none, or one of a newer claude-proxy.
+        BadRecord: it is not a record, or one of a newer claude-proxy.
     """
     call = _json(path / "call.json")
     if call.get("format") != FORMAT:
@@ -206,13 +207,13 @@ def load(path: Path) -> Record:
         call,
         client,
         _body(path, client),
-        [_exchange(path, number + 1) for number in range(attempts if isinstance(attempts, int) else 0)],
+        [_attempt(path, number + 1) for number in range(attempts if isinstance(attempts, int) else 0)],
         answer,
         _chunks(path, answer, "answer.timing"),
     )
 
 
-def _exchange(path: Path, number: int) -> RecordedAttempt:
+def _attempt(path: Path, number: int) -> RecordedAttempt:
     request = _json(path / f"{number}-upstream-request.json")
     head = path / f"{number}-upstream-response.json"
     response = _json(head) if head.exists() else None
@@ -232,7 +233,7 @@ def _body(path: Path, head: Mapping[str, Any]) -> bytes | None:
 
 
 def _chunks(path: Path, head: Mapping[str, Any], timing: str) -> list[tuple[float, bytes]] | None:
-    """The pieces of a body, by the last column of its timing; what is beyond the last line is one more piece."""
+    """Split a body into chunks by the last column of its timing; the rest after the last line is one more chunk."""
     body = _body(path, head)
     if body is None:
         return None
@@ -262,7 +263,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> bytes:
     try:
-        # No link is followed: in a record of somebody else it could lead to a file of ours. Nor is a FIFO waited for.
+        # Links are not followed: in a foreign record they could lead to a file of ours. A FIFO must not block.
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise BadRecord(f"{path} is no regular file: do not trust it")
@@ -293,7 +294,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def timing(marks: Iterable[tuple[float, int, int | None]]) -> bytes:
-    """Lines of milliseconds, bytes, and where they are kept otherwise than they came, bytes as kept."""
+    """Format lines of milliseconds, bytes and, where they were decompressed, bytes as kept."""
     return "".join(
         f"{moment:.3f} {size}{'' if kept is None else f' {kept}'}\n" for moment, size, kept in marks
     ).encode()

@@ -1,106 +1,63 @@
-"""A call without its words: prompts, answers, names and paths become filler of the same shape.
+"""Anonymization of a recorded call: prompts, responses, names and paths become filler of the same shape.
 
-What is replaced is replaced character by character: a letter by a letter of the same case, a digit by a digit, anything
-beyond ASCII by a character of the same length in UTF-8, an escape by an escape. So sizes, JSON, event structure and the
-places where chunks end stay as they were, and with them, nearly always, what the translation makes of it.
+Text is replaced character by character: a letter by a letter of the same case, a digit by a digit, a character beyond
+ASCII by one of the same length in UTF-8, an escape by an escape. So sizes, JSON, event structure and chunk boundaries
+stay as they were, and with them, nearly always, the result of the translation.
 
-What stays is protocol: keys and enumerated values that the translation itself knows. They are taken from its own source
-(`vocabulary`), so that nothing has to be listed twice, and a user's word can only stay where it is one of those. In the
-words of an error the ones by which errors are told apart stay as well.
-
-Names and ids (tools, calls, models) are replaced by one name each, throughout: what belongs together still does.
+What stays is listed in `proxyd.replay.vocabulary`: keys and enumerated values of the protocols and, in error messages,
+the words by which errors are distinguished. Names and ids (tools, calls, models) are replaced consistently.
 """
 
 from __future__ import annotations
 
-import ast
-import functools
-import importlib.util
-import pkgutil
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from proxyd import codecs, jsonio, providers
+from proxyd import jsonio
 from proxyd.codecs.anthropic.thinking_signature import PREFIX as SIGNATURE
 from proxyd.codecs.anthropic.thinking_signature import decode_signature, encode_signature
 from proxyd.codecs.openai.error_envelopes import error_in
 from proxyd.codecs.openai.messages import ATTRIBUTION
+from proxyd.codecs.wire.sse import BOM as BOM_BYTES
 from proxyd.providers.registry import PROFILES
-from proxyd.replay.json_strings import Text, texts_in
+from proxyd.replay.json_strings import JsonString, find_strings
+from proxyd.replay.vocabulary import ERROR_WORDS, PROTOCOL_WORDS
 
-__all__ = ["Anonymizer", "error_words", "vocabulary"]
+__all__ = ["LOREM", "Anonymizer", "anonymize_body"]
 
-_LOREM = "loremipsumdolorsitametconsecteturadipiscingelitseddoeiusmodtemporincididuntutlaboreetdoloremagna"
+#: The letters of all filler, in turn.
+LOREM = "loremipsumdolorsitametconsecteturadipiscingelitseddoeiusmodtemporincididuntutlaboreetdoloremagna"
 _DIGITS = "123456789"
-#: What stands for a character beyond ASCII, by its length in UTF-8. Lone surrogates stay lone.
-BOM = "\ufeff"
-_HALVES = (chr(0xD83D), chr(0xDE00))
+_BOM = BOM_BYTES.decode()
+#: The filler for a character beyond ASCII, by its length in UTF-8. Lone surrogates stay lone.
 _WIDE = {2: "é", 3: "語", 4: "😀"}
+_HALVES = (chr(0xD83D), chr(0xDE00))
 
-_TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_.\-/]{0,60}\Z")
 _WORD_OR_NUMBER = re.compile(r"([A-Za-z]+|(?<![A-Za-z0-9])[0-9]{1,9}(?![A-Za-z0-9]))")
 _NUMBER = re.compile(r"[0-9]{1,9}")
-#: Of a tool's input, and not with an exponent, which might become too large.
+#: Of a tool's input. Not with an exponent, which might become too large.
 _JSON_NUMBER = re.compile(r"(?<![0-9.eE+-])[0-9][0-9.]*(?![0-9.eE])")
-_WORDS = re.compile(r"[A-Za-z]{2,}")
+#: Words that JSON, or a lax parser of it, allows outside of strings; e and E stand in numbers.
+_BARE_WORDS = frozenset({"true", "false", "null", "NaN", "Infinity", "e", "E"})
 
-#: Values that the translation passes on without looking at them.
-_PASSED_ON = {"string", "number", "integer", "boolean", "array", "object", "null", "ephemeral"}
-#: Keys whose values come from a short list; such a value stays where the translation knows it.
+#: Keys whose values are enumerated; a value of `PROTOCOL_WORDS` stays there.
 _ENUMERATED = frozenset(
-    [
-        "type",
-        "role",
-        "object",
-        "finish_reason",
-        "native_finish_reason",
-        "stop_reason",
-        "status",
-        "code",
-        "param",
-        "format",
-        "media_type",
-        "encoding",
-        "service_tier",
-        "effort",
-        "reasoning_effort",
-        "mode",
-        "tool_choice",
-        "ttl",
-        "display",
-        "subtype",
-        "kind",
-        "level",
-        "severity",
-        "event",
-        "caller",
-        "thinking_type",
-    ]
-)
-#: Keys whose values are names: one name for another, everywhere.
+    {
+        "caller", "code", "display", "effort", "encoding", "event", "finish_reason", "format", "kind", "level",
+        "media_type", "mode", "native_finish_reason", "object", "param", "reasoning_effort", "role", "service_tier",
+        "severity", "status", "stop_reason", "subtype", "thinking_type", "tool_choice", "ttl", "type",
+    }
+)  # fmt: skip
+#: Keys whose values are names.
 _NAMES = frozenset(
-    [
-        "id",
-        "name",
-        "model",
-        "tool_use_id",
-        "tool_call_id",
-        "call_id",
-        "item_id",
-        "index_id",
-        "stop_sequence",
-        "stop_sequences",
-        "matched_stop",
-        "stop",
-        "required",
-        "enum",
-        "response_id",
-        "container",
-    ]
-)
-#: What the translation looks for in the middle of texts.
+    {
+        "call_id", "container", "enum", "id", "index_id", "item_id", "matched_stop", "model", "name", "required",
+        "response_id", "stop", "stop_sequence", "stop_sequences", "tool_call_id", "tool_use_id",
+    }
+)  # fmt: skip
+#: Tags that the translation looks for in the middle of texts.
 _TAGS = sorted(
     {"think", "thinking"}.union(
         *(profile.dialect.think_tags for profile in PROFILES.values()),
@@ -111,18 +68,19 @@ _TAGS = sorted(
 )
 
 
-def _beginning_of(tag: str) -> str:
-    """A pattern for as much of `tag` as is there, at least one letter."""
+def _prefix_pattern(tag: str) -> str:
+    """A pattern for the longest prefix of `tag` that is there, of at least one letter."""
     return (
         re.escape(tag[0]) + "".join(f"(?:{re.escape(letter)}" for letter in tag[1:]) + ")?" * (len(tag) - 1)
     )
 
 
+#: Parts of texts that stay.
 _KEPT = re.compile(
     "|".join(
         (
-            # What could still become a tag is held back by the translation, so the beginning of one matters, too.
-            rf"</?(?:(?:{'|'.join(map(re.escape, _TAGS))})>|{'|'.join(map(_beginning_of, _TAGS))}|)",
+            # The translation holds back what could still become a tag, so the prefix of one matters, too.
+            rf"</?(?:(?:{'|'.join(map(re.escape, _TAGS))})>|{'|'.join(map(_prefix_pattern, _TAGS))}|)",
             r"\\u[0-9a-fA-F]{4}",
             r'\\["\\/bfnrt]',
             r"(?<![^\s:,\[])(?:true|false|null)(?![^\s,\]}])",
@@ -134,52 +92,55 @@ _KEPT = re.compile(
     )
 )
 
-
-_ALL = re.compile("")
-_OF_ERRORS = re.compile(r"\.(?:error_envelopes|openai\.errors|context_overflow|error_rules)$")
-
-
-@functools.cache
-def _sources(which: re.Pattern[str] = _ALL) -> tuple[ast.Module, ...]:
-    """The syntax of the modules that translate."""
-    found = []
-    for package in (codecs, providers):
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not which.search(module.name):
-                continue
-            spec = importlib.util.find_spec(module.name)
-            source = (
-                getattr(spec.loader, "get_source", lambda _: None)(module.name) if spec is not None else None
-            )
-            if source is not None:
-                found.append(ast.parse(source))
-    return tuple(found)
+#: One line and its end; lines of an event stream end in LF, CR or CRLF.
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
+_FIELD = re.compile(r"(data|event|id|retry)(: ?|$)")
 
 
-def _texts(tree: ast.Module) -> Iterator[str]:
-    """The text constants of a module, less its docstrings."""
-    said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and id(node) not in said:
-            if isinstance(node.value, str):
-                yield node.value
-            elif isinstance(node.value, bytes):
-                yield node.value.decode("latin-1")
+def anonymize_body(body: bytes, anonymizer: Anonymizer) -> bytes:
+    """Anonymize a body as it is on the wire: an event stream, JSON, or any other text. The length stays the same."""
+    text = body.decode("utf-8", "surrogateescape")
+    start = text.removeprefix(_BOM).lstrip()[:1]
+    if start in ("{", "["):
+        filled = anonymizer.json_texts([text])[0]
+    elif start == "<" or not re.search(r"(?m)^(?:data|event):", text.replace("\r", "\n")):
+        filled = anonymizer.text(text, ERROR_WORDS)
+    else:
+        filled = _anonymize_stream(text, anonymizer)
+    return filled.encode("utf-8", "surrogateescape")
 
 
-@functools.cache
-def vocabulary() -> frozenset[str]:
-    """Words of the protocols: the translation's own constants that are one word."""
-    words = {text for tree in _sources() for text in _texts(tree) if _TOKEN.match(text)}
-    lists = {word for tree in _sources() for text in _texts(tree) for word in text.split() if "_" in word}
-    return frozenset(words | {word for word in lists if _TOKEN.match(word)} | _PASSED_ON)
-
-
-@functools.cache
-def error_words() -> frozenset[str]:
-    """Words, in lower case, by which the translation tells errors apart."""
-    texts = (text for tree in _sources(_OF_ERRORS) for text in _texts(tree))
-    return frozenset(word.lower() for text in texts for word in _WORDS.findall(text))
+def _anonymize_stream(text: str, anonymizer: Anonymizer) -> str:
+    """Anonymize an event stream. The data of an event may take several lines; it is one JSON text all the same."""
+    out: list[str] = []
+    if text.startswith(_BOM):
+        out, text = [_BOM], text[len(_BOM) :]
+    events: list[list[tuple[int, str]]] = [[]]  # of each event, the data lines: index in `out` and text
+    for line in _LINE.findall(text):
+        bare = line.rstrip("\r\n")
+        if not bare:
+            events.append([])
+            out.append(line)
+            continue
+        field = _FIELD.match(bare)
+        if field is None:  # a comment, or not a line of an event stream
+            out.append(anonymizer.text(line, ERROR_WORDS))
+        elif field[1] == "data" and bare[field.end() :].strip() != "[DONE]":
+            out.append(field[0])
+            events[-1].append((len(out), bare[field.end() :]))
+            out += ["", line[len(bare) :]]
+        elif bare[field.end() :] in PROTOCOL_WORDS:
+            out.append(line)
+        else:
+            out.append(field[0] + anonymizer.text(line[field.end() :]))
+    with_data = [event for event in events if event]
+    joined = ["\n".join(data for _, data in event) for event in with_data]
+    for event, filled in zip(with_data, anonymizer.json_texts(joined), strict=True):
+        at = 0
+        for index, data in event:
+            out[index] = filled[at : at + len(data)]
+            at += len(data) + 1
+    return "".join(out)
 
 
 class Anonymizer:
@@ -193,57 +154,57 @@ class Anonymizer:
     # -- texts and names
 
     def text(self, text: str, keep: frozenset[str] = frozenset()) -> str:
-        """Filler for `text`, of the same length.
+        """Replace `text` by filler of the same length.
 
         Args:
-            keep: words in lower case that stay.
+            keep: words in lower case that stay, and with them numbers: those of an error are codes and limits.
         """
-        found, end = [], 0
+        out, end = [], 0
         for match in _KEPT.finditer(text):
-            found.append(self._plain(text[end : match.start()], keep))
-            found.append(_same_escape(match[0]) if match[0].startswith("\\u") else match[0])
+            out.append(self._filler(text[end : match.start()], keep))
+            out.append(_escape_of_same_kind(match[0]) if match[0].startswith("\\u") else match[0])
             end = match.end()
             if match[0][0] == "<" and match[0][-1] != ">" and text[end : end + 1].isalpha():
-                found.append(self._character(text[end]) if not text[end].isascii() else "x")  # begins no tag
+                # The filler must not turn a prefix into a tag.
+                out.append(self._character(text[end]) if not text[end].isascii() else "x")
                 end += 1
-        found.append(self._plain(text[end:], keep))
-        return "".join(found)
+        out.append(self._filler(text[end:], keep))
+        return "".join(out)
 
     def name(self, name: str) -> str:
-        """The one name that stands for `name`."""
+        """Replace a name, always by the same one."""
         if name not in self._names:
-            filler = self._plain(name)
+            filler = self._filler(name)
             for _ in range(200):
-                if filler not in self._used and filler not in vocabulary():
+                if filler not in self._used and filler not in PROTOCOL_WORDS:
                     break
-                filler = self._plain(name)
+                filler = self._filler(name)
             self._names[name] = filler
             self._used.add(filler)
         return self._names[name]
 
-    def _plain(self, text: str, keep: frozenset[str] = frozenset()) -> str:
+    def _filler(self, text: str, keep: frozenset[str] = frozenset()) -> str:
         if not keep:
             return "".join(map(self._character, text))
-        # Of an error, whose numbers are codes and limits.
-        pieces = _WORD_OR_NUMBER.split(text)
         return "".join(
-            each if each.lower() in keep or _NUMBER.fullmatch(each) else self._plain(each) for each in pieces
+            part if part.lower() in keep or _NUMBER.fullmatch(part) else self._filler(part)
+            for part in _WORD_OR_NUMBER.split(text)
         )
 
     def _character(self, character: str) -> str:
         if character.isascii():
             if character.isalpha():
                 self._at += 1
-                letter = _LOREM[self._at % len(_LOREM)]
+                letter = LOREM[self._at % len(LOREM)]
                 return letter.upper() if character.isupper() else letter
             if "1" <= character <= "9":
                 self._at += 1
                 return _DIGITS[self._at % len(_DIGITS)]
             return character
         code = ord(character)
-        if character == BOM:
+        if character == _BOM:
             return character
-        if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8, as Python carries it
+        if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as Python represents it
             return "\udcff"
         if 0xD800 <= code <= 0xDFFF:
             return _HALVES[code >= 0xDC00]
@@ -252,93 +213,82 @@ class Anonymizer:
     # -- JSON
 
     def value(self, value: Any) -> Any:
-        """Filler for a JSON value, such as a request."""
+        """Anonymize a JSON value, such as a request."""
         text = jsonio.dump_ascii(value).decode()
         return jsonio.loads(self.json_texts([text])[0])
 
     def json_texts(self, texts: Iterable[str]) -> list[str]:
-        """Filler for texts that are JSON, or nearly: whole bodies, or the data of one event each, in order.
+        """Anonymize texts that are JSON, or nearly: whole bodies, or the data of one event each, in order.
 
-        Texts that go on in a later event (`delta.content`, `arguments`) are filled as one.
+        Texts that continue in a later event (`delta.content`, `arguments`) are replaced as one.
         """
         originals = list(texts)
-        found = [list(texts_in(text)) for text in originals]
+        found = [list(find_strings(text)) for text in originals]
         errors = [_is_error(text) for text in originals]
-        going_on: dict[tuple[str, ...], list[Text]] = defaultdict(list)
-        for parts, is_error in zip(found, errors, strict=True):
-            for part in parts:
-                if part.is_key or is_error or self._as_name(part) is not None:
-                    continue
-                going_on[part.keys].append(part)
+        continued: dict[tuple[str, ...], list[JsonString]] = defaultdict(list)
+        for strings, is_error in zip(found, errors, strict=True):
+            for string in strings:
+                if not string.is_key and not is_error and self._protocol_or_name(string) is None:
+                    continued[string.keys].append(string)
         fillers: dict[int, str] = {}
-        for parts in going_on.values():
-            whole = "".join(part.text for part in parts)
-            filled, at = self.text(whole), 0
-            whole_ones: dict[str, str] = {}  # arguments that some servers say once more
-            for part in parts:
-                filler = filled[at : at + len(part.text)]
-                if part.text[:1] == "{" and part.text[-1:] == "}":
-                    filler = whole_ones.setdefault(part.text, filler)
-                fillers[id(part)] = filler
-                at += len(part.text)
-        return [
-            self._rebuilt(text, parts, fillers, is_error=is_error)
-            for text, parts, is_error in zip(originals, found, errors, strict=True)
-        ]
+        for strings in continued.values():
+            filled, at = self.text("".join(string.text for string in strings)), 0
+            repeated: dict[str, str] = {}  # arguments that some servers send a second time as a whole
+            for string in strings:
+                filler = filled[at : at + len(string.text)]
+                if string.text[:1] == "{" and string.text[-1:] == "}":
+                    filler = repeated.setdefault(string.text, filler)
+                fillers[id(string)] = filler
+                at += len(string.text)
+        return [self._rebuilt(text, strings, fillers) for text, strings in zip(originals, found, strict=True)]
 
-    def _rebuilt(self, text: str, parts: list[Text], fillers: Mapping[int, str], *, is_error: bool) -> str:
+    def _rebuilt(self, text: str, strings: list[JsonString], fillers: Mapping[int, str]) -> str:
         out, end, is_input = [], 0, False
-        for part in parts:
-            out.append(self._outside(text[end : part.start], is_input=is_input))
-            end, is_input = part.end, "input" in part.keys
-            if part.keys[-1:] == ("signature",) and part.text.startswith(SIGNATURE):
-                out.append(self._signature(part.text))
+        for string in strings:
+            out.append(self._outside(text[end : string.start], is_input=is_input))
+            end, is_input = string.end, "input" in string.keys
+            if string.keys[-1:] == ("signature",) and string.text.startswith(SIGNATURE):
+                out.append(self._signature(string.text))
                 continue
-            filled = self._as_name(part)
+            filled = self._protocol_or_name(string)
             if filled is None:
-                filled = fillers[id(part)] if id(part) in fillers else self.text(part.text, error_words())
-            out.append(part.written(filled))
+                filled = fillers[id(string)] if id(string) in fillers else self.text(string.text, ERROR_WORDS)
+            out.append(string.encode(filled))
         out.append(self._outside(text[end:], is_input=is_input))
         return "".join(out)
 
-    def _as_name(self, part: Text) -> str | None:
-        """The filler of a key, a name or an enumerated value; None for a text."""
-        key = part.keys[-1] if part.keys else ""
-        if part.is_key:
-            return part.text if part.text in vocabulary() else self.name(part.text)
-        if key in _ENUMERATED and part.text in vocabulary():
-            return part.text
-        return self.name(part.text) if key in _NAMES else None
+    def _protocol_or_name(self, string: JsonString) -> str | None:
+        """The replacement of a key, a name or an enumerated value; None for other texts."""
+        key = string.keys[-1] if string.keys else ""
+        if string.is_key:
+            return string.text if string.text in PROTOCOL_WORDS else self.name(string.text)
+        if key in _ENUMERATED and string.text in PROTOCOL_WORDS:
+            return string.text
+        return self.name(string.text) if key in _NAMES else None
 
     def _outside(self, text: str, *, is_input: bool) -> str:
-        """What stands between the strings of a JSON text: words that JSON does not have are replaced, and the numbers
-        of a tool's input.
-        """
+        """Replace what is between the strings of a JSON text: words that JSON does not have, numbers of an input."""
         if is_input:
             text = _JSON_NUMBER.sub(lambda match: "".join(map(self._character, match[0])), text)
         if not re.search(r"[A-Za-z\x80-\U0010ffff]", text):
             return text
         return re.sub(
             r"[A-Za-z\x80-\U0010ffff]+",
-            lambda match: match[0] if match[0] in _BARE else self.text(match[0]),
+            lambda match: match[0] if match[0] in _BARE_WORDS else self.text(match[0]),
             text,
         )
 
     def _signature(self, signature: str) -> str:
-        """One of ours holds what an upstream said; it must stay one that can be read."""
+        """Anonymize a signature of ours, which contains reasoning of an upstream; it can still be decoded."""
         found = decode_signature(signature)
         if found is None:
             return SIGNATURE + self.text(signature[len(SIGNATURE) :])
         return encode_signature(
             self.name(found.model),
-            found.field if found.field in vocabulary() else None,
+            found.field if found.field in PROTOCOL_WORDS else None,
             [self.value(item) for item in found.details],
             {self.name(key): self.text(value) for key, value in found.tool_signatures.items()},
         )
-
-
-#: Words that JSON, or a lax parser of it, has outside of strings; e and E stand in numbers.
-_BARE = frozenset({"true", "false", "null", "NaN", "Infinity", "e", "E"})
 
 
 def _is_error(text: str) -> bool:
@@ -348,8 +298,8 @@ def _is_error(text: str) -> bool:
         return False
 
 
-def _same_escape(escape: str) -> str:
-    """An escape of the same kind: for a half of a pair, for a character beyond ASCII, or for a letter."""
+def _escape_of_same_kind(escape: str) -> str:
+    """An escape for half of a surrogate pair, a character beyond ASCII, or a letter, as `escape` is."""
     code = int(escape[2:], 16)
     if 0xD800 <= code <= 0xDFFF:
         return f"\\u{ord(_HALVES[code >= 0xDC00]):04x}"

@@ -1,8 +1,7 @@
-"""Where two JSON values, or two event streams, differ: the first place, in a form that a person can use.
+"""Differences of JSON values, in a readable form.
 
-Ids that were drawn at random cannot be equal. They are not simply left out: whoever draws them again hands in what was
-drawn (`FreshIds`), and a drawn id stands for one recorded id of its kind throughout, so that an answer which mixes two
-of them up still differs.
+Random ids cannot be equal. They are not ignored either: the replay draws its ids from `FreshIds`, and a fresh id
+corresponds to one recorded id of its kind throughout, so that a response which mixes up two of them still differs.
 """
 
 from __future__ import annotations
@@ -15,18 +14,18 @@ from typing import Any
 
 __all__ = ["Difference", "FreshIds", "differences", "one_line", "shown"]
 
-#: Of a text, what is shown around the first character that differs.
+#: Characters of a text that are shown before and after the first difference.
 _SHOWN_BEFORE, _SHOWN_AFTER = 30, 60
-#: Of a value that is not there on the other side.
+#: The most characters of a value that is missing on the other side.
 _SHOWN_VALUE = 120
 _NOTHING = "(nothing)"
-#: What a terminal would act on; JSON escapes the others by itself.
+#: Characters that a terminal interprets; JSON escapes the others itself.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One place. `recorded` and `now` are cut to what is worth reading."""
+    """One difference; `recorded` and `now` are shortened for display."""
 
     place: str
     recorded: str
@@ -34,7 +33,7 @@ class Difference:
 
 
 class FreshIds:
-    """Draws ids in place of random ones, and knows which recorded id each of them stands for."""
+    """Draws predictable ids, and maps each of them to the recorded id that it corresponds to."""
 
     def __init__(self) -> None:
         self.drawn: set[str] = set()
@@ -47,7 +46,7 @@ class FreshIds:
         return found
 
     def stands_for(self, now: str, recorded: Any) -> bool:
-        """Whether `now` was drawn, and `recorded` is the id that was drawn for it in the recorded call."""
+        """Whether `now` is a fresh id and `recorded` the id that corresponds to it."""
         if now not in self.drawn or not isinstance(recorded, str):
             return False
         if now not in self._recorded:
@@ -63,9 +62,9 @@ class FreshIds:
 def differences(
     recorded: Any, now: Any, ids: FreshIds | None = None, place: str = ""
 ) -> Iterator[Difference]:
-    """All places in which two JSON values differ, from the first on."""
+    """Yield all differences of two JSON values, in order."""
     level = [(place, recorded, now)]
-    while level:  # not by recursion: values may be nested deep
+    while level:  # not by recursion: values may be nested deeply
         place, recorded, now = level.pop(0)
         if isinstance(recorded, dict) and isinstance(now, dict):
             names = [*recorded, *(name for name in now if name not in recorded)]
@@ -93,7 +92,7 @@ def differences(
 
 
 class _Missing:
-    """Stands where one side has no value."""
+    """A value that one side does not have."""
 
 
 def _is_equal(recorded: Any, now: Any) -> bool:
@@ -116,17 +115,17 @@ def _around(text: str, at: int) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as one short line."""
+    """Format a value as one short line."""
     if value is _Missing:
         return _NOTHING
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     try:
         line = one_line(json.dumps(text, ensure_ascii=False))
     except RecursionError:
-        return "(a value nested very deep)"
+        return "(a deeply nested value)"
     return line if len(line) <= _SHOWN_VALUE else f"{line[:_SHOWN_VALUE]}…"
 
 
 def one_line(text: str) -> str:
-    """`text` with escapes in place of what a terminal would act on."""
+    """Escape the characters of `text` that a terminal interprets."""
     return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""The strings of a JSON text where they stand, with the keys that lead there; the text need not be whole or valid."""
+"""A tokenizer for the strings of a JSON text, with their positions and keys; the text may be incomplete or invalid."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Text", "texts_in"]
+__all__ = ["JsonString", "find_strings"]
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\],:]', re.DOTALL)
 _UNIT = re.compile(r"\\u[0-9a-fA-F]{4}|\\.|.", re.DOTALL)
@@ -14,14 +14,14 @@ _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Text:
+class JsonString:
     """One string.
 
     Attributes:
         start, end: of what is between the quotes.
-        keys: that lead to it, without places in lists.
-        units: each character as it is written.
-        text: what it says, one character a unit.
+        keys: the path to it, without indexes of lists.
+        units: its characters as they are encoded, one or an escape each.
+        text: its characters decoded, one for each unit.
     """
 
     start: int
@@ -31,14 +31,14 @@ class Text:
     units: tuple[str, ...]
     text: str
 
-    def written(self, text: str) -> str:
-        """`text`, of the same length, written as the original was: escapes where there were escapes."""
-        assert len(text) == len(self.units), "filler has the length of what it stands for"
-        return "".join(map(_written, self.units, text))
+    def encode(self, text: str) -> str:
+        """Encode `text`, of the same length, with escapes where the original has them."""
+        assert len(text) == len(self.units), "filler has the length of the original"
+        return "".join(map(_encode_like, self.units, text))
 
 
-def texts_in(text: str) -> Iterator[Text]:
-    """All strings of `text`, in order."""
+def find_strings(text: str) -> Iterator[JsonString]:
+    """Find all strings of `text`, in order."""
     stack: list[str] = []  # of "{" and "["
     keys: list[str] = []  # one for each open object
     expects_key = False
@@ -48,12 +48,12 @@ def texts_in(text: str) -> Iterator[Text]:
             start = match.start() + 1
             end = match.end() - 1 if len(sign) > 1 and sign[-1] == '"' and _is_closed(sign) else match.end()
             units = tuple(_UNIT.findall(text[start:end]))
-            said = "".join(map(_said, units))
+            decoded = "".join(map(_decode, units))
             is_key = expects_key and stack[-1:] == ["{"]
             if is_key:
-                keys[-1] = said
+                keys[-1] = decoded
             path = tuple(keys[:-1] if is_key else keys)
-            yield Text(start, end, path, is_key, units, said)
+            yield JsonString(start, end, path, is_key, units, decoded)
         elif sign in "{[":
             stack.append(sign)
             if sign == "{":
@@ -68,12 +68,12 @@ def texts_in(text: str) -> Iterator[Text]:
 
 
 def _is_closed(quoted: str) -> bool:
-    """Whether the last quote is not an escaped one."""
+    """Whether the last quote is not escaped."""
     slashes = len(quoted) - 1 - len(quoted[:-1].rstrip("\\"))
     return slashes % 2 == 0
 
 
-def _said(unit: str) -> str:
+def _decode(unit: str) -> str:
     if len(unit) == 1:
         return unit
     if unit[1] == "u" and len(unit) == 6:
@@ -81,7 +81,7 @@ def _said(unit: str) -> str:
     return _ESCAPES.get(unit[1], unit[1])
 
 
-def _written(unit: str, character: str) -> str:
+def _encode_like(unit: str, character: str) -> str:
     if len(unit) == 6 and unit[1] == "u":
         return unit if ord(character) == int(unit[2:], 16) else f"\\u{ord(character) & 0xFFFF:04x}"
-    return unit if len(unit) == 2 else character  # a short escape says no letter
+    return unit if len(unit) == 2 else character  # a short escape is never a letter

@@ -1,11 +1,11 @@
-"""A recorded call, run again through the code of today: nothing is called, no clock runs.
+"""Replay of a recorded call through the installed code, without an upstream and without timers.
 
-What was sent is translated anew from the client's request, and the recorded chunks are read anew in the pieces in which
-they came. Both are held against the record. What the code of today cannot know by itself is taken from there: the entry
-of models.yaml as it was, what the daemon had learned, how long the prompt was taken to be, what a broken connection was
-called, and whether silence had made the message begin ahead of the answer.
+The request is translated again from the client's request, and the recorded chunks are decoded again. Both are compared
+with the record. What the code cannot know is taken from the record: the entry of models.yaml as it was, learned quirks,
+the estimated input tokens, the error of a broken connection, and whether the message had been started early because the
+upstream was silent.
 
-Hooks are not run, pings are not compared, and of a client that left only what it had been sent is.
+Hooks are not run, pings are not compared, and where the client left, only what it had been sent is compared.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from proxyd.secret import MASK, Secret
 
 __all__ = ["Found", "ReadEntry", "Replay", "learned_quirks_of", "payload_of", "request_for", "route_of"]
 
-#: Makes an entry of what the record says of it; raises `errors.ConfigError`.
+#: Parses a recorded entry; raises `errors.ConfigError`.
 ReadEntry = Callable[[Mapping[str, Any]], ModelRoute]
 
 _CHAT = "/chat/completions"
@@ -45,7 +45,7 @@ _KEY = Secret(MASK)
 
 @dataclass(frozen=True)
 class Found:
-    """One part of the call: ``request 2`` or ``answer``; without a `difference` it is the same."""
+    """The result for one part of the call, ``request 2`` or ``answer``; `difference` is None where it is equal."""
 
     part: str
     difference: Difference | None
@@ -53,7 +53,7 @@ class Found:
 
 @dataclass
 class Replay:
-    """Runs one record.
+    """The replay of one record.
 
     Attributes:
         notes: what could not be compared, and why.
@@ -65,13 +65,13 @@ class Replay:
     _ids: FreshIds = field(default_factory=FreshIds)
 
     def __post_init__(self) -> None:
-        self._answers = ResponseReplayer(self.record)
+        self._responses = ResponseReplayer(self.record)
 
     def run(self) -> list[Found]:
-        """Compare all there is to compare.
+        """Compare all parts of the call.
 
         Raises:
-            BadRecord: it has no bodies, or is not whole.
+            BadRecord: it has no bodies, or is incomplete.
         """
         record = self.record
         if record.call.get("has_bodies") is not True:
@@ -87,24 +87,24 @@ class Replay:
         if hooks := record.call.get("hooks"):
             self.notes.append(f"hooks were in force ({', '.join(map(str, hooks))}); they are not run again")
         if not record.attempts:
-            return self._unsent()
+            return self._run_unsent()
         found = []
         for number, attempt in enumerate(record.attempts, 1):
             is_last = number == len(record.attempts)
             part = f"request {number}"
             try:
-                call, request = self._prepared(attempt)
+                call, request = self._prepare(attempt)
             except ProxyError as exc:
                 found.append(Found(part, Difference("", "a request", f"refused: {exc.message}")))
                 continue
             found.append(Found(part, self._request_difference(attempt, request)))
             if is_last:
-                found += self._answer_found(attempt, call)
+                found += self._run_response(attempt, call)
         return found
 
-    # -- what was sent
+    # -- requests
 
-    def _prepared(self, attempt: RecordedAttempt) -> tuple[openai.TranslatedCall | None, UpstreamRequest]:
+    def _prepare(self, attempt: RecordedAttempt) -> tuple[openai.TranslatedCall | None, UpstreamRequest]:
         route = route_of(self.record, attempt, self.read_entry)
         is_first = attempt.request.get("is_first_choice") is not False
         url = str(attempt.request.get("url"))
@@ -131,55 +131,57 @@ class Replay:
         recorded, made = self._unmasked(attempt.body), self._unmasked(request.body)
         return None if recorded == made else _body_difference(recorded, made)
 
-    def _unsent(self) -> list[Found]:
-        """No attempt: the proxy itself refused the call, or answered it."""
+    def _run_unsent(self) -> list[Found]:
+        """Replay a call without attempts: the proxy refused it, or responded itself."""
         chosen, facts = self.record.call.get("chosen"), self.record.facts
         try:
             call, _ = request_for(self.record, _entry(self.record, str(chosen), self.read_entry), self._ids)
         except ProxyError as exc:
-            return [self._compared(ReplayedResponse.refused(exc))]
+            return [self._compare(ReplayedResponse.refused(exc))]
         if facts.get("outcome") == "ok" and call is not None:  # max_tokens: 0
             events = call.empty_response()
-            return [self._compared(ReplayedResponse(self._answers.body_of(events)))]
+            return [self._compare(ReplayedResponse(self._responses.body_of(events)))]
         self.notes.append(
             f"nothing was sent to an upstream: {facts.get('error') or facts.get('outcome')}; that depends on what "
             "the daemon was doing, and is not replayed"
         )
         return []
 
-    # -- what was answered
+    # -- responses
 
-    def _answer_found(self, attempt: RecordedAttempt, call: openai.TranslatedCall | None) -> list[Found]:
+    def _run_response(self, attempt: RecordedAttempt, call: openai.TranslatedCall | None) -> list[Found]:
         if attempt.response is None:
-            self.notes.append("the upstream gave no answer, so only what was sent could be compared")
+            self.notes.append("the upstream did not respond, so only what was sent could be compared")
             return []
         if attempt.chunks is None:
             why = attempt.response.get("body_left_out", "it was not kept")
-            self.notes.append(f"the upstream's answer is not in the record: {why}")
+            self.notes.append(f"the upstream's response is not in the record: {why}")
             return []
         status = _whole_number(attempt.response.get("status")) or 0
         if 300 <= status < 400:
-            self.notes.append("the upstream answered with a redirect, which is not followed")
+            self.notes.append("the upstream responded with a redirect, which is not followed")
             return []
-        answer = self._answers.direct(attempt) if call is None else self._answers.translated(attempt, call)
-        self.notes += [f"the code of today has a bug: {bug}" for bug in self._answers.bugs]
-        return [self._compared(answer)]
+        response = (
+            self._responses.direct(attempt) if call is None else self._responses.translated(attempt, call)
+        )
+        self.notes += [f"the installed code has a bug: {bug}" for bug in self._responses.bugs]
+        return [self._compare(response)]
 
-    # -- what is the same
+    # -- comparison
 
     def _unmasked(self, data: bytes) -> bytes:
-        """`data` with the same word for every masked key: some were masked before they were recorded."""
+        """Replace all masks by one: some keys were masked before they were recorded."""
         for mask in self.record.masks:
             data = data.replace(mask.encode(), MASK.encode())
         return data
 
-    def _compared(self, answer: ReplayedResponse) -> Found:
+    def _compare(self, response: ReplayedResponse) -> Found:
         facts = self.record.facts
         if facts.get("outcome") == "refused":
             then = (facts.get("status"), facts.get("error_type"), facts.get("error"))
-            if answer.refusal is None:
-                return Found("answer", Difference("", _refused(*then), shown(answer.body)))
-            pairs = zip(("status", "type", "message"), then, answer.refusal, strict=True)
+            if response.refusal is None:
+                return Found("answer", Difference("", _refused(*then), shown(response.body)))
+            pairs = zip(("status", "type", "message"), then, response.refusal, strict=True)
             for place, one, other in pairs:
                 texts = [
                     self._unmasked(each.encode()).decode() if isinstance(each, str) else each
@@ -190,15 +192,15 @@ class Replay:
             return Found("answer", None)
         chunks = self.record.answer_chunks
         if chunks is None:
-            self.notes.append("what the client was answered is not in the record")
+            self.notes.append("the response to the client is not in the record")
             return Found("answer", None)
         recorded = self._unmasked(b"".join(chunk for _, chunk in chunks))
-        if answer.refusal is not None:
-            if self._answers.was_left and not recorded:
+        if response.refusal is not None:
+            if self._responses.was_left and not recorded:
                 return Found("answer", None)
-            return Found("answer", Difference("", shown(recorded), _refused(*answer.refusal)))
-        is_prefix = answer.is_open or "body_cut" in self.record.answer
-        now = self._unmasked(answer.body)
+            return Found("answer", Difference("", shown(recorded), _refused(*response.refusal)))
+        is_prefix = response.is_open or "body_cut" in self.record.answer
+        now = self._unmasked(response.body)
         if str(self.record.answer.get("body_file", "")).endswith(".sse"):
             return Found("answer", self._stream_difference(recorded, now, is_prefix=is_prefix))
         if recorded == now or (is_prefix and (now.startswith(recorded) or recorded.startswith(now))):
@@ -249,13 +251,13 @@ def request_for(
     demo_base: str | None = None,
     estimate: int | None = None,
 ) -> tuple[openai.TranslatedCall | None, UpstreamRequest]:
-    """The client's request of `record`, as it goes out to `route`.
+    """Prepare the client's request of `record` for `route`.
 
     Args:
-        model: what the client would have asked for instead.
+        model: the model to ask for instead of the recorded one.
 
     Raises:
-        ProxyError: it does not go out.
+        ProxyError: it is refused.
         BadRecord: there is no request.
     """
     body = record.body or b""
@@ -295,7 +297,7 @@ def request_for(
             keys,
             timeouts=CallTimeouts(),
             new_id=ids.new_id,
-            warn=lambda oddity: None,
+            warn=lambda note: None,
             max_body_bytes=_whole_number(limits.get("max_upstream_body_bytes")) or 1 << 26,
             max_frame_bytes=_whole_number(limits.get("max_frame_bytes")) or 1 << 23,
             session_id=session if isinstance(session, str) else None,
@@ -306,16 +308,16 @@ def request_for(
 
 
 def _forwarded(record: Record) -> tuple[str, ...]:
-    """The setting ``forward_headers`` under which `record` was made; records of before it have none."""
+    """The recorded setting ``forward_headers``; older records have none."""
     patterns = record.settings.get("forward_headers", ["*"])
     return tuple(map(str, patterns)) if isinstance(patterns, list) else ()
 
 
 def route_of(record: Record, attempt: RecordedAttempt, read_entry: ReadEntry) -> ModelRoute:
-    """The entry by which `attempt` was made, as it was.
+    """The entry of `attempt`, as it was.
 
     Raises:
-        BadRecord: it is not there, or not valid.
+        BadRecord: it is missing or invalid.
     """
     return _entry(record, str(attempt.request.get("route")), read_entry)
 
@@ -332,7 +334,7 @@ def _entry(record: Record, model_id: str, read_entry: ReadEntry) -> ModelRoute:
 
 
 def learned_quirks_of(attempt: RecordedAttempt) -> LearnedQuirks:
-    """What the daemon had learned of the route."""
+    """The quirks that the daemon had learned of the route."""
     learned = attempt.request.get("learned")
     if not isinstance(learned, dict):
         return LearnedQuirks()
@@ -345,10 +347,10 @@ def learned_quirks_of(attempt: RecordedAttempt) -> LearnedQuirks:
 
 
 def payload_of(record: Record) -> dict[str, Any]:
-    """The client's request, parsed.
+    """Parse the client's request.
 
     Raises:
-        BadRecord: it is no JSON object.
+        BadRecord: it is not a JSON object.
     """
     if not record.body:
         return {"model": record.facts.get("model")}

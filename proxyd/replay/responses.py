@@ -1,4 +1,4 @@
-"""What the client of a recorded call is answered by the code of today: recorded chunks in, bytes or a refusal out."""
+"""The response of the installed code to the client of a recorded call: recorded chunks in, bytes or a refusal out."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["ReplayedResponse", "ResponseReplayer"]
 
 @dataclass(frozen=True)
 class ReplayedResponse:
-    """What the client is given: the bytes of a body, or a refusal with its status, type and message.
+    """The bytes of a body, or a refusal with status, type and message.
 
     Attributes:
-        is_open: more may follow in a call that had not been left or cut.
+        is_open: the recorded call was left or cut; otherwise more could follow.
     """
 
     body: bytes = b""
@@ -37,22 +37,22 @@ class ReplayedResponse:
 
 @dataclass
 class ResponseReplayer:
-    """Makes the answer of one recorded call.
+    """Creates the response of one recorded call.
 
     Attributes:
-        bugs: the exceptions of the code of today that are none of its own.
+        bugs: unexpected exceptions of the installed code.
     """
 
     record: Record
     bugs: list[str] = field(default_factory=list)
 
     def translated(self, attempt: RecordedAttempt, call: TranslatedCall) -> ReplayedResponse:
-        """By the answer's translation."""
+        """Create the response of a translated attempt."""
         chunks, status = attempt.chunks or [], _status(attempt)
         if status != 200:
             body = b"".join(chunk for _, chunk in chunks)[: self._setting("max_error_body_bytes")]
             return ReplayedResponse.refused(refusal(status, _headers(attempt), body, call.context))
-        answer = call.new_decoder()
+        decoder = call.new_decoder()
         events: list[StreamEvent] = []
         is_open = self.was_left
         written = self.record.answer_chunks
@@ -60,51 +60,51 @@ class ResponseReplayer:
         try:
             for moment, chunk in chunks:
                 if not events and begun_ms is not None and begun_ms < moment:
-                    events += answer.start()  # silence had made the message begin
-                events += answer.feed(chunk)
-                if answer.has_ended:
+                    events += decoder.start()  # silence had started the message early
+                events += decoder.feed(chunk)
+                if decoder.has_ended:
                     break
-            if not answer.has_ended:
+            if not decoder.has_ended:
                 if not events and begun_ms is not None:
-                    events += answer.start()
-                if attempt.is_cut:
+                    events += decoder.start()
+                if attempt.is_truncated:
                     is_open = True
-                elif _is_whole(attempt) or answer.has_finish:
-                    events += answer.close()
-                elif not self.was_left and answer.has_started:
-                    events += answer.fail(self._failure())
+                elif _is_whole(attempt) or decoder.has_finish:
+                    events += decoder.close()
+                elif not self.was_left and decoder.has_started:
+                    events += decoder.fail(self._failure())
                 elif not self.was_left:
                     return ReplayedResponse.refused(self._failure())
-            if not self.wants_stream and answer.failure is not None:
-                return ReplayedResponse.refused(answer.failure)
+            if not self.wants_stream and decoder.failure is not None:
+                return ReplayedResponse.refused(decoder.failure)
         except ProxyError as exc:
             return ReplayedResponse.refused(exc)
         except Exception as exc:
             failure = self._bug(exc)
             if not events or not self.wants_stream:
                 return ReplayedResponse.refused(failure)
-            events += answer.fail(failure)
+            events += decoder.fail(failure)
         return ReplayedResponse(self.body_of(events), is_open=is_open)
 
     def direct(self, attempt: RecordedAttempt) -> ReplayedResponse:
-        """By what watches over a direct stream; any other body passes as it came."""
+        """Create the response of a direct attempt. A body that is not an event stream is passed through."""
         chunks, headers = [chunk for _, chunk in attempt.chunks or []], _headers(attempt)
-        whole, status = b"".join(chunks), _status(attempt)
+        body, status = b"".join(chunks), _status(attempt)
         if status >= 400:
-            body = whole[: self._setting("max_error_body_bytes")]
-            return ReplayedResponse.refused(VerbatimRefusal(status, [*headers.items()], body))
-        is_open = self.was_left or attempt.is_cut
+            error = body[: self._setting("max_error_body_bytes")]
+            return ReplayedResponse.refused(VerbatimRefusal(status, [*headers.items()], error))
+        is_open = self.was_left or attempt.is_truncated
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         is_stream = kind == "text/event-stream" or (
-            kind in VAGUE_TYPES and self.wants_stream and begins_as_stream(whole) is True
+            kind in VAGUE_TYPES and self.wants_stream and begins_as_stream(body) is True
         )
         if not is_stream or headers.get("content-encoding", "identity").lower() != "identity":
-            return ReplayedResponse(whole, is_open=is_open or not _is_whole(attempt))
+            return ReplayedResponse(body, is_open=is_open or not _is_whole(attempt))
         stream, out = PassthroughStream(self._setting("max_frame_bytes")), b""
         try:
             for chunk in chunks:
                 out += stream.feed(chunk)
-            if _is_whole(attempt) and not attempt.is_cut:
+            if _is_whole(attempt) and not attempt.is_truncated:
                 out += stream.close()
             elif not stream.tap.has_ended and not is_open:
                 raise self._failure()
@@ -117,7 +117,7 @@ class ResponseReplayer:
         return ReplayedResponse(out, is_open=is_open)
 
     def body_of(self, events: Iterable[StreamEvent]) -> bytes:
-        """`events` as the client of this call wants them."""
+        """Encode `events` as a stream or as one message, whichever the client asked for."""
         if self.wants_stream:
             return b"".join(map(encode_event, events))
         collector = MessageCollector()
@@ -130,13 +130,13 @@ class ResponseReplayer:
 
     @property
     def was_left(self) -> bool:
-        """The client was not told how the answer ended: it had left, or its connection was cut."""
+        """The client did not see the end of the response: it had left, or its connection was cut."""
         outcome = self.record.facts.get("outcome")
         is_cut = self.record.settings.get("on_midstream_error") == "abort"
         return outcome == "client_gone" or (outcome == "failed" and is_cut)
 
     def _failure(self) -> ProxyError:
-        """What the record says of the connection that broke, or of the clock that ran out."""
+        """The recorded error of a broken connection or a timeout."""
         facts = self.record.facts
         status = facts.get("status")
         kind = str(facts.get("error_type"))

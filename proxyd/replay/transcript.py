@@ -1,13 +1,13 @@
-"""A record as a transcript for the test suite, with filler for everything that was said (`proxyd.replay.anonymizer`).
+"""Export of a record as an anonymized transcript for the test suite (`proxyd.replay.anonymizer`).
 
-What is written has the form of ``tests/transcripts``, so a folder that is copied there becomes a test:
+The files have the format of ``tests/transcripts``, so a folder that is copied there becomes a test:
 
-- ``<profile>/<case>.sse`` and ``.options.json``: what the upstream sent, and what was asked of it;
-- ``requests/<profile>/<case>.request.json`` and ``.route.json``: the client's request, and what the entry configures;
-- ``errors/<profile>/<case>.json`` in place of the stream where the upstream refused the call;
+- ``<profile>/<case>.sse`` and ``.options.json``: the upstream's response, and the request that matters for it;
+- ``requests/<profile>/<case>.request.json`` and ``.route.json``: the client's request, and the entry's options;
+- ``errors/<profile>/<case>.json`` instead of the stream where the upstream refused the call;
 - for a direct route ``anthropic/<case>.sse`` and ``.request.json``.
 
-Whether the transcript still shows what the record shows is checked: both must make the same kinds of events.
+The export checks that the transcript produces the same kinds of events as the record.
 """
 
 from __future__ import annotations
@@ -27,27 +27,26 @@ from proxyd.errors import ProxyError
 from proxyd.providers.openai_request import TranslatedCall
 from proxyd.providers.registry import dialect_for, profile_for
 from proxyd.recording.store import BadRecord, Record, RecordedAttempt
-from proxyd.replay.anonymize_stream import anonymize_body
-from proxyd.replay.anonymizer import Anonymizer
+from proxyd.replay.anonymizer import Anonymizer, anonymize_body
 from proxyd.replay.diff import FreshIds
 from proxyd.replay.replay import ReadEntry, learned_quirks_of, payload_of, request_for, route_of
 from proxyd.replay.responses import ReplayedResponse, ResponseReplayer
 
 __all__ = ["Export", "export"]
 
-#: Of an entry, what a request transcript's route file may say beside the quirks.
+#: Fields of an entry that a transcript's route file may have besides quirks.
 _ROUTE_OPTIONS = ("max_tokens", "temperature", "top_p", "reasoning_effort", "vision")
 _WHERE = "http://127.0.0.1:9/v1"
 
 
 @dataclass(frozen=True)
 class Export:
-    """What is to be written, and what it shows.
+    """The files of a transcript.
 
     Attributes:
         files: relative paths and contents.
-        kinds: of the events that the filled answer makes.
-        is_faithful: the recorded answer makes the same.
+        kinds: the kinds of events that the anonymized response produces.
+        is_faithful: the recorded response produces the same.
     """
 
     files: dict[str, bytes]
@@ -56,60 +55,63 @@ class Export:
 
 
 def export(record: Record, read_entry: ReadEntry, case: str) -> Export:
-    """Make a transcript of the attempt that served the client.
+    """Make a transcript of the last attempt.
 
     Raises:
-        BadRecord: the record does not hold what it takes.
+        BadRecord: the record does not contain what is needed.
     """
     if record.body is None or not record.attempts:
         raise BadRecord(
-            f"{record.path} does not hold what was asked and sent: set 'record_bodies: true' under 'settings' in "
+            f"{record.path} does not contain request and response: set 'record_bodies: true' under 'settings' in "
             "models.yaml and make the call again"
         )
     attempt = record.attempts[-1]
     if attempt.response is None or attempt.chunks is None:
         raise BadRecord(
-            f"{record.path} has no answer of an upstream, so there is nothing to make a transcript of"
+            f"{record.path} has no response of an upstream, so there is nothing to make a transcript of"
         )
     route = learned_quirks_of(attempt).applied_to(route_of(record, attempt, read_entry))
-    filler = Anonymizer()
-    payload = filler.value(payload_of(record)) if record.body else {}
-    filled = _filled(record, attempt, payload, filler)
-    filled_route = _filled_route(route, filler)
-    then, now = _answer(record, route), _answer(filled, filled_route)
+    anonymizer = Anonymizer()
+    payload = anonymizer.value(payload_of(record)) if record.body else {}
+    filled = _anonymized(record, attempt, payload, anonymizer)
+    anonymized_route = _anonymized_route(route, anonymizer)
+    then, now = _response(record, route), _response(filled, anonymized_route)
     body = b"".join(chunk for _, chunk in filled.attempts[-1].chunks or ())
     if route.direct:
         files = {f"anthropic/{case}.sse": body, f"anthropic/{case}.request.json": _json(payload)}
     else:
-        files = _translated_files(filled, filled_route, payload, body, case)
+        files = _translated_files(filled, anonymized_route, payload, body, case)
     return Export(files, _kinds(now), _kinds(then) == _kinds(now))
 
 
-def _filled(record: Record, attempt: RecordedAttempt, payload: dict[str, Any], filler: Anonymizer) -> Record:
-    """`record` with filler: the answer of the upstream in the same pieces, and the client's request."""
+def _anonymized(
+    record: Record, attempt: RecordedAttempt, payload: dict[str, Any], anonymizer: Anonymizer
+) -> Record:
+    """Anonymize the client's request and the upstream's response, in the same chunks."""
     chunks = attempt.chunks or []
-    whole, at, pieces = anonymize_body(b"".join(chunk for _, chunk in chunks), filler), 0, []
+    whole = anonymize_body(b"".join(chunk for _, chunk in chunks), anonymizer)
+    at, anonymized = 0, []
     for moment, chunk in chunks:
-        pieces.append((moment, whole[at : at + len(chunk)]))
+        anonymized.append((moment, whole[at : at + len(chunk)]))
         at += len(chunk)
     return replace(
         record,
         body=json.dumps(payload).encode() if record.body else record.body,
-        attempts=[*record.attempts[:-1], replace(attempt, chunks=pieces)],
+        attempts=[*record.attempts[:-1], replace(attempt, chunks=anonymized)],
     )
 
 
-def _filled_route(route: ModelRoute, filler: Anonymizer) -> ModelRoute:
-    """An entry that does the same and has nobody's names: what a model's name decides is said by quirks."""
+def _anonymized_route(route: ModelRoute, anonymizer: Anonymizer) -> ModelRoute:
+    """Anonymize the entry: what depends on the model's name becomes quirks."""
     profile = profile_for(route.api_base, route.provider)
-    name = filler.name(route.model_name)
+    name = anonymizer.name(route.model_name)
     quirks: dict[str, Any] = {}
     if not route.direct:
         wanted, found = dialect_for(profile, route.model_name, route.quirks), dialect_for(profile, name, {})
         for each in dataclasses.fields(wanted):
             value = getattr(wanted, each.name)
             if value != getattr(found, each.name):
-                quirks[each.name] = _plain(value, filler)
+                quirks[each.name] = _plain(value, anonymizer)
     return ModelRoute(
         model_id="golden",
         api_base=_WHERE,
@@ -117,23 +119,21 @@ def _filled_route(route: ModelRoute, filler: Anonymizer) -> ModelRoute:
         direct=route.direct,
         provider=profile.name,
         can_stream=route.can_stream,
-        extra_body=filler.value(dict(route.extra_body)),
+        extra_body=anonymizer.value(dict(route.extra_body)),
         quirks=quirks,
         **{option: getattr(route, option) for option in _ROUTE_OPTIONS},
     )
 
 
-def _plain(value: Any, filler: Anonymizer) -> Any:
-    """A quirk as JSON. What is put into bodies is the user's or a vendor's word, and is filled where it is no known
-    one.
-    """
+def _plain(value: Any, anonymizer: Anonymizer) -> Any:
+    """Convert a quirk to JSON; values that are put into bodies are anonymized."""
     if isinstance(value, Mapping):
-        return filler.value(dict(value))
+        return anonymizer.value(dict(value))
     return list(value) if isinstance(value, tuple) else value
 
 
-def _answer(record: Record, route: ModelRoute) -> ReplayedResponse:
-    """What the client would be answered if it had asked for a stream."""
+def _response(record: Record, route: ModelRoute) -> ReplayedResponse:
+    """The response to the client if it had asked for a stream."""
     facts = {**record.facts, "stream": True}
     record = replace(record, call={**record.call, "facts": facts})
     attempt = record.attempts[-1]
@@ -143,15 +143,15 @@ def _answer(record: Record, route: ModelRoute) -> ReplayedResponse:
         call, _ = request_for(record, route, FreshIds())
     except ProxyError as exc:
         return ReplayedResponse.refused(exc)
-    assert isinstance(call, TranslatedCall), "the route translates"
+    assert isinstance(call, TranslatedCall), "the route is translated"
     return ResponseReplayer(record).translated(attempt, call)
 
 
-def _kinds(answer: ReplayedResponse) -> list[str]:
-    if answer.refusal is not None:
-        status, kind, _ = answer.refusal
+def _kinds(response: ReplayedResponse) -> list[str]:
+    if response.refusal is not None:
+        status, kind, _ = response.refusal
         return [f"refused: {status} {kind}"]
-    return [_kind(event) for _, event in split_frames(answer.body) if not isinstance(event, Ping)]
+    return [_kind(event) for _, event in split_frames(response.body) if not isinstance(event, Ping)]
 
 
 def _kind(event: StreamEvent | None) -> str:
@@ -187,13 +187,13 @@ def _translated_files(
 
 
 def _error(record: Record, route: ModelRoute, body: bytes) -> dict[str, Any]:
-    """A refusal as tests/transcripts/errors has them, with what it means now."""
+    """An error in the format of tests/transcripts/errors, with what it means to the installed code."""
     response = record.attempts[-1].response or {}
     headers = {
         name: value for name, value in response.get("headers", {}).items() if name.startswith("retry-")
     }
     call, _ = request_for(record, route, FreshIds())
-    assert call is not None, "the route translates"
+    assert call is not None, "the route is translated"
     context = {
         each.name: value
         for each in dataclasses.fields(call.context)

@@ -1,8 +1,8 @@
-"""Calls that are over, on their way to those who remember them: the log, the ledger, the metrics, the feed.
+"""Batches of finished calls for the observers: access log, ledger, metrics, feed, recorder.
 
-They are told of many calls at once, a twentieth of a second later. Between two calls a daemon does other things, and
-what remembers a call is code and data that are not in the processor's caches then: one by one, calls cost three times
-as much to remember as in a row. Whoever shows what is remembered calls `Finished.flush` first.
+Observers are notified of several calls together, at most `_DELAY_S` after the first of them ended. Code and data of the
+observers have left the processor's caches between two calls: notified one by one, calls took three times as long.
+Before anything is shown that observers keep, `CallBatcher.flush` is called.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from collections.abc import Callable, Sequence
 from proxyd.logs.setup import get_logger
 from proxyd.telemetry.call_record import CallRecord
 
-__all__ = ["Finished", "Observer", "one_by_one"]
+__all__ = ["CallBatcher", "Observer", "one_by_one"]
 
-#: How long a call waits for others. A log line's thread gathers, too; the ledger's rows wait ten times as long.
-_GATHER_S = 0.05
-#: So many are told of at once at the latest: some milliseconds' work.
-_MAX_WAITING = 64
+#: How long a call waits for others.
+_DELAY_S = 0.05
+#: The largest batch: some milliseconds of work.
+_MAX_BATCH = 64
 
-log = get_logger("finished")
+log = get_logger("observers")
 
 
-#: Is told of calls that are over. Must not block.
+#: Is notified of finished calls. Must not block.
 Observer = Callable[[Sequence[CallRecord]], None]
 
 
-class Finished:
-    """Gathers calls and tells `observers` of them, in the order in which they ended."""
+class CallBatcher:
+    """Collects finished calls and notifies `observers`, in the order in which the calls ended."""
 
     def __init__(self) -> None:
         self.observers: tuple[Observer, ...] = ()
@@ -37,20 +37,20 @@ class Finished:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, record: CallRecord, keys: object = None) -> None:
-        """A call is over.
+        """Add a finished call.
 
         Args:
-            keys: those of the call. They are found by their values while they live (`proxyd.secret`).
+            keys: those of the call; a key can be masked by its value as long as its object lives (`proxyd.secret`).
         """
         self._waiting.append(record)
         self._keys.append(keys)
-        if len(self._waiting) >= _MAX_WAITING:
+        if len(self._waiting) >= _MAX_BATCH:
             self.flush()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_GATHER_S, self.flush)
+            self._timer = asyncio.get_running_loop().call_later(_DELAY_S, self.flush)
 
     def flush(self) -> None:
-        """Tell of all that wait, now."""
+        """Notify the observers of all waiting calls now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -67,7 +67,7 @@ class Finished:
 
 
 def one_by_one(observe: Callable[[CallRecord], None]) -> Observer:
-    """An observer that is told of each call by itself; where it fails at one, it is told of the others all the same."""
+    """Make an observer of a function of one call. Where it fails for one call, it is still called for the others."""
 
     def observe_all(records: Sequence[CallRecord]) -> None:
         for record in records:

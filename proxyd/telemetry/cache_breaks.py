@@ -1,10 +1,10 @@
-"""Why a session's cache reads fell: which block of its prompt changed first.
+"""Cache breaks: which block of a session's prompt changed first when its cache reads fell.
 
-Upstreams cache a prompt by its beginning. A conversation only grows at its end, so each call should read nearly all of
-the one before from the cache; where it does not, something further up has changed, and everything behind it is paid for
-again. What changed is told from a checksum of each block, of the tools, the system prompt and the messages in this
-order, as upstreams lay them out. Checksums are kept in memory, of the last call of each conversation; no text is. They
-cost a tenth of a millisecond, so they are not made where the upstream has never said that it caches.
+Upstreams cache prompts by prefix. A conversation grows at its end, so each call should read nearly all of the call
+before from the cache; where it does not, an earlier block has changed, and everything after it is billed again. The
+changed block is found by a checksum of each block of the tools, the system prompt and the messages, in the order in
+which upstreams concatenate them. Only checksums are kept, in memory, of the last call of each conversation. They cost a
+tenth of a millisecond, so they are not computed where the upstream has never reported cached tokens.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ from proxyd.telemetry.call_record import CallRecord
 
 __all__ = ["CacheBreaks", "checksums"]
 
-#: Conversations that are remembered, the least recent forgotten first; of a few KiB each.
+#: Conversations kept, a few KiB each; the least recently used one is evicted first.
 _MAX_CONVERSATIONS = 256
-#: Reads below this share of what could be read are a break, if that was enough: upstreams cache by 128 to 1024 tokens.
+#: Reads below this share of what was cached are a break, if enough was cached: upstreams cache by 128 to 1024 tokens.
 _SHARE, _MIN_TOKENS = 0.1, 1024
-#: Left out: both differ between calls that are otherwise alike, and neither reaches a translated upstream.
+#: Left out: both differ between calls that are otherwise equal, and neither reaches a translated upstream.
 _ATTRIBUTION, _PLACEHOLDER = "x-anthropic-billing-header", "DeferredToolPlaceholder"
 
-#: A block in a number, since an open stream keeps hundreds: its section, its place in it, and its checksum.
+#: One integer for each block, since an open stream keeps hundreds: its section, its index there, and its checksum.
 Blocks = Sequence[int]
 _SECTIONS = ("tools", "system", "messages")
-_SECTION_BITS, _PLACE_BITS = 60, 32
-#: All but the place: a placeholder that moves shifts the tools behind it, which are still the same.
-_CONTENT = 7 << _SECTION_BITS | (1 << _PLACE_BITS) - 1
+_SECTION_BITS, _INDEX_BITS = 60, 32
+#: All bits but the index: a placeholder that moves shifts the tools behind it, which are unchanged.
+_CONTENT = 7 << _SECTION_BITS | (1 << _INDEX_BITS) - 1
 
 
 def checksums(payload: dict[str, Any]) -> Blocks:
-    """A number for each block of a Messages request. No more can be told from it than where the block stood.
+    """Compute the checksums of all blocks of a Messages request.
 
-    Cache markers do not count: Claude Code moves them on with each call.
+    Cache markers are left out: Claude Code moves them with each call.
     """
     tools = _list(payload.get("tools"))
     found = array("Q", tool_list_for(tools).cached("checksums", lambda: _of_tools(tools)))
-    for place, block in enumerate(_blocks(payload.get("system"))):
+    for index, block in enumerate(_blocks(payload.get("system"))):
         if not (isinstance(block, dict) and str(block.get("text")).startswith(_ATTRIBUTION)):
-            found.append(_block(1, place, _checksum(block)))
-    for place, message in enumerate(_list(payload.get("messages"))):
+            found.append(_block(1, index, _checksum(block)))
+    for index, message in enumerate(_list(payload.get("messages"))):
         checksum = 0
         if isinstance(message, dict):
             checksum = zlib.crc32(str(message.get("role")).encode("utf-8", "replace"))
             for part in _blocks(message.get("content")):
                 checksum = _checksum(part, checksum)
-        found.append(_block(2, place, checksum))
+        found.append(_block(2, index, checksum))
     return found
 
 
@@ -61,20 +61,20 @@ def _of_tools(tools: list[Any]) -> Blocks:
     return array(
         "Q",
         [
-            _block(0, place, _checksum(tool))
-            for place, tool in enumerate(tools)
+            _block(0, index, _checksum(tool))
+            for index, tool in enumerate(tools)
             if not (isinstance(tool, dict) and tool.get("name") == _PLACEHOLDER)
         ],
     )
 
 
-def _block(section: int, place: int, checksum: int) -> int:
-    return section << _SECTION_BITS | place << _PLACE_BITS | checksum
+def _block(section: int, index: int, checksum: int) -> int:
+    return section << _SECTION_BITS | index << _INDEX_BITS | checksum
 
 
 def _name(block: int) -> str:
     section, rest = divmod(block, 1 << _SECTION_BITS)
-    return f"{_SECTIONS[section]}[{rest >> _PLACE_BITS}]"
+    return f"{_SECTIONS[section]}[{rest >> _INDEX_BITS}]"
 
 
 def _checksum(block: Any, before: int = 0) -> int:
@@ -93,7 +93,7 @@ def _list(value: Any) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Last:
-    """What is remembered of a conversation's last call."""
+    """The last call of a conversation."""
 
     blocks: Blocks
     route: str
@@ -102,13 +102,13 @@ class _Last:
 
 
 class CacheBreaks:
-    """Remembers conversations and explains breaks. `observe` is to be told of a call before those who keep it."""
+    """Finds cache breaks. `observe` has to be notified of a call before the observers that store it."""
 
     def __init__(self) -> None:
         self._last: OrderedDict[tuple[str, str], _Last] = OrderedDict()
 
     def observe(self, record: CallRecord) -> None:
-        """Put an explanation into `record` if its cache reads fell."""
+        """Set `record.cache_break` if its cache reads fell."""
         if record.outcome != "ok" or record.session_id is None or not record.prompt_blocks:
             return
         if record.kind not in ("main", "subagent"):

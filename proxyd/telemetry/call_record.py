@@ -1,11 +1,10 @@
-"""One call as it is remembered: what the log line, the ledger and the live view are made from.
+"""The record of one call: what the log line, the ledger, the metrics and the live feed show.
 
-Counts, times, ids and model names only; never a prompt, an answer or a key (docs/spec/design.md#p12).
+Counts, times, ids and model names only; never a prompt, a response or a key (docs/spec/design.md#p12).
 """
 
 from __future__ import annotations
 
-import io
 import secrets
 import string
 from collections.abc import Callable, Sequence
@@ -20,37 +19,27 @@ from proxyd.telemetry.call_trace import CallTrace
 
 __all__ = ["MAX_MODEL_CHARS", "MOST_PASSED", "CallRecord", "new_id"]
 
-#: Numbers that wait in `CallRecord.passed`, four a piece.
+#: The most numbers in `CallRecord.passed`, four for each chunk.
 MOST_PASSED = 4 * 64
 
-#: Where an entry has a glob as alias, a client may ask for a model by a name of any length.
+#: With a glob as alias, a client may ask for a model by a name of any length.
 MAX_MODEL_CHARS = 200
 
-_ALPHABET = (string.ascii_letters + string.digits).encode()
-#: A random byte -> a character. The first eight come 5 times in 256 and the others 4: unguessable all the same.
-_CHARACTERS = bytes(_ALPHABET[byte % len(_ALPHABET)] for byte in range(256))
-
-
-#: Characters that are asked of the system at once: it takes as long over 24 of them.
-_STOCK = 4096
-_stock = io.StringIO()
+_ALPHABET = string.ascii_letters + string.digits
+#: The characters of random bytes. 256 is no multiple of 62, which makes the first eight slightly more frequent.
+_CHARACTERS = "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in range(256)).encode()
 
 
 def new_id(prefix: str, length: int = 24) -> str:
-    """A random id, 22 characters for requests, 24 elsewhere, as the Anthropic API has them.
+    """Create a random id, of 22 characters for requests and 24 elsewhere, as the Anthropic API has them.
 
     See docs/spec/operations.md#f2.
     """
-    global _stock
-    characters = _stock.read(length)  # one step, whatever thread asks
-    if len(characters) < length:
-        fresh = _stock = io.StringIO(secrets.token_bytes(_STOCK).translate(_CHARACTERS).decode())
-        characters = fresh.read(length)
-    return prefix + characters
+    return prefix + secrets.token_bytes(length).translate(_CHARACTERS).decode()
 
 
-#: What a client or an upstream may have written.
-_NAMED = (
+#: Texts that come from a client or an upstream.
+_FOREIGN = (
     "model",
     "session_id",
     "agent_id",
@@ -60,33 +49,33 @@ _NAMED = (
     "error",
     "stop_reason",
 )
-_named = attrgetter(*_NAMED)
+_foreign_texts = attrgetter(*_FOREIGN)
 
 
 @dataclass(slots=True)
 class CallRecord:
-    """Filled in as a call goes on. Times are seconds of the monotonic clock; `started_at` is Unix time.
+    """The counters, times and names of one call. Times are of the monotonic clock; `started_at` is Unix time.
 
     Attributes:
-        model: what the client asked for, its first `MAX_MODEL_CHARS` characters; `route` is the entry that served,
-            `fallback_from` the one first chosen.
-        kind: what the client wants it for, as `proxyd.telemetry.request_kind` tells.
-        outcome: ``ok``; ``refused`` (answered with an error status); ``failed`` (an error after the stream had begun);
+        model: what the client asked for, its first `MAX_MODEL_CHARS` characters; `route` is the entry that served it,
+            `fallback_from` the entry that was chosen first.
+        kind: the purpose of the call, one of `proxyd.telemetry.request_kind.KINDS`.
+        outcome: ``ok``; ``refused`` (an error status); ``failed`` (an error after the stream had begun);
             ``client_gone``; ``crashed`` (a bug of ours); ``running`` until then.
-        usage: as the upstream reported it, or estimated where the answer ended before it did.
-        estimated_input_tokens: our own count before the call, not calibrated; None where nobody needed one.
-        output_so_far: while an answer streams: about how many tokens it has so far. Asked by whoever watches.
-        settle: puts in what the answer has said of usage and its end, which nobody needs before the call is over.
+        usage: as the upstream reported it, or estimated where the response ended before it did.
+        estimated_input_tokens: our own count before the call, not calibrated; None where it was not needed.
+        output_so_far: while a response streams, returns its approximate number of tokens up to now.
+        settle: reads usage and stop reason from the response, which is not needed before the call is over.
         prompt_blocks: checksums, see `proxyd.telemetry.cache_breaks`; only of calls that belong to a session.
-        cache_break: why its cache reads fell, where they did.
-        codec_s: processor seconds spent on turning the upstream's bytes into the client's.
-        trace: what passes through the call, where a record may be kept of it (`proxyd.recording.recorder`).
-        passed: of each piece that became a write at once, the times by the monotonic clock before and after it was
-            rewritten, its size, and that of the write. Whoever passes it on appends them, and calls `add_up` when there
-            are `MOST_PASSED`: to find all that counts pieces in no cache, at each of them, took a twentieth of it.
-            A piece that has only come has 0 for the last, a write that came of none 0 for the last but one.
-        events_a_piece: what a piece that became a write at once counts for the client.
-        heard_at, written_at: when the upstream was last heard, and when the client was last written to.
+        cache_break: why fewer tokens were read from the cache than by the call before.
+        codec_s: seconds spent on turning the upstream's bytes into the client's.
+        trace: what a record of the call may need (`proxyd.recording.recorder`).
+        passed: four numbers for each chunk that was written on at once: the times before and after it was rewritten,
+            its size, and that of the write; 0 as a size is none. `add_up` counts them, at the latest when there are
+            `MOST_PASSED`, and before anything is read that depends on them: counting each by itself took 4 % of the
+            time of a chunk.
+        events_per_chunk: what a chunk that was written on at once counts for the client.
+        heard_at, written_at: when the upstream last sent something, and when the client was last written to.
     """
 
     request_id: str
@@ -116,7 +105,7 @@ class CallRecord:
     codec_s: float = 0.0
     trace: CallTrace | None = None
     passed: list[float] = field(default_factory=list)
-    events_a_piece: int = 0
+    events_per_chunk: int = 0
     heard_at: float = 0.0
     written_at: float = 0.0
     prompt_blocks: Sequence[int] = ()
@@ -133,62 +122,62 @@ class CallRecord:
         self.redact()
 
     def redact(self) -> None:
-        """Mask keys in all that others have named: what remembers a call outlives the keys in use."""
-        named = _named(self)
-        text = "\n".join(filter(None, named))
-        if redacted(text) == text:
+        """Mask keys in all texts that come from others: observers keep them longer than the keys are in use."""
+        texts = _foreign_texts(self)
+        joined = "\n".join(filter(None, texts))
+        if redacted(joined) == joined:
             return
-        for name, value in zip(_NAMED, named, strict=True):
+        for name, value in zip(_FOREIGN, texts, strict=True):
             if value is not None:
                 setattr(self, name, redacted(value))
 
     def settle_now(self) -> None:
-        """Read what the answer has said, unless that has been done."""
+        """Call `settle`, once."""
         settle, self.settle = self.settle, None
         if settle is not None:
             settle()
 
     def add_up(self) -> None:
-        """Count what has `passed`. To be called before anything is read that it counts in."""
+        """Count what is in `passed`."""
         passed = self.passed
         if not passed:
             return
-        begun, ended, came, went = (passed[each::4] for each in range(4))
+        begun, ended, received, written = (passed[each::4] for each in range(4))
         passed.clear()
         self.codec_s += sum(ended) - sum(begun)
-        self.bytes_out += int(sum(went))
-        for at, size_came, size_went in zip(ended, came, went, strict=True):
-            if size_came:
+        self.bytes_out += int(sum(written))
+        for at, size_received, size_written in zip(ended, received, written, strict=True):
+            if size_received:
                 self.heard_at = at
-            if size_went:
+            if size_written:
                 self.written_at = at
-                if size_came:
-                    self.events += self.events_a_piece
+                if size_received:
+                    self.events += self.events_per_chunk
         if self.trace is not None:
-            self.trace.on_passed(ended, came, went)
+            self.trace.on_passed(ended, received, written)
 
     def on_chunk(self, data: bytes) -> None:
         """The upstream has sent `data`."""
-        self._note(len(data), 0)
+        self._add(len(data), 0)
         trace = self.trace
-        if trace is not None and trace.room is not None:
+        if trace is not None and trace.keeps_bodies:
             trace.on_chunk(data)
 
     def on_written(self, data: bytes) -> None:
-        """The client has taken `data`."""
-        self._note(0, len(data))
+        """The client has been sent `data`."""
+        self._add(0, len(data))
         trace = self.trace
-        if trace is not None and trace.room is not None:
+        if trace is not None and trace.keeps_bodies:
             trace.on_written(data)
 
-    def _note(self, came: int, went: int) -> None:
+    def _add(self, received: int, written: int) -> None:
         now, passed = monotonic(), self.passed
-        passed.extend((now, now, came, went))
+        passed.extend((now, now, received, written))
         if len(passed) >= MOST_PASSED:
             self.add_up()
 
     def on_first_byte(self) -> None:
-        """The first byte of the answer goes to the client now."""
+        """The first byte of the response is written to the client."""
         if self.first_byte is None:
             self.first_byte = monotonic()
 
@@ -198,7 +187,7 @@ class CallRecord:
 
     @property
     def cost_usd(self) -> float | None:
-        """What the call cost by the entry's ``pricing``; None where a price that it needs is not known."""
+        """The cost by the entry's ``pricing``; None where a price that it needs is unknown."""
         return None if self.pricing is None else self.pricing.cost_of(self.usage)
 
     @property

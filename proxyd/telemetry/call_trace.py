@@ -1,61 +1,37 @@
-"""What passes through one call, as far as a record of it will need: noted while it passes, looked at when it is over.
+"""The trace of one call: heads, sizes, times and, with ``record_bodies``, bytes, as far as a record needs them.
 
-A call's own code appends its notes, tuples, to the call's trace, each guarded by ``if trace is not None``: when an
-attempt goes out, when its head is there, when its end is, and once for many pieces that have come or were written.
-Where bodies are kept, the trace is told of each of these by itself, too. None of that copies, waits, or raises: a
-mistake here must not end a stream. Most calls are over soon and are not kept: nothing is worked out before somebody
-asks, and a trace is a bare list until then, since what it costs is how much code and memory it touches.
+The call's own code notifies the trace, each time guarded by ``if trace is not None``: when an attempt is sent, when its
+response head arrives, when its body ends, and for chunks in either direction. Nothing here waits or raises, because a
+bug here must not end a stream; headers are kept by reference.
 
-Memory is bounded: so many times a flow, so many bytes a call, so many attempts; what is beyond is counted.
+Memory is bounded by the number of chunks in each direction, of bytes in a call and of attempts; the rest is counted.
 """
 
 from __future__ import annotations
 
+import functools
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from proxyd.providers.base import ClientKeys
 from proxyd.providers.learned_quirks import LearnedQuirks
 
-__all__ = [
-    "ANSWERED",
-    "BEGUN",
-    "ENDED",
-    "LEARNED",
-    "MAX_ATTEMPTS",
-    "MAX_BYTES",
-    "MAX_MARKS",
-    "MOST_NOTES",
-    "PASSED",
-    "SENT",
-    "AttemptTrace",
-    "CallTrace",
-    "Flow",
-]
+__all__ = ["MAX_ATTEMPTS", "MAX_BYTES", "MAX_MARKS", "AttemptTrace", "CallTrace", "Flow"]
 
-#: Times and sizes kept of one direction, 16 bytes each: enough to see the pace of a stream, and little beside what
-#: else an open one takes (docs/performance.md).
+#: Times and sizes kept of one direction, 16 bytes each: enough to see the pace of a stream.
 MAX_MARKS = 1024
-#: Bodies kept of one call, all together. Claude Code's longest requests are 4 MB, and a call holds them twice.
+#: Bodies kept of one call in total. Claude Code's longest requests are 4 MB, and a call holds them twice.
 MAX_BYTES = 16 * 1024 * 1024
 #: Attempts kept of one call: more than three routes with two retries each.
 MAX_ATTEMPTS = 12
-#: Notes that wait to be sorted in, and pieces that one of them has: a short call has no more, and most calls nobody
-#: asks for.
-MOST_NOTES = 32
-_MOST_PIECES = 32
 
-#: What a note tells of: see `CallTrace`.
-BEGUN, LEARNED, SENT, ANSWERED, PASSED, ENDED = range(6)
-
-#: Before anybody has said what the client's request was.
-_NO_HEAD: tuple[str, str, Mapping[str, str]] = ("", "", {})
+F = TypeVar("F", bound=Callable[..., None])
 
 
-class _Room:
-    """What of `MAX_BYTES` is left."""
+class _Budget:
+    """What is left of `MAX_BYTES`."""
 
     __slots__ = ("left",)
 
@@ -63,33 +39,32 @@ class _Room:
         self.left = left
 
     def take(self, data: bytes) -> bytes:
-        """As much of `data` as there is room for."""
+        """As much of `data` as the budget allows."""
         kept = data[: self.left] if len(data) > self.left else data
         self.left -= len(kept)
         return kept
 
     def take_whole(self, body: bytes) -> tuple[bytes, bool]:
-        """`body` if there is room for all of it, else b""; whether there was not."""
+        """`body` if the budget allows all of it, else b""; and whether it was left out."""
         return (b"", True) if len(body) > self.left else (self.take(body), False)
 
 
 class Flow:
-    """Bytes in one direction: when how many, and with bodies which.
+    """Bytes in one direction: the size and time of each chunk and, where bodies are kept, its bytes.
 
     Attributes:
-        marks: of the first `MAX_MARKS` pieces, each its time by the monotonic clock and then its size.
-        pieces: the bytes themselves, or None where no bodies are kept.
-        count, size: of all pieces.
+        marks: of the first `MAX_MARKS` chunks, each its time by the monotonic clock and then its size.
+        chunks: the bytes themselves, or None where no bodies are kept.
         is_whole: the end was seen.
     """
 
-    __slots__ = ("_further", "_further_bytes", "_room", "is_whole", "marks", "pieces")
+    __slots__ = ("_budget", "_further", "_further_bytes", "chunks", "is_whole", "marks")
 
-    def __init__(self, room: _Room | None) -> None:
+    def __init__(self, budget: _Budget | None) -> None:
         self.marks = array("d")
-        self.pieces: list[bytes] | None = None if room is None else []
+        self.chunks: list[bytes] | None = None if budget is None else []
         self.is_whole = False
-        self._room = room
+        self._budget = budget
         self._further = self._further_bytes = 0
 
     @property
@@ -102,25 +77,27 @@ class Flow:
 
     @property
     def count(self) -> int:
+        """The number of all chunks."""
         return len(self.marks) // 2 + self._further
 
     @property
     def size(self) -> int:
+        """The size of all chunks."""
         return sum(self.sizes) + self._further_bytes
 
     @property
-    def is_cut(self) -> bool:
-        """There was no room for all bytes."""
-        return self.pieces is not None and sum(map(len, self.pieces)) < self.size
+    def is_truncated(self) -> bool:
+        """Not all bytes could be kept."""
+        return self.chunks is not None and sum(map(len, self.chunks)) < self.size
 
-    def note(self, data: bytes) -> None:
-        """Another piece."""
-        self.note_all([monotonic()], [len(data)])
-        if self.pieces is not None and self._room is not None:
-            self.pieces.append(self._room.take(data))
+    def add(self, data: bytes) -> None:
+        """Add a chunk with its bytes."""
+        self.add_sizes([monotonic()], [len(data)])
+        if self.chunks is not None and self._budget is not None:
+            self.chunks.append(self._budget.take(data))
 
-    def note_all(self, times: list[float], sizes: list[float]) -> None:
-        """Further pieces, without their bytes: when each came, and how long it was."""
+    def add_sizes(self, times: list[float], sizes: list[float]) -> None:
+        """Add chunks without their bytes."""
         count = min(len(times), MAX_MARKS - len(self.marks) // 2)
         marks = [0.0] * (2 * count)
         marks[::2], marks[1::2] = times[:count], sizes[:count]
@@ -130,14 +107,15 @@ class Flow:
 
 
 class AttemptTrace:
-    """One request to an upstream, and what came of it.
+    """One request to an upstream and its response.
 
     Attributes:
         request: method and URL.
-        body: as it was sent; b"" without bodies, or where there was no room (`is_cut`).
-        estimated_input_tokens: what the call was taken to be long, for translated attempts.
-        lessons: what the daemon had learned of the route.
-        flow: what came back; it `is_whole` where the end of the upstream's body was seen.
+        size: of the request's body.
+        body: the request's; b"" where bodies are not kept, or where it was too large (`is_truncated`).
+        estimated_input_tokens: of a translated attempt.
+        learned: the quirks that the daemon had learned of the route.
+        flow: the response's body; it `is_whole` where its end was seen.
     """
 
     __slots__ = (
@@ -146,8 +124,8 @@ class AttemptTrace:
         "flow",
         "head_at",
         "headers",
-        "is_cut",
-        "lessons",
+        "is_truncated",
+        "learned",
         "mode",
         "request",
         "response_headers",
@@ -160,222 +138,183 @@ class AttemptTrace:
     def __init__(
         self,
         flow: Flow,
-        sent_at: float,
         request: tuple[str, str],
         headers: Mapping[str, str],
         size: int,
+        *,
         route: str,
         mode: str,
         estimated_input_tokens: int | None,
-        lessons: LearnedQuirks | None,
+        learned: LearnedQuirks | None,
     ) -> None:
-        self.sent_at = sent_at
+        self.sent_at = monotonic()
         self.request = request
         self.headers = headers
         self.size = size
         self.body = b""
-        self.is_cut = False
+        self.is_truncated = False
         self.route, self.mode = route, mode
         self.estimated_input_tokens = estimated_input_tokens
-        self.lessons = lessons
+        self.learned = learned
         self.head_at: float | None = None
         self.status = 0
         self.response_headers: Iterable[tuple[str, str]] = ()
         self.flow = flow
 
 
-class CallTrace(list[tuple[Any, ...]]):
-    """What passes through one call: the notes that are not sorted in yet, and what the others have said.
+def _never_raises(notify: F) -> F:
+    """Turn an exception of a method of `CallTrace` into `CallTrace.has_failed`."""
 
-    A note has first what it tells of, and then::
+    @functools.wraps(notify)
+    def guarded(self: CallTrace, *arguments: Any, **named: Any) -> None:
+        try:
+            notify(self, *arguments, **named)
+        except Exception:
+            self.has_failed = True
 
-        BEGUN      what the call holds, the size of the client's body
-        LEARNED    lessons, for the attempt that comes next
-        SENT       time, (method, URL), headers, size of the body, route, mode, estimated input tokens
-        ANSWERED   time, status, headers
-        PASSED     lists of times, of sizes that have come, and of sizes that were written; 0 is none
-        ENDED      the end of the upstream's body was seen
+    return cast(F, guarded)
 
-    What a call holds is whatever knows its keys: as long as the trace lives they are in use, so that they are found by
-    their values when the record is written (`proxyd.secret`).
+
+class CallTrace:
+    """The trace of one call.
+
+    Args:
+        in_force: the settings, routes and hooks of the call. They hold keys, and a key is found by its value as long as
+            its `Secret` lives (`proxyd.secret`): until the record is written.
+        body_size: of the client's request.
 
     Attributes:
-        head: of the client's request: method, path and query, headers; of a call that is kept.
-        keys: the client's; of a call that is kept.
-        room: for bodies, where they are kept.
-        body: the client's, where it is kept; else b"", and where there was no room for it `is_body_cut`.
+        head: of the client's request: method, path and query, headers; set where the call is kept.
+        keys: the client's; set where the call is kept.
+        body: the client's, where bodies are kept; b"" where it was too large (`is_body_truncated`).
+        attempts: the requests to upstreams, in order; `further_attempts` are counted only.
+        response: what was written to the client.
+        has_failed: something is missing because of a bug here.
     """
 
-    # None of them is an instance's own before it is sorted, or told of bodies.
-    head: tuple[str, str, Mapping[str, str]] = _NO_HEAD
-    keys: ClientKeys | None = None
-    room: _Room | None = None
-    body = b""
-    is_body_cut = False
-    further_attempts = 0
-    _holds: object = None
-    _body_size = 0
-    _lessons: LearnedQuirks | None = None
-    _attempts: list[AttemptTrace] | None = None
-    _answer: Flow | None = None
-    _came: Flow | None = None  # of the attempt at hand, if it is one of those that are kept
-    _failed = False
+    __slots__ = (
+        "_budget",
+        "_flow",
+        "_learned",
+        "attempts",
+        "body",
+        "body_size",
+        "further_attempts",
+        "has_failed",
+        "head",
+        "in_force",
+        "is_body_truncated",
+        "keys",
+        "response",
+    )
 
-    __repr__ = object.__repr__  # what is sent holds keys
-
-    def keep_bodies(self, body: bytes) -> None:
-        """Keep what is said from now on, and `body`, the client's."""
-        try:
-            self.room = _Room(MAX_BYTES)
-            self.body, self.is_body_cut = self.room.take_whole(body)
-        except Exception:
-            self._failed = True
-
-    @property
-    def holds(self) -> object:
-        self._sort()
-        return self._holds
-
-    @property
-    def body_size(self) -> int:
-        self._sort()
-        return self._body_size
-
-    @property
-    def attempts(self) -> list[AttemptTrace]:
-        """The requests to upstreams, in order."""
-        self._sort()
-        return self._attempts or []
-
-    @property
-    def answer(self) -> Flow:
-        """What the client has taken."""
-        self._sort()
-        return self._written()
-
-    @property
-    def has_failed(self) -> bool:
-        """Something could not be noted, by a mistake of ours."""
-        self._sort()
-        return self._failed
+    def __init__(self, in_force: object = None, body_size: int = 0) -> None:
+        self.in_force = in_force
+        self.body_size = body_size
+        self.head: tuple[str, str, Mapping[str, str]] = ("", "", {})
+        self.keys: ClientKeys | None = None
+        self.body = b""
+        self.is_body_truncated = False
+        self.attempts: list[AttemptTrace] = []
+        self.further_attempts = 0
+        self.response = Flow(None)
+        self.has_failed = False
+        self._budget: _Budget | None = None
+        self._learned: LearnedQuirks | None = None
+        self._flow: Flow | None = None  # of the current attempt, if it is kept
 
     @property
     def keeps_bodies(self) -> bool:
-        return self.room is not None
+        return self._budget is not None
 
     @property
     def kept_bytes(self) -> int:
-        """What it holds in memory, near enough."""
-        return MAX_BYTES - self.room.left if self.room is not None else 0
+        """The approximate size in memory."""
+        return 0 if self._budget is None else MAX_BYTES - self._budget.left
 
-    def on_sent(self, body: bytes) -> None:
-        """An attempt has been noted as `SENT`, with `body`. To be called where bodies are kept, or notes are many."""
-        try:
-            self._sort()
-            if self.room is not None:
-                self._keep_sent(body, self.room)
-        except Exception:
-            self._failed = True
+    @_never_raises
+    def keep_bodies(self, body: bytes) -> None:
+        """Keep the client's body, and all bodies from now on."""
+        self._budget = _Budget(MAX_BYTES)
+        self.response = Flow(self._budget)
+        self.body, self.is_body_truncated = self._budget.take_whole(body)
 
-    def on_passed(self, times: list[float], came: list[float], went: list[float]) -> None:
-        """Pieces of `came` bytes became writes of `went` bytes at these times; 0 is none. Where bodies are kept each of
-        them is told of by itself, too.
-        """
-        if self.room is None:
-            self.append((PASSED, times, came, went))
-            if len(times) > _MOST_PIECES or len(self) > MOST_NOTES:
-                self._sort()
+    @_never_raises
+    def on_learned(self, quirks: LearnedQuirks) -> None:
+        """The next attempt is made with these learned quirks."""
+        self._learned = quirks
 
-    def on_chunk(self, data: bytes) -> None:
-        """The upstream has sent `data`, which is to be kept."""
-        try:
-            if self._came is not None:
-                self._came.note(data)
-        except Exception:
-            self._failed = True
-
-    def on_written(self, data: bytes) -> None:
-        """The client has taken `data`, which is to be kept."""
-        try:
-            self._written().note(data)
-        except Exception:
-            self._failed = True
-
-    def _sort(self) -> None:
-        """Put what was noted where it belongs."""
-        notes = self[:]
-        self.clear()
-        for kind, *what in notes:
-            try:
-                _SORT_IN[kind](self, *what)
-            except Exception:
-                self._failed = True
-
-    def _begun(self, holds: object, body_size: int) -> None:
-        self._holds, self._body_size = holds, body_size
-
-    def _learned(self, lessons: LearnedQuirks) -> None:
-        self._lessons = lessons
-
-    def _sent(
+    @_never_raises
+    def on_sent(
         self,
-        at: float,
         request: tuple[str, str],
         headers: Mapping[str, str],
-        size: int,
+        body: bytes,
+        *,
         route: str,
         mode: str,
-        estimated_input_tokens: int | None,
+        estimated_input_tokens: int | None = None,
     ) -> None:
-        lessons, self._lessons = self._lessons, None
-        if self._attempts is None:
-            self._attempts = []
-        if len(self._attempts) >= MAX_ATTEMPTS:
+        """An attempt is sent."""
+        learned, self._learned = self._learned, None
+        if len(self.attempts) >= MAX_ATTEMPTS:
             self.further_attempts += 1
-            self._came = None
-        else:
-            self._came = flow = Flow(self.room)
-            about = headers, size, route, mode, estimated_input_tokens, lessons
-            self._attempts.append(AttemptTrace(flow, at, request, *about))
-
-    def _keep_sent(self, body: bytes, room: _Room) -> None:
-        if not self.further_attempts:
+            self._flow = None
+            return
+        self._flow = Flow(self._budget)
+        attempt = AttemptTrace(
+            self._flow,
+            request,
+            headers,
+            len(body),
+            route=route,
+            mode=mode,
+            estimated_input_tokens=estimated_input_tokens,
+            learned=learned,
+        )
+        if self._budget is not None:
             # A retry sends the same again, and a direct route what the client sent: once is enough.
-            *earlier, attempt = self.attempts
-            before = earlier[-1].body if earlier else self.body
-            attempt.body, attempt.is_cut = (
-                (before, False) if before and before == body else room.take_whole(body)
+            before = self.attempts[-1].body if self.attempts else self.body
+            attempt.body, attempt.is_truncated = (
+                (before, False) if before and before == body else self._budget.take_whole(body)
             )
+        self.attempts.append(attempt)
 
-    def _answered(self, at: float, status: int, headers: Iterable[tuple[str, str]]) -> None:
-        if not self.further_attempts:
+    @_never_raises
+    def on_response_head(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
+        """The head of the attempt's response has arrived."""
+        if self._flow is not None:
             attempt = self.attempts[-1]
-            attempt.head_at, attempt.status, attempt.response_headers = at, status, headers
+            attempt.head_at, attempt.status, attempt.response_headers = monotonic(), status, headers
 
-    def _passed(self, times: list[float], came: list[float], went: list[float]) -> None:
-        for flow, sizes in ((self._came, came), (self._written(), went)):
+    @_never_raises
+    def on_passed(self, times: list[float], received: list[float], written: list[float]) -> None:
+        """Chunks of `received` bytes became writes of `written` bytes at these times; 0 is none.
+
+        Where bodies are kept, `on_chunk` and `on_written` are called for each of them instead.
+        """
+        if self._budget is not None:
+            return
+        for flow, sizes in ((self._flow, received), (self.response, written)):
             if flow is not None:
-                flow.note_all(
+                flow.add_sizes(
                     [at for at, size in zip(times, sizes, strict=True) if size],
                     [size for size in sizes if size],
                 )
 
-    def _ended(self) -> None:
-        if self._came is not None:
-            self._came.is_whole = True
+    @_never_raises
+    def on_chunk(self, data: bytes) -> None:
+        """The upstream has sent `data`, which is to be kept."""
+        if self._flow is not None:
+            self._flow.add(data)
 
-    def _written(self) -> Flow:
-        if self._answer is None:
-            self._answer = Flow(self.room)
-        return self._answer
+    @_never_raises
+    def on_written(self, data: bytes) -> None:
+        """The client has been sent `data`, which is to be kept."""
+        self.response.add(data)
 
-
-#: By what a note tells of.
-_SORT_IN: tuple[Callable[..., None], ...] = (
-    CallTrace._begun,
-    CallTrace._learned,
-    CallTrace._sent,
-    CallTrace._answered,
-    CallTrace._passed,
-    CallTrace._ended,
-)
+    @_never_raises
+    def on_end(self) -> None:
+        """The end of the response's body was seen."""
+        if self._flow is not None:
+            self._flow.is_whole = True

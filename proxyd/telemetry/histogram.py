@@ -1,7 +1,7 @@
-"""A Prometheus histogram for values that come by the batch.
+"""A Prometheus histogram that counts values in batches.
 
-The library's own finds each value's bucket when it comes, which costs a call more than all its counters. This one puts
-values aside, and counts many with one search for each bucket; a scrape, too, has them counted first.
+The library's own searches the bucket of each value at once, which takes longer than all counters of a call. This one
+buffers values, and counts many of them with one search for each bucket, at the latest at a scrape.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from prometheus_client.utils import floatToGoString
 
 __all__ = ["Histogram"]
 
-#: Values that are put aside, 32 bytes each.
-_MOST_ASIDE = 512
+#: Values that are buffered, 32 bytes each.
+_MAX_BUFFERED = 512
 
 
 @dataclass(slots=True)
 class _Series:
-    """The values of one combination of labels; `counts` has, for each bound, those that are not above it."""
+    """The values of one combination of labels; `counts` has the number of values up to each bound."""
 
     counts: list[int]
     sum: float = 0.0
-    aside: list[float] = field(default_factory=list)
+    buffered: list[float] = field(default_factory=list)
 
 
 class Histogram:
-    """Of values in base units. One thread gives them and asks for the family.
+    """A histogram of values in base units. Not thread-safe.
 
     Args:
-        bounds: of the buckets, ascending, each within its own; infinity is added.
+        bounds: upper bounds of the buckets, ascending and inclusive; infinity is added.
     """
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
@@ -42,19 +42,19 @@ class Histogram:
         self._bounds = (*bounds, inf)
         self._series: dict[tuple[str, ...], _Series] = defaultdict(lambda: _Series([0] * len(self._bounds)))
         if not labels:
-            self._series[()]  # there from the beginning, as the library's own
+            self._series[()]  # exported from the start, as with the library's own
 
     def observe(self, labels: tuple[str, ...], values: Sequence[float]) -> None:
         """Count `values`."""
         if not values:
             return
         series = self._series[labels]
-        series.aside.extend(values)
-        if len(series.aside) >= _MOST_ASIDE:
+        series.buffered.extend(values)
+        if len(series.buffered) >= _MAX_BUFFERED:
             self._count(series)
 
     def family(self) -> HistogramMetricFamily:
-        """What has been counted, for the library."""
+        """Export all values as the library's metric family."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
         for labels, series in self._series.items():
             self._count(series)
@@ -63,7 +63,7 @@ class Histogram:
         return family
 
     def _count(self, series: _Series) -> None:
-        values, series.aside = sorted(series.aside), []
+        values, series.buffered = sorted(series.buffered), []
         series.sum += sum(values)
         series.counts = [
             count + bisect_right(values, bound)

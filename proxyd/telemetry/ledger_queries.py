@@ -1,10 +1,9 @@
-"""Questions to the ledger, asked by ``/v1/stats``, the page and ``claude-proxy stats``.
+"""Queries of the ledger, for ``/v1/stats``, the page and ``claude-proxy stats``.
 
-Sums come from ``totals`` and ``session_totals`` (see `proxyd.telemetry.ledger_schema`), whose primary keys begin
-with the time: a question about some days reads the rows of those days and no others. Only the list of a session's
-own calls reads ``calls``, by its index.
+Sums come from ``totals`` and ``session_totals`` (see `proxyd.telemetry.ledger_schema`), whose primary keys begin with
+the time, so that a query reads the rows of its period only. Only the lists of calls read ``calls``, by its indexes.
 
-A reader opens the file for reading only, in a thread or process of its own; in WAL mode it never waits for the writer.
+A reader opens the file read-only, in a thread or process of its own; in WAL mode it never waits for the writer.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ __all__ = [
     "sums",
 ]
 
-#: By what sums can be grouped, and the expression that does it. A day is a day of the local time zone. The sign before
-#: ``session_id`` keeps SQLite from walking all of that column's index, for its order, instead of the period.
+#: The names by which sums can be grouped, and the SQL expressions. A day is a day of the local time zone. The sign
+#: before ``session_id`` keeps SQLite from scanning that column's index, for its order, instead of the period.
 GROUPS: Mapping[str, str] = {
     "model": "route",
     "session": "+session_id",
@@ -47,18 +46,18 @@ PERIODS_DAYS = (7, 30)
 
 _DAY_S = 86_400
 _TOKENS = "sum(t.input_tokens + t.output_tokens + t.cache_read_tokens + t.cache_write_tokens)"
-#: Sessions that an overview names: a page of them.
+#: The most sessions in an overview.
 _TOP = 20
 _BUSY_S = 0.5
-#: What SQLite keeps beside a file.
-_BESIDE = ("-wal", "-shm")
+#: Suffixes of the files that SQLite keeps next to a database.
+_COMPANIONS = ("-wal", "-shm")
 
 
 class LedgerUnreadable(ConfigError):
-    """The ledger's file is not one that can be read; the message says what to do.
+    """The ledger's file cannot be read; the message says what to do.
 
     Attributes:
-        is_damaged: it is no whole ledger, and waiting does not help.
+        is_damaged: the file is not an intact ledger, and a retry does not help.
     """
 
     def __init__(self, message: str, *, is_damaged: bool = False) -> None:
@@ -67,16 +66,16 @@ class LedgerUnreadable(ConfigError):
 
 
 class _Reader(sqlite3.Connection):
-    """A connection that knows its file."""
+    """A connection with the path of its file."""
 
     path: Path | None = None
 
 
 def open_ledger(path: Path) -> sqlite3.Connection:
-    """A connection that can only read. Where no call has been written yet, it reads an empty ledger.
+    """Open the ledger read-only. Where no call has been written yet, the result is an empty ledger.
 
     Raises:
-        LedgerUnreadable: there is something, and it cannot be read.
+        LedgerUnreadable: there is a file, and it cannot be read.
     """
     if not path.exists():
         return _empty()
@@ -103,9 +102,9 @@ def open_ledger(path: Path) -> sqlite3.Connection:
 
 
 def damaged_files(path: Path) -> list[Path]:
-    """Ledgers that were damaged and have been moved aside, the oldest first."""
+    """List the damaged ledgers that were moved aside, the oldest first."""
     return sorted(
-        each for each in path.parent.glob(f"{path.name}{DAMAGED}*") if each.suffix[-4:] not in _BESIDE
+        each for each in path.parent.glob(f"{path.name}{DAMAGED}*") if each.suffix[-4:] not in _COMPANIONS
     )
 
 
@@ -133,7 +132,7 @@ def _empty() -> sqlite3.Connection:
 
 
 def midnight(now: float) -> float:
-    """The Unix time at which the local day of `now` began."""
+    """Unix time of the beginning of the local day of `now`."""
     day = time.localtime(now)
     return time.mktime((day.tm_year, day.tm_mon, day.tm_mday, 0, 0, 0, 0, 0, -1))
 
@@ -146,13 +145,12 @@ def sums(
     session: str | None = None,
     limit: int = -1,
 ) -> list[dict[str, Any]]:
-    """Sums of the calls since then (to the quarter of an hour), the group under its own name; those with the most
-    tokens first, days in their order.
+    """Sum up the calls since a time. Groups with the most tokens come first, days in ascending order.
 
     Args:
-        since: Unix time.
-        by: one of `GROUPS`; None for one row over all, whose sums are 0 where there are no calls.
-        session: only this one's.
+        since: Unix time, rounded down to the quarter of an hour.
+        by: one of `GROUPS`, also the name of the group's column; None for one row over all calls.
+        session: restrict to this session.
         limit: the most rows; -1 for all.
     """
     columns = ", ".join(f"ifnull(sum({name}), 0) AS {name}" for name in SUMS)
@@ -172,22 +170,22 @@ def sums(
 
 
 def calls_of_session(database: sqlite3.Connection, session: str, *, limit: int = 50) -> list[dict[str, Any]]:
-    """The last calls of a session, the newest first, as rows of ``calls``."""
+    """List the last calls of a session, the newest first, as rows of ``calls``."""
     query = "SELECT * FROM calls WHERE session_id = ? ORDER BY started_at DESC LIMIT ?"
     return _rows(database, query, (session, limit))
 
 
 def last_calls(database: sqlite3.Connection, since: float, *, limit: int = 200) -> list[dict[str, Any]]:
-    """The last calls since then, the newest first, as rows of ``calls``."""
+    """List the last calls since a time, the newest first, as rows of ``calls``."""
     query = "SELECT * FROM calls WHERE started_at >= ? ORDER BY started_at DESC LIMIT ?"
     return _rows(database, query, (since, limit))
 
 
 def series(database: sqlite3.Connection, since: float, step: str) -> list[dict[str, Any]]:
-    """Tokens, cost, calls and failures by step and model, for charts.
+    """Sum up tokens, cost, calls and failures by step and model, for charts.
 
     Args:
-        step: ``hour`` or ``day``, of the local time zone; each row has its beginning under that name.
+        step: ``hour`` or ``day``, of the local time zone, also the name of the column with its beginning.
     """
     start = (
         "strftime('%Y-%m-%d %H:00', quarter * 900, 'unixepoch', 'localtime')"
@@ -204,13 +202,13 @@ def series(database: sqlite3.Connection, since: float, step: str) -> list[dict[s
 
 
 def sessions_like(database: sqlite3.Connection, prefix: str) -> list[str]:
-    """The sessions whose id begins so, at most ten."""
+    """List at most ten sessions whose id begins with `prefix`."""
     query = "SELECT DISTINCT session_id FROM session_totals WHERE session_id >= ? AND session_id < ? LIMIT 10"
     return [row["session_id"] for row in _rows(database, query, (prefix, prefix + "\x7f"))]
 
 
 def overview(database: sqlite3.Connection, now: float) -> dict[str, Any]:
-    """Today and the last 7 and 30 days, each in total and by everything there is."""
+    """Sum up today and the last 7 and 30 days, each in total and by each of `GROUPS`."""
     starts = {"today": midnight(now)}
     starts.update({f"days_{days}": midnight(now) - (days - 1) * _DAY_S for days in PERIODS_DAYS})
     found: dict[str, Any] = {}

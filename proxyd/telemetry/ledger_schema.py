@@ -1,13 +1,12 @@
-"""The ledger's tables. They stand apart from the writer, so that a reader's start does not pay for asyncio.
+"""The ledger's tables. Apart from the writer, so that a command that only reads does not import asyncio.
 
 Tables (a migration is a step in `MIGRATIONS`; ``PRAGMA user_version`` counts them):
 
-- ``calls``: a row a call, with counts, times, ids and names; never a prompt, an answer or a key
+- ``calls``: one row for each call, with counts, times, ids and names; never a prompt, a response or a key
   (docs/spec/design.md#p12).
-- ``totals``, ``session_totals``: their sums by quarter of an hour, route and outcome, the second by session too, kept
-  by a trigger in the same transaction. A month of them is some thousand rows however many calls there were, which is
-  what lets a question be answered at once. A quarter of an hour is the largest step in which all time zones count
-  their days.
+- ``totals``, ``session_totals``: their sums by quarter of an hour, route and outcome, the second by session too,
+  updated by a trigger in the same transaction. A month of them is some thousand rows however many calls there were,
+  so queries take milliseconds. A quarter of an hour is the largest step in which the days of all time zones begin.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ __all__ = ["COLUMNS", "DAMAGED", "FILE", "MIGRATIONS", "QUARTER_S", "SUMS", "TAB
 FILE = "usage.db"
 QUARTER_S = 900
 TABLES = ("calls", "totals", "session_totals")
-#: Between the name of a file that was damaged and the date when it was moved aside.
+#: What is added to the name of a damaged file, before the date.
 DAMAGED = ".damaged-"
 
-#: What a row holds, in this order. Times: Unix seconds, milliseconds. ``cost_usd`` is NULL where a price is unknown.
+#: The columns of a row. ``started_at`` is in Unix seconds; ``cost_usd`` is NULL where a price is unknown.
 COLUMNS = (
     "started_at",
     "request_id",
@@ -59,7 +58,7 @@ COLUMNS = (
 
 
 def row_of(record: CallRecord) -> tuple[Any, ...]:
-    """A finished call as a row, in the order of `COLUMNS`."""
+    """Convert a finished call into a row, in the order of `COLUMNS`."""
     usage = record.usage
     return (
         record.started_at,
@@ -106,7 +105,7 @@ _SUMS: tuple[tuple[str, str], ...] = (
     ("ttfb_ms", "ifnull(new.ttfb_ms, 0)"),
     ("ttfb_calls", "new.ttfb_ms IS NOT NULL"),
 )
-#: What both tables of totals add up.
+#: The columns of both tables of totals.
 SUMS = tuple(name for name, _ in _SUMS)
 _SUMS_OF_CALLS = " ".join(f"{name} {'REAL' if name == 'cost_usd' else 'INTEGER'} NOT NULL," for name in SUMS)
 _OWN_SUMS = ", ".join(value for _, value in _SUMS)
@@ -176,7 +175,7 @@ MIGRATIONS: tuple[str, ...] = (
 
 
 def is_damaged(exc: BaseException) -> bool:
-    """Whether SQLite says that the file is no database, not a whole one, or not one of ours."""
+    """Whether SQLite reports that the file is not a database, not intact, or without our tables."""
     text = str(exc)
     return isinstance(exc, sqlite3.Error) and (
         type(exc) is sqlite3.DatabaseError

@@ -1,13 +1,12 @@
-"""What is happening now: the feed behind ``/events``, for the page and ``claude-proxy top``.
+"""The live feed behind ``/events``, for the page and ``claude-proxy top``.
 
-The fast path does not know of it. It looks at the records of the calls in flight, by a clock of its own and only while
-somebody listens, and it is told once of each call that is over.
+It reads the records of the calls in flight once a second, and only while there are listeners; it is notified of each
+finished call. A listener has a bounded queue: one that does not read is disconnected, so that it delays neither a call
+nor another listener.
 
-A listener has a bounded queue: one that does not read is let go, it holds up neither a call nor another listener.
+Messages are SSE events with a JSON object as data::
 
-Messages, each one SSE event with a JSON object as its data::
-
-    hello    {version, started_at, now, is_draining, totals, active: […], recent: […]}   once, at the beginning
+    hello    {version, started_at, now, is_draining, totals, active: […], recent: […]}   once, at the start
     active   {now, is_draining, totals, active: […]}                                     each second
     call     one finished call                                                           as it ends
 """
@@ -30,11 +29,11 @@ from proxyd.telemetry.ledger_schema import COLUMNS, row_of
 __all__ = ["LiveFeed"]
 
 _TICK_S = 1.0
-#: Finished calls that are remembered: a few hours of one person's work.
+#: Finished calls kept: a few hours of one person's work.
 _RECENT = 200
-#: Messages that wait for one listener; at one a second and one a call that is a minute behind.
+#: Messages that may wait for one listener, about a minute of them.
 _MAX_WAITING = 120
-#: Calls of one route whose first-byte times make up its median.
+#: Calls of one route over which the median of the first-byte times is taken.
 _TTFB_CALLS = 100
 
 _SUMS = (
@@ -46,8 +45,8 @@ _SUMS = (
     "cache_read_tokens",
     "cache_write_tokens",
 )
-#: What is known of a call before it is over.
-_KNOWN_EARLY = (
+#: Columns that are known of a call in flight.
+_IN_FLIGHT = (
     "request_id",
     "started_at",
     "model",
@@ -65,7 +64,7 @@ _KNOWN_EARLY = (
 
 
 class LiveFeed:
-    """Gathers and gives out. `observe` is told of each call that is over.
+    """Sums and last calls since the start, and their listeners.
 
     Args:
         active: the calls in flight.
@@ -78,14 +77,14 @@ class LiveFeed:
         self.started_at = time.time()
         self._active = active
         self._is_draining = is_draining
-        #: As rows of the ledger, each with the sentence of its failure.
+        #: Rows of the ledger with their error messages.
         self._recent: deque[tuple[tuple[Any, ...], str | None]] = deque(maxlen=_RECENT)
         self._totals: dict[str, _Totals] = {}
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
         self._ticker: asyncio.Task[None] | None = None
 
     def observe(self, record: CallRecord, row: tuple[Any, ...]) -> None:
-        """A call is over; `row` is how the ledger has it."""
+        """Add a finished call; `row` is its row in the ledger."""
         self._recent.append((row, record.error))
         if record.kind != "count":
             route = record.route or "none"
@@ -94,18 +93,18 @@ class LiveFeed:
                 totals = self._totals[route] = _Totals()
             totals.add(record)
         if self._listeners:
-            self._give(_message("call", _finished(row, record.error)))
+            self._send(_message("call", _finished(row, record.error)))
 
     def totals(self) -> list[dict[str, Any]]:
-        """Sums since the start by route, with the median of the time to the first byte lately."""
-        return [{"route": route, **totals.shown()} for route, totals in self._totals.items()]
+        """Sums since the start by route, with the recent median of the time to the first byte."""
+        return [{"route": route, **totals.as_dict()} for route, totals in self._totals.items()]
 
     def recent(self) -> list[dict[str, Any]]:
-        """The last calls that are over, the newest last."""
+        """The last finished calls, the newest last."""
         return [_finished(row, error) for row, error in self._recent]
 
     async def listen(self) -> AsyncGenerator[bytes, None]:
-        """Messages as they come, until `close`, or until the listener is too far behind."""
+        """Yield messages until `close`, or until the listener is too far behind."""
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         hello = {"version": proxyd.__version__, "started_at": self.started_at, "recent": self.recent()}
         self._listeners.add(queue)
@@ -131,10 +130,10 @@ class LiveFeed:
         while self._listeners:
             await asyncio.sleep(_TICK_S)
             if self._listeners:
-                self._give(_message("active", self._now()))
+                self._send(_message("active", self._now()))
         self._ticker = None
 
-    def _give(self, message: bytes) -> None:
+    def _send(self, message: bytes) -> None:
         for queue in tuple(self._listeners):
             if queue.qsize() >= _MAX_WAITING:
                 self._listeners.discard(queue)
@@ -156,7 +155,7 @@ class _Totals:
     """The sums of a route since the start.
 
     Attributes:
-        first_bytes_s: of its last calls.
+        first_bytes_s: seconds to the first byte of the last calls.
     """
 
     calls: int = 0
@@ -180,7 +179,7 @@ class _Totals:
         if ttfb_s is not None:
             self.first_bytes_s.append(ttfb_s)
 
-    def shown(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         times_s = self.first_bytes_s
         return {
             **{name: getattr(self, name) for name in _SUMS},
@@ -189,13 +188,13 @@ class _Totals:
 
 
 def _in_flight(record: CallRecord) -> dict[str, Any]:
-    """A call that is not over. ``phase`` is ``waiting`` until the first byte, then ``streaming``."""
+    """A call in flight. ``phase`` is ``waiting`` until the first byte, then ``streaming``."""
     tokens = 0 if record.output_so_far is None else record.output_so_far()
     streaming_s = record.duration_s - (record.ttfb_s or 0)
     is_streaming = record.ttfb_s is not None
     row = dict(zip(COLUMNS, row_of(record), strict=True))
     return {
-        **{name: row[name] for name in _KNOWN_EARLY},
+        **{name: row[name] for name in _IN_FLIGHT},
         "phase": "streaming" if is_streaming else "waiting",
         "output_tokens": tokens,
         "tokens_per_s": round(tokens / streaming_s, 1) if is_streaming and streaming_s > 0.5 else None,
@@ -203,7 +202,7 @@ def _in_flight(record: CallRecord) -> dict[str, Any]:
 
 
 def _finished(row: tuple[Any, ...], error: str | None) -> dict[str, Any]:
-    """A call that is over, as the ledger has it, and with the sentence of its failure."""
+    """A finished call: its row in the ledger and its error message."""
     return {**dict(zip(COLUMNS, row, strict=True)), "error": error}
 
 

@@ -1,8 +1,6 @@
-"""Prometheus metrics by the names of docs/spec/operations.md#f3: base units, no label whose values could grow without
-bound.
+"""Prometheus metrics by the names of docs/spec/operations.md#f3, in base units and without unbounded labels.
 
-Counters and histograms are fed when calls are over. Gauges are asked for at the moment of a scrape, so that nothing is
-kept up to date that nobody looks at.
+Counters and histograms are updated when calls have finished; gauges are read at a scrape.
 """
 
 from __future__ import annotations
@@ -29,13 +27,13 @@ __all__ = ["CONTENT_TYPE", "Metrics", "Sources"]
 #: The text format, version 0.0.4: what every Prometheus reads.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-#: From a cached answer of a small model to a model that thinks for minutes.
+#: From a cached response of a small model to a model that thinks for minutes.
 _FIRST_BYTE_S = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
 _DURATION_S = (0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
 #: Around the target of 50 µs an event (docs/spec/operations.md#h3).
 _OVERHEAD_S = (5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 1e-2)
 
-#: Kinds of tokens, and how many of them a usage has.
+#: Kinds of tokens, and how to read them from a usage.
 _TOKENS: tuple[tuple[str, Callable[[Usage], int]], ...] = (
     ("input", attrgetter("input_tokens")),
     ("output", attrgetter("output_tokens")),
@@ -49,14 +47,14 @@ _CIRCUIT_STATES = {"closed": 0, "trial": 1, "open": 2}
 
 @dataclass
 class Sources:
-    """Where the gauges look. Each is called at a scrape.
+    """The functions that gauges call at a scrape.
 
     Attributes:
         active: the calls in flight.
         circuits: origin -> ``closed``, ``trial`` or ``open``, for origins that have failed lately.
         hook_errors: hook -> failures since it was loaded.
         loop_lag_s: how late the event loop runs.
-        rows_lost: calls that the ledger could not keep.
+        rows_lost: calls that the ledger could not store.
     """
 
     active: Callable[[], Iterable[CallRecord]] = tuple
@@ -81,7 +79,7 @@ class Metrics:
         )
         self._first_byte = Histogram(
             "proxyd_first_byte_seconds",
-            "From a call's arrival to the first byte of its answer",
+            "From a call's arrival to the first byte of its response",
             ("route", "mode"),
             _FIRST_BYTE_S,
         )
@@ -102,7 +100,7 @@ class Metrics:
         )
         self._errors = Counter(
             "proxyd_upstream_errors",
-            "Calls that were refused or broke off, by the error type of their answer",
+            "Calls that were refused or broke off, by the error type of their response",
             ("route", "type"),
             registry=self.registry,
         )
@@ -147,7 +145,7 @@ class Metrics:
                 self._of(metric, *labels).inc(count)
 
     def _of(self, metric: Any, *labels: str) -> Any:
-        """The child of `metric` with these labels, which the library takes its time to find."""
+        """The child of `metric` with these labels; the library's own lookup is slow."""
         key = (metric, *labels)
         child = self._children.get(key)
         if child is None:
@@ -155,27 +153,27 @@ class Metrics:
         return child
 
     async def render(self) -> bytes:
-        """All of them in the text format.
+        """Render all metrics in the text format.
 
-        Written in a thread: with two hundred routes it takes a fifth of a second, which no stream should wait for.
+        In a thread, since two hundred routes take a fifth of a second.
         """
-        self._at_scrape.look()
+        self._at_scrape.update()
         return await asyncio.to_thread(generate_latest, self.registry)
 
 
 class _AtScrape(Collector):
-    """What is asked for at a scrape: on the loop, by `look`, since what is looked at changes there."""
+    """Metrics that are read at a scrape: by `update`, in the event loop, which owns what they are read from."""
 
     def __init__(self, sources: Sources, histograms: Sequence[Histogram]) -> None:
         self._sources = sources
         self._histograms = histograms
-        self._seen: list[Metric] = []
+        self._metrics: list[Metric] = []
 
-    def look(self) -> None:
-        self._seen = list(self._families())
+    def update(self) -> None:
+        self._metrics = list(self._families())
 
     def collect(self) -> Iterable[Metric]:
-        return self._seen
+        return self._metrics
 
     def _families(self) -> Iterable[Metric]:
         for histogram in self._histograms:

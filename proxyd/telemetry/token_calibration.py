@@ -1,9 +1,9 @@
-"""How far off our estimates of a model's input are, learnt from what its upstream reports.
+"""Calibration of token estimates, learned from what upstreams report.
 
-Every vendor counts with a tokenizer of its own, and none of them is here. But each answer comes with the true number of
-input tokens, and an estimate that is off is off by much the same factor for the whole of a conversation: so a model's
-ratio of reported to estimated tokens corrects the next estimate. On conversations counted by three tokenizers the
-corrected estimate is within 5 % after ten calls (``tests/unit/telemetry/test_token_calibration.py``).
+Every vendor counts with a tokenizer of its own, which we do not have. But each response reports the true number of
+input tokens, and the error of our estimate is nearly the same factor throughout a conversation: so a model's ratio of
+reported to estimated tokens corrects the next estimate. On conversations counted by three tokenizers the corrected
+estimate is within 5 % after ten calls (``tests/unit/telemetry/test_token_calibration.py``).
 
 The ratios are kept in the state folder as ``calibration.json``: model names and two numbers each, nothing of a prompt.
 """
@@ -26,21 +26,21 @@ __all__ = ["FILE", "Calibration"]
 #: In the state folder.
 FILE = "calibration.json"
 
-#: What an older call weighs against the one after it. The mix of text, code and tool results shifts as a session goes
-#: on; ten calls back, a call counts a third.
+#: The weight of a call relative to the next one. The mix of text, code and tool results changes during a session; a
+#: call that is ten calls old counts a third.
 _DECAY = 0.9
-#: From how many calls on a ratio is believed to be within `_MARGIN`.
+#: The number of calls after which a ratio is taken to be within `_MARGIN`.
 _ENOUGH_CALLS = 10
-#: How far an estimate may be off: after enough calls, and before. The second is what the three tokenizers' ratios of
-#: the tests lie within, with room for scripts and languages that are not among them.
+#: The largest error of an estimate after enough calls, and before. The ratios of the three tokenizers of the tests are
+#: within the second, with a reserve for scripts and languages that are not among them.
 _MARGIN, _FIRST_MARGIN = 0.05, 0.35
-#: Below this many tokens, what the vendor's template adds outweighs the text.
+#: Below this many tokens the vendor's template outweighs the text.
 _MIN_TOKENS = 100
-#: Beyond this factor something else was counted than what was sent: pages that a server tool has fetched.
+#: Beyond this factor the upstream has counted something else, such as pages that a server tool has fetched.
 _MAX_FACTOR = 4.0
-#: Models that are remembered; the one that was longest unused is forgotten first.
+#: Models kept; the least recently used one is evicted first.
 _MAX_MODELS = 200
-#: A change is written within this time, and at the end.
+#: A change is written within this time, and when the daemon stops.
 _SAVE_S = 30.0
 
 log = get_logger("calibration")
@@ -50,7 +50,7 @@ class Calibration:
     """The ratios of all models.
 
     Args:
-        path: where they are kept; None keeps them for this process alone.
+        path: the file; None keeps the ratios in memory only.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -61,18 +61,18 @@ class Calibration:
         self._writing = threading.Lock()
 
     def corrected(self, model: str, estimate: int) -> int:
-        """`estimate`, as the upstream's name `model` would count it."""
+        """Correct `estimate` by the ratio of `model`, a name of the upstream's."""
         sums = self._sums.get(model)
         return estimate if sums is None else max(1, round(estimate * sums[0] / sums[1]))
 
     def is_surely_above(self, limit: int, model: str, estimate: int) -> bool:
-        """Whether a prompt of that `estimate` has more than `limit` tokens, however wrong the estimate may be."""
+        """Whether a prompt has more than `limit` tokens even if `estimate` is as wrong as it may be."""
         sums = self._sums.get(model)
         margin = _MARGIN if sums is not None and sums[2] >= _ENOUGH_CALLS else _FIRST_MARGIN
         return self.corrected(model, estimate) * (1 - margin) > limit
 
     def observe(self, record: CallRecord) -> None:
-        """Learn from a call that is over."""
+        """Learn from a finished call."""
         usage, estimate = record.usage, record.estimated_input_tokens
         reported = usage.total_input_tokens
         if record.outcome != "ok" or estimate is None or usage.is_estimated:
@@ -90,16 +90,16 @@ class Calibration:
         if self._path is not None and self._saving is None:
             loop = asyncio.get_running_loop()
             self._saving = loop.call_later(
-                _SAVE_S, lambda: loop.run_in_executor(None, self._write, self._taken())
+                _SAVE_S, lambda: loop.run_in_executor(None, self._write, self._take_changes())
             )
 
     def save(self) -> None:
-        """Write what has been learnt since the last time, before the process ends."""
+        """Write unsaved changes now, before the process ends."""
         if self._saving is not None:
-            self._write(self._taken())
+            self._write(self._take_changes())
 
-    def _taken(self) -> bytes:
-        """What is to be written; from now on a change makes another writing."""
+    def _take_changes(self) -> bytes:
+        """The document to write; a later change schedules another write."""
         if self._saving is not None:
             self._saving.cancel()
             self._saving = None
@@ -107,9 +107,9 @@ class Calibration:
         return jsonio.dumps({"models": models})
 
     def _write(self, document: bytes) -> None:
-        """Runs in a thread, since a disk may take its time; the last writing of all does not."""
+        """Write the file: in a thread, since a disk may be slow, except for the last time."""
         path = self._path
-        assert path is not None, "asked for only where there is a file"
+        assert path is not None, "called only where there is a file"
         temporary = path.with_suffix(".new")
         try:
             with self._writing:
@@ -121,7 +121,7 @@ class Calibration:
 
 
 def _read(path: Path) -> dict[str, list[float]]:
-    """The ratios in the file; none from a file that cannot be understood: they are soon learnt anew."""
+    """Read the ratios; an invalid file is ignored, since they are soon learned again."""
     try:
         document: Any = jsonio.loads(path.read_bytes())
     except FileNotFoundError:

@@ -407,7 +407,7 @@ async def attack(seconds: float, folder: Path, *, rounds: int | None = None, see
             await asyncio.gather(*(client.run(ends) for client in clients))
             number += 1
         report.faults += [f"the log says {line}" for line in child.log("request.crashed")[:5]]
-        report.faults += [f"the log says {line}" for line in child.log("library.said")[:5]]
+        report.faults += [f"the log says {line}" for line in child.log("library.log")[:5]]
     return report
 
 

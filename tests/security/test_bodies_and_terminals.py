@@ -15,6 +15,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from proxyd.logs import setup as logs
+from proxyd.telemetry.access_log import log_calls
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.terminal import printable
 from tests.support.daemon_process import process
@@ -70,7 +71,7 @@ def written(log_format: str, monkeypatch: pytest.MonkeyPatch) -> str:
             log.error("crashed", exc_info=exc)
         record = CallRecord(request_id="r", model=EVIL)
         record.error = record.session_id = EVIL
-        logs.log_calls([record])
+        log_calls([record])
     finally:
         assert logs._queue is not None
         logs._queue.close()

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from proxyd.errors import ProxyError, envelope
-from proxyd.logs.setup import redact
+from proxyd.logs.redact import redact
 from proxyd.redaction import masked
 from proxyd.secret import Secret
 from tests.support.harness import running_proxy

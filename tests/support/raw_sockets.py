@@ -283,7 +283,7 @@ def complaints(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """What of a log says that something went wrong inside. That a step took long, as asyncio says while it is debugged,
     is the machine's, or a hook's of an earlier test that still blocks.
     """
-    events = ("request.crashed", "library.said", "loop.exception")
+    events = ("request.crashed", "library.log", "loop.exception")
     return [
         line
         for line in lines

@@ -20,7 +20,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxyd.daemon.server import Daemon
 from proxyd.secret import Secret
 from proxyd.telemetry.ledger_schema import row_of
-from proxyd.telemetry.live_feed import LiveFeed
 from tests.support.harness import Upstream, chunk, load_entries, running_proxy, running_upstream, sse
 from tests.support.observing import SESSION, ask, finished, until_rows
 from tests.support.paths import ROOT
@@ -226,24 +225,6 @@ async def test_a_stop_ends_the_feed_at_once(session: aiohttp.ClientSession) -> N
     assert loop.time() - begun < 2
     await response.read()
     response.close()
-
-
-async def test_a_feed_client_that_never_reads_is_disconnected() -> None:
-    feed = LiveFeed(tuple)
-    stuck, reading = feed.listen(), feed.listen()
-    await anext(stuck)
-    await anext(reading)
-    seen = 0
-    for _ in range(300):
-        call = finished()
-        feed.observe(call, row_of(call))
-        await anext(reading)
-        seen += 1
-    assert seen == 300
-    left = [message async for message in stuck]
-    assert len(left) < 200
-    await reading.aclose()
-    await feed.close()
 
 
 async def _is_cut(deaf: socket.socket) -> bool:

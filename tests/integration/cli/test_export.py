@@ -175,5 +175,5 @@ def test_usage_errors(home: Home) -> None:
     (path / "call.json").write_text(json.dumps(call))
     (path / "1-upstream-response.json").unlink()
     result = home.run("export", str(path), target, "--case", "other")
-    assert "has no answer of an upstream" in result.err
+    assert "has no response of an upstream" in result.err
     assert record_files.load(path).attempts[0].response is None

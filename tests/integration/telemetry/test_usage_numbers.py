@@ -139,7 +139,7 @@ async def test_direct(tmp_path: Path, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("direct", [True, False])
-async def test_a_client_that_leaves_is_counted_by_what_it_was_sent(tmp_path: Path, direct: bool) -> None:
+async def test_usage_of_a_client_that_leaves_is_estimated(tmp_path: Path, direct: bool) -> None:
     is_over = asyncio.Event()
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -171,7 +171,7 @@ async def test_a_client_that_leaves_is_counted_by_what_it_was_sent(tmp_path: Pat
         assert 100 <= row["input_tokens"] <= 130
 
 
-async def test_an_answer_that_breaks_off_is_estimated(tmp_path: Path) -> None:
+async def test_usage_of_a_broken_stream_is_estimated(tmp_path: Path) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         body = sse(chunk({"content": "y" * 200}), done=False)
         return web.Response(body=body, content_type="text/event-stream")
@@ -185,7 +185,7 @@ async def test_an_answer_that_breaks_off_is_estimated(tmp_path: Path) -> None:
     assert row["output_tokens"] == 50
 
 
-async def test_refusals_cost_nothing_and_say_who_was_asked(tmp_path: Path) -> None:
+async def test_refusals_cost_nothing_and_name_the_route(tmp_path: Path) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         if (await request.json())["model"] == "full":
             return web.json_response({"error": {"message": "no credit"}}, status=402)
@@ -213,7 +213,7 @@ async def test_refusals_cost_nothing_and_say_who_was_asked(tmp_path: Path) -> No
     assert numbers(refused) == (0, 0, 0, 0, None)
 
 
-async def test_requests_that_do_not_get_in_are_counted(tmp_path: Path) -> None:
+async def test_shed_requests_are_counted(tmp_path: Path) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         raise AssertionError("nothing should come here")
 
@@ -227,7 +227,7 @@ async def test_requests_that_do_not_get_in_are_counted(tmp_path: Path) -> None:
             assert rows(tmp_path) == []
 
 
-async def test_a_kill_loses_at_most_a_second(tmp_path: Path) -> None:
+async def test_kill_loses_at_most_a_second(tmp_path: Path) -> None:
     """kill -9 amid traffic: all calls that ended a second before are there, and the file is whole."""
     models = tmp_path / "models.yaml"
     models.write_text("- {model_id: m, api_base: 'builtin:demo'}\n")

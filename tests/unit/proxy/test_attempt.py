@@ -138,7 +138,7 @@ class _Call:
             end,
             self.record.events,
             self.record.usage,
-            (flow.size, flow.count, flow.sizes, flow.pieces, flow.is_whole),
+            (flow.size, flow.count, flow.sizes, flow.chunks, flow.is_whole),
         )
 
 

@@ -1,22 +1,26 @@
-"""Filler: nothing that was said survives, and the translation makes the same events of it."""
+"""Anonymized bodies: no private word survives, and the translation makes the same events of them."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from proxyd import errors
 from proxyd.codecs.anthropic.thinking_signature import decode_signature, encode_signature
-from proxyd.replay.anonymize_stream import anonymize_body
-from proxyd.replay.anonymizer import Anonymizer, error_words, vocabulary
-from proxyd.replay.json_strings import texts_in
+from proxyd.codecs.openai.errors import refusal
+from proxyd.replay.anonymizer import LOREM, Anonymizer, anonymize_body
+from proxyd.replay.json_strings import find_strings
+from proxyd.replay.vocabulary import ERROR_WORDS, PROTOCOL_WORDS
 from tests.support import goldens_requests, goldens_streams
 from tests.support.effort import examples
+from tests.support.error_cases import CASES, context_of, read_case
 from tests.support.sse_reader import read_events
 from tests.support.streams import DIRECT, TRANSLATED
 
@@ -27,7 +31,7 @@ def kinds(outcome: goldens_streams.Outcome) -> list[str]:
     return [kind for kind, _ in read_events(outcome.stream)]
 
 
-def filled_case(name: str) -> goldens_streams.Case:
+def anonymized_case(name: str) -> goldens_streams.Case:
     case, filler = goldens_streams.load(name), Anonymizer()
     request = filler.value(case.request)
     return goldens_streams.Case(
@@ -36,14 +40,14 @@ def filled_case(name: str) -> goldens_streams.Case:
 
 
 @pytest.mark.parametrize("name", goldens_streams.cases())
-def test_every_transcript_makes_the_same_events(name: str) -> None:
-    case, filled = goldens_streams.load(name), filled_case(name)
+def test_anonymized_transcripts_make_the_same_events(name: str) -> None:
+    case, filled = goldens_streams.load(name), anonymized_case(name)
     assert len(filled.upstream) == len(case.upstream)
     before = kinds(goldens_streams.play(case.new_decoder(), [case.upstream]))
     assert kinds(goldens_streams.play(filled.new_decoder(), [filled.upstream])) == before
 
 
-def test_a_direct_stream_keeps_its_form() -> None:
+def test_direct_stream_keeps_its_events() -> None:
     body = b"".join(DIRECT.values())
     filled = anonymize_body(body, Anonymizer())
     assert len(filled) == len(body)
@@ -56,14 +60,14 @@ def test_a_direct_stream_keeps_its_form() -> None:
 def shape(value: Any) -> Any:
     """Types, keys that are protocol, and lengths."""
     if isinstance(value, dict):
-        return {key if key in vocabulary() else len(key): shape(item) for key, item in value.items()}
+        return {key if key in PROTOCOL_WORDS else len(key): shape(item) for key, item in value.items()}
     if isinstance(value, list):
         return [shape(item) for item in value]
     return len(value) if isinstance(value, str) else type(value).__name__
 
 
 @pytest.mark.parametrize("name", goldens_requests.cases())
-def test_every_request_keeps_its_shape(name: str) -> None:
+def test_requests_keep_their_shape(name: str) -> None:
     payload = json.loads((goldens_requests.ROOT / f"{name}.request.json").read_text("utf-8"))
     filled = Anonymizer().value(payload)
 
@@ -89,13 +93,11 @@ _WORDS = st.one_of(
 
 def is_generic(word: str) -> bool:
     """The translation's own, or the filler's."""
-    from proxyd.replay.anonymizer import _LOREM
-
     lowered = word.lower()
     return (
-        lowered in _LOREM * 2
-        or lowered in error_words()
-        or any(lowered in each.lower() for each in vocabulary())
+        lowered in LOREM * 2
+        or lowered in ERROR_WORDS
+        or any(lowered in each.lower() for each in PROTOCOL_WORDS)
         or set(word) <= set("é語")
     )
 
@@ -255,7 +257,7 @@ def test_no_word_of_a_stream_survives(words: list[str], cuts: list[int], direct:
     said: dict[str, str] = {}
     for line in filled.decode().split("\n"):
         if line.startswith("data: {") and line.endswith("}"):
-            for part in texts_in(line[6:]):
+            for part in find_strings(line[6:]):
                 said[part.keys[-1] if part.keys else ""] = (
                     said.get(part.keys[-1] if part.keys else "", "") + part.text
                 )
@@ -289,7 +291,7 @@ def test_no_word_of_any_other_body_survives(words: list[str]) -> None:
         assert_gone(words, filled)
 
 
-def test_an_error_is_still_the_same_error() -> None:
+def test_error_message_keeps_cause_and_numbers() -> None:
     body = b'{"error": {"message": "This model\'s maximum context length is 8192 tokens, Alexander", "code": "1234"}}'
     filled = anonymize_body(body, Anonymizer()).decode()
     assert "maximum context length is 8192 tokens" in filled
@@ -298,36 +300,11 @@ def test_an_error_is_still_the_same_error() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_keep_their_length(body: bytes) -> None:
+def test_length_of_any_bytes_stays(body: bytes) -> None:
     assert len(anonymize_body(body, Anonymizer())) == len(body)
 
 
-@given(st.text('ab \\"{}[],:u0dn\n\ud83d', max_size=80))
-def test_strings_are_found_in_anything(text: str) -> None:
-    for part in texts_in(text):
-        assert "".join(part.units) == text[part.start : part.end]
-        assert len(part.units) == len(part.text)
-        assert part.written(part.text) == text[part.start : part.end] or "\\" in text
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ('{"a": {"b": ["c", {"d": "e"}]}, "f": "g"}', "a: a.b: a.b=c a.b.d: a.b.d=e f: f=g"),
-        ('{"a": "b\\"c\\\\", "d": "', 'a: a=b"c\\ d: d='),
-        ('["a", {"b": 1}, "c"]', "=a b: =c"),
-        ('}}"a"', "=a"),
-    ],
-)
-def test_where_strings_stand(text: str, found: str) -> None:
-    seen = [
-        f"{'.'.join((*part.keys, part.text))}:" if part.is_key else f"{'.'.join(part.keys)}={part.text}"
-        for part in texts_in(text)
-    ]
-    assert " ".join(seen) == found
-
-
-def test_names_stay_apart() -> None:
+def test_names_stay_distinct_and_consistent() -> None:
     filler = Anonymizer()
     names = [f"tool_{number}" for number in range(300)]
     filled = [filler.name(name) for name in names]
@@ -335,8 +312,43 @@ def test_names_stay_apart() -> None:
     assert [filler.name(name) for name in names] == filled
 
 
-def test_the_vocabulary_is_that_of_the_protocols() -> None:
+def private_words(text: str, keep: frozenset[str]) -> set[str]:
+    """The words of a body that are neither the protocol's nor the filler's, in lower case."""
+    words = {word.lower() for word in re.findall(r"[A-Za-z]{8,}", text)}
+    public = {part.lower() for word in PROTOCOL_WORDS for part in re.findall(r"[A-Za-z]+", word)}
+    return {word for word in words - public - keep if word not in LOREM * 2}
+
+
+@pytest.mark.parametrize("name", goldens_streams.cases())
+def test_no_private_word_of_a_transcript_survives(name: str) -> None:
+    case = goldens_streams.load(name)
+    text = case.upstream.decode("utf-8", "replace")
+    filled = anonymize_body(case.upstream, Anonymizer()).decode("utf-8", "replace").lower()
+    assert [word for word in private_words(text, ERROR_WORDS) if word in filled] == []
+
+
+@pytest.mark.parametrize("name", goldens_requests.cases())
+def test_no_private_word_of_a_request_transcript_survives(name: str) -> None:
+    text = (goldens_requests.ROOT / f"{name}.request.json").read_text("utf-8")
+    filled = json.dumps(Anonymizer().value(json.loads(text))).lower()
+    text = re.sub(r'"signature": *"[^"]*"', "", text)  # base64, of the protocol's keys too
+    assert [word for word in private_words(text, frozenset()) if word in filled] == []
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_anonymized_error_is_the_same_error(path: Path) -> None:
+    case = read_case(path)
+    body = case["body"] if isinstance(case["body"], str) else json.dumps(case["body"])
+    filled = anonymize_body(body.encode(), Anonymizer())
+    seen = [
+        errors.error_response(refusal(case["status"], case["headers"], each, context_of(case)))
+        for each in (body.encode(), filled)
+    ]
+    assert seen[0] == seen[1], filled
+
+
+def test_keys_of_the_protocols_stay() -> None:
     frames = b"".join(TRANSLATED.values()) + b"".join(DIRECT.values())
     keys = set(re.findall(r'"([a-z_]+)": ', frames.decode())) - {"path"}
-    assert keys - {"prompt_tokens_details"} <= vocabulary()
-    assert {"tool_use", "tool_calls", "end_turn", "content_block_delta", "ephemeral"} <= vocabulary()
+    assert keys <= PROTOCOL_WORDS
+    assert {"tool_use", "tool_calls", "end_turn", "content_block_delta", "ephemeral"} <= PROTOCOL_WORDS

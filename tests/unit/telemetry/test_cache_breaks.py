@@ -82,7 +82,7 @@ def test_the_first_block_that_changed_is_named(change: Callable[[Payload], None]
     assert record.cache_break == reason
 
 
-def test_a_conversation_that_only_grows_is_no_break() -> None:
+def test_growing_conversation_is_no_break() -> None:
     breaks, later = CacheBreaks(), grown(FIRST)
     later["system"][0]["text"] = "x-anthropic-billing-header: cc_version=1.3;"
     later["tools"].insert(0, {"name": "DeferredToolPlaceholder"})
@@ -91,7 +91,7 @@ def test_a_conversation_that_only_grows_is_no_break() -> None:
         assert record.cache_break is None
 
 
-def test_a_placeholder_that_moved_is_not_what_broke_the_cache() -> None:
+def test_moved_placeholder_is_no_break() -> None:
     breaks, later = CacheBreaks(), grown(FIRST)
     breaks.observe(call(FIRST, 0, 5000))
     later["tools"].insert(0, {"name": "DeferredToolPlaceholder"})
@@ -101,7 +101,7 @@ def test_a_placeholder_that_moved_is_not_what_broke_the_cache() -> None:
     assert record.cache_break == "system[1] changed"
 
 
-def test_an_upstream_that_forgot() -> None:
+def test_expired_cache_of_the_upstream() -> None:
     breaks = CacheBreaks()
     breaks.observe(call(FIRST, 0, 5000, started_at=1000.0))
     record = call(grown(FIRST), 0, started_at=1000.0 + 2 + 12 * 60)
@@ -136,7 +136,7 @@ def test_only_calls_of_one_conversation_are_compared(fields: dict[str, Any]) -> 
     assert record.cache_break is None
 
 
-def test_many_conversations_are_forgotten_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_least_recent_conversations_are_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxyd.telemetry.cache_breaks._MAX_CONVERSATIONS", 2)
     breaks = CacheBreaks()
     for session in ("a", "b", "c"):
@@ -188,7 +188,7 @@ async def test_through_the_daemon(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_stream", [True, False], ids=["stream", "whole"])
-async def test_a_direct_upstream_that_found_nothing(tmp_path: Path, is_stream: bool) -> None:
+async def test_direct_upstream_without_cache_hits(tmp_path: Path, is_stream: bool) -> None:
     """A break is explained where the upstream reports no cached token at all: the route is known to cache."""
     counts = iter([3000, 3000, 0])
 

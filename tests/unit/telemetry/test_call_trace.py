@@ -1,4 +1,4 @@
-"""What passed at once is noted in its order, and no more of it than there is room for."""
+"""The trace of a call: order, attempts, limits, and failures that cost no stream."""
 
 from __future__ import annotations
 
@@ -6,42 +6,30 @@ import pytest
 
 from proxyd.providers.learned_quirks import LearnedQuirks
 from proxyd.telemetry.call_record import CallRecord
-from proxyd.telemetry.call_trace import (
-    ANSWERED,
-    BEGUN,
-    ENDED,
-    LEARNED,
-    MAX_ATTEMPTS,
-    MAX_MARKS,
-    MOST_NOTES,
-    SENT,
-    CallTrace,
-)
+from proxyd.telemetry.call_trace import MAX_ATTEMPTS, MAX_BYTES, MAX_MARKS, CallTrace
+
+REQUEST = ("POST", "http://u/v1")
 
 
-def sent(trace: CallTrace, times: int = 1) -> CallTrace:
-    """As an exchange tells of it."""
+def send(trace: CallTrace, times: int = 1, body: bytes = b"{}") -> None:
     for _ in range(times):
-        trace.append((SENT, 1.0, ("POST", "http://u/v1"), {}, 2, "r", "direct", None))
-        if trace.room is not None or len(trace) > MOST_NOTES:
-            trace.on_sent(b"{}")
-    return trace
+        trace.on_sent(REQUEST, {}, body, route="r", mode="direct")
 
 
 def traced(*, keeps_bodies: bool = False) -> tuple[CallRecord, CallTrace]:
     trace = CallTrace()
     if keeps_bodies:
         trace.keep_bodies(b"")
-    return CallRecord(request_id="req", trace=trace, events_a_piece=1), trace
+    return CallRecord(request_id="req", trace=trace, events_per_chunk=1), trace
 
 
-def passed(record: CallRecord, at: float, came: int, went: int) -> None:
-    record.passed.extend((at - 0.25, at, came, went))
+def passed(record: CallRecord, at: float, received: int, written: int) -> None:
+    record.passed.extend((at - 0.25, at, received, written))
 
 
-def test_pieces_are_noted_in_their_order() -> None:
+def test_chunks_keep_their_order() -> None:
     record, trace = traced()
-    sent(trace)
+    send(trace)
     record.on_chunk(b"head")
     passed(record, 1.5, 10, 20)
     passed(record, 2.5, 11, 21)
@@ -52,15 +40,15 @@ def test_pieces_are_noted_in_their_order() -> None:
     record.add_up()
     (attempt,) = trace.attempts
     assert attempt.flow.sizes == [4, 10, 11, 10, 12, 13]
-    assert trace.answer.sizes == [20, 21, 22, 14, 23]
-    assert list(trace.answer.times)[:3] == [1.5, 2.5, 3.5]
+    assert trace.response.sizes == [20, 21, 22, 14, 23]
+    assert list(trace.response.times)[:3] == [1.5, 2.5, 3.5]
     assert list(attempt.flow.times)[1:3] == [1.5, 2.5]
     assert not trace.has_failed
     assert not record.passed
 
 
 @pytest.mark.parametrize("is_traced", [True, False])
-def test_what_passed_counts_in_the_record(is_traced: bool) -> None:
+def test_passed_chunks_count_in_the_record(is_traced: bool) -> None:
     record, _ = traced()
     if not is_traced:
         record.trace = None
@@ -75,95 +63,99 @@ def test_what_passed_counts_in_the_record(is_traced: bool) -> None:
     assert record.heard_at == record.written_at == began_at + 3
 
 
-def test_what_passed_belongs_to_its_own_attempt() -> None:
+def test_chunks_belong_to_their_attempt() -> None:
     record, trace = traced()
-    for at, came, went in ((1.5, 10, 20), (2.5, 11, 21)):
-        sent(trace)
-        passed(record, at, came, went)
+    for at, received, written in ((1.5, 10, 20), (2.5, 11, 21)):
+        send(trace)
+        passed(record, at, received, written)
         record.add_up()
     assert [attempt.flow.sizes for attempt in trace.attempts] == [[10], [11]]
-    assert trace.answer.sizes == [20, 21]
+    assert trace.response.sizes == [20, 21]
 
 
-def test_what_is_noted_is_there_for_who_asks() -> None:
+def test_attempts_have_their_heads() -> None:
     record, trace = traced()
-    lessons = LearnedQuirks(max_tokens=5)
-    trace.append((BEGUN, "keys", 7))
-    trace.append((LEARNED, lessons))
-    sent(trace)
-    trace.append((ANSWERED, 2.0, 503, {"a": "b"}.items()))
-    sent(trace)
-    trace.append((ANSWERED, 3.0, 200, {}.items()))
+    learned = LearnedQuirks(max_tokens=5)
+    trace.on_learned(learned)
+    send(trace)
+    trace.on_response_head(503, {"a": "b"}.items())
+    send(trace)
+    trace.on_response_head(200, {}.items())
     passed(record, 3.5, 10, 20)
     record.add_up()
-    trace.append((ENDED,))
-    assert (trace.holds, trace.body_size) == ("keys", 7)
+    trace.on_end()
     first, last = trace.attempts
-    assert (first.status, first.head_at, dict(first.response_headers)) == (503, 2.0, {"a": "b"})
-    assert (first.lessons, last.lessons) == (lessons, None)
+    assert (first.status, dict(first.response_headers)) == (503, {"a": "b"})
+    assert (first.head_at or 0) >= first.sent_at
+    assert (first.learned, last.learned) == (learned, None)
     assert (first.flow.is_whole, last.flow.is_whole) == (False, True)
-    assert (last.request, last.size, last.route, last.mode) == (("POST", "http://u/v1"), 2, "r", "direct")
-    assert not trace, "all is sorted in"
+    assert (last.request, last.size, last.route, last.mode) == (REQUEST, 2, "r", "direct")
     assert not trace.has_failed
 
 
-def test_a_mistake_of_ours_costs_what_it_was_about() -> None:
+def test_exceptions_are_noted_and_not_raised() -> None:
     _, trace = traced()
-    trace.append((ANSWERED, 2.0, 200, {}.items()))  # to nothing
-    sent(trace)
-    assert len(trace.attempts) == 1
+    trace.on_passed([1.0], [1.0, 2.0], [1.0])  # lists of different lengths
+    assert not trace.has_failed, "no attempt yet, and the second direction fits"
+    send(trace)
+    trace.on_passed([1.0], [1.0, 2.0], [1.0])
     assert trace.has_failed
+    assert len(trace.attempts) == 1
 
 
-def test_it_shows_nothing_of_what_it_holds() -> None:
+def test_repr_shows_no_headers() -> None:
     record, trace = traced()
-    trace.append(
-        (SENT, 1.0, ("POST", "http://u/v1"), {"authorization": "Bearer sk-1"}, 2, "r", "direct", None)
-    )
+    trace.on_sent(REQUEST, {"authorization": "Bearer sk-1"}, b"", route="r", mode="direct")
     assert "sk-1" not in f"{trace!r} {trace} {record!r}"
 
 
-def test_of_attempts_beyond_those_that_are_kept_only_the_answer_is_noted() -> None:
+def test_attempts_beyond_the_limit_are_counted() -> None:
     record, trace = traced()
-    sent(trace, MAX_ATTEMPTS + 1)
+    send(trace, MAX_ATTEMPTS + 1)
+    trace.on_response_head(200, {}.items())
     passed(record, 1.5, 10, 20)
     record.on_chunk(b"x")
     record.add_up()
+    assert len(trace.attempts) == MAX_ATTEMPTS
+    assert trace.further_attempts == 1
     assert {attempt.flow.size for attempt in trace.attempts} == {0}
-    assert trace.answer.sizes == [20]
+    assert {attempt.status for attempt in trace.attempts} == {0}
+    assert trace.response.sizes == [20]
     assert not trace.has_failed
 
 
-def test_retries_that_bring_nothing_do_not_pile_up() -> None:
-    _, trace = traced()
-    sent(trace, 200)
-    assert len(trace) < 40
-    assert len(trace.attempts) == MAX_ATTEMPTS
-    assert trace.further_attempts == 200 - MAX_ATTEMPTS
-
-
-@pytest.mark.parametrize("at_once", [1, 64, MAX_MARKS + 100])
-def test_beyond_so_many_marks_pieces_are_only_counted(at_once: int) -> None:
+@pytest.mark.parametrize("batch", [1, 64, MAX_MARKS + 100])
+def test_chunks_beyond_the_limit_are_counted(batch: int) -> None:
     record, trace = traced()
-    sent(trace)
+    send(trace)
     for number in range(MAX_MARKS + 100):
         passed(record, float(number), 10, 20)
-        if number % at_once == at_once - 1:
+        if number % batch == batch - 1:
             record.add_up()
     record.add_up()
     (attempt,) = trace.attempts
-    for flow, size in ((attempt.flow, 10), (trace.answer, 20)):
+    for flow, size in ((attempt.flow, 10), (trace.response, 20)):
         assert len(flow.times) == MAX_MARKS
         assert flow.count == MAX_MARKS + 100
         assert flow.size == size * (MAX_MARKS + 100)
 
 
-def test_with_bodies_each_piece_is_told_of_by_itself() -> None:
+def test_with_bodies_each_chunk_is_kept() -> None:
     record, trace = traced(keeps_bodies=True)
-    sent(trace)
+    send(trace)
     passed(record, 1.5, 3, 5)
     record.add_up()
     trace.on_chunk(b"abc")
     trace.on_written(b"ABCDE")
-    assert (trace.attempts[0].flow.pieces, trace.answer.pieces) == ([b"abc"], [b"ABCDE"])
+    assert (trace.attempts[0].flow.chunks, trace.response.chunks) == ([b"abc"], [b"ABCDE"])
     assert record.bytes_out == 5
+    assert trace.kept_bytes == len(b"{}abcABCDE")
+
+
+def test_equal_bodies_are_kept_once_and_large_ones_left_out() -> None:
+    _, trace = traced(keeps_bodies=True)
+    send(trace, 2, b"x" * 1000)
+    assert trace.kept_bytes == 1000
+    send(trace, body=b"y" * MAX_BYTES)
+    assert [attempt.is_truncated for attempt in trace.attempts] == [False, False, True]
+    assert trace.attempts[-1].body == b""

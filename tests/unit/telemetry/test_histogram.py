@@ -17,10 +17,10 @@ VALUES = st.one_of(st.sampled_from(BOUNDS), st.floats(0, 30))
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from("ab"), st.lists(VALUES, max_size=3 * histograms._MOST_ASIDE)), max_size=6
+        st.tuples(st.sampled_from("ab"), st.lists(VALUES, max_size=3 * histograms._MAX_BUFFERED)), max_size=6
     )
 )
-def test_it_counts_as_the_librarys_own(batches: list[tuple[str, list[float]]]) -> None:
+def test_counts_equal_the_librarys(batches: list[tuple[str, list[float]]]) -> None:
     ours = Histogram("took_seconds", "How long", ("route",), BOUNDS)
     theirs = prometheus_client.Histogram(
         "took_seconds", "How long", ("route",), buckets=BOUNDS, registry=None
@@ -32,17 +32,17 @@ def test_it_counts_as_the_librarys_own(batches: list[tuple[str, list[float]]]) -
         _same(ours, theirs)
 
 
-def test_without_labels_it_is_there_from_the_beginning() -> None:
+def test_histogram_without_labels_is_exported_at_once() -> None:
     ours = Histogram("took_seconds", "How long", (), BOUNDS)
     theirs = prometheus_client.Histogram("took_seconds", "How long", (), buckets=BOUNDS, registry=None)
     _same(ours, theirs)
 
 
-def test_what_is_put_aside_is_bounded() -> None:
+def test_buffer_is_bounded() -> None:
     histogram = Histogram("took_seconds", "How long", (), BOUNDS)
-    for _ in range(10 * histograms._MOST_ASIDE):
+    for _ in range(10 * histograms._MAX_BUFFERED):
         histogram.observe((), [0.2])
-        assert len(histogram._series[()].aside) < histograms._MOST_ASIDE
+        assert len(histogram._series[()].buffered) < histograms._MAX_BUFFERED
 
 
 def _same(ours: Histogram, theirs: prometheus_client.Histogram) -> None:

@@ -52,7 +52,7 @@ async def until_trouble(ledger: Ledger) -> str:
     return await asyncio.wait_for(seen(), 10)
 
 
-async def test_a_row_holds_what_was_counted(tmp_path: Path) -> None:
+async def test_row_of_a_call(tmp_path: Path) -> None:
     record = finished(
         agent_id="a1",
         retries=2,
@@ -137,9 +137,7 @@ async def test_totals_are_the_sums_of_the_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 31, 33, 127, 128, 129, 300])
-async def test_however_many_rows_come_together_each_is_written_once_and_in_its_place(
-    tmp_path: Path, count: int
-) -> None:
+async def test_batches_of_any_size_are_written_in_order(tmp_path: Path, count: int) -> None:
     async with open_ledger(tmp_path) as ledger:
         for number in range(count):
             ledger.observe(row_of(finished(request_id=f"req_{number}")))
@@ -147,7 +145,7 @@ async def test_however_many_rows_come_together_each_is_written_once_and_in_its_p
     assert [row["request_id"] for row in seen] == [f"req_{number}" for number in range(count)]
 
 
-async def test_of_rows_that_come_together_all_are_written_or_none(
+async def test_batch_is_written_completely_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last statement of a transaction fails, and succeeds later."""
@@ -171,7 +169,7 @@ async def test_of_rows_that_come_together_all_are_written_or_none(
     assert [row["request_id"] for row in seen] == names
 
 
-async def test_two_daemons_share_a_file(tmp_path: Path) -> None:
+async def test_two_ledgers_share_a_file(tmp_path: Path) -> None:
     async with open_ledger(tmp_path) as one, open_ledger(tmp_path) as other:
         for number in range(100):
             (one, other)[number % 2].observe(row_of(finished(request_id=f"req_{number}")))
@@ -183,7 +181,7 @@ async def test_two_daemons_share_a_file(tmp_path: Path) -> None:
     assert other.trouble is None
 
 
-async def test_a_locked_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_locked_file_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxyd.telemetry.ledger._BUSY_MS", 10)
     monkeypatch.setattr("proxyd.telemetry.ledger._FIRST_PAUSE_S", 0.02)
     blocker = new_ledger_file(tmp_path / FILE)
@@ -202,7 +200,9 @@ async def test_a_locked_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.M
         blocker.close()
 
 
-async def test_a_full_disk_keeps_the_newest_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_newest_rows_are_kept_while_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("proxyd.telemetry.ledger._MAX_WAITING", 3)
     monkeypatch.setattr("proxyd.telemetry.ledger._FIRST_PAUSE_S", 0.02)
     database = new_ledger_file(tmp_path / FILE)
@@ -222,7 +222,7 @@ async def test_a_full_disk_keeps_the_newest_rows(tmp_path: Path, monkeypatch: py
         assert ledger.dropped == 2
 
 
-async def test_a_file_of_a_newer_format_is_reported_and_left_alone(tmp_path: Path) -> None:
+async def test_newer_format_is_reported_and_not_changed(tmp_path: Path) -> None:
     path = tmp_path / FILE
     database = new_ledger_file(path)
     database.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
@@ -281,9 +281,7 @@ def damaged_ledger(path: Path, damage: Callable[[Path], None]) -> bytes:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-async def test_a_damaged_file_is_moved_aside_and_a_new_one_is_begun(
-    tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
+async def test_damaged_file_is_moved_aside(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     before = damaged_ledger(tmp_path / FILE, damage)
     with capture_logs() as lines:
         async with open_ledger(tmp_path) as ledger:
@@ -300,7 +298,7 @@ async def test_a_damaged_file_is_moved_aside_and_a_new_one_is_begun(
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-async def test_stats_of_a_damaged_ledger_say_so_and_work_again(
+async def test_stats_report_a_damaged_ledger_and_recover(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     damaged_ledger(tmp_path / FILE, damage)
@@ -324,7 +322,7 @@ async def test_stats_of_a_damaged_ledger_say_so_and_work_again(
         assert last["today"]["total"]["calls"] == 0
 
 
-async def test_two_files_that_are_damaged_in_one_second_are_both_kept(tmp_path: Path) -> None:
+async def test_files_damaged_in_the_same_second_are_both_kept(tmp_path: Path) -> None:
     async with open_ledger(tmp_path, now=lambda: 1e9) as ledger:
         for number in (1, 2):
             _no_database(tmp_path / FILE)
@@ -334,7 +332,7 @@ async def test_two_files_that_are_damaged_in_one_second_are_both_kept(tmp_path: 
 
 
 @pytest.mark.parametrize("what", ["folder", "file", "exchanged"])
-async def test_a_file_that_is_removed_while_it_is_open_is_begun_anew(tmp_path: Path, what: str) -> None:
+async def test_removed_file_is_created_again(tmp_path: Path, what: str) -> None:
     folder = tmp_path / "state"
     async with open_ledger(folder) as ledger:
         ledger.observe(row_of(finished(request_id="req_1")))
@@ -354,7 +352,7 @@ async def test_a_file_that_is_removed_while_it_is_open_is_begun_anew(tmp_path: P
         assert ledger.dropped == 0
 
 
-async def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_folder_that_cannot_be_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxyd.telemetry.ledger._FIRST_PAUSE_S", 0.02)
     (tmp_path / "state").write_text("a file where the folder should be")
     async with open_ledger(tmp_path / "state") as ledger:
@@ -364,7 +362,7 @@ async def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.
         await until_rows(tmp_path / "state", 1)
 
 
-async def test_old_rows_go(tmp_path: Path) -> None:
+async def test_old_rows_are_deleted(tmp_path: Path) -> None:
     now = 100 * 86_400.0 + 1000
     database = new_ledger_file(tmp_path / FILE)
     insert = f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
@@ -386,7 +384,7 @@ async def test_old_rows_go(tmp_path: Path) -> None:
     assert left["calls"] == 4
 
 
-async def test_a_clock_that_jumps_ahead_clears_nothing(
+async def test_clock_that_jumps_ahead_deletes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("proxyd.telemetry.ledger._RETENTION_S", 0.0)
@@ -410,13 +408,13 @@ async def test_a_clock_that_jumps_ahead_clears_nothing(
         assert ids >= {"req_3", "req_1.5", "req_0", "req_far_0"}
 
 
-async def test_what_waits_at_the_end_is_written(tmp_path: Path) -> None:
+async def test_waiting_rows_are_written_at_close(tmp_path: Path) -> None:
     async with open_ledger(tmp_path) as ledger:
         ledger.observe(row_of(finished()))
     assert len(rows(tmp_path)) == 1
 
 
-def test_every_format_leads_to_the_newest(tmp_path: Path) -> None:
+def test_every_format_is_migrated(tmp_path: Path) -> None:
     """A file that an earlier version began has the same tables as a new one once it is migrated."""
 
     def tables(path: Path) -> list[Any]:

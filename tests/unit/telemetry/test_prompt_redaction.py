@@ -25,7 +25,7 @@ _TEXT = st.text("ab", max_size=90)
 
 @settings(max_examples=examples(300), deadline=None)
 @given(before=_TEXT, content=_TEXT, after=_TEXT, start=st.integers(0, 60), size=st.integers(0, 60))
-def test_exactly_the_runs_are_cut(before: str, content: str, after: str, start: int, size: int) -> None:
+def test_only_quoted_runs_are_removed(before: str, content: str, after: str, start: int, size: int) -> None:
     message = before + content[start : start + size] + after
     is_cut = [False] * len(message)
     for at in range(len(message) - MIN_BYTES + 1):
@@ -49,12 +49,12 @@ def test_exactly_the_runs_are_cut(before: str, content: str, after: str, start: 
         ("\ud800tell\nme about Grüße from here", "…here"),
     ],
 )
-def test_texts_are_compared_as_they_read_and_as_they_are_written(message: str, expected: str) -> None:
+def test_strings_are_compared_with_and_without_escapes(message: str, expected: str) -> None:
     assert cut(message, "please tell\nme about Grüße from \U0001f600 there") == expected
 
 
 @pytest.mark.parametrize("body", [b"", b"x" * 600_000])
-def test_of_what_cannot_be_compared_the_beginning_is_kept(body: bytes) -> None:
+def test_message_is_truncated_where_the_request_cannot_be_searched(body: bytes) -> None:
     assert (
         without_prompt_text("The server had an error while processing", body, {})
         == "The server had an error…"
@@ -62,13 +62,13 @@ def test_of_what_cannot_be_compared_the_beginning_is_kept(body: bytes) -> None:
     assert without_prompt_text("Overloaded", body, {}) == "Overloaded"
 
 
-def test_a_long_message_is_cut() -> None:
+def test_long_message_is_truncated() -> None:
     assert cut("no " * 1000, "") == ("no " * 334)[:1000] + "…"
     numbers = " ".join(map(str, range(1000)))
     assert cut(numbers, numbers) == "…"
 
 
-def test_it_takes_a_moment_only() -> None:
+def test_largest_search_is_fast() -> None:
     """With what stands everywhere in the request, and with what nearly does."""
     body = b"-" * 250_000 + b"abcdefghijklx" * 20_000
     for message in ("-" * 990, "abcdefghijkl " * 70, "nothing of it at all " * 47):
@@ -78,7 +78,7 @@ def test_it_takes_a_moment_only() -> None:
         assert "-" * MIN_BYTES not in found
 
 
-def test_a_search_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_that_takes_too_long_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quotes, "_MAX_STEPS", 10)
     assert (
         cut("no good: " + "tell me about it, please" * 2, "tell me about it, please")

@@ -71,5 +71,5 @@ def test_kinds(payload: dict[str, Any], kind: str) -> None:
         (None, None),
     ],
 )
-def test_the_session_of_a_client_without_headers(user_id: Any, session: str | None) -> None:
+def test_session_in_the_metadata(user_id: Any, session: str | None) -> None:
     assert session_in({"metadata": {"user_id": user_id}}) == session

@@ -65,7 +65,9 @@ async def count(client: aiohttp.ClientSession, body: dict[str, Any]) -> int:
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 @pytest.mark.parametrize("name", NAMES)
-async def test_a_count_is_within_5_percent_after_ten_calls(name: str, tokenizer: str, tmp_path: Path) -> None:
+async def test_estimate_is_within_5_percent_after_ten_calls(
+    name: str, tokenizer: str, tmp_path: Path
+) -> None:
     """Ten, and each one after them, asked through the front door."""
     calls = pairs(name, tokenizer)
     reported = 0
@@ -97,7 +99,7 @@ LONG = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": 
 
 @pytest.mark.parametrize("mode", [{"direct": True}, {}])
 @pytest.mark.parametrize("key", ["max_input_tokens", "context"])
-async def test_what_is_surely_too_long_is_not_sent(mode: dict[str, Any], key: str) -> None:
+async def test_surely_too_long_prompt_is_not_sent(mode: dict[str, Any], key: str) -> None:
     async with running_upstream(counting(lambda: 1)) as upstream:
         entry = {"model_id": "m", "api_base": upstream.base, key: "32k", **mode}
         async with running_proxy([entry]) as proxy, aiohttp.ClientSession(proxy) as client:
@@ -111,7 +113,7 @@ async def test_what_is_surely_too_long_is_not_sent(mode: dict[str, Any], key: st
     assert upstream.requests == []
 
 
-async def test_what_may_fit_is_sent_until_the_upstream_has_taught_better() -> None:
+async def test_prompt_that_may_fit_is_sent_until_the_window_is_learned() -> None:
     """The estimate says 50 004, the upstream 40 000: then it fits a window of 41k, and surely not one of 37k."""
     async with running_upstream(counting(lambda: 40_000)) as upstream:
         at = {"api_base": upstream.base, "model_name": "theirs", "direct": True}
@@ -129,7 +131,7 @@ async def test_what_may_fit_is_sent_until_the_upstream_has_taught_better() -> No
     assert len(upstream.requests) == 11
 
 
-async def test_a_long_prompt_goes_to_no_fallback() -> None:
+async def test_too_long_prompt_does_not_fall_back() -> None:
     """Another entry's window would hide from Claude Code that it is time to compact."""
     async with running_upstream(counting(lambda: 1)) as upstream:
         entries = [
@@ -162,13 +164,13 @@ def record(model: str, estimate: int | None, usage: Usage, outcome: str = "ok") 
         record("m", 20, Usage(input_tokens=40)),
     ],
 )
-def test_nothing_is_learnt_from_what_tells_nothing(useless: CallRecord) -> None:
+def test_unsuitable_calls_are_ignored(useless: CallRecord) -> None:
     calibration = Calibration()
     calibration.observe(useless)
     assert calibration.corrected("m", 1000) == 1000
 
 
-def test_models_are_apart_and_the_oldest_is_forgotten() -> None:
+def test_models_are_independent_and_the_oldest_is_evicted() -> None:
     calibration = Calibration()
     for number in range(250):
         calibration.observe(record(f"m{number}", 1000, Usage(input_tokens=1000 + number)))
@@ -180,6 +182,6 @@ def test_models_are_apart_and_the_oldest_is_forgotten() -> None:
     "text", ["", "{", "[]", '{"models": 3}', '{"models": {"m": [1, 0, 1]}}', '{"models": {"m": ["a", 1, 1]}}',
              '{"models": {"m": [900, 1, 1]}}', '{"models": {"m": [1, 1]}}', '{"models": {"m": [true, 1, 1]}}'],
 )  # fmt: skip
-def test_a_damaged_file_is_learnt_anew(tmp_path: Path, text: str) -> None:
+def test_damaged_file_is_ignored(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text)
     assert Calibration(tmp_path / FILE).corrected("m", 1000) == 1000

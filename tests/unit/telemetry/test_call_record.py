@@ -1,0 +1,49 @@
+"""Ids, limits and redaction of call records."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from proxyd.secret import Secret
+from proxyd.telemetry.call_record import MAX_MODEL_CHARS, MOST_PASSED, CallRecord, new_id
+
+
+def test_ids_have_prefix_length_and_alphabet() -> None:
+    assert re.fullmatch(r"req_[A-Za-z0-9]{22}", new_id("req_", 22))
+    ids = [new_id("msg_") for _ in range(500)]
+    assert len(set(ids)) == 500
+    assert all(re.fullmatch(r"msg_[A-Za-z0-9]{24}", each) for each in ids)
+    assert len(Counter("".join(ids).replace("msg_", ""))) == 62
+
+
+def test_model_names_are_truncated() -> None:
+    assert len(CallRecord(request_id="r", model="m" * 10_000).model) == MAX_MODEL_CHARS
+
+
+def test_foreign_texts_are_redacted() -> None:
+    key = Secret("a-key-of-a-client")
+    record = CallRecord(request_id="r", model=f"m {key.reveal()}")
+    assert record.model == "m ***"
+    record.error = f"invalid {key.reveal()}"
+    record.stop_reason = "sk-abcdefgh12345678"
+    record.redact()
+    assert (record.error, record.stop_reason, record.session_id) == ("invalid ***", "***", None)
+
+
+def test_chunks_are_counted_without_being_asked_for() -> None:
+    record = CallRecord(request_id="r")
+    for _ in range(MOST_PASSED):
+        record.on_written(b"abc")
+    assert len(record.passed) < MOST_PASSED
+    record.add_up()
+    assert record.bytes_out == 3 * MOST_PASSED
+
+
+def test_settle_is_called_once() -> None:
+    record = CallRecord(request_id="r")
+    calls: list[str] = []
+    record.settle = lambda: calls.append("settled")
+    record.settle_now()
+    record.settle_now()
+    assert calls == ["settled"]
