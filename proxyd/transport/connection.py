@@ -7,7 +7,6 @@ comes alone before it is kept anywhere.
 
 from __future__ import annotations
 
-import os
 import re
 import select
 import sys
@@ -78,7 +77,6 @@ class UpstreamConnection(ResponseHandler):
     _head_tail = b""
     _decodes = _has_body = True
     _descriptor = -1
-    _broken_by: Exception | None = None  # what `_read` has met
 
     def ask(self, head: bytes, body: bytes, *, decodes: bool, has_body: bool) -> None:
         """Send a request. Its answer's head is to be `read`, then its `body`.
@@ -151,59 +149,16 @@ class UpstreamConnection(ResponseHandler):
         if self._is_paused and self.body.waiting_bytes < _BUFFER_BYTES and self.transport is not None:
             self._is_paused = False
             self.transport.resume_reading()
-            self.read_at_once()
         return data
 
-    @property
-    def _is_plain(self) -> bool:
-        """Nothing lies between the transport and its socket: asyncio's own says then how much it reads at once."""
-        return hasattr(self.transport, "max_size")
-
     def limit_reads(self) -> None:
-        """Take no more at once than a call reads, once the connection is there.
+        """Read no more at once than `READ_BYTES`, once the connection is made.
 
         asyncio's own 256 KiB would be held up to three times for a client that does not read: by the reader, by the
-        write that waits, and by the transport (docs/spec/operations.md#c6).
+        write that waits, and by the transport (docs/spec/operations.md#c6). A TLS transport has no such limit.
         """
-        if self._is_plain:
+        if hasattr(self.transport, "max_size"):
             setattr(self.transport, "max_size", READ_BYTES)  # noqa: B010 - typing does not know it
-            self.read_at_once()
-
-    def read_at_once(self) -> None:
-        """Have what comes read at once, where the loop offers that (`proxyd.transport.epoll_loop`), until reading is
-        paused. Not for a connection over which TLS lies.
-        """
-        offer = getattr(self._loop, "read_at_once", None)
-        if offer is not None and self.transport is not None and self._is_plain:
-            self._descriptor = self.transport.get_extra_info("socket").fileno()
-            offer(self._descriptor, self._read)
-
-    def _read(self) -> bool:
-        """Read what has come. False where the transport is to do it: at the end of the stream, which it sees as well.
-
-        As asyncio's transport does it, but for the calls on the way.
-        """
-        try:
-            data = os.read(self._descriptor, READ_BYTES)
-        except (BlockingIOError, InterruptedError):
-            return True
-        except OSError as exc:
-            self._break(exc)
-            return True
-        if not data:
-            return False
-        try:
-            self.data_received(data)
-        except Exception as exc:
-            what = {"message": "a mistake in reading an answer", "exception": exc, "protocol": self}
-            self._loop.call_exception_handler(what)
-            self._break(exc)
-        return True
-
-    def _break(self, exc: Exception) -> None:
-        self._broken_by = exc
-        if self.transport is not None:
-            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._is_asked:
@@ -236,7 +191,6 @@ class UpstreamConnection(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.is_lost = True
-        exc = exc or self._broken_by
         if self.body is not None:
             if exc is None:
                 self.body.close()

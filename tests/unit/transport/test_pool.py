@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import errno
 import gzip
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from proxyd.codecs.wire.http1_body import BodyFault
 from proxyd.transport.connection import UpstreamConnection
 from proxyd.transport.pool import ConnectionPool, NotHTTP, Response
 from proxyd.transport.timers import Timers
@@ -165,62 +162,6 @@ async def test_a_long_body_waits_until_it_is_taken() -> None:
         assert await asyncio.wait_for(body_of(response), 10) == data
         response.release()
     assert upstream.accepted == 1
-
-
-async def test_all_that_comes_is_read_at_once_where_the_loop_offers_that(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Behind a pause of the reading and for the next call on the connection, too."""
-    depth, ways = 0, []
-    sound_read, sound_received = UpstreamConnection._read, UpstreamConnection.data_received
-
-    def read(self: UpstreamConnection) -> bool:
-        nonlocal depth
-        depth += 1
-        try:
-            return sound_read(self)
-        finally:
-            depth -= 1
-
-    def received(self: UpstreamConnection, data: bytes) -> None:
-        ways.append(depth)
-        sound_received(self, data)
-
-    monkeypatch.setattr(UpstreamConnection, "_read", read)
-    monkeypatch.setattr(UpstreamConnection, "data_received", received)
-    async with uplink_to(lambda _: [CHUNKED, *[chunk(b"x" * 5000)] * 400, END]) as (uplink, upstream):
-        for _ in range(2):
-            response = await uplink.ask("GET", f"{upstream.base}/", {}, b"")
-            await until(lambda: response._protocol._is_paused, 5)  # noqa: B023
-            assert len(await asyncio.wait_for(body_of(response), 10)) == 2_000_000
-            response.release()
-    assert upstream.accepted == 1
-    assert len(ways) > 20
-    assert set(ways) == {1 if hasattr(asyncio.get_running_loop(), "read_at_once") else 0}
-
-
-@pytest.mark.asyncio(loop_factories=["proxyd"])  # on asyncio's its transport reads
-@pytest.mark.parametrize(
-    "head", [CHUNKED, b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"]
-)
-async def test_a_reset_that_only_the_read_tells_of_is_one(
-    head: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It can come between the loop's look and the read, and then the next read tells of an orderly end."""
-
-    def broken(descriptor: int, count: int) -> bytes:
-        monkeypatch.undo()
-        raise ConnectionResetError(errno.ECONNRESET, "reset")
-
-    gate = asyncio.Event()
-    async with uplink_to(lambda _: [head, gate, chunk(b"one"), Fault.CLOSE]) as (uplink, upstream):
-        response = await uplink.ask("GET", f"{upstream.base}/", {}, b"")
-        monkeypatch.setattr(os, "read", broken)
-        gate.set()
-        with pytest.raises(BodyFault, match="was reset"):
-            await body_of(response)
-        assert not response._protocol.is_connected()
-        response.close()
 
 
 async def test_a_mistake_in_reading_costs_its_connection_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
