@@ -16,7 +16,6 @@ import gc
 import json
 import os
 import sys
-import sys
 import threading
 import time
 from collections import Counter

@@ -170,7 +170,7 @@ async def test_an_answer_that_was_packed_unasked_does_not_escape_its_hooks(tmp_p
 async def test_an_answer_in_a_packing_that_cannot_be_undone_is_refused(tmp_path: Path) -> None:
     write_hook(tmp_path, "shout", SHOUT)
     async with hooked_proxy(tmp_path, "direct", packing="br") as proxy:
-        with pytest.raises(AssertionError, match=r"packed its answer \(br\).*hooks: \[\]"):
+        with pytest.raises(AssertionError, match=r"compressed its response \(br\).*hooks: \[\]"):
             await proxy.raw(stream=True)
 
 

@@ -1,4 +1,4 @@
-"""The circuit's states, with a clock that the test turns (docs/spec/operations.md#d4)."""
+"""The circuit's states, with a clock that the test sets (docs/spec/operations.md#d4)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def retry_after(circuits: Circuits) -> int:
 
 
 @pytest.mark.statement("D4")
-def test_five_failures_in_a_row_open_it(
+def test_five_failures_in_a_row_open_the_circuit(
     circuits: Circuits, clock: Clock, changes: list[tuple[str, State]]
 ) -> None:
     fail(circuits, 4)
@@ -63,7 +63,7 @@ def test_five_failures_in_a_row_open_it(
 
 
 @pytest.mark.statement("D4")
-def test_one_trial_closes_it_or_opens_it_for_longer(
+def test_trial_closes_the_circuit_or_opens_it_for_longer(
     circuits: Circuits, clock: Clock, changes: list[tuple[str, State]]
 ) -> None:
     fail(circuits, 5)
@@ -84,9 +84,7 @@ def test_one_trial_closes_it_or_opens_it_for_longer(
 
 
 @pytest.mark.statement("D4")
-def test_a_trial_that_is_given_up_leaves_the_next_one_to_the_next_call(
-    circuits: Circuits, clock: Clock
-) -> None:
+def test_after_a_cancelled_trial_the_next_call_is_the_trial(circuits: Circuits, clock: Clock) -> None:
     fail(circuits, 5)
     clock.now_s += 30
     circuits.admit(ORIGIN)
@@ -96,7 +94,7 @@ def test_a_trial_that_is_given_up_leaves_the_next_one_to_the_next_call(
 
 
 @pytest.mark.statement("D4")
-def test_calls_that_were_under_way_do_not_prolong_it(circuits: Circuits) -> None:
+def test_calls_begun_before_the_opening_do_not_prolong_it(circuits: Circuits) -> None:
     for _ in range(9):
         circuits.admit(ORIGIN)
     for _ in range(9):
@@ -104,14 +102,14 @@ def test_calls_that_were_under_way_do_not_prolong_it(circuits: Circuits) -> None
     assert retry_after(circuits) == 30
 
 
-def test_a_threshold_of_zero_never_opens() -> None:
+def test_threshold_of_zero_never_opens() -> None:
     circuits = Circuits(0, 30, Clock())
     fail(circuits, 100)
     assert circuits.states() == []
 
 
 @given(st.lists(st.sampled_from(["succeeded", "failed", "abandoned", "wait"]), max_size=60))
-def test_any_history_leaves_a_way_back(history: list[str]) -> None:
+def test_every_circuit_can_close_again(history: list[str]) -> None:
     clock = Clock()
     circuits = Circuits(3, 30, clock)
     for step in history:
