@@ -1,4 +1,4 @@
-"""What a client sees of an upstream that refuses, and of its own mistakes, in both modes.
+"""What a client sees of an upstream's errors, and of its own, in both modes.
 
 See docs/spec/operations.md#d.
 """
@@ -63,7 +63,7 @@ def refusal(status: int, body: bytes, kind: str) -> list[Step]:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", BODIES)
 @pytest.mark.parametrize("status", STATUSES)
-async def test_an_upstream_that_refuses(status: int, form: str, mode: str) -> None:
+async def test_error_of_an_upstream(status: int, form: str, mode: str) -> None:
     body, kind = BODIES[form]
     answer, (line,), upstream = await play(refusal(status, body, kind), mode, max_retries=0)
     assert len(upstream.heads) == 1
@@ -99,7 +99,7 @@ MISTAKES: dict[str, tuple[Any, int, str, str]] = {
 @pytest.mark.statement("D table")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", MISTAKES)
-async def test_a_mistake_of_the_client_asks_no_upstream(name: str, mode: str) -> None:
+async def test_invalid_request_calls_no_upstream(name: str, mode: str) -> None:
     payload, status, kind, words = MISTAKES[name]
     upstream = RawUpstream(lambda _: ())
     async with upstream.running():
