@@ -171,7 +171,7 @@ class UpstreamConnection(ResponseHandler):
                 return
             self._close_after_surplus()  # a goodbye, or a response to no request
             return
-        if self.on_lone_chunk is not None and (piece := body.alone(data)) and self.on_lone_chunk(piece):
+        if self.on_lone_chunk is not None and (chunk := body.alone(data)) and self.on_lone_chunk(chunk):
             return
         body.feed(data)
         # Bytes after the end must be seen now, not stay in the transport (TLS) until the connection is reused.
