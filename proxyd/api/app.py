@@ -18,6 +18,7 @@ import proxyd
 from proxyd import errors, jsonio
 from proxyd.api.access_control import REQUEST_ID as _REQUEST_ID
 from proxyd.api.access_control import check_origin, check_token, comes_from_api_client, is_near, without_token
+from proxyd.api.error_response import error_response
 from proxyd.api.request_body import read_request_body
 from proxyd.api.status import Observers, add_status_routes
 from proxyd.codecs.cache.tools import share_tools
@@ -63,7 +64,9 @@ _IS_CALL = web.RequestKey("is_call", bool)
 #: Answered without the access token: health, and the files of the page, which asks for the token itself.
 _OPEN_PATHS = ("/healthz", "/health", "/readyz", "/dashboard")
 
-_MESSAGES = ("/v1/messages", f"{PREFIX}/v1/messages")
+#: Before the paths of the API. Clients add "/v1" to a base URL that ends in it already, as OpenAI's base URLs do.
+_PREFIXES = ("", PREFIX, "/v1", f"{PREFIX}/v1")
+_MESSAGES = tuple(f"{prefix}/v1/messages" for prefix in _PREFIXES)
 #: What an ``Expect`` may say.
 _EXPECTATIONS = {"", "100-continue"}
 
@@ -98,11 +101,12 @@ def build_app(
     surface = _Surface(relay, about, bodies)
     app = web.Application(middlewares=[around, surface.envelope])
     app.on_response_prepare.append(_no_stream_to_head)
-    for prefix in ("", PREFIX):
+    for prefix in _PREFIXES:
         app.router.add_post(f"{prefix}/v1/messages", surface.messages)
         app.router.add_post(f"{prefix}/v1/messages/count_tokens", surface.count_tokens)
         app.router.add_get(f"{prefix}/v1/models", surface.models)
         app.router.add_get(f"{prefix}/v1/models/{{model_id:.+}}", surface.model)
+    for prefix in ("", PREFIX):
         app.router.add_get(f"{prefix}/api/hello", surface.hello)
         app.router.add_get(f"{prefix}/healthz", surface.health)
         app.router.add_get(f"{prefix}/health", surface.health)
@@ -225,28 +229,17 @@ class _Surface:
         if isinstance(exc, VerbatimRefusal):
             return web.Response(status=exc.status, body=exc.body, headers=CIMultiDict(exc.raw_headers))
         if isinstance(exc, ProxyError):
-            response = self._error(exc, request_id)
+            response = error_response(exc, request, request_id)
             if isinstance(exc, (BodyTimedOut, BodyTooLarge)):
                 response.force_close()  # what is left of the body is no next request
             return response
         if isinstance(exc, web.HTTPException):
-            response = self._error(_our_own(exc, request), request_id)
+            response = error_response(_our_own(exc, request), request, request_id)
             if "Allow" in exc.headers:
                 response.headers["Allow"] = exc.headers["Allow"]
             return response
         log.error("request.crashed", request_id=request_id, path=request.path, exc_info=exc)
-        return self._error(exc, request_id)
-
-    @staticmethod
-    def _error(exc: BaseException, request_id: str) -> web.Response:
-        status, _ = errors.error_response(exc)
-        headers = dict(exc.headers) if isinstance(exc, ProxyError) else {}
-        return web.Response(
-            status=status,
-            body=jsonio.dumps(errors.envelope(exc, request_id)),
-            content_type="application/json",
-            headers=headers,
-        )
+        return error_response(exc, request, request_id)
 
     # -- the Messages API
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from proxyd.codecs.openai.errors import ErrorContext
 from proxyd.config.settings import Settings
-from proxyd.errors import BadReply, TimedOut, clear_tracebacks
+from proxyd.errors import TimedOut, clear_tracebacks
 from proxyd.providers.base import UpstreamRequest
+from proxyd.proxy.wrong_address import redirect_error
 from proxyd.redaction import redacted
 from proxyd.telemetry.call_record import MOST_PASSED, CallRecord
 from proxyd.telemetry.call_trace import ANSWERED, ENDED, MOST_NOTES, SENT
@@ -24,7 +25,7 @@ from proxyd.transport.client import BREAKS, UpstreamClient
 from proxyd.transport.connection import READ_BYTES
 from proxyd.transport.pool import Response
 from proxyd.transport.timers import TICK_S, Timers
-from proxyd.urls import host_of
+from proxyd.urls import address_of
 
 if TYPE_CHECKING:
     from proxyd.hooks.runner import Passage, StreamHooks
@@ -99,6 +100,10 @@ class Attempt:
         self._pending: Any = None
         self._passage: Passage[Any] | None = None
 
+    @property
+    def _address(self) -> str:
+        return address_of(self._url)
+
     async def _send(self, *, is_verbatim: bool) -> Response:
         request, self._request = self._request, None  # frees its body: a retry builds its own
         assert request is not None, "an attempt is opened once"
@@ -122,10 +127,7 @@ class Attempt:
                 break
         self._timers.set(self._on_total_timeout, self._timeouts.total_s)
         if 300 <= response.status < 400:
-            raise BadReply(
-                f"{host_of(self._url)} answered with a redirect ({response.status}), which is not followed, since "
-                "that would carry the key to another address: correct api_base"
-            )
+            raise redirect_error(response.status, headers.get("location", ""), self._url)
         return response
 
     @staticmethod
@@ -308,8 +310,8 @@ class Attempt:
         if silence_s < seconds - TICK_S:
             self._timers.set(self._on_idle_timeout, seconds - silence_s)
             return
-        self._interrupt(TimedOut(f"the upstream was silent for {seconds:g} s"))
+        self._interrupt(TimedOut(f"{self._address} was silent for {seconds:g} s"))
 
     def _on_total_timeout(self) -> None:
         seconds = self._timeouts.total_s
-        self._interrupt(TimedOut(f"the upstream's response took longer than {seconds:g} s"))
+        self._interrupt(TimedOut(f"the response of {self._address} took longer than {seconds:g} s"))

@@ -25,6 +25,8 @@ from proxyd.hooks.runner import CallHooks, Passage, StreamHooks
 from proxyd.providers.base import UpstreamRequest
 from proxyd.providers.direct_request import response_head
 from proxyd.proxy.attempt import HOOKED_READ_BYTES, Attempt, Sink
+from proxyd.proxy.retries import retry_after_in_seconds
+from proxyd.proxy.wrong_address import address_error, page_error, protocol_error
 from proxyd.redaction import BodyRedactor, masked, masked_bytes
 from proxyd.secret import Secret, configured_secrets
 from proxyd.telemetry.call_record import CallRecord
@@ -46,12 +48,14 @@ class VerbatimRefusal(Refused):
     The reason phrase is not forwarded: no client reads it, and it may hold anything.
     """
 
-    def __init__(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+    def __init__(
+        self, status: int, headers: list[tuple[str, str]], body: bytes, address: str = "the upstream"
+    ) -> None:
         by_name = {name.lower(): value for name, value in headers}
         # Parsed for the log and for the choice of a fallback; the client is sent the original.
         meaning = refusal(status, by_name, body, ErrorContext())
         kind = meaning.kind if isinstance(meaning, Refused) else errors.kind_of_status(status)
-        super().__init__(f"the upstream answered {status}", status=status, kind=kind, headers=by_name)
+        super().__init__(f"{address} answered {status}", status=status, kind=kind, headers=by_name)
         self.raw_headers = headers
         self.body = body
 
@@ -125,7 +129,11 @@ class DirectAttempt(Attempt):
         self.headers = self._without_keys(response_head(response.status, headers))
         if response.status >= 400:
             body = self._error_without_keys(await self._read_error(response))
-            raise VerbatimRefusal(response.status, self.headers, body)
+            if self._is_of_messages():
+                wrong = address_error(response.status, body, self._url, is_direct=True)
+                if wrong is not None:
+                    raise wrong
+            raise VerbatimRefusal(response.status, self._with_retry_after(self.headers), body, self._address)
         encoding = response.headers.get("content-encoding", "identity").lower()
         if encoding != "identity" and self._hooks is not None and self._hooks.changes_events:
             encoding = self._decompress(encoding)
@@ -149,9 +157,34 @@ class DirectAttempt(Attempt):
                 self.headers.append(("Content-Length", response.headers["content-length"]))
         while not (data := await self.read()) and not self.has_ended:
             pass
+        if self._is_of_messages() and (encoding == "identity" or self._decompressor is not None):
+            wrong = protocol_error(None, data, self._url, is_direct=True)
+            if wrong is not None:
+                wrong.detail = data[:_EXCERPT_BYTES].decode("utf-8", "replace")
+                raise wrong
         if wants_stream and not self.is_stream:
-            _check_is_message(response.content_type, data)
+            self._check_is_message(response.content_type, data)
         return data
+
+    def _check_is_message(self, content_type: str, beginning: bytes) -> None:
+        """Check a response with status 200 that is no stream, although one was requested.
+
+        Raises:
+            BadReply: it is a login page or an error; its beginning is for the log alone.
+        """
+        excerpt = beginning[:_EXCERPT_BYTES].decode("utf-8", "replace")
+        if content_type == "text/html":
+            raise page_error(self._url, excerpt, is_direct=True)
+        if content_type == "application/json" and _is_error(beginning):
+            exc = BadReply(f"{self._address} answered with an error, with status 200")
+            exc.detail = excerpt
+            raise exc
+
+    @staticmethod
+    def _with_retry_after(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return `headers` with a ``retry-after`` that is a date in seconds."""
+        seconds = retry_after_in_seconds({name.lower(): value for name, value in headers})
+        return [(name, seconds.get(name.lower(), value)) for name, value in headers]
 
     def close(self, *, is_complete: bool = False) -> None:
         if self.status:
@@ -421,23 +454,6 @@ def _settle(record: CallRecord, stream: PassthroughStream) -> None:
     record.stop_reason = tee.stop_reason
     if tee.error_type is not None:
         record.error_type = tee.error_type
-
-
-def _check_is_message(content_type: str, beginning: bytes) -> None:
-    """Check a response with status 200 that is no stream, although one was requested.
-
-    Raises:
-        BadReply: it is a login page or an error; its beginning is for the log alone.
-    """
-    if content_type == "text/html":
-        what = "a page, not with a message"
-    elif content_type == "application/json" and _is_error(beginning):
-        what = "an error, with status 200"
-    else:
-        return
-    exc = BadReply(f"the upstream answered with {what}")
-    exc.detail = beginning[:_EXCERPT_BYTES].decode("utf-8", "replace")
-    raise exc
 
 
 def _is_error(body: bytes) -> bool:

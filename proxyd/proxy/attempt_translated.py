@@ -10,10 +10,12 @@ from proxyd.codecs.anthropic.events import DeltaRun, StreamEvent, count_events, 
 from proxyd.codecs.openai.errors import refusal
 from proxyd.codecs.openai.response_decoder import ResponseDecoder
 from proxyd.config.settings import Settings
-from proxyd.errors import ProxyError, clear_tracebacks
+from proxyd.errors import BadReply, ProxyError, Refused, Truncated, clear_tracebacks
 from proxyd.hooks.runner import CallHooks, Passage, StreamHooks
 from proxyd.providers.openai_request import TranslatedCall
 from proxyd.proxy.attempt import HOOKED_READ_BYTES, Attempt, Sink
+from proxyd.proxy.retries import retry_after_in_seconds
+from proxyd.proxy.wrong_address import EXCERPT_BYTES, address_error, protocol_error
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.transport.client import BREAKS, UpstreamClient, failure_of
 from proxyd.transport.timers import Timers
@@ -22,6 +24,8 @@ __all__ = ["TranslatedAttempt"]
 
 #: How long usage may come after the finish reason before we end without it (docs/spec/chat-to-messages.md#end).
 FINISH_GRACE_S = 2.0
+#: Claude Code recovers by the texts of these, which are left as they are (docs/spec/errors.md#too-long).
+_STATUSES_WITH_RECOVERY = frozenset({400, 404, 413})
 
 
 class _UsageMissing(Exception):
@@ -62,6 +66,7 @@ class TranslatedAttempt(Attempt):
         self.decoder: ResponseDecoder = call.new_decoder()
         self.decoder.joins_deltas = joins_deltas and self._hooks is None
         self.refused: tuple[int, bytes] | None = None
+        self._beginning = b""  # of the response's body
 
     @property
     def has_ended(self) -> bool:
@@ -87,17 +92,33 @@ class TranslatedAttempt(Attempt):
         response = await self._send(is_verbatim=False)
         if response.status != 200:
             body = await self._read_error(response)
+            wrong = address_error(response.status, body, self._url, is_direct=False)
+            if wrong is not None:
+                raise wrong
             headers = {name.lower(): value for name, value in response.headers.items()}
+            headers.update(retry_after_in_seconds(headers))
             self.refused = (response.status, body)
-            raise refusal(response.status, headers, body, self._context)
+            raise self._with_address(refusal(response.status, headers, body, self._context), response.status)
         if self.sent.get("stream"):
             self._expect_stream(response)
         self._is_accepted = True
         self.sent = {}
         self._record.output_so_far = lambda: self.decoder.usage_so_far.output_tokens
-        while not (events := await self.read()) and not self.has_ended:
-            pass
+        try:
+            while not (events := await self.read()) and not self.has_ended:
+                pass
+        except (BadReply, Refused, Truncated) as exc:
+            wrong = protocol_error(exc, self._beginning, self._url, is_direct=False)
+            if wrong is None:
+                raise
+            raise wrong from exc
         return events
+
+    def _with_address(self, failure: ProxyError, status: int) -> ProxyError:
+        """Add the address to the message of an error, unless the client acts on its text."""
+        if isinstance(failure, Refused) and failure.status not in _STATUSES_WITH_RECOVERY:
+            failure.message += f" ({self._address} answered {status})"
+        return failure
 
     async def read(self, sink: Sink | None = None) -> list[StreamEvent]:
         """Return the events of the next chunk; there may be none.
@@ -164,6 +185,8 @@ class TranslatedAttempt(Attempt):
         return self.decoder.rewriter()
 
     def _feed(self, chunk: bytes) -> list[StreamEvent]:
+        if not self._beginning:
+            self._beginning = chunk[:EXCERPT_BYTES]
         begun = perf_counter()
         events = self.decoder.feed(chunk)
         self._record.codec_s += perf_counter() - begun

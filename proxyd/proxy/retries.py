@@ -6,12 +6,17 @@ Only before the client has been promised anything. On a translated route transie
 
 from __future__ import annotations
 
+import math
 import random
+import time
+from collections.abc import Mapping
+from datetime import timezone
+from email.utils import parsedate_to_datetime
 
 from proxyd import errors
 from proxyd.errors import ProxyError, Refused, Unreachable
 
-__all__ = ["RetryBudget", "delay_before_retry", "may_fall_back"]
+__all__ = ["RetryBudget", "delay_before_retry", "may_fall_back", "retry_after_in_seconds"]
 
 #: The SDK's curve (docs/spec/messages-api.md#sdk-retries): 0.5 s × 2ⁿ, at most 8 s, with up to a quarter taken off.
 _FIRST_DELAY_S, _MAX_DELAY_S, _JITTER = 0.5, 8.0, 0.25
@@ -35,7 +40,7 @@ def delay_before_retry(exc: ProxyError, retry: int, *, is_direct: bool) -> float
     try:
         seconds = float(after)
     except ValueError:
-        return None  # a date: the client knows better how long it wants to wait
+        return None
     return seconds if 0 <= seconds <= _MAX_RETRY_AFTER_S else None
 
 
@@ -52,6 +57,29 @@ def _is_transient(exc: Refused) -> bool:
 def _backoff(retry: int) -> float:
     delay_s: float = min(_FIRST_DELAY_S * 2**retry, _MAX_DELAY_S)
     return delay_s * (1 - _JITTER * random.random())  # noqa: S311 - no secret
+
+
+def retry_after_in_seconds(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return ``retry-after`` in whole seconds if it is a date, since Claude Code reads no dates.
+
+    Args:
+        headers: of a response, names in lower case. Its ``date`` is what the server's clock showed.
+    """
+    until = _time_of(headers.get("retry-after", ""))
+    if until is None:
+        return {}
+    now = _time_of(headers.get("date", "")) or time.time()
+    return {"retry-after": str(max(1, math.ceil(until - now)))}
+
+
+def _time_of(date: str) -> float | None:
+    if not date or date.strip().isdigit():
+        return None
+    try:
+        moment = parsedate_to_datetime(date)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 class RetryBudget:

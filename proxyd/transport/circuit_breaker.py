@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from proxyd.errors import Overloaded
+from proxyd.errors import NO_RETRY, Overloaded
 
 __all__ = ["GATEWAY_ERRORS", "CircuitState", "Circuits", "State"]
 
@@ -27,6 +27,8 @@ __all__ = ["GATEWAY_ERRORS", "CircuitState", "Circuits", "State"]
 GATEWAY_ERRORS = frozenset({502, 503, 504})
 
 _MAX_OPEN_S = 300.0
+#: The longest delay before an ordinary retry of a client (docs/spec/messages-api.md#sdk-retries).
+_MAX_CLIENT_DELAY_S = 8
 #: ``retry-after`` for a call that is refused during a trial.
 _TRIAL_RETRY_S = 1
 
@@ -44,12 +46,14 @@ class CircuitState:
     Attributes:
         failures: failures in a row so far.
         open_for_s: how long it stays open, 0 if it is not open.
+        cause: the last failure.
     """
 
     origin: str
     state: State
     failures: int
     open_for_s: float
+    cause: str = ""
 
 
 @dataclass(slots=True)
@@ -58,6 +62,7 @@ class _Circuit:
     failures: int = 0
     times_opened: int = 0
     open_until: float = 0.0
+    cause: str = ""
 
 
 class Circuits:
@@ -98,10 +103,11 @@ class Circuits:
             self._change_state(origin, circuit, State.TRIAL)
             return
         wait_s = max(1, math.ceil(left_s)) if circuit.state is State.OPEN else _TRIAL_RETRY_S
+        cause = f"; the last failure: {circuit.cause}" if circuit.cause else ""
         raise Overloaded(
             f"{origin.partition('://')[2]} failed {circuit.failures} times in a row and is left alone; "
-            f"try again in {wait_s} s",
-            headers={"retry-after": str(wait_s)},
+            f"try again in {wait_s} s{cause}",
+            headers={"retry-after": str(wait_s), **(NO_RETRY if wait_s > _MAX_CLIENT_DELAY_S else {})},
         )
 
     def succeeded(self, origin: str) -> None:
@@ -110,12 +116,17 @@ class Circuits:
         if circuit is not None and circuit.state is not State.CLOSED:
             self._on_change(CircuitState(origin, State.CLOSED, 0, 0.0))
 
-    def failed(self, origin: str) -> None:
-        """Report a failed connection, a missing response or a gateway's error."""
+    def failed(self, origin: str, cause: str = "") -> None:
+        """Report a failed connection, a missing response or a gateway's error.
+
+        Args:
+            cause: what happened, for the message of calls that are refused later; without prompts and keys.
+        """
         if not self._threshold:
             return
         circuit = self._circuits.setdefault(origin, _Circuit())
         circuit.failures += 1
+        circuit.cause = cause
         # A call that had begun before the circuit opened says nothing new.
         if circuit.state is State.TRIAL or (
             circuit.state is State.CLOSED and circuit.failures >= self._threshold
@@ -143,4 +154,4 @@ class Circuits:
 
     def _snapshot(self, origin: str, circuit: _Circuit) -> CircuitState:
         left_s = max(0.0, circuit.open_until - self._clock()) if circuit.state is State.OPEN else 0.0
-        return CircuitState(origin, circuit.state, circuit.failures, left_s)
+        return CircuitState(origin, circuit.state, circuit.failures, left_s, circuit.cause)

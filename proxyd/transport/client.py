@@ -14,14 +14,14 @@ import aiohttp
 
 from proxyd.codecs.wire.http1_body import BodyFault
 from proxyd.config.settings import Settings
-from proxyd.errors import BadReply, ProxyError, TimedOut, Truncated, Unreachable
+from proxyd.errors import NO_RETRY, BadReply, ProxyError, TimedOut, Truncated, Unreachable
 from proxyd.logs.setup import get_logger
 from proxyd.providers.base import UpstreamRequest
 from proxyd.transport.circuit_breaker import GATEWAY_ERRORS, Circuits, CircuitState, State
 from proxyd.transport.connection import UnexpectedResponse
 from proxyd.transport.pool import ConnectionPool, NotHTTP, Response
 from proxyd.transport.timers import Timers
-from proxyd.urls import host_of, origin_of
+from proxyd.urls import address_of, host_of, is_loopback_url, origin_of
 
 __all__ = ["BREAKS", "UpstreamClient", "failure_of"]
 
@@ -71,16 +71,17 @@ class UpstreamClient:
                 auto_decompress=not is_verbatim,
             )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as exc:
+            failure = failure_of(exc, request.url)
             if _exhaustion_in(exc) is None:
-                self.circuits.failed(origin)
+                self.circuits.failed(origin, failure.message)
             else:
                 self.circuits.abandoned(origin)
-            raise failure_of(exc, request.url) from exc
+            raise failure from exc
         except BaseException:
             self.circuits.abandoned(origin)
             raise
         if response.status in GATEWAY_ERRORS:
-            self.circuits.failed(origin)
+            self.circuits.failed(origin, f"{address_of(request.url)} answered {response.status}")
         else:
             self.circuits.succeeded(origin)
         return response
@@ -127,6 +128,7 @@ def _log_circuit(circuit: CircuitState) -> None:
         state=circuit.state.value,
         failures=circuit.failures,
         open_for_s=round(circuit.open_for_s),
+        cause=circuit.cause,
     )
 
 
@@ -143,10 +145,10 @@ def _exhaustion_in(exc: BaseException) -> OSError | None:
 
 
 def failure_of(exc: BaseException, url: str) -> ProxyError:
-    """Return the `ProxyError` for an exception of the client library. It names the host, never a key or a query."""
+    """Return the `ProxyError` for an exception of the client library. It names the address, never a key or a query."""
     if isinstance(exc, ProxyError):
         return exc
-    host = host_of(url)
+    host, address = host_of(url), address_of(url)
     if (exhaustion := _exhaustion_in(exc)) is not None:
         return Unreachable(
             f"claude-proxy could not open a connection to {host}: {exhaustion.strerror or 'out of resources'} on this "
@@ -157,23 +159,32 @@ def failure_of(exc: BaseException, url: str) -> ProxyError:
     if isinstance(exc, aiohttp.ClientProxyConnectionError):
         return Unreachable(f"could not connect to the proxy of the environment for {host}")
     if isinstance(exc, aiohttp.ConnectionTimeoutError):
-        return Unreachable(f"no connection to {host} could be made in time")
+        return Unreachable(f"no connection to {address} could be made in time")
     if isinstance(exc, asyncio.TimeoutError):
-        return TimedOut(f"{host} did not answer in time")
+        return TimedOut(f"{address} did not answer in time")
     if isinstance(exc, aiohttp.ClientConnectorCertificateError):
-        return Unreachable(f"{host} could not be verified: {exc.certificate_error}")
+        return Unreachable(f"{address} could not be verified: {exc.certificate_error}")
     if isinstance(exc, aiohttp.ClientConnectorDNSError):
-        return Unreachable(f"the name of {host} could not be resolved")
+        return Unreachable(f"the name of {host} could not be resolved ({address})")
     if isinstance(exc, aiohttp.ClientConnectorError):
-        return Unreachable(f"could not connect to {host}: {exc.os_error.strerror or 'connection failed'}")
+        reason = exc.os_error.strerror or "connection failed"
+        if exc.os_error.errno == errno.ECONNREFUSED:
+            reason = "connection refused"  # several attempts have a text of asyncio's
+            if is_loopback_url(url):
+                return Unreachable(
+                    f"could not connect to {address}: {reason}; no server listens there: start it, or correct "
+                    "api_base in models.yaml",
+                    headers=NO_RETRY,
+                )
+        return Unreachable(f"could not connect to {address}: {reason}")
     if isinstance(exc, BodyFault):
-        return Truncated(f"{host} closed the stream before finishing")
+        return Truncated(f"{address} closed the stream before finishing")
     if isinstance(exc, UnexpectedResponse):
-        return BadReply(f"{host} sent a response before it had the whole request")
+        return BadReply(f"{address} sent a response before it had the whole request")
     if isinstance(exc, NotHTTP):
-        return BadReply(f"{host} sent an answer that is not HTTP")
+        return BadReply(f"{address} sent an answer that is not HTTP")
     if isinstance(exc, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, OSError)):
-        return Unreachable(f"{host} closed the connection without an answer")
+        return Unreachable(f"{address} closed the connection without an answer")
     if isinstance(exc, aiohttp.InvalidURL):
-        return Unreachable(f"the address of the upstream is not a URL that can be called: {host}")
-    return BadReply(f"the call to {host} failed: {type(exc).__name__}")
+        return Unreachable(f"the address of the upstream is not a URL that can be called: {address}")
+    return BadReply(f"the call to {address} failed: {type(exc).__name__}")

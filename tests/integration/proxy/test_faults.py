@@ -181,7 +181,7 @@ BAD_ANSWERS: dict[str, tuple[Sequence[Step], int, str, str]] = {
         _body("200 OK", "text/html", b"<html>Login</html>"),
         502,
         "api_error",
-        "neither an event stream nor",
+        "a page, not with a message",
     ),
     "text": (_body("200 OK", "text/plain", b"hello"), 502, "api_error", ""),
     "empty": (_body("200 OK", "text/event-stream", b""), 502, "api_error", ""),

@@ -15,7 +15,7 @@ from proxyd.errors import (
     Truncated,
     Unreachable,
 )
-from proxyd.proxy.retries import RetryBudget, delay_before_retry, may_fall_back
+from proxyd.proxy.retries import RetryBudget, delay_before_retry, may_fall_back, retry_after_in_seconds
 
 
 @pytest.mark.statement("D2")
@@ -63,3 +63,25 @@ def test_budget_is_a_fifth_of_the_calls_and_at_least_three() -> None:
 )
 def test_which_failures_lead_to_a_fallback(failure: ProxyError, falls_back: bool) -> None:
     assert may_fall_back(failure) is falls_back
+
+
+NOON, LATER = "Mon, 23 Nov 2026 12:00:00 GMT", "Mon, 23 Nov 2026 12:01:30 GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": LATER, "date": NOON}, "90"),
+        ({"retry-after": NOON, "date": LATER}, "1"),
+        ({"retry-after": "Monday, 23-Nov-26 12:01:30 GMT", "date": NOON}, "90"),
+        ({"retry-after": "17", "date": NOON}, None),
+        ({"retry-after": "soon"}, None),
+        ({"date": NOON}, None),
+    ],
+)
+def test_date_in_retry_after_becomes_seconds(headers: dict[str, str], seconds: str | None) -> None:
+    assert retry_after_in_seconds(headers).get("retry-after") == seconds
+
+
+def test_date_without_a_server_clock_is_compared_with_ours() -> None:
+    assert retry_after_in_seconds({"retry-after": "Mon, 23 Nov 2020 12:00:00 GMT"}) == {"retry-after": "1"}

@@ -37,14 +37,16 @@ def circuits(clock: Clock, changes: list[tuple[str, State]]) -> Circuits:
 def fail(circuits: Circuits, times: int) -> None:
     for _ in range(times):
         circuits.admit(ORIGIN)
-        circuits.failed(ORIGIN)
+        circuits.failed(ORIGIN, "connection refused")
 
 
 def retry_after(circuits: Circuits) -> int:
     with pytest.raises(Overloaded) as caught:
         circuits.admit(ORIGIN)
     assert "api.example.com" in caught.value.message
-    return int(caught.value.headers["retry-after"])
+    seconds = int(caught.value.headers["retry-after"])
+    assert ("x-should-retry" in caught.value.headers) is (seconds > 8)
+    return seconds
 
 
 @pytest.mark.statement("D4")
@@ -57,9 +59,15 @@ def test_five_failures_in_a_row_open_the_circuit(
     assert retry_after(circuits) == 30
     clock.now_s += 12.5
     assert retry_after(circuits) == 18
-    assert circuits.states() == [CircuitState(ORIGIN, State.OPEN, 5, 17.5)]
+    assert circuits.states() == [CircuitState(ORIGIN, State.OPEN, 5, 17.5, "connection refused")]
     circuits.admit("https://another.example.com")
     assert changes == [(ORIGIN, State.OPEN)]
+
+
+def test_refused_call_names_the_last_cause(circuits: Circuits) -> None:
+    fail(circuits, 5)
+    with pytest.raises(Overloaded, match=r"try again in 30 s; the last failure: connection refused$"):
+        circuits.admit(ORIGIN)
 
 
 @pytest.mark.statement("D4")

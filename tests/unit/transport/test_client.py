@@ -57,7 +57,8 @@ async def test_connector_errors_become_errors() -> None:
         key, ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
     )
     assert (
-        "could not connect to api.example.com:8443: Connection refused" in failure_of(refused, URL_).message
+        "could not connect to https://api.example.com:8443/v1/chat/completions?key=…: connection refused"
+        in failure_of(refused, URL_).message
     )
     unknown = aiohttp.ClientConnectorDNSError(key, OSError("unknown"))
     assert "could not be resolved" in failure_of(unknown, URL_).message
