@@ -17,7 +17,8 @@
     │   ├── Unreachable           502 api_error              refused, DNS, TLS
     │   ├── TimedOut              504 timeout_error          a timeout of the proxy expired
     │   ├── BadReply              502 api_error              a violation of its protocol
-    │   │   └── FrameTooLarge     502 api_error
+    │   │   ├── FrameTooLarge     502 api_error
+    │   │   └── WrongAddress      502 api_error              not an endpoint of the expected protocol
     │   ├── Truncated             502 api_error              ended without its final event
     │   └── Refused               by its own status          an error response of the upstream
     │       └── TooLong           400 invalid_request_error  the prompt is over the model's window
@@ -125,6 +126,10 @@ class FrameTooLarge(BadReply):
     """Event of the upstream's stream over the size limit."""
 
 
+class WrongAddress(BadReply):
+    """The upstream has no such path, or speaks another protocol there: models.yaml must be corrected."""
+
+
 class Truncated(UpstreamError):
     """The upstream's stream ended before its final event."""
 
@@ -201,6 +206,35 @@ def error_response(exc: BaseException) -> tuple[int, str]:
         if cls in HTTP_ERRORS:
             return HTTP_ERRORS[cls]
     return HTTP_ERRORS[ProxyError]
+
+
+#: Stops the retries of Claude Code and of the SDKs (docs/spec/claude-code.md#http-errors).
+NO_RETRY: Mapping[str, str] = {"x-should-retry": "false"}
+
+#: Statuses that a repeated request would get again: a key, a permission, a model or a path is wrong.
+_PERMANENT = frozenset({401, 403, 404, 405, 421})
+#: A ``retry-after`` above this is the end of a quota, which nobody waits for in front of a screen.
+_MAX_RETRY_AFTER_S = 600
+
+
+def is_permanent(exc: BaseException) -> bool:
+    """Return whether the same request is sure to fail again, now and in the next minutes."""
+    if not isinstance(exc, ProxyError):
+        return False
+    if isinstance(exc, WrongAddress) or exc.headers.get("x-should-retry") == "false":
+        return True
+    after = exc.headers.get("retry-after", "")
+    if after.isascii() and after.isdigit() and int(after) > _MAX_RETRY_AFTER_S:
+        return True
+    return error_response(exc)[0] in _PERMANENT
+
+
+def response_headers(exc: BaseException) -> dict[str, str]:
+    """Return the response headers for `exc`, with ``x-should-retry`` where a retry cannot help."""
+    headers = dict(exc.headers) if isinstance(exc, ProxyError) else {}
+    if is_permanent(exc):
+        headers.update(NO_RETRY)
+    return headers
 
 
 def message_of(exc: BaseException) -> str:

@@ -42,8 +42,10 @@ _OPEN_PATHS = ("/healthz", "/health", "/readyz", "/dashboard")
 
 #: Error messages list the known models, which may be many.
 _MAX_REASON_CHARS = 300
+#: Before the paths of the API. Clients add "/v1" to a base URL that ends in it already, as OpenAI's base URLs do.
+_PREFIXES = ("", PREFIX, "/v1", f"{PREFIX}/v1")
+_MESSAGES = tuple(f"{prefix}/v1/messages" for prefix in _PREFIXES)
 
-_MESSAGES = ("/v1/messages", f"{PREFIX}/v1/messages")
 #: Values of ``Expect`` that we can meet.
 _EXPECTATIONS = {"", "100-continue"}
 
@@ -76,11 +78,12 @@ def build_app(
     )
     app = web.Application(middlewares=[around, envelope])
     app.on_response_prepare.append(_no_stream_to_head)
-    for prefix in ("", PREFIX):
+    for prefix in _PREFIXES:
         app.router.add_post(f"{prefix}/v1/messages", messages.messages)
         app.router.add_post(f"{prefix}/v1/messages/count_tokens", messages.count_tokens)
         app.router.add_get(f"{prefix}/v1/models", models.models)
         app.router.add_get(f"{prefix}/v1/models/{{model_id:.+}}", models.model)
+    for prefix in ("", PREFIX):
         app.router.add_get(f"{prefix}/api/hello", health.hello)
         app.router.add_get(f"{prefix}/healthz", health.health)
         app.router.add_get(f"{prefix}/health", health.health)
@@ -207,14 +210,14 @@ def _response_to(exc: Exception, request: web.Request, request_id: str) -> web.R
     if isinstance(exc, VerbatimRefusal):
         return web.Response(status=exc.status, body=exc.body, headers=CIMultiDict(exc.raw_headers))
     if isinstance(exc, ProxyError):
-        response = error_response(exc, request_id)
+        response = error_response(exc, request, request_id)
         if isinstance(exc, (BodyTimedOut, BodyTooLarge)):
             response.force_close()  # the rest of the body must not be taken for the next request
         return response
     if isinstance(exc, web.HTTPException):
-        response = error_response(error_from_aiohttp(exc, request), request_id)
+        response = error_response(error_from_aiohttp(exc, request), request, request_id)
         if "Allow" in exc.headers:
             response.headers["Allow"] = exc.headers["Allow"]
         return response
     log.error("request.crashed", request_id=request_id, path=request.path, exc_info=exc)
-    return error_response(exc, request_id)
+    return error_response(exc, request, request_id)

@@ -1,4 +1,9 @@
-"""JSON responses, errors included, which have the Anthropic envelope."""
+"""JSON responses, errors included, in the form in which each client shows their message.
+
+Claude Code replaces the message of a 404 by a sentence of its own, begins that of a 401 with "Please run /login", and
+repeats a plain 400 up to six times. An error of type ``policy_blocked`` it shows as it is, after one call
+(docs/spec/claude-code.md#policy-blocked). SDKs raise an exception for each status, so they get the true one.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +12,12 @@ from typing import Any
 from aiohttp import web
 
 from proxyd import errors, jsonio
-from proxyd.errors import ClientError, MethodNotAllowed, NotFound, ProxyError
+from proxyd.errors import ClientError, MethodNotAllowed, NotFound, ProxyError, is_permanent, response_headers
 
 __all__ = ["error_from_aiohttp", "error_response", "json_response"]
+
+#: Statuses whose message Claude Code hides, alters, or shows only after further calls.
+_NOT_SHOWN = frozenset({400, 401, 404, 405, 421})
 
 
 def json_response(value: Any, status: int = 200) -> web.Response:
@@ -17,12 +25,16 @@ def json_response(value: Any, status: int = 200) -> web.Response:
     return web.Response(status=status, body=jsonio.dumps(value), content_type="application/json")
 
 
-def error_response(exc: BaseException, request_id: str) -> web.Response:
-    """Return the error envelope of `exc`, with the status and headers that belong to it."""
+def error_response(exc: BaseException, request: web.Request, request_id: str) -> web.Response:
+    """Return the response for `exc`, an Anthropic error object."""
     status, _ = errors.error_response(exc)
-    response = json_response(errors.envelope(exc, request_id), status)
-    if isinstance(exc, ProxyError):
-        response.headers.update(exc.headers)
+    body = errors.envelope(exc, request_id)
+    is_claude_code = request.headers.get("user-agent", "").startswith("claude-cli/")
+    if is_claude_code and status in _NOT_SHOWN and is_permanent(exc):
+        status = 400
+        body["error"]["type"] = "policy_blocked"
+    response = json_response(body, status)
+    response.headers.update(response_headers(exc))
     return response
 
 

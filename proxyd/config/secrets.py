@@ -70,7 +70,12 @@ def read_credential(text: str, environ: Mapping[str, str], folder: Path) -> Cred
     credentials = environ.get("CREDENTIALS_DIRECTORY")
     if credentials and (Path(credentials) / name).is_file():
         return _from_file(Path(credentials) / name, match[0])
-    return Credential(None, match[0], f"{name} is not set where claude-proxy runs; set it and reload")
+    return Credential(
+        None,
+        match[0],
+        f"{name} is not set where claude-proxy runs; run `export {name}=KEY` and start it again, or write {name}=KEY "
+        "into the file env beside models.yaml and save models.yaml",
+    )
 
 
 def is_open_to_others(path: Path) -> bool:

@@ -118,7 +118,7 @@ class Daemon:
         self._listener = Listener(self.settings.max_connections, self.settings.max_idle_per_peer)
         self._bodies = HeldBodies()
         self._collection_policy = CollectionPolicy(
-            self._waiting_bytes, self._open_calls, self._bodies.take_most
+            self._waiting_bytes, self._open_calls, self._bodies.take_peak
         )
         self.loop_lag = LoopLag(self._beat)
         self._calibration = Calibration(None if state_folder is None else state_folder / CALIBRATION_FILE)

@@ -2,9 +2,9 @@
 
 ::
 
-    answer, finish ─▶ whole
-    end            ─▶ a stream that has begun and has failed: one error event, or a cut connection
-    note_failure   ─▶ refused: nothing has been sent, and whoever called answers with the error
+    respond, finish ─▶ complete
+    end, cut        ─▶ the response had begun and failed: one error event, or a closed connection
+    record_failure  ─▶ refused: nothing has been sent, and the caller responds with the error
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from proxyd.logs.setup import get_logger
 from proxyd.providers.base import ClientKeys
 from proxyd.proxy.client_request import ClientRequest
 from proxyd.proxy.client_response import SSE_HEADERS, ResponseWriter
+from proxyd.proxy.retries import RetryBudget
 from proxyd.redaction import redacted
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.transport.timers import Timers
@@ -38,18 +39,20 @@ class ActiveCall:
     """A call in flight.
 
     Attributes:
-        task: carries it.
+        task: the task that carries it.
+        budget: the retry budget that all calls share.
         aborts: whether a stream that has begun and fails is cut, instead of ended with an error event
             (``on_midstream_error``).
-        failure: set from outside: how it must end.
+        failure: set from outside to end the call with it.
         is_first_choice: the upstream being tried is the one that the client has chosen.
-        is_retrying: it waits for another try, or tries, and its upstream has not answered yet.
+        is_retrying: it waits for a retry, or for the upstream's response to one.
     """
 
     request: ClientRequest
-    downlink: ResponseWriter
-    deadlines: Timers
+    writer: ResponseWriter
+    timers: Timers
     task: asyncio.Task[Any]
+    budget: RetryBudget
     aborts: bool = False
     failure: ProxyError | None = None
     is_first_choice: bool = True
@@ -66,33 +69,29 @@ class ActiveCall:
 
     @property
     def own_headers(self) -> tuple[tuple[str, str], ...]:
-        """What every answer to it carries."""
+        """The headers that every response to it has."""
         record = self.record
         return ("request-id", record.request_id), ("x-claude-proxy-route", record.route)
 
     def log_bodies(self) -> None:
-        """Log what the client asks and is answered, at debug: for who has switched it on.
-
-        See docs/spec/operations.md#e7.
-        """
+        """Log the bodies of request and response at debug level (docs/spec/operations.md#e7)."""
         request_id = self.record.request_id
         log.debug("request.body", request_id=request_id, body=self.request.body.decode("utf-8", "replace"))
-        self.downlink.on_sent = lambda data: log.debug(
-            "answer.sent", request_id=request_id, data=data.decode("utf-8", "replace")
+        self.writer.on_sent = lambda data: log.debug(
+            "response.sent", request_id=request_id, data=data.decode("utf-8", "replace")
         )
 
-    def remembered(self, exc: ProxyError) -> str:
-        """The sentence of a failure for logs and feeds. Only one that is the upstream's own may quote the request, and
-        ours are kept whole: people show them to the model when something does not work (docs/spec/operations.md#e7).
+    def log_message(self, exc: ProxyError) -> str:
+        """Return the message of a failure for logs and feeds, without text of the prompt.
+
+        Only an upstream's own message may quote the request. Ours are kept whole, although people show them to the
+        model when something does not work (docs/spec/operations.md#e7).
         """
         message = redacted(errors.message_of(exc))
         return self.request.without_prompt_text(message) if type(exc) is Refused else message
 
-    def crash_of(self, exc: Exception) -> ProxyError:
-        """`exc` as a failure that has an answer; a mistake of ours is logged with its traceback.
-
-        See docs/spec/operations.md#a6.
-        """
+    def as_failure(self, exc: Exception) -> ProxyError:
+        """Return `exc` as a `ProxyError`; a bug of ours is logged with its traceback (docs/spec/operations.md#a6)."""
         if isinstance(exc, ProxyError):
             return exc
         record = self.record
@@ -100,19 +99,19 @@ class ActiveCall:
         return ProxyError(errors.message_of(exc))
 
     def record_failure(self, exc: ProxyError, outcome: str) -> None:
-        """Remember how it failed.
+        """Put the failure into the call's record.
 
         Args:
-            outcome: ``refused`` where nothing of an answer was given out, else ``failed``.
+            outcome: ``refused`` where the client has been sent nothing, else ``failed``.
         """
         record = self.record
         record.status, record.error_type = errors.error_response(exc)
-        # Masked now: what remembers the call, such as /events, outlives the keys that the words may hold.
-        record.outcome, record.error = outcome, self.remembered(exc)
+        # Masked now: /events and others keep the message for longer than the keys live that it may hold.
+        record.outcome, record.error = outcome, self.log_message(exc)
         if outcome == "refused":
             record.usage, record.settle = Usage(), None
         else:
-            errors.clear_tracebacks(exc)  # nobody else will
+            errors.clear_tracebacks(exc)  # a refused one is cleared by the caller
         if exc.detail:
             log.warning(
                 "upstream.bad_reply",
@@ -121,38 +120,47 @@ class ActiveCall:
                 seen=self.request.without_prompt_text(exc.detail),
             )
 
-    # -- the answer
+    def begin_retry(self) -> None:
+        """Take a retry from the budget; it counts until the upstream has responded."""
+        self.is_retrying = True
+        self.budget.take()
+
+    def end_retry(self) -> None:
+        """Give a retry back to the budget, if there is one: the upstream has responded, or the call is over."""
+        if self.is_retrying:
+            self.is_retrying = False
+            self.budget.give_back()
 
     def set_stream_head(self) -> None:
-        """The head will be that of an event stream of ours."""
-        self.downlink.set_head(200, (*SSE_HEADERS, *self.own_headers), is_stream=True)
+        """Set the head of an event stream of ours."""
+        self.writer.set_head(200, (*SSE_HEADERS, *self.own_headers), is_stream=True)
 
-    async def answer(self, message: dict[str, Any]) -> web.StreamResponse:
+    async def respond(self, message: dict[str, Any]) -> web.StreamResponse:
         """Send a whole message to a client that wants no stream."""
         body = jsonio.dumps(message)
         self.record.on_first_byte()
         self.record.outcome = "ok"
         head = (("content-type", "application/json"), ("content-length", str(len(body))))
-        self.downlink.set_head(200, (*self.own_headers, *head), is_stream=False)
+        self.writer.set_head(200, (*self.own_headers, *head), is_stream=False)
         return await self.finish(body)
 
     async def finish(self, last: bytes = b"") -> web.StreamResponse:
         """Send the last bytes, and the end of the response."""
-        self.record.status = self.downlink.status
-        await self.downlink.finish(last)
-        return self.downlink.response
+        self.record.status = self.writer.status
+        await self.writer.finish(last)
+        return self.writer.response
 
     async def end(self, failure: ProxyError, events: Iterable[StreamEvent]) -> web.StreamResponse:
-        """End a stream that has begun and has failed: with its last events, or as a cut connection."""
+        """End a stream that has begun and failed: with its last events, or by closing the connection."""
         last = encode_events(events)
-        # Without a last event the stream is over by its grammar, and what failed is its delivery.
+        # Without a last event the stream has ended by its grammar, and only its delivery failed.
         if self.aborts or not last:
             return self.cut(failure)
         self.record_failure(failure, "failed")
         return await self.finish(last)
 
     def cut(self, failure: ProxyError) -> web.StreamResponse:
-        """Cut the connection of an answer that has begun and has failed, where nothing else tells the client."""
+        """Close the connection of a response that has begun and failed, which is all that can show it to the client."""
         self.record_failure(failure, "failed")
-        self.downlink.abort()
-        return self.downlink.response
+        self.writer.abort()
+        return self.writer.response

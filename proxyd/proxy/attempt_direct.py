@@ -1,4 +1,4 @@
-"""An attempt at an Anthropic upstream: its pieces pass, and are watched (see `proxyd.proxy.attempt`)."""
+"""An attempt at an Anthropic upstream: its response is passed through and watched (see `proxyd.proxy.attempt`)."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from proxyd.hooks.runner import CallHooks, HookRun, StreamHooks
 from proxyd.providers.base import UpstreamRequest
 from proxyd.providers.direct_request import response_head
 from proxyd.proxy.attempt import HOOKED_READ_BYTES, Attempt, Sink
+from proxyd.proxy.retries import retry_after_in_seconds
+from proxyd.proxy.wrong_address import address_error, page_error, protocol_error
 from proxyd.redaction import BodyRedactor, masked, masked_bytes
 from proxyd.secret import Secret, configured_secrets
 from proxyd.telemetry.call_record import CallRecord
@@ -34,24 +36,26 @@ from proxyd.transport.timers import Timers
 
 __all__ = ["DirectAttempt", "VerbatimRefusal"]
 
-#: What of an answer that is none goes into the log (docs/spec/operations.md#d).
+#: How much of an invalid response is logged (docs/spec/operations.md#d).
 _EXCERPT_BYTES = 200
-#: Larger bodies are not looked at for their usage. One of 128 000 tokens is some 600 KB; this takes 20 ms to parse.
+#: Usage is not read from larger bodies. One of 128 000 tokens is some 600 KB; this takes 20 ms to parse.
 _MAX_WATCHED_BYTES = 4 << 20
 
 
 class VerbatimRefusal(Refused):
-    """An upstream's error of a direct route, byte for byte but for keys: Claude Code's recovery reads it.
+    """An upstream's error of a direct route, byte for byte except for keys: Claude Code's recovery parses it.
 
-    The reason phrase does not go on: nobody reads it, and it may hold anything.
+    The reason phrase is not forwarded: no client reads it, and it may hold anything.
     """
 
-    def __init__(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+    def __init__(
+        self, status: int, headers: list[tuple[str, str]], body: bytes, address: str = "the upstream"
+    ) -> None:
         by_name = {name.lower(): value for name, value in headers}
-        # What it means, for the log and for the choice of a fallback; the client is sent the original.
+        # Parsed for the log and for the choice of a fallback; the client is sent the original.
         meaning = refusal(status, by_name, body, ErrorContext())
         kind = meaning.kind if isinstance(meaning, Refused) else errors.kind_of_status(status)
-        super().__init__(f"the upstream answered {status}", status=status, kind=kind, headers=by_name)
+        super().__init__(f"{address} answered {status}", status=status, kind=kind, headers=by_name)
         self.raw_headers = headers
         self.body = body
 
@@ -60,25 +64,25 @@ class DirectAttempt(Attempt):
     """An attempt at an Anthropic upstream.
 
     Attributes:
-        is_stream: the answer is an event stream that we can watch; else its bytes are opaque.
-        status, headers: the answer's head as it goes to the client, after `open`.
+        is_stream: the response is an event stream that is parsed; else its bytes are opaque.
+        status, headers: the response's head as it goes to the client, after `open`.
         failure: what broke the stream after its first frames; it has ended then.
     """
 
-    _kept: bytes | None
-    _passage: HookRun[bytes] | None
+    _pending: bytes | None
+    _hook_run: HookRun[bytes] | None
 
     def __init__(
         self,
         request: UpstreamRequest,
         upstreams: UpstreamClient,
         settings: Settings,
-        deadlines: Timers,
+        timers: Timers,
         record: CallRecord,
         hooks: CallHooks | None = None,
         keys: Iterable[Secret] = (),
     ) -> None:
-        super().__init__(request, upstreams, settings, deadlines, record)
+        super().__init__(request, upstreams, settings, timers, record)
         self._hooks = hooks
         self._decompressor: Decompressor | None = None
         self._stream_hooks = StreamHooks(hooks) if hooks is not None and hooks.changes_events else None
@@ -89,35 +93,35 @@ class DirectAttempt(Attempt):
         self.headers: list[tuple[str, str]] = []
         self.failure: ProxyError | None = None
         self.has_ended = False
-        self._beginning = b""  # was read to see what the answer is
+        self._beginning = b""  # read ahead to see whether the response is a stream
         self._stream = PassthroughStream(settings.max_frame_bytes)
-        # For the usage of an answer that is opaque: its packing, its body so far, or whether it comes in frames.
-        self._inflate: Decompressor | None = None
+        # To read usage from an opaque response: its decompressor, its body so far, or whether it consists of frames.
+        self._watch_decompressor: Decompressor | None = None
         self._body: bytearray | None = None
         self._has_frames = False
-        self._has_given = False
-        #: Those that the response may not repeat to the client.
+        self._has_output = False
+        #: Keys that are masked in the response.
         self._keys = [*configured_secrets(), *(key for key in keys if key.is_searchable)]
         self._stream.watches_all = bool(self._keys)
         self._sent_headers = request.headers
-        self._body_masks: _BodyMasks | None = None
+        self._body_redactor: _BodyRedactor | None = None
 
     @property
     def reports_cache(self) -> bool:
-        """The upstream has said so far that it reads the prompt from a cache, or puts it there."""
+        """The upstream has reported tokens that were read from a cache or written to one."""
         return self._stream.tap.reports_cache
 
     @property
     def has_last_event(self) -> bool:
-        """The message is whole, whether or not the upstream has ended its body."""
+        """The message is complete, whether or not the upstream has ended its body."""
         return self._stream.tap.has_ended
 
     async def open(self) -> bytes:
         """Send the call and wait for the first frames, or the first bytes of another body.
 
         Raises:
-            VerbatimRefusal: the upstream answered with an error.
-            ProxyError: there was no answer.
+            VerbatimRefusal: the upstream's response is an error.
+            ProxyError: there was no usable response.
         """
         response = await self._send(is_verbatim=True)
         headers = list(response.headers.items())
@@ -125,14 +129,16 @@ class DirectAttempt(Attempt):
         self.headers = self._without_keys(response_head(response.status, headers))
         if response.status >= 400:
             body = self._error_without_keys(await self._read_error(response))
-            raise VerbatimRefusal(response.status, self.headers, body)
+            if self._is_of_messages():
+                wrong = address_error(response.status, body, self._url, is_direct=True)
+                if wrong is not None:
+                    raise wrong
+            raise VerbatimRefusal(response.status, self._with_retry_after(self.headers), body, self._address)
         encoding = response.headers.get("content-encoding", "identity").lower()
         if encoding != "identity" and self._hooks is not None and self._hooks.changes_events:
             encoding = self._decompress(encoding)
         elif encoding in ENCODINGS and self._sent_configured_key:
-            encoding = self._decompress(
-                encoding
-            )  # it may be an error, which only then can be searched for keys
+            encoding = self._decompress(encoding)  # to mask keys in it, if it is an error
         wants_stream = self._record.is_stream and encoding == "identity" and self._is_of_messages()
         self.is_stream = response.content_type == "text/event-stream" and encoding == "identity"
         if wants_stream and response.content_type in VAGUE_TYPES:
@@ -141,9 +147,9 @@ class DirectAttempt(Attempt):
         if self._record.is_stream and self._is_of_messages():
             self._expect_stream(response, is_stream=self.is_stream)
         if not self.is_stream:
-            self._watch_aside(response.content_type, encoding)
+            self._watch_opaque(response.content_type, encoding)
             if encoding == "identity" and self._keys:
-                self._body_masks = _BodyMasks(self._keys)
+                self._body_redactor = _BodyRedactor(self._keys)
             is_json = response.content_type == "application/json" and encoding == "identity"
             if is_json and self._hooks is not None and self._hooks.changes_bodies and self._is_of_messages():
                 return await self._hooked_body(self._hooks)
@@ -151,9 +157,34 @@ class DirectAttempt(Attempt):
                 self.headers.append(("Content-Length", response.headers["content-length"]))
         while not (data := await self.read()) and not self.has_ended:
             pass
+        if self._is_of_messages() and (encoding == "identity" or self._decompressor is not None):
+            wrong = protocol_error(None, data, self._url, is_direct=True)
+            if wrong is not None:
+                wrong.detail = data[:_EXCERPT_BYTES].decode("utf-8", "replace")
+                raise wrong
         if wants_stream and not self.is_stream:
-            _check_is_message(response.content_type, data)
+            self._check_is_message(response.content_type, data)
         return data
+
+    def _check_is_message(self, content_type: str, beginning: bytes) -> None:
+        """Check a response with status 200 that is no stream, although one was requested.
+
+        Raises:
+            BadReply: it is a login page or an error; its beginning is for the log alone.
+        """
+        excerpt = beginning[:_EXCERPT_BYTES].decode("utf-8", "replace")
+        if content_type == "text/html":
+            raise page_error(self._url, excerpt, is_direct=True)
+        if content_type == "application/json" and _is_error(beginning):
+            exc = BadReply(f"{self._address} answered with an error, with status 200")
+            exc.detail = excerpt
+            raise exc
+
+    @staticmethod
+    def _with_retry_after(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return `headers` with a ``retry-after`` that is a date in seconds."""
+        seconds = retry_after_in_seconds({name.lower(): value for name, value in headers})
+        return [(name, seconds.get(name.lower(), value)) for name, value in headers]
 
     def close(self, *, is_complete: bool = False) -> None:
         if self.status:
@@ -162,27 +193,27 @@ class DirectAttempt(Attempt):
         super().close(is_complete=is_complete)
 
     async def read(self, sink: Sink | None = None) -> bytes:
-        """The next bytes for the client; there may be none while a frame is incomplete.
+        """Return the next bytes for the client; there may be none while a frame is incomplete.
 
         Args:
-            sink: takes the pieces of a stream meanwhile.
+            sink: takes the chunks of a stream meanwhile.
 
         Raises:
-            ProxyError: the answer broke; for a stream, only while nothing of it has been given out.
+            ProxyError: the response broke; for a stream, only before its first frames.
         """
-        data = await self._read_on(sink)
+        data = await self._read_frames(sink)
         hooks = self._stream_hooks
-        passage, self._passage = self._passage, None
-        if hooks is None or not self.is_stream or (passage is None and not data):
+        hook_run, self._hook_run = self._hook_run, None
+        if hooks is None or not self.is_stream or (hook_run is None and not data):
             return data
-        data = await (passage or hooks.run_frames(data)).finish()
-        # The client has an error that a hook has made. After the upstream's own end, its last bytes still go on.
+        data = await (hook_run or hooks.run_frames(data)).finish()
+        # A hook has ended the stream with an error. After the upstream's own end, its last bytes are still forwarded.
         if hooks.has_ended and not self._stream.tap.has_ended:
             self.has_ended = True
         return data
 
-    async def _read_on(self, sink: Sink | None) -> bytes:
-        """As `read`, ahead of the hooks. Nothing, where they have been given it already."""
+    async def _read_frames(self, sink: Sink | None) -> bytes:
+        """Return what `read` passes to the hooks; nothing where the hooks have it already."""
         response = self._response
         assert response is not None, "read before open"
         is_plain = self.is_stream and self._decompressor is None
@@ -196,34 +227,34 @@ class DirectAttempt(Attempt):
             at_end = response.at_end and (self._decompressor is None or not self._decompressor.has_more)
             if not self.is_stream:
                 return await self._opaque(chunk, is_last=not chunk or at_end)
-            if self._passage is not None:
+            if self._hook_run is not None:
                 return b""
-            kept, self._kept = self._kept, None
+            kept, self._pending = self._pending, None
             data = kept if kept is not None else self._feed(chunk) if chunk else b""
             if (not chunk and kept is None) or (self.has_last_event and at_end):
                 self.has_ended = True
-                data += self._masked_frames(self._stream.close())
+                data += self._redacted_frames(self._stream.close())
         except BREAKS as exc:
             failure = failure_of(exc, self._url)
-            if not self._has_given or not self.is_stream:
+            if not self._has_output or not self.is_stream:
                 raise failure from exc
             clear_tracebacks(exc)
             self.has_ended = True
-            if not self._stream.tap.has_ended:  # else it was cut behind its last event: nothing is missing
+            if not self._stream.tap.has_ended:  # else only bytes after its last event are missing
                 self.failure = failure
             return b""
-        self._has_given = self._has_given or bool(data)
+        self._has_output = self._has_output or bool(data)
         return data
 
-    def _pass_on(self, chunk: bytes, sink: Sink) -> bool:
+    def _forward(self, chunk: bytes, sink: Sink) -> bool:
         frames = self._feed(chunk)
         if self.has_last_event:
-            self._kept = frames
+            self._pending = frames
             return False
         hooks = self._stream_hooks
-        made = self._made(hooks.run_frames(frames), hooks) if hooks is not None and frames else frames
+        made = self._hooked(hooks.run_frames(frames), hooks) if hooks is not None and frames else frames
         if made:
-            self._push(made, sink)
+            self._write(made, sink)
         return made is not None
 
     def _rewriter(self) -> Callable[[bytes], bytes] | None:
@@ -231,12 +262,12 @@ class DirectAttempt(Attempt):
 
     def _feed(self, chunk: bytes) -> bytes:
         begun = perf_counter()
-        frames = self._masked_frames(self._stream.feed(chunk))
+        frames = self._redacted_frames(self._stream.feed(chunk))
         self._record.codec_s += perf_counter() - begun
         return frames
 
-    def _masked_frames(self, frames: bytes) -> bytes:
-        """Whole frames without keys, but for those that carry the model's words: these are not touched."""
+    def _redacted_frames(self, frames: bytes) -> bytes:
+        """Mask keys in whole frames, except in those that carry the model's output."""
         if not self._keys or not may_hold_error(frames):
             return frames
         return b"".join(
@@ -247,7 +278,7 @@ class DirectAttempt(Attempt):
         return [(name, masked(value, self._keys)) for name, value in headers]
 
     def _error_without_keys(self, body: bytes) -> bytes:
-        """The body of an error without keys, compressed as it came. One that we cannot read is not passed on."""
+        """Mask keys in the body of an error, and keep its compression. An unreadable body is replaced."""
         encoding = next(
             (value for name, value in self.headers if name.lower() == "content-encoding"), "identity"
         )
@@ -260,7 +291,7 @@ class DirectAttempt(Attempt):
             return body if found is plain else compressed(found, encoding)
         if not self._keys:
             return body
-        self._forget_encoding()
+        self._remove_encoding()
         text = f"the upstream answered {self.status} with a body that could not be read ({encoding[:20]!r})"
         return jsonio.dumps(
             {"type": "error", "error": {"type": errors.kind_of_status(self.status), "message": text}}
@@ -268,49 +299,51 @@ class DirectAttempt(Attempt):
 
     @property
     def _sent_configured_key(self) -> bool:
-        """Whether the upstream was sent a key that is not the client's own, and so can repeat one."""
+        """Whether the upstream was sent a key that is not the client's own, so that its response may contain one."""
         values = self._sent_headers.values()
         return any(key.reveal() in value for key in self._keys if key.is_configured for value in values)
 
-    def _forget_encoding(self) -> None:
-        packed = ("content-encoding", "content-length")
-        self.headers = [(name, value) for name, value in self.headers if name.lower() not in packed]
+    def _remove_encoding(self) -> None:
+        dropped = ("content-encoding", "content-length")
+        self.headers = [(name, value) for name, value in self.headers if name.lower() not in dropped]
 
     async def _begins_as_stream(self, response: Response) -> bool:
-        """Whether an answer that does not say so is an event stream, by its first bytes: `read` gives them again.
+        """Return whether a response of a vague content type is an event stream, by its first bytes.
+
+        They stay in `_beginning`, from where `read` takes them.
 
         Raises:
-            ProxyError: it broke in them.
+            ProxyError: the response broke in them.
         """
         while (found := begins_as_stream(self._beginning)) is None:
             try:
                 if self._decompressor is None:
-                    piece = await self._read_chunk(response)
+                    data = await self._read_chunk(response)
                 else:
-                    piece = await self._read_decompressed(response, self._decompressor)
+                    data = await self._read_decompressed(response, self._decompressor)
             except BREAKS as exc:
                 raise failure_of(exc, self._url) from exc
-            if not piece:
+            if not data:
                 return False
-            self._beginning += piece
+            self._beginning += data
         return found
 
     def _is_of_messages(self) -> bool:
-        """Whether a message is what was asked for, and not a count of tokens."""
+        """Whether the request is for a message, and not for a token count."""
         return urlsplit(self._url).path.endswith("/messages")
 
     async def _hooked_body(self, hooks: CallHooks) -> bytes:
-        """The whole body, as the hooks leave it. Nobody waits for parts of it: it is no stream."""
+        """Read the whole body, which is no stream, and return it as the hooks changed it."""
         whole, limit = bytearray(), self._settings.max_upstream_body_bytes
         while not self.has_ended:
             whole += await self.read()
             if len(whole) > limit:
-                raise BadReply(f"the upstream's answer is larger than {limit >> 20} MiB")
+                raise BadReply(f"the upstream's response is larger than {limit >> 20} MiB")
         body = bytes(whole)
         try:
             message = jsonio.loads(body)
-        except jsonio.TooManyValues as exc:  # no answer escapes a hook
-            raise BadReply(f"the upstream's answer has {exc}, too many to be shown to hooks") from None
+        except jsonio.TooManyValues as exc:  # no response may bypass a hook
+            raise BadReply(f"the upstream's response has {exc}, too many to be shown to hooks") from None
         except jsonio.JSONError:
             message = None
         if isinstance(message, dict):
@@ -320,34 +353,34 @@ class DirectAttempt(Attempt):
         return body
 
     def _decompress(self, encoding: str) -> str:
-        """Undo a packing that we have not asked for: a hook that keeps something back must see all of it."""
+        """Begin to decompress a response although we asked for none compressed, since hooks must see all of it."""
         if encoding not in ENCODINGS:
             raise BadReply(
-                f"the upstream packed its answer ({encoding}) though asked not to, and hooks could not look at it; "
-                "give the entry hooks: [] to have it passed on as it is"
+                f"the upstream compressed its response ({encoding}) though asked not to, and hooks could not look at "
+                "it; give the entry hooks: [] to have it passed on as it is"
             )
         self._decompressor = Decompressor()
-        self._forget_encoding()
+        self._remove_encoding()
         return "identity"
 
     async def _read_decompressed(self, response: Response, decompressor: Decompressor) -> bytes:
-        """The next piece of an answer that is unpacked, b"" at its end."""
+        """Return the next decompressed bytes, b"" at the end of the response."""
         if decompressor.has_more:
-            await asyncio.sleep(0)  # it may be long: the others have a turn between two pieces
+            await asyncio.sleep(0)  # it may be long: let other tasks run
         try:
-            while not (piece := decompressor.take()):
+            while not (data := decompressor.take()):
                 chunk = await self._read_chunk(response)
                 if not chunk:
                     return b""
                 decompressor.feed(chunk)
         except BadCompression as exc:
-            raise BadReply(f"the upstream's packed answer {exc}") from None
-        return piece
+            raise BadReply(f"the upstream's compressed response {exc}") from None
+        return data
 
-    def _watch_aside(self, content_type: str, encoding: str) -> None:
-        """Read usage from a copy of an answer that goes on as it is; br and zstd are beyond the standard library."""
+    def _watch_opaque(self, content_type: str, encoding: str) -> None:
+        """Prepare to read usage from a copy of an opaque response. The standard library has no br and zstd."""
         if encoding in ENCODINGS:
-            self._inflate = Decompressor()
+            self._watch_decompressor = Decompressor()
         elif encoding != "identity":
             return
         if content_type == "application/json":
@@ -356,41 +389,41 @@ class DirectAttempt(Attempt):
 
     async def _opaque(self, chunk: bytes, *, is_last: bool) -> bytes:
         if chunk:
-            self._has_given = True
+            self._has_output = True
             if self._body is not None or self._has_frames:
                 try:
-                    await self._look_into(chunk)
+                    await self._watch_chunk(chunk)
                 except (BadCompression, ProxyError):
                     self._body, self._has_frames = None, False
         if is_last:
             self.has_ended = True
             if self._body:
                 self._stream.tap.watch_body(bytes(self._body))
-        if self._body_masks is not None:
-            chunk = self._body_masks.feed(chunk) + (self._body_masks.close() if is_last else b"")
+        if self._body_redactor is not None:
+            chunk = self._body_redactor.feed(chunk) + (self._body_redactor.close() if is_last else b"")
         return chunk
 
-    async def _look_into(self, chunk: bytes) -> None:
-        if self._inflate is None:
-            self._look_at(chunk)
+    async def _watch_chunk(self, chunk: bytes) -> None:
+        if self._watch_decompressor is None:
+            self._watch_plain(chunk)
             return
-        self._inflate.feed(chunk)
-        while piece := self._inflate.take():
-            self._look_at(piece)
-            if self._inflate.has_more:
-                await asyncio.sleep(0)  # as above
+        self._watch_decompressor.feed(chunk)
+        while data := self._watch_decompressor.take():
+            self._watch_plain(data)
+            if self._watch_decompressor.has_more:
+                await asyncio.sleep(0)  # let other tasks run
 
-    def _look_at(self, piece: bytes) -> None:
+    def _watch_plain(self, data: bytes) -> None:
         if self._has_frames:
-            self._stream.feed(piece)
+            self._stream.feed(data)
         elif self._body is not None:
-            self._body += piece
+            self._body += data
             if len(self._body) > _MAX_WATCHED_BYTES:
-                raise BadReply("too large an answer to look for its usage")
+                raise BadReply("the response is too large to read its usage")
 
 
-class _BodyMasks:
-    """Mask keys in a body that is no stream, until it turns out to be a message: the model's words are not touched."""
+class _BodyRedactor:
+    """Masks keys in a body that is no stream, until it turns out to be a message: the model's output is not changed."""
 
     def __init__(self, keys: list[Secret]) -> None:
         self._redactor: BodyRedactor | None = BodyRedactor(keys)
@@ -415,7 +448,7 @@ class _BodyMasks:
 
 
 def _settle(record: CallRecord, stream: PassthroughStream) -> None:
-    """Put into `record` what the answer has said of usage and its end."""
+    """Put usage and stop reason of the response into `record`."""
     tee = stream.tap
     record.usage = stream.usage_so_far
     record.stop_reason = tee.stop_reason
@@ -423,26 +456,9 @@ def _settle(record: CallRecord, stream: PassthroughStream) -> None:
         record.error_type = tee.error_type
 
 
-def _check_is_message(content_type: str, beginning: bytes) -> None:
-    """Tell what comes with status 200 where a stream was asked for, and surely is no answer.
-
-    Raises:
-        BadReply: a login page, an error; the beginning is for the log alone.
-    """
-    if content_type == "text/html":
-        what = "a page, not with an answer"
-    elif content_type == "application/json" and _is_error(beginning):
-        what = "an error, with status 200"
-    else:
-        return
-    exc = BadReply(f"the upstream answered with {what}")
-    exc.detail = beginning[:_EXCERPT_BYTES].decode("utf-8", "replace")
-    raise exc
-
-
 def _is_error(body: bytes) -> bool:
     try:
         value = jsonio.loads(body)
     except jsonio.JSONError:
-        return False  # more of it is to come, so it is no short error
+        return False  # it is incomplete, so it is no short error
     return isinstance(value, dict) and value.get("error") is not None and "content" not in value

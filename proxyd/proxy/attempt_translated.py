@@ -1,4 +1,4 @@
-"""An attempt at a Chat Completions upstream: its pieces become events (see `proxyd.proxy.attempt`)."""
+"""An attempt at a Chat Completions upstream: its chunks become events (see `proxyd.proxy.attempt`)."""
 
 from __future__ import annotations
 
@@ -10,176 +10,200 @@ from proxyd.codecs.anthropic.events import DeltaRun, StreamEvent, count_events, 
 from proxyd.codecs.openai.errors import refusal
 from proxyd.codecs.openai.response_decoder import ResponseDecoder
 from proxyd.config.settings import Settings
-from proxyd.errors import ProxyError, clear_tracebacks
+from proxyd.errors import BadReply, ProxyError, Refused, Truncated, clear_tracebacks
 from proxyd.hooks.runner import CallHooks, HookRun, StreamHooks
 from proxyd.providers.openai_request import TranslatedCall
 from proxyd.proxy.attempt import HOOKED_READ_BYTES, Attempt, Sink
+from proxyd.proxy.retries import retry_after_in_seconds
+from proxyd.proxy.wrong_address import EXCERPT_BYTES, address_error, protocol_error
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.transport.client import BREAKS, UpstreamClient, failure_of
 from proxyd.transport.timers import Timers
 
 __all__ = ["TranslatedAttempt"]
 
-#: How long usage may follow the finish reason before we end without it (docs/spec/chat-to-messages.md#end).
+#: How long usage may come after the finish reason before we end without it (docs/spec/chat-to-messages.md#end).
 FINISH_GRACE_S = 2.0
+#: Claude Code recovers by the texts of these, which are left as they are (docs/spec/errors.md#too-long).
+_STATUSES_WITH_RECOVERY = frozenset({400, 404, 413})
 
 
-class _GraceOver(Exception):
+class _UsageMissing(Exception):
     """No usage came after the finish reason."""
 
 
 class TranslatedAttempt(Attempt):
-    """An attempt at a Chat Completions upstream. `answer` may be begun ahead of its first event.
+    """An attempt at a Chat Completions upstream.
 
     Attributes:
-        refused: status and body with which the upstream refused the call, as it sent them.
+        decoder: may begin its message before the first event.
+        refused: status and body of the upstream's error, as it sent them.
         sent: the request's body, parsed; empty once the upstream has accepted it.
     """
 
     _EVENTS_A_PIECE: ClassVar[int] = 1
-    _kept: list[StreamEvent] | None
-    _passage: HookRun[list[StreamEvent]] | None
+    _pending: list[StreamEvent] | None
+    _hook_run: HookRun[list[StreamEvent]] | None
 
     def __init__(
         self,
         call: TranslatedCall,
         upstreams: UpstreamClient,
         settings: Settings,
-        deadlines: Timers,
+        timers: Timers,
         record: CallRecord,
         hooks: CallHooks | None = None,
         *,
         joins_deltas: bool = False,
     ) -> None:
-        super().__init__(call.request, upstreams, settings, deadlines, record)
+        super().__init__(call.request, upstreams, settings, timers, record)
         self._context = call.context
         self.sent = call.sent
-        self._is_accepted = False  # the upstream is at work, and what it does is paid for
+        self._is_accepted = False  # the upstream has begun to work, and charges for it
         self._hooks = StreamHooks(hooks) if hooks is not None and hooks.changes_events else None
         if self._hooks is not None:
             self._read_bytes = HOOKED_READ_BYTES
-        self.answer: ResponseDecoder = call.new_decoder()
-        self.answer.joins_deltas = joins_deltas and self._hooks is None
+        self.decoder: ResponseDecoder = call.new_decoder()
+        self.decoder.joins_deltas = joins_deltas and self._hooks is None
         self.refused: tuple[int, bytes] | None = None
+        self._beginning = b""  # of the response's body
 
     @property
     def has_ended(self) -> bool:
-        """The client's stream is over, by the upstream's last event or by one that a hook has made."""
-        return self.answer.has_ended or (self._hooks is not None and self._hooks.has_ended)
+        """The client's stream has ended, by the upstream's last event or by one of a hook."""
+        return self.decoder.has_ended or (self._hooks is not None and self._hooks.has_ended)
 
     def start(self) -> list[StreamEvent]:
-        """Begin the message now, whatever comes."""
-        events = self.answer.start()
+        """Begin the message before the upstream's first event."""
+        events = self.decoder.start()
         return events if self._hooks is None else self._hooks.pass_through(events)
 
     def fail(self, exc: ProxyError) -> list[StreamEvent]:
         """End the stream with `exc`."""
-        events = self.answer.fail(exc)
+        events = self.decoder.fail(exc)
         return events if self._hooks is None else self._hooks.pass_through(events)
 
     async def open(self) -> list[StreamEvent]:
         """Send the call and wait for the first events.
 
         Raises:
-            ProxyError: there will be none.
+            ProxyError: the attempt failed before them.
         """
         response = await self._send(is_verbatim=False)
         if response.status != 200:
             body = await self._read_error(response)
+            wrong = address_error(response.status, body, self._url, is_direct=False)
+            if wrong is not None:
+                raise wrong
             headers = {name.lower(): value for name, value in response.headers.items()}
+            headers.update(retry_after_in_seconds(headers))
             self.refused = (response.status, body)
-            raise refusal(response.status, headers, body, self._context)
+            raise self._with_address(refusal(response.status, headers, body, self._context), response.status)
         if self.sent.get("stream"):
             self._expect_stream(response)
         self._is_accepted = True
         self.sent = {}
-        self._record.output_so_far = lambda: self.answer.usage_so_far.output_tokens
-        while not (events := await self.read()) and not self.has_ended:
-            pass
+        self._record.output_so_far = lambda: self.decoder.usage_so_far.output_tokens
+        try:
+            while not (events := await self.read()) and not self.has_ended:
+                pass
+        except (BadReply, Refused, Truncated) as exc:
+            wrong = protocol_error(exc, self._beginning, self._url, is_direct=False)
+            if wrong is None:
+                raise
+            raise wrong from exc
         return events
 
+    def _with_address(self, failure: ProxyError, status: int) -> ProxyError:
+        """Add the address to the message of an error, unless the client acts on its text."""
+        if isinstance(failure, Refused) and failure.status not in _STATUSES_WITH_RECOVERY:
+            failure.message += f" ({self._address} answered {status})"
+        return failure
+
     async def read(self, sink: Sink | None = None) -> list[StreamEvent]:
-        """The events of the next piece; there may be none.
+        """Return the events of the next chunk; there may be none.
 
         Args:
-            sink: takes pieces meanwhile that are nothing but more of what is being said.
+            sink: takes chunks meanwhile that neither end nor break the stream.
 
         Raises:
-            ProxyError: the answer failed and none of its events has been given out.
+            ProxyError: the response failed before its first event.
         """
         response = self._response
         assert response is not None, "read before open"
-        answer = self.answer
-        if answer.has_finish:
+        decoder = self.decoder
+        if decoder.has_finish:
             sink = None
         try:
             chunk = await self._read_chunk(response, sink)
-        except _GraceOver:
+        except _UsageMissing:
             chunk = b""
         except BREAKS as exc:
             failure = failure_of(exc, self._url)
-            if not answer.has_started:
+            if not decoder.has_started:
                 raise failure from exc
             clear_tracebacks(exc)
-            if not answer.has_finish:
-                return await self._give(answer.fail(failure))
-            # the message is whole; what broke off was its usage (docs/spec/chat-to-messages.md#end)
+            if not decoder.has_finish:
+                return await self._through_hooks(decoder.fail(failure))
+            # the message is complete, and only its usage is missing (docs/spec/chat-to-messages.md#end)
             chunk = b""
-        if self._passage is not None:
-            passage, self._passage = self._passage, None
-            return await passage.finish()
-        if self._kept is not None:
-            events, self._kept = self._kept, None
+        if self._hook_run is not None:
+            hook_run, self._hook_run = self._hook_run, None
+            return await hook_run.finish()
+        if self._pending is not None:
+            events, self._pending = self._pending, None
         elif not chunk:
-            self._deadlines.clear(self._finish)
-            events = answer.close()
+            self._timers.clear(self._finish)
+            events = decoder.close()
         else:
             events = self._feed(chunk)
-        if answer.has_finish and not answer.has_ended:
-            self._deadlines.set(self._finish, FINISH_GRACE_S)
-        return await self._give(events)
+        if decoder.has_finish and not decoder.has_ended:
+            self._timers.set(self._finish, FINISH_GRACE_S)
+        return await self._through_hooks(events)
 
-    def _pass_on(self, chunk: bytes, sink: Sink) -> bool:
-        answer = self.answer
+    def _forward(self, chunk: bytes, sink: Sink) -> bool:
+        decoder = self.decoder
         events = self._feed(chunk)
-        if answer.has_finish or answer.failure is not None:
-            self._kept = events
+        if decoder.has_finish or decoder.failure is not None:
+            self._pending = events
             return False
         if self._hooks is not None:
             self._record.events += count_events(events)
-            made = self._made(self._hooks.run(events), self._hooks)
+            made = self._hooked(self._hooks.run(events), self._hooks)
             if made:
-                self._push(encode_events(made), sink)
+                self._write(encode_events(made), sink)
             return made is not None
         if len(events) == 1 and type(run := events[0]) is DeltaRun:  # nearly all of a stream
             self._record.events += run.count
-            self._push(run.frames, sink)
+            self._write(run.frames, sink)
         elif events:
             self._record.events += count_events(events)
-            self._push(encode_events(events), sink)
+            self._write(encode_events(events), sink)
         return True
 
     def _rewriter(self) -> Callable[[bytes], bytes] | None:
-        return self.answer.rewriter()
+        return self.decoder.rewriter()
 
     def _feed(self, chunk: bytes) -> list[StreamEvent]:
+        if not self._beginning:
+            self._beginning = chunk[:EXCERPT_BYTES]
         begun = perf_counter()
-        events = self.answer.feed(chunk)
+        events = self.decoder.feed(chunk)
         self._record.codec_s += perf_counter() - begun
         return events
 
     def close(self, *, is_complete: bool = False) -> None:
-        self._deadlines.clear(self._finish)
+        self._timers.clear(self._finish)
         self._record.output_so_far = None
         if self._is_accepted:
-            self._record.usage = self.answer.usage_so_far
+            self._record.usage = self.decoder.usage_so_far
         super().close(is_complete=is_complete)
 
-    async def _give(self, events: list[StreamEvent]) -> list[StreamEvent]:
-        record, answer = self._record, self.answer
+    async def _through_hooks(self, events: list[StreamEvent]) -> list[StreamEvent]:
+        record, decoder = self._record, self.decoder
         record.events += count_events(events)
-        record.stop_reason = answer.stop_reason
+        record.stop_reason = decoder.stop_reason
         return events if self._hooks is None else await self._hooks.run(events).finish()
 
     def _finish(self) -> None:
-        self._interrupt(_GraceOver())
+        self._interrupt(_UsageMissing())

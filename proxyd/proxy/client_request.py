@@ -1,4 +1,4 @@
-"""A client's request that has been understood: what of it is needed, for as long as it is."""
+"""A parsed request of a client, and releasing it once the response has begun."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ __all__ = ["HELD", "PREFIX", "ClientRequest"]
 
 _T = TypeVar("_T")
 
-#: The share of a request's body in what all bodies may take.
+#: The request's share of the limit on all request bodies.
 HELD = web.RequestKey("held", HeldBody)
 #: All endpoints are also served below this (docs/spec/design.md#prefix).
 PREFIX = "/anthropic"
-#: From here on a request is worked on step by step.
+#: Above this size a request is processed in steps, between which other tasks run.
 _LARGE_BYTES = 256 * 1024
-#: How long the others have between two steps. A request of 2 MB takes 50 times as long.
-_BREATH_S = 0.001
+#: How long other tasks run between two steps. A request of 2 MB takes 50 times as long.
+_YIELD_S = 0.001
 
 
 class ClientRequest:
-    """A request that has been understood.
+    """A parsed request.
 
     Args:
-        payload: `body`, parsed, or None where it has not been read.
-        seen: what it asks for, where it may go on unread.
-        is_message: else it is a question about a model or a count, which only direct upstreams are asked.
+        payload: `body`, parsed, or None where it has not been parsed yet.
+        seen: what was found by scanning the body, where it may be forwarded without being parsed.
+        is_message: else it asks about a model or for a token count, which is for direct upstreams only.
     """
 
     __slots__ = (
@@ -73,15 +73,15 @@ class ClientRequest:
         self.wants_stream = wants_stream
         self.is_message = is_message
         self.seen = seen
-        #: Those of `payload`, as far as they have been written.
+        #: The tool inputs of `payload` that have been serialized so far.
         self.inputs = ToolInputs()
 
     @property
     def payload(self) -> dict[str, Any]:
-        """The body, parsed.
+        """The parsed body.
 
         Raises:
-            ClientError: it is no JSON object.
+            ClientError: it is not a JSON object.
         """
         if self._payload is None:
             self._payload = parse_object(self.body)
@@ -89,52 +89,53 @@ class ClientRequest:
 
     @property
     def model(self) -> str:
-        """What the client asked for, all of it; not after `let_go`."""
+        """The model that the client asked for; not after `release_body`."""
         return self.seen.model if self.seen is not None else str(self.payload["model"])
 
-    def let_go(self, *, is_cached: bool) -> None:
-        """Free the body and what was parsed from it: the stream has begun, so no retry can need them.
+    def release_body(self, *, is_cached: bool) -> None:
+        """Release the body and all that was parsed from it: the stream has begun, so no retry can need them.
 
         Args:
-            is_cached: the upstream keeps prompts, so that it may be asked one day why it did not find this one.
+            is_cached: the upstream caches prompts, so checksums are kept to explain a later cache miss.
         """
         if self.record.session_id is not None and is_cached:
             try:
                 self.record.prompt_blocks = checksums(self.payload)
             except ClientError:
-                pass  # it went on unread, and the upstream takes what we do not
+                pass  # it was forwarded without being parsed, and the upstream accepted it
         self.body, self._payload, self.seen, self.inputs = b"", {}, None, ToolInputs()
         if (held := self.web_request.get(HELD)) is not None:
             held.release()
 
     def without_prompt_text(self, message: str) -> str:
-        """An upstream's words about this request, less what they quote of it."""
+        """Return an upstream's message about this request, without what it quotes of the prompt."""
         try:
             payload = self.payload if self.body else {}
         except ClientError:
-            payload = {}  # it went on unread, and is no JSON
+            payload = {}  # it was forwarded without being parsed
         return without_prompt_text(message, self.body, payload)
 
     @property
     def target(self) -> tuple[str, str]:
-        """The path of a request with a body, and the query as the client wrote it."""
+        """Path and query for the upstream; the query is as the client wrote it."""
         path = "/v1/messages" if self.is_message else "/v1/messages/count_tokens"
         written = self.web_request.raw_path
-        if not written.startswith("/") or "#" in written:  # a forward proxy's, or nobody's
+        if not written.startswith("/") or "#" in written:  # in absolute form, or malformed
             return path, self.web_request.rel_url.raw_query_string
         return path, written.partition("?")[2]
 
     async def yield_to_loop(self) -> None:
-        """Let all others have a turn between two steps over a large request: each takes about 4 ms a megabyte
-        (docs/spec/operations.md#a8). Threads would not help, since none of the steps lets go of the interpreter's
-        lock. One that goes on unread has no such steps.
+        """Let other tasks run between two steps of processing a large request.
+
+        A step takes about 4 ms a megabyte (docs/spec/operations.md#a8). Threads would not help, since the steps hold
+        the interpreter's lock. A request that is forwarded without being parsed has no such steps.
         """
         if self.record.bytes_in > _LARGE_BYTES and self._payload is not None:
-            # Not one turn of the loop, which is a third of what it takes to answer somebody, but as many as fit.
-            await asyncio.sleep(_BREATH_S)
+            # Not a single iteration of the loop: to respond to one other call takes three.
+            await asyncio.sleep(_YIELD_S)
 
-    async def step_by_step(self, steps: Generator[None, None, _T]) -> _T:
-        """What comes of `steps`, with a breath between them."""
+    async def run_steps(self, steps: Generator[None, None, _T]) -> _T:
+        """Run `steps` to its end and return its value; yield to the loop between them."""
         while True:
             try:
                 next(steps)

@@ -1,8 +1,8 @@
-"""How many bytes of request bodies are held at once: while they arrive, are parsed, and wait for an upstream.
+"""Limit on the bytes of request bodies that are held at once: being received, parsed, or waiting for an upstream.
 
-A body costs a small multiple of its size in memory until its stream has begun, so a bound on the number of calls is
-none on memory. A body takes its share as it arrives, not by what its head announces: whoever announces much and sends
-nothing keeps nobody out.
+A body costs a small multiple of its size in memory until its stream has begun, so a limit on the number of calls does
+not limit memory. Bytes count when they arrive, not when a head announces them: a client that announces much and sends
+nothing does not keep others out.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ __all__ = ["HeldBodies", "HeldBody"]
 
 
 class HeldBodies:
-    """The bodies of one daemon.
+    """Counts the bodies of one daemon.
 
     Attributes:
-        held_bytes: the sizes of all that are held now.
+        held_bytes: bytes that are held now.
     """
 
-    __slots__ = ("_most_bytes", "held_bytes")
+    __slots__ = ("_peak_bytes", "held_bytes")
 
     def __init__(self) -> None:
         self.held_bytes = 0
-        self._most_bytes = 0
+        self._peak_bytes = 0
 
-    def take_most(self) -> int:
-        """The most bytes that were held at once since the last call of this."""
-        most, self._most_bytes = max(self._most_bytes, self.held_bytes), self.held_bytes
-        return most
+    def take_peak(self) -> int:
+        """Return the most bytes that were held at once since the last call of this method."""
+        peak, self._peak_bytes = max(self._peak_bytes, self.held_bytes), self.held_bytes
+        return peak
 
     def release(self, size: int) -> None:
-        """`size` bytes are not held any more."""
-        self._most_bytes = max(self._most_bytes, self.held_bytes)
+        """Subtract `size` bytes."""
+        self._peak_bytes = max(self._peak_bytes, self.held_bytes)
         self.held_bytes -= size
 
 
 class HeldBody:
-    """One of them; `release` it when it is not needed any more."""
+    """The share of one body; to be released when the body is."""
 
     __slots__ = ("_all", "_size")
 
@@ -46,7 +46,7 @@ class HeldBody:
         self._size = 0
 
     def grow(self, size: int, limit: int) -> None:
-        """Another `size` bytes of it have come. A body that is alone is held whatever its size.
+        """Add `size` bytes that have arrived. A body that is the only one is held whatever its size.
 
         Raises:
             Overloaded: all bodies together would be larger than `limit`.
@@ -61,7 +61,7 @@ class HeldBody:
         self._all.held_bytes += size
 
     def release(self) -> None:
-        """It has been freed, or is about to be."""
+        """Give the whole share back. May be called twice."""
         size, self._size = self._size, 0
         if size:
             self._all.release(size)

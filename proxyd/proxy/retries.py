@@ -1,18 +1,22 @@
-"""Whether a call that failed is tried again, and when (docs/spec/operations.md#d2, #d3).
+"""Retry policy: whether a failed attempt is retried, and when (docs/spec/operations.md#d2, #d3).
 
-Only before the client has been promised anything. A translated route is tried again for what may pass: no connection,
-429, 408, 5xx. On a direct route Claude Code does that itself, so only a connection that could not be made is tried
-again.
+Only before the client has been promised anything. On a translated route transient failures are retried: no connection,
+429, 408, 5xx. On a direct route Claude Code does that itself, so only a failed connection is retried.
 """
 
 from __future__ import annotations
 
+import math
 import random
+import time
+from collections.abc import Mapping
+from datetime import timezone
+from email.utils import parsedate_to_datetime
 
 from proxyd import errors
 from proxyd.errors import ProxyError, Refused, Unreachable
 
-__all__ = ["RetryBudget", "delay_before_retry", "may_fall_back"]
+__all__ = ["RetryBudget", "delay_before_retry", "may_fall_back", "retry_after_in_seconds"]
 
 #: The SDK's curve (docs/spec/messages-api.md#sdk-retries): 0.5 s × 2ⁿ, at most 8 s, with up to a quarter taken off.
 _FIRST_DELAY_S, _MAX_DELAY_S, _JITTER = 0.5, 8.0, 0.25
@@ -24,11 +28,11 @@ _BUDGET_SHARE, _BUDGET_FLOOR = 0.2, 3
 
 
 def delay_before_retry(exc: ProxyError, retry: int, *, is_direct: bool) -> float | None:
-    """Seconds to wait before retry number `retry` (from 0), or None where another try would not be right."""
+    """Return the seconds to wait before retry number `retry` (from 0), or None for no retry."""
     if isinstance(exc, Unreachable):
         # A stale pooled connection fails like this: the first retry takes a new one, at once.
         return 0.0 if retry == 0 else _backoff(retry - 1)
-    if is_direct or not isinstance(exc, Refused) or not _may_pass(exc):
+    if is_direct or not isinstance(exc, Refused) or not _is_transient(exc):
         return None
     after = exc.headers.get("retry-after")
     if after is None:
@@ -36,17 +40,17 @@ def delay_before_retry(exc: ProxyError, retry: int, *, is_direct: bool) -> float
     try:
         seconds = float(after)
     except ValueError:
-        return None  # a date: the client knows better how long it wants to wait
+        return None
     return seconds if 0 <= seconds <= _MAX_RETRY_AFTER_S else None
 
 
 def may_fall_back(exc: ProxyError) -> bool:
-    """Whether `exc` lets the next entry of ``fallback`` serve: unreachable, overloaded, out of quota, rate limited."""
+    """Return whether the next entry of ``fallback`` is tried: unreachable, overloaded, out of quota, rate limited."""
     status, kind = errors.error_response(exc)
     return isinstance(exc, Unreachable) or status >= 500 or status == 429 or kind == "billing_error"
 
 
-def _may_pass(exc: Refused) -> bool:
+def _is_transient(exc: Refused) -> bool:
     return exc.status == 429 or exc.status >= 500
 
 
@@ -55,8 +59,33 @@ def _backoff(retry: int) -> float:
     return delay_s * (1 - _JITTER * random.random())  # noqa: S311 - no secret
 
 
+def retry_after_in_seconds(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return ``retry-after`` in whole seconds if it is a date, since Claude Code reads no dates.
+
+    Args:
+        headers: of a response, names in lower case. Its ``date`` is what the server's clock showed.
+    """
+    until = _time_of(headers.get("retry-after", ""))
+    if until is None:
+        return {}
+    now = _time_of(headers.get("date", "")) or time.time()
+    return {"retry-after": str(max(1, math.ceil(until - now)))}
+
+
+def _time_of(date: str) -> float | None:
+    if not date or date.strip().isdigit():
+        return None
+    try:
+        moment = parsedate_to_datetime(date)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
 class RetryBudget:
-    """Keeps retries from multiplying the load of an upstream that is down: a share of the calls in flight."""
+    """Limit on concurrent retries, as a share of the calls in flight: retries must not multiply the load of an upstream
+    that is down.
+    """
 
     __slots__ = ("_retrying",)
 
@@ -67,9 +96,9 @@ class RetryBudget:
         return self._retrying < max(_BUDGET_FLOOR, int(active_calls * _BUDGET_SHARE))
 
     def take(self) -> None:
-        """A retry begins to wait; it counts until its upstream has answered."""
+        """Count a retry, from its delay until the upstream has responded."""
         self._retrying += 1
 
     def give_back(self) -> None:
-        """It has an answer, or is over."""
+        """Stop counting a retry."""
         self._retrying -= 1

@@ -1,4 +1,4 @@
-"""Upstreams that keep failing are left alone for a while (docs/spec/operations.md#d4).
+"""Circuit breaker: stops calls to an upstream that keeps failing (docs/spec/operations.md#d4).
 
 ::
 
@@ -6,10 +6,10 @@
                                    ▲                           │
                                    └────────failure────────────┘
 
-One circuit for each origin. A failure is a connection that could not be made or kept until the answer began, and a
-gateway's own error: 502, 503, 504. Any other status, 429 and the other 4xx above all, shows that somebody is there.
-While a circuit is open its calls are refused at once, so that a ``fallback`` serves without waiting; then a single call
-is let through as a trial. The numbers are Envoy's outlier detection: 5 in a row, 30 s × n, 300 s at most.
+One circuit for each origin. A failure is a connection that could not be made or kept until the response began, or a
+gateway's error: 502, 503, 504. Any other status, 429 and other 4xx included, shows that the upstream works. While a
+circuit is open its calls are refused at once, so that a ``fallback`` serves without waiting; then a single call is
+admitted as a trial. The numbers are those of Envoy's outlier detection: 5 in a row, 30 s × n, 300 s at most.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from proxyd.errors import Overloaded
+from proxyd.errors import NO_RETRY, Overloaded
 
 __all__ = ["GATEWAY_ERRORS", "CircuitState", "Circuits", "State"]
 
-#: What a gateway answers in place of the upstream behind it.
+#: Statuses with which a gateway responds in place of the upstream behind it.
 GATEWAY_ERRORS = frozenset({502, 503, 504})
 
 _MAX_OPEN_S = 300.0
-#: How soon a call that came during a trial may ask again.
+#: The longest delay before an ordinary retry of a client (docs/spec/messages-api.md#sdk-retries).
+_MAX_CLIENT_DELAY_S = 8
+#: ``retry-after`` for a call that is refused during a trial.
 _TRIAL_RETRY_S = 1
 
 
@@ -39,17 +41,19 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class CircuitState:
-    """One circuit as it is shown.
+    """Snapshot of one circuit.
 
     Attributes:
         failures: failures in a row so far.
-        open_for_s: how long it stays open, 0 if it is not.
+        open_for_s: how long it stays open, 0 if it is not open.
+        cause: the last failure.
     """
 
     origin: str
     state: State
     failures: int
     open_for_s: float
+    cause: str = ""
 
 
 @dataclass(slots=True)
@@ -58,6 +62,7 @@ class _Circuit:
     failures: int = 0
     times_opened: int = 0
     open_until: float = 0.0
+    cause: str = ""
 
 
 class Circuits:
@@ -66,8 +71,8 @@ class Circuits:
     Args:
         threshold: failures in a row that open a circuit; 0 never opens one.
         open_s: how long the first opening lasts; the n-th in a row lasts n times as long.
-        clock: seconds that only go forward.
-        on_change: is told the origin and its new state.
+        clock: a monotonic clock, in seconds.
+        on_change: called with the circuit after each change of its state.
     """
 
     def __init__(
@@ -81,66 +86,72 @@ class Circuits:
         self._open_s = open_s
         self._clock = clock
         self._on_change = on_change
-        #: Only origins that have failed since their last success: few, whatever the number of upstreams.
+        #: Only origins that have failed since their last success.
         self._circuits: dict[str, _Circuit] = {}
 
     def admit(self, origin: str) -> None:
-        """Let a call through.
+        """Admit a call.
 
         Raises:
-            Overloaded: the circuit is open, or its trial is under way.
+            Overloaded: the circuit is open, or its trial is in progress.
         """
         circuit = self._circuits.get(origin)
         if circuit is None or circuit.state is State.CLOSED:
             return
         left_s = circuit.open_until - self._clock()
         if circuit.state is State.OPEN and left_s <= 0:
-            self._turn(origin, circuit, State.TRIAL)
+            self._change_state(origin, circuit, State.TRIAL)
             return
         wait_s = max(1, math.ceil(left_s)) if circuit.state is State.OPEN else _TRIAL_RETRY_S
+        cause = f"; the last failure: {circuit.cause}" if circuit.cause else ""
         raise Overloaded(
             f"{origin.partition('://')[2]} failed {circuit.failures} times in a row and is left alone; "
-            f"try again in {wait_s} s",
-            headers={"retry-after": str(wait_s)},
+            f"try again in {wait_s} s{cause}",
+            headers={"retry-after": str(wait_s), **(NO_RETRY if wait_s > _MAX_CLIENT_DELAY_S else {})},
         )
 
     def succeeded(self, origin: str) -> None:
-        """The origin has answered for itself."""
+        """Report a response of the origin itself."""
         circuit = self._circuits.pop(origin, None)
         if circuit is not None and circuit.state is not State.CLOSED:
             self._on_change(CircuitState(origin, State.CLOSED, 0, 0.0))
 
-    def failed(self, origin: str) -> None:
-        """No connection, no answer, or a gateway's error."""
+    def failed(self, origin: str, cause: str = "") -> None:
+        """Report a failed connection, a missing response or a gateway's error.
+
+        Args:
+            cause: what happened, for the message of calls that are refused later; without prompts and keys.
+        """
         if not self._threshold:
             return
         circuit = self._circuits.setdefault(origin, _Circuit())
         circuit.failures += 1
-        # A call that was under way when the circuit opened says nothing new.
+        circuit.cause = cause
+        # A call that had begun before the circuit opened says nothing new.
         if circuit.state is State.TRIAL or (
             circuit.state is State.CLOSED and circuit.failures >= self._threshold
         ):
             circuit.times_opened += 1
             circuit.open_until = self._clock() + min(self._open_s * circuit.times_opened, _MAX_OPEN_S)
-            self._turn(origin, circuit, State.OPEN)
+            self._change_state(origin, circuit, State.OPEN)
 
     def abandoned(self, origin: str) -> None:
-        """The call said nothing about the origin: it was given up, or nothing was left here to make it with. If it was
-        the trial, the next call is.
+        """Report a call that says nothing about the origin: it was cancelled, or this machine ran out of resources. If
+        it was the trial, the next call is the trial.
         """
         circuit = self._circuits.get(origin)
         if circuit is not None and circuit.state is State.TRIAL:
             circuit.open_until = self._clock()
-            self._turn(origin, circuit, State.OPEN)
+            self._change_state(origin, circuit, State.OPEN)
 
     def states(self) -> list[CircuitState]:
-        """Every circuit that has failures on its account."""
-        return [self._seen(origin, circuit) for origin, circuit in self._circuits.items()]
+        """Return every circuit that has counted failures."""
+        return [self._snapshot(origin, circuit) for origin, circuit in self._circuits.items()]
 
-    def _turn(self, origin: str, circuit: _Circuit, state: State) -> None:
+    def _change_state(self, origin: str, circuit: _Circuit, state: State) -> None:
         circuit.state = state
-        self._on_change(self._seen(origin, circuit))
+        self._on_change(self._snapshot(origin, circuit))
 
-    def _seen(self, origin: str, circuit: _Circuit) -> CircuitState:
+    def _snapshot(self, origin: str, circuit: _Circuit) -> CircuitState:
         left_s = max(0.0, circuit.open_until - self._clock()) if circuit.state is State.OPEN else 0.0
-        return CircuitState(origin, circuit.state, circuit.failures, left_s)
+        return CircuitState(origin, circuit.state, circuit.failures, left_s, circuit.cause)

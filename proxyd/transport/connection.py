@@ -1,13 +1,12 @@
-"""One connection to an upstream: requests go out as they are, an answer's head is read by aiohttp's parser, its body by
-`proxyd.codecs.wire.http1_body`.
+"""One connection to an upstream: aiohttp's parser reads the heads of responses, `proxyd.codecs.wire.http1_body` their
+bodies.
 
-Whoever reads the body is told of each arrival at once, within the reading of the socket, and is offered a piece that
-comes alone before it is kept anywhere.
+The reader of a body is notified of each arrival from within `data_received`, and is offered a lone chunk before it is
+buffered.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import select
 import sys
@@ -24,77 +23,73 @@ if sys.platform == "linux":
     import fcntl
     import termios
 
-__all__ = ["READ_BYTES", "OutOfTurn", "UpstreamConnection"]
+__all__ = ["READ_BYTES", "UnexpectedResponse", "UpstreamConnection"]
 
-#: Reading from an upstream pauses above twice this; one more read of the loop's may follow.
+#: Reading pauses when twice this is buffered; one more read of the transport may follow. It resumes below this.
 _BUFFER_BYTES = 32 * 1024
-#: What is taken at once, from a socket and from its reader.
+#: Largest read, from a socket and from the buffer.
 READ_BYTES = 64 * 1024
-#: Lines and number of an answer's headers (docs/spec/operations.md#c2 has the same for requests).
+#: Limits on a response's header lines and their number (docs/spec/operations.md#c2 has the same for requests).
 _MAX_LINE, _MAX_HEADERS = 8190, 128
-#: Larger bodies are not copied behind their heads: a second system call takes less time.
-_APART_BYTES = 512 * 1024
-#: Where the head of an answer ends. aiohttp's parser forgives servers that end lines with LF alone.
+#: Larger bodies are not joined with their heads: a second system call takes less time than the copy.
+_SEPARATE_WRITE_BYTES = 512 * 1024
+#: End of a head. aiohttp's parser accepts lines that end with LF alone.
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
-#: Answers that have no body whatever their head says (RFC 9112, 6.3).
+#: Statuses of responses that have no body whatever their head says (RFC 9112, 6.3).
 _BODILESS = frozenset({204, 304})
-
-
-#: A server that says this has waited for a request in vain: on a connection that had idled it can't be the response to
-#: one that was written whole.
+#: Sent by servers that waited for a request in vain: on a connection that was idle it can't be the response to a
+#: request that was sent whole.
 _REQUEST_TIMEOUT = 408
-#: How the system says that a connection has nothing left to send.
-_NO_BYTES = bytes(4)
+#: TIOCOUTQ of a socket whose send queue is empty.
+_NOTHING_UNSENT = bytes(4)
 
 
-class OutOfTurn(aiohttp.ClientError):
-    """The upstream sent something that can't be the response to the request at hand."""
+class UnexpectedResponse(aiohttp.ClientError):
+    """The upstream sent something that can't be the response to the current request."""
 
 
 class UpstreamConnection(ResponseHandler):
-    """A connection: aiohttp's parser reads the head of an answer, a `Body` of ours what is behind it.
+    """Protocol of one connection: aiohttp's parser for heads, a `Body` of ours for what follows.
 
     Attributes:
-        body: of the answer at hand, from its head on.
-        on_progress: told of everything that happens to it.
-        on_piece: is offered pieces that come alone, see `Response.on_piece`.
+        body: of the current response, once its head has arrived.
+        on_progress, on_lone_chunk: see `Response`.
         is_lost: the connection has ended.
-        keeps_alive: the connection may serve again, if its response ends as it should.
+        keeps_alive: the connection may be reused if its response ends correctly.
 
-    Until the first request is sent, it is aiohttp's own: the connector speaks to a proxy by it (CONNECT).
+    Until the first request is sent it behaves as its base does: the connector uses it for CONNECT.
     """
 
     body: Body | None = None
     on_progress: Callable[[], None] | None = None
-    on_piece: Callable[[bytes], bool] | None = None
+    on_lone_chunk: Callable[[bytes], bool] | None = None
     is_lost = False
     keeps_alive = True
-    _requests = 0  # that have been sent
-    _is_early = False  # the response began before all of its request had been taken
-    _has_begun = False  # the response has
+    _requests = 0  # how many have been sent
+    _began_early = False  # the response began before its request had been sent whole
+    _has_begun = False  # the response has begun
     _poll: select.poll | None = None
-    _is_asked = False  # a request has gone out, and its answer's head has not come
+    _awaits_head = False  # a request was sent, and the head of its response has not arrived
     _is_paused = False
     _head_tail = b""
     _decodes = _has_body = True
     _descriptor = -1
-    _broken_by: Exception | None = None  # what `_read` has met
 
-    def ask(self, head: bytes, body: bytes, *, decodes: bool, has_body: bool) -> None:
-        """Send a request. Its answer's head is to be `read`, then its `body`.
+    def send_request(self, head: bytes, body: bytes, *, decodes: bool, has_body: bool) -> None:
+        """Send a request. `read` returns the head of its response, `body` has the rest.
 
         Args:
-            decodes: undo the content encoding of the body.
-            has_body: its answer may have one.
+            decodes: decompress the body.
+            has_body: the response may have a body.
         """
-        assert self.transport is not None, "the connection is there"
-        self._is_asked, self._decodes, self._has_body, self._head_tail = True, decodes, has_body, b""
+        assert self.transport is not None, "it is connected"
+        self._awaits_head, self._decodes, self._has_body, self._head_tail = True, decodes, has_body, b""
         self._requests += 1
-        self._has_begun = self._is_early = False
+        self._has_begun = self._began_early = False
         if self._descriptor < 0:
             self._descriptor = self.transport.get_extra_info("socket").fileno()
         if self._parser is None:
-            # It is fed heads alone, so one parser, which takes no answer to have a body, reads them all.
+            # It is fed heads only, so one parser that expects no bodies reads them all.
             self.set_response_params(
                 skip_payload=True,
                 auto_decompress=False,
@@ -102,19 +97,19 @@ class UpstreamConnection(ResponseHandler):
                 max_field_size=_MAX_LINE,
                 max_headers=_MAX_HEADERS,
             )
-        if len(body) > _APART_BYTES:
+        if len(body) > _SEPARATE_WRITE_BYTES:
             self.transport.write(head)
             self.transport.write(body)
         else:
             self.transport.write(head + body)
 
-    def give_up(self) -> None:
-        """Have whoever waits for a head get a timeout."""
+    def fail_with_timeout(self) -> None:
+        """Fail the pending read of a head with a timeout."""
         self.set_exception(aiohttp.SocketTimeoutError("no answer"))
 
     @property
     def should_close(self) -> bool:
-        """Whether the connection can serve no other request."""
+        """Whether the connection cannot be reused."""
         if not self._requests:
             return super().should_close or self.is_lost
         body = self.body
@@ -122,93 +117,50 @@ class UpstreamConnection(ResponseHandler):
             self._should_close
             or not self.keeps_alive
             or self.is_lost
-            or self._is_asked
+            or self._awaits_head
             or self._exception is not None
             or (body is not None and (body.has_surplus or not body.is_complete))
         )
 
     @property
-    def brought_another(self) -> bool:
-        """More than one response has come on a reused connection: nobody can say which one is to this request."""
+    def has_extra_response(self) -> bool:
+        """More than one response has arrived on a reused connection, so none can be matched with this request."""
         return self._requests > 1 and self.body is not None and self.body.has_surplus
 
-    def has_unread(self) -> bool:
-        """Whether bytes, or the end of the connection, wait to be read from the socket."""
-        assert self._descriptor >= 0, "it has served"
+    def has_unread_bytes(self) -> bool:
+        """Whether bytes, or the end of the connection, are to be read from the socket."""
+        assert self._descriptor >= 0, "it has sent a request"
         if self._poll is None:
             self._poll = select.poll()
             self._poll.register(self._descriptor, select.POLLIN)
         return bool(self._poll.poll(0))
 
     def take(self, limit: int) -> bytes:
-        """What has come of the body.
+        """Take up to `limit` bytes of the body that have arrived.
 
         Raises:
-            BodyFault: nothing more will, and its end was not there.
+            BodyFault: the body was cut short.
         """
         assert self.body is not None, "the head has been read"
         data = self.body.take(limit)
         if self._is_paused and self.body.waiting_bytes < _BUFFER_BYTES and self.transport is not None:
             self._is_paused = False
             self.transport.resume_reading()
-            self.read_at_once()
         return data
 
-    @property
-    def _is_plain(self) -> bool:
-        """Nothing lies between the transport and its socket: asyncio's own says then how much it reads at once."""
-        return hasattr(self.transport, "max_size")
-
     def limit_reads(self) -> None:
-        """Take no more at once than a call reads, once the connection is there.
+        """Read no more at once than `READ_BYTES`, once the connection is made.
 
         asyncio's own 256 KiB would be held up to three times for a client that does not read: by the reader, by the
-        write that waits, and by the transport (docs/spec/operations.md#c6).
+        write that waits, and by the transport (docs/spec/operations.md#c6). A TLS transport has no such limit.
         """
-        if self._is_plain:
+        if hasattr(self.transport, "max_size"):
             setattr(self.transport, "max_size", READ_BYTES)  # noqa: B010 - typing does not know it
-            self.read_at_once()
-
-    def read_at_once(self) -> None:
-        """Have what comes read at once, where the loop offers that (`proxyd.transport.epoll_loop`), until reading is
-        paused. Not for a connection over which TLS lies.
-        """
-        offer = getattr(self._loop, "read_at_once", None)
-        if offer is not None and self.transport is not None and self._is_plain:
-            self._descriptor = self.transport.get_extra_info("socket").fileno()
-            offer(self._descriptor, self._read)
-
-    def _read(self) -> bool:
-        """Read what has come. False where the transport is to do it: at the end of the stream, which it sees as well.
-
-        As asyncio's transport does it, but for the calls on the way.
-        """
-        try:
-            data = os.read(self._descriptor, READ_BYTES)
-        except (BlockingIOError, InterruptedError):
-            return True
-        except OSError as exc:
-            self._break(exc)
-            return True
-        if not data:
-            return False
-        try:
-            self.data_received(data)
-        except Exception as exc:
-            what = {"message": "a mistake in reading an answer", "exception": exc, "protocol": self}
-            self._loop.call_exception_handler(what)
-            self._break(exc)
-        return True
-
-    def _break(self, exc: Exception) -> None:
-        self._broken_by = exc
-        if self.transport is not None:
-            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._is_asked:
+        if self._awaits_head:
             if not self._has_begun:
-                self._has_begun, self._is_early = True, self._is_partly_sent()
+                self._has_begun, self._began_early = True, self._is_partly_sent()
             data = self._feed_head(data)
             if not data:
                 return
@@ -217,12 +169,16 @@ class UpstreamConnection(ResponseHandler):
             if not self._requests:
                 super().data_received(data)
                 return
-            self._close_idle()  # a farewell, or a response to no request
+            self._close_after_surplus()  # a goodbye, or a response to no request
             return
-        if self.on_piece is not None and (piece := body.take_lone_chunk(data)) and self.on_piece(piece):
+        if (
+            self.on_lone_chunk is not None
+            and (chunk := body.take_lone_chunk(data))
+            and self.on_lone_chunk(chunk)
+        ):
             return
         body.feed(data)
-        # What follows the end must not wait unseen in the transport (TLS) until the connection serves again.
+        # Bytes after the end must be seen now, not stay in the transport (TLS) until the connection is reused.
         if (
             body.waiting_bytes > 2 * _BUFFER_BYTES
             and not self._is_paused
@@ -236,7 +192,6 @@ class UpstreamConnection(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.is_lost = True
-        exc = exc or self._broken_by
         if self.body is not None:
             if exc is None:
                 self.body.close()
@@ -247,8 +202,8 @@ class UpstreamConnection(ResponseHandler):
             self.on_progress()
 
     def _feed_head(self, data: bytes) -> bytes:
-        """Give the parser what is of a head; returns what is behind the last one."""
-        while self._is_asked and data:
+        """Feed the parser with heads; returns the bytes that follow the last one."""
+        while self._awaits_head and data:
             known = len(self._head_tail)
             end = _HEAD_END.search(self._head_tail + data)
             at = len(data) if end is None else end.end() - known
@@ -260,34 +215,34 @@ class UpstreamConnection(ResponseHandler):
         return data
 
     def feed_data(self, data: tuple[RawResponseMessage, Any], size: int = 0) -> None:
-        """The parser has read a head."""
+        """Handle a head that the parser has read."""
         if not self._requests:
             super().feed_data(data, size)
             return
         message = data[0]
         if 100 <= message.code < 200 and message.code != 101:
-            self._has_begun = False  # an interim one may come before the request has been sent whole
-        elif self._is_out_of_turn(message.code):
-            self._refuse()
+            self._has_begun = False  # an interim response may arrive before the request has been sent whole
+        elif self._is_unexpected(message.code):
+            self._reject_head()
             return
         else:
-            self._is_asked = False
+            self._awaits_head = False
             self.body = self._body_of(message)
-            self.keeps_alive = self.keeps_alive and not self._is_early
+            self.keeps_alive = self.keeps_alive and not self._began_early
         super().feed_data(data, size)
 
-    def _is_out_of_turn(self, status: int) -> bool:
-        """Whether the head that came can't be that of the response to this request.
+    def _is_unexpected(self, status: int) -> bool:
+        """Whether a head can't be that of the response to the current request.
 
-        A new connection has no other request, and a server may refuse one before it has read it whole.
+        On a new connection there is no other request, and a server may refuse it before it has read it whole.
         """
         if self._requests > 1:
-            return self._is_early or status == _REQUEST_TIMEOUT
-        return self._is_early and status < 400
+            return self._began_early or status == _REQUEST_TIMEOUT
+        return self._began_early and status < 400
 
     def _is_partly_sent(self) -> bool:
-        """Whether part of the request has not been written, or not been received by the peer's system: then what came
-        was sent before the request was there.
+        """Whether part of the request is unwritten, or not acknowledged by the peer's system: a response that arrives
+        now was sent before the peer had the whole request.
         """
         transport = self.transport
         if transport is None:
@@ -297,17 +252,17 @@ class UpstreamConnection(ResponseHandler):
         if sys.platform != "linux":
             return False
         try:
-            return fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, _NO_BYTES) != _NO_BYTES
+            return fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, _NOTHING_UNSENT) != _NOTHING_UNSENT
         except OSError:
-            return False  # the connection has ended, which others see
+            return False  # the connection has ended, which `connection_lost` handles
 
-    def _refuse(self) -> None:
-        """Have whoever waits for a head get `OutOfTurn`."""
+    def _reject_head(self) -> None:
+        """Fail the pending read of a head with `UnexpectedResponse`."""
         self.keeps_alive = False
-        self._is_asked, self.body = True, None
-        self.set_exception(OutOfTurn("the upstream sent a response that is not to this request"))
+        self._awaits_head, self.body = True, None
+        self.set_exception(UnexpectedResponse("the upstream sent a response that is not to this request"))
 
-    def _close_idle(self) -> None:
+    def _close_after_surplus(self) -> None:
         self._should_close = True
         if self.transport is not None:
             self.transport.close()

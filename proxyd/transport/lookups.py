@@ -1,7 +1,7 @@
-"""Name look-ups in threads of their own.
+"""DNS look-ups in threads of their own.
 
-`getaddrinfo` blocks for as long as the resolver is silent. In the event loop's own executor a few names that nobody
-answers for would hold up everything else that needs a thread there, and the end of the process, which waits for them.
+`getaddrinfo` blocks until the resolver responds. In the event loop's default executor a few look-ups that never end
+would block everything else that needs a thread there, and the end of the process, which joins the threads.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Lookups", "Resolver"]
 
 T = TypeVar("T")
 
-#: Look-ups at once; one more waits. aiohttp asks for each name once at a time.
+#: Concurrent look-ups; further ones wait. aiohttp looks up each name only once at a time.
 _MAX_THREADS = 64
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
@@ -28,7 +28,7 @@ _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 class Lookups:
     """Runs blocking functions in daemon threads, one each.
 
-    A ThreadPoolExecutor would do, but the interpreter joins its threads at exit.
+    A ThreadPoolExecutor has no daemon threads: the interpreter joins them at exit.
     """
 
     def __init__(self, max_threads: int = _MAX_THREADS) -> None:
@@ -36,7 +36,7 @@ class Lookups:
         self._waiting: deque[tuple[asyncio.Future[Any], Callable[[], Any]]] = deque()
 
     async def run(self, function: Callable[[], T]) -> T:
-        """Return what `function` returns. A caller that is cancelled waits no longer; the thread runs on."""
+        """Run `function` and return its result. If the caller is cancelled, the thread runs on."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if self._free:
             self._start(future, function)
@@ -66,7 +66,7 @@ class Lookups:
         try:
             loop.call_soon_threadsafe(self._end, future, result, failure)
         except RuntimeError:
-            pass  # the loop has been closed meanwhile: nobody waits
+            pass  # the loop has been closed meanwhile
 
     def _end(self, future: asyncio.Future[Any], result: Any, failure: Exception | None) -> None:
         self._free += 1
@@ -78,7 +78,7 @@ class Lookups:
         while self._waiting:
             future, function = self._waiting.popleft()
             if future.done():
-                continue  # its caller has given up
+                continue  # its caller was cancelled
             try:
                 self._start(future, function)
             except RuntimeError as exc:  # no thread can be started
@@ -99,7 +99,7 @@ class Resolver(AbstractResolver):
         return await self._lookups.run(lambda: _addresses(host, port, family))
 
     async def close(self) -> None:
-        """Do nothing: a look-up that runs can't be stopped, and keeps nothing from ending."""
+        """Do nothing: a running look-up can't be stopped, and does not keep the process from ending."""
 
 
 def _addresses(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
@@ -113,7 +113,9 @@ def _addresses(host: str, port: int, family: socket.AddressFamily) -> list[Resol
             host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG
         )
     except socket.gaierror:
-        os.close(os.open(os.devnull, os.O_RDONLY))  # the resolver does not say that descriptors ran out
+        os.close(
+            os.open(os.devnull, os.O_RDONLY)
+        )  # raises if descriptors ran out, which the resolver does not report
         raise
     results: list[ResolveResult] = []
     for each_family, _, proto, _, address in found:

@@ -1,12 +1,11 @@
-"""One HTTP call to an upstream, one level below aiohttp's session.
+"""Connection pool for HTTP calls to upstreams, one level below aiohttp's session.
 
-Connections, their pool, TLS, names and environment proxies are aiohttp's connector, and its parser reads the heads of
-answers; what a session adds for browsers and crawlers (cookies, redirects, a task for each body, a dozen objects a
-request) is left out: half of what a small call costs. A request is one write. A body is read by a few lines of our
-own (`proxyd.codecs.wire.http1_body`) and tells its reader of each arrival at once (`Response.on_progress`), without
-a task between the socket and the stream.
+aiohttp's connector makes the connections (names, TLS, proxies of the environment), and its parser reads the heads of
+responses. What a session adds for browsers and crawlers (cookies, redirects, a task for each body) is left out: half of
+what a small call costs. A request is one write. Bodies are read by `proxyd.codecs.wire.http1_body`, which
+notifies its reader of each arrival (`Response.on_progress`) without a task between socket and stream.
 
-aiohttp offers the first part to subclasses of its connector; a test holds the rest to the installed version
+The factory of the connector is a hook for subclasses; a test checks the other names against the installed aiohttp
 (``tests/unit/transport/test_pool.py``).
 """
 
@@ -29,30 +28,30 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from proxyd.codecs.wire.http1_body import Body
-from proxyd.transport.connection import READ_BYTES, OutOfTurn, UpstreamConnection
+from proxyd.transport.connection import READ_BYTES, UnexpectedResponse, UpstreamConnection
 from proxyd.transport.lookups import Lookups, Resolver
 from proxyd.transport.timers import Timers
 
 __all__ = ["ConnectionPool", "NotHTTP", "Response"]
 
-#: Addresses whose way is remembered; a models.yaml has fewer.
-_MAX_WAYS = 256
-#: How long a connection waits for its next call, as in aiohttp's own pool.
+#: URLs whose `_Endpoint` is cached; a models.yaml has fewer.
+_MAX_ENDPOINTS = 256
+#: How long an idle connection is kept, as in aiohttp's own pool.
 _IDLE_S = 15.0
-#: Connections of one origin that wait.
+#: Idle connections of one origin.
 _MAX_IDLE = 256
-#: The headers that say whose a call is.
+#: Headers that hold credentials of a call.
 _CREDENTIALS = ("authorization", "x-api-key", "api-key")
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 
 
 class NotHTTP(aiohttp.ClientError):
-    """What came is no HTTP answer."""
+    """The response is not HTTP."""
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Makes connections that speak as `UpstreamConnection` does."""
+    """Makes connections whose protocol is `UpstreamConnection`."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -66,12 +65,12 @@ class _Connector(aiohttp.TCPConnector):
         return connection
 
 
-class _Idle:
-    """The connections of one origin that wait for a call. One serves only calls with the credentials of its first one:
-    a response that an upstream sends too late, or twice, then reaches nobody else.
+class _IdleConnections:
+    """Idle connections of one origin. A connection is reused only for calls with the credentials of its first call, so
+    that a response that an upstream sends late, or twice, never reaches another user.
 
-    aiohttp's own pool does the same for ten times the price, and looks for bytes that came out of turn (a farewell, a
-    response to no request) when it takes a connection back, but not when it gives one out.
+    aiohttp's own pool takes ten times as long, and checks for unexpected bytes (a goodbye, a response to no request)
+    when a connection is returned, but not when it is reused.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -81,7 +80,7 @@ class _Idle:
         self._timer: asyncio.TimerHandle | None = None
 
     def take(self, owner: int) -> Any:
-        """The connection of `owner` that was used last and can serve, or None."""
+        """Return the most recently used connection of `owner` that can be reused, or None."""
         waiting = self._waiting.get(owner)
         while waiting:
             connection, since = waiting.pop()
@@ -93,14 +92,14 @@ class _Idle:
                 protocol.is_connected()
                 and not protocol.should_close
                 and self._loop.time() - since < _IDLE_S
-                and not protocol.has_unread()  # the loop may not have come to read it
+                and not protocol.has_unread_bytes()  # which the loop may not have read yet
             ):
                 return connection
             connection.close()
         return None
 
-    def give(self, connection: Any, owner: int) -> None:
-        """Keep a connection whose call is over."""
+    def put(self, connection: Any, owner: int) -> None:
+        """Keep a connection for reuse."""
         if self._count >= _MAX_IDLE:
             connection.close()
             return
@@ -109,8 +108,8 @@ class _Idle:
         if self._timer is None:
             self._timer = self._loop.call_later(_IDLE_S, self._sweep)
 
-    def give_up(self) -> None:
-        """Leave all that wait to their connector, which closes them in order."""
+    def release_all(self) -> None:
+        """Release all to the connector, which closes them."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -137,12 +136,12 @@ class _Idle:
             self._timer = self._loop.call_at(oldest + _IDLE_S, self._sweep)
 
 
-class _Way:
-    """How the calls to one URL go: what the connector wants to know, and how each request begins."""
+class _Endpoint:
+    """What is the same for all calls to one URL: the connector's request, and the request target."""
 
     __slots__ = ("idle", "request", "target")
 
-    def __init__(self, url: URL, request: aiohttp.ClientRequest, idle: _Idle) -> None:
+    def __init__(self, url: URL, request: aiohttp.ClientRequest, idle: _IdleConnections) -> None:
         self.request = request
         self.idle = idle
         is_by_proxy = request.proxy is not None and not request.is_ssl()
@@ -150,15 +149,14 @@ class _Way:
 
 
 class Response:
-    """The response to one call, from its head on. Whoever has it closes it.
+    """The response to one call, from its head on; to be closed or released.
 
     Attributes:
         status, reason, headers: its head.
-        on_progress: is called when bytes or their end have arrived, and when the connection has ended; from within
-            the reading of the socket, so it must not raise.
-        on_piece: is offered each piece that comes alone, all of an HTTP chunk, when nothing waits to be taken. If it
-            returns True the piece has been taken; else it has done nothing, and the piece goes the way of all others.
-            The short way for nearly all of a stream. Must not raise either.
+        on_progress: called when bytes or the end of the body have arrived, and when the connection has ended; called
+            from `data_received`, so it must not raise.
+        on_lone_chunk: called with a read that is exactly one HTTP chunk while nothing is buffered. It returns True if
+            it has consumed the chunk; else it has no side effects, and the chunk is buffered. Must not raise either.
     """
 
     __slots__ = (
@@ -173,7 +171,9 @@ class Response:
         "status",
     )
 
-    def __init__(self, connection: Any, message: RawResponseMessage, idle: _Idle, owner: int) -> None:
+    def __init__(
+        self, connection: Any, message: RawResponseMessage, idle: _IdleConnections, owner: int
+    ) -> None:
         self._connection = connection
         self._idle, self._owner = idle, owner
         self._protocol: UpstreamConnection = connection.protocol
@@ -187,33 +187,33 @@ class Response:
 
     @property
     def has_more(self) -> bool:
-        """Bytes have arrived that were not taken."""
+        """Bytes have arrived that were not taken yet."""
         return self._body.waiting_bytes > 0
 
     @property
     def is_over(self) -> bool:
-        """Nothing more will arrive; what has, may not have been taken yet."""
+        """Nothing more will arrive; bytes may still be buffered."""
         body = self._body
         return body.is_complete or body.fault is not None or self._fault is not None
 
     @property
     def at_end(self) -> bool:
-        """All of the body has been taken, to its very end."""
+        """The body has ended and all of it was taken."""
         return self._body.is_complete and not self._body.has_more
 
     def take(self, limit: int = READ_BYTES) -> bytes:
-        """What has arrived, up to `limit` bytes of it.
+        """Take up to `limit` bytes that have arrived.
 
         Raises:
-            BodyFault: the body ended, and not as its framing says.
-            BaseException: what `interrupt` was given.
+            BodyFault: the body was cut short.
+            BaseException: the argument of `interrupt`.
         """
         if self._fault is not None:
             raise self._fault
         return self._protocol.take(limit)
 
     def interrupt(self, fault: BaseException) -> None:
-        """Have whoever takes next get `fault`, and tell them."""
+        """Raise `fault` in the next `take`, and notify the reader."""
         if self._fault is None:
             self._fault = fault
             if self.on_progress is not None:
@@ -224,16 +224,16 @@ class Response:
         return self._protocol.on_progress
 
     @on_progress.setter
-    def on_progress(self, told: Callable[[], None] | None) -> None:
-        self._protocol.on_progress = told
+    def on_progress(self, callback: Callable[[], None] | None) -> None:
+        self._protocol.on_progress = callback
 
     @property
-    def on_piece(self) -> Callable[[bytes], bool] | None:
-        return self._protocol.on_piece
+    def on_lone_chunk(self) -> Callable[[bytes], bool] | None:
+        return self._protocol.on_lone_chunk
 
-    @on_piece.setter
-    def on_piece(self, offered: Callable[[bytes], bool] | None) -> None:
-        self._protocol.on_piece = offered
+    @on_lone_chunk.setter
+    def on_lone_chunk(self, callback: Callable[[bytes], bool] | None) -> None:
+        self._protocol.on_lone_chunk = callback
 
     @property
     def content_type(self) -> str:
@@ -241,12 +241,12 @@ class Response:
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     def release(self) -> None:
-        """Give the connection back, to serve again if the answer has been read and the request been sent whole."""
+        """Release the connection, for reuse if the response has been read and the request been sent whole."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
         protocol = self._protocol
-        protocol.on_progress = protocol.on_piece = None
+        protocol.on_progress = protocol.on_lone_chunk = None
         transport = protocol.transport
         if (
             self._fault is not None
@@ -257,22 +257,22 @@ class Response:
             connection.close()
         else:
             protocol.body = None
-            self._idle.give(connection, self._owner)
+            self._idle.put(connection, self._owner)
 
-    def keep_no_connection(self) -> None:
-        """Have the connection closed on `release`: this is not what was asked for."""
+    def discard_connection(self) -> None:
+        """Close the connection on `release`: the response is not what was requested."""
         self._protocol.keeps_alive = False
 
     def close(self) -> None:
         """Close the connection, which cancels the call."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._protocol.on_progress = self._protocol.on_piece = None
+            self._protocol.on_progress = self._protocol.on_lone_chunk = None
             connection.close()
 
 
 class ConnectionPool:
-    """Makes calls, over one pool of connections."""
+    """Sends requests over pooled connections."""
 
     def __init__(self, *, ca_file: str = "", trust_env: bool = False) -> None:
         context: ssl.SSLContext | bool = True
@@ -282,8 +282,8 @@ class ConnectionPool:
         self._lookups = Lookups()
         self._connector = _Connector(limit=0, ssl=context, ttl_dns_cache=60, resolver=Resolver(self._lookups))
         self._trust_env = trust_env
-        self._ways: OrderedDict[str, _Way] = OrderedDict()
-        self._idle: dict[Any, _Idle] = {}
+        self._endpoints: OrderedDict[str, _Endpoint] = OrderedDict()
+        self._idle: dict[Any, _IdleConnections] = {}
 
     async def call(
         self,
@@ -292,58 +292,58 @@ class ConnectionPool:
         headers: Mapping[str, str],
         body: bytes,
         *,
-        deadlines: Timers,
+        timers: Timers,
         connect_s: float = 0,
         first_byte_s: float = 0,
         auto_decompress: bool = True,
     ) -> Response:
-        """Send one request; returns when the head of its answer is there.
+        """Send one request; returns when the head of its response has arrived.
 
         Args:
             headers: all but ``Host`` and ``Content-Length``.
-            deadlines: those of the caller; the clock on the head of the answer is one of them while it runs.
+            timers: the caller's; used for `first_byte_s`.
             connect_s, first_byte_s: timeouts on the connection, from the look-up of its name to the end of its TLS
-                handshake, and on the head of the answer; 0 for none.
-            auto_decompress: undo a content encoding.
+                handshake, and on the head of the response; 0 for none.
+            auto_decompress: decompress the body.
 
         Raises:
-            NotHTTP: what answered does not speak HTTP.
-            OutOfTurn: it sent a response that can't be to this request, twice.
+            NotHTTP: the server does not speak HTTP.
+            UnexpectedResponse: it sent, twice, a response that can't be to this request.
             aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError: as aiohttp's session does.
         """
-        way = self._ways.get(url)
-        if way is None:
+        endpoint = self._endpoints.get(url)
+        if endpoint is None:
             try:
-                way = await asyncio.wait_for(self._way(url), connect_s or None)
+                endpoint = await asyncio.wait_for(self._endpoint(url), connect_s or None)
             except asyncio.TimeoutError as exc:
                 raise aiohttp.ConnectionTimeoutError from exc
         owner = hash(tuple(map(headers.get, _CREDENTIALS)))  # keys are not kept for this
-        connection = way.idle.take(owner)
+        connection = endpoint.idle.take(owner)
         is_last = False
         while True:
             if connection is None:
-                connection = await self._connect(way, connect_s)
+                connection = await self._connect(endpoint, connect_s)
             protocol: UpstreamConnection = connection.protocol
-            silent = protocol.give_up
+            on_timeout = protocol.fail_with_timeout
             try:
                 if not protocol.is_connected():
                     raise aiohttp.ClientConnectionResetError("the connection has ended")
                 if protocol.should_close:
-                    raise OutOfTurn("the upstream spoke before it was asked")
+                    raise UnexpectedResponse("the upstream sent bytes before the request")
                 head = _head(
-                    method, way, headers, len(body)
+                    method, endpoint, headers, len(body)
                 )  # a proxy's credentials come with the connection
-                protocol.ask(head, body, decodes=auto_decompress, has_body=method != "HEAD")
-                deadlines.set(silent, first_byte_s)
+                protocol.send_request(head, body, decodes=auto_decompress, has_body=method != "HEAD")
+                timers.set(on_timeout, first_byte_s)
                 try:
                     message, _ = await protocol.read()
                     while 100 <= message.code < 200 and message.code != 101:
                         message, _ = await protocol.read()
                 finally:
-                    deadlines.clear(silent)
-                if protocol.brought_another:
-                    raise OutOfTurn("the upstream sent more than one response")
-            except OutOfTurn:
+                    timers.clear(on_timeout)
+                if protocol.has_extra_response:
+                    raise UnexpectedResponse("the upstream sent more than one response")
+            except UnexpectedResponse:
                 connection.close()
                 if is_last:
                     raise
@@ -355,24 +355,24 @@ class ConnectionPool:
             except BaseException:
                 connection.close()
                 raise
-            return Response(connection, message, way.idle, owner)
+            return Response(connection, message, endpoint.idle, owner)
 
-    async def _connect(self, way: _Way, connect_s: float) -> Any:
-        """A new connection; one timeout is over all that it takes."""
+    async def _connect(self, endpoint: _Endpoint, connect_s: float) -> Any:
+        """Make a new connection, under one timeout."""
         # Above its threshold aiohttp rounds timeouts up to whole seconds.
         timeout = aiohttp.ClientTimeout(total=None, connect=connect_s or None, ceil_threshold=math.inf)
         try:
-            return await self._connector.connect(way.request, [], timeout)
+            return await self._connector.connect(endpoint.request, [], timeout)
         except asyncio.TimeoutError as exc:
             raise aiohttp.ConnectionTimeoutError from exc
 
     async def close(self) -> None:
         """Close all connections."""
         for idle in self._idle.values():
-            idle.give_up()
+            idle.release_all()
         await self._connector.close()
 
-    async def _way(self, url: str) -> _Way:
+    async def _endpoint(self, url: str) -> _Endpoint:
         address = URL(url, encoded=True)
         if address.scheme not in ("http", "https") or not address.raw_host:
             raise aiohttp.InvalidURL(url)
@@ -391,40 +391,40 @@ class ConnectionPool:
         key = request.connection_key
         idle = self._idle.get(key)
         if idle is None:
-            idle = self._idle[key] = _Idle(asyncio.get_running_loop())
-        way = self._ways[url] = _Way(address, request, idle)
-        if len(self._ways) > _MAX_WAYS:
-            self._ways.popitem(last=False)
-        return way
+            idle = self._idle[key] = _IdleConnections(asyncio.get_running_loop())
+        endpoint = self._endpoints[url] = _Endpoint(address, request, idle)
+        if len(self._endpoints) > _MAX_ENDPOINTS:
+            self._endpoints.popitem(last=False)
+        return endpoint
 
 
-def _head(method: str, way: _Way, headers: Mapping[str, str], length: int) -> bytes:
-    """The head of a request.
+def _head(method: str, endpoint: _Endpoint, headers: Mapping[str, str], length: int) -> bytes:
+    """Return the head of a request.
 
     Raises:
         ValueError: a value would begin another header.
     """
     own = [
         f"{name}: {value}\r\n"  # Host; credentials of the environment or of the URL
-        for name, value in way.request.headers.items()
+        for name, value in endpoint.request.headers.items()
         if name.lower() not in headers
     ]
     fields = _template(tuple(headers)) % tuple(headers.values())
     size = f"content-length: {length}\r\n" if length or method == "POST" else ""
-    head = f"{method} {way.target} HTTP/1.1\r\n{''.join(own)}{fields}{size}\r\n"
+    head = f"{method} {endpoint.target} HTTP/1.1\r\n{''.join(own)}{fields}{size}\r\n"
     ends = 2 + len(own) + len(headers) + bool(size)
     if head.count("\n") != ends or head.count("\r") != ends or "\0" in head:  # docs/spec/operations.md#e9
         raise ValueError("a header's value holds a line break")
-    # What a client sent that is no UTF-8 was read with surrogates in its place.
+    # A client's headers that are not UTF-8 were decoded with surrogates.
     return head.encode("utf-8", "surrogateescape")
 
 
 @functools.lru_cache(maxsize=64)  # a client's requests have the same headers, in the same order
 def _template(names: tuple[str, ...]) -> str:
-    """Lines for headers of these names, with room for their values.
+    """Return a format string for headers of these names.
 
     Raises:
-        ValueError: one of them is no name.
+        ValueError: one of them is not a valid name.
     """
     if not all(map(_TOKEN.match, names)):
         raise ValueError("a header's name is none")
@@ -434,7 +434,7 @@ def _template(names: tuple[str, ...]) -> str:
 def _environment_of(
     url: URL,
 ) -> tuple[URL | None, aiohttp.BasicAuth | None, aiohttp.BasicAuth | None]:
-    """The proxy that the environment names for `url`, its credentials, and those of netrc for `url` itself."""
+    """Return the environment's proxy for `url`, its credentials, and those of netrc for `url` itself."""
     proxy = proxy_auth = auth = None
     try:
         proxy, proxy_auth = helpers.get_env_proxy_for_url(url)

@@ -1,8 +1,8 @@
-"""One timer for all the clocks of a call, and none while all of them are far off.
+"""Timeouts of a call, with at most one event-loop timer for all of them.
 
-A stream re-starts its clocks with every chunk. Doing that with a timer each would cost more than the rewriting; here
-it is a number in a dict. Most calls are over before any of their clocks comes near, so a call gets a timer only for
-what is due before the next look, which is taken at all calls together every few seconds.
+A stream restarts its timeouts with every chunk. A loop timer for each would cost more than rewriting the chunk; here it
+is a number in a dict. Most calls end long before any of their timeouts, so a call gets a loop timer only for what is
+due before the next sweep, which checks all calls together every few seconds.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from weakref import WeakKeyDictionary
 
 __all__ = ["TICK_S", "Timers"]
 
-#: The loop may wake its timers early by a clock tick; what is due within that tick is due.
+#: The loop may run its timers early by a tick of the clock, so what is due within a tick is due now.
 TICK_S = 0.001
-#: How often all calls are looked at.
-_LOOK_S = 5.0
+#: Interval of sweeps.
+_SWEEP_S = 5.0
 
 
 class Timers:
-    """Calls an action once its time has come. Each action has at most one deadline; setting it again moves it.
+    """Calls actions at their deadlines. Each action has at most one; setting it again moves it.
 
-    To be closed when nothing is to be called any more.
+    To be closed at the end of the call.
     """
 
-    __slots__ = ("_armed_for", "_due", "_handle", "_look", "_loop")
+    __slots__ = ("_armed_for", "_due", "_handle", "_loop", "_sweep")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._due: dict[Callable[[], None], float] = {}
         self._handle: asyncio.TimerHandle | None = None
         self._armed_for = inf
-        look = _looks.get(loop)
-        if look is None:
-            look = _looks[loop] = _Look()
-        self._look = look
-        look.open.add(self)
+        sweep = _sweeps.get(loop)
+        if sweep is None:
+            sweep = _sweeps[loop] = _Sweep()
+        self._sweep = sweep
+        sweep.open.add(self)
 
     def set(self, action: Callable[[], None], delay_s: float) -> None:
         """Call `action` in `delay_s` seconds unless it is moved or cleared before; 0 means never."""
@@ -45,20 +45,20 @@ class Timers:
             self._due.pop(action, None)
             return
         when = self._due[action] = self._loop.time() + delay_s
-        if when < self._armed_for and when < self._look.until(self._loop):
+        if when < self._armed_for and when < self._sweep.until(self._loop):
             self._arm(when)
 
     def clear(self, action: Callable[[], None]) -> None:
         self._due.pop(action, None)
 
     def close(self) -> None:
-        """Nothing will be called any more."""
-        self._look.open.discard(self)
+        """Cancel all deadlines."""
+        self._sweep.open.discard(self)
         self._due.clear()
         self._disarm()
 
     def arm_before(self, until: float) -> None:
-        """Have a timer for what is due before `until`."""
+        """Set a loop timer if an action is due before `until`."""
         when = min(self._due.values(), default=inf)
         if when < self._armed_for and when < until:
             self._arm(when)
@@ -82,27 +82,27 @@ class Timers:
             del self._due[action]
         for action in due:
             action()
-        self.arm_before(self._look.until(self._loop))
+        self.arm_before(self._sweep.until(self._loop))
 
 
-class _Look:
-    """The look at all calls of a loop: each then has a timer for what is due before the next one.
+class _Sweep:
+    """Periodic check of all calls of a loop: each gets a loop timer for what is due before the next sweep.
 
-    It holds no reference to its loop, which would keep it in `_looks` for ever.
+    It has no reference to its loop, which would keep the loop in `_sweeps` for ever.
     """
 
     def __init__(self) -> None:
         self.open: set[Timers] = set()
-        self._until: float | None = None  # the next look; None while nobody has asked for one
+        self._until: float | None = None  # the next sweep; None if none is scheduled
 
     def until(self, loop: asyncio.AbstractEventLoop) -> float:
-        """When the next look is: what is due later can wait for it."""
+        """Return when the next sweep is, and schedule it if need be."""
         if self._until is None:
-            self._until = loop.time() + _LOOK_S
-            loop.call_at(self._until, self._take, loop)
+            self._until = loop.time() + _SWEEP_S
+            loop.call_at(self._until, self._run, loop)
         return self._until
 
-    def _take(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         self._until = None
         if self.open:
             until = self.until(loop)
@@ -110,4 +110,4 @@ class _Look:
                 each.arm_before(until)
 
 
-_looks: WeakKeyDictionary[asyncio.AbstractEventLoop, _Look] = WeakKeyDictionary()
+_sweeps: WeakKeyDictionary[asyncio.AbstractEventLoop, _Sweep] = WeakKeyDictionary()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxyd.transport.connection import OutOfTurn
+from proxyd.transport.connection import UnexpectedResponse
 from proxyd.transport.pool import ConnectionPool, Response
 from proxyd.transport.timers import Timers
 from tests.security.certificates import make_certificate, server_context
@@ -35,21 +35,21 @@ def certificate(
 
 
 class Calls:
-    """Calls through an uplink, which nothing limits in time."""
+    """Calls through an pool, which nothing limits in time."""
 
-    def __init__(self, uplink: ConnectionPool, base: str) -> None:
-        self._uplink = uplink
+    def __init__(self, pool: ConnectionPool, base: str) -> None:
+        self._pool = pool
         self._url = f"{base}/v1/messages"
 
     async def ask(self, body: bytes = b"{}", key: str = "one") -> tuple[int, bytes]:
         """Status and body of one call, whose connection is released as after any whole response."""
-        deadlines = Timers(asyncio.get_running_loop())
+        timers = Timers(asyncio.get_running_loop())
         try:
             found = await asyncio.wait_for(
-                self._uplink.call("POST", self._url, {"x-api-key": key}, body, deadlines=deadlines), 10
+                self._pool.call("POST", self._url, {"x-api-key": key}, body, timers=timers), 10
             )
         finally:
-            deadlines.close()
+            timers.close()
         return found.status, await _body(found)
 
 
@@ -69,11 +69,11 @@ async def calls_to(
 ) -> AsyncIterator[tuple[Calls, RawUpstream]]:
     tls = server_context(*certificate) if certificate else None
     async with no_leaks(), RawUpstream(play, tls=tls).running() as upstream:
-        uplink = ConnectionPool(ca_file=str(certificate[1]) if certificate else "")
+        pool = ConnectionPool(ca_file=str(certificate[1]) if certificate else "")
         try:
-            yield Calls(uplink, upstream.base), upstream
+            yield Calls(pool, upstream.base), upstream
         finally:
-            await uplink.close()
+            await pool.close()
 
 
 @pytest.mark.statement("D table")
@@ -218,25 +218,25 @@ async def test_a_response_ahead_of_its_whole_request_is_not_its_own(
     async with EarlyUpstream(
         None, response(b"unasked", status), None, receive_bytes=receive_bytes
     ).running() as up:
-        uplink = ConnectionPool()
+        pool = ConnectionPool()
         try:
-            calls = Calls(uplink, up.base)
+            calls = Calls(pool, up.base)
             assert await calls.ask() == (200, b"own")
             assert await calls.ask(b"x" * size) == (200, b"own")
             assert (up.accepted, up.heads) == (2, 3)
         finally:
-            await uplink.close()
+            await pool.close()
 
 
 async def test_a_success_ahead_of_the_whole_request_is_believed_from_nobody() -> None:
     async with EarlyUpstream(UNASKED, UNASKED).running() as up:
-        uplink = ConnectionPool()
+        pool = ConnectionPool()
         try:
-            with pytest.raises(OutOfTurn):
-                await Calls(uplink, up.base).ask(b"x" * (32 << 20))
+            with pytest.raises(UnexpectedResponse):
+                await Calls(pool, up.base).ask(b"x" * (32 << 20))
             assert up.accepted == 2
         finally:
-            await uplink.close()
+            await pool.close()
 
 
 async def test_a_server_that_speaks_first_is_not_believed() -> None:

@@ -29,49 +29,52 @@ from tests.support.raw_sockets import (
 )
 from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
 
-__all__ = ["BREAKS", "FRAMINGS", "MODES", "Break", "breaks", "entry", "packed", "play", "without_ids"]
+__all__ = ["BREAKS", "FRAMINGS", "MODES", "Break", "breaks", "compressed", "entry", "play", "without_ids"]
 
 MODES = {"translated": TRANSLATED, "direct": DIRECT}
 #: One retry: the second one would wait for half a second.
 SETTINGS = {"max_retries": 1, "max_frame_bytes": 1 << 20}
 #: For upstreams that stall; the others must not run into a clock on a slow machine.
-SHORT_CLOCKS = {"first_byte_s": 0.08, "idle_s": 0.08}
+SHORT_TIMEOUTS = {"first_byte_s": 0.08, "idle_s": 0.08}
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 _HUGE = b"data: " + b"a" * (2 << 20)
 
 
-def _until_close(*pieces: bytes) -> list[Step]:
-    return [_HEAD + b"Connection: close\r\n\r\n", *pieces]
+def _until_close(*chunks: bytes) -> list[Step]:
+    return [_HEAD + b"Connection: close\r\n\r\n", *chunks]
 
 
-def _chunked(*pieces: bytes) -> list[Step]:
-    return [CHUNKED, *(as_chunks(piece) for piece in pieces if piece)]
+def _chunked(*chunks: bytes) -> list[Step]:
+    return [CHUNKED, *(as_chunks(chunk) for chunk in chunks if chunk)]
 
 
-def _says_more(*pieces: bytes) -> list[Step]:
-    return [_HEAD + b"Content-Length: %d\r\n\r\n" % (sum(map(len, pieces)) + 100), *pieces]
+def _says_more(*chunks: bytes) -> list[Step]:
+    return [_HEAD + b"Content-Length: %d\r\n\r\n" % (sum(map(len, chunks)) + 100), *chunks]
 
 
-def _says_less(*pieces: bytes) -> list[Step]:
-    """What is said to be the body is cut in its last quarter; the rest comes all the same, behind it."""
-    size = sum(map(len, pieces))
-    return [_HEAD + b"Content-Length: %d\r\n\r\n" % (size - size // 4), *pieces]
+def _says_less(*chunks: bytes) -> list[Step]:
+    """The content-length omits the last quarter, which is sent all the same."""
+    size = sum(map(len, chunks))
+    return [_HEAD + b"Content-Length: %d\r\n\r\n" % (size - size // 4), *chunks]
 
 
-def _gzip(*pieces: bytes) -> list[Step]:
-    packer = zlib.compressobj(wbits=31)
+def _gzip(*chunks: bytes) -> list[Step]:
+    compressor = zlib.compressobj(wbits=31)
     head = _HEAD + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
-    return [head, *(as_chunks(packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH)) for piece in pieces)]
+    return [
+        head,
+        *(as_chunks(compressor.compress(chunk) + compressor.flush(zlib.Z_SYNC_FLUSH)) for chunk in chunks),
+    ]
 
 
-def packed(data: bytes) -> bytes:
+def compressed(data: bytes) -> bytes:
     """`data` as the beginning of a body in the framing ``gzip``."""
-    packer = zlib.compressobj(wbits=31)
-    return packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)
+    compressor = zlib.compressobj(wbits=31)
+    return compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
 
 
-#: How the upstream marks where its body ends: what it writes for a body that comes in these pieces.
+#: How the upstream marks where its body ends: what it writes for a body that comes in these chunks.
 FRAMINGS: dict[str, Callable[..., list[Step]]] = {
     "chunked": _chunked,
     "until_close": _until_close,
@@ -83,14 +86,14 @@ FRAMINGS: dict[str, Callable[..., list[Step]]] = {
 
 @dataclass(frozen=True)
 class Failure:
-    """How an answer breaks off.
+    """How a response breaks off.
 
     Attributes:
-        steps: what the upstream does after the bytes that were still good.
+        steps: what the upstream does after the valid bytes.
         framings: the framings in which it can happen.
-        tail: bytes within the framing that are no good.
+        tail: invalid bytes within the framing.
         status, kind: the error's status before the first byte; its type there and after it.
-        is_trickled: the good bytes come one at a time.
+        is_trickled: the valid bytes are sent one at a time.
     """
 
     steps: Sequence[Step]
@@ -140,7 +143,7 @@ class Break:
 
     @property
     def good(self) -> bytes:
-        """What arrives before the fault."""
+        """The bytes that arrive before the fault."""
         events = list(MODES[self.mode].values())
         half = events[self.whole][: len(events[self.whole]) // 2] if self.is_inside else b""
         return b"".join(events[: self.whole]) + half
@@ -155,29 +158,29 @@ class Break:
 
     @property
     def arriving(self) -> bytes:
-        """What of the good bytes is the answer's body by its framing."""
+        """The part of the valid bytes that belongs to the body by its framing."""
         return self.good[: len(self.good) - len(self.good) // 4] if self.framing == "says_less" else self.good
 
     @property
     def arrived(self) -> int:
-        """How many events are whole."""
+        """The number of complete events."""
         return self.arriving.count(b"\n\n") if self.mode == "translated" else _whole_events(self.arriving)
 
     @property
     def is_opaque(self) -> bool:
-        """Direct mode passes what is packed on as it is, and can but cut it where it was cut."""
+        """Direct mode passes a compressed body through, and can only truncate it where it was truncated."""
         return self.mode == "direct" and self.framing == "gzip"
 
     @property
     def is_early(self) -> bool:
-        """Nothing that the client could use has come: the role alone is no event in translated mode."""
+        """Nothing that the client can use has arrived: in translated mode the role alone is no event."""
         if self.mode == "translated":
             return self.arrived < 2
         return not self.arriving.count(b"\n\n")
 
     @property
     def is_complete(self) -> bool:
-        """The answer is whole by its meaning, whatever its connection did then.
+        """The message is complete, whatever happened to its connection afterwards.
 
         See docs/spec/chat-to-messages.md#end.
         """
@@ -194,7 +197,7 @@ def _whole_events(data: bytes) -> int:
 
 
 def breaks() -> Iterator[Break]:
-    """The product; of what is alike in several framings, or waits for a clock, only some phases."""
+    """All combinations; only some phases of those that are alike in several framings or wait for a timeout."""
     for mode, (fault, failure) in itertools.product(MODES, BREAKS.items()):
         if mode not in failure.modes:
             continue
@@ -204,9 +207,9 @@ def breaks() -> Iterator[Break]:
             if is_inside and whole == len(MODES[mode]):
                 continue
             if fault == "wrong_length" and not (whole or is_inside):
-                continue  # nothing is said to come, and nothing comes
+                continue  # an empty body of length 0 is valid
             if fault == "stall" and is_inside and whole % 2:
-                continue  # each of these waits for a clock
+                continue  # each of these waits for a timeout
             if framing != failure.framings[0] and fault in ("reset", "stall") and (whole % 3 or is_inside):
                 continue
             if framing in ("says_more", "gzip") and whole % 3 and is_inside:
@@ -223,11 +226,11 @@ async def play(
 ) -> tuple[Answer, list[dict[str, Any]], RawUpstream]:
     """One call to an upstream that plays `steps` at every attempt; checks what holds for every fault:
 
-    the upstream's connection is let go, no task and no descriptor is left, nothing crashed, and the next call, on the
-    same connection where there still is one, gets its own answer and not a byte of the broken one.
+    the upstream's connection is closed, no task and no descriptor is left, nothing crashed, and the next call, on the
+    same connection if it is still open, gets its own response without a byte of the broken one.
 
     Returns:
-        The client's answer, the log's line of the call, and the upstream as it was before the next call.
+        The client's response, the log line of the call, and the upstream as it was before the next call.
     """
     is_over = False
 
@@ -237,7 +240,7 @@ async def play(
         return steps
 
     upstream = RawUpstream(played)
-    timeouts = SHORT_CLOCKS if Fault.STALL in steps else {}
+    timeouts = SHORT_TIMEOUTS if Fault.STALL in steps else {}
     with capture_logs() as lines:
         async with no_leaks(), upstream.running():
             async with running_proxy([entry(upstream, mode)], **{**SETTINGS, **timeouts, **settings}) as base:
@@ -248,7 +251,7 @@ async def play(
                         await until(lambda: upstream.open_connections == 0)
                     heads = list(upstream.heads)
                     is_over = True
-                    if not timeouts:  # which a busy machine could run into
+                    if not timeouts:  # which can expire on a busy machine
                         await _check_next(base, client if answer.is_whole else None, mode)
     assert complaints(lines) == []
     upstream.heads = heads
@@ -271,7 +274,7 @@ async def _check_next(base: str, client: RawClient | None, mode: str) -> None:
 
 
 def without_ids(value: Any) -> Any:
-    """`value` less what differs from call to call."""
+    """`value` without fields that differ from call to call."""
     if isinstance(value, dict):
         return {key: without_ids(item) for key, item in value.items() if key not in ("id", "usage")}
     if isinstance(value, (list, tuple)):

@@ -62,10 +62,6 @@ class Meter:
     def run(self, handle: asyncio.events.Handle) -> None:
         self.step(handle._callback, lambda: _run(handle))  # a handle forgets it when it is cancelled
 
-    def reading(self, read: Callable[[], bool]) -> Callable[[], bool]:
-        """What is read ahead of the loop's own steps is one, too."""
-        return lambda: self.step(read, read)
-
     def step(self, callback: object, do: Callable[[], _Result]) -> _Result:
         if self.thread != threading.get_ident():
             return do()
@@ -120,15 +116,6 @@ def attach(meter: Meter, replace: Callable[[type, str, Any], None]) -> None:
         replace: sets an attribute of a class.
     """
     replace(asyncio.events.Handle, "_run", lambda handle: meter.run(handle))
-    if sys.platform == "linux":
-        from proxyd.transport.epoll_loop import EventLoop
-
-        offer = EventLoop.read_at_once
-        replace(
-            EventLoop,
-            "read_at_once",
-            lambda loop, descriptor, read: offer(loop, descriptor, meter.reading(read)),
-        )
 
 
 def _name_of(callback: Any) -> str:

@@ -1,7 +1,7 @@
 """Both ends of the proxy as bare sockets, so that they can break every rule of HTTP.
 
-`RawUpstream` plays steps at each connection: bytes are written as they are, the rest are ways to go wrong.
-`RawClient` writes what it is told and reads with a parser of its own, which says how the answer ended.
+`RawUpstream` plays steps at each connection: bytes are written unchanged, other steps are faults.
+`RawClient` writes bytes and reads with a parser of its own, which reports how the response ended.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BOUND_S = 10.0
 
 
 class Fault(enum.Enum):
-    """What an upstream does instead of going on."""
+    """How an upstream breaks a response off."""
 
     RESET = "TCP reset"
     CLOSE = "close"
@@ -55,7 +55,7 @@ class Trickle:
 
 @dataclass(frozen=True)
 class Pause:
-    """A moment in which an upstream thinks, for tests in which time passes anyway."""
+    """A pause of an upstream, for tests in which time passes anyway."""
 
     seconds: float
 
@@ -67,7 +67,7 @@ Play = Callable[[int], Iterable[Step]]
 
 @dataclass
 class RawUpstream:
-    """A listening socket whose every answer is written by hand.
+    """A listening socket whose responses are written by hand.
 
     Attributes:
         heads, bodies: what was received, in order.
@@ -113,15 +113,15 @@ class RawUpstream:
         self.accepted += 1
         self.writers.append(writer)
         try:
-            await self._answer(reader, writer)
+            await self._serve(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
-            pass  # the peer was faster
+            pass  # the peer has closed the connection
         finally:
             self.open_connections -= 1
             self._tasks.discard(task)
             writer.close()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             length = next(
@@ -133,7 +133,7 @@ class RawUpstream:
                 0,
             )
             body = await reader.readexactly(length)
-            self.heads.append(head)  # with its body, so that both have the same number whatever comes between
+            self.heads.append(head)  # together with the body, so that both lists have the same length
             self.bodies.append(body)
             for step in self.play(len(self.heads) - 1):
                 if isinstance(step, Fault):
@@ -151,7 +151,7 @@ class RawUpstream:
 
     @staticmethod
     async def _write(writer: asyncio.StreamWriter, data: bytes, turns: int) -> None:
-        """One write, and as many turns of the loop that both ends share as let the peer read it by itself."""
+        """Write once, and yield to the loop often enough that the peer reads this write alone."""
         writer.write(data)
         await writer.drain()
         for _ in range(turns):
@@ -173,10 +173,10 @@ class RawUpstream:
 
 @dataclass
 class Answer:
-    """What a client has read.
+    """A response that a client has read.
 
     Attributes:
-        is_whole: the body ended as its framing says; False if the connection ended first.
+        is_whole: the body ended as its framing says; False if it was truncated.
     """
 
     status: int
@@ -221,18 +221,18 @@ class RawClient:
         await self.writer.drain()
 
     def reset(self) -> None:
-        """Leave without saying goodbye."""
+        """Reset the connection."""
         self.writer.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
         )
         self.writer.transport.abort()
 
     async def answer(self, within_s: float = BOUND_S) -> Answer:
-        """Read one whole answer: its head `within_s`, the rest as well."""
+        """Read one whole response: its head `within_s`, and the rest `within_s`."""
         return await self.rest(*await self.head(within_s), within_s)
 
     async def rest(self, status: int, headers: dict[str, str], within_s: float = BOUND_S) -> Answer:
-        """Read what comes behind a `head` that was read before."""
+        """Read what follows a `head` that was read before."""
         return await asyncio.wait_for(self._rest(status, headers), within_s)
 
     async def head(self, within_s: float = BOUND_S) -> tuple[int, dict[str, str]]:
@@ -280,8 +280,8 @@ def post(payload: Any, *more: str, path: str = "/v1/messages", host: str = "127.
 
 
 def complaints(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """What of a log says that something went wrong inside. That a step took long, as asyncio says while it is debugged,
-    is the machine's, or a hook's of an earlier test that still blocks.
+    """Return the log lines that report an internal error. asyncio's debug lines about slow steps do not count: a busy
+    machine causes them, or a hook of an earlier test that still blocks.
     """
     events = ("request.crashed", "library.log", "loop.exception")
     return [
@@ -291,11 +291,11 @@ def complaints(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     ]
 
 
-async def until(condition: Callable[[], bool], within_s: float = 1.0) -> None:
-    """Wait for something that happens in this process.
+async def until(condition: Callable[[], bool], within_s: float = BOUND_S) -> None:
+    """Wait until a condition of this process is true.
 
     Raises:
-        AssertionError: it did not happen within `within_s`.
+        AssertionError: it was not true within `within_s`.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within_s
@@ -306,7 +306,7 @@ async def until(condition: Callable[[], bool], within_s: float = 1.0) -> None:
 
 @asynccontextmanager
 async def no_leaks() -> AsyncIterator[None]:
-    """Tasks and descriptors are afterwards what they were before."""
+    """Check that tasks and descriptors are afterwards what they were before."""
     tasks, files = asyncio.all_tasks(), _open_files()
     yield
     await until(lambda: asyncio.all_tasks() <= tasks)
@@ -320,7 +320,7 @@ def _open_files() -> int:
 
 @asynccontextmanager
 async def deaf_client(base: str, payload: dict[str, Any]) -> AsyncIterator[RawClient]:
-    """A client with a small receive buffer that has asked and does not read."""
+    """A client with a small receive buffer that has sent a request and does not read."""
     host, port = base.removeprefix("http://").split(":")
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

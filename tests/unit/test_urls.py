@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxyd.urls import host_of, is_loopback, is_loopback_url, is_private_host, origin_of
+from proxyd.urls import address_of, host_of, is_loopback, is_loopback_url, is_private_host, origin_of
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,22 @@ def test_loopback_hosts(host: str, expected: bool) -> None:
 )
 def test_private_hosts(url: str, expected: bool) -> None:
     assert is_private_host(url) is expected
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://api.example.com/v1/messages", "https://api.example.com/v1/messages"),
+        ("http://[::1]:8000/v1/chat/completions", "http://[::1]:8000/v1/chat/completions"),
+        ("https://user:word@api.example.com/v1", "https://api.example.com/v1"),
+        (
+            "https://api.example.com/v1?api-version=2024&key=word#part",
+            "https://api.example.com/v1?api-version=…&key=…",
+        ),
+        ("https://api.example.com", "https://api.example.com"),
+        ("/elsewhere?token=word", "/elsewhere"),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_address_has_no_credentials_and_no_query_values(url: str, shown: str) -> None:
+    assert address_of(url) == shown

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -55,23 +54,12 @@ def run_command(
     if dev and log_format is None:
         flags["log_format"] = os.environ.get("LOG_FORMAT") or "console"
     try:
-        _run(_serve(flags, models, supervised))
+        asyncio.run(_serve(flags, models, supervised))
     except ConfigError as exc:
         if supervised != "launchd":
             raise
         # With any other exit code than 0 launchd would restart it forever (docs/spec/operations.md#g7).
         click.echo(exc.message, err=True)
-
-
-def _run(daemon: Coroutine[Any, Any, None]) -> None:
-    """Run like `asyncio.run`, with our own event loop where it is supported."""
-    if sys.platform == "linux" and sys.version_info >= (3, 11):
-        from proxyd.transport.epoll_loop import EventLoop
-
-        with asyncio.Runner(loop_factory=EventLoop) as runner:
-            runner.run(daemon)
-    else:
-        asyncio.run(daemon)
 
 
 async def _serve(flags: dict[str, Any], models: str | None, supervisor: str | None) -> None:

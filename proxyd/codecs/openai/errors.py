@@ -36,7 +36,7 @@ from proxyd.errors import ProxyError, Refused, TooLong, kind_of_status
 from proxyd.redaction import redacted, without_named_keys
 from proxyd.secret import Secret, configured_secrets
 
-__all__ = ["ErrorContext", "error_in", "refusal", "refusal_from_chunk"]
+__all__ = ["ErrorContext", "error_in", "names_unknown_model", "refusal", "refusal_from_chunk"]
 
 #: docs/spec/errors.md#message. Room for a long validation message, none for a prompt.
 MAX_MESSAGE = 2000
@@ -272,6 +272,18 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, context: Error
             return _too_long(Overflow(), context)
         details = ErrorDetails(_default_message(status, context, details), details.codes, details.status)
     return _classify(status, headers, details, context)
+
+
+def names_unknown_model(status: int, body: bytes) -> bool:
+    """Return whether an error says, by its code or its text, that the model does not exist."""
+    words = parse_error_body(body)
+    text = words.message[:MAX_MESSAGE]
+    if status == 404 and text.startswith("model: "):  # Anthropic's own
+        return True
+    return any(
+        cause.status == 404 and (not cause.codes.isdisjoint(words.codes) or cause.text.search(text))
+        for cause in _CAUSES
+    )
 
 
 def refusal_from_chunk(error: Any, context: ErrorContext) -> ProxyError:

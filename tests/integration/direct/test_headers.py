@@ -179,4 +179,7 @@ async def test_a_configured_key_that_is_not_there_names_its_variable() -> None:
     async with running_proxy([beyond]) as proxy:
         head, body = await exchange(proxy, post(BODY, b"x-api-key: sk-client"))
     assert head.startswith(b"HTTP/1.1 401 ")
-    assert b"model 'm' has no key: NO_SUCH_KEY is not set where claude-proxy runs; set it and reload" in body
+    assert (
+        b"model 'm' has no key: NO_SUCH_KEY is not set where claude-proxy runs; run `export NO_SUCH_KEY=KEY`"
+        in body
+    )

@@ -167,7 +167,7 @@ async def test_a_response_compressed_without_request_reaches_the_hooks(tmp_path:
 async def test_a_response_with_an_unknown_encoding_is_refused(tmp_path: Path) -> None:
     write_hook(tmp_path, "shout", SHOUT)
     async with hooked_proxy(tmp_path, "direct", packing="br") as proxy:
-        with pytest.raises(AssertionError, match=r"packed its answer \(br\).*hooks: \[\]"):
+        with pytest.raises(AssertionError, match=r"compressed its response \(br\).*hooks: \[\]"):
             await proxy.raw(stream=True)
 
 

@@ -44,7 +44,7 @@ async def _close(client: RawClient) -> None:
 
 
 async def _close_unread(client: RawClient) -> None:
-    """As a process that is killed: what has come and was not read makes the kernel answer with a reset."""
+    """Close as a killed process does: the kernel resets the connection if received bytes were not read."""
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]
     await asyncio.sleep(0.01)
     client.writer.transport.abort()
@@ -54,7 +54,7 @@ LEAVES: dict[str, Leave] = {"reset": _reset, "close": _close, "close_unread": _c
 
 
 def phases(mode: str) -> dict[str, tuple[Step, ...]]:
-    """Where the upstream is when the client leaves; the role alone begins no answer in translated mode."""
+    """How far the upstream is when the client leaves; the role alone begins no response in translated mode."""
     events = list(MODES[mode].values())
     return {
         "before_the_head": (),
@@ -73,7 +73,7 @@ PHASES = list(phases("direct"))
 
 @asynccontextmanager
 async def proxy(upstream: RawUpstream, mode: str, **settings: Any) -> AsyncIterator[tuple[str, list[Any]]]:
-    """A proxy that is sound afterwards: the next client is served, nothing has crashed, nothing is left."""
+    """A proxy that works afterwards: the next client is served, nothing has crashed, nothing has leaked."""
     with capture_logs() as lines:
         async with no_leaks(), upstream.running():
             async with running_proxy([entry(upstream, mode)], **settings) as base:
@@ -90,7 +90,7 @@ async def proxy(upstream: RawUpstream, mode: str, **settings: Any) -> AsyncItera
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("how", LEAVES)
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-async def test_a_client_that_vanishes(mode: str, phase: str, how: str, stream: bool) -> None:
+async def test_client_that_leaves(mode: str, phase: str, how: str, stream: bool) -> None:
     steps = (*phases(mode)[phase], Fault.STALL)
     upstream = RawUpstream(lambda _: steps)
     async with proxy(upstream, mode) as (base, lines):
@@ -107,7 +107,7 @@ async def test_a_client_that_vanishes(mode: str, phase: str, how: str, stream: b
 
 @pytest.mark.statement("A7")
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_client_that_vanishes_while_its_call_waits_to_be_tried_again(mode: str) -> None:
+async def test_client_that_leaves_while_its_call_waits_for_a_retry(mode: str) -> None:
     upstream = RawUpstream(lambda _: [Fault.CLOSE])
     async with proxy(upstream, mode, circuit_failures=0) as (base, lines):
         async with RawClient.to(base) as client:
@@ -144,8 +144,8 @@ CUTS = {
 @pytest.mark.statement("E9")
 @pytest.mark.parametrize("how", LEAVES)
 @pytest.mark.parametrize("cut", CUTS)
-async def test_a_client_that_vanishes_in_its_request(cut: str, how: str) -> None:
-    """It is nobody's call: no upstream is asked, and the log has nothing to complain of."""
+async def test_client_that_leaves_within_its_request(cut: str, how: str) -> None:
+    """An incomplete request is no call: no upstream is called, and nothing is logged as an error."""
     upstream = RawUpstream(lambda _: ())
     async with proxy(upstream, "translated") as (base, lines):
         async with RawClient.to(base) as client:
@@ -161,8 +161,8 @@ async def test_a_client_that_vanishes_in_its_request(cut: str, how: str) -> None
 @pytest.mark.statement("B body_idle_s")
 @pytest.mark.statement("E9")
 @pytest.mark.parametrize("cut", CUTS)
-async def test_a_client_that_stops_in_its_request_is_not_waited_for(cut: str) -> None:
-    """Whoever says more than it sends: in the head the connection is closed, in the body that is 408."""
+async def test_client_that_stops_within_its_request_times_out(cut: str) -> None:
+    """A client that sends less than it announced: the connection is closed in a head, 408 in a body."""
     upstream = RawUpstream(lambda _: ())
     async with proxy(upstream, "translated", keepalive_s=0.15, body_idle_s=0.15) as (base, _):
         async with RawClient.to(base) as client:
@@ -187,7 +187,7 @@ async def _trickle(client: RawClient, data: bytes, pause_s: float) -> None:
 
 @pytest.mark.statement("B keepalive_s")
 @pytest.mark.statement("E9")
-async def test_a_head_that_dribbles_is_given_no_more_time_than_one_that_stops() -> None:
+async def test_timeout_of_a_head_is_not_extended_by_single_bytes() -> None:
     upstream = RawUpstream(lambda _: ())
     async with proxy(upstream, "translated", keepalive_s=0.3) as (base, _), RawClient.to(base) as client:
         dribbling = asyncio.ensure_future(_trickle(client, _HEAD * 20, 0.01))
@@ -197,7 +197,7 @@ async def test_a_head_that_dribbles_is_given_no_more_time_than_one_that_stops() 
 
 
 @pytest.mark.statement("B keepalive_s")
-async def test_a_connection_that_idles_after_an_answer_is_closed() -> None:
+async def test_idle_client_connection_is_closed() -> None:
     upstream = RawUpstream(lambda _: ())
     async with proxy(upstream, "translated", keepalive_s=0.15) as (base, _), RawClient.to(base) as client:
         for _ in range(2):
@@ -207,7 +207,7 @@ async def test_a_connection_that_idles_after_an_answer_is_closed() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_client_that_trickles_all_of_its_request_is_served(mode: str) -> None:
+async def test_client_that_sends_byte_by_byte_is_served(mode: str) -> None:
     upstream = RawUpstream(lambda _: [CHUNKED, Trickle(as_chunks(*MODES[mode].values())), b"0\r\n\r\n"])
     async with proxy(upstream, mode) as (base, _), RawClient.to(base) as client:
         await _trickle(client, _REQUEST, 0)
@@ -264,7 +264,7 @@ LIES = {
 @pytest.mark.statement("C1")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", LIES)
-async def test_a_client_that_lies_about_its_length(name: str, mode: str) -> None:
+async def test_wrong_content_length_of_a_request(name: str, mode: str) -> None:
     lie = LIES[name]
     upstream = RawUpstream(lambda _: [CHUNKED, as_chunks(*MODES[mode].values()), b"0\r\n\r\n"])
     async with proxy(upstream, mode, body_idle_s=0.15) as (base, _), RawClient.to(base) as client:
@@ -285,7 +285,7 @@ async def test_a_client_that_lies_about_its_length(name: str, mode: str) -> None
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_client_that_reads_byte_by_byte_gets_all_of_it(mode: str) -> None:
+async def test_client_that_reads_byte_by_byte_is_served(mode: str) -> None:
     events = list(MODES[mode].values())
     upstream = RawUpstream(lambda _: [CHUNKED, as_chunks(*events), b"0\r\n\r\n"])
     async with proxy(upstream, mode) as (base, _), RawClient.to(base) as client:

@@ -1,4 +1,4 @@
-"""Answers that come packed although nobody asked for that (docs/spec/operations.md#c5): long ones, and bombs.
+"""Responses that are compressed although no client asked for that (docs/spec/operations.md#c5): long ones, and bombs.
 
 In direct mode they pass as they came and are unpacked beside that, for their usage; with hooks over them they go on
 unpacked; in translated mode they always are. None holds up the event loop, of which each step is measured
@@ -43,7 +43,7 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meter]:
     found.end()
 
 
-def packed(kind: str, body: bytes) -> list[Step]:
+def compressed(kind: str, body: bytes) -> list[Step]:
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
     data = gzip.compress(body)
     pieces = (as_chunks(data[at : at + 16_000]) for at in range(0, len(data), 16_000))
@@ -77,7 +77,7 @@ async def proxy(case: str, steps: list[Step], folder: Path) -> AsyncIterator[str
 async def play(
     case: str, steps: list[Step], folder: Path, meter: Meter, **more: Any
 ) -> tuple[Answer, dict[str, Any]]:
-    """The client's answer and the call's line; no step of the loop has taken long."""
+    """The client's response and the log line of the call; no step of the loop has taken long."""
     with capture_logs() as lines:
         async with proxy(case, steps, folder) as base, RawClient.to(base) as client:
             meter.begin()
@@ -93,10 +93,12 @@ async def play(
 @pytest.mark.statement("A8")
 @pytest.mark.statement("C5")
 @pytest.mark.parametrize("case", CASES)
-async def test_a_long_packed_stream_holds_up_nobody(case: str, tmp_path: Path, meter: Meter) -> None:
+async def test_long_compressed_stream_does_not_block_the_loop(
+    case: str, tmp_path: Path, meter: Meter
+) -> None:
     mode = CASES[case]
     body = stream(mode, texts=5000)
-    steps = packed("text/event-stream", body)
+    steps = compressed("text/event-stream", body)
     answer, line = await play(case, steps, tmp_path, meter)
     if case == "aside":
         assert answer.headers["content-encoding"] == "gzip"
@@ -112,7 +114,9 @@ async def test_a_long_packed_stream_holds_up_nobody(case: str, tmp_path: Path, m
 @pytest.mark.statement("C5")
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("what", ["comments", "a frame", "a body"])
-async def test_a_bomb_is_not_unpacked_to_its_end(what: str, case: str, tmp_path: Path, meter: Meter) -> None:
+async def test_decompression_bomb_is_not_decompressed_to_its_end(
+    what: str, case: str, tmp_path: Path, meter: Meter
+) -> None:
     mode = CASES[case]
     if what == "a body":
         kind, body = "application/json", b'{"type":"message","content":"' + b"a" * (60 << 20) + b'"}'
@@ -123,7 +127,7 @@ async def test_a_bomb_is_not_unpacked_to_its_end(what: str, case: str, tmp_path:
             else b"data: " + b"a" * (60 << 20) + b"\n\n"
         )
         kind, body = "text/event-stream", stream(mode, 1, middle)
-    steps = packed(kind, body)
+    steps = compressed(kind, body)
     answer, line = await play(case, steps, tmp_path, meter, stream=what != "a body")
     if case == "aside":
         assert answer.body == b"".join(_content(step) for step in steps[1:-1])  # type: ignore[arg-type]
@@ -145,10 +149,10 @@ async def test_a_bomb_is_not_unpacked_to_its_end(what: str, case: str, tmp_path:
 @pytest.mark.statement("A8")
 @pytest.mark.parametrize("case", ["translated", "hooks"])
 @pytest.mark.parametrize("is_text", [True, False])
-async def test_others_have_a_turn_between_two_pieces(
+async def test_other_tasks_run_between_two_chunks(
     case: str, is_text: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However much one read unpacks to, and whether or not anything comes of it."""
+    """Whatever size one read decompresses to, and whether or not it yields events."""
     mode = CASES[case]
     body = stream(mode, 20_000) if is_text else stream(mode, 1, b": nothing\n\n" * 20_000)
     taken: list[int] = []
@@ -167,7 +171,10 @@ async def test_others_have_a_turn_between_two_pieces(
             await asyncio.sleep(0)
 
     monkeypatch.setattr(Decompressor, "take", take)
-    async with proxy(case, packed("text/event-stream", body), tmp_path) as base, RawClient.to(base) as client:
+    async with (
+        proxy(case, compressed("text/event-stream", body), tmp_path) as base,
+        RawClient.to(base) as client,
+    ):
         beside = asyncio.ensure_future(others())
         await client.send(post(HELLO))
         assert (await client.answer()).is_whole
@@ -181,8 +188,8 @@ def _content(chunk: bytes) -> bytes:
 
 
 @pytest.mark.statement("A8")
-async def test_a_body_too_large_for_any_message_is_not_looked_into(tmp_path: Path, meter: Meter) -> None:
-    """Its usage would be at its end; to parse it holds up everybody, and no message is that long."""
+async def test_body_too_large_for_a_message_is_not_parsed(tmp_path: Path, meter: Meter) -> None:
+    """Parsing it for its usage would block every stream, and no message is that long."""
     usage = {"input_tokens": 5, "output_tokens": 7}
     words = random.Random(5).randbytes(5 << 20).hex()
     message = {"type": "message", "content": words, "stop_reason": "end_turn", "usage": usage}

@@ -1,4 +1,4 @@
-"""Connections to upstreams, between calls: what one call leaves there, no other call finds."""
+"""Connections to upstreams between calls: nothing that one call leaves there reaches another call."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ async def ask(base: str) -> Answer:
 @pytest.mark.statement("D table")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("fault", [Fault.CLOSE, Fault.RESET])
-async def test_a_connection_that_has_gone_stale_is_replaced_at_once(mode: str, fault: Fault) -> None:
-    """A kept connection that dies with the next request on it is the upstream's idle clock, and no failure of it."""
+async def test_stale_connection_is_replaced_at_once(mode: str, fault: Fault) -> None:
+    """A reused connection that ends at the next request is the upstream's idle timeout, and not a failure."""
     upstream = RawUpstream(lambda number: [fault] if number == 1 else [whole(mode)])
     async with no_leaks(), upstream.running(), running_proxy([entry(upstream, mode)]) as base:
         for _ in range(2):
@@ -53,7 +53,7 @@ UNASKED = {
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("when", ["with_the_answer", "later"])
 @pytest.mark.parametrize("name", UNASKED)
-async def test_what_comes_unasked_is_no_answer_to_the_next_call(name: str, when: str, mode: str) -> None:
+async def test_unrequested_response_is_not_used_for_the_next_call(name: str, when: str, mode: str) -> None:
     go_on, said = asyncio.Event(), asyncio.Event()
 
     def steps(number: int) -> Iterable[Step]:
@@ -83,8 +83,8 @@ async def test_what_comes_unasked_is_no_answer_to_the_next_call(name: str, when:
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_no_fault_leaves_an_object_behind(mode: str) -> None:
-    """Neither a call's objects nor its bytes: what a fault keeps once is the pool's, what it keeps each time leaks."""
+async def test_faults_leave_no_objects(mode: str) -> None:
+    """Neither objects nor bytes of a call: one that stays per fault is a leak, one that stays once is the pool's."""
     cases = [
         Break(mode, framing, name, whole=5, is_inside=True)
         for name, fault in BREAKS.items()
@@ -118,14 +118,14 @@ async def test_no_fault_leaves_an_object_behind(mode: str) -> None:
 
 
 async def _all_are_told_of(base: str) -> None:
-    """A scrape wants to know of all calls that are over; else they wait for others."""
+    """Flush the finished calls, which otherwise wait for their batch."""
     async with RawClient.to(base) as client:
         await client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await client.answer()).status == 200
 
 
 def _ours() -> Counter[str]:
-    """Live objects of the proxy and of its web library, by class."""
+    """Count live objects of the proxy and of aiohttp, by class."""
     gc.collect()
     return Counter(
         f"{type(each).__module__}.{type(each).__qualname__}"
@@ -135,8 +135,8 @@ def _ours() -> Counter[str]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_fault_of_one_call_touches_no_other(mode: str) -> None:
-    """Streams that run while others break beside them, on the same upstream, are whole."""
+async def test_fault_of_one_call_does_not_affect_others(mode: str) -> None:
+    """Streams are complete while others of the same upstream break."""
     events = list(MODES[mode].values())
     go_on = asyncio.Event()
 

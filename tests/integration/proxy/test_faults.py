@@ -1,4 +1,4 @@
-"""Each way in which an upstream can fail, at each point of its answer, in both modes (docs/spec/operations.md#d).
+"""Each way in which an upstream can fail, at each point of its response, in both modes (docs/spec/operations.md#d).
 
 The tables are the specification: what the client sees, what the log says. Every case also checks that the upstream's
 connection is let go within a second and that no task and no descriptor is left.
@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from proxyd.proxy import attempt_translated as exchange_translated
-from tests.support.faults import BREAKS, MODES, SETTINGS, Break, breaks, entry, packed, play, without_ids
+from tests.support.faults import BREAKS, MODES, SETTINGS, Break, breaks, compressed, entry, play, without_ids
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import (
     Answer,
@@ -35,7 +35,7 @@ from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks,
 @pytest.mark.statement("D table")
 @pytest.mark.statement("D1")
 @pytest.mark.parametrize("case", list(breaks()), ids=lambda case: case.name)
-async def test_an_answer_that_breaks_off(case: Break, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_response_that_breaks_off(case: Break, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange_translated, "FINISH_GRACE_S", 0.05)
     fault = BREAKS[case.fault]
     answer, (line,), upstream = await play(case.steps, case.mode)
@@ -66,10 +66,10 @@ async def test_an_answer_that_breaks_off(case: Break, monkeypatch: pytest.Monkey
 
 
 def _check_opaque(case: Break, answer: Answer, line: dict[str, Any]) -> None:
-    """What is packed goes on as it came, and ends as it ended: whole only where its framing says so."""
+    """A compressed body is passed through, and is complete only where its framing says so."""
     assert answer.status == 200
     assert answer.headers["content-encoding"] == "gzip"
-    assert answer.body.startswith(packed(case.good))
+    assert answer.body.startswith(compressed(case.good))
     is_whole = case.fault == "clean_end" or case.is_complete
     assert answer.is_whole is is_whole
     assert line["outcome"] == ("ok" if is_whole else "failed")
@@ -132,7 +132,7 @@ BEFORE_THE_HEAD: dict[str, tuple[Sequence[Step], int, str, str, int]] = {
 @pytest.mark.statement("E5")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", BEFORE_THE_HEAD)
-async def test_no_head(mode: str, name: str) -> None:
+async def test_missing_head(mode: str, name: str) -> None:
     steps, status, kind, words, attempts = BEFORE_THE_HEAD[name]
     answer, (line,), upstream = await play(steps, mode)
     assert (answer.status, answer.error()[0]) == (status, kind)
@@ -142,7 +142,7 @@ async def test_no_head(mode: str, name: str) -> None:
 
 
 @pytest.mark.statement("D table")
-async def test_nobody_listens() -> None:
+async def test_connection_refused() -> None:
     upstream = RawUpstream(lambda _: ())
     async with upstream.running():
         pass
@@ -181,7 +181,7 @@ BAD_ANSWERS: dict[str, tuple[Sequence[Step], int, str, str]] = {
         _body("200 OK", "text/html", b"<html>Login</html>"),
         502,
         "api_error",
-        "neither an event stream nor",
+        "a page, not with a message",
     ),
     "text": (_body("200 OK", "text/plain", b"hello"), 502, "api_error", ""),
     "empty": (_body("200 OK", "text/event-stream", b""), 502, "api_error", ""),
@@ -232,7 +232,7 @@ BAD_ANSWERS: dict[str, tuple[Sequence[Step], int, str, str]] = {
 @pytest.mark.statement("C5")
 @pytest.mark.statement("D table")
 @pytest.mark.parametrize("name", BAD_ANSWERS)
-async def test_a_bad_answer(name: str) -> None:
+async def test_invalid_response(name: str) -> None:
     steps, status, kind, words = BAD_ANSWERS[name]
     answer, (line,), _ = await play(steps, "translated", max_retries=0, max_upstream_body_bytes=2 << 20)
     assert (answer.status, answer.error()[0]) == (status, kind)
@@ -270,7 +270,7 @@ BAD_DIRECT_ANSWERS: dict[str, tuple[Sequence[Step], int, str, str]] = {
 @pytest.mark.statement("C4")
 @pytest.mark.statement("D table")
 @pytest.mark.parametrize("name", BAD_DIRECT_ANSWERS)
-async def test_a_bad_answer_of_a_direct_upstream(name: str) -> None:
+async def test_invalid_response_of_a_direct_upstream(name: str) -> None:
     steps, status, kind, words = BAD_DIRECT_ANSWERS[name]
     answer, (line,), _ = await play(steps, "direct", max_retries=0)
     assert (answer.status, answer.error()[0]) == (status, kind)
@@ -281,7 +281,7 @@ async def test_a_bad_answer_of_a_direct_upstream(name: str) -> None:
 
 @pytest.mark.statement("D table")
 @pytest.mark.parametrize("mode", MODES)
-async def test_the_beginning_of_what_is_no_answer_is_in_the_log_alone(mode: str) -> None:
+async def test_excerpt_of_an_invalid_response_is_only_logged(mode: str) -> None:
     page = b"<html>" + b"Please log in. " * 100
     upstream = RawUpstream(lambda _: _body("200 OK", "text/html", page))
     with capture_logs() as lines:
@@ -297,7 +297,7 @@ async def test_the_beginning_of_what_is_no_answer_is_in_the_log_alone(mode: str)
 
 @pytest.mark.statement("C4")
 @pytest.mark.parametrize("mode", MODES)
-async def test_the_body_of_an_error_is_cut_at_its_limit(mode: str) -> None:
+async def test_error_body_is_truncated_at_its_limit(mode: str) -> None:
     message = "a" * 5000
     body = json.dumps({"error": {"message": message}}).encode()
     answer, _, _ = await play(
@@ -330,7 +330,7 @@ BAD_CONTINUATIONS: dict[str, tuple[bytes, str, str]] = {
 @pytest.mark.statement("C4")
 @pytest.mark.statement("D table")
 @pytest.mark.parametrize("name", BAD_CONTINUATIONS)
-async def test_a_bad_continuation(name: str) -> None:
+async def test_invalid_continuation_of_a_stream(name: str) -> None:
     frame, kind, words = BAD_CONTINUATIONS[name]
     pieces = [*_T[:4], frame] if frame else _T[:4]
     answer, (line,), _ = await play([CHUNKED, as_chunks(*pieces), b"0\r\n\r\n"], "translated")
@@ -375,7 +375,7 @@ GOOD_ANSWERS: dict[str, Callable[[list[bytes]], Sequence[Step]]] = {
 @pytest.mark.statement("D table")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", GOOD_ANSWERS)
-async def test_an_answer_that_only_looks_odd(name: str, mode: str) -> None:
+async def test_unusual_but_valid_response(name: str, mode: str) -> None:
     events = list(MODES[mode].values())
     answer, (line,), upstream = await play(GOOD_ANSWERS[name](events), mode)
     assert b"accept-encoding: identity" in upstream.heads[0].lower()
@@ -406,8 +406,8 @@ UNLABELLED: dict[str, tuple[bytes, Callable[[bytes], list[bytes]]]] = {
 
 @pytest.mark.statement("D1")
 @pytest.mark.parametrize("name", UNLABELLED)
-async def test_a_direct_stream_is_known_by_its_first_bytes(name: str) -> None:
-    """And so has its usage, its pings, and one error event where it breaks; the bytes are the upstream's own."""
+async def test_direct_stream_is_recognised_by_its_first_bytes(name: str) -> None:
+    """Usage is read, pings are sent, a break ends in one error event, and the bytes are the upstream's own."""
     head, cut = UNLABELLED[name]
     frames = list(DIRECT.values())
     pieces = cut(b"".join(frames))
@@ -437,7 +437,7 @@ NO_STREAMS = {
 
 
 @pytest.mark.parametrize("name", NO_STREAMS)
-async def test_what_does_not_begin_as_a_stream_is_none(name: str) -> None:
+async def test_body_that_does_not_begin_as_a_stream(name: str) -> None:
     body = NO_STREAMS[name]
     steps = [_PLAIN, *([as_chunks(body)] if body else []), Pause(0.1), b"0\r\n\r\n"]
     answer, (line,), _ = await play(steps, "direct", ping_s=0.02)
@@ -445,21 +445,21 @@ async def test_what_does_not_begin_as_a_stream_is_none(name: str) -> None:
     assert line["outcome"] == "ok"
 
 
-async def test_a_stream_that_was_not_asked_for_is_not_looked_for() -> None:
+async def test_unrequested_stream_is_not_detected() -> None:
     steps = [_PLAIN, as_chunks(b"data: 1\n"), b"0\r\n\r\n"]
     answer, (line,), _ = await play(steps, "direct", {**HELLO, "stream": False})
     assert (answer.status, answer.body, line["outcome"]) == (200, b"data: 1\n", "ok")
 
 
 @pytest.mark.parametrize("fault", [Fault.RESET, Fault.STALL])
-async def test_what_breaks_in_its_first_bytes_has_a_true_status(fault: Fault) -> None:
+async def test_break_in_the_first_bytes_has_its_true_status(fault: Fault) -> None:
     answer, (line,), _ = await play([_PLAIN, as_chunks(b"eve"), fault], "direct", idle_s=0.1)
     assert answer.status == (502 if fault is Fault.RESET else 504)
     assert line["outcome"] == "refused"
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_frame_of_a_megabyte_passes(mode: str) -> None:
+async def test_frame_of_a_megabyte_is_forwarded(mode: str) -> None:
     text = "ü" * 500_000
     if mode == "direct":
         frames = [*list(DIRECT.values())[:4], DIRECT["more_text"].replace(b"write it.", text.encode())]
@@ -475,8 +475,8 @@ async def test_a_frame_of_a_megabyte_passes(mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"], ids=["lf", "crlf", "cr"])
 @pytest.mark.parametrize("size", [0, 1, 4097], ids=["one_chunk", "ends_apart", "many_chunks"])
-async def test_the_lines_of_an_event_are_bounded(size: int, line_end: bytes, mode: str) -> None:
-    """Ten thousand pass, one more ends the stream; so it does in direct mode where the event never ends."""
+async def test_lines_of_an_event_are_limited(size: int, line_end: bytes, mode: str) -> None:
+    """Ten thousand are accepted, one more ends the stream, in direct mode also where the event never ends."""
     frames = list(MODES[mode].values())
     for extra in (0, 1, 2):
         lines = [b":"] * (9_999 if extra == 0 else 10_000) + [frames[4].split(b"\n")[-3]]
@@ -500,7 +500,7 @@ async def test_the_lines_of_an_event_are_bounded(size: int, line_end: bytes, mod
             assert (line["outcome"], line["error_type"]) == ("failed", "api_error")
 
 
-async def test_a_completion_instead_of_a_stream_becomes_one() -> None:
+async def test_completion_instead_of_a_stream_becomes_a_stream() -> None:
     steps = _body("200 OK", "application/json", json.dumps(_COMPLETION).encode())
     answer, _, _ = await play(steps, "translated")
     assert judge(answer.events()) == "message_stop"
@@ -509,8 +509,8 @@ async def test_a_completion_instead_of_a_stream_becomes_one() -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_direct_body_that_is_no_stream_is_cut_as_it_was(mode: str, stream: bool) -> None:
-    """Nothing else tells a client that a body with a length is not whole; in translated mode it is a 502."""
+async def test_truncated_direct_body_is_truncated_for_the_client(mode: str, stream: bool) -> None:
+    """Only truncation shows a client that a body with a length is incomplete; in translated mode it is a 502."""
     steps = [
         b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{"type":',
         Fault.CLOSE,
@@ -526,7 +526,7 @@ async def test_a_direct_body_that_is_no_stream_is_cut_as_it_was(mode: str, strea
 @pytest.mark.statement("D table")
 @pytest.mark.parametrize("framing", ["chunked", "gzip"])
 @pytest.mark.parametrize("name", BREAKS)
-async def test_not_streaming_a_break_is_a_true_status(name: str, framing: str) -> None:
+async def test_break_without_streaming_has_its_true_status(name: str, framing: str) -> None:
     fault = BREAKS[name]
     if framing not in fault.framings:
         pytest.skip("this fault is of another framing")
@@ -539,7 +539,7 @@ async def test_not_streaming_a_break_is_a_true_status(name: str, framing: str) -
 @pytest.mark.statement("D1")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ["reset", "close", "stall", "bad_chunk", "clean_end", "huge_frame"])
-async def test_abort_cuts_the_connection_as_the_original_did(mode: str, name: str) -> None:
+async def test_abort_closes_the_connection(mode: str, name: str) -> None:
     case = Break(mode, "chunked", name, whole=5, is_inside=False)
     answer, (line,), _ = await play(case.steps, mode, on_midstream_error="abort")
     assert (answer.status, answer.is_whole) == (200, False)
@@ -549,6 +549,6 @@ async def test_abort_cuts_the_connection_as_the_original_did(mode: str, name: st
 
 @pytest.mark.statement("D1")
 @pytest.mark.parametrize("mode", MODES)
-async def test_abort_leaves_what_fails_before_the_first_byte_its_status(mode: str) -> None:
+async def test_abort_keeps_the_status_of_a_failure_before_the_first_byte(mode: str) -> None:
     answer, _, _ = await play([CHUNKED, Fault.CLOSE], mode, on_midstream_error="abort")
     assert (answer.status, answer.is_whole, answer.error()[0]) == (502, True, "api_error")

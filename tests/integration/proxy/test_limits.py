@@ -1,4 +1,4 @@
-"""Clocks, limits and memory, from the client's side (docs/spec/operations.md#b, #c, #e9)."""
+"""Timeouts, limits and memory, from the client's side (docs/spec/operations.md#b, #c, #e9)."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ async def ask(base: str, request: bytes) -> Answer:
 
 @pytest.mark.statement("B keepalive_s")
 @pytest.mark.parametrize("sent", [b"", b"POST /v1/mess", post(b"")[:60]], ids=["silent", "line", "headers"])
-async def test_a_connection_without_a_request_is_closed(sent: bytes) -> None:
+async def test_connection_without_a_request_is_closed(sent: bytes) -> None:
     async with proxy(RawUpstream(lambda _: ()), keepalive_s=0.1) as base, RawClient.to(base) as client:
         await client.send(sent)
         assert await client.is_closed()
 
 
 @pytest.mark.statement("B body_idle_s")
-async def test_a_body_that_stops_is_408() -> None:
+async def test_body_that_stops_is_408() -> None:
     async with proxy(RawUpstream(lambda _: ()), body_idle_s=0.1) as base, RawClient.to(base) as client:
         await client.send(post(HELLO)[:-20])
         answer = await client.answer()
@@ -89,7 +89,7 @@ async def test_a_body_that_stops_is_408() -> None:
 
 
 @pytest.mark.statement("B body_total_s")
-async def test_a_body_that_dribbles_is_408() -> None:
+async def test_body_in_single_bytes_is_408() -> None:
     request = post({**HELLO, "x": "y" * 100_000})
 
     async def dribble(client: RawClient) -> None:
@@ -116,7 +116,7 @@ async def test_a_body_that_dribbles_is_408() -> None:
 
 
 @pytest.mark.statement("B connect_s")
-async def test_a_connection_that_is_not_accepted_is_a_502() -> None:
+async def test_connection_timeout_is_502() -> None:
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -137,7 +137,7 @@ async def test_a_connection_that_is_not_accepted_is_a_502() -> None:
 @pytest.mark.statement("B idle_s")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("clock", ["first_byte_s", "idle_s"])
-async def test_a_route_may_have_clocks_of_its_own(clock: str, mode: str) -> None:
+async def test_timeouts_of_a_route(clock: str, mode: str) -> None:
     steps = (Fault.STALL,) if clock == "first_byte_s" else (CHUNKED, Fault.STALL)
     upstream = RawUpstream(lambda _: steps)
     async with upstream.running():
@@ -149,7 +149,7 @@ async def test_a_route_may_have_clocks_of_its_own(clock: str, mode: str) -> None
 
 @pytest.mark.statement("B total_s")
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_total_ends_a_stream_that_never_does(mode: str) -> None:
+async def test_total_timeout_ends_an_endless_stream(mode: str) -> None:
     steps = (CHUNKED, as_chunks(*list(MODES[mode].values())[:4]), Fault.STALL)
     async with proxy(RawUpstream(lambda _: steps), mode, total_s=0.1) as base:
         answer = await ask(base, post(HELLO))
@@ -159,7 +159,7 @@ async def test_a_total_ends_a_stream_that_never_does(mode: str) -> None:
 
 @pytest.mark.statement("B ping_s")
 @pytest.mark.parametrize("mode", MODES)
-async def test_silence_is_filled_with_pings_between_frames(mode: str) -> None:
+async def test_pings_are_sent_between_frames(mode: str) -> None:
     frames = list(MODES[mode].values())
     half = frames[4][: len(frames[4]) // 2]
     steps = (CHUNKED, as_chunks(*frames[:4], half), Fault.STALL)
@@ -174,7 +174,7 @@ async def test_silence_is_filled_with_pings_between_frames(mode: str) -> None:
 @pytest.mark.statement("B ping_s")
 @pytest.mark.parametrize("mode", MODES)
 async def test_no_ping_follows_the_last_event(mode: str) -> None:
-    """However long the end of the upstream's body lags behind it."""
+    """However late the end of the upstream's body arrives."""
     steps = (CHUNKED, as_chunks(*MODES[mode].values()), Pause(0.3), b"0\r\n\r\n")
     async with proxy(RawUpstream(lambda _: steps), mode, ping_s=0.03) as base:
         answer = await ask(base, post(HELLO))
@@ -184,7 +184,7 @@ async def test_no_ping_follows_the_last_event(mode: str) -> None:
 
 
 @pytest.mark.statement("B commit_s")
-async def test_a_long_silence_commits_and_then_an_error_ends_the_stream() -> None:
+async def test_error_after_a_committed_silence_ends_the_stream() -> None:
     upstream = RawUpstream(lambda _: (CHUNKED, Fault.STALL))
     async with proxy(upstream, commit_s=0.05, ping_s=0.05, idle_s=0.3) as base:
         answer = await ask(base, post(HELLO))
@@ -201,7 +201,7 @@ def flood(mode: str, size: int) -> bytes:
 
 @pytest.mark.statement("B write_stall_s")
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_client_that_stops_reading_is_dropped_and_its_upstream_cancelled(mode: str) -> None:
+async def test_client_that_stops_reading_is_aborted_and_its_upstream_cancelled(mode: str) -> None:
     upstream = RawUpstream(lambda _: (CHUNKED, flood(mode, 30_000_000), Fault.STALL))
     with capture_logs() as lines:
         async with proxy(upstream, mode, write_stall_s=0.2) as base, deaf_client(base, HELLO):
@@ -212,7 +212,7 @@ async def test_a_client_that_stops_reading_is_dropped_and_its_upstream_cancelled
 
 
 @pytest.mark.statement("B write_stall_s")
-async def test_a_client_that_reads_slowly_is_served() -> None:
+async def test_client_that_reads_slowly_is_served() -> None:
     # The kernel tells of room for more only when a third of its buffer, up to 4 MiB, is free: at the client's 3 MB a
     # second that takes some 0.4 s, so the stall must be longer, and the slow reading longer still.
     upstream = RawUpstream(lambda _: (CHUNKED, flood("translated", 8_000_000), b"0\r\n\r\n"))
@@ -234,7 +234,7 @@ async def test_a_client_that_reads_slowly_is_served() -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("phase", ["before_head", "after_head", "in_stream"])
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_client_that_leaves_cancels_the_upstream(mode: str, phase: str, stream: bool) -> None:
+async def test_client_that_leaves_cancels_the_upstream(mode: str, phase: str, stream: bool) -> None:
     frames = list(MODES[mode].values())
     steps = {"before_head": (), "after_head": (CHUNKED,), "in_stream": (CHUNKED, as_chunks(*frames[:4]))}[
         phase
@@ -284,7 +284,7 @@ BODIES = {
 
 @pytest.mark.statement("C1")
 @pytest.mark.parametrize("name", BODIES)
-async def test_bodies_are_bounded_whatever_their_form(name: str) -> None:
+async def test_bodies_are_limited(name: str) -> None:
     request, status, kind = BODIES[name]
     upstream = RawUpstream(lambda _: ())
     async with proxy(upstream, max_body_bytes=4096) as base:
@@ -295,7 +295,7 @@ async def test_bodies_are_bounded_whatever_their_form(name: str) -> None:
 
 @pytest.mark.statement("C1")
 @pytest.mark.parametrize("chunked", [True, False])
-async def test_a_bomb_is_recognised_by_its_ratio(chunked: bool) -> None:
+async def test_decompression_bomb_is_recognised_by_its_ratio(chunked: bool) -> None:
     bomb = gzip.compress(b'{"x":"' + b"a" * (20 << 20) + b'"}')
     request = post(bomb, "Content-Encoding: gzip")
     if chunked:
@@ -310,13 +310,13 @@ async def test_a_bomb_is_recognised_by_its_ratio(chunked: bool) -> None:
 @pytest.mark.parametrize(
     "headers", [["X: " + "a" * 9000], [f"X-{n}: y" for n in range(200)]], ids=["long", "many"]
 )
-async def test_heads_are_bounded(headers: list[str]) -> None:
+async def test_heads_are_limited(headers: list[str]) -> None:
     async with proxy(RawUpstream(lambda _: ())) as base:
         assert (await ask(base, post(HELLO, *headers))).status == 400
 
 
 @pytest.mark.statement("C3")
-async def test_nesting_is_bounded() -> None:
+async def test_nesting_is_limited() -> None:
     deep: Any = "x"
     for _ in range(300):
         deep = [deep]
@@ -327,7 +327,7 @@ async def test_nesting_is_bounded() -> None:
 
 @pytest.mark.statement("C7")
 @pytest.mark.parametrize("setting", ["max_streams", "max_streams_per_route"])
-async def test_calls_in_flight_are_bounded(setting: str) -> None:
+async def test_calls_in_flight_are_limited(setting: str) -> None:
     upstream = RawUpstream(lambda _: STALLED)
     with capture_logs() as lines:
         async with proxy(upstream, **{setting: 3}) as base, AsyncExitStack() as stack:
@@ -352,7 +352,7 @@ async def test_calls_in_flight_are_bounded(setting: str) -> None:
 
 
 @pytest.mark.statement("E9")
-async def test_connections_are_bounded() -> None:
+async def test_connections_are_limited() -> None:
     async with proxy(RawUpstream(lambda _: ()), max_connections=5) as base, AsyncExitStack() as stack:
         for _ in range(5):
             client = await stack.enter_async_context(RawClient.to(base))
@@ -367,7 +367,7 @@ async def test_connections_are_bounded() -> None:
 
 
 @pytest.mark.statement("E9")
-async def test_idle_connections_of_one_peer_are_bounded_and_calls_are_not_touched(
+async def test_idle_connections_of_one_peer_are_limited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(listener, "_GRACE_S", 0.0)
@@ -389,7 +389,7 @@ async def test_idle_connections_of_one_peer_are_bounded_and_calls_are_not_touche
 
 
 @pytest.mark.statement("A8")
-async def test_a_blocked_loop_is_noticed() -> None:
+async def test_blocked_loop_is_reported() -> None:
     beats: list[float] = []
     watch = LoopLag(on_beat=lambda: beats.append(watch.last_s))
     loop = asyncio.get_running_loop()
@@ -413,7 +413,7 @@ def _block(seconds: float) -> None:
 
 
 @pytest.mark.statement("C8")
-async def test_without_descriptors_accepting_rests_and_the_log_says_so_once() -> None:
+async def test_accepting_pauses_without_descriptors() -> None:
     upstream = RawUpstream(lambda _: ())
     async with proxy(upstream) as base:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -31,7 +31,7 @@ def events(*blocks: str) -> web.Response:
 
 
 def refusals() -> dict[str, tuple[web.Response, int | None]]:
-    """What an upstream sends, and the window that the client is told."""
+    """An upstream's error, and the window in the client's error."""
     error = {"message": LM_STUDIO}
     return {
         "200, event: error": (
@@ -79,7 +79,7 @@ async def ask(
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("name", refusals())
-async def test_a_refusal_becomes_a_text_that_makes_claude_code_compact(
+async def test_overflow_becomes_a_message_that_makes_claude_code_compact(
     session: aiohttp.ClientSession, name: str, stream: bool
 ) -> None:
     async def refuse(_: web.Request) -> web.Response:
@@ -95,7 +95,7 @@ async def test_a_refusal_becomes_a_text_that_makes_claude_code_compact(
 
 
 class Moody:
-    """An upstream that does as it is told."""
+    """An upstream that responds as the test says."""
 
     def __init__(self) -> None:
         self.refusal: str | None = None  # of status 400; an empty one has no body
@@ -108,7 +108,7 @@ class Moody:
         return web.Response(body=text_stream("Hi."), content_type="text/event-stream")
 
 
-async def test_the_window_that_a_refusal_names_is_remembered(
+async def test_window_in_an_error_is_learned(
     session: aiohttp.ClientSession, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moody = Moody()
@@ -128,7 +128,7 @@ async def test_the_window_that_a_refusal_names_is_remembered(
     assert "max_input_tokens: 30000" in lines[0]
 
 
-async def test_the_window_in_models_yaml_comes_first(session: aiohttp.ClientSession) -> None:
+async def test_window_in_models_yaml_has_precedence(session: aiohttp.ClientSession) -> None:
     moody = Moody()
     async with (
         running_upstream(moody) as upstream,
@@ -140,7 +140,7 @@ async def test_the_window_in_models_yaml_comes_first(session: aiohttp.ClientSess
         assert await ask(session, proxy, 40_000) == (400, "Bad Request")
 
 
-async def test_a_prompt_no_larger_than_an_accepted_one_is_never_too_long(
+async def test_prompt_no_larger_than_an_accepted_one_is_never_too_long(
     session: aiohttp.ClientSession,
 ) -> None:
     moody = Moody()
@@ -155,7 +155,7 @@ async def test_a_prompt_no_larger_than_an_accepted_one_is_never_too_long(
         assert RECOVERABLE.fullmatch(message)
 
 
-async def test_an_accepted_prompt_contradicts_a_window(session: aiohttp.ClientSession) -> None:
+async def test_accepted_prompt_contradicts_a_window(session: aiohttp.ClientSession) -> None:
     moody = Moody()
     async with running_upstream(moody) as upstream, running_proxy([entry(upstream)]) as proxy:
         moody.refusal = OPENAI

@@ -1,4 +1,4 @@
-"""A call that is over leaves nothing that must be searched for, however it has ended: all it held is free at once.
+"""A finished call leaves no reference cycles, however it has ended: all its objects are freed at once.
 
 A search of all objects stops every stream for a tenth of a millisecond for each call that is open
 (`proxyd.daemon.gc_policy`). And a request of Claude Code's that is kept until then is a megabyte.
@@ -49,7 +49,7 @@ KEEPS_CANCELLED = sys.version_info < (3, 11)
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_call_leaves_no_cycles(mode: str, end: str, stream: bool) -> None:
+async def test_call_leaves_no_reference_cycles(mode: str, end: str, stream: bool) -> None:
     if end == "client leaves" and KEEPS_CANCELLED:
         pytest.skip("a task of Python 3.10 that was cancelled is a ring itself")
     head, pieces = CHUNKED, tuple(MODES[mode].values())
@@ -80,7 +80,9 @@ async def test_a_call_leaves_no_cycles(mode: str, end: str, stream: bool) -> Non
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("by", ["another try", "a fallback"])
 @pytest.mark.parametrize("mode", MODES)
-async def test_nor_does_one_whose_first_attempt_failed(mode: str, by: str, stream: bool) -> None:
+async def test_call_whose_first_attempt_failed_leaves_no_reference_cycles(
+    mode: str, by: str, stream: bool
+) -> None:
     whole = _of(b"200 OK", b'{"type": "message", "content": []}')
     if mode == "translated" or stream:
         whole = [CHUNKED, as_chunks(*MODES[mode].values()), b"0\r\n\r\n"]
@@ -104,7 +106,7 @@ async def test_nor_does_one_whose_first_attempt_failed(mode: str, by: str, strea
 
 
 async def left_by(call: Callable[[], Awaitable[None]]) -> dict[str, int]:
-    """What of ours is found by a search after calls, by its kind."""
+    """Count our objects that garbage collection finds after calls, by class."""
     for _ in range(WARMING):
         await call()
     gc.collect()

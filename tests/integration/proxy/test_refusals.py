@@ -1,4 +1,4 @@
-"""What a client sees of an upstream that refuses, and of its own mistakes, in both modes.
+"""What a client sees of an upstream's errors, and of its own, in both modes.
 
 See docs/spec/operations.md#d.
 """
@@ -29,7 +29,7 @@ STATUSES = {
     400: (400, "invalid_request_error"),
     401: (401, "authentication_error"),
     403: (403, "permission_error"),
-    404: (404, "not_found_error"),
+    404: (502, "api_error"),
     413: (413, "request_too_large"),
     422: (400, "invalid_request_error"),
     429: (429, "rate_limit_error"),
@@ -63,12 +63,15 @@ def refusal(status: int, body: bytes, kind: str) -> list[Step]:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", BODIES)
 @pytest.mark.parametrize("status", STATUSES)
-async def test_an_upstream_that_refuses(status: int, form: str, mode: str) -> None:
+async def test_error_of_an_upstream(status: int, form: str, mode: str) -> None:
     body, kind = BODIES[form]
     answer, (line,), upstream = await play(refusal(status, body, kind), mode, max_retries=0)
     assert len(upstream.heads) == 1
     assert (line["outcome"], line["status"]) == ("refused", answer.status)
-    if mode == "direct":
+    if status == 404:  # not about a model: see test_wrong_address
+        assert answer.status == (400 if form == "json" else 502)
+        assert answer.headers["x-should-retry"] == "false"
+    elif mode == "direct":
         assert (answer.status, answer.body) == (status, body)
         assert answer.headers["content-type"] == kind
         assert {f"{name}: {answer.headers[name]}" for name in ("retry-after", "retry-after-ms")} == set(
@@ -99,7 +102,7 @@ MISTAKES: dict[str, tuple[Any, int, str, str]] = {
 @pytest.mark.statement("D table")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", MISTAKES)
-async def test_a_mistake_of_the_client_asks_no_upstream(name: str, mode: str) -> None:
+async def test_invalid_request_calls_no_upstream(name: str, mode: str) -> None:
     payload, status, kind, words = MISTAKES[name]
     upstream = RawUpstream(lambda _: ())
     async with upstream.running():

@@ -209,7 +209,7 @@ async def test_refused_connection(tmp_path: Path) -> None:
             await client.send(post(HELLO))
             assert (await client.answer()).status == 502
         (path,) = await until_records(tmp_path, 1)
-    assert "could not connect to 127.0.0.1" in call_of(path)["facts"]["error"]
+    assert "could not connect to http://127.0.0.1" in call_of(path)["facts"]["error"]
 
 
 async def test_fallback_is_recorded(tmp_path: Path) -> None:

@@ -567,7 +567,8 @@ def test_a_missing_variable_affects_only_its_entry() -> None:
     missing, literal = config.table.routes
     assert missing.api_key is None
     assert missing.missing_key == (
-        "model 'm' has no key: NO_SUCH is not set where claude-proxy runs; set it and reload"
+        "model 'm' has no key: NO_SUCH is not set where claude-proxy runs; run `export NO_SUCH=KEY` and start it "
+        "again, or write NO_SUCH=KEY into the file env beside models.yaml and save models.yaml"
     )
     assert (missing.key_origin, literal.key_origin) == ("${NO_SUCH}", "literal")
     assert literal.missing_key is None

@@ -1,4 +1,4 @@
-"""The short way of a piece: the same bytes, events, notes and ends as the long one, however the stream is cut."""
+"""The fast path of a lone chunk: same bytes, events, notes and ends as the general path, however a stream is cut."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ from tests.support.effort import examples
 
 @dataclass
 class _Client:
-    """A sink that keeps up for so many writes, then not for one."""
+    """A sink that is writable for the given numbers of writes, and not writable for one write after each."""
 
-    patience: list[int] = field(default_factory=list)
+    writable_counts: list[int] = field(default_factory=list)
     written: list[bytes] = field(default_factory=list)
 
     def is_writable(self) -> bool:
-        return not self.patience or self.patience[0] > 0
+        return not self.writable_counts or self.writable_counts[0] > 0
 
-    def push(self, data: bytes) -> None:
+    def write_nowait(self, data: bytes) -> None:
         assert self.is_writable()
         self.take(data)
 
     def take(self, data: bytes) -> None:
         self.written.append(data)
-        if self.patience:
-            self.patience[0] -= 1
-            if self.patience[0] < 0:
-                self.patience.pop(0)
+        if self.writable_counts:
+            self.writable_counts[0] -= 1
+            if self.writable_counts[0] < 0:
+                self.writable_counts.pop(0)
 
 
 class _Call:
-    """An exchange whose upstream is fed by the test, with a reader as the relay has one."""
+    """An attempt whose upstream is fed by the test, with a reader like the driver's."""
 
     def __init__(self, mode: str, client: _Client, *, keeps_bodies: bool = False) -> None:
         loop = asyncio.get_running_loop()
@@ -73,12 +73,12 @@ class _Call:
         self.trace = self.record.trace = CallTrace()
         if keeps_bodies:
             self.trace.keep_bodies(b"")
-        upstreams: Any = SimpleNamespace(send=self._send, let_go=lambda response: response.close())
+        upstreams: Any = SimpleNamespace(send=self._send, release=lambda response: response.close())
         request = UpstreamRequest(
             url="http://upstream/v1/messages", headers={}, body=b"{}", timeouts=CallTimeouts(1, 1, 1, 0)
         )
-        self.deadlines = Timers(loop)
-        rest = (upstreams, Settings(), self.deadlines, self.record)
+        self.timers = Timers(loop)
+        rest = (upstreams, Settings(), self.timers, self.record)
         numbers = itertools.count()
         self.attempt: Attempt
         if mode == "translated":
@@ -88,9 +88,9 @@ class _Call:
                 lambda prefix: f"{prefix}{next(numbers)}",
                 lambda oddity: None,
             )
-            answer = ResponseDecoder(codec, max_body_bytes=10_000)
+            decoder = ResponseDecoder(codec, max_body_bytes=10_000)
             call: Any = SimpleNamespace(
-                request=request, context=mock.Mock(), sent={}, new_decoder=lambda: answer
+                request=request, context=mock.Mock(), sent={}, new_decoder=lambda: decoder
             )
             self.attempt = TranslatedAttempt(call, *rest, joins_deltas=True)
             self.reader = asyncio.ensure_future(self._translated(self.attempt))
@@ -108,7 +108,7 @@ class _Call:
                 if events:
                     self.client.take(encode_events(events))
                 if attempt.has_ended:
-                    return attempt.answer.usage_so_far
+                    return attempt.decoder.usage_so_far
                 events = await attempt.read(self.client)
         except ProxyError as exc:
             return type(exc), str(exc)
@@ -126,12 +126,12 @@ class _Call:
             return type(exc), str(exc)
 
     async def seen(self) -> tuple[object, ...]:
-        """All that can be told of it from outside, when its upstream has ended."""
+        """All that is visible from outside, after the upstream has ended."""
         end = await asyncio.wait_for(self.reader, 5)
         self.attempt.close()
         if self.record.settle is not None:
             self.record.settle()
-        self.deadlines.close()
+        self.timers.close()
         flow = self.trace.attempts[0].flow
         return (
             b"".join(self.client.written),
@@ -218,7 +218,7 @@ _BEGIN = {
 
 
 def _runs(frames: st.SearchStrategy[bytes]) -> st.SearchStrategy[list[bytes]]:
-    """Runs of one frame, as servers send them, broken off by anything."""
+    """Runs of one frame, as servers send them, interrupted by others."""
     runs = st.lists(st.tuples(frames, st.integers(1, 4)), max_size=10)
     return runs.map(lambda found: [frame for frame, times in found for _ in range(times)])
 
@@ -234,16 +234,16 @@ _streams = st.one_of(
     sizes=st.lists(st.sampled_from([1, 1, 1, 1, 2, 3]), max_size=20),
     cuts=st.lists(st.integers(0, 4000), max_size=4),
     turns=st.lists(st.integers(0, 3), max_size=20),
-    patience=st.lists(st.integers(0, 6), max_size=4),
+    writable_counts=st.lists(st.integers(0, 6), max_size=4),
     keeps_bodies=st.booleans(),
 )
 @settings(max_examples=examples(300), deadline=None)
-def test_the_short_way_does_what_the_long_one_does(
+def test_fast_path_equals_general_path(
     stream: tuple[str, list[bytes]],
     sizes: list[int],
     cuts: list[int],
     turns: list[int],
-    patience: list[int],
+    writable_counts: list[int],
     keeps_bodies: bool,
 ) -> None:
     mode, frames = stream
@@ -260,12 +260,12 @@ def test_the_short_way_does_what_the_long_one_does(
     edges.add(len(whole))
     reads = [whole[one:other] for one, other in itertools.pairwise(sorted(edges))]
 
-    async def play(*, is_short: bool) -> tuple[object, ...]:
-        call = _Call(mode, _Client(list(patience)), keeps_bodies=keeps_bodies)
+    async def play(*, is_fast: bool) -> tuple[object, ...]:
+        call = _Call(mode, _Client(list(writable_counts)), keeps_bodies=keeps_bodies)
         await asyncio.sleep(0)
         pauses = iter(turns)
         with mock.patch.object(
-            Body, "take_lone_chunk", Body.take_lone_chunk if is_short else lambda self, data: b""
+            Body, "take_lone_chunk", Body.take_lone_chunk if is_fast else lambda self, data: b""
         ):
             for read in reads:
                 if call.reader.done():
@@ -275,10 +275,10 @@ def test_the_short_way_does_what_the_long_one_does(
                     await asyncio.sleep(0)
             return await call.seen()
 
-    assert asyncio.run(play(is_short=True)) == asyncio.run(play(is_short=False))
+    assert asyncio.run(play(is_fast=True)) == asyncio.run(play(is_fast=False))
 
 
-def _piece(mode: str, text: str) -> bytes:
+def _frame(mode: str, text: str) -> bytes:
     if mode == "translated":
         return _data(_openai({"content": text}), is_ascii=False, end="\n\n")
     delta = {"type": "text_delta", "text": text}
@@ -286,23 +286,23 @@ def _piece(mode: str, text: str) -> bytes:
 
 
 async def _flowing(mode: str) -> _Call:
-    """A call in whose stream pieces take the short way."""
+    """A call whose chunks take the fast path."""
     call = _Call(mode, _Client())
     await asyncio.sleep(0)
     call.protocol.data_received(_chunked(_BEGIN[mode]))
     for _ in range(3):
         await asyncio.sleep(0)
-    call.protocol.data_received(_chunked(_piece(mode, " two")))
+    call.protocol.data_received(_chunked(_frame(mode, " two")))
     return call
 
 
 @pytest.mark.parametrize("mode", ["translated", "direct"])
-async def test_a_piece_that_comes_alone_is_with_the_client_when_the_read_returns(mode: str) -> None:
+async def test_lone_chunk_is_written_within_data_received(mode: str) -> None:
     call = await _flowing(mode)
-    with mock.patch.object(Attempt, "_flow", side_effect=AssertionError("the long way")):
+    with mock.patch.object(Attempt, "_forward_buffered", side_effect=AssertionError("the general path")):
         for text in (" three", ' "four"\n', " fünf"):
             before = len(call.client.written), call.record.codec_s
-            call.protocol.data_received(_chunked(_piece(mode, text)))
+            call.protocol.data_received(_chunked(_frame(mode, text)))
             assert len(call.client.written) == before[0] + 1
             assert json.dumps(text, ensure_ascii=False).encode() in call.client.written[-1]
             call.record.add_up()
@@ -311,21 +311,21 @@ async def test_a_piece_that_comes_alone_is_with_the_client_when_the_read_returns
 
 
 @pytest.mark.parametrize("mode", ["translated", "direct"])
-async def test_a_piece_that_cannot_go_wakes_the_reader_with_what_stopped_it(mode: str) -> None:
+async def test_exception_on_the_fast_path_is_raised_in_the_reader(mode: str) -> None:
     call = await _flowing(mode)
-    with mock.patch.object(_Client, "push", side_effect=RuntimeError("a mistake of ours")):
-        call.protocol.data_received(_chunked(_piece(mode, " three")))
-    with pytest.raises(RuntimeError, match="a mistake of ours"):
+    with mock.patch.object(_Client, "write_nowait", side_effect=RuntimeError("a bug of ours")):
+        call.protocol.data_received(_chunked(_frame(mode, " three")))
+    with pytest.raises(RuntimeError, match="a bug of ours"):
         await asyncio.wait_for(call.reader, 5)
-    assert call.response.on_piece is None
+    assert call.response.on_lone_chunk is None
 
 
 @pytest.mark.parametrize("mode", ["translated", "direct"])
-async def test_pieces_of_the_short_way_put_off_the_clock_on_silence(mode: str) -> None:
+async def test_chunks_on_the_fast_path_postpone_the_idle_timeout(mode: str) -> None:
     call = await _flowing(mode)
-    for count in range(6):  # the clock is set to a second
+    for count in range(6):  # the timeout is a second
         await asyncio.sleep(0.25)
-        call.protocol.data_received(_chunked(_piece(mode, f" {count}")))
+        call.protocol.data_received(_chunked(_frame(mode, f" {count}")))
     assert not call.reader.done()
     assert (await asyncio.wait_for(call.reader, 5)) is not None
     assert b"was silent for 1 s" in b"".join(call.client.written) or mode == "direct"

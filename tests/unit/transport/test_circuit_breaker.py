@@ -1,4 +1,4 @@
-"""The circuit's states, with a clock that the test turns (docs/spec/operations.md#d4)."""
+"""The circuit's states, with a clock that the test sets (docs/spec/operations.md#d4)."""
 
 from __future__ import annotations
 
@@ -37,18 +37,20 @@ def circuits(clock: Clock, changes: list[tuple[str, State]]) -> Circuits:
 def fail(circuits: Circuits, times: int) -> None:
     for _ in range(times):
         circuits.admit(ORIGIN)
-        circuits.failed(ORIGIN)
+        circuits.failed(ORIGIN, "connection refused")
 
 
 def retry_after(circuits: Circuits) -> int:
     with pytest.raises(Overloaded) as caught:
         circuits.admit(ORIGIN)
     assert "api.example.com" in caught.value.message
-    return int(caught.value.headers["retry-after"])
+    seconds = int(caught.value.headers["retry-after"])
+    assert ("x-should-retry" in caught.value.headers) is (seconds > 8)
+    return seconds
 
 
 @pytest.mark.statement("D4")
-def test_five_failures_in_a_row_open_it(
+def test_five_failures_in_a_row_open_the_circuit(
     circuits: Circuits, clock: Clock, changes: list[tuple[str, State]]
 ) -> None:
     fail(circuits, 4)
@@ -57,13 +59,19 @@ def test_five_failures_in_a_row_open_it(
     assert retry_after(circuits) == 30
     clock.now_s += 12.5
     assert retry_after(circuits) == 18
-    assert circuits.states() == [CircuitState(ORIGIN, State.OPEN, 5, 17.5)]
+    assert circuits.states() == [CircuitState(ORIGIN, State.OPEN, 5, 17.5, "connection refused")]
     circuits.admit("https://another.example.com")
     assert changes == [(ORIGIN, State.OPEN)]
 
 
+def test_refused_call_names_the_last_cause(circuits: Circuits) -> None:
+    fail(circuits, 5)
+    with pytest.raises(Overloaded, match=r"try again in 30 s; the last failure: connection refused$"):
+        circuits.admit(ORIGIN)
+
+
 @pytest.mark.statement("D4")
-def test_one_trial_closes_it_or_opens_it_for_longer(
+def test_trial_closes_the_circuit_or_opens_it_for_longer(
     circuits: Circuits, clock: Clock, changes: list[tuple[str, State]]
 ) -> None:
     fail(circuits, 5)
@@ -84,9 +92,7 @@ def test_one_trial_closes_it_or_opens_it_for_longer(
 
 
 @pytest.mark.statement("D4")
-def test_a_trial_that_is_given_up_leaves_the_next_one_to_the_next_call(
-    circuits: Circuits, clock: Clock
-) -> None:
+def test_after_a_cancelled_trial_the_next_call_is_the_trial(circuits: Circuits, clock: Clock) -> None:
     fail(circuits, 5)
     clock.now_s += 30
     circuits.admit(ORIGIN)
@@ -96,7 +102,7 @@ def test_a_trial_that_is_given_up_leaves_the_next_one_to_the_next_call(
 
 
 @pytest.mark.statement("D4")
-def test_calls_that_were_under_way_do_not_prolong_it(circuits: Circuits) -> None:
+def test_calls_begun_before_the_opening_do_not_prolong_it(circuits: Circuits) -> None:
     for _ in range(9):
         circuits.admit(ORIGIN)
     for _ in range(9):
@@ -104,14 +110,14 @@ def test_calls_that_were_under_way_do_not_prolong_it(circuits: Circuits) -> None
     assert retry_after(circuits) == 30
 
 
-def test_a_threshold_of_zero_never_opens() -> None:
+def test_threshold_of_zero_never_opens() -> None:
     circuits = Circuits(0, 30, Clock())
     fail(circuits, 100)
     assert circuits.states() == []
 
 
 @given(st.lists(st.sampled_from(["succeeded", "failed", "abandoned", "wait"]), max_size=60))
-def test_any_history_leaves_a_way_back(history: list[str]) -> None:
+def test_every_circuit_can_close_again(history: list[str]) -> None:
     clock = Clock()
     circuits = Circuits(3, 30, clock)
     for step in history:

@@ -1,19 +1,16 @@
-"""The uplink: what goes over the wire, which connections serve again, and that its reader is told of everything."""
+"""The connection pool: bytes on the wire, reuse of connections, and notification of readers."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import errno
 import gzip
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from proxyd.codecs.wire.http1_body import BodyFault
 from proxyd.transport.connection import UpstreamConnection
 from proxyd.transport.pool import ConnectionPool, NotHTTP, Response
 from proxyd.transport.timers import Timers
@@ -29,30 +26,30 @@ def chunk(data: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def uplink_to(play: Play, *, trust_env: bool = False) -> AsyncIterator[tuple[_Uplink, RawUpstream]]:
+async def pool_to(play: Play, *, trust_env: bool = False) -> AsyncIterator[tuple[_Pool, RawUpstream]]:
     async with no_leaks(), RawUpstream(play).running() as upstream:
-        uplink = _Uplink(trust_env=trust_env)
+        pool = _Pool(trust_env=trust_env)
         try:
-            yield uplink, upstream
+            yield pool, upstream
         finally:
-            await uplink.close()
+            await pool.close()
 
 
-class _Uplink(ConnectionPool):
-    """With deadlines of its own, which nothing here waits for."""
+class _Pool(ConnectionPool):
+    """A pool whose calls have timers of their own."""
 
-    async def ask(
+    async def request(
         self, method: str, url: str, headers: dict[str, str], body: bytes, **more: bool
     ) -> Response:
-        deadlines = Timers(asyncio.get_running_loop())
+        timers = Timers(asyncio.get_running_loop())
         try:
-            return await self.call(method, url, headers, body, deadlines=deadlines, **more)
+            return await self.call(method, url, headers, body, timers=timers, **more)
         finally:
-            deadlines.close()
+            timers.close()
 
 
 async def body_of(response: Response) -> bytes:
-    """All of the body, read as an exchange does: taken when it is told that something has arrived."""
+    """All of the body, read as an attempt does: taken when notified of an arrival."""
     arrived = asyncio.Event()
     response.on_progress = arrived.set
     body = b""
@@ -65,15 +62,15 @@ async def body_of(response: Response) -> bytes:
             await asyncio.wait_for(arrived.wait(), 5)
 
 
-async def test_a_request_is_what_it_was_asked_to_be_and_nothing_else() -> None:
-    async with uplink_to(lambda _: [OK]) as (uplink, upstream):
-        response = await uplink.ask(
+async def test_request_bytes() -> None:
+    async with pool_to(lambda _: [OK]) as (pool, upstream):
+        response = await pool.request(
             "POST", f"{upstream.base}/v1/x?a=%20b", {"x-one": "1", "authorization": "Bearer key"}, b"{}"
         )
         assert (response.status, response.reason, response.content_type) == (200, "OK", "text/plain")
         assert await body_of(response) == b"hi"
         response.release()
-        response = await uplink.ask("GET", f"{upstream.base}/v1/y", {"authorization": "Bearer key"}, b"")
+        response = await pool.request("GET", f"{upstream.base}/v1/y", {"authorization": "Bearer key"}, b"")
         response.release()
     host = upstream.base.removeprefix("http://").encode()
     assert upstream.heads == [
@@ -85,81 +82,81 @@ async def test_a_request_is_what_it_was_asked_to_be_and_nothing_else() -> None:
     assert upstream.accepted == 1
 
 
-async def test_bytes_of_a_header_that_are_no_text_go_on_as_they_came() -> None:
-    async with uplink_to(lambda _: [OK]) as (uplink, upstream):
+async def test_header_bytes_that_are_not_utf8_are_forwarded_unchanged() -> None:
+    async with pool_to(lambda _: [OK]) as (pool, upstream):
         value = b"na\xefve \xc3\xa9".decode("utf-8", "surrogateescape")
-        (await uplink.ask("GET", f"{upstream.base}/", {"x": value}, b"")).release()
+        (await pool.request("GET", f"{upstream.base}/", {"x": value}, b"")).release()
     assert b"\r\nx: na\xefve \xc3\xa9\r\n" in upstream.heads[0]
 
 
 @pytest.mark.parametrize(
     "headers", [{"x": "a\r\ny: b"}, {"x": "a\nb"}, {"x": "a\0b"}, {"x y": "a"}, {"x:": "a"}, {"": "a"}]
 )
-async def test_no_header_begins_another_one(headers: dict[str, str]) -> None:
-    async with uplink_to(lambda _: [OK]) as (uplink, upstream):
+async def test_header_injection_is_refused(headers: dict[str, str]) -> None:
+    async with pool_to(lambda _: [OK]) as (pool, upstream):
         with pytest.raises(ValueError, match="a header's"):
-            await uplink.ask("POST", f"{upstream.base}/", headers, b"{}")
+            await pool.request("POST", f"{upstream.base}/", headers, b"{}")
     assert upstream.heads == []
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "http:///x", "nonsense"])
-async def test_what_is_no_address_is_refused(url: str) -> None:
-    async with uplink_to(lambda _: [OK]) as (uplink, _):
+async def test_invalid_address_is_refused(url: str) -> None:
+    async with pool_to(lambda _: [OK]) as (pool, _):
         with pytest.raises(ValueError, match=r".*"):
-            await uplink.ask("POST", url, {}, b"{}")
+            await pool.request("POST", url, {}, b"{}")
 
 
-async def test_credentials_in_an_address_are_sent_as_basic_authentication() -> None:
-    async with uplink_to(lambda _: [OK]) as (uplink, upstream):
+async def test_credentials_in_a_url_are_sent_as_basic_authentication() -> None:
+    async with pool_to(lambda _: [OK]) as (pool, upstream):
         url = upstream.base.replace("http://", "http://user:word@")
-        (await uplink.ask("GET", f"{url}/", {}, b"")).release()
-        (await uplink.ask("GET", f"{url}/", {"authorization": "Bearer k"}, b"")).close()
+        (await pool.request("GET", f"{url}/", {}, b"")).release()
+        (await pool.request("GET", f"{url}/", {"authorization": "Bearer k"}, b"")).close()
     assert b"\r\nAuthorization: Basic " + base64.b64encode(b"user:word") + b"\r\n" in upstream.heads[0]
     assert upstream.heads[1].lower().count(b"authorization: ") == 1
     assert b"authorization: Bearer k" in upstream.heads[1]
 
 
-async def test_interim_answers_are_passed_over() -> None:
-    async with uplink_to(lambda _: [b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", OK]) as (uplink, up):
-        response = await uplink.ask("GET", f"{up.base}/", {}, b"")
+async def test_interim_responses_are_skipped() -> None:
+    async with pool_to(lambda _: [b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", OK]) as (pool, up):
+        response = await pool.request("GET", f"{up.base}/", {}, b"")
         assert (response.status, await body_of(response)) == (200, b"hi")
         response.release()
 
 
 @pytest.mark.parametrize("auto_decompress", [True, False])
-async def test_a_packed_body_is_unpacked_where_that_is_wanted(auto_decompress: bool) -> None:
-    packed = gzip.compress(b"words " * 50_000)
-    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
-    async with uplink_to(lambda _: [head, packed]) as (uplink, upstream):
-        response = await uplink.ask("GET", f"{upstream.base}/", {}, b"", auto_decompress=auto_decompress)
+async def test_compressed_body_is_decompressed_on_request(auto_decompress: bool) -> None:
+    compressed = gzip.compress(b"words " * 50_000)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(compressed)
+    async with pool_to(lambda _: [head, compressed]) as (pool, upstream):
+        response = await pool.request("GET", f"{upstream.base}/", {}, b"", auto_decompress=auto_decompress)
         body = await asyncio.wait_for(body_of(response), 10)
         response.release()
-    assert body == (b"words " * 50_000 if auto_decompress else packed)
+    assert body == (b"words " * 50_000 if auto_decompress else compressed)
 
 
-async def test_the_reader_is_told_of_each_arrival_of_the_end_and_of_a_lost_connection() -> None:
+async def test_reader_is_notified_of_arrivals_the_end_and_a_lost_connection() -> None:
     gates = [asyncio.Event(), asyncio.Event(), asyncio.Event()]
     steps = [CHUNKED, gates[0], chunk(b"one"), gates[1], chunk(b"two"), gates[2], Fault.RESET]
-    async with uplink_to(lambda _: steps) as (uplink, upstream):
-        response = await uplink.ask("GET", f"{upstream.base}/", {}, b"")
-        told: list[bytes] = []
-        response.on_progress = lambda: told.append(b"lost" if response.is_over else response.take())
+    async with pool_to(lambda _: steps) as (pool, upstream):
+        response = await pool.request("GET", f"{upstream.base}/", {}, b"")
+        reports: list[bytes] = []
+        response.on_progress = lambda: reports.append(b"lost" if response.is_over else response.take())
         for gate, expected in zip(
             gates, ([b"one"], [b"one", b"two"], [b"one", b"two", b"lost"]), strict=True
         ):
             gate.set()
-            await until(lambda: bool(told) and told[-1] == expected[-1], 5)  # noqa: B023
-            assert told == expected
+            await until(lambda: bool(reports) and reports[-1] == expected[-1], 5)  # noqa: B023
+            assert reports == expected
         assert response.is_over
         response.close()
 
 
-async def test_a_long_body_waits_until_it_is_taken() -> None:
-    """More than the reader holds: the rest stays in the socket, and comes when there is room."""
+async def test_reading_pauses_until_the_body_is_taken() -> None:
+    """A body larger than the buffer stays in the socket until there is room."""
     data = bytes(range(256)) * 4 * 2048
-    pieces = [chunk(data[at : at + 5000]) for at in range(0, len(data), 5000)]
-    async with uplink_to(lambda _: [CHUNKED, *pieces, END]) as (uplink, upstream):
-        response = await uplink.ask("GET", f"{upstream.base}/", {}, b"")
+    chunks = [chunk(data[at : at + 5000]) for at in range(0, len(data), 5000)]
+    async with pool_to(lambda _: [CHUNKED, *chunks, END]) as (pool, upstream):
+        response = await pool.request("GET", f"{upstream.base}/", {}, b"")
         await asyncio.sleep(0.2)
         assert response._body.waiting_bytes < 256 * 1024
         assert await asyncio.wait_for(body_of(response), 10) == data
@@ -167,86 +164,35 @@ async def test_a_long_body_waits_until_it_is_taken() -> None:
     assert upstream.accepted == 1
 
 
-async def test_all_that_comes_is_read_at_once_where_the_loop_offers_that(
+async def test_exception_in_data_received_closes_the_connection_and_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Behind a pause of the reading and for the next call on the connection, too."""
-    depth, ways = 0, []
-    sound_read, sound_received = UpstreamConnection._read, UpstreamConnection.data_received
-
-    def read(self: UpstreamConnection) -> bool:
-        nonlocal depth
-        depth += 1
-        try:
-            return sound_read(self)
-        finally:
-            depth -= 1
-
-    def received(self: UpstreamConnection, data: bytes) -> None:
-        ways.append(depth)
-        sound_received(self, data)
-
-    monkeypatch.setattr(UpstreamConnection, "_read", read)
-    monkeypatch.setattr(UpstreamConnection, "data_received", received)
-    async with uplink_to(lambda _: [CHUNKED, *[chunk(b"x" * 5000)] * 400, END]) as (uplink, upstream):
-        for _ in range(2):
-            response = await uplink.ask("GET", f"{upstream.base}/", {}, b"")
-            await until(lambda: response._protocol._is_paused, 5)  # noqa: B023
-            assert len(await asyncio.wait_for(body_of(response), 10)) == 2_000_000
-            response.release()
-    assert upstream.accepted == 1
-    assert len(ways) > 20
-    assert set(ways) == {1 if hasattr(asyncio.get_running_loop(), "read_at_once") else 0}
-
-
-@pytest.mark.asyncio(loop_factories=["proxyd"])  # on asyncio's its transport reads
-@pytest.mark.parametrize(
-    "head", [CHUNKED, b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"]
-)
-async def test_a_reset_that_only_the_read_tells_of_is_one(
-    head: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It can come between the loop's look and the read, and then the next read tells of an orderly end."""
-
-    def broken(descriptor: int, count: int) -> bytes:
-        monkeypatch.undo()
-        raise ConnectionResetError(errno.ECONNRESET, "reset")
-
+    reports: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: reports.append(str(what["exception"])))
     gate = asyncio.Event()
-    async with uplink_to(lambda _: [head, gate, chunk(b"one"), Fault.CLOSE]) as (uplink, upstream):
-        response = await uplink.ask("GET", f"{upstream.base}/", {}, b"")
-        monkeypatch.setattr(os, "read", broken)
-        gate.set()
-        with pytest.raises(BodyFault, match="was reset"):
-            await body_of(response)
-        assert not response._protocol.is_connected()
-        response.close()
-
-
-async def test_a_mistake_in_reading_costs_its_connection_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, what: told.append(str(what["exception"])))
-    gate = asyncio.Event()
-    async with uplink_to(lambda n: [CHUNKED, gate, chunk(b"one"), END]) as (uplink, upstream):
-        response = await uplink.ask("GET", f"{upstream.base}/", {}, b"")
+    async with pool_to(lambda n: [CHUNKED, gate, chunk(b"one"), END]) as (pool, upstream):
+        response = await pool.request("GET", f"{upstream.base}/", {}, b"")
         with monkeypatch.context() as patch:
             patch.setattr(
-                UpstreamConnection, "on_piece", property(lambda _: 1 // 0, lambda *_: None), raising=False
+                UpstreamConnection,
+                "on_lone_chunk",
+                property(lambda _: 1 // 0, lambda *_: None),
+                raising=False,
             )
             gate.set()
             await until(lambda: response.is_over, 5)
-        assert told == ["integer division or modulo by zero"]
+        assert reports == ["integer division or modulo by zero"]
         response.close()
-        response = await uplink.ask("GET", f"{upstream.base}/", {}, b"")
+        response = await pool.request("GET", f"{upstream.base}/", {}, b"")
         assert await body_of(response) == b"one"
         response.release()
     assert upstream.accepted == 2
 
 
-async def test_a_connection_serves_again_only_where_nothing_is_left_on_it() -> None:
-    async with uplink_to(lambda _: [OK]) as (uplink, upstream):
+async def test_connection_is_reused_only_after_its_body_was_read() -> None:
+    async with pool_to(lambda _: [OK]) as (pool, upstream):
         for count, is_read in ((1, True), (1, False), (2, True)):
-            response = await uplink.ask("GET", f"{upstream.base}/", {}, b"")
+            response = await pool.request("GET", f"{upstream.base}/", {}, b"")
             assert upstream.accepted == count
             if is_read:
                 await body_of(response)
@@ -255,8 +201,8 @@ async def test_a_connection_serves_again_only_where_nothing_is_left_on_it() -> N
                 response.close()
 
 
-async def test_an_answer_ahead_of_the_whole_request_ends_the_connection() -> None:
-    """The rest of the request would be read as the next one."""
+async def test_response_before_the_whole_request_ends_the_connection() -> None:
+    """The rest of the request would be read as the next request."""
     taken = asyncio.Event()
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -266,53 +212,53 @@ async def test_an_answer_ahead_of_the_whole_request_ends_the_connection() -> Non
         writer.transport.abort()
 
     server = await asyncio.start_server(refuse, "127.0.0.1", 0, limit=1024)
-    uplink = _Uplink()
+    pool = _Pool()
     try:
         port = server.sockets[0].getsockname()[1]
-        response = await uplink.ask("POST", f"http://127.0.0.1:{port}/", {}, b"x" * (64 << 20))
+        response = await pool.request("POST", f"http://127.0.0.1:{port}/", {}, b"x" * (64 << 20))
         assert response.status == 413
         protocol = response._protocol
         response.release()
         await until(lambda: not protocol.is_connected(), 5)
     finally:
         taken.set()
-        await uplink.close()
+        await pool.close()
         server.close()
         await server.wait_closed()
 
 
-async def test_what_is_no_http_is_said_to_be_none() -> None:
-    async with uplink_to(lambda _: [b"SSH-2.0-OpenSSH_9.2\r\n", Fault.CLOSE]) as (uplink, upstream):
+async def test_response_that_is_not_http() -> None:
+    async with pool_to(lambda _: [b"SSH-2.0-OpenSSH_9.2\r\n", Fault.CLOSE]) as (pool, upstream):
         with pytest.raises(NotHTTP):
-            await uplink.ask("GET", f"{upstream.base}/", {}, b"")
+            await pool.request("GET", f"{upstream.base}/", {}, b"")
 
 
-async def test_a_proxy_and_netrc_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_proxy_and_netrc_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine upstream.invalid login me password word\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     monkeypatch.delenv("no_proxy", raising=False)
-    async with uplink_to(lambda _: [OK], trust_env=True) as (uplink, upstream):
+    async with pool_to(lambda _: [OK], trust_env=True) as (pool, upstream):
         monkeypatch.setenv("http_proxy", upstream.base.replace("http://", "http://p:q@"))
-        (await uplink.ask("GET", "http://upstream.invalid/v1/x?y=1", {}, b"")).release()
+        (await pool.request("GET", "http://upstream.invalid/v1/x?y=1", {}, b"")).release()
     head = upstream.heads[0]
     assert head.startswith(b"GET http://upstream.invalid/v1/x?y=1 HTTP/1.1\r\nHost: upstream.invalid\r\n")
     assert b"\r\nAuthorization: Basic " + base64.b64encode(b"me:word") in head
     assert b"\r\nProxy-Authorization: Basic " + base64.b64encode(b"p:q") in head
 
 
-async def test_a_head_that_does_not_come_is_a_timeout() -> None:
-    async with uplink_to(lambda _: [Fault.STALL]) as (uplink, upstream):
-        deadlines = Timers(asyncio.get_running_loop())
+async def test_missing_head_is_a_timeout() -> None:
+    async with pool_to(lambda _: [Fault.STALL]) as (pool, upstream):
+        timers = Timers(asyncio.get_running_loop())
         with pytest.raises(asyncio.TimeoutError):
-            await uplink.call("GET", f"{upstream.base}/", {}, b"", deadlines=deadlines, first_byte_s=0.05)
-        deadlines.close()
+            await pool.call("GET", f"{upstream.base}/", {}, b"", timers=timers, first_byte_s=0.05)
+        timers.close()
         await until(lambda: not upstream.open_connections, 5)
 
 
-def test_the_installed_aiohttp_has_what_the_uplink_builds_on() -> None:
-    """Names of aiohttp's that are not documented. Where one is gone, this says which, and not a stream."""
+def test_installed_aiohttp_has_the_names_that_the_pool_uses() -> None:
+    """Names of aiohttp that are not documented: a missing one fails here and not in a stream."""
     loop = asyncio.new_event_loop()
     try:
         protocol = UpstreamConnection(loop=loop)

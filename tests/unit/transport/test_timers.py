@@ -1,4 +1,4 @@
-"""Deadlines near and far, on the loop's own clock."""
+"""Deadlines near and far, on the event loop's clock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from proxyd.transport.timers import Timers
 
 
 class Log:
-    """Actions that note when they were called."""
+    """Actions that record when they were called."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -25,25 +25,25 @@ class Log:
 
 
 @pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks so often that a test meets several of them."""
-    monkeypatch.setattr(module, "_LOOK_S", 0.05)
+def frequent_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweep so often that several sweeps fall into one test."""
+    monkeypatch.setattr(module, "_SWEEP_S", 0.05)
 
 
 async def test_each_action_is_called_when_it_is_due_and_once() -> None:
-    log, deadlines = Log(), Timers(asyncio.get_running_loop())
-    due = {"near": 0.01, "within the look": 0.04, "at the look": 0.05, "behind it": 0.12, "far": 0.31}
+    log, timers = Log(), Timers(asyncio.get_running_loop())
+    due = {"near": 0.01, "before the sweep": 0.04, "at the sweep": 0.05, "after it": 0.12, "far": 0.31}
     for name, delay_s in due.items():
-        deadlines.set(lambda name=name: log.action(name), delay_s)  # type: ignore[misc]
+        timers.set(lambda name=name: log.action(name), delay_s)  # type: ignore[misc]
     await asyncio.sleep(0.5)
-    deadlines.close()
+    timers.close()
     assert list(log.times) == list(due)
     for name, at in log.times.items():
         assert at >= due[name] - 0.002, f"{name} came too early"
 
 
-async def test_a_deadline_that_is_moved_or_cleared_is_not_kept() -> None:
-    log, deadlines = Log(), Timers(asyncio.get_running_loop())
+async def test_moved_or_cleared_deadline_does_not_fire() -> None:
+    log, timers = Log(), Timers(asyncio.get_running_loop())
 
     def moved() -> None:
         log.action("moved")
@@ -51,53 +51,53 @@ async def test_a_deadline_that_is_moved_or_cleared_is_not_kept() -> None:
     def cleared() -> None:
         log.action("cleared")
 
-    deadlines.set(moved, 0.02)
-    deadlines.set(cleared, 0.02)
-    deadlines.set(moved, 0.15)
-    deadlines.clear(cleared)
-    deadlines.set(cleared, 0)  # never
+    timers.set(moved, 0.02)
+    timers.set(cleared, 0.02)
+    timers.set(moved, 0.15)
+    timers.clear(cleared)
+    timers.set(cleared, 0)  # never
     await asyncio.sleep(0.3)
     assert list(log.times) == ["moved"]
     assert log.times["moved"] >= 0.148
 
 
-async def test_none_is_called_behind_the_end() -> None:
-    log, deadlines = Log(), Timers(asyncio.get_running_loop())
-    deadlines.set(lambda: log.action("near"), 0.01)
-    deadlines.set(lambda: log.action("far"), 0.12)
-    deadlines.close()
+async def test_nothing_fires_after_close() -> None:
+    log, timers = Log(), Timers(asyncio.get_running_loop())
+    timers.set(lambda: log.action("near"), 0.01)
+    timers.set(lambda: log.action("far"), 0.12)
+    timers.close()
     await asyncio.sleep(0.2)
     assert log.times == {}
 
 
-async def test_an_action_may_set_itself_again() -> None:
-    log, deadlines = Log(), Timers(asyncio.get_running_loop())
+async def test_action_may_set_itself_again() -> None:
+    log, timers = Log(), Timers(asyncio.get_running_loop())
     calls: list[float] = []
 
     def again() -> None:
         calls.append(log.loop.time())
-        deadlines.set(again, 0.03)
+        timers.set(again, 0.03)
 
-    deadlines.set(again, 0.03)
+    timers.set(again, 0.03)
     await asyncio.sleep(0.4)
-    deadlines.close()
+    timers.close()
     assert 5 <= len(calls) <= 13
     count = len(calls)
     await asyncio.sleep(0.1)
     assert len(calls) == count
 
 
-async def test_a_loop_that_has_ended_is_let_go_of() -> None:
+async def test_closed_loop_is_released() -> None:
     def other() -> None:
         loop = asyncio.new_event_loop()
-        deadlines = Timers(loop)
-        deadlines.set(lambda: None, 0.2)
+        timers = Timers(loop)
+        timers.set(lambda: None, 0.2)
         loop.call_later(0.1, loop.stop)
         loop.run_forever()
-        deadlines.close()
+        timers.close()
         loop.close()
 
-    before = len(module._looks)
+    before = len(module._sweeps)
     await asyncio.to_thread(other)
     gc.collect()
-    assert len(module._looks) <= before
+    assert len(module._sweeps) <= before

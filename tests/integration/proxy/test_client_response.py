@@ -20,14 +20,14 @@ def stream(mode: str) -> bytes:
 
 
 async def received(base: str, request: bytes) -> bytes:
-    """All that comes for one request until the connection closes."""
+    """All bytes of the response to one request, until the connection closes."""
     async with RawClient.to(base) as client:
         await client.send(request)
         return await asyncio.wait_for(client.reader.read(-1), 5)
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_client_of_http_1_0_reads_until_the_end(mode: str) -> None:
+async def test_http_1_0_client_reads_until_the_end(mode: str) -> None:
     upstream = RawUpstream(lambda _: [stream(mode)])
     async with upstream.running(), running_proxy([entry(upstream, mode)]) as base:
         head, _, body = (await received(base, post(HELLO).replace(b"HTTP/1.1", b"HTTP/1.0"))).partition(
@@ -42,7 +42,7 @@ async def test_a_client_of_http_1_0_reads_until_the_end(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_client_that_wants_no_other_answer_gets_none(mode: str) -> None:
+async def test_connection_close_is_respected(mode: str) -> None:
     upstream = RawUpstream(lambda _: [stream(mode)])
     async with upstream.running(), running_proxy([entry(upstream, mode)]) as base:
         head, _, body = (await received(base, post(HELLO, "Connection: close"))).partition(b"\r\n\r\n")
@@ -51,8 +51,8 @@ async def test_a_client_that_wants_no_other_answer_gets_none(mode: str) -> None:
     assert body.endswith(b"\r\n0\r\n\r\n")
 
 
-async def test_a_head_request_has_a_head_only() -> None:
-    """The length in it is that of the body which a GET would have: nobody waits for it, and the next one is whole."""
+async def test_head_request_has_a_head_only() -> None:
+    """Its content-length is that of a GET: no body follows, and the next response is complete."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(JSON)
     upstream = RawUpstream(lambda number: [answer if not number % 2 else answer + JSON])
     async with upstream.running(), running_proxy([entry(upstream, "direct")], idle_s=2) as base:
@@ -66,7 +66,7 @@ async def test_a_head_request_has_a_head_only() -> None:
     assert [head.partition(b" ")[0] for head in upstream.heads] == [b"HEAD", b"GET"]
 
 
-async def test_an_answer_without_a_body_ends_with_its_head() -> None:
+async def test_response_without_a_body_ends_with_its_head() -> None:
     upstream = RawUpstream(lambda number: [b"HTTP/1.1 204 No Content\r\n\r\n"])
     async with upstream.running(), running_proxy([entry(upstream, "direct")], idle_s=2) as base:
         seen = await received(base, post(HELLO) + post(HELLO, "Connection: close"))
@@ -79,7 +79,7 @@ async def test_an_answer_without_a_body_ends_with_its_head() -> None:
 
 @pytest.mark.statement("A2")
 @pytest.mark.parametrize("mode", MODES)
-async def test_what_begins_while_the_daemon_stops_closes_its_connection(mode: str) -> None:
+async def test_response_begun_while_draining_closes_its_connection(mode: str) -> None:
     go_on = asyncio.Event()
     upstream = RawUpstream(lambda _: [go_on, stream(mode)])
     async with upstream.running():

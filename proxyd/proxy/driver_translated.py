@@ -1,0 +1,222 @@
+"""Carry attempts at Chat Completions upstreams (see `proxyd.proxy.driver`)."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from time import monotonic
+
+from aiohttp import web
+
+from proxyd.codecs.anthropic.events import encode_events
+from proxyd.codecs.openai.completion import MessageCollector
+from proxyd.config.routes import ModelRoute
+from proxyd.errors import ProxyError, TooLong
+from proxyd.hooks.runner import CallHooks
+from proxyd.logs.setup import get_logger
+from proxyd.providers import openai_request as openai
+from proxyd.providers.learned_quirks import MAX_FINDINGS_PER_CALL, LearnedQuirks, LearnedQuirkStore
+from proxyd.proxy.active_call import ActiveCall
+from proxyd.proxy.attempt_translated import TranslatedAttempt
+from proxyd.proxy.client_response import ClientGone
+from proxyd.proxy.driver import CallResources, Driver
+from proxyd.telemetry.call_record import new_id
+
+__all__ = ["TranslatedDriver"]
+
+log = get_logger("relay")
+
+
+class TranslatedDriver(Driver):
+    """Translates requests and responses, and remembers which parameters an upstream refuses."""
+
+    def __init__(self, resources: CallResources) -> None:
+        super().__init__(resources)
+        self._learned = LearnedQuirkStore()
+
+    async def run(self, route: ModelRoute, call: ActiveCall) -> web.StreamResponse:
+        """Make one attempt, and further ones without the parameters that the upstream refuses.
+
+        Raises:
+            ProxyError: the attempt failed and the client has been sent nothing.
+        """
+        quirks = self._learned.of(route)
+        findings = 0
+        while True:
+            hooks = self._resources.hooks.for_call(route, call.record.request_id, "translated")
+            await call.request.yield_to_loop()
+            prepared = await self._translate(quirks.applied_to(route), call)
+            context = prepared.context
+            self._learned.inform(context, route)
+            await call.request.yield_to_loop()
+            if call.record.trace is not None:
+                call.record.trace.on_learned(quirks)
+            if call.request.payload.get("max_tokens") == 0:
+                return await self._respond_without_call(prepared, call)
+            if hooks is not None and hooks.changes_requests:
+                # Hooks may change what they are given in any depth, and tools are shared with other requests.
+                body = dict(prepared.sent)
+                if "tools" in body:
+                    body["tools"] = copy.deepcopy(body["tools"])
+                prepared = prepared.with_body(await hooks.on_request(body))
+            prepared = prepared.written()
+            await call.request.yield_to_loop()
+            wants_stream = call.request.wants_stream
+            attempt = TranslatedAttempt(
+                prepared,
+                self._resources.upstreams,
+                self._settings,
+                call.timers,
+                call.record,
+                hooks if wants_stream else None,
+                joins_deltas=wants_stream,
+            )
+            del prepared  # the attempt releases the body once it is accepted
+            try:
+                if wants_stream:
+                    response = await self._stream(attempt, call)
+                else:
+                    response = await self._collect(attempt, call, hooks)
+            except TooLong as exc:
+                self._remember_window(route, exc)
+                raise
+            except ProxyError as exc:
+                if attempt.refused is None or findings == MAX_FINDINGS_PER_CALL:
+                    raise
+                more = quirks.after(*attempt.refused, attempt.sent, route)
+                if more is None:
+                    raise
+                log.info(
+                    "request.retried_without_param",
+                    request_id=call.record.request_id,
+                    route=route.model_id,
+                    why=call.log_message(exc),
+                    by=more.lines[-1],
+                )
+                self._remember(route, quirks)  # the upstream refuses something else now, so these were right
+                quirks = more
+                findings += 1
+                call.record.retries += 1
+            else:
+                if findings and attempt.refused is None:
+                    self._remember(route, quirks)
+                if call.record.outcome == "ok":
+                    self._learned.keep_accepted(route, context.estimated_input_tokens)
+                self._remember_window(route, attempt.decoder.failure)
+                return response
+            finally:
+                attempt.close()
+
+    async def _translate(self, route: ModelRoute, call: ActiveCall) -> openai.TranslatedCall:
+        record, settings = call.record, self._settings
+        calibration = self._resources.calibration
+        steps = openai.prepare(
+            route,
+            self._resources.base_of(route),
+            call.request.payload,
+            call.keys,
+            timeouts=self._resources.timeouts_of(route),
+            new_id=new_id,
+            warn=lambda oddity: log.debug(oddity, request_id=record.request_id, route=route.model_id),
+            max_body_bytes=settings.max_upstream_body_bytes,
+            max_frame_bytes=settings.max_frame_bytes,
+            session_id=record.session_id,
+            corrected=lambda estimate: calibration.corrected(route.model_name, estimate),
+            inputs=call.request.inputs,
+        )
+        prepared = await call.request.run_steps(steps)
+        record.estimated_input_tokens = prepared.input_tokens
+        for note in prepared.notes:
+            log.debug(
+                "request.altered", request_id=record.request_id, field=note.path, what=note.what, why=note.why
+            )
+        return prepared
+
+    async def _respond_without_call(
+        self, prepared: openai.TranslatedCall, call: ActiveCall
+    ) -> web.StreamResponse:
+        """Respond to ``max_tokens: 0``, which fills a prompt cache at Anthropic and only costs money elsewhere.
+
+        See docs/spec/messages-to-chat.md#max-tokens-zero.
+        """
+        record, events = call.record, prepared.empty_response()
+        record.stop_reason = "max_tokens"
+        if not call.request.wants_stream:
+            collector = MessageCollector()
+            collector.add_all(events)
+            return await call.respond(collector.message())
+        record.outcome = "ok"
+        record.on_first_byte()
+        call.set_stream_head()
+        return await call.finish(encode_events(events))
+
+    async def _stream(self, attempt: TranslatedAttempt, call: ActiveCall) -> web.StreamResponse:
+        record, writer, decoder = call.record, call.writer, attempt.decoder
+        call.set_stream_head()
+        elapsed_s = monotonic() - record.begun
+        writer.commit_after(
+            max(0.001, self._settings.commit_s - elapsed_s), lambda: encode_events(attempt.start())
+        )
+        try:
+            events = await attempt.open()
+            await call.request.yield_to_loop()
+            call.end_retry()
+            call.request.release_body(is_cached=record.route in self._resources.caching_routes)
+            while decoder.failure is None:
+                if events:
+                    record.on_first_byte()
+                if attempt.has_ended:
+                    record.outcome = "ok"
+                    attempt.close(is_complete=True)
+                    return await call.finish(encode_events(events))
+                if events:
+                    # Never both events and bytes while a client does not read (docs/spec/operations.md#c6).
+                    data, events = encode_events(events), []
+                    await writer.write(data)
+                    del data
+                events = await attempt.read(writer)
+            return await call.end(decoder.failure, events)
+        except ClientGone:
+            raise
+        except Exception as exc:
+            if not writer.is_committed:
+                raise
+            failure = call.as_failure(exc)
+            return await call.end(failure, attempt.fail(failure))
+        except asyncio.CancelledError:
+            if call.failure is None or not writer.is_committed:
+                raise
+            return await call.end(call.failure, attempt.fail(call.failure))
+        finally:
+            writer.stay_uncommitted()
+
+    @staticmethod
+    async def _collect(
+        attempt: TranslatedAttempt, call: ActiveCall, hooks: CallHooks | None
+    ) -> web.StreamResponse:
+        decoder, collector = attempt.decoder, MessageCollector()
+        events = await attempt.open()
+        while True:
+            collector.add_all(events)
+            if decoder.has_ended:
+                break
+            events = await attempt.read()
+        if decoder.failure is not None:
+            raise decoder.failure
+        attempt.close(is_complete=True)
+        message = collector.message()
+        if hooks is not None and hooks.changes_bodies:
+            message = await hooks.on_response(message)
+        return await call.respond(message)
+
+    def _remember(self, route: ModelRoute, quirks: LearnedQuirks) -> None:
+        self._log_learned(route, self._learned.keep(route, quirks))
+
+    def _remember_window(self, route: ModelRoute, failure: BaseException | None) -> None:
+        if isinstance(failure, TooLong) and failure.window is not None:
+            self._log_learned(route, self._learned.keep_window(route, failure.window))
+
+    @staticmethod
+    def _log_learned(route: ModelRoute, lines: tuple[str, ...]) -> None:
+        for line in lines:
+            log.warning("route.learned", route=route.model_id, models_yaml=line)
