@@ -25,6 +25,7 @@ from proxyd.providers.unparsed import forwards_unchanged, is_plain, peek_request
 from proxyd.proxy.client_request import ClientRequest
 from proxyd.proxy.held_bodies import HeldBodies
 from proxyd.proxy.relay import Relay
+from proxyd.server_tools.threads import check_thread
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.request_kind import kind_of, session_in
 
@@ -50,6 +51,8 @@ class MessagesHandlers:
     async def messages(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/messages``."""
         call, route = await self._parse_request(request)
+        if call.seen is None:
+            check_thread(call.payload, route)
         if not route.direct and not _has_messages(call.payload):
             raise ClientError("messages: a list with at least one message is required")
         request[IS_CALL] = True

@@ -41,6 +41,8 @@ _LAST_BYTES, _MAX_SCALARS = 64, 16
 
 #: ``"thinking"`` that may belong to a block: not followed by an object, which would be the request's setting.
 _THINKING, _NOT_SETTING = b'"thinking"', re.compile(rb"(?!\s*:\s*\{)")
+#: A conversation kept at the server, which most upstreams do not know.
+_THREAD, _MEMBER = b'"thread"', re.compile(rb"\s*:")
 #: A member ``model`` whose value is a string.
 _NAME, _TEXT = b'"model"', re.compile(rb'\s*:\s*"')
 #: Start of the escapes of all letters of that name; no encoder escapes a letter.
@@ -105,6 +107,7 @@ def is_plain(body: bytes, seen: PeekedRequest) -> bool:
         or _last(body, _THINKING, _NOT_SETTING) >= 0
         or _last(body, _NAME, _TEXT, start=seen.end) >= 0
         or body.rfind(_ESCAPE, seen.end) >= 0
+        or _last(body, _THREAD, _MEMBER) >= 0
     )
 
 

@@ -8,7 +8,7 @@ from time import monotonic
 
 from aiohttp import web
 
-from proxyd.codecs.anthropic.events import encode_events
+from proxyd.codecs.anthropic.events import StreamEvent, encode_events
 from proxyd.codecs.openai.completion import MessageCollector
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError, TooLong
@@ -20,6 +20,7 @@ from proxyd.proxy.active_call import ActiveCall
 from proxyd.proxy.attempt_translated import TranslatedAttempt
 from proxyd.proxy.client_response import ClientGone
 from proxyd.proxy.driver import CallResources, Driver
+from proxyd.server_tools.web_search import is_search_call, unavailable
 from proxyd.telemetry.call_record import new_id
 
 __all__ = ["TranslatedDriver"]
@@ -40,6 +41,9 @@ class TranslatedDriver(Driver):
         Raises:
             ProxyError: the attempt failed and the client has been sent nothing.
         """
+        if is_search_call(call.request.payload):
+            events = unavailable(call.request.payload, route.model_id, new_id("msg_", 22))
+            return await self._respond_without_call(events, "end_turn", call)
         quirks = self._learned.of(route)
         findings = 0
         while True:
@@ -52,7 +56,8 @@ class TranslatedDriver(Driver):
             if call.record.trace is not None:
                 call.record.trace.on_learned(quirks)
             if call.request.payload.get("max_tokens") == 0:
-                return await self._respond_without_call(prepared, call)
+                # It fills a prompt cache at Anthropic, and only costs money elsewhere.
+                return await self._respond_without_call(prepared.empty_response(), "max_tokens", call)
             if hooks is not None and hooks.changes_requests:
                 # Hooks may change what they are given in any depth, and tools are shared with other requests.
                 body = dict(prepared.sent)
@@ -132,15 +137,13 @@ class TranslatedDriver(Driver):
             )
         return prepared
 
+    @staticmethod
     async def _respond_without_call(
-        self, prepared: openai.TranslatedCall, call: ActiveCall
+        events: list[StreamEvent], stop_reason: str, call: ActiveCall
     ) -> web.StreamResponse:
-        """Respond to ``max_tokens: 0``, which fills a prompt cache at Anthropic and only costs money elsewhere.
-
-        See docs/spec/messages-to-chat.md#max-tokens-zero.
-        """
-        record, events = call.record, prepared.empty_response()
-        record.stop_reason = "max_tokens"
+        """Respond with `events`, without an upstream (docs/spec/messages-to-chat.md#max-tokens-zero)."""
+        record = call.record
+        record.stop_reason = stop_reason
         if not call.request.wants_stream:
             collector = MessageCollector()
             collector.add_all(events)

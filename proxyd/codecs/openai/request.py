@@ -214,9 +214,6 @@ def _check_request(payload: dict[str, Any]) -> None:
         raise ClientError(f"messages: expected an array, got {kind}; send the conversation")
     if not messages:
         raise ClientError("messages: expected at least one message, got none; send the conversation")
-    thread = payload.get("thread")
-    if isinstance(thread, dict) and thread.get("type") == "continue":
-        raise ClientError("thread: this upstream keeps no conversations; send all messages instead")
     if payload.get("compaction") is not None:
         raise ClientError("compaction: this upstream cannot compact; ask for a summary in a message instead")
 

@@ -133,3 +133,14 @@ def test_every_circuit_can_close_again(history: list[str]) -> None:
     circuits.admit(ORIGIN)
     circuits.succeeded(ORIGIN)
     assert circuits.states() == []
+
+
+def test_circuit_of_a_server_on_this_machine_is_open_for_a_second_at_most(clock: Clock) -> None:
+    circuits = Circuits(5, 30, clock)
+    for _ in range(20):
+        for _ in range(5):
+            circuits.failed("http://127.0.0.1:8080")
+        with pytest.raises(Overloaded):
+            circuits.admit("http://127.0.0.1:8080")
+        clock.now_s += 1
+        circuits.admit("http://127.0.0.1:8080")
