@@ -256,6 +256,8 @@ def test_reload(home: Home) -> None:
     assert refused.code == 78
     assert "model_id is missing" in refused.err
     assert status(home)["models"] == ["demo"]
+    home.write_models(DEMO + "- {model_id: b, api_base: 'https://api.openai.com', api_key: sk-0123456789}\n")
+    assert "warning: " in home.run("reload").err
     path = home.write_models(DEMO)
     assert home.run("restart").code == 0
     first = status(home)

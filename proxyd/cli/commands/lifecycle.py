@@ -247,12 +247,19 @@ def _host_of(peer: Peer) -> str | None:
 
 
 def _check_configuration(peer: Peer) -> None:
-    """Check that the configuration is valid, so that no daemon is stopped for one that would not start."""
+    """Check the daemon's configuration and print its warnings.
+
+    Raises:
+        ConfigError: it is not valid; no daemon is stopped for one that would not start.
+    """
     import os
 
     from proxyd.daemon.load_config import load_configuration
 
-    load_configuration({}, str(peer.about["config"]), os.environ)
+    loaded = load_configuration({}, str(peer.about["config"]), os.environ)
+    loaded.hooks.close()
+    for line in (*loaded.config.warnings, *loaded.settings.warnings):
+        click.echo(f"warning: {line}", err=True)
 
 
 def stop_in_background(peer: Peer) -> None:
