@@ -266,7 +266,7 @@ def test_reload(home: Home) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # the watch of the file sees no change
     result = home.run("reload")
     assert (result.code, result.err) == (0, "")
-    assert "reads it again" in result.out
+    assert f"reads {path}, the env file and hooks again" in result.out
     deadline = time.monotonic() + 30
     while status(home)["models"] != ["same"]:
         assert time.monotonic() < deadline

@@ -50,6 +50,8 @@ def start_command(port: int | None, host: str | None, models: str | None) -> Non
     if peer.state is State.DRAINING:
         _wait_for_free_port(target)
     started, where = ensure_running(target, port=port, host=host, models=models)
+    if started.about.get("supervisor") == "detached":
+        _check_configuration(started)  # it is valid; the warnings would be in the log only
     click.echo(f"claude-proxy {started.about['version']} listens on {target.url} (process {started.pid}).")
     click.echo(f"models: {', '.join(started.about['models'])}")
     click.echo(f"log: {where}")
@@ -135,7 +137,7 @@ def restart_command(port: int | None, host: str | None, models: str | None) -> N
 def reload_command(port: int | None, host: str | None, models: str | None) -> None:
     """Have the daemon read models.yaml, the env file and hooks again.
 
-    Open streams go on. An invalid configuration is reported, and the daemon keeps the one it has.
+    Open streams continue. An invalid configuration is reported, and the daemon keeps the one it has.
     """
     target = _target(port, host, models)
     peer = ask(target)
@@ -144,13 +146,16 @@ def reload_command(port: int | None, host: str | None, models: str | None) -> No
         raise CommandFailed(
             f"claude-proxy does not run on {target.url}; start it with 'claude-proxy start'", EXIT_NOT_RUNNING
         )
-    _check_configuration(peer)
-    config = Path(peer.about["config"])
-    if peer.about.get("supervisor") is None:
+    config, supervisor = Path(peer.about["config"]), peer.about.get("supervisor")
+    if supervisor in (None, "detached"):
+        _check_configuration(peer)  # a service has other variables than this shell
+    if supervisor is None:
         config.touch()  # the daemon watches it; in a terminal SIGHUP means that the terminal was closed
     else:
         background.send_reload(peer)
-    click.echo(f"{config} is valid; the daemon on {target.url} reads it again, with the env file and hooks.")
+    click.echo(f"The daemon on {target.url} reads {config}, the env file and hooks again.")
+    if supervisor not in (None, "detached"):
+        click.echo("Its log says whether they are valid: claude-proxy logs")
 
 
 @click.command("status", epilog="Example: claude-proxy status --json")
