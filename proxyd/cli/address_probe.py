@@ -30,7 +30,7 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """The URL of a call, without query: an ``api-version`` is no secret, but a query may hold a key."""
+        """URL of a call without its query, for messages."""
         return self.full_url().partition("?")[0]
 
     def full_url(self) -> str:
@@ -43,7 +43,7 @@ class Endpoint:
         base = base.rstrip("/")
         bare = base.removesuffix("/v1")
         for is_direct in (self.is_direct, not self.is_direct):
-            # A direct address gets its /v1 by itself.
+            # /v1 is part of the path that is added to a direct address.
             for path in (bare,) if is_direct else (f"{bare}/v1", bare):
                 other = Endpoint(f"{path}{mark}{query}", is_direct)
                 if other.url != self.url:

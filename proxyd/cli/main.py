@@ -34,7 +34,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("proxyd.cli.commands.run", "run_command", "Run the daemon in the foreground."),
     "start": ("proxyd.cli.commands.lifecycle", "start_command", "Start the daemon in the background."),
     "stop": ("proxyd.cli.commands.lifecycle", "stop_command", "Stop the daemon; open streams may finish."),
-    "restart": ("proxyd.cli.commands.lifecycle", "restart_command", "Start anew; open streams may finish."),
+    "restart": (
+        "proxyd.cli.commands.lifecycle",
+        "restart_command",
+        "Replace the daemon; open streams may finish.",
+    ),
     "reload": ("proxyd.cli.commands.lifecycle", "reload_command", "Read models.yaml, env and hooks again."),
     "status": (
         "proxyd.cli.commands.lifecycle",

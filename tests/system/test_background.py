@@ -219,7 +219,7 @@ def test_server_without_response_is_foreign(home: Home, monkeypatch: pytest.Monk
 
         peer = ask(find_target(None, None, None), timeout_s=0.1)
     assert peer.state is State.FOREIGN
-    assert "did not answer" in peer.why
+    assert "did not respond" in peer.why
 
 
 def test_port_and_host_from_models_yaml(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -310,5 +310,5 @@ def wait_until_ready(target: Target, service: Manager, other_than: int = 0) -> P
             return peer
         time.sleep(_POLL_S)
     raise CommandFailed(
-        f"the {service.name} service was started and does not answer on {target.url}; see '{service.log_hint}'"
+        f"the {service.name} service was started and is not ready on {target.url}; see '{service.log_hint}'"
     )
