@@ -57,7 +57,7 @@ e2e: $(VENV)/.dev ## Run the real Claude Code through the daemon.
 real: $(VENV)/.dev ## Run the proxy in front of a real llama-server with a small model, for about a minute.
 	@$(BIN)/python -m tests.system.real $(ARGS)
 
-captures: $(VENV)/.dev ## Record anew what the real Claude Code sends (tests/captures); ARGS='VERSION ...'.
+captures: $(VENV)/.dev ## Record again what the real Claude Code sends (tests/captures); ARGS='VERSION ...'.
 	@$(BIN)/python -m tests.captures $(ARGS)
 
 soak: $(VENV)/.dev ## Many streams with everything that goes wrong, for ten minutes (docs/reliability.md).
@@ -85,23 +85,23 @@ service-check: $(VENV)/.dev ## Run the service under a real systemd --user; inst
 mutations: $(VENV)/.dev ## Break the translation in many places, one at a time; each break must fail a test.
 	@$(BIN)/python -m tests.system.mutations $(ARGS)
 
-goldens: $(VENV)/.dev ## Write the expected outputs of the transcripts anew; review the diff like code.
+goldens: $(VENV)/.dev ## Write the expected outputs of the transcripts again; review the diff like code.
 	@$(BIN)/python -m tests.support.goldens_requests
 	@$(BIN)/python -m tests.support.goldens_streams
 
-docs: $(VENV)/.dev ## Write the generated parts of docs/ and config/ anew.
+docs: $(VENV)/.dev ## Write the generated parts of docs/ and config/ again.
 	@$(BIN)/python docs/generate_providers.py
 	@$(BIN)/python docs/generate_configuration.py
 	@$(BIN)/python -m proxyd.config.schema > config/models.schema.json
 	@$(BIN)/python docs/generate_reliability.py
 
-bench: $(VENV)/.dev ## Measure CPU, latency and memory beside the baselines (docs/performance.md).
+bench: $(VENV)/.dev ## Measure CPU, latency and memory of the proxy and the baselines (docs/performance.md).
 	@$(BIN)/python -m bench $(ARGS)
 
 bench-smoke: $(VENV)/.dev ## A quick look at the same.
 	@$(BIN)/python -m bench --smoke $(ARGS)
 
-bench-peers: $(VENV)/.dev .bench-peers/.installed ## The same as bench, beside LiteLLM (installed in .bench-peers).
+bench-peers: $(VENV)/.dev .bench-peers/.installed ## The same as bench, with LiteLLM (installed in .bench-peers).
 	@$(BIN)/python -m bench --peers $(ARGS)
 
 .bench-peers/.installed:

@@ -130,7 +130,7 @@ def ask(target: Target, timeout_s: float = RESPONSE_TIMEOUT_S) -> Peer:
     except ConnectionRefusedError:
         return Peer(State.STOPPED, {})
     except TimeoutError:
-        return Peer(State.FOREIGN, {}, f"it did not answer within {timeout_s:g} s")
+        return Peer(State.FOREIGN, {}, f"it did not respond within {timeout_s:g} s")
     except ConnectionError as exc:
         return Peer(State.FOREIGN, {}, (exc.strerror or type(exc).__name__).lower())
     except OSError:
@@ -149,7 +149,7 @@ def ask(target: Target, timeout_s: float = RESPONSE_TIMEOUT_S) -> Peer:
         or about.get("name") != "claude-proxy"
         or not isinstance(about.get("pid"), int)
     ):
-        return Peer(State.FOREIGN, {}, f"it answered {status} and is no claude-proxy")
+        return Peer(State.FOREIGN, {}, f"its response, status {status}, is not that of claude-proxy")
     return Peer(State.DRAINING if about.get("status") == "draining" else State.RUNNING, about)
 
 

@@ -23,6 +23,7 @@ from proxyd.cli.exit_codes import (
     CommandFailed,
     failure_of_os,
 )
+from proxyd.cli.groups import CommandGroup
 from proxyd.cli.options import run_options
 from proxyd.errors import AddressInUse, ConfigError, ProxyError, UnsafePermissions
 
@@ -33,7 +34,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("proxyd.cli.commands.run", "run_command", "Run the daemon in the foreground."),
     "start": ("proxyd.cli.commands.lifecycle", "start_command", "Start the daemon in the background."),
     "stop": ("proxyd.cli.commands.lifecycle", "stop_command", "Stop the daemon; open streams may finish."),
-    "restart": ("proxyd.cli.commands.lifecycle", "restart_command", "Start anew; open streams may finish."),
+    "restart": (
+        "proxyd.cli.commands.lifecycle",
+        "restart_command",
+        "Replace the daemon; open streams may finish.",
+    ),
     "reload": ("proxyd.cli.commands.lifecycle", "reload_command", "Read models.yaml, env and hooks again."),
     "status": (
         "proxyd.cli.commands.lifecycle",
@@ -116,8 +121,10 @@ _SYNONYMS = {
 }
 
 
-class _Commands(click.Group):
+class _Commands(CommandGroup):
     """A group that imports a command on first use."""
+
+    synonyms = _SYNONYMS
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -128,13 +135,6 @@ class _Commands(click.Group):
         module, attribute, _ = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise click.UsageError(f"there is no command {args[0][:40]!r}; {_command_hint(args[0])}", ctx)
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -161,19 +161,6 @@ def cli(context: click.Context, /, **options: Any) -> None:
         context.invoke(command, **options)
     elif given := [name for name, value in options.items() if value not in (None, False)]:
         raise click.UsageError(_misplaced(context, context.invoked_subcommand, given[0], options[given[0]]))
-
-
-def _command_hint(word: str) -> str:
-    """Say what to write instead of an unknown command."""
-    import difflib
-
-    word = word.lower()
-    meant = (
-        [_SYNONYMS[word]] if word in _SYNONYMS else difflib.get_close_matches(word, COMMANDS, n=2, cutoff=0.7)
-    )
-    if not meant:
-        return "write 'claude-proxy --help' for a list"
-    return "write " + " or ".join(f"'claude-proxy {name}'" for name in sorted(meant))
 
 
 def _misplaced(context: click.Context, name: str, option: str, value: Any) -> str:

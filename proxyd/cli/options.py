@@ -26,7 +26,7 @@ _RUN = (
     click.option("-d", "--dev", is_flag=True, help="Development: debug logs, restart on a changed file."),
     *_ADDRESS,
     click.option(
-        "--log-bodies", is_flag=True, help="Log prompts and responses; needs LOG_LEVEL=debug or -d."
+        "--log-bodies", is_flag=True, help="Log prompts and responses; needs --log-level debug or -d."
     ),
     click.option(
         "--log-level", type=click.Choice(LOG_LEVELS), help="Least severe lines that are logged (info)."

@@ -52,6 +52,7 @@ _VARIABLE_NAME = re.compile(r"[A-Z]+(?:_[A-Z]+)+")
 _PLACEHOLDER = re.compile(
     r"<.*>|(?:sk-)?(?:\.{3,}|…|x{4,})|.*\b(?:your|my)[-_ ].*key.*|change[-_]?me", re.IGNORECASE
 )
+_MAX_PLACEHOLDER = 100
 #: Ids that Claude Code has in its own list of models.
 _CLAUDE_ID = re.compile(r"claude-(?:fable|haiku|opus|sonnet)-\d")
 
@@ -131,7 +132,7 @@ def fault_in_key(key: str) -> str | None:
         return "holds blanks: write the key alone"
     if _VARIABLE_NAME.fullmatch(key):
         return "looks like the name of a variable: write 'api_key: ${NAME}' with that name"
-    if _PLACEHOLDER.fullmatch(key):
+    if len(key) <= _MAX_PLACEHOLDER and _PLACEHOLDER.fullmatch(key):
         return "looks like a placeholder: write your key"
     return None
 

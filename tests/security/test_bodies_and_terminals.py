@@ -104,7 +104,7 @@ def test_printable() -> None:
 def test_no_control_character_reaches_a_terminal_by_top() -> None:
     from rich.console import Console
 
-    from proxyd.cli.commands.top import _picture, _State
+    from proxyd.cli.commands.top import _State, _view
 
     call = {
         "route": EVIL, "model": EVIL, "kind": EVIL, "phase": EVIL, "duration_ms": 1, "output_tokens": 1,
@@ -118,9 +118,9 @@ def test_no_control_character_reaches_a_terminal_by_top() -> None:
         "version": EVIL, "started_at": 1.0, "now": 2.0, "is_draining": False, "totals": totals, "active": [call],
         "recent": [call],
     }  # fmt: skip
-    state.take("hello", hello)
+    state.update("hello", hello)
     out = io.StringIO()
-    Console(file=out, width=400, force_terminal=False).print(_picture(state))
+    Console(file=out, width=400, force_terminal=False).print(_view(state))
     assert out.getvalue().count("PWNED") >= 6
     assert {char for char in out.getvalue() if char in CONTROLS} <= {"\n"}
 

@@ -219,7 +219,7 @@ def test_server_without_response_is_foreign(home: Home, monkeypatch: pytest.Monk
 
         peer = ask(find_target(None, None, None), timeout_s=0.1)
     assert peer.state is State.FOREIGN
-    assert "did not answer" in peer.why
+    assert "did not respond" in peer.why
 
 
 def test_port_and_host_from_models_yaml(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,6 +256,8 @@ def test_reload(home: Home) -> None:
     assert refused.code == 78
     assert "model_id is missing" in refused.err
     assert status(home)["models"] == ["demo"]
+    home.write_models(DEMO + "- {model_id: b, api_base: 'https://api.openai.com', api_key: sk-0123456789}\n")
+    assert "warning: " in home.run("reload").err
     path = home.write_models(DEMO)
     assert home.run("restart").code == 0
     first = status(home)
@@ -264,7 +266,7 @@ def test_reload(home: Home) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # the watch of the file sees no change
     result = home.run("reload")
     assert (result.code, result.err) == (0, "")
-    assert "reads it again" in result.out
+    assert f"reads {path}, the env file and hooks again" in result.out
     deadline = time.monotonic() + 30
     while status(home)["models"] != ["same"]:
         assert time.monotonic() < deadline

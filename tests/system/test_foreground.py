@@ -57,6 +57,31 @@ def test_prints_how_to_connect(home: Home, arguments: list[str]) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("models", "token", "note"),
+    [
+        (
+            "settings: {auth_token: a-token-of-sixteen}\nmodels: [{model_id: demo, api_base: 'builtin:demo'}]\n",
+            "TOKEN",
+            "(TOKEN is the auth_token of this daemon; 'claude-proxy env demo' prints it.)",
+        ),
+        (
+            "- {model_id: a, api_base: 'https://api.moonshot.ai/anthropic', direct: true}\n",
+            "KEY",
+            "(KEY is your key for api.moonshot.ai.)",
+        ),
+    ],
+)
+def test_hint_does_not_say_any_where_a_token_is_needed(
+    home: Home, models: str, token: str, note: str
+) -> None:
+    home.write_models(models)
+    out, _ = output_of(home, [])
+    assert f"ANTHROPIC_AUTH_TOKEN={token} claude" in out
+    assert note in out
+    assert "a-token-of-sixteen" not in out
+
+
 def test_supervised_daemon_prints_nothing(home: Home) -> None:
     home.write_models(DEMO)
     out, _ = output_of(home, ["run", "--supervised", "detached"])

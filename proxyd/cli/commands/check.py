@@ -67,7 +67,7 @@ def check_command(models: str | None, probe: bool, strict: bool, as_json: bool) 
         _show(report)
     failed = [each["model_id"] for each in report.get("probes", ()) if each["ok"] is False]
     if failed:
-        click.echo(f"these upstreams did not answer: {', '.join(failed)}; see above", err=True)
+        click.echo(f"these upstreams did not respond: {', '.join(failed)}; see above", err=True)
         sys.exit(EXIT_UPSTREAM)
 
 
@@ -190,7 +190,7 @@ async def _probe(session: Any, route: ModelRoute) -> dict[str, Any]:
             is_ok = response.status == 200
             error = "" if is_ok else f"{response.status}: {_error_message(parsed)}"
     except (aiohttp.ClientError, asyncio.TimeoutError, ValueError) as exc:
-        is_ok, error = False, f"no answer within {_PROBE_S} s ({type(exc).__name__})"
+        is_ok, error = False, f"no response within {_PROBE_S} s ({type(exc).__name__})"
     return {**result, "ok": is_ok, "ms": round((monotonic() - started_at) * 1000), "said": error}
 
 

@@ -26,6 +26,7 @@ import click
 
 import proxyd
 from proxyd import jsonio
+from proxyd.cli.address_probe import Endpoint, fault_at, find_neighbour
 from proxyd.cli.commands.code import needs_client_key
 from proxyd.cli.daemon_client import Peer, State, Target, ask, find_target
 from proxyd.cli.exit_codes import (
@@ -40,6 +41,7 @@ from proxyd.cli.exit_codes import (
 from proxyd.cli.options import address_options, json_option
 from proxyd.config.envfile import fault_of_env_file
 from proxyd.errors import ConfigError
+from proxyd.urls import origin_of
 
 if TYPE_CHECKING:
     from proxyd.config.routes import ModelRoute
@@ -56,8 +58,13 @@ _DIVERTING = (
     "CLAUDE_CODE_USE_BEDROCK",
     "CLAUDE_CODE_USE_VERTEX",
     "CLAUDE_CODE_USE_FOUNDRY",
+    "CLAUDE_CODE_USE_MANTLE",
+    "CLAUDE_CODE_USE_ANTHROPIC_AWS",
+    "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD",
     "ANTHROPIC_UNIX_SOCKET",
 )
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+_NOT_PROXIED = "localhost,127.0.0.1,::1"
 _TOOL = {
     "name": "report",
     "description": "Report the word.",
@@ -100,7 +107,11 @@ def doctor_command(
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
-        click.echo(f"{len(failed)} of {len(findings)} checks failed." if failed else "All is well.")
+        doubts = sum(finding.result == "warn" for finding in findings)
+        if failed:
+            click.echo(f"{len(failed)} of {len(findings)} checks failed.")
+        else:
+            click.echo(f"Nothing failed; see the {doubts} warnings above." if doubts else "All is well.")
     if failed:
         sys.exit(failed[0].code)
 
@@ -137,12 +148,14 @@ def _findings(port: int | None, host: str | None, models: str | None, *, probe: 
     peer = ask(target)
     yield from _daemon(target, peer)
     if loaded is not None:
+        if peer.is_ours:
+            yield from _configuration_in_use(loaded, peer)
         yield from _upstreams(loaded)
         if probe and peer.is_ours:
             yield from _probes(target, peer, loaded)
     yield from _claude()
-    yield from _environment(target, os.environ)
-    yield from _claude_settings(target)
+    yield from _conflicts("environment", target, os.environ)
+    yield from _claude_settings(target, loaded)
 
 
 def _permissions(loaded: LoadedConfig) -> Iterator[Finding]:
@@ -205,6 +218,17 @@ def _daemon(target: Target, peer: Peer) -> Iterator[Finding]:
             yield Finding("version", "warn", text, "claude-proxy restart")
 
 
+def _configuration_in_use(loaded: LoadedConfig, peer: Peer) -> Iterator[Finding]:
+    used = Path(peer.about["config"])
+    if used.is_absolute() and os.path.realpath(used) != os.path.realpath(loaded.config.path):
+        yield Finding(
+            "configuration in use",
+            "warn",
+            f"the daemon uses {used}, and this command has checked {loaded.config.path}",
+            f"claude-proxy doctor --models {used}, or claude-proxy restart --models {loaded.config.path}",
+        )
+
+
 def _upstreams(loaded: LoadedConfig) -> Iterator[Finding]:
     """Check each origin once: the connection, its certificate, and by its ``Date`` header our clock."""
     by_origin: dict[str, list[str]] = {}
@@ -228,6 +252,7 @@ def _upstreams(loaded: LoadedConfig) -> Iterator[Finding]:
             )
             continue
         yield Finding(name, "ok", f"reached (models {', '.join(ids)})")
+        yield from _addresses(loaded, origin)
         if date is not None:
             skews.append(time.time() - date)
     if skews:
@@ -238,6 +263,33 @@ def _upstreams(loaded: LoadedConfig) -> Iterator[Finding]:
             yield Finding("clock", "fail", text, "switch on time synchronisation", EXIT_UPSTREAM)
         else:
             yield Finding("clock", "ok", f"within {_MAX_SKEW_S:.0f} s of the upstreams")
+
+
+def _addresses(loaded: LoadedConfig, origin: str) -> Iterator[Finding]:
+    """Check that something is at the entries' paths; if not, try their neighbours."""
+    by_endpoint: dict[Endpoint, list[str]] = {}
+    for route in loaded.config.table.routes:
+        if not route.is_demo and origin_of(route.api_base) == origin.lower():
+            by_endpoint.setdefault(Endpoint(route.api_base, route.direct), []).append(route.model_id)
+    for endpoint, ids in by_endpoint.items():
+        name = f"address of {', '.join(ids)}"
+        try:
+            fault = fault_at(endpoint, loaded.settings.ca_file)
+        except (OSError, http.client.HTTPException) as exc:
+            yield Finding(name, "warn", f"POST {endpoint.url}: {_reason(exc)}")
+            continue
+        if fault is None:
+            continue
+        other = find_neighbour(endpoint, loaded.settings.ca_file)
+        if other is None:
+            text, remedy = (
+                f"POST {endpoint.url} is {fault}",
+                "look the address up in the vendor's documentation",
+            )
+        else:
+            text = f"POST {endpoint.url} is {fault}; {other.url} responds"
+            remedy = f"write {other.as_lines()}"
+        yield Finding(name, "fail", text, remedy, EXIT_UPSTREAM)
 
 
 def _head(origin: str, ca_file: str) -> float | None:
@@ -353,7 +405,7 @@ def _claude() -> Iterator[Finding]:
     program = shutil.which("claude")
     if program is None:
         remedy = "npm install -g @anthropic-ai/claude-code"
-        yield Finding("claude", "fail", "not found on PATH", remedy, EXIT_NO_COMMAND)
+        yield Finding("claude", "warn", "not found on PATH; SDKs and other clients need none", remedy)
         return
     try:
         result = subprocess.run(
@@ -370,17 +422,17 @@ def _claude() -> Iterator[Finding]:
         )
 
 
-def _environment(target: Target, environ: Mapping[str, str]) -> Iterator[Finding]:
-    yield from _conflicts("environment", target, environ)
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        excluded = environ.get("NO_PROXY", environ.get("no_proxy", ""))
-        if environ.get(name) and "localhost" not in excluded and "*" not in excluded:
-            text = f"{name} is set: Claude Code may send calls for {target.url} there"
-            yield Finding("environment", "warn", text, "export NO_PROXY=localhost,127.0.0.1")
-            return
+def _proxies(where: str, target: Target, values: Mapping[str, str]) -> Iterator[Finding]:
+    """Find HTTP proxies to which Claude Code would send its calls, prompts and key included."""
+    set_names = [name for name in _PROXIES if values.get(name) or values.get(name.lower())]
+    excluded = f"{values.get('NO_PROXY', '')},{values.get('no_proxy', '')}".replace(" ", ",").split(",")
+    host = "localhost" if target.host == "127.0.0.1" else target.host
+    if set_names and host not in excluded and "*" not in excluded:
+        text = f"{' and '.join(set_names)} is set: Claude Code sends its calls for {target.url} there"
+        yield Finding(where, "fail", text, f"set NO_PROXY={_NOT_PROXIED}", EXIT_CONFIG)
 
 
-def _claude_settings(target: Target) -> Iterator[Finding]:
+def _claude_settings(target: Target, loaded: LoadedConfig | None) -> Iterator[Finding]:
     folder = os.environ.get("CLAUDE_CONFIG_DIR") or os.path.expanduser("~/.claude")
     path = Path(folder) / "settings.json"
     try:
@@ -392,9 +444,22 @@ def _claude_settings(target: Target) -> Iterator[Finding]:
             str(path), "warn", f"cannot be read: {type(exc).__name__}", "Claude Code ignores it, or stops"
         )
         return
-    env = settings.get("env") if isinstance(settings, dict) else None
+    settings = settings if isinstance(settings, dict) else {}
+    env = settings.get("env")
     if isinstance(env, dict):
         yield from _conflicts(str(path), target, {str(key): str(value) for key, value in env.items()})
+    model = settings.get("model")
+    if loaded is not None and isinstance(model, str) and _is_only_ours(model, loaded):
+        text = f"its model is {model[:100]!r}, which only the proxy has: 'claude' without the proxy fails with it"
+        remedy = "remove the line, and in /model use s, which keeps a choice to its session"
+        yield Finding(str(path), "warn", text, remedy)
+
+
+def _is_only_ours(model: str, loaded: LoadedConfig) -> bool:
+    """Return whether models.yaml has `model` and Anthropic does not."""
+    prefix = loaded.settings.discovery_prefix
+    is_ours = "claude" not in model or (bool(prefix) and model.startswith(prefix))
+    return is_ours and loaded.config.table.resolve(model) is not None
 
 
 def _conflicts(where: str, target: Target, values: Mapping[str, str]) -> Iterator[Finding]:
@@ -406,9 +471,18 @@ def _conflicts(where: str, target: Target, values: Mapping[str, str]) -> Iterato
             yield Finding(
                 where, "fail", f"{name} leads Claude Code past the proxy", f"unset {name}", EXIT_CONFIG
             )
+    for finding in _proxies(where, target, values):
+        is_clean = False
+        yield finding
     base = values.get("ANTHROPIC_BASE_URL")
     if base:
         parts = urlsplit(base)
+        if parts.path.rstrip("/").endswith("/v1"):
+            is_clean = False
+            text = (
+                "ANTHROPIC_BASE_URL ends in /v1, and Claude Code adds that itself: it calls /v1/v1/messages"
+            )
+            yield Finding(where, "warn", text, f"set ANTHROPIC_BASE_URL={target.url}")
         try:
             port = parts.port
         except ValueError:

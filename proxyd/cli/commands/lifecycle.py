@@ -50,6 +50,8 @@ def start_command(port: int | None, host: str | None, models: str | None) -> Non
     if peer.state is State.DRAINING:
         _wait_for_free_port(target)
     started, where = ensure_running(target, port=port, host=host, models=models)
+    if started.about.get("supervisor") == "detached":
+        _check_configuration(started)  # it is valid; the warnings would be in the log only
     click.echo(f"claude-proxy {started.about['version']} listens on {target.url} (process {started.pid}).")
     click.echo(f"models: {', '.join(started.about['models'])}")
     click.echo(f"dashboard: {target.url}/dashboard")
@@ -136,7 +138,7 @@ def restart_command(port: int | None, host: str | None, models: str | None) -> N
 def reload_command(port: int | None, host: str | None, models: str | None) -> None:
     """Have the daemon read models.yaml, the env file and hooks again.
 
-    Open streams go on. An invalid configuration is reported, and the daemon keeps the one it has.
+    Open streams continue. An invalid configuration is reported, and the daemon keeps the one it has.
     """
     target = _target(port, host, models)
     peer = ask(target)
@@ -145,13 +147,16 @@ def reload_command(port: int | None, host: str | None, models: str | None) -> No
         raise CommandFailed(
             f"claude-proxy does not run on {target.url}; start it with 'claude-proxy start'", EXIT_NOT_RUNNING
         )
-    _check_configuration(peer)
-    config = Path(peer.about["config"])
-    if peer.about.get("supervisor") is None:
+    config, supervisor = Path(peer.about["config"]), peer.about.get("supervisor")
+    if supervisor in (None, "detached"):
+        _check_configuration(peer)  # a service has other variables than this shell
+    if supervisor is None:
         config.touch()  # the daemon watches it; in a terminal SIGHUP means that the terminal was closed
     else:
         background.send_reload(peer)
-    click.echo(f"{config} is valid; the daemon on {target.url} reads it again, with the env file and hooks.")
+    click.echo(f"The daemon on {target.url} reads {config}, the env file and hooks again.")
+    if supervisor not in (None, "detached"):
+        click.echo("Its log says whether they are valid: claude-proxy logs")
 
 
 @click.command("status", epilog="Example: claude-proxy status --json")
@@ -253,12 +258,19 @@ def _host_of(peer: Peer) -> str | None:
 
 
 def _check_configuration(peer: Peer) -> None:
-    """Check that the configuration is valid, so that no daemon is stopped for one that would not start."""
+    """Check the daemon's configuration and print its warnings.
+
+    Raises:
+        ConfigError: it is not valid; no daemon is stopped for one that would not start.
+    """
     import os
 
     from proxyd.daemon.configuration import load_configuration
 
-    load_configuration({}, str(peer.about["config"]), os.environ)
+    loaded = load_configuration({}, str(peer.about["config"]), os.environ)
+    loaded.hooks.close()
+    for line in (*loaded.config.warnings, *loaded.settings.warnings):
+        click.echo(f"warning: {line}", err=True)
 
 
 def stop_in_background(peer: Peer) -> None:
@@ -304,5 +316,5 @@ def wait_until_ready(target: Target, service: Manager, other_than: int = 0) -> P
             return peer
         time.sleep(_POLL_S)
     raise CommandFailed(
-        f"the {service.name} service was started and does not answer on {target.url}; see '{service.log_hint}'"
+        f"the {service.name} service was started and is not ready on {target.url}; see '{service.log_hint}'"
     )

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from proxyd.cli.commands.check import describe_key, show_columns
+from proxyd.cli.groups import CommandGroup
 from proxyd.config.envfile import with_env_file
 from proxyd.config.paths import make_private_folder, resolve_models_path
 from proxyd.urls import host_of
@@ -24,6 +25,7 @@ _models_option = click.option("--models", metavar="FILE", help="The models.yaml 
 
 @click.group(
     "models",
+    cls=CommandGroup,
     invoke_without_command=True,
     epilog="Example: claude-proxy models add kimi --api-base https://api.moonshot.ai/anthropic --direct",
 )

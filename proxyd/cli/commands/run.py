@@ -6,12 +6,15 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from proxyd.cli.options import run_options
 from proxyd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from proxyd.config.routes import ModelRoute
 
 __all__ = ["run_command"]
 
@@ -80,16 +83,23 @@ async def _serve(flags: dict[str, Any], models: str | None, supervisor: str | No
     await daemon.start()
     in_journal = any(is_journal(os.environ, stream) for stream in (sys.stdout, sys.stderr))
     if supervisor is None and not in_journal:
-        _say_how_to_connect(daemon.addresses[0], loaded.config.table.ids())
+        has_token = loaded.settings.auth_token is not None
+        _print_how_to_connect(daemon.addresses[0], loaded.config.table.routes[0], has_token=has_token)
     await daemon.run()
 
 
-def _say_how_to_connect(address: tuple[str, int], models: tuple[str, ...]) -> None:
+def _print_how_to_connect(address: tuple[str, int], route: ModelRoute, *, has_token: bool) -> None:
+    from proxyd.cli.commands.code import needs_client_key
+
     host = "localhost" if address[0] == "127.0.0.1" else address[0]
     url = f"http://{host}:{address[1]}"
-    model = models[0] if models else "MODEL"
+    model, token = route.model_id, "any"
+    if has_token:
+        token = "TOKEN"  # noqa: S105 - a placeholder
+    elif needs_client_key(route):
+        token = "KEY"  # noqa: S105 - a placeholder
     click.echo(f"claude-proxy listens on {url}. To use it, in another terminal:")
-    click.echo(f"  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=any claude --model {model}")
+    click.echo(f"  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN={token} claude --model {model}")
     click.echo(f"Calls and models: {url}/dashboard. Ctrl-C stops it; models are configured in models.yaml.")
 
 

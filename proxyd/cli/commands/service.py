@@ -15,13 +15,14 @@ from proxyd.cli.commands import lifecycle
 from proxyd.cli.commands.init import write_configuration
 from proxyd.cli.daemon_client import State, ask, find_target
 from proxyd.cli.exit_codes import EXIT_NOT_RUNNING
+from proxyd.cli.groups import CommandGroup
 from proxyd.cli.options import json_option
 from proxyd.config.paths import make_private_folder, resolve_models_path, resolve_state_folder
 
 __all__ = ["service_command"]
 
 
-@click.group("service", epilog="Example: claude-proxy service install")
+@click.group("service", cls=CommandGroup, epilog="Example: claude-proxy service install")
 def service_command() -> None:
     """Run at login, by systemd or launchd."""
 

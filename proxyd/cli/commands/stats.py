@@ -69,7 +69,7 @@ def stats_command(since: str, by: str, session: str | None, as_json: bool, as_cs
     '"command": "claude-proxy statusline"}}',
 )
 def statusline_command() -> None:
-    """One line for Claude Code's status line: model, route, tokens and cost of this session.
+    """One line for Claude Code's status line: the model and its routes, tokens and cost of this session.
 
     Reads the JSON that Claude Code gives to such a command on stdin.
     """
@@ -79,27 +79,32 @@ def statusline_command() -> None:
         given = {}
     given = given if isinstance(given, dict) else {}
     model = given.get("model")
-    name = model.get("display_name") or model.get("id") if isinstance(model, dict) else None
+    model = model if isinstance(model, dict) else {}
+    model_id = str(model.get("id") or "")
+    name = str(model.get("display_name") or model_id or "?")
     session = given.get("session_id")
-    click.echo(_statusline(str(name or "?"), session if isinstance(session, str) else ""))
+    click.echo(_statusline(name, model_id, session if isinstance(session, str) else ""))
 
 
-def _statusline(name: str, session: str) -> str:
+def _statusline(name: str, model_id: str, session: str) -> str:
     if not session:
         return name
     try:
         database = stats.open_ledger(_path())
         try:
-            rows = stats.sums(database, 0, by="model", session=session)
+            calls = stats.calls_of_session(database, session)
             total = stats.sums(database, 0, session=session)[0]
         finally:
             database.close()
     except stats.LedgerUnreadable:
         return name  # a status line has no room for an explanation; `claude-proxy stats` gives it
-    if not rows:
+    if not total["calls"]:
         return name
-    routes = ", ".join(row["model"] or "none" for row in rows[:3])
-    parts = [name if routes == name else f"{name} via {routes}", _tokens_of(total)]
+    # Claude Code adds [1m] to an id, and does not send it.
+    ids = {model_id, model_id.removesuffix("[1m]")}
+    routes = dict.fromkeys(call["route"] for call in calls if call["model"] in ids and call["route"])
+    is_known = all(route in ids or route == name for route in routes)
+    parts = [name if is_known else f"{name} via {', '.join(routes)}", _tokens_of(total)]
     if total["unpriced_calls"] < total["calls"]:
         parts.append(_usd(total))
     return " · ".join(parts)

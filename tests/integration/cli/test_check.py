@@ -183,6 +183,6 @@ async def test_probe_calls_each_upstream_once(tmp_path: Path) -> None:
     }  # fmt: skip
     assert probes["refused"]["said"] == "401: no such key"
     assert "NO_SUCH is not set" in probes["keyless"]["said"]
-    assert result.stderr == "these upstreams did not answer: refused, keyless; see above\n"
+    assert result.stderr == "these upstreams did not respond: refused, keyless; see above\n"
     assert len(upstream.requests) == 3
     assert all("sk-of-the-shell" not in str(headers) for headers in upstream.headers)

@@ -31,13 +31,14 @@ def test_each_command_has_help_with_an_example(name: str) -> None:
     assert command.get_short_help_str(200).rstrip(".") in COMMANDS[name][2] or command.help
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("status",)])
+@pytest.mark.parametrize("arguments", [("--help",), ("status",), ("statusline",)])
 def test_fast_commands_import_little(home: Home, arguments: tuple[str, ...]) -> None:
     """Imports take most of the time; counting them does not depend on the machine's load."""
     heavy = {"aiohttp", "structlog", "ruamel", "rich", "asyncio", "ssl", "http.client"}
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "proxyd", *arguments],
         env=home.environ,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=30,

@@ -24,6 +24,8 @@ DEMO = "- {model_id: demo, api_base: 'builtin:demo'}\n"
         (["strat"], "there is no command 'strat'; write 'claude-proxy start' or 'claude-proxy stats'"),
         (["log"], "write 'claude-proxy logs'"),
         (["install"], "write 'claude-proxy service install'"),
+        (["models", "lst"], "there is no command 'lst'; write 'claude-proxy models list'"),
+        (["service", "statsu"], "write 'claude-proxy service status'"),
         (["frobnicate"], "write 'claude-proxy --help' for a list"),
         (["--port", "1", "status"], "write 'claude-proxy status --port 1'"),
         (["-d", "start"], "write 'claude-proxy -d', or 'LOG_LEVEL=debug claude-proxy start'"),

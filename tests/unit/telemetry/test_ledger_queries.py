@@ -208,7 +208,7 @@ def test_unreadable_ledger(tmp_path: Path) -> None:
 
 
 def test_statusline(ledger: Path, tmp_path: Path) -> None:
-    given = json.dumps({"session_id": SESSION, "model": {"id": "x", "display_name": "My model"}})
+    given = json.dumps({"session_id": SESSION, "model": {"id": "m[1m]", "display_name": "My model"}})
     line = output(tmp_path, "statusline", stdin=given)
     assert line == "My model via kimi · 12.0k in (75% cached), ~300 out · $0.0069\n"
     assert output(tmp_path, "statusline", stdin="no JSON") == "?\n"

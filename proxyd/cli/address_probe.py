@@ -1,0 +1,102 @@
+"""Find out whether anything is at an entry's address, and if not, which neighbouring address responds.
+
+A probe is an empty POST without a key: 401 or 400 shows that the endpoint is there, 404 and 405 that it is not. It
+costs nothing, and no key leaves this machine.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from proxyd.providers.direct_request import direct_url
+from proxyd.providers.openai_request import chat_url
+
+__all__ = ["Endpoint", "fault_at", "find_neighbour"]
+
+_TIMEOUT_S = 5.0
+_MAX_BODY_BYTES = 64 << 10
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An address of models.yaml and the API that it is used with."""
+
+    api_base: str
+    is_direct: bool
+
+    @property
+    def url(self) -> str:
+        """URL of a call without its query, for messages."""
+        return self.full_url().partition("?")[0]
+
+    def full_url(self) -> str:
+        """Return the URL of a call with its query."""
+        return direct_url(self.api_base, "/v1/messages", "") if self.is_direct else chat_url(self.api_base)
+
+    def neighbours(self) -> Iterator[Endpoint]:
+        """Yield the addresses that are often meant: the same API at another path, then the other API."""
+        base, mark, query = self.api_base.partition("?")
+        base = base.rstrip("/")
+        bare = base.removesuffix("/v1")
+        for is_direct in (self.is_direct, not self.is_direct):
+            # /v1 is part of the path that is added to a direct address.
+            for path in (bare,) if is_direct else (f"{bare}/v1", bare):
+                other = Endpoint(f"{path}{mark}{query}", is_direct)
+                if other.url != self.url:
+                    yield other
+
+    def as_lines(self) -> str:
+        """Return what to write in models.yaml."""
+        direct = "direct: true" if self.is_direct else "no 'direct'"
+        return f"api_base: {self.api_base.partition('?')[0]}, {direct}"
+
+
+def fault_at(endpoint: Endpoint, ca_file: str) -> str | None:
+    """Return what shows that the endpoint does not exist, such as ``404``; None if it does.
+
+    Raises:
+        OSError, http.client.HTTPException: there is no response.
+    """
+    parts = urlsplit(endpoint.full_url())
+    host = parts.hostname or ""
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = ssl.create_default_context(cafile=ca_file or None)
+        connection = http.client.HTTPSConnection(host, parts.port, timeout=_TIMEOUT_S, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, parts.port, timeout=_TIMEOUT_S)
+    try:
+        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        headers = {
+            "content-type": "application/json",
+            "user-agent": "claude-proxy",
+            "accept": "application/json",
+        }
+        connection.request("POST", target, b"{}", headers)
+        response = connection.getresponse()
+        body = response.read(_MAX_BODY_BYTES).lower()
+    finally:
+        connection.close()
+    if 300 <= response.status < 400:
+        return f"redirected ({response.status})"
+    if b"<html" in body or b"<!doctype" in body:
+        return f"an HTML page ({response.status})"
+    # A server that has the endpoint and misses the model says 404, too.
+    if response.status in (404, 405) and b"model" not in body:
+        return f"not there ({response.status})"
+    return None
+
+
+def find_neighbour(endpoint: Endpoint, ca_file: str) -> Endpoint | None:
+    """Return the first neighbouring endpoint that exists, or None."""
+    for other in endpoint.neighbours():
+        try:
+            if fault_at(other, ca_file) is None:
+                return other
+        except (OSError, http.client.HTTPException):
+            continue
+    return None
