@@ -100,6 +100,10 @@ def _print_how_to_connect(address: tuple[str, int], route: ModelRoute, *, has_to
         token = "KEY"  # noqa: S105 - a placeholder
     click.echo(f"claude-proxy listens on {url}. To use it, in another terminal:")
     click.echo(f"  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN={token} claude --model {model}")
+    if token == "TOKEN":  # noqa: S105 - a placeholder
+        click.echo(f"  (TOKEN is the auth_token of this daemon; 'claude-proxy env {model}' prints it.)")
+    elif token == "KEY":  # noqa: S105 - a placeholder
+        click.echo(f"  (KEY is your key for {host_of(route.api_base)}.)")
     click.echo(f"Calls and models: {url}/dashboard. Ctrl-C stops it; models are configured in models.yaml.")
 
 
