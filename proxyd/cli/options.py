@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["address_options", "json_option", "run_options"]
+__all__ = ["address_options", "json_option", "long_address_options", "run_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,6 +36,16 @@ def run_options(command: F) -> F:
 def address_options(command: F) -> F:
     """Which daemon is meant."""
     for option in reversed(_ADDRESS):
+        command = option(command)
+    return command
+
+
+def long_address_options(command: F) -> F:
+    """As `address_options` without ``-p``, which is Claude Code's ``--print``."""
+    port = click.option(
+        "--port", type=click.IntRange(0, 65535), metavar="N", help="Port to listen on (8082)."
+    )
+    for option in (*reversed(_ADDRESS[1:]), port):
         command = option(command)
     return command
 
