@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests.system.e2e.openai_upstream import DONE, chunk
+from tests.system.e2e.scripted import Received, Step
 from tests.system.e2e.stage import Stage, check, check_equal, scenario
 from tests.system.e2e.terminal import Terminal, terminal_running_code
 
@@ -74,6 +76,36 @@ async def window_after_a_switch(stage: Stage) -> None:
         await terminal.enter("/model w128")
         await terminal.expect("Set model to w128")
         check_equal(await read_context(terminal), ("128k", "33k"), "window and buffer")
+
+
+@scenario
+async def compaction_of_a_small_window(stage: Stage) -> None:
+    """A window of 32k is compacted once the conversation has grown, and not at each turn"""
+    sizes = iter([12_000, 16_000, 20_000, 27_000, 12_000])
+    kinds: list[str] = []
+
+    def play(received: Received) -> Sequence[Step]:
+        is_summary = "TEXT ONLY" in received.texts("user")[-1]
+        kinds.append("summary" if is_summary else "turn")
+        text = "<summary>So far.</summary>" if is_summary else f"Response {kinds.count('turn')}."
+        size = 1000 if is_summary else next(sizes)
+        usage = {"prompt_tokens": size, "completion_tokens": 10, "total_tokens": size + 10}
+        return [
+            chunk({"role": "assistant", "content": text}),
+            chunk({}, "stop"),
+            chunk(None, usage=usage),
+            DONE,
+        ]
+
+    upstream = await stage.openai(play)
+    models = [{"model_id": "small", "api_base": upstream.api_base, "context": "32k"}]
+    async with terminal_running_code(stage, models, "small") as terminal:
+        await terminal.expect("? for shortcuts")
+        for number in range(1, 6):
+            await terminal.enter(f"Question {number}")
+            await terminal.expect(f"Response {number}.")
+    check_equal(kinds, ["turn"] * 4 + ["summary", "turn"], "the calls")
+    check("So far." in "\n".join(upstream.requests[-1].texts("user")), "the summary is missing")
 
 
 @scenario
