@@ -33,7 +33,7 @@ HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-#: What Claude Code tells a gateway about the call and the user's work: meant for the proxy, no vendor's business
+#: Headers in which Claude Code describes the call and the user's work to a gateway: for the proxy, not for vendors
 #: (docs/spec/hints-and-modes.md#hint-headers).
 _HINTS = {
     f"x-claude-code-{name}"
@@ -116,6 +116,6 @@ def is_returned(name: str) -> bool:
         BadReply: `name` is not a valid header name; clients would refuse or misread the response.
     """
     if not _TOKEN.match(name):
-        raise BadReply("the upstream answered with a header whose name holds characters that none may hold")
+        raise BadReply("the upstream sent a header with an invalid name")
     lowered = name.lower()
     return lowered not in _NOT_RETURNED and not lowered.startswith(_NOT_RETURNED_PREFIXES)

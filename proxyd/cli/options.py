@@ -7,7 +7,14 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["LOG_FORMATS", "LOG_LEVELS", "address_options", "json_option", "run_options"]
+__all__ = [
+    "LOG_FORMATS",
+    "LOG_LEVELS",
+    "address_options",
+    "json_option",
+    "long_address_options",
+    "run_options",
+]
 
 #: Values of the settings log_level and log_format; importing those would slow every command down.
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -53,4 +60,15 @@ def address_options(command: F) -> F:
     return command
 
 
+def long_address_options(command: F) -> F:
+    """As `address_options` without ``-p``, which is Claude Code's ``--print``."""
+    port = click.option(
+        "--port", type=click.IntRange(0, 65535), metavar="N", help="Port to listen on (8082)."
+    )
+    for option in (*reversed(_ADDRESS[1:]), port):
+        command = option(command)
+    return command
+
+
+#: For scripts.
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -69,9 +69,9 @@ def _parse_with_placeholders(body: bytes) -> dict[str, Any] | None:
         tools, at = cached_tools
         assert tools.raw is not None, "the list was found by its bytes"
         end, placeholder = at + len(tools.raw), _TOOLS_JSON
-        if tools.system is not None and tools.system.ahead and body.endswith(tools.system.ahead, done, at):
+        if tools.system is not None and tools.system.raw and body.endswith(tools.system.raw, done, at):
             system = tools.system
-            at, placeholder = at - len(tools.system.ahead), _BOTH_JSON
+            at, placeholder = at - len(tools.system.raw), _BOTH_JSON
         if at < done:
             return None
         parts += (view[done:at], placeholder)

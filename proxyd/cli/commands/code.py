@@ -1,8 +1,4 @@
-"""``claude-proxy env`` and ``claude-proxy code``: Claude Code on a model of models.yaml.
-
-What it must be told beside the address (docs/spec/claude-code.md#window, #switches): it takes every model it does not
-know for one with a window of 1 000 000 tokens, and asks for its own small models by name for titles and subagents.
-"""
+"""``claude-proxy env`` and ``claude-proxy code``: run Claude Code on a model of models.yaml."""
 
 from __future__ import annotations
 
@@ -11,68 +7,35 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from proxyd.cli.claude_code import (
+    claude_arguments,
+    claude_variables,
+    diverting_variables,
+    missing_key_message,
+    needs_client_key,
+    read_user_settings,
+)
 from proxyd.cli.daemon_client import ask, find_target
 from proxyd.cli.exit_codes import EXIT_NO_COMMAND, EXIT_USAGE, CommandFailed
-from proxyd.cli.options import address_options
+from proxyd.cli.options import address_options, long_address_options
 
 if TYPE_CHECKING:
     from proxyd.config.routes import ModelRoute
     from proxyd.daemon.configuration import LoadedConfig
 
-__all__ = ["claude_variables", "code_command", "env_command"]
+__all__ = ["claude_variables", "code_command", "env_command", "needs_client_key"]
 
 _MODEL_ID = re.compile(r"^[^#\n]*\bmodel_id:\s*['\"]?([^\s'\",}]+)", re.MULTILINE)
 _SHELLS = ("sh", "fish", "powershell", "json")
-#: Claude Code sends one of these or both; a daemon that needs no key takes any.
-_KEYS = ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY")
-
-
-def claude_variables(
-    route: ModelRoute, model: str, url: str, *, token: str | None, environ: Mapping[str, str]
-) -> dict[str, str]:
-    """The variables for Claude Code on `route`.
-
-    Args:
-        model: how the route is asked for.
-        token: the daemon's own access token, if it wants one.
-        environ: where the user's key may be; it is left alone where the upstream gets it.
-    """
-    found = {"ANTHROPIC_BASE_URL": url}
-    if token is not None:
-        found["ANTHROPIC_AUTH_TOKEN"] = token
-    elif not needs_client_key(route):
-        found["ANTHROPIC_AUTH_TOKEN"] = "any"  # noqa: S105 - it must not be empty, and goes nowhere
-    found["ANTHROPIC_MODEL"] = model
-    for kind in ("OPUS", "SONNET", "HAIKU"):
-        found[f"ANTHROPIC_DEFAULT_{kind}_MODEL"] = model
-    found["CLAUDE_CODE_SUBAGENT_MODEL"] = model
-    if route.max_input_tokens is not None:
-        found["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] = str(route.max_input_tokens)
-    if route.max_tokens is not None:
-        found["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] = str(route.max_tokens)
-    found["CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY"] = "1"
-    if not route.direct:
-        # The block names Claude Code's build: of no use to other models, and each update would spoil their caches.
-        found["CLAUDE_CODE_ATTRIBUTION_HEADER"] = "0"
-    return found
-
-
-def needs_client_key(route: ModelRoute) -> bool:
-    """Whether the upstream gets the key that Claude Code sends."""
-    from proxyd.urls import is_loopback_url
-
-    return not (
-        route.is_demo or route.api_key is not None or route.missing_key or is_loopback_url(route.api_base)
-    )
 
 
 def _complete_model(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """The ids of models.yaml that begin so. Read by a pattern: a shell waits for this at each press of a key."""
+    """Return the ids of models.yaml with that prefix, read by a pattern: the shell waits at each press of a key."""
     from proxyd.config.paths import resolve_models_path
 
     path, _ = resolve_models_path(context.params.get("models"), os.environ)
@@ -97,22 +60,30 @@ def env_command(
     route, name = _route(loaded, model)
     url = find_target(port, host, models).url
     variables = claude_variables(route, name, url, token=_token(loaded), environ=os.environ)
-    note = ""
-    if "ANTHROPIC_AUTH_TOKEN" not in variables and not any(os.environ.get(key) for key in _KEYS):
-        note = f"ANTHROPIC_AUTH_TOKEN must be your key for {route.api_base}; it is not set"
+    diverting = diverting_variables(os.environ)
+    note = missing_key_message(route, variables, os.environ)
     shell = shell or _shell_of(os.environ.get("SHELL", ""))
     if shell == "json":
         click.echo(json.dumps({"env": variables}, indent=2))
-        if note:
-            click.echo(note, err=True)
+        for line in (note, *(f"unset {key}: {_DIVERTING}" for key in diverting)):
+            if line:
+                click.echo(line, err=True)
         return
+    for key in diverting:
+        click.echo(_UNSET[shell](key))
     for key, value in variables.items():
-        click.echo(_LINES[shell](key, value))
+        click.echo(_SET[shell](key, value))
     if note:
         click.echo(f"# {note}")
 
 
-_LINES = {
+_DIVERTING = "it leads Claude Code past the proxy"
+_UNSET = {
+    "sh": lambda key: f"unset {key}",
+    "fish": lambda key: f"set -e {key}",
+    "powershell": lambda key: f"Remove-Item Env:{key}",
+}
+_SET = {
     "sh": lambda key, value: f"export {key}={shlex.quote(value)}",
     "fish": lambda key, value: "set -gx {} '{}'".format(key, value.replace("\\", "\\\\").replace("'", "\\'")),
     "powershell": lambda key, value: "$env:{} = '{}'".format(key, value.replace("'", "''")),
@@ -126,37 +97,49 @@ def _shell_of(path: str) -> str:
 
 @click.command(
     "code",
-    epilog='Example: claude-proxy code demo -- -p "say hi"',
+    epilog='Example: claude-proxy code demo -p "say hi"',
     context_settings={"ignore_unknown_options": True},
 )
 @click.argument("model", required=False, shell_complete=_complete_model)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@address_options
+@long_address_options
 def code_command(
     model: str | None, arguments: tuple[str, ...], port: int | None, host: str | None, models: str | None
 ) -> None:
     """Run Claude Code on MODEL; the first of models.yaml if left out.
 
-    Starts the daemon where it does not run. What stands behind -- goes to `claude`, whose exit code is ours.
+    Starts the daemon if it does not run. All other options and arguments go to `claude`, whose exit code is ours;
+    those after -- go there in any case. Claude Code starts in its default permission mode and with the entries of
+    models.yaml in its model picker, unless its settings or arguments say otherwise.
     """
     if model is not None and model.startswith("-"):
         arguments = (model, *arguments)
         model = None
     loaded = _load(models)
     route, name = _route(loaded, model)
+    target = find_target(port, host, models)
+    variables = claude_variables(route, name, target.url, token=_token(loaded), environ=os.environ)
+    settings = read_user_settings(os.environ, Path.cwd())
+    missing = missing_key_message(route, variables, os.environ, settings)
+    if missing:
+        raise CommandFailed(missing, EXIT_USAGE)
     program = shutil.which("claude")
     if program is None:
         raise CommandFailed(
             "claude was not found on PATH; install it with 'npm install -g @anthropic-ai/claude-code'",
             EXIT_NO_COMMAND,
         )
-    target = find_target(port, host, models)
     _ensure_served(route, port, host, models)
-    variables = claude_variables(route, name, target.url, token=_token(loaded), environ=os.environ)
     environ = {**os.environ, **variables}
     if "ANTHROPIC_AUTH_TOKEN" in variables:
         environ.pop("ANTHROPIC_API_KEY", None)  # it would be sent as well, and Claude Code asks about it
-    os.execve(program, (program, *arguments), environ)  # noqa: S606 - the user's own claude
+    for key in diverting_variables(environ):
+        del environ[key]
+        click.echo(f"{key} is not passed on to Claude Code: {_DIVERTING}", err=True)
+    added, notice = claude_arguments(loaded.config.table.routes, route, name, arguments, settings)
+    if notice and not {"-p", "--print"} & set(arguments):
+        click.echo(notice, err=True)
+    os.execve(program, (program, *added, *arguments), environ)  # noqa: S606 - the user's own claude
 
 
 def _ensure_served(route: ModelRoute, port: int | None, host: str | None, models: str | None) -> None:
@@ -186,7 +169,7 @@ def _token(loaded: LoadedConfig) -> str | None:
 
 
 def _route(loaded: LoadedConfig, model: str | None) -> tuple[ModelRoute, str]:
-    """The entry, and the name under which to ask for it."""
+    """Return the entry, and the name under which to request it."""
     table = loaded.config.table
     name = table.ids()[0] if model is None else model
     route = table.resolve(name)

@@ -90,6 +90,7 @@ async def _serve(flags: dict[str, Any], models: str | None, supervisor: str | No
 
 def _print_how_to_connect(address: tuple[str, int], route: ModelRoute, *, has_token: bool) -> None:
     from proxyd.cli.commands.code import needs_client_key
+    from proxyd.urls import host_of
 
     host = "localhost" if address[0] == "127.0.0.1" else address[0]
     url = f"http://{host}:{address[1]}"

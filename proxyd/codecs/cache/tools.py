@@ -39,15 +39,15 @@ class SystemPrompt:
     Attributes:
         value: the parsed value.
         content: its cache key (`jsonio.content_key`).
-        ahead: raw bytes from its start to the start of the tools; empty if unusable, None if not located yet.
+        raw: bytes of a request from its start to the start of the tools; empty if unusable, None if not located yet.
     """
 
-    __slots__ = ("_literal", "_text", "ahead", "content", "value")
+    __slots__ = ("_literal", "_text", "content", "raw", "value")
 
     def __init__(self, value: Any, content: bytes) -> None:
         self.value = value
         self.content = content
-        self.ahead: bytes | None = None
+        self.raw: bytes | None = None
         self._text = ""
         self._literal = b'""'
 
@@ -111,8 +111,8 @@ def _shared(system: Any, found: ToolList, body: bytes) -> Any:
     known = found.system
     if known is None or known.content != content:
         known = found.system = SystemPrompt(system, content)
-    elif known.ahead is None and found.raw:
-        known.ahead = _ahead_of(found.raw, system, body)
+    elif known.raw is None and found.raw:
+        known.raw = _raw_system_of(found.raw, system, body)
     return known.value
 
 
@@ -149,19 +149,19 @@ def _raw_of(tools: list[Any], body: bytes) -> bytes:
     return raw
 
 
-def _ahead_of(tools: bytes, system: Any, body: bytes) -> bytes:
+def _raw_system_of(tools: bytes, system: Any, body: bytes) -> bytes:
     """Return the bytes from the system prompt in a request to `tools`; empty as in `_raw_of`."""
     start, end = span_of(body, "system")
     at, _ = span_of(body, "tools")
-    ahead = body[start:at]
+    raw = body[start:at]
     if (
-        ahead[end - start :] != b',"tools":'
+        raw[end - start :] != b',"tools":'
         or not body.startswith(tools, at)
-        or len(ahead) > _MAX_BYTES
+        or len(raw) > _MAX_BYTES
         or jsonio.content_key(jsonio.loads(body[start:end])) != jsonio.content_key(system)
     ):
         return b""
-    return ahead
+    return raw
 
 
 def tool_list_for(tools: list[Any]) -> ToolList:

@@ -69,8 +69,6 @@ def test_env_says_what_claude_code_cannot_know(home: Home) -> None:
     home.write_models(MODELS)
     found = variables(home, "near")
     assert found["ANTHROPIC_BASE_URL"] == f"http://localhost:{home.port}"
-    assert found["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "32000"
-    assert found["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == "8000"
     assert {found[f"ANTHROPIC_DEFAULT_{kind}_MODEL"] for kind in ("OPUS", "SONNET", "HAIKU")} == {"near"}
     assert found["CLAUDE_CODE_ATTRIBUTION_HEADER"] == "0"
     assert found["ANTHROPIC_AUTH_TOKEN"] == "any"
@@ -117,11 +115,11 @@ def test_env_of_a_model_that_is_not_there(home: Home) -> None:
 def test_code_starts_the_daemon_and_runs_claude_with_its_arguments_and_exit_code(home: Home) -> None:
     home.write_models(DEMO)
     home.program("claude", '#!/bin/sh\nenv | grep -E "^(ANTHROPIC|CLAUDE)_"; echo "args: $*"; exit 5\n')
-    result = home.process("code", "demo", "--", "-p", "say hi")
+    result = home.process("code", "demo", "-p", "say hi")
     assert result.code == 5, result.err
     assert f"ANTHROPIC_BASE_URL=http://localhost:{home.port}" in result.out
     assert "ANTHROPIC_MODEL=demo" in result.out
-    assert "args: -p say hi" in result.out
+    assert " -p say hi" in result.out
     assert "was started" in result.err
     assert home.process("code", "demo").err == ""
 

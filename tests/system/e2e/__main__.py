@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.system.e2e.daemon import ROOT, DaemonError
 from tests.system.e2e.install import PINNED_VERSION, InstallError, UnreachableRegistryError, installed_claude
-from tests.system.e2e.stage import Scenario, ScenarioError, Stage, all_scenarios
+from tests.system.e2e.stage import Scenario, ScenarioError, ScenarioSkipped, Stage, all_scenarios
 
 #: Columns for a scenario's name.
 NAME_WIDTH = 32
@@ -71,8 +71,11 @@ def _say_skipped(reason: str, count: int) -> None:
 async def _run(name: str, function: Scenario, stage: Stage) -> bool:
     started = time.monotonic()
     failures = []
+    skipped = ""
     try:
         await function(stage)
+    except ScenarioSkipped as exc:
+        skipped = str(exc)
     except (ScenarioError, DaemonError) as exc:
         failures.append(str(exc))
     except Exception:
@@ -80,10 +83,10 @@ async def _run(name: str, function: Scenario, stage: Stage) -> bool:
     finally:
         failures += await stage.close()
     seconds = time.monotonic() - started
-    print(
-        f"{'FAIL' if failures else 'PASS'} {name:{NAME_WIDTH}} {seconds:5.1f} s  {_title(function)}",
-        flush=True,
-    )
+    outcome = "FAIL" if failures else "SKIP" if skipped else "PASS"
+    print(f"{outcome} {name:{NAME_WIDTH}} {seconds:5.1f} s  {_title(function)}", flush=True)
+    if skipped:
+        print(f"     {skipped}")
     if failures:
         print(textwrap.indent("\n".join(failures), "     ! "))
         print(textwrap.indent(stage.report(), "     | "), flush=True)

@@ -19,6 +19,7 @@ __all__ = [
     "FAKE_KEY",
     "Scenario",
     "ScenarioError",
+    "ScenarioSkipped",
     "Stage",
     "all_scenarios",
     "check",
@@ -35,6 +36,10 @@ _scenarios: dict[str, Scenario] = {}
 
 class ScenarioError(Exception):
     """A check of a scenario failed."""
+
+
+class ScenarioSkipped(Exception):
+    """This machine lacks a program that the scenario needs."""
 
 
 def scenario(function: Scenario) -> Scenario:

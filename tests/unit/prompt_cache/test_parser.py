@@ -108,7 +108,7 @@ def test_tools_are_found_in_the_form_they_were_written_in(
 
 SYSTEM = [{"type": "text", "text": "You are."}, {"type": "text", "text": 'Say "né"\\n', "cache_control": {}}]
 #: As Claude Code writes them.
-AHEAD = b'"system":%b,"tools":' % written(SYSTEM)
+RAW_SYSTEM = b'"system":%b,"tools":' % written(SYSTEM)
 
 
 def cache_both(system: Any = SYSTEM, write: Callable[..., bytes] = written) -> tool_lists.ToolList:
@@ -143,7 +143,7 @@ def test_changed_system_prompt_is_parsed_and_cached() -> None:
         tool_lists.share_tools(payload, body)
     (known,) = tool_lists._known.values()
     assert known.system is not None
-    assert known.system.ahead == b'"another","tools":'
+    assert known.system.raw == b'"another","tools":'
     assert tool_lists.shared_system(parse_object(written({"system": SYSTEM, "tools": TOOLS}))) is None
 
 
@@ -162,7 +162,7 @@ def test_system_prompt_is_found_directly_before_the_tools_only(write: Callable[.
     body = write({"model": "m", "system": SYSTEM, "tools": TOOLS, "stream": True})
     assert parse_object(body) == json.loads(body)
     assert known.system is not None
-    assert known.system.ahead == (AHEAD[9:] if b'"system":5' in body else b"")
+    assert known.system.raw == (RAW_SYSTEM[9:] if b'"system":5' in body else b"")
 
 
 def test_long_system_prompt_is_not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,8 +239,8 @@ ODD_SYSTEMS = [
 def test_body_with_a_cached_system_prompt_in_other_places(body: bytes, start: int) -> None:
     known = cache_both()
     assert known.system is not None
-    assert known.system.ahead == AHEAD[9:]
-    body %= (AHEAD[start:], RAW)
+    assert known.system.raw == RAW_SYSTEM[9:]
+    body %= (RAW_SYSTEM[start:], RAW)
     assert outcome_of(parse_object, body) == outcome_of(plainly, body)
 
 

@@ -1,0 +1,286 @@
+"""Variables, settings and arguments with which Claude Code works on a model of models.yaml (docs/spec/claude-code.md).
+
+Claude Code assumes a window of 1 000 000 tokens for every model that it does not know, calls its own small models by
+name for titles and subagents, follows proxy variables even to loopback, and starts in auto mode, whose checks only
+Anthropic's own API makes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from proxyd.urls import host_of, is_loopback_url
+
+if TYPE_CHECKING:
+    from proxyd.config.routes import ModelRoute
+
+__all__ = [
+    "DEFAULT_MODE_NOTICE",
+    "DIVERTING_VARIABLES",
+    "claude_arguments",
+    "claude_variables",
+    "diverting_variables",
+    "missing_key_message",
+    "needs_client_key",
+    "read_user_settings",
+    "window_of",
+]
+
+#: Variables that lead Claude Code past ``ANTHROPIC_BASE_URL`` (docs/spec/claude-code.md#proxy-variables).
+DIVERTING_VARIABLES = (
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CODE_USE_FOUNDRY",
+    "CLAUDE_CODE_USE_MANTLE",
+    "CLAUDE_CODE_USE_ANTHROPIC_AWS",
+    "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD",
+    "ANTHROPIC_UNIX_SOCKET",
+)
+#: Claude Code sends one of these or both; a daemon that needs no key accepts any.
+_KEYS = ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY")
+#: Model aliases of Claude Code: each names a default model.
+_ALIASES = ("OPUS", "SONNET", "HAIKU", "FABLE")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+#: Claude Code's own figures, in tokens: the window it assumes, the least that it accepts for compaction, what it keeps
+#: free beside the output, the output limit of unknown models (docs/spec/claude-code.md#window).
+_LARGE_WINDOW = 1_000_000
+_STANDARD_WINDOW = 200_000
+_MIN_COMPACT_WINDOW = 100_000
+_BUFFER_TOKENS = 13_000
+_DEFAULT_OUTPUT = 32_000
+#: Parts of a small window: its output limit, and the margin between the threshold of compaction and the window.
+_OUTPUT_PART, _MARGIN_PART = 8, 16
+
+DEFAULT_MODE_NOTICE = (
+    "Permission mode: default, since auto mode's checks do not work through claude-proxy. "
+    "For auto mode start with --permission-mode auto"
+)
+_FALSE = ("", "0", "false", "no", "off")
+
+
+def claude_variables(
+    route: ModelRoute, model: str, url: str, *, token: str | None, environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the variables for Claude Code on `route`.
+
+    Args:
+        model: the name under which the route is requested.
+        url: the daemon's address.
+        token: the daemon's own access token, if it requires one.
+        environ: the user's environment; a key in it is left alone where the upstream gets it.
+    """
+    found = {"ANTHROPIC_BASE_URL": url, **_no_proxy(url, environ)}
+    if token is not None:
+        found["ANTHROPIC_AUTH_TOKEN"] = token
+    elif not needs_client_key(route):
+        found["ANTHROPIC_AUTH_TOKEN"] = "any"  # noqa: S105 - it must not be empty, and goes nowhere
+    found["ANTHROPIC_MODEL"] = model
+    for alias in _ALIASES:
+        found[f"ANTHROPIC_DEFAULT_{alias}_MODEL"] = model
+        found[f"ANTHROPIC_DEFAULT_{alias}_MODEL_NAME"] = model
+        found[f"ANTHROPIC_DEFAULT_{alias}_MODEL_DESCRIPTION"] = _description(route)
+    found["CLAUDE_CODE_SUBAGENT_MODEL"] = model
+    found |= _window_variables(route, model)
+    found["CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY"] = "1"
+    found["CLAUDE_CODE_GATEWAY_HINT_HEADERS"] = "1"
+    if not route.direct:
+        # The block names Claude Code's build: of no use to other models, and each update would spoil their caches.
+        found["CLAUDE_CODE_ATTRIBUTION_HEADER"] = "0"
+    return found
+
+
+def _no_proxy(url: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that keep calls to the daemon away from a proxy of the environment."""
+    hosts = dict.fromkeys((*_LOOPBACK, urlsplit(url).hostname or "localhost"))
+    names = [name for name in ("NO_PROXY", "no_proxy") if environ.get(name)]
+    known = [part.strip() for name in names for part in environ[name].split(",") if part.strip()]
+    value = ",".join(dict.fromkeys((*known, *hosts)))
+    return dict.fromkeys(["NO_PROXY", *(["no_proxy"] if "no_proxy" in names else [])], value)
+
+
+def _window_variables(route: ModelRoute, model: str) -> dict[str, str]:
+    """Return the variables under which Claude Code compacts where the route's window requires it.
+
+    Claude Code compacts at its window less min(output, 20 000) + 13 000 tokens. That leaves nothing of a small window,
+    so there the output is limited, and the window is announced with that buffer added.
+    """
+    window, output = window_of(route), route.max_tokens
+    found: dict[str, str] = {}
+    if _is_known(model):
+        if window is not None and window < _LARGE_WINDOW:
+            if window <= _STANDARD_WINDOW:
+                found["CLAUDE_CODE_DISABLE_1M_CONTEXT"] = "1"
+            found["CLAUDE_CODE_AUTO_COMPACT_WINDOW"] = str(max(window, _MIN_COMPACT_WINDOW))
+    else:
+        if window is None or window < _LARGE_WINDOW:
+            found["CLAUDE_CODE_DISABLE_1M_CONTEXT"] = "1"
+        if window is not None:
+            announced = window
+            if window < _MIN_COMPACT_WINDOW:
+                announced += _BUFFER_TOKENS - window // _MARGIN_PART
+            found["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] = str(announced)
+    if window is not None and window < _MIN_COMPACT_WINDOW:
+        output = min(output or _DEFAULT_OUTPUT, window // _OUTPUT_PART)
+    if output is not None:
+        found["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] = str(output)
+    return found
+
+
+def window_of(route: ModelRoute) -> int | None:
+    """Return the route's window in tokens; None if models.yaml does not name it."""
+    return _STANDARD_WINDOW if route.is_demo and route.max_input_tokens is None else route.max_input_tokens
+
+
+def _is_known(model: str) -> bool:
+    """Return whether Claude Code knows the model, and its window, by its id."""
+    return model.startswith("claude-")
+
+
+def diverting_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return the names of the variables that would lead Claude Code past the proxy."""
+    return [name for name in DIVERTING_VARIABLES if environ.get(name, "").lower() not in _FALSE]
+
+
+def needs_client_key(route: ModelRoute) -> bool:
+    """Return whether the upstream gets the key that Claude Code sends."""
+    return not (
+        route.is_demo or route.api_key is not None or route.missing_key or is_loopback_url(route.api_base)
+    )
+
+
+def missing_key_message(
+    route: ModelRoute,
+    variables: Mapping[str, str],
+    environ: Mapping[str, str],
+    settings: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """Return what to set if the upstream needs the client's key and Claude Code would have none; else "".
+
+    A login of claude.ai counts as a key for Anthropic's own API only.
+    """
+    places = [variables, environ, *(each["env"] for each in settings if isinstance(each.get("env"), dict))]
+    has_key = any(place.get(name) for place in places for name in _KEYS)
+    if has_key or _is_anthropic(route) or any(each.get("apiKeyHelper") for each in settings):
+        return ""
+    return f"ANTHROPIC_AUTH_TOKEN must be your key for {route.api_base}; it is not set"
+
+
+def _is_anthropic(route: ModelRoute) -> bool:
+    host = urlsplit(route.api_base).hostname or ""
+    return host == "anthropic.com" or host.endswith(".anthropic.com")
+
+
+def read_user_settings(environ: Mapping[str, str], folder: Path) -> list[dict[str, Any]]:
+    """Return the settings files that Claude Code reads in `folder`; unreadable ones are its own to report."""
+    home = Path(environ.get("CLAUDE_CONFIG_DIR") or Path(environ.get("HOME") or "~").expanduser() / ".claude")
+    managed = (
+        Path("/Library/Application Support/ClaudeCode")
+        if sys.platform == "darwin"
+        else Path("/etc/claude-code")
+    )
+    files = (
+        managed / "managed-settings.json",
+        folder / ".claude" / "settings.local.json",
+        folder / ".claude" / "settings.json",
+        home / "settings.json",
+    )
+    return [found for path in files if (found := _settings_in(path)) is not None]
+
+
+def _settings_in(path: Path) -> dict[str, Any] | None:
+    try:
+        return _settings_from(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _settings_from(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def claude_arguments(
+    routes: Sequence[ModelRoute],
+    route: ModelRoute,
+    model: str,
+    arguments: Sequence[str],
+    settings: Sequence[Mapping[str, Any]],
+) -> tuple[list[str], str]:
+    """Return the arguments to put before the user's own, and a notice for stderr or "".
+
+    ``--settings`` gives the model picker the entries of models.yaml with their windows, and chooses the default
+    permission mode if nothing else names one. If the user passes ``--settings``, only the mode is set.
+
+    Args:
+        routes: all entries of models.yaml.
+        settings: the user's settings files.
+    """
+    own = _option(arguments, "--settings")
+    if own is not None:
+        given = _settings_from(own) if own.lstrip().startswith("{") else _settings_in(Path(own))
+        settings = [given or {}, *settings]
+    sets_mode = not _is_anthropic(route) and not _names_mode(arguments, settings)
+    if own is not None:
+        return (["--permission-mode", "default"], DEFAULT_MODE_NOTICE) if sets_mode else ([], "")
+    added: dict[str, Any] = {}
+    if sets_mode:
+        added["permissions"] = {"defaultMode": "default"}
+        added["companyAnnouncements"] = [DEFAULT_MODE_NOTICE]  # it clears what was on the terminal before
+    if not any("modelPicker" in each for each in settings):
+        added["modelPicker"] = {
+            "replaceBuiltInOptions": True,
+            "options": _picker_options(routes, route, model),
+        }
+    windows = {
+        each.model_id: {"autoCompactWindow": each.max_input_tokens}
+        for each in routes
+        if _MIN_COMPACT_WINDOW <= (each.max_input_tokens or 0) < _LARGE_WINDOW
+    }
+    if windows:
+        added["modelSettings"] = windows
+    return (["--settings", json.dumps(added, separators=(",", ":"))] if added else []), ""
+
+
+def _option(arguments: Sequence[str], name: str) -> str | None:
+    for index, argument in enumerate(arguments):
+        if argument == "--":
+            return None
+        if argument.startswith(f"{name}="):
+            return argument.partition("=")[2]
+        if argument == name:
+            return arguments[index + 1] if index + 1 < len(arguments) else ""
+    return None
+
+
+def _names_mode(arguments: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> bool:
+    if _option(arguments, "--permission-mode") is not None or "--dangerously-skip-permissions" in arguments:
+        return True
+    permissions = [each.get("permissions") for each in settings]
+    return any(isinstance(each, dict) and each.get("defaultMode") for each in permissions)
+
+
+def _picker_options(routes: Sequence[ModelRoute], route: ModelRoute, model: str) -> list[dict[str, str]]:
+    named = [(model, route), *((each.model_id, each) for each in routes if each.model_id != model)]
+    return [{"model": name, "label": name, "description": _description(each)} for name, each in named]
+
+
+def _description(route: ModelRoute) -> str:
+    """Return one line on a route for the model picker: upstream model, host and window."""
+    parts = ["built-in demo" if route.is_demo else f"{route.model_name} via {host_of(route.api_base)}"]
+    window = window_of(route)
+    if window is not None:
+        parts.append(_short_count(window))
+    return " · ".join(parts)
+
+
+def _short_count(tokens: int) -> str:
+    return f"{tokens / 1_000_000:g}m" if tokens >= _LARGE_WINDOW else f"{round(tokens / 1000)}k"

@@ -1,0 +1,144 @@
+"""Claude Code as ``claude-proxy code`` starts it, in a real terminal (tmux) of 150 columns."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import shutil
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.paths import ROOT
+from tests.system.e2e.claude_code import SHELL, SWITCHES
+from tests.system.e2e.stage import ScenarioError, ScenarioSkipped, Stage
+
+__all__ = ["Terminal", "terminal_running_code"]
+
+#: Start and answers take 2 to 6 s; a loaded machine may need this.
+SCREEN_TIMEOUT_S = 60.0
+POLL_S = 0.25
+
+
+class Terminal:
+    """One tmux server with one window."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    async def tmux(self, *arguments: str) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *("tmux", "-L", self._name, "-f", os.devnull, *arguments),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        out, _ = await process.communicate()
+        return out.decode(errors="replace")
+
+    async def screen(self) -> str:
+        """Return the visible lines that are not empty."""
+        lines = (await self.tmux("capture-pane", "-p")).splitlines()
+        return "\n".join(line.rstrip() for line in lines if line.strip())
+
+    async def expect(self, *texts: str) -> str:
+        """Wait until the screen has all `texts`; return it.
+
+        Raises:
+            ScenarioError: it has not within `SCREEN_TIMEOUT_S`.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + SCREEN_TIMEOUT_S
+        while True:
+            screen = await self.screen()
+            missing = [text for text in texts if text not in screen]
+            if not missing:
+                return screen
+            if loop.time() > deadline:
+                raise ScenarioError(f"the terminal does not show {missing}:\n{screen}")
+            await asyncio.sleep(POLL_S)
+
+    async def enter(self, line: str) -> None:
+        """Type a line, wait until it is shown, and press Enter."""
+        await self.tmux("send-keys", "-l", line)
+        await self.expect(line)
+        await asyncio.sleep(2 * POLL_S)  # the menu of commands takes Enter once it has found the line
+        await self.tmux("send-keys", "Enter")
+
+    async def press(self, key: str) -> None:
+        await self.tmux("send-keys", key)
+
+
+@asynccontextmanager
+async def terminal_running_code(
+    stage: Stage,
+    models: Sequence[Mapping[str, Any]],
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+) -> AsyncIterator[Terminal]:
+    """Run ``claude-proxy code ARGUMENTS`` in a HOME in which Claude Code has been started before.
+
+    Raises:
+        ScenarioSkipped: tmux is not installed.
+    """
+    if shutil.which("tmux") is None:
+        raise ScenarioSkipped("tmux is not installed")
+    folder = stage.project.parent
+    home, programs = folder / "terminal-home", folder / "programs"
+    _prepare(home, stage.project, models)
+    programs.mkdir(exist_ok=True)
+    claude = programs / "claude"
+    claude.unlink(missing_ok=True)
+    claude.symlink_to(stage.claude_binary)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    variables = {
+        "PATH": f"{programs}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(home),
+        "TMPDIR": str(folder),
+        "LANG": "C.UTF-8",
+        "TERM": "xterm-256color",
+        "SHELL": SHELL,
+        "PORT": str(port),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **SWITCHES,
+        **(environment or {}),
+    }
+    prefix = [
+        "env",
+        "-i",
+        *(f"{name}={value}" for name, value in variables.items()),
+        sys.executable,
+        "-m",
+        "proxyd",
+    ]
+    terminal = Terminal(f"e2e-{os.getpid()}-{port}")
+    command = shlex.join([*prefix, "code", *arguments])
+    await terminal.tmux(
+        *("new-session", "-d", "-x", "150", "-y", "50", "-c", str(stage.project), f"{command}; sleep 600")
+    )
+    try:
+        yield terminal
+    finally:
+        await terminal.tmux("kill-server")
+        stop = await asyncio.create_subprocess_exec(
+            *prefix, "stop", stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        )
+        await stop.wait()
+
+
+def _prepare(home: Path, project: Path, models: Sequence[Mapping[str, Any]]) -> None:
+    config = home / ".config" / "claude-proxy"
+    config.mkdir(parents=True, exist_ok=True)
+    (config / "models.yaml").write_text("".join(f"- {json.dumps(entry)}\n" for entry in models))
+    state = {
+        "hasCompletedOnboarding": True,
+        "theme": "dark",
+        "projects": {str(project): {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}},
+    }
+    (home / ".claude.json").write_text(json.dumps(state))
