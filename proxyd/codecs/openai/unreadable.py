@@ -93,20 +93,16 @@ def unreadable_error(text: bytes, context: ErrorContext) -> ProxyError:
     """Return the error that quotes `text`, with the status that its words stand for."""
     is_error = error_in_lines(text) is not None
     text = _without_field(text)
-    if (
-        text == b"event: error"
-        or text.decode("utf-8", "replace").count("\N{REPLACEMENT CHARACTER}") > len(text) // 4
-    ):
-        text = b""
-    if text and not parse_error_body(text).message:
-        exc = refusal_from_chunk(text.decode("utf-8", "replace"), context)
-    else:
+    decoded = text.decode("utf-8", "replace")
+    if text in (b"", b"event: error") or decoded.count("\N{REPLACEMENT CHARACTER}") > len(text) // 4:
+        return BadReply("the upstream reported an error in its stream without saying why")
+    if parse_error_body(text).message:
         exc = refusal(200, {}, text, context)
+    else:
+        exc = refusal_from_chunk(decoded, context)
     if is_error or not isinstance(exc, Refused) or exc.status != 502:
         return exc
-    return BadReply(
-        f"the upstream's stream holds something that is no event: {exc.message}" if text else exc.message
-    )
+    return BadReply(f"the upstream's stream holds something that is no event: {exc.message}")
 
 
 def _without_field(text: bytes) -> bytes:

@@ -314,7 +314,7 @@ async def test_the_body_of_an_error_is_cut_at_its_limit(mode: str) -> None:
 #: The same kinds after the first text: error type and words of the error event that ends the stream.
 BAD_CONTINUATIONS: dict[str, tuple[bytes, str, str]] = {
     "nonsense_json": (b"data: {nonsense\n\n", "api_error", "not JSON"),
-    "not_an_object": (b"data: 7\n\n", "api_error", "not a JSON object"),
+    "not_an_object": (b"data: 7\n\n", "api_error", "something that is no event: 7"),
     "error_chunk": (_ERROR_CHUNK, "api_error", "caught fire"),
     "overloaded": (b'data: {"error":{"message":"overloaded","code":503}}\n\n', "overloaded_error", ""),
     "failed_finish": (
