@@ -79,7 +79,9 @@ MUTATIONS = (
         "            elif has_calls:",
         '            elif self._reason == "tool_calls":',
     ),
-    Mutation("a refusal counts as an answer", STOP, "        if self.has_refusal:", "        if False:"),
+    Mutation(
+        "a refusal counts as an answer", STOP, '"refusal" if self.has_refusal else', '"refusal" if False else'
+    ),
     Mutation("an error within the stream is passed over", STREAM, 'if chunk.get("error"):', "if False:"),
     Mutation(
         "reasoning loses what must come back with it",

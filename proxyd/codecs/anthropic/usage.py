@@ -59,13 +59,56 @@ def _child(value: dict[str, Any], key: str) -> dict[str, Any]:
     return child if isinstance(child, dict) else {}
 
 
+#: Paths of a count in a usage object, in order of preference. OpenAI, Anthropic's own names (Portkey, LiteLLM and other
+#: gateways), DeepSeek (hit), Kimi (cached_tokens).
+_CACHE_READ = (
+    ("prompt_tokens_details", "cached_tokens"),
+    ("input_tokens_details", "cached_tokens"),
+    ("prompt_cache_hit_tokens",),
+    ("cached_tokens",),
+    ("cache_read_input_tokens",),
+    ("prompt_tokens_details", "cache_read_input_tokens"),
+    ("prompt_tokens_details", "cache_read_tokens"),
+    ("cache_read_tokens",),
+)
+#: OpenRouter, LiteLLM (cache_creation_tokens), vLLM (created_cache_tokens), DashScope (in the details), Anthropic.
+_CACHE_WRITE = (
+    ("prompt_tokens_details", "cache_write_tokens"),
+    ("prompt_tokens_details", "cache_creation_tokens"),
+    ("prompt_tokens_details", "created_cache_tokens"),
+    ("prompt_tokens_details", "cache_creation_input_tokens"),
+    ("input_tokens_details", "cache_write_tokens"),
+    ("input_tokens_details", "cache_creation_tokens"),
+    ("cache_creation_input_tokens",),
+    ("cache_creation_tokens",),
+    ("created_cache_tokens",),
+    ("cache_write_tokens",),
+)
+_REASONING = (
+    ("completion_tokens_details", "reasoning_tokens"),
+    ("output_tokens_details", "reasoning_tokens"),
+    ("reasoning_tokens",),
+)
+
+
+def _read(usage: dict[str, Any], paths: tuple[tuple[str, ...], ...]) -> int | None:
+    """The first count at one of `paths` that is more than 0, or else the first count."""
+    found = None
+    for path in paths:
+        count = _count(usage.get(path[0]) if len(path) == 1 else _child(usage, path[0]).get(path[1]))
+        if count:
+            return count
+        found = count if found is None else found
+    return found
+
+
 def usage_from_openai(usage: Any) -> Usage | None:
     """Read a ``usage`` object of an OpenAI dialect; None if it has no counts.
 
-    Contradicting counts are read as known vendors mean them:
-
-    - more cached than prompt tokens: the server counts them separately;
-    - ``total = prompt + completion + reasoning``: the server excludes reasoning from the completion (Grok, Gemini).
+    Servers include cache tokens in the prompt's count, or count them beside it; the same for reasoning and the
+    completion. The total, where it is reported, decides. Without it, cache tokens are beside where they are more than
+    the prompt, or where all names are Anthropic's. The result adds up: the three input figures are the prompt, and both
+    sides are no more than the total, unless that leaves out cache tokens altogether.
     """
     if not isinstance(usage, dict):
         return None
@@ -73,30 +116,73 @@ def usage_from_openai(usage: Any) -> Usage | None:
     completion = _first(usage.get("completion_tokens"), usage.get("output_tokens"))
     if prompt is None and completion is None:
         return None
+    read, written = _read(usage, _CACHE_READ) or 0, _read(usage, _CACHE_WRITE) or 0
+    reasoning = _read(usage, _REASONING)
+    total = _count(usage.get("total_tokens"))
+    if total is not None and total < (prompt or 0) + (completion or 0):
+        total = None  # wrong, or 0 for unknown
+    if total is not None and prompt is None:
+        prompt = total - (completion or 0)
+        read = min(read, prompt)
+        written = min(written, prompt - read)
+    elif total is not None and completion is None:
+        completion = total - (prompt or 0)
+        if read + written > (prompt or 0):
+            completion -= min(read + written, completion)
     prompt, completion = prompt or 0, completion or 0
-    prompt_details = _child(usage, "prompt_tokens_details")
-    cached = (
-        _first(
-            prompt_details.get("cached_tokens"),
-            usage.get("prompt_cache_hit_tokens"),
-            usage.get("cached_tokens"),
-            usage.get("cache_read_input_tokens"),
-        )
-        or 0
-    )
-    written = _first(prompt_details.get("cache_write_tokens"), usage.get("cache_creation_input_tokens")) or 0
-    reasoning = _first(
-        _child(usage, "completion_tokens_details").get("reasoning_tokens"), usage.get("reasoning_tokens")
-    )
-    if reasoning and _count(usage.get("total_tokens")) == prompt + completion + reasoning:
-        completion += reasoning
+
+    beside: tuple[int, int, int] | None = None
+    if total is not None:
+        beside = _counted_beside(total - prompt - completion, prompt, read, written, reasoning or 0)
+    if beside is None and read + written > prompt:
+        if total is not None and total > prompt + completion:
+            read = min(read, total - prompt - completion)
+            written = min(written, total - prompt - completion - read)
+        beside = (read, written, 0)
+    elif beside is None:
+        beside = (read, written, 0) if total is None and _has_anthropic_names(usage) else (0, 0, 0)
+    prompt += beside[0] + beside[1]
+    completion += beside[2]
     return Usage(
-        input_tokens=prompt if cached + written > prompt else prompt - cached - written,
+        input_tokens=prompt - read - written,
         output_tokens=completion,
-        cache_read_tokens=cached,
+        cache_read_tokens=read,
         cache_write_tokens=written,
         reasoning_tokens=None if reasoning is None else min(reasoning, completion),
     )
+
+
+def _has_anthropic_names(usage: dict[str, Any]) -> bool:
+    return usage.get("prompt_tokens") is None and (
+        usage.get("cache_read_input_tokens") is not None
+        or usage.get("cache_creation_input_tokens") is not None
+    )
+
+
+def _counted_beside(
+    rest: int, prompt: int, read: int, written: int, reasoning: int
+) -> tuple[int, int, int] | None:
+    """Return the cache reads, cache writes and reasoning that are in the total beside prompt and completion.
+
+    Args:
+        rest: the total without prompt and completion.
+
+    Returns:
+        None if no choice of them explains the total.
+    """
+    for beside in (
+        (0, 0, 0),
+        (0, 0, reasoning),
+        (read, written, 0),
+        (0, written, 0),
+        (read, 0, 0),
+        (read, written, reasoning),
+        (0, written, reasoning),
+        (read, 0, reasoning),
+    ):
+        if sum(beside) == rest and read + written - beside[0] - beside[1] <= prompt:
+            return beside
+    return None
 
 
 def usage_from_anthropic(usage: Any, before: Usage | None = None) -> Usage | None:

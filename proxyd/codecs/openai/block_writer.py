@@ -1,8 +1,11 @@
 """Write the content blocks of one message, one open block at a time.
 
 Text, thinking and tool call fragments go into the block they belong to. What arrives while a tool call's arguments are
-incomplete waits in order of arrival and follows when they are complete; nothing is lost and nothing is interleaved
-(docs/spec/chat-to-messages.md#tool-calls).
+incomplete waits in order of arrival and follows when they are complete (docs/spec/chat-to-messages.md#tool-calls).
+
+Some servers alternate reasoning and text in small parts. Between two tool calls there is one thinking block and one
+text block after it: reasoning after the text waits for the next call, and white space opens no text block before other
+text (docs/spec/chat-to-messages.md#alternation).
 """
 
 from __future__ import annotations
@@ -32,6 +35,10 @@ from proxyd.errors import BadReply
 
 __all__ = ["BlockWriter"]
 
+#: Characters of reasoning in a row, after text, from which on they are a thinking block of their own: real reasoning is
+#: longer than what servers mix into the text.
+_MAX_LATE_REASONING = 400
+
 
 class BlockWriter:
     """The events of one message, from ``message_start`` to ``message_stop``.
@@ -52,10 +59,13 @@ class BlockWriter:
     """
 
     __slots__ = (
+        "_blanks",
         "_calls",
         "_context",
         "_events",
         "_holds_calls",
+        "_late_reasoning",
+        "_late_run",
         "_new_id",
         "_next_index",
         "_signatures",
@@ -84,6 +94,9 @@ class BlockWriter:
         self._next_index = 0
         self._calls = ToolCalls()
         self._waiting: deque[tuple[str, str] | ToolSlot] = deque()
+        self._blanks: list[str] = []  # white space that waits for other text
+        self._late_reasoning: list[str] = []  # since the text block was opened
+        self._late_run = 0  # characters of it since the last text
         self._used_ids: set[str] = set()  # by this message
         self._signatures: dict[str, str] = {}  # thought signatures by tool id
         self.block = ""
@@ -104,12 +117,12 @@ class BlockWriter:
     @property
     def has_content(self) -> bool:
         """A block was opened, or content waits for one."""
-        return bool(self._next_index or self._waiting)
+        return bool(self._next_index or self._waiting or self._blanks)
 
     @property
     def is_waiting(self) -> bool:
-        """Content waits for an incomplete tool call."""
-        return bool(self._waiting)
+        """Content waits for an incomplete tool call, or reasoning was the last to arrive after text."""
+        return bool(self._waiting or self._late_run)
 
     def take_events(self) -> list[StreamEvent]:
         """Return the events written since the last call."""
@@ -199,6 +212,8 @@ class BlockWriter:
 
     def close_blocks(self) -> None:
         """Close the open block, after one that carries data which must come back with the next request."""
+        self._write_blanks()
+        self._drop_late_reasoning()
         self._close_block()
         if self.details.has_unsent_data:
             self._open("thinking")
@@ -213,10 +228,47 @@ class BlockWriter:
     # -- blocks
 
     def _write_delta(self, kind: str, text: str) -> None:
+        if kind == "text":
+            self._late_run = 0
+            if self.block != "text":
+                self._blanks.append(text)
+                if not text.isspace():
+                    self._write_blanks()
+                return
+        elif self.block == "text":
+            self._late_reasoning.append(text)
+            self._late_run += len(text)
+            if self._late_run > _MAX_LATE_REASONING:
+                self._write_late_reasoning()
+            return
+        self._write_texts(kind, [text])
+
+    def _write_texts(self, kind: str, texts: list[str]) -> None:
         if self.block != kind:
             self._open(kind)
-        self.emitted_chars += len(text)
-        self._events.append(delta_of(self._next_index - 1, kind, text))
+        for text in texts:
+            self.emitted_chars += len(text)
+            self._events.append(delta_of(self._next_index - 1, kind, text))
+
+    def _write_blanks(self) -> None:
+        texts, self._blanks = self._blanks, []
+        if texts:
+            self._write_texts("text", texts)
+
+    def _write_late_reasoning(self) -> None:
+        texts, self._late_reasoning, self._late_run = self._late_reasoning, [], 0
+        if texts:
+            self._write_texts("thinking", texts)
+
+    def _drop_late_reasoning(self) -> None:
+        """Drop reasoning that followed the last text: clients show the last block as the result.
+
+        No upstream asks for the reasoning of a message without tool calls.
+        """
+        texts, self._late_reasoning, self._late_run = self._late_reasoning, [], 0
+        self.emitted_chars += sum(map(len, texts))
+        if any(not text.isspace() for text in texts):
+            self._warn("stream.reasoning_after_text")
 
     def _drain(self) -> None:
         """Write what waits, up to the next tool call that is itself incomplete, or has no name or arguments yet."""
@@ -240,6 +292,8 @@ class BlockWriter:
         self._begin(kind, block)
 
     def _open_tool(self, slot: ToolSlot) -> None:
+        self._write_blanks()
+        self._write_late_reasoning()
         for each in (slot, *self._waiting):
             if isinstance(each, ToolSlot) and each.signature:
                 self._signatures[self._client_id(each)] = each.signature

@@ -18,6 +18,7 @@ from proxyd.codecs.anthropic.events import StreamEvent
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.openai.errors import ErrorContext
 from proxyd.codecs.wire.sse import SSEFrame
+from proxyd.errors import ProxyError
 
 __all__ = ["Codec", "NewId", "ResponseContext", "Warn"]
 
@@ -66,14 +67,24 @@ class Codec(Protocol):
         """Tokens until now, estimated where the upstream has reported none."""
 
     @property
-    def has_finish(self) -> bool:
+    def has_finish_reason(self) -> bool:
         """The upstream has given its finish reason; only usage or its end marker can follow."""
+
+    @property
+    def has_finish(self) -> bool:
+        """The upstream has given its finish reason or its end marker."""
 
     def start(self) -> list[StreamEvent]:
         """Start the message before the upstream has sent anything (docs/spec/design.md#p2)."""
 
     def feed(self, frame: SSEFrame) -> list[StreamEvent]:
         """Translate one frame. Raises `ProxyError` when the stream has failed."""
+
+    def on_unreadable(self, text: bytes) -> None:
+        """Take content of the stream that is no frame. Raises `ProxyError` if it is an error."""
+
+    def unreadable_error(self) -> ProxyError | None:
+        """Return the error that quotes unreadable content, if there was any and no finish reason since."""
 
     def repeated_deltas(self, blocks: list[bytes], at: int, *, is_joined: bool) -> list[StreamEvent]:
         """Translate those frames from `at` on that only continue the open block: one event for each.

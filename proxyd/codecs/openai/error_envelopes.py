@@ -46,8 +46,24 @@ _MESSAGES = (
     "status_msg",
     "error_msg",
     "error_message",
+    "errorMessage",
+    "error_description",
+    "Message",
+    "exception",
     "error",
     "errors",
+)
+
+#: Those of them that an object without choices has only where it is an error.
+_TEXTS = (
+    "message",
+    "msg",
+    "error_msg",
+    "error_message",
+    "errorMessage",
+    "error_description",
+    "Message",
+    "exception",
 )
 
 #: Messages without information, which another field may have.
@@ -113,8 +129,9 @@ def error_in(value: Any) -> Any | None:
     errors = value.get("errors")
     if isinstance(errors, list) and errors:
         return value
-    has_text = any(isinstance(value.get(key), str) and value[key] for key in ("message", "msg", "error_msg"))
-    return value if has_text else None
+    has_failed = value.get("status") in ("error", "failed") or value.get("success") is False
+    has_text = any(isinstance(value.get(key), str) and value[key] for key in _TEXTS)
+    return value if has_failed or has_text else None
 
 
 def parse_error_body(body: bytes) -> ErrorDetails:

@@ -24,6 +24,7 @@ from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.openai.codec import Codec
 from proxyd.codecs.openai.completion import completion_to_chunk
 from proxyd.codecs.openai.errors import ErrorContext, error_in, refusal
+from proxyd.codecs.openai.unreadable import error_in_lines, unreadable_lines
 from proxyd.codecs.wire.sse import BOM, MAX_FRAME_BYTES, SSEDecoder
 from proxyd.errors import BadReply, ProxyError
 
@@ -148,12 +149,13 @@ class ResponseDecoder:
         return self._guarded(self._take_events())
 
     def fail(self, exc: ProxyError) -> list[StreamEvent]:
-        """End the stream with `exc`: one ``error`` event.
+        """End the stream with `exc`, or the error that the upstream itself has written: one ``error`` event.
 
         The open block is not stopped, since that would claim that it is complete.
         """
         if self.has_ended:
             return []
+        exc = self.codec.unreadable_error() or exc
         self.failure = exc
         return self._guarded([ErrorEvent(errors.envelope(exc))])
 
@@ -192,10 +194,21 @@ class ResponseDecoder:
                 events += run
                 at += run[0].count if type(run[0]) is DeltaRun else len(run)
                 continue
-            frame = decoder.parse(blocks[at])
+            self._on_block(blocks[at])
             at += 1
-            if frame is not None:
-                events += codec.feed(frame)
+
+    def _on_block(self, block: bytes, *, is_cut: bool = False) -> None:
+        is_plain = block.startswith(b"data: ") and b"\n" not in block  # nearly every frame
+        if not is_plain and (text := unreadable_lines(block, is_cut=is_cut)):
+            self.codec.on_unreadable(text)
+        frame = self._decoder.parse(block)
+        if frame is None:
+            return
+        try:
+            self._events += self.codec.feed(frame)
+        except BadReply:
+            if not is_cut:  # else the codec knows whether the message is complete without it
+                raise
 
     def _collect(self, data: bytes) -> None:
         self._body += data
@@ -203,11 +216,8 @@ class ResponseDecoder:
             raise BadReply(f"the upstream's response is larger than {self._max_body_bytes / (1 << 20):g} MiB")
 
     def _close(self) -> None:
-        for frame in self._decoder.close():
-            try:
-                self._events += self.codec.feed(frame)
-            except BadReply:
-                pass  # it was cut: the codec knows whether the message is complete without it
+        for block in self._decoder.blocks(b"\n\n"):
+            self._on_block(block.rstrip(b"\n"), is_cut=True)
         if body := bytes(self._body).strip(_BLANK):
             self._on_body(body)
         self._events += self.codec.close()
@@ -218,6 +228,10 @@ class ResponseDecoder:
         except jsonio.TooManyValues as exc:
             raise BadReply(f"the upstream's response has {exc}, which is the limit") from None
         except jsonio.JSONError as exc:
+            # Gemini writes its error as a body into the stream, with [DONE] after it.
+            error, mark, _ = body.partition(b"\ndata:")
+            if mark and error_in_lines(error) is not None:
+                raise refusal(200, {}, error, self._context) from None
             raise self._unreadable(body, f": {exc}") from None
         if error_in(value) is not None:
             raise refusal(200, {}, body, self._context)
@@ -238,7 +252,7 @@ class ResponseDecoder:
         events = self._take_events()
         if not has_started and not events:
             raise exc
-        if self.codec.has_finish and isinstance(exc, BadReply):
+        if self.codec.has_finish_reason and isinstance(exc, BadReply):
             # The message is complete: only its usage could follow (docs/spec/chat-to-messages.md#end), which is not
             # worth a retry.
             return self._guarded([*events, *self.codec.close(), *self.codec.take_events()])

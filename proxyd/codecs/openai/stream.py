@@ -42,8 +42,14 @@ from proxyd.codecs.openai.errors import error_in, refusal_from_chunk
 from proxyd.codecs.openai.finish_reason import FinishReason
 from proxyd.codecs.openai.reasoning_fields import reasoning_of
 from proxyd.codecs.openai.think_tags import ThinkTags
+from proxyd.codecs.openai.unreadable import (
+    UnreadableContent,
+    error_in_lines,
+    is_heartbeat,
+    unreadable_error,
+)
 from proxyd.codecs.wire.sse import SSEFrame
-from proxyd.errors import BadReply, Truncated
+from proxyd.errors import BadReply, ProxyError, Truncated
 
 __all__ = ["OpenAIStream", "ResponseContext"]
 
@@ -65,6 +71,7 @@ class OpenAIStream:
         "_tags",
         "_template",
         "_template_index",
+        "_unreadable",
         "_warn",
         "_writer",
         "has_ended",
@@ -93,6 +100,7 @@ class OpenAIStream:
         self._choice: int | None = None  # index of the choice that is translated
         self._has_foreign_choices = False
         self._has_deltas = False
+        self._unreadable = UnreadableContent()
         self._ends_with_usage = False  # the last chunk was one without choices, with usage
         self._reported_usage: Usage | None = None
         self.usage = Usage(input_tokens=context.estimated_input_tokens, is_estimated=True)
@@ -114,6 +122,10 @@ class OpenAIStream:
         return self.usage if self.has_ended else self._final_usage()
 
     @property
+    def has_finish_reason(self) -> bool:
+        return self._finish.is_known
+
+    @property
     def has_finish(self) -> bool:
         return self._finish.is_known or self._is_done
 
@@ -128,7 +140,11 @@ class OpenAIStream:
             ProxyError: the frame is an error of the upstream, or no chunk at all. The stream is over then.
         """
         data = frame.data
-        if self._is_done or not data.strip():
+        if self._is_done:
+            return []
+        if not data.strip():
+            if frame.event == b"error":
+                self.on_unreadable(b"event: error")
             return []
         if data.startswith(b"[DONE]"):
             self._is_done = True
@@ -139,7 +155,11 @@ class OpenAIStream:
             return self._on_lines(data, exc)
         if frame.event == b"error" and isinstance(chunk, dict) and not (chunk.keys() & {"error", "choices"}):
             chunk = {"error": chunk}  # marked as an error by its event name alone
+        if not isinstance(chunk, dict) and not self.has_finish:
+            raise unreadable_error(data, self._context.errors)
         self.on_chunk(chunk)
+        if chunk.keys().isdisjoint(("choices", "usage")) and not is_heartbeat(frame.event, chunk):
+            self._unreadable.add(data)
         events = self._writer.take_events()
         if len(events) == 1 and self._tags is None:
             self._learn(data, chunk, events[0])
@@ -204,13 +224,32 @@ class OpenAIStream:
         try:
             chunks = [jsonio.loads(line) for line in lines if not line.startswith(b"[DONE]")]
         except jsonio.JSONError:
-            raise BadReply(f"the upstream sent an event that is not JSON: {exc}") from None
+            if self.has_finish or data.lstrip().startswith((b"{", b"[")):  # JSON, perhaps cut
+                raise BadReply(f"the upstream sent an event that is not JSON: {exc}") from None
+            raise unreadable_error(data, self._context.errors) from None
         for chunk in chunks:
             self.on_chunk(chunk)
         if is_done:
             self._is_done = True
             return self.close()
         return self._writer.take_events()
+
+    def on_unreadable(self, text: bytes) -> None:
+        """Take content of the stream that is no event. It fails the stream unless a finish reason follows.
+
+        Raises:
+            ProxyError: it is an error in a form that can be read, and no finish reason precedes it.
+        """
+        if self.has_finish:
+            return
+        if error_in_lines(text) is not None:
+            raise unreadable_error(text, self._context.errors)
+        self._unreadable.add(text)
+
+    def unreadable_error(self) -> ProxyError | None:
+        if not self._unreadable or self.has_finish:
+            return None
+        return self._unreadable.error(self._context.errors)
 
     def close(self) -> list[StreamEvent]:
         if self.has_ended:
@@ -234,6 +273,8 @@ class OpenAIStream:
 
     def _check_end(self) -> None:
         """Raise an error unless the stream has ended in order although it named no finish reason."""
+        if self._unreadable:
+            raise self._unreadable.error(self._context.errors)
         if self._is_done or self._ends_with_usage:
             if self._writer.is_within_arguments:
                 raise Truncated("the upstream ended the stream within the arguments of a tool call")
@@ -320,6 +361,8 @@ class OpenAIStream:
             self._on_delta(delta)
         elif isinstance(choice.get("text"), str):  # the legacy completions shape, from some local servers
             self._on_content(choice["text"])
+        if choice.get("error") and not self._finish.is_known:  # documented by OpenRouter
+            raise refusal_from_chunk(error_in(choice), self._context.errors)
         reason = choice.get("finish_reason")
         if reason is not None and reason != "":
             self._finish.add(

@@ -224,3 +224,26 @@ def test_unreadable_body_is_quoted_in_the_log_only() -> None:
         new_decoder().feed(b"<html>" + b"secret" * 100)
     assert "secret" not in caught.value.message
     assert 0 < len(caught.value.detail) <= 200
+
+
+@pytest.mark.parametrize(
+    ("error", "quoted"),
+    [
+        ({"status": "error", "reason": "boom"}, "boom"),
+        ({"success": False, "code": "worker_lost"}, "worker_lost"),
+        ({"exception": "no more workers"}, "no more workers"),
+    ],
+)
+def test_object_that_reports_a_failure_is_an_error(error: dict[str, Any], quoted: str) -> None:
+    answer = new_decoder()
+    events = answer.feed(HELLO + b"data: " + json.dumps(error).encode() + b"\n\ndata: [DONE]\n\n")
+    assert isinstance(events[-1], ErrorEvent)
+    assert quoted in events[-1].body["error"]["message"]
+
+
+def test_content_that_is_no_event_replaces_a_later_failure() -> None:
+    answer = new_decoder()
+    answer.feed(HELLO + b"worker 7 died\n\n")
+    (event,) = answer.fail(TimedOut("the upstream was silent for 300 s"))
+    assert isinstance(event, ErrorEvent)
+    assert "worker 7 died" in event.body["error"]["message"]

@@ -266,7 +266,12 @@ def test_text_thinking_and_arguments_arrive_whole_and_in_order(
     assert_legal(seen)
     content = message_of(seen)["content"]
     assert "".join(block["text"] for block in content if block["type"] == "text") == text
-    assert "".join(block["thinking"] for block in content if block["type"] == "thinking") == thinking
+    thought = "".join(block["thinking"] for block in content if block["type"] == "thinking")
+    assert thinking.startswith(thought)
+    if content and content[-1]["type"] != "text":
+        assert thought == thinking, "only what follows the last text is dropped"
+    kinds = " ".join(block["type"] for block in content)
+    assert "text thinking text" not in kinds, "short reasoning does not divide a text"
     calls = [(block["name"], json.loads(block["input"])) for block in content if block["type"] == "tool_use"]
     assert calls == [(f"Tool{number}", inputs[number]) for number in begun]
 
@@ -302,5 +307,7 @@ def test_think_tags_are_separated_at_any_cut(
     seen = client_stream(Dialect(think_tags=("think",), think_tags_repeat=True), [stream])
     assert isinstance(seen, bytes)
     content = message_of(seen)["content"]
-    assert "".join(block["thinking"] for block in content if block["type"] == "thinking") == thoughts
+    thought = "".join(block["thinking"] for block in content if block["type"] == "thinking")
+    assert thoughts.startswith(thought)
+    assert thought == thoughts or not has_calls, "only what follows the last text is dropped"
     assert "".join(block["text"] for block in content if block["type"] == "text") == texts_seen
