@@ -21,7 +21,7 @@ from proxyd.api.access_control import check_origin, check_token, comes_from_api_
 from proxyd.api.request_body import read_request_body
 from proxyd.api.status import Observers, add_status_routes
 from proxyd.codecs.cache.tools import share_tools
-from proxyd.codecs.openai.token_estimate import estimate_input_tokens
+from proxyd.codecs.openai.token_estimate import estimate_input_tokens, tools_tokens
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import (
     BodyTimedOut,
@@ -267,7 +267,8 @@ class _Surface:
             call.is_message = False
             return await self._relay.serve(call)
         estimate = estimate_input_tokens(call.payload)
-        return _json({"input_tokens": self._relay.calibration.corrected(route.model_name, estimate)})
+        tools = tools_tokens(call.payload.get("tools"))
+        return _json({"input_tokens": self._relay.calibration.corrected(route.model_name, estimate, tools)})
 
     async def _parse_request(self, request: web.Request) -> tuple[ClientRequest, ModelRoute]:
         """Read the request; find its route."""

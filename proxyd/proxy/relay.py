@@ -24,7 +24,8 @@ from proxyd import errors, jsonio
 from proxyd.codecs.anthropic.events import ErrorEvent, encode_events
 from proxyd.codecs.openai.completion import MessageCollector
 from proxyd.codecs.openai.context_overflow import Overflow, overflow_message
-from proxyd.codecs.openai.token_estimate import estimate_input_tokens
+from proxyd.codecs.openai.token_estimate import estimate_input_tokens, tools_tokens
+from proxyd.codecs.openai.token_lower_bound import least_input_tokens
 from proxyd.config.routes import ModelRoute, RouteTable
 from proxyd.config.settings import Settings
 from proxyd.errors import BadCredential, Overloaded, ProxyError, Refused, TooLong
@@ -306,7 +307,9 @@ class Relay:
             self._budget.give_back()
 
     def _check_window(self, route: ModelRoute, call: ActiveCall) -> None:
-        """Refuse what the model surely has no room for, in the words by which Claude Code compacts.
+        """Refuse a prompt that surely exceeds the window, with the message that makes Claude Code compact.
+
+        An estimate may be far too high, so the upstream is asked unless a lower bound is above the window.
 
         Raises:
             Refused: it is too long.
@@ -318,8 +321,9 @@ class Relay:
         if estimate is None:
             estimate = estimate_input_tokens(call.request.payload, call.request.inputs)
             record.estimated_input_tokens = estimate
-        if self.calibration.is_surely_above(window, route.model_name, estimate):
-            corrected = self.calibration.corrected(route.model_name, estimate)
+            record.estimated_tool_tokens = tools_tokens(call.request.payload.get("tools"))
+        if estimate > window and least_input_tokens(call.request.payload) > window:
+            corrected = self.calibration.corrected(route.model_name, estimate, record.estimated_tool_tokens)
             message = overflow_message(Overflow(), window=window, estimated_input_tokens=corrected)
             raise Refused(message, status=400, kind="invalid_request_error")
 
@@ -424,6 +428,7 @@ class Relay:
 
     async def _translate(self, route: ModelRoute, call: ActiveCall) -> openai.TranslatedCall:
         record = call.record
+        tools = tools_tokens(call.request.payload.get("tools"))
         steps = openai.prepare(
             route,
             self._base_of(route),
@@ -435,11 +440,11 @@ class Relay:
             max_body_bytes=self.settings.max_upstream_body_bytes,
             max_frame_bytes=self.settings.max_frame_bytes,
             session_id=record.session_id,
-            corrected=lambda estimate: self.calibration.corrected(route.model_name, estimate),
+            corrected=lambda estimate: self.calibration.corrected(route.model_name, estimate, tools),
             inputs=call.request.inputs,
         )
         prepared = await call.request.step_by_step(steps)
-        record.estimated_input_tokens = prepared.input_tokens
+        record.estimated_input_tokens, record.estimated_tool_tokens = prepared.input_tokens, tools
         for note in prepared.notes:
             log.debug(
                 "request.altered", request_id=record.request_id, field=note.path, what=note.what, why=note.why

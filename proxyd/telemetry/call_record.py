@@ -75,6 +75,7 @@ class CallRecord:
             ``client_gone``; ``crashed`` (a bug of ours); ``running`` until then.
         usage: as the upstream reported it, or estimated where the answer ended before it did.
         estimated_input_tokens: our own count before the call, not calibrated; None where nobody needed one.
+        estimated_tool_tokens: the part of it that is tool definitions.
         output_so_far: while an answer streams: about how many tokens it has so far. Asked by whoever watches.
         settle: puts in what the answer has said of usage and its end, which nobody needs before the call is over.
         prompt_blocks: checksums, see `proxyd.telemetry.cache_breaks`; only of calls that belong to a session.
@@ -109,6 +110,7 @@ class CallRecord:
     stop_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
     estimated_input_tokens: int | None = None
+    estimated_tool_tokens: int = 0
     retries: int = 0
     events: int = 0
     output_so_far: Callable[[], int] | None = None
