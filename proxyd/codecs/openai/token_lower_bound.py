@@ -26,6 +26,8 @@ _CHARS_PER_TOKEN = 4
 #: Share of the parts within a word that count: a few tokens span letters and punctuation, such as ``");``.
 _NUMERATOR, _DENOMINATOR = 3, 4
 
+#: Every chat template marks at least one role.
+_TEMPLATE_TOKENS = 1
 #: Longer lists of tools may be cut by the upstream's limit.
 _MAX_TOOLS = 128
 
@@ -39,7 +41,7 @@ def least_input_tokens(payload: dict[str, Any]) -> int:
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, dict) and "clear_at" not in message:
             tokens += _content(message.get("content"))
-    return tokens + _tools(payload.get("tools"))
+    return _TEMPLATE_TOKENS + tokens + _tools(payload.get("tools"))
 
 
 def least_text_tokens(text: str) -> int:

@@ -115,7 +115,7 @@ async def test_prompt_above_the_window_is_not_sent(mode: dict[str, Any], key: st
 
 
 async def test_refusal_reports_the_corrected_count() -> None:
-    """The estimate is 50 004, the lower bound 40 000: that may fit a window of 41k, and not one of 37k."""
+    """The estimate is 50 004, the lower bound 40 001: that may fit a window of 41k, and not one of 37k."""
     async with running_upstream(counting(lambda: 42_000)) as upstream:
         at = {"api_base": upstream.base, "model_name": "theirs", "direct": True}
         entries = [
@@ -136,11 +136,15 @@ async def test_refusal_reports_the_corrected_count() -> None:
 ROWS = {row["kind"]: row for row in json.loads((PAIRS / "texts.json").read_text("utf-8"))}
 SCHEMA = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
 TOOLS = [
-    {"name": name, "description": f"{name}s a file of the project.", "input_schema": SCHEMA}
+    {
+        "name": name,
+        "description": f"{name}s a file of the project. The path is relative to the folder of the project.",
+        "input_schema": SCHEMA,
+    }
     for name in ("Read", "Write")
 ]
 #: Tokens that a server's template adds to each prompt with tools, and that it needs for `TOOLS`.
-TEMPLATE_TOKENS = 290
+TEMPLATE_TOKENS = 400
 
 
 def long_prompt(kind: str, tokenizer: str, tokens: int = 3000) -> tuple[dict[str, Any], int]:
