@@ -15,7 +15,7 @@ from proxyd.api.json_responses import json_response
 from proxyd.api.request_body import read_request_body
 from proxyd.api.request_keys import IS_CALL, MODEL, REQUEST_ID
 from proxyd.codecs.cache.tools import share_tools
-from proxyd.codecs.openai.token_estimate import estimate_input_tokens
+from proxyd.codecs.openai.token_estimate import estimate_input_tokens, tools_tokens
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ClientError, NotFound
 from proxyd.prompt_cache import prefix as prefixes
@@ -67,7 +67,9 @@ class MessagesHandlers:
             call.is_message = False
             return await self._relay.serve(call)
         estimate = estimate_input_tokens(call.payload)
-        return json_response({"input_tokens": self._relay.calibration.corrected(route.model_name, estimate)})
+        tools = tools_tokens(call.payload.get("tools"))
+        corrected = self._relay.calibration.corrected(route.model_name, estimate, tools)
+        return json_response({"input_tokens": corrected})
 
     async def _parse_request(self, request: web.Request) -> tuple[ClientRequest, ModelRoute]:
         """Read the body and find the route of its model. A body that is forwarded unchanged is not parsed."""

@@ -125,6 +125,8 @@ SERVERS = (
             reasoning_return="field",
             reasoning_field="reasoning_content",
             think_tags=("think",),
+            named_tool_choice=False,
+            prefill_body={"continue_final_message": True, "add_generation_prompt": False},
         ),
         variants=(
             Variant(
@@ -137,7 +139,12 @@ SERVERS = (
             ),
             Variant(r"mistral|magistral|devstral|ministral", MISTRAL_ORDER),
         ),
-        sources=("llama.cpp: tools/server/README.md", STRICT_TEMPLATE_SOURCE, GRAMMAR_SOURCE),
+        sources=(
+            "llama.cpp: tools/server/README.md",
+            "llama.cpp b10434, tried: an object as tool_choice counts as auto; a prefilled response is repeated",
+            STRICT_TEMPLATE_SOURCE,
+            GRAMMAR_SOURCE,
+        ),
         note="Start the server with `--jinja`; its parallel tool calls are off unless asked for.",
     ),
     Profile(

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from proxyd.codecs.anthropic.events import StreamEvent, encode_events
 from proxyd.codecs.openai.completion import MessageCollector
+from proxyd.codecs.openai.token_estimate import tools_tokens
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError, TooLong
 from proxyd.hooks.runner import CallHooks
@@ -115,6 +116,7 @@ class TranslatedDriver(Driver):
     async def _translate(self, route: ModelRoute, call: ActiveCall) -> openai.TranslatedCall:
         record, settings = call.record, self._settings
         calibration = self._resources.calibration
+        tools = tools_tokens(call.request.payload.get("tools"))
         steps = openai.prepare(
             route,
             self._resources.base_of(route),
@@ -126,11 +128,11 @@ class TranslatedDriver(Driver):
             max_body_bytes=settings.max_upstream_body_bytes,
             max_frame_bytes=settings.max_frame_bytes,
             session_id=record.session_id,
-            corrected=lambda estimate: calibration.corrected(route.model_name, estimate),
+            corrected=lambda estimate: calibration.corrected(route.model_name, estimate, tools),
             inputs=call.request.inputs,
         )
         prepared = await call.request.run_steps(steps)
-        record.estimated_input_tokens = prepared.input_tokens
+        record.estimated_input_tokens, record.estimated_tool_tokens = prepared.input_tokens, tools
         for note in prepared.notes:
             log.debug(
                 "request.altered", request_id=record.request_id, field=note.path, what=note.what, why=note.why

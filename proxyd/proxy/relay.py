@@ -20,7 +20,8 @@ from aiohttp import web
 
 from proxyd import errors
 from proxyd.codecs.openai.context_overflow import Overflow, overflow_message
-from proxyd.codecs.openai.token_estimate import estimate_input_tokens
+from proxyd.codecs.openai.token_estimate import estimate_input_tokens, tools_tokens
+from proxyd.codecs.openai.token_lower_bound import least_input_tokens
 from proxyd.config.routes import ModelRoute, RouteTable
 from proxyd.config.settings import Settings
 from proxyd.errors import BadCredential, ProxyError, Refused
@@ -304,6 +305,8 @@ class Relay:
     def _check_window(self, route: ModelRoute, call: ActiveCall) -> None:
         """Check that a prompt is not surely above the model's window.
 
+        An estimate may be far too high, so the upstream is asked unless a lower bound is above the window.
+
         Raises:
             Refused: it is; the message is one upon which Claude Code compacts.
         """
@@ -314,7 +317,8 @@ class Relay:
         if estimate is None:
             estimate = estimate_input_tokens(call.request.payload, call.request.inputs)
             record.estimated_input_tokens = estimate
-        if self.calibration.is_surely_above(window, route.model_name, estimate):
-            corrected = self.calibration.corrected(route.model_name, estimate)
+            record.estimated_tool_tokens = tools_tokens(call.request.payload.get("tools"))
+        if estimate > window and least_input_tokens(call.request.payload) > window:
+            corrected = self.calibration.corrected(route.model_name, estimate, record.estimated_tool_tokens)
             message = overflow_message(Overflow(), window=window, estimated_input_tokens=corrected)
             raise Refused(message, status=400, kind="invalid_request_error")

@@ -64,6 +64,7 @@ class CallRecord:
             ``client_gone``; ``crashed`` (a bug of ours); ``running`` until then.
         usage: as the upstream reported it, or estimated where the response ended before it did.
         estimated_input_tokens: our own count before the call, not calibrated; None where it was not needed.
+        estimated_tool_tokens: the part of it that is tool definitions.
         output_so_far: while a response streams, returns its approximate number of tokens up to now.
         settle: reads usage and stop reason from the response, which is not needed before the call is over.
         prompt_blocks: checksums, see `proxyd.telemetry.cache_breaks`; only of calls that belong to a session.
@@ -98,6 +99,7 @@ class CallRecord:
     stop_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
     estimated_input_tokens: int | None = None
+    estimated_tool_tokens: int = 0
     retries: int = 0
     events: int = 0
     output_so_far: Callable[[], int] | None = None

@@ -1,16 +1,23 @@
-"""Calibration of token estimates, learned from what upstreams report.
+"""Correct our estimates of a model's input tokens by what its upstream reports.
 
-Every vendor counts with a tokenizer of its own, which we do not have. But each response reports the true number of
-input tokens, and the error of our estimate is nearly the same factor throughout a conversation: so a model's ratio of
-reported to estimated tokens corrects the next estimate. On conversations counted by three tokenizers the corrected
-estimate is within 5 % after ten calls (``tests/unit/telemetry/test_token_calibration.py``).
+Every vendor counts with a tokenizer of its own, and none of them is here. But each response comes with the true number
+of input tokens. Per model we fit
 
-The ratios are kept in the state folder as ``calibration.json``: model names and two numbers each, nothing of a prompt.
+    reported = template + per_tool_token * tools + per_text_token * text
+
+where ``tools`` and ``text`` are the two parts of our estimate. Learned apart, the fixed cost of small calls (the
+server's template, tool definitions) does not raise the estimate of long ones. The fit is a ridge regression: with few
+calls, or calls that do not determine all three, the coefficients stay near 0, 1 and 1. Older calls count less. On
+conversations counted by three tokenizers the corrected estimate is within 5 % after ten calls
+(``tests/unit/telemetry/test_token_calibration.py``).
+
+The sums of the fit are kept in the state folder as ``calibration.json``: model names and nine numbers each, no prompt.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 from pathlib import Path
@@ -26,50 +33,55 @@ __all__ = ["FILE", "Calibration"]
 #: In the state folder.
 FILE = "calibration.json"
 
-#: The weight of a call relative to the next one. The mix of text, code and tool results changes during a session; a
-#: call that is ten calls old counts a third.
+#: Weight of an older call relative to the next one. The mix of text, code and tool results shifts as a session goes on;
+#: ten calls back, a call counts a third.
 _DECAY = 0.9
-#: The number of calls after which a ratio is taken to be within `_MARGIN`.
-_ENOUGH_CALLS = 10
-#: The largest error of an estimate after enough calls, and before. The ratios of the three tokenizers of the tests are
-#: within the second, with a reserve for scripts and languages that are not among them.
-_MARGIN, _FIRST_MARGIN = 0.05, 0.35
-#: Below this many tokens the vendor's template outweighs the text.
-_MIN_TOKENS = 100
-#: Beyond this factor the upstream has counted something else, such as pages that a server tool has fetched.
-_MAX_FACTOR = 4.0
-#: Models kept; the least recently used one is evicted first.
+#: Coefficients before anything is known, in tokens and tokens per estimated token, and how far they usually are off.
+_PRIOR = (0.0, 1.0, 1.0)
+_DEVIATIONS = (300.0, 0.5, 0.35)
+#: How far a single call is off the fit: a share of its tokens, and some tokens.
+_NOISE_SHARE, _NOISE_TOKENS = 0.05, 5.0
+#: Beyond this factor and these tokens something else was counted than was sent: pages that a server tool fetched.
+_MAX_FACTOR, _MAX_EXTRA = 4.0, 2000
+#: Models that are kept; the one that was unused for longest goes first.
 _MAX_MODELS = 200
-#: A change is written within this time, and when the daemon stops.
+#: A change is saved within this time, and when the process ends.
 _SAVE_S = 30.0
+
+_FEATURES = range(3)
+#: Sums of a model: the upper triangle of the weighted products of the features, their products with the reported
+#: tokens.
+_PAIRS = tuple((row, column) for row in _FEATURES for column in _FEATURES if row <= column)
+_SUMS = len(_PAIRS) + len(_FEATURES)
 
 log = get_logger("calibration")
 
 
 class Calibration:
-    """The ratios of all models.
+    """The fits of all models.
 
     Args:
-        path: the file; None keeps the ratios in memory only.
+        path: where they are kept; None keeps them for this process alone.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        #: upstream model -> [tokens reported, tokens estimated, calls], the first two with older calls decayed.
         self._sums: dict[str, list[float]] = {} if path is None else _read(path)
         self._saving: asyncio.TimerHandle | None = None
         self._writing = threading.Lock()
 
-    def corrected(self, model: str, estimate: int) -> int:
-        """Correct `estimate` by the ratio of `model`, a name of the upstream's."""
-        sums = self._sums.get(model)
-        return estimate if sums is None else max(1, round(estimate * sums[0] / sums[1]))
+    def corrected(self, model: str, estimate: int, tools: int = 0) -> int:
+        """Return `estimate` as the upstream's `model` would count it.
 
-    def is_surely_above(self, limit: int, model: str, estimate: int) -> bool:
-        """Whether a prompt has more than `limit` tokens even if `estimate` is as wrong as it may be."""
+        Args:
+            tools: the part of `estimate` that is tool definitions.
+        """
         sums = self._sums.get(model)
-        margin = _MARGIN if sums is not None and sums[2] >= _ENOUGH_CALLS else _FIRST_MARGIN
-        return self.corrected(model, estimate) * (1 - margin) > limit
+        if sums is None:
+            return estimate
+        template, per_tool_token, per_text_token = _fit(sums)
+        count = template + per_tool_token * tools + per_text_token * (estimate - tools)
+        return max(1, round(min(max(count, estimate / _MAX_FACTOR), estimate * _MAX_FACTOR + _MAX_EXTRA)))
 
     def observe(self, record: CallRecord) -> None:
         """Learn from a finished call."""
@@ -77,39 +89,42 @@ class Calibration:
         reported = usage.total_input_tokens
         if record.outcome != "ok" or estimate is None or usage.is_estimated:
             return
-        if min(reported, estimate) < _MIN_TOKENS or not 1 / _MAX_FACTOR <= reported / estimate <= _MAX_FACTOR:
+        if not estimate / _MAX_FACTOR <= reported <= estimate * _MAX_FACTOR + _MAX_EXTRA:
             return
-        sums = self._sums.pop(record.upstream_model, None) or [0.0, 0.0, 0]
-        self._sums[record.upstream_model] = [
-            sums[0] * _DECAY + reported,
-            sums[1] * _DECAY + estimate,
-            sums[2] + 1,
+        tools = record.estimated_tool_tokens
+        features = (1.0, float(tools), float(estimate - tools))
+        weight = (_NOISE_SHARE * reported + _NOISE_TOKENS) ** -2
+        news = [
+            *(weight * features[row] * features[column] for row, column in _PAIRS),
+            *(weight * feature * reported for feature in features),
         ]
+        sums = self._sums.pop(record.upstream_model, None) or [0.0] * _SUMS
+        self._sums[record.upstream_model] = [_DECAY * old + new for old, new in zip(sums, news, strict=True)]
         if len(self._sums) > _MAX_MODELS:
             del self._sums[next(iter(self._sums))]
         if self._path is not None and self._saving is None:
             loop = asyncio.get_running_loop()
             self._saving = loop.call_later(
-                _SAVE_S, lambda: loop.run_in_executor(None, self._write, self._take_changes())
+                _SAVE_S, lambda: loop.run_in_executor(None, self._write, self._serialise())
             )
 
     def save(self) -> None:
-        """Write unsaved changes now, before the process ends."""
+        """Save unsaved changes, before the process ends."""
         if self._saving is not None:
-            self._write(self._take_changes())
+            self._write(self._serialise())
 
-    def _take_changes(self) -> bytes:
-        """The document to write; a later change schedules another write."""
+    def _serialise(self) -> bytes:
+        """Return the document to save, and cancel the timer: the next change sets another one."""
         if self._saving is not None:
             self._saving.cancel()
             self._saving = None
-        models = {name: [round(value, 1) for value in sums] for name, sums in self._sums.items()}
+        models = {name: [float(f"{value:.7g}") for value in sums] for name, sums in self._sums.items()}
         return jsonio.dumps({"models": models})
 
     def _write(self, document: bytes) -> None:
-        """Write the file: in a thread, since a disk may be slow, except for the last time."""
+        """Write the file. It runs in a thread, since a disk may be slow, except when the process ends."""
         path = self._path
-        assert path is not None, "called only where there is a file"
+        assert path is not None, "a timer is set only where there is a file"
         temporary = path.with_suffix(".new")
         try:
             with self._writing:
@@ -120,8 +135,31 @@ class Calibration:
             log.warning("calibration.not_saved", file=str(path), why=exc.strerror)
 
 
+def _fit(sums: list[float]) -> list[float]:
+    """Solve the normal equations of the ridge regression; they are positive definite because of the prior."""
+    matrix = [[0.0] * len(_FEATURES) for _ in _FEATURES]
+    for (row, column), value in zip(_PAIRS, sums, strict=False):
+        matrix[row][column] = matrix[column][row] = value
+    right = list(sums[len(_PAIRS) :])
+    for feature in _FEATURES:
+        precision = _DEVIATIONS[feature] ** -2
+        matrix[feature][feature] += precision
+        right[feature] += precision * _PRIOR[feature]
+    for pivot in _FEATURES:
+        for row in range(pivot + 1, len(_FEATURES)):
+            factor = matrix[row][pivot] / matrix[pivot][pivot]
+            right[row] -= factor * right[pivot]
+            for column in range(pivot, len(_FEATURES)):
+                matrix[row][column] -= factor * matrix[pivot][column]
+    solution = [0.0] * len(_FEATURES)
+    for row in reversed(_FEATURES):
+        known = sum(matrix[row][column] * solution[column] for column in range(row + 1, len(_FEATURES)))
+        solution[row] = (right[row] - known) / matrix[row][row]
+    return solution
+
+
 def _read(path: Path) -> dict[str, list[float]]:
-    """Read the ratios; an invalid file is ignored, since they are soon learned again."""
+    """Return the sums in the file; none from a file that cannot be read: they are soon learned again."""
     try:
         document: Any = jsonio.loads(path.read_bytes())
     except FileNotFoundError:
@@ -136,11 +174,16 @@ def _read(path: Path) -> dict[str, list[float]]:
 
 
 def _is_sound(sums: Any) -> bool:
-    return (
-        isinstance(sums, list)
-        and len(sums) == 3
-        and all(
-            isinstance(each, (int, float)) and not isinstance(each, bool) and 0 < each < 1e12 for each in sums
-        )
-        and 1 / _MAX_FACTOR <= sums[0] / sums[1] <= _MAX_FACTOR
-    )
+    """Whether these can be the sums of a model."""
+    if not isinstance(sums, list) or len(sums) != _SUMS:
+        return False
+    if not all(
+        isinstance(each, (int, float)) and not isinstance(each, bool) and 0 <= each < 1e12 for each in sums
+    ):
+        return False
+    # Of a positive semidefinite matrix; a damaged one could have no solution, or a senseless one.
+    squares = dict(zip(_PAIRS, sums, strict=False))
+    return all(
+        squares[row, column] ** 2 <= 1.001 * squares[row, row] * squares[column, column] + 1e-9
+        for row, column in _PAIRS
+    ) and all(math.isfinite(each) and abs(each) < 1e5 for each in _fit(sums))

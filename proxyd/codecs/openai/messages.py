@@ -141,29 +141,30 @@ class _History:
         return self._ids.client_ids
 
     def add_system(self, system: Any, instructions: str | None) -> None:
-        parts: list[Part] = []
         self.tokens += content_tokens(system, self._inputs)
-        if isinstance(system, list):
-            for number, block in enumerate(system):
-                if _is_attribution(block):
-                    self._notes.add(
-                        f"system.{number}", "dropped", "Claude Code's attribution, noise upstream"
-                    )
-                else:
-                    parts += self._blocks.block(block, f"system.{number}")
-        elif isinstance(system, str):
-            if system.startswith(ATTRIBUTION):
-                self._notes.add("system", "lost its first line", "Claude Code's attribution, noise upstream")
-                system = system.partition("\n")[2]
-            parts = self._blocks.text(system)
-        elif system is not None:
+        if system is not None and not isinstance(system, (str, list)):
             kind = type(system).__name__
             raise ClientError(f"system: expected a string or an array of text blocks, got {kind}; send one")
+        parts = self._blocks.parts(self._without_attribution(system, "system"), "system")
         parts = [part for part in parts if part["type"] == "text"]
         if instructions:
             parts += self._blocks.text(instructions)
         if parts:
             self._messages.append({"role": self._dialect.system_role, "content": collapse(parts)})
+
+    def _without_attribution(self, content: Any, path: str) -> Any:
+        """Drop Claude Code's attribution from a system prompt or message."""
+        if isinstance(content, str) and content.startswith(ATTRIBUTION):
+            self._notes.add(path, "lost its first line", "Claude Code's attribution, noise upstream")
+            return content.partition("\n")[2]
+        if not isinstance(content, list) or not any(map(_is_attribution, content)):
+            return content
+        kept = list(content)
+        for number, block in enumerate(content):
+            if _is_attribution(block):
+                kept[number] = {"type": "text", "text": ""}  # keeps the numbers of the blocks after it
+                self._notes.add(f"{path}.{number}", "dropped", "Claude Code's attribution, noise upstream")
+        return kept
 
     def add_turns(self, messages: list[Any]) -> Generator[None, None, None]:
         roles = _roles(messages)
@@ -344,6 +345,7 @@ class _History:
 
     def _system_parts(self, content: Any, number: int) -> list[Part]:
         path = f"messages.{number}.content"
+        content = self._without_attribution(content, path)
         if not isinstance(content, list):
             content = _text_in(content, number)
         parts = [part for part in self._blocks.parts(content, path) if part["type"] == "text"]

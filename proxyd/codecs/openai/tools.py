@@ -216,10 +216,9 @@ def choose(
         return fields
     upstream_choice: Any = kind if kind in ("auto", "none") else None
     if kind in ("any", "tool"):
-        upstream_choice = _forced(choice, tools, dialect, is_thinking=is_thinking, notes=notes)
-        if kind == "tool" and upstream_choice == "required" and not dialect.named_tool_choice:
-            name = to_upstream_name(choice.get("name"), dialect)
-            fields["tools"] = [tool for tool in tools.offered if tool["function"]["name"] == name]
+        upstream_choice, fields["tools"] = _forced_choice(
+            choice, tools, dialect, is_thinking=is_thinking, notes=notes
+        )
     elif upstream_choice is None:
         raise ClientError("tool_choice.type: expected auto, any, tool or none; send one of these")
     fields["tool_choice"] = upstream_choice
@@ -231,24 +230,25 @@ def choose(
     return fields
 
 
-def _forced(
+def _forced_choice(
     choice: dict[str, Any], tools: Tools, dialect: Dialect, *, is_thinking: bool, notes: Notes
-) -> str | dict[str, Any]:
+) -> tuple[str | dict[str, Any], list[dict[str, Any]]]:
+    """Return ``tool_choice`` and the tools to offer for a choice of type ``any`` or ``tool``."""
+    offered = tools.offered
     if is_thinking and not dialect.forced_choice_while_thinking:
         notes.add("tool_choice", "became auto", "the upstream refuses a forced tool while it thinks")
-        return "auto"
+        return "auto", offered
     if choice["type"] == "tool":
         name = to_upstream_name(choice.get("name"), dialect)
-        if all(tool["function"]["name"] != name for tool in tools.offered):
+        named = [tool for tool in offered if tool["function"]["name"] == name]
+        if not named:
             notes.add("tool_choice", "became auto", "the named tool is not offered to the upstream")
-            return "auto"
+            return "auto", offered
         if dialect.named_tool_choice:
-            return {"type": "function", "function": {"name": name}}
-        notes.add(
-            "tool_choice",
-            "names no tool any more",
-            "the upstream takes no named tool: only this one is offered",
-        )
+            return {"type": "function", "function": {"name": name}}, offered
+        # Else the model might call another tool, whose input the client would take for that of the named one.
+        offered = named
+        notes.add("tools", "reduced to the named one", "the upstream takes no named tool_choice")
     if dialect.required_word == "auto":
         notes.add("tool_choice", "became auto", "the upstream cannot be told to call some tool")
-    return dialect.required_word
+    return dialect.required_word, offered

@@ -44,6 +44,26 @@ def test_image_in_an_assistant_message_is_dropped_and_noted() -> None:
     assert [note.what for note in translated.notes] == ["dropped"]
 
 
+ATTRIBUTION = "x-anthropic-billing-header: cc_version=2.1.332.abc; cch=12345;"
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (ATTRIBUTION, None),
+        (f"{ATTRIBUTION}\nBe brief.", "Be brief."),
+        ([{"type": "text", "text": ATTRIBUTION}, {"type": "text", "text": "Be brief."}], "Be brief."),
+        ("Be brief.", "Be brief."),
+    ],
+)
+def test_attribution_is_dropped(content: Any, text: str | None) -> None:
+    """In the system prompt and in later system messages: it would defeat the upstream's prefix cache."""
+    hello = {"role": "user", "content": "hi"}
+    expected = [] if text is None else [{"role": "system", "content": text}]
+    assert sent([hello], system=content) == [*expected, hello]
+    assert sent([hello, {"role": "system", "content": content}]) == [hello, *expected]
+
+
 def test_malformed_blocks() -> None:
     assert sent([{"role": "user", "content": ["a string", 7, None, {"type": "text", "text": 8}]}]) == [
         {"role": "user", "content": "a string"}

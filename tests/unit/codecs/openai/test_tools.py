@@ -75,3 +75,38 @@ def test_shortened_names_map_back() -> None:
 def test_upstream_names(name: Any, starts_with_letter: bool, upstream_name: str) -> None:
     found = to_upstream_name(name, Dialect(tool_names_start_with_letter=starts_with_letter))
     assert found == upstream_name
+
+
+@pytest.mark.parametrize(
+    ("fields", "choice", "names"),
+    [
+        ({}, {"type": "function", "function": {"name": "T"}}, ["Other", "T"]),
+        ({"named_tool_choice": False}, "required", ["T"]),
+        ({"named_tool_choice": False, "required_word": "auto"}, "auto", ["T"]),
+        (
+            {"named_tool_choice": False, "forced_choice_while_thinking": False, "thinks_by_default": True},
+            "auto",
+            ["Other", "T"],
+        ),
+    ],
+)
+def test_named_tool(fields: dict[str, Any], choice: Any, names: list[str]) -> None:
+    """Where a choice cannot name a tool, only that one is offered: the client expects no other."""
+    body = translate(
+        [{"role": "user", "content": "hi"}],
+        Dialect(**fields),
+        tools=[{**TOOL, "name": "Other"}, TOOL],
+        tool_choice={"type": "tool", "name": "T"},
+    ).body
+    assert body["tool_choice"] == choice
+    assert [tool["function"]["name"] for tool in body["tools"]] == names
+
+
+def test_named_tool_that_is_not_offered() -> None:
+    body = translate(
+        [{"role": "user", "content": "hi"}],
+        Dialect(named_tool_choice=False),
+        tools=[TOOL],
+        tool_choice={"type": "tool", "name": "Gone"},
+    ).body
+    assert (body["tool_choice"], len(body["tools"])) == ("auto", 1)
