@@ -6,13 +6,23 @@ import functools
 import ipaddress
 from urllib.parse import urlsplit
 
-__all__ = ["host_of", "is_loopback", "is_loopback_url", "is_private_host", "origin_of"]
+__all__ = ["address_of", "host_of", "is_loopback", "is_loopback_url", "is_private_host", "origin_of"]
 
 
 def origin_of(url: str) -> str:
     """Scheme, host and port of `url`: a client's key is sent to no other origin (docs/spec/operations.md#e4)."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.partition('/')[0]}".lower()
+
+
+def address_of(url: str) -> str:
+    """Return `url` as it may be shown and logged: without credentials, the values of its query, and a fragment."""
+    parts = urlsplit(url)
+    if not parts.netloc:
+        return url.partition("?")[0]
+    names = [pair.partition("=")[0] for pair in parts.query.split("&") if pair]
+    query = "?" + "&".join(f"{name}=…" for name in names) if names else ""
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{query}"
 
 
 def host_of(url: str) -> str:

@@ -19,6 +19,7 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from proxyd import jsonio
+from proxyd.logs.console import ConsoleRenderer, clock_time, columns_of, render_logfmt
 from proxyd.logs.redact import redact_event, safe_traceback
 from proxyd.logs.writer import LineQueue
 from proxyd.terminal import printable
@@ -51,20 +52,28 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
 
     Args:
         level: ``debug``, ``info``, ``warning`` or ``error``.
-        log_format: ``console``, ``json``, or ``auto``: console on a terminal.
+        log_format: ``console`` (short lines, or all fields at level debug), ``json``, ``logfmt``, or ``auto``: console
+            on a terminal, else JSON.
     """
     stream = stream or sys.stderr
     in_journal = is_journal(os.environ, stream)
     as_console = log_format == "console" or (log_format == "auto" and stream.isatty())
-    format_time = None if in_journal else _local_time if as_console else _utc
+    is_short = as_console and level != "debug"
+    format_time = clock_time if is_short else _local_time if as_console else _utc
     processors: list[Any] = [
-        functools.partial(_add_time, format_time),
+        functools.partial(_add_time, None if in_journal else format_time),
         _add_level_and_traceback,
         redact_event,
     ]
-    if as_console:
-        colors = stream.isatty() and "NO_COLOR" not in os.environ
+    colors = stream.isatty() and not os.environ.get("NO_COLOR")
+    if is_short:
+        is_unicode = (stream.encoding or "utf-8").lower().replace("-", "") == "utf8"
+        columns = functools.partial(columns_of, stream)
+        processors += [ConsoleRenderer(columns, colors=colors, is_unicode=is_unicode)]
+    elif as_console:
         processors += [_escape_controls, structlog.dev.ConsoleRenderer(colors=colors)]
+    elif log_format == "logfmt":
+        processors.append(render_logfmt)
     else:
         processors.append(_to_json)
     if in_journal:

@@ -23,7 +23,7 @@ from proxyd.transport.client import BREAKS, UpstreamClient
 from proxyd.transport.connection import READ_BYTES
 from proxyd.transport.pool import Response
 from proxyd.transport.timers import TICK_S, Timers
-from proxyd.urls import host_of
+from proxyd.urls import address_of, host_of
 
 if TYPE_CHECKING:
     from proxyd.hooks.runner import Passage, StreamHooks
@@ -106,6 +106,7 @@ class Attempt:
         assert request is not None, "an exchange is opened once"
         self._record.settle = None  # an attempt before may have had an answer to tell of
         record, trace = self._record, self._record.trace
+        record.address = address_of(request.url)
         if trace is not None:
             trace.on_sent(
                 (request.method, request.url),
