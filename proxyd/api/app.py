@@ -43,7 +43,7 @@ from proxyd.proxy.held_bodies import HeldBodies
 from proxyd.proxy.relay import Relay
 from proxyd.telemetry.call_record import CallRecord, new_id
 from proxyd.telemetry.hub import TelemetryHub
-from proxyd.telemetry.request_kind import kind_of, session_in
+from proxyd.telemetry.request_kind import CLASS_HEADER, kind_of, session_in
 
 __all__ = ["build_app"]
 
@@ -280,7 +280,7 @@ class _Surface:
         if seen is not None and route is not None and takes_all(route) and is_plain(body, seen):
             record = self._record(request, seen.model)
             if record.session_id is not None:  # else it may stand in the body
-                record.kind = "main" if record.agent_id is None else "subagent"
+                record.kind = _kind_of({}, request, record)
                 record.is_stream, record.bytes_in = seen.wants_stream, len(body)
                 call = ClientRequest(
                     request, record, body, None, keys, wants_stream=seen.wants_stream, seen=seen
@@ -296,7 +296,7 @@ class _Surface:
             prefixes.learn(payload, body)
         wants_stream = payload.get("stream") is True
         record = self._record(request, model)
-        record.kind = kind_of(payload, is_subagent=record.agent_id is not None)
+        record.kind = _kind_of(payload, request, record)
         record.session_id = record.session_id or _short(session_in(payload))
         record.is_stream, record.bytes_in = wants_stream, len(body)
         return ClientRequest(request, record, body, payload, keys, wants_stream=wants_stream), route
@@ -402,6 +402,11 @@ class _Surface:
             "x-content-type-options": "nosniff",
         }
         return web.Response(text=page, content_type="text/html", headers=headers)
+
+
+def _kind_of(payload: dict[str, Any], request: web.Request, record: CallRecord) -> str:
+    request_class = request.headers.get(CLASS_HEADER)
+    return kind_of(payload, is_subagent=record.agent_id is not None, request_class=request_class)
 
 
 def _has_messages(payload: dict[str, Any]) -> bool:
