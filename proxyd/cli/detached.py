@@ -34,8 +34,6 @@ START_S = 10.0
 #: The drain's 30 s, 5 s for its end (docs/spec/operations.md#a3), and some for a busy machine.
 STOP_S = 45.0
 _POLL_S = 0.05
-#: A log that has grown beyond this is moved aside at a start.
-_MAX_LOG_BYTES = 10 << 20
 _TAIL_LINES = 15
 
 
@@ -79,10 +77,12 @@ def launch(target: Target, options: Sequence[str]) -> Peer:
     """
     import subprocess
 
+    from proxyd.logs import rotation
+
     path = log_path()
     make_private_folder(path.parent)
-    if path.exists() and path.stat().st_size > _MAX_LOG_BYTES:
-        path.replace(path.with_suffix(".log.1"))
+    if path.exists() and path.stat().st_size >= rotation.MAX_BYTES:
+        rotation.rotate_files(path)
     with open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as log:
         os.fchmod(log.fileno(), 0o600)  # one that is there may be another version's
         begin = log.tell()

@@ -24,7 +24,7 @@ from proxyd.logs.redact import redact_event, safe_traceback
 from proxyd.logs.writer import LineQueue
 from proxyd.terminal import printable
 
-__all__ = ["configure", "get_logger", "is_journal"]
+__all__ = ["call_after_writes", "configure", "get_logger", "is_journal"]
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -103,7 +103,19 @@ def _replace_queue(stream: TextIO, processors: list[Any]) -> LineQueue:
     if _queue is not None:
         _queue.close()
     _queue = LineQueue(stream, render_dropped)
+    _queue.after_write = _after_write
     return _queue
+
+
+_after_write: Callable[[], None] | None = None
+
+
+def call_after_writes(callback: Callable[[], None]) -> None:
+    """Have the writer thread call `callback` after each write, from now on; it must not raise."""
+    global _after_write
+    _after_write = callback
+    if _queue is not None:
+        _queue.after_write = callback
 
 
 # structlog has general processors for these. Ours take a third of their time, and there is a line for each call.
