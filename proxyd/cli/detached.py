@@ -25,7 +25,6 @@ __all__ = [
     "launch",
     "log_path",
     "refuse_foreign",
-    "tail",
     "terminate",
 ]
 
@@ -40,16 +39,6 @@ _TAIL_LINES = 15
 def log_path() -> Path:
     """Where a detached daemon writes its log."""
     return resolve_state_folder(os.environ) / "claude-proxy.log"
-
-
-def tail(path: Path, lines: int = _TAIL_LINES) -> list[str]:
-    """The last lines of a file that may not be there."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - (64 << 10)))
-            return file.read().decode("utf-8", "replace").splitlines()[-lines:]
-    except OSError:
-        return []
 
 
 def refuse_foreign(target: Target, peer: Peer) -> None:
