@@ -27,7 +27,7 @@ from proxyd.proxy.held_bodies import HeldBodies
 from proxyd.proxy.relay import Relay
 from proxyd.server_tools.threads import check_thread
 from proxyd.telemetry.call_record import CallRecord
-from proxyd.telemetry.request_kind import kind_of, session_in
+from proxyd.telemetry.request_kind import CLASS_HEADER, kind_of, session_in
 
 __all__ = ["MessagesHandlers", "find_route", "new_record"]
 
@@ -81,7 +81,7 @@ class MessagesHandlers:
         if seen is not None and route is not None and forwards_unchanged(route) and is_plain(body, seen):
             record = new_record(request, seen.model)
             if record.session_id is not None:  # else it may be in the body
-                record.kind = "main" if record.agent_id is None else "subagent"
+                record.kind = _kind_of({}, request, record)
                 record.is_stream, record.bytes_in = seen.wants_stream, len(body)
                 call = ClientRequest(
                     request, record, body, None, keys, wants_stream=seen.wants_stream, seen=seen
@@ -114,10 +114,15 @@ class MessagesHandlers:
 
 def _record_of(request: web.Request, payload: dict[str, Any], size: int) -> CallRecord:
     record = new_record(request, payload["model"])
-    record.kind = kind_of(payload, is_subagent=record.agent_id is not None)
+    record.kind = _kind_of(payload, request, record)
     record.session_id = record.session_id or _safe_id(session_in(payload))
     record.is_stream, record.bytes_in = payload.get("stream") is True, size
     return record
+
+
+def _kind_of(payload: dict[str, Any], request: web.Request, record: CallRecord) -> str:
+    request_class = request.headers.get(CLASS_HEADER)
+    return kind_of(payload, is_subagent=record.agent_id is not None, request_class=request_class)
 
 
 def find_route(relay: Relay, model: str) -> ModelRoute:

@@ -25,7 +25,6 @@ __all__ = [
     "log_path",
     "refuse_foreign",
     "send_reload",
-    "tail",
     "terminate",
     "wait_for_end",
 ]
@@ -35,24 +34,12 @@ START_TIMEOUT_S = 10.0
 #: Timeout of a stop: 30 s of drain, 5 s for its end (docs/spec/operations.md#a3), and a margin for a busy machine.
 STOP_TIMEOUT_S = 45.0
 _POLL_S = 0.05
-#: A larger log is renamed at a start.
-_MAX_LOG_BYTES = 10 << 20
 _TAIL_LINES = 15
 
 
 def log_path() -> Path:
     """Return the path of a detached daemon's log."""
     return resolve_state_folder(os.environ) / "claude-proxy.log"
-
-
-def tail(path: Path, lines: int = _TAIL_LINES) -> list[str]:
-    """Return the last lines of a file; none if it does not exist."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - (64 << 10)))
-            return file.read().decode("utf-8", "replace").splitlines()[-lines:]
-    except OSError:
-        return []
 
 
 def refuse_foreign(target: Target, peer: Peer) -> None:
@@ -80,10 +67,12 @@ def launch(target: Target, options: Sequence[str]) -> Peer:
     """
     import subprocess
 
+    from proxyd.logs import rotation
+
     path = log_path()
     make_private_folder(path.parent)
-    if path.exists() and path.stat().st_size > _MAX_LOG_BYTES:
-        path.replace(path.with_suffix(".log.1"))
+    if path.exists() and path.stat().st_size >= rotation.MAX_BYTES:
+        rotation.rotate_files(path)
     with open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as log:
         os.fchmod(log.fileno(), 0o600)  # an existing log may be from a version that did not
         begin = log.tell()

@@ -18,7 +18,7 @@ __all__ = [
 
 #: Values of the settings log_level and log_format; importing those would slow every command down.
 LOG_LEVELS = ("debug", "info", "warning", "error")
-LOG_FORMATS = ("auto", "console", "json")
+LOG_FORMATS = ("auto", "console", "json", "logfmt")
 
 F = TypeVar("F", bound=Callable[..., Any])
 

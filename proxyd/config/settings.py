@@ -142,7 +142,7 @@ class Settings:
     )
     log_format: str = _setting(
         "auto",
-        choice("auto", "console", "json"),
+        choice("auto", "console", "json", "logfmt"),
         "auto: console on a terminal, else JSON.",
         env="LOG_FORMAT",
         flag="--log-format",

@@ -1,20 +1,45 @@
-"""Reopening of a log file that was rotated (docs/spec/operations.md#a5).
+"""Rotation of the log file, and reopening of one that another program has rotated (docs/spec/operations.md#a5).
 
-The daemon writes to stderr. Where stderr is a file, it has to be opened again by name after it was moved.
+The daemon writes to stderr. Where stderr is a file, it has to be opened again by name after it was moved. A file that
+the daemon was given for its log, by ``claude-proxy start`` or launchd, is rotated by the daemon itself; a file to which
+a user has redirected stderr is left to the user.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import sys
 from pathlib import Path
 
-from proxyd.logs.setup import get_logger
+from proxyd.logs.setup import call_after_writes, get_logger
 
-__all__ = ["LogFile"]
+__all__ = ["KEPT_FILES", "MAX_BYTES", "LogFile", "rotate_files", "rotate_when_large"]
 
 log = get_logger("logs")
+
+#: A log file that has reached this size is rotated.
+MAX_BYTES = 10 << 20
+#: How many rotated files are kept: NAME.1, the newest, to NAME.5.
+KEPT_FILES = 5
+
+
+def rotate_when_large() -> None:
+    """Rotate the file behind stderr from now on, whenever it has reached `MAX_BYTES`."""
+    call_after_writes(LogFile().rotate_if_large)
+
+
+def rotate_files(path: Path) -> None:
+    """Rename `path` to NAME.1, NAME.1 to NAME.2 and so on; the last of `KEPT_FILES` is replaced.
+
+    Raises:
+        OSError: a file cannot be renamed.
+    """
+    names = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, KEPT_FILES + 1))]
+    for newer, older in reversed(list(itertools.pairwise(names))):
+        if newer.exists():
+            newer.replace(older)
 
 
 class LogFile:
@@ -22,6 +47,22 @@ class LogFile:
 
     def __init__(self) -> None:
         self._path = _path_of(2)
+
+    def rotate_if_large(self) -> None:
+        """Rotate the file if it has reached `MAX_BYTES`; called by the writer thread."""
+        if self._path is None:
+            return
+        try:
+            opened = os.fstat(2)
+            if opened.st_size < MAX_BYTES:
+                return
+            if _is_same(self._path, opened):  # else another daemon that writes to it was faster
+                rotate_files(self._path)
+        except OSError as exc:
+            log.error("logs.not_rotated", file=str(self._path), why=exc.strerror)
+            self._path = None
+            return
+        self.reopen()
 
     def reopen(self) -> None:
         """Redirect stderr, and stdout if it is the same file, to a new file of that name."""
@@ -55,7 +96,15 @@ def _path_of(descriptor: int) -> Path | None:
             name = fcntl.fcntl(descriptor, fcntl.F_GETPATH, b"\0" * 1024).rstrip(b"\0").decode()
         else:
             name = os.readlink(f"/proc/self/fd/{descriptor}")
-        named = os.stat(name)
     except OSError:
         return None
-    return Path(name) if (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino) else None
+    return Path(name) if _is_same(Path(name), opened) else None
+
+
+def _is_same(path: Path, opened: os.stat_result) -> bool:
+    """Whether `path` is the name of an open file."""
+    try:
+        named = path.stat()
+    except OSError:
+        return False
+    return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)

@@ -19,11 +19,12 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from proxyd import jsonio
+from proxyd.logs.console import ConsoleRenderer, clock_time, columns_of, render_logfmt
 from proxyd.logs.redact import redact_event, safe_traceback
 from proxyd.logs.writer import LineQueue
 from proxyd.terminal import printable
 
-__all__ = ["configure", "get_logger", "is_journal"]
+__all__ = ["call_after_writes", "configure", "get_logger", "is_journal"]
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -51,20 +52,28 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
 
     Args:
         level: ``debug``, ``info``, ``warning`` or ``error``.
-        log_format: ``console``, ``json``, or ``auto``: console on a terminal.
+        log_format: ``console`` (short lines, or all fields at level debug), ``json``, ``logfmt``, or ``auto``: console
+            on a terminal, else JSON.
     """
     stream = stream or sys.stderr
     in_journal = is_journal(os.environ, stream)
     as_console = log_format == "console" or (log_format == "auto" and stream.isatty())
-    format_time = None if in_journal else _local_time if as_console else _utc
+    is_short = as_console and level != "debug"
+    format_time = clock_time if is_short else _local_time if as_console else _utc
     processors: list[Any] = [
-        functools.partial(_add_time, format_time),
+        functools.partial(_add_time, None if in_journal else format_time),
         _add_level_and_traceback,
         redact_event,
     ]
-    if as_console:
-        colors = stream.isatty() and "NO_COLOR" not in os.environ
+    colors = stream.isatty() and not os.environ.get("NO_COLOR")
+    if is_short:
+        is_unicode = (stream.encoding or "utf-8").lower().replace("-", "") == "utf8"
+        columns = functools.partial(columns_of, stream)
+        processors += [ConsoleRenderer(columns, colors=colors, is_unicode=is_unicode)]
+    elif as_console:
         processors += [_escape_controls, structlog.dev.ConsoleRenderer(colors=colors)]
+    elif log_format == "logfmt":
+        processors.append(render_logfmt)
     else:
         processors.append(_to_json)
     if in_journal:
@@ -94,7 +103,19 @@ def _replace_queue(stream: TextIO, processors: list[Any]) -> LineQueue:
     if _queue is not None:
         _queue.close()
     _queue = LineQueue(stream, render_dropped)
+    _queue.after_write = _after_write
     return _queue
+
+
+_after_write: Callable[[], None] | None = None
+
+
+def call_after_writes(callback: Callable[[], None]) -> None:
+    """Have the writer thread call `callback` after each write, from now on; it must not raise."""
+    global _after_write
+    _after_write = callback
+    if _queue is not None:
+        _queue.after_write = callback
 
 
 # structlog has general processors for these. Ours take a third of their time, and there is a line for each call.

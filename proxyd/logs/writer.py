@@ -46,6 +46,7 @@ class LineQueue:
         self.stream = stream
         self.dropped = 0
         self._render_dropped = render_dropped
+        self.after_write: Callable[[], None] | None = None  # called by the thread
         self._reported = 0
         #: An event is set when everything before it is written; None ends the thread.
         self._blocks: SimpleQueue[_Block | threading.Event | None] = SimpleQueue()
@@ -103,6 +104,8 @@ class LineQueue:
             blocks, written, is_over = self._take_all()
             if blocks:
                 self._write(blocks)
+                if self.after_write is not None:
+                    self.after_write()
             for event in written:
                 event.set()
             if is_over:

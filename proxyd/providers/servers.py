@@ -125,8 +125,6 @@ SERVERS = (
             reasoning_return="field",
             reasoning_field="reasoning_content",
             think_tags=("think",),
-            named_tool_choice=False,
-            prefill_body={"continue_final_message": True, "add_generation_prompt": False},
         ),
         variants=(
             Variant(

@@ -108,6 +108,7 @@ class Attempt:
         assert request is not None, "an attempt is opened once"
         self._record.settle = None  # of an attempt before this one
         record, trace = self._record, self._record.trace
+        record.address = address_of(request.url)
         if trace is not None:
             trace.on_sent(
                 (request.method, request.url),

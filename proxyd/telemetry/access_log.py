@@ -20,6 +20,7 @@ _OPTIONAL = (
     "session_id",
     "upstream_request_id",
     "client_request_id",
+    "address",
     "error_type",
     "error",
 )

@@ -45,6 +45,7 @@ _FOREIGN = (
     "agent_id",
     "client_request_id",
     "upstream_request_id",
+    "address",
     "error_type",
     "error",
     "stop_reason",
@@ -62,6 +63,7 @@ class CallRecord:
         kind: the purpose of the call, one of `proxyd.telemetry.request_kind.KINDS`.
         outcome: ``ok``; ``refused`` (an error status); ``failed`` (an error after the stream had begun);
             ``client_gone``; ``crashed`` (a bug of ours); ``running`` until then.
+        address: the URL of the last attempt, without credentials and values of the query.
         usage: as the upstream reported it, or estimated where the response ended before it did.
         estimated_input_tokens: our own count before the call, not calibrated; None where it was not needed.
         estimated_tool_tokens: the part of it that is tool definitions.
@@ -92,6 +94,7 @@ class CallRecord:
     agent_id: str | None = None
     client_request_id: str | None = None
     upstream_request_id: str | None = None
+    address: str | None = None
     status: int = 0
     outcome: str = "running"
     error_type: str | None = None

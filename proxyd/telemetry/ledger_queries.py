@@ -1,7 +1,8 @@
 """Queries of the ledger, for ``/v1/stats``, the page and ``claude-proxy stats``.
 
 Sums come from ``totals`` and ``session_totals`` (see `proxyd.telemetry.ledger_schema`), whose primary keys begin with
-the time, so that a query reads the rows of its period only. Only the lists of calls read ``calls``, by its indexes.
+the time, so that a query reads the rows of its period only. Only lists of calls
+and sums by kind read ``calls``, by its indexes.
 
 A reader opens the file read-only, in a thread or process of its own; in WAL mode it never waits for the writer.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from proxyd.errors import ConfigError
-from proxyd.telemetry.ledger_schema import DAMAGED, MIGRATIONS, QUARTER_S, SUMS, is_damaged
+from proxyd.telemetry.ledger_schema import CALL_SUMS, DAMAGED, MIGRATIONS, QUARTER_S, SUMS, is_damaged
 
 __all__ = [
     "GROUPS",
@@ -35,12 +36,14 @@ __all__ = [
 
 #: The names by which sums can be grouped, and the SQL expressions. A day is a day of the local time zone. The sign
 #: before ``session_id`` keeps SQLite from scanning that column's index, for its order, instead of the period.
-GROUPS: Mapping[str, str] = {
+_TOTAL_GROUPS: Mapping[str, str] = {
     "model": "route",
     "session": "+session_id",
     "day": "date(quarter * 900, 'unixepoch', 'localtime')",
     "outcome": "outcome",
 }
+#: The same, and the kind of call, by which only the rows of ``calls`` can be grouped.
+GROUPS: Mapping[str, str] = {**_TOTAL_GROUPS, "kind": "kind"}
 #: Periods of `overview` besides today.
 PERIODS_DAYS = (7, 30)
 
@@ -153,9 +156,15 @@ def sums(
         session: restrict to this session.
         limit: the most rows; -1 for all.
     """
-    columns = ", ".join(f"ifnull(sum({name}), 0) AS {name}" for name in SUMS)
-    where: list[str] = ["quarter >= ?"]
-    parameters: list[int | str] = [int(since) // QUARTER_S]
+    quarter = int(since) // QUARTER_S
+    parameters: list[int | str] = [quarter]
+    if by == "kind":
+        table, values = "calls", CALL_SUMS
+        where, parameters = ["started_at >= ?", "kind <> 'count'"], [quarter * QUARTER_S]
+    else:
+        table = "totals" if session is None and by != "session" else "session_totals"
+        where, values = ["quarter >= ?"], {name: name for name in SUMS}
+    columns = ", ".join(f"ifnull(sum({value}), 0) AS {name}" for name, value in values.items())
     if session is not None:
         where.append("session_id = ?")
         parameters.append(session)
@@ -163,7 +172,6 @@ def sums(
     if by is not None:
         head = f"{GROUPS[by]} AS {by}, "
         tail = f"GROUP BY 1 ORDER BY {'1' if by == 'day' else f'{_TOKENS} DESC, calls DESC, 1'}"
-    table = "totals" if session is None and by != "session" else "session_totals"
     # Every part is one of the constants above.
     query = f"SELECT {head}{columns} FROM {table} AS t WHERE {' AND '.join(where)} {tail} LIMIT ?"  # noqa: S608
     return _rows(database, query, (*parameters, limit))
@@ -208,7 +216,7 @@ def sessions_like(database: sqlite3.Connection, prefix: str) -> list[str]:
 
 
 def overview(database: sqlite3.Connection, now: float) -> dict[str, Any]:
-    """Sum up today and the last 7 and 30 days, each in total and by each of `GROUPS`."""
+    """Sum up today and the last 7 and 30 days, each in total and by model, session, day and outcome."""
     starts = {"today": midnight(now)}
     starts.update({f"days_{days}": midnight(now) - (days - 1) * _DAY_S for days in PERIODS_DAYS})
     found: dict[str, Any] = {}
@@ -218,7 +226,7 @@ def overview(database: sqlite3.Connection, now: float) -> dict[str, Any]:
             "total": sums(database, since)[0],
             **{
                 f"by_{by}": sums(database, since, by=by, limit=_TOP if by == "session" else -1)
-                for by in GROUPS
+                for by in _TOTAL_GROUPS
             },
         }
     return found

@@ -17,7 +17,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from proxyd.telemetry.call_record import CallRecord
 
-__all__ = ["COLUMNS", "DAMAGED", "FILE", "MIGRATIONS", "QUARTER_S", "SUMS", "TABLES", "is_damaged", "row_of"]
+__all__ = [
+    "CALL_SUMS",
+    "COLUMNS",
+    "DAMAGED",
+    "FILE",
+    "MIGRATIONS",
+    "QUARTER_S",
+    "SUMS",
+    "TABLES",
+    "is_damaged",
+    "row_of",
+]
 
 #: The file's name in the state folder.
 FILE = "usage.db"
@@ -107,6 +118,8 @@ _SUMS: tuple[tuple[str, str], ...] = (
 )
 #: The columns of both tables of totals.
 SUMS = tuple(name for name, _ in _SUMS)
+#: The same sums as expressions over rows of ``calls``.
+CALL_SUMS = {name: value.replace("new.", "") for name, value in _SUMS}
 _SUMS_OF_CALLS = " ".join(f"{name} {'REAL' if name == 'cost_usd' else 'INTEGER'} NOT NULL," for name in SUMS)
 _OWN_SUMS = ", ".join(value for _, value in _SUMS)
 _ADD_UP = "ON CONFLICT DO UPDATE SET " + ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)

@@ -70,6 +70,7 @@ async def _serve(flags: dict[str, Any], models: str | None, supervisor: str | No
     from proxyd.daemon.configuration import load_configuration
     from proxyd.daemon.server import Daemon, Service
     from proxyd.daemon.systemd import Notifier, inherited_sockets
+    from proxyd.logs.rotation import rotate_when_large
     from proxyd.logs.setup import configure, is_journal
 
     def load() -> Any:
@@ -77,6 +78,8 @@ async def _serve(flags: dict[str, Any], models: str | None, supervisor: str | No
 
     loaded = load()
     configure(loaded.settings.log_level, loaded.settings.log_format)
+    if supervisor in ("detached", "launchd"):
+        rotate_when_large()
     service = Service(supervisor, Notifier(os.environ), tuple(inherited_sockets(os.environ)))
     daemon = Daemon(loaded, reload=load, state_folder=resolve_state_folder(os.environ), service=service)
     daemon.handle_signals()

@@ -82,7 +82,7 @@ def test_variables(variable: str, written: str, name: str, value: object) -> Non
             "m.yaml:2:4: settings.port: expected a whole number from 0 to 65535; got true",
         ),
         ({}, {"LOG_LEVEL": "loud"}, {}, "LOG_LEVEL: expected one of debug, info, warning, error; got 'loud'"),
-        ({}, {"LOG_FORMAT": "xml"}, {}, "LOG_FORMAT: expected one of auto, console, json; got 'xml'"),
+        ({}, {"LOG_FORMAT": "xml"}, {}, "LOG_FORMAT: expected one of auto, console, json, logfmt; got 'xml'"),
         (
             {},
             {"CLAUDE_PROXY_IDLE_S": "0"},

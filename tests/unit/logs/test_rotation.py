@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,69 @@ def test_stdout_that_is_another_file_stays(tmp_path: Path) -> None:
     with path.open("wb") as file, other.open("wb") as out:
         _run(tmp_path, f"os.remove({str(path)!r})\nprint('still here')", stderr=file, stdout=out)
     assert other.read_text().splitlines() == ["to stdout", "still here"]
+
+
+_ROTATING = """
+import sys
+from proxyd.logs import rotation, setup
+rotation.MAX_BYTES = 4000
+rotation.KEPT_FILES = 3
+setup.configure("warning", "json")
+rotation.rotate_when_large()
+log = setup.get_logger("x")
+for number in range({first}, {first} + 60):
+    log.warning("line.written", number=number, text="x" * 100)
+    setup._queue.flush()
+    if number == {first} + 30:
+        setup.configure("warning", "json")
+setup._queue.close()
+"""
+
+
+def _numbers(path: Path) -> list[int]:
+    return [json.loads(line)["number"] for line in path.read_text().splitlines()]
+
+
+def test_large_file_is_rotated_and_no_line_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with path.open("ab") as file:
+        command = [sys.executable, "-c", _ROTATING.format(first=0)]
+        subprocess.run(command, env=environment(tmp_path), stderr=file, check=True, timeout=60)
+    files = sorted(tmp_path.glob("log*"), reverse=True)
+    assert [each.name for each in files] == ["log.3", "log.2", "log.1", "log"]
+    assert all(each.stat().st_size < 4500 for each in files)
+    numbers = [number for each in files for number in _numbers(each)]
+    assert numbers == list(range(60))[-len(numbers) :]
+    assert len(numbers) > 40
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_oldest_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    for first in (0, 60, 120):
+        with path.open("ab") as file:
+            command = [sys.executable, "-c", _ROTATING.format(first=first)]
+            subprocess.run(command, env=environment(tmp_path), stderr=file, check=True, timeout=60)
+    files = sorted(tmp_path.glob("log*"), reverse=True)
+    assert [each.name for each in files] == ["log.3", "log.2", "log.1", "log"]
+    numbers = [number for each in files for number in _numbers(each)]
+    assert numbers == list(range(180))[-len(numbers) :]
+    assert len(numbers) < 120
+
+
+def test_file_that_another_daemon_rotated_is_only_reopened(tmp_path: Path) -> None:
+    path, moved = tmp_path / "log", tmp_path / "log.1"
+    script = (
+        "import os\nfrom proxyd.logs import rotation\nfile = rotation.LogFile()\n"
+        f"os.rename({str(path)!r}, {str(moved)!r})\nopen({str(path)!r}, 'w').close()\n"
+        "rotation.MAX_BYTES = 0\nfile.rotate_if_large()\nos.write(2, b'after')\n"
+    )
+    with path.open("ab") as file:
+        subprocess.run(
+            [sys.executable, "-c", script], env=environment(tmp_path), stderr=file, check=True, timeout=30
+        )
+    assert "after" in path.read_text()
+    assert not (tmp_path / "log.2").exists()
 
 
 def test_stderr_that_is_no_file_is_reported(tmp_path: Path) -> None:

@@ -95,14 +95,6 @@ def test_captured_events_have_the_same_fields() -> None:
     }  # fmt: skip
 
 
-def test_console_line_names_event_and_fields() -> None:
-    with logging_to_text("info", "console") as log:
-        log_calls([finished(retries=3)])
-        (line,) = log.lines()
-    assert "call.finished" in line
-    assert "retries=3" in line
-
-
 def test_keys_are_masked() -> None:
     key = Secret('quoted"key\\of-a-client')
     with logging_to_text() as log:

@@ -41,7 +41,13 @@ def ledger(tmp_path: Path) -> Path:
     return fill(
         tmp_path / STATE,
         finished(started_at=NOW, route="kimi", pricing=price, usage=Usage(1000, 100, 9000)),
-        finished(started_at=NOW, route="kimi", pricing=price, usage=Usage(2000, 200, 0, 0, None, True)),
+        finished(
+            started_at=NOW,
+            route="kimi",
+            pricing=price,
+            usage=Usage(2000, 200, 0, 0, None, True),
+            kind="title",
+        ),
         finished(
             started_at=NOW - 3 * DAY_S, route="glm", outcome="refused", usage=Usage(), session_id="other"
         ),
@@ -65,6 +71,19 @@ def test_sums(ledger: Path) -> None:
     assert (total["calls"], total["output_tokens"]) == (5, 312)
     assert [row["session"] for row in stats.sums(database, 0, by="session")] == [SESSION, "", "other"]
     assert [row["outcome"] for row in stats.sums(database, 0, by="outcome")] == ["ok", "refused"]
+    kinds = stats.sums(database, 0, by="kind")
+    assert {row["kind"] for row in kinds} == {"main", "title"}
+    assert {name: sum(row[name] for row in kinds) for name in stats.SUMS} == pytest.approx(
+        {name: total[name] for name in stats.SUMS}
+    )
+    assert (
+        sum(row["calls"] for row in stats.sums(database, 0, by="kind", session=SESSION))
+        == (stats.sums(database, 0, session=SESSION)[0]["calls"])
+    )
+    assert (
+        sum(row["calls"] for row in stats.sums(database, NOW - DAY_S, by="kind"))
+        == (stats.sums(database, NOW - DAY_S)[0]["calls"])
+    )
     days = [row["day"] for row in stats.sums(database, 0, by="day")]
     assert days == sorted(days)
     assert time.strftime("%Y-%m-%d", time.localtime(NOW)) in days
@@ -86,6 +105,7 @@ def test_queries_use_the_indexes(ledger: Path) -> None:
     stats.overview(database, NOW)
     for by in stats.GROUPS:
         stats.sums(database, NOW - DAY_S, by=by, session="s")
+    stats.sums(database, NOW - DAY_S, by="kind")
     stats.calls_of_session(database, "s")
     stats.sessions_like(database, "s")
     database.set_trace_callback(None)
@@ -100,6 +120,8 @@ def test_queries_use_the_indexes(ledger: Path) -> None:
         "SEARCH t USING INDEX session_totals_by_session (session_id=? AND quarter>?)",
         "SEARCH session_totals USING COVERING INDEX session_totals_by_session (session_id>? AND session_id<?)",
         "SEARCH calls USING INDEX calls_by_session (session_id=?)",
+        "SEARCH t USING INDEX calls_by_session (session_id=? AND started_at>?)",
+        "SEARCH t USING INDEX calls_by_time (started_at>?)",
     }
 
 
