@@ -25,6 +25,7 @@ from aiohttp import web, web_response
 
 import proxyd
 from proxyd.api.app import build_app
+from proxyd.api.call_details import CallDetails
 from proxyd.api.status import Observers
 from proxyd.daemon.config_reloader import Reloader
 from proxyd.daemon.configuration import LoadConfig, LoadedConfig, hooks_folder
@@ -153,10 +154,17 @@ class Daemon:
             )
             self._observers = self._build_observers(self._relay, self._upstreams)
             kept = () if self._recorder is None else (one_by_one(self._recorder.observe),)
-            self._relay.finished.observers = (*self._observers.observers, *kept)
+            details = CallDetails(
+                None if self._recorder is None else self._recorder.folder, lambda: self.settings.record
+            )
+            self._relay.finished.observers = (
+                *self._observers.observers,
+                one_by_one(details.observe),
+                *kept,
+            )
             self._switch_recording(self._relay)
             app, in_front_of = build_app(
-                self._relay, self._observers, self._listener.middleware, self.about, self._bodies
+                self._relay, self._observers, self._listener.middleware, self.about, self._bodies, details
             )
             self._runner = web.AppRunner(
                 app,
@@ -203,7 +211,12 @@ class Daemon:
             "models": list(self._relay.table.ids()),
             "calls": self._relay.active_calls,
             "circuits": [
-                {"origin": circuit.origin, "state": circuit.state.value, "failures": circuit.failures}
+                {
+                    "origin": circuit.origin,
+                    "state": circuit.state.value,
+                    "failures": circuit.failures,
+                    "open_for_s": round(circuit.open_for_s, 1),
+                }
                 for circuit in self._upstreams.circuits.states()
             ],
             "hooks": self._relay.hooks.describe(),

@@ -440,6 +440,7 @@ class Relay:
         )
         prepared = await call.request.step_by_step(steps)
         record.estimated_input_tokens = prepared.input_tokens
+        record.alterations = prepared.notes
         for note in prepared.notes:
             log.debug(
                 "request.altered", request_id=record.request_id, field=note.path, what=note.what, why=note.why

@@ -14,6 +14,7 @@ from operator import attrgetter
 from time import monotonic, time
 
 from proxyd.codecs.anthropic.usage import Usage
+from proxyd.codecs.openai.translation_notes import Note
 from proxyd.config.routes import Pricing
 from proxyd.redaction import redacted
 from proxyd.telemetry.call_trace import CallTrace
@@ -79,6 +80,7 @@ class CallRecord:
         settle: puts in what the answer has said of usage and its end, which nobody needs before the call is over.
         prompt_blocks: checksums, see `proxyd.telemetry.cache_breaks`; only of calls that belong to a session.
         cache_break: why its cache reads fell, where they did.
+        alterations: what the translation of the request dropped or changed, and why.
         codec_s: processor seconds spent on turning the upstream's bytes into the client's.
         trace: what passes through the call, where a record may be kept of it (`proxyd.recording.recorder`).
         passed: of each piece that became a write at once, the times by the monotonic clock before and after it was
@@ -121,6 +123,7 @@ class CallRecord:
     written_at: float = 0.0
     prompt_blocks: Sequence[int] = ()
     cache_break: str | None = None
+    alterations: Sequence[Note] = ()
     bytes_in: int = 0
     bytes_out: int = 0
     started_at: float = field(default_factory=time)

@@ -318,21 +318,26 @@ async def test_test_connection_shows_routes_and_probes_them(
             async with session.get(f"{base}/test-connection?probe={probe}") as response:
                 assert response.status == 400
                 assert "POST" in await response.text()
-        for body in ({}, {"probe": 1}, {"probe": True, "more": 1}, [True]):
+        bad_model = {"probe": True, "model": "no-such"}
+        for body in ({}, {"probe": 1}, {"probe": True, "more": 1}, [True], bad_model):
             async with session.post(f"{base}/test-connection", json=body) as response:
                 assert response.status == 400, body
         assert upstream.requests == [], "none of these spends anything"
         async with session.post(f"{base}/test-connection", json={"probe": True}) as response:
             assert response.status == 200
             probed = await response.json()
+        async with session.post(f"{base}/test-connection", json={"probe": True, "model": "full"}) as response:
+            only = await response.json()
+    assert [route["model_id"] for route in only["routes"]] == ["full"]
+    assert only["routes"][0]["probe"]["error"] == "too fast"
     assert probed["ok"] is False
     good, bad = (route["probe"] for route in probed["routes"])
     assert (good["ok"], good["status"]) == (True, 200)
     assert (bad["ok"], bad["status"], bad["error"]) == (False, 429, "too fast")
-    assert [request["model"] for request in upstream.requests] == ["m", "full"]
+    assert [request["model"] for request in upstream.requests] == ["m", "full", "full"]
 
 
-PATHS = ("/v1/stats", "/events", "/test-connection", "/metrics")
+PATHS = ("/v1/stats", "/events", "/test-connection", "/metrics", "/v1/calls/req_1")
 
 
 @pytest.mark.parametrize("path", PATHS)
