@@ -97,8 +97,8 @@ def build_app(
 
 
 def _show_refused(observers: Observers) -> Callable[[CallRecord], None]:
-    """Return a function that shows a refused request in the feed; ledger and metrics count calls only."""
-    return lambda record: observers.live.observe(record, row_of(record))
+    """Return a function that shows a refused request in the feed. No figure counts it, since it is not a call."""
+    return lambda record: observers.live.show(record, row_of(record))
 
 
 def _in_front_of(

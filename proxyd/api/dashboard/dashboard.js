@@ -357,7 +357,7 @@ function showRoutes() {
       name,
       cell("Upstream", route.upstream, "wide"),
       cell("Mode", route.mode),
-      cell("Key", route.credential),
+      cell("Key", route.has_key ? route.credential : "missing", route.has_key ? "" : "bad"),
       stateCell(route),
       number("Calls", sums ? String(sums.calls) : ""),
       number("Failed", sums && sums.failures ? String(sums.failures) : ""),
@@ -469,6 +469,9 @@ async function refresh() {
 }
 
 function showConfiguration({ routes, hooks, config, settings }) {
+  const token = sessionStorage.getItem(TOKEN_KEY) ? "YOUR_ACCESS_TOKEN" : "any";
+  const model = routes.length ? routes[0].model_id : "MODEL";
+  $("hint").textContent = `ANTHROPIC_BASE_URL=${location.origin} ANTHROPIC_AUTH_TOKEN=${token} claude --model ${model}`;
   Object.assign(state, { routes, hooks, config });
   showSettings(settings);
   showRoutes();
@@ -585,7 +588,6 @@ $("recent").addEventListener("click", (event) => {
 $("routes").addEventListener("click", (event) => {
   if (event.target.dataset.test) testModel(event.target.dataset.test);
 });
-$("hint").textContent = `ANTHROPIC_BASE_URL=${location.origin} ANTHROPIC_AUTH_TOKEN=any claude --model MODEL`;
 setInterval(() => document.body.dataset.state === "live" && refresh(), STATS_EVERY_MS);
 setInterval(() => document.body.dataset.state === "live" && refreshConfiguration(), CONFIGURATION_EVERY_MS);
 stayConnected();

@@ -309,7 +309,9 @@ async def test_a_request_for_an_unknown_model_is_in_the_feed(session: aiohttp.Cl
             frame = await feed.content.readuntil(b"\n\n")
         async with session.get(f"{base}/metrics") as metrics:
             assert "no-such" not in await metrics.text()
-    (call,) = json.loads(frame.partition(b"data: ")[2])["recent"]
+    hello = json.loads(frame.partition(b"data: ")[2])
+    assert hello["totals"] == []
+    (call,) = hello["recent"]
     assert (call["request_id"], call["model"], call["session_id"]) == (request_id, "no-such", "session-1")
     assert (call["outcome"], call["status"], call["error_type"]) == ("refused", 404, "not_found_error")
     assert "known models: m" in call["error"]

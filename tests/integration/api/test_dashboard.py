@@ -430,18 +430,20 @@ async def test_the_calls_can_be_filtered(tmp_path: Path, browser: Any) -> None:
         assert page.complaints == []
 
 
-async def test_a_model_can_be_tested_and_its_state_is_in_plain_words(tmp_path: Path, browser: Any) -> None:
+async def test_a_model_can_be_tested_and_its_state_is_in_plain_words(
+    tmp_path: Path, browser: Any, unused_tcp_port: int
+) -> None:
     scene = Scene(tmp_path)
     async with running_upstream(scene.answer) as upstream:
         missing = {"model_id": "without-key", "api_base": upstream.base + "/v1", "api_key": "${NO_SUCH_KEY}"}
-        async with running_proxy(
-            [*scene.entries(upstream.base), missing], state_folder=tmp_path, max_retries=0
-        ) as base:
+        dead = {"model_id": "dead", "api_base": f"http://127.0.0.1:{unused_tcp_port}/v1"}
+        entries = [*scene.entries(upstream.base), missing, dead]
+        async with running_proxy(entries, state_folder=tmp_path, max_retries=0) as base:
             page = await new_page(browser)
             await page.open(base)
-            await page.until("document.querySelectorAll('#routes tr').length === 4")
+            await page.until("document.querySelectorAll('#routes tr').length === 5")
             assert "ready, not used yet" in await page.text("#routes tr:nth-child(1)")
-            assert "cannot work: no key" in await page.text("#routes tr:nth-child(4) .bad")
+            assert "cannot work: no key" in await page.text("#routes tr:nth-child(4) span.bad")
             assert "NO_SUCH_KEY" in await page.text("#routes tr:nth-child(4)")
             await page.page.click("[data-test=kimi]")
             await page.page.click("[data-test=glm]")
@@ -450,9 +452,13 @@ async def test_a_model_can_be_tested_and_its_state_is_in_plain_words(tmp_path: P
                 "/429: You are/.test(document.querySelector('#routes tr:nth-child(3)').innerText)"
             )
             assert len(upstream.requests) == 2
-            for _ in range(5):
-                await page.page.click("[data-test=glm]")
-                await page.until("!document.querySelector('[data-test=glm]').disabled")
+            for _ in range(5):  # circuit_failures
+                await page.page.click("[data-test=dead]")
+                await page.until("!document.querySelector('[data-test=dead]').disabled")
+            await page.until(
+                "/paused after failures/.test(document.querySelector('#routes tr:nth-child(5)').innerText)"
+            )
+            assert await page.page.is_visible("#routes tr:nth-child(5) td span.bad")
             assert page.complaints == []
 
 
