@@ -254,7 +254,7 @@ class Daemon:
         return Observers(sources, live, Metrics(sources), ledger)
 
     def handle_signals(self) -> None:
-        """Install the signal handlers. To be called before `start`: whoever sees the port open may send a signal."""
+        """Install the signal handlers. To be called before `start`: a process that sees the port open may send one."""
         loop = asyncio.get_running_loop()
         # Under nohup a closed terminal must not stop the daemon.
         self._stops_with_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()

@@ -55,7 +55,7 @@ const number = (label, text) => cell(label, text, "num");
 function modelCell(call) {
   const td = element("td", { class: "wide" }, call.route || call.model);
   const notes = [];
-  if (call.route && call.model !== call.route) notes.push("asked as " + call.model);
+  if (call.route && call.model !== call.route) notes.push("requested as " + call.model);
   if (call.fallback_from) notes.push("in place of " + call.fallback_from);
   if (notes.length) td.append(element("small", {}, notes.join(", ")));
   return td;
@@ -246,7 +246,7 @@ async function openDetails(requestId) {
   $("detail").dataset.request = requestId;
   if (!$("detail").open) $("detail").showModal();
   try {
-    const found = await ask(`v1/calls/${encodeURIComponent(requestId)}`).then((response) => response.json());
+    const found = await fetchFrom(`v1/calls/${encodeURIComponent(requestId)}`).then((response) => response.json());
     if ($("detail").dataset.request === requestId) $("detail-body").replaceChildren(...detailsOf(call, found));
   } catch (error) {
     $("detail-body").prepend(element("p", { class: "bad" }, `The details cannot be read: ${error.message || "the daemon does not respond"}`));
@@ -397,7 +397,7 @@ async function testModel(model) {
   state.tests.set(model, "running");
   showRoutes();
   try {
-    const response = await ask("test-connection", { method: "POST", body: JSON.stringify({ probe: true, model }) });
+    const response = await fetchFrom("test-connection", { method: "POST", body: JSON.stringify({ probe: true, model }) });
     state.tests.set(model, (await response.json()).routes[0].probe);
   } catch (error) {
     state.tests.set(model, { ok: false, error: error.message || "the daemon does not respond" });
@@ -442,7 +442,7 @@ function showSettings(settings) {
 
 class TokenRequired extends Error {}
 
-async function ask(path, options = {}) {
+async function fetchFrom(path, options = {}) {
   const token = sessionStorage.getItem(TOKEN_KEY);
   const headers = { ...(token && { "x-claude-proxy-token": token }), ...(options.body && { "content-type": "application/json" }) };
   const response = await fetch(path, { ...options, headers, cache: "no-store" });
@@ -454,7 +454,7 @@ async function ask(path, options = {}) {
 async function refresh() {
   try {
     const [stats, connection] = await Promise.all(
-      ["v1/stats", "test-connection"].map((path) => ask(path).then((response) => response.json())),
+      ["v1/stats", "test-connection"].map((path) => fetchFrom(path).then((response) => response.json())),
     );
     state.stats = stats;
     showConfiguration(connection);
@@ -480,7 +480,7 @@ function showConfiguration({ routes, hooks, config, settings }) {
 
 async function refreshConfiguration() {
   try {
-    showConfiguration(await ask("test-connection").then((response) => response.json()));
+    showConfiguration(await fetchFrom("test-connection").then((response) => response.json()));
   } catch {
     // As in refresh.
   }
@@ -500,7 +500,7 @@ const onMessage = {
     state.totals = data.totals;
     showActive();
     showSums();
-    say(data.is_draining ? "draining" : "live", data.is_draining ? "Stopping: open calls are finishing" : "Live");
+    showConnection(data.is_draining ? "draining" : "live", data.is_draining ? "Stopping: open calls are finishing" : "Live");
     $("uptime").textContent = `up ${span(data.now - state.startedAt)}`;
   },
   call(data) {
@@ -510,7 +510,7 @@ const onMessage = {
 };
 
 async function follow() {
-  const response = await ask("events");
+  const response = await fetchFrom("events");
   state.tries = 0;
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -540,35 +540,35 @@ async function stayConnected() {
     }
     const wait = RETRY_MS[Math.min(state.tries++, RETRY_MS.length - 1)];
     for (let left = wait / 1000; left > 0; left--) {
-      say("lost", `The daemon does not respond; trying again in ${left} s`);
+      showConnection("lost", `The daemon does not respond; trying again in ${left} s`);
       await new Promise((resolve) => setTimeout(resolve, 1000));
     }
-    say("loading", "Connecting …");
+    showConnection("loading", "Connecting …");
   }
 }
 
-let signingIn = null;
+let signInPromise = null;
 function signIn() {
-  signingIn ||= new Promise((resolve) => {
-    say("loading", "Waiting for the access token");
+  signInPromise ||= new Promise((resolve) => {
+    showConnection("loading", "Waiting for the access token");
     const dialog = $("sign-in");
     $("sign-in-error").textContent = sessionStorage.getItem(TOKEN_KEY) ? "That token is not accepted." : "";
     dialog.addEventListener("close", () => {
       sessionStorage.setItem(TOKEN_KEY, $("token").value);
       $("token").value = "";
-      signingIn = null;
+      signInPromise = null;
       resolve();
     }, { once: true });
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     dialog.showModal();
   });
-  return signingIn;
+  return signInPromise;
 }
 
-function say(name, words) {
+function showConnection(name, text) {
   document.body.dataset.state = name;
   if (name !== "live") $("uptime").textContent = "";
-  if ($("connection-text").textContent !== words) $("connection-text").textContent = words;
+  if ($("connection-text").textContent !== text) $("connection-text").textContent = text;
 }
 
 for (const button of document.querySelectorAll(".choice button")) {

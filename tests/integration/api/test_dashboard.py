@@ -52,19 +52,19 @@ async def browser() -> AsyncIterator[Any]:
 
 
 class Page:
-    """A page, and everything that went wrong in it."""
+    """A page, and the errors in it."""
 
     def __init__(self, page: Any) -> None:
         self.page = page
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
         self.foreign: list[str] = []
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", self._on_console)
 
     def _on_console(self, message: Any) -> None:
-        # A refused token and a daemon that is gone are noted by the browser itself; neither is the page's mistake.
+        # The browser itself logs a refused token and a stopped daemon; neither is a fault of the page.
         if message.type == "error" and "Failed to load resource" not in message.text:
-            self.complaints.append(message.text)
+            self.errors.append(message.text)
 
     async def open(self, base: str) -> None:
         self.page.on(
@@ -74,7 +74,7 @@ class Page:
         assert response.status == 200
 
     async def until(self, script: str) -> None:
-        # Not wait_for_function: it evaluates texts in the page, which the page's policy forbids.
+        # Not wait_for_function, which evaluates strings in the page; its policy forbids that.
         async def holds() -> None:
             while not await self.page.evaluate(script):
                 await asyncio.sleep(0.05)
@@ -94,7 +94,7 @@ async def new_page(browser: Any, size: str = "desktop", **options: Any) -> Page:
 
 
 def history(folder: Path) -> None:
-    """A month of somebody's work, ending an hour ago."""
+    """Fill the ledger with a month of calls that ends an hour ago."""
     chance = random.Random(8)
     models = [
         ("kimi", 6, Pricing(0.6, 2.5, 0.15)),
@@ -144,7 +144,7 @@ def history(folder: Path) -> None:
 
 
 class Scene:
-    """A daemon with three routes, and an upstream that answers, refuses, breaks off, or goes on and on."""
+    """Entries for three routes, and an upstream that responds, refuses, breaks off, or streams until told."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
@@ -215,7 +215,7 @@ async def test_the_page_shows_real_traffic(tmp_path: Path, browser: Any) -> None
         assert "broke off\nthe upstream closed the stream" in recent
         assert "refused 429" in recent
         assert "You are too fast" in recent
-        assert "asked as claude-haiku-5-5" in recent
+        assert "requested as claude-haiku-5-5" in recent
         kimi = (await page.text("#routes tr:first-child")).split()
         assert kimi[0] == "kimi"
         assert "works" in kimi
@@ -234,12 +234,12 @@ async def test_the_page_shows_real_traffic(tmp_path: Path, browser: Any) -> None
         await page.until("document.querySelectorAll('#active tr').length === 0")
         assert await page.page.is_visible("#active-empty")
         await page.until("document.querySelector('#recent tr td:nth-child(4)').innerText.startsWith('done')")
-        assert page.complaints == []
+        assert page.errors == []
         assert page.foreign == []
-    # The daemon has gone: the page says so, and keeps trying.
+    # The daemon has stopped: the page says so, and retries.
     await page.until("document.body.dataset.state === 'lost'")
     assert "does not respond" in await page.text("#connection")
-    assert page.complaints == []
+    assert page.errors == []
 
 
 async def screenshots(browser: Any, base: str, folder: Path) -> None:
@@ -269,7 +269,7 @@ async def test_an_empty_page_fits_each_screen(tmp_path: Path, browser: Any) -> N
             assert await page.page.is_hidden("#recent-box")
             wide = await page.page.evaluate("document.documentElement.scrollWidth > innerWidth")
             assert not wide, f"the page scrolls sideways on a {size}"
-            assert page.complaints == []
+            assert page.errors == []
             assert page.foreign == []
         # By keyboard alone: the first stop skips to the calls, and every control can be reached.
         await page.page.keyboard.press("Tab")
@@ -300,7 +300,7 @@ async def test_the_page_requires_the_token(tmp_path: Path, browser: Any) -> None
         await page.until("document.body.dataset.state === 'live'")
         await page.until("document.querySelectorAll('#routes tr').length === 1")
         assert TOKEN not in await page.page.content()
-        assert page.complaints == []
+        assert page.errors == []
 
 
 async def test_client_data_is_never_rendered_as_markup(tmp_path: Path, browser: Any) -> None:
@@ -317,12 +317,12 @@ async def test_client_data_is_never_rendered_as_markup(tmp_path: Path, browser: 
             await page.until("document.querySelectorAll('#recent tr').length === 1")
             assert evil in await page.text("#recent")
             assert await page.page.title() == "claude-proxy"
-            assert page.complaints == []
+            assert page.errors == []
             assert page.foreign == []
 
 
 async def test_a_page_of_another_origin_can_read_nothing(tmp_path: Path, browser: Any) -> None:
-    """A site that a user happens to have open can neither read the feed, nor frame the page."""
+    """Another site in the same browser can neither read the feed nor frame the page."""
 
     async def site(request: web.Request) -> web.StreamResponse:
         return web.Response(text="<!doctype html><title>elsewhere</title>", content_type="text/html")
@@ -394,7 +394,7 @@ async def test_a_click_on_a_call_shows_what_is_known_of_it(tmp_path: Path, brows
             await page.page.click("#detail button[autofocus]")
             await open_row(page, "kimi")
             await page.until("/record: all/.test(document.querySelector('#detail').innerText)")
-            assert page.complaints == []
+            assert page.errors == []
             await page.page.context.close()
 
 
@@ -427,7 +427,7 @@ async def test_the_calls_can_be_filtered(tmp_path: Path, browser: Any) -> None:
         await shows("deepseek", "glm", "kimi", "kimi")
         await page.page.fill("#filter-text", "TOO FAST")
         await shows("glm")
-        assert page.complaints == []
+        assert page.errors == []
 
 
 async def test_a_model_can_be_tested_and_its_state_is_in_plain_words(
@@ -459,7 +459,7 @@ async def test_a_model_can_be_tested_and_its_state_is_in_plain_words(
                 "/paused after failures/.test(document.querySelector('#routes tr:nth-child(5)').innerText)"
             )
             assert await page.page.is_visible("#routes tr:nth-child(5) td span.bad")
-            assert page.complaints == []
+            assert page.errors == []
 
 
 @pytest.mark.parametrize("size", WIDTHS)
@@ -493,7 +493,7 @@ async def test_a_rejected_file_and_a_broken_hook_are_banners(tmp_path: Path, bro
         path.write_text("- {model_id: demo, api_base: 'builtin:demo'}\n")
         (hooks / "mark.py").write_text("def request_hook(payload):\n    return payload\n")
         await page.until("!document.querySelector('#problems').innerText")
-        assert page.complaints == []
+        assert page.errors == []
     finally:
         await daemon.drain()
         await daemon.close()

@@ -1,4 +1,4 @@
-"""What the daemon says of itself: /metrics, /v1/stats, /events, /test-connection."""
+"""The status endpoints: /metrics, /v1/stats, /events, /test-connection."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ async def messages(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str,
 
 
 async def until(feed: AsyncIterator[tuple[str, Any]], wanted: str) -> Any:
-    """The data of the next event of that name."""
+    """Return the data of the next event of that name."""
     while True:
         event, data = await anext(feed)
         if event == wanted:
@@ -247,7 +247,7 @@ async def test_a_feed_client_that_never_reads_is_disconnected() -> None:
 
 
 async def _is_cut(deaf: socket.socket) -> bool:
-    """Read what has come to a socket, to the end of its connection."""
+    """Read from a socket to the end of its connection."""
     loop = asyncio.get_running_loop()
     deaf.setblocking(False)
     try:
@@ -286,7 +286,7 @@ async def test_a_socket_that_never_reads_is_closed_and_delays_no_one(
                     assert (await until(feed, "call"))["request_id"] == call.request_id
                 assert len(live._listeners) == 1, "it is let go, and the one that reads stays"
                 assert longest <= 121, "what waits for one listener is bounded"
-                for _ in range(20):  # in vain its write waits for write_stall_s
+                for _ in range(20):  # its write times out after write_stall_s
                     if daemon._listener.connections > 1:
                         await asyncio.sleep(0.1)
                 assert daemon._listener.connections == 1
