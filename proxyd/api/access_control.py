@@ -48,7 +48,7 @@ def check_origin(request: web.Request, settings: Settings) -> None:
     for host in hosts:
         if not _is_allowed_host(host, settings.host, settings.allowed_hosts):
             raise Misdirected(
-                f"this proxy does not answer for the host {host[:200]!r}: use localhost, or add the name to "
+                f"this proxy does not serve the host {host[:200]!r}: use localhost, or add the name to "
                 "allowed_hosts"
             )
     if "origin" not in headers and "sec-fetch-site" not in headers:
@@ -61,7 +61,7 @@ def check_origin(request: web.Request, settings: Settings) -> None:
     if is_foreign or not all(
         _is_our_origin(origin, hosts[0], settings) for origin in headers.getall("origin", ())
     ):
-        raise Forbidden("requests from web pages of other sites are not answered")
+        raise Forbidden("requests from web pages of other sites are refused")
 
 
 def is_near(request: web.Request) -> bool:

@@ -14,6 +14,7 @@ from multidict import CIMultiDict
 
 from proxyd import errors
 from proxyd.api.access_control import check_origin, check_token
+from proxyd.api.call_details import CallDetails
 from proxyd.api.health import HealthHandlers
 from proxyd.api.json_responses import error_from_aiohttp, error_response
 from proxyd.api.messages import MessagesHandlers
@@ -54,8 +55,9 @@ def build_app(
     relay: Relay,
     observers: TelemetryHub,
     around: Any,
-    about: Callable[[], dict[str, Any]] = dict,
-    bodies: HeldBodies | None = None,
+    about: Callable[[], dict[str, Any]],
+    bodies: HeldBodies,
+    details: CallDetails,
 ) -> tuple[web.Application, Callable[[Any], Any]]:
     """Build the application that serves `relay`.
 
@@ -64,12 +66,12 @@ def build_app(
         around: the outermost middleware.
         about: returns what the daemon reports of itself to callers on this machine.
         bodies: counts the request bodies that are in memory.
+        details: finds the details of finished calls.
 
     Returns:
         The application, and a function that wraps the request handler of its server with the shortcuts of
         `_in_front_of`.
     """
-    bodies = bodies or HeldBodies()
     envelope = _envelope(relay)
     messages, models, health = (
         MessagesHandlers(relay, bodies, _show_refused(observers)),
@@ -90,7 +92,7 @@ def build_app(
         app.router.add_get(f"{prefix}/readyz", health.ready)
         app.router.add_get(f"{prefix}/", health.home)
     app.router.add_get(PREFIX, health.home)
-    add_status_routes(app, relay, observers, bodies)
+    add_status_routes(app, relay, observers, bodies, about, details)
 
     def with_middlewares(handler: Handler) -> Handler:
         return functools.partial(around, handler=functools.partial(envelope, handler=handler))
@@ -100,8 +102,8 @@ def build_app(
 
 
 def _show_refused(observers: TelemetryHub) -> Callable[[CallRecord], None]:
-    """Return a function that shows a refused request in the feed; ledger and metrics count calls only."""
-    return lambda record: observers.live.observe(record, row_of(record))
+    """Return a function that shows a refused request in the feed. No figure counts it, since it is not a call."""
+    return lambda record: observers.live.show(record, row_of(record))
 
 
 def _in_front_of(

@@ -21,7 +21,7 @@ _HOME = """<!doctype html>
 <body style="font: 16px/1.5 system-ui; max-width: 40rem; margin: 3rem auto; padding: 0 1rem">
 <h1>claude-proxy {version}</h1>
 <p>This is a proxy that lets Claude Code run on any model. Point it here:</p>
-<pre>ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=any claude --model {model}</pre>
+<pre>ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN={token} claude --model {model}</pre>
 <p>Models: {models}</p>
 <p><a href="dashboard">The dashboard: what it is doing now, and what it did before</a></p>
 """
@@ -74,6 +74,7 @@ class HealthHandlers:
         page = _HOME.format(
             version=proxyd.__version__,
             url=escape(f"http://{request.host}"),
+            token="any" if self._relay.settings.auth_token is None else "YOUR_ACCESS_TOKEN",
             model=escape(ids[0] if ids else "MODEL"),
             models=escape(", ".join(ids) or "none"),
         )

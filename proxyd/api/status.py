@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from aiohttp import web
 import proxyd
 from proxyd import jsonio
 from proxyd.api.access_control import is_near
+from proxyd.api.call_details import CallDetails
 from proxyd.api.request_body import read_request_body
 from proxyd.api.request_keys import REQUEST_ID
 from proxyd.config.keys import DEMO_BASE
@@ -51,12 +53,18 @@ _DAY_S = 86_400
 
 
 def add_status_routes(
-    app: web.Application, relay: Relay, observers: TelemetryHub, bodies: HeldBodies
+    app: web.Application,
+    relay: Relay,
+    observers: TelemetryHub,
+    bodies: HeldBodies,
+    about: Callable[[], dict[str, Any]],
+    details: CallDetails,
 ) -> None:
     """Register the endpoints, each with and without the prefix."""
-    handlers = _StatusHandlers(relay, observers, bodies)
+    handlers = _StatusHandlers(relay, observers, bodies, about, details)
     for prefix in ("", PREFIX):
         app.router.add_get(f"{prefix}/v1/stats", handlers.stats)
+        app.router.add_get(f"{prefix}/v1/calls/{{request_id}}", handlers.call)
         app.router.add_get(f"{prefix}/metrics", handlers.metrics)
         app.router.add_get(f"{prefix}/events", handlers.events)
         app.router.add_get(f"{prefix}/dashboard", handlers.page)
@@ -66,7 +74,16 @@ def add_status_routes(
 
 
 class _StatusHandlers:
-    def __init__(self, relay: Relay, observers: TelemetryHub, bodies: HeldBodies) -> None:
+    def __init__(
+        self,
+        relay: Relay,
+        observers: TelemetryHub,
+        bodies: HeldBodies,
+        about: Callable[[], dict[str, Any]],
+        details: CallDetails,
+    ) -> None:
+        self._about = about
+        self._details = details
         self._relay = relay
         self._bodies = bodies
         self._observers = observers
@@ -100,6 +117,14 @@ class _StatusHandlers:
                     ledger.suspect()
             damaged = await asyncio.to_thread(stats.damaged_files, ledger.path)
             found["ledger"]["damaged"] = [str(each) for each in damaged]
+        return _json(found)
+
+    async def call(self, request: web.Request) -> web.Response:
+        """``GET /v1/calls/{request_id}``: the details of a finished call, without bodies and secrets."""
+        self._relay.finished.flush()
+        found = await asyncio.to_thread(self._details.find, request.match_info["request_id"])
+        if found is None:
+            raise NotFound("calls have ids such as req_…: take one from the log, or from /v1/stats")
         return _json(found)
 
     async def metrics(self, request: web.Request) -> web.Response:
@@ -159,13 +184,21 @@ class _StatusHandlers:
     async def probe(self, request: web.Request) -> web.Response:
         """``POST /test-connection``: the same, with one small call through each route."""
         body = parse_object(await read_request_body(request, self._relay.settings, self._bodies))
-        if body.keys() - {"probe"} or body.get("probe") is not True:
-            raise ClientError(f"expected {_PROBE_BODY}; to see the configuration, send a GET")
-        return await self._connection(request, is_probed=True)
+        model = body.get("model")
+        if body.keys() - {"probe", "model"} or body.get("probe") is not True:
+            raise ClientError(
+                f'expected {_PROBE_BODY}, with a "model" to test one only; to see the configuration, send a GET'
+            )
+        if model is not None and model not in {route.model_id for route in self._relay.table.routes}:
+            raise ClientError("model: expected the model_id of an entry of models.yaml")
+        return await self._connection(request, is_probed=True, model=model)
 
-    async def _connection(self, request: web.Request, *, is_probed: bool) -> web.Response:
-        relay, circuits = self._relay, self._observers.sources.circuits()
-        routes = [_route(route, circuits) for route in relay.table.routes]
+    async def _connection(
+        self, request: web.Request, *, is_probed: bool, model: str | None = None
+    ) -> web.Response:
+        relay, about = self._relay, self._about()
+        circuits = {circuit["origin"]: circuit for circuit in about.get("circuits", ())}
+        routes = [_route(route, circuits) for route in relay.table.routes if model in (None, route.model_id)]
         if is_probed:
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PROBE_S)) as session:
                 for entry in routes:
@@ -184,6 +217,7 @@ class _StatusHandlers:
                 "ok": is_fine,
                 "routes": routes,
                 "hooks": relay.hooks.describe(),
+                "config": {"path": about.get("config"), "error": about.get("config_error")},
                 "settings": settings,
             }
         )
@@ -231,7 +265,9 @@ def _route(route: ModelRoute, circuits: Any) -> dict[str, Any]:
         "max_tokens": route.max_tokens,
         "max_input_tokens": route.max_input_tokens,
         "is_priced": route.pricing is not None,
-        "circuit": circuits.get(origin, "closed"),
+        "has_key": route.missing_key is None or route.api_base == DEMO_BASE,
+        "circuit": circuits.get(origin, {}).get("state", "closed"),
+        "open_for_s": circuits.get(origin, {}).get("open_for_s", 0),
     }
 
 

@@ -25,6 +25,7 @@ from aiohttp import web, web_response
 
 import proxyd
 from proxyd.api.app import build_app
+from proxyd.api.call_details import CallDetails
 from proxyd.daemon.config_reloader import Reloader
 from proxyd.daemon.configuration import LoadConfig, LoadedConfig, hooks_folder
 from proxyd.daemon.demo.server import DemoServer, start_demo
@@ -153,10 +154,17 @@ class Daemon:
             )
             self._observers = self._build_observers(self._relay, self._upstreams)
             kept = () if self._recorder is None else (one_by_one(self._recorder.observe),)
-            self._relay.finished.observers = (*self._observers.observers, *kept)
+            details = CallDetails(
+                None if self._recorder is None else self._recorder.folder, lambda: self.settings.record
+            )
+            self._relay.finished.observers = (
+                *self._observers.observers,
+                one_by_one(details.observe),
+                *kept,
+            )
             self._switch_recording(self._relay)
             app, in_front_of = build_app(
-                self._relay, self._observers, self._listener.middleware, self.about, self._bodies
+                self._relay, self._observers, self._listener.middleware, self.about, self._bodies, details
             )
             self._runner = web.AppRunner(
                 app,
@@ -203,7 +211,12 @@ class Daemon:
             "models": list(self._relay.table.ids()),
             "calls": self._relay.active_calls,
             "circuits": [
-                {"origin": circuit.origin, "state": circuit.state.value, "failures": circuit.failures}
+                {
+                    "origin": circuit.origin,
+                    "state": circuit.state.value,
+                    "failures": circuit.failures,
+                    "open_for_s": round(circuit.open_for_s, 1),
+                }
                 for circuit in self._upstreams.circuits.states()
             ],
             "hooks": self._relay.hooks.describe(),
@@ -241,7 +254,7 @@ class Daemon:
         return TelemetryHub(sources, live, Metrics(sources), ledger)
 
     def handle_signals(self) -> None:
-        """Install the signal handlers. To be called before `start`: whoever sees the port open may send a signal."""
+        """Install the signal handlers. To be called before `start`: a process that sees the port open may send one."""
         loop = asyncio.get_running_loop()
         # Under nohup a closed terminal must not stop the daemon.
         self._stops_with_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()

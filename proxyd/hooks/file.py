@@ -54,6 +54,8 @@ def functions_of(path: Path, source: bytes) -> dict[str, tuple[Function, bool]]:
         line = place_of(exc, path)
         where = f" (line {line})" if line else ""
         text = _text_of(exc)
+        if isinstance(exc, SyntaxError) and exc.lineno and exc.filename == str(path):
+            text, where = exc.msg, f" (line {exc.lineno}, column {exc.offset or 1})"
         error = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
         raise DoesNotLoad(redact(error + where)) from None
 

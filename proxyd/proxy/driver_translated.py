@@ -133,6 +133,7 @@ class TranslatedDriver(Driver):
         )
         prepared = await call.request.run_steps(steps)
         record.estimated_input_tokens, record.estimated_tool_tokens = prepared.input_tokens, tools
+        record.alterations = prepared.notes
         for note in prepared.notes:
             log.debug(
                 "request.altered", request_id=record.request_id, field=note.path, what=note.what, why=note.why

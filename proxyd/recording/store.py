@@ -39,6 +39,7 @@ __all__ = [
     "RecordedAttempt",
     "folder_name",
     "folders",
+    "heads_of",
     "load",
     "prune",
     "summary_of",
@@ -211,6 +212,32 @@ def load(path: Path) -> Record:
         answer,
         _chunks(path, answer, "answer.timing"),
     )
+
+
+def heads_of(path: Path) -> dict[str, Any]:
+    """Read a record without its bodies: ``{folder, call, client, attempts: [{request, response}], answer}``.
+
+    Raises:
+        BadRecord: it cannot be read.
+    """
+    call = _json(path / "call.json")
+    count = call.get("attempts")
+    attempts = []
+    for number in range(1, (count if isinstance(count, int) else 0) + 1):
+        response = path / f"{number}-upstream-response.json"
+        attempts.append(
+            {
+                "request": _json(path / f"{number}-upstream-request.json"),
+                "response": _json(response) if response.exists() else None,
+            }
+        )
+    return {
+        "folder": str(path),
+        "call": {name: call.get(name) for name in ("started", "facts", "notes", "has_bodies")},
+        "client": _json(path / "client-request.json"),
+        "attempts": attempts,
+        "answer": _json(path / "answer.json"),
+    }
 
 
 def _attempt(path: Path, number: int) -> RecordedAttempt:

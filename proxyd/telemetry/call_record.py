@@ -13,6 +13,7 @@ from operator import attrgetter
 from time import monotonic, time
 
 from proxyd.codecs.anthropic.usage import Usage
+from proxyd.codecs.openai.translation_notes import Note
 from proxyd.config.routes import Pricing
 from proxyd.redaction import redacted
 from proxyd.telemetry.call_trace import CallTrace
@@ -71,6 +72,7 @@ class CallRecord:
         settle: reads usage and stop reason from the response, which is not needed before the call is over.
         prompt_blocks: checksums, see `proxyd.telemetry.cache_breaks`; only of calls that belong to a session.
         cache_break: why fewer tokens were read from the cache than by the call before.
+        alterations: what the translation of the request dropped or changed, and why.
         codec_s: seconds spent on turning the upstream's bytes into the client's.
         trace: what a record of the call may need (`proxyd.recording.recorder`).
         passed: four numbers for each chunk that was written on at once: the times before and after it was rewritten,
@@ -115,6 +117,7 @@ class CallRecord:
     written_at: float = 0.0
     prompt_blocks: Sequence[int] = ()
     cache_break: str | None = None
+    alterations: Sequence[Note] = ()
     bytes_in: int = 0
     bytes_out: int = 0
     started_at: float = field(default_factory=time)

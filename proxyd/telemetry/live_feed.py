@@ -85,13 +85,17 @@ class LiveFeed:
 
     def observe(self, record: CallRecord, row: tuple[Any, ...]) -> None:
         """Add a finished call; `row` is its row in the ledger."""
-        self._recent.append((row, record.error))
         if record.kind != "count":
             route = record.route or "none"
             totals = self._totals.get(route)
             if totals is None:
                 totals = self._totals[route] = _Totals()
             totals.add(record)
+        self.show(record, row)
+
+    def show(self, record: CallRecord, row: tuple[Any, ...]) -> None:
+        """Show a finished call to the listeners without counting it."""
+        self._recent.append((row, record.error))
         if self._listeners:
             self._send(_message("call", _finished(row, record.error)))
 

@@ -1,5 +1,5 @@
-// The page of claude-proxy: the feed of /events, the figures of /v1/stats, what /test-connection knows of routes.
-// Names of models and errors come from outside, so text is only ever set as text.
+// The dashboard: the feed of /events, the totals of /v1/stats, the configuration of /test-connection, and the details of
+// calls of /v1/calls/ID. Clients and upstreams choose names and errors, so they are only ever set as text.
 "use strict";
 
 const TOKEN_KEY = "claude-proxy-token";
@@ -7,12 +7,13 @@ const MAX_ROWS = 300;
 const COLOURS = 8;
 const RETRY_MS = [1000, 2000, 4000, 8000];
 const STATS_EVERY_MS = 15000;
+const CONFIGURATION_EVERY_MS = 3000;
 
 const $ = (id) => document.getElementById(id);
-const state = { active: [], recent: [], totals: [], stats: null, routes: [], startedAt: 0, period: "hours", measure: "tokens", tries: 0 };
+const state = { active: [], recent: [], totals: [], stats: null, routes: [], hooks: [], config: {}, tests: new Map(), startedAt: 0, period: "hours", measure: "tokens", tries: 0 };
 const seen = new Set();
 
-// -- words and numbers
+// -- formatting
 
 const short = (count) => {
   for (const [size, sign] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
@@ -29,9 +30,12 @@ const span = (s) => {
   if (s < 86400) return Math.floor(s / 3600) + " h " + Math.floor((s % 3600) / 60) + " min";
   return Math.floor(s / 86400) + " d " + Math.floor((s % 86400) / 3600) + " h";
 };
-const taken = (call) => call.input_tokens + call.cache_read_tokens + call.cache_write_tokens;
+const inputOf = (call) => call.input_tokens + call.cache_read_tokens + call.cache_write_tokens;
 const isFailure = (call) => !["ok", "client_gone"].includes(call.outcome);
 const RESULTS = { ok: "done", client_gone: "client left", refused: "refused", failed: "broke off", crashed: "crashed" };
+const resultOf = (call) => (call.outcome === "refused" ? `refused ${call.status}` : RESULTS[call.outcome] || call.outcome);
+const causeOf = (call) => call.error || call.error_type || (["end_turn", "tool_use", null].includes(call.stop_reason) ? "" : call.stop_reason);
+const timeOf = (call) => new Date(call.started_at * 1000).toLocaleTimeString([], { hour12: false });
 
 // -- elements
 
@@ -51,18 +55,20 @@ const number = (label, text) => cell(label, text, "num");
 function modelCell(call) {
   const td = element("td", { class: "wide" }, call.route || call.model);
   const notes = [];
-  if (call.route && call.model !== call.route) notes.push("asked as " + call.model);
+  if (call.route && call.model !== call.route) notes.push("requested as " + call.model);
   if (call.fallback_from) notes.push("in place of " + call.fallback_from);
   if (notes.length) td.append(element("small", {}, notes.join(", ")));
   return td;
 }
 
 function fill(body, rows) {
-  // The focus stays where it is: rows themselves take none.
+  // New rows replace the old ones; a focused button keeps the focus by its key.
+  const key = $(body).contains(document.activeElement) ? document.activeElement.dataset.key : null;
   $(body).replaceChildren(...rows);
+  if (key) [...$(body).querySelectorAll("[data-key]")].find((each) => each.dataset.key === key)?.focus({ preventScroll: true });
 }
 
-// -- what is in flight
+// -- calls in flight
 
 function showActive() {
   const calls = state.active;
@@ -83,27 +89,55 @@ function showActive() {
   $("tile-active-note").textContent = calls.length ? `${streaming} streaming, ${speed.toFixed(0)} tokens/s` : "";
 }
 
-// -- what is over
+// -- finished calls
 
 function resultCell(call) {
   const kind = call.outcome === "ok" ? "good" : isFailure(call) ? "bad" : "warn";
-  const words = RESULTS[call.outcome] || call.outcome;
-  const td = element("td", { class: "wide", label: "Result" }, element("span", { class: kind }, call.outcome === "refused" ? `${words} ${call.status}` : words));
-  const cause = call.error || call.error_type || (["end_turn", "tool_use", null].includes(call.stop_reason) ? "" : call.stop_reason);
+  const td = element("td", { class: "wide", label: "Result" }, element("span", { class: kind }, resultOf(call)));
+  const cause = causeOf(call);
   if (call.cache_break) td.append(element("small", { class: "warn" }, "cache lost: " + call.cache_break));
   if (cause) td.append(element("small", {}, cause));
   return td;
 }
 
+const modelOf = (call) => call.route || call.model;
+const OUTCOME_FILTERS = { failures: isFailure, ok: (call) => call.outcome === "ok", client_gone: (call) => call.outcome === "client_gone" };
+
+function matchesFilters(call) {
+  const [model, session, outcome] = ["model", "session", "outcome"].map((name) => $("filter-" + name).value);
+  if (model && modelOf(call) !== model) return false;
+  if (session && call.session_id !== session) return false;
+  if (outcome && !OUTCOME_FILTERS[outcome](call)) return false;
+  const text = $("filter-text").value.trim().toLowerCase();
+  const fields = [call.request_id, call.model, call.route, call.upstream_model, call.kind, call.session_id, resultOf(call), call.status, causeOf(call)];
+  return fields.join("\n").toLowerCase().includes(text);
+}
+
+function showChoices(name, values) {
+  // The selection stays, even of a model whose calls have left the list.
+  const select = $("filter-" + name);
+  const chosen = select.value;
+  const options = [...new Set([...values, chosen])].filter(Boolean).sort();
+  const known = [...select.options].slice(1).map((option) => option.value);
+  if (options.join("\n") === known.join("\n")) return;
+  select.replaceChildren(element("option", { value: "" }, "all"), ...options.map((value) => element("option", { value }, value)));
+  select.value = chosen;
+}
+
 function showRecent() {
-  const calls = $("only-failures").checked ? state.recent.filter(isFailure) : state.recent;
+  showChoices("model", state.recent.map(modelOf));
+  showChoices("session", state.recent.map((call) => call.session_id));
+  const calls = state.recent.filter(matchesFilters);
   $("recent-empty").hidden = state.recent.length > 0;
-  $("recent-box").hidden = state.recent.length === 0;
+  $("filters").hidden = state.recent.length === 0;
+  $("recent-none").hidden = calls.length > 0 || state.recent.length === 0;
+  $("recent-box").hidden = calls.length === 0;
   fill("recent", calls.map((call) => {
     const when = new Date(call.started_at * 1000);
-    const all = taken(call);
-    return element("tr", { "data-request": call.request_id },
-      element("td", { label: "Time", class: "nowrap", title: when.toLocaleString() }, when.toLocaleTimeString([], { hour12: false })),
+    const all = inputOf(call);
+    const open = element("button", { type: "button", class: "link", "data-key": call.request_id, "aria-haspopup": "dialog", title: when.toLocaleString() + ": show the details" }, timeOf(call));
+    return element("tr", { class: "open", "data-request": call.request_id },
+      element("td", { label: "Time", class: "nowrap" }, open),
       modelCell(call),
       cell("For", call.kind),
       resultCell(call),
@@ -117,23 +151,117 @@ function showRecent() {
   }));
 }
 
-function remember(call) {
+function keep(call) {
   if (seen.has(call.request_id)) return;
   seen.add(call.request_id);
   const at = state.recent.findIndex((other) => other.started_at <= call.started_at);
   state.recent.splice(at < 0 ? state.recent.length : at, 0, call);
-  for (const gone of state.recent.splice(MAX_ROWS)) seen.delete(gone.request_id);
+  for (const old of state.recent.splice(MAX_ROWS)) seen.delete(old.request_id);
 }
 
-// -- sums and the chart
+// -- details of a call
+
+function rowsOf(pairs) {
+  return element("dl", {}, ...pairs.filter(([, value]) => value != null && value !== "").flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
+}
+const headersOf = (headers) => element("pre", {}, Object.entries(headers || {}).map(([name, value]) => `${name}: ${value}`).join("\n") || "none");
+const folded = (title, ...content) => element("details", {}, element("summary", {}, title), ...content);
+const milliseconds = (ms) => (ms == null ? "" : `${seconds(ms)} after the start`);
+
+function copyable(title, text) {
+  const pre = element("pre", { tabindex: "0" }, text);
+  const button = element("button", { type: "button" }, "Copy");
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      // Browsers allow it on localhost and https only: select the text instead.
+      getSelection().selectAllChildren(pre);
+      button.textContent = "Selected";
+    }
+  });
+  return element("section", {}, element("div", { class: "bar" }, element("h3", {}, title), button), pre);
+}
+
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+function curlOf(call, request) {
+  // Without a key: it is taken from a variable of the shell.
+  const isOurs = !request;
+  const headers = isOurs ? { "content-type": "application/json", "anthropic-version": "2023-06-01", "x-api-key": "***" } : request.headers;
+  const body = { model: isOurs ? call.model : call.upstream_model, max_tokens: 64, messages: [{ role: "user", content: "Say hello." }] };
+  const lines = [`curl ${quoted(isOurs ? `${location.origin}/v1/messages` : request.url)}`];
+  for (const [name, value] of Object.entries(headers)) {
+    if (["content-length", "host", "accept-encoding", "connection"].includes(name)) continue;
+    lines.push(value.includes("***") ? `-H "${name}: ${value.replaceAll(/["\\`$]/g, "\\$&").replaceAll("***", "$API_KEY")}"` : `-H ${quoted(`${name}: ${value}`)}`);
+  }
+  return [...lines, `-d ${quoted(JSON.stringify(body))}`].join(" \\\n  ");
+}
+
+function attemptOf({ request, response }, number) {
+  const status = response ? (response.status < 400 ? element("span", { class: "good" }, String(response.status)) : element("span", { class: "bad" }, String(response.status))) : element("span", { class: "bad" }, "no response");
+  return element("section", {}, element("h3", {}, `Attempt ${number + 1}: ${request.route || ""}`),
+    rowsOf([
+      ["Address", `${request.method} ${request.url}`], ["Status", status], ["Sent", milliseconds(request.sent_ms)],
+      ["Head received", response && milliseconds(response.head_ms)], ["Bytes", response && `${request.body_bytes} sent, ${response.body_bytes} received${response.is_whole ? "" : ", cut off"}`],
+    ]),
+    folded("Request headers", headersOf(request.headers)), response && folded("Response headers", headersOf(response.headers)));
+}
+
+function detailsOf(call, found) {
+  const route = state.routes.find((each) => each.model_id === call.route);
+  const record = found && found.record;
+  const cause = causeOf(call);
+  const all = inputOf(call);
+  return [
+    rowsOf([
+      ["Result", element("span", { class: call.outcome === "ok" ? "good" : isFailure(call) ? "bad" : "warn" }, resultOf(call))],
+      ["Cause", cause], ["Request id", call.request_id], ["Session", call.session_id], ["Agent", call.agent_id],
+      ["Model", call.model], ["Served by", call.route && `${call.route} (${call.mode}), upstream model ${call.upstream_model}`],
+      ["In place of", call.fallback_from], ["Address", record ? null : route && route.upstream],
+      ["Started", new Date(call.started_at * 1000).toLocaleString()], ["First byte", milliseconds(call.ttfb_ms)], ["Total", seconds(call.duration_ms)],
+      ["Retries", call.retries ? String(call.retries) : ""],
+      ["Tokens", all || call.output_tokens ? `${all} in (${call.cache_read_tokens} from the cache), ${call.output_tokens} out` : ""],
+      ["Cost", usd(call.cost_usd)], ["Cache lost", call.cache_break],
+    ]),
+    ...(found && found.altered.length ? [element("section", {}, element("h3", {}, "Altered on the way"),
+      element("ul", {}, ...found.altered.map((each) => element("li", {}, element("code", {}, each.field), ` ${each.what}: ${each.why}`))))] : []),
+    ...(record ? record.attempts.map(attemptOf) : []),
+    ...(record && record.call.notes && record.call.notes.length ? [element("section", {}, element("h3", {}, "Notes"), element("ul", {}, ...record.call.notes.map((note) => element("li", {}, note))))] : []),
+    record ? folded("Headers of the client", headersOf(record.client.headers)) : null,
+    found && found.problem ? element("p", { class: "empty" }, `No attempts are shown: ${found.problem}.`) : null,
+    found && found.replay ? copyable("Replay it offline", found.replay)
+      : record ? element("p", { class: "empty" }, "To replay calls offline, set 'record_bodies: true' under 'settings' in models.yaml; prompts are then kept.") : null,
+    record && record.attempts.length ? copyable("Call the upstream as in the last attempt, with a short prompt", curlOf(call, record.attempts.at(-1).request)) : null,
+    copyable("Call this proxy, with a short prompt", curlOf(call)),
+  ].filter((each) => each != null);
+}
+
+async function openDetails(requestId) {
+  const call = state.recent.find((each) => each.request_id === requestId);
+  if (!call) return;
+  $("detail-title").textContent = `${modelOf(call)}, ${timeOf(call)}`;
+  $("detail-body").replaceChildren(...detailsOf(call, null));
+  $("detail").dataset.request = requestId;
+  if (!$("detail").open) $("detail").showModal();
+  try {
+    const found = await fetchFrom(`v1/calls/${encodeURIComponent(requestId)}`).then((response) => response.json());
+    if ($("detail").dataset.request === requestId) $("detail-body").replaceChildren(...detailsOf(call, found));
+  } catch (error) {
+    $("detail-body").prepend(element("p", { class: "bad" }, `The details cannot be read: ${error.message || "the daemon does not respond"}`));
+  }
+}
+
+// -- totals and the chart
 
 function showSums() {
   const today = state.stats && state.stats.today;
   if (today) {
     const total = today.total;
-    const all = taken(total) + total.output_tokens;
+    const all = inputOf(total) + total.output_tokens;
     $("tile-tokens").textContent = short(all);
-    $("tile-tokens-note").textContent = all ? `${short(taken(total))} in, ${total.estimated_calls ? "~" : ""}${short(total.output_tokens)} out` : "";
+    $("tile-tokens-note").textContent = all ? `${short(inputOf(total))} in, ${total.estimated_calls ? "~" : ""}${short(total.output_tokens)} out` : "";
     const priced = total.calls - total.unpriced_calls;
     $("tile-cost").textContent = priced ? usd(total.cost_usd) : "–";
     $("tile-cost-note").textContent = total.calls && !priced ? "no pricing is configured" : total.unpriced_calls ? `${total.unpriced_calls} calls have no price` : "";
@@ -229,13 +357,76 @@ function showRoutes() {
       name,
       cell("Upstream", route.upstream, "wide"),
       cell("Mode", route.mode),
-      cell("Key", route.credential),
-      element("td", { label: "Circuit", class: route.circuit === "closed" ? "good" : "bad" }, route.circuit),
+      cell("Key", route.has_key ? route.credential : "missing", route.has_key ? "" : "bad"),
+      stateCell(route),
       number("Calls", sums ? String(sums.calls) : ""),
       number("Failed", sums && sums.failures ? String(sums.failures) : ""),
       number("First byte", sums ? seconds(sums.ttfb_ms) : ""),
+      testCell(route),
     );
   }));
+}
+
+function stateOf(route) {
+  const last = state.recent.find((call) => call.route === route.model_id && call.outcome !== "client_gone");
+  const cause = last && isFailure(last) ? causeOf(last) : "";
+  if (!route.has_key) return ["bad", "cannot work: no key", route.credential];
+  if (route.circuit === "open") return ["bad", `paused after failures, next try in ${span(route.open_for_s + 0.5)}`, cause];
+  if (route.circuit === "trial") return ["warn", "failed before, being tried again", cause];
+  if (!last) return ["", "ready, not used yet", ""];
+  return isFailure(last) ? ["warn", "last call failed", cause] : ["good", "works", ""];
+}
+
+function stateCell(route) {
+  const [kind, text, cause] = stateOf(route);
+  return element("td", { label: "State", class: "wide" }, element("span", { class: kind }, text), cause && element("small", {}, cause));
+}
+
+function testCell(route) {
+  const test = state.tests.get(route.model_id);
+  const button = element("button", { type: "button", "data-key": "test " + route.model_id, "data-test": route.model_id, "aria-label": `Test ${route.model_id}` }, test === "running" ? "Testing …" : "Test");
+  button.disabled = test === "running";
+  const td = element("td", { label: "Test", class: "wide" }, button);
+  if (test && test !== "running") {
+    td.append(element("small", { class: test.ok ? "good" : "bad", role: "status" }, test.ok ? `works, ${seconds(test.duration_ms)}` : `${test.status ? test.status + ": " : ""}${test.error || "failed"}`));
+  }
+  return td;
+}
+
+async function testModel(model) {
+  state.tests.set(model, "running");
+  showRoutes();
+  try {
+    const response = await fetchFrom("test-connection", { method: "POST", body: JSON.stringify({ probe: true, model }) });
+    state.tests.set(model, (await response.json()).routes[0].probe);
+  } catch (error) {
+    state.tests.set(model, { ok: false, error: error.message || "the daemon does not respond" });
+  }
+  showRoutes();
+}
+
+// -- problems
+
+function problem(title, lines, after) {
+  return element("section", { class: "problem" }, element("h2", {}, title), element("ul", {}, ...lines.map((line) => element("li", {}, line))), after && element("p", {}, after));
+}
+
+function showProblems() {
+  const error = state.config.error;
+  const broken = state.hooks.filter((hook) => hook.error);
+  const off = state.hooks.filter((hook) => hook.is_off);
+  const unusable = state.routes.filter((route) => stateOf(route)[0] === "bad");
+  const found = [
+    error && problem("models.yaml was rejected; the configuration before it is in force", error.faults, `Correct ${state.config.path} and save it: it is read again at once.`),
+    broken.length && problem("Hooks that did not load; calls run without them", broken.map((hook) => `${hook.name}: ${hook.error}`), "Correct the file and save it: it is loaded again at once."),
+    off.length && problem("Hooks that were switched off after failures", off.map((hook) => `${hook.name}: ${hook.last_failure || "failed"}`), "Correct the file and save it: it is loaded again at once."),
+    state.routes.length && unusable.length === state.routes.length && problem("No model can be used", unusable.map((route) => `${route.model_id}: ${stateOf(route).slice(1).filter(Boolean).join(": ")}`)),
+  ].filter(Boolean);
+  const text = found.map((each) => each.textContent).join("\n");
+  if ($("problems").dataset.text !== text) {
+    $("problems").dataset.text = text;
+    $("problems").replaceChildren(...found);
+  }
 }
 
 function showSettings(settings) {
@@ -249,32 +440,49 @@ function showSettings(settings) {
 
 // -- talking to the daemon
 
-class NotLetIn extends Error {}
+class TokenRequired extends Error {}
 
-async function ask(path) {
+async function fetchFrom(path, options = {}) {
   const token = sessionStorage.getItem(TOKEN_KEY);
-  const headers = token ? { "x-claude-proxy-token": token } : {};
-  const response = await fetch(path, { headers, cache: "no-store" });
-  if (response.status === 401) throw new NotLetIn();
-  if (!response.ok) throw new Error(`the daemon answered ${response.status}`);
+  const headers = { ...(token && { "x-claude-proxy-token": token }), ...(options.body && { "content-type": "application/json" }) };
+  const response = await fetch(path, { ...options, headers, cache: "no-store" });
+  if (response.status === 401) throw new TokenRequired();
+  if (!response.ok) throw new Error(`the daemon responded ${response.status}`);
   return response;
 }
 
 async function refresh() {
   try {
     const [stats, connection] = await Promise.all(
-      ["v1/stats", "test-connection"].map((path) => ask(path).then((response) => response.json())),
+      ["v1/stats", "test-connection"].map((path) => fetchFrom(path).then((response) => response.json())),
     );
     state.stats = stats;
-    state.routes = connection.routes;
-    (stats.recent || []).forEach(remember);
-    showSettings(connection.settings);
+    showConfiguration(connection);
+    (stats.recent || []).forEach(keep);
     showSums();
     showChart();
     showRecent();
   } catch (error) {
-    if (error instanceof NotLetIn) signIn();
+    if (error instanceof TokenRequired) signIn();
     // Anything else shows as a lost feed, which tries again and then comes back here.
+  }
+}
+
+function showConfiguration({ routes, hooks, config, settings }) {
+  const token = sessionStorage.getItem(TOKEN_KEY) ? "YOUR_ACCESS_TOKEN" : "any";
+  const model = routes.length ? routes[0].model_id : "MODEL";
+  $("hint").textContent = `ANTHROPIC_BASE_URL=${location.origin} ANTHROPIC_AUTH_TOKEN=${token} claude --model ${model}`;
+  Object.assign(state, { routes, hooks, config });
+  showSettings(settings);
+  showRoutes();
+  showProblems();
+}
+
+async function refreshConfiguration() {
+  try {
+    showConfiguration(await fetchFrom("test-connection").then((response) => response.json()));
+  } catch {
+    // As in refresh.
   }
 }
 
@@ -282,7 +490,7 @@ const onMessage = {
   hello(data) {
     state.startedAt = data.started_at;
     $("version").textContent = data.version;
-    data.recent.forEach(remember);
+    data.recent.forEach(keep);
     onMessage.active(data);
     showRecent();
     refresh();
@@ -292,17 +500,17 @@ const onMessage = {
     state.totals = data.totals;
     showActive();
     showSums();
-    say(data.is_draining ? "draining" : "live", data.is_draining ? "Stopping: open calls are finishing" : "Live");
+    showConnection(data.is_draining ? "draining" : "live", data.is_draining ? "Stopping: open calls are finishing" : "Live");
     $("uptime").textContent = `up ${span(data.now - state.startedAt)}`;
   },
   call(data) {
-    remember(data);
+    keep(data);
     showRecent();
   },
 };
 
 async function follow() {
-  const response = await ask("events");
+  const response = await fetchFrom("events");
   state.tries = 0;
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -325,42 +533,42 @@ async function stayConnected() {
     try {
       await follow();
     } catch (error) {
-      if (error instanceof NotLetIn) {
+      if (error instanceof TokenRequired) {
         await signIn();
         continue;
       }
     }
     const wait = RETRY_MS[Math.min(state.tries++, RETRY_MS.length - 1)];
     for (let left = wait / 1000; left > 0; left--) {
-      say("lost", `The daemon does not answer; trying again in ${left} s`);
+      showConnection("lost", `The daemon does not respond; trying again in ${left} s`);
       await new Promise((resolve) => setTimeout(resolve, 1000));
     }
-    say("loading", "Connecting …");
+    showConnection("loading", "Connecting …");
   }
 }
 
-let signingIn = null;
+let signInPromise = null;
 function signIn() {
-  signingIn ||= new Promise((resolve) => {
-    say("loading", "Waiting for the access token");
+  signInPromise ||= new Promise((resolve) => {
+    showConnection("loading", "Waiting for the access token");
     const dialog = $("sign-in");
     $("sign-in-error").textContent = sessionStorage.getItem(TOKEN_KEY) ? "That token is not accepted." : "";
     dialog.addEventListener("close", () => {
       sessionStorage.setItem(TOKEN_KEY, $("token").value);
       $("token").value = "";
-      signingIn = null;
+      signInPromise = null;
       resolve();
     }, { once: true });
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     dialog.showModal();
   });
-  return signingIn;
+  return signInPromise;
 }
 
-function say(name, words) {
+function showConnection(name, text) {
   document.body.dataset.state = name;
   if (name !== "live") $("uptime").textContent = "";
-  if ($("connection-text").textContent !== words) $("connection-text").textContent = words;
+  if ($("connection-text").textContent !== text) $("connection-text").textContent = text;
 }
 
 for (const button of document.querySelectorAll(".choice button")) {
@@ -370,7 +578,16 @@ for (const button of document.querySelectorAll(".choice button")) {
     showChart();
   });
 }
-$("only-failures").addEventListener("change", showRecent);
-$("hint").textContent = `ANTHROPIC_BASE_URL=${location.origin} ANTHROPIC_AUTH_TOKEN=any claude --model MODEL`;
+$("filters").addEventListener("input", showRecent);
+$("filters").addEventListener("reset", () => setTimeout(showRecent));
+$("filters").addEventListener("submit", (event) => event.preventDefault());
+$("recent").addEventListener("click", (event) => {
+  const row = event.target.closest("tr");
+  if (row && !String(getSelection())) openDetails(row.dataset.request);
+});
+$("routes").addEventListener("click", (event) => {
+  if (event.target.dataset.test) testModel(event.target.dataset.test);
+});
 setInterval(() => document.body.dataset.state === "live" && refresh(), STATS_EVERY_MS);
+setInterval(() => document.body.dataset.state === "live" && refreshConfiguration(), CONFIGURATION_EVERY_MS);
 stayConnected();

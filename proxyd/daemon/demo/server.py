@@ -189,7 +189,7 @@ async def _stream(
     await response.prepare(request)
 
     async def send(chunk: dict[str, Any]) -> None:
-        # OpenAI sends "usage": null on every chunk but the last when usage was asked for.
+        # OpenAI sends "usage": null on every chunk but the last when usage was requested.
         await response.write(
             b"data: " + jsonio.dumps({"usage": None} | chunk if has_usage else chunk) + b"\n\n"
         )

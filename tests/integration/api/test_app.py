@@ -1,4 +1,4 @@
-"""The HTTP surface, through the front door: real sockets, real upstreams.
+"""The HTTP API over real sockets, with real upstreams.
 
 See docs/spec/design.md#http, docs/spec/operations.md#d.
 """
@@ -46,7 +46,7 @@ async def proxy(upstream: Upstream) -> AsyncIterator[str]:
 
 
 async def error_of(response: aiohttp.ClientResponse) -> dict[str, Any]:
-    """The envelope's error; every error answer has one, with the id of its header."""
+    """Return the error of an envelope; each error response has one, with the id of its header."""
     body = json.loads(await response.read())
     assert body["type"] == "error"
     assert body["request_id"] == response.headers["request-id"]
@@ -110,7 +110,7 @@ async def test_a_body_over_the_limit_is_413(session: aiohttp.ClientSession, upst
     entry = {"model_id": "m", "api_base": upstream.base}
     async with running_proxy([entry], max_body_bytes=4096) as base:
         big = json.dumps({**HELLO, "system": "x" * 5000}).encode()
-        # By its announced length, and when it comes in pieces, and when it unpacks to too much.
+        # By its Content-Length, when it is chunked, and when it decompresses to too much.
         for data, headers in (
             (big, JSON),
             (_in_pieces(big), JSON),
@@ -164,12 +164,12 @@ async def test_a_stream_and_a_message_have_the_same_content(
     assert message["stop_reason"] == "end_turn"
     assert message["model"] == "m"
     assert (message["usage"]["input_tokens"], message["usage"]["output_tokens"]) == (12, 3)
-    # Upstream both were streams: a long answer that is not streamed looks like a dead connection.
+    # Upstream both were streams: a long response that is not streamed looks like a dead connection.
     assert [request["stream"] for request in upstream.requests] == [True, True]
 
 
 async def test_events_are_forwarded_as_they_arrive(session: aiohttp.ClientSession) -> None:
-    """An event is with the client before the upstream sends the next: nothing is held back."""
+    """The client has each event before the upstream sends the next: nothing is buffered."""
     go_on = asyncio.Event()
 
     async def slow(request: web.Request) -> web.StreamResponse:
@@ -191,7 +191,7 @@ async def test_events_are_forwarded_as_they_arrive(session: aiohttp.ClientSessio
 
 
 async def test_one_read_is_one_write(session: aiohttp.ClientSession) -> None:
-    """What one read brought from the upstream goes to the client in one piece."""
+    """The bytes of one read from the upstream are one write to the client."""
     async with running_upstream(say_hello) as upstream, running_proxy([_entry(upstream)]) as base:
         async with session.post(f"{base}/v1/messages", json={**HELLO, "stream": True}) as response:
             piece, is_whole = await response.content.readchunk()
@@ -309,7 +309,9 @@ async def test_a_request_for_an_unknown_model_is_in_the_feed(session: aiohttp.Cl
             frame = await feed.content.readuntil(b"\n\n")
         async with session.get(f"{base}/metrics") as metrics:
             assert "no-such" not in await metrics.text()
-    (call,) = json.loads(frame.partition(b"data: ")[2])["recent"]
+    hello = json.loads(frame.partition(b"data: ")[2])
+    assert hello["totals"] == []
+    (call,) = hello["recent"]
     assert (call["request_id"], call["model"], call["session_id"]) == (request_id, "no-such", "session-1")
     assert (call["outcome"], call["status"], call["error_type"]) == ("refused", 404, "not_found_error")
     assert "known models: m" in call["error"]

@@ -20,6 +20,8 @@ from aiohttp import web
 
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.config.routes import Pricing
+from proxyd.daemon.configuration import LoadedConfig, load_configuration
+from proxyd.daemon.server import Daemon
 from proxyd.secret import Secret
 from proxyd.telemetry.ledger_schema import COLUMNS, FILE, row_of
 from tests.support.harness import chunk, running_proxy, running_upstream, sse
@@ -33,6 +35,7 @@ pytestmark = pytest.mark.skipif(
 
 WIDTHS = {"phone": (390, 844), "tablet": (820, 1180), "desktop": (1280, 900)}
 TOKEN = "let-me-in-0123456789"
+KEY = "sk-planted-0123456789abcdef"
 PRICE = {"input": 0.6, "output": 2.5, "cache_read": 0.15}
 
 
@@ -49,19 +52,19 @@ async def browser() -> AsyncIterator[Any]:
 
 
 class Page:
-    """A page, and everything that went wrong in it."""
+    """A page, and the errors in it."""
 
     def __init__(self, page: Any) -> None:
         self.page = page
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
         self.foreign: list[str] = []
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", self._on_console)
 
     def _on_console(self, message: Any) -> None:
-        # A refused token and a daemon that is gone are noted by the browser itself; neither is the page's mistake.
+        # The browser itself logs a refused token and a stopped daemon; neither is a fault of the page.
         if message.type == "error" and "Failed to load resource" not in message.text:
-            self.complaints.append(message.text)
+            self.errors.append(message.text)
 
     async def open(self, base: str) -> None:
         self.page.on(
@@ -71,7 +74,7 @@ class Page:
         assert response.status == 200
 
     async def until(self, script: str) -> None:
-        # Not wait_for_function: it evaluates texts in the page, which the page's policy forbids.
+        # Not wait_for_function, which evaluates strings in the page; its policy forbids that.
         async def holds() -> None:
             while not await self.page.evaluate(script):
                 await asyncio.sleep(0.05)
@@ -91,7 +94,7 @@ async def new_page(browser: Any, size: str = "desktop", **options: Any) -> Page:
 
 
 def history(folder: Path) -> None:
-    """A month of somebody's work, ending an hour ago."""
+    """Fill the ledger with a month of calls that ends an hour ago."""
     chance = random.Random(8)
     models = [
         ("kimi", 6, Pricing(0.6, 2.5, 0.15)),
@@ -141,7 +144,7 @@ def history(folder: Path) -> None:
 
 
 class Scene:
-    """A daemon with three routes, and an upstream that answers, refuses, breaks off, or goes on and on."""
+    """Entries for three routes, and an upstream that responds, refuses, breaks off, or streams until told."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
@@ -212,13 +215,13 @@ async def test_the_page_shows_real_traffic(tmp_path: Path, browser: Any) -> None
         assert "broke off\nthe upstream closed the stream" in recent
         assert "refused 429" in recent
         assert "You are too fast" in recent
-        assert "asked as claude-haiku-5-5" in recent
+        assert "requested as claude-haiku-5-5" in recent
         kimi = (await page.text("#routes tr:first-child")).split()
         assert kimi[0] == "kimi"
-        assert "closed" in kimi
-        await page.page.check("#only-failures")
+        assert "works" in kimi
+        await page.page.select_option("#filter-outcome", "failures")
         assert "done" not in await page.text("#recent")
-        await page.page.uncheck("#only-failures")
+        await page.page.select_option("#filter-outcome", "")
         await page.page.click("[data-period=days]")
         await page.until("document.querySelectorAll('#chart rect').length > 25")
         await page.page.click("[data-measure=cost_usd]")
@@ -231,12 +234,12 @@ async def test_the_page_shows_real_traffic(tmp_path: Path, browser: Any) -> None
         await page.until("document.querySelectorAll('#active tr').length === 0")
         assert await page.page.is_visible("#active-empty")
         await page.until("document.querySelector('#recent tr td:nth-child(4)').innerText.startsWith('done')")
-        assert page.complaints == []
+        assert page.errors == []
         assert page.foreign == []
-    # The daemon has gone: the page says so, and keeps trying.
+    # The daemon has stopped: the page says so, and retries.
     await page.until("document.body.dataset.state === 'lost'")
-    assert "does not answer" in await page.text("#connection")
-    assert page.complaints == []
+    assert "does not respond" in await page.text("#connection")
+    assert page.errors == []
 
 
 async def screenshots(browser: Any, base: str, folder: Path) -> None:
@@ -266,20 +269,20 @@ async def test_an_empty_page_fits_each_screen(tmp_path: Path, browser: Any) -> N
             assert await page.page.is_hidden("#recent-box")
             wide = await page.page.evaluate("document.documentElement.scrollWidth > innerWidth")
             assert not wide, f"the page scrolls sideways on a {size}"
-            assert page.complaints == []
+            assert page.errors == []
             assert page.foreign == []
         # By keyboard alone: the first stop skips to the calls, and every control can be reached.
         await page.page.keyboard.press("Tab")
         assert await page.page.evaluate("document.activeElement.className") == "skip"
         stops = set()
-        for _ in range(12):
+        for _ in range(14):
             await page.page.keyboard.press("Tab")
             stops.add(
                 await page.page.evaluate(
                     "document.activeElement.innerText.trim() || document.activeElement.id"
                 )
             )
-        assert {"24 hours", "30 days", "Tokens", "Cost", "only-failures", "Configuration in force"} <= stops
+        assert {"24 hours", "30 days", "Tokens", "Cost", "Test", "Configuration in force"} <= stops
 
 
 async def test_the_page_requires_the_token(tmp_path: Path, browser: Any) -> None:
@@ -297,7 +300,7 @@ async def test_the_page_requires_the_token(tmp_path: Path, browser: Any) -> None
         await page.until("document.body.dataset.state === 'live'")
         await page.until("document.querySelectorAll('#routes tr').length === 1")
         assert TOKEN not in await page.page.content()
-        assert page.complaints == []
+        assert page.errors == []
 
 
 async def test_client_data_is_never_rendered_as_markup(tmp_path: Path, browser: Any) -> None:
@@ -314,12 +317,12 @@ async def test_client_data_is_never_rendered_as_markup(tmp_path: Path, browser: 
             await page.until("document.querySelectorAll('#recent tr').length === 1")
             assert evil in await page.text("#recent")
             assert await page.page.title() == "claude-proxy"
-            assert page.complaints == []
+            assert page.errors == []
             assert page.foreign == []
 
 
 async def test_a_page_of_another_origin_can_read_nothing(tmp_path: Path, browser: Any) -> None:
-    """A site that a user happens to have open can neither read the feed, nor frame the page."""
+    """Another site in the same browser can neither read the feed nor frame the page."""
 
     async def site(request: web.Request) -> web.StreamResponse:
         return web.Response(text="<!doctype html><title>elsewhere</title>", content_type="text/html")
@@ -341,3 +344,161 @@ async def test_a_page_of_another_origin_can_read_nothing(tmp_path: Path, browser
         )
         framed = page.page.frames[1]
         assert await framed.query_selector("#routes") is None
+
+
+async def open_row(page: Page, model: str) -> None:
+    """Open the details of the newest call of `model`."""
+    await page.page.click(f"#recent tr:has(td:text-is('{model}')) button")
+    await page.until("document.querySelector('#detail').open")
+
+
+async def test_a_click_on_a_call_shows_what_is_known_of_it(tmp_path: Path, browser: Any) -> None:
+    scene = Scene(tmp_path)
+    async with (
+        running_upstream(scene.answer) as upstream,
+        running_proxy(
+            [{**entry, "api_key": KEY} for entry in scene.entries(upstream.base)],
+            state_folder=tmp_path,
+            max_retries=0,
+        ) as base,
+        aiohttp.ClientSession() as session,
+    ):
+        await ask(session, base, model="glm", stream=True, top_k=4)
+        await ask(session, base, model="kimi", stream=True)
+        await ask(session, base, model="no-such-model", stream=True)
+        for size in WIDTHS:
+            page = await new_page(browser, size)
+            await page.open(base)
+            await page.until("document.querySelectorAll('#recent tr').length === 3")
+            await open_row(page, "glm")
+            await page.until("/Attempt 1/.test(document.querySelector('#detail').innerText)")
+            shown = await page.text("#detail")
+            assert f"POST {upstream.base}/v1/chat/completions" in shown
+            assert "You are too fast" in shown
+            assert "Altered on the way" in shown
+            assert "top_k" in shown
+            assert f"curl '{upstream.base}/v1/chat/completions'" in shown
+            assert '-H "authorization: Bearer $API_KEY"' in shown
+            content = await page.page.evaluate("document.querySelector('#detail').textContent")
+            assert "Bearer ***" in content
+            assert KEY not in content
+            wide = await page.page.evaluate("document.documentElement.scrollWidth > innerWidth")
+            assert not wide, f"the page scrolls sideways on a {size}"
+            await picture(page, f"detail-{size}")
+            await page.page.keyboard.press("Escape")
+            assert not await page.page.evaluate("document.querySelector('#detail').open")
+            await open_row(page, "no-such-model")
+            shown = await page.text("#detail")
+            assert "refused 404" in shown
+            assert "known models: kimi" in shown
+            await page.page.click("#detail button[autofocus]")
+            await open_row(page, "kimi")
+            await page.until("/record: all/.test(document.querySelector('#detail').innerText)")
+            assert page.errors == []
+            await page.page.context.close()
+
+
+async def test_the_calls_can_be_filtered(tmp_path: Path, browser: Any) -> None:
+    scene = Scene(tmp_path)
+    async with (
+        running_upstream(scene.answer) as upstream,
+        running_proxy(scene.entries(upstream.base), state_folder=tmp_path, max_retries=0) as base,
+        aiohttp.ClientSession() as session,
+    ):
+        for number, model in enumerate(("kimi", "glm", "kimi", "deepseek")):
+            session.headers["x-claude-code-session-id"] = f"session-{number % 2}"
+            await ask(session, base, model=model, stream=True)
+        page = await new_page(browser)
+        await page.open(base)
+
+        async def shows(*models: str) -> None:
+            script = "[...document.querySelectorAll('#recent tr td:nth-child(2)')].map((td) => td.innerText)"
+            await page.until(f"{script}.sort().join() === {','.join(models)!r}")
+
+        await shows("deepseek", "glm", "kimi", "kimi")
+        await page.page.select_option("#filter-model", "kimi")
+        await shows("kimi", "kimi")
+        await page.page.select_option("#filter-model", "")
+        await page.page.select_option("#filter-session", "session-1")
+        await shows("deepseek", "glm")
+        await page.page.select_option("#filter-outcome", "ok")
+        await page.until("!document.querySelector('#recent-none').hidden")
+        await page.page.click("#filters button[type=reset]")
+        await shows("deepseek", "glm", "kimi", "kimi")
+        await page.page.fill("#filter-text", "TOO FAST")
+        await shows("glm")
+        assert page.errors == []
+
+
+async def test_a_model_can_be_tested_and_its_state_is_in_plain_words(
+    tmp_path: Path, browser: Any, unused_tcp_port: int
+) -> None:
+    scene = Scene(tmp_path)
+    async with running_upstream(scene.answer) as upstream:
+        missing = {"model_id": "without-key", "api_base": upstream.base + "/v1", "api_key": "${NO_SUCH_KEY}"}
+        dead = {"model_id": "dead", "api_base": f"http://127.0.0.1:{unused_tcp_port}/v1"}
+        entries = [*scene.entries(upstream.base), missing, dead]
+        async with running_proxy(entries, state_folder=tmp_path, max_retries=0) as base:
+            page = await new_page(browser)
+            await page.open(base)
+            await page.until("document.querySelectorAll('#routes tr').length === 5")
+            assert "ready, not used yet" in await page.text("#routes tr:nth-child(1)")
+            assert "cannot work: no key" in await page.text("#routes tr:nth-child(4) span.bad")
+            assert "NO_SUCH_KEY" in await page.text("#routes tr:nth-child(4)")
+            await page.page.click("[data-test=kimi]")
+            await page.page.click("[data-test=glm]")
+            await page.until("/works, /.test(document.querySelector('#routes tr:nth-child(1)').innerText)")
+            await page.until(
+                "/429: You are/.test(document.querySelector('#routes tr:nth-child(3)').innerText)"
+            )
+            assert len(upstream.requests) == 2
+            for _ in range(5):  # circuit_failures
+                await page.page.click("[data-test=dead]")
+                await page.until("!document.querySelector('[data-test=dead]').disabled")
+            await page.until(
+                "/paused after failures/.test(document.querySelector('#routes tr:nth-child(5)').innerText)"
+            )
+            assert await page.page.is_visible("#routes tr:nth-child(5) td span.bad")
+            assert page.errors == []
+
+
+@pytest.mark.parametrize("size", WIDTHS)
+async def test_a_rejected_file_and_a_broken_hook_are_banners(tmp_path: Path, browser: Any, size: str) -> None:
+    path, hooks = tmp_path / "models.yaml", tmp_path / "hooks"
+    path.write_text("- {model_id: demo, api_base: 'builtin:demo'}\n")
+    hooks.mkdir(mode=0o755)
+    (hooks / "mark.py").write_text("def request_hook(payload)\n    return payload\n")
+    (hooks / "mark.py").chmod(0o644)
+    for each in (tmp_path, path):
+        each.chmod(each.stat().st_mode & ~0o022)
+
+    def load() -> LoadedConfig:
+        return load_configuration({"port": 0}, str(path), {})
+
+    daemon = Daemon(load(), reload=load)
+    await daemon.start()
+    try:
+        page = await new_page(browser, size)
+        await page.open(f"http://127.0.0.1:{daemon.addresses[0][1]}")
+        await page.until(
+            "/mark: SyntaxError.*line 1, column/.test(document.querySelector('#problems').innerText)"
+        )
+        path.write_text("- {model_id: demo, api_bas: 'builtin:demo'}\n")
+        await page.until("/rejected/.test(document.querySelector('#problems').innerText)")
+        shown = await page.text("#problems")
+        assert f"{path}:1:20: models[0].api_bas: unknown key; did you mean 'api_base'?" in shown
+        wide = await page.page.evaluate("document.documentElement.scrollWidth > innerWidth")
+        assert not wide, f"the page scrolls sideways on a {size}"
+        await picture(page, f"problems-{size}")
+        path.write_text("- {model_id: demo, api_base: 'builtin:demo'}\n")
+        (hooks / "mark.py").write_text("def request_hook(payload):\n    return payload\n")
+        await page.until("!document.querySelector('#problems').innerText")
+        assert page.errors == []
+    finally:
+        await daemon.drain()
+        await daemon.close()
+
+
+async def picture(page: Page, name: str) -> None:
+    if folder := os.environ.get("DASHBOARD_SCREENSHOTS"):
+        await page.page.screenshot(path=Path(folder) / f"dashboard-{name}.png")

@@ -1,4 +1,4 @@
-"""What the daemon says of itself: /metrics, /v1/stats, /events, /test-connection."""
+"""The status endpoints: /metrics, /v1/stats, /events, /test-connection."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ async def messages(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str,
 
 
 async def until(feed: AsyncIterator[tuple[str, Any]], wanted: str) -> Any:
-    """The data of the next event of that name."""
+    """Return the data of the next event of that name."""
     while True:
         event, data = await anext(feed)
         if event == wanted:
@@ -228,7 +228,7 @@ async def test_a_stop_ends_the_feed_at_once(session: aiohttp.ClientSession) -> N
 
 
 async def _is_cut(deaf: socket.socket) -> bool:
-    """Read what has come to a socket, to the end of its connection."""
+    """Read from a socket to the end of its connection."""
     loop = asyncio.get_running_loop()
     deaf.setblocking(False)
     try:
@@ -267,7 +267,7 @@ async def test_a_socket_that_never_reads_is_closed_and_delays_no_one(
                     assert (await until(feed, "call"))["request_id"] == call.request_id
                 assert len(live._listeners) == 1, "it is let go, and the one that reads stays"
                 assert longest <= 121, "what waits for one listener is bounded"
-                for _ in range(20):  # in vain its write waits for write_stall_s
+                for _ in range(20):  # its write times out after write_stall_s
                     if daemon._listener.connections > 1:
                         await asyncio.sleep(0.1)
                 assert daemon._listener.connections == 1
@@ -299,21 +299,26 @@ async def test_test_connection_shows_routes_and_probes_them(
             async with session.get(f"{base}/test-connection?probe={probe}") as response:
                 assert response.status == 400
                 assert "POST" in await response.text()
-        for body in ({}, {"probe": 1}, {"probe": True, "more": 1}, [True]):
+        bad_model = {"probe": True, "model": "no-such"}
+        for body in ({}, {"probe": 1}, {"probe": True, "more": 1}, [True], bad_model):
             async with session.post(f"{base}/test-connection", json=body) as response:
                 assert response.status == 400, body
         assert upstream.requests == [], "none of these spends anything"
         async with session.post(f"{base}/test-connection", json={"probe": True}) as response:
             assert response.status == 200
             probed = await response.json()
+        async with session.post(f"{base}/test-connection", json={"probe": True, "model": "full"}) as response:
+            only = await response.json()
+    assert [route["model_id"] for route in only["routes"]] == ["full"]
+    assert only["routes"][0]["probe"]["error"] == "too fast"
     assert probed["ok"] is False
     good, bad = (route["probe"] for route in probed["routes"])
     assert (good["ok"], good["status"]) == (True, 200)
     assert (bad["ok"], bad["status"], bad["error"]) == (False, 429, "too fast")
-    assert [request["model"] for request in upstream.requests] == ["m", "full"]
+    assert [request["model"] for request in upstream.requests] == ["m", "full", "full"]
 
 
-PATHS = ("/v1/stats", "/events", "/test-connection", "/metrics")
+PATHS = ("/v1/stats", "/events", "/test-connection", "/metrics", "/v1/calls/req_1")
 
 
 @pytest.mark.parametrize("path", PATHS)

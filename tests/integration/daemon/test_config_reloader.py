@@ -1,5 +1,5 @@
-"""Another configuration under load: streams lose no byte, calls find the table that is in force, a bad file changes
-nothing (docs/spec/operations.md#a4, #h2)."""
+"""Reloads under load: streams lose no byte, calls use the table in force, an invalid file changes nothing
+(docs/spec/operations.md#a4, #h2)."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from proxyd.hooks.loader import find_hook_files
 from tests.support.harness import chunk, running_upstream, sse
 
 POLL_S = 0.01
-PATIENCE_S = 30
+TIMEOUT_S = 30
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Wait for something that happens by itself."""
-    deadline = asyncio.get_running_loop().time() + PATIENCE_S
+    """Wait until `holds` returns true."""
+    deadline = asyncio.get_running_loop().time() + TIMEOUT_S
     while not holds():
         assert asyncio.get_running_loop().time() < deadline, "it did not happen"
         await asyncio.sleep(POLL_S)
@@ -60,14 +60,14 @@ async def ids(client: aiohttp.ClientSession) -> list[str]:
 
 
 async def until_ids(client: aiohttp.ClientSession, wanted: list[str]) -> None:
-    deadline = asyncio.get_running_loop().time() + PATIENCE_S
+    deadline = asyncio.get_running_loop().time() + TIMEOUT_S
     while (found := await ids(client)) != wanted:
         assert asyncio.get_running_loop().time() < deadline, found
         await asyncio.sleep(POLL_S)
 
 
 def write(path: Path, *entries: dict[str, Any]) -> None:
-    """Save as a careful editor does: the file is whole at each moment."""
+    """Save atomically, as a careful editor does."""
     temporary = path.with_suffix(".new")
     temporary.write_text("".join(f"- {json.dumps(entry)}\n" for entry in entries))
     os.replace(temporary, path)
@@ -84,7 +84,7 @@ async def test_requests_during_a_reload_cause_one_more() -> None:
     gate, read, applied = threading.Event(), [], []
 
     def slow() -> int:
-        gate.wait(PATIENCE_S)
+        gate.wait(TIMEOUT_S)
         read.append(len(read))
         return read[-1]
 
@@ -151,7 +151,7 @@ async def test_saving_the_file_reloads_it(tmp_path: Path) -> None:
         assert await ids(client) == ["a"]
         write(path, demo("a"), demo("b"))
         await until_ids(client, ["a", "b"])
-        # In place, in two steps, the first of which is no valid file.
+        # In place, in two steps; the file after the first one is invalid.
         with path.open("w") as file:
             file.write("- {model_id: c,")
             file.flush()
@@ -198,7 +198,7 @@ DIRECT_TAIL = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
 
 class Ticking:
-    """An upstream whose streams each send one frame a tick; other calls are answered with the model asked for."""
+    """An upstream whose streams send one frame a tick; other calls get the name of their model."""
 
     def __init__(self, ticks: int) -> None:
         self._ticks = [asyncio.Event() for _ in range(ticks)]
@@ -230,7 +230,7 @@ class Ticking:
 
 
 async def test_a_hundred_reloads_during_fifty_streams(tmp_path: Path) -> None:
-    """Every fifth file is broken in between; each new call goes where the table in force says."""
+    """Every fifth file is invalid; each new call uses the table in force."""
     reloads, streams = 100, 50
     path = tmp_path / "models.yaml"
     upstream_of = Ticking(reloads)

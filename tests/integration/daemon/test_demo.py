@@ -1,4 +1,4 @@
-"""The embedded upstream over real sockets: what it says, what it calls, what it refuses."""
+"""The embedded upstream over real sockets: its text, its tool calls, its refusals."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Client:
         return message
 
     async def arguments(self, *messages: dict[str, Any], **fields: Any) -> tuple[str, Any] | None:
-        """The name and the parsed arguments of the one tool call, if there is one."""
+        """Return the name and the parsed arguments of the tool call, if there is one."""
         calls = (await self.message(*messages, **fields)).get("tool_calls")
         if calls is None:
             return None

@@ -218,7 +218,9 @@ async def test_a_failing_hook_changes_nothing_and_is_switched_off(
             assert proxy.upstream.requests[-1]["messages"]
         bad, good = proxy.hooks.files
         assert bad.is_off
-        assert MAX_FAILURES <= bad.failures <= 3 * MAX_FAILURES  # in a row, of one of its three functions
+        assert (
+            MAX_FAILURES <= bad.failures <= 3 * MAX_FAILURES
+        )  # consecutive ones of one of its three functions
         failures = bad.failures
         assert bad.describe()["last_failure"]
         assert not good.is_off
@@ -261,7 +263,7 @@ async def test_a_blocking_hook_delays_no_other_stream(tmp_path: Path, mode: str)
 
 @BOTH
 async def test_hooks_of_any_pace_keep_every_stream_whole_and_in_order(tmp_path: Path, mode: str) -> None:
-    """Some are waited for where a piece is read, and some are not; which, changes from piece to piece."""
+    """Some hooks finish while a chunk is read and some later; which ones changes from chunk to chunk."""
     hook = (
         "import random, time\nchance = random.Random({seed})\n"
         "def stream_event_hook(event, ctx):\n time.sleep(chance.choice((0, 0, 0, 0.0004, 0.0006, 0.002)))\n"
@@ -353,7 +355,7 @@ async def test_new_calls_after_a_reload_use_the_new_hooks(tmp_path: Path) -> Non
 async def test_streams_open_during_reloads_leak_no_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They go on with the hooks of before, which end soon after the last of them."""
+    """They continue with the old hooks, whose threads end soon after the last of them."""
     monkeypatch.setattr(worker_module, "_IDLE_S", 0.05)
     write_hook(tmp_path, "h", "def stream_event_hook(e, ctx):\n return e\n")
     events = list(TRANSLATED.values())
@@ -417,7 +419,7 @@ async def test_an_event_type_that_is_not_a_plain_word_is_refused(
 
 
 async def test_no_endpoint_fails_because_of_a_hook(tmp_path: Path) -> None:
-    """Not one that does not load, nor one with a name that is no text."""
+    """Neither one that does not load nor one whose name is not UTF-8."""
     write_hook(tmp_path, "broken", "def request_hook(p:\n")
     write_hook(tmp_path, "line\nbreak", "def request_hook(p):\n return p\n")
     (tmp_path / os.fsdecode(b"odd\xff.py")).write_text("def request_hook(p):\n return p\n")
@@ -435,7 +437,7 @@ async def test_no_endpoint_fails_because_of_a_hook(tmp_path: Path) -> None:
 
 
 async def test_a_reload_survives_whatever_a_hook_raises(tmp_path: Path) -> None:
-    """The configuration is read in a thread, whose exceptions come to the daemon's own."""
+    """The configuration is read in a thread, whose exceptions reach the event loop."""
     write_hook(tmp_path / "hooks", "h", "raise KeyboardInterrupt\n")
     applied: list[HookSet] = []
     reloader = Reloader(lambda: load_hooks(tmp_path / "hooks"), applied.append, pytest.fail)

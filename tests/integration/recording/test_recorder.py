@@ -456,7 +456,7 @@ async def test_record_bodies_is_warned_about(tmp_path: Path) -> None:
         async with process(tmp_path, upstream, record_bodies=True) as daemon:
             (line,) = daemon.log("server.records_bodies")
         assert line["level"] == "warning"
-        assert "prompts and answers" in line["what"]
+        assert "prompts and responses" in line["what"]
         async with process(tmp_path, upstream, record_bodies=True, record="off") as daemon:
             assert daemon.log("server.records_bodies") == []
 

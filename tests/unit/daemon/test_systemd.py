@@ -107,7 +107,7 @@ def test_a_daemon_on_an_inherited_socket_notifies_the_manager(home: Home) -> Non
             )
 
         def heard(line: str) -> str:
-            """Wait for a datagram with such a line; its status text."""
+            """Wait for a datagram with that line; return its status text."""
             while True:
                 lines = receive(manager)
                 if line in lines:

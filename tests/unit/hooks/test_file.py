@@ -53,3 +53,8 @@ def test_the_place_of_an_exception_is_its_last_line_in_the_file() -> None:
         function("x", None)
     assert place_of(caught.value, PATH) == 2
     assert place_of(caught.value, Path("/other.py")) == 0
+
+
+def test_a_syntax_error_has_its_line_and_column() -> None:
+    with pytest.raises(DoesNotLoad, match=r"SyntaxError: .* \(line 2, column \d+\)"):
+        functions_of(PATH, b"x = 1\ndef f()\n    pass\n")

@@ -73,7 +73,7 @@ def test_a_hook_file_that_others_may_write_is_not_run(tmp_path: Path, which: str
 @pytest.mark.statement("E11")
 @pytest.mark.parametrize("case", ["file", "folder", "folder_of_the_file", "no_file"])
 def test_a_link_is_checked_by_its_target(tmp_path: Path, case: str) -> None:
-    """What everybody may write, or put another in the place of, is not run by way of a link either."""
+    """A file that others may change or replace is not run through a link either."""
     elsewhere = tmp_path / "elsewhere"
     target = write_hook(elsewhere, "h", "raise SystemExit('it ran')\n")
     folder = tmp_path / "hooks"
@@ -103,7 +103,7 @@ def test_a_link_to_a_file_of_the_user_runs(tmp_path: Path) -> None:
 
 @pytest.mark.statement("E11")
 def test_no_hooks_are_loaded_from_other_folders(tmp_path: Path) -> None:
-    """Not from below the folder, beside it, or the working directory; nor what is switched off."""
+    """Not from subfolders, the parent or the working directory; nor disabled files."""
     folder = tmp_path / "hooks"
     ran = "raise SystemExit('it ran')\n"
     for place, name in (

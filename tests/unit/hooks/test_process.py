@@ -1,4 +1,4 @@
-"""Hooks in a process of their own: the same to their authors, and no harm to anybody else."""
+"""Hooks in a separate process: the same API for their authors, and no effect on other calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BLOCKS = "import re\ndef block():\n re.match(r'(a+)+$', 'a' * 40 + 'b')\n"
 
 
 def pid_of(hooks: Any) -> int:
-    """The process that runs them now."""
+    """Return the id of the process that runs the hooks now."""
     pid: int = hooks._process._process.pid
     return pid
 
@@ -68,7 +68,7 @@ async def stream_event_hook(event, ctx):
 """,
     )
     async with hooked_proxy(tmp_path, mode, options={"all": {"word": "w"}}, isolation="process") as proxy:
-        for _ in range(2):  # the state of a call is its own
+        for _ in range(2):  # each call has its own state
             assert text_of(await proxy.events()) == "Hello 1 True"
         pid, rest = proxy.upstream.requests[-1]["metadata"]["user_id"].split(" ", 1)
         assert int(pid) == pid_of(proxy.hooks) != os.getpid()
@@ -94,7 +94,7 @@ async def test_a_direct_stream_that_no_hook_changes_keeps_its_bytes(tmp_path: Pa
 async def test_a_hook_that_blocks_in_c_code_delays_no_other_stream(
     tmp_path: Path, mode: str, where: str
 ) -> None:
-    """A regular expression that tries for years keeps the interpreter's lock: other calls go on meanwhile."""
+    """A regular expression that never ends keeps the interpreter's lock; other calls continue."""
     write_hook(tmp_path, "bad", f"{BLOCKS}def {where}:\n block()\n return p\n")
     write_hook(tmp_path, "good", "def request_hook(p):\n p['user'] = 'good'\n return p\n")
     async with hooked_proxy(tmp_path, mode, timeout_s=1, isolation="process") as proxy:
@@ -102,7 +102,7 @@ async def test_a_hook_that_blocks_in_c_code_delays_no_other_stream(
         blocked = asyncio.ensure_future(proxy.events())
         async with aiohttp.ClientSession() as session:
             answered = 0
-            while not blocked.done():  # so it has been, all the time
+            while not blocked.done():  # it blocked all the time
                 async with session.get(f"{proxy.base}/healthz") as response:
                     assert response.status == 200
                 answered += 1
@@ -230,7 +230,7 @@ def test_the_setting_selects_thread_or_process(tmp_path: Path) -> None:
 async def test_a_process_that_does_not_read_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is stopped while it is sent a body that is larger than what the system keeps for it."""
+    """A stopped process does not read a body that is larger than the buffer of the pipe."""
     monkeypatch.setattr("proxyd.hooks.process._WATCHDOG_S", 0.05)
     write_hook(tmp_path, "h", "def request_hook(p):\n p['user'] = 'hooked'\n return p\n")
     async with hooked_proxy(tmp_path, "translated", timeout_s=1, isolation="process") as proxy:

@@ -1,4 +1,4 @@
-"""The hooks that come with the proxy, through real streams."""
+"""The hooks that are shipped with the proxy, over real streams."""
 
 from __future__ import annotations
 
