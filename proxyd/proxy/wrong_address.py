@@ -34,9 +34,9 @@ _NO_PATH = re.compile(
     re.IGNORECASE,
 )
 _HAS_VERSION = re.compile(r"/v\d{1,3}[a-z0-9]{0,9}(?:/|$)")
-#: First bytes of a response in the other protocol.
-_ANTHROPIC = (b'"message_start"', b'"type":"message"', b'"type": "message"')
-_OPENAI = (b'"chat.completion', b'"choices"')
+#: Keys of a response in either protocol. A quote that is not escaped is not part of what a model wrote.
+_ANTHROPIC = re.compile(rb'(?<!\\)"type"\s{0,9}:\s{0,9}"message(?:_start)?"')
+_OPENAI = re.compile(rb'(?<!\\)"object"\s{0,9}:\s{0,9}"chat\.completion')
 
 
 def address_error(status: int, body: bytes, url: str, *, is_direct: bool) -> ProxyError | None:
@@ -98,7 +98,8 @@ def protocol_error(
     if beginning.lstrip()[:1] == b"<":
         excerpt = failure.detail if failure is not None else ""
         return page_error(url, excerpt, is_direct=is_direct)
-    if any(mark in beginning for mark in (_OPENAI if is_direct else _ANTHROPIC)):
+    theirs, others = (_ANTHROPIC, _OPENAI) if is_direct else (_OPENAI, _ANTHROPIC)
+    if others.search(beginning) and not theirs.search(beginning):
         speaks = "openai" if is_direct else "anthropic"
         came = "OpenAI's" if is_direct else "Anthropic's"
         return WrongAddress(

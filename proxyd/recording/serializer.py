@@ -32,9 +32,11 @@ _MAX_DECOMPRESSED_BYTES = 16 * 1024 * 1024
 
 #: Sentences of our own about an answer that had begun. Others may be the upstream's, which may quote a prompt.
 _OWN_WORDS = re.compile(
-    r"(?:the upstream|[\w.:/%?&=…\[\]~+-]+) (?:closed the stream before finishing|was silent for [\d.]+ s|answered \d+)"
-    r"|the response of [\w.:/%?&=…\[\]~+-]+ took longer than [\d.]+ s|the upstream's answer took longer than [\d.]+ s"
-    r"|claude-proxy is shutting down|internal error in claude-proxy; see its log"
+    r"(?:(?:the upstream|ADDRESS) (?:closed the stream before finishing|was silent for [\d.]+ s|answered \d+)"
+    r"|the response of ADDRESS took longer than [\d.]+ s|the upstream's answer took longer than [\d.]+ s"
+    r"|claude-proxy is shutting down|internal error in claude-proxy; see its log)(?: \(ADDRESS\))?".replace(
+        "ADDRESS", r"[\w.:/%?&=…\[\]~+-]{1,500}"
+    )
 )
 _TOKEN = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 #: Of an entry: what makes no difference to a request or an answer, or is a secret.

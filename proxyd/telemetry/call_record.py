@@ -70,6 +70,7 @@ class CallRecord:
     Attributes:
         model: what the client asked for, its first `MAX_MODEL_CHARS` characters; `route` is the entry that served,
             `fallback_from` the one first chosen.
+        address: the URL that was called last, without credentials and the values of its query.
         kind: what the client wants it for, as `proxyd.telemetry.request_kind` tells.
         outcome: ``ok``; ``refused`` (answered with an error status); ``failed`` (an error after the stream had begun);
             ``client_gone``; ``crashed`` (a bug of ours); ``running`` until then.
@@ -102,6 +103,7 @@ class CallRecord:
     agent_id: str | None = None
     client_request_id: str | None = None
     upstream_request_id: str | None = None
+    address: str = ""
     status: int = 0
     outcome: str = "running"
     error_type: str | None = None
