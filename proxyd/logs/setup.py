@@ -318,6 +318,8 @@ def _facts_of(record: CallRecord) -> str:
     for name, text in zip(_RARE, _rare(record), strict=True):
         if text is not None:
             facts += f',"{name}":{_quoted(text) if len(text) <= _LONGEST_KEPT else jsonio.dump_text(text)}'
+    if record.outcome != "ok" and record.address:
+        facts += f',"address":{jsonio.dump_text(record.address)}'
     return facts
 
 

@@ -19,7 +19,7 @@ from aiohttp import web
 from proxyd import errors, jsonio
 from proxyd.codecs.anthropic.events import StreamEvent, encode_events
 from proxyd.codecs.anthropic.usage import Usage
-from proxyd.errors import ProxyError, Refused, UpstreamError
+from proxyd.errors import ProxyError, Refused
 from proxyd.logs.setup import get_logger
 from proxyd.providers.base import ClientKeys
 from proxyd.proxy.client_request import ClientRequest
@@ -90,13 +90,6 @@ class ActiveCall:
         message = redacted(errors.message_of(exc))
         return self.request.without_prompt_text(message) if type(exc) is Refused else message
 
-    def _with_address(self, exc: ProxyError, message: str) -> str:
-        """Add the address to an upstream's error that does not name it."""
-        address = self.record.address
-        if not isinstance(exc, UpstreamError) or not address or address in message:
-            return message
-        return f"{message} ({address})"
-
     def as_failure(self, exc: Exception) -> ProxyError:
         """Return `exc` as a `ProxyError`; a bug of ours is logged with its traceback (docs/spec/operations.md#a6)."""
         if isinstance(exc, ProxyError):
@@ -114,7 +107,7 @@ class ActiveCall:
         record = self.record
         record.status, record.error_type = errors.error_response(exc)
         # Masked now: /events and others keep the message for longer than the keys live that it may hold.
-        record.outcome, record.error = outcome, self._with_address(exc, self.log_message(exc))
+        record.outcome, record.error = outcome, self.log_message(exc)
         if outcome == "refused":
             record.usage, record.settle = Usage(), None
         else:

@@ -34,7 +34,7 @@ _MAX_DECOMPRESSED_BYTES = 16 * 1024 * 1024
 _OWN_WORDS = re.compile(
     r"(?:(?:the upstream|ADDRESS) (?:closed the stream before finishing|was silent for [\d.]+ s|answered \d+)"
     r"|the response of ADDRESS took longer than [\d.]+ s|the upstream's answer took longer than [\d.]+ s"
-    r"|claude-proxy is shutting down|internal error in claude-proxy; see its log)(?: \(ADDRESS\))?".replace(
+    r"|claude-proxy is shutting down|internal error in claude-proxy; see its log)".replace(
         "ADDRESS", r"[\w.:/%?&=…\[\]~+-]{1,500}"
     )
 )

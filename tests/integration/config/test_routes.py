@@ -142,7 +142,6 @@ async def test_the_next_serves_when_the_first_is_not_there(modes: tuple[str, str
         "status-400-invalid_request_error",
         "status-401-authentication_error",
         "status-403-permission_error",
-        "status-404-not_found_error",
         "status-413-request_too_large",
     ],
 )

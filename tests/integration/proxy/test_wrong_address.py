@@ -289,4 +289,4 @@ async def test_log_line_of_a_failed_call_names_the_address(mode: str) -> None:
     path = "/v1/messages" if mode == "direct" else "/v1/chat/completions"
     for steps in (broken, refused):
         _, (line,), upstream = await play(steps, mode)
-        assert f"{upstream.base}{path}" in line["error"]
+        assert line["address"] == f"{upstream.base}{path}"
