@@ -15,6 +15,7 @@ def origin_of(url: str) -> str:
     return f"{scheme}://{rest.partition('/')[0]}".lower()
 
 
+@functools.lru_cache(maxsize=256)
 def address_of(url: str) -> str:
     """Return `url` as it may be shown and logged: without credentials, the values of its query, and a fragment."""
     parts = urlsplit(url)

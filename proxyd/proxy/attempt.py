@@ -107,8 +107,8 @@ class Attempt:
         request, self._request = self._request, None  # frees its body: a retry builds its own
         assert request is not None, "an attempt is opened once"
         self._record.settle = None  # of an attempt before this one
+        self._record.address = self._address
         record, trace = self._record, self._record.trace
-        record.address = address_of(request.url)
         if trace is not None:
             trace.on_sent(
                 (request.method, request.url),

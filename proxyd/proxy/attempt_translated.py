@@ -7,7 +7,6 @@ from time import perf_counter
 from typing import ClassVar
 
 from proxyd.codecs.anthropic.events import DeltaRun, StreamEvent, count_events, encode_events
-from proxyd.codecs.openai.errors import refusal
 from proxyd.codecs.openai.response_decoder import ResponseDecoder
 from proxyd.config.settings import Settings
 from proxyd.errors import BadReply, ProxyError, Refused, Truncated, clear_tracebacks
@@ -15,7 +14,7 @@ from proxyd.hooks.runner import CallHooks, HookRun, StreamHooks
 from proxyd.providers.openai_request import TranslatedCall
 from proxyd.proxy.attempt import HOOKED_READ_BYTES, Attempt, Sink
 from proxyd.proxy.retries import retry_after_in_seconds
-from proxyd.proxy.wrong_address import EXCERPT_BYTES, address_error, protocol_error
+from proxyd.proxy.wrong_address import EXCERPT_BYTES, protocol_error, translated_error
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.transport.client import BREAKS, UpstreamClient, failure_of
 from proxyd.transport.timers import Timers
@@ -24,8 +23,6 @@ __all__ = ["TranslatedAttempt"]
 
 #: How long usage may come after the finish reason before we end without it (docs/spec/chat-to-messages.md#end).
 FINISH_GRACE_S = 2.0
-#: Claude Code recovers by the texts of these, which are left as they are (docs/spec/errors.md#too-long).
-_STATUSES_WITH_RECOVERY = frozenset({400, 404, 413})
 
 
 class _UsageMissing(Exception):
@@ -92,13 +89,10 @@ class TranslatedAttempt(Attempt):
         response = await self._send(is_verbatim=False)
         if response.status != 200:
             body = await self._read_error(response)
-            wrong = address_error(response.status, body, self._url, is_direct=False)
-            if wrong is not None:
-                raise wrong
             headers = {name.lower(): value for name, value in response.headers.items()}
             headers.update(retry_after_in_seconds(headers))
             self.refused = (response.status, body)
-            raise self._with_address(refusal(response.status, headers, body, self._context), response.status)
+            raise translated_error(response.status, headers, body, self._url, self._context)
         if self.sent.get("stream"):
             self._expect_stream(response)
         self._is_accepted = True
@@ -113,12 +107,6 @@ class TranslatedAttempt(Attempt):
                 raise
             raise wrong from exc
         return events
-
-    def _with_address(self, failure: ProxyError, status: int) -> ProxyError:
-        """Add the address to the message of an error, unless the client acts on its text."""
-        if isinstance(failure, Refused) and failure.status not in _STATUSES_WITH_RECOVERY:
-            failure.message += f" ({self._address} answered {status})"
-        return failure
 
     async def read(self, sink: Sink | None = None) -> list[StreamEvent]:
         """Return the events of the next chunk; there may be none.

@@ -8,6 +8,7 @@ that was called, what came from there, and what to do.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from proxyd import jsonio
@@ -17,10 +18,19 @@ from proxyd.errors import NO_RETRY, ProxyError, Refused, WrongAddress
 from proxyd.redaction import redacted
 from proxyd.urls import address_of
 
-__all__ = ["EXCERPT_BYTES", "address_error", "page_error", "protocol_error", "redirect_error"]
+__all__ = [
+    "EXCERPT_BYTES",
+    "address_error",
+    "page_error",
+    "protocol_error",
+    "redirect_error",
+    "translated_error",
+]
 
 #: How much of a response's beginning is looked at.
 EXCERPT_BYTES = 1024
+#: Claude Code recovers by the texts of these, which are left as they are (docs/spec/errors.md#too-long).
+_STATUSES_WITH_RECOVERY = frozenset({400, 404, 413})
 #: How much of an upstream's message is repeated.
 _MAX_MESSAGE = 200
 
@@ -34,9 +44,27 @@ _NO_PATH = re.compile(
     re.IGNORECASE,
 )
 _HAS_VERSION = re.compile(r"/v\d{1,3}[a-z0-9]{0,9}(?:/|$)")
-#: First bytes of a response in the other protocol.
-_ANTHROPIC = (b'"message_start"', b'"type":"message"', b'"type": "message"')
-_OPENAI = (b'"chat.completion', b'"choices"')
+#: Keys of a response in either protocol. A quote that is not escaped is not part of what a model wrote.
+_ANTHROPIC = re.compile(rb'(?<!\\)"type"\s{0,9}:\s{0,9}"message(?:_start)?"')
+_OPENAI = re.compile(rb'(?<!\\)"object"\s{0,9}:\s{0,9}"chat\.completion')
+
+
+def translated_error(
+    status: int, headers: Mapping[str, str], body: bytes, url: str, context: ErrorContext
+) -> ProxyError:
+    """Return the error for an error response of a translated route.
+
+    Args:
+        status, headers, body: of the response; names in lower case.
+        url: what was called.
+    """
+    wrong = address_error(status, body, url, is_direct=False)
+    if wrong is not None:
+        return wrong
+    failure = refusal(status, headers, body, context)
+    if isinstance(failure, Refused) and failure.status not in _STATUSES_WITH_RECOVERY:
+        failure.message += f" ({address_of(url)} answered {status})"
+    return failure
 
 
 def address_error(status: int, body: bytes, url: str, *, is_direct: bool) -> ProxyError | None:
@@ -98,7 +126,8 @@ def protocol_error(
     if beginning.lstrip()[:1] == b"<":
         excerpt = failure.detail if failure is not None else ""
         return page_error(url, excerpt, is_direct=is_direct)
-    if any(mark in beginning for mark in (_OPENAI if is_direct else _ANTHROPIC)):
+    theirs, others = (_ANTHROPIC, _OPENAI) if is_direct else (_OPENAI, _ANTHROPIC)
+    if others.search(beginning) and not theirs.search(beginning):
         speaks = "openai" if is_direct else "anthropic"
         came = "OpenAI's" if is_direct else "Anthropic's"
         return WrongAddress(

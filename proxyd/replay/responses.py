@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from proxyd import errors, jsonio
 from proxyd.codecs.anthropic.events import ErrorEvent, StreamEvent, encode_event
 from proxyd.codecs.anthropic.passthrough import VAGUE_TYPES, PassthroughStream, begins_as_stream
 from proxyd.codecs.openai.completion import MessageCollector
-from proxyd.codecs.openai.errors import refusal
 from proxyd.errors import ProxyError, Refused
 from proxyd.providers.openai_request import TranslatedCall
 from proxyd.proxy.attempt_direct import VerbatimRefusal
+from proxyd.proxy.wrong_address import address_error, protocol_error, translated_error
 from proxyd.recording.store import Record, RecordedAttempt
+from proxyd.urls import address_of
 
 __all__ = ["ReplayedResponse", "ResponseReplayer"]
 
@@ -51,7 +53,10 @@ class ResponseReplayer:
         chunks, status = attempt.chunks or [], _status(attempt)
         if status != 200:
             body = b"".join(chunk for _, chunk in chunks)[: self._setting("max_error_body_bytes")]
-            return ReplayedResponse.refused(refusal(status, _headers(attempt), body, call.context))
+            headers = {name.lower(): value for name, value in _headers(attempt).items()}
+            return ReplayedResponse.refused(
+                translated_error(status, headers, body, _url(attempt), call.context)
+            )
         decoder = call.new_decoder()
         events: list[StreamEvent] = []
         is_open = self.was_left
@@ -78,7 +83,9 @@ class ResponseReplayer:
             if not self.wants_stream and decoder.failure is not None:
                 return ReplayedResponse.refused(decoder.failure)
         except ProxyError as exc:
-            return ReplayedResponse.refused(exc)
+            beginning = b"".join(chunk for _, chunk in chunks)
+            wrong = protocol_error(exc, beginning, _url(attempt), is_direct=False)
+            return ReplayedResponse.refused(wrong or exc)
         except Exception as exc:
             failure = self._bug(exc)
             if not events or not self.wants_stream:
@@ -92,7 +99,14 @@ class ResponseReplayer:
         body, status = b"".join(chunks), _status(attempt)
         if status >= 400:
             error = body[: self._setting("max_error_body_bytes")]
-            return ReplayedResponse.refused(VerbatimRefusal(status, [*headers.items()], error))
+            url = _url(attempt)
+            if urlsplit(url).path.endswith("/messages"):
+                wrong = address_error(status, error, url, is_direct=True)
+                if wrong is not None:
+                    return ReplayedResponse.refused(wrong)
+            return ReplayedResponse.refused(
+                VerbatimRefusal(status, [*headers.items()], error, address_of(url))
+            )
         is_open = self.was_left or attempt.is_truncated
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         is_stream = kind == "text/event-stream" or (
@@ -162,6 +176,10 @@ def _is_whole(attempt: RecordedAttempt) -> bool:
 def _status(attempt: RecordedAttempt) -> int:
     status = (attempt.response or {}).get("status")
     return status if type(status) is int else 0
+
+
+def _url(attempt: RecordedAttempt) -> str:
+    return str(attempt.request.get("url"))
 
 
 def _headers(attempt: RecordedAttempt) -> dict[str, str]:

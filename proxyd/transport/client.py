@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from time import monotonic
 
 import aiohttp
@@ -163,9 +164,12 @@ def failure_of(exc: BaseException, url: str) -> ProxyError:
     if isinstance(exc, asyncio.TimeoutError):
         return TimedOut(f"{address} did not answer in time")
     if isinstance(exc, aiohttp.ClientConnectorCertificateError):
-        return Unreachable(f"{address} could not be verified: {exc.certificate_error}")
+        return Unreachable(f"{address} could not be verified: {exc.certificate_error}", headers=NO_RETRY)
     if isinstance(exc, aiohttp.ClientConnectorDNSError):
-        return Unreachable(f"the name of {host} could not be resolved ({address})")
+        is_unknown = exc.os_error.errno == socket.EAI_NONAME  # else there may be no network just now
+        return Unreachable(
+            f"the name of {host} could not be resolved ({address})", headers=NO_RETRY if is_unknown else None
+        )
     if isinstance(exc, aiohttp.ClientConnectorError):
         reason = exc.os_error.strerror or "connection failed"
         if exc.os_error.errno == errno.ECONNREFUSED:

@@ -142,7 +142,6 @@ async def test_the_fallback_serves_when_the_first_is_unreachable(modes: tuple[st
         "status-400-invalid_request_error",
         "status-401-authentication_error",
         "status-403-permission_error",
-        "status-404-not_found_error",
         "status-413-request_too_large",
     ],
 )

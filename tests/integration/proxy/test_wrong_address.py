@@ -5,6 +5,7 @@ Each is told at once, in a form that the client shows, and names the address tha
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -259,3 +260,33 @@ async def test_quota_that_resets_in_hours_is_not_retried() -> None:
         "7200",
         "false",
     )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "message", "content": [{"type": "text", "text": '{"object": "chat.completion"}'}]},
+        {"type": "message", "content": [{"type": "tool_use", "input": {"object": "chat.completion"}}]},
+        {"content": [{"type": "text", "text": '"object": "chat.completion", <html>'}]},
+    ],
+)
+async def test_direct_message_about_the_other_protocol_is_passed_through(message: dict[str, Any]) -> None:
+    body = json.dumps(message).encode()
+    answer, _, _ = await play(respond(200, body), "direct", {**HELLO, "stream": False})
+    assert (answer.status, answer.body) == (200, body)
+
+
+@pytest.mark.parametrize("mode", ["translated", "direct"])
+async def test_log_line_of_a_failed_call_names_the_address(mode: str) -> None:
+    broken = [
+        CHUNKED,
+        as_chunks(*list((DIRECT if mode == "direct" else TRANSLATED).values())[:4]),
+        b"0\r\n\r\n",
+    ]
+    refused = respond(
+        400, b'{"type":"error","error":{"type":"invalid_request_error","message":"bad parameter"}}'
+    )
+    path = "/v1/messages" if mode == "direct" else "/v1/chat/completions"
+    for steps in (broken, refused):
+        _, (line,), upstream = await play(steps, mode)
+        assert line["address"] == f"{upstream.base}{path}"

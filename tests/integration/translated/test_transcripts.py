@@ -62,6 +62,15 @@ async def failures_of(check: Callable[[goldens.Case], Awaitable[None]]) -> list[
     return failures
 
 
+def check_error(name: str, seen: Any, wanted: Any) -> None:
+    """Check an error. The one about a page has the upstream's address, which the transcripts do not know."""
+    if name == "generic/html":
+        assert seen["type"] == wanted["type"]
+        assert "/chat/completions answered with a page, not with a message" in seen["message"]
+    else:
+        assert seen == wanted
+
+
 def same_ids(seen: dict[str, Any], expected: dict[str, Any]) -> None:
     """Replace drawn ids by those of the expectation."""
     for got, wanted in zip(seen["content"], expected["content"], strict=True):
@@ -92,7 +101,9 @@ async def test_anthropic_sdk_accepts_every_transcript() -> None:
             if expected.refusal is not None:
                 wanted = {"error": expected.refusal["body"]["error"]}
             if "error" in wanted:
-                assert seen == (expected.refusal["status"] if expected.refusal else 200, wanted["error"])
+                assert seen is not None
+                assert seen[0] == (expected.refusal["status"] if expected.refusal else 200)
+                check_error(case.name, seen[1], wanted["error"])
                 return
             same_ids(message, wanted)
             for got, block in zip(message["content"], wanted["content"], strict=True):
@@ -123,7 +134,7 @@ async def test_independent_client_reads_every_event() -> None:
                     body = await response.json()
                     assert response.status == expected.refusal["status"]
                     assert body["request_id"] == response.headers["request-id"]
-                    assert body["error"] == expected.refusal["body"]["error"]
+                    check_error(case.name, body["error"], expected.refusal["body"]["error"])
                 return
             seen = bytearray()
             source = EventSource(
@@ -155,7 +166,7 @@ async def test_client_without_streaming_gets_the_same_message() -> None:
                 body = await response.json()
             if expected.refusal is not None:
                 assert response.status == expected.refusal["status"]
-                assert body["error"] == expected.refusal["body"]["error"]
+                check_error(case.name, body["error"], expected.refusal["body"]["error"])
                 return
             wanted = message_of(expected.stream)
             if "error" in wanted:

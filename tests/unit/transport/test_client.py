@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 import ssl
 
 import aiohttp
@@ -60,10 +61,13 @@ async def test_connector_errors_become_errors() -> None:
         "could not connect to https://api.example.com:8443/v1/chat/completions?key=…: connection refused"
         in failure_of(refused, URL_).message
     )
-    unknown = aiohttp.ClientConnectorDNSError(key, OSError("unknown"))
-    assert "could not be resolved" in failure_of(unknown, URL_).message
+    for number, is_permanent in ((socket.EAI_NONAME, True), (socket.EAI_AGAIN, False)):
+        failure = failure_of(aiohttp.ClientConnectorDNSError(key, socket.gaierror(number, "no")), URL_)
+        assert "could not be resolved" in failure.message
+        assert ("x-should-retry" in failure.headers) is is_permanent
     untrusted = aiohttp.ClientConnectorCertificateError(key, ssl.SSLCertVerificationError("self-signed"))
     assert "could not be verified" in failure_of(untrusted, URL_).message
+    assert failure_of(untrusted, URL_).headers == {"x-should-retry": "false"}
 
 
 def test_an_error_of_ours_stays_as_it_is() -> None:
