@@ -158,8 +158,7 @@ class OpenAIStream:
         if not isinstance(chunk, dict) and not self.has_finish:
             raise unreadable_error(data, self._context.errors)
         self.on_chunk(chunk)
-        if chunk.keys().isdisjoint(("choices", "usage")) and not is_heartbeat(frame.event, chunk):
-            self._unreadable.add(data)
+        self._note_unknown(frame.event, chunk, data)
         events = self._writer.take_events()
         if len(events) == 1 and self._tags is None:
             self._learn(data, chunk, events[0])
@@ -222,17 +221,22 @@ class OpenAIStream:
         lines = [line for line in data.split(b"\n") if line.strip()]
         is_done = any(line.startswith(b"[DONE]") for line in lines)
         try:
-            chunks = [jsonio.loads(line) for line in lines if not line.startswith(b"[DONE]")]
+            chunks = [(jsonio.loads(line), line) for line in lines if not line.startswith(b"[DONE]")]
         except jsonio.JSONError:
             if self.has_finish or data.lstrip().startswith((b"{", b"[")):  # JSON, perhaps cut
                 raise BadReply(f"the upstream sent an event that is not JSON: {exc}") from None
             raise unreadable_error(data, self._context.errors) from None
-        for chunk in chunks:
+        for chunk, line in chunks:
             self.on_chunk(chunk)
+            self._note_unknown(b"", chunk, line)
         if is_done:
             self._is_done = True
             return self.close()
         return self._writer.take_events()
+
+    def _note_unknown(self, event: bytes, chunk: dict[str, Any], data: bytes) -> None:
+        if chunk.keys().isdisjoint(("choices", "usage")) and not is_heartbeat(event, chunk):
+            self._unreadable.add(data)
 
     def on_unreadable(self, text: bytes) -> None:
         """Take content of the stream that is no event. It fails the stream unless a finish reason follows.

@@ -23,7 +23,7 @@ from proxyd.codecs.anthropic.events import (
 from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.response_decoder import ResponseDecoder
 from proxyd.codecs.openai.stream import OpenAIStream, ResponseContext
-from proxyd.errors import BadReply, FrameTooLarge, TimedOut, Truncated
+from proxyd.errors import BadReply, FrameTooLarge, Refused, TimedOut, Truncated
 from tests.support.effort import examples
 
 
@@ -247,3 +247,14 @@ def test_content_that_is_no_event_replaces_a_later_failure() -> None:
     (event,) = answer.fail(TimedOut("the upstream was silent for 300 s"))
     assert isinstance(event, ErrorEvent)
     assert "worker 7 died" in event.body["error"]["message"]
+
+
+@pytest.mark.parametrize("end", [b"", b"\n\ndata: [DONE]\n\n"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_error_body_before_an_end_marker_keeps_its_status(end: bytes, indent: int | None) -> None:
+    body = json.dumps({"error": {"code": 429, "message": "exhausted"}}, indent=indent).encode() + end
+    answer = new_decoder()
+    assert answer.feed(body) == []
+    with pytest.raises(Refused, match="exhausted") as caught:
+        answer.close()
+    assert caught.value.status == 429
