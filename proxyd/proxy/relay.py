@@ -36,7 +36,7 @@ from proxyd.providers import openai_request as openai
 from proxyd.providers import unparsed as unread
 from proxyd.providers.base import CallTimeouts
 from proxyd.providers.key_owner import MisplacedKey, misplaced_key
-from proxyd.providers.learned_quirks import MAX_FINDINGS_PER_CALL, LearnedQuirks, LearnedQuirkStore
+from proxyd.providers.learned_quirks import CallKind, LearnedQuirks, LearnedQuirkStore
 from proxyd.proxy.active_call import ActiveCall
 from proxyd.proxy.attempt_direct import DirectAttempt
 from proxyd.proxy.attempt_translated import TranslatedAttempt
@@ -343,9 +343,9 @@ class Relay:
     # -- translated
 
     async def _translated(self, route: ModelRoute, call: ActiveCall) -> web.StreamResponse:
-        """Carry a call, and mend a request that the upstream refuses for a parameter it does not take."""
-        lessons = self._learned.of(route)
-        findings = 0
+        """Carry a call, and change a request that the upstream refuses until it is accepted or nothing helps."""
+        kind = CallKind.of(call.request.payload)
+        lessons = self._learned.of(route, kind)
         while True:
             hooks = self.hooks.for_call(route, call.record.request_id, "translated")
             await call.request.yield_to_loop()
@@ -385,25 +385,24 @@ class Relay:
                 self._keep_window(route, exc)
                 raise
             except ProxyError as exc:
-                if attempt.refused is None or findings == MAX_FINDINGS_PER_CALL:
+                if attempt.refused is None:
                     raise
                 more = lessons.after(*attempt.refused, attempt.sent, route)
                 if more is None:
+                    self._keep(route, kind, lessons, attempt.refused[1])
                     raise
                 log.info(
-                    "request.mended",
+                    "request.retried_without_param",
                     request_id=call.record.request_id,
                     route=route.model_id,
                     why=call.remembered(exc),
                     by=more.lines[-1],
                 )
-                self._keep(route, lessons)  # the upstream has gone on to the next thing that it does not take
                 lessons = more
-                findings += 1
                 call.record.retries += 1
             else:
-                if findings and attempt.refused is None:
-                    self._keep(route, lessons)
+                if attempt.refused is None:
+                    self._keep(route, kind, lessons)
                 if call.record.outcome == "ok":
                     self._learned.keep_accepted(route, context.estimated_input_tokens)
                 self._keep_window(route, attempt.answer.failure)
@@ -411,8 +410,12 @@ class Relay:
             finally:
                 attempt.close()
 
-    def _keep(self, route: ModelRoute, lessons: LearnedQuirks) -> None:
-        self._log_learned(route, self._learned.keep(route, lessons))
+    def _keep(
+        self, route: ModelRoute, kind: CallKind, quirks: LearnedQuirks, refusal: bytes | None = None
+    ) -> None:
+        """Keep what a call has shown to help; `refusal` is the last one of a call that failed."""
+        if quirks.steps:
+            self._log_learned(route, self._learned.keep(route, kind, quirks.to_keep(refusal)))
 
     def _keep_window(self, route: ModelRoute, failure: BaseException | None) -> None:
         if isinstance(failure, TooLong) and failure.window is not None:

@@ -68,7 +68,7 @@ def entry(upstream: Upstream, **keys: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_refusal_mends_the_request_and_is_remembered(
+async def test_a_refusal_changes_the_request_and_is_kept(
     session: aiohttp.ClientSession, stream: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with running_upstream(strict) as upstream, running_proxy([entry(upstream)]) as proxy:
@@ -97,7 +97,7 @@ async def test_a_refusal_mends_the_request_and_is_remembered(
         assert log.count(line) >= 1, line
 
 
-async def test_a_finding_that_does_not_help_is_not_kept(session: aiohttp.ClientSession) -> None:
+async def test_a_change_that_does_not_help_is_not_kept(session: aiohttp.ClientSession) -> None:
     async def never(request: web.Request) -> web.StreamResponse:
         return unsupported("temperature")
 
@@ -109,7 +109,7 @@ async def test_a_finding_that_does_not_help_is_not_kept(session: aiohttp.ClientS
         assert ["temperature" in body for body in upstream.requests] == [True, False, True, False]
 
 
-async def test_what_the_entry_settles_is_not_mended(session: aiohttp.ClientSession) -> None:
+async def test_quirks_of_the_entry_are_not_changed(session: aiohttp.ClientSession) -> None:
     async def never(request: web.Request) -> web.StreamResponse:
         return unsupported("temperature")
 
@@ -119,7 +119,7 @@ async def test_what_the_entry_settles_is_not_mended(session: aiohttp.ClientSessi
         assert (status, len(upstream.requests)) == (400, 1)
 
 
-async def test_what_one_route_learned_is_no_other_routes_business(session: aiohttp.ClientSession) -> None:
+async def test_routes_learn_separately(session: aiohttp.ClientSession) -> None:
     async with running_upstream(strict) as upstream:
         entries = [entry(upstream), {**entry(upstream), "model_id": "other"}]
         async with running_proxy(entries) as proxy:
@@ -129,7 +129,7 @@ async def test_what_one_route_learned_is_no_other_routes_business(session: aioht
             assert len(upstream.requests) == 4
 
 
-async def test_other_refusals_cost_one_call(session: aiohttp.ClientSession) -> None:
+async def test_a_refusal_without_a_remedy_costs_one_call(session: aiohttp.ClientSession) -> None:
     async def no(request: web.Request) -> web.StreamResponse:
         return refused("messages[3] makes no sense")
 
