@@ -197,8 +197,8 @@ def _value_to_send(refusal: _Refusal) -> QuirkChange | None:
         value: Any = word if name == "reasoning_effort" else word == "true"
         if refusal.sent.get(name) == value:
             continue
-        if refusal.sent.get("tools") and refusal.says(r"\btools?\b|\bfunctions?\b"):
-            return QuirkChange("body_with_tools", {name: value})
+        if refusal.says(r"\btools?\b|\bfunctions?\b"):
+            return QuirkChange("body_with_tools", {name: value}) if refusal.sent.get("tools") else None
         if name == "reasoning_effort":
             return QuirkChange("efforts", {value: value})
         return QuirkChange("body", {name: value})
@@ -230,7 +230,8 @@ def _reasoning_history(refusal: _Refusal) -> QuirkChange | None:
         if is_missing and any(message.get("role") == "assistant" for message in messages_of(refusal.sent)):
             also = QuirkChange("reasoning_field", name), QuirkChange("reasoning_placeholder", ".")
             return QuirkChange("reasoning_return", "field", also)
-        if _UNKNOWN.search(refusal.text) and any(name in message for message in messages_of(refusal.sent)):
+        is_refused = _UNKNOWN.search(refusal.text) or refusal.says("unsupported")
+        if is_refused and any(name in message for message in messages_of(refusal.sent)):
             return QuirkChange("reasoning_return", "none")
     return None
 

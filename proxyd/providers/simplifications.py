@@ -15,6 +15,7 @@ from typing import Any
 
 from proxyd.codecs.openai.error_envelopes import parse_error_body
 from proxyd.codecs.openai.errors import ErrorContext, refusal
+from proxyd.codecs.openai.schema_styles import in_style
 from proxyd.errors import Refused, TooLong
 from proxyd.providers.error_rules import QuirkChange, content_parts, messages_of
 
@@ -70,7 +71,9 @@ def simplification(
         )
         if changes:
             rungs.append(changes)
-    taken = [change for rung in rungs[: max(1, len(rungs) // tries_left)] for change in rung]
+    # The first step, which loses least and helps most often, is tried alone.
+    count = 1 if tries_left > 2 else max(1, len(rungs) // tries_left)
+    taken = [change for rung in rungs[:count] for change in rung]
     return QuirkChange(taken[0].quirk, taken[0].value, tuple(taken[1:])) if taken else None
 
 
@@ -103,7 +106,9 @@ def _rungs(sent: Mapping[str, Any], text: str) -> Iterator[_Rung]:
 
 
 def _of_tools(sent: Mapping[str, Any]) -> Iterator[_Rung]:
-    if sent.get("tools"):
+    functions = [tool.get("function") for tool in sent.get("tools") or () if isinstance(tool, Mapping)]
+    schemas = [function.get("parameters") for function in functions if isinstance(function, Mapping)]
+    if any(isinstance(schema, dict) and in_style(schema, "common") != schema for schema in schemas):
         yield (QuirkChange("schema_style", "common"),)
 
 
