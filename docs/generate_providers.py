@@ -48,12 +48,12 @@ a profile can be overridden per entry:
 
 ## When an upstream refuses a request
 
-Models change faster than profiles. When an upstream responds 400 or 422 (or 404 or 500 with a text about the request), the
-text is read for what it does not take, the value it wants, or what it misses; the request is changed so and retried at
-once, invisibly to Claude Code. Where the text names nothing known, simplifications are tried in the order of what they
+Models change faster than profiles. When an upstream responds 400 or 422 (or 404 or 500 with a text about the request),
+the text is read for what it does not take, the value it wants, or what it misses; the request is changed so and retried
+at once, invisibly to Claude Code. Where the text names nothing known, simplifications are tried in the order of what they
 lose: schemas of tools, optional parameters, thinking, structured output, the choice of a tool, the order of messages,
-images. A call tries four times at most; no tool and no text of the user is left out. Refusals for the key, the account, the
-content, an overload or the length of the prompt are not retried so.
+images. A call tries four times at most; no tool and no text of the user is left out. Refusals for the key, the account,
+the content, an overload or the length of the prompt are not retried so.
 
 What helped is kept for the entry while the daemon runs, for calls with and without tools and with and without thinking
 apart, and logged once as the line that makes it permanent; what did not help is forgotten:
