@@ -1,4 +1,4 @@
-"""Quirks learned from refusals of upstreams, per route, while the daemon runs.
+"""Quirks learned from refusals of upstreams, per route.
 
 `error_rules` reads one refusal. A learned quirk is tried at once and kept when the upstream accepts the request, so
 that only the first call on a route is delayed. The log gets the lines for models.yaml that make it permanent. An entry
@@ -16,14 +16,31 @@ from typing import Any
 from proxyd.codecs.openai.error_envelopes import parse_error_body
 from proxyd.codecs.openai.errors import ErrorContext
 from proxyd.config.routes import ModelRoute
+from proxyd.errors import ConfigError
 from proxyd.providers.error_rules import QuirkChange, change_for_error, models_yaml_line, output_limit_for
+from proxyd.providers.quirk_kinds import read_quirk
 from proxyd.providers.simplifications import simplification
 
-__all__ = ["MAX_CHANGES_PER_CALL", "CallKind", "LearnedQuirkStore", "LearnedQuirks", "Sizes"]
+__all__ = [
+    "MAX_AGE_S",
+    "MAX_CHANGES_PER_CALL",
+    "CallKind",
+    "Kept",
+    "LearnedQuirkStore",
+    "LearnedQuirks",
+    "Sizes",
+]
 
 #: Most changes of one call, so that it tries four times. A new model behind an old profile has refused up to three
 #: parameters: the name of the output limit, sampling, and stop sequences.
 MAX_CHANGES_PER_CALL = 3
+
+#: After this time a learned quirk is forgotten: upstreams change too.
+MAX_AGE_S = 30 * 86_400.0
+#: A date this far in the future is read, as after a correction of the clock.
+_CLOCK_SKEW_S = 86_400.0
+#: Most kinds of calls of all entries that are kept.
+_MAX_KEPT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +222,19 @@ class CallKind:
         return cls(bool(payload.get("tools")), thinks)
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was learned of one kind of call of an entry.
+
+    Attributes:
+        at: when, in seconds since the epoch.
+    """
+
+    kind: CallKind
+    quirks: LearnedQuirks
+    at: float
+
+
 class LearnedQuirkStore:
     """Learned quirks of all routes, by kind of call, and the sizes of the prompts that fit.
 
@@ -214,19 +244,56 @@ class LearnedQuirkStore:
     __slots__ = ("_quirks", "_sizes")
 
     def __init__(self) -> None:
-        self._quirks: dict[tuple[str, CallKind], LearnedQuirks] = {}
+        self._quirks: dict[tuple[str, CallKind], Kept] = {}
         self._sizes: dict[tuple[str, str, str], Sizes] = {}
 
-    def of(self, route: ModelRoute, kind: CallKind) -> LearnedQuirks:
-        """Return what was learned of calls of this kind."""
-        return self._quirks.get((_entry_of(route), kind), _NOTHING)
+    def of(self, route: ModelRoute, kind: CallKind, now: float) -> LearnedQuirks:
+        """Return what was learned of calls of this kind; `now` in seconds since the epoch."""
+        if not self._quirks:
+            return _NOTHING
+        kept = self._quirks.get((_entry_of(route), kind))
+        return kept.quirks if kept is not None and now - kept.at < MAX_AGE_S else _NOTHING
 
-    def keep(self, route: ModelRoute, kind: CallKind, quirks: LearnedQuirks) -> tuple[str, ...]:
-        """Keep what helped a call of this kind; return the lines that are new for the route."""
+    def kept(self, route: ModelRoute, now: float) -> list[Kept]:
+        """Return all that was learned of `route`, for the user."""
         entry = _entry_of(route)
-        known = {line for (other, _), each in self._quirks.items() if other == entry for line in each.lines}
-        self._quirks[entry, kind] = quirks
+        found = [each for (other, _), each in self._quirks.items() if other == entry]
+        return [each for each in found if now - each.at < MAX_AGE_S]
+
+    def keep(self, route: ModelRoute, kind: CallKind, quirks: LearnedQuirks, now: float) -> tuple[str, ...]:
+        """Keep what helped a call of this kind; return the lines that are new for the route."""
+        known = {line for each in self.kept(route, now) for line in each.quirks.lines}
+        entry = _entry_of(route)
+        self._quirks.pop((entry, kind), None)
+        if quirks.lines:
+            self._quirks[entry, kind] = Kept(kind, quirks, now)
+        if len(self._quirks) > _MAX_KEPT:
+            del self._quirks[next(iter(self._quirks))]
         return tuple(line for line in quirks.lines if line not in known)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the learned quirks as JSON, for a file."""
+        rows = [
+            {
+                "entry": entry,
+                "tools": kind.has_tools,
+                "thinking": kind.thinks,
+                "at": int(kept.at),
+                "quirks": dict(kept.quirks.quirks),
+                "max_tokens": kept.quirks.max_tokens,
+                "lines": list(kept.quirks.lines),
+            }
+            for (entry, kind), kept in self._quirks.items()
+        ]
+        return {"learned": rows}
+
+    def load(self, document: Any, now: float) -> None:
+        """Add the learned quirks of `to_document` that are not too old; rows that are invalid are skipped."""
+        rows = document.get("learned") if isinstance(document, dict) else None
+        for row in rows[:_MAX_KEPT] if isinstance(rows, list) else ():
+            kept = _kept_of(row)
+            if kept is not None and -_CLOCK_SKEW_S <= now - kept.at < MAX_AGE_S:
+                self._quirks[row["entry"], kept.kind] = kept
 
     def sizes_of(self, route: ModelRoute) -> Sizes:
         return self._sizes.get(_key(route), Sizes())
@@ -255,6 +322,23 @@ class LearnedQuirkStore:
         if context.window is None:
             context.window = known.window
         context.largest_accepted = known.largest_accepted
+
+
+def _kept_of(row: Any) -> Kept | None:
+    """Return a row of a file, or None where a hand or another version wrote something else."""
+    types = {"entry": str, "tools": bool, "thinking": bool, "at": int, "quirks": dict, "lines": list}
+    if not isinstance(row, dict) or not all(isinstance(row.get(name), kind) for name, kind in types.items()):
+        return None
+    limit = row.get("max_tokens")
+    if not all(isinstance(line, str) for line in row["lines"]) or not (limit is None or type(limit) is int):
+        return None
+    try:
+        for name, value in row["quirks"].items():
+            read_quirk(name, value)
+    except ConfigError:
+        return None
+    quirks = LearnedQuirks(row["quirks"], limit, tuple(row["lines"]))
+    return Kept(CallKind(row["tools"], row["thinking"]), quirks, float(row["at"]))
 
 
 def _entry_of(route: ModelRoute) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from dataclasses import replace
-from time import monotonic
+from time import monotonic, time
 
 from aiohttp import web
 
@@ -36,12 +36,13 @@ from proxyd.providers import openai_request as openai
 from proxyd.providers import unparsed as unread
 from proxyd.providers.base import CallTimeouts
 from proxyd.providers.key_owner import MisplacedKey, misplaced_key
-from proxyd.providers.learned_quirks import CallKind, LearnedQuirks, LearnedQuirkStore
+from proxyd.providers.learned_quirks import CallKind, LearnedQuirks
 from proxyd.proxy.active_call import ActiveCall
 from proxyd.proxy.attempt_direct import DirectAttempt
 from proxyd.proxy.attempt_translated import TranslatedAttempt
 from proxyd.proxy.client_request import ClientRequest
 from proxyd.proxy.client_response import ClientGone, ResponseWriter
+from proxyd.proxy.learned_file import LearnedQuirkFile
 from proxyd.proxy.retries import RetryBudget, delay_before_retry, may_fall_back
 from proxyd.recording.recorder import is_kept
 from proxyd.telemetry.batcher import Finished
@@ -77,6 +78,7 @@ class Relay:
         demo_base: str | None = None,
         hooks: HookSet | None = None,
         calibration: Calibration | None = None,
+        learned: LearnedQuirkFile | None = None,
     ) -> None:
         self.settings = settings
         self.table = table
@@ -88,7 +90,8 @@ class Relay:
         self.is_traced = False  # calls that begin are: records may be kept of them
         self.calibration = calibration or Calibration()
         self._budget = RetryBudget()
-        self._learned = LearnedQuirkStore()
+        self._learned_file = learned or LearnedQuirkFile()
+        self._learned = self._learned_file.store
         #: Routes whose upstream has reported tokens read from a cache or put there.
         self._caching: set[str] = set()
         #: Misplaced keys that were warned of.
@@ -345,7 +348,7 @@ class Relay:
     async def _translated(self, route: ModelRoute, call: ActiveCall) -> web.StreamResponse:
         """Carry a call, and change a request that the upstream refuses until it is accepted or nothing helps."""
         kind = CallKind.of(call.request.payload)
-        lessons = self._learned.of(route, kind)
+        lessons = self._learned.of(route, kind, time())
         while True:
             hooks = self.hooks.for_call(route, call.record.request_id, "translated")
             await call.request.yield_to_loop()
@@ -415,7 +418,8 @@ class Relay:
     ) -> None:
         """Keep what a call has shown to help; `refusal` is the last one of a call that failed."""
         if quirks.steps:
-            self._log_learned(route, self._learned.keep(route, kind, quirks.to_keep(refusal)))
+            self._log_learned(route, self._learned.keep(route, kind, quirks.to_keep(refusal), time()))
+            self._learned_file.save()
 
     def _keep_window(self, route: ModelRoute, failure: BaseException | None) -> None:
         if isinstance(failure, TooLong) and failure.window is not None:

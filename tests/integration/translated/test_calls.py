@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+from click.testing import CliRunner
 
+from proxyd.cli.commands.check import check_command
 from tests.support.harness import Upstream, running_proxy, running_upstream, text_stream
 from tests.support.sse_reader import message_of
 
@@ -171,6 +175,23 @@ async def test_a_refusal_without_a_reason_is_answered_by_simpler_schemas(
 
 async def strict_stream(request: web.Request) -> web.StreamResponse:
     return web.Response(body=text_stream("Hi."), content_type="text/event-stream")
+
+
+async def test_what_was_learned_survives_a_restart(session: aiohttp.ClientSession, tmp_path: Path) -> None:
+    async with running_upstream(strict) as upstream:
+        for calls in (4, 1):
+            upstream.requests.clear()
+            async with running_proxy([entry(upstream)], state_folder=tmp_path) as proxy:
+                assert (await ask(session, proxy))[0] == 200
+                assert len(upstream.requests) == calls
+                while not (tmp_path / "learned.json").exists():  # a thread writes it
+                    await asyncio.sleep(0.01)
+        models = tmp_path / "models.yaml"
+        models.write_text(json.dumps([entry(upstream)]), encoding="utf-8")
+    models.chmod(0o600)
+    shown = CliRunner(env={"STATE_DIRECTORY": str(tmp_path)}).invoke(check_command, ["--models", str(models)])
+    assert "quirks: {max_tokens_field: max_completion_tokens}" in shown.output
+    assert "no tools, no thinking" in shown.output
 
 
 async def test_a_vendor_that_refuses_everything_is_asked_four_times(session: aiohttp.ClientSession) -> None:
