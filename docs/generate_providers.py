@@ -46,11 +46,18 @@ a profile can be overridden per entry:
     efforts: [low, medium, high]
 ```
 
-## When an upstream refuses a parameter
+## When an upstream refuses a request
 
-Models change faster than profiles. When an upstream responds 400 and names one thing in the request that it does not
-take, the request is changed and retried at once, invisibly to Claude Code. A change that succeeded is kept for the
-entry while the daemon runs, and logged as the line that makes it permanent:
+Models change faster than profiles. When an upstream responds 400 or 422 (or 404 or 500 with a text about the request),
+the text is read for what it does not take, the value it wants, or what it misses; the request is changed so and retried
+at once, invisibly to Claude Code. Where the text names nothing known, simplifications are tried in the order of what
+they lose: schemas of tools, optional parameters, thinking, structured output, the choice of a tool, the order of
+messages, images. A call tries four times at most; no tool and no text of the user is left out. Refusals for the key,
+the account, the content, an overload or the length of the prompt are not retried so.
+
+What helped is kept for the entry, for calls with and without tools and with and without thinking apart, and logged once
+as the line that makes it permanent; what did not help is not kept. It survives a restart (`learned.json` in the state
+folder), is shown by `claude-proxy check`, and is forgotten after 30 days or when the entry changes:
 
 ```
 route.learned   models_yaml=quirks: {max_tokens_field: max_completion_tokens} route=my-model

@@ -42,6 +42,8 @@ from proxyd.logs.rotation import LogFile
 from proxyd.logs.setup import configure, get_logger
 from proxyd.prompt_cache import prefix as prefixes
 from proxyd.proxy.held_bodies import HeldBodies
+from proxyd.proxy.learned_file import FILE as LEARNED_FILE
+from proxyd.proxy.learned_file import LearnedQuirkFile
 from proxyd.proxy.relay import Relay
 from proxyd.recording.recorder import Recorder
 from proxyd.recording.store import FOLDER as RECORDS_FOLDER
@@ -123,6 +125,7 @@ class Daemon:
         )
         self.loop_lag = LoopLag(self._beat)
         self._calibration = Calibration(None if state_folder is None else state_folder / CALIBRATION_FILE)
+        self._learned = LearnedQuirkFile(None if state_folder is None else state_folder / LEARNED_FILE)
         self._stop = asyncio.Event()
         self._force_stop = asyncio.Event()
         self._stops_with_terminal = False
@@ -151,6 +154,7 @@ class Daemon:
                 demo_base=self._demo.api_base,
                 hooks=self._loaded.hooks,
                 calibration=self._calibration,
+                learned=self._learned,
             )
             self._observers = self._build_observers(self._relay, self._upstreams)
             kept = () if self._recorder is None else (one_by_one(self._recorder.observe),)

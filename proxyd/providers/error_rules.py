@@ -18,7 +18,14 @@ from typing import Any
 from proxyd.codecs.openai.context_overflow import find_output_limit, find_overflow
 from proxyd.codecs.openai.error_envelopes import parse_error_body
 
-__all__ = ["QuirkChange", "change_for_error", "models_yaml_line", "output_limit_for"]
+__all__ = [
+    "QuirkChange",
+    "change_for_error",
+    "content_parts",
+    "messages_of",
+    "models_yaml_line",
+    "output_limit_for",
+]
 
 #: OpenRouter uses 404 for "no provider takes this", llama.cpp 500 for images without a projector.
 _STATUSES = frozenset({400, 404, 422, 500})
@@ -30,9 +37,9 @@ _MAX_JUDGED_CHARS, _MAX_PARAM_CHARS = 2000, 200
 #: A text that names a parameter without one of these words may be about anything.
 _REFUSED = re.compile(
     r"unsupported|not supported|n[o']t support|unknown|unrecogni[sz]ed|unexpected|extra[ _]|not permitted"
-    r"|not allowed|invalid|unavailable|is deprecated|only (?:the default|[\d.]+ is|supports?)|cannot|can't"
-    r"|not compatible|incompatible|too long|must|should be|not one of|not a |at most|no endpoints found|mandatory"
-    r"|failed to parse|conversion failed|missing items",
+    r"|not allowed|invalid|unavailable|is deprecated|only|cannot|can't|not compatible|incompatible|too long|must"
+    r"|should be|does not take|\bset\b.{1,40}\bto\b|please use|not one of|not a |at most|no endpoints found"
+    r"|mandatory|failed to parse|conversion failed|missing|required|expected|jinja",
     re.IGNORECASE,
 )
 
@@ -59,11 +66,19 @@ _SAMPLING = ("temperature", "top_p", "top_k")
 
 @dataclass(frozen=True, slots=True)
 class QuirkChange:
-    """An override of one `Dialect` field, its value as a user would write it under ``quirks:`` in
-    models.yaml."""
+    """An override of one `Dialect` field, and of those that have to change with it.
+
+    Values are written as under ``quirks:`` in models.yaml.
+    """
 
     quirk: str
     value: Any
+    also: tuple[QuirkChange, ...] = ()
+
+    @property
+    def quirks(self) -> dict[str, Any]:
+        """All overrides by name."""
+        return {each.quirk: each.value for each in (self, *self.also)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +89,14 @@ class _Refusal:
         text: the upstream's message.
         param: the parameter in a field of its own, or "".
         sent: the request's body.
+        known: quirks that were learned before and were in force for the request.
     """
 
     status: int
     text: str
     param: str
     sent: Mapping[str, Any]
+    known: Mapping[str, Any]
 
     def names(self, name: str) -> bool:
         """Whether the refusal is about `name`, a parameter that was sent."""
@@ -96,18 +113,21 @@ class _Refusal:
         return re.search(pattern, self.text, re.IGNORECASE) is not None
 
 
-def change_for_error(status: int, body: bytes, sent: Mapping[str, Any]) -> QuirkChange | None:
+def change_for_error(
+    status: int, body: bytes, sent: Mapping[str, Any], known: Mapping[str, Any] | None = None
+) -> QuirkChange | None:
     """Return the quirk that avoids a refusal.
 
     Args:
         status: the upstream's.
         body: the upstream's response.
         sent: the body of the request as it was sent.
+        known: quirks that were learned before and were in force for it.
 
     Returns:
         None when the cause is not recognized, or the prompt is too long.
     """
-    refusal = _read(status, body, sent)
+    refusal = _read(status, body, sent, known or {})
     if refusal is None or find_overflow(refusal.text) or find_output_limit(refusal.text):
         return None
     for statuses, rule in _RULES:
@@ -124,7 +144,7 @@ def output_limit_for(status: int, body: bytes, sent: Mapping[str, Any]) -> int |
     It belongs to the entry's ``max_tokens`` in models.yaml and is no quirk: the limit is the model's, not the
     dialect's.
     """
-    refusal = _read(status, body, sent)
+    refusal = _read(status, body, sent, {})
     if refusal is None or status not in _PLAIN or find_overflow(refusal.text):
         return None
     found = find_output_limit(refusal.text)
@@ -136,10 +156,10 @@ def output_limit_for(status: int, body: bytes, sent: Mapping[str, Any]) -> int |
 
 def models_yaml_line(change: QuirkChange) -> str:
     """Return the line of a models.yaml entry that makes `change` permanent."""
-    return f"quirks: {{{change.quirk}: {_yaml(change.value)}}}"
+    return f"quirks: {_yaml(change.quirks)}"
 
 
-def _read(status: int, body: bytes, sent: Mapping[str, Any]) -> _Refusal | None:
+def _read(status: int, body: bytes, sent: Mapping[str, Any], known: Mapping[str, Any]) -> _Refusal | None:
     if status not in _STATUSES:
         return None
     error = parse_error_body(body)
@@ -147,10 +167,73 @@ def _read(status: int, body: bytes, sent: Mapping[str, Any]) -> _Refusal | None:
     if not text or not _REFUSED.search(text):
         return None
     param = "" if error.param.lower() in ("none", "null") else error.param[:_MAX_PARAM_CHARS]
-    return _Refusal(status, text, param, sent)
+    return _Refusal(status, text, param, sent, known)
 
 
 # -- rules
+
+#: Parameters for which a refusal may say which value to send.
+_VALUE_PARAMS = ("reasoning_effort", "enable_thinking", "parallel_tool_calls")
+_VALUE_TO_SEND = re.compile(
+    r"\b(?:set|use|send|specify)\s+[`'\"]?([\w.]{1,40})[`'\"]?\s*(?:to|=|:|as)\s*[`'\"]?(\w{1,20})"
+    r"|[`'\"]?\b([\w.]{1,40})[`'\"]?\s+(?:must|has to|should|needs to) be (?:set to )?[`'\"]?(\w{1,20})",
+    re.IGNORECASE,
+)
+
+
+def _value_to_send(refusal: _Refusal) -> QuirkChange | None:
+    """Read "set X to Y" and "X must be Y"."""
+    for found in _VALUE_TO_SEND.finditer(refusal.text):
+        name = (found[1] or found[3]).rpartition(".")[2]
+        word = (found[2] or found[4]).lower()
+        if name == "effort":
+            name = "reasoning_effort"
+        if name not in _VALUE_PARAMS or _is_of_prompt(found[0], refusal.sent):
+            continue
+        if name == "reasoning_effort" and word not in _LEVELS:
+            continue
+        if name != "reasoning_effort" and word not in ("true", "false"):
+            continue
+        value: Any = word if name == "reasoning_effort" else word == "true"
+        if refusal.sent.get(name) == value:
+            continue
+        if refusal.says(r"\btools?\b|\bfunctions?\b"):
+            return QuirkChange("body_with_tools", {name: value}) if refusal.sent.get("tools") else None
+        if name == "reasoning_effort":
+            return QuirkChange("efforts", {value: value})
+        return QuirkChange("body", {name: value})
+    return None
+
+
+def _is_of_prompt(phrase: str, sent: Mapping[str, Any]) -> bool:
+    """Whether a phrase of a refusal is a quotation of the prompt."""
+    texts = [message.get("content") for message in messages_of(sent)]
+    texts += [part.get("text") for part in content_parts(sent)]
+    return any(phrase in text for text in texts if isinstance(text, str))
+
+
+def _reasoning_history(refusal: _Refusal) -> QuirkChange | None:
+    """Read demands for reasoning, or for thought signatures, of earlier messages, and refusals of it."""
+    is_missing = refusal.says(
+        r"missing|must be (?:passed|provided|included|present)|(?:is|are) required|required for"
+    )
+    calls = any(message.get("tool_calls") for message in messages_of(refusal.sent))
+    if calls and is_missing and refusal.says(r"thought_signature"):
+        return QuirkChange(
+            "thought_signatures",
+            True,
+            (QuirkChange("thought_signature_placeholder", "skip_thought_signature_validator"),),
+        )
+    for name in ("reasoning_content", "reasoning"):
+        if not refusal.mentions(name):
+            continue
+        if is_missing and any(message.get("role") == "assistant" for message in messages_of(refusal.sent)):
+            also = QuirkChange("reasoning_field", name), QuirkChange("reasoning_placeholder", ".")
+            return QuirkChange("reasoning_return", "field", also)
+        is_refused = _UNKNOWN.search(refusal.text) or refusal.says("unsupported")
+        if is_refused and any(name in message for message in messages_of(refusal.sent)):
+            return QuirkChange("reasoning_return", "none")
+    return None
 
 
 def _output_limit_name(refusal: _Refusal) -> QuirkChange | None:
@@ -198,7 +281,10 @@ def _effort(refusal: _Refusal) -> QuirkChange | None:
     if not isinstance(sent, str) or not is_named:
         return None
     known = _levels_after(
-        r"(?:supported values|must be one of|expected one of|one of|should be)", refusal.text, sent
+        r"(?:(?:supported|allowed|valid|accepted) (?:values|options|levels)|must be one of|expected one of|one of"
+        r"|should be|must be|please use|only (?:supports?|accepts?|takes|allows?))",
+        refusal.text,
+        sent,
     )
     if known:
         return QuirkChange("efforts", _efforts(known))
@@ -246,6 +332,10 @@ def _tool_choice(refusal: _Refusal) -> QuirkChange | None:
     choice = refusal.sent.get("tool_choice")
     if choice is None or not (refusal.names("tool_choice") or refusal.mentions("tool_choice")):
         return None
+    is_known = refusal.known.get("forced_choice_while_thinking") is False
+    if refusal.says(r"\bthinking\b") and (is_known or (refusal.known and not _asks_to_think(refusal.sent))):
+        # The model thinks although it was not asked to.
+        return QuirkChange("named_tool_choice", False, (QuirkChange("required_word", "auto"),))
     if isinstance(choice, Mapping):
         is_for_thinking = refusal.says(r"\bthinking\b")
         return QuirkChange("forced_choice_while_thinking" if is_for_thinking else "named_tool_choice", False)
@@ -259,10 +349,21 @@ def _tool_choice(refusal: _Refusal) -> QuirkChange | None:
     return QuirkChange("required_word", "any" if is_other_word else "auto")
 
 
+def _asks_to_think(sent: Mapping[str, Any]) -> bool:
+    return any(
+        name in sent
+        for name in ("reasoning_effort", "reasoning", "thinking", "enable_thinking", "chat_template_kwargs")
+    )
+
+
 def _roles(refusal: _Refusal) -> QuirkChange | None:
-    roles = [message.get("role") for message in _messages(refusal.sent)]
+    roles = [message.get("role") for message in messages_of(refusal.sent)]
     is_about_role = re.search(r"messages\W{0,3}\d+\W{1,3}role|\brole\b", f"{refusal.param} {refusal.text}")
     if refusal.says(r"system message must be (?:at the beginning|the first)") and "system" in roles[1:]:
+        return QuirkChange("leading_system_only", True)
+    if "system" in roles[1:] and refusal.says(
+        r"unexpected role '?system'? after|invalid (?:message )?role:? '?system"
+    ):
         return QuirkChange("leading_system_only", True)
     if refusal.says(r"roles must alternate"):
         return QuirkChange("strict_alternation", True)
@@ -288,7 +389,7 @@ def _tools(refusal: _Refusal) -> QuirkChange | None:
         return None
     if refusal.names("tools") and refusal.says(r"too long|too many|at most"):
         limit = _COUNT_LIMIT.search(refusal.text)
-        if limit:
+        if limit and not _calls_tool_behind(int(limit[1]), refusal.sent):
             return QuirkChange("max_tools", int(limit[1]))
     if refusal.says(
         r"unknown name \"?[$\w]{1,64}\"? at '?(?:tools|request\.tools)"
@@ -303,6 +404,19 @@ def _tools(refusal: _Refusal) -> QuirkChange | None:
     return None
 
 
+def _calls_tool_behind(limit: int, sent: Mapping[str, Any]) -> bool:
+    """Whether the history calls a tool that a limit on the number of tools would drop."""
+    dropped = {_name_of(tool) for tool in sent["tools"][limit:]}
+    calls = [call for message in messages_of(sent) for call in message.get("tool_calls") or ()]
+    return not dropped.isdisjoint(_name_of(call) for call in calls)
+
+
+def _name_of(tool: Any) -> str:
+    function = tool.get("function") if isinstance(tool, Mapping) else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    return name if isinstance(name, str) else ""
+
+
 #: Schema styles by the error texts of servers that require them.
 _STYLES = (
     ("moonshot", r"moonshot flavored json schema"),
@@ -312,13 +426,14 @@ _STYLES = (
 
 
 def _parts(refusal: _Refusal) -> QuirkChange | None:
-    kinds = {part.get("type") for part in _content_parts(refusal.sent)}
+    kinds = {part.get("type") for part in content_parts(refusal.sent)}
     if "image_url" in kinds and refusal.says(
         r"(?:does not|doesn't|not) support (?:image|vision|multimodal)"
         r"|image(?:s| input)? (?:is|are) not supported"
         r"|image_url is only supported by|support image input|unknown variant `?image_url"
         r"|(?:unsupported|invalid) content (?:part )?type.{0,60}image_url|at most 0 image"
         r"|not a multimodal model|content must be a string|no multimodal|does not have vision"
+        r"|content[._ ]?(?:part )?type (?:is )?(?:invalid|not supported|unsupported)|expected (?:only )?text\b"
     ):
         return QuirkChange("vision", False)
     if "file" in kinds and refusal.says(
@@ -333,14 +448,16 @@ def _parts(refusal: _Refusal) -> QuirkChange | None:
 def _cache_control(refusal: _Refusal) -> QuirkChange | None:
     if not refusal.mentions("cache_control") and "cache_control" not in refusal.param:
         return None
-    is_sent = any("cache_control" in part for part in _content_parts(refusal.sent))
+    is_sent = any("cache_control" in part for part in content_parts(refusal.sent))
     return QuirkChange("cache_control", False) if is_sent else None
 
 
 #: Rules about capabilities precede rules about parameters: texts about images also name `messages`.
 _RULES: tuple[tuple[frozenset[int], Callable[[_Refusal], QuirkChange | None]], ...] = (
     (_STATUSES, _parts),
-    (_PLAIN, _roles),
+    (_PLAIN | {500}, _roles),
+    (_PLAIN, _value_to_send),
+    (_PLAIN, _reasoning_history),
     (_PLAIN, _tool_ids),
     (_PLAIN | {500}, _tools),
     (_PLAIN | {404}, _tool_choice),
@@ -358,13 +475,15 @@ _RULES: tuple[tuple[frozenset[int], Callable[[_Refusal], QuirkChange | None]], .
 # -- the request
 
 
-def _messages(sent: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def messages_of(sent: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the messages of a request body that are objects."""
     messages = sent.get("messages")
     return [each for each in messages if isinstance(each, Mapping)] if isinstance(messages, list) else []
 
 
-def _content_parts(sent: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    for message in _messages(sent):
+def content_parts(sent: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the content parts of all messages."""
+    for message in messages_of(sent):
         content = message.get("content")
         if isinstance(content, list):
             yield from (part for part in content if isinstance(part, Mapping))

@@ -1,4 +1,4 @@
-"""Quirks learned from refusals of upstreams, per route, while the daemon runs.
+"""Quirks learned from refusals of upstreams, per route.
 
 `error_rules` reads one refusal. A learned quirk is tried at once and kept when the upstream accepts the request, so
 that only the first call on a route is delayed. The log gets the lines for models.yaml that make it permanent. An entry
@@ -7,34 +7,78 @@ that is edited in models.yaml starts without learned quirks.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from proxyd.codecs.openai.error_envelopes import parse_error_body
 from proxyd.codecs.openai.errors import ErrorContext
 from proxyd.config.routes import ModelRoute
-from proxyd.providers.error_rules import change_for_error, models_yaml_line, output_limit_for
+from proxyd.errors import ConfigError
+from proxyd.providers.error_rules import QuirkChange, change_for_error, models_yaml_line, output_limit_for
+from proxyd.providers.quirk_kinds import read_quirk
+from proxyd.providers.simplifications import simplification
 
-__all__ = ["MAX_FINDINGS_PER_CALL", "LearnedQuirkStore", "LearnedQuirks", "Sizes"]
+__all__ = [
+    "MAX_AGE_S",
+    "MAX_CHANGES_PER_CALL",
+    "CallKind",
+    "Kept",
+    "LearnedQuirkStore",
+    "LearnedQuirks",
+    "Sizes",
+]
 
-#: Most retries of one call for learned quirks. A new model behind an old profile has refused up to three parameters:
-#: the name of the output limit, sampling, and stop sequences.
-MAX_FINDINGS_PER_CALL = 3
+#: Most changes of one call, so that it tries four times. A new model behind an old profile has refused up to three
+#: parameters: the name of the output limit, sampling, and stop sequences.
+MAX_CHANGES_PER_CALL = 3
+
+#: After this time a learned quirk is forgotten: upstreams change too.
+MAX_AGE_S = 30 * 86_400.0
+#: A date this far in the future is read, as after a correction of the clock.
+_CLOCK_SKEW_S = 86_400.0
+#: Most kinds of calls of all entries that are kept.
+_MAX_KEPT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One change within a call.
+
+    Attributes:
+        quirks: overrides by name.
+        max_tokens: the output limit, for a change of it.
+        line: of models.yaml.
+        has_helped: the next refusal was another one.
+    """
+
+    quirks: Mapping[str, Any]
+    max_tokens: int | None
+    line: str
+    has_helped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class LearnedQuirks:
-    """Changes of one route.
+    """Changes of one route: those that were kept, and the steps of a call that tries more.
 
     Attributes:
         quirks: as under ``quirks:`` in models.yaml; the entry's own win.
         max_tokens: the model's output limit, where a refusal gave it.
         lines: of a models.yaml entry, one for each change.
+        steps: changes that this call has tried, in order; they are in `quirks` already.
     """
 
     quirks: Mapping[str, Any] = field(default_factory=dict)
     max_tokens: int | None = None
     lines: tuple[str, ...] = ()
+    steps: tuple[_Step, ...] = ()
+    #: Those at the start of the call.
+    _kept: LearnedQuirks | None = field(default=None, repr=False, compare=False)
+    #: Text of the last refusal, without the numbers that differ between requests.
+    _refusal: str = field(default="", repr=False, compare=False)
 
     def applied_to(self, route: ModelRoute) -> ModelRoute:
         """Return the entry with these lines."""
@@ -48,29 +92,102 @@ class LearnedQuirks:
     def after(
         self, status: int, body: bytes, sent: Mapping[str, Any], route: ModelRoute
     ) -> LearnedQuirks | None:
-        """Return these with the quirk of a refusal added; None where it names nothing new.
+        """Return these with one change more: the one that a refusal names, else the next simplification.
 
         Args:
             status: the upstream's.
             body: the upstream's response.
             sent: the body of the request that was refused.
             route: the entry of models.yaml, whose own quirks are not overridden.
+
+        Returns:
+            None where there is nothing left to change, or the call has had its retries.
         """
+        if len(self.steps) >= MAX_CHANGES_PER_CALL:
+            return None
+        step = self._next_step(status, body, sent, route)
+        if step is None:
+            return None
+        current = self._judged(body)
+        return replace(
+            current,
+            quirks={**self.quirks, **step.quirks},
+            max_tokens=self.max_tokens if step.max_tokens is None else step.max_tokens,
+            lines=(*self.lines, step.line),
+            steps=(*current.steps, step),
+            _kept=self._kept or self,
+            _refusal=_fingerprint(body),
+        )
+
+    def to_keep(self, refusal: bytes | None = None) -> LearnedQuirks:
+        """Return what a call has shown to help.
+
+        Args:
+            refusal: the last one, where the call failed; None where the upstream accepted the request.
+        """
+        if self._kept is None:
+            return self
+        steps = self._judged(refusal).steps if refusal is not None else self.steps
+        kept = self._kept
+        for index, step in enumerate(steps):
+            is_last = index == len(steps) - 1
+            if step.has_helped or (is_last and refusal is None):
+                kept = LearnedQuirks(
+                    {**kept.quirks, **step.quirks},
+                    kept.max_tokens if step.max_tokens is None else step.max_tokens,
+                    (*kept.lines, step.line),
+                )
+        return kept
+
+    def _judged(self, refusal: bytes) -> LearnedQuirks:
+        """Return these with the last step marked as one that helped, where the refusal is another one than before."""
+        if not self.steps or _fingerprint(refusal) == self._refusal:
+            return self
+        return replace(self, steps=(*self.steps[:-1], replace(self.steps[-1], has_helped=True)))
+
+    def _next_step(
+        self, status: int, body: bytes, sent: Mapping[str, Any], route: ModelRoute
+    ) -> _Step | None:
         limit = output_limit_for(status, body, sent)
         if limit is not None:
-            if limit == self.max_tokens:
-                return None
-            return replace(self, max_tokens=limit, lines=(*self.lines, f"max_tokens: {limit}"))
-        change = change_for_error(status, body, sent)
-        if change is None or change.quirk in route.quirks:
+            return None if limit == self.max_tokens else _Step({}, limit, f"max_tokens: {limit}")
+        change = change_for_error(status, body, sent, self.quirks)
+        if change is not None and change.quirk in route.quirks:
+            return None  # the entry settles it
+        if change is None or all(
+            self.quirks.get(name, _UNSET) == value for name, value in change.quirks.items()
+        ):
+            tries_left = MAX_CHANGES_PER_CALL - len(self.steps)
+            change = simplification(status, body, sent, self.quirks, route.quirks, tries_left)
+        if change is None:
             return None
-        if change.quirk in self.quirks and self.quirks[change.quirk] == change.value:
-            return None
-        quirks = {**self.quirks, change.quirk: change.value}
-        return replace(self, quirks=quirks, lines=(*self.lines, models_yaml_line(change)))
+        change = _of_family(change, sent, self.quirks)
+        own = {name: value for name, value in change.quirks.items() if name not in route.quirks}
+        return _Step(own, None, models_yaml_line(change))
 
 
+_UNSET = object()
 _NOTHING = LearnedQuirks()
+_DIGITS = re.compile(r"\d+")
+
+
+def _fingerprint(body: bytes) -> str:
+    return _DIGITS.sub("0", parse_error_body(body).message[:500])
+
+
+def _of_family(change: QuirkChange, sent: Mapping[str, Any], known: Mapping[str, Any]) -> QuirkChange:
+    """Add what the same family of models refuses too: OpenAI's reasoning models, which take no ``max_tokens``, take no
+    sampling parameters and no stop sequences either.
+    """
+    if known.get("max_tokens_field") != "max_completion_tokens" or change.quirk not in (
+        "sampling",
+        "stop_limit",
+    ):
+        return change
+    also = {"sampling": [], **({"stop_limit": 0} if "stop" in sent else {})}
+    others = tuple(QuirkChange(name, value) for name, value in also.items() if name != change.quirk)
+    return QuirkChange(change.quirk, also.get(change.quirk, change.value), others)
+
 
 #: An accepted prompt whose estimate is this many times the learned window refutes the window: there may be several
 #: servers behind one address.
@@ -90,26 +207,93 @@ class Sizes:
     largest_accepted: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CallKind:
+    """What kinds of calls learn apart: an upstream may refuse with tools, or while it thinks, what it takes without."""
+
+    has_tools: bool = False
+    thinks: bool = False
+
+    @classmethod
+    def of(cls, payload: Mapping[str, Any]) -> CallKind:
+        """Return the kind of a client's request."""
+        thinking = payload.get("thinking")
+        thinks = isinstance(thinking, Mapping) and thinking.get("type") != "disabled"
+        return cls(bool(payload.get("tools")), thinks)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was learned of one kind of call of an entry.
+
+    Attributes:
+        at: when, in seconds since the epoch.
+    """
+
+    kind: CallKind
+    quirks: LearnedQuirks
+    at: float
+
+
 class LearnedQuirkStore:
-    """Learned quirks of all routes, and the sizes of the prompts that fit.
+    """Learned quirks of all routes, by kind of call, and the sizes of the prompts that fit.
 
     Sizes are stored separately, because a call reads the quirks at its start and writes them at its end.
     """
 
-    __slots__ = ("_by_route", "_sizes")
+    __slots__ = ("_quirks", "_sizes")
 
     def __init__(self) -> None:
-        self._by_route: dict[tuple[str, str, str], LearnedQuirks] = {}
+        self._quirks: dict[tuple[str, CallKind], Kept] = {}
         self._sizes: dict[tuple[str, str, str], Sizes] = {}
 
-    def of(self, route: ModelRoute) -> LearnedQuirks:
-        return self._by_route.get(_key(route), _NOTHING)
+    def of(self, route: ModelRoute, kind: CallKind, now: float) -> LearnedQuirks:
+        """Return what was learned of calls of this kind; `now` in seconds since the epoch."""
+        if not self._quirks:
+            return _NOTHING
+        kept = self._quirks.get((_entry_of(route), kind))
+        return kept.quirks if kept is not None and now - kept.at < MAX_AGE_S else _NOTHING
 
-    def keep(self, route: ModelRoute, quirks: LearnedQuirks) -> tuple[str, ...]:
-        """Keep `quirks`, with which the upstream accepted a request; return the new lines."""
-        known = self.of(route)
-        self._by_route[_key(route)] = quirks
-        return tuple(line for line in quirks.lines if line not in known.lines)
+    def kept(self, route: ModelRoute, now: float) -> list[Kept]:
+        """Return all that was learned of `route`, for the user."""
+        entry = _entry_of(route)
+        found = [each for (other, _), each in self._quirks.items() if other == entry]
+        return [each for each in found if now - each.at < MAX_AGE_S]
+
+    def keep(self, route: ModelRoute, kind: CallKind, quirks: LearnedQuirks, now: float) -> tuple[str, ...]:
+        """Keep what helped a call of this kind; return the lines that are new for the route."""
+        known = {line for each in self.kept(route, now) for line in each.quirks.lines}
+        entry = _entry_of(route)
+        self._quirks.pop((entry, kind), None)
+        if quirks.lines:
+            self._quirks[entry, kind] = Kept(kind, quirks, now)
+        if len(self._quirks) > _MAX_KEPT:
+            del self._quirks[next(iter(self._quirks))]
+        return tuple(line for line in quirks.lines if line not in known)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the learned quirks as JSON, for a file."""
+        rows = [
+            {
+                "entry": entry,
+                "tools": kind.has_tools,
+                "thinking": kind.thinks,
+                "at": int(kept.at),
+                "quirks": dict(kept.quirks.quirks),
+                "max_tokens": kept.quirks.max_tokens,
+                "lines": list(kept.quirks.lines),
+            }
+            for (entry, kind), kept in self._quirks.items()
+        ]
+        return {"learned": rows}
+
+    def load(self, document: Any, now: float) -> None:
+        """Add the learned quirks of `to_document` that are not too old; rows that are invalid are skipped."""
+        rows = document.get("learned") if isinstance(document, dict) else None
+        for row in rows[:_MAX_KEPT] if isinstance(rows, list) else ():
+            kept = _kept_of(row)
+            if kept is not None and -_CLOCK_SKEW_S <= now - kept.at < MAX_AGE_S:
+                self._quirks[row["entry"], kept.kind] = kept
 
     def sizes_of(self, route: ModelRoute) -> Sizes:
         return self._sizes.get(_key(route), Sizes())
@@ -138,6 +322,31 @@ class LearnedQuirkStore:
         if context.window is None:
             context.window = known.window
         context.largest_accepted = known.largest_accepted
+
+
+def _kept_of(row: Any) -> Kept | None:
+    """Return a row of a file, or None where a hand or another version wrote something else."""
+    types = {"entry": str, "tools": bool, "thinking": bool, "at": int, "quirks": dict, "lines": list}
+    if not isinstance(row, dict) or not all(isinstance(row.get(name), kind) for name, kind in types.items()):
+        return None
+    limit = row.get("max_tokens")
+    if not all(isinstance(line, str) for line in row["lines"]) or not (limit is None or type(limit) is int):
+        return None
+    try:
+        for name, value in row["quirks"].items():
+            read_quirk(name, value)
+    except ConfigError:
+        return None
+    quirks = LearnedQuirks(row["quirks"], limit, tuple(row["lines"]))
+    return Kept(CallKind(row["tools"], row["thinking"]), quirks, float(row["at"]))
+
+
+def _entry_of(route: ModelRoute) -> str:
+    """Return a digest that differs once the entry is edited in what its requests depend on."""
+    settled = (route.provider, route.can_stream, route.reasoning_effort, route.max_tokens, route.vision)
+    body = route.extra_body, route.quirks, route.temperature, route.top_p
+    text = repr((*_key(route), *settled, *body))  # may hold a key
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _key(route: ModelRoute) -> tuple[str, str, str]:

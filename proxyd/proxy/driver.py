@@ -11,6 +11,7 @@ from proxyd.config.settings import Settings
 from proxyd.errors import Overloaded
 from proxyd.hooks.loader import HookSet
 from proxyd.providers.base import CallTimeouts
+from proxyd.proxy.learned_file import LearnedQuirkFile
 from proxyd.telemetry.token_calibration import Calibration
 from proxyd.transport.client import UpstreamClient
 
@@ -30,12 +31,14 @@ class CallResources:
         hooks: HookSet,
         upstreams: UpstreamClient,
         calibration: Calibration,
+        learned: LearnedQuirkFile,
         demo_base: str | None = None,
     ) -> None:
         self.settings = settings
         self.hooks = hooks
         self.upstreams = upstreams
         self.calibration = calibration
+        self.learned = learned
         self._demo_base = demo_base
         #: Routes whose upstream has reported tokens read from a cache or put there.
         self.caching_routes: set[str] = set()

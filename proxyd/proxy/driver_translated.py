@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from time import monotonic
+from time import monotonic, time
 
 from aiohttp import web
 
@@ -16,7 +16,7 @@ from proxyd.errors import ProxyError, TooLong
 from proxyd.hooks.runner import CallHooks
 from proxyd.logs.setup import get_logger
 from proxyd.providers import openai_request as openai
-from proxyd.providers.learned_quirks import MAX_FINDINGS_PER_CALL, LearnedQuirks, LearnedQuirkStore
+from proxyd.providers.learned_quirks import CallKind, LearnedQuirks
 from proxyd.proxy.active_call import ActiveCall
 from proxyd.proxy.attempt_translated import TranslatedAttempt
 from proxyd.proxy.client_response import ClientGone
@@ -34,7 +34,7 @@ class TranslatedDriver(Driver):
 
     def __init__(self, resources: CallResources) -> None:
         super().__init__(resources)
-        self._learned = LearnedQuirkStore()
+        self._learned = resources.learned.store
 
     async def run(self, route: ModelRoute, call: ActiveCall) -> web.StreamResponse:
         """Make one attempt, and further ones without the parameters that the upstream refuses.
@@ -45,8 +45,8 @@ class TranslatedDriver(Driver):
         if is_search_call(call.request.payload):
             events = unavailable(call.request.payload, route.model_id, new_id("msg_", 22))
             return await self._respond_without_call(events, "end_turn", call)
-        quirks = self._learned.of(route)
-        findings = 0
+        kind = CallKind.of(call.request.payload)
+        quirks = self._learned.of(route, kind, time())
         while True:
             hooks = self._resources.hooks.for_call(route, call.record.request_id, "translated")
             await call.request.yield_to_loop()
@@ -87,10 +87,11 @@ class TranslatedDriver(Driver):
                 self._remember_window(route, exc)
                 raise
             except ProxyError as exc:
-                if attempt.refused is None or findings == MAX_FINDINGS_PER_CALL:
+                if attempt.refused is None:
                     raise
                 more = quirks.after(*attempt.refused, attempt.sent, route)
                 if more is None:
+                    self._remember(route, kind, quirks, attempt.refused[1])
                     raise
                 log.info(
                     "request.retried_without_param",
@@ -99,13 +100,11 @@ class TranslatedDriver(Driver):
                     why=call.log_message(exc),
                     by=more.lines[-1],
                 )
-                self._remember(route, quirks)  # the upstream refuses something else now, so these were right
                 quirks = more
-                findings += 1
                 call.record.retries += 1
             else:
-                if findings and attempt.refused is None:
-                    self._remember(route, quirks)
+                if attempt.refused is None:
+                    self._remember(route, kind, quirks)
                 if call.record.outcome == "ok":
                     self._learned.keep_accepted(route, context.estimated_input_tokens)
                 self._remember_window(route, attempt.decoder.failure)
@@ -215,8 +214,13 @@ class TranslatedDriver(Driver):
             message = await hooks.on_response(message)
         return await call.respond(message)
 
-    def _remember(self, route: ModelRoute, quirks: LearnedQuirks) -> None:
-        self._log_learned(route, self._learned.keep(route, quirks))
+    def _remember(
+        self, route: ModelRoute, kind: CallKind, quirks: LearnedQuirks, refusal: bytes | None = None
+    ) -> None:
+        """Keep the quirks that helped; `refusal` is the last one of a call that failed."""
+        if quirks.steps:
+            self._log_learned(route, self._learned.keep(route, kind, quirks.to_keep(refusal), time()))
+            self._resources.learned.save()
 
     def _remember_window(self, route: ModelRoute, failure: BaseException | None) -> None:
         if isinstance(failure, TooLong) and failure.window is not None:

@@ -35,6 +35,7 @@ from proxyd.proxy.client_response import ClientGone, ResponseWriter
 from proxyd.proxy.driver import CallResources
 from proxyd.proxy.driver_direct import DirectDriver
 from proxyd.proxy.driver_translated import TranslatedDriver
+from proxyd.proxy.learned_file import LearnedQuirkFile
 from proxyd.proxy.retries import RetryBudget, delay_before_retry, may_fall_back
 from proxyd.recording.recorder import is_kept
 from proxyd.telemetry.batcher import CallBatcher
@@ -72,6 +73,7 @@ class Relay:
         demo_base: str | None = None,
         hooks: HookSet | None = None,
         calibration: Calibration | None = None,
+        learned: LearnedQuirkFile | None = None,
     ) -> None:
         self.table = table
         self.finished = CallBatcher()
@@ -80,7 +82,12 @@ class Relay:
         self.is_traced = False
         self.calibration = calibration or Calibration()
         self._resources = CallResources(
-            settings, hooks or HookSet(), upstreams, self.calibration, demo_base=demo_base
+            settings,
+            hooks or HookSet(),
+            upstreams,
+            self.calibration,
+            learned or LearnedQuirkFile(),
+            demo_base=demo_base,
         )
         self._translated = TranslatedDriver(self._resources)
         self._direct = DirectDriver(self._resources)

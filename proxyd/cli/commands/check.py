@@ -52,6 +52,7 @@ def check_command(models: str | None, probe: bool, strict: bool, as_json: bool) 
         "models": [_model(route) for route in loaded.config.table.routes],
         "hooks": [each["name"] for each in loaded.hooks.describe() if "error" not in each],
         "settings": _settings(loaded.settings),
+        "learned": _learned(loaded.config.table.routes),
     }
     if probe:
         import asyncio
@@ -97,6 +98,28 @@ def _model(route: ModelRoute) -> dict[str, Any]:
         "aliases": list(route.aliases),
         "fallback": list(route.fallback),
     }
+
+
+def _learned(routes: Iterable[ModelRoute]) -> list[dict[str, Any]]:
+    """What refusals of upstreams have taught the daemon, and the lines that make it permanent."""
+    from datetime import datetime, timezone
+    from time import time
+
+    from proxyd.config.paths import resolve_state_folder
+    from proxyd.proxy.learned_file import FILE, read_learned
+
+    store = read_learned(resolve_state_folder(os.environ) / FILE)
+    return [
+        {
+            "model_id": route.model_id,
+            "tools": kept.kind.has_tools,
+            "thinking": kept.kind.thinks,
+            "since": datetime.fromtimestamp(kept.at, timezone.utc).date().isoformat(),
+            "models_yaml": list(kept.quirks.lines),
+        }
+        for route in routes
+        for kept in store.kept(route, time())
+    ]
 
 
 def _settings(settings: Any) -> dict[str, dict[str, Any]]:
@@ -222,6 +245,15 @@ def _show(report: Mapping[str, Any]) -> None:
     ]
     show_columns(rows)
     click.echo(f"\nhooks: {', '.join(report['hooks']) or 'none'}\n")
+    if report["learned"]:
+        rows = [["LEARNED FOR", "CALLS", "SINCE", "LINE FOR MODELS.YAML"]]
+        for each in report["learned"]:
+            calls = (
+                f"{'with' if each['tools'] else 'no'} tools, {'with' if each['thinking'] else 'no'} thinking"
+            )
+            rows += [[each["model_id"], calls, each["since"], line] for line in each["models_yaml"]]
+        show_columns(rows)
+        click.echo("")
     # Changed settings first.
     changed = {name: row for name, row in report["settings"].items() if row["from"] != "default"}
     rows = [["SETTING", "VALUE", "FROM"]]

@@ -25,7 +25,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "response_format": ("json_schema", "json_object", "none"),
     "required_word": ("required", "any", "auto"),
     "tool_id_style": ("any", "openai", "mistral"),
-    "schema_style": ("full", "openai", "moonshot", "grammar", "gemini", "xai", "strict"),
+    "schema_style": ("full", "openai", "moonshot", "grammar", "gemini", "xai", "strict", "common"),
     "reasoning_return": ("none", "field", "received", "details", "tags", "chunks"),
 }
 
@@ -99,6 +99,7 @@ class Dialect:
     #: combined at the root. ``moonshot``: every schema has a type. ``grammar``: what a grammar can hold, for servers
     #: that force tool calls by one: no bounds above 2000, no unanchored patterns. ``gemini``: its subset. ``xai``: no
     #: bounds on lengths. ``strict``: ``strict: true`` for tools whose schema allows it, else as ``openai``.
+    #: ``common``: what all of these take.
     schema_style: str = "openai"
 
     # -- thinking: where the request says whether and how much to think (docs/spec/messages-to-chat.md#thinking)

@@ -50,6 +50,11 @@ def in_style(schema: Schema, style: str) -> Schema:
     """Return `schema`, that of an object, in `style`: the same object where it fits already, else a changed copy."""
     if "$schema" in schema:
         schema = {key: value for key, value in schema.items() if key != "$schema"}
+    if style == "common":
+        # The result of each step is legal for the styles before it.
+        for each in ("grammar", "xai", "gemini", "moonshot"):
+            schema = in_style(schema, each)
+        return schema
     if style == "gemini":
         return narrow_for_gemini(schema)
     if style == "strict":

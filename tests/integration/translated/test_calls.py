@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+from click.testing import CliRunner
 
+from proxyd.cli.commands.check import check_command
 from tests.support.harness import Upstream, running_proxy, running_upstream, text_stream
 from tests.support.sse_reader import message_of
 
@@ -137,6 +141,118 @@ async def test_other_refusals_are_not_retried(session: aiohttp.ClientSession) ->
         status, body = await ask(session, proxy, stream=True)
         assert (status, body["error"]["message"]) == (400, "messages[3] makes no sense")
         assert len(upstream.requests) == 1
+
+
+TOOLS: list[dict[str, Any]] = [
+    {
+        "name": "Read",
+        "input_schema": {"type": "object", "properties": {"a": {"type": "string", "maxLength": 9}}},
+    },
+    {"name": "Edit", "input_schema": {"type": "object"}},
+]
+
+
+async def test_a_refusal_without_a_reason_is_answered_by_simpler_schemas(
+    session: aiohttp.ClientSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def vague(request: web.Request) -> web.StreamResponse:
+        if "maxLength" in await request.text():
+            return refused("Invalid arguments passed to the model.")
+        return await strict_stream(request)
+
+    async with running_upstream(vague) as upstream, running_proxy([entry(upstream)]) as proxy:
+        for calls in (2, 1):
+            upstream.requests.clear()
+            status, _ = await ask(session, proxy, tools=TOOLS, stream=True)
+            assert (status, len(upstream.requests)) == (200, calls)
+            assert [tool["function"]["name"] for tool in upstream.requests[-1]["tools"]] == ["Read", "Edit"]
+            assert upstream.requests[-1]["temperature"] == 0.5
+        upstream.requests.clear()
+        assert (await ask(session, proxy, stream=True))[0] == 200
+        assert len(upstream.requests) == 1
+    assert capsys.readouterr().out.count("quirks: {schema_style: common}") == 2  # the retry and the lesson
+
+
+async def strict_stream(request: web.Request) -> web.StreamResponse:
+    return web.Response(body=text_stream("Hi."), content_type="text/event-stream")
+
+
+async def test_what_was_learned_survives_a_restart(session: aiohttp.ClientSession, tmp_path: Path) -> None:
+    async with running_upstream(strict) as upstream:
+        for calls in (4, 1):
+            upstream.requests.clear()
+            async with running_proxy([entry(upstream)], state_folder=tmp_path) as proxy:
+                assert (await ask(session, proxy))[0] == 200
+                assert len(upstream.requests) == calls
+                while not (tmp_path / "learned.json").exists():  # a thread writes it
+                    await asyncio.sleep(0.01)
+        models = tmp_path / "models.yaml"
+        models.write_text(json.dumps([entry(upstream)]), encoding="utf-8")
+    models.chmod(0o600)
+    shown = CliRunner(env={"STATE_DIRECTORY": str(tmp_path)}).invoke(check_command, ["--models", str(models)])
+    assert "quirks: {max_tokens_field: max_completion_tokens}" in shown.output
+    assert "no tools, no thinking" in shown.output
+
+
+async def test_a_vendor_that_refuses_everything_is_asked_four_times(session: aiohttp.ClientSession) -> None:
+    async def no(request: web.Request) -> web.StreamResponse:
+        return refused("Provider returned error")
+
+    fields: dict[str, Any] = {
+        "tools": TOOLS,
+        "tool_choice": {"type": "any"},
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+        "stream": True,
+    }
+    async with running_upstream(no) as upstream, running_proxy([entry(upstream)]) as proxy:
+        for _ in range(2):  # nothing was learned
+            upstream.requests.clear()
+            status, body = await ask(session, proxy, **fields)
+            assert (status, body["error"]["message"]) == (400, "Provider returned error")
+            assert 2 <= len(upstream.requests) <= 4
+            assert upstream.requests[0]["tool_choice"] == "required"
+            for sent in upstream.requests:
+                assert len(sent["tools"]) == 2
+                assert sent["messages"][-1]["content"] == "hi"
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (401, "Invalid API key"),
+        (400, "Your credit balance is too low"),
+        (400, "Content Exists Risk"),
+        (400, "This model's maximum context length is 8192 tokens, however you requested 9000 tokens"),
+    ],
+)
+async def test_final_refusals_are_not_simplified(
+    session: aiohttp.ClientSession, status: int, message: str
+) -> None:
+    async def no(request: web.Request) -> web.StreamResponse:
+        return refused(message, status=status)
+
+    async with running_upstream(no) as upstream, running_proxy([entry(upstream)]) as proxy:
+        await ask(session, proxy, tools=TOOLS, stream=True)
+        assert len(upstream.requests) == 1
+
+
+async def test_calls_with_and_without_tools_learn_apart(session: aiohttp.ClientSession) -> None:
+    async def no_temperature_with_tools(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        return (
+            unsupported("temperature")
+            if "tools" in body and "temperature" in body
+            else await strict_stream(request)
+        )
+
+    async with (
+        running_upstream(no_temperature_with_tools) as upstream,
+        running_proxy([entry(upstream)]) as proxy,
+    ):
+        await ask(session, proxy, tools=TOOLS, stream=True)
+        assert "temperature" not in upstream.requests[-1]
+        await ask(session, proxy, stream=True)
+        assert upstream.requests[-1]["temperature"] == 0.5
 
 
 @pytest.mark.parametrize("stream", [True, False])

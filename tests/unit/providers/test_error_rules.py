@@ -31,6 +31,7 @@ PDF = {"role": "user", "content": [{"type": "file", "file": {"filename": "a.pdf"
 CACHED = {"role": "user", "content": [{"type": "text", "text": "u", "cache_control": {"type": "ephemeral"}}]}
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "output", "schema": {}}}
 NAMED = {"type": "function", "function": {"name": "Read"}}
+CALL = {"id": "c", "type": "function", "function": {"name": "Read", "arguments": "{}"}}
 
 
 def openai(message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
@@ -553,6 +554,62 @@ CASES: list[tuple[str, dict[str, Any], Any, QuirkChange]] = [
         openai("messages.0.content.0.cache_control: Extra inputs are not permitted"),
         QuirkChange("cache_control", False),
     ),
+    (
+        "BerriAI/litellm/issues/34569",
+        {"reasoning_effort": "high"},
+        openai(
+            "Function tools with reasoning_effort are not supported for gpt-5.6 in /v1/chat/completions. To use "
+            "function tools, use /v1/responses or set reasoning_effort to 'none'.",
+            "reasoning_effort",
+        ),
+        QuirkChange("body_with_tools", {"reasoning_effort": "none"}),
+    ),
+    (
+        "QwenLM, parameter.enable_thinking of calls that do not stream",
+        {"tools": None, "enable_thinking": True},
+        openai("parameter.enable_thinking must be set to false for non-streaming calls"),
+        QuirkChange("body", {"enable_thinking": False}),
+    ),
+    (
+        "new-api/issues/3121",
+        {"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "tool_calls": [CALL]}]},
+        openai(
+            "thinking is enabled but reasoning_content is missing in assistant tool call message at index 1"
+        ),
+        QuirkChange(
+            "reasoning_return",
+            "field",
+            (QuirkChange("reasoning_field", "reasoning_content"), QuirkChange("reasoning_placeholder", ".")),
+        ),
+    ),
+    (
+        "groq: messages without reasoning_content",
+        {"messages": [{"role": "assistant", "content": "a", "reasoning_content": "r"}]},
+        openai("property 'reasoning_content' is unsupported"),
+        QuirkChange("reasoning_return", "none"),
+    ),
+    (
+        "gemini: thought signatures",
+        {"messages": [{"role": "assistant", "tool_calls": [CALL]}]},
+        openai("Function call is missing a thought_signature in functionCall parts."),
+        QuirkChange(
+            "thought_signatures",
+            True,
+            (QuirkChange("thought_signature_placeholder", "skip_thought_signature_validator"),),
+        ),
+    ),
+    (
+        "minimax: content type",
+        {"messages": [IMAGE]},
+        openai("invalid params, content type is not supported (2013)"),
+        QuirkChange("vision", False),
+    ),
+    (
+        "mistral: system later",
+        {"messages": [{"role": "user", "content": "u"}, {"role": "system", "content": "s"}]},
+        openai("Unexpected role 'system' after role 'user'"),
+        QuirkChange("leading_system_only", True),
+    ),
 ]
 
 
@@ -574,10 +631,11 @@ def test_change(source: str, changes: dict[str, Any], response: Any, change: Qui
 
 @pytest.mark.parametrize(("source", "changes", "response", "change"), CASES, ids=IDS)
 def test_changes_are_quirks(source: str, changes: dict[str, Any], response: Any, change: QuirkChange) -> None:
-    assert change.quirk in {field.name for field in fields(Dialect)}
-    changed = dialect_for(PROFILES["generic"], "m", {change.quirk: change.value})
-    value = getattr(changed, change.quirk)
-    assert (list(value) if isinstance(change.value, list) else value) == change.value
+    assert set(change.quirks) <= {field.name for field in fields(Dialect)}
+    changed = dialect_for(PROFILES["generic"], "m", change.quirks)
+    for name, wanted in change.quirks.items():
+        value = getattr(changed, name)
+        assert (list(value) if isinstance(wanted, list) else value) == wanted
 
 
 @pytest.mark.parametrize(("source", "changes", "response", "change"), CASES, ids=IDS)
@@ -586,7 +644,7 @@ def test_the_line_for_models_yaml_says_the_same(
 ) -> None:
     line = models_yaml_line(change)
     assert "\n" not in line
-    assert json.loads(json.dumps(YAML(typ="safe").load(line))) == {"quirks": {change.quirk: change.value}}
+    assert json.loads(json.dumps(YAML(typ="safe").load(line))) == {"quirks": change.quirks}
 
 
 @pytest.mark.parametrize(("source", "changes", "response", "change"), CASES, ids=IDS)
@@ -595,8 +653,9 @@ def test_a_request_without_the_refused_part_gets_no_change(
 ) -> None:
     """Without the thing it names, the same refusal gives no change; else the retries would not end."""
     bare = {"model": "m", "messages": [{"role": "user", "content": "u"}]}
-    # Three refusals are about the order of messages and the ids in them, which a bare request cannot show.
-    expected = change if change.quirk in ("strict_alternation", "tool_id_style") else None
+    # Some refusals are about the order of messages or the ids in them, which a bare request cannot show, or demand a
+    # value that was not sent.
+    expected = change if change.quirk in ("strict_alternation", "tool_id_style", "body") else None
     assert change_for_error(400, body_of(response), bare) == expected
 
 
@@ -712,3 +771,37 @@ def test_arbitrary_refusals_never_raise(status: int, body: bytes, sent: dict[str
         assert change.quirk in {field.name for field in fields(Dialect)}
         assert models_yaml_line(change).startswith(f"quirks: {{{change.quirk}: ")
     output_limit_for(status, body, sent)
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_templates_of_llama_cpp_refuse_with_500(status: int) -> None:
+    text = "While executing CallExpression: Jinja Exception: System message must be at the beginning."
+    messages = [{"role": "user", "content": "u"}, {"role": "system", "content": "s"}]
+    found = change_for_error(status, body_of(openai(text)), {**SENT, "messages": messages})
+    assert found == QuirkChange("leading_system_only", True)
+
+
+def test_a_value_that_the_prompt_names_is_not_sent() -> None:
+    prompt = "set reasoning_effort to 'none'"
+    sent = {**SENT, "messages": [{"role": "user", "content": prompt}]}
+    assert change_for_error(400, body_of(openai(f"invalid messages: {prompt}")), sent) is None
+
+
+def test_a_limit_on_tools_drops_none_that_was_called() -> None:
+    refusal = body_of(
+        openai("Invalid 'tools': array too long. Expected an array with at most 1 items", "tools")
+    )
+    tools = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in ("A", "Read")]
+    assert change_for_error(400, refusal, {**SENT, "tools": tools}) == QuirkChange("max_tools", 1)
+    called = [{"role": "assistant", "tool_calls": [CALL]}]
+    assert change_for_error(400, refusal, {**SENT, "tools": tools, "messages": called}) is None
+
+
+def test_a_model_that_thinks_unasked_takes_no_forced_tool() -> None:
+    refusal = body_of(openai("Thinking mode does not support this tool_choice", "tool_choice"))
+    sent = {**SENT, "tool_choice": NAMED}
+    first = change_for_error(400, refusal, sent)
+    assert first == QuirkChange("forced_choice_while_thinking", False)
+    assert change_for_error(400, refusal, sent, first.quirks) == QuirkChange(
+        "named_tool_choice", False, (QuirkChange("required_word", "auto"),)
+    )

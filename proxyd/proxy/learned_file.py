@@ -1,0 +1,68 @@
+"""File of the quirks learned from refusals, ``learned.json`` in the state folder.
+
+It holds digests of entries, quirks and dates; nothing of a key or a prompt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+from time import time
+
+from proxyd import jsonio
+from proxyd.config.paths import make_private_folder
+from proxyd.logs.setup import get_logger
+from proxyd.providers.learned_quirks import LearnedQuirkStore
+
+__all__ = ["FILE", "LearnedQuirkFile", "read_learned"]
+
+#: In the state folder.
+FILE = "learned.json"
+_MAX_BYTES = 4 << 20
+
+log = get_logger("relay")
+
+
+class LearnedQuirkFile:
+    """The learned quirks of a daemon and their file.
+
+    Args:
+        path: of the file; None keeps them in memory alone.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self.store = LearnedQuirkStore() if path is None else read_learned(path)
+        self._document = b""
+        self._writing = threading.Lock()
+
+    def save(self) -> None:
+        """Write the file in a thread. It is rarely called: a quirk is learned once."""
+        if self._path is not None:
+            self._document = jsonio.dumps(self.store.to_document())
+            asyncio.get_running_loop().run_in_executor(None, self._write, self._path)
+
+    def _write(self, path: Path) -> None:
+        temporary = path.with_suffix(".new")
+        try:
+            with self._writing:
+                make_private_folder(path.parent)
+                temporary.write_bytes(self._document)
+                os.replace(temporary, path)
+        except OSError as exc:
+            log.warning("learned.not_saved", file=str(path), why=exc.strerror)
+
+
+def read_learned(path: Path) -> LearnedQuirkStore:
+    """Read the file; one that is missing or invalid gives an empty store, which is soon learned again."""
+    store = LearnedQuirkStore()
+    try:
+        with path.open("rb") as file:
+            store.load(jsonio.loads(file.read(_MAX_BYTES)), time())
+    except FileNotFoundError:
+        pass
+    except (OSError, jsonio.JSONError) as exc:
+        log.warning("learned.not_read", file=str(path), why=str(exc))
+    return store
