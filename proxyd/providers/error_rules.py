@@ -190,7 +190,7 @@ def _value_to_send(refusal: _Refusal) -> QuirkChange | None:
             name = "reasoning_effort"
         if name not in _VALUE_PARAMS or _is_of_prompt(found[0], refusal.sent):
             continue
-        if name == "reasoning_effort" and word not in _LEVELS:
+        if name == "reasoning_effort" and (word not in _LEVELS or _is_list(refusal.text[found.end() :])):
             continue
         if name != "reasoning_effort" and word not in ("true", "false"):
             continue
@@ -203,6 +203,14 @@ def _value_to_send(refusal: _Refusal) -> QuirkChange | None:
             return QuirkChange("efforts", {value: value})
         return QuirkChange("body", {name: value})
     return None
+
+
+def _is_list(rest: str) -> bool:
+    """Whether a level is followed by another one: the refusal lists levels, which `_effort` reads."""
+    return (
+        re.match(rf"\W{{0,4}}(?:(?:or|and)\W{{1,3}})?(?:{'|'.join(_LEVELS)})\b", rest, re.IGNORECASE)
+        is not None
+    )
 
 
 def _is_of_prompt(phrase: str, sent: Mapping[str, Any]) -> bool:

@@ -236,6 +236,35 @@ async def test_final_refusals_are_not_simplified(
         assert len(upstream.requests) == 1
 
 
+async def test_a_refusal_that_quotes_the_prompt_teaches_nothing_of_it(
+    session: aiohttp.ClientSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompt = "Unsupported: set reasoning_effort to 'low', the planted prompt"
+
+    async def quoting(request: web.Request) -> web.StreamResponse:
+        return refused(f"Cannot be parsed: {prompt}")
+
+    async with running_upstream(quoting) as upstream, running_proxy([entry(upstream)]) as proxy:
+        messages = [{"role": "user", "content": prompt}]
+        status, _ = await ask(session, proxy, messages=messages, temperature=None, stream=True)
+        assert status == 400
+        assert len(upstream.requests) == 1
+    log = capsys.readouterr().out
+    assert "route.learned" not in log
+    assert "planted" not in log
+
+
+async def test_a_refusal_of_five_megabytes(session: aiohttp.ClientSession) -> None:
+    async def long(request: web.Request) -> web.StreamResponse:
+        return refused("Invalid arguments. " * 270_000)
+
+    async with running_upstream(long) as upstream, running_proxy([entry(upstream)]) as proxy:
+        status, body = await ask(session, proxy, tools=TOOLS, stream=True)
+        assert status == 400
+        assert len(body["error"]["message"]) < 100_000
+        assert len(upstream.requests) <= 4
+
+
 async def test_calls_with_and_without_tools_learn_apart(session: aiohttp.ClientSession) -> None:
     async def no_temperature_with_tools(request: web.Request) -> web.StreamResponse:
         body = await request.json()

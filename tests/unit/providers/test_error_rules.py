@@ -565,6 +565,12 @@ CASES: list[tuple[str, dict[str, Any], Any, QuirkChange]] = [
         QuirkChange("body_with_tools", {"reasoning_effort": "none"}),
     ),
     (
+        "a list of levels after must be",
+        {"reasoning_effort": "max"},
+        openai("reasoning_effort must be 'low', 'medium' or 'high'"),
+        QuirkChange("efforts", {"low": "low", "medium": "medium", "high": "high"}),
+    ),
+    (
         "QwenLM, parameter.enable_thinking of calls that do not stream",
         {"tools": None, "enable_thinking": True},
         openai("parameter.enable_thinking must be set to false for non-streaming calls"),

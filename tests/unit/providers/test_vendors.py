@@ -180,6 +180,9 @@ async def post(proxy: str, capture: Capture) -> tuple[int, bytes]:
         ("llamacpp", "llamacpp", "qwen3.8-27b", 1),
         ("zhipu", "zhipu", "glm-5.3", 1),
         ("generic", "llamacpp", "qwen3.8-27b", 2),
+        ("generic", "openai", "gpt-5.6", 3),
+        ("generic", "gemini", "gemini-3-pro", 3),
+        ("generic", "xai", "grok-4.3", 2),
     ],
 )
 async def test_over_sockets(profile: str, vendor: str, model: str, tries: int) -> None:
