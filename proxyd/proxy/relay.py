@@ -272,7 +272,7 @@ class Relay:
         record.mode = "direct" if route.direct else "translated"
         record.pricing = route.pricing
         await call.request.yield_to_loop()
-        self._check_window(route, call)
+        await self._check_window(route, call)
         attempt = self._direct if route.direct else self._translated
         self._admit_to(route)
         retry = 0
@@ -306,7 +306,7 @@ class Relay:
             call.is_retrying = False
             self._budget.give_back()
 
-    def _check_window(self, route: ModelRoute, call: ActiveCall) -> None:
+    async def _check_window(self, route: ModelRoute, call: ActiveCall) -> None:
         """Refuse a prompt that surely exceeds the window, with the message that makes Claude Code compact.
 
         An estimate may be far too high, so the upstream is asked unless a lower bound is above the window.
@@ -322,7 +322,10 @@ class Relay:
             estimate = estimate_input_tokens(call.request.payload, call.request.inputs)
             record.estimated_input_tokens = estimate
             record.estimated_tool_tokens = tools_tokens(call.request.payload.get("tools"))
-        if estimate > window and least_input_tokens(call.request.payload) > window:
+        if estimate <= window:
+            return
+        least = await call.request.step_by_step(least_input_tokens(call.request.payload, window))
+        if least > window:
             corrected = self.calibration.corrected(route.model_name, estimate, record.estimated_tool_tokens)
             message = overflow_message(Overflow(), window=window, estimated_input_tokens=corrected)
             raise Refused(message, status=400, kind="invalid_request_error")
