@@ -268,7 +268,7 @@ class Relay:
         record.mode = "direct" if route.direct else "translated"
         record.pricing = route.pricing
         await call.request.yield_to_loop()
-        self._check_window(route, call)
+        await self._check_window(route, call)
         self._warn_of_misplaced_key(route, call)
         driver = self._direct if route.direct else self._translated
         self._calls.check_route_limit(route, self.settings)
@@ -309,7 +309,7 @@ class Relay:
                 sent_to=found.host,
             )
 
-    def _check_window(self, route: ModelRoute, call: ActiveCall) -> None:
+    async def _check_window(self, route: ModelRoute, call: ActiveCall) -> None:
         """Check that a prompt is not surely above the model's window.
 
         An estimate may be far too high, so the upstream is asked unless a lower bound is above the window.
@@ -325,7 +325,10 @@ class Relay:
             estimate = estimate_input_tokens(call.request.payload, call.request.inputs)
             record.estimated_input_tokens = estimate
             record.estimated_tool_tokens = tools_tokens(call.request.payload.get("tools"))
-        if estimate > window and least_input_tokens(call.request.payload) > window:
+        if estimate <= window:
+            return
+        least = await call.request.run_steps(least_input_tokens(call.request.payload, window))
+        if least > window:
             corrected = self.calibration.corrected(route.model_name, estimate, record.estimated_tool_tokens)
             message = overflow_message(Overflow(), window=window, estimated_input_tokens=corrected)
             raise Refused(message, status=400, kind="invalid_request_error")

@@ -11,6 +11,7 @@ nothing: thinking, images, files, block types that it does not have, and deferre
 from __future__ import annotations
 
 import re
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from proxyd import jsonio
@@ -30,18 +31,31 @@ _NUMERATOR, _DENOMINATOR = 3, 4
 _TEMPLATE_TOKENS = 1
 #: Longer lists of tools may be cut by the upstream's limit.
 _MAX_TOOLS = 128
+#: A long text is counted in slices; after so many characters other tasks run, which is a few milliseconds.
+_SLICE_CHARS, _YIELD_CHARS = 16_384, 32_768
 
 
-def least_input_tokens(payload: dict[str, Any]) -> int:
-    """Return the least number of input tokens that a request can have."""
+def least_input_tokens(payload: dict[str, Any], enough: int) -> Generator[None, None, int]:
+    """Return the least number of input tokens that a request can have, yielding now and then.
+
+    Args:
+        enough: stop counting above this number.
+    """
     if _is_edited_upstream(payload.get("context_management")):
         return 0
-    tokens = _content(payload.get("system"))
-    messages = payload.get("messages")
-    for message in messages if isinstance(messages, list) else ():
-        if isinstance(message, dict) and "clear_at" not in message:
-            tokens += _content(message.get("content"))
-    return _TEMPLATE_TOKENS + tokens + _tools(payload.get("tools"))
+    tokens, since_yield = _TEMPLATE_TOKENS, 0
+    for text in _texts_of(payload):
+        for start in range(0, len(text), _SLICE_CHARS):
+            # A word that is cut into two slices counts once.
+            part = text[start : start + _SLICE_CHARS]
+            tokens += least_text_tokens(part) - (start > 0)
+            if tokens > enough:
+                return tokens
+            since_yield += len(part)
+            if since_yield >= _YIELD_CHARS:
+                since_yield = 0
+                yield
+    return tokens
 
 
 def least_text_tokens(text: str) -> int:
@@ -61,45 +75,56 @@ def _is_edited_upstream(context_management: Any) -> bool:
     )
 
 
-def _content(content: Any) -> int:
+def _texts_of(payload: dict[str, Any]) -> Iterator[str]:
+    """Yield the texts of a request that every upstream gets."""
+    yield from _content(payload.get("system"))
+    messages = payload.get("messages")
+    for message in messages if isinstance(messages, list) else ():
+        if isinstance(message, dict) and "clear_at" not in message:
+            yield from _content(message.get("content"))
+    yield from _descriptions(payload.get("tools"))
+
+
+def _content(content: Any) -> Iterator[str]:
     if isinstance(content, str):
-        return least_text_tokens(content)
-    return sum(map(_block, content)) if isinstance(content, list) else 0
+        yield content
+    elif isinstance(content, list):
+        for block in content:
+            if isinstance(block, dict):
+                yield from _block(block)
 
 
-def _block(block: Any) -> int:
-    if not isinstance(block, dict):
-        return 0
+def _block(block: dict[str, Any]) -> Iterator[str]:
     kind = block.get("type")
-    if kind == "text":
-        text = block.get("text")
-        return least_text_tokens(text) if isinstance(text, str) else 0
-    if kind == "tool_result":
-        return _content(block.get("content"))
-    if kind == "tool_use" and isinstance(block.get("input"), dict):
+    if kind == "text" and isinstance(block.get("text"), str):
+        yield block["text"]
+    elif kind == "tool_result":
+        yield from _content(block.get("content"))
+    elif kind == "tool_use" and isinstance(block.get("input"), dict):
         # The template may print the arguments in another form: only the values count.
-        return sum(map(_value, block["input"].values()))
-    return 0
+        for value in block["input"].values():
+            yield from _value(value)
 
 
-def _value(value: Any) -> int:
+def _value(value: Any) -> Iterator[str]:
     if isinstance(value, str):
-        return least_text_tokens(value)
-    try:
-        return least_text_tokens(jsonio.dump_text(value)) if isinstance(value, (dict, list)) else 0
-    except jsonio.JSONError:
-        return 0
+        yield value
+    elif isinstance(value, (dict, list)):
+        try:
+            yield jsonio.dump_text(value)
+        except jsonio.JSONError:
+            pass  # NaN, which our parser accepts
 
 
-def _tools(tools: Any) -> int:
-    """Count the descriptions: how the rest of a definition is printed is the template's business."""
+def _descriptions(tools: Any) -> Iterator[str]:
+    """Yield the descriptions of tools; how the rest of a definition is printed depends on the template."""
     if not isinstance(tools, list) or len(tools) > _MAX_TOOLS:
-        return 0
-    return sum(
-        least_text_tokens(tool["description"])
-        for tool in tools
-        if isinstance(tool, dict)
-        and isinstance(tool.get("description"), str)
-        and isinstance(tool.get("input_schema"), dict)
-        and not tool.get("defer_loading")
-    )
+        return
+    for tool in tools:
+        if (
+            isinstance(tool, dict)
+            and isinstance(tool.get("description"), str)
+            and isinstance(tool.get("input_schema"), dict)
+            and not tool.get("defer_loading")
+        ):
+            yield tool["description"]
