@@ -232,6 +232,9 @@ def test_unreadable_body_is_quoted_in_the_log_only() -> None:
         ({"status": "error", "reason": "boom"}, "boom"),
         ({"success": False, "code": "worker_lost"}, "worker_lost"),
         ({"exception": "no more workers"}, "no more workers"),
+        ({"choices": [{"delta": {}, "error": {"message": "lost"}}]}, "lost"),
+        ({"choices": [{"delta": {"content": "", "error": "lost"}}]}, "lost"),
+        ({"choices": [{"delta": {}, "finish_reason": "stop", "error": {"message": "lost"}}]}, "lost"),
     ],
 )
 def test_object_that_reports_a_failure_is_an_error(error: dict[str, Any], quoted: str) -> None:
