@@ -125,8 +125,8 @@ MUTATIONS = (
     Mutation(
         "cached tokens are counted twice",
         "codecs/anthropic/usage.py",
-        "else prompt - cached - written",
-        "else prompt",
+        "input_tokens=prompt - read - written",
+        "input_tokens=prompt",
     ),
     Mutation("a CRLF cut in two ends the event", "codecs/wire/sse.py", "if data[0] == 0x0A:", "if False:"),
     Mutation(

@@ -201,6 +201,8 @@ class BlockWriter:
             elif item.name and is_cut and not (item.has_arguments or item.has_placeholder):
                 self.has_cut_call = True
                 self._warn("stream.tool_call_cut")
+            elif self._is_dropped_copy(item):
+                continue
             elif item.name:
                 self._open_tool(item)
             else:
@@ -277,11 +279,22 @@ class BlockWriter:
             if isinstance(item, ToolSlot):
                 if not item.name or not item.has_arguments:
                     return
+                if item.possible_copy_of is not None and not item.is_complete:
+                    return
                 self._waiting.popleft()
-                self._open_tool(item)
+                if not self._is_dropped_copy(item):
+                    self._open_tool(item)
             else:
                 self._waiting.popleft()
                 self._write_delta(*item)
+
+    def _is_dropped_copy(self, slot: ToolSlot) -> bool:
+        if not slot.is_copy:
+            return False
+        slot.has_begun = True  # what still arrives for it is dropped, too
+        slot.unsent.clear()
+        self._warn("stream.arguments_after_the_call")
+        return True
 
     def _open(self, kind: str) -> None:
         self._close_block()

@@ -365,8 +365,9 @@ class OpenAIStream:
             self._on_delta(delta)
         elif isinstance(choice.get("text"), str):  # the legacy completions shape, from some local servers
             self._on_content(choice["text"])
-        if choice.get("error") and not self._finish.is_known:  # documented by OpenRouter
-            raise refusal_from_chunk(error_in(choice), self._context.errors)
+        for holder in (choice, delta):  # the first is documented by OpenRouter
+            if isinstance(holder, dict) and holder.get("error") and not self._finish.is_known:
+                raise refusal_from_chunk(error_in(holder), self._context.errors)
         reason = choice.get("finish_reason")
         if reason is not None and reason != "":
             self._finish.add(

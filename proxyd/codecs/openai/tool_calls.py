@@ -95,6 +95,7 @@ class ToolSlot:
         has_arguments: a fragment of the arguments was received.
         has_placeholder: an empty object or null was received as the arguments, which others may follow.
         has_excess: text after the end of the arguments was dropped.
+        possible_copy_of: the call before, where only a second object under its index began this one.
         has_begun: its block was opened.
         unsent: argument fragments that wait for the block to open.
     """
@@ -111,6 +112,7 @@ class ToolSlot:
         "has_placeholder",
         "index",
         "name",
+        "possible_copy_of",
         "signature",
         "unsent",
     )
@@ -125,6 +127,7 @@ class ToolSlot:
         self.has_placeholder = False
         self.has_excess = False
         self.has_begun = False
+        self.possible_copy_of: ToolSlot | None = None
         self.unsent: list[str] = []
         self._parts: list[str] = []
         self._extent = JsonExtent()
@@ -139,6 +142,12 @@ class ToolSlot:
     def is_cut(self) -> bool:
         """The arguments are an object without its end."""
         return bool(self._is_object) and not self.is_complete
+
+    @property
+    def is_copy(self) -> bool:
+        """The whole call repeats the one before it."""
+        original = self.possible_copy_of
+        return original is not None and self.is_complete and original.is_copied_by(self.arguments())
 
     def add_arguments(self, text: str) -> None:
         """Add a fragment of the arguments, as far as it belongs to them."""
@@ -237,7 +246,10 @@ class ToolCalls:
         if slot is None or any(rule(slot, fragment) for rule in _RULES):
             return self._new(fragment, fragment.name)
         if _is_second_object(slot, fragment) and not _has_same_id(slot, fragment):
-            return self._new(fragment, fragment.name or slot.name)
+            second = self._new(fragment, fragment.name or slot.name)
+            if not fragment.name and not fragment.call_id:
+                second.possible_copy_of = slot
+            return second
         return slot
 
     def _candidate(self, fragment: _Fragment) -> ToolSlot | None:

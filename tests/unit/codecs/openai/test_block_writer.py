@@ -178,3 +178,23 @@ def test_late_thought_signature_is_sent_before_its_call() -> None:
     decoded = decode_signature(signature)
     assert decoded is not None
     assert decoded.tool_signatures == {"c1": "s"}
+
+
+@pytest.mark.parametrize(
+    ("second", "expected"),
+    [
+        (['{"p"', ": 1}"], [{"p": 1}]),
+        (['{"p"', ": 1}", "}"], [{"p": 1}]),
+        (['{"p"', ": 2}"], [{"p": 1}, {"p": 2}]),
+        (['{"p": 1}', '{"p": 2}'], [{"p": 1}, {"p": 2}]),
+    ],
+)
+def test_second_object_without_id_is_a_call_unless_it_is_a_copy(
+    second: list[str], expected: list[Any]
+) -> None:
+    writer = Writer()
+    writer.add_fragment(call('{"p":1}', "Read", id="c1"))
+    for arguments in second:
+        writer.add_fragment(call(arguments))
+    writer.write("text", "Done.")
+    assert blocks(writer) == [*(("tool_use", value) for value in expected), ("text", "Done.")]

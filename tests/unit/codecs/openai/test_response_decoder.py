@@ -42,9 +42,9 @@ def frame(delta: dict[str, Any], finish: str | None = None) -> bytes:
     return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 
 
-def feed(answer: ResponseDecoder, data: bytes, chunk_bytes: int) -> None:
+def feed(decoder: ResponseDecoder, data: bytes, chunk_bytes: int) -> None:
     for at in range(0, len(data), chunk_bytes):
-        answer.feed(data[at : at + chunk_bytes])
+        decoder.feed(data[at : at + chunk_bytes])
 
 
 HELLO = frame({"content": "Hello."})
@@ -100,14 +100,14 @@ def test_rewriter_equals_feed(runs: list[list[bytes]], cuts: list[int]) -> None:
 
 
 def test_rewriter_exists_only_where_frames_repeat() -> None:
-    answer = new_decoder()
-    answer.joins_deltas = True
-    assert answer.rewriter() is None
-    answer.feed(HELLO)
-    answer.feed(HELLO)
-    assert answer.rewriter() is None, "no frame has repeated yet"
-    answer.feed(HELLO)
-    rewrite = answer.rewriter()
+    decoder = new_decoder()
+    decoder.joins_deltas = True
+    assert decoder.rewriter() is None
+    decoder.feed(HELLO)
+    decoder.feed(HELLO)
+    assert decoder.rewriter() is None, "no frame has repeated yet"
+    decoder.feed(HELLO)
+    rewrite = decoder.rewriter()
     assert rewrite is not None
     assert rewrite(HELLO) == encode_events([TextDelta(0, "Hello.")])
     for other in (
@@ -119,36 +119,36 @@ def test_rewriter_exists_only_where_frames_repeat() -> None:
         b"",
     ):
         assert rewrite(other) == b"", other
-    answer.feed(HELLO[:10])
-    assert answer.rewriter() is None, "within a frame"
-    answer.feed(HELLO[10:])
-    assert answer.rewriter() is not None
-    answer.feed(HELLO.replace(b"\n\n", b"\r\r"))
-    assert answer.rewriter() is None, "half a line end may follow"
-    answer.feed(b"\n" + HELLO)
-    assert answer.rewriter() is not None
-    answer.joins_deltas = False
-    assert answer.rewriter() is None, "events are read one by one"
-    answer.joins_deltas = True
-    answer.feed(frame({}, "stop"))
-    answer.close()
-    assert answer.rewriter() is None
+    decoder.feed(HELLO[:10])
+    assert decoder.rewriter() is None, "within a frame"
+    decoder.feed(HELLO[10:])
+    assert decoder.rewriter() is not None
+    decoder.feed(HELLO.replace(b"\n\n", b"\r\r"))
+    assert decoder.rewriter() is None, "half a line end may follow"
+    decoder.feed(b"\n" + HELLO)
+    assert decoder.rewriter() is not None
+    decoder.joins_deltas = False
+    assert decoder.rewriter() is None, "events are read one by one"
+    decoder.joins_deltas = True
+    decoder.feed(frame({}, "stop"))
+    decoder.close()
+    assert decoder.rewriter() is None
 
 
 def test_message_started_early_continues() -> None:
-    answer = new_decoder()
-    (start,) = answer.start()
+    decoder = new_decoder()
+    (start,) = decoder.start()
     assert isinstance(start, MessageStart)
     assert start.message["usage"]["input_tokens"] == 7
-    assert answer.start() == [], "it starts once"
-    assert [type(event) for event in answer.feed(HELLO)] == [BlockStart, TextDelta]
-    assert not answer.has_finish
-    answer.feed(frame({}, "stop"))
-    assert answer.has_finish
-    assert not answer.has_ended, "usage may follow"
-    assert [type(event) for event in answer.close()][-2:] == [MessageDelta, MessageStop]
-    assert answer.has_ended
-    assert (answer.stop_reason, answer.close()) == ("end_turn", [])
+    assert decoder.start() == [], "it starts once"
+    assert [type(event) for event in decoder.feed(HELLO)] == [BlockStart, TextDelta]
+    assert not decoder.has_finish
+    decoder.feed(frame({}, "stop"))
+    assert decoder.has_finish
+    assert not decoder.has_ended, "usage may follow"
+    assert [type(event) for event in decoder.close()][-2:] == [MessageDelta, MessageStop]
+    assert decoder.has_ended
+    assert (decoder.stop_reason, decoder.close()) == ("end_turn", [])
 
 
 def test_failure_is_raised_until_an_event_was_returned() -> None:
@@ -156,12 +156,12 @@ def test_failure_is_raised_until_an_event_was_returned() -> None:
         new_decoder().feed(b"data: nonsense\n\n")
     with pytest.raises(Truncated):
         new_decoder().close()
-    answer = new_decoder()
-    answer.start()
-    (event,) = answer.feed(b"data: nonsense\n\n")
+    decoder = new_decoder()
+    decoder.start()
+    (event,) = decoder.feed(b"data: nonsense\n\n")
     assert isinstance(event, ErrorEvent)
-    assert isinstance(answer.failure, BadReply)
-    assert answer.has_ended
+    assert isinstance(decoder.failure, BadReply)
+    assert decoder.has_ended
 
 
 def test_events_before_a_failure_are_returned() -> None:
@@ -176,25 +176,25 @@ FINISH = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
     "garbage", [b"data: nonsense\n\n", b"data: " + b"x" * 2000, b"data: a\n" * 10_001 + b"\n"]
 )
 def test_garbage_after_the_finish_reason_is_ignored(garbage: bytes) -> None:
-    answer = new_decoder(max_frame_bytes=1000 if b"x" in garbage else 1 << 20)
-    events = answer.feed(HELLO) + answer.feed(FINISH) + answer.feed(garbage)
+    decoder = new_decoder(max_frame_bytes=1000 if b"x" in garbage else 1 << 20)
+    events = decoder.feed(HELLO) + decoder.feed(FINISH) + decoder.feed(garbage)
     assert isinstance(events[-1], MessageStop)
-    assert answer.failure is None
+    assert decoder.failure is None
 
 
 def test_error_after_the_finish_reason_is_an_error() -> None:
-    answer = new_decoder()
-    events = answer.feed(HELLO + FINISH) + answer.feed(b'data: {"error":{"message":"no","code":500}}\n\n')
+    decoder = new_decoder()
+    events = decoder.feed(HELLO + FINISH) + decoder.feed(b'data: {"error":{"message":"no","code":500}}\n\n')
     assert isinstance(events[-1], ErrorEvent)
 
 
 def test_failure_from_outside_ends_the_stream_once() -> None:
-    answer = new_decoder()
-    answer.feed(HELLO)
-    (event,) = answer.fail(TimedOut("the upstream was silent for 300 s"))
+    decoder = new_decoder()
+    decoder.feed(HELLO)
+    (event,) = decoder.fail(TimedOut("the upstream was silent for 300 s"))
     assert isinstance(event, ErrorEvent)
     assert event.body["error"] == {"type": "timeout_error", "message": "the upstream was silent for 300 s"}
-    assert answer.fail(TimedOut("again")) == answer.close() == answer.feed(HELLO) == []
+    assert decoder.fail(TimedOut("again")) == decoder.close() == decoder.feed(HELLO) == []
 
 
 def test_bodies_and_frames_have_size_limits() -> None:
@@ -208,11 +208,11 @@ def test_bodies_and_frames_have_size_limits() -> None:
 
 def test_memory_of_a_large_line_is_bounded() -> None:
     line = b"data: " + b"x" * (8 << 20)
-    answer = new_decoder()
+    decoder = new_decoder()
     tracemalloc.start()
     try:
         with pytest.raises(FrameTooLarge):
-            feed(answer, line, 1 << 16)
+            feed(decoder, line, 1 << 16)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -232,19 +232,22 @@ def test_unreadable_body_is_quoted_in_the_log_only() -> None:
         ({"status": "error", "reason": "boom"}, "boom"),
         ({"success": False, "code": "worker_lost"}, "worker_lost"),
         ({"exception": "no more workers"}, "no more workers"),
+        ({"choices": [{"delta": {}, "error": {"message": "lost"}}]}, "lost"),
+        ({"choices": [{"delta": {"content": "", "error": "lost"}}]}, "lost"),
+        ({"choices": [{"delta": {}, "finish_reason": "stop", "error": {"message": "lost"}}]}, "lost"),
     ],
 )
 def test_object_that_reports_a_failure_is_an_error(error: dict[str, Any], quoted: str) -> None:
-    answer = new_decoder()
-    events = answer.feed(HELLO + b"data: " + json.dumps(error).encode() + b"\n\ndata: [DONE]\n\n")
+    decoder = new_decoder()
+    events = decoder.feed(HELLO + b"data: " + json.dumps(error).encode() + b"\n\ndata: [DONE]\n\n")
     assert isinstance(events[-1], ErrorEvent)
     assert quoted in events[-1].body["error"]["message"]
 
 
 def test_content_that_is_no_event_replaces_a_later_failure() -> None:
-    answer = new_decoder()
-    answer.feed(HELLO + b"worker 7 died\n\n")
-    (event,) = answer.fail(TimedOut("the upstream was silent for 300 s"))
+    decoder = new_decoder()
+    decoder.feed(HELLO + b"worker 7 died\n\n")
+    (event,) = decoder.fail(TimedOut("the upstream was silent for 300 s"))
     assert isinstance(event, ErrorEvent)
     assert "worker 7 died" in event.body["error"]["message"]
 
@@ -253,8 +256,8 @@ def test_content_that_is_no_event_replaces_a_later_failure() -> None:
 @pytest.mark.parametrize("indent", [None, 2])
 def test_error_body_before_an_end_marker_keeps_its_status(end: bytes, indent: int | None) -> None:
     body = json.dumps({"error": {"code": 429, "message": "exhausted"}}, indent=indent).encode() + end
-    answer = new_decoder()
-    assert answer.feed(body) == []
+    decoder = new_decoder()
+    assert decoder.feed(body) == []
     with pytest.raises(Refused, match="exhausted") as caught:
-        answer.close()
+        decoder.close()
     assert caught.value.status == 429

@@ -118,8 +118,8 @@ dialects = st.builds(
 
 def new_decoder(dialect: Dialect) -> ResponseDecoder:
     numbers = iter(range(1, 10_000))
-    answer = ResponseContext(model="asked", upstream_model="m", used_ids=USED_IDS, stop_sequences=("STOP",))
-    codec = OpenAIStream(answer, dialect, lambda prefix: f"{prefix}{next(numbers)}", lambda name: None)
+    context = ResponseContext(model="asked", upstream_model="m", used_ids=USED_IDS, stop_sequences=("STOP",))
+    codec = OpenAIStream(context, dialect, lambda prefix: f"{prefix}{next(numbers)}", lambda name: None)
     return ResponseDecoder(codec, max_body_bytes=1 << 20)
 
 
@@ -127,19 +127,19 @@ def client_stream(
     dialect: Dialect, parts: list[bytes], *, joins_deltas: bool = True
 ) -> bytes | tuple[type[ProxyError], str]:
     """The client's stream; or the error, if nothing was written."""
-    answer = new_decoder(dialect)
-    answer.joins_deltas = joins_deltas
+    decoder = new_decoder(dialect)
+    decoder.joins_deltas = joins_deltas
     stream = b""
     try:
         for part in parts:
-            if not answer.has_ended:
-                stream += b"".join(map(encode_event, answer.feed(part)))
-        if not answer.has_ended:
-            stream += b"".join(map(encode_event, answer.close()))
+            if not decoder.has_ended:
+                stream += b"".join(map(encode_event, decoder.feed(part)))
+        if not decoder.has_ended:
+            stream += b"".join(map(encode_event, decoder.close()))
     except ProxyError as exc:
         assert not stream
         return type(exc), exc.message
-    assert answer.has_ended
+    assert decoder.has_ended
     return stream
 
 
