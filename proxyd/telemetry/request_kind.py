@@ -1,7 +1,7 @@
 """The purpose of a call of Claude Code (docs/spec/claude-code.md#side-requests).
 
-The client names it in the header ``x-claude-code-request-class`` when ``CLAUDE_CODE_GATEWAY_HINT_HEADERS=1`` is set;
-otherwise it is inferred from the shape of the request.
+The client names it in the header ``x-claude-code-request-class`` when ``CLAUDE_CODE_GATEWAY_HINT_HEADERS=1`` is set
+(docs/spec/hints-and-modes.md#request-class); otherwise it is inferred from the shape of the request.
 
 ==========  =====================================================================================
 main        the conversation itself
