@@ -236,6 +236,7 @@ class Relay:
                     request_id=record.request_id,
                     route=record.route,
                     to=candidate.model_id,
+                    address=record.address,
                     why=call.log_message(failure),
                 )
                 record.fallback_from = route.model_id
@@ -288,6 +289,7 @@ class Relay:
                     route=route.model_id,
                     retry=retry + 1,
                     delay_s=round(delay_s, 2),
+                    address=record.address,
                     why=call.log_message(exc),
                 )
                 errors.clear_tracebacks(exc)

@@ -151,7 +151,9 @@ async def test_what_another_client_sends_as_its_key_is_not_cut_out(word: str, is
                     _, answer = await ask(
                         base, post({**HELLO, "stream": False}, "X-Api-Key: the-victims-key")
                     )
-    assert answer.error() == ("overloaded_error", "overloaded_error")
+    kind, message = answer.error()
+    assert kind == "overloaded_error"
+    assert message.partition(" (")[0] == "overloaded_error", "nothing is masked in it"
 
 
 @pytest.mark.statement("E7")
@@ -164,7 +166,7 @@ async def test_a_clients_own_key_is_masked_whole_in_its_own_error(capfd: pytest.
             async with RawClient.to(base) as client:
                 await client.send(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 feed = await asyncio.wait_for(client.reader.readuntil(b"event: active"), 10)
-    assert answer.error()[1] == "Incorrect API key provided: ***"
+    assert answer.error()[1].partition(" (")[0] == "Incorrect API key provided: ***"
     assert b"Incorrect API key provided: ***" in feed
     assert "SECRETSECRET" not in feed.decode() + "".join(capfd.readouterr())
 

@@ -242,7 +242,7 @@ async def test_a_crash_ends_one_call_legally_and_no_other(
 ) -> None:
     exchange = DirectAttempt if mode == "direct" else TranslatedAttempt
     # A chunk is rewritten by a task that was woken for it, or while the socket is read.
-    step = "_pass_on" if phase == "flowing" else "read"
+    step = "_forward" if phase == "flowing" else "read"
     sound = getattr(exchange, step)
 
     def broken(self: Any, *args: Any) -> Any:
