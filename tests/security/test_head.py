@@ -18,6 +18,7 @@ PATHS = (
     "/", "/v1/messages", "/v1/messages/count_tokens", "/v1/models", "/v1/models/m", "/v1/models/d", "/v1/models/none",
     "/v1/v1/messages", "/v1/v1/messages/count_tokens", "/v1/v1/models", "/v1/v1/models/m",
     "/v1/models?limit=x", "/api/hello", "/healthz", "/health", "/readyz", "/readyz?verbose", "/v1/stats", "/metrics",
+    "/v1/calls/req_none",
     "/events", "/dashboard", "/dashboard/dashboard.js", "/dashboard/none", "/test-connection",
     "/test-connection?probe=1", "/nothing",
 )  # fmt: skip

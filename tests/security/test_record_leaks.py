@@ -94,7 +94,12 @@ async def _planted_calls(folder: Path, **more: Any) -> dict[str, bytes]:
                 async with RawClient.to(daemon.base) as client:
                     await client.send(request)
                     await client.answer()
-            for path in ("/metrics", "/v1/stats", "/v1/models", "/dashboard", "/readyz?verbose"):
+            await daemon.says("call.finished", 15)
+            details = [f"/v1/calls/{line['request_id']}" for line in daemon.log("call.finished")]
+            for path in (
+                *("/metrics", "/v1/stats", "/v1/models", "/dashboard", "/readyz?verbose", "/test-connection"),
+                *details,
+            ):
                 async with RawClient.to(daemon.base) as client:
                     await client.send(
                         f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
