@@ -43,10 +43,10 @@ async def test_a_body_that_is_no_gzip_is_one_line_in_the_log(name: str, path: st
     with capture_logs() as lines:
         async with running_proxy([DEMO]) as base, RawClient.to(base) as client:
             await client.send(post(BROKEN[name], "Content-Encoding: gzip", path=path))
-            answer = await client.answer()
+            response = await client.answer()
             await client.send(b"")
-    assert answer.status == (404 if path == "/nothing" else 400), answer.body
-    assert answer.error()[1]
+    assert response.status == (404 if path == "/nothing" else 400), response.body
+    assert response.error()[1]
     assert complaints(lines) == []
     told = [line["event"] for line in lines if line["event"].startswith("request.")]
     assert told == ["request.refused"]

@@ -128,9 +128,9 @@ async def test_an_https_upstream_is_reached_through_the_proxy_of_the_environment
         entry = {"model_id": "m", "api_base": upstream.base, "direct": direct}
         async with running_proxy([entry], **settings) as base:
             for _ in range(2):
-                answer = await ask(base)
-                assert answer.status == 200
-                assert judge(answer.events()) == "message_stop"
+                response = await ask(base)
+                assert response.status == 200
+                assert judge(response.events()) == "message_stop"
     assert proxy.lines == [b"CONNECT localhost:%d HTTP/1.1" % upstream.port]
     assert len(upstream.heads) == 2
     assert all(b"Proxy-Authorization" not in head for head in upstream.heads)
@@ -161,9 +161,9 @@ async def test_a_proxy_that_is_not_there_is_named(environment: pytest.MonkeyPatc
     environment.setenv("HTTPS_PROXY", f"http://user:word@127.0.0.1:{port}")
     entry = {"model_id": "m", "api_base": "https://upstream.invalid/v1"}
     async with running_proxy([entry], trust_env=True, max_retries=0) as base:
-        answer = await ask(base)
-    assert answer.status == 502
-    assert answer.error()[1] == "could not connect to the proxy of the environment for upstream.invalid"
+        response = await ask(base)
+    assert response.status == 502
+    assert response.error()[1] == "could not connect to the proxy of the environment for upstream.invalid"
 
 
 # -- one timeout
@@ -202,9 +202,9 @@ async def test_one_timeout_covers_all_that_makes_a_connection(
         entry = {"model_id": "m", "api_base": f"{target}/v1"}
         settings = {"connect_s": 0.2, "first_byte_s": 60.0, "max_retries": 0, "trust_env": True}
         async with running_proxy([entry], **settings) as base:
-            answer = await ask(base, stream=is_stream)
-    assert answer.status == 502
-    assert "could be made in time" in answer.error()[1]
+            response = await ask(base, stream=is_stream)
+    assert response.status == 502
+    assert "could be made in time" in response.error()[1]
 
 
 # -- names
@@ -286,9 +286,9 @@ async def test_descriptors_that_ran_out_here_open_no_circuit(host: str) -> None:
             with no_descriptors(soft, hard):
                 for _ in range(4):
                     await client.send(post({**HELLO, "stream": False}, KEY))
-                    answer = await client.answer()
-                    assert answer.status == 502
-                    assert "on this machine" in answer.error()[1]
+                    response = await client.answer()
+                    assert response.status == 502
+                    assert "on this machine" in response.error()[1]
             await client.send(post(HELLO))
             assert (await client.answer()).status == 200
     assert len(upstream.heads) == 1

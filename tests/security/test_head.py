@@ -32,8 +32,8 @@ def head_of(path: str, *headers: str) -> bytes:
 
 @asynccontextmanager
 async def proxy(tmp_path: Path) -> AsyncIterator[str]:
-    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
-    upstream = RawUpstream(lambda _: (answer,))
+    response = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+    upstream = RawUpstream(lambda _: (response,))
     async with upstream.running():
         entries = [
             {"model_id": "m", "api_base": f"{upstream.base}/v1"},

@@ -145,10 +145,10 @@ async def test_a_fallback_elsewhere_is_sent_no_header_of_the_clients_own(mode: s
             {"model_id": "spare", "api_base": spare.base, "direct": mode == "direct", "api_key": CONFIGURED},
         ]
         async with running_proxy(entries, max_retries=0) as base:
-            answer = await ask(
+            response = await ask(
                 base, post(HELLO, *corpus(), f"X-Api-Key: {KEY}", f"Authorization: Bearer {BEARER}")
             )
-    assert answer.status == 200
+    assert response.status == 200
     found = headers_of(spare.heads[0])
     usual = {name.lower() for name in USUAL} if mode == "direct" else set()
     assert {name for name, value in found.items() if "planted" in value} <= usual
@@ -199,17 +199,17 @@ async def test_what_an_answer_carries_back(mode: str) -> None:
     async with upstream.running():
         entry = {"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": mode == "direct"}
         async with running_proxy([entry]) as base:
-            answer = await ask(base, post(HELLO))
-    assert answer.status == 200
+            response = await ask(base, post(HELLO))
+    assert response.status == 200
     for name in ("set-cookie", "x-hop", "keep-alive", "proxy-authenticate", "trailer", "upgrade"):
-        assert name not in answer.headers
+        assert name not in response.headers
     if mode == "direct":
-        assert answer.headers["anthropic-ratelimit-requests-remaining"] == "7"
-        assert answer.headers["request-id"] == "req_of_the_upstream"
+        assert response.headers["anthropic-ratelimit-requests-remaining"] == "7"
+        assert response.headers["request-id"] == "req_of_the_upstream"
     else:
-        assert answer.headers["request-id"].startswith("req_")
-        assert answer.headers["request-id"] != "req_of_the_upstream"
-        assert "x-vendor" not in answer.headers
+        assert response.headers["request-id"].startswith("req_")
+        assert response.headers["request-id"] != "req_of_the_upstream"
+        assert "x-vendor" not in response.headers
 
 
 @pytest.mark.statement("E5")
@@ -233,9 +233,9 @@ async def test_no_redirect_carries_keys_or_prompts_on(
                     request = post(
                         {**HELLO, "stream": stream}, f"X-Api-Key: {KEY}", f"Authorization: Bearer {BEARER}"
                     )
-                    answer = await ask(base, request)
-            assert (answer.status, answer.error()[0]) == (502, "api_error")
-            assert "location" not in answer.headers
+                    response = await ask(base, request)
+            assert (response.status, response.error()[0]) == (502, "api_error")
+            assert "location" not in response.headers
             assert len(moved.heads) == 1
     assert elsewhere.accepted == 0
 
@@ -277,9 +277,9 @@ async def test_a_key_file_with_a_stray_line_is_no_key(value: str, mode: str, tmp
             "api_key": key,
         }
         async with running_proxy([entry]) as base:
-            answer = await ask(base, post(HELLO))
-    assert (answer.status, answer.error()[0]) == (401, "authentication_error")
-    assert b"Evil" not in answer.body
+            response = await ask(base, post(HELLO))
+    assert (response.status, response.error()[0]) == (401, "authentication_error")
+    assert b"Evil" not in response.body
     assert upstream.heads == []
 
 

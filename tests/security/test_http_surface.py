@@ -85,8 +85,8 @@ def exchange(server: Server, request: bytes) -> tuple[int, dict[str, str], bytes
     with socket.create_connection(("127.0.0.1", server.port), BOUND_S) as sock:
         sock.sendall(request)
         data = b""
-        while piece := sock.recv(1 << 16):
-            data += piece
+        while chunk := sock.recv(1 << 16):
+            data += chunk
     data = data.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
     head, _, body = data.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
@@ -231,8 +231,8 @@ def test_any_bytes_have_an_answer_or_an_end(server: Server, start: int, put: byt
         sock.shutdown(socket.SHUT_WR)
         data = b""
         try:
-            while piece := sock.recv(1 << 16):
-                data += piece
+            while chunk := sock.recv(1 << 16):
+                data += chunk
         except ConnectionResetError:
             pass
     assert b" 500 " not in data.partition(b"\r\n")[0]

@@ -101,14 +101,14 @@ async def test_a_configured_key_that_is_repeated_does_not_reach_the_client(where
     async with RawUpstream(lambda _: tuple(steps)).running() as upstream:
         entries = [direct(upstream, api_key=KEY)]
         async with running_proxy(entries, max_retries=0, circuit_failures=0) as base:
-            head, answer = await ask(base, post({**HELLO, "stream": where in STREAMED}, "X-Api-Key: any"))
-    body = answer.body
-    if answer.headers.get("content-encoding") == "gzip":
+            head, response = await ask(base, post({**HELLO, "stream": where in STREAMED}, "X-Api-Key: any"))
+    body = response.body
+    if response.headers.get("content-encoding") == "gzip":
         body = gzip.decompress(body)
-    elif answer.headers.get("content-encoding") == "deflate":
+    elif response.headers.get("content-encoding") == "deflate":
         body = zlib.decompress(body)
     assert KEY.encode() in upstream.heads[0], "the upstream had it"
-    assert answer.is_whole
+    assert response.is_whole
     for data in (head, body, body.replace(b"\\/", b"/")):
         assert b"0123456789" not in data
     if b"authentication_error" in b"".join(step for step in steps if isinstance(step, bytes)):
@@ -129,8 +129,8 @@ async def test_the_words_of_a_model_are_not_touched(is_stream: bool) -> None:
         steps = (CHUNKED, as_chunks(*frames), b"0\r\n\r\n")
     async with RawUpstream(lambda _: steps).running() as upstream:
         async with running_proxy([direct(upstream, api_key=KEY)]) as base:
-            _, answer = await ask(base, post({**HELLO, "stream": is_stream}))
-    assert answer.body == (b"".join(frames) if is_stream else message.encode())
+            _, response = await ask(base, post({**HELLO, "stream": is_stream}))
+    assert response.body == (b"".join(frames) if is_stream else message.encode())
 
 
 @pytest.mark.statement("E7")
@@ -148,10 +148,10 @@ async def test_what_another_client_sends_as_its_key_is_not_cut_out(word: str, is
                     await other.send(post({**HELLO, "model": "silent"}, f"X-Api-Key: {word}"))
                     while not silent.heads:
                         await asyncio.sleep(0.01)
-                    _, answer = await ask(
+                    _, response = await ask(
                         base, post({**HELLO, "stream": False}, "X-Api-Key: the-victims-key")
                     )
-    kind, message = answer.error()
+    kind, message = response.error()
     assert kind == "overloaded_error"
     assert message.partition(" (")[0] == "overloaded_error", "nothing is masked in it"
 
@@ -162,11 +162,11 @@ async def test_a_clients_own_key_is_masked_whole_in_its_own_error(capfd: pytest.
     async with RawUpstream(lambda _: (whole(error(key)),)).running() as upstream:
         entry = {"model_id": "m", "api_base": f"{upstream.base}/v1"}
         async with running_proxy([entry], max_retries=0) as base:
-            _, answer = await ask(base, post({**HELLO, "stream": False}, f"X-Api-Key: {key}"))
+            _, response = await ask(base, post({**HELLO, "stream": False}, f"X-Api-Key: {key}"))
             async with RawClient.to(base) as client:
                 await client.send(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 feed = await asyncio.wait_for(client.reader.readuntil(b"event: active"), 10)
-    assert answer.error()[1].partition(" (")[0] == "Incorrect API key provided: ***"
+    assert response.error()[1].partition(" (")[0] == "Incorrect API key provided: ***"
     assert b"Incorrect API key provided: ***" in feed
     assert "SECRETSECRET" not in feed.decode() + "".join(capfd.readouterr())
 
@@ -174,9 +174,9 @@ async def test_a_clients_own_key_is_masked_whole_in_its_own_error(capfd: pytest.
 async def test_a_control_character_in_a_reason_phrase_is_no_crash() -> None:
     async with RawUpstream(lambda _: (whole(error("x"), b"401 a\x07b"),)).running() as upstream:
         async with running_proxy([direct(upstream)], max_retries=0) as base:
-            _, answer = await ask(base, post({**HELLO, "stream": False}))
-    assert answer.status in (401, 502)
-    assert "internal error" not in answer.error()[1]
+            _, response = await ask(base, post({**HELLO, "stream": False}))
+    assert response.status in (401, 502)
+    assert "internal error" not in response.error()[1]
 
 
 # -- what would hold up the others
@@ -192,8 +192,8 @@ async def test_a_model_of_any_length_finds_its_entry_by_a_glob(size: int, tmp_pa
     async with RawUpstream(lambda _: (reply,)).running() as upstream:
         async with running_proxy([direct(upstream, aliases=["claude-*-end"])], state_folder=tmp_path) as base:
             model = "claude-" + "eyJ-" * (size // 4) + "-end"
-            _, answer = await ask(base, post({**HELLO, "model": model, "stream": False}))
-            assert answer.status == 200
+            _, response = await ask(base, post({**HELLO, "model": model, "stream": False}))
+            assert response.status == 200
             async with RawClient.to(base) as client:
                 await client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert (await client.answer()).status == 200

@@ -54,8 +54,8 @@ async def test_what_an_upstream_is_sent(direct: bool, configured: str | None) ->
             for _ in range(2):  # no cookie comes back the second time
                 async with RawClient.to(base) as client:
                     await client.send(post(HELLO, *LEAKY))
-                    answer = await client.answer()
-    assert "set-cookie" not in answer.headers
+                    response = await client.answer()
+    assert "set-cookie" not in response.headers
     for head in upstream.heads:
         names = {line.partition(b":")[0].decode().lower() for line in head.split(b"\r\n")[1:] if line}
         assert not names & {"cookie", "proxy-authorization", "x-private", "x-request-id"}
@@ -109,10 +109,10 @@ async def test_a_key_in_an_error_of_an_upstream_does_not_reach_the_client() -> N
             entry = {"model_id": "m", "api_base": upstream.base, "direct": direct, "api_key": CONFIGURED}
             async with running_proxy([entry]) as base, RawClient.to(base) as client:
                 await client.send(post(HELLO))
-                answer = await client.answer()
-            assert answer.status == 401
-            assert b"Incorrect API key" in answer.body
-            assert CONFIGURED.encode() not in answer.body
+                response = await client.answer()
+            assert response.status == 401
+            assert b"Incorrect API key" in response.body
+            assert CONFIGURED.encode() not in response.body
 
 
 # -- E10

@@ -331,8 +331,8 @@ async def test_an_upstream_that_quotes_the_prompt_is_not_quoted(
                 for _ in range(2):
                     async with RawClient.to(base) as client:
                         await client.send(post(body, session))
-                        answer = await client.answer()
-                        assert answer.status >= 500
+                        response = await client.answer()
+                        assert response.status >= 500
                 said_there = await _what_has_come(feed)
         assert logs._queue is not None
         assert logs._queue.flush()
@@ -364,11 +364,11 @@ async def test_an_error_within_a_stream_is_remembered_by_its_first_words(mode: s
             entry = {"model_id": "m", "api_base": upstream.base, "direct": mode == "direct"}
             async with running_proxy([entry]) as base, RawClient.to(base) as client:
                 await client.send(post({**HELLO, "messages": [{"role": "user", "content": PROMPT}]}))
-                answer = await client.answer()
+                response = await client.answer()
         assert logs._queue is not None
         assert logs._queue.flush()
         lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert PROMPT.encode() in answer.body
+    assert PROMPT.encode() in response.body
     (line,) = [line for line in lines if line["event"] == "call.finished"]
     assert line.get("error") == ("Overloaded because of p…" if mode == "translated" else None)
     assert PROMPT not in json.dumps(lines)
@@ -422,14 +422,14 @@ async def test_a_crash_of_ours_says_where_and_not_what(
             }
             async with running_proxy([entry]) as base, RawClient.to(base) as client:
                 await client.send(post(HELLO, f"X-Api-Key: {API_KEY}", f"Authorization: Bearer {BEARER}"))
-                answer = await client.answer()
+                response = await client.answer()
         assert logs._queue is not None
         assert logs._queue.flush()
         said = stream.getvalue()
     assert "request.crashed" in said
     for kind in ("KeyError", "ValueError", "test_leaks.py", "in read"):
         assert kind in said, "a traceback without its places is of no use"
-    _check({"the log": said.encode(), "the answer": answer.body})
+    _check({"the log": said.encode(), "the answer": response.body})
 
 
 @pytest.mark.statement("E7")

@@ -161,9 +161,9 @@ async def test_pages_of_other_sites_are_refused(
     upstream: RawUpstream, headers: tuple[str, ...], status: int
 ) -> None:
     async with running_proxy(entries(upstream), allowed_hosts=("allowed.example",)) as base:
-        answer = await ask(base, post(HELLO, *headers, host="127.0.0.1:8082"))
-    assert answer.status == status
-    assert not [name for name in answer.headers if name.startswith("access-control-")]
+        response = await ask(base, post(HELLO, *headers, host="127.0.0.1:8082"))
+    assert response.status == status
+    assert not [name for name in response.headers if name.startswith("access-control-")]
     assert len(upstream.heads) == (status == 200)
 
 
@@ -194,8 +194,8 @@ async def test_redirects_are_not_followed(upstream: RawUpstream, direct: bool, s
     async with moved.running():
         entry = {"model_id": "m", "api_base": f"{moved.base}/v1", "direct": direct}
         async with running_proxy([entry]) as base:
-            answer = await ask(base, post(HELLO, "X-Api-Key: sk-client-0123456789"))
-    assert (answer.status, answer.error()[0]) == (502, "api_error")
+            response = await ask(base, post(HELLO, "X-Api-Key: sk-client-0123456789"))
+    assert (response.status, response.error()[0]) == (502, "api_error")
     assert upstream.heads == []
     assert len(moved.heads) == 1
 
@@ -263,9 +263,9 @@ EVIL_VALUES = ["a\r\nX-Evil: 1", "a\nX-Evil: 1", "a\rX-Evil: 1", "a\0b", "a\r\n\
 @pytest.mark.parametrize("value", EVIL_VALUES)
 async def test_values_from_outside_split_no_response(upstream: RawUpstream, value: str) -> None:
     async with running_proxy(entries(upstream)) as base:
-        answer = await ask(base, post({**HELLO, "model": value}))
-        assert answer.status == 404
-        assert "x-evil" not in answer.headers
+        response = await ask(base, post({**HELLO, "model": value}))
+        assert response.status == 404
+        assert "x-evil" not in response.headers
         async with RawClient.to(base) as client:
             await client.send(f"GET /v1/models/{value} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             assert "x-evil" not in (await client.head())[1]
@@ -285,9 +285,9 @@ async def test_header_values_of_an_upstream_split_no_response(status: int) -> No
     async with upstream.running():
         entry = {"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": True}
         async with running_proxy([entry], max_retries=0) as base:
-            answer = await ask(base, post(HELLO))
-    assert answer.status == 502
-    assert "x-evil" not in answer.headers
+            response = await ask(base, post(HELLO))
+    assert response.status == 502
+    assert "x-evil" not in response.headers
 
 
 # -- E6
@@ -327,9 +327,9 @@ async def test_an_expectation_that_cannot_be_met_has_an_answer_of_the_api(
     request = head.encode("latin-1") + b"Content-Length: %d\r\n\r\n" % len(BODY)
     async with running_proxy(entries(upstream)) as base, RawClient.to(base) as client:
         await client.send(request)
-        answer = await client.answer()
-        assert (answer.status, answer.error()[0]) == (417, "invalid_request_error")
-        assert answer.headers["request-id"] == json.loads(answer.body)["request_id"]
+        response = await client.answer()
+        assert (response.status, response.error()[0]) == (417, "invalid_request_error")
+        assert response.headers["request-id"] == json.loads(response.body)["request_id"]
         await client.send(BODY + post(HELLO))
         assert await client.is_closed(), "nothing behind it is taken for a request"
     assert upstream.heads == []

@@ -73,17 +73,17 @@ async def test_no_page_spends_anything(upstream: RawUpstream, headers: tuple[str
     async with running_proxy([entry(upstream)]) as base:
         assert (await ask(base, get("/test-connection?probe=1", *headers))).status in (400, 403)
         assert (await ask(base, get("/v1/models/d", *headers))).status in (200, 403)
-        answer = await ask(base, probe.replace(b"Content-Type: application/json", form.encode()))
-        assert answer.status in (403, 415)
+        response = await ask(base, probe.replace(b"Content-Type: application/json", form.encode()))
+        assert response.status in (403, 415)
     assert upstream.heads == []
 
 
 @pytest.mark.statement("E3")
 async def test_a_probe_says_how_to_ask_for_it_and_is_made_by_post(upstream: RawUpstream) -> None:
     async with running_proxy([entry(upstream)], max_retries=0) as base:
-        answer = await ask(base, get("/test-connection?probe=1"))
-        assert answer.status == 400
-        assert 'POST: send {"probe": true}' in answer.error()[1]
+        response = await ask(base, get("/test-connection?probe=1"))
+        assert response.status == 400
+        assert 'POST: send {"probe": true}' in response.error()[1]
         probed = await ask(base, post({"probe": True}, path="/anthropic/test-connection"))
     assert probed.status == 200
     assert [route["probe"]["status"] for route in json.loads(probed.body)["routes"]] == [200]
@@ -107,9 +107,9 @@ async def test_with_a_token_set_nobody_is_near(upstream: RawUpstream, path: str)
     async with running_proxy([entry(upstream)], auth_token=Secret(TOKEN)) as base:
         refused = await ask(base, get(path))
         assert (refused.status, refused.error()[0]) == (401, "authentication_error")
-        answer = await ask(base, get(path, f"x-claude-proxy-token: {TOKEN}"))
-        assert answer.status == 200
-        assert b"sk-configured" not in answer.body
+        response = await ask(base, get(path, f"x-claude-proxy-token: {TOKEN}"))
+        assert response.status == 200
+        assert b"sk-configured" not in response.body
         ready = await ask(base, get("/readyz"))
         assert json.loads(ready.body) == {"status": "ready"}
 
@@ -176,12 +176,12 @@ async def test_no_second_model_reaches_an_upstream(
         first, FILLER, behind, b"y" * padding,
     )  # fmt: skip
     async with running_proxy([entry(upstream)]) as base:
-        answer = await ask(base, post(body, *headers))
+        response = await ask(base, post(body, *headers))
     if last == "dear":
-        assert answer.status == 404
+        assert response.status == 404
         assert upstream.bodies == []
         return
-    assert answer.status == 200
+    assert response.status == 200
     found = json.loads(upstream.bodies[0], object_pairs_hook=lambda pairs: pairs)
     assert {value for key, value in found if key == "model"} == {"d"}
 
@@ -221,8 +221,8 @@ async def test_no_response_tells_versions(upstream: RawUpstream) -> None:
 @pytest.mark.parametrize("path", ["/", "/anthropic", "/dashboard"])
 async def test_no_page_of_ours_may_be_framed(upstream: RawUpstream, path: str) -> None:
     async with running_proxy([entry(upstream)]) as base:
-        answer = await ask(base, get(path))
-    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        response = await ask(base, get(path))
+    assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
 
 
 @pytest.mark.statement("E1")

@@ -246,16 +246,16 @@ async def play(
             async with running_proxy([entry(upstream, mode)], **{**SETTINGS, **timeouts, **settings}) as base:
                 async with RawClient.to(base) as client:
                     await client.send(post(payload or HELLO))
-                    answer = await client.answer()
+                    response = await client.answer()
                     if any(isinstance(step, Fault) for step in steps):
                         await until(lambda: upstream.open_connections == 0)
                     heads = list(upstream.heads)
                     is_over = True
                     if not timeouts:  # which can expire on a busy machine
-                        await _check_next(base, client if answer.is_whole else None, mode)
+                        await _check_next(base, client if response.is_whole else None, mode)
     assert complaints(lines) == []
     upstream.heads = heads
-    return answer, [line for line in lines if line["event"] == "call.finished"][:1], upstream
+    return response, [line for line in lines if line["event"] == "call.finished"][:1], upstream
 
 
 async def _check_next(base: str, client: RawClient | None, mode: str) -> None:
@@ -264,12 +264,12 @@ async def _check_next(base: str, client: RawClient | None, mode: str) -> None:
             await _check_next(base, other, mode)
         return
     await client.send(post(HELLO))
-    answer = await client.answer()
-    assert (answer.status, answer.is_whole, judge(answer.events())) == (200, True, "message_stop")
+    response = await client.answer()
+    assert (response.status, response.is_whole, judge(response.events())) == (200, True, "message_stop")
     if mode == "direct":
-        assert answer.body == b"".join(DIRECT.values())
+        assert response.body == b"".join(DIRECT.values())
     else:
-        deltas = [data["delta"] for _, data in answer.events() if "index" in data and "delta" in data]
+        deltas = [data["delta"] for _, data in response.events() if "index" in data and "delta" in data]
         assert "".join(delta.get("text", "") for delta in deltas) == "I will write it."
 
 

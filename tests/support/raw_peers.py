@@ -43,13 +43,13 @@ class RawUpstream:
 def stream_reply(body: bytes, cuts: Sequence[int] = (), more: bytes = b"") -> Reply:
     """An event stream in chunked encoding, cut at `cuts`."""
     edges = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
-    pieces = [body[a:b] for a, b in itertools.pairwise(edges)]
+    chunks = [body[a:b] for a, b in itertools.pairwise(edges)]
     head = (
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
         + more
         + b"\r\n"
     )
-    return Reply(head, [*(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces), b"0\r\n\r\n"])
+    return Reply(head, [*(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks), b"0\r\n\r\n"])
 
 
 def plain_reply(body: bytes, status: bytes = b"200 OK", more: bytes = b"") -> Reply:
@@ -73,8 +73,8 @@ async def running_raw(answer: Callable[[bytes, bytes], Reply]) -> AsyncIterator[
                 upstream.bodies.append(body)
                 reply = answer(head, body)
                 writer.write(reply.head)
-                for piece in reply.pieces:
-                    writer.write(piece)
+                for chunk in reply.pieces:
+                    writer.write(chunk)
                     await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -98,11 +98,11 @@ async def exchange(base: str, request: bytes) -> tuple[bytes, bytes]:
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         writer.write(request)
-        answer = await asyncio.wait_for(reader.read(), WAIT_S)
+        response = await asyncio.wait_for(reader.read(), WAIT_S)
     finally:
         writer.close()
         await writer.wait_closed()
-    head, _, body = answer.partition(b"\r\n\r\n")
+    head, _, body = response.partition(b"\r\n\r\n")
     return head, unchunked(body) if b"transfer-encoding: chunked" in head.lower() else body
 
 

@@ -93,7 +93,7 @@ DIRECT: dict[str, bytes] = {
 
 def as_chunks(*pieces: bytes) -> bytes:
     """Each piece as one HTTP chunk."""
-    return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+    return b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in pieces)
 
 
 def judge(events: Sequence[tuple[str, dict[str, Any]]]) -> str:

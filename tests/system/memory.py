@@ -38,16 +38,16 @@ async def growth_kib(folder: Path, mode: str, streams: int, megabytes: float) ->
     """Resident memory after a tenth of `streams` and after all of them, in KiB."""
     events = list(MODES[mode].values())
     text = events[4].replace(b"write it.", b"word " * 200)
-    piece = as_chunks(text * (_PIECE_BYTES // len(text)))
-    pieces = int(megabytes * 1_000_000) // len(piece) + 1
+    chunk = as_chunks(text * (_PIECE_BYTES // len(text)))
+    chunks = int(megabytes * 1_000_000) // len(chunk) + 1
 
     def steps(_: int) -> Iterable[Step]:
         upstream.heads.clear()
         upstream.bodies.clear()
         yield CHUNKED
         yield as_chunks(*events[:4])
-        for _ in range(pieces):
-            yield piece
+        for _ in range(chunks):
+            yield chunk
         yield as_chunks(*events[5:]) + b"0\r\n\r\n"
 
     upstream = RawUpstream(steps)

@@ -195,9 +195,9 @@ async def _all(daemon: Process, requests: list[bytes], at_once: int = 10) -> Non
     async def one(request: bytes) -> None:
         async with gate, RawClient.to(daemon.base) as client:
             await client.send(request)
-            answer = await client.answer(60)
-            assert answer.status == 200, answer.body[:300]
-            if answer.headers["content-type"].startswith("text/event-stream"):
-                assert judge(answer.events()) == "message_stop"
+            response = await client.answer(60)
+            assert response.status == 200, response.body[:300]
+            if response.headers["content-type"].startswith("text/event-stream"):
+                assert judge(response.events()) == "message_stop"
 
     await asyncio.gather(*map(one, requests))

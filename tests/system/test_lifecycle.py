@@ -86,12 +86,12 @@ async def test_a_drain_lets_streams_finish_and_takes_no_new_work(tmp_path: Path)
                 await begin(stack, daemon.base)
             await busy.send(post(HELLO))  # a second request on a connection that is still open
             gate.open()
-            answers = [await each.answer() for each in streams]
+            responses = [await each.answer() for each in streams]
             refused = await busy.answer()
             assert await daemon.ended(5) == 0
-    assert {judge(answer.events()) for answer in answers} == {"message_stop"}
-    assert len({answer.body.partition(b"content_block_start")[2] for answer in answers}) == 1
-    assert all(answer.is_whole for answer in answers)
+    assert {judge(response.events()) for response in responses} == {"message_stop"}
+    assert len({response.body.partition(b"content_block_start")[2] for response in responses}) == 1
+    assert all(response.is_whole for response in responses)
     assert (refused.status, refused.error()[0]) == (529, "overloaded_error")
     assert "shutting down" in refused.error()[1]
     assert refused.headers["connection"] == "close"
@@ -119,17 +119,17 @@ async def test_calls_open_after_the_drain_end_with_one_error_event(tmp_path: Pat
             await daemon.says("server.draining")
             if how == "second_signal":
                 daemon.send(signal.SIGINT)
-            answers = [await each.answer() for each in clients]
+            responses = [await each.answer() for each in clients]
             assert await daemon.ended(5.3) == 0
             await until(lambda: upstream.open_connections == 0)
-    begun = [answer for answer in answers if answer.status == 200]
+    begun = [response for response in responses if response.status == 200]
     assert len(begun) == 2
-    for answer in begun:
-        assert answer.is_whole
-        assert judge(answer.events()) == "error"
-        assert answer.events()[-1][1]["error"]["type"] == "overloaded_error"
-    for answer in answers:
-        assert answer in begun or (answer.status, answer.error()[0]) == (529, "overloaded_error")
+    for response in begun:
+        assert response.is_whole
+        assert judge(response.events()) == "error"
+        assert response.events()[-1][1]["error"]["type"] == "overloaded_error"
+    for response in responses:
+        assert response in begun or (response.status, response.error()[0]) == (529, "overloaded_error")
     assert daemon.lines[-1]["event"] == "server.stopped"
 
 
@@ -258,16 +258,16 @@ async def test_a_crash_ends_one_call_legally_and_no_other(
         async with no_leaks(), upstream.running():
             entries = [{"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": mode == "direct"}]
             async with running_proxy(entries) as base:
-                answers: list[Answer] = []
+                responses: list[Answer] = []
                 for header in ("X-Claude-Code-Session-Id: crashing", "X-Claude-Code-Session-Id: fine"):
                     async with RawClient.to(base) as client:
                         await client.send(post(HELLO, header))
-                        answers.append(await client.answer())
+                        responses.append(await client.answer())
                 async with RawClient.to(base) as client:
                     await client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
                     counters = (await client.answer()).body
     assert b'proxyd_upstream_errors_total{route="m",type="api_error"} 1.0' in counters
-    crashed, fine = answers
+    crashed, fine = responses
     assert judge(fine.events()) == "message_stop"
     if phase == "first":
         assert (crashed.status, crashed.error()[0]) == (500, "api_error")

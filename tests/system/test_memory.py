@@ -94,8 +94,8 @@ async def test_calls_of_an_entry_with_quirks_leak_nothing(tmp_path: Path) -> Non
         {"name": f"Tool{number}", "description": "word " * 200, "input_schema": {"type": "object"}}
         for number in range(40)
     ]
-    answer = [CHUNKED, as_chunks(*MODES["translated"].values()), b"0\r\n\r\n"]
-    upstream = RawUpstream(lambda _: answer)
+    response = [CHUNKED, as_chunks(*MODES["translated"].values()), b"0\r\n\r\n"]
+    upstream = RawUpstream(lambda _: response)
     async with upstream.running():
         entry = {"model_id": "q", "api_base": f"{upstream.base}/v1", "quirks": {"system_role": "developer"}}
         async with process(tmp_path, upstream, entry) as daemon, RawClient.to(daemon.base) as client:

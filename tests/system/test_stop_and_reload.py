@@ -104,18 +104,18 @@ async def test_a_stop_cuts_none_of_twenty_streams_whatever_their_phase(tmp_path:
             # On the open connection a request after the stream is refused, and readiness says why.
             await last.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             waiting.set()
-            answers = {plan: await client.answer() for plan, client in clients.items()}
-            assert answers["direct", 0].headers["connection"] == "close"
-            answers["direct", 9] = await last.rest(*head)
+            responses = {plan: await client.answer() for plan, client in clients.items()}
+            assert responses["direct", 0].headers["connection"] == "close"
+            responses["direct", 9] = await last.rest(*head)
             readiness = await last.answer()
             assert await daemon.ended(35) == 0
             assert loop.time() - begun < 35
-    for plan, answer in answers.items():
-        assert answer.is_whole, plan
-        assert judge(answer.events()) == "message_stop", plan
-        assert without_ids(answer.body) == without_ids(expected[plan].body), plan
+    for plan, response in responses.items():
+        assert response.is_whole, plan
+        assert judge(response.events()) == "message_stop", plan
+        assert without_ids(response.body) == without_ids(expected[plan].body), plan
         if plan[0] == "direct":
-            assert answer.body == b"".join(MODES["direct"].values())
+            assert response.body == b"".join(MODES["direct"].values())
     assert (readiness.status, readiness.headers["connection"]) == (503, "close")
     assert b"draining" in readiness.body
 
@@ -168,11 +168,11 @@ async def test_a_stop_while_a_client_reads_the_last_bytes_adds_no_error(mode: st
                 await client.send(request(mode))
                 await asyncio.wait_for(reached.wait(), 5)
                 await daemon.drain()
-                answer = await client.answer()
+                response = await client.answer()
                 finish.set()
         await daemon.close()
-    assert answer.is_whole
-    assert judge(answer.events()) == "message_stop"
+    assert response.is_whole
+    assert judge(response.events()) == "message_stop"
 
 
 # -- reloads
@@ -203,13 +203,13 @@ async def test_a_hundred_reloads_lose_no_byte_of_fifty_streams(tmp_path: Path) -
     sent: dict[int, int] = {}
     async with upstream.running(), AsyncExitStack() as stack:
         async with process(tmp_path, upstream, *entries(upstream)) as daemon:
-            answers = []
+            responses = []
             for number in range(RELOADED_STREAMS):
                 client = await stack.enter_async_context(RawClient.to(daemon.base))
                 mode = ("translated", "direct")[number % 2]
                 await client.send(request(mode, mode))
                 await until(lambda number=number: len(upstream.heads) == number + 1, 20)
-                answers.append(asyncio.ensure_future(client.answer(60)))
+                responses.append(asyncio.ensure_future(client.answer(60)))
             for number in range(1, RELOADS + 1):
                 write_models(
                     tmp_path,
@@ -220,14 +220,14 @@ async def test_a_hundred_reloads_lose_no_byte_of_fifty_streams(tmp_path: Path) -
                 daemon.send(signal.SIGHUP)
                 await daemon.says("config.reloaded", number, within_s=30)
             is_over = True
-            found: list[Answer] = await asyncio.wait_for(asyncio.gather(*answers), 60)
+            found: list[Answer] = await asyncio.wait_for(asyncio.gather(*responses), 60)
             await daemon.says("call.finished", RELOADED_STREAMS, within_s=20)
             assert not daemon.log("config.rejected")
             assert [line["outcome"] for line in daemon.log("call.finished")] == ["ok"] * RELOADED_STREAMS
-    for number, answer in enumerate(found):
-        assert answer.is_whole
-        assert judge(answer.events()) == "message_stop"
-        assert text_of(answer) == "I will " + "".join(
+    for number, response in enumerate(found):
+        assert response.is_whole
+        assert judge(response.events()) == "message_stop"
+        assert text_of(response) == "I will " + "".join(
             text(number, piece).decode() for piece in range(sent[number])
         )
         assert sent[number] > 10, "the stream ran while the reloads did"
@@ -267,7 +267,7 @@ async def test_a_reload_reads_hooks_and_keys_again_and_open_streams_keep_the_old
                 await clients[-1].send(request("k"))
                 await until(lambda: len(upstream.heads) == len(clients), 20)
             go_on.set()
-            answers = [await client.answer() for client in clients]
+            responses = [await client.answer() for client in clients]
             (tmp_path / "models.yaml").write_text("- model_id: m\n")
             daemon.send(signal.SIGHUP)
             await daemon.says("config.rejected")
@@ -278,11 +278,11 @@ async def test_a_reload_reads_hooks_and_keys_again_and_open_streams_keep_the_old
             daemon.send(signal.SIGHUP)
             await daemon.says("config.reloaded", reloads + 1)
             metrics_after = await _metrics(daemon)
-    for version, head, answer in zip(("old", "new"), upstream.heads, answers, strict=True):
+    for version, head, response in zip(("old", "new"), upstream.heads, responses, strict=True):
         assert f"bearer key-of-version-{version}".encode() in head.lower()
         said = "".join(
             data["delta"].get("text", "")
-            for _, data in answer.events()
+            for _, data in response.events()
             if "index" in data and "delta" in data
         )
         assert said == f"I will [{version}]write it.[{version}]"

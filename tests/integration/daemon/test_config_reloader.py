@@ -100,18 +100,18 @@ async def test_requests_during_a_reload_cause_one_more() -> None:
 
 @pytest.mark.parametrize("failure", [ConfigError("line 3"), ZeroDivisionError("a bug")])
 async def test_an_invalid_configuration_is_not_applied(failure: Exception) -> None:
-    answers: list[Any] = [failure, "good"]
+    responses: list[Any] = [failure, "good"]
     applied, rejected = [], []
 
     def read() -> Any:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        response = responses.pop(0)
+        if isinstance(response, Exception):
+            raise response
+        return response
 
     reloader = Reloader(read, applied.append, rejected.append)
     reloader.request()
-    await until(lambda: len(answers) == 1)
+    await until(lambda: len(responses) == 1)
     reloader.request()
     await until(lambda: applied == ["good"])
     await reloader.close()

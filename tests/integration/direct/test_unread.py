@@ -62,9 +62,9 @@ async def call(entry: dict[str, Any], body: bytes, *headers: str, cached: int = 
             entries = [{"model_id": "m", "api_base": upstream.base, "direct": True, **entry}]
             async with running_proxy(entries) as base, RawClient.to(base) as client:
                 await client.send(post(body, *headers))
-                answer = await client.answer()
-                assert answer.status == 200, answer.body
-                assert answer.body.endswith(b'event: message_stop\ndata: {"type": "message_stop"}\n\n')
+                response = await client.answer()
+                assert response.status == 200, response.body
+                assert response.body.endswith(b'event: message_stop\ndata: {"type": "message_stop"}\n\n')
     return upstream, next(line for line in lines if line["event"] == "call.finished")
 
 
@@ -145,9 +145,9 @@ async def test_a_fallback_that_has_to_read_it_reads_it(parsed: list[int]) -> Non
         ]
         async with running_proxy(entries) as base, RawClient.to(base) as client:
             await client.send(post(body, SESSION))
-            answer = await client.answer()
-    assert answer.status == 200
-    assert [kind for kind, _ in answer.events()][-1] == "message_stop"
+            response = await client.answer()
+    assert response.status == 200
+    assert [kind for kind, _ in response.events()][-1] == "message_stop"
     assert refusing.bodies == [body]
     assert upstream.requests[0]["messages"][-1]["content"] == json.loads(body)["messages"][0]["content"]
 
@@ -161,8 +161,8 @@ async def test_a_fallback_of_a_request_that_is_no_json_says_so(parsed: list[int]
         ]
         async with running_proxy(entries) as base, RawClient.to(base) as client:
             await client.send(post(large().replace(b'"system":', b'"system"'), SESSION))
-            answer = await client.answer()
-    assert (answer.status, answer.error()[0]) == (400, "invalid_request_error")
+            response = await client.answer()
+    assert (response.status, response.error()[0]) == (400, "invalid_request_error")
 
 
 def test_a_request_is_parsed_once() -> None:

@@ -171,8 +171,8 @@ async def test_client_that_stops_within_its_request_times_out(cut: str) -> None:
                 if cut == "no_end_of_the_head":
                     assert await client.is_closed()
                 else:
-                    answer = await client.answer()
-                    assert (answer.status, answer.error()[0]) == (408, "invalid_request_error")
+                    response = await client.answer()
+                    assert (response.status, response.error()[0]) == (408, "invalid_request_error")
                     assert await client.is_closed()
             else:
                 assert await client.is_closed()

@@ -53,8 +53,8 @@ async def test_connection_close_is_respected(mode: str) -> None:
 
 async def test_head_request_has_a_head_only() -> None:
     """Its content-length is that of a GET: no body follows, and the next response is complete."""
-    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(JSON)
-    upstream = RawUpstream(lambda number: [answer if not number % 2 else answer + JSON])
+    response = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(JSON)
+    upstream = RawUpstream(lambda number: [response if not number % 2 else response + JSON])
     async with upstream.running(), running_proxy([entry(upstream, "direct")], idle_s=2) as base:
         asked = b"%s /v1/models/m HTTP/1.1\r\nHost: localhost\r\nx-api-key: key\r\n%s\r\n"
         seen = await received(base, asked % (b"HEAD", b"") + asked % (b"GET", b"Connection: close\r\n"))

@@ -46,8 +46,8 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meter]:
 def compressed(kind: str, body: bytes) -> list[Step]:
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
     data = gzip.compress(body)
-    pieces = (as_chunks(data[at : at + 16_000]) for at in range(0, len(data), 16_000))
-    return [head.encode(), *pieces, b"0\r\n\r\n"]
+    chunks = (as_chunks(data[at : at + 16_000]) for at in range(0, len(data), 16_000))
+    return [head.encode(), *chunks, b"0\r\n\r\n"]
 
 
 def stream(mode: str, texts: int, middle: bytes = b"") -> bytes:
@@ -82,12 +82,12 @@ async def play(
         async with proxy(case, steps, folder) as base, RawClient.to(base) as client:
             meter.begin()
             await client.send(post({**HELLO, **more}))
-            answer = await client.answer()
+            response = await client.answer()
             meter.end()
     assert meter.callbacks > 10, "it did measure"
     assert meter.slowest[0][0] < MAX_MS, meter.slowest
     (line,) = [line for line in lines if line["event"] == "call.finished"]
-    return answer, line
+    return response, line
 
 
 @pytest.mark.statement("A8")
@@ -99,14 +99,14 @@ async def test_long_compressed_stream_does_not_block_the_loop(
     mode = CASES[case]
     body = stream(mode, texts=5000)
     steps = compressed("text/event-stream", body)
-    answer, line = await play(case, steps, tmp_path, meter)
+    response, line = await play(case, steps, tmp_path, meter)
     if case == "aside":
-        assert answer.headers["content-encoding"] == "gzip"
-        assert gzip.decompress(answer.body) == body
+        assert response.headers["content-encoding"] == "gzip"
+        assert gzip.decompress(response.body) == body
     else:
-        assert "content-encoding" not in answer.headers
-        assert judge(answer.events()) == "message_stop"
-        assert answer.body == body or mode == "translated"
+        assert "content-encoding" not in response.headers
+        assert judge(response.events()) == "message_stop"
+        assert response.body == body or mode == "translated"
     assert (line["outcome"], line["output_tokens"]) == ("ok", 3)
 
 
@@ -128,18 +128,18 @@ async def test_decompression_bomb_is_not_decompressed_to_its_end(
         )
         kind, body = "text/event-stream", stream(mode, 1, middle)
     steps = compressed(kind, body)
-    answer, line = await play(case, steps, tmp_path, meter, stream=what != "a body")
+    response, line = await play(case, steps, tmp_path, meter, stream=what != "a body")
     if case == "aside":
-        assert answer.body == b"".join(_content(step) for step in steps[1:-1])  # type: ignore[arg-type]
+        assert response.body == b"".join(_content(step) for step in steps[1:-1])  # type: ignore[arg-type]
         assert line["outcome"] == "ok"
         return
     if what == "a body" and case == "hooks":  # no hook wants it, so it passes unpacked, and is cut
-        assert not answer.is_whole
-    elif answer.status == 200:
-        assert judge(answer.events()) == "error"
+        assert not response.is_whole
+    elif response.status == 200:
+        assert judge(response.events()) == "error"
     else:
-        assert answer.status == 502
-    assert len(answer.body) < 7 << 20
+        assert response.status == 502
+    assert len(response.body) < 7 << 20
     assert line["error_type"] == "api_error"
     assert ("before finishing" if mode == "translated" else "decompresses to more than 100 times") in line[
         "error"
@@ -159,10 +159,10 @@ async def test_other_tasks_run_between_two_chunks(
     turns, sound_take = 0, Decompressor.take
 
     def take(self: Decompressor, *given: int) -> bytes:
-        piece = sound_take(self, *given)
-        if piece:
+        chunk = sound_take(self, *given)
+        if chunk:
             taken.append(turns)
-        return piece
+        return chunk
 
     async def others() -> None:
         nonlocal turns
@@ -195,6 +195,6 @@ async def test_body_too_large_for_a_message_is_not_parsed(tmp_path: Path, meter:
     message = {"type": "message", "content": words, "stop_reason": "end_turn", "usage": usage}
     body = json.dumps(message).encode()
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-    answer, line = await play("aside", [head, body], tmp_path, meter, stream=False)
-    assert answer.body == body
+    response, line = await play("aside", [head, body], tmp_path, meter, stream=False)
+    assert response.body == body
     assert line["output_tokens"] == 0

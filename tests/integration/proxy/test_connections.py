@@ -33,8 +33,8 @@ async def test_stale_connection_is_replaced_at_once(mode: str, fault: Fault) -> 
     upstream = RawUpstream(lambda number: [fault] if number == 1 else [whole(mode)])
     async with no_leaks(), upstream.running(), running_proxy([entry(upstream, mode)]) as base:
         for _ in range(2):
-            answer = await asyncio.wait_for(ask(base), 5)
-            assert judge(answer.events()) == "message_stop"
+            response = await asyncio.wait_for(ask(base), 5)
+            assert judge(response.events()) == "message_stop"
     assert (len(upstream.heads), upstream.accepted) == (3, 2)
     assert upstream.bodies[1] == upstream.bodies[2]
 
@@ -153,7 +153,7 @@ async def test_fault_of_one_call_does_not_affect_others(mode: str) -> None:
             await until(lambda number=number: len(upstream.heads) == number + 1)
         broken = [await ask(base) for _ in range(10)]
         go_on.set()
-        answers = await asyncio.gather(*running)
-    assert {judge(answer.events()) for answer in broken} == {"error"}
-    assert {judge(answer.events()) for answer in answers} == {"message_stop"}
-    assert all(answer.is_whole for answer in (*answers, *broken))
+        responses = await asyncio.gather(*running)
+    assert {judge(response.events()) for response in broken} == {"error"}
+    assert {judge(response.events()) for response in responses} == {"message_stop"}
+    assert all(response.is_whole for response in (*responses, *broken))

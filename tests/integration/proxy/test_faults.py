@@ -38,26 +38,26 @@ from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks,
 async def test_response_that_breaks_off(case: Break, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange_translated, "FINISH_GRACE_S", 0.05)
     fault = BREAKS[case.fault]
-    answer, (line,), upstream = await play(case.steps, case.mode)
+    response, (line,), upstream = await play(case.steps, case.mode)
     if case.is_opaque:
-        _check_opaque(case, answer, line)
+        _check_opaque(case, response, line)
     elif case.is_complete:
-        assert (answer.status, answer.is_whole) == (200, True)
-        assert judge(answer.events()) == "message_stop"
+        assert (response.status, response.is_whole) == (200, True)
+        assert judge(response.events()) == "message_stop"
         assert line["outcome"] == "ok"
     elif case.is_early:
-        assert (answer.status, answer.error()[0]) == (fault.status, fault.kind)
+        assert (response.status, response.error()[0]) == (fault.status, fault.kind)
         assert (line["outcome"], line["error_type"], line["status"]) == ("refused", fault.kind, fault.status)
     else:
-        assert (answer.status, answer.is_whole) == (200, True)
-        seen = answer.events()
+        assert (response.status, response.is_whole) == (200, True)
+        seen = response.events()
         assert judge(seen) == "error"
         assert seen[-1][1]["error"]["type"] == fault.kind
         assert (line["outcome"], line["error_type"]) == ("failed", fault.kind)
         if case.mode == "direct":
             whole = case.arriving[: case.arriving.rfind(b"\n\n") + 2]
-            assert answer.body.startswith(whole)
-            assert answer.body[len(whole) :].lstrip(b"\n").startswith(b"event: error\n"), (
+            assert response.body.startswith(whole)
+            assert response.body[len(whole) :].lstrip(b"\n").startswith(b"event: error\n"), (
                 "whole frames, byte for byte, then the error"
             )
         else:
@@ -81,8 +81,8 @@ _reference: list[tuple[str, dict[str, Any]]] = []
 async def _undisturbed(whole: int) -> list[tuple[str, dict[str, Any]]]:
     """The events that the first `whole` events of the upstream become when nothing goes wrong."""
     if not _reference:
-        answer, _, _ = await play([CHUNKED, as_chunks(*TRANSLATED.values()), b"0\r\n\r\n"], "translated")
-        _reference.extend(answer.events())
+        response, _, _ = await play([CHUNKED, as_chunks(*TRANSLATED.values()), b"0\r\n\r\n"], "translated")
+        _reference.extend(response.events())
     stops = [0, 0, 3, 4, 8, 9, 9, 12, 13][whole]  # a call opens with its first arguments
     return _reference[:stops]
 
@@ -134,9 +134,9 @@ BEFORE_THE_HEAD: dict[str, tuple[Sequence[Step], int, str, str, int]] = {
 @pytest.mark.parametrize("name", BEFORE_THE_HEAD)
 async def test_missing_head(mode: str, name: str) -> None:
     steps, status, kind, words, attempts = BEFORE_THE_HEAD[name]
-    answer, (line,), upstream = await play(steps, mode)
-    assert (answer.status, answer.error()[0]) == (status, kind)
-    assert words in answer.error()[1]
+    response, (line,), upstream = await play(steps, mode)
+    assert (response.status, response.error()[0]) == (status, kind)
+    assert words in response.error()[1]
     assert (line["outcome"], line["status"], line["error_type"]) == ("refused", status, kind)
     assert (len(upstream.heads), line["retries"]) == (attempts, attempts - 1)
 
@@ -150,9 +150,9 @@ async def test_connection_refused() -> None:
         async with no_leaks(), running_proxy([entry(upstream, "translated")], **SETTINGS) as base:
             async with RawClient.to(base) as client:
                 await client.send(post(HELLO))
-                answer = await client.answer()
-    assert (answer.status, answer.error()[0]) == (502, "api_error")
-    assert f"127.0.0.1:{upstream.port}" in answer.error()[1]
+                response = await client.answer()
+    assert (response.status, response.error()[0]) == (502, "api_error")
+    assert f"127.0.0.1:{upstream.port}" in response.error()[1]
     (line,) = [line for line in lines if line["event"] == "call.finished"]
     assert line["retries"] == 1
 
@@ -234,9 +234,9 @@ BAD_ANSWERS: dict[str, tuple[Sequence[Step], int, str, str]] = {
 @pytest.mark.parametrize("name", BAD_ANSWERS)
 async def test_invalid_response(name: str) -> None:
     steps, status, kind, words = BAD_ANSWERS[name]
-    answer, (line,), _ = await play(steps, "translated", max_retries=0, max_upstream_body_bytes=2 << 20)
-    assert (answer.status, answer.error()[0]) == (status, kind)
-    assert words in answer.error()[1]
+    response, (line,), _ = await play(steps, "translated", max_retries=0, max_upstream_body_bytes=2 << 20)
+    assert (response.status, response.error()[0]) == (status, kind)
+    assert words in response.error()[1]
     assert (line["outcome"], line["status"]) == ("refused", status)
 
 
@@ -272,10 +272,10 @@ BAD_DIRECT_ANSWERS: dict[str, tuple[Sequence[Step], int, str, str]] = {
 @pytest.mark.parametrize("name", BAD_DIRECT_ANSWERS)
 async def test_invalid_response_of_a_direct_upstream(name: str) -> None:
     steps, status, kind, words = BAD_DIRECT_ANSWERS[name]
-    answer, (line,), _ = await play(steps, "direct", max_retries=0)
-    assert (answer.status, answer.error()[0]) == (status, kind)
-    assert words in answer.error()[1]
-    assert "Login" not in answer.error()[1]
+    response, (line,), _ = await play(steps, "direct", max_retries=0)
+    assert (response.status, response.error()[0]) == (status, kind)
+    assert words in response.error()[1]
+    assert "Login" not in response.error()[1]
     assert (line["outcome"], line["status"]) == ("refused", status)
 
 
@@ -288,9 +288,9 @@ async def test_excerpt_of_an_invalid_response_is_only_logged(mode: str) -> None:
         async with upstream.running(), running_proxy([entry(upstream, mode)]) as base:
             async with RawClient.to(base) as client:
                 await client.send(post(HELLO))
-                answer = await client.answer()
-    assert answer.status == 502
-    assert b"log in" not in answer.body
+                response = await client.answer()
+    assert response.status == 502
+    assert b"log in" not in response.body
     (seen,) = [line["seen"] for line in lines if line["event"] == "upstream.bad_reply"]
     assert seen == page[:200].decode()
 
@@ -300,15 +300,15 @@ async def test_excerpt_of_an_invalid_response_is_only_logged(mode: str) -> None:
 async def test_error_body_is_truncated_at_its_limit(mode: str) -> None:
     message = "a" * 5000
     body = json.dumps({"error": {"message": message}}).encode()
-    answer, _, _ = await play(
+    response, _, _ = await play(
         _body("500 No", "application/json", body), mode, max_error_body_bytes=1024, max_retries=0
     )
-    assert answer.status == 500
+    assert response.status == 500
     if mode == "direct":
-        assert answer.body == body[:1024]
+        assert response.body == body[:1024]
     else:
-        assert answer.error()[0] == "api_error"
-        assert len(answer.body) < 1500
+        assert response.error()[0] == "api_error"
+        assert len(response.body) < 1500
 
 
 #: The same kinds after the first text: error type and words of the error event that ends the stream.
@@ -332,10 +332,10 @@ BAD_CONTINUATIONS: dict[str, tuple[bytes, str, str]] = {
 @pytest.mark.parametrize("name", BAD_CONTINUATIONS)
 async def test_invalid_continuation_of_a_stream(name: str) -> None:
     frame, kind, words = BAD_CONTINUATIONS[name]
-    pieces = [*_T[:4], frame] if frame else _T[:4]
-    answer, (line,), _ = await play([CHUNKED, as_chunks(*pieces), b"0\r\n\r\n"], "translated")
-    assert (answer.status, answer.is_whole) == (200, True)
-    events = answer.events()
+    chunks = [*_T[:4], frame] if frame else _T[:4]
+    response, (line,), _ = await play([CHUNKED, as_chunks(*chunks), b"0\r\n\r\n"], "translated")
+    assert (response.status, response.is_whole) == (200, True)
+    events = response.events()
     assert judge(events) == "error"
     assert events[-1][1]["error"]["type"] == kind
     assert words in events[-1][1]["error"]["message"]
@@ -377,16 +377,18 @@ GOOD_ANSWERS: dict[str, Callable[[list[bytes]], Sequence[Step]]] = {
 @pytest.mark.parametrize("name", GOOD_ANSWERS)
 async def test_unusual_but_valid_response(name: str, mode: str) -> None:
     events = list(MODES[mode].values())
-    answer, (line,), upstream = await play(GOOD_ANSWERS[name](events), mode)
+    response, (line,), upstream = await play(GOOD_ANSWERS[name](events), mode)
     assert b"accept-encoding: identity" in upstream.heads[0].lower()
     if mode == "direct":
         body = (
-            gzip.decompress(answer.body) if name.startswith("gzip") else answer.body.replace(b"\r\n", b"\n")
+            gzip.decompress(response.body)
+            if name.startswith("gzip")
+            else response.body.replace(b"\r\n", b"\n")
         )
         assert body == b"".join(events)
     else:
         await _undisturbed(0)
-        assert without_ids(answer.events()) == without_ids(_reference)
+        assert without_ids(response.events()) == without_ids(_reference)
     assert line["outcome"] == "ok"
     assert line["output_tokens"] == 3, "usage is read whatever the form"
 
@@ -410,20 +412,22 @@ async def test_direct_stream_is_recognised_by_its_first_bytes(name: str) -> None
     """Usage is read, pings are sent, a break ends in one error event, and the bytes are the upstream's own."""
     head, cut = UNLABELLED[name]
     frames = list(DIRECT.values())
-    pieces = cut(b"".join(frames))
-    answer, (line,), _ = await play([head, *map(as_chunks, pieces), b"0\r\n\r\n"], "direct")
-    assert answer.body == b"".join(pieces)
-    assert answer.headers.get("content-type", "").lower() in head.decode().lower() or name == "no_type"
+    chunks = cut(b"".join(frames))
+    response, (line,), _ = await play([head, *map(as_chunks, chunks), b"0\r\n\r\n"], "direct")
+    assert response.body == b"".join(chunks)
+    assert response.headers.get("content-type", "").lower() in head.decode().lower() or name == "no_type"
     assert (line["outcome"], line["output_tokens"], line["stop_reason"]) == ("ok", 3, "tool_use")
 
-    pieces = cut(b"".join(frames[:5]))
-    steps = [head, *map(as_chunks, pieces), Fault.STALL]
-    answer, (line,), _ = await play(steps, "direct", idle_s=0.3, ping_s=0.05)
-    sent = b"".join(pieces)
-    assert answer.body.startswith(sent)
-    assert b"event: ping" in answer.body[len(sent) :]
-    assert b'event: error\ndata: {"type":"error","error":{"type":"timeout_error"' in answer.body[len(sent) :]
-    assert (answer.is_whole, line["outcome"]) == (True, "failed")
+    chunks = cut(b"".join(frames[:5]))
+    steps = [head, *map(as_chunks, chunks), Fault.STALL]
+    response, (line,), _ = await play(steps, "direct", idle_s=0.3, ping_s=0.05)
+    sent = b"".join(chunks)
+    assert response.body.startswith(sent)
+    assert b"event: ping" in response.body[len(sent) :]
+    assert (
+        b'event: error\ndata: {"type":"error","error":{"type":"timeout_error"' in response.body[len(sent) :]
+    )
+    assert (response.is_whole, line["outcome"]) == (True, "failed")
 
 
 #: Bodies with such labels that are no event stream: they pass as they came, without a ping.
@@ -440,21 +444,21 @@ NO_STREAMS = {
 async def test_body_that_does_not_begin_as_a_stream(name: str) -> None:
     body = NO_STREAMS[name]
     steps = [_PLAIN, *([as_chunks(body)] if body else []), Pause(0.1), b"0\r\n\r\n"]
-    answer, (line,), _ = await play(steps, "direct", ping_s=0.02)
-    assert (answer.status, answer.body, answer.is_whole) == (200, body, True)
+    response, (line,), _ = await play(steps, "direct", ping_s=0.02)
+    assert (response.status, response.body, response.is_whole) == (200, body, True)
     assert line["outcome"] == "ok"
 
 
 async def test_unrequested_stream_is_not_detected() -> None:
     steps = [_PLAIN, as_chunks(b"data: 1\n"), b"0\r\n\r\n"]
-    answer, (line,), _ = await play(steps, "direct", {**HELLO, "stream": False})
-    assert (answer.status, answer.body, line["outcome"]) == (200, b"data: 1\n", "ok")
+    response, (line,), _ = await play(steps, "direct", {**HELLO, "stream": False})
+    assert (response.status, response.body, line["outcome"]) == (200, b"data: 1\n", "ok")
 
 
 @pytest.mark.parametrize("fault", [Fault.RESET, Fault.STALL])
 async def test_break_in_the_first_bytes_has_its_true_status(fault: Fault) -> None:
-    answer, (line,), _ = await play([_PLAIN, as_chunks(b"eve"), fault], "direct", idle_s=0.1)
-    assert answer.status == (502 if fault is Fault.RESET else 504)
+    response, (line,), _ = await play([_PLAIN, as_chunks(b"eve"), fault], "direct", idle_s=0.1)
+    assert response.status == (502 if fault is Fault.RESET else 504)
     assert line["outcome"] == "refused"
 
 
@@ -466,9 +470,9 @@ async def test_frame_of_a_megabyte_is_forwarded(mode: str) -> None:
         frames += list(DIRECT.values())[5:]
     else:
         frames = [*_T[:3], _T[3].replace(b"I will ", text.encode()), *_T[4:]]
-    answer, _, _ = await play(_stream(*frames), mode, max_frame_bytes=8 << 20)
-    assert judge(answer.events()) == "message_stop"
-    assert text in "".join(data["delta"].get("text", "") for _, data in answer.events() if "delta" in data)
+    response, _, _ = await play(_stream(*frames), mode, max_frame_bytes=8 << 20)
+    assert judge(response.events()) == "message_stop"
+    assert text in "".join(data["delta"].get("text", "") for _, data in response.events() if "delta" in data)
 
 
 @pytest.mark.statement("C4")
@@ -481,30 +485,30 @@ async def test_lines_of_an_event_are_limited(size: int, line_end: bytes, mode: s
     for extra in (0, 1, 2):
         lines = [b":"] * (9_999 if extra == 0 else 10_000) + [frames[4].split(b"\n")[-3]]
         odd = line_end.join(lines) + (b"" if extra == 2 else 2 * line_end)
-        pieces = [odd[:2], odd[2:-1], odd[-1:]] if size == 1 else [odd]
+        chunks = [odd[:2], odd[2:-1], odd[-1:]] if size == 1 else [odd]
         if size > 1:
-            pieces = [odd[at : at + size] for at in range(0, len(odd), size)]
-        whole = [CHUNKED, as_chunks(*frames[:4]), *map(as_chunks, pieces)]
+            chunks = [odd[at : at + size] for at in range(0, len(odd), size)]
+        whole = [CHUNKED, as_chunks(*frames[:4]), *map(as_chunks, chunks)]
         if extra == 2:
             if mode == "translated":
                 continue  # bounded by its bytes while it is not parsed
-            answer, (line,), _ = await play([*whole, as_chunks(line_end + b":"), Fault.STALL], mode)
+            response, (line,), _ = await play([*whole, as_chunks(line_end + b":"), Fault.STALL], mode)
         else:
-            answer, (line,), _ = await play([*whole, as_chunks(*frames[5:]), b"0\r\n\r\n"], mode)
-        assert answer.status == 200
+            response, (line,), _ = await play([*whole, as_chunks(*frames[5:]), b"0\r\n\r\n"], mode)
+        assert response.status == 200
         if extra == 0:
             assert line["outcome"] == "ok"
         else:
-            end = answer.body[answer.body.rindex(b"event: error\n") :]
+            end = response.body[response.body.rindex(b"event: error\n") :]
             assert b"more than 10000 lines" in end
             assert (line["outcome"], line["error_type"]) == ("failed", "api_error")
 
 
 async def test_completion_instead_of_a_stream_becomes_a_stream() -> None:
     steps = _body("200 OK", "application/json", json.dumps(_COMPLETION).encode())
-    answer, _, _ = await play(steps, "translated")
-    assert judge(answer.events()) == "message_stop"
-    assert "All at once." in answer.body.decode()
+    response, _, _ = await play(steps, "translated")
+    assert judge(response.events()) == "message_stop"
+    assert "All at once." in response.body.decode()
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -515,12 +519,12 @@ async def test_truncated_direct_body_is_truncated_for_the_client(mode: str, stre
         b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{"type":',
         Fault.CLOSE,
     ]
-    answer, (line,), _ = await play(steps, mode, {**HELLO, "stream": stream})
+    response, (line,), _ = await play(steps, mode, {**HELLO, "stream": stream})
     if mode == "direct":
-        assert (answer.status, answer.is_whole) == (200, False)
+        assert (response.status, response.is_whole) == (200, False)
         assert line["outcome"] == "failed"
     else:
-        assert (answer.status, answer.error()[0]) == (502, "api_error")
+        assert (response.status, response.error()[0]) == (502, "api_error")
 
 
 @pytest.mark.statement("D table")
@@ -531,8 +535,8 @@ async def test_break_without_streaming_has_its_true_status(name: str, framing: s
     if framing not in fault.framings:
         pytest.skip("this fault is of another framing")
     steps = Break("translated", framing, name, whole=5, is_inside=False).steps
-    answer, (line,), _ = await play(steps, "translated", {**HELLO, "stream": False})
-    assert (answer.status, answer.error()[0]) == (fault.status, fault.kind)
+    response, (line,), _ = await play(steps, "translated", {**HELLO, "stream": False})
+    assert (response.status, response.error()[0]) == (fault.status, fault.kind)
     assert (line["outcome"], line["status"]) == ("refused", fault.status)
 
 
@@ -541,14 +545,14 @@ async def test_break_without_streaming_has_its_true_status(name: str, framing: s
 @pytest.mark.parametrize("name", ["reset", "close", "stall", "bad_chunk", "clean_end", "huge_frame"])
 async def test_abort_closes_the_connection(mode: str, name: str) -> None:
     case = Break(mode, "chunked", name, whole=5, is_inside=False)
-    answer, (line,), _ = await play(case.steps, mode, on_midstream_error="abort")
-    assert (answer.status, answer.is_whole) == (200, False)
-    assert judge(answer.events()) == ""
+    response, (line,), _ = await play(case.steps, mode, on_midstream_error="abort")
+    assert (response.status, response.is_whole) == (200, False)
+    assert judge(response.events()) == ""
     assert (line["outcome"], line["error_type"]) == ("failed", BREAKS[name].kind)
 
 
 @pytest.mark.statement("D1")
 @pytest.mark.parametrize("mode", MODES)
 async def test_abort_keeps_the_status_of_a_failure_before_the_first_byte(mode: str) -> None:
-    answer, _, _ = await play([CHUNKED, Fault.CLOSE], mode, on_midstream_error="abort")
-    assert (answer.status, answer.is_whole, answer.error()[0]) == (502, True, "api_error")
+    response, _, _ = await play([CHUNKED, Fault.CLOSE], mode, on_midstream_error="abort")
+    assert (response.status, response.is_whole, response.error()[0]) == (502, True, "api_error")

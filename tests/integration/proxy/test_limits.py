@@ -83,9 +83,9 @@ async def test_connection_without_a_request_is_closed(sent: bytes) -> None:
 async def test_body_that_stops_is_408() -> None:
     async with proxy(RawUpstream(lambda _: ()), body_idle_s=0.1) as base, RawClient.to(base) as client:
         await client.send(post(HELLO)[:-20])
-        answer = await client.answer()
-        assert (answer.status, answer.error()[0]) == (408, "invalid_request_error")
-        assert answer.headers["connection"] == "close"
+        response = await client.answer()
+        assert (response.status, response.error()[0]) == (408, "invalid_request_error")
+        assert response.headers["connection"] == "close"
 
 
 @pytest.mark.statement("B body_total_s")
@@ -104,15 +104,15 @@ async def test_body_in_single_bytes_is_408() -> None:
                 await client.send(request[:1000])
                 dribbling = asyncio.ensure_future(dribble(client))
                 try:
-                    answer = await client.answer()
+                    response = await client.answer()
                 except (ConnectionError, asyncio.IncompleteReadError):
                     continue
                 finally:
                     dribbling.cancel()
                     await asyncio.gather(dribbling, return_exceptions=True)
-            if answer.is_whole:
+            if response.is_whole:
                 break
-    assert (answer.status, answer.error()[0]) == (408, "invalid_request_error")
+    assert (response.status, response.error()[0]) == (408, "invalid_request_error")
 
 
 @pytest.mark.statement("B connect_s")
@@ -128,9 +128,9 @@ async def test_connection_timeout_is_502() -> None:
                 filler.connect_ex(("127.0.0.1", port))
             entries = [{"model_id": "m", "api_base": f"http://127.0.0.1:{port}/v1"}]
             async with running_proxy(entries, connect_s=0.1, max_retries=0) as base:
-                answer = await ask(base, post(HELLO))
-    assert (answer.status, answer.error()[0]) == (502, "api_error")
-    assert "in time" in answer.error()[1]
+                response = await ask(base, post(HELLO))
+    assert (response.status, response.error()[0]) == (502, "api_error")
+    assert "in time" in response.error()[1]
 
 
 @pytest.mark.statement("B first_byte_s")
@@ -143,8 +143,8 @@ async def test_timeouts_of_a_route(clock: str, mode: str) -> None:
     async with upstream.running():
         entry = {"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": mode == "direct"}
         async with running_proxy([{**entry, "timeouts": {clock: 0.05}}]) as base:
-            answer = await ask(base, post(HELLO))
-    assert (answer.status, answer.error()[0]) == (504, "timeout_error")
+            response = await ask(base, post(HELLO))
+    assert (response.status, response.error()[0]) == (504, "timeout_error")
 
 
 @pytest.mark.statement("B total_s")
@@ -152,9 +152,9 @@ async def test_timeouts_of_a_route(clock: str, mode: str) -> None:
 async def test_total_timeout_ends_an_endless_stream(mode: str) -> None:
     steps = (CHUNKED, as_chunks(*list(MODES[mode].values())[:4]), Fault.STALL)
     async with proxy(RawUpstream(lambda _: steps), mode, total_s=0.1) as base:
-        answer = await ask(base, post(HELLO))
-    assert judge(answer.events()) == "error"
-    assert answer.events()[-1][1]["error"]["type"] == "timeout_error"
+        response = await ask(base, post(HELLO))
+    assert judge(response.events()) == "error"
+    assert response.events()[-1][1]["error"]["type"] == "timeout_error"
 
 
 @pytest.mark.statement("B ping_s")
@@ -164,9 +164,9 @@ async def test_pings_are_sent_between_frames(mode: str) -> None:
     half = frames[4][: len(frames[4]) // 2]
     steps = (CHUNKED, as_chunks(*frames[:4], half), Fault.STALL)
     async with proxy(RawUpstream(lambda _: steps), mode, ping_s=0.03, idle_s=0.3) as base:
-        answer = await ask(base, post(HELLO))
-    names = [name for name, _ in answer.events()]
-    assert judge(answer.events()) == "error"
+        response = await ask(base, post(HELLO))
+    names = [name for name, _ in response.events()]
+    assert judge(response.events()) == "error"
     assert 3 <= names.count("ping") <= 10
     assert names[-2:] == ["ping", "error"]
 
@@ -177,19 +177,19 @@ async def test_no_ping_follows_the_last_event(mode: str) -> None:
     """However late the end of the upstream's body arrives."""
     steps = (CHUNKED, as_chunks(*MODES[mode].values()), Pause(0.3), b"0\r\n\r\n")
     async with proxy(RawUpstream(lambda _: steps), mode, ping_s=0.03) as base:
-        answer = await ask(base, post(HELLO))
-    assert answer.is_whole
-    assert judge(answer.events()) == "message_stop"
-    assert "ping" not in [name for name, _ in answer.events()]
+        response = await ask(base, post(HELLO))
+    assert response.is_whole
+    assert judge(response.events()) == "message_stop"
+    assert "ping" not in [name for name, _ in response.events()]
 
 
 @pytest.mark.statement("B commit_s")
 async def test_error_after_a_committed_silence_ends_the_stream() -> None:
     upstream = RawUpstream(lambda _: (CHUNKED, Fault.STALL))
     async with proxy(upstream, commit_s=0.05, ping_s=0.05, idle_s=0.3) as base:
-        answer = await ask(base, post(HELLO))
-    names = [name for name, _ in answer.events()]
-    assert (answer.status, judge(answer.events())) == (200, "error")
+        response = await ask(base, post(HELLO))
+    names = [name for name, _ in response.events()]
+    assert (response.status, judge(response.events())) == (200, "error")
     assert names[:2] == ["message_start", "ping"]
 
 
@@ -220,9 +220,9 @@ async def test_client_that_reads_slowly_is_served() -> None:
         body, loop = b"", asyncio.get_running_loop()
         begun = loop.time()
         while b"event: error" not in body[-3000:]:
-            piece = await asyncio.wait_for(client.reader.read(65536), 20)
-            assert piece, f"cut after {loop.time() - begun:.1f} s"
-            body = (body + piece)[-200_000:]
+            chunk = await asyncio.wait_for(client.reader.read(65536), 20)
+            assert chunk, f"cut after {loop.time() - begun:.1f} s"
+            body = (body + chunk)[-200_000:]
             if loop.time() - begun < 2.0:
                 await asyncio.sleep(0.02)  # the client's slowness is what is tested
 
@@ -288,8 +288,8 @@ async def test_bodies_are_limited(name: str) -> None:
     request, status, kind = BODIES[name]
     upstream = RawUpstream(lambda _: ())
     async with proxy(upstream, max_body_bytes=4096) as base:
-        answer = await ask(base, request)
-    assert (answer.status, answer.error()[0]) == (status, kind)
+        response = await ask(base, request)
+    assert (response.status, response.error()[0]) == (status, kind)
     assert upstream.heads == []
 
 
@@ -302,8 +302,8 @@ async def test_decompression_bomb_is_recognised_by_its_ratio(chunked: bool) -> N
         head = request[: request.index(b"\r\n\r\n")].replace(b"Content-Length: %d" % len(bomb), b"X: y")
         request = head + b"\r\nTransfer-Encoding: chunked\r\n\r\n" + as_chunks(bomb) + b"0\r\n\r\n"
     async with proxy(RawUpstream(lambda _: ())) as base:
-        answer = await ask(base, request)
-    assert (answer.status, answer.error()[0]) == (413, "request_too_large")
+        response = await ask(base, request)
+    assert (response.status, response.error()[0]) == (413, "request_too_large")
 
 
 @pytest.mark.statement("C2")
@@ -321,8 +321,8 @@ async def test_nesting_is_limited() -> None:
     for _ in range(300):
         deep = [deep]
     async with proxy(RawUpstream(lambda _: ())) as base:
-        answer = await ask(base, post({**HELLO, "metadata": deep}))
-    assert (answer.status, answer.error()[0]) == (400, "invalid_request_error")
+        response = await ask(base, post({**HELLO, "metadata": deep}))
+    assert (response.status, response.error()[0]) == (400, "invalid_request_error")
 
 
 @pytest.mark.statement("C7")
@@ -359,8 +359,8 @@ async def test_connections_are_limited() -> None:
             await client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert (await client.answer()).status == 200
         async with RawClient.to(base) as refused:
-            answer = await refused.answer()
-            assert (answer.status, answer.error()[0]) == (529, "overloaded_error")
+            response = await refused.answer()
+            assert (response.status, response.error()[0]) == (529, "overloaded_error")
             assert await refused.is_closed()
         await client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await client.answer()).status == 200, "those that are there go on"

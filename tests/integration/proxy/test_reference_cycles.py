@@ -52,12 +52,12 @@ KEEPS_CANCELLED = sys.version_info < (3, 11)
 async def test_call_leaves_no_reference_cycles(mode: str, end: str, stream: bool) -> None:
     if end == "client leaves" and KEEPS_CANCELLED:
         pytest.skip("a task of Python 3.10 that was cancelled is a ring itself")
-    head, pieces = CHUNKED, tuple(MODES[mode].values())
+    head, chunks = CHUNKED, tuple(MODES[mode].values())
     if mode == "direct" and not stream:
         head = CHUNKED.replace(b"text/event-stream", b"application/json")
-        pieces = (b'{"type": "message", "content": [', *([b" "] * 5), b"]}")
-    answer = ENDS[end](head, pieces)
-    upstream = RawUpstream(lambda _: answer)
+        chunks = (b'{"type": "message", "content": [', *([b" "] * 5), b"]}")
+    response = ENDS[end](head, chunks)
+    upstream = RawUpstream(lambda _: response)
     leaves = end == "client leaves"
     timeouts = {} if leaves else {"first_byte_s": 0.04, "idle_s": 0.04}
     async with upstream.running():

@@ -65,28 +65,28 @@ def refusal(status: int, body: bytes, kind: str) -> list[Step]:
 @pytest.mark.parametrize("status", STATUSES)
 async def test_error_of_an_upstream(status: int, form: str, mode: str) -> None:
     body, kind = BODIES[form]
-    answer, (line,), upstream = await play(refusal(status, body, kind), mode, max_retries=0)
+    response, (line,), upstream = await play(refusal(status, body, kind), mode, max_retries=0)
     assert len(upstream.heads) == 1
-    assert (line["outcome"], line["status"]) == ("refused", answer.status)
+    assert (line["outcome"], line["status"]) == ("refused", response.status)
     if status == 404:  # not about a model: see test_wrong_address
-        assert answer.status == (400 if form == "json" else 502)
-        assert answer.headers["x-should-retry"] == "false"
+        assert response.status == (400 if form == "json" else 502)
+        assert response.headers["x-should-retry"] == "false"
     elif mode == "direct":
-        assert (answer.status, answer.body) == (status, body)
-        assert answer.headers["content-type"] == kind
-        assert {f"{name}: {answer.headers[name]}" for name in ("retry-after", "retry-after-ms")} == set(
+        assert (response.status, response.body) == (status, body)
+        assert response.headers["content-type"] == kind
+        assert {f"{name}: {response.headers[name]}" for name in ("retry-after", "retry-after-ms")} == set(
             KEPT[:2]
         )
-        assert answer.headers["anthropic-ratelimit-requests-remaining"] == "0"
-        assert answer.headers["x-odd"] == "yes"
+        assert response.headers["anthropic-ratelimit-requests-remaining"] == "0"
+        assert response.headers["x-odd"] == "yes"
     else:
         expected, error_type = STATUSES[status]
-        assert (answer.status, answer.error()[0]) == (expected, error_type)
-        assert answer.error()[1]
-        assert answer.headers.get("retry-after") == ("17" if expected == 429 or expected >= 500 else None)
-        assert json.loads(answer.body)["request_id"] == answer.headers["request-id"]
-        assert (MESSAGE in answer.error()[1]) is (form in ("json", "text"))
-        assert "x-odd" not in answer.headers
+        assert (response.status, response.error()[0]) == (expected, error_type)
+        assert response.error()[1]
+        assert response.headers.get("retry-after") == ("17" if expected == 429 or expected >= 500 else None)
+        assert json.loads(response.body)["request_id"] == response.headers["request-id"]
+        assert (MESSAGE in response.error()[1]) is (form in ("json", "text"))
+        assert "x-odd" not in response.headers
 
 
 MISTAKES: dict[str, tuple[Any, int, str, str]] = {
@@ -109,9 +109,9 @@ async def test_invalid_request_calls_no_upstream(name: str, mode: str) -> None:
         entry = {"model_id": "m", "api_base": upstream.base, "direct": mode == "direct"}
         async with running_proxy([entry]) as base, RawClient.to(base) as client:
             await client.send(post(payload))
-            answer = await client.answer()
-            assert (answer.status, answer.error()[0]) == (status, kind)
-            assert words in answer.error()[1]
+            response = await client.answer()
+            assert (response.status, response.error()[0]) == (status, kind)
+            assert words in response.error()[1]
             await client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert (await client.answer()).status == 200, "its connection goes on"
     assert upstream.heads == []

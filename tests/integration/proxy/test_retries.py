@@ -88,19 +88,19 @@ PASSED_ON = {
 @pytest.mark.statement("D2")
 @pytest.mark.parametrize("name", RETRIES)
 async def test_retries(name: str) -> None:
-    answers, is_direct, asked, status = RETRIES[name]
-    upstream = RawUpstream(lambda number: answers[number])
+    responses, is_direct, asked, status = RETRIES[name]
+    upstream = RawUpstream(lambda number: responses[number])
     with capture_logs() as lines:
         async with no_leaks(), upstream.running():
             async with running_proxy([entry(upstream, direct=is_direct)]) as base:
-                answer = await ask(base)
-    assert (len(upstream.heads), answer.status) == (asked, status)
+                response = await ask(base)
+    assert (len(upstream.heads), response.status) == (asked, status)
     assert len({*upstream.bodies}) == 1, "a retry sends the same"
     (line,) = [line for line in lines if line["event"] == "call.finished"]
     assert line["retries"] == asked - 1
     assert sum(line["event"] == "upstream.retry" for line in lines) == asked - 1
     if name in PASSED_ON:
-        assert answer.headers["retry-after"] == PASSED_ON[name]
+        assert response.headers["retry-after"] == PASSED_ON[name]
 
 
 @pytest.mark.statement("D3")
@@ -149,8 +149,8 @@ async def test_running_retries_count_as_well_as_waiting_ones() -> None:
 
                     await until(is_decided, 10)
                 the_end.set()
-                answers = await asyncio.gather(*asked)
-    assert {answer.status for answer in answers} == {529}
+                responses = await asyncio.gather(*asked)
+    assert {response.status for response in responses} == {529}
     assert 3 <= most <= 6
 
 
@@ -178,8 +178,8 @@ async def test_retry_ends_when_its_stream_begins() -> None:
                 await clients[-1].send(post(HELLO))
                 await until(lambda: len(upstream.heads) == 2 * len(clients), 5)
             the_end.set()
-            answers = [await client.answer() for client in clients]
-    assert [judge(answer.events()) for answer in answers] == ["message_stop"] * asked
+            responses = [await client.answer() for client in clients]
+    assert [judge(response.events()) for response in responses] == ["message_stop"] * asked
 
 
 @pytest.mark.statement("D4")
@@ -194,8 +194,8 @@ async def test_open_circuit_refuses_at_once_and_lets_a_fallback_serve() -> None:
                     assert judge((await ask(base)).events()) == "message_stop"
                 assert len(sick.heads) == 5
                 for _ in range(3):
-                    answer = await ask(base)
-                    assert answer.headers["x-claude-proxy-route"] == "spare"
+                    response = await ask(base)
+                    assert response.headers["x-claude-proxy-route"] == "spare"
                 assert len(sick.heads) == 5, "no call is made while the circuit is open"
                 async with RawClient.to(base) as client:
                     await client.send(post({**HELLO, "model": "alone"}))

@@ -108,13 +108,13 @@ WRONG: dict[str, tuple[Sequence[Step], str, int, tuple[str, ...]]] = {
 @pytest.mark.parametrize("name", WRONG)
 async def test_wrong_address_is_told_at_once(name: str) -> None:
     steps, mode, status, parts = WRONG[name]
-    answer, (line,), upstream = await play(steps, mode)
+    response, (line,), upstream = await play(steps, mode)
     path = "/v1/messages" if mode == "direct" else "/v1/chat/completions"
-    kind, message = answer.error()
-    assert (answer.status, kind) == (status, "invalid_request_error" if status == 400 else "api_error")
+    kind, message = response.error()
+    assert (response.status, kind) == (status, "invalid_request_error" if status == 400 else "api_error")
     for part in (*parts, f"{upstream.base}{path}"):
         assert part in message
-    assert answer.headers["x-should-retry"] == "false"
+    assert response.headers["x-should-retry"] == "false"
     assert len(upstream.heads) == 1, "it is not retried"
     assert line["error"] == message
     assert "Please log in" not in message
@@ -132,9 +132,9 @@ async def _ask(
 async def test_base_without_v1_is_told_to_end_in_it() -> None:
     upstream = RawUpstream(lambda _: respond(404, b"404 page not found", "text/plain"))
     async with upstream.running(), running_proxy([{"model_id": "m", "api_base": upstream.base}]) as base:
-        answer = await _ask(base)
-    assert "it usually ends in /v1" in answer.error()[1]
-    assert f"{upstream.base}/chat/completions answered 404" in answer.error()[1]
+        response = await _ask(base)
+    assert "it usually ends in /v1" in response.error()[1]
+    assert f"{upstream.base}/chat/completions answered 404" in response.error()[1]
 
 
 async def test_address_is_shown_without_query_values() -> None:
@@ -142,8 +142,8 @@ async def test_address_is_shown_without_query_values() -> None:
     async with upstream.running():
         entries = [{"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": True}]
         async with running_proxy(entries) as base:
-            answer = await _ask(base, path="/v1/messages?beta=true&key=query-value")
-    message = answer.error()[1]
+            response = await _ask(base, path="/v1/messages?beta=true&key=query-value")
+    message = response.error()[1]
     assert f"{upstream.base}/v1/messages?beta=…&key=… answered 404" in message
     assert "query-value" not in message
 
@@ -166,10 +166,10 @@ async def test_permanent_errors_of_an_upstream(name: str) -> None:
     upstream = RawUpstream(lambda _: respond(status, body))
     async with upstream.running(), running_proxy([{"model_id": "m", "api_base": upstream.base}]) as base:
         for headers, expected in (((), for_sdk), ((CLAUDE_CODE,), for_claude_code)):
-            answer = await _ask(base, *headers)
-            kind, message = answer.error()
-            assert (answer.status, kind) == expected
-            assert answer.headers["x-should-retry"] == "false"
+            response = await _ask(base, *headers)
+            kind, message = response.error()
+            assert (response.status, kind) == expected
+            assert response.headers["x-should-retry"] == "false"
             if status != 404:
                 assert f"({upstream.base}/chat/completions answered {status})" in message
     assert len(upstream.heads) == 2
@@ -177,9 +177,9 @@ async def test_permanent_errors_of_an_upstream(name: str) -> None:
 
 async def test_direct_unknown_model_is_passed_through() -> None:
     body = b'{"type":"error","error":{"type":"not_found_error","message":"model: claude-x"}}'
-    answer, _, _ = await play(respond(404, body), "direct")
-    assert (answer.status, answer.body) == (404, body)
-    assert "x-should-retry" not in answer.headers
+    response, _, _ = await play(respond(404, body), "direct")
+    assert (response.status, response.body) == (404, body)
+    assert "x-should-retry" not in response.headers
 
 
 @pytest.mark.parametrize(
@@ -187,16 +187,16 @@ async def test_direct_unknown_model_is_passed_through() -> None:
 )
 async def test_unknown_model_and_unknown_path(headers: tuple[str, ...], expected: tuple[int, str]) -> None:
     async with running_proxy([{"model_id": "known", "api_base": "http://127.0.0.1:1/v1"}]) as base:
-        for answer, part in (
+        for response, part in (
             (
                 await _ask(base, *headers, model="another"),
                 "'another' is not in models.yaml; known models: known",
             ),
             (await _ask(base, *headers, path="/v2/v1/messages"), "there is nothing at /v2/v1/messages"),
         ):
-            assert (answer.status, answer.error()[0]) == expected
-            assert part in answer.error()[1]
-            assert answer.headers["x-should-retry"] == "false"
+            assert (response.status, response.error()[0]) == expected
+            assert part in response.error()[1]
+            assert response.headers["x-should-retry"] == "false"
 
 
 @pytest.mark.parametrize(
@@ -206,18 +206,18 @@ async def test_unknown_model_and_unknown_path(headers: tuple[str, ...], expected
 async def test_unset_key(is_direct: bool, headers: tuple[str, ...], expected: tuple[int, str]) -> None:
     entry = {"model_id": "m", "api_base": "http://127.0.0.1:1/v1", "api_key": "${NO_SUCH_KEY}"}
     async with running_proxy([{**entry, "direct": is_direct}]) as base:
-        answer = await _ask(base, *headers)
-    assert (answer.status, answer.error()[0]) == expected
-    assert "NO_SUCH_KEY" in answer.error()[1]
-    assert answer.headers["x-should-retry"] == "false"
+        response = await _ask(base, *headers)
+    assert (response.status, response.error()[0]) == expected
+    assert "NO_SUCH_KEY" in response.error()[1]
+    assert response.headers["x-should-retry"] == "false"
 
 
 @pytest.mark.parametrize("path", ["/v1/v1/messages", "/anthropic/v1/v1/messages"])
 async def test_doubled_v1_is_accepted(path: str) -> None:
     upstream = RawUpstream(lambda _: stream(TRANSLATED))
     async with upstream.running(), running_proxy([{"model_id": "m", "api_base": upstream.base}]) as base:
-        answer = await _ask(base, path=path)
-        assert (answer.status, answer.is_whole) == (200, True)
+        response = await _ask(base, path=path)
+        assert (response.status, response.is_whole) == (200, True)
         counted = await _ask(base, path=f"{path}/count_tokens")
         assert b"input_tokens" in counted.body
 
@@ -247,15 +247,15 @@ async def test_server_that_does_not_run() -> None:
 async def test_date_in_retry_after_becomes_seconds(mode: str) -> None:
     dates = ("Date: Mon, 23 Nov 2026 08:00:00 GMT", "Retry-After: Mon, 23 Nov 2026 08:01:30 GMT")
     steps = respond(429, b'{"error":{"message":"slow down"}}', "application/json", *dates)
-    answer, _, _ = await play(steps, mode)
-    assert (answer.status, answer.headers["retry-after"]) == (429, "90")
-    assert "x-should-retry" not in answer.headers
+    response, _, _ = await play(steps, mode)
+    assert (response.status, response.headers["retry-after"]) == (429, "90")
+    assert "x-should-retry" not in response.headers
 
 
 async def test_quota_that_resets_in_hours_is_not_retried() -> None:
     steps = respond(429, b'{"error":{"message":"slow down"}}', "application/json", "Retry-After: 7200")
-    answer, _, _ = await play(steps, "translated")
-    assert (answer.status, answer.headers["retry-after"], answer.headers["x-should-retry"]) == (
+    response, _, _ = await play(steps, "translated")
+    assert (response.status, response.headers["retry-after"], response.headers["x-should-retry"]) == (
         429,
         "7200",
         "false",
@@ -272,8 +272,8 @@ async def test_quota_that_resets_in_hours_is_not_retried() -> None:
 )
 async def test_direct_message_about_the_other_protocol_is_passed_through(message: dict[str, Any]) -> None:
     body = json.dumps(message).encode()
-    answer, _, _ = await play(respond(200, body), "direct", {**HELLO, "stream": False})
-    assert (answer.status, answer.body) == (200, body)
+    response, _, _ = await play(respond(200, body), "direct", {**HELLO, "stream": False})
+    assert (response.status, response.body) == (200, body)
 
 
 @pytest.mark.parametrize("mode", ["translated", "direct"])

@@ -96,7 +96,7 @@ async def test_record_without_bodies(tmp_path: Path, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", GOOD)
 async def test_record_with_bodies_has_every_byte(tmp_path: Path, mode: str) -> None:
-    async with play(tmp_path, [GOOD[mode]], mode, record_bodies=True) as answer:
+    async with play(tmp_path, [GOOD[mode]], mode, record_bodies=True) as response:
         (path,) = await until_records(tmp_path, 1)
     record = record_files.load(path)
     assert json.loads(record.body or b"") == HELLO
@@ -104,7 +104,7 @@ async def test_record_with_bodies_has_every_byte(tmp_path: Path, mode: str) -> N
     assert attempt.chunks is not None
     assert [chunk for _, chunk in attempt.chunks] == list(MODES[mode].values())
     assert record.answer_chunks is not None
-    assert b"".join(chunk for _, chunk in record.answer_chunks) == answer.body
+    assert b"".join(chunk for _, chunk in record.answer_chunks) == response.body
     assert record.call["entries"]["m"]["model_name"] == "m"
 
 
@@ -117,9 +117,11 @@ async def test_files_are_private(tmp_path: Path) -> None:
 
 
 async def test_response_that_is_not_streamed(tmp_path: Path) -> None:
-    async with play(tmp_path, [GOOD["translated"]], payload={"stream": False}, record_bodies=True) as answer:
+    async with play(
+        tmp_path, [GOOD["translated"]], payload={"stream": False}, record_bodies=True
+    ) as response:
         (path,) = await until_records(tmp_path, 1)
-    assert (path / "answer.body.json").read_bytes() == answer.body
+    assert (path / "answer.body.json").read_bytes() == response.body
 
 
 async def test_compressed_response_is_kept_decompressed_and_masked(tmp_path: Path) -> None:
@@ -158,8 +160,8 @@ async def test_each_attempt_is_recorded(tmp_path: Path, mode: str) -> None:
     """The connection is closed without an answer, at once and again, and then it works."""
     async with play(
         tmp_path, [(Fault.CLOSE,), (Fault.CLOSE,), GOOD[mode]], mode, record="failures", max_retries=2
-    ) as answer:
-        assert answer.status == 200
+    ) as response:
+        assert response.status == 200
         (path,) = await until_records(tmp_path, 1)
     assert call_of(path)["attempts"] == 3
     assert call_of(path)["facts"]["retries"] == 2
@@ -167,8 +169,8 @@ async def test_each_attempt_is_recorded(tmp_path: Path, mode: str) -> None:
 
 
 async def test_error_and_then_success(tmp_path: Path) -> None:
-    async with play(tmp_path, [BROKEN, GOOD["translated"]], record="failures") as answer:
-        assert answer.status == 200
+    async with play(tmp_path, [BROKEN, GOOD["translated"]], record="failures") as response:
+        assert response.status == 200
         (path,) = await until_records(tmp_path, 1)
     responses = [heads(path, number)[1] for number in (1, 2)]
     assert [each["status"] for each in responses if each is not None] == [500, 200]
@@ -262,8 +264,8 @@ def test_is_kept() -> None:
 
 
 async def test_successful_call_is_not_kept(tmp_path: Path) -> None:
-    async with play(tmp_path, [GOOD["translated"]], record="failures") as answer:
-        assert answer.status == 200
+    async with play(tmp_path, [GOOD["translated"]], record="failures") as response:
+        assert response.status == 200
     assert records(tmp_path) == []
 
 
@@ -415,8 +417,8 @@ async def test_bug_in_the_recorder_ends_no_stream(
     }
     monkeypatch.setattr(*place[where], bug)
     with capture_logs() as lines:
-        async with play(tmp_path, [GOOD[mode]], mode, record_bodies=True) as answer:
-            assert judge(answer.events()) == "message_stop"
+        async with play(tmp_path, [GOOD[mode]], mode, record_bodies=True) as response:
+            assert judge(response.events()) == "message_stop"
             if where != "files":
                 (path,) = await until_records(tmp_path, 1)
                 assert any("failed while it traced" in note for note in call_of(path)["notes"])
@@ -551,8 +553,8 @@ async def test_links_in_records_are_not_followed(tmp_path: Path) -> None:
 async def test_record_off_creates_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[CallRecord] = []
     monkeypatch.setattr(Recorder, "observe", lambda self, record: made.append(record))
-    async with play(tmp_path, [GOOD["translated"]], record="off") as answer:
-        assert answer.status == 200
+    async with play(tmp_path, [GOOD["translated"]], record="off") as response:
+        assert response.status == 200
         await until(lambda: bool(made))
     assert made[0].trace is None
     assert not (tmp_path / FOLDER).exists()

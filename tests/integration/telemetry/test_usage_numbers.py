@@ -145,8 +145,8 @@ async def test_usage_of_a_client_that_leaves_is_estimated(tmp_path: Path, direct
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
-        pieces = [START, *[DELTA] * 5] if direct else [sse(chunk({"content": "x" * 400}), done=False)]
-        for piece in pieces:
+        chunks = [START, *[DELTA] * 5] if direct else [sse(chunk({"content": "x" * 400}), done=False)]
+        for piece in chunks:
             await response.write(piece)
         try:
             await asyncio.sleep(30)

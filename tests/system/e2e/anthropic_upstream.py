@@ -122,8 +122,8 @@ def calls(*wanted: tuple[str, Mapping[str, Any]], text: str = "") -> Turn:
         for index, (block, delta, key, payload) in enumerate(blocks):
             steps.append({"type": "content_block_start", "index": index, "content_block": block})
             for at in range(0, len(payload), FRAGMENT_CHARS):
-                piece = {"type": delta, key: payload[at : at + FRAGMENT_CHARS]}
-                steps.append({"type": "content_block_delta", "index": index, "delta": piece})
+                chunk = {"type": delta, key: payload[at : at + FRAGMENT_CHARS]}
+                steps.append({"type": "content_block_delta", "index": index, "delta": chunk})
             steps.append({"type": "content_block_stop", "index": index})
         end = {"stop_reason": "tool_use" if wanted else "end_turn", "stop_sequence": None}
         steps.append({"type": "message_delta", "delta": end, "usage": USAGE})

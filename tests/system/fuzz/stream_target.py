@@ -63,10 +63,10 @@ def check(data: bytes) -> None:
     if len(data) < 2:
         return
     stream, cuts = data[2:], random.Random(data[1])
-    pieces = list(_cut(stream, cuts)) if data[1] else [stream]
+    chunks = list(_cut(stream, cuts)) if data[1] else [stream]
     whole = _translate(data[0], [stream])
-    assert _translate(data[0], pieces) == whole, "the events depend on how the stream was cut"
-    _check_direct(stream, pieces)
+    assert _translate(data[0], chunks) == whole, "the events depend on how the stream was cut"
+    _check_direct(stream, chunks)
 
 
 def _cut(stream: bytes, cuts: random.Random) -> Iterator[bytes]:
@@ -79,14 +79,14 @@ def _cut(stream: bytes, cuts: random.Random) -> Iterator[bytes]:
 
 def _translate(variant: int, pieces: Sequence[bytes]) -> tuple[bytes, str]:
     """The client's stream and the error that came instead of it; exactly one of them."""
-    answer = _new_answer(variant)
+    response = _new_answer(variant)
     events: list[StreamEvent] = []
     try:
-        for piece in pieces:
-            if answer.has_ended:
+        for chunk in pieces:
+            if response.has_ended:
                 break
-            events += answer.feed(piece)
-        events += answer.close()
+            events += response.feed(chunk)
+        events += response.close()
     except ProxyError as exc:
         assert not events, "raised after events had been given out"
         return b"", f"{type(exc).__name__}: {exc.message}"
@@ -95,7 +95,7 @@ def _translate(variant: int, pieces: Sequence[bytes]) -> tuple[bytes, str]:
         grammar.accept(event)
     assert grammar.has_ended, "the stream has no end"
     assert sum(isinstance(event, ErrorEvent) for event in events) <= 1, "one error event at most"
-    assert (answer.failure is not None) == isinstance(events[-1], ErrorEvent), (
+    assert (response.failure is not None) == isinstance(events[-1], ErrorEvent), (
         "the failure is kept for the log"
     )
     return encode_events(events), ""
@@ -117,8 +117,8 @@ def _check_direct(stream: bytes, pieces: Sequence[bytes]) -> None:
     for cut in ([stream], pieces):
         direct, out = PassthroughStream(), b""
         try:
-            for piece in cut:
-                out += direct.feed(piece)
+            for chunk in cut:
+                out += direct.feed(chunk)
             out += direct.close()
         except ProxyError:
             pass

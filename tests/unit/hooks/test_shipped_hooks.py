@@ -72,8 +72,8 @@ async def test_system_prompt(tmp_path: Path, mode: str, system: Any) -> None:
 @BOTH
 async def test_redact_works_across_the_chunks_of_a_stream(tmp_path: Path, mode: str) -> None:
     install(tmp_path, "_redact")
-    pieces = ("The Blue", "bi", "rd and Blue", " and Bluebirds and Blue")
-    stream = anthropic_stream(*pieces) if mode == "direct" else text_stream(*pieces)
+    chunks = ("The Blue", "bi", "rd and Blue", " and Bluebirds and Blue")
+    stream = anthropic_stream(*chunks) if mode == "direct" else text_stream(*chunks)
     options = {"redact": {"words": {"Bluebird": "X", "Hello": "Y"}}}
     async with hooked_proxy(tmp_path, mode, stream=stream, options=options) as proxy:
         events = await proxy.events()

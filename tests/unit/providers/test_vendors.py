@@ -190,9 +190,9 @@ async def test_over_sockets(profile: str, vendor: str, model: str, tries: int) -
     async with VendorServer(VENDORS[vendor]) as upstream:
         entry = {"model_id": "m", "model_name": model, "api_base": upstream.api_base, "provider": profile}
         async with running_proxy([entry]) as proxy:
-            status, answer = await post(proxy, capture)
-            assert status == 200, answer
-            assert b"Fine." in answer
+            status, response = await post(proxy, capture)
+            assert status == 200, response
+            assert b"Fine." in response
             assert len(upstream.bodies) == tries, upstream.refused
             status, _ = await post(proxy, capture)
             assert status == 200

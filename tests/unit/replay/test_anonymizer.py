@@ -217,21 +217,21 @@ def stream_of(words: list[str], cuts: list[int], *, direct: bool) -> bytes:
         ):
             block = {"type": kind, "id": f"toolu_{one}", "name": two}
             frames.append({"type": "content_block_start", "index": index, "content_block": block})
-            for piece in pieces(whole):
-                delta = {"type": f"{kind}_delta", key: piece}
+            for chunk in pieces(whole):
+                delta = {"type": f"{kind}_delta", key: chunk}
                 frames.append({"type": "content_block_delta", "index": index, "delta": delta})
     else:
 
         def add(delta: dict[str, Any], **more: Any) -> None:
             frames.append({"id": one, "model": two, "choices": [{"index": 0, "delta": delta}], **more})
 
-        for piece in pieces(text):
-            add({"reasoning_content": piece})
-            add({"content": piece, three: four})
+        for chunk in pieces(text):
+            add({"reasoning_content": chunk})
+            add({"content": chunk, three: four})
         function = {"name": f"mcp__{one}", "arguments": ""}
         add({"tool_calls": [{"index": 0, "id": f"call_{two}", "type": "function", "function": function}]})
-        for piece in pieces(arguments):
-            add({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}, system_fingerprint=three)
+        for chunk in pieces(arguments):
+            add({"tool_calls": [{"index": 0, "function": {"arguments": chunk}}]}, system_fingerprint=three)
     dumped = [json.dumps(frame, ensure_ascii=bool(cuts and cuts[0] % 2)) for frame in frames]
     lines = [
         f"event: {one}\n" * (number % 3 == 0) + f"data: {each}\n\n" for number, each in enumerate(dumped)

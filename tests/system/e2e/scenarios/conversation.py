@@ -74,8 +74,8 @@ async def _reason(stage: Stage, provider: Mapping[str, str]) -> None:
     in_loop, resumed = upstream.requests[1], upstream.requests[2]
     (called,) = [message for message in in_loop.messages if message["role"] == "assistant"]
     check_equal(called.get("reasoning_content"), "I have to look first.", "the reasoning in the tool loop")
-    answers = [text for text in resumed.texts("assistant") if text]
-    check_equal(answers, ["I have seen it."], "what the assistant is quoted with")
+    responses = [text for text in resumed.texts("assistant") if text]
+    check_equal(responses, ["I have seen it."], "what the assistant is quoted with")
 
 
 @scenario
