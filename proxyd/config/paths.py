@@ -12,7 +12,7 @@ from pathlib import Path
 
 from platformdirs.unix import Unix
 
-__all__ = ["make_private_folder", "resolve_models_path", "resolve_state_folder"]
+__all__ = ["make_private_folder", "replace_private_file", "resolve_models_path", "resolve_state_folder"]
 
 _NAME = "claude-proxy"
 _FILE = "models.yaml"
@@ -56,3 +56,16 @@ def make_private_folder(path: Path) -> None:
             continue  # another process created it
         each.chmod(0o700)
     path.mkdir(exist_ok=True)  # raises where it is a file
+
+
+def replace_private_file(path: Path, content: bytes) -> None:
+    """Replace a file by one that only its owner can read, whatever the umask.
+
+    Raises:
+        OSError: it could not be written; the old file is still there.
+    """
+    temporary = path.with_suffix(".new")
+    make_private_folder(path.parent)
+    with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(content)
+    os.replace(temporary, path)

@@ -6,13 +6,12 @@ It holds digests of entries, quirks and dates; nothing of a key or a prompt.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from pathlib import Path
 from time import time
 
 from proxyd import jsonio
-from proxyd.config.paths import make_private_folder
+from proxyd.config.paths import replace_private_file
 from proxyd.logs.setup import get_logger
 from proxyd.providers.learned_quirks import LearnedQuirkStore
 
@@ -45,12 +44,9 @@ class LearnedQuirkFile:
             asyncio.get_running_loop().run_in_executor(None, self._write, self._path)
 
     def _write(self, path: Path) -> None:
-        temporary = path.with_suffix(".new")
         try:
             with self._writing:
-                make_private_folder(path.parent)
-                temporary.write_bytes(self._document)
-                os.replace(temporary, path)
+                replace_private_file(path, self._document)
         except OSError as exc:
             log.warning("learned.not_saved", file=str(path), why=exc.strerror)
 

@@ -57,6 +57,12 @@ PROTOCOL_WORDS = _words(
     """
     base_resp cached_tokens cache_write_tokens chat.completion chat.completion.chunk choices code completion
     completion_tokens completion_tokens_details create_time details error_code error_message error_msg errors
+    aborted blocklist canceled cancelled complete completed content_filtered eos_token error_limit error_toxic
+    failed guardrail_intervened image_prohibited_content image_recitation image_safety incomplete internal_error
+    malformed_function_call MALFORMED_FUNCTION_CALL malformed_model_output malformed_response malformed_tool_use
+    max_context max_len max_length max_output_tokens missing_thought_signature overloaded prohibited_content
+    recitation repetition spii time_limit timeout token_limit too_many_tool_calls tool_call unexpected_tool_call
+    user_cancel
     finish_reason http_code images index_id innererror limit loc matched_stop msg n_ctx n_prompt_tokens
     native_finish_reason object param prompt prompt_cache_hit_tokens prompt_tokens prompt_tokens_details
     provider_name raw reason reasoning_content reasoning_details reasoning_tokens status status_code status_msg

@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import threading
 from pathlib import Path
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.config.paths import make_private_folder
+from proxyd.config.paths import replace_private_file
 from proxyd.logs.setup import get_logger
 from proxyd.telemetry.call_record import CallRecord
 
@@ -125,12 +124,9 @@ class Calibration:
         """Write the file. It runs in a thread, since a disk may be slow, except when the process ends."""
         path = self._path
         assert path is not None, "a timer is set only where there is a file"
-        temporary = path.with_suffix(".new")
         try:
             with self._writing:
-                make_private_folder(path.parent)
-                temporary.write_bytes(document)
-                os.replace(temporary, path)
+                replace_private_file(path, document)
         except OSError as exc:
             log.warning("calibration.not_saved", file=str(path), why=exc.strerror)
 

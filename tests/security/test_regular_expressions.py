@@ -30,7 +30,8 @@ OWN_TEXT = ("proxyd.cli.",)
 #: Patterns that are not applied to texts of any length, and why.
 BOUNDED_OTHERWISE = {
     "proxyd.codecs.openai.context_overflow.": "its callers cut what they judge to `MAX_MESSAGE` characters",
-    "proxyd.providers.unparsed._NO_SETTING": "only matched behind a name that was found",
+    "proxyd.providers.unparsed._NOT_SETTING": "only matched behind a name that was found",
+    "proxyd.providers.unparsed._MEMBER": "only matched behind a name that was found",
     "proxyd.providers.unparsed._TEXT": "only matched behind a name that was found",
 }
 #: Methods that match at one position only.

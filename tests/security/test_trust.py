@@ -170,12 +170,12 @@ def test_what_was_checked_is_what_is_read(config: Path, monkeypatch: pytest.Monk
     path = config / "hooks/h.py"
     from proxyd.config import trust
 
-    check_way = trust._check_way
+    check_ancestors = trust._check_ancestors
 
     def exchange(checked: Path) -> None:
-        check_way(checked)
+        check_ancestors(checked)
         (config / "new").write_text("exchanged")
         os.replace(config / "new", path)
 
-    monkeypatch.setattr(trust, "_check_way", exchange)
+    monkeypatch.setattr(trust, "_check_ancestors", exchange)
     assert read_trusted(path) == RAN.encode()

@@ -148,7 +148,10 @@ MUTATIONS = (
         '_RETURNABLE = ("reasoning_content",)',
     ),
     Mutation(
-        "an unknown field returns", "codecs/openai/reasoning_replay.py", "if name in _RETURNABLE:", "if name:"
+        "an unknown field returns",
+        "codecs/openai/reasoning_replay.py",
+        "if field in _RETURNABLE:",
+        "if field:",
     ),
 )
 

@@ -113,11 +113,16 @@ async def test_a_stop_cuts_none_of_twenty_streams_whatever_their_phase(tmp_path:
     for plan, response in responses.items():
         assert response.is_whole, plan
         assert judge(response.events()) == "message_stop", plan
-        assert without_ids(response.body) == without_ids(expected[plan].body), plan
+        assert without_counts(response.body) == without_counts(expected[plan].body), plan
         if plan[0] == "direct":
             assert response.body == b"".join(MODES["direct"].values())
     assert (readiness.status, readiness.headers["connection"]) == (503, "close")
     assert b"draining" in readiness.body
+
+
+def without_counts(body: bytes) -> bytes:
+    """Remove ids and the estimate in `message_start`, which is better for later calls."""
+    return re.sub(rb'"input_tokens":\d+', b"", without_ids(body))
 
 
 async def _begin(stack: AsyncExitStack, daemon: Process, mode: str, phase: int) -> RawClient:

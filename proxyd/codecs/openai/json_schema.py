@@ -77,36 +77,39 @@ def rewrite(schema: Schema, rule: Rule, *, before: bool = False, booleans: bool 
         booleans: apply it to ``true`` and ``false`` as well, as to an empty schema, except where every server
             understands them.
     """
-
-    def visit(node: Any, keyword: str, depth: int) -> Any:
-        if isinstance(node, bool) and keyword not in ("", "additionalProperties", "unevaluatedProperties"):
-            return rule({}, keyword) if booleans else node
-        if not isinstance(node, dict):
-            return node
-        if depth > _MAX_DEPTH:
-            return {"type": "object"}
-        if before:
-            node = rule(node, keyword)
-        changed: Schema = {}
-        for key, value in node.items():
-            if key in _NAMED and isinstance(value, Mapping):
-                inner: Any = {name: visit(child, key, depth + 1) for name, child in value.items()}
-                if any(inner[name] is not value[name] for name in value):
-                    changed[key] = inner
-            elif (key in _SEVERAL or key == "items") and isinstance(value, list):
-                inner = [visit(child, key, depth + 1) for child in value]
-                if any(new is not old for new, old in zip(inner, value, strict=True)):
-                    changed[key] = inner
-            elif key in _ONE and not isinstance(value, list):
-                inner = visit(value, key, depth + 1)
-                if inner is not value:
-                    changed[key] = inner
-        if changed:
-            node = {**node, **changed}
-        return node if before else rule(node, keyword)
-
-    result: Schema = visit(schema, "", 0)
+    result: Schema = _visit(schema, "", 0, rule, before, booleans)
     return result
+
+
+def _visit(node: Any, keyword: str, depth: int, rule: Rule, before: bool, booleans: bool) -> Any:
+    # A function of the module: a nested one that calls itself would be a reference cycle.
+    if isinstance(node, bool) and keyword not in ("", "additionalProperties", "unevaluatedProperties"):
+        return rule({}, keyword) if booleans else node
+    if not isinstance(node, dict):
+        return node
+    if depth > _MAX_DEPTH:
+        return {"type": "object"}
+    if before:
+        node = rule(node, keyword)
+    changed: Schema = {}
+    for key, value in node.items():
+        if key in _NAMED and isinstance(value, Mapping):
+            inner: Any = {
+                name: _visit(child, key, depth + 1, rule, before, booleans) for name, child in value.items()
+            }
+            if any(inner[name] is not value[name] for name in value):
+                changed[key] = inner
+        elif (key in _SEVERAL or key == "items") and isinstance(value, list):
+            inner = [_visit(child, key, depth + 1, rule, before, booleans) for child in value]
+            if any(new is not old for new, old in zip(inner, value, strict=True)):
+                changed[key] = inner
+        elif key in _ONE and not isinstance(value, list):
+            inner = _visit(value, key, depth + 1, rule, before, booleans)
+            if inner is not value:
+                changed[key] = inner
+    if changed:
+        node = {**node, **changed}
+    return node if before else rule(node, keyword)
 
 
 def flatten_root(schema: Schema) -> Schema:

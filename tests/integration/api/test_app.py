@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from proxyd.errors import ANSWERS
+from proxyd.errors import HTTP_ERRORS
 from tests.support.harness import Upstream, chunk, running_proxy, running_upstream, sse, text_stream
 
 JSON = {"content-type": "application/json"}
@@ -275,7 +275,7 @@ async def test_count_tokens_of_a_translated_route_is_local(
 
 
 def test_every_exception_has_a_response() -> None:
-    for status, kind in ANSWERS.values():
+    for status, kind in HTTP_ERRORS.values():
         assert 400 <= status < 600
         assert kind.endswith("_error") or kind == "request_too_large"
 

@@ -50,7 +50,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(len(body))
         return sound(body)
 
-    monkeypatch.setattr("proxyd.api.app.parse_object", parse)
+    monkeypatch.setattr("proxyd.api.messages.parse_object", parse)
     monkeypatch.setattr("proxyd.proxy.client_request.parse_object", parse)
     return sizes
 

@@ -183,7 +183,10 @@ async def test_retry_ends_when_its_stream_begins() -> None:
 
 
 @pytest.mark.statement("D4")
-async def test_open_circuit_refuses_at_once_and_lets_a_fallback_serve() -> None:
+async def test_open_circuit_refuses_at_once_and_lets_a_fallback_serve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("proxyd.transport.circuit_breaker._MAX_LOOPBACK_OPEN_S", 30)
     sick = RawUpstream(lambda number: [Fault.CLOSE] if number % 2 else refusal(503))
     well = RawUpstream(lambda _: GOOD)
     with capture_logs() as lines:

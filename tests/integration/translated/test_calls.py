@@ -316,8 +316,8 @@ async def test_prompt_over_the_window_is_refused_before_it_is_sent(
         ({"max_tokens": "many"}, "max_tokens: "),
         (
             {
-                "tools": [{"type": "web_search_20250305", "name": "web_search"}],
-                "tool_choice": {"type": "tool", "name": "web_search"},
+                "tools": [{"type": "web_fetch_20250910", "name": "web_fetch"}],
+                "tool_choice": {"type": "tool", "name": "web_fetch"},
             },
             "tool_choice: ",
         ),

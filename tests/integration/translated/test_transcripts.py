@@ -13,9 +13,11 @@ from typing import Any
 
 import aiohttp
 import anthropic
+import pytest
 from aiohttp import web
 from aiohttp_sse_client.client import EventSource
 
+from proxyd.telemetry.token_calibration import Calibration
 from tests.support import goldens_streams as goldens
 from tests.support.harness import running_proxy, running_upstream
 from tests.support.sse_reader import message_of
@@ -49,6 +51,12 @@ async def all_transcripts() -> AsyncIterator[str]:
             )
         async with running_proxy(entries, max_retries=0) as proxy:
             yield proxy
+
+
+@pytest.fixture(autouse=True)
+def _no_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the estimates of `message_start` as they are: the transcripts have the models' names in common."""
+    monkeypatch.setattr(Calibration, "observe", lambda self, record: None)
 
 
 async def failures_of(check: Callable[[goldens.Case], Awaitable[None]]) -> list[str]:

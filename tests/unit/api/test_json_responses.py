@@ -13,7 +13,9 @@ from proxyd.errors import Overloaded
 
 
 def test_an_error_keeps_its_status_headers_and_id() -> None:
-    response = error_response(Overloaded("later", headers={"retry-after": "1"}), "req_1")
+    response = error_response(
+        Overloaded("later", headers={"retry-after": "1"}), make_mocked_request("GET", "/x"), "req_1"
+    )
     assert (response.status, response.headers["retry-after"]) == (529, "1")
     body = json.loads(response.body)  # type: ignore[arg-type]
     assert body["error"]["type"] == "overloaded_error"
@@ -29,6 +31,7 @@ def test_an_error_keeps_its_status_headers_and_id() -> None:
     ],
 )
 def test_errors_of_the_router_say_what_to_do(exc: web.HTTPException, status: int, text: str) -> None:
-    translated = error_from_aiohttp(exc, make_mocked_request("GET", "/x"))
-    assert error_response(translated, "req_1").status == status
+    request = make_mocked_request("GET", "/x")
+    translated = error_from_aiohttp(exc, request)
+    assert error_response(translated, request, "req_1").status == status
     assert text in translated.message

@@ -5,12 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from proxyd.cli.daemon_client import Peer, State
-from proxyd.cli.detached import is_alive, tail, terminate, wait_for_end
+from proxyd.cli.detached import is_alive, terminate, wait_for_end
 from proxyd.cli.exit_codes import CommandFailed
 
 
@@ -44,10 +43,3 @@ def test_claude_proxy_is_signalled() -> None:
         child.stdout.readline()  # the process list may show the old program until then
         terminate(Peer(State.RUNNING, {"pid": child.pid}))
         assert child.wait(30) != 0
-
-
-def test_tail(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    assert tail(path) == []
-    path.write_text("".join(f"line {number}\n" for number in range(30)))
-    assert tail(path, 2) == ["line 28", "line 29"]

@@ -98,7 +98,6 @@ def test_switches_of_the_dialect_are_not_shared_between_requests() -> None:
         ({"max_tokens": True}, "max_tokens:"),
         ({"temperature": "hot"}, "temperature: expected a number, got str"),
         ({"temperature": float("nan")}, "temperature:"),
-        ({"thread": {"type": "continue", "previous_message_id": "m"}}, "thread:"),
         ({"compaction": {}}, "compaction:"),
     ],
 )
