@@ -67,6 +67,7 @@ class _Circuit:
     times_opened: int = 0
     open_until: float = 0.0
     cause: str = ""
+    is_permanent: bool = False
 
 
 class Circuits:
@@ -108,10 +109,11 @@ class Circuits:
             return
         wait_s = max(1, math.ceil(left_s)) if circuit.state is State.OPEN else _TRIAL_RETRY_S
         cause = f"; the last failure: {circuit.cause}" if circuit.cause else ""
+        can_retry = wait_s <= _MAX_CLIENT_DELAY_S and not circuit.is_permanent
         raise Overloaded(
             f"{origin.partition('://')[2]} failed {circuit.failures} times in a row and is left alone; "
             f"try again in {wait_s} s{cause}",
-            headers={"retry-after": str(wait_s), **(NO_RETRY if wait_s > _MAX_CLIENT_DELAY_S else {})},
+            headers={"retry-after": str(wait_s), **({} if can_retry else NO_RETRY)},
         )
 
     def succeeded(self, origin: str) -> None:
@@ -120,17 +122,19 @@ class Circuits:
         if circuit is not None and circuit.state is not State.CLOSED:
             self._on_change(CircuitState(origin, State.CLOSED, 0, 0.0))
 
-    def failed(self, origin: str, cause: str = "") -> None:
+    def failed(self, origin: str, cause: str = "", *, is_permanent: bool = False) -> None:
         """Report a failed connection, a missing response or a gateway's error.
 
         Args:
             cause: what happened, for the message of calls that are refused later; without prompts and keys.
+            is_permanent: a repeated call would fail too, so clients are told not to retry the calls that are refused.
         """
         if not self._threshold:
             return
         circuit = self._circuits.setdefault(origin, _Circuit())
         circuit.failures += 1
         circuit.cause = cause
+        circuit.is_permanent = is_permanent
         # A call that had begun before the circuit opened says nothing new.
         if circuit.state is State.TRIAL or (
             circuit.state is State.CLOSED and circuit.failures >= self._threshold

@@ -15,7 +15,7 @@ import aiohttp
 
 from proxyd.codecs.wire.http1_body import BodyFault
 from proxyd.config.settings import Settings
-from proxyd.errors import NO_RETRY, BadReply, ProxyError, TimedOut, Truncated, Unreachable
+from proxyd.errors import NO_RETRY, BadReply, ProxyError, TimedOut, Truncated, Unreachable, is_permanent
 from proxyd.logs.setup import get_logger
 from proxyd.providers.base import UpstreamRequest
 from proxyd.transport.circuit_breaker import GATEWAY_ERRORS, Circuits, CircuitState, State
@@ -74,7 +74,7 @@ class UpstreamClient:
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as exc:
             failure = failure_of(exc, request.url)
             if _exhaustion_in(exc) is None:
-                self.circuits.failed(origin, failure.message)
+                self.circuits.failed(origin, failure.message, is_permanent=is_permanent(failure))
             else:
                 self.circuits.abandoned(origin)
             raise failure from exc

@@ -144,3 +144,15 @@ def test_circuit_of_a_server_on_this_machine_is_open_for_a_second_at_most(clock:
             circuits.admit("http://127.0.0.1:8080")
         clock.now_s += 1
         circuits.admit("http://127.0.0.1:8080")
+
+
+@pytest.mark.parametrize("is_permanent", [True, False])
+def test_clients_do_not_retry_where_a_repeated_call_would_fail(clock: Clock, is_permanent: bool) -> None:
+    origin = "http://127.0.0.1:8000"
+    circuits = Circuits(1, 30.0, clock)
+    circuits.admit(origin)
+    circuits.failed(origin, "connection refused", is_permanent=is_permanent)
+    with pytest.raises(Overloaded) as caught:
+        circuits.admit(origin)
+    assert (caught.value.headers.get("x-should-retry") == "false") is is_permanent
+    assert caught.value.headers["retry-after"] == "1"
