@@ -215,16 +215,17 @@ async def test_client_that_stops_reading_is_aborted_and_its_upstream_cancelled(m
 async def test_client_that_reads_slowly_is_served() -> None:
     # The kernel tells of room for more only when a third of its buffer, up to 4 MiB, is free: at the client's 3 MB a
     # second that takes some 0.4 s, so the stall must be longer, and the slow reading longer still.
-    upstream = RawUpstream(lambda _: (CHUNKED, flood("translated", 8_000_000), b"0\r\n\r\n"))
-    async with proxy(upstream, write_stall_s=1.5) as base, deaf_client(base, HELLO) as client:
-        body, loop = b"", asyncio.get_running_loop()
+    upstream = RawUpstream(lambda _: (CHUNKED, flood("translated", 14_000_000), b"0\r\n\r\n"))
+    async with proxy(upstream, write_stall_s=3) as base, deaf_client(base, HELLO) as client:
+        body, size, loop = b"", 0, asyncio.get_running_loop()
         begun = loop.time()
         while b"event: error" not in body[-3000:]:
             chunk = await asyncio.wait_for(client.reader.read(65536), 20)
             assert chunk, f"cut after {loop.time() - begun:.1f} s"
-            body = (body + chunk)[-200_000:]
-            if loop.time() - begun < 2.0:
-                await asyncio.sleep(0.02)  # the client's slowness is what is tested
+            body, size = (body + chunk)[-200_000:], size + len(chunk)
+            if loop.time() - begun < 4:
+                # the client's slowness is what is tested; on a busy machine it must not grow
+                await asyncio.sleep(max(0.0, begun + size / 3_000_000 - loop.time()))
 
 
 # -- a client that leaves
