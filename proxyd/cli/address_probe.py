@@ -10,12 +10,12 @@ import http.client
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from proxyd.providers.direct_request import direct_url
 from proxyd.providers.openai_request import chat_url
 
-__all__ = ["Endpoint", "fault_at", "find_neighbour"]
+__all__ = ["Endpoint", "connection_to", "fault_at", "find_neighbour"]
 
 _TIMEOUT_S = 5.0
 _MAX_BODY_BYTES = 64 << 10
@@ -55,6 +55,15 @@ class Endpoint:
         return f"api_base: {self.api_base.partition('?')[0]}, {direct}"
 
 
+def connection_to(url: SplitResult, ca_file: str, timeout_s: float) -> http.client.HTTPConnection:
+    """Return a connection to the host of `url`, not yet opened; `ca_file` may be empty."""
+    host = url.hostname or ""
+    if url.scheme == "https":
+        context = ssl.create_default_context(cafile=ca_file or None)
+        return http.client.HTTPSConnection(host, url.port, timeout=timeout_s, context=context)
+    return http.client.HTTPConnection(host, url.port, timeout=timeout_s)
+
+
 def fault_at(endpoint: Endpoint, ca_file: str) -> str | None:
     """Return what shows that the endpoint does not exist, such as ``404``; None if it does.
 
@@ -62,13 +71,7 @@ def fault_at(endpoint: Endpoint, ca_file: str) -> str | None:
         OSError, http.client.HTTPException: there is no response.
     """
     parts = urlsplit(endpoint.full_url())
-    host = parts.hostname or ""
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        context = ssl.create_default_context(cafile=ca_file or None)
-        connection = http.client.HTTPSConnection(host, parts.port, timeout=_TIMEOUT_S, context=context)
-    else:
-        connection = http.client.HTTPConnection(host, parts.port, timeout=_TIMEOUT_S)
+    connection = connection_to(parts, ca_file, _TIMEOUT_S)
     try:
         target = f"{parts.path}?{parts.query}" if parts.query else parts.path
         headers = {

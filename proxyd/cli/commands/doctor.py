@@ -26,7 +26,7 @@ import click
 
 import proxyd
 from proxyd import jsonio
-from proxyd.cli.address_probe import Endpoint, fault_at, find_neighbour
+from proxyd.cli.address_probe import Endpoint, connection_to, fault_at, find_neighbour
 from proxyd.cli.commands.code import needs_client_key
 from proxyd.cli.daemon_client import Peer, State, Target, ask, find_target
 from proxyd.cli.exit_codes import (
@@ -294,14 +294,7 @@ def _addresses(loaded: LoadedConfig, origin: str) -> Iterator[Finding]:
 
 def _head(origin: str, ca_file: str) -> float | None:
     """Request the head of an origin's root; return its date as Unix time. Any status will do."""
-    parts = urlsplit(origin)
-    host = parts.hostname or ""
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        context = ssl.create_default_context(cafile=ca_file or None)
-        connection = http.client.HTTPSConnection(host, parts.port, timeout=_CONNECT_S, context=context)
-    else:
-        connection = http.client.HTTPConnection(host, parts.port, timeout=_CONNECT_S)
+    connection = connection_to(urlsplit(origin), ca_file, _CONNECT_S)
     try:
         connection.request("HEAD", "/", headers={"user-agent": "claude-proxy"})
         date = connection.getresponse().getheader("date")

@@ -101,6 +101,21 @@ def stop_command(port: int | None, host: str | None, models: str | None) -> None
     click.echo("claude-proxy has stopped.")
 
 
+def _ask_running(target: Target) -> Peer:
+    """Return the daemon that runs on `target`.
+
+    Raises:
+        CommandFailed: none does, or another program.
+    """
+    peer = ask(target)
+    background.refuse_foreign(target, peer)
+    if not peer.is_ours:
+        raise CommandFailed(
+            f"claude-proxy does not run on {target.url}; start it with 'claude-proxy start'", EXIT_NOT_RUNNING
+        )
+    return peer
+
+
 @click.command("restart", epilog="Example: claude-proxy restart")
 @address_options
 def restart_command(port: int | None, host: str | None, models: str | None) -> None:
@@ -111,12 +126,7 @@ def restart_command(port: int | None, host: str | None, models: str | None) -> N
     from proxyd.cli import service_managers as manager
 
     target = _target(port, host, models)
-    peer = ask(target)
-    background.refuse_foreign(target, peer)
-    if not peer.is_ours:
-        raise CommandFailed(
-            f"claude-proxy does not run on {target.url}; start it with 'claude-proxy start'", EXIT_NOT_RUNNING
-        )
+    peer = _ask_running(target)
     service = manager.installed()
     if service is not None and peer.about.get("supervisor") == service.name:
         service.restart()
@@ -141,12 +151,7 @@ def reload_command(port: int | None, host: str | None, models: str | None) -> No
     Open streams continue. An invalid configuration is reported, and the daemon keeps the one it has.
     """
     target = _target(port, host, models)
-    peer = ask(target)
-    background.refuse_foreign(target, peer)
-    if not peer.is_ours:
-        raise CommandFailed(
-            f"claude-proxy does not run on {target.url}; start it with 'claude-proxy start'", EXIT_NOT_RUNNING
-        )
+    peer = _ask_running(target)
     config, supervisor = Path(peer.about["config"]), peer.about.get("supervisor")
     if supervisor in (None, "detached"):
         _check_configuration(peer)  # a service has other variables than this shell
