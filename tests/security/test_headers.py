@@ -16,7 +16,7 @@ import pytest
 from proxyd.errors import ConfigError
 from tests.support.faults import MODES
 from tests.support.harness import load_entries, running_proxy
-from tests.support.raw_sockets import Answer, RawClient, RawUpstream, post
+from tests.support.raw_sockets import RawClient, RawUpstream, ask, post
 from tests.support.streams import CHUNKED, HELLO, as_chunks
 
 KEY, BEARER, CONFIGURED = (
@@ -74,12 +74,6 @@ def good(mode: str, *more: str) -> bytes:
         CHUNKED.removesuffix(b"\r\n") + b"".join(f"{line}\r\n".encode("latin-1") for line in more) + b"\r\n"
     )
     return head + as_chunks(*MODES[mode].values()) + b"0\r\n\r\n"
-
-
-async def ask(base: str, request: bytes) -> Answer:
-    async with RawClient.to(base) as client:
-        await client.send(request)
-        return await client.answer()
 
 
 async def sent(

@@ -11,16 +11,10 @@ import pytest
 from proxyd.daemon.configuration import load_configuration
 from proxyd.errors import ConfigError
 from tests.support.harness import running_proxy
-from tests.support.raw_sockets import Answer, RawClient, RawUpstream, post
+from tests.support.raw_sockets import RawClient, RawUpstream, ask, post
 from tests.support.streams import CHUNKED, HELLO, TRANSLATED, as_chunks
 
 GOOD = (CHUNKED, as_chunks(*TRANSLATED.values()), b"0\r\n\r\n")
-
-
-async def ask(base: str, request: bytes) -> Answer:
-    async with RawClient.to(base) as client:
-        await client.send(request)
-        return await client.answer()
 
 
 @pytest.fixture

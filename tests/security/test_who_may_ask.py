@@ -11,7 +11,7 @@ import pytest
 
 from proxyd.secret import Secret
 from tests.support.harness import running_proxy
-from tests.support.raw_sockets import Answer, RawClient, RawUpstream, post
+from tests.support.raw_sockets import RawClient, RawUpstream, ask, post
 from tests.support.streams import HELLO
 
 TOKEN = "the-token-of-this-proxy-123"
@@ -21,12 +21,6 @@ API = "anthropic-version: 2023-06-01"
 
 def get(path: str, *headers: str, method: str = "GET") -> bytes:
     return "\r\n".join((f"{method} {path} HTTP/1.1", "Host: localhost:8082", *headers)).encode() + b"\r\n\r\n"
-
-
-async def ask(base: str, request: bytes) -> Answer:
-    async with RawClient.to(base) as client:
-        await client.send(request)
-        return await client.answer()
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ __all__ = [
     "RawClient",
     "RawUpstream",
     "Trickle",
+    "ask",
     "complaints",
     "deaf_client",
     "no_leaks",
@@ -264,6 +265,13 @@ class RawClient:
         except ConnectionError:
             pass
         return Answer(status, headers, body, is_whole)
+
+
+async def ask(base: str, request: bytes) -> Answer:
+    """Send one request on a connection of its own; return the response."""
+    async with RawClient.to(base) as client:
+        await client.send(request)
+        return await client.answer()
 
 
 def post(payload: Any, *more: str, path: str = "/v1/messages", host: str = "127.0.0.1") -> bytes:

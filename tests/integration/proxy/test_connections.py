@@ -11,18 +11,12 @@ import pytest
 
 from tests.support.faults import BREAKS, MODES, Break, entry
 from tests.support.harness import running_proxy
-from tests.support.raw_sockets import Answer, Fault, RawClient, RawUpstream, Step, no_leaks, post, until
+from tests.support.raw_sockets import Fault, RawClient, RawUpstream, Step, ask, no_leaks, post, until
 from tests.support.streams import CHUNKED, HELLO, as_chunks, judge
 
 
 def whole(mode: str) -> bytes:
     return CHUNKED + as_chunks(*MODES[mode].values()) + b"0\r\n\r\n"
-
-
-async def ask(base: str) -> Answer:
-    async with RawClient.to(base) as client:
-        await client.send(post(HELLO))
-        return await client.answer()
 
 
 @pytest.mark.statement("D table")
@@ -33,7 +27,7 @@ async def test_stale_connection_is_replaced_at_once(mode: str, fault: Fault) -> 
     upstream = RawUpstream(lambda number: [fault] if number == 1 else [whole(mode)])
     async with no_leaks(), upstream.running(), running_proxy([entry(upstream, mode)]) as base:
         for _ in range(2):
-            response = await asyncio.wait_for(ask(base), 5)
+            response = await asyncio.wait_for(ask(base, post(HELLO)), 5)
             assert judge(response.events()) == "message_stop"
     assert (len(upstream.heads), upstream.accepted) == (3, 2)
     assert upstream.bodies[1] == upstream.bodies[2]
@@ -69,13 +63,13 @@ async def test_unrequested_response_is_not_used_for_the_next_call(name: str, whe
 
     upstream = RawUpstream(steps)
     async with no_leaks(), upstream.running(), running_proxy([entry(upstream, mode)]) as base:
-        first = await ask(base)
+        first = await ask(base, post(HELLO))
         if when == "later":
             await asyncio.sleep(0)
             go_on.set()
             await asyncio.wait_for(said.wait(), 5)
             await asyncio.sleep(0.02)  # both ends share this loop: it has been read by then
-        second = await ask(base)
+        second = await ask(base, post(HELLO))
     if (name, when) != ("rubbish", "with_the_answer"):  # one piece that is no HTTP as a whole
         assert (first.status, judge(first.events())) == (200, "message_stop")
     assert (second.status, judge(second.events())) == (200, "message_stop")
@@ -95,7 +89,7 @@ async def test_faults_leave_no_objects(mode: str) -> None:
     async def every_fault(base: str) -> None:
         for number in range(len(cases)):
             upstream.current = number
-            await ask(base)
+            await ask(base, post(HELLO))
 
     class Upstream(RawUpstream):
         current = 0
@@ -149,9 +143,9 @@ async def test_fault_of_one_call_does_not_affect_others(mode: str) -> None:
     async with no_leaks(), upstream.running(), running_proxy([entry(upstream, mode)]) as base:
         running = []
         for number in range(5):
-            running.append(asyncio.ensure_future(ask(base)))
+            running.append(asyncio.ensure_future(ask(base, post(HELLO))))
             await until(lambda number=number: len(upstream.heads) == number + 1)
-        broken = [await ask(base) for _ in range(10)]
+        broken = [await ask(base, post(HELLO)) for _ in range(10)]
         go_on.set()
         responses = await asyncio.gather(*running)
     assert {judge(response.events()) for response in broken} == {"error"}

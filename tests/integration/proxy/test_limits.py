@@ -19,11 +19,11 @@ from proxyd.daemon import listener
 from proxyd.daemon.loop_lag import LoopLag
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import (
-    Answer,
     Fault,
     Pause,
     RawClient,
     RawUpstream,
+    ask,
     deaf_client,
     no_leaks,
     post,
@@ -60,12 +60,6 @@ async def proxy(upstream: RawUpstream, mode: str = "translated", **settings: Any
         entries = [{"model_id": name, **more} for name in ("m", "other")]
         async with running_proxy(entries, **settings) as base:
             yield base
-
-
-async def ask(base: str, request: bytes) -> Answer:
-    async with RawClient.to(base) as client:
-        await client.send(request)
-        return await client.answer()
 
 
 # -- B: clocks

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from proxyd.proxy import retries
 from proxyd.proxy.retries import RetryBudget
 from tests.support.harness import running_proxy
-from tests.support.raw_sockets import Answer, Fault, RawClient, RawUpstream, Step, no_leaks, post, until
+from tests.support.raw_sockets import Fault, RawClient, RawUpstream, Step, ask, no_leaks, post, until
 from tests.support.streams import CHUNKED, HELLO, TRANSLATED, as_chunks, judge
 
 GOOD: Sequence[Step] = (CHUNKED, as_chunks(*TRANSLATED.values()), b"0\r\n\r\n")
@@ -35,12 +35,6 @@ def refusal(status: int, *headers: str) -> Sequence[Step]:
 
 def entry(upstream: RawUpstream, name: str = "m", **more: Any) -> dict[str, Any]:
     return {"model_id": name, "api_base": f"{upstream.base}/v1", **more}
-
-
-async def ask(base: str) -> Answer:
-    async with RawClient.to(base) as client:
-        await client.send(post(HELLO))
-        return await client.answer()
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +87,7 @@ async def test_retries(name: str) -> None:
     with capture_logs() as lines:
         async with no_leaks(), upstream.running():
             async with running_proxy([entry(upstream, direct=is_direct)]) as base:
-                response = await ask(base)
+                response = await ask(base, post(HELLO))
     assert (len(upstream.heads), response.status) == (asked, status)
     assert len({*upstream.bodies}) == 1, "a retry sends the same"
     (line,) = [line for line in lines if line["event"] == "call.finished"]
@@ -108,7 +102,7 @@ async def test_first_error_is_returned_over_the_budget(monkeypatch: pytest.Monke
     monkeypatch.setattr(RetryBudget, "has_room", lambda self, active: False)
     upstream = RawUpstream(lambda _: refusal(500))
     async with upstream.running(), running_proxy([entry(upstream)]) as base:
-        assert (await ask(base)).status == 500
+        assert (await ask(base, post(HELLO))).status == 500
     assert len(upstream.heads) == 1
 
 
@@ -137,7 +131,7 @@ async def test_running_retries_count_as_well_as_waiting_ones() -> None:
     with capture_logs() as lines:
         async with no_leaks(), upstream.running():
             async with running_proxy([entry(upstream)], circuit_failures=0, max_retries=1) as base:
-                asked = [asyncio.ensure_future(ask(base)) for _ in range(calls)]
+                asked = [asyncio.ensure_future(ask(base, post(HELLO))) for _ in range(calls)]
                 await until(lambda: len(upstream.heads) == calls, 10)
                 for number, turn in enumerate(turns):
                     turn.set()
@@ -194,10 +188,10 @@ async def test_open_circuit_refuses_at_once_and_lets_a_fallback_serve(
             entries = [entry(sick, fallback=["spare"]), entry(well, "spare"), entry(sick, "alone")]
             async with running_proxy(entries, max_retries=0) as base:
                 for _ in range(5):
-                    assert judge((await ask(base)).events()) == "message_stop"
+                    assert judge((await ask(base, post(HELLO))).events()) == "message_stop"
                 assert len(sick.heads) == 5
                 for _ in range(3):
-                    response = await ask(base)
+                    response = await ask(base, post(HELLO))
                     assert response.headers["x-claude-proxy-route"] == "spare"
                 assert len(sick.heads) == 5, "no call is made while the circuit is open"
                 async with RawClient.to(base) as client:
@@ -214,7 +208,7 @@ async def test_successful_trial_closes_the_circuit() -> None:
     upstream = RawUpstream(lambda number: refusal(502) if number < 2 else GOOD)
     settings = {"max_retries": 0, "circuit_failures": 2, "circuit_open_s": 0.001}
     async with no_leaks(), upstream.running(), running_proxy([entry(upstream)], **settings) as base:
-        statuses = [(await ask(base)).status for _ in range(3)]
+        statuses = [(await ask(base, post(HELLO))).status for _ in range(3)]
     assert statuses == [502, 502, 200]
 
 
@@ -224,5 +218,5 @@ async def test_errors_of_the_upstream_itself_open_no_circuit(status: int) -> Non
     upstream = RawUpstream(lambda _: refusal(status))
     async with upstream.running(), running_proxy([entry(upstream)], max_retries=0) as base:
         for _ in range(7):
-            await ask(base)
+            await ask(base, post(HELLO))
     assert len(upstream.heads) == 7
