@@ -64,7 +64,7 @@ class Attempt:
     """
 
     #: How many events a chunk on the fast path counts for.
-    _EVENTS_A_PIECE: ClassVar[int] = 0
+    _EVENTS_PER_CHUNK: ClassVar[int] = 0
 
     _context = ErrorContext()  # helps to read the upstream's errors; empty here
 
@@ -84,7 +84,7 @@ class Attempt:
         self._record = record
         self._passed = record.passed
         self._keeps_bodies = record.trace is not None and record.trace.keeps_bodies
-        record.events_per_chunk = self._EVENTS_A_PIECE
+        record.events_per_chunk = self._EVENTS_PER_CHUNK
         self._read_bytes = READ_BYTES
         self._response: Response | None = None
         self._has_buffered = False  # bytes that have arrived wait to be taken

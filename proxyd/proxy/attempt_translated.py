@@ -38,7 +38,7 @@ class TranslatedAttempt(Attempt):
         sent: the request's body, parsed; empty once the upstream has accepted it.
     """
 
-    _EVENTS_A_PIECE: ClassVar[int] = 1
+    _EVENTS_PER_CHUNK: ClassVar[int] = 1
     _pending: list[StreamEvent] | None
     _hook_run: HookRun[list[StreamEvent]] | None
 
