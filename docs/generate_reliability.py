@@ -17,7 +17,7 @@ PROSE = ROOT / "docs" / "reliability_prose.md"
 #: What is promised, by the names that the tests' markers use.
 STATEMENTS: dict[str, str] = {
     "A1": "Nothing is bound before the configuration is valid; a fault of it is exit 78, a taken port 75; "
-    "the service manager is told READY after that.",
+    "the service manager gets READY after that.",
     "A2": "A stop lets open streams finish, byte for byte as without a stop, refuses new work with 529, "
     "turns readiness 503, closes idle connections, says every 5 s how far it is, and ends what is "
     "left with one error event.",
@@ -49,9 +49,9 @@ STATEMENTS: dict[str, str] = {
     "C3": "JSON that nests too deeply is refused wherever it is read; what goes on unread (large direct requests) is "
     "judged by its upstream.",
     "C4": "Events, their lines and whole bodies of an upstream are bounded, at each point of its answer.",
-    "C5": "Upstreams are asked for no packing; gzip that one sends all the same is unpacked piece by piece within the "
-    "same bounds, at most to a hundred times its size (translated, and with hooks), or passed on as it is (direct, "
-    "where the entry has no key).",
+    "C5": "Upstreams are asked for uncompressed responses; gzip that one sends all the same is decompressed by chunks "
+    "within the same bounds, at most to a hundred times its size (translated, and with hooks), or passed on "
+    "as it is (direct, where the entry has no key).",
     "C6": "A client that does not read costs less than 512 KiB, also where silence has begun its stream, and "
     "with hooks over the stream.",
     "C7": "Calls in flight are bounded, in all and for each entry; one more is 529 at once. Many long "
@@ -81,7 +81,7 @@ STATEMENTS: dict[str, str] = {
     "E7": "Keys and prompts are in no log line, error, metric, feed, file, process list, command's output "
     "or core; tracebacks quote no data, and an upstream's words are remembered without what they quote of "
     "the request; open key files are warned about, and refused with `--strict`; our own files and folders are their "
-    "owner's alone, whatever the umask; control characters reach no terminal. No client is told a configured key "
+    "owner's alone, whatever the umask; control characters reach no terminal. No client gets a configured key "
     "that an upstream repeats, in whatever spelling; what another client sends as its key is cut out of nothing.",
     "E8": "Requests that two parsers could read differently, or that lie about their length, are refused; "
     "one framing goes up; any body, header and query has an answer of the API, never a 500.",

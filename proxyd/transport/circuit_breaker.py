@@ -127,7 +127,7 @@ class Circuits:
 
         Args:
             cause: what happened, for the message of calls that are refused later; without prompts and keys.
-            is_permanent: a repeated call would fail too, so clients are told not to retry the calls that are refused.
+            is_permanent: a repeated call would fail too, so the refused calls say that clients should not retry.
         """
         if not self._threshold:
             return

@@ -8,8 +8,8 @@ late; or rubbish, a farewell, nothing more. Checked of each response:
 - no marker of another client is in it, nor anything that nobody asked for;
 - one that is whole is the one to its own request.
 
-The one thing that can't be told from a response is an earlier one that an upstream sends once more after it has got the
-next request. It may reach the same key (``own, sent too late``), and no other.
+The one thing that can't be distinguished from a response is an earlier one that an upstream sends once more after it
+has got the next request. It may reach the same key (``own, sent too late``), and no other.
 
 It stops by itself, prints its figures, and exits with 1 if anything was not so.
 """

@@ -48,8 +48,8 @@ async def test_a_body_that_is_no_gzip_is_one_line_in_the_log(name: str, path: st
     assert response.status == (404 if path == "/nothing" else 400), response.body
     assert response.error()[1]
     assert complaints(lines) == []
-    told = [line["event"] for line in lines if line["event"].startswith("request.")]
-    assert told == ["request.refused"]
+    logged = [line["event"] for line in lines if line["event"].startswith("request.")]
+    assert logged == ["request.refused"]
 
 
 #: Sets a window's title, colours, and does the same with C1 controls.
@@ -161,5 +161,5 @@ async def test_the_daemon_warns_of_an_env_file_that_is_open_to_others(
     (tmp_path / "env").chmod(mode)
     upstream = RawUpstream(lambda _: ())
     async with upstream.running(), process(tmp_path, upstream) as daemon:
-        told = await daemon.says("config.warning")
-    assert told["what"] == f"{tmp_path}/env: others can {what} this file; run 'chmod 600 {tmp_path}/env'"
+        warning = await daemon.says("config.warning")
+    assert warning["what"] == f"{tmp_path}/env: others can {what} this file; run 'chmod 600 {tmp_path}/env'"

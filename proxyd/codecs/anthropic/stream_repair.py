@@ -15,8 +15,8 @@ dropped every tool use                    ``end_turn`` instead of ``tool_use``, 
 added an error                            that error as the last event
 ========================================  ====================================================================
 
-Events are told apart by their ``type``, not by their class: a known event with a field that its class cannot carry is
-`Unknown`.
+Events are distinguished by their ``type``, not by their class: a known event with a field that its class cannot
+carry is `Unknown`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Direct mode cannot be told from no proxy: requests and answers byte for byte, through real sockets."""
+"""Direct mode cannot be distinguished from no proxy: requests and answers byte for byte, through real sockets."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ PLAIN = {
         b"content-type: text/html\r\nserver: cloudflare\r\n",
         b"<html>\xe9</html>",
     ),
-    "packed error": (b"400 Bad Request", JSON + b"content-encoding: gzip\r\n", gzip.compress(b"{}")),
+    "compressed error": (b"400 Bad Request", JSON + b"content-encoding: gzip\r\n", gzip.compress(b"{}")),
 }
 
 
@@ -218,21 +218,21 @@ async def test_an_answer_comes_back_as_it_was(name: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br"])
 @pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
-async def test_a_packed_answer_stays_packed(
+async def test_a_compressed_response_stays_compressed(
     encoding: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain = STREAM if kind == "text/event-stream" else b'{"type":"message","usage":{"input_tokens":9}}'
     # br needs a package that is not here; to the proxy its bytes are opaque anyway.
-    packed = {"gzip": gzip.compress, "deflate": zlib.compress, "br": lambda data: b"\x0b\x02\x80" + data}[
+    compressed = {"gzip": gzip.compress, "deflate": zlib.compress, "br": lambda data: b"\x0b\x02\x80" + data}[
         encoding
     ](plain)
     head = f"content-type: {kind}\r\ncontent-encoding: {encoding}\r\n".encode()
-    async with running_raw(lambda *_: plain_reply(packed, more=head)) as upstream:
+    async with running_raw(lambda *_: plain_reply(compressed, more=head)) as upstream:
         async with running_proxy([entry(upstream)]) as proxy:
             seen_head, seen = await exchange(proxy, post(b'{"model":"m","messages":[]}', b"x-api-key: k"))
-    assert seen == packed
+    assert seen == compressed
     assert headers_of(seen_head)["content-encoding"] == encoding
-    # The tokens are counted all the same, where the standard library can unpack them.
+    # The tokens are counted all the same, where the standard library can decompress them.
     assert (" input_tokens=9 " in capsys.readouterr().out) == (encoding != "br")
 
 

@@ -1,7 +1,7 @@
 """Responses that are compressed although no client asked for that (docs/spec/operations.md#c5): long ones, and bombs.
 
-In direct mode they pass as they came and are unpacked beside that, for their usage; with hooks over them they go on
-unpacked; in translated mode they always are. None holds up the event loop, of which each step is measured
+In direct mode they pass as they came and are decompressed beside that, for their usage; with hooks over them they go on
+decompressed; in translated mode they always are. None holds up the event loop, of which each step is measured
 (docs/spec/operations.md#a8).
 """
 
@@ -134,7 +134,7 @@ async def test_decompression_bomb_is_not_decompressed_to_its_end(
         assert response.body == b"".join(_content(step) for step in steps[1:-1])  # type: ignore[arg-type]
         assert line["outcome"] == "ok"
         return
-    if what == "a body" and case == "hooks":  # no hook wants it, so it passes unpacked, and is cut
+    if what == "a body" and case == "hooks":  # no hook wants it, so it passes decompressed, and is cut
         assert not response.is_whole
     elif response.status == 200:
         assert judge(response.events()) == "error"

@@ -1,6 +1,6 @@
 """Causes that no retry can cure: a wrong address, mode, key or model, a server that does not run, a spent quota.
 
-Each is told at once, in a form that the client shows, and names the address that was called.
+Each is reported at once, in a form that the client shows, and names the address that was called.
 """
 
 from __future__ import annotations

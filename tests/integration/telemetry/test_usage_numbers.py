@@ -87,11 +87,11 @@ async def test_translated(tmp_path: Path, dialect: str, stream: bool) -> None:
     assert numbers(row) == expected
     assert (row["is_estimated"], row["is_stream"], row["session_id"]) == (0, int(stream), SESSION)
     assert (row["outcome"], row["stop_reason"], row["mode"]) == ("ok", "end_turn", "translated")
-    if not stream:  # the client was told the same
-        told = json.loads(body)["usage"]
-        assert told["input_tokens"] == expected[0]
-        assert told["cache_read_input_tokens"] == expected[1]
-        assert told["output_tokens"] == expected[3]
+    if not stream:  # the client got the same
+        shown = json.loads(body)["usage"]
+        assert shown["input_tokens"] == expected[0]
+        assert shown["cache_read_input_tokens"] == expected[1]
+        assert shown["output_tokens"] == expected[3]
 
 
 ANTHROPIC_USAGE = {

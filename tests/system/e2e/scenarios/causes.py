@@ -1,4 +1,4 @@
-"""What is wrong with an entry, a key or an upstream is told within seconds, in words that Claude Code shows.
+"""What is wrong with an entry, a key or an upstream is reported within seconds, in words that Claude Code shows.
 
 The rows of docs/troubleshooting.md. Claude Code keeps its own ten retries here: a cause that it repeats takes minutes.
 """

@@ -92,7 +92,7 @@ async def pdf_in_a_tool_result(stage: Stage) -> None:
 
 @scenario
 async def web_search_side_call(stage: Stage) -> None:
-    """WebSearch requests a server tool in a separate call: told at once that no search is available"""
+    """WebSearch requests a server tool in a separate call: the model learns at once that no search is available"""
     script = [call("WebSearch", query="what is new"), say("I cannot search here.")]
     upstream, run = await stage.converse(
         script, "Search.", tools=["WebSearch"], environment={"ENABLE_TOOL_SEARCH": "false"}
@@ -100,7 +100,7 @@ async def web_search_side_call(stage: Stage) -> None:
     check_equal(run.text, "I cannot search here.", "the answer")
     check_equal(len(upstream.requests), 2, "requests that reached the upstream")
     (result,) = upstream.requests[1].texts("tool")
-    check("unavailable" in result, f"the model was not told that the search is unavailable: {result!r}")
+    check("unavailable" in result, f"the result does not say that the search is unavailable: {result!r}")
 
 
 @scenario
@@ -114,8 +114,8 @@ async def tool_search(stage: Stage) -> None:
         script, "Find the tool.", tools=["ToolSearch", "WebFetch"], environment={"ENABLE_TOOL_SEARCH": "true"}
     )
     check_equal(run.text, "I have found it.", "the answer")
-    (told,) = upstream.requests[1].texts("tool")
-    check("WebFetch" in told, f"the found tool is not named: {told!r}")
+    (result,) = upstream.requests[1].texts("tool")
+    check("WebFetch" in result, f"the found tool is not named: {result!r}")
     before, after = (
         [tool["function"]["name"] for tool in request.body["tools"]] for request in upstream.requests
     )
