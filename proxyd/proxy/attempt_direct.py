@@ -449,11 +449,11 @@ class _BodyRedactor:
 
 def _settle(record: CallRecord, stream: PassthroughStream) -> None:
     """Put usage and stop reason of the response into `record`."""
-    tee = stream.tap
+    tap = stream.tap
     record.usage = stream.usage_so_far
-    record.stop_reason = tee.stop_reason
-    if tee.error_type is not None:
-        record.error_type = tee.error_type
+    record.stop_reason = tap.stop_reason
+    if tap.error_type is not None:
+        record.error_type = tap.error_type
 
 
 def _is_error(body: bytes) -> bool:
