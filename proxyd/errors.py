@@ -15,11 +15,13 @@
     │   └── Misdirected           421 invalid_request_error
     ├── UpstreamError             502 api_error              the upstream failed
     │   ├── Unreachable           502 api_error              refused, DNS, TLS
+    │   │   └── NotRunning        502 api_error              no server listens at a port of this machine
     │   ├── TimedOut              504 timeout_error          a timeout of the proxy expired
     │   ├── BadReply              502 api_error              a violation of its protocol
     │   │   ├── FrameTooLarge     502 api_error
     │   │   └── WrongAddress      502 api_error              not an endpoint of the expected protocol
     │   ├── Truncated             502 api_error              ended without its final event
+    │   ├── UpstreamOverloaded    529 overloaded_error       its stream ended with a reason that says so
     │   └── Refused               by its own status          an error response of the upstream
     │       └── TooLong           400 invalid_request_error  the prompt is over the model's window
     ├── Overloaded                529 overloaded_error       full, draining, or the circuit breaker is open
@@ -114,6 +116,10 @@ class Unreachable(UpstreamError):
     """The connection to the upstream failed before the response began."""
 
 
+class NotRunning(Unreachable):
+    """No server listens at a port of this machine: it does not run, or is being restarted."""
+
+
 class TimedOut(UpstreamError):
     """The upstream sent nothing within one of the proxy's timeouts."""
 
@@ -132,6 +138,10 @@ class WrongAddress(BadReply):
 
 class Truncated(UpstreamError):
     """The upstream's stream ended before its final event."""
+
+
+class UpstreamOverloaded(UpstreamError):
+    """The upstream ended its stream for lack of resources."""
 
 
 class Refused(UpstreamError):
@@ -194,6 +204,7 @@ HTTP_ERRORS: dict[type[ProxyError], tuple[int, str]] = {
     Misdirected: (421, "invalid_request_error"),
     UpstreamError: (502, "api_error"),
     TimedOut: (504, "timeout_error"),
+    UpstreamOverloaded: (529, "overloaded_error"),
     Overloaded: (529, "overloaded_error"),
 }
 
@@ -227,6 +238,22 @@ def is_permanent(exc: BaseException) -> bool:
     if after.isascii() and after.isdigit() and int(after) > _MAX_RETRY_AFTER_S:
         return True
     return error_response(exc)[0] in _PERMANENT
+
+
+#: Claude Code recovers by the texts of these, which are left as they are (docs/spec/errors.md#too-long).
+STATUSES_WITH_RECOVERY = frozenset({400, 404, 413})
+
+
+def name_address(exc: ProxyError, address: str | None) -> None:
+    """Name the address that was called in the message of an upstream's failure which does not name it.
+
+    Args:
+        address: without keys and the values of a query.
+    """
+    if isinstance(exc, UpstreamError) and address and address not in exc.message:
+        if isinstance(exc, Refused) and exc.status in STATUSES_WITH_RECOVERY:
+            return
+        exc.message += f" ({address})"
 
 
 def response_headers(exc: BaseException) -> dict[str, str]:

@@ -236,6 +236,7 @@ class DirectAttempt(Attempt):
                 data += self._redacted_frames(self._stream.close())
         except BREAKS as exc:
             failure = failure_of(exc, self._url)
+            errors.name_address(failure, self._address)
             if not self._has_output or not self.is_stream:
                 raise failure from exc
             clear_tracebacks(exc)

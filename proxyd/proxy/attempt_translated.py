@@ -61,6 +61,7 @@ class TranslatedAttempt(Attempt):
         if self._hooks is not None:
             self._read_bytes = HOOKED_READ_BYTES
         self.decoder: ResponseDecoder = call.new_decoder()
+        self.decoder.address = self._address
         self.decoder.joins_deltas = joins_deltas and self._hooks is None
         self.refused: tuple[int, bytes] | None = None
         self._beginning = b""  # of the response's body

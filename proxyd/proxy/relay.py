@@ -278,6 +278,7 @@ class Relay:
             try:
                 return await driver.run(route, call)
             except ProxyError as exc:
+                errors.name_address(exc, record.address)
                 call.end_retry()
                 delay_s = delay_before_retry(exc, retry, is_direct=route.direct)
                 has_room = retry < self.settings.max_retries and self._budget.has_room(len(self._calls))

@@ -1,7 +1,8 @@
 """Retry policy: whether a failed attempt is retried, and when (docs/spec/operations.md#d2, #d3).
 
 Only before the client has been promised anything. On a translated route transient failures are retried: no connection,
-429, 408, 5xx. On a direct route Claude Code does that itself, so only a failed connection is retried.
+429, 408, 5xx. On a direct route Claude Code does that itself, so only a failed connection is retried. What is sure to
+fail again is not: a host that does not exist, a certificate that cannot be verified, a quota of hours.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 
 from proxyd import errors
-from proxyd.errors import ProxyError, Refused, Unreachable
+from proxyd.errors import NotRunning, ProxyError, Refused, Unreachable
 
 __all__ = ["RetryBudget", "delay_before_retry", "may_fall_back", "retry_after_in_seconds"]
 
@@ -29,6 +30,10 @@ _BUDGET_SHARE, _BUDGET_FLOOR = 0.2, 3
 
 def delay_before_retry(exc: ProxyError, retry: int, *, is_direct: bool) -> float | None:
     """Return the seconds to wait before retry number `retry` (from 0), or None for no retry."""
+    if isinstance(exc, NotRunning):
+        return _backoff(retry)  # a server on this machine that is being restarted is back within a second
+    if errors.is_permanent(exc):
+        return None
     if isinstance(exc, Unreachable):
         # A stale pooled connection fails like this: the first retry takes a new one, at once.
         return 0.0 if retry == 0 else _backoff(retry - 1)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from proxyd import jsonio
 from proxyd.codecs.openai.error_envelopes import parse_error_body
 from proxyd.codecs.openai.errors import ErrorContext, names_unknown_model, refusal
-from proxyd.errors import NO_RETRY, ProxyError, Refused, WrongAddress
+from proxyd.errors import NO_RETRY, STATUSES_WITH_RECOVERY, ProxyError, Refused, WrongAddress
 from proxyd.redaction import redacted
 from proxyd.urls import address_of
 
@@ -29,8 +29,6 @@ __all__ = [
 
 #: How much of a response's beginning is looked at.
 EXCERPT_BYTES = 1024
-#: Claude Code recovers by the texts of these, which are left as they are (docs/spec/errors.md#too-long).
-_STATUSES_WITH_RECOVERY = frozenset({400, 404, 413})
 #: How much of an upstream's message is repeated.
 _MAX_MESSAGE = 200
 
@@ -62,7 +60,7 @@ def translated_error(
     if wrong is not None:
         return wrong
     failure = refusal(status, headers, body, context)
-    if isinstance(failure, Refused) and failure.status not in _STATUSES_WITH_RECOVERY:
+    if isinstance(failure, Refused) and failure.status not in STATUSES_WITH_RECOVERY:
         failure.message += f" ({address_of(url)} answered {status})"
     return failure
 

@@ -58,6 +58,7 @@ class ResponseReplayer:
                 translated_error(status, headers, body, _url(attempt), call.context)
             )
         decoder = call.new_decoder()
+        decoder.address = address_of(_url(attempt))
         events: list[StreamEvent] = []
         is_open = self.was_left
         written = self.record.answer_chunks
@@ -85,6 +86,7 @@ class ResponseReplayer:
         except ProxyError as exc:
             beginning = b"".join(chunk for _, chunk in chunks)
             wrong = protocol_error(exc, beginning, _url(attempt), is_direct=False)
+            errors.name_address(exc, address_of(_url(attempt)))
             return ReplayedResponse.refused(wrong or exc)
         except Exception as exc:
             failure = self._bug(exc)
@@ -123,6 +125,7 @@ class ResponseReplayer:
             elif not stream.tap.has_ended and not is_open:
                 raise self._failure()
         except ProxyError as exc:
+            errors.name_address(exc, address_of(_url(attempt)))
             if not out:
                 return ReplayedResponse.refused(exc)
             out += encode_event(ErrorEvent(errors.envelope(exc)))

@@ -15,7 +15,16 @@ import aiohttp
 
 from proxyd.codecs.wire.http1_body import BodyFault
 from proxyd.config.settings import Settings
-from proxyd.errors import NO_RETRY, BadReply, ProxyError, TimedOut, Truncated, Unreachable, is_permanent
+from proxyd.errors import (
+    NO_RETRY,
+    BadReply,
+    NotRunning,
+    ProxyError,
+    TimedOut,
+    Truncated,
+    Unreachable,
+    is_permanent,
+)
 from proxyd.logs.setup import get_logger
 from proxyd.providers.base import UpstreamRequest
 from proxyd.transport.circuit_breaker import GATEWAY_ERRORS, Circuits, CircuitState, State
@@ -175,7 +184,7 @@ def failure_of(exc: BaseException, url: str) -> ProxyError:
         if exc.os_error.errno == errno.ECONNREFUSED:
             reason = "connection refused"  # several attempts have a text of asyncio's
             if is_loopback_url(url):
-                return Unreachable(
+                return NotRunning(
                     f"could not connect to {address}: {reason}; no server listens there: start it, or correct "
                     "api_base in models.yaml",
                     headers=NO_RETRY,

@@ -163,7 +163,10 @@ async def test_a_proxy_that_is_not_there_is_named(environment: pytest.MonkeyPatc
     async with running_proxy([entry], trust_env=True, max_retries=0) as base:
         response = await ask(base)
     assert response.status == 502
-    assert response.error()[1] == "could not connect to the proxy of the environment for upstream.invalid"
+    assert response.error()[1] == (
+        "could not connect to the proxy of the environment for upstream.invalid "
+        "(https://upstream.invalid/v1/chat/completions)"
+    )
 
 
 # -- one timeout

@@ -93,8 +93,8 @@ class RawUpstream:
         return f"https://localhost:{self.port}" if self.tls else f"http://127.0.0.1:{self.port}"
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[RawUpstream]:
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self.tls)
+    async def running(self, port: int = 0) -> AsyncIterator[RawUpstream]:
+        server = await asyncio.start_server(self._connected, "127.0.0.1", port, ssl=self.tls)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self

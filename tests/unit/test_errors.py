@@ -18,9 +18,11 @@ from proxyd.errors import (
     Misdirected,
     NotFound,
     Overloaded,
+    ProxyError,
     Refused,
     TimedOut,
     TooLong,
+    Truncated,
     Unreachable,
     WrongAddress,
     clear_tracebacks,
@@ -28,6 +30,7 @@ from proxyd.errors import (
     error_response,
     kind_of_status,
     message_of,
+    name_address,
     response_headers,
 )
 from proxyd.secret import MASK, Secret
@@ -119,6 +122,25 @@ def test_cleared_tracebacks_keep_nothing_alive() -> None:
     finally:
         gc.enable()
     clear_tracebacks(None)
+
+
+@pytest.mark.parametrize(
+    ("failure", "is_named"),
+    [
+        (Truncated("the upstream closed the stream"), True),
+        (Refused("overloaded", status=529, kind="overloaded_error"), True),
+        (Truncated("https://u/v1 closed the stream"), False),
+        (TooLong("prompt is too long: 3 tokens > 2 maximum"), False),
+        (Refused("a text by which Claude Code recovers", status=400, kind="invalid_request_error"), False),
+        (ClientError("bad request"), False),
+        (Overloaded("full"), False),
+    ],
+)
+def test_failure_of_an_upstream_names_its_address_once(failure: ProxyError, is_named: bool) -> None:
+    message = failure.message
+    name_address(failure, "https://u/v1")
+    name_address(failure, "https://u/v1")
+    assert failure.message == message + (" (https://u/v1)" if is_named else "")
 
 
 def _refused(status: int, **headers: str) -> Refused:

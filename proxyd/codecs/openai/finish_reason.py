@@ -11,7 +11,7 @@ from typing import Any
 
 from proxyd.codecs.openai.codec import Warn
 from proxyd.codecs.openai.errors import ErrorContext, refusal_from_chunk
-from proxyd.errors import Overloaded, ProxyError, UpstreamError
+from proxyd.errors import ProxyError, UpstreamError, UpstreamOverloaded
 
 __all__ = ["FAILURES", "STOP_REASONS", "FinishReason"]
 
@@ -89,8 +89,8 @@ FAILURES: dict[str, type[ProxyError]] = {
     "missing_thought_signature": UpstreamError,
     "malformed_model_output": UpstreamError,  # Bedrock
     "malformed_tool_use": UpstreamError,
-    "insufficient_system_resource": Overloaded,  # DeepSeek
-    "overloaded": Overloaded,
+    "insufficient_system_resource": UpstreamOverloaded,  # DeepSeek
+    "overloaded": UpstreamOverloaded,
 }
 
 #: The meaning of reasons that are in no table, by their words: the first match counts.

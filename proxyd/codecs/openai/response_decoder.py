@@ -46,6 +46,7 @@ class ResponseDecoder:
     Attributes:
         joins_deltas: return deltas that repeat a template as `DeltaRun`, at a third of the cost: for a client's stream
             whose events nobody else reads.
+        address: of the upstream, which its failures name; "" for none.
     """
 
     __slots__ = (
@@ -58,6 +59,7 @@ class ResponseDecoder:
         "_feed",
         "_grammar",
         "_max_body_bytes",
+        "address",
         "codec",
         "failure",
         "joins_deltas",
@@ -73,6 +75,7 @@ class ResponseDecoder:
     ) -> None:
         self.codec = codec
         self.joins_deltas = False
+        self.address = ""
         self.failure: ProxyError | None = None
         self._context = context or ErrorContext()
         self._max_body_bytes = max_body_bytes
@@ -156,6 +159,7 @@ class ResponseDecoder:
         if self.has_ended:
             return []
         exc = self.codec.unreadable_error() or exc
+        errors.name_address(exc, self.address)
         self.failure = exc
         return self._guarded([ErrorEvent(errors.envelope(exc))])
 

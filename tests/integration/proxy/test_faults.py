@@ -47,12 +47,15 @@ async def test_response_that_breaks_off(case: Break, monkeypatch: pytest.MonkeyP
         assert line["outcome"] == "ok"
     elif case.is_early:
         assert (response.status, response.error()[0]) == (fault.status, fault.kind)
+        assert upstream.base in response.error()[1]
         assert (line["outcome"], line["error_type"], line["status"]) == ("refused", fault.kind, fault.status)
     else:
         assert (response.status, response.is_whole) == (200, True)
         seen = response.events()
         assert judge(seen) == "error"
         assert seen[-1][1]["error"]["type"] == fault.kind
+        path = "/v1/messages" if case.mode == "direct" else "/v1/chat/completions"
+        assert upstream.base + path in seen[-1][1]["error"]["message"]
         assert (line["outcome"], line["error_type"]) == ("failed", fault.kind)
         if case.mode == "direct":
             whole = case.arriving[: case.arriving.rfind(b"\n\n") + 2]
@@ -234,8 +237,11 @@ BAD_ANSWERS: dict[str, tuple[Sequence[Step], int, str, str]] = {
 @pytest.mark.parametrize("name", BAD_ANSWERS)
 async def test_invalid_response(name: str) -> None:
     steps, status, kind, words = BAD_ANSWERS[name]
-    response, (line,), _ = await play(steps, "translated", max_retries=0, max_upstream_body_bytes=2 << 20)
+    response, (line,), upstream = await play(
+        steps, "translated", max_retries=0, max_upstream_body_bytes=2 << 20
+    )
     assert (response.status, response.error()[0]) == (status, kind)
+    assert f"{upstream.base}/v1/chat/completions" in response.error()[1]
     assert words in response.error()[1]
     assert (line["outcome"], line["status"]) == ("refused", status)
 
@@ -272,9 +278,10 @@ BAD_DIRECT_ANSWERS: dict[str, tuple[Sequence[Step], int, str, str]] = {
 @pytest.mark.parametrize("name", BAD_DIRECT_ANSWERS)
 async def test_invalid_response_of_a_direct_upstream(name: str) -> None:
     steps, status, kind, words = BAD_DIRECT_ANSWERS[name]
-    response, (line,), _ = await play(steps, "direct", max_retries=0)
+    response, (line,), upstream = await play(steps, "direct", max_retries=0)
     assert (response.status, response.error()[0]) == (status, kind)
     assert words in response.error()[1]
+    assert f"{upstream.base}/v1/messages" in response.error()[1]
     assert "Login" not in response.error()[1]
     assert (line["outcome"], line["status"]) == ("refused", status)
 
@@ -333,10 +340,11 @@ BAD_CONTINUATIONS: dict[str, tuple[bytes, str, str]] = {
 async def test_invalid_continuation_of_a_stream(name: str) -> None:
     frame, kind, words = BAD_CONTINUATIONS[name]
     chunks = [*_T[:4], frame] if frame else _T[:4]
-    response, (line,), _ = await play([CHUNKED, as_chunks(*chunks), b"0\r\n\r\n"], "translated")
+    response, (line,), upstream = await play([CHUNKED, as_chunks(*chunks), b"0\r\n\r\n"], "translated")
     assert (response.status, response.is_whole) == (200, True)
     events = response.events()
     assert judge(events) == "error"
+    assert f"{upstream.base}/v1/chat/completions" in events[-1][1]["error"]["message"]
     assert events[-1][1]["error"]["type"] == kind
     assert words in events[-1][1]["error"]["message"]
     assert "".join(data["delta"].get("text", "") for _, data in events if "delta" in data) == "I will "

@@ -5,17 +5,21 @@ Each is reported at once, in a form that the client shows, and names the address
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.faults import play
+from tests.security.certificates import make_certificate, server_context
+from tests.support.faults import MODES, play
 from tests.support.harness import running_proxy
-from tests.support.raw_sockets import Answer, RawClient, RawUpstream, Step, post
-from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks
+from tests.support.raw_sockets import Answer, RawClient, RawUpstream, Step, post, until
+from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
 
 CLAUDE_CODE = "User-Agent: claude-cli/2.1.332 (external, cli)"
 
@@ -241,6 +245,61 @@ async def test_server_that_does_not_run() -> None:
     for event in ("upstream.retry", "circuit.changed"):
         line = next(line for line in lines if line["event"] == event)
         assert cause in str(line.get("why") or line.get("cause"))
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_server_that_restarts_is_reached(mode: str) -> None:
+    upstream = RawUpstream(lambda _: stream(MODES[mode]))
+    async with upstream.running():
+        pass
+    entry = {"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": mode == "direct"}
+    with capture_logs() as lines:
+        async with running_proxy([entry]) as base:
+            asked = asyncio.ensure_future(_ask(base))
+            await until(lambda: any(line["event"] == "upstream.retry" for line in lines))
+            async with upstream.running(upstream.port):
+                response = await asked
+    assert (response.status, judge(response.events())) == (200, "message_stop")
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_host_that_does_not_exist_is_called_once(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    known = socket.getaddrinfo
+
+    def look_up(host: Any, *more: Any, **options: Any) -> Any:
+        if host == "upstream.invalid":
+            asked.append(host)
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return known(host, *more, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    entry = {
+        "model_id": "m",
+        "api_base": "https://upstream.invalid/v1",
+        "api_key": "sk-0123456789abcdef",
+        "direct": mode == "direct",
+    }
+    async with running_proxy([entry]) as base:
+        response = await _ask(base)
+    assert (response.status, response.headers["x-should-retry"]) == (502, "false")
+    assert "the name of upstream.invalid could not be resolved" in response.error()[1]
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_unknown_certificate_is_shown_once(mode: str, tmp_path: Path) -> None:
+    handshakes: list[Any] = []
+    upstream = RawUpstream(lambda _: (), tls=server_context(*make_certificate(tmp_path)))
+    upstream.tls.sni_callback = lambda *seen: handshakes.append(seen)
+    async with upstream.running():
+        entry = {"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": mode == "direct"}
+        async with running_proxy([entry]) as base:
+            response = await _ask(base)
+    assert (response.status, response.headers["x-should-retry"]) == (502, "false")
+    assert f"{upstream.base}/v1/" in response.error()[1]
+    assert "could not be verified" in response.error()[1]
+    assert len(handshakes) == 1
 
 
 @pytest.mark.parametrize("mode", ["translated", "direct"])

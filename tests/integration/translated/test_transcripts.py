@@ -70,8 +70,13 @@ async def failures_of(check: Callable[[goldens.Case], Awaitable[None]]) -> list[
     return failures
 
 
+#: The address of the upstream at the end of a message, which the transcripts do not know.
+ADDRESS = re.compile(r" \(http://127\.0\.0\.1:\d+/\S+/chat/completions\)\Z")
+
+
 def check_error(name: str, seen: Any, wanted: Any) -> None:
-    """Check an error. The one about a page has the upstream's address, which the transcripts do not know."""
+    """Check an error. It may have the upstream's address; the one about a page has it within the message."""
+    seen = {**seen, "message": ADDRESS.sub("", seen["message"])}
     if name == "generic/html":
         assert seen["type"] == wanted["type"]
         assert "/chat/completions answered with a page, not with a message" in seen["message"]
@@ -158,6 +163,8 @@ async def test_independent_client_reads_every_event() -> None:
             assert DRAWN.match(message.pop("id"))
             assert message.pop("model") == case.name
             del wanted["id"], wanted["model"]
+            if "error" in wanted:
+                check_error(case.name, message.pop("error"), wanted.pop("error"))
             assert message == wanted
 
         assert await failures_of(check) == []
@@ -179,7 +186,7 @@ async def test_client_without_streaming_gets_the_same_message() -> None:
             wanted = message_of(expected.stream)
             if "error" in wanted:
                 assert response.status >= 429
-                assert body["error"] == wanted["error"]
+                check_error(case.name, body["error"], wanted["error"])
                 return
             assert response.status == 200
             same_ids(body, wanted)

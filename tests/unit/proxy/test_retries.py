@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from proxyd.errors import (
+    NO_RETRY,
     BadCredential,
     BadReply,
+    NotRunning,
     Overloaded,
     ProxyError,
     Refused,
@@ -14,6 +16,7 @@ from proxyd.errors import (
     TooLong,
     Truncated,
     Unreachable,
+    WrongAddress,
 )
 from proxyd.proxy.retries import RetryBudget, delay_before_retry, may_fall_back, retry_after_in_seconds
 
@@ -28,6 +31,28 @@ def test_delays_are_those_of_the_sdk() -> None:
     assert delay_before_retry(Unreachable("x"), 0, is_direct=True) == 0
     assert delay_before_retry(Truncated("x"), 0, is_direct=False) is None
     assert delay_before_retry(Overloaded("x"), 0, is_direct=False) is None
+
+
+@pytest.mark.parametrize("is_direct", [True, False])
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Unreachable("no such host", headers=NO_RETRY),
+        WrongAddress("a page"),
+        Refused("busy", status=503, kind="overloaded_error", headers=NO_RETRY),
+        Refused("quota", status=429, kind="rate_limit_error", headers={"retry-after": "7200"}),
+    ],
+)
+def test_what_is_sure_to_fail_again_is_not_retried(failure: ProxyError, is_direct: bool) -> None:
+    assert delay_before_retry(failure, 0, is_direct=is_direct) is None
+
+
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_server_of_this_machine_has_a_second_to_restart(is_direct: bool) -> None:
+    failure = NotRunning("connection refused", headers=NO_RETRY)
+    delays = [delay_before_retry(failure, retry, is_direct=is_direct) or 0 for retry in range(2)]
+    assert 1 <= sum(delays) <= 1.5
+    assert delays[0] > 0, "a port that was refused just now is still closed"
 
 
 @pytest.mark.statement("D3")

@@ -8,7 +8,7 @@ import pytest
 
 from proxyd.codecs.openai.errors import ErrorContext
 from proxyd.codecs.openai.finish_reason import FAILURES, STOP_REASONS, FinishReason, normalized
-from proxyd.errors import Overloaded, ProxyError, Refused, UpstreamError
+from proxyd.errors import ProxyError, Refused, UpstreamError, UpstreamOverloaded
 
 
 def after(
@@ -98,7 +98,7 @@ def test_unknown_failures_are_raised(reason: str) -> None:
 def test_failure_with_an_error_beside_it_uses_its_text() -> None:
     with pytest.raises(Refused, match="engine crashed"):
         after("error", choice={"error": {"message": "engine crashed", "code": 500}})
-    with pytest.raises(Overloaded):
+    with pytest.raises(UpstreamOverloaded):
         after("insufficient_system_resource")
 
 
