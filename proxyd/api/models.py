@@ -10,8 +10,9 @@ from proxyd.api.access_control import comes_from_api_client, without_token
 from proxyd.api.json_responses import json_response
 from proxyd.api.messages import find_route, new_record
 from proxyd.api.request_keys import IS_CALL
+from proxyd.config.route_description import describe, window_of
 from proxyd.config.routes import ModelRoute
-from proxyd.errors import ClientError
+from proxyd.errors import ClientError, Refused
 from proxyd.providers.base import ClientKeys
 from proxyd.proxy.client_request import ClientRequest
 from proxyd.proxy.relay import Relay
@@ -23,6 +24,8 @@ _CREATED_AT = "2025-01-01T00:00:00Z"
 #: The API's own default and upper bound of ``limit``.
 _DEFAULT_LIMIT = 20
 _MAX_LIMIT = 1000
+#: Statuses of upstreams that do not have this endpoint, or do not know the model there.
+_HAS_NO_MODEL = frozenset({404, 405, 501})
 
 
 class ModelsHandlers:
@@ -60,7 +63,7 @@ class ModelsHandlers:
         )
 
     async def model(self, request: web.Request) -> web.StreamResponse:
-        """``GET /v1/models/{id}``: from memory, or from a direct upstream.
+        """``GET /v1/models/{id}``: from a direct upstream, or from memory where that has none.
 
         Only an API client makes us call the upstream, since any web page can make a browser send a plain GET.
         """
@@ -73,9 +76,14 @@ class ModelsHandlers:
         request[IS_CALL] = True
         record = new_record(request, name)
         payload = {"model": name}
-        return await self._relay.serve(
-            ClientRequest(request, record, b"", payload, keys, wants_stream=False, is_message=False)
-        )
+        try:
+            return await self._relay.serve(
+                ClientRequest(request, record, b"", payload, keys, wants_stream=False, is_message=False)
+            )
+        except Refused as exc:
+            if exc.status not in _HAS_NO_MODEL:
+                raise
+            return json_response(_model(name, route))
 
 
 def _model(name: str, route: ModelRoute) -> dict[str, Any]:
@@ -83,10 +91,12 @@ def _model(name: str, route: ModelRoute) -> dict[str, Any]:
         "type": "model",
         "id": name,
         "display_name": name,
+        "description": describe(route),
         "created_at": _CREATED_AT,
     }
-    if route.max_input_tokens is not None:
-        entry["max_input_tokens"] = route.max_input_tokens
+    window = window_of(route)
+    if window is not None:
+        entry["max_input_tokens"] = window
     if route.max_tokens is not None:
         entry["max_tokens"] = route.max_tokens
     return entry

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from proxyd.urls import host_of, is_loopback_url
+from proxyd.config.route_description import describe, window_of
+from proxyd.urls import is_loopback_url
 
 if TYPE_CHECKING:
     from proxyd.config.routes import ModelRoute
@@ -28,7 +29,6 @@ __all__ = [
     "missing_key_message",
     "needs_client_key",
     "read_user_settings",
-    "window_of",
 ]
 
 #: Variables that lead Claude Code past ``ANTHROPIC_BASE_URL`` (docs/spec/claude-code.md#proxy-variables).
@@ -84,7 +84,7 @@ def claude_variables(
     for alias in _ALIASES:
         found[f"ANTHROPIC_DEFAULT_{alias}_MODEL"] = model
         found[f"ANTHROPIC_DEFAULT_{alias}_MODEL_NAME"] = model
-        found[f"ANTHROPIC_DEFAULT_{alias}_MODEL_DESCRIPTION"] = _description(route)
+        found[f"ANTHROPIC_DEFAULT_{alias}_MODEL_DESCRIPTION"] = describe(route)
     found["CLAUDE_CODE_SUBAGENT_MODEL"] = model
     found |= _window_variables(route, model)
     found["CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY"] = "1"
@@ -130,11 +130,6 @@ def _window_variables(route: ModelRoute, model: str) -> dict[str, str]:
     if output is not None:
         found["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] = str(output)
     return found
-
-
-def window_of(route: ModelRoute) -> int | None:
-    """Return the route's window in tokens; None if models.yaml does not name it."""
-    return _STANDARD_WINDOW if route.is_demo and route.max_input_tokens is None else route.max_input_tokens
 
 
 def _is_known(model: str) -> bool:
@@ -270,17 +265,4 @@ def _names_mode(arguments: Sequence[str], settings: Sequence[Mapping[str, Any]])
 
 def _picker_options(routes: Sequence[ModelRoute], route: ModelRoute, model: str) -> list[dict[str, str]]:
     named = [(model, route), *((each.model_id, each) for each in routes if each.model_id != model)]
-    return [{"model": name, "label": name, "description": _description(each)} for name, each in named]
-
-
-def _description(route: ModelRoute) -> str:
-    """Return one line on a route for the model picker: upstream model, host and window."""
-    parts = ["built-in demo" if route.is_demo else f"{route.model_name} via {host_of(route.api_base)}"]
-    window = window_of(route)
-    if window is not None:
-        parts.append(_short_count(window))
-    return " · ".join(parts)
-
-
-def _short_count(tokens: int) -> str:
-    return f"{tokens / 1_000_000:g}m" if tokens >= _LARGE_WINDOW else f"{round(tokens / 1000)}k"
+    return [{"model": name, "label": name, "description": describe(each)} for name, each in named]

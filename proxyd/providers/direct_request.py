@@ -45,6 +45,7 @@ _BETAS_OF = {
     "context_management": "context-management-",
     "mcp_servers": "mcp-client-",
     "output_config": "effort-",
+    "safeguards": "dangerous-tool-use-",
 }
 
 

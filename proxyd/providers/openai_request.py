@@ -24,7 +24,7 @@ from proxyd.providers.key_owner import check_anthropic_credentials
 from proxyd.providers.registry import Profile, dialect_for, profile_for
 from proxyd.urls import is_loopback_url
 
-__all__ = ["TranslatedCall", "prepare"]
+__all__ = ["TranslatedCall", "empty_response", "prepare"]
 
 
 @dataclass(slots=True)
@@ -56,12 +56,6 @@ class TranslatedCall:
         """Fields of the client's request that were dropped or changed."""
         return self.translated.notes
 
-    def empty_response(self) -> list[StreamEvent]:
-        """Return the events of a response without output, for a call that asks for none."""
-        codec = self.new_decoder().codec
-        codec.on_completion({"choices": [{"finish_reason": "length"}]})
-        return codec.close()
-
     def with_body(self, body: dict[str, Any]) -> TranslatedCall:
         """Return the call with the body of a request hook."""
         return replace(self, translated=replace(self.translated, body=body))
@@ -86,6 +80,16 @@ class TranslatedCall:
             self.context,
             self.translated,
         )
+
+
+def empty_response(decoder: ResponseDecoder) -> list[StreamEvent]:
+    """Return the events of a response that has reached its output limit before its first token.
+
+    Args:
+        decoder: a new one, of `TranslatedCall.new_decoder`.
+    """
+    decoder.codec.on_completion({"choices": [{"finish_reason": "length"}]})
+    return decoder.codec.close()
 
 
 def prepare(

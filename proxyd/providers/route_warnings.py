@@ -56,6 +56,9 @@ _MAX_PLACEHOLDER = 100
 #: Ids that Claude Code has in its own list of models.
 _CLAUDE_ID = re.compile(r"claude-(?:fable|haiku|opus|sonnet)-\d")
 
+#: Claude Code's own prompt takes 11 000 to 14 000 tokens, and compaction needs room for a summary beside it.
+_LEAST_WINDOW = 40_000
+
 
 def route_warnings(routes: Sequence[ModelRoute]) -> list[str]:
     """Return a line for each probable mistake: ``models[3].api_base: …``.
@@ -81,6 +84,12 @@ def _warnings_of(route: ModelRoute, *, is_first: bool) -> Iterator[tuple[str, st
         yield "api_key", f"{route.missing_key}; without it calls are refused, and the fallbacks are not tried"
     elif route.missing_key is not None and is_first:
         yield "api_key", f"{route.missing_key}; this entry is the default of 'claude-proxy code'"
+    if route.max_input_tokens is not None and route.max_input_tokens < _LEAST_WINDOW:
+        yield (
+            "max_input_tokens",
+            f"a window of {route.max_input_tokens} tokens is small for Claude Code, whose own prompt takes 11000 to "
+            f"14000: give the model {_LEAST_WINDOW} or more if its server can, or expect frequent compactions",
+        )
     if _shadows_claude(route):
         yield (
             "model_id",

@@ -8,8 +8,10 @@ from time import monotonic, time
 
 from aiohttp import web
 
+from proxyd import errors
 from proxyd.codecs.anthropic.events import StreamEvent, encode_events
 from proxyd.codecs.openai.completion import MessageCollector
+from proxyd.codecs.openai.output_minimum import is_too_few_tokens
 from proxyd.codecs.openai.token_estimate import tools_tokens
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError, TooLong
@@ -58,7 +60,9 @@ class TranslatedDriver(Driver):
                 call.record.trace.on_learned(quirks)
             if call.request.payload.get("max_tokens") == 0:
                 # It fills a prompt cache at Anthropic, and only costs money elsewhere.
-                return await self._respond_without_call(prepared.empty_response(), "max_tokens", call)
+                return await self._respond_without_call(
+                    openai.empty_response(prepared.new_decoder()), "max_tokens", call
+                )
             if hooks is not None and hooks.changes_requests:
                 # Hooks may change what they are given in any depth, and tools are shared with other requests.
                 body = dict(prepared.sent)
@@ -68,6 +72,7 @@ class TranslatedDriver(Driver):
             prepared = prepared.written()
             await call.request.yield_to_loop()
             wants_stream = call.request.wants_stream
+            new_decoder = prepared.new_decoder
             attempt = TranslatedAttempt(
                 prepared,
                 self._resources.upstreams,
@@ -89,6 +94,11 @@ class TranslatedDriver(Driver):
             except ProxyError as exc:
                 if attempt.refused is None:
                     raise
+                if is_too_few_tokens(*attempt.refused, call.request.payload.get("max_tokens")):
+                    errors.clear_tracebacks(exc)
+                    return await self._respond_without_call(
+                        openai.empty_response(new_decoder()), "max_tokens", call
+                    )
                 more = quirks.after(*attempt.refused, attempt.sent, route)
                 if more is None:
                     self._remember(route, kind, quirks, attempt.refused[1])

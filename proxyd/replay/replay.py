@@ -139,7 +139,7 @@ class Replay:
         except ProxyError as exc:
             return [self._compare(ReplayedResponse.refused(exc))]
         if facts.get("outcome") == "ok" and call is not None:  # max_tokens: 0
-            events = call.empty_response()
+            events = openai.empty_response(call.new_decoder())
             return [self._compare(ReplayedResponse(self._responses.body_of(events)))]
         self.notes.append(
             f"nothing was sent to an upstream: {facts.get('error') or facts.get('outcome')}; that depends on what "
@@ -161,9 +161,10 @@ class Replay:
         if 300 <= status < 400:
             self.notes.append("the upstream responded with a redirect, which is not followed")
             return []
-        response = (
-            self._responses.direct(attempt) if call is None else self._responses.translated(attempt, call)
-        )
+        if call is None:
+            response = self._responses.direct(attempt)
+        else:
+            response = self._responses.translated(attempt, call, payload_of(self.record))
         self.notes += [f"the installed code has a bug: {bug}" for bug in self._responses.bugs]
         return [self._compare(response)]
 

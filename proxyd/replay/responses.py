@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from proxyd import errors, jsonio
 from proxyd.codecs.anthropic.events import ErrorEvent, StreamEvent, encode_event
 from proxyd.codecs.anthropic.passthrough import VAGUE_TYPES, PassthroughStream, begins_as_stream
 from proxyd.codecs.openai.completion import MessageCollector
+from proxyd.codecs.openai.output_minimum import is_too_few_tokens
 from proxyd.errors import ProxyError, Refused
-from proxyd.providers.openai_request import TranslatedCall
+from proxyd.providers.openai_request import TranslatedCall, empty_response
 from proxyd.proxy.attempt_direct import VerbatimRefusal
 from proxyd.proxy.wrong_address import address_error, protocol_error, translated_error
 from proxyd.recording.store import Record, RecordedAttempt
@@ -48,11 +50,19 @@ class ResponseReplayer:
     record: Record
     bugs: list[str] = field(default_factory=list)
 
-    def translated(self, attempt: RecordedAttempt, call: TranslatedCall) -> ReplayedResponse:
-        """Create the response of a translated attempt."""
+    def translated(
+        self, attempt: RecordedAttempt, call: TranslatedCall, payload: dict[str, Any]
+    ) -> ReplayedResponse:
+        """Create the response of a translated attempt.
+
+        Args:
+            payload: the client's request.
+        """
         chunks, status = attempt.chunks or [], _status(attempt)
         if status != 200:
             body = b"".join(chunk for _, chunk in chunks)[: self._setting("max_error_body_bytes")]
+            if is_too_few_tokens(status, body, payload.get("max_tokens")):
+                return ReplayedResponse(self.body_of(empty_response(call.new_decoder())))
             headers = {name.lower(): value for name, value in _headers(attempt).items()}
             return ReplayedResponse.refused(
                 translated_error(status, headers, body, _url(attempt), call.context)

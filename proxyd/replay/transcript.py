@@ -144,7 +144,7 @@ def _response(record: Record, route: ModelRoute) -> ReplayedResponse:
     except ProxyError as exc:
         return ReplayedResponse.refused(exc)
     assert isinstance(call, TranslatedCall), "the route is translated"
-    return ResponseReplayer(record).translated(attempt, call)
+    return ResponseReplayer(record).translated(attempt, call, payload_of(record))
 
 
 def _kinds(response: ReplayedResponse) -> list[str]:

@@ -27,7 +27,7 @@ import click
 import proxyd
 from proxyd import jsonio
 from proxyd.cli.address_probe import Endpoint, connection_to, fault_at, find_neighbour
-from proxyd.cli.commands.code import needs_client_key
+from proxyd.cli.claude_code import diverting_variables, needs_client_key
 from proxyd.cli.daemon_client import Peer, State, Target, ask, find_target
 from proxyd.cli.exit_codes import (
     EXIT_ADDRESS_IN_USE,
@@ -53,16 +53,6 @@ _CONNECT_S = 5.0
 _PROBE_S = 60.0
 #: Beyond this, signed requests and certificates may fail.
 _MAX_SKEW_S = 120.0
-#: Variables that lead Claude Code past the proxy.
-_DIVERTING = (
-    "CLAUDE_CODE_USE_BEDROCK",
-    "CLAUDE_CODE_USE_VERTEX",
-    "CLAUDE_CODE_USE_FOUNDRY",
-    "CLAUDE_CODE_USE_MANTLE",
-    "CLAUDE_CODE_USE_ANTHROPIC_AWS",
-    "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD",
-    "ANTHROPIC_UNIX_SOCKET",
-)
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _NOT_PROXIED = "localhost,127.0.0.1,::1"
 _TOOL = {
@@ -458,12 +448,9 @@ def _is_only_ours(model: str, loaded: LoadedConfig) -> bool:
 def _conflicts(where: str, target: Target, values: Mapping[str, str]) -> Iterator[Finding]:
     """Find variables that lead Claude Code elsewhere."""
     is_clean = True
-    for name in _DIVERTING:
-        if values.get(name) not in (None, "", "0", "false"):
-            is_clean = False
-            yield Finding(
-                where, "fail", f"{name} leads Claude Code past the proxy", f"unset {name}", EXIT_CONFIG
-            )
+    for name in diverting_variables(values):
+        is_clean = False
+        yield Finding(where, "fail", f"{name} leads Claude Code past the proxy", f"unset {name}", EXIT_CONFIG)
     for finding in _proxies(where, target, values):
         is_clean = False
         yield finding

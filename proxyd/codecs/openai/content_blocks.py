@@ -12,6 +12,7 @@ from typing import Any
 
 from proxyd import jsonio
 from proxyd.codecs.openai.dialect import Dialect
+from proxyd.codecs.openai.tools import to_upstream_name
 from proxyd.codecs.openai.translation_notes import Notes
 
 __all__ = ["Blocks", "Part", "arguments_of", "collapse", "is_blank"]
@@ -153,7 +154,10 @@ class Blocks:
             return [{"type": "file", "file": file}]
         size_kb = -(-len(data) * 3 // 4000)
         name = f" {title!r}" if title else ""
-        what = f"document{name}, PDF of {size_kb} kB, which this model cannot read"
+        what = (
+            f"document{name}, PDF of {size_kb} kB, which this model cannot read; where commands can be run, pdftotext "
+            "may show its text"
+        )
         return self._placeholder(path, what, "the upstream takes no files")
 
     def _search_result(self, block: dict[str, Any], path: str) -> list[Part]:
@@ -162,11 +166,12 @@ class Blocks:
         return self.text("\n".join(texts), block.get("cache_control"))
 
     def _tool_reference(self, block: dict[str, Any], path: str) -> list[Part]:
-        return self.text(f"Tool {block.get('tool_name')} is available.")
+        return self.text(f"Tool {to_upstream_name(block.get('tool_name'), self._dialect)} is available.")
 
     def _tool_change(self, block: dict[str, Any], path: str) -> list[Part]:
         tool = _mapping(block.get("tool"))
-        name = tool.get("name") or _mapping(tool.get("definition")).get("name") or tool.get("server_name")
+        name = tool.get("name") or _mapping(tool.get("definition")).get("name")
+        name = to_upstream_name(name, self._dialect) if name else tool.get("server_name")
         state = "available" if block["type"] == "tool_addition" else "no longer available"
         return self.text(f"Tool {name} is {state} from here on.")
 
@@ -191,7 +196,7 @@ class Blocks:
         """Translate results of server tools and unknown block types to text."""
         kind = block.get("type")
         self._notes.add(path, "replaced by text", "a block type that the upstream does not have")
-        lines = _readable_lines(block)
+        lines = _readable_lines(block, self._dialect)
         label = kind if isinstance(kind, str) and kind else "block"
         return self.text(f"[{label}]\n" + "\n".join(lines) if lines else f"[{label}]")
 
@@ -212,12 +217,12 @@ _TRANSLATORS: Mapping[str, Callable[[Blocks, dict[str, Any], str], list[Part]]] 
 }
 
 
-def _readable_lines(value: Any) -> list[str]:
+def _readable_lines(value: Any, dialect: Dialect) -> list[str]:
     """Return the readable lines of a server tool's result: titles, URLs, texts and outputs; nothing encrypted."""
     if isinstance(value, str):
         return [] if is_blank(value) else [value]
     if isinstance(value, list):
-        return [line for item in value for line in _readable_lines(item)]
+        return [line for item in value for line in _readable_lines(item, dialect)]
     if not isinstance(value, dict):
         return []
     lines = []
@@ -226,14 +231,16 @@ def _readable_lines(value: Any) -> list[str]:
         lines.append(f"{title} ({url})" if not is_blank(title) else str(url))
     elif not is_blank(title):
         lines.append(str(title))
-    lines += _texts(*[value.get(key) for key in ("text", "stdout", "stderr", "tool_name")])
+    lines += _texts(*[value.get(key) for key in ("text", "stdout", "stderr")])
+    if not is_blank(value.get("tool_name")):
+        lines.append(to_upstream_name(value["tool_name"], dialect))
     if not is_blank(value.get("error_code")):
         lines.append(f"error: {value['error_code']}")
     source = _mapping(value.get("source"))
     if source.get("type") == "text" and not is_blank(source.get("data")):
         lines.append(source["data"])
     for key in ("content", "tool_references"):
-        lines += _readable_lines(value.get(key))
+        lines += _readable_lines(value.get(key), dialect)
     return lines
 
 

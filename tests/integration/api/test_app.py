@@ -239,6 +239,7 @@ async def test_models_are_listed(session: aiohttp.ClientSession) -> None:
                 page = await response.json()
             assert page["first_id"] == (page["data"][0]["id"] if page["data"] else None)
             assert all(model["type"] == "model" and model["display_name"] for model in page["data"])
+            assert all(model["description"].startswith(f"{model['id']} via ") for model in page["data"])
             return [model["id"] for model in page["data"]], page["has_more"]
 
         assert await ids("?limit=1000") == (["m0", "m1", "m2", "m3", "m4"], False)

@@ -166,6 +166,44 @@ async def test_the_sdk_sees_no_difference(
     assert upstream.requests[0] == upstream.requests[1]
 
 
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_model_that_the_upstream_does_not_describe_is_described_from_models_yaml(status: int) -> None:
+    async def without_models(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, text="<html>not here</html>", content_type="text/html")
+
+    async with running_upstream(without_models) as upstream:
+        entry = {
+            "model_id": "m",
+            "model_name": "up",
+            "api_base": upstream.base,
+            "direct": True,
+            "context": "256k",
+        }
+        async with (
+            running_proxy([entry]) as proxy,
+            anthropic.AsyncAnthropic(base_url=proxy, max_retries=0, api_key="k") as client,
+        ):
+            found = await client.models.retrieve("m")
+    assert len(upstream.requests) == 1
+    assert (found.id, found.type, found.max_input_tokens) == ("m", "model", 256_000)
+    host = upstream.base.partition("://")[2]
+    assert found.model_dump()["description"] == f"up via {host} · 256k"
+
+
+async def test_model_whose_key_is_refused_is_not_described() -> None:
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        return refused(401, "authentication_error", "invalid x-api-key")
+
+    async with running_upstream(refuse) as upstream:
+        entry = {"model_id": "m", "api_base": upstream.base, "direct": True}
+        async with (
+            running_proxy([entry]) as proxy,
+            anthropic.AsyncAnthropic(base_url=proxy, max_retries=0, api_key="k") as client,
+        ):
+            with pytest.raises(anthropic.AuthenticationError):
+                await client.models.retrieve("m")
+
+
 async def test_a_model_is_told_from_memory_without_a_key() -> None:
     async with running_upstream(upstream_of_anthropic) as upstream:
         route = {"model_id": "m", "model_name": "upstream-1", "api_base": upstream.base, "direct": True}

@@ -108,6 +108,15 @@ async def test_translated(tmp_path: Path, name: str, stream: bool) -> None:
     assert bool(notes) is not has_answer
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_probe_of_one_token_that_the_upstream_refuses(tmp_path: Path, stream: bool) -> None:
+    words = "Could not finish the message because max_tokens or model output limit was reached."
+    path = await one_record(
+        tmp_path, [refusal("400 No", words)], "translated", {"stream": stream, "max_tokens": 1}
+    )
+    assert replayed(path) == ([Found("request 1", None), Found("answer", None)], [])
+
+
 @pytest.mark.parametrize(
     "name", ["good", "reset", "cut", "ended without its end", "in two pieces a frame", "busy"]
 )

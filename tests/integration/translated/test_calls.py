@@ -133,6 +133,29 @@ async def test_quirks_are_learned_per_route(session: aiohttp.ClientSession) -> N
             assert len(upstream.requests) == 4
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Could not finish the message because max_tokens or model output limit was reached. Please try again with "
+        "higher max_tokens.",
+        "Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16, but got 1 instead.",
+    ],
+)
+async def test_probe_of_one_token_succeeds_where_the_upstream_refuses_so_few(
+    session: aiohttp.ClientSession, words: str, stream: bool
+) -> None:
+    async def no(request: web.Request) -> web.StreamResponse:
+        return refused(words)
+
+    async with running_upstream(no) as upstream, running_proxy([entry(upstream)]) as proxy:
+        status, message = await ask(session, proxy, max_tokens=1, stream=stream)
+        assert (status, message["content"], message["stop_reason"]) == (200, [], "max_tokens")
+        assert len(upstream.requests) == 1
+        status, body = await ask(session, proxy, max_tokens=5000, stream=stream)
+        assert (status, words in body["error"]["message"]) == (400, True)
+
+
 async def test_other_refusals_are_not_retried(session: aiohttp.ClientSession) -> None:
     async def no(request: web.Request) -> web.StreamResponse:
         return refused("messages[3] makes no sense")

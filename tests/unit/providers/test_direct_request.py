@@ -60,6 +60,26 @@ def test_entry_changes_model_limits_and_fields() -> None:
     assert sent.headers["anthropic-beta"] == "other"
 
 
+@pytest.mark.parametrize(
+    ("field", "beta"),
+    [
+        ("context_management", "context-management-2025-06-27"),
+        ("mcp_servers", "mcp-client-2025-11-20"),
+        ("output_config", "effort-2025-11-24"),
+        ("safeguards", "dangerous-tool-use-2026-09-03"),
+    ],
+)
+def test_omitted_field_takes_its_beta_along(field: str, beta: str) -> None:
+    payload = {"model": "m", "messages": [], field: []}
+    headers = {"anthropic-beta": f"claude-code-20250219,{beta}"}
+    sent = prepared(payload, headers, omit=(field,))
+    assert field not in jsonio.loads(sent.body)
+    assert sent.headers["anthropic-beta"] == "claude-code-20250219"
+    sent = prepared(payload, headers)
+    assert field in jsonio.loads(sent.body)
+    assert beta in sent.headers["anthropic-beta"]
+
+
 def test_thinking_of_translated_routes_is_removed() -> None:
     block = {"type": "thinking", "thinking": "t", "signature": f"{PREFIX}x"}
     kept = {"type": "thinking", "thinking": "t", "signature": "theirs"}

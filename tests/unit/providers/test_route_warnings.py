@@ -117,6 +117,16 @@ def test_id_that_claude_code_knows() -> None:
     assert warnings(entry.format("anthropic/claude-opus-5.5")) == []
 
 
+@pytest.mark.parametrize(
+    ("key", "window", "is_small"), [("context", "32k", True), ("max_input_tokens", "40k", False)]
+)
+def test_window_that_is_small_for_claude_code(key: str, window: str, is_small: bool) -> None:
+    found = warnings(f"- {{model_id: a, api_base: 'http://localhost:1/v1', {key}: {window}}}\n")
+    assert [line.partition(" of ")[0] for line in found] == [
+        "models[0].max_input_tokens: a window"
+    ] * is_small
+
+
 def test_example_configuration_has_only_missing_keys() -> None:
     example = ROOT / "config" / "models.yaml"
     keys = {

@@ -8,6 +8,7 @@ import pytest
 
 from proxyd.codecs.openai.content_blocks import Blocks, arguments_of, collapse
 from proxyd.codecs.openai.dialect import Dialect
+from proxyd.codecs.openai.tools import to_upstream_name
 from proxyd.codecs.openai.translation_notes import Notes
 
 PDF = {"type": "base64", "media_type": "application/pdf", "data": "QUJD" * 1000}
@@ -51,7 +52,8 @@ def test_collapse(parts: list[Any], content: Any) -> None:
         ),
         (
             {"type": "document", "title": "T", "source": PDF},
-            "[document 'T', PDF of 3 kB, which this model cannot read]",
+            "[document 'T', PDF of 3 kB, which this model cannot read; where commands can be run, pdftotext may show "
+            "its text]",
         ),
         (
             {"type": "document", "source": {"type": "url", "url": "https://e.org/d"}},
@@ -85,6 +87,25 @@ def test_collapse(parts: list[Any], content: Any) -> None:
 def test_blocks_that_become_text(block: Any, text: str | None) -> None:
     parts = Blocks(Dialect(), False, Notes()).block(block, "path")
     assert [part["text"] for part in parts] == ([] if text is None else [text])
+
+
+LONG = "mcp__tiny__a_rather_long_tool_name_that_goes_beyond_the_limit_of_openai_which_is_64_characters"
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "tool_reference", "tool_name": LONG},
+        {"type": "tool_removal", "tool": {"name": LONG}},
+        {"type": "tool_addition", "tool": {"definition": {"name": LONG}}},
+        {"type": "tool_search_tool_result", "content": {"tool_references": [{"tool_name": LONG}]}},
+    ],
+)
+def test_tool_is_named_as_it_is_offered(block: dict[str, Any]) -> None:
+    dialect = Dialect()
+    (part,) = Blocks(dialect, False, Notes()).block(block, "path")
+    assert LONG not in part["text"]
+    assert to_upstream_name(LONG, dialect) in part["text"]
 
 
 @pytest.mark.parametrize(("media_type", "is_file"), [("application/pdf", True), ("text/html", False)])
