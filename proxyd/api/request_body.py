@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from proxyd.config.settings import Settings
 from proxyd.errors import BodyTimedOut, BodyTooLarge, ClientError, ProxyError, UnsupportedMedia
+from proxyd.proxy.aiohttp_server import HttpProcessingError, fail_body, received_bytes
 from proxyd.proxy.client_request import HELD
 from proxyd.proxy.held_bodies import HeldBodies, HeldBody
 from proxyd.transport.timers import Timers
@@ -56,13 +56,14 @@ async def read_request_body(request: web.Request, settings: Settings, bodies: He
     timers = Timers(asyncio.get_running_loop())
 
     def idle() -> None:
-        content.set_exception(
-            BodyTimedOut(f"the rest of the request body did not arrive within {settings.body_idle_s:g} s")
+        fail_body(
+            request,
+            BodyTimedOut(f"the rest of the request body did not arrive within {settings.body_idle_s:g} s"),
         )
 
     def total() -> None:
-        content.set_exception(
-            BodyTimedOut(f"the request body did not arrive within {settings.body_total_s:g} s")
+        fail_body(
+            request, BodyTimedOut(f"the request body did not arrive within {settings.body_total_s:g} s")
         )
 
     timers.set(total, settings.body_total_s)
@@ -76,7 +77,7 @@ async def read_request_body(request: web.Request, settings: Settings, bodies: He
                 break
             size += len(chunk)
             if size > limit or (
-                encoding == "gzip" and size > _MAX_RATIO * max(content.total_raw_bytes, _RATIO_FROM_BYTES)
+                encoding == "gzip" and size > _MAX_RATIO * max(received_bytes(request), _RATIO_FROM_BYTES)
             ):
                 raise _too_large(settings.max_body_bytes)
             held.grow(len(chunk), settings.max_parsing_bytes)

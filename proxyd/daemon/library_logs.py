@@ -7,10 +7,10 @@ import errno
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from proxyd.errors import BodyTimedOut
 from proxyd.logs.setup import get_logger
+from proxyd.proxy.aiohttp_server import HttpProcessingError
 
 __all__ = ["HttpLogger", "LoopExceptionHandler"]
 
@@ -36,6 +36,11 @@ class HttpLogger:
 
     def debug(self, message: str, *args: object, **more: object) -> None:
         log.debug("http.debug", message=message % args if args else message)
+
+    def warning(self, message: str, *args: object, **more: object) -> None:
+        log.warning("library.log", message=message % args if args else message)
+
+    error = warning
 
 
 class LoopExceptionHandler:

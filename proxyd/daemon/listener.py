@@ -16,10 +16,10 @@ from time import monotonic
 from typing import Any
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
 from proxyd import errors, jsonio
 from proxyd.errors import Overloaded
+from proxyd.proxy.aiohttp_server import RequestHandler, peer_of
 
 __all__ = ["Listener"]
 
@@ -111,8 +111,7 @@ class Listener:
         idle, now = self._idle(), monotonic()
         by_peer: dict[str, list[RequestHandler]] = defaultdict(list)
         for handler in idle:
-            peer = handler.peername
-            by_peer[peer[0] if isinstance(peer, tuple) else str(peer)].append(handler)
+            by_peer[peer_of(handler)].append(handler)
         for handlers in by_peer.values():
             for handler in handlers[: max(0, len(handlers) + 1 - self._max_idle_per_peer)]:
                 if now - self._idle_since[id(handler)] >= _GRACE_S:

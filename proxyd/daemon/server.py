@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web, web_response
+from aiohttp import web
 
 import proxyd
 from proxyd.api.app import build_app
@@ -41,6 +41,7 @@ from proxyd.hooks.loader import find_hook_files
 from proxyd.logs.rotation import LogFile
 from proxyd.logs.setup import configure, get_logger
 from proxyd.prompt_cache import prefix as prefixes
+from proxyd.proxy.aiohttp_server import hide_versions, wrap_handler
 from proxyd.proxy.held_bodies import HeldBodies
 from proxyd.proxy.learned_file import FILE as LEARNED_FILE
 from proxyd.proxy.learned_file import LearnedQuirkFile
@@ -61,8 +62,7 @@ __all__ = ["Daemon", "Service"]
 
 log = get_logger("server")
 
-# aiohttp puts its version and Python's into every response, even to requests that it cannot parse.
-setattr(web_response, "SERVER_SOFTWARE", "claude-proxy")  # noqa: B010 - typing does not know that it is there
+hide_versions()
 
 #: Time for open handlers to write their last bytes after they were ended, then for those that were cut
 #: (docs/spec/operations.md#a3: drain + 5 s in all; the runner waits its own timeout twice).
@@ -184,7 +184,7 @@ class Daemon:
             await self._runner.setup()
             server = self._runner.server
             assert server is not None, "a runner that is set up has a server"
-            server.request_handler = in_front_of(server.request_handler)
+            wrap_handler(server, in_front_of)
             await self._listener.start(server, sockets)
             self.loop_lag.start()
             asyncio.get_running_loop().set_exception_handler(LoopExceptionHandler())

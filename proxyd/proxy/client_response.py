@@ -10,15 +10,15 @@ import asyncio
 import functools
 import re
 from collections.abc import Callable, Iterable
+from email.utils import formatdate
 from http import HTTPStatus
-from time import monotonic
+from time import monotonic, time
 
-from aiohttp import web
-from aiohttp.helpers import rfc822_formatted_time
-from aiohttp.http import HttpVersion11
+from aiohttp import HttpVersion11, web
 
 from proxyd.codecs.anthropic.events import PING
 from proxyd.codecs.wire.http1_body import chunk_of
+from proxyd.proxy.aiohttp_server import LAST_RESPONSE, WRITTEN_RESPONSE, drain
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.transport.timers import TICK_S, Timers
 
@@ -46,26 +46,6 @@ _SMALL_BYTES = 32 * 1024
 _BODILESS = frozenset({204, 304})
 #: Characters that would end a header, or are not allowed in one (RFC 9110, 5.5; docs/spec/operations.md#e9).
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-
-
-class _Written(web.StreamResponse):
-    """The object that aiohttp gets for a response that has been written already."""
-
-    _eof_sent = True
-
-
-class _WrittenLast(_Written):
-    """As its base, and the connection is closed."""
-
-    _keep_alive = False
-
-
-class _WrittenNotLast(_Written):
-    _keep_alive = True
-
-
-#: Shared by all calls, since nothing is written into them.
-_LAST, _NOT_LAST = _WrittenLast(), _WrittenNotLast()
 
 
 class ResponseWriter:
@@ -118,7 +98,7 @@ class ResponseWriter:
     @property
     def response(self) -> web.StreamResponse:
         """What the handler returns: the response has been written, or its client is gone."""
-        return _NOT_LAST if self._keeps_alive else _LAST
+        return WRITTEN_RESPONSE if self._keeps_alive else LAST_RESPONSE
 
     @property
     def is_committed(self) -> bool:
@@ -218,7 +198,7 @@ class ResponseWriter:
             if not begun:
                 self._timers.clear(self._commit)
                 self._timers.set(self._ping, self._ping_s)
-            await self._request.writer.drain()
+            await drain(self._request)
         except ConnectionError:
             raise ClientGone from None
         finally:
@@ -251,7 +231,7 @@ class ResponseWriter:
             has_end and request.version >= HttpVersion11 and request.keep_alive and not self._is_last()
         )
         if not has_date:
-            lines.append(f"date: {rfc822_formatted_time()}")
+            lines.append(f"date: {_http_date(int(time()))}")
         if not self._keeps_alive:
             lines.append("connection: close")
         lines += ("", "")
@@ -324,6 +304,12 @@ class ResponseWriter:
             self.abort()
         else:
             self._timers.set(self._check_stall, self._write_stall_s / _STALL_CHECKS)
+
+
+@functools.lru_cache(maxsize=2)
+def _http_date(second: int) -> str:
+    """Return a time as in the header ``Date``."""
+    return formatdate(second, usegmt=True)
 
 
 @functools.lru_cache(maxsize=256)

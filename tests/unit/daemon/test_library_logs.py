@@ -41,3 +41,11 @@ def test_a_lack_of_file_descriptors_is_logged_once_a_minute() -> None:
     finally:
         loop.close()
     assert [line["event"] for line in lines] == ["server.out_of_files", "loop.exception"]
+
+
+def test_a_warning_of_the_library_is_logged() -> None:
+    with capture_logs() as lines:
+        HttpLogger().warning("%s is odd", "this", extra=1)
+    assert [(line["event"], line["log_level"], line["message"]) for line in lines] == [
+        ("library.log", "warning", "this is odd")
+    ]
