@@ -355,7 +355,12 @@ HOSTED = (
     Profile(
         name="gemini",
         title="Gemini (OpenAI endpoint)",
-        hosts=("generativelanguage.googleapis.com",),
+        hosts=(
+            "generativelanguage.googleapis.com",
+            "aiplatform.googleapis.com",
+            "*-aiplatform.googleapis.com",
+            "aiplatform.*.rep.googleapis.com",
+        ),
         dialect=Dialect(
             leading_system_only=True,
             parallel_tool_calls=False,
@@ -368,6 +373,15 @@ HOSTED = (
             think_tags=("thought",),
         ),
         variants=(
+            # Vertex AI serves models of others at the same address.
+            Variant(
+                r"^(?!google/|models/|tunedModels/)[\w.-]+/",
+                {
+                    "thought_signatures": False,
+                    "thought_signature_placeholder": None,
+                    "think_tags": ("think",),
+                },
+            ),
             Variant(r"gemini-(1|2\.0)", NO_EFFORT),
             Variant(r"gemini-[12]", {"thought_signature_placeholder": None}),
             Variant(r"gemini-2\.5", {"efforts": levels("none", "low", "medium", "high")}),
@@ -375,6 +389,7 @@ HOSTED = (
         ),
         sources=(
             "Gemini docs: OpenAI compatibility; Thought signatures; Function calling (Schema)",
+            "Vertex AI docs: Call Vertex AI models by using the OpenAI library",
             "continue#8865",
         ),
         note="Schemas are narrowed to Gemini's subset; thought signatures go back with their calls.",

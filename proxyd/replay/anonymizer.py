@@ -285,10 +285,15 @@ class Anonymizer:
             return SIGNATURE + self.text(signature[len(SIGNATURE) :])
         return encode_signature(
             self.name(found.model),
-            found.field if found.field in PROTOCOL_WORDS else None,
+            found.source if found.source in PROTOCOL_WORDS else None,
             [self.value(item) for item in found.details],
             {self.name(key): self.text(value) for key, value in found.tool_signatures.items()},
+            tool_places={self.name(key): self._path(place) for key, place in found.tool_places.items()},
+            fields=self.value(dict(found.fields)),
         )
+
+    def _path(self, path: str) -> str:
+        return ".".join(word if word in PROTOCOL_WORDS else self.name(word) for word in path.split("."))
 
 
 def _is_error(text: str) -> bool:

@@ -67,6 +67,9 @@ PROTOCOL_WORDS = _words(
     native_finish_reason object param prompt prompt_cache_hit_tokens prompt_tokens prompt_tokens_details
     provider_name raw reason reasoning_content reasoning_details reasoning_tokens status status_code status_msg
     statusCode summary text_completion thought thought_signature thread tokens total_tokens transcript x_groq
+    cot_id cot_summary encrypted_content encrypted_reasoning extra_fields provider_specific_fields
+    reasoning_encrypted_content reasoning_opaque reasoning_signature reasoning_text redacted_thinking
+    thinking_blocks thinking_signature thoughtSignature thought_signatures vertex
     reasoning.encrypted reasoning.summary reasoning.text anthropic-claude-v1 openai-responses-v1
     MiniMax-response-v1 abort content_filter data_inspection_failed eos error_finish function_calls
     insufficient_system_resource length MAX_TOKENS model_length network_error repetition_truncation safety

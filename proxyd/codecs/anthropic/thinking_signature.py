@@ -3,7 +3,8 @@
 Claude Code sends thinking blocks back unchanged. So data that an upstream expects in the next turn is stored in their
 ``signature`` (docs/spec/messages-to-chat.md#reasoning), and the proxy keeps no state. The format is ``cpx1.`` and the
 base64url of a JSON object: ``m`` the upstream's model, ``f`` the field of the text, ``d`` its ``reasoning_details``,
-``t`` Gemini's thought signatures by the client's tool call id. Absent members are omitted.
+``t`` thought signatures by the client's tool call id, ``p`` their places in the call where these are not Google's,
+``o`` other fields of the message that its sender wants back. Absent members are omitted.
 
 It is neither secret nor authenticated: a forged one affects only the client's own upstream.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from proxyd import jsonio
@@ -28,31 +29,34 @@ class Signature:
 
     Args:
         model: the upstream's name of the model that produced the block.
-        field: the field that contained the text, or None.
+        source: the field that contained the text, or None.
         details: the items of ``reasoning_details``, unchanged and in order.
         tool_signatures: tool call id -> thought signature.
+        tool_places: tool call id -> the path of its signature in the call.
+        fields: other fields of the upstream's message, unchanged.
     """
 
     model: str
-    field: str | None
+    source: str | None
     details: list[dict[str, Any]]
     tool_signatures: Mapping[str, str]
+    tool_places: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 def encode_signature(
     model: str,
-    field: str | None,
+    source: str | None,
     details: list[Any] | None,
     tool_signatures: Mapping[str, str] | None,
+    *,
+    tool_places: Mapping[str, str] | None = None,
+    fields: Mapping[str, Any] | None = None,
 ) -> str:
     """Build the signature of one thinking block."""
     payload: dict[str, Any] = {"m": model}
-    if field:
-        payload["f"] = field
-    if details:
-        payload["d"] = details
-    if tool_signatures:
-        payload["t"] = tool_signatures
+    members = {"f": source, "d": details, "t": tool_signatures, "p": tool_places, "o": fields}
+    payload.update({name: value for name, value in members.items() if value})
     return PREFIX + base64.urlsafe_b64encode(jsonio.dumps(payload)).rstrip(b"=").decode()
 
 
@@ -67,14 +71,18 @@ def decode_signature(signature: str) -> Signature | None:
         return None
     if not isinstance(payload, dict) or not isinstance(payload.get("m"), str):
         return None
-    name, details, signatures = payload.get("f"), payload.get("d"), payload.get("t")
+    name, details, fields = payload.get("f"), payload.get("d"), payload.get("o")
     return Signature(
         model=payload["m"],
-        field=name if isinstance(name, str) else None,
+        source=name if isinstance(name, str) else None,
         details=[item for item in details if isinstance(item, dict)] if isinstance(details, list) else [],
-        tool_signatures=(
-            {key: value for key, value in signatures.items() if isinstance(value, str)}
-            if isinstance(signatures, dict)
-            else {}
-        ),
+        tool_signatures=_texts(payload.get("t")),
+        tool_places=_texts(payload.get("p")),
+        fields=fields if isinstance(fields, dict) else {},
+    )
+
+
+def _texts(value: Any) -> dict[str, str]:
+    return (
+        {key: text for key, text in value.items() if isinstance(text, str)} if isinstance(value, dict) else {}
     )

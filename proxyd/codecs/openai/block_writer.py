@@ -28,7 +28,7 @@ from proxyd.codecs.anthropic.events import (
 from proxyd.codecs.anthropic.thinking_signature import encode_signature
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.openai.codec import NewId, ResponseContext, Warn
-from proxyd.codecs.openai.reasoning_fields import ReasoningDetails
+from proxyd.codecs.openai.signed_data import GOOGLES_PLACE, SignedData
 from proxyd.codecs.openai.tool_calls import ToolCalls, ToolSlot
 from proxyd.codecs.openai.tool_ids import to_client_id
 from proxyd.errors import BadReply
@@ -50,7 +50,7 @@ class BlockWriter:
     Attributes:
         block: type of the open block: "", "thinking", "text" or "tool_use".
         slot: the open tool call.
-        details: what is gathered for the signature of the next thinking block.
+        signed: what is gathered for the signature of the next thinking block.
         reasoning_field: the upstream's field that reasoning was read from, for the signature.
         initial_usage: reported in ``message_start``.
         emitted_chars: of all texts, names and arguments written so far.
@@ -73,13 +73,13 @@ class BlockWriter:
         "_waiting",
         "_warn",
         "block",
-        "details",
         "emitted_chars",
         "has_calls",
         "has_cut_call",
         "has_started",
         "initial_usage",
         "reasoning_field",
+        "signed",
         "slot",
     )
 
@@ -98,10 +98,10 @@ class BlockWriter:
         self._late_reasoning: list[str] = []  # since the text block was opened
         self._late_run = 0  # characters of it since the last text
         self._used_ids: set[str] = set()  # by this message
-        self._signatures: dict[str, str] = {}  # thought signatures by tool id
+        self._signatures: dict[str, tuple[str, str]] = {}  # place and value by tool id
         self.block = ""
         self.slot: ToolSlot | None = None
-        self.details = ReasoningDetails()
+        self.signed = SignedData()
         self.reasoning_field: str | None = None
         self.initial_usage = initial_usage
         self.emitted_chars = 0
@@ -217,7 +217,8 @@ class BlockWriter:
         self._write_blanks()
         self._drop_late_reasoning()
         self._close_block()
-        if self.details.has_unsent_data:
+        self._gather_signatures(self._calls.slots)
+        if self._signatures or self.signed.is_waiting:
             self._open("thinking")
             self._close_block()
         self.start()
@@ -307,11 +308,8 @@ class BlockWriter:
     def _open_tool(self, slot: ToolSlot) -> None:
         self._write_blanks()
         self._write_late_reasoning()
-        for each in (slot, *self._waiting):
-            if isinstance(each, ToolSlot) and each.signature:
-                self._signatures[self._client_id(each)] = each.signature
-                each.signature = None
-        if self.block != "thinking" and (self._signatures or self.details.has_unsent_data):
+        self._gather_signatures([slot, *(each for each in self._waiting if isinstance(each, ToolSlot))])
+        if self.block != "thinking" and (self._signatures or self.signed.is_waiting):
             self._open("thinking")  # an empty one, to carry what must come back with the call
         self._close_block()
         self.start()
@@ -321,6 +319,12 @@ class BlockWriter:
         self.slot = slot
         self.has_calls = slot.has_begun = True
         self._send_arguments(slot)
+
+    def _gather_signatures(self, slots: list[ToolSlot]) -> None:
+        for slot in slots:
+            if slot.signature:
+                self._signatures[self._client_id(slot)] = slot.signature
+                slot.signature = None
 
     def _begin(self, kind: str, block: dict[str, Any]) -> None:
         self.block = kind
@@ -352,14 +356,16 @@ class BlockWriter:
 
     def _signature(self) -> str:
         model, source = self._context.upstream_model, self.reasoning_field
-        details, signatures = self.details.take(), self._signatures or None
+        details, fields = self.signed.take()
+        signatures = {key: value for key, (_, value) in self._signatures.items()}
+        places = {key: place for key, (place, _) in self._signatures.items() if place != GOOGLES_PLACE}
         self._signatures = {}
         try:
-            return encode_signature(model, source, details, signatures)
+            return encode_signature(model, source, details, signatures, tool_places=places, fields=fields)
         except jsonio.JSONError:
             # A number in the details that JSON cannot represent: they could not be sent back either.
             self._warn("stream.reasoning_details_not_json")
-            return encode_signature(model, source, None, signatures)
+            return encode_signature(model, source, None, signatures, tool_places=places)
 
     def _client_id(self, slot: ToolSlot) -> str:
         if not slot.client_id:

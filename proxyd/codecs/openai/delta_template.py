@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from proxyd import jsonio
+from proxyd.codecs.openai.signed_data import signature_in_call
 
 __all__ = ["DeltaTemplate"]
 
 #: The keys of texts that can repeat. None of them can be part of a string, where its closing quote would be escaped.
-_KEYS = (b'"content":', b'"reasoning_content":', b'"reasoning":', b'"arguments":')
+_KEYS = (b'"content":', b'"reasoning_content":', b'"reasoning":', b'"reasoning_text":', b'"arguments":')
 #: The text that follows one of them.
 _TEXT = re.compile(rb' ?"((?:[^"\\]|\\.)+)"', re.DOTALL)
 #: Templates learned in a row without a chunk that repeats one, after which no more are learned.
@@ -184,8 +185,9 @@ def _has_single_text(chunk: dict[str, Any], *, is_call: bool) -> bool:
     return (
         isinstance(function, dict)
         and type(call.get("index")) is int
-        and not _has_any(call, "id", "extra_content")
-        and not _has_any(function, "name", "extra_content")
+        and not _has_any(call, "id")
+        and not _has_any(function, "name")
+        and signature_in_call(call) is None
     )
 
 

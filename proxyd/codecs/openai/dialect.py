@@ -137,7 +137,9 @@ class Dialect:
     reasoning_with_calls_only: bool = False
     #: What `reasoning_field` holds for a message with tool calls whose reasoning is lost; None leaves it out.
     reasoning_placeholder: str | None = None
-    #: Tool calls carry ``extra_content.google.thought_signature`` both ways.
+    #: Signatures and encrypted reasoning go back to the fields in which this model sent them.
+    signed_data: bool = True
+    #: The upstream wants the signature of each turn's first tool call, which may follow the call in the stream.
     thought_signatures: bool = False
     #: The signature for a first call whose own is lost; None leaves it out.
     thought_signature_placeholder: str | None = None

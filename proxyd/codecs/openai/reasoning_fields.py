@@ -12,7 +12,7 @@ __all__ = ["ReasoningDetails", "reasoning_of"]
 #: Fields that hold reasoning text, in order of preference, before and after ``reasoning_details``. Servers repeat
 #: the text in several, so only one is read.
 _TEXT_FIELDS = ("reasoning_content", "reasoning")
-_RARE_TEXT_FIELDS = ("thinking", "thought")
+_RARE_TEXT_FIELDS = ("reasoning_text", "thinking", "thought", "cot_summary")
 #: Fields of a ``reasoning_details`` item whose values are appended; those of other fields are replaced.
 _APPENDED = ("text", "summary", "data")
 
@@ -34,6 +34,11 @@ def reasoning_of(delta: dict[str, Any]) -> tuple[str | None, str]:
         ]
         if joined := "".join(texts):
             return "reasoning_details", joined
+    blocks = delta.get("thinking_blocks")  # LiteLLM, which repeats the text in `reasoning_content` as a rule
+    if isinstance(blocks, list):
+        thoughts = [block.get("thinking") for block in blocks if isinstance(block, dict)]
+        if joined := "".join(thought for thought in thoughts if isinstance(thought, str)):
+            return "thinking_blocks", joined
     for name in _RARE_TEXT_FIELDS:
         value = delta.get(name)
         if isinstance(value, str) and value:
@@ -69,7 +74,7 @@ class ReasoningDetails:
                     last[key] = value
 
     @property
-    def has_unsent_data(self) -> bool:
+    def is_signed(self) -> bool:
         """An item holds more than readable text, so it must be put into a signature."""
         return any(item.get("data") or item.get("signature") for item in self._items)
 

@@ -8,12 +8,13 @@ from typing import Any
 from proxyd.codecs.anthropic.thinking_signature import decode_signature
 from proxyd.codecs.openai.content_blocks import is_blank
 from proxyd.codecs.openai.dialect import Dialect
+from proxyd.codecs.openai.signed_data import GOOGLES_PLACE, is_signed, sign_call
 from proxyd.codecs.openai.translation_notes import Notes
 
 __all__ = ["Reasoning"]
 
 #: Fields in which a server takes back the reasoning that it sent in them, when nothing else is known of it.
-_RETURNABLE = ("reasoning_content", "reasoning")
+_RETURNABLE = ("reasoning_content", "reasoning", "reasoning_text", "cot_summary")
 
 #: Styles in which something may be sent for reasoning without text: its data, or a placeholder.
 _STYLES_WITHOUT_TEXT = ("field", "details")
@@ -26,7 +27,16 @@ class Reasoning:
     vendor can read it. Its text is kept.
     """
 
-    __slots__ = ("_details", "_fields", "_is_own", "_model", "_texts", "_tool_signatures")
+    __slots__ = (
+        "_details",
+        "_fields",
+        "_is_own",
+        "_model",
+        "_signed_fields",
+        "_texts",
+        "_tool_places",
+        "_tool_signatures",
+    )
 
     def __init__(self, model: str) -> None:
         self._model = model
@@ -35,6 +45,8 @@ class Reasoning:
         self._is_own = True
         self._details: list[dict[str, Any]] = []
         self._tool_signatures: dict[str, str] = {}
+        self._tool_places: dict[str, str] = {}
+        self._signed_fields: dict[str, Any] = {}
 
     def add(self, block: dict[str, Any]) -> None:
         """Add one thinking block, whatever its signature."""
@@ -44,11 +56,17 @@ class Reasoning:
         text = block.get("thinking")
         if isinstance(text, str) and text:
             self._texts.append(text)
-            self._fields.add(signature.field if signature is not None and is_ours else None)
+            self._fields.add(signature.source if signature is not None and is_ours else None)
             self._is_own = self._is_own and is_ours
         if signature is not None and is_ours:
             self._details += signature.details
             self._tool_signatures.update(signature.tool_signatures)
+            self._tool_places.update(signature.tool_places)
+            for name, value in signature.fields.items():
+                before = self._signed_fields.get(name)
+                if isinstance(before, list) and isinstance(value, list):
+                    value = [*before, *value]
+                self._signed_fields[name] = value
 
     def write_to(
         self, message: dict[str, Any], client_ids: list[str], dialect: Dialect, notes: Notes
@@ -59,8 +77,10 @@ class Reasoning:
             client_ids: the client's ids of the message's tool calls, in order.
         """
         calls = message.get("tool_calls", ())
-        if dialect.thought_signatures and calls:
+        if calls:
             self._sign(calls, client_ids, dialect)
+        if dialect.signed_data:
+            self._write_signed(message)
         if dialect.reasoning_with_calls_only and not calls:
             return
         text = "".join(self._texts)
@@ -71,6 +91,13 @@ class Reasoning:
         is_sent = write is not None and write(self, message, text, dialect)
         if not is_sent and not is_blank(text):
             notes.add("messages[].content[].thinking", "dropped", "the upstream takes no reasoning back")
+
+    def _write_signed(self, message: dict[str, Any]) -> None:
+        """Return signed data to the fields in which it came."""
+        if is_signed(self._details):
+            message["reasoning_details"] = self._details
+        for name, value in self._signed_fields.items():
+            message.setdefault(name, value)
 
     # Writers, one per `Dialect.reasoning_return`. They return False where the reasoning cannot be sent.
 
@@ -120,18 +147,17 @@ class Reasoning:
         return True
 
     def _sign(self, calls: list[dict[str, Any]], client_ids: list[str], dialect: Dialect) -> None:
-        """Return each call's own signature to Gemini; if all are lost, the first call gets the placeholder that
-        skips the check.
+        """Return each call's own signature; if all are lost, the first call gets the placeholder that skips Gemini's
+        check.
         """
         found = False
         for call, client_id in zip(calls, client_ids, strict=True):
             signature = self._tool_signatures.get(client_id)
-            if signature:
+            if signature and dialect.signed_data:
                 found = True
-                call["extra_content"] = {"google": {"thought_signature": signature}}
-        if not found and dialect.thought_signature_placeholder is not None:
-            placeholder = dialect.thought_signature_placeholder
-            calls[0]["extra_content"] = {"google": {"thought_signature": placeholder}}
+                sign_call(call, self._tool_places.get(client_id, GOOGLES_PLACE), signature)
+        if dialect.thought_signatures and not found and dialect.thought_signature_placeholder is not None:
+            sign_call(calls[0], GOOGLES_PLACE, dialect.thought_signature_placeholder)
 
 
 _WRITERS: Mapping[str, Callable[[Reasoning, dict[str, Any], str, Dialect], bool]] = {

@@ -386,9 +386,7 @@ class OpenAIStream:
                 self._writer.write("text", content)
             return
         field, reasoning = reasoning_of(delta)
-        details = delta.get("reasoning_details")
-        if isinstance(details, list):
-            self._writer.details.add(details)
+        self._writer.signed.add(delta)
         if reasoning:
             self._flush_tags()
             self._writer.write_reasoning(reasoning, field)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxyd import jsonio
+from proxyd.codecs.openai.signed_data import signature_in_call
 from proxyd.errors import BadReply
 
 __all__ = ["JsonExtent", "ToolCalls", "ToolSlot"]
@@ -91,7 +92,7 @@ class ToolSlot:
     Attributes:
         call_id: the upstream's id.
         client_id: the id that the client sees.
-        signature: Gemini's thought signature.
+        signature: the place and the value of its thought signature.
         has_arguments: a fragment of the arguments was received.
         has_placeholder: an empty object or null was received as the arguments, which others may follow.
         has_excess: text after the end of the arguments was dropped.
@@ -122,7 +123,7 @@ class ToolSlot:
         self.call_id = ""
         self.client_id = ""
         self.name = ""
-        self.signature: str | None = None
+        self.signature: tuple[str, str] | None = None
         self.has_arguments = False
         self.has_placeholder = False
         self.has_excess = False
@@ -234,7 +235,7 @@ class ToolCalls:
         is_new = len(self.slots) > count
         slot.call_id = slot.call_id or fragment.call_id
         slot.name = slot.name or fragment.name
-        slot.signature = _thought_signature(element) or slot.signature
+        slot.signature = signature_in_call(element) or slot.signature
         if not slot.has_arguments and _PLACEHOLDER.fullmatch(fragment.arguments):
             slot.has_placeholder = True
         elif fragment.arguments:
@@ -360,15 +361,3 @@ def _arguments_text(value: Any) -> str:
         return "" if value is None else jsonio.dump_text(value)
     except jsonio.JSONError:
         raise BadReply("the upstream sent a tool call whose arguments are no JSON") from None
-
-
-def _thought_signature(element: dict[str, Any]) -> str | None:
-    """Gemini's signature, on the call or on its function (docs/spec/vendors.md#gemini-signature)."""
-    for holder in (element, element.get("function")):
-        if isinstance(holder, dict):
-            google = holder.get("extra_content")
-            google = google.get("google") if isinstance(google, dict) else None
-            signature = google.get("thought_signature") if isinstance(google, dict) else None
-            if isinstance(signature, str) and signature:
-                return signature
-    return None

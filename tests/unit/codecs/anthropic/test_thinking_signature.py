@@ -26,7 +26,7 @@ def test_decoding_returns_what_was_encoded(
     decoded = decode_signature(encoded)
     assert decoded is not None
     assert decoded.model == model
-    assert decoded.field == (field or None)
+    assert decoded.source == (field or None)
     assert decoded.details == details
     assert decoded.tool_signatures == signatures
 
@@ -57,10 +57,19 @@ def test_decoding_never_raises(anything: str) -> None:
 
 
 def test_members_of_the_wrong_type_are_ignored() -> None:
-    payload = b'{"m":"a","f":1,"d":[1,{"x":1}],"t":{"i":1,"j":"s"}}'
+    payload = b'{"m":"a","f":1,"d":[1,{"x":1}],"t":{"i":1,"j":"s"},"p":[],"o":"x"}'
     encoded = PREFIX + base64.urlsafe_b64encode(payload).decode()
     decoded = decode_signature(encoded)
     assert decoded is not None
-    assert decoded.field is None
+    assert decoded.source is None
     assert decoded.details == [{"x": 1}]
     assert decoded.tool_signatures == {"j": "s"}
+    assert decoded.tool_places == decoded.fields == {}
+
+
+def test_places_and_other_fields() -> None:
+    decoded = decode_signature(
+        encode_signature("m", None, None, {"c": "s"}, tool_places={"c": "a.b"}, fields={"opaque": [1]})
+    )
+    assert decoded is not None
+    assert (decoded.tool_places, decoded.fields) == ({"c": "a.b"}, {"opaque": [1]})

@@ -31,13 +31,13 @@ def test_details_are_joined_by_type_and_index() -> None:
     details = ReasoningDetails()
     details.add([{"type": "reasoning.text", "index": 0, "text": "a"}])
     details.add([{"type": "reasoning.text", "index": 0, "text": "b", "format": "f"}, "no object"])
-    assert not details.has_unsent_data
+    assert not details.is_signed
     details.add([{"type": "reasoning.text", "index": 0, "signature": "s", "format": None}])
-    assert details.has_unsent_data
+    assert details.is_signed
     details.add([{"type": "reasoning.encrypted", "index": 1, "data": "x"}])
     assert details.take() == [
         {"type": "reasoning.text", "index": 0, "text": "ab", "format": "f", "signature": "s"},
         {"type": "reasoning.encrypted", "index": 1, "data": "x"},
     ]
     assert details.take() is None
-    assert not details.has_unsent_data
+    assert not details.is_signed

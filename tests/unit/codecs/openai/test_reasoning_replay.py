@@ -122,9 +122,9 @@ def test_details_are_joined_by_type_and_index() -> None:
     details.add(
         [{"type": "t", "index": 0, "text": "a"}, {"type": "t", "index": 0, "text": "b", "signature": None}]
     )
-    assert not details.has_unsent_data
+    assert not details.is_signed
     details.add([{"type": "t", "index": 0, "signature": "s"}, "junk", {"type": "t", "index": 1, "text": "c"}])
-    assert details.has_unsent_data
+    assert details.is_signed
     assert details.take() == [
         {"type": "t", "index": 0, "text": "ab", "signature": "s"},
         {"type": "t", "index": 1, "text": "c"},

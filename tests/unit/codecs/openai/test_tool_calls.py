@@ -98,11 +98,15 @@ def test_arguments_as_an_object() -> None:
 
 def test_thought_signature_on_the_call_or_its_function() -> None:
     google = {"google": {"thought_signature": "s"}}
-    for late in ({"extra_content": google}, {"function": {"extra_content": google}}):
+    place = "extra_content.google.thought_signature"
+    for late, prefix in (
+        ({"extra_content": google}, ""),
+        ({"function": {"extra_content": google}}, "function."),
+    ):
         calls = ToolCalls()
         calls.add(fragment(0, "a", "R", "{}"))
         slot, is_new = calls.add({"index": 0, **late})
-        assert (slot.signature, is_new) == ("s", False)
+        assert (slot.signature, is_new) == ((prefix + place, "s"), False)
 
 
 values = st.recursive(
