@@ -15,7 +15,7 @@ from proxyd.api.json_responses import json_response
 from proxyd.api.request_body import read_request_body
 from proxyd.api.request_keys import IS_CALL, MODEL, REQUEST_ID
 from proxyd.codecs.cache.tools import share_tools
-from proxyd.codecs.openai.token_estimate import estimate_input_tokens, tools_tokens
+from proxyd.codecs.translation.token_estimate import estimate_input_tokens, tools_tokens
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ClientError, NotFound
 from proxyd.prompt_cache import prefix as prefixes

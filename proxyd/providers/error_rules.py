@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from proxyd.codecs.openai.context_overflow import find_output_limit, find_overflow
-from proxyd.codecs.openai.error_envelopes import parse_error_body
+from proxyd.codecs.upstream_errors.context_overflow import find_output_limit, find_overflow
+from proxyd.codecs.upstream_errors.error_envelopes import parse_error_body
 
 __all__ = [
     "QuirkChange",

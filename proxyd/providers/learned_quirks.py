@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from proxyd.codecs.openai.error_envelopes import parse_error_body
-from proxyd.codecs.openai.errors import ErrorContext
+from proxyd.codecs.upstream_errors.error_envelopes import parse_error_body
+from proxyd.codecs.upstream_errors.errors import ErrorContext
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ConfigError
 from proxyd.providers.error_rules import QuirkChange, change_for_error, models_yaml_line, output_limit_for

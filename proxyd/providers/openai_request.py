@@ -10,12 +10,12 @@ from proxyd import jsonio
 from proxyd.codecs.anthropic.events import StreamEvent
 from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.openai.codec import NewId, Warn
-from proxyd.codecs.openai.dialect import Dialect
-from proxyd.codecs.openai.errors import ErrorContext
 from proxyd.codecs.openai.request import RequestOptions, Translated, translation
 from proxyd.codecs.openai.response_decoder import ResponseDecoder
 from proxyd.codecs.openai.stream import OpenAIStream, ResponseContext
-from proxyd.codecs.openai.translation_notes import Note
+from proxyd.codecs.translation.dialect import Dialect
+from proxyd.codecs.translation.translation_notes import Note
+from proxyd.codecs.upstream_errors.errors import ErrorContext
 from proxyd.codecs.wire.sse import MAX_FRAME_BYTES
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ClientError

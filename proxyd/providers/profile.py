@@ -1,7 +1,7 @@
 """Vendor profiles, and the differences that several vendors share.
 
-``registry.py`` selects a profile; ``codecs/openai/dialect.py`` documents the fields of a dialect; the profiles are in
-``hosted.py`` and ``servers.py``.
+``registry.py`` selects a profile; ``codecs/translation/dialect.py`` documents the fields of a dialect; the profiles are
+in ``hosted.py`` and ``servers.py``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxyd.codecs.openai.dialect import Dialect
+from proxyd.codecs.translation.dialect import Dialect
 
 __all__ = [
     "ANTHROPIC_ONLY",

@@ -12,8 +12,8 @@ from dataclasses import fields, replace
 from types import NoneType, UnionType
 from typing import Any, Union
 
-from proxyd.codecs.openai.dialect import CHOICES, Dialect
-from proxyd.codecs.openai.thinking_params import LEVELS
+from proxyd.codecs.translation.dialect import CHOICES, Dialect
+from proxyd.codecs.translation.thinking_params import LEVELS
 from proxyd.config.kinds import Kind, Report
 from proxyd.errors import ConfigError
 

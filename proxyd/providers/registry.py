@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from proxyd.codecs.openai.dialect import Dialect
+from proxyd.codecs.translation.dialect import Dialect
 from proxyd.errors import ConfigError
 from proxyd.providers.hosted import HOSTED
 from proxyd.providers.profile import Profile

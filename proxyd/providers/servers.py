@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxyd.codecs.openai.dialect import Dialect
+from proxyd.codecs.translation.dialect import Dialect
 from proxyd.providers.profile import (
     DEEPSEEK_REASONING,
     GPT_OSS,

@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from proxyd.codecs.openai.error_envelopes import parse_error_body
-from proxyd.codecs.openai.errors import ErrorContext, refusal
-from proxyd.codecs.openai.schema_styles import in_style
+from proxyd.codecs.translation.schema_styles import in_style
+from proxyd.codecs.upstream_errors.error_envelopes import parse_error_body
+from proxyd.codecs.upstream_errors.errors import ErrorContext, refusal
 from proxyd.errors import Refused, TooLong
 from proxyd.providers.error_rules import QuirkChange, content_parts, messages_of
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from proxyd.codecs.openai.errors import ErrorContext
+from proxyd.codecs.upstream_errors.errors import ErrorContext
 from proxyd.config.settings import Settings
 from proxyd.errors import TimedOut, clear_tracebacks
 from proxyd.providers.base import UpstreamRequest

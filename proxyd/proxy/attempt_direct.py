@@ -17,7 +17,7 @@ from proxyd.codecs.anthropic.passthrough import (
     is_of_content,
     may_hold_error,
 )
-from proxyd.codecs.openai.errors import ErrorContext, refusal
+from proxyd.codecs.upstream_errors.errors import ErrorContext, refusal
 from proxyd.codecs.wire.decompression import ENCODINGS, BadCompression, Decompressor, compressed, uncompressed
 from proxyd.config.settings import Settings
 from proxyd.errors import BadReply, ProxyError, Refused, clear_tracebacks

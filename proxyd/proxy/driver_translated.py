@@ -11,8 +11,8 @@ from aiohttp import web
 from proxyd import errors
 from proxyd.codecs.anthropic.events import StreamEvent, encode_events
 from proxyd.codecs.openai.completion import MessageCollector
-from proxyd.codecs.openai.output_minimum import is_too_few_tokens
-from proxyd.codecs.openai.token_estimate import tools_tokens
+from proxyd.codecs.translation.token_estimate import tools_tokens
+from proxyd.codecs.upstream_errors.output_minimum import is_too_few_tokens
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError, TooLong
 from proxyd.hooks.runner import CallHooks

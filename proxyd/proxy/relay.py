@@ -19,9 +19,9 @@ from time import monotonic
 from aiohttp import web
 
 from proxyd import errors
-from proxyd.codecs.openai.context_overflow import Overflow, overflow_message
-from proxyd.codecs.openai.token_estimate import estimate_input_tokens, tools_tokens
-from proxyd.codecs.openai.token_lower_bound import least_input_tokens
+from proxyd.codecs.translation.token_estimate import estimate_input_tokens, tools_tokens
+from proxyd.codecs.translation.token_lower_bound import least_input_tokens
+from proxyd.codecs.upstream_errors.context_overflow import Overflow, overflow_message
 from proxyd.config.routes import ModelRoute, RouteTable
 from proxyd.config.settings import Settings
 from proxyd.errors import BadCredential, ProxyError, Refused

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from proxyd import jsonio
-from proxyd.codecs.openai.error_envelopes import parse_error_body
-from proxyd.codecs.openai.errors import ErrorContext, names_unknown_model, refusal
+from proxyd.codecs.upstream_errors.error_envelopes import parse_error_body
+from proxyd.codecs.upstream_errors.errors import ErrorContext, names_unknown_model, refusal
 from proxyd.errors import NO_RETRY, STATUSES_WITH_RECOVERY, ProxyError, Refused, WrongAddress
 from proxyd.redaction import redacted
 from proxyd.urls import address_of

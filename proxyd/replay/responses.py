@@ -11,7 +11,7 @@ from proxyd import errors, jsonio
 from proxyd.codecs.anthropic.events import ErrorEvent, StreamEvent, encode_event
 from proxyd.codecs.anthropic.passthrough import VAGUE_TYPES, PassthroughStream, begins_as_stream
 from proxyd.codecs.openai.completion import MessageCollector
-from proxyd.codecs.openai.output_minimum import is_too_few_tokens
+from proxyd.codecs.upstream_errors.output_minimum import is_too_few_tokens
 from proxyd.errors import ProxyError, Refused
 from proxyd.providers.openai_request import TranslatedCall, empty_response
 from proxyd.proxy.attempt_direct import VerbatimRefusal

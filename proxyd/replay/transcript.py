@@ -21,7 +21,7 @@ from typing import Any
 from proxyd import errors
 from proxyd.codecs.anthropic.events import Ping, StreamEvent, Unknown
 from proxyd.codecs.anthropic.passthrough import split_frames
-from proxyd.codecs.openai.errors import refusal
+from proxyd.codecs.upstream_errors.errors import refusal
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
 from proxyd.providers.openai_request import TranslatedCall

@@ -13,7 +13,7 @@ from operator import attrgetter
 from time import monotonic, time
 
 from proxyd.codecs.anthropic.usage import Usage
-from proxyd.codecs.openai.translation_notes import Note
+from proxyd.codecs.translation.translation_notes import Note
 from proxyd.config.routes import Pricing
 from proxyd.redaction import redacted
 from proxyd.telemetry.call_trace import CallTrace

@@ -29,7 +29,7 @@ SIZE = 100
 OWN_TEXT = ("proxyd.cli.",)
 #: Patterns that are not applied to texts of any length, and why.
 BOUNDED_OTHERWISE = {
-    "proxyd.codecs.openai.context_overflow.": "its callers cut what they judge to `MAX_MESSAGE` characters",
+    "proxyd.codecs.upstream_errors.context_overflow.": "its callers cut what they judge to `MAX_MESSAGE` characters",
     "proxyd.providers.unparsed._NOT_SETTING": "only matched behind a name that was found",
     "proxyd.providers.unparsed._MEMBER": "only matched behind a name that was found",
     "proxyd.providers.unparsed._TEXT": "only matched behind a name that was found",
@@ -142,8 +142,8 @@ def _steps(found: Found, text: str, limit: int = 200_000) -> int:
 def test_walk_finds_the_patterns() -> None:
     names = {each.name for each in FOUND}
     assert len(FOUND) > 120
-    assert {"proxyd.redaction._KEY", "proxyd.codecs.openai.errors._PLAN_LIMIT"} <= names
-    assert any(name.startswith("proxyd.codecs.openai.context_overflow.WORDINGS") for name in names)
+    assert {"proxyd.redaction._KEY", "proxyd.codecs.upstream_errors.errors._PLAN_LIMIT"} <= names
+    assert any(name.startswith("proxyd.codecs.upstream_errors.context_overflow.WORDINGS") for name in names)
     assert any(re.fullmatch(r"proxyd\.providers\.error_rules:\d+", name) for name in names)
 
 

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from proxyd.codecs.openai.errors import ErrorContext
+from proxyd.codecs.upstream_errors.errors import ErrorContext
 from tests.support.paths import TRANSCRIPTS
 
 #: What Claude Code 2.1.330 was seen to recover from (docs/spec/errors.md#too-long).

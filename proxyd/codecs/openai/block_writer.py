@@ -30,7 +30,7 @@ from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.openai.codec import NewId, ResponseContext, Warn
 from proxyd.codecs.openai.signed_data import GOOGLES_PLACE, SignedData
 from proxyd.codecs.openai.tool_calls import ToolCalls, ToolSlot
-from proxyd.codecs.openai.tool_ids import to_client_id
+from proxyd.codecs.translation.tool_ids import to_client_id
 from proxyd.errors import BadReply
 
 __all__ = ["BlockWriter"]

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from proxyd.codecs.anthropic.events import StreamEvent
 from proxyd.codecs.anthropic.usage import Usage
-from proxyd.codecs.openai.errors import ErrorContext
+from proxyd.codecs.upstream_errors.errors import ErrorContext
 from proxyd.codecs.wire.sse import SSEFrame
 from proxyd.errors import ProxyError
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from proxyd.codecs.openai.codec import Warn
-from proxyd.codecs.openai.errors import ErrorContext, refusal_from_chunk
+from proxyd.codecs.upstream_errors.errors import ErrorContext, refusal_from_chunk
 from proxyd.errors import ProxyError, UpstreamError, UpstreamOverloaded
 
 __all__ = ["FAILURES", "STOP_REASONS", "FinishReason"]

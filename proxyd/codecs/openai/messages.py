@@ -20,19 +20,19 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from proxyd.codecs.cache.tool_inputs import ToolInputs
-from proxyd.codecs.openai.content_blocks import Blocks, Part, arguments_of, collapse
-from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.reasoning_replay import Reasoning
-from proxyd.codecs.openai.token_estimate import (
+from proxyd.codecs.translation.content_blocks import Blocks, Part, arguments_of, collapse
+from proxyd.codecs.translation.dialect import Dialect
+from proxyd.codecs.translation.token_estimate import (
     TOKENS_PER_MESSAGE,
     block_tokens,
     call_tokens,
     content_tokens,
     text_tokens,
 )
-from proxyd.codecs.openai.tool_ids import UpstreamIds
-from proxyd.codecs.openai.tools import to_upstream_name
-from proxyd.codecs.openai.translation_notes import Notes
+from proxyd.codecs.translation.tool_ids import UpstreamIds
+from proxyd.codecs.translation.tools import to_upstream_name
+from proxyd.codecs.translation.translation_notes import Notes
 from proxyd.errors import ClientError
 
 __all__ = ["Conversation", "to_openai_messages"]
@@ -60,7 +60,7 @@ class Conversation(NamedTuple):
     Attributes:
         messages: in the upstream's format.
         tool_ids: the client's ids of all tool calls.
-        tokens: the estimate of system, messages and blocks (`proxyd.codecs.openai.token_estimate`), without tools.
+        tokens: the estimate of system, messages and blocks (`proxyd.codecs.translation.token_estimate`), without tools.
     """
 
     messages: list[Message]

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from proxyd.codecs.anthropic.thinking_signature import decode_signature
-from proxyd.codecs.openai.content_blocks import is_blank
-from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.signed_data import GOOGLES_PLACE, is_signed, sign_call
-from proxyd.codecs.openai.translation_notes import Notes
+from proxyd.codecs.translation.content_blocks import is_blank
+from proxyd.codecs.translation.dialect import Dialect
+from proxyd.codecs.translation.translation_notes import Notes
 
 __all__ = ["Reasoning"]
 

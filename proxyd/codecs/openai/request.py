@@ -17,14 +17,14 @@ from typing import Any, TypeVar
 from proxyd import jsonio
 from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.cache.tools import SystemPrompt, shared_system
-from proxyd.codecs.openai.dialect import Dialect
-from proxyd.codecs.openai.json_schema import fits_strict
 from proxyd.codecs.openai.messages import to_openai_messages
-from proxyd.codecs.openai.schema_styles import in_style
-from proxyd.codecs.openai.thinking_params import requested_thinking, write_thinking
-from proxyd.codecs.openai.token_estimate import tools_tokens
-from proxyd.codecs.openai.tools import Tools, choose, to_openai_tools
-from proxyd.codecs.openai.translation_notes import Note, Notes
+from proxyd.codecs.translation.dialect import Dialect
+from proxyd.codecs.translation.json_schema import fits_strict
+from proxyd.codecs.translation.schema_styles import in_style
+from proxyd.codecs.translation.thinking_params import requested_thinking, write_thinking
+from proxyd.codecs.translation.token_estimate import tools_tokens
+from proxyd.codecs.translation.tools import Tools, choose, to_openai_tools
+from proxyd.codecs.translation.translation_notes import Note, Notes
 from proxyd.errors import ClientError
 
 __all__ = ["Note", "RequestOptions", "Translated", "run_to_end", "to_openai_request", "translation"]

@@ -23,8 +23,8 @@ from proxyd.codecs.anthropic.grammar import Grammar, IllegalEvent, State
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.openai.codec import Codec
 from proxyd.codecs.openai.completion import completion_to_chunk
-from proxyd.codecs.openai.errors import ErrorContext, error_in, refusal
-from proxyd.codecs.openai.unreadable import error_in_lines, unreadable_lines
+from proxyd.codecs.upstream_errors.errors import ErrorContext, error_in, refusal
+from proxyd.codecs.upstream_errors.unreadable import error_in_lines, unreadable_lines
 from proxyd.codecs.wire.sse import BOM, MAX_FRAME_BYTES, SSEDecoder
 from proxyd.errors import BadReply, ProxyError
 

@@ -37,12 +37,12 @@ from proxyd.codecs.anthropic.usage import Usage, usage_from_openai
 from proxyd.codecs.openai.block_writer import BlockWriter
 from proxyd.codecs.openai.codec import NewId, ResponseContext, Warn
 from proxyd.codecs.openai.delta_template import DeltaTemplate
-from proxyd.codecs.openai.dialect import Dialect
-from proxyd.codecs.openai.errors import error_in, refusal_from_chunk
 from proxyd.codecs.openai.finish_reason import FinishReason
 from proxyd.codecs.openai.reasoning_fields import reasoning_of
 from proxyd.codecs.openai.think_tags import ThinkTags
-from proxyd.codecs.openai.unreadable import (
+from proxyd.codecs.translation.dialect import Dialect
+from proxyd.codecs.upstream_errors.errors import error_in, refusal_from_chunk
+from proxyd.codecs.upstream_errors.unreadable import (
     UnreadableContent,
     error_in_lines,
     is_heartbeat,

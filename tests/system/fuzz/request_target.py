@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 
 from proxyd import jsonio
 from proxyd.codecs.openai.request import run_to_end
-from proxyd.codecs.openai.token_estimate import estimate_input_tokens
+from proxyd.codecs.translation.token_estimate import estimate_input_tokens
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
 from proxyd.prompt_cache.parser import parse_object

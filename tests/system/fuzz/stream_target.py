@@ -18,9 +18,9 @@ from collections.abc import Iterator, Sequence
 from proxyd.codecs.anthropic.events import ErrorEvent, StreamEvent, encode_events
 from proxyd.codecs.anthropic.grammar import Grammar
 from proxyd.codecs.anthropic.passthrough import PassthroughStream
-from proxyd.codecs.openai.errors import ErrorContext
 from proxyd.codecs.openai.response_decoder import ResponseDecoder
 from proxyd.codecs.openai.stream import ResponseContext
+from proxyd.codecs.upstream_errors.errors import ErrorContext
 from proxyd.errors import ProxyError
 from proxyd.providers.openai_request import new_decoder
 from proxyd.providers.registry import PROFILES, dialect_for

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from proxyd import jsonio
-from proxyd.codecs.openai.dialect import Dialect
+from proxyd.codecs.translation.dialect import Dialect
 from proxyd.providers.error_rules import QuirkChange, change_for_error, models_yaml_line, output_limit_for
 from proxyd.providers.registry import PROFILES, dialect_for
 

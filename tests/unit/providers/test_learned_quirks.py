@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from proxyd.codecs.openai.errors import ErrorContext
+from proxyd.codecs.upstream_errors.errors import ErrorContext
 from proxyd.config.routes import ModelRoute
 from proxyd.providers.learned_quirks import LearnedQuirkStore, Sizes
 

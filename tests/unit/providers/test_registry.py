@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxyd.codecs.openai.dialect import CHOICES
+from proxyd.codecs.translation.dialect import CHOICES
 from proxyd.errors import ConfigError
 from proxyd.providers.registry import PROFILES, dialect_for, profile_for
 

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxyd.codecs.anthropic.events import encode_events
-from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.response_decoder import ResponseDecoder
 from proxyd.codecs.openai.stream import OpenAIStream, ResponseContext
+from proxyd.codecs.translation.dialect import Dialect
 from proxyd.codecs.wire.http1_body import Body
 from proxyd.config.settings import Settings
 from proxyd.errors import ProxyError

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from proxyd import errors
 from proxyd.codecs.anthropic.thinking_signature import decode_signature, encode_signature
-from proxyd.codecs.openai.errors import refusal
+from proxyd.codecs.upstream_errors.errors import refusal
 from proxyd.replay.anonymizer import LOREM, Anonymizer, anonymize_body
 from proxyd.replay.json_strings import find_strings
 from proxyd.replay.vocabulary import ERROR_WORDS, PROTOCOL_WORDS

@@ -14,8 +14,8 @@ from proxyd.codecs.anthropic.events import DeltaRun, StreamEvent, count_events, 
 from proxyd.codecs.openai import delta_template
 from proxyd.codecs.openai import stream as openai_stream
 from proxyd.codecs.openai.delta_template import DeltaTemplate
-from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.stream import OpenAIStream, ResponseContext
+from proxyd.codecs.translation.dialect import Dialect
 from proxyd.codecs.wire.sse import SSEFrame
 from proxyd.errors import ProxyError
 from tests.support.effort import examples

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from proxyd.codecs.openai.errors import ErrorContext
 from proxyd.codecs.openai.finish_reason import FAILURES, STOP_REASONS, FinishReason, normalized
+from proxyd.codecs.upstream_errors.errors import ErrorContext
 from proxyd.errors import ProxyError, Refused, UpstreamError, UpstreamOverloaded
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from proxyd.codecs.anthropic.thinking_signature import encode_signature
-from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.reasoning_fields import ReasoningDetails, reasoning_of
 from proxyd.codecs.openai.reasoning_replay import Reasoning
-from proxyd.codecs.openai.translation_notes import Notes
+from proxyd.codecs.translation.dialect import Dialect
+from proxyd.codecs.translation.translation_notes import Notes
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "T", "arguments": "{}"}}
 DETAILS = [{"type": "reasoning.encrypted", "data": "b3A="}]

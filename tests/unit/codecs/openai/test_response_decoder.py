@@ -20,9 +20,9 @@ from proxyd.codecs.anthropic.events import (
     TextDelta,
     encode_events,
 )
-from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.response_decoder import ResponseDecoder
 from proxyd.codecs.openai.stream import OpenAIStream, ResponseContext
+from proxyd.codecs.translation.dialect import Dialect
 from proxyd.errors import BadReply, FrameTooLarge, Refused, TimedOut, Truncated
 from tests.support.effort import examples
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from proxyd.codecs.anthropic.events import encode_event, event_from_data
 from proxyd.codecs.anthropic.grammar import Grammar
-from proxyd.codecs.openai.dialect import Dialect
 from proxyd.codecs.openai.finish_reason import FAILURES, STOP_REASONS
 from proxyd.codecs.openai.response_decoder import ResponseDecoder
 from proxyd.codecs.openai.stream import OpenAIStream, ResponseContext
+from proxyd.codecs.translation.dialect import Dialect
 from proxyd.errors import ProxyError
 from tests.support.effort import examples
 from tests.support.sse_reader import message_of, read_events

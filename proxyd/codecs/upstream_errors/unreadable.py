@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.codecs.openai.error_envelopes import parse_error_body
-from proxyd.codecs.openai.errors import ErrorContext, error_in, refusal, refusal_from_chunk
+from proxyd.codecs.upstream_errors.error_envelopes import parse_error_body
+from proxyd.codecs.upstream_errors.errors import ErrorContext, error_in, refusal, refusal_from_chunk
 from proxyd.errors import BadReply, ProxyError, Refused
 
 __all__ = ["UnreadableContent", "error_in_lines", "is_heartbeat", "unreadable_error", "unreadable_lines"]

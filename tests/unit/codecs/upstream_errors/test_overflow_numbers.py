@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxyd.codecs.openai.overflow_numbers import Counts, read_counts
+from proxyd.codecs.upstream_errors.overflow_numbers import Counts, read_counts
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxyd.codecs.openai.output_minimum import is_too_few_tokens
+from proxyd.codecs.upstream_errors.output_minimum import is_too_few_tokens
 
 UNFINISHED = (
     "Could not finish the message because max_tokens or model output limit was reached. Please try again with higher "

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxyd import jsonio
-from proxyd.codecs.openai.token_estimate import estimate_input_tokens
+from proxyd.codecs.translation.token_estimate import estimate_input_tokens
 from tests.support.histories import JSON, NAMES, TEXTS
 
 

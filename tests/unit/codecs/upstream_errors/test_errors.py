@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxyd import jsonio
-from proxyd.codecs.openai.error_envelopes import error_in
-from proxyd.codecs.openai.errors import ErrorContext, refusal, refusal_from_chunk
+from proxyd.codecs.upstream_errors.error_envelopes import error_in
+from proxyd.codecs.upstream_errors.errors import ErrorContext, refusal, refusal_from_chunk
 from proxyd.errors import ProxyError, TooLong, error_response
 from tests.support.error_cases import CASES, context_of, read_case
 

@@ -19,8 +19,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from proxyd.codecs.openai.gemini_schema import narrow_for_gemini
-from proxyd.codecs.openai.json_schema import (
+from proxyd.codecs.translation.gemini_schema import narrow_for_gemini
+from proxyd.codecs.translation.json_schema import (
     ANNOTATIONS,
     KEYWORDS_BY_TYPE,
     TYPED_KEYWORDS,

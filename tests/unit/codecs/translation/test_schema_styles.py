@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from proxyd.codecs.openai.dialect import CHOICES, Dialect
-from proxyd.codecs.openai.schema_styles import fits_grammar_pattern, in_style
-from proxyd.codecs.openai.tools import to_openai_tools
-from proxyd.codecs.openai.translation_notes import Notes
+from proxyd.codecs.translation.dialect import CHOICES, Dialect
+from proxyd.codecs.translation.schema_styles import fits_grammar_pattern, in_style
+from proxyd.codecs.translation.tools import to_openai_tools
+from proxyd.codecs.translation.translation_notes import Notes
 from tests.support.vendors import schemas
 
 Schema = dict[str, Any]

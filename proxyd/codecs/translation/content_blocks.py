@@ -11,9 +11,9 @@ from copy import deepcopy
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.codecs.openai.dialect import Dialect
-from proxyd.codecs.openai.tools import to_upstream_name
-from proxyd.codecs.openai.translation_notes import Notes
+from proxyd.codecs.translation.dialect import Dialect
+from proxyd.codecs.translation.tools import to_upstream_name
+from proxyd.codecs.translation.translation_notes import Notes
 
 __all__ = ["Blocks", "Part", "arguments_of", "collapse", "is_blank"]
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
-from proxyd.codecs.openai.context_overflow import (
+from proxyd.codecs.upstream_errors.context_overflow import (
     Overflow,
     find_output_limit,
     find_overflow,
@@ -31,7 +31,12 @@ from proxyd.codecs.openai.context_overflow import (
     output_limit_message,
     overflow_message,
 )
-from proxyd.codecs.openai.error_envelopes import ErrorDetails, error_in, parse_error, parse_error_body
+from proxyd.codecs.upstream_errors.error_envelopes import (
+    ErrorDetails,
+    error_in,
+    parse_error,
+    parse_error_body,
+)
 from proxyd.errors import ProxyError, Refused, TooLong, kind_of_status
 from proxyd.redaction import redacted, without_named_keys
 from proxyd.secret import Secret, configured_secrets

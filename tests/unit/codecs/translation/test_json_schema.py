@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxyd.codecs.openai.json_schema import (
+from proxyd.codecs.translation.json_schema import (
     fits_strict,
     flatten_root,
     implied_type,

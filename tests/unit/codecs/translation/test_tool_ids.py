@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxyd.codecs.openai.tool_ids import UpstreamIds, to_client_id, to_upstream_id
+from proxyd.codecs.translation.tool_ids import UpstreamIds, to_client_id, to_upstream_id
 
 LEGAL = {
     "openai": re.compile(r"[A-Za-z0-9_-]{1,40}\Z"),

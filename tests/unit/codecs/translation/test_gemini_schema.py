@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxyd.codecs.openai.gemini_schema import narrow_for_gemini
+from proxyd.codecs.translation.gemini_schema import narrow_for_gemini
 
 KEYWORDS = [
     "format",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxyd.codecs.openai.context_overflow import (
+from proxyd.codecs.upstream_errors.context_overflow import (
     OUTPUT_LIMITS,
     WORDINGS,
     OutputLimit,
@@ -22,7 +22,7 @@ from proxyd.codecs.openai.context_overflow import (
     output_limit_message,
     overflow_message,
 )
-from proxyd.codecs.openai.error_envelopes import parse_error_body
+from proxyd.codecs.upstream_errors.error_envelopes import parse_error_body
 from tests.support.error_cases import CASES, RECOVERABLE, read_case
 
 TEXTS = [parse_error_body(read_case(path)["body"].encode()).message for path in CASES]

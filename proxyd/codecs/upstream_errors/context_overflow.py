@@ -20,8 +20,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from proxyd.codecs.openai.overflow_numbers import COUNT, number, read_counts
-from proxyd.codecs.openai.overflow_words import MAX_SCANNED, says_overflow
+from proxyd.codecs.upstream_errors.overflow_numbers import COUNT, number, read_counts
+from proxyd.codecs.upstream_errors.overflow_words import MAX_SCANNED, says_overflow
 
 __all__ = [
     "OUTPUT_LIMITS",

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from proxyd.codecs.openai.content_blocks import Blocks, arguments_of, collapse
-from proxyd.codecs.openai.dialect import Dialect
-from proxyd.codecs.openai.tools import to_upstream_name
-from proxyd.codecs.openai.translation_notes import Notes
+from proxyd.codecs.translation.content_blocks import Blocks, arguments_of, collapse
+from proxyd.codecs.translation.dialect import Dialect
+from proxyd.codecs.translation.tools import to_upstream_name
+from proxyd.codecs.translation.translation_notes import Notes
 
 PDF = {"type": "base64", "media_type": "application/pdf", "data": "QUJD" * 1000}
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from proxyd.codecs.openai.errors import ErrorContext
-from proxyd.codecs.openai.unreadable import (
+from proxyd.codecs.upstream_errors.errors import ErrorContext
+from proxyd.codecs.upstream_errors.unreadable import (
     UnreadableContent,
     error_in_lines,
     is_heartbeat,

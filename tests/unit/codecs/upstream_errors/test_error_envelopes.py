@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from proxyd import jsonio
-from proxyd.codecs.openai.error_envelopes import ErrorDetails, error_in, parse_error, parse_error_body
+from proxyd.codecs.upstream_errors.error_envelopes import (
+    ErrorDetails,
+    error_in,
+    parse_error,
+    parse_error_body,
+)
 from tests.support.error_cases import CASES, read_case
 
 

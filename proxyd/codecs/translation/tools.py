@@ -11,10 +11,10 @@ from typing import Any
 
 from proxyd import jsonio
 from proxyd.codecs.cache.tools import tool_list_for
-from proxyd.codecs.openai.dialect import Dialect
-from proxyd.codecs.openai.json_schema import fits_strict
-from proxyd.codecs.openai.schema_styles import in_style
-from proxyd.codecs.openai.translation_notes import Notes
+from proxyd.codecs.translation.dialect import Dialect
+from proxyd.codecs.translation.json_schema import fits_strict
+from proxyd.codecs.translation.schema_styles import in_style
+from proxyd.codecs.translation.translation_notes import Notes
 from proxyd.errors import ClientError
 
 __all__ = ["Tools", "to_openai_tools", "to_upstream_name"]

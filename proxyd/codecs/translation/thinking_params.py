@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from proxyd.codecs.openai.dialect import Dialect
-from proxyd.codecs.openai.translation_notes import Notes
+from proxyd.codecs.translation.dialect import Dialect
+from proxyd.codecs.translation.translation_notes import Notes
 
 __all__ = ["LEVELS", "Thinking", "requested_thinking", "write_thinking"]
 

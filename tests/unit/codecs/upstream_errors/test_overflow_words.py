@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from proxyd.codecs.openai.error_envelopes import error_in
-from proxyd.codecs.openai.errors import ErrorContext, refusal, refusal_from_chunk
+from proxyd.codecs.upstream_errors.error_envelopes import error_in
+from proxyd.codecs.upstream_errors.errors import ErrorContext, refusal, refusal_from_chunk
 from proxyd.errors import ProxyError, TooLong
 from tests.support.error_cases import RECOVERABLE
 from tests.support.paths import TRANSCRIPTS

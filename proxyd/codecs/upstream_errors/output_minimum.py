@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-from proxyd.codecs.openai.error_envelopes import parse_error_body
+from proxyd.codecs.upstream_errors.error_envelopes import parse_error_body
 
 __all__ = ["FEW_TOKENS", "is_too_few_tokens"]
 
