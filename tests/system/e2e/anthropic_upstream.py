@@ -34,13 +34,15 @@ class AnthropicUpstream(ScriptedUpstream):
         script: turns, see `say`, `call`, `calls`, `refuse`.
         key_header: the one header that may carry a credential, and must: ``x-api-key`` or ``authorization``.
         key: the credential in it.
+        beta: the beginning of a beta that each request must name; by default one that Claude Code always sends.
     """
 
     dialect = "Anthropic"
     path = "/v1/messages"
 
-    def __init__(self, script: Script, *, key_header: str, key: str) -> None:
+    def __init__(self, script: Script, *, key_header: str, key: str, beta: str = "claude-code-") -> None:
         super().__init__(script)
+        self._beta = beta
         self._credentials = {
             "x-api-key": key if key_header == "x-api-key" else None,
             "authorization": f"Bearer {key}" if key_header == "authorization" else None,
@@ -63,8 +65,8 @@ class AnthropicUpstream(ScriptedUpstream):
                 yield f"{name} does not hold the client's key"
         if headers.get("anthropic-version") not in VERSIONS:
             yield f"anthropic-version is {headers.get('anthropic-version')!r}"
-        if "claude-code-" not in headers.get("anthropic-beta", ""):
-            yield "anthropic-beta does not name claude-code, as Claude Code always does"
+        if self._beta not in headers.get("anthropic-beta", ""):
+            yield f"anthropic-beta names no {self._beta}*"
         if headers.get("Content-Type", "").partition(";")[0] != "application/json":
             yield f"Content-Type is {headers.get('Content-Type')!r}"
 

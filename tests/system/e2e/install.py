@@ -1,4 +1,4 @@
-"""Installs Claude Code with npm into a git-ignored folder of the checkout.
+"""Installs Claude Code, and other packages, with npm into a git-ignored folder of the checkout.
 
 The npm package wraps a native binary of about 380 MB, an optional dependency named after the platform, which a
 postinstall script links. If npm runs no scripts, or Node is too old for the wrapper, the binary itself still works:
@@ -14,11 +14,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["PINNED_VERSION", "InstallError", "UnreachableRegistryError", "installed_claude"]
+__all__ = [
+    "PINNED_VERSION",
+    "InstallError",
+    "UnreachableRegistryError",
+    "installed_claude",
+    "installed_package",
+]
 
 PACKAGE = "@anthropic-ai/claude-code"
 #: The version that docs/spec/claude-code.md describes; `CLAUDE_VERSION` overrides it.
-PINNED_VERSION = "2.1.330"
+PINNED_VERSION = "2.1.332"
 #: npm's codes for an unreachable registry, as opposed to a missing version.
 UNREACHABLE = re.compile(
     r"\bcode (E(?:NOTFOUND|AI_AGAIN|CONNREFUSED|CONNRESET|TIMEDOUT|NETUNREACH|HOSTUNREACH|401|403|407|5\d\d)"
@@ -48,14 +54,27 @@ def installed_claude(folder: Path, version: str) -> tuple[Path, str]:
     present = _working_binary(target)
     if present is not None and present[1] == version:
         return present
-    _npm_install(target, version)
+    _npm_install(target, f"{PACKAGE}@{version}")
     present = _working_binary(target)
     if present is None:
         raise InstallError(f"npm installed {PACKAGE}@{version}, but no binary in it starts on this machine")
     return present
 
 
-def _npm_install(target: Path, version: str) -> None:
+def installed_package(folder: Path, package: str, version: str) -> Path:
+    """Install a package of npm if necessary; return the folder in which Node finds it.
+
+    Raises:
+        UnreachableRegistryError: npm or its registry is missing.
+        InstallError: the installation failed.
+    """
+    target = folder / f"{package.rpartition('/')[2]}-{version}"
+    if not (target / "node_modules" / package / "package.json").exists():
+        _npm_install(target, f"{package}@{version}")
+    return target
+
+
+def _npm_install(target: Path, package: str) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise UnreachableRegistryError("npm is not installed")
@@ -63,10 +82,10 @@ def _npm_install(target: Path, version: str) -> None:
     # fmt: off
     command = [
         npm, "install", "--prefix", str(target), "--no-fund", "--no-audit", "--no-engine-strict", "--no-save",
-        "--fetch-retries=1", "--fetch-retry-mintimeout=1000", f"{PACKAGE}@{version}",
+        "--fetch-retries=1", "--fetch-retry-mintimeout=1000", package,
     ]
     # fmt: on
-    print(f"installing {PACKAGE}@{version} into {target.name}", file=sys.stderr, flush=True)
+    print(f"installing {package} into {target.name}", file=sys.stderr, flush=True)
     try:
         done = subprocess.run(
             command,
