@@ -74,7 +74,7 @@ def read_credential(text: str, environ: Mapping[str, str], folder: Path) -> Cred
         None,
         match[0],
         f"{name} is not set where claude-proxy runs; run `export {name}=KEY` and start it again, or write {name}=KEY "
-        "into the file env beside models.yaml and save models.yaml",
+        "into the file env beside models.yaml, which is read at once",
     )
 
 

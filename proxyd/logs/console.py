@@ -7,8 +7,8 @@
     12:05:02 ✗ kimi 429 rate limit reached for this organisation  api.moonshot.ai  2.1 s  req_b3Qm0u4Xn1
 
 A line is never longer than the terminal is wide, and at most 100 columns. What is shortened is in the ledger, in the
-records and in the other formats. Colors have meanings: green is success, red failure, yellow a warning or a retry, and
-dim what is rarely read.
+records and in the other formats. Other events have all their fields, in several lines where one is too narrow. Colors
+have meanings: green is success, red failure, yellow a warning or a retry, and dim what is rarely read.
 """
 
 from __future__ import annotations
@@ -48,6 +48,12 @@ _MARKS = {
 }
 #: Fields of other events that are not shown as key and value.
 _SHOWN_OTHERWISE = frozenset({"event", "timestamp", "level", "part", "exception"})
+_LINE_BREAK = "\n"
+#: Events that are shown as sentences: what stands before the field, and the field.
+_SENTENCES = {
+    "config.warning": ("", "what"),
+    "config.rejected": ("models.yaml is rejected, the one before stays in force:", "faults"),
+}
 _PLAIN_LOGFMT = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f]+\Z")
 #: Control characters and line ends that JSON does not escape itself.
 _ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
@@ -92,7 +98,9 @@ class ConsoleRenderer:
         name = event.get("event")
         if name in _IN_CALL_LINE:
             raise DropEvent
-        return self._call(event) if name == "call.finished" else self._other(event)
+        if name == "call.finished":
+            return self._call(event)
+        return self._refused_request(event) if name == "request.refused" else self._other(event)
 
     # -- calls
 
@@ -120,13 +128,25 @@ class ConsoleRenderer:
                 line.add_column("cache break", _YELLOW)
         return line.text()
 
+    def _refused_request(self, event: Mapping[str, Any]) -> str:
+        """Render a request that did not become a call, such as one for an unknown model."""
+        mark = _MARKS["failure"]
+        line = _Line(self._columns(), self._ellipsis, colors=self._colors)
+        line.add(str(event.get("timestamp", "")), _DIM)
+        line.add(mark[self._mark_index], mark[2])
+        name = event.get("model") or f"{event.get('method')} {event.get('path')}"
+        line.add(_cut(_text(name), _MODEL_CHARS, self._ellipsis), _BOLD)
+        self._add_failure(line, {**event, "error": event.get("reason")}, "refused")
+        return line.text()
+
     def _add_failure(self, line: _Line, event: Mapping[str, Any], outcome: str) -> None:
         """Add status, cause, address, retries, seconds and request id, as much as fits beside the cause."""
         status = _text(event.get("status")) if outcome == "refused" else outcome
-        cause = printable(" ".join(str(event.get("error") or event.get("error_type") or outcome).split()))
         request_id, address = _text(event.get("request_id")), _text(event.get("address"))
+        cause = printable(" ".join(str(event.get("error") or event.get("error_type") or outcome).split()))
+        cause = _without_address(cause, address)
         url, host, short_id = address.partition("://")[2], urlsplit(address).netloc, request_id[:_ID_CHARS]
-        attempts, seconds = _attempts(event), _seconds(event)
+        attempts, seconds = _attempts(event), _seconds(event) if "duration_ms" in event else ""
         choices = (
             (url, attempts, seconds, request_id),
             (url, attempts, seconds, short_id),
@@ -152,27 +172,51 @@ class ConsoleRenderer:
     def _other(self, event: Mapping[str, Any]) -> str:
         level = str(event.get("level", "info"))
         mark = _MARKS.get(level, (" ", " ", ""))
-        line = _Line(10_000, self._ellipsis, colors=self._colors)
-        line.add(str(event.get("timestamp", "")), _DIM)
+        columns, timestamp = self._columns(), str(event.get("timestamp", ""))
+        line = _Line(columns, self._ellipsis, colors=self._colors)
+        line.add(timestamp, _DIM)
         line.add(mark[self._mark_index], mark[2])
-        line.add(_text(event.get("event")), mark[2] or _BOLD)
-        for name, value in event.items():
-            if name not in _SHOWN_OTHERWISE:
-                line.add(f"{printable(str(name))}={_text(value)}")
-        text = line.text()
+        indent, lines = " " * (len(timestamp) + 2), []
+        for word, color in self._words(event, mark[2]):
+            if word == _LINE_BREAK or (len(word) >= line.room and line.room < columns - len(indent)):
+                lines.append(line.text())
+                line = _Line(columns, self._ellipsis, colors=self._colors, indent=indent)
+            line.add_whole(word.strip(), color)
+        text = "\n".join([*lines, line.text()])
         return (
             f"{text}\n{printable(str(event['exception']), has_lines=True)}" if "exception" in event else text
         )
+
+    @staticmethod
+    def _words(event: Mapping[str, Any], color: str) -> Iterable[tuple[str, str]]:
+        """Yield the words of an event that is no call, with their colors."""
+        name = str(event.get("event"))
+        before, field = _SENTENCES.get(name, ("", ""))
+        if field in event:
+            for word in before.split():
+                yield word, color
+            value = event[field]
+            for text in value if isinstance(value, list) else [value]:
+                if before:
+                    yield _LINE_BREAK, ""
+                for word in _text(text).split():
+                    yield word, ""
+            return
+        yield _text(name), color or _BOLD
+        for key, value in event.items():
+            if key not in _SHOWN_OTHERWISE:
+                for word in f"{printable(str(key))}={_text(value)}".split(" "):
+                    yield word, ""
 
 
 class _Line:
     """A line that is built from the left. Escape sequences do not count."""
 
-    def __init__(self, columns: int, ellipsis: str, *, colors: bool) -> None:
-        self.room = columns
+    def __init__(self, columns: int, ellipsis: str, *, colors: bool, indent: str = "") -> None:
+        self.room = columns - len(indent)
         self._ellipsis = ellipsis
         self._colors = colors
-        self._parts: list[str] = []
+        self._parts: list[str] = [indent] if indent else []
 
     def add(self, text: str, color: str = "", *, gap: int = 1) -> None:
         """Add a text, cut to what is left of the line."""
@@ -181,10 +225,12 @@ class _Line:
         gap = gap if self._parts else 0
         if self.room <= gap:
             return
-        text = _cut(text, self.room - gap, self._ellipsis)
-        self.room -= gap + len(text)
-        is_colored = self._colors and color
-        self._parts.append(" " * gap + (f"\x1b[{color}m{text}\x1b[0m" if is_colored else text))
+        self._append(_cut(text, self.room - gap, self._ellipsis), color, gap)
+
+    def add_whole(self, text: str, color: str = "") -> None:
+        """Add a text, even if it is longer than what is left of the line."""
+        if text:
+            self._append(text, color, 1 if self._parts else 0)
 
     def add_column(self, text: str, color: str = "") -> None:
         """Add a text behind a wider gap; left out where not all of it fits."""
@@ -193,6 +239,19 @@ class _Line:
 
     def text(self) -> str:
         return "".join(self._parts)
+
+    def _append(self, text: str, color: str, gap: int) -> None:
+        self.room -= gap + len(text)
+        is_colored = self._colors and color
+        self._parts.append(" " * gap + (f"\x1b[{color}m{text}\x1b[0m" if is_colored else text))
+
+
+def _without_address(cause: str, address: str) -> str:
+    """Return a cause without the address that stands beside it in the line."""
+    if not address or address not in cause:
+        return cause
+    cause = re.sub(rf" \({re.escape(address)}( answered \d+)?\)", "", cause)
+    return cause.replace(f" to {address}", "").replace(f"{address} ", "")
 
 
 def _width(columns: Iterable[str]) -> int:

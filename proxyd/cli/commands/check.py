@@ -34,8 +34,9 @@ _PROBES_AT_ONCE = 4
 @click.option("--models", metavar="FILE", help="The models.yaml to check.")
 @click.option("--probe", is_flag=True, help="Call each upstream once (this costs a few tokens).")
 @click.option("--strict", is_flag=True, help="Refuse key files that others can read.")
+@click.option("--all", "shows_all", is_flag=True, help="Print the settings that have their defaults, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def check_command(models: str | None, probe: bool, strict: bool, as_json: bool) -> None:
+def check_command(models: str | None, probe: bool, strict: bool, shows_all: bool, as_json: bool) -> None:
     """Validate models.yaml and hooks; print what is in force."""
     from proxyd.daemon.configuration import load_configuration
 
@@ -65,7 +66,7 @@ def check_command(models: str | None, probe: bool, strict: bool, as_json: bool) 
     if as_json:
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
-        _show(report)
+        _show(report, shows_all=shows_all)
     failed = [each["model_id"] for each in report.get("probes", ()) if each["ok"] is False]
     if failed:
         click.echo(f"these upstreams did not respond: {', '.join(failed)}; see above", err=True)
@@ -226,7 +227,7 @@ def _error_message(response: Any) -> str:
 # -- printing
 
 
-def _show(report: Mapping[str, Any]) -> None:
+def _show(report: Mapping[str, Any], *, shows_all: bool) -> None:
     click.echo(f"{report['models_yaml']} is valid ({report['chosen_by']}): {len(report['models'])} models\n")
     rows = [["MODEL", "MODE", "UPSTREAM MODEL", "AT", "PROFILE", "KEY", "WINDOW", "ALSO", "THEN"]]
     rows += [
@@ -254,12 +255,7 @@ def _show(report: Mapping[str, Any]) -> None:
             rows += [[each["model_id"], calls, each["since"], line] for line in each["models_yaml"]]
         show_columns(rows)
         click.echo("")
-    # Changed settings first.
-    changed = {name: row for name, row in report["settings"].items() if row["from"] != "default"}
-    rows = [["SETTING", "VALUE", "FROM"]]
-    for name, row in (changed | report["settings"]).items():
-        rows.append([name, json.dumps(row["value"], ensure_ascii=False), row["from"]])
-    show_columns(rows)
+    _show_settings(report["settings"], shows_all=shows_all)
     if "probes" in report:
         click.echo("")
         for each in report["probes"]:
@@ -268,8 +264,24 @@ def _show(report: Mapping[str, Any]) -> None:
             click.echo(f"{mark} {each['model_id']} at {each['upstream']} {took} {each['said']}".rstrip())
 
 
+def _show_settings(settings: Mapping[str, Mapping[str, Any]], *, shows_all: bool) -> None:
+    """Print the changed settings, then the others or how many they are."""
+    changed = {name: row for name, row in settings.items() if row["from"] != "default"}
+    shown = {**changed, **settings} if shows_all else changed
+    if shown:
+        rows = [["SETTING", "VALUE", "FROM"]]
+        for name, row in shown.items():
+            rows.append([name, json.dumps(row["value"], ensure_ascii=False), row["from"]])
+        show_columns(rows)
+    if not shows_all:
+        others = f"the other {len(settings) - len(changed)}" if changed else f"all {len(settings)}"
+        click.echo(f"{others} settings have their defaults; --all prints them")
+
+
 def show_columns(rows: list[list[str]]) -> None:
-    """Print `rows` in columns; the first row is the heading."""
+    """Print `rows` in columns; the first row is the heading. A column in which nothing stands is left out."""
+    columns = [list(column) for column in zip(*rows, strict=True) if set(column[1:]) != {"-"}]
+    rows = [list(row) for row in zip(*columns, strict=True)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))

@@ -41,7 +41,7 @@ from proxyd.cli.exit_codes import (
 from proxyd.cli.options import address_options, json_option
 from proxyd.config.envfile import fault_of_env_file
 from proxyd.errors import ConfigError
-from proxyd.urls import origin_of
+from proxyd.urls import is_loopback_url, origin_of
 
 if TYPE_CHECKING:
     from proxyd.config.routes import ModelRoute
@@ -172,20 +172,19 @@ def _hooks(loaded: LoadedConfig) -> Iterator[Finding]:
 
 
 def _keys(loaded: LoadedConfig) -> Iterator[Finding]:
+    missing: dict[str, list[str]] = {}  # what is said of a key -> the models
     for route in loaded.config.table.routes:
         if route.missing_key:
-            yield Finding(
-                f"key of {route.model_id}",
-                "warn",
-                route.missing_key,
-                "set it in the file env beside models.yaml",
-            )
+            missing.setdefault(route.missing_key.partition(" has no key: ")[2], []).append(route.model_id)
         elif needs_client_key(route):
             yield Finding(
                 f"key of {route.model_id}", "ok", "comes with each request, from ANTHROPIC_AUTH_TOKEN"
             )
         elif route.key_origin is not None:
             yield Finding(f"key of {route.model_id}", "ok", f"from {route.key_origin}")
+    for text, ids in missing.items():
+        what, _, remedy = text.partition("; ")
+        yield Finding(f"key of {', '.join(ids)}", "warn", what, remedy)
 
 
 def _daemon(target: Target, peer: Peer) -> Iterator[Finding]:
@@ -233,13 +232,7 @@ def _upstreams(loaded: LoadedConfig) -> Iterator[Finding]:
             date = _head(origin, loaded.settings.ca_file)
         except (OSError, http.client.HTTPException) as exc:
             text = f"cannot be reached: {_reason(exc)} (models {', '.join(ids)})"
-            yield Finding(
-                name,
-                "fail",
-                text,
-                "check api_base and the network; a private CA is set by ca_file",
-                EXIT_UPSTREAM,
-            )
+            yield Finding(name, "fail", text, _remedy(exc, origin), EXIT_UPSTREAM)
             continue
         yield Finding(name, "ok", f"reached (models {', '.join(ids)})")
         yield from _addresses(loaded, origin)
@@ -296,6 +289,15 @@ def _head(origin: str, ca_file: str) -> float | None:
         return email.utils.parsedate_to_datetime(date).timestamp()
     except ValueError:
         return None
+
+
+def _remedy(exc: Exception, origin: str) -> str:
+    """Return what to do about an origin that cannot be reached."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return "set ca_file to the certificate of your own authority, or correct api_base"
+    if isinstance(exc, ConnectionRefusedError) and is_loopback_url(origin):
+        return "start that server, or correct api_base; it matters only if you use these models"
+    return "correct api_base, or check the network"
 
 
 def _reason(exc: Exception) -> str:

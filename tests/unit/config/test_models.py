@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from proxyd.config.models import Checks, Config, ModelRoute, Pricing, Timeouts, load, load_text
 from proxyd.config.yaml import MAX_BYTES
 from proxyd.errors import ConfigError, UnsafePermissions
+from proxyd.providers.route_warnings import route_warnings
 from tests.support.effort import examples
 from tests.support.paths import ROOT
 
@@ -568,7 +569,7 @@ def test_a_missing_variable_affects_only_its_entry() -> None:
     assert missing.api_key is None
     assert missing.missing_key == (
         "model 'm' has no key: NO_SUCH is not set where claude-proxy runs; run `export NO_SUCH=KEY` and start it "
-        "again, or write NO_SUCH=KEY into the file env beside models.yaml and save models.yaml"
+        "again, or write NO_SUCH=KEY into the file env beside models.yaml, which is read at once"
     )
     assert (missing.key_origin, literal.key_origin) == ("${NO_SUCH}", "literal")
     assert literal.missing_key is None
@@ -742,6 +743,7 @@ def test_the_example_loads_without_variables() -> None:
     assert config.table.routes[0].is_demo
     assert config.table.routes[0].missing_key is None
     assert config.warnings == ()
+    assert list(route_warnings(config.table.routes)) == [], "a first start needs no key"
     assert EXAMPLE.read_text(encoding="utf-8").startswith(
         "# yaml-language-server: $schema=models.schema.json\n"
     )

@@ -153,7 +153,7 @@ def test_variables(variable: str, written: str, name: str, value: object) -> Non
             {},
             "CLAUDE_PROXY_AUTH_TOKEN: auth_token: "
             "NO_SUCH is not set where claude-proxy runs; run `export NO_SUCH=KEY` and start it again, or write "
-            "NO_SUCH=KEY into the file env beside models.yaml and save models.yaml",
+            "NO_SUCH=KEY into the file env beside models.yaml, which is read at once",
         ),
         (
             {},

@@ -119,6 +119,68 @@ def test_colors_have_meanings(fields: dict[str, Any], color: str) -> None:
     assert "\x1b" not in line_of(**fields)
 
 
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (f"could not connect to {URL}: connection refused", "could not connect: connection refused"),
+        (f"Incorrect API key. ({URL} answered 401)", "Incorrect API key."),
+        (f"{URL} answered with a page", "answered with a page"),
+        (f"the stream was cut ({URL})", "the stream was cut"),
+        (f"silence of {URL}", "silence of https://api.moonshot.ai/v1/c…"),
+    ],
+)
+def test_cause_does_not_repeat_the_address(error: str, shown: str) -> None:
+    line = line_of(**{**REFUSED, "error": error})
+    assert f"429 {shown}  api.moonshot.ai" in line
+
+
+def test_request_that_became_no_call_is_one_line() -> None:
+    with logging_to_text("info", "console") as log:
+        logger = setup.get_logger("api")
+        fields = {"request_id": ID, "method": "POST", "path": "/v1/messages", "status": 404}
+        logger.info("request.refused", **fields, model="nope", reason="model: 'nope' is not in models.yaml")
+        logger.info("request.refused", **{**fields, "path": "/v1/x"}, reason="there is nothing at /v1/x")
+        lines = [line[9:] for line in log.lines()]
+    assert lines == [
+        f"✗ nope 404 model: 'nope' is not in models.yaml  {ID}",
+        f"✗ POST /v1/x 404 there is nothing at /v1/x  {ID}",
+    ]
+
+
+def test_warnings_are_sentences_that_fit() -> None:
+    what = "models.yaml: models[10].api_key: " + "model 'coder' has no key: DEEPSEEK_API_KEY is not set; " * 4
+    event = {"event": "config.warning", "timestamp": "12:04:31", "level": "warning", "what": what}
+    for colors in (False, True):
+        text = ConsoleRenderer(lambda: 80, colors=colors)(None, "warning", {**event})
+        lines = re.sub(r"\x1b\[\d+m", "", text).splitlines()
+        assert len(lines) > 2
+        assert all(len(line) <= 80 for line in lines)
+        assert lines[0].startswith("12:04:31 ! models.yaml: models[10].api_key: model 'coder' has no key:")
+        assert all(line.startswith(" " * 11 + line.strip()[0]) for line in lines[1:])
+        assert " ".join(line[11:] for line in lines) == what.strip()
+
+
+def test_rejected_file_is_told_with_its_faults() -> None:
+    event = {
+        "event": "config.rejected",
+        "timestamp": "12:04:31",
+        "level": "error",
+        "faults": ["a.yaml:1:2: b", "c"],
+    }
+    text = ConsoleRenderer(lambda: 100, colors=False)(None, "error", event)
+    assert text.splitlines() == [
+        "12:04:31 ✗ models.yaml is rejected, the one before stays in force:",
+        "           a.yaml:1:2: b",
+        "           c",
+    ]
+
+
+def test_word_longer_than_a_line_is_kept_whole() -> None:
+    event = {"event": "a.b", "timestamp": "12:04:31", "level": "info", "path": "/x" * 60, "count": 3}
+    text = ConsoleRenderer(lambda: 80, colors=False)(None, "info", event)
+    assert text.splitlines() == ["12:04:31   a.b", " " * 11 + "path=" + "/x" * 60, " " * 11 + "count=3"]
+
+
 def test_without_unicode_marks_are_ascii() -> None:
     renderer = ConsoleRenderer(lambda: 100, colors=False, is_unicode=False)
     event = {"event": "call.finished", "timestamp": "12:04:31", **call_facts(finished(**REFUSED))}

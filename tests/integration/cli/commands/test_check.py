@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,12 @@ def test_effective_configuration_and_its_origins(tmp_path: Path) -> None:
     table = check(path, A_KEY="sk-0123456789abcdef").stdout
     assert f"{path} is valid (--models): 3 models" in table
     assert "0123456789" not in table
+    assert re.search(rf"^ping_s +20.0 +{path}:2:11$", table, re.MULTILINE)
+    assert re.search(r"^the other \d+ settings have their defaults; --all prints them$", table, re.MULTILINE)
+    assert "keepalive_s" not in table
+    assert "THEN" not in table, "no entry has a fallback"
+    everything = check(path, "--all", A_KEY="sk-0123456789abcdef").stdout
+    assert re.search(r"^keepalive_s +75.0 +default$", everything, re.MULTILINE)
 
 
 def test_all_faults_are_reported_together(tmp_path: Path) -> None:

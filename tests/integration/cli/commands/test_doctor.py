@@ -53,6 +53,7 @@ def test_every_failure_has_a_remedy(home: Home, monkeypatch: pytest.MonkeyPatch)
     home.write_models(
         f"- {{model_id: a, api_base: 'http://127.0.0.1:{port}/v1'}}\n"
         "- {model_id: b, api_base: 'https://nowhere.invalid/v1', api_key: '${NO_SUCH_KEY}'}\n"
+        "- {model_id: c, api_base: 'https://nowhere.invalid/v1', api_key: '${NO_SUCH_KEY}'}\n"
     )
     (home.config / "env").write_text("")
     (home.config / "env").chmod(0o644)
@@ -71,10 +72,12 @@ def test_every_failure_has_a_remedy(home: Home, monkeypatch: pytest.MonkeyPatch)
     found = results_of(result.out)
     assert found.get("env file") == "fail", result
     assert found["hooks"] == "fail"
-    assert found["key of b"] == "warn"
+    assert found["key of b, c"] == "warn"
+    assert result.out.count("export NO_SUCH_KEY=KEY") == 1
     assert found["daemon"] == "fail"
     assert found["upstream 127.0.0.1"] == "fail"
     assert found["upstream nowhere.invalid"] == "fail"
+    assert "start that server, or correct api_base" in result.out
     assert found["claude"] == "warn", "other clients need none"
     assert found["environment"] == "warn"
     assert f"{settings}: CLAUDE_CODE_USE_BEDROCK leads Claude Code past the proxy" in result.out
