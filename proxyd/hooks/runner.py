@@ -30,7 +30,7 @@ from proxyd.codecs.anthropic.events import (
     TextDelta,
     ThinkingDelta,
     data_of,
-    encode_event,
+    encode_events,
     event_from_data,
 )
 from proxyd.codecs.anthropic.passthrough import split_frames
@@ -201,37 +201,28 @@ class StreamHooks:
     def __init__(self, hooks: CallHooks) -> None:
         self._hooks = hooks
         self._repair = StreamRepair()
-        self._unseen: list[StreamEvent] = []
+        self._unseen = b""
 
     @property
     def has_ended(self) -> bool:
         """Whether the client has been sent the last event."""
         return self._repair.has_ended
 
-    def pass_through(self, events: Iterable[StreamEvent]) -> list[StreamEvent]:
-        """Return `events` for the client without waiting for hooks.
+    def pass_through(self, frames: bytes) -> bytes:
+        """Return `frames` for the client without waiting for hooks.
 
         For the start of a stream that is forced by silence, and the end of one that is cut. Hooks see them with the
         next events, and their changes are dropped.
         """
-        events = list(events)
-        self._unseen += events
-        return [out for event in events for out in self._repair.repair(event, [event])]
+        self._unseen += frames
+        parsed = split_frames(frames)
+        return b"".join(self._repaired(raw, event, [event]) if event else raw for raw, event in parsed)
 
-    def run(self, events: Iterable[StreamEvent]) -> HookRun[list[StreamEvent]]:
-        """Run the hooks over `events`. Must be finished before the next call."""
-        return self._hooks.start(self._run(events))
+    def run(self, frames: bytes) -> HookRun[bytes]:
+        """Run the hooks over whole frames. Unchanged ones keep their bytes. Must be finished before the next call."""
+        return self._hooks.start(self._run(frames))
 
-    def run_frames(self, frames: bytes) -> HookRun[bytes]:
-        """Run the hooks over whole frames of a direct stream, as `run`. Unchanged frames keep their bytes."""
-        return self._hooks.start(self._run_frames(frames))
-
-    def _run(self, events: Iterable[StreamEvent]) -> _Steps[list[StreamEvent]]:
-        yield from self._show_unseen()
-        changed = yield from self._hooks.on_events(events)
-        return [out for event, results in changed for out in self._repair.repair(event, results)]
-
-    def _run_frames(self, frames: bytes) -> _Steps[bytes]:
+    def _run(self, frames: bytes) -> _Steps[bytes]:
         yield from self._show_unseen()
         parsed = split_frames(frames)
         changed = yield from self._hooks.on_events([event for _, event in parsed if event is not None])
@@ -241,16 +232,19 @@ class StreamHooks:
             if event is None:
                 out.append(raw)
                 continue
-            original, results = next(pairs)
-            repaired = self._repair.repair(original, results)
-            is_unchanged = len(repaired) == 1 and repaired[0] is original
-            out += [raw] if is_unchanged else map(encode_event, repaired)
+            out.append(self._repaired(raw, *next(pairs)))
         return b"".join(out)
+
+    def _repaired(self, raw: bytes, original: StreamEvent, results: list[StreamEvent]) -> bytes:
+        """Return the frames for the client in place of `raw`, the frame of `original`."""
+        repaired = self._repair.repair(original, results)
+        is_unchanged = len(repaired) == 1 and repaired[0] is original
+        return raw if is_unchanged else encode_events(repaired)
 
     def _show_unseen(self) -> _Steps[None]:
         if self._unseen:
-            unseen, self._unseen = self._unseen, []
-            yield from self._hooks.on_events(unseen)
+            unseen, self._unseen = split_frames(self._unseen), b""
+            yield from self._hooks.on_events([event for _, event in unseen if event is not None])
 
 
 def _call(file: HookFile, function: _Function, payload: Any, context: HookContext) -> Any:

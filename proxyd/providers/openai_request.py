@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.codecs.anthropic.events import StreamEvent
+from proxyd.codecs.anthropic.events import MessageDelta, MessageStop, StreamEvent, message_start
+from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.cache.tool_inputs import ToolInputs
-from proxyd.codecs.openai.codec import NewId, Warn
+from proxyd.codecs.codec import NewId, ResponseContext, Warn
 from proxyd.codecs.openai.request import RequestOptions, Translated, translation
-from proxyd.codecs.openai.response_decoder import ResponseDecoder
-from proxyd.codecs.openai.stream import OpenAIStream, ResponseContext
+from proxyd.codecs.openai.stream import OpenAIStream
+from proxyd.codecs.response_decoder import ResponseDecoder
 from proxyd.codecs.translation.dialect import Dialect
 from proxyd.codecs.translation.translation_notes import Note
 from proxyd.codecs.upstream_errors.errors import ErrorContext
@@ -33,12 +34,13 @@ class TranslatedCall:
 
     Attributes:
         new_decoder: returns a decoder of the response; each attempt needs its own.
-        context: for decoding the upstream's errors.
+        response: what the decoder knows of the request.
     """
 
     request: UpstreamRequest
     new_decoder: Callable[[], ResponseDecoder]
-    context: ErrorContext
+    response: ResponseContext
+    new_id: NewId
     translated: Translated
 
     @property
@@ -55,6 +57,11 @@ class TranslatedCall:
     def notes(self) -> tuple[Note, ...]:
         """Fields of the client's request that were dropped or changed."""
         return self.translated.notes
+
+    @property
+    def context(self) -> ErrorContext:
+        """What the upstream's errors are read with."""
+        return self.response.errors
 
     def with_body(self, body: dict[str, Any]) -> TranslatedCall:
         """Return the call with the body of a request hook."""
@@ -77,19 +84,20 @@ class TranslatedCall:
         return TranslatedCall(
             UpstreamRequest(request.url, request.headers, body, request.timeouts, request.method),
             self.new_decoder,
-            self.context,
+            self.response,
+            self.new_id,
             self.translated,
         )
 
 
-def empty_response(decoder: ResponseDecoder) -> list[StreamEvent]:
-    """Return the events of a response that has reached its output limit before its first token.
-
-    Args:
-        decoder: a new one, of `TranslatedCall.new_decoder`.
-    """
-    decoder.codec.on_completion({"choices": [{"finish_reason": "length"}]})
-    return decoder.codec.close()
+def empty_response(response: ResponseContext, new_id: NewId) -> list[StreamEvent]:
+    """Return the events of a response that has reached its output limit before its first token."""
+    usage = Usage(response.estimated_input_tokens, is_estimated=True).to_anthropic()
+    return [
+        message_start(new_id("msg_"), response.model, usage),
+        MessageDelta({"stop_reason": "max_tokens", "stop_sequence": None}, usage),
+        MessageStop(),
+    ]
 
 
 def prepare(
@@ -162,7 +170,8 @@ def prepare(
             timeouts=timeouts,
         ),
         new_decoder=lambda: new_decoder(response, dialect, new_id, warn, max_body_bytes, max_frame_bytes),
-        context=context,
+        response=response,
+        new_id=new_id,
         translated=translated,
     )
 
@@ -180,7 +189,6 @@ def new_decoder(
         OpenAIStream(response, dialect, new_id, warn),
         max_body_bytes=max_body_bytes,
         max_frame_bytes=max_frame_bytes,
-        context=response.errors,
     )
 
 

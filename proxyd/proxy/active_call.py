@@ -10,14 +10,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
 from proxyd import errors, jsonio
-from proxyd.codecs.anthropic.events import StreamEvent, encode_events
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.errors import ProxyError, Refused
 from proxyd.logs.setup import get_logger
@@ -29,7 +28,13 @@ from proxyd.redaction import redacted
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.transport.timers import Timers
 
-__all__ = ["ActiveCall"]
+__all__ = ["ActiveCall", "Finisher"]
+
+#: Works out what the end of a message must hold beside what the upstream has sent. It gets the message, complete with
+#: stop reason, as the client will have it, and returns members for the ``delta`` of ``message_delta``, or for the
+#: message of a client that does not stream; none leaves the end as it is. It is awaited once, in the call's own task,
+#: after everything before the end was sent: pings go on, and it is cancelled with the call.
+Finisher = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 log = get_logger("relay")
 
@@ -131,6 +136,18 @@ class ActiveCall:
             self.is_retrying = False
             self.budget.give_back()
 
+    async def finished_by(self, finisher: Finisher, message: dict[str, Any]) -> dict[str, Any]:
+        """Return what `finisher` adds to the end of `message`; nothing if it fails."""
+        try:
+            return await finisher(message)
+        except Exception as exc:
+            log.warning(
+                "call.end_unchanged",
+                request_id=self.record.request_id,
+                why=self.log_message(self.as_failure(exc)),
+            )
+            return {}
+
     def set_stream_head(self) -> None:
         """Set the head of an event stream of ours."""
         self.writer.set_head(200, (*SSE_HEADERS, *self.own_headers), is_stream=True)
@@ -150,10 +167,9 @@ class ActiveCall:
         await self.writer.finish(last)
         return self.writer.response
 
-    async def end(self, failure: ProxyError, events: Iterable[StreamEvent]) -> web.StreamResponse:
-        """End a stream that has begun and failed: with its last events, or by closing the connection."""
-        last = encode_events(events)
-        # Without a last event the stream has ended by its grammar, and only its delivery failed.
+    async def end(self, failure: ProxyError, last: bytes) -> web.StreamResponse:
+        """End a stream that has begun and failed: with its last frames, or by closing the connection."""
+        # Without a last frame the stream has ended by its grammar, and only its delivery failed.
         if self.aborts or not last:
             return self.cut(failure)
         self.record_failure(failure, "failed")

@@ -206,7 +206,7 @@ class DirectAttempt(Attempt):
         hook_run, self._hook_run = self._hook_run, None
         if hooks is None or not self.is_stream or (hook_run is None and not data):
             return data
-        data = await (hook_run or hooks.run_frames(data)).finish()
+        data = await (hook_run or hooks.run(data)).finish()
         # A hook has ended the stream with an error. After the upstream's own end, its last bytes are still forwarded.
         if hooks.has_ended and not self._stream.tap.has_ended:
             self.has_ended = True
@@ -253,7 +253,7 @@ class DirectAttempt(Attempt):
             self._pending = frames
             return False
         hooks = self._stream_hooks
-        made = self._hooked(hooks.run_frames(frames), hooks) if hooks is not None and frames else frames
+        made = self._hooked(hooks.run(frames), hooks) if hooks is not None and frames else frames
         if made:
             self._write(made, sink)
         return made is not None

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter
-from typing import ClassVar
 
-from proxyd.codecs.anthropic.events import DeltaRun, StreamEvent, count_events, encode_events
-from proxyd.codecs.openai.response_decoder import ResponseDecoder
+from proxyd.codecs.response_decoder import ResponseDecoder
 from proxyd.config.settings import Settings
 from proxyd.errors import BadReply, ProxyError, Refused, Truncated, clear_tracebacks
 from proxyd.hooks.runner import CallHooks, HookRun, StreamHooks
@@ -38,9 +36,8 @@ class TranslatedAttempt(Attempt):
         sent: the request's body, parsed; empty once the upstream has accepted it.
     """
 
-    _EVENTS_PER_CHUNK: ClassVar[int] = 1
-    _pending: list[StreamEvent] | None
-    _hook_run: HookRun[list[StreamEvent]] | None
+    _pending: bytes | None
+    _hook_run: HookRun[bytes] | None
 
     def __init__(
         self,
@@ -50,8 +47,6 @@ class TranslatedAttempt(Attempt):
         timers: Timers,
         record: CallRecord,
         hooks: CallHooks | None = None,
-        *,
-        joins_deltas: bool = False,
     ) -> None:
         super().__init__(call.request, upstreams, settings, timers, record)
         self._context = call.context
@@ -62,7 +57,6 @@ class TranslatedAttempt(Attempt):
             self._read_bytes = HOOKED_READ_BYTES
         self.decoder: ResponseDecoder = call.new_decoder()
         self.decoder.address = self._address
-        self.decoder.joins_deltas = joins_deltas and self._hooks is None
         self.refused: tuple[int, bytes] | None = None
         self._beginning = b""  # of the response's body
 
@@ -71,18 +65,18 @@ class TranslatedAttempt(Attempt):
         """The client's stream has ended, by the upstream's last event or by one of a hook."""
         return self.decoder.has_ended or (self._hooks is not None and self._hooks.has_ended)
 
-    def start(self) -> list[StreamEvent]:
+    def start(self) -> bytes:
         """Begin the message before the upstream's first event."""
-        events = self.decoder.start()
-        return events if self._hooks is None else self._hooks.pass_through(events)
+        frames = self.decoder.start()
+        return frames if self._hooks is None else self._hooks.pass_through(frames)
 
-    def fail(self, exc: ProxyError) -> list[StreamEvent]:
+    def fail(self, exc: ProxyError) -> bytes:
         """End the stream with `exc`."""
-        events = self.decoder.fail(exc)
-        return events if self._hooks is None else self._hooks.pass_through(events)
+        frames = self.decoder.fail(exc)
+        return frames if self._hooks is None else self._hooks.pass_through(frames)
 
-    async def open(self) -> list[StreamEvent]:
-        """Send the call and wait for the first events.
+    async def open(self) -> bytes:
+        """Send the call and wait for the first frames.
 
         Raises:
             ProxyError: the attempt failed before them.
@@ -98,19 +92,19 @@ class TranslatedAttempt(Attempt):
             self._expect_stream(response)
         self._is_accepted = True
         self.sent = {}
-        self._record.output_so_far = lambda: self.decoder.usage_so_far.output_tokens
+        self._record.output_so_far = lambda: self.decoder.usage.output_tokens
         try:
-            while not (events := await self.read()) and not self.has_ended:
+            while not (frames := await self.read()) and not self.has_ended:
                 pass
         except (BadReply, Refused, Truncated) as exc:
             wrong = protocol_error(exc, self._beginning, self._url, is_direct=False)
             if wrong is None:
                 raise
             raise wrong from exc
-        return events
+        return frames
 
-    async def read(self, sink: Sink | None = None) -> list[StreamEvent]:
-        """Return the events of the next chunk; there may be none.
+    async def read(self, sink: Sink | None = None) -> bytes:
+        """Return the frames of the next chunk; there may be none.
 
         Args:
             sink: takes chunks meanwhile that neither end nor break the stream.
@@ -140,59 +134,53 @@ class TranslatedAttempt(Attempt):
             hook_run, self._hook_run = self._hook_run, None
             return await hook_run.finish()
         if self._pending is not None:
-            events, self._pending = self._pending, None
+            frames, self._pending = self._pending, None
         elif not chunk:
             self._timers.clear(self._finish)
-            events = decoder.close()
+            frames = decoder.close()
         else:
-            events = self._feed(chunk)
+            frames = self._feed(chunk)
         if decoder.has_finish and not decoder.has_ended:
             self._timers.set(self._finish, FINISH_GRACE_S)
-        return await self._through_hooks(events)
+        return await self._through_hooks(frames)
 
     def _forward(self, chunk: bytes, sink: Sink) -> bool:
         decoder = self.decoder
-        events = self._feed(chunk)
+        frames = self._feed(chunk)
         if decoder.has_finish or decoder.failure is not None:
-            self._pending = events
+            self._pending = frames
             return False
-        if self._hooks is not None:
-            self._record.events += count_events(events)
-            made = self._hooked(self._hooks.run(events), self._hooks)
-            if made:
-                self._write(encode_events(made), sink)
-            return made is not None
-        if len(events) == 1 and type(run := events[0]) is DeltaRun:  # nearly all of a stream
-            self._record.events += run.count
-            self._write(run.frames, sink)
-        elif events:
-            self._record.events += count_events(events)
-            self._write(encode_events(events), sink)
-        return True
+        if self._hooks is not None and frames:
+            made = self._hooked(self._hooks.run(frames), self._hooks)
+        else:
+            made = frames
+        if made:
+            self._write(made, sink)
+        return made is not None
 
     def _rewriter(self) -> Callable[[bytes], bytes] | None:
-        return self.decoder.rewriter()
+        return None
 
-    def _feed(self, chunk: bytes) -> list[StreamEvent]:
+    def _feed(self, chunk: bytes) -> bytes:
         if not self._beginning:
             self._beginning = chunk[:EXCERPT_BYTES]
         begun = perf_counter()
-        events = self.decoder.feed(chunk)
+        frames = self.decoder.feed(chunk)
         self._record.codec_s += perf_counter() - begun
-        return events
+        self._record.events = self.decoder.events
+        return frames
 
     def close(self, *, is_complete: bool = False) -> None:
         self._timers.clear(self._finish)
         self._record.output_so_far = None
         if self._is_accepted:
-            self._record.usage = self.decoder.usage_so_far
+            self._record.usage = self.decoder.usage
         super().close(is_complete=is_complete)
 
-    async def _through_hooks(self, events: list[StreamEvent]) -> list[StreamEvent]:
+    async def _through_hooks(self, frames: bytes) -> bytes:
         record, decoder = self._record, self.decoder
-        record.events += count_events(events)
-        record.stop_reason = decoder.stop_reason
-        return events if self._hooks is None else await self._hooks.run(events).finish()
+        record.events, record.stop_reason = decoder.events, decoder.stop_reason
+        return frames if self._hooks is None else await self._hooks.run(frames).finish()
 
     def _finish(self) -> None:
         self._interrupt(_UsageMissing())

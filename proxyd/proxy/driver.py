@@ -6,16 +6,26 @@ client. There is one for each mode of a route (`proxyd.proxy.driver_translated`,
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from proxyd.config.routes import ModelRoute
 from proxyd.config.settings import Settings
 from proxyd.errors import Overloaded
 from proxyd.hooks.loader import HookSet
 from proxyd.providers.base import CallTimeouts
+from proxyd.proxy.active_call import ActiveCall, Finisher
 from proxyd.proxy.learned_file import LearnedQuirkFile
 from proxyd.telemetry.token_calibration import Calibration
 from proxyd.transport.client import UpstreamClient
 
-__all__ = ["CallResources", "Driver"]
+__all__ = ["CallResources", "Driver", "FinisherFor"]
+
+#: Returns the `Finisher` of a call that is served by a route, or None.
+FinisherFor = Callable[[ModelRoute, ActiveCall], Finisher | None]
+
+
+def _no_finisher(route: ModelRoute, call: ActiveCall) -> None:
+    return None
 
 
 class CallResources:
@@ -23,6 +33,7 @@ class CallResources:
 
     Args:
         demo_base: base URL of the embedded upstream, or None.
+        finisher_for: returns the `Finisher` of a call that is served by a route, or None.
     """
 
     def __init__(
@@ -33,8 +44,10 @@ class CallResources:
         calibration: Calibration,
         learned: LearnedQuirkFile,
         demo_base: str | None = None,
+        finisher_for: FinisherFor | None = None,
     ) -> None:
         self.settings = settings
+        self.finisher_for: FinisherFor = finisher_for or _no_finisher
         self.hooks = hooks
         self.upstreams = upstreams
         self.calibration = calibration

@@ -8,7 +8,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from proxyd import errors, jsonio
-from proxyd.codecs.anthropic.events import ErrorEvent
+from proxyd.codecs.anthropic.events import ErrorEvent, encode_event
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
 from proxyd.hooks.runner import CallHooks
@@ -108,7 +108,7 @@ class DirectDriver(Driver):
             if data or not writer.is_committed:
                 await writer.write(data)
             data = await attempt.read(writer)
-        return await call.end(attempt.failure, [ErrorEvent(errors.envelope(attempt.failure))])
+        return await call.end(attempt.failure, encode_event(ErrorEvent(errors.envelope(attempt.failure))))
 
     @staticmethod
     async def _end(call: ActiveCall, attempt: DirectAttempt, failure: ProxyError) -> web.StreamResponse:
@@ -117,5 +117,5 @@ class DirectDriver(Driver):
             call.record.outcome = "ok"
             return await call.finish()
         if attempt.is_stream:
-            return await call.end(failure, [ErrorEvent(errors.envelope(failure))])
+            return await call.end(failure, encode_event(ErrorEvent(errors.envelope(failure))))
         return call.cut(failure)

@@ -9,8 +9,8 @@ from time import monotonic, time
 from aiohttp import web
 
 from proxyd import errors
-from proxyd.codecs.anthropic.events import StreamEvent, encode_events
-from proxyd.codecs.openai.completion import MessageCollector
+from proxyd.codecs.anthropic.held_end import HeldEnd
+from proxyd.codecs.anthropic.message_collector import MessageCollector
 from proxyd.codecs.translation.token_estimate import tools_tokens
 from proxyd.codecs.upstream_errors.output_minimum import is_too_few_tokens
 from proxyd.config.routes import ModelRoute
@@ -19,10 +19,11 @@ from proxyd.hooks.runner import CallHooks
 from proxyd.logs.setup import get_logger
 from proxyd.providers import openai_request as openai
 from proxyd.providers.learned_quirks import CallKind, LearnedQuirks
-from proxyd.proxy.active_call import ActiveCall
+from proxyd.proxy.active_call import ActiveCall, Finisher
 from proxyd.proxy.attempt_translated import TranslatedAttempt
 from proxyd.proxy.client_response import ClientGone
 from proxyd.proxy.driver import CallResources, Driver
+from proxyd.proxy.local_response import at_once, respond_locally
 from proxyd.server_tools.web_search import is_search_call, unavailable
 from proxyd.telemetry.call_record import new_id
 
@@ -46,23 +47,21 @@ class TranslatedDriver(Driver):
         """
         if is_search_call(call.request.payload):
             events = unavailable(call.request.payload, route.model_id, new_id("msg_", 22))
-            return await self._respond_without_call(events, "end_turn", call)
+            return await respond_locally(call, at_once(events))
         kind = CallKind.of(call.request.payload)
         quirks = self._learned.of(route, kind, time())
         while True:
             hooks = self._resources.hooks.for_call(route, call.record.request_id, "translated")
             await call.request.yield_to_loop()
             prepared = await self._translate(quirks.applied_to(route), call)
-            context = prepared.context
+            known, context = prepared.response, prepared.context
             self._learned.inform(context, route)
             await call.request.yield_to_loop()
             if call.record.trace is not None:
                 call.record.trace.on_learned(quirks)
             if call.request.payload.get("max_tokens") == 0:
                 # It fills a prompt cache at Anthropic, and only costs money elsewhere.
-                return await self._respond_without_call(
-                    openai.empty_response(prepared.new_decoder()), "max_tokens", call
-                )
+                return await respond_locally(call, at_once(openai.empty_response(prepared.response, new_id)))
             if hooks is not None and hooks.changes_requests:
                 # Hooks may change what they are given in any depth, and tools are shared with other requests.
                 body = dict(prepared.sent)
@@ -71,8 +70,7 @@ class TranslatedDriver(Driver):
                 prepared = prepared.with_body(await hooks.on_request(body))
             prepared = prepared.written()
             await call.request.yield_to_loop()
-            wants_stream = call.request.wants_stream
-            new_decoder = prepared.new_decoder
+            wants_stream, finisher = call.request.wants_stream, self._resources.finisher_for(route, call)
             attempt = TranslatedAttempt(
                 prepared,
                 self._resources.upstreams,
@@ -80,14 +78,13 @@ class TranslatedDriver(Driver):
                 call.timers,
                 call.record,
                 hooks if wants_stream else None,
-                joins_deltas=wants_stream,
             )
             del prepared  # the attempt releases the body once it is accepted
             try:
                 if wants_stream:
-                    response = await self._stream(attempt, call)
+                    response = await self._stream(attempt, call, finisher)
                 else:
-                    response = await self._collect(attempt, call, hooks)
+                    response = await self._collect(attempt, call, hooks, finisher)
             except TooLong as exc:
                 self._remember_window(route, exc)
                 raise
@@ -96,9 +93,7 @@ class TranslatedDriver(Driver):
                     raise
                 if is_too_few_tokens(*attempt.refused, call.request.payload.get("max_tokens")):
                     errors.clear_tracebacks(exc)
-                    return await self._respond_without_call(
-                        openai.empty_response(new_decoder()), "max_tokens", call
-                    )
+                    return await respond_locally(call, at_once(openai.empty_response(known, new_id)))
                 more = quirks.after(*attempt.refused, attempt.sent, route)
                 if more is None:
                     self._remember(route, kind, quirks, attempt.refused[1])
@@ -149,48 +144,36 @@ class TranslatedDriver(Driver):
             )
         return prepared
 
-    @staticmethod
-    async def _respond_without_call(
-        events: list[StreamEvent], stop_reason: str, call: ActiveCall
+    async def _stream(
+        self, attempt: TranslatedAttempt, call: ActiveCall, finisher: Finisher | None
     ) -> web.StreamResponse:
-        """Respond with `events`, without an upstream (docs/spec/messages-to-chat.md#max-tokens-zero)."""
-        record = call.record
-        record.stop_reason = stop_reason
-        if not call.request.wants_stream:
-            collector = MessageCollector()
-            collector.add_all(events)
-            return await call.respond(collector.message())
-        record.outcome = "ok"
-        record.on_first_byte()
-        call.set_stream_head()
-        return await call.finish(encode_events(events))
-
-    async def _stream(self, attempt: TranslatedAttempt, call: ActiveCall) -> web.StreamResponse:
         record, writer, decoder = call.record, call.writer, attempt.decoder
+        held = None if finisher is None else HeldEnd()
         call.set_stream_head()
         elapsed_s = monotonic() - record.begun
-        writer.commit_after(
-            max(0.001, self._settings.commit_s - elapsed_s), lambda: encode_events(attempt.start())
-        )
+        writer.commit_after(max(0.001, self._settings.commit_s - elapsed_s), attempt.start)
         try:
-            events = await attempt.open()
+            frames = await attempt.open()
             await call.request.yield_to_loop()
             call.end_retry()
             call.request.release_body(is_cached=record.route in self._resources.caching_routes)
             while decoder.failure is None:
-                if events:
+                if frames:
                     record.on_first_byte()
+                if held is not None:
+                    frames = held.feed(frames)
                 if attempt.has_ended:
-                    record.outcome = "ok"
                     attempt.close(is_complete=True)
-                    return await call.finish(encode_events(events))
-                if events:
-                    # Never both events and bytes while a client does not read (docs/spec/operations.md#c6).
-                    data, events = encode_events(events), []
-                    await writer.write(data)
-                    del data
-                events = await attempt.read(writer)
-            return await call.end(decoder.failure, events)
+                    if held is not None and finisher is not None and held.is_complete:
+                        await writer.write(frames)
+                        frames = held.release(await call.finished_by(finisher, held.message()))
+                    record.outcome = "ok"
+                    return await call.finish(frames)
+                if frames:
+                    await writer.write(frames)
+                    frames = b""  # not held while a client does not read (docs/spec/operations.md#c6)
+                frames = await attempt.read(None if held is not None else writer)
+            return await call.end(decoder.failure, frames)
         except ClientGone:
             raise
         except Exception as exc:
@@ -207,21 +190,23 @@ class TranslatedDriver(Driver):
 
     @staticmethod
     async def _collect(
-        attempt: TranslatedAttempt, call: ActiveCall, hooks: CallHooks | None
+        attempt: TranslatedAttempt, call: ActiveCall, hooks: CallHooks | None, finisher: Finisher | None
     ) -> web.StreamResponse:
         decoder, collector = attempt.decoder, MessageCollector()
-        events = await attempt.open()
+        frames = await attempt.open()
         while True:
-            collector.add_all(events)
+            collector.add_frames(frames)
             if decoder.has_ended:
                 break
-            events = await attempt.read()
+            frames = await attempt.read()
         if decoder.failure is not None:
             raise decoder.failure
         attempt.close(is_complete=True)
         message = collector.message()
         if hooks is not None and hooks.changes_bodies:
             message = await hooks.on_response(message)
+        if finisher is not None:
+            message.update(await call.finished_by(finisher, message))
         return await call.respond(message)
 
     def _remember(

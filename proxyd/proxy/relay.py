@@ -32,7 +32,7 @@ from proxyd.proxy.active_call import ActiveCall
 from proxyd.proxy.admission import CallRegistry
 from proxyd.proxy.client_request import ClientRequest
 from proxyd.proxy.client_response import ClientGone, ResponseWriter
-from proxyd.proxy.driver import CallResources
+from proxyd.proxy.driver import CallResources, FinisherFor
 from proxyd.proxy.driver_direct import DirectDriver
 from proxyd.proxy.driver_translated import TranslatedDriver
 from proxyd.proxy.learned_file import LearnedQuirkFile
@@ -58,6 +58,7 @@ class Relay:
         table: the routes in force; read at the beginning of each call, so that a reload affects new calls only.
         demo_base: base URL of the embedded upstream, or None.
         hooks: those in force, read as `table` is.
+        finisher_for: returns what works out additions to the end of a call's message, see `driver.Finisher`.
 
     Attributes:
         finished: notifies its observers of finished calls.
@@ -74,6 +75,7 @@ class Relay:
         hooks: HookSet | None = None,
         calibration: Calibration | None = None,
         learned: LearnedQuirkFile | None = None,
+        finisher_for: FinisherFor | None = None,
     ) -> None:
         self.table = table
         self.finished = CallBatcher()
@@ -88,6 +90,7 @@ class Relay:
             self.calibration,
             learned or LearnedQuirkFile(),
             demo_base=demo_base,
+            finisher_for=finisher_for,
         )
         self._translated = TranslatedDriver(self._resources)
         self._direct = DirectDriver(self._resources)

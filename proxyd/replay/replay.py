@@ -18,7 +18,7 @@ from typing import Any
 from multidict import CIMultiDict
 
 from proxyd import errors, jsonio
-from proxyd.codecs.anthropic.events import Ping
+from proxyd.codecs.anthropic.events import Ping, encode_events
 from proxyd.codecs.anthropic.passthrough import split_frames
 from proxyd.codecs.openai.request import run_to_end
 from proxyd.config.routes import ModelRoute
@@ -139,8 +139,8 @@ class Replay:
         except ProxyError as exc:
             return [self._compare(ReplayedResponse.refused(exc))]
         if facts.get("outcome") == "ok" and call is not None:  # max_tokens: 0
-            events = openai.empty_response(call.new_decoder())
-            return [self._compare(ReplayedResponse(self._responses.body_of(events)))]
+            frames = encode_events(openai.empty_response(call.response, call.new_id))
+            return [self._compare(ReplayedResponse(self._responses.body_of(frames)))]
         self.notes.append(
             f"nothing was sent to an upstream: {facts.get('error') or facts.get('outcome')}; that depends on what "
             "the daemon was doing, and is not replayed"

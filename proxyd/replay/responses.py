@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from proxyd import errors, jsonio
-from proxyd.codecs.anthropic.events import ErrorEvent, StreamEvent, encode_event
+from proxyd.codecs.anthropic.events import ErrorEvent, encode_event, encode_events
+from proxyd.codecs.anthropic.message_collector import MessageCollector
 from proxyd.codecs.anthropic.passthrough import VAGUE_TYPES, PassthroughStream, begins_as_stream
-from proxyd.codecs.openai.completion import MessageCollector
 from proxyd.codecs.upstream_errors.output_minimum import is_too_few_tokens
 from proxyd.errors import ProxyError, Refused
 from proxyd.providers.openai_request import TranslatedCall, empty_response
@@ -62,33 +61,35 @@ class ResponseReplayer:
         if status != 200:
             body = b"".join(chunk for _, chunk in chunks)[: self._setting("max_error_body_bytes")]
             if is_too_few_tokens(status, body, payload.get("max_tokens")):
-                return ReplayedResponse(self.body_of(empty_response(call.new_decoder())))
+                return ReplayedResponse(
+                    self.body_of(encode_events(empty_response(call.response, call.new_id)))
+                )
             headers = {name.lower(): value for name, value in _headers(attempt).items()}
             return ReplayedResponse.refused(
                 translated_error(status, headers, body, _url(attempt), call.context)
             )
         decoder = call.new_decoder()
         decoder.address = address_of(_url(attempt))
-        events: list[StreamEvent] = []
+        frames = b""
         is_open = self.was_left
         written = self.record.answer_chunks
         begun_ms = written[0][0] if written and self.wants_stream else None
         try:
             for moment, chunk in chunks:
-                if not events and begun_ms is not None and begun_ms < moment:
-                    events += decoder.start()  # silence had started the message early
-                events += decoder.feed(chunk)
+                if not frames and begun_ms is not None and begun_ms < moment:
+                    frames += decoder.start()  # silence had started the message early
+                frames += decoder.feed(chunk)
                 if decoder.has_ended:
                     break
             if not decoder.has_ended:
-                if not events and begun_ms is not None:
-                    events += decoder.start()
+                if not frames and begun_ms is not None:
+                    frames += decoder.start()
                 if attempt.is_truncated:
                     is_open = True
                 elif _is_whole(attempt) or decoder.has_finish:
-                    events += decoder.close()
+                    frames += decoder.close()
                 elif not self.was_left and decoder.has_started:
-                    events += decoder.fail(self._failure())
+                    frames += decoder.fail(self._failure())
                 elif not self.was_left:
                     return ReplayedResponse.refused(self._failure())
             if not self.wants_stream and decoder.failure is not None:
@@ -100,10 +101,10 @@ class ResponseReplayer:
             return ReplayedResponse.refused(wrong or exc)
         except Exception as exc:
             failure = self._bug(exc)
-            if not events or not self.wants_stream:
+            if not frames or not self.wants_stream:
                 return ReplayedResponse.refused(failure)
-            events += decoder.fail(failure)
-        return ReplayedResponse(self.body_of(events), is_open=is_open)
+            frames += decoder.fail(failure)
+        return ReplayedResponse(self.body_of(frames), is_open=is_open)
 
     def direct(self, attempt: RecordedAttempt) -> ReplayedResponse:
         """Create the response of a direct attempt. A body that is not an event stream is passed through."""
@@ -143,12 +144,12 @@ class ResponseReplayer:
             out += encode_event(ErrorEvent(errors.envelope(self._bug(exc))))
         return ReplayedResponse(out, is_open=is_open)
 
-    def body_of(self, events: Iterable[StreamEvent]) -> bytes:
-        """Encode `events` as a stream or as one message, whichever the client asked for."""
+    def body_of(self, frames: bytes) -> bytes:
+        """Return a stream as it is, or as one message, whichever the client asked for."""
         if self.wants_stream:
-            return b"".join(map(encode_event, events))
+            return frames
         collector = MessageCollector()
-        collector.add_all(list(events))
+        collector.add_frames(frames)
         return jsonio.dumps(collector.message())
 
     @property

@@ -20,9 +20,8 @@ from functools import cache, cached_property
 from typing import Any
 
 from proxyd import errors
-from proxyd.codecs.anthropic.events import encode_event
 from proxyd.codecs.openai.request import run_to_end
-from proxyd.codecs.openai.response_decoder import ResponseDecoder
+from proxyd.codecs.response_decoder import ResponseDecoder
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
 from proxyd.providers.base import CallTimeouts, ClientKeys
@@ -117,17 +116,16 @@ def load(name: str) -> Case:
     )
 
 
-def play(decoder: ResponseDecoder, chunks: Iterable[bytes], *, joins_deltas: bool = True) -> Outcome:
+def play(decoder: ResponseDecoder, chunks: Iterable[bytes]) -> Outcome:
     """The client's response to these chunks of the upstream."""
-    decoder.joins_deltas = joins_deltas
     written = []
     try:
         for chunk in chunks:
-            written.append(b"".join(map(encode_event, decoder.feed(chunk))))
+            written.append(decoder.feed(chunk))
             if decoder.has_ended:
                 break
         else:
-            written.append(b"".join(map(encode_event, decoder.close())))
+            written.append(decoder.close())
     except ProxyError as exc:
         assert not any(written), "a stream that has begun must end in an event"
         return Outcome(refusal={"status": errors.error_response(exc)[0], "body": errors.envelope(exc)})

@@ -14,7 +14,6 @@ import click
 
 from proxyd import errors, jsonio
 from proxyd.cli.exit_codes import EXIT_USAGE, CommandFailed
-from proxyd.codecs.anthropic.events import StreamEvent, encode_events
 from proxyd.codecs.openai.request import run_to_end
 from proxyd.config.routes import ModelRoute
 from proxyd.daemon.configuration import LoadedConfig, load_configuration
@@ -135,6 +134,6 @@ def _show_stream(call: TranslatedCall, chunks: Iterable[bytes], warnings: Counte
         click.echo(f"the stream ends in an error: {decoder.failure.message}", err=True)
 
 
-def _write(events: Iterable[StreamEvent]) -> None:
-    sys.stdout.buffer.write(encode_events(events))
+def _write(frames: bytes) -> None:
+    sys.stdout.buffer.write(frames)
     sys.stdout.buffer.flush()

@@ -8,7 +8,6 @@ The delta encoders fill a byte template with one JSON string: most of a stream i
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Union
@@ -19,7 +18,6 @@ __all__ = [
     "PING",
     "BlockStart",
     "BlockStop",
-    "DeltaRun",
     "ErrorEvent",
     "JsonDelta",
     "MessageDelta",
@@ -31,14 +29,13 @@ __all__ = [
     "TextDelta",
     "ThinkingDelta",
     "Unknown",
-    "count_events",
     "data_of",
     "delta_of",
-    "delta_template",
     "encode_event",
     "encode_events",
     "encode_frame",
     "event_from_data",
+    "message_start",
 ]
 
 
@@ -122,19 +119,6 @@ class Unknown:
     data: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class DeltaRun:
-    """Consecutive deltas of the open block that no hook needs one by one, already encoded.
-
-    Attributes:
-        frames: their SSE frames.
-        count: number of deltas.
-    """
-
-    frames: bytes
-    count: int
-
-
 StreamEvent = Union[  # noqa: UP007 - a dozen names read better below each other
     MessageStart,
     BlockStart,
@@ -142,7 +126,6 @@ StreamEvent = Union[  # noqa: UP007 - a dozen names read better below each other
     ThinkingDelta,
     SignatureDelta,
     JsonDelta,
-    DeltaRun,
     BlockStop,
     MessageDelta,
     MessageStop,
@@ -150,6 +133,22 @@ StreamEvent = Union[  # noqa: UP007 - a dozen names read better below each other
     ErrorEvent,
     Unknown,
 ]
+
+
+def message_start(message_id: str, model: str, usage: dict[str, Any]) -> MessageStart:
+    """Build the first event of a message of ours."""
+    return MessageStart(
+        {
+            "id": message_id,
+            "type": "message",
+            "role": "assistant",
+            "model": model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage,
+        }
+    )
 
 
 def encode_frame(name: str, data: dict[str, Any]) -> bytes:
@@ -174,13 +173,6 @@ def delta_of(index: int, block: str, text: str) -> TextDelta | ThinkingDelta | J
     if block == "text":
         return TextDelta(index, text)
     return ThinkingDelta(index, text) if block == "thinking" else JsonDelta(index, text)
-
-
-@functools.lru_cache(maxsize=256)
-def delta_template(index: int, block: str) -> tuple[bytes, bytes]:
-    """Return the bytes before and after the JSON-escaped text in the frame of a delta of a `block`."""
-    head, _, tail = (_DELTA % (index, *_DELTAS[block], b'"\0"')).partition(b"\0")
-    return head, tail
 
 
 def _text_delta(event: TextDelta) -> bytes:
@@ -241,7 +233,6 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     MessageStart: _message_start,
     MessageDelta: _message_delta,
     MessageStop: lambda event: _MESSAGE_STOP,
-    DeltaRun: lambda event: event.frames,
     Ping: lambda event: PING,
 }
 
@@ -254,11 +245,6 @@ def encode_event(event: StreamEvent) -> bytes:
 def encode_events(events: Iterable[StreamEvent]) -> bytes:
     """Encode `events` as SSE frames."""
     return b"".join(map(encode_event, events))
-
-
-def count_events(events: Iterable[StreamEvent]) -> int:
-    """Count the events that the client receives."""
-    return sum([event.count if type(event) is DeltaRun else 1 for event in events])
 
 
 def data_of(event: StreamEvent) -> dict[str, Any]:
@@ -284,8 +270,6 @@ def data_of(event: StreamEvent) -> dict[str, Any]:
             return {"type": "message_stop"}
         case Ping():
             return {"type": "ping"}
-        case DeltaRun():
-            raise AssertionError("a DeltaRun has several events and no data of its own")
         case ErrorEvent(body):
             return body
         case Unknown(data):

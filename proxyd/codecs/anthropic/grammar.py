@@ -19,7 +19,6 @@ from typing import Any
 from proxyd.codecs.anthropic.events import (
     BlockStart,
     BlockStop,
-    DeltaRun,
     ErrorEvent,
     JsonDelta,
     MessageDelta,
@@ -59,7 +58,6 @@ TABLE: dict[State, dict[type, State]] = {
         ThinkingDelta: State.BLOCK,
         SignatureDelta: State.BLOCK,
         JsonDelta: State.BLOCK,
-        DeltaRun: State.BLOCK,
         BlockStop: State.OPEN,
         Ping: State.BLOCK,
         ErrorEvent: State.ENDED,

@@ -178,10 +178,11 @@ def split_frames(frames: bytes) -> list[tuple[bytes, StreamEvent | None]]:
 
 
 def _event_of(raw: bytes) -> StreamEvent | None:
-    decoder = SSEDecoder()
+    if b"\r" in raw:
+        raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     try:
-        found = decoder.feed(raw) + decoder.close()
-        data = jsonio.loads(found[0].data) if found else None
+        frame = SSEDecoder.parse(raw.removeprefix(BOM).strip(b"\n"))
+        data = None if frame is None else jsonio.loads(frame.data)
     except (FrameTooLarge, jsonio.JSONError):
         return None
     return event_from_data(data) if isinstance(data, dict) else None

@@ -19,15 +19,15 @@ from proxyd.codecs.anthropic.events import (
     BlockStop,
     JsonDelta,
     MessageDelta,
-    MessageStart,
     MessageStop,
     SignatureDelta,
     StreamEvent,
     delta_of,
+    message_start,
 )
 from proxyd.codecs.anthropic.thinking_signature import encode_signature
 from proxyd.codecs.anthropic.usage import Usage
-from proxyd.codecs.openai.codec import NewId, ResponseContext, Warn
+from proxyd.codecs.codec import NewId, ResponseContext, Warn
 from proxyd.codecs.openai.signed_data import GOOGLES_PLACE, SignedData
 from proxyd.codecs.openai.tool_calls import ToolCalls, ToolSlot
 from proxyd.codecs.translation.tool_ids import to_client_id
@@ -169,17 +169,7 @@ class BlockWriter:
         usage = self.initial_usage.to_anthropic()
         usage["output_tokens"] = 0
         usage.pop("output_tokens_details", None)
-        message: dict[str, Any] = {
-            "id": self._new_id("msg_"),
-            "type": "message",
-            "role": "assistant",
-            "model": self._context.model,
-            "content": [],
-            "stop_reason": None,
-            "stop_sequence": None,
-            "usage": usage,
-        }
-        self._events.append(MessageStart(message))
+        self._events.append(message_start(self._new_id("msg_"), self._context.model, usage))
 
     @property
     def is_within_arguments(self) -> bool:

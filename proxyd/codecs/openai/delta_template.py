@@ -13,7 +13,7 @@ chunks, and then every chunk is parsed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from proxyd import jsonio
@@ -36,82 +36,31 @@ class DeltaTemplate:
 
     Attributes:
         kind: type of the block that the delta belongs to, "" while there is no template.
-        rewritten_chars: length of all texts that rewriters have returned.
     """
 
-    __slots__ = ("_head", "_learned", "_tail", "kind", "rewritten_chars")
+    __slots__ = ("_head", "_learned", "_tail", "kind")
 
     def __init__(self) -> None:
         self.kind = ""
-        self.rewritten_chars = 0
         self._head = self._tail = b""
         self._learned = 0
 
-    def texts_of(self, blocks: list[bytes], at: int) -> list[tuple[bytes, str]]:
-        """Return the texts of the frames from `at` on, as long as they repeat the template.
-
-        Args:
-            blocks: frames as they arrived, each a line ``data: …``. Of a tool call's arguments, only the first may open
-                an object: it may begin another call, which depends on all arguments before it.
-
-        Returns:
-            for each frame, the text as a JSON literal without the quotes, and decoded.
-        """
-        found: list[tuple[bytes, str]] = []
+    def text_of(self, data: bytes) -> str:
+        """Return the text of a chunk that repeats the template, "" for any other."""
         head, tail = self._head, self._tail
-        start, width, is_call = len(head), len(head) + len(tail), self.kind == "tool_use"
-        while at < len(blocks):
-            block = blocks[at]
-            if len(block) <= width or not (block.startswith(head) and block.endswith(tail)):
-                break
-            literal = block[start : len(block) - len(tail)]
-            try:
-                text = literal.decode()
-                if '"' in text or "\\" in text or not text.isprintable():
-                    literal, text = _normalized(literal)
-            except ValueError:
-                break
-            if not text or (is_call and found and text.lstrip().startswith("{")):
-                break
-            found.append((literal, text))
-            at += 1
-        if found:
+        end = len(data) - len(tail)
+        if len(head) >= end or not (data.startswith(head) and data.endswith(tail)):
+            return ""
+        literal = data[len(head) : end]
+        try:
+            text = literal.decode()
+            if '"' in text or "\\" in text or not text.isprintable():
+                text = _decoded(literal)
+        except ValueError:
+            return ""
+        if text:
             self._learned = 0
-        return found
-
-    def rewriter(
-        self, before: bytes, after: bytes, accept: Callable[[str], bool] | None
-    ) -> Callable[[bytes], bytes] | None:
-        """Return a function that gives, for a whole frame that repeats the template, `before`, its text and `after`.
-
-        It does for one frame what `texts_of` does for many. For any other chunk it returns b"" and changes nothing.
-        None while no chunk has repeated the template.
-
-        Args:
-            accept: called with each text, if it is not None; false declines the frame.
-        """
-        if self._learned:
-            return None
-        head, tail = self._head, self._tail + b"\n\n"
-        start, end, width = len(head), -len(tail), len(head) + len(tail)
-
-        # A closure, since local names are fast, and this runs for nearly every chunk of a stream.
-        def rewritten(frame: bytes) -> bytes:
-            if len(frame) <= width or frame[:start] != head or frame[end:] != tail:
-                return b""
-            literal = frame[start:end]
-            try:
-                text = literal.decode()
-                if '"' in text or "\\" in text or not text.isprintable():
-                    literal, text = _normalized(literal)
-            except ValueError:
-                return b""
-            if accept is not None and not accept(text):
-                return b""
-            self.rewritten_chars += len(text)
-            return before + literal + after
-
-        return rewritten
+        return text
 
     def learn(self, data: bytes, chunk: dict[str, Any], kind: str, text: str) -> None:
         """Keep the template of a chunk that became one delta of `kind` with `text`, if it is suitable."""
@@ -131,7 +80,7 @@ class DeltaTemplate:
         except jsonio.JSONError:
             return
         self.kind = kind
-        self._head, self._tail = b"data: " + data[:start], data[end:]
+        self._head, self._tail = data[:start], data[end:]
 
 
 def _texts_in(data: bytes) -> Iterator[tuple[int, int]]:
@@ -145,8 +94,8 @@ def _texts_in(data: bytes) -> Iterator[tuple[int, int]]:
             at = data.find(key, at)
 
 
-def _normalized(literal: bytes) -> tuple[bytes, str]:
-    """Return a literal with escapes or control characters as we would write it, and decoded.
+def _decoded(literal: bytes) -> str:
+    """Return the text of a literal with escapes or control characters.
 
     Raises:
         ValueError: it is no whole string, or no UTF-8, or spans several lines.
@@ -154,12 +103,10 @@ def _normalized(literal: bytes) -> tuple[bytes, str]:
     if b"\n" in literal:
         raise ValueError("another line of the frame")
     if b"\\" in literal:
-        text = jsonio.loads(b'"%b"' % literal)
-    elif b'"' in literal:
+        return str(jsonio.loads(b'"%b"' % literal))
+    if b'"' in literal:
         raise ValueError("an end of the string within it")
-    else:
-        text = literal.decode()
-    return jsonio.dumps(text)[1:-1], text
+    return literal.decode()
 
 
 def _has_single_text(chunk: dict[str, Any], *, is_call: bool) -> bool:

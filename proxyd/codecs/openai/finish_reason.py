@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from proxyd.codecs.openai.codec import Warn
+from proxyd.codecs.codec import Warn
 from proxyd.codecs.upstream_errors.errors import ErrorContext, refusal_from_chunk
 from proxyd.errors import ProxyError, UpstreamError, UpstreamOverloaded
 

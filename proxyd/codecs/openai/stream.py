@@ -18,30 +18,27 @@ docs/spec/chat-to-messages.md.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from proxyd import jsonio
 from proxyd.codecs.anthropic.events import (
-    DeltaRun,
     JsonDelta,
     StreamEvent,
     TextDelta,
     ThinkingDelta,
     delta_of,
-    delta_template,
 )
 from proxyd.codecs.anthropic.usage import Usage, usage_from_openai
+from proxyd.codecs.codec import NewId, ResponseContext, Warn
 from proxyd.codecs.openai.block_writer import BlockWriter
-from proxyd.codecs.openai.codec import NewId, ResponseContext, Warn
+from proxyd.codecs.openai.completion import completion_to_chunk
 from proxyd.codecs.openai.delta_template import DeltaTemplate
 from proxyd.codecs.openai.finish_reason import FinishReason
 from proxyd.codecs.openai.reasoning_fields import reasoning_of
 from proxyd.codecs.openai.think_tags import ThinkTags
 from proxyd.codecs.translation.dialect import Dialect
-from proxyd.codecs.upstream_errors.errors import error_in, refusal_from_chunk
+from proxyd.codecs.upstream_errors.errors import error_in, refusal, refusal_from_chunk
 from proxyd.codecs.upstream_errors.unreadable import (
     UnreadableContent,
     error_in_lines,
@@ -51,7 +48,7 @@ from proxyd.codecs.upstream_errors.unreadable import (
 from proxyd.codecs.wire.sse import SSEFrame
 from proxyd.errors import BadReply, ProxyError, Truncated
 
-__all__ = ["OpenAIStream", "ResponseContext"]
+__all__ = ["OpenAIStream"]
 
 
 class OpenAIStream:
@@ -72,11 +69,11 @@ class OpenAIStream:
         "_template",
         "_template_index",
         "_unreadable",
+        "_usage",
         "_warn",
         "_writer",
         "has_ended",
         "stop_reason",
-        "usage",
     )
 
     def __init__(self, context: ResponseContext, dialect: Dialect, new_id: NewId, warn: Warn) -> None:
@@ -103,11 +100,11 @@ class OpenAIStream:
         self._unreadable = UnreadableContent()
         self._ends_with_usage = False  # the last chunk was one without choices, with usage
         self._reported_usage: Usage | None = None
-        self.usage = Usage(input_tokens=context.estimated_input_tokens, is_estimated=True)
+        self._usage = Usage(input_tokens=context.estimated_input_tokens, is_estimated=True)
         self.stop_reason: str | None = None
         self.has_ended = False
         self._writer = BlockWriter(
-            context, new_id, warn, initial_usage=self.usage, holds_calls=dialect.thought_signatures
+            context, new_id, warn, initial_usage=self._usage, holds_calls=dialect.thought_signatures
         )
 
     # -- the codec's interface
@@ -117,9 +114,9 @@ class OpenAIStream:
         return self._writer.has_started
 
     @property
-    def usage_so_far(self) -> Usage:
+    def usage(self) -> Usage:
         """Tokens until now: reported by the upstream, or estimated from the text, for a stream that breaks off."""
-        return self.usage if self.has_ended else self._final_usage()
+        return self._usage if self.has_ended else self._final_usage()
 
     @property
     def has_finish_reason(self) -> bool:
@@ -142,6 +139,8 @@ class OpenAIStream:
         data = frame.data
         if self._is_done:
             return []
+        if not frame.event and (delta := self._repeated(data)) is not None:
+            return [delta]
         if not data.strip():
             if frame.event == b"error":
                 self.on_unreadable(b"event: error")
@@ -164,31 +163,16 @@ class OpenAIStream:
             self._learn(data, chunk, events[0])
         return events
 
-    def repeated_deltas(self, blocks: list[bytes], at: int, *, is_joined: bool) -> list[StreamEvent]:
-        if not self._may_repeat:
-            return []
-        writer = self._writer
-        found = self._template.texts_of(blocks, at)
-        if not found:
-            return []
-        if writer.slot is not None:
-            try_add = writer.slot.try_add_sent
-            found = list(itertools.takewhile(lambda item: try_add(item[1]), found))
-            if not found:
-                return []
-        writer.emitted_chars += sum([len(text) for _, text in found])
-        if is_joined:
-            head, tail = delta_template(writer.index, writer.block)
-            frames = head + (tail + head).join([literal for literal, _ in found]) + tail
-            return [DeltaRun(frames, len(found))]
-        return [delta_of(writer.index, writer.block, text) for _, text in found]
-
-    def rewriter(self) -> Callable[[bytes], bytes] | None:
+    def _repeated(self, data: bytes) -> StreamEvent | None:
+        """Return the delta of a chunk that only continues the open block; None, without side effects, for any other."""
         if not self._may_repeat:
             return None
-        head, tail = delta_template(self._writer.index, self._writer.block)
-        slot = self._writer.slot
-        return self._template.rewriter(head, tail, None if slot is None else slot.try_add_sent)
+        text = self._template.text_of(data)
+        writer = self._writer
+        if not text or (writer.slot is not None and not writer.slot.try_add_sent(text)):
+            return None
+        writer.emitted_chars += len(text)
+        return delta_of(writer.index, writer.block, text)
 
     @property
     def _may_repeat(self) -> bool:
@@ -264,14 +248,14 @@ class OpenAIStream:
         stop_sequences = self._context.stop_sequences
         self._writer.flush(is_cut=self._finish.may_cut_call(stop_sequences))
         self._writer.close_blocks()
-        self.usage = self._final_usage()
+        self._usage = self._final_usage()
         delta = self._finish.message_delta(
             has_calls=self._writer.has_calls,
             has_cut_call=self._writer.has_cut_call,
             stop_sequences=stop_sequences,
         )
         self.stop_reason = delta["stop_reason"]
-        self._writer.finish(delta, self.usage)
+        self._writer.finish(delta, self._usage)
         self.has_ended = True
         return self._writer.take_events()
 
@@ -318,10 +302,20 @@ class OpenAIStream:
         elif usage is not None:
             self._ends_with_usage = self._reported_usage is not None
 
-    def on_completion(self, completion: Any) -> None:
+    def error_in_body(self, body: bytes) -> ProxyError | None:
+        try:
+            error = error_in(jsonio.loads(body))
+        except jsonio.JSONError:
+            return None
+        return None if error is None else refusal(200, {}, body, self._context.errors)
+
+    def on_body(self, value: Any) -> bool:
         """Translate a whole completion as one chunk. Nothing follows it, with or without a finish reason."""
-        self.on_chunk(completion)
+        if not isinstance(value, dict) or not isinstance(value.get("choices"), list):
+            return False
+        self.on_chunk(completion_to_chunk(value))
         self._is_done = True
+        return True
 
     def _on_usage(self, usage: Any) -> None:
         reported = usage_from_openai(usage)
@@ -465,13 +459,13 @@ class OpenAIStream:
     def _final_usage(self) -> Usage:
         reported = self._reported_usage
         # About four characters a token; never 0 for a message with content (docs/spec/chat-to-messages.md#usage).
-        estimate = -(-(self._writer.emitted_chars + self._template.rewritten_chars) // 4)
+        estimate = -(-self._writer.emitted_chars // 4)
         if reported is None:
-            return Usage(input_tokens=self.usage.input_tokens, output_tokens=estimate, is_estimated=True)
+            return Usage(input_tokens=self._usage.input_tokens, output_tokens=estimate, is_estimated=True)
         if reported.output_tokens == 0 and estimate:
             reported = replace(reported, output_tokens=estimate, is_estimated=True)
         if reported.total_input_tokens == 0:  # only the output was counted
-            reported = replace(reported, input_tokens=self.usage.input_tokens, is_estimated=True)
+            reported = replace(reported, input_tokens=self._usage.input_tokens, is_estimated=True)
         return reported
 
 

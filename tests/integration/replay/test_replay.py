@@ -348,7 +348,7 @@ async def test_bug_of_the_installed_code_is_named(tmp_path: Path, monkeypatch: p
     def bug(*_: Any) -> Any:
         raise KeyError("x")
 
-    monkeypatch.setattr("proxyd.codecs.openai.response_decoder.ResponseDecoder._decode", bug)
+    monkeypatch.setattr("proxyd.codecs.response_decoder.ResponseDecoder._decode", bug)
     found, notes = replayed(path)
     assert found[-1].difference is not None
     assert "internal error" in found[-1].difference.now

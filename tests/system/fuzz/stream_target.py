@@ -15,11 +15,11 @@ import itertools
 import random
 from collections.abc import Iterator, Sequence
 
-from proxyd.codecs.anthropic.events import ErrorEvent, StreamEvent, encode_events
+from proxyd.codecs.anthropic.events import ErrorEvent
 from proxyd.codecs.anthropic.grammar import Grammar
-from proxyd.codecs.anthropic.passthrough import PassthroughStream
-from proxyd.codecs.openai.response_decoder import ResponseDecoder
+from proxyd.codecs.anthropic.passthrough import PassthroughStream, split_frames
 from proxyd.codecs.openai.stream import ResponseContext
+from proxyd.codecs.response_decoder import ResponseDecoder
 from proxyd.codecs.upstream_errors.errors import ErrorContext
 from proxyd.errors import ProxyError
 from proxyd.providers.openai_request import new_decoder
@@ -80,16 +80,17 @@ def _cut(stream: bytes, cuts: random.Random) -> Iterator[bytes]:
 def _translate(variant: int, pieces: Sequence[bytes]) -> tuple[bytes, str]:
     """The client's stream and the error that came instead of it; exactly one of them."""
     response = _new_answer(variant)
-    events: list[StreamEvent] = []
+    stream = b""
     try:
         for chunk in pieces:
             if response.has_ended:
                 break
-            events += response.feed(chunk)
-        events += response.close()
+            stream += response.feed(chunk)
+        stream += response.close()
     except ProxyError as exc:
-        assert not events, "raised after events had been given out"
+        assert not stream, "raised after events had been given out"
         return b"", f"{type(exc).__name__}: {exc.message}"
+    events = [event for _, event in split_frames(stream) if event is not None]
     grammar = Grammar()
     for event in events:
         grammar.accept(event)
@@ -98,7 +99,7 @@ def _translate(variant: int, pieces: Sequence[bytes]) -> tuple[bytes, str]:
     assert (response.failure is not None) == isinstance(events[-1], ErrorEvent), (
         "the failure is kept for the log"
     )
-    return encode_events(events), ""
+    return stream, ""
 
 
 def _new_answer(variant: int) -> ResponseDecoder:

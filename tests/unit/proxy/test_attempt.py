@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyd.codecs.anthropic.events import encode_events
-from proxyd.codecs.openai.response_decoder import ResponseDecoder
-from proxyd.codecs.openai.stream import OpenAIStream, ResponseContext
+from proxyd.codecs.codec import ResponseContext
+from proxyd.codecs.openai.stream import OpenAIStream
+from proxyd.codecs.response_decoder import ResponseDecoder
 from proxyd.codecs.translation.dialect import Dialect
 from proxyd.codecs.wire.http1_body import Body
 from proxyd.config.settings import Settings
@@ -92,7 +92,7 @@ class _Call:
             call: Any = SimpleNamespace(
                 request=request, context=mock.Mock(), sent={}, new_decoder=lambda: decoder
             )
-            self.attempt = TranslatedAttempt(call, *rest, joins_deltas=True)
+            self.attempt = TranslatedAttempt(call, *rest)
             self.reader = asyncio.ensure_future(self._translated(self.attempt))
         else:
             self.attempt = DirectAttempt(request, *rest)
@@ -103,13 +103,13 @@ class _Call:
 
     async def _translated(self, attempt: TranslatedAttempt) -> object:
         try:
-            events = await attempt.open()
+            data = await attempt.open()
             while True:
-                if events:
-                    self.client.take(encode_events(events))
+                if data:
+                    self.client.take(data)
                 if attempt.has_ended:
-                    return attempt.decoder.usage_so_far
-                events = await attempt.read(self.client)
+                    return attempt.decoder.usage
+                data = await attempt.read(self.client)
         except ProxyError as exc:
             return type(exc), str(exc)
 
@@ -296,7 +296,7 @@ async def _flowing(mode: str) -> _Call:
     return call
 
 
-@pytest.mark.parametrize("mode", ["translated", "direct"])
+@pytest.mark.parametrize("mode", ["direct"])
 async def test_lone_chunk_is_written_within_data_received(mode: str) -> None:
     call = await _flowing(mode)
     with mock.patch.object(Attempt, "_forward_buffered", side_effect=AssertionError("the general path")):
@@ -310,7 +310,7 @@ async def test_lone_chunk_is_written_within_data_received(mode: str) -> None:
     call.reader.cancel()
 
 
-@pytest.mark.parametrize("mode", ["translated", "direct"])
+@pytest.mark.parametrize("mode", ["direct"])
 async def test_exception_on_the_fast_path_is_raised_in_the_reader(mode: str) -> None:
     call = await _flowing(mode)
     with mock.patch.object(_Client, "write_nowait", side_effect=RuntimeError("a bug of ours")):

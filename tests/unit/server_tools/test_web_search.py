@@ -8,7 +8,7 @@ import pytest
 
 from proxyd.codecs.anthropic.events import BlockStart, JsonDelta, encode_events
 from proxyd.codecs.anthropic.grammar import Grammar
-from proxyd.codecs.openai.completion import MessageCollector
+from proxyd.codecs.anthropic.message_collector import MessageCollector
 from proxyd.server_tools.web_search import is_search_call, unavailable
 
 SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}

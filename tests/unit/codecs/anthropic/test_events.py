@@ -10,7 +10,6 @@ import pytest
 from proxyd.codecs.anthropic.events import (
     BlockStart,
     BlockStop,
-    DeltaRun,
     ErrorEvent,
     JsonDelta,
     MessageDelta,
@@ -22,10 +21,7 @@ from proxyd.codecs.anthropic.events import (
     TextDelta,
     ThinkingDelta,
     Unknown,
-    count_events,
     data_of,
-    delta_of,
-    delta_template,
     encode_event,
     encode_events,
     event_from_data,
@@ -80,18 +76,3 @@ def test_data_that_no_class_can_carry_is_unknown_and_kept(data: dict[str, Any]) 
     event = event_from_data(data)
     assert event == Unknown(data)
     assert data_of(event) is data
-
-
-@pytest.mark.parametrize("block", ["text", "thinking", "tool_use"])
-def test_delta_template_frames_the_text(block: str) -> None:
-    head, tail = delta_template(3, block)
-    assert head + json.dumps("a\n")[1:-1].encode() + tail == encode_event(delta_of(3, block, "a\n"))
-
-
-def test_run_of_deltas_is_sent_as_it_is_and_counted() -> None:
-    frames = encode_events([TextDelta(0, "a"), TextDelta(0, "b")])
-    run = DeltaRun(frames, 2)
-    assert encode_event(run) == frames
-    assert count_events([Ping(), run, Ping()]) == 4
-    with pytest.raises(AssertionError):
-        data_of(run)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from proxyd.codecs.anthropic.events import BlockStart, SignatureDelta, StreamEvent
+from proxyd.codecs.anthropic.message_collector import MessageCollector
 from proxyd.codecs.anthropic.thinking_signature import decode_signature
 from proxyd.codecs.anthropic.usage import Usage
+from proxyd.codecs.codec import ResponseContext
 from proxyd.codecs.openai.block_writer import BlockWriter
-from proxyd.codecs.openai.codec import ResponseContext
-from proxyd.codecs.openai.completion import MessageCollector
 from proxyd.errors import BadReply
 
 

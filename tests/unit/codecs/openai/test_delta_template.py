@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyd.codecs.anthropic.events import DeltaRun, StreamEvent, count_events, encode_events
+from proxyd.codecs.anthropic.events import TextDelta
+from proxyd.codecs.codec import ResponseContext
 from proxyd.codecs.openai import delta_template
 from proxyd.codecs.openai import stream as openai_stream
 from proxyd.codecs.openai.delta_template import DeltaTemplate
-from proxyd.codecs.openai.stream import OpenAIStream, ResponseContext
+from proxyd.codecs.openai.stream import OpenAIStream
 from proxyd.codecs.translation.dialect import Dialect
 from proxyd.codecs.wire.sse import SSEFrame
 from proxyd.errors import ProxyError
@@ -37,7 +38,7 @@ def _events(chunks: list[bytes], kind: type[DeltaTemplate]) -> list[Any]:
     events: list[Any] = []
     try:
         for data in chunks:
-            events += _translate(stream, [data], is_joined=False)
+            events += stream.feed(SSEFrame(b"", data))
         events += stream.close()
     except ProxyError as exc:
         events += [*stream.take_events(), type(exc), str(exc)]
@@ -102,7 +103,7 @@ def test_events_of_one_run_equal_those_of_parsing(texts: list[str], key: str) ->
     assert _events(chunks, DeltaTemplate) == _events(chunks, _NeverRepeats)
 
 
-def _stream_of(kind: type[DeltaTemplate] = DeltaTemplate) -> OpenAIStream:
+def _stream_of(kind: type[DeltaTemplate]) -> OpenAIStream:
     numbers = itertools.count()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(openai_stream, "DeltaTemplate", kind)
@@ -111,46 +112,29 @@ def _stream_of(kind: type[DeltaTemplate] = DeltaTemplate) -> OpenAIStream:
         )
 
 
-def _translate(stream: OpenAIStream, chunks: list[bytes], *, is_joined: bool) -> list[StreamEvent]:
-    """Translate frames that arrive together, as the decoder does."""
-    blocks, at = [b"data: " + data for data in chunks], 0
-    events: list[StreamEvent] = []
-    while at < len(blocks):
-        run = stream.repeated_deltas(blocks, at, is_joined=is_joined)
-        events += run or stream.feed(SSEFrame(b"", chunks[at]))
-        at += count_events(run) or 1
-    return events
-
-
-@given(_streams, st.lists(st.integers(1, 4), max_size=20))
+@given(_streams)
 @settings(max_examples=examples(400), deadline=None)
-def test_joined_and_single_deltas_equal_those_of_parsing(chunks: list[bytes], sizes: list[int]) -> None:
-    full, single, joined = _stream_of(_NeverRepeats), _stream_of(), _stream_of()
-    start, left = 0, iter(sizes)
-    while start < len(chunks):
-        group = chunks[start : (start := start + next(left, 1))]
-        seen: list[Any] = []
-        for stream, is_joined in ((full, False), (single, False), (joined, True)):
-            try:
-                events = _translate(stream, group, is_joined=is_joined)
-                seen.append((encode_events(events), count_events(events), stream.usage_so_far))
-            except ProxyError as exc:
-                seen.append((type(exc), str(exc)))
-        assert seen[0] == seen[1] == seen[2]
-        if len(seen[0]) == 2:
+def test_usage_equals_that_of_parsing(chunks: list[bytes]) -> None:
+    full, repeating = _stream_of(_NeverRepeats), _stream_of(DeltaTemplate)
+    for data in chunks:
+        try:
+            events = full.feed(SSEFrame(b"", data))
+        except ProxyError as exc:
+            with pytest.raises(type(exc)):
+                repeating.feed(SSEFrame(b"", data))
             return
+        assert repeating.feed(SSEFrame(b"", data)) == events
+        assert repeating.usage == full.usage
 
 
-def test_other_frames_do_not_repeat() -> None:
-    stream = _stream_of()
-    stream.feed(SSEFrame(b"", json.dumps(_chunk({"content": "one"})).encode()))
-    stream.feed(SSEFrame(b"", json.dumps(_chunk({"content": "two"})).encode()))
-    block = b"data: " + json.dumps(_chunk({"content": "three"})).encode()
-    for odd in (block.replace(b"three", b"th\nree"), b"event: x\n" + block, b": a comment"):
-        assert stream.repeated_deltas([odd], 0, is_joined=True) == []
-    (run,) = stream.repeated_deltas([block, block, b": a comment", block], 0, is_joined=True)
-    assert isinstance(run, DeltaRun)
-    assert run.count == 2
+def test_chunk_that_repeats_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = _stream_of(DeltaTemplate)
+    for text in ("one", "two"):
+        stream.feed(SSEFrame(b"", json.dumps(_chunk({"content": text})).encode()))
+    with monkeypatch.context() as patch:
+        patch.setattr(openai_stream.jsonio, "loads", None)
+        events = stream.feed(SSEFrame(b"", json.dumps(_chunk({"content": "three"})).encode()))
+    assert events == [TextDelta(0, "three")]
 
 
 def _learned(delta: dict[str, Any], kind: str = "text", text: str = "one", **more: Any) -> DeltaTemplate:
@@ -161,8 +145,7 @@ def _learned(delta: dict[str, Any], kind: str = "text", text: str = "one", **mor
 
 
 def _text_of(template: DeltaTemplate, data: bytes) -> str:
-    found = template.texts_of([b"data: " + data], 0)
-    return found[0][1] if found else ""
+    return template.text_of(data)
 
 
 def _text_of_delta(template: DeltaTemplate, delta: dict[str, Any], **more: Any) -> str:

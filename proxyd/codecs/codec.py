@@ -1,11 +1,15 @@
 """The interface of a codec, and what a codec needs from outside.
 
-A codec is one direction of one stream, from an upstream's frames to Anthropic events. It is fed, then closed once, and
-never used again. It does no I/O, reads no clock and draws no random numbers: `NewId` is passed in.
+A codec translates one response of one upstream protocol (Chat Completions, Responses, Gemini) to Anthropic events.
+`codecs.response_decoder` drives it: it finds out whether the bytes are an event stream or one JSON body, cuts a stream
+into frames and checks the order of the events. A codec is fed, then closed once, and never used again. It does no I/O,
+reads no clock and draws no random numbers: `NewId` is passed in.
 
 - *Incremental*: the events do not depend on how the bytes were cut into chunks.
 - *Prompt*: an event whose bytes are complete is returned by that same call.
 - *Total*: any input gives events or raises a `ProxyError`.
+- *Uncommitted until there is output*: frames that only announce a response (``response.created``) give no events. A
+  failure before the first event becomes a status, a retry or a fallback, a later one an ``error`` event.
 """
 
 from __future__ import annotations
@@ -53,9 +57,8 @@ class ResponseContext:
 
 
 class Codec(Protocol):
-    """Translate the frames of one upstream's stream to Anthropic events."""
+    """Translate one response of one upstream protocol to Anthropic events."""
 
-    usage: Usage
     stop_reason: str | None
 
     @property
@@ -63,7 +66,7 @@ class Codec(Protocol):
         """``message_start`` was written."""
 
     @property
-    def usage_so_far(self) -> Usage:
+    def usage(self) -> Usage:
         """Tokens until now, estimated where the upstream has reported none."""
 
     @property
@@ -78,33 +81,22 @@ class Codec(Protocol):
         """Start the message before the upstream has sent anything (docs/spec/design.md#p2)."""
 
     def feed(self, frame: SSEFrame) -> list[StreamEvent]:
-        """Translate one frame. Raises `ProxyError` when the stream has failed."""
+        """Translate one frame of a stream. Raises `ProxyError` when the stream has failed."""
 
     def on_unreadable(self, text: bytes) -> None:
-        """Take content of the stream that is no frame. Raises `ProxyError` if it is an error."""
+        """Take content of a stream that is no frame. Raises `ProxyError` if it is an error."""
 
     def unreadable_error(self) -> ProxyError | None:
         """Return the error that quotes unreadable content, if there was any and no finish reason since."""
 
-    def repeated_deltas(self, blocks: list[bytes], at: int, *, is_joined: bool) -> list[StreamEvent]:
-        """Translate those frames from `at` on that only continue the open block: one event for each.
+    def error_in_body(self, body: bytes) -> ProxyError | None:
+        """Return the error that a JSON body with status 200 reports; None if it reports none, or is no JSON."""
 
-        Returns an empty list, and leaves the state unchanged, if the first frame may do more: it is for `feed`.
+    def on_body(self, value: Any) -> bool:
+        """Translate a whole JSON body, parsed; `take_events` or `close` returns the events.
 
-        Args:
-            blocks: frames as they arrived (`SSEDecoder.blocks`).
-            is_joined: return them as one `DeltaRun`.
+        Returns false, and changes nothing, if it is no response of this protocol. Raises `ProxyError` as `feed` does.
         """
-
-    def rewriter(self) -> Callable[[bytes], bytes] | None:
-        """Return a function that does `repeated_deltas` for one frame, valid until any other method is called.
-
-        It takes a frame with its blank line and returns the client's frames, or b"" to decline without side effects.
-        None if the stream is in no state in which frames repeat.
-        """
-
-    def on_completion(self, completion: Any) -> None:
-        """Translate a whole completion as one chunk; `take_events` or `close` returns the events."""
 
     def take_events(self) -> list[StreamEvent]:
         """Return the events that were written before a failure and not yet returned."""

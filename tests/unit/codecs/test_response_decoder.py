@@ -18,23 +18,37 @@ from proxyd.codecs.anthropic.events import (
     MessageStart,
     MessageStop,
     TextDelta,
-    encode_events,
 )
-from proxyd.codecs.openai.response_decoder import ResponseDecoder
-from proxyd.codecs.openai.stream import OpenAIStream, ResponseContext
+from proxyd.codecs.anthropic.passthrough import split_frames
+from proxyd.codecs.codec import ResponseContext
+from proxyd.codecs.openai.stream import OpenAIStream
+from proxyd.codecs.response_decoder import ResponseDecoder
 from proxyd.codecs.translation.dialect import Dialect
 from proxyd.errors import BadReply, FrameTooLarge, Refused, TimedOut, Truncated
 from tests.support.effort import examples
 
 
-def new_decoder(**options: Any) -> ResponseDecoder:
+class _Decoder:
+    """A decoder that returns events in place of their frames."""
+
+    def __init__(self, decoder: ResponseDecoder) -> None:
+        self._decoder = decoder
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._decoder, name)
+        if name not in ("start", "feed", "close", "fail"):
+            return found
+        return lambda *given: [event for _, event in split_frames(found(*given))]
+
+
+def new_decoder(**options: Any) -> _Decoder:
     codec = OpenAIStream(
         ResponseContext(model="asked", estimated_input_tokens=7),
         Dialect(),
         lambda prefix: prefix + "1",
         lambda name: None,
     )
-    return ResponseDecoder(codec, **{"max_body_bytes": 1000, **options})
+    return _Decoder(ResponseDecoder(codec, **{"max_body_bytes": 1000, **options}))
 
 
 def frame(delta: dict[str, Any], finish: str | None = None) -> bytes:
@@ -42,7 +56,7 @@ def frame(delta: dict[str, Any], finish: str | None = None) -> bytes:
     return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 
 
-def feed(decoder: ResponseDecoder, data: bytes, chunk_bytes: int) -> None:
+def feed(decoder: _Decoder, data: bytes, chunk_bytes: int) -> None:
     for at in range(0, len(data), chunk_bytes):
         decoder.feed(data[at : at + chunk_bytes])
 
@@ -79,60 +93,21 @@ _calls = st.lists(_texts, max_size=6).map(
     st.lists(st.integers(0, 2000), max_size=3),
 )
 @settings(max_examples=examples(500), deadline=None)
-def test_rewriter_equals_feed(runs: list[list[bytes]], cuts: list[int]) -> None:
-    """For any chunks, and any cuts."""
+def test_runs_of_one_frame_do_not_depend_on_how_they_are_cut(
+    runs: list[list[bytes]], cuts: list[int]
+) -> None:
     parts = [HELLO, HELLO, *itertools.chain.from_iterable(runs)]
     whole = b"".join(parts)
     edges = {0, *itertools.accumulate(map(len, parts))} ^ ({cut % len(whole) for cut in cuts} - {0})
     short, long = new_decoder(max_body_bytes=10_000), new_decoder(max_body_bytes=10_000)
-    short.joins_deltas = long.joins_deltas = True
-    rewrite = None
+    expected = long.feed(whole)
+    found = []
     for start, end in itertools.pairwise(sorted({*edges, len(whole)})):
-        part = whole[start:end]
-        frames = rewrite(part) if rewrite is not None else b""
-        if not frames:
-            frames = encode_events(short.feed(part))
-            rewrite = short.rewriter()
-        assert frames == encode_events(long.feed(part))
-        assert short.usage_so_far == long.usage_so_far
-        if long.has_ended or long.has_finish:
-            break
-
-
-def test_rewriter_exists_only_where_frames_repeat() -> None:
-    decoder = new_decoder()
-    decoder.joins_deltas = True
-    assert decoder.rewriter() is None
-    decoder.feed(HELLO)
-    decoder.feed(HELLO)
-    assert decoder.rewriter() is None, "no frame has repeated yet"
-    decoder.feed(HELLO)
-    rewrite = decoder.rewriter()
-    assert rewrite is not None
-    assert rewrite(HELLO) == encode_events([TextDelta(0, "Hello.")])
-    for other in (
-        HELLO[:-1],
-        HELLO * 2,
-        b"\n" + HELLO,
-        HELLO.replace(b"Hello", b'He"llo'),
-        frame({}, "stop"),
-        b"",
-    ):
-        assert rewrite(other) == b"", other
-    decoder.feed(HELLO[:10])
-    assert decoder.rewriter() is None, "within a frame"
-    decoder.feed(HELLO[10:])
-    assert decoder.rewriter() is not None
-    decoder.feed(HELLO.replace(b"\n\n", b"\r\r"))
-    assert decoder.rewriter() is None, "half a line end may follow"
-    decoder.feed(b"\n" + HELLO)
-    assert decoder.rewriter() is not None
-    decoder.joins_deltas = False
-    assert decoder.rewriter() is None, "events are read one by one"
-    decoder.joins_deltas = True
-    decoder.feed(frame({}, "stop"))
-    decoder.close()
-    assert decoder.rewriter() is None
+        if not short.has_ended:
+            found += short.feed(whole[start:end])
+    assert found == expected
+    assert short.usage == long.usage
+    assert short.events == long.events == len(expected)
 
 
 def test_message_started_early_continues() -> None:

@@ -1,16 +1,14 @@
-"""Decode one response of a translated route, from the upstream's bytes to Anthropic events, without I/O.
+"""Decode one response of a translated route, from the upstream's bytes to Anthropic frames, without I/O.
 
 ::
 
-    bytes ─▶ what is it? ──event stream──▶ SSEDecoder ─▶ codec ─▶ grammar ─▶ events
-                 └────────one JSON value──▶ codec (a whole completion) ──┘
+    bytes ─▶ what is it? ──event stream──▶ SSEDecoder ─▶ codec ─▶ grammar ─▶ frames
+                 └────────one JSON value──▶ codec (a whole response) ──┘
 
 The first byte that is not blank decides: servers respond to a streaming call with a JSON body, and give streams and
-bodies the same content type (docs/spec/streams.md#rules). The grammar guards the codec's output: an event out of order
-is our bug, and the client still gets a legal end.
-
-A failure before the first event is raised, so that it can become an HTTP status or be retried. A failure after it
-becomes the one ``error`` event that ends the stream, and is kept in `failure` for the log.
+bodies the same content type (docs/spec/streams.md#rules). The codec is that of the upstream's protocol
+(`codecs.codec`). The grammar guards its output: an event out of order is our bug, and the client still gets a legal
+end.
 """
 
 from __future__ import annotations
@@ -18,13 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from proxyd import errors, jsonio
-from proxyd.codecs.anthropic.events import DeltaRun, ErrorEvent, StreamEvent
+from proxyd.codecs.anthropic.events import ErrorEvent, StreamEvent, encode_events
 from proxyd.codecs.anthropic.grammar import Grammar, IllegalEvent, State
 from proxyd.codecs.anthropic.usage import Usage
-from proxyd.codecs.openai.codec import Codec
-from proxyd.codecs.openai.completion import completion_to_chunk
-from proxyd.codecs.upstream_errors.errors import ErrorContext, error_in, refusal
-from proxyd.codecs.upstream_errors.unreadable import error_in_lines, unreadable_lines
+from proxyd.codecs.codec import Codec
+from proxyd.codecs.upstream_errors.unreadable import unreadable_lines
 from proxyd.codecs.wire.sse import BOM, MAX_FRAME_BYTES, SSEDecoder
 from proxyd.errors import BadReply, ProxyError
 
@@ -36,16 +32,14 @@ _EXCERPT_BYTES = 200
 
 
 class ResponseDecoder:
-    """The decoder of one response: feed it the upstream's bytes, then close it.
+    """The decoder of one response (`codecs.decoder`).
 
     Args:
-        codec: the stream's state machine.
+        codec: the state machine of the upstream's protocol.
         max_body_bytes: limit on a JSON body (docs/spec/operations.md#c4).
         max_frame_bytes: limit on one event of the stream.
 
     Attributes:
-        joins_deltas: return deltas that repeat a template as `DeltaRun`, at a third of the cost: for a client's stream
-            whose events nobody else reads.
         address: of the upstream, which its failures name; "" for none.
     """
 
@@ -53,31 +47,22 @@ class ResponseDecoder:
         "_at_start",
         "_blank_bytes",
         "_body",
-        "_context",
+        "_codec",
         "_decoder",
         "_events",
         "_feed",
         "_grammar",
         "_max_body_bytes",
         "address",
-        "codec",
+        "events",
         "failure",
-        "joins_deltas",
     )
 
-    def __init__(
-        self,
-        codec: Codec,
-        *,
-        max_body_bytes: int,
-        max_frame_bytes: int = MAX_FRAME_BYTES,
-        context: ErrorContext | None = None,
-    ) -> None:
-        self.codec = codec
-        self.joins_deltas = False
-        self.address = ""
+    def __init__(self, codec: Codec, *, max_body_bytes: int, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._codec = codec
         self.failure: ProxyError | None = None
-        self._context = context or ErrorContext()
+        self.events = 0
+        self.address = ""
         self._max_body_bytes = max_body_bytes
         self._decoder = SSEDecoder(max_frame_bytes)
         self._grammar = Grammar()
@@ -90,16 +75,17 @@ class ResponseDecoder:
         self._feed: Callable[[ResponseDecoder, bytes], None] = ResponseDecoder._sniff
 
     @property
-    def usage_so_far(self) -> Usage:
-        return self.codec.usage_so_far
+    def usage(self) -> Usage:
+        return self._codec.usage
 
     @property
     def stop_reason(self) -> str | None:
-        return self.codec.stop_reason
+        return self._codec.stop_reason
 
     @property
     def has_started(self) -> bool:
-        return self.codec.has_started
+        """The first event was returned."""
+        return self._grammar.state is not State.START
 
     @property
     def has_ended(self) -> bool:
@@ -107,58 +93,35 @@ class ResponseDecoder:
 
     @property
     def has_finish(self) -> bool:
-        return self.codec.has_finish
+        return self._codec.has_finish
 
-    def start(self) -> list[StreamEvent]:
+    def start(self) -> bytes:
         """Start the message now, before the upstream has sent anything."""
-        return self._guarded(self.codec.start())
+        return self._guarded(self._codec.start())
 
-    def feed(self, data: bytes) -> list[StreamEvent]:
-        """Decode one chunk.
-
-        Raises:
-            ProxyError: the response failed before its first event.
-        """
-        has_started = self._grammar.state is not State.START
+    def feed(self, data: bytes) -> bytes:
+        has_started = self.has_started
         try:
             self._feed(self, data)
         except ProxyError as exc:
             return self._on_failure(exc, has_started)
         return self._guarded(self._take_events())
 
-    def rewriter(self) -> Callable[[bytes], bytes] | None:
-        """Return the fast path for chunks that are one frame and one delta, or None if there is none now.
-
-        It returns the client's frame, as `feed` would give it, or b"" to decline without side effects. It is valid
-        until any other method is called.
-        """
-        if not self.joins_deltas or not self._decoder.is_between or self._grammar.state is not State.BLOCK:
-            return None
-        return self.codec.rewriter()
-
-    def close(self) -> list[StreamEvent]:
-        """End the response: the upstream's bytes have ended.
-
-        Raises:
-            ProxyError: as `feed`.
-        """
+    def close(self) -> bytes:
         if self.has_ended:
-            return []
-        has_started = self._grammar.state is not State.START
+            return b""
+        has_started = self.has_started
         try:
             self._close()
         except ProxyError as exc:
             return self._on_failure(exc, has_started)
         return self._guarded(self._take_events())
 
-    def fail(self, exc: ProxyError) -> list[StreamEvent]:
-        """End the stream with `exc`, or the error that the upstream itself has written: one ``error`` event.
-
-        The open block is not stopped, since that would claim that it is complete.
-        """
+    def fail(self, exc: ProxyError) -> bytes:
+        """As `Decoder.fail`. The open block is not stopped, since that would claim that it is complete."""
         if self.has_ended:
-            return []
-        exc = self.codec.unreadable_error() or exc
+            return b""
+        exc = self._codec.unreadable_error() or exc
         errors.name_address(exc, self.address)
         self.failure = exc
         return self._guarded([ErrorEvent(errors.envelope(exc))])
@@ -189,27 +152,18 @@ class ResponseDecoder:
             self._decode(head)
 
     def _decode(self, data: bytes) -> None:
-        decoder, codec, events = self._decoder, self.codec, self._events
-        blocks = decoder.blocks(data)
-        at = 0
-        while at < len(blocks):
-            run = codec.repeated_deltas(blocks, at, is_joined=self.joins_deltas)
-            if run:
-                events += run
-                at += run[0].count if type(run[0]) is DeltaRun else len(run)
-                continue
-            self._on_block(blocks[at])
-            at += 1
+        for block in self._decoder.blocks(data):
+            self._on_block(block)
 
     def _on_block(self, block: bytes, *, is_cut: bool = False) -> None:
         is_plain = block.startswith(b"data: ") and b"\n" not in block  # nearly every frame
         if not is_plain and (text := unreadable_lines(block, is_cut=is_cut)):
-            self.codec.on_unreadable(text)
+            self._codec.on_unreadable(text)
         frame = self._decoder.parse(block)
         if frame is None:
             return
         try:
-            self._events += self.codec.feed(frame)
+            self._events += self._codec.feed(frame)
         except BadReply:
             if not is_cut:  # else the codec knows whether the message is complete without it
                 raise
@@ -224,7 +178,7 @@ class ResponseDecoder:
             self._on_block(block.rstrip(b"\n"), is_cut=True)
         if body := bytes(self._body).strip(_BLANK):
             self._on_body(body)
-        self._events += self.codec.close()
+        self._events += self._codec.close()
 
     def _on_body(self, body: bytes) -> None:
         try:
@@ -234,14 +188,14 @@ class ResponseDecoder:
         except jsonio.JSONError as exc:
             # Gemini writes its error as a body into the stream, with [DONE] after it.
             error, mark, _ = body.partition(b"\ndata:")
-            if mark and error_in_lines(error) is not None:
-                raise refusal(200, {}, error, self._context) from None
+            if mark and (failure := self._codec.error_in_body(error)) is not None:
+                raise failure from None
             raise self._unreadable(body, f": {exc}") from None
-        if error_in(value) is not None:
-            raise refusal(200, {}, body, self._context)
-        if not isinstance(value, dict) or not isinstance(value.get("choices"), list):
+        failure = self._codec.error_in_body(body)
+        if failure is not None:
+            raise failure
+        if not self._codec.on_body(value):
             raise self._unreadable(body)
-        self.codec.on_completion(completion_to_chunk(value))
 
     def _unreadable(self, body: bytes, reason: str = "") -> BadReply:
         exc = BadReply(
@@ -252,28 +206,30 @@ class ResponseDecoder:
 
     # -- failures
 
-    def _on_failure(self, exc: ProxyError, has_started: bool) -> list[StreamEvent]:
+    def _on_failure(self, exc: ProxyError, has_started: bool) -> bytes:
         events = self._take_events()
         if not has_started and not events:
             raise exc
-        if self.codec.has_finish_reason and isinstance(exc, BadReply):
+        if self._codec.has_finish_reason and isinstance(exc, BadReply):
             # The message is complete: only its usage could follow (docs/spec/chat-to-messages.md#end), which is not
             # worth a retry.
-            return self._guarded([*events, *self.codec.close(), *self.codec.take_events()])
+            return self._guarded([*events, *self._codec.close(), *self._codec.take_events()])
         return self._guarded(events) + self.fail(exc)
 
     def _take_events(self) -> list[StreamEvent]:
         events, self._events = self._events, []
-        events += self.codec.take_events()
+        events += self._codec.take_events()
         return events
 
-    def _guarded(self, events: list[StreamEvent]) -> list[StreamEvent]:
-        if len(events) == 1 and type(events[0]) is DeltaRun and self._grammar.state is State.BLOCK:
-            return events  # nearly every chunk, and it does not change the state
+    def _guarded(self, events: list[StreamEvent]) -> bytes:
+        """Check the order of `events` and encode them."""
         accept = self._grammar.accept
         for position, event in enumerate(events):
             try:
                 accept(event)
             except IllegalEvent as exc:
-                return events[:position] + self.fail(ProxyError(f"internal error in claude-proxy: {exc}"))
-        return events
+                legal = events[:position]
+                self.events += position
+                return encode_events(legal) + self.fail(ProxyError(f"internal error in claude-proxy: {exc}"))
+        self.events += len(events)
+        return encode_events(events)
