@@ -18,7 +18,7 @@ from typing import Any
 from proxyd import jsonio
 from proxyd.codecs.anthropic.thinking_signature import PREFIX as SIGNATURE
 from proxyd.codecs.anthropic.thinking_signature import decode_signature, encode_signature
-from proxyd.codecs.openai.messages import ATTRIBUTION
+from proxyd.codecs.translation.conversation import ATTRIBUTION
 from proxyd.codecs.upstream_errors.error_envelopes import error_in
 from proxyd.codecs.wire.sse import BOM as BOM_BYTES
 from proxyd.providers.registry import PROFILES
