@@ -1,8 +1,8 @@
 """Variables, settings and arguments with which Claude Code works on a model of models.yaml (docs/spec/claude-code.md).
 
 Claude Code assumes a window of 1 000 000 tokens for every model that it does not know, calls its own small models by
-name for titles and subagents, follows proxy variables even to loopback, and starts in auto mode, whose checks only
-Anthropic's own API makes.
+name for titles and subagents, follows proxy variables even to loopback, sends telemetry to Anthropic and to collectors,
+and starts in auto mode, whose checks only Anthropic's own API makes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_MODE_NOTICE",
     "DIVERTING_VARIABLES",
+    "TELEMETRY_VARIABLES",
     "claude_arguments",
     "claude_variables",
     "diverting_variables",
     "missing_key_message",
     "needs_client_key",
     "read_user_settings",
+    "telemetry_variables",
 ]
 
 #: Variables that lead Claude Code past ``ANTHROPIC_BASE_URL`` (docs/spec/claude-code.md#proxy-variables).
@@ -41,6 +43,12 @@ DIVERTING_VARIABLES = (
     "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD",
     "ANTHROPIC_UNIX_SOCKET",
 )
+#: Variables that switch on telemetry to a collector, which may hold prompts (docs/spec/claude-code.md#other-traffic).
+TELEMETRY_VARIABLES = ("CLAUDE_CODE_ENABLE_TELEMETRY", "ENABLE_BETA_TRACING_DETAILED")
+#: Keeps Claude Code from calling Anthropic beside the calls of models; any text but the empty one sets it.
+_ESSENTIAL_TRAFFIC = "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"
+#: Keeps it from loading Anthropic's plugin marketplace at its first start, which the variable above does not.
+_NO_MARKETPLACE = "CLAUDE_CODE_DISABLE_OFFICIAL_MARKETPLACE_AUTOINSTALL"
 #: Claude Code sends one of these or both; a daemon that needs no key accepts any.
 _KEYS = ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY")
 #: Model aliases of Claude Code: each names a default model.
@@ -73,7 +81,8 @@ def claude_variables(
         model: the name under which the route is requested.
         url: the daemon's address.
         token: the daemon's own access token, if it requires one.
-        environ: the user's environment; a key in it is left alone where the upstream gets it.
+        environ: the user's environment; a key in it is left alone where the upstream gets it, and an empty
+            ``CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC`` as well.
     """
     found = {"ANTHROPIC_BASE_URL": url, **_no_proxy(url, environ)}
     if token is not None:
@@ -89,6 +98,8 @@ def claude_variables(
     found |= _window_variables(route, model)
     found["CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY"] = "1"
     found["CLAUDE_CODE_GATEWAY_HINT_HEADERS"] = "1"
+    if not _is_anthropic(route) and environ.get(_ESSENTIAL_TRAFFIC) != "":
+        found |= {_ESSENTIAL_TRAFFIC: "1", _NO_MARKETPLACE: "1"}
     if not route.direct:
         # The block names Claude Code's build: of no use to other models, and each update would spoil their caches.
         found["CLAUDE_CODE_ATTRIBUTION_HEADER"] = "0"
@@ -139,7 +150,16 @@ def _is_known(model: str) -> bool:
 
 def diverting_variables(environ: Mapping[str, str]) -> list[str]:
     """Return the names of the variables that would lead Claude Code past the proxy."""
-    return [name for name in DIVERTING_VARIABLES if environ.get(name, "").lower() not in _FALSE]
+    return _switched_on(DIVERTING_VARIABLES, environ)
+
+
+def telemetry_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return the names of the variables that make Claude Code report to a collector."""
+    return _switched_on(TELEMETRY_VARIABLES, environ)
+
+
+def _switched_on(names: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+    return [name for name in names if environ.get(name, "").lower() not in _FALSE]
 
 
 def needs_client_key(route: ModelRoute) -> bool:
@@ -212,8 +232,9 @@ def claude_arguments(
 ) -> tuple[list[str], str]:
     """Return the arguments to put before the user's own, and a notice for stderr or "".
 
-    ``--settings`` gives the model picker the entries of models.yaml with their windows, and chooses the default
-    permission mode if nothing else names one. If the user passes ``--settings``, only the mode is set.
+    ``--settings`` gives the model picker the entries of models.yaml with their windows, chooses the default permission
+    mode if nothing else names one, and keeps WebFetch from asking Anthropic about each host. If the user passes
+    ``--settings``, only the mode is set.
 
     Args:
         routes: all entries of models.yaml.
@@ -230,6 +251,8 @@ def claude_arguments(
     if sets_mode:
         added["permissions"] = {"defaultMode": "default"}
         added["companyAnnouncements"] = [DEFAULT_MODE_NOTICE]  # it clears what was on the terminal before
+    if not _is_anthropic(route) and not any("skipWebFetchPreflight" in each for each in settings):
+        added["skipWebFetchPreflight"] = True
     if not any("modelPicker" in each for each in settings):
         added["modelPicker"] = {
             "replaceBuiltInOptions": True,

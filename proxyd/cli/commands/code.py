@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from proxyd.cli.claude_code import (
     missing_key_message,
     needs_client_key,
     read_user_settings,
+    telemetry_variables,
 )
 from proxyd.cli.daemon_client import ask, find_target
 from proxyd.cli.exit_codes import EXIT_NO_COMMAND, EXIT_USAGE, CommandFailed
@@ -60,16 +62,16 @@ def env_command(
     route, name = _route(loaded, model)
     url = find_target(port, host, models).url
     variables = claude_variables(route, name, url, token=_token(loaded), environ=os.environ)
-    diverting = diverting_variables(os.environ)
+    unwanted = _unwanted_variables(os.environ)
     note = missing_key_message(route, variables, os.environ)
     shell = shell or _shell_of(os.environ.get("SHELL", ""))
     if shell == "json":
         click.echo(json.dumps({"env": variables}, indent=2))
-        for line in (note, *(f"unset {key}: {_DIVERTING}" for key in diverting)):
+        for line in (note, *(f"unset {key}: {why}" for key, why in unwanted.items())):
             if line:
                 click.echo(line, err=True)
         return
-    for key in diverting:
+    for key in unwanted:
         click.echo(_UNSET[shell](key))
     for key, value in variables.items():
         click.echo(_SET[shell](key, value))
@@ -77,7 +79,14 @@ def env_command(
         click.echo(f"# {note}")
 
 
-_DIVERTING = "it leads Claude Code past the proxy"
+def _unwanted_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that Claude Code must not get, each with the reason."""
+    return {
+        **dict.fromkeys(diverting_variables(environ), "it leads Claude Code past the proxy"),
+        **dict.fromkeys(telemetry_variables(environ), "it reports to a server that is not the model's"),
+    }
+
+
 _UNSET = {
     "sh": lambda key: f"unset {key}",
     "fish": lambda key: f"set -e {key}",
@@ -133,9 +142,9 @@ def code_command(
     environ = {**os.environ, **variables}
     if "ANTHROPIC_AUTH_TOKEN" in variables:
         environ.pop("ANTHROPIC_API_KEY", None)  # it would be sent as well, and Claude Code asks about it
-    for key in diverting_variables(environ):
+    for key, why in _unwanted_variables(environ).items():
         del environ[key]
-        click.echo(f"{key} is not passed on to Claude Code: {_DIVERTING}", err=True)
+        click.echo(f"{key} is not passed on to Claude Code: {why}", err=True)
     added, notice = claude_arguments(loaded.config.table.routes, route, name, arguments, settings)
     if notice and not {"-p", "--print"} & set(arguments):
         click.echo(notice, err=True)

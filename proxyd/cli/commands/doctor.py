@@ -27,7 +27,7 @@ import click
 import proxyd
 from proxyd import jsonio
 from proxyd.cli.address_probe import Endpoint, connection_to, fault_at, find_neighbour
-from proxyd.cli.claude_code import diverting_variables, needs_client_key
+from proxyd.cli.claude_code import diverting_variables, needs_client_key, telemetry_variables
 from proxyd.cli.daemon_client import Peer, State, Target, ask, find_target
 from proxyd.cli.exit_codes import (
     EXIT_ADDRESS_IN_USE,
@@ -453,6 +453,11 @@ def _conflicts(where: str, target: Target, values: Mapping[str, str]) -> Iterato
     for name in diverting_variables(values):
         is_clean = False
         yield Finding(where, "fail", f"{name} leads Claude Code past the proxy", f"unset {name}", EXIT_CONFIG)
+    for name in telemetry_variables(values):
+        is_clean = False
+        text = f"{name} makes Claude Code report what it does to the collector of OTEL_EXPORTER_OTLP_ENDPOINT"
+        remedy = f"unset {name}; 'claude-proxy code' does not pass it on from the environment"
+        yield Finding(where, "warn", text, remedy)
     for finding in _proxies(where, target, values):
         is_clean = False
         yield finding

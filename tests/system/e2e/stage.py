@@ -77,6 +77,7 @@ class Stage:
 
     Attributes:
         project: the folder in which Claude Code works.
+        home: the HOME of `run`.
         claude_binary: the real Claude Code.
     """
 
@@ -86,9 +87,9 @@ class Stage:
         self._upstreams: list[ScriptedUpstream] = []
         self._daemons: list[Daemon] = []
         self._runs: list[ClaudeRun] = []
-        self._home = folder / "home"
+        self.home = folder / "home"
         self.project = folder / "project"
-        self._home.mkdir(parents=True)
+        self.home.mkdir(parents=True)
         self.project.mkdir()
 
     async def openai(self, script: Script, **options: Any) -> OpenAIUpstream:
@@ -123,7 +124,7 @@ class Stage:
             self.claude_binary,
             prompt,
             base_url=daemon.base_url,
-            home=self._home,
+            home=self.home,
             directory=self.project,
             **options,
         )

@@ -18,7 +18,7 @@ from tests.support.paths import ROOT
 from tests.system.e2e.claude_code import SHELL, SWITCHES
 from tests.system.e2e.stage import ScenarioError, ScenarioSkipped, Stage
 
-__all__ = ["Terminal", "terminal_running_code"]
+__all__ = ["Terminal", "home_of", "terminal_running_code"]
 
 #: Start and answers take 2 to 6 s; a loaded machine may need this.
 SCREEN_TIMEOUT_S = 60.0
@@ -73,14 +73,24 @@ class Terminal:
         await self.tmux("send-keys", key)
 
 
+def home_of(stage: Stage) -> Path:
+    """Return the HOME of what runs in a terminal."""
+    return stage.project.parent / "terminal-home"
+
+
 @asynccontextmanager
 async def terminal_running_code(
     stage: Stage,
     models: Sequence[Mapping[str, Any]],
     *arguments: str,
     environment: Mapping[str, str] | None = None,
+    switches: Mapping[str, str] = SWITCHES,
 ) -> AsyncIterator[Terminal]:
-    """Run ``claude-proxy code ARGUMENTS`` in a HOME in which Claude Code has been started before.
+    """Run ``claude-proxy code ARGUMENTS`` in `home_of`, in which Claude Code has been started before.
+
+    Args:
+        environment: further variables.
+        switches: those with which Claude Code sends nothing but its calls.
 
     Raises:
         ScenarioSkipped: tmux is not installed.
@@ -88,7 +98,7 @@ async def terminal_running_code(
     if shutil.which("tmux") is None:
         raise ScenarioSkipped("tmux is not installed")
     folder = stage.project.parent
-    home, programs = folder / "terminal-home", folder / "programs"
+    home, programs = home_of(stage), folder / "programs"
     _prepare(home, stage.project, models)
     programs.mkdir(exist_ok=True)
     claude = programs / "claude"
@@ -106,7 +116,7 @@ async def terminal_running_code(
         "PORT": str(port),
         "PYTHONPATH": str(ROOT),
         "PYTHONDONTWRITEBYTECODE": "1",
-        **SWITCHES,
+        **switches,
         **(environment or {}),
     }
     prefix = [

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from proxyd.cli.claude_code import DEFAULT_MODE_NOTICE, DIVERTING_VARIABLES
+from proxyd.cli.claude_code import DEFAULT_MODE_NOTICE, DIVERTING_VARIABLES, TELEMETRY_VARIABLES
 from tests.support.command_line import Home
 
 MODELS = """
@@ -139,8 +139,8 @@ def test_calls_to_loopback_use_no_proxy(
     assert {name: found[name] for name in ("NO_PROXY", "no_proxy") if name in found} == expected
 
 
-@pytest.mark.parametrize("name", DIVERTING_VARIABLES)
-def test_diverting_variable_is_unset(
+@pytest.mark.parametrize("name", [*DIVERTING_VARIABLES, *TELEMETRY_VARIABLES])
+def test_variable_that_leads_elsewhere_is_unset(
     home: Home, started: Any, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, "1")
@@ -159,6 +159,25 @@ def test_diverting_variable_is_unset(
     assert f"set -e {name}" in home.run("env", "demo", "--shell", "fish").out
     assert f"Remove-Item Env:{name}" in home.run("env", "demo", "--shell", "powershell").out
     assert f"unset {name}" in home.run("env", "demo", "--shell", "json").err
+
+
+def test_calls_beside_those_of_the_model_are_switched_off(
+    home: Home, started: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = (
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
+        "CLAUDE_CODE_DISABLE_OFFICIAL_MARKETPLACE_AUTOINSTALL",
+    )
+
+    def switches(model: str) -> list[str | None]:
+        return [variables(home, model).get(name) for name in names]
+
+    assert switches("w128") == ["1", "1"]
+    assert switches("anthropic") == [None, None]
+    assert settings_of(started("w128")[0])["skipWebFetchPreflight"] is True
+    assert "skipWebFetchPreflight" not in settings_of(started("anthropic")[0])
+    monkeypatch.setenv(names[0], "")
+    assert switches("w128") == [None, None], "the user's way to keep them"
 
 
 @pytest.mark.parametrize("value", ["0", "false", ""])
@@ -268,8 +287,12 @@ def test_mode_of_the_arguments_is_kept(started: Any, arguments: tuple[str, ...])
 
 
 @pytest.mark.parametrize("path", [".claude/settings.json", ".claude/settings.local.json"])
-def test_mode_and_picker_of_the_settings_are_kept(home: Home, started: Any, path: str) -> None:
-    own = {"permissions": {"defaultMode": "plan"}, "modelPicker": {"options": []}}
+def test_settings_of_the_user_are_kept(home: Home, started: Any, path: str) -> None:
+    own = {
+        "permissions": {"defaultMode": "plan"},
+        "modelPicker": {"options": []},
+        "skipWebFetchPreflight": False,
+    }
     (home.path / ".claude").mkdir()
     (home.path / path).write_text(json.dumps(own))
     settings = settings_of(started("w128")[0])

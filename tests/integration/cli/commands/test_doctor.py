@@ -120,6 +120,10 @@ def test_proxy_variable_is_a_failure_unless_localhost_is_excluded(
             {"ANTHROPIC_BASE_URL": "http://localhost:{port}/v1"},
             "warn environment: ANTHROPIC_BASE_URL ends in /v1",
         ),
+        (
+            {"CLAUDE_CODE_ENABLE_TELEMETRY": "1"},
+            "warn environment: CLAUDE_CODE_ENABLE_TELEMETRY makes Claude Code report what it does",
+        ),
         ({"CLAUDE_CODE_USE_MANTLE": "1"}, "fail environment: CLAUDE_CODE_USE_MANTLE leads Claude Code past"),
         ({"CLAUDE_CODE_USE_ANTHROPIC_AWS": "1"}, "fail environment: CLAUDE_CODE_USE_ANTHROPIC_AWS leads"),
         (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -129,27 +128,3 @@ async def starts_in_the_default_mode(stage: Stage) -> None:
     """Claude Code starts in its default permission mode and says how to get auto mode"""
     async with terminal_running_code(stage, [DEMO], "demo") as terminal:
         await terminal.expect("Permission mode: default", "--permission-mode auto", "manual mode on")
-
-
-@scenario
-async def leads_nowhere_else(stage: Stage) -> None:
-    """A conversation on the demo with a proxy and Bedrock in the environment: no connection reaches the proxy"""
-    requests: list[bytes] = []
-
-    async def record(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        requests.append(await reader.read(500))
-        writer.close()
-
-    server = await asyncio.start_server(record, "127.0.0.1", 0)
-    proxy = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    environment = {
-        **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"), proxy),
-        "CLAUDE_CODE_USE_BEDROCK": "1",
-        "AWS_REGION": "eu-north-1",
-    }
-    async with terminal_running_code(
-        stage, [DEMO], "demo", "-p", "hello", environment=environment
-    ) as terminal:
-        await terminal.expect("CLAUDE_CODE_USE_BEDROCK is not passed on", "demo model")
-    server.close()
-    check_equal(requests, [], "what reached the proxy of the environment")
