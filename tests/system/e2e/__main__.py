@@ -21,7 +21,7 @@ from tests.system.e2e.install import PINNED_VERSION, InstallError, UnreachableRe
 from tests.system.e2e.stage import Scenario, ScenarioError, ScenarioSkipped, Stage, all_scenarios
 
 #: Columns for a scenario's name.
-NAME_WIDTH = 32
+NAME_WIDTH = 42
 
 
 def main(arguments: list[str]) -> int:

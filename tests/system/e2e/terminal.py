@@ -18,7 +18,7 @@ from tests.support.paths import ROOT
 from tests.system.e2e.claude_code import SHELL, SWITCHES
 from tests.system.e2e.stage import ScenarioError, ScenarioSkipped, Stage
 
-__all__ = ["Terminal", "home_of", "terminal_running_code"]
+__all__ = ["Terminal", "home_of", "terminal_running_code", "variables_of"]
 
 #: Start and answers take 2 to 6 s; a loaded machine may need this.
 SCREEN_TIMEOUT_S = 60.0
@@ -78,6 +78,16 @@ def home_of(stage: Stage) -> Path:
     return stage.project.parent / "terminal-home"
 
 
+def variables_of(stage: Stage) -> dict[str, str]:
+    """Return the variables of a command of claude-proxy beside what runs in a terminal."""
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(home_of(stage)),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
 @asynccontextmanager
 async def terminal_running_code(
     stage: Stage,
@@ -85,11 +95,14 @@ async def terminal_running_code(
     *arguments: str,
     environment: Mapping[str, str] | None = None,
     switches: Mapping[str, str] = SWITCHES,
+    by_env: bool = False,
 ) -> AsyncIterator[Terminal]:
     """Run ``claude-proxy code ARGUMENTS`` in `home_of`, in which Claude Code has been started before.
 
     Args:
         environment: further variables.
+        by_env: run plain ``claude`` in its default permission mode instead, in a shell with the variables of
+            ``claude-proxy env ARGUMENTS``.
         switches: those with which Claude Code sends nothing but its calls.
 
     Raises:
@@ -107,15 +120,13 @@ async def terminal_running_code(
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     variables = {
+        **variables_of(stage),
         "PATH": f"{programs}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(home),
         "TMPDIR": str(folder),
         "LANG": "C.UTF-8",
         "TERM": "xterm-256color",
         "SHELL": SHELL,
         "PORT": str(port),
-        "PYTHONPATH": str(ROOT),
-        "PYTHONDONTWRITEBYTECODE": "1",
         **switches,
         **(environment or {}),
     }
@@ -129,6 +140,11 @@ async def terminal_running_code(
     ]
     terminal = Terminal(f"e2e-{os.getpid()}-{port}")
     command = shlex.join([*prefix, "code", *arguments])
+    if by_env:
+        proxy = shlex.join(prefix[-3:])
+        set_variables = f'eval "$({proxy} env {shlex.join(arguments)})"'
+        script = f"{proxy} start && {set_variables} && exec claude --permission-mode default"
+        command = shlex.join([*prefix[:-3], SHELL, "-c", script])
     await terminal.tmux(
         *("new-session", "-d", "-x", "150", "-y", "50", "-c", str(stage.project), f"{command}; sleep 600")
     )

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import socket
-import sys
-from pathlib import Path
 
+from tests.support.paths import ROOT
 from tests.system.e2e.claude_code import NO_SECOND_CHANCE, SWITCHES
-from tests.system.e2e.daemon import ROOT
+from tests.system.e2e.command_line import run_proxyd
 from tests.system.e2e.stage import Stage, check, check_equal, scenario
-
-#: Timeout of a start and a short conversation.
-TIMEOUT_S = 120.0
 
 
 @scenario
@@ -39,35 +33,17 @@ async def code_on_demo(stage: Stage) -> None:
         **NO_SECOND_CHANCE,
     }
     try:
-        code, out, err = await _run(
+        code, out, err = await run_proxyd(
             variables, stage.project, "code", "demo", "--", "-p", "say hi", "--output-format", "json"
         )
         check_equal(code, 0, f"the exit code ({err[-500:]})")
         check("claude-proxy was started on" in err, f"it does not say that it started the daemon: {err!r}")
         response = json.loads(out)
         check("demo model" in response["result"], f"the answer is {response['result']!r}")
-        code, out, err = await _run(variables, stage.project, "status", "--json")
+        code, out, err = await run_proxyd(variables, stage.project, "status", "--json")
         check_equal(json.loads(out)["supervisor"], "detached", "who runs the daemon")
-        code, _, _ = await _run(variables, stage.project, "code", "demo", "--", "--no-such-option")
+        code, _, _ = await run_proxyd(variables, stage.project, "code", "demo", "--", "--no-such-option")
         check(code != 0, "the exit code of a Claude Code that failed was not passed on")
     finally:
-        code, _, err = await _run(variables, stage.project, "stop")
+        code, _, err = await run_proxyd(variables, stage.project, "stop")
     check_equal(code, 0, f"the exit code of stop ({err})")
-
-
-async def _run(variables: dict[str, str], folder: Path, *arguments: str) -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "proxyd", *arguments),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=folder,
-        env=variables,
-        start_new_session=True,
-    )
-    try:
-        out, err = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
-    except asyncio.TimeoutError:
-        os.kill(process.pid, 9)
-        raise
-    return process.returncode or 0, out.decode(), err.decode()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
+import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tests.system.e2e.openai_upstream import DONE, chunk
-from tests.system.e2e.scripted import Received, Step
+from tests.system.e2e.command_line import run_proxyd
+from tests.system.e2e.openai_upstream import DONE, call, chunk, refuse, say
+from tests.system.e2e.scripted import Received, Refusal, Step
 from tests.system.e2e.stage import Stage, check, check_equal, scenario
-from tests.system.e2e.terminal import Terminal, terminal_running_code
+from tests.system.e2e.terminal import Terminal, home_of, terminal_running_code, variables_of
 
 #: Nothing of these scenarios calls an upstream.
 NOWHERE = "http://localhost:1/v1"
@@ -121,6 +125,99 @@ async def picker_lists_the_entries(stage: Stage) -> None:
         check(any("w1m via localhost:1 · 1m" in row for row in rows), f"no description: {rows}")
         check("[1m]" not in screen, "a row has [1m]")
         check("Opus" not in "".join(row for row in rows if "claude-opus" not in row), f"rows: {rows}")
+
+
+@scenario
+async def picker_by_discovery(stage: Stage) -> None:
+    """/model of plain claude with the variables of `env` shows what GET /v1/models describes"""
+    environment = {"CLAUDE_PROXY_DISCOVERY_PREFIX": "claude-proxy/"}
+    async with terminal_running_code(
+        stage, ENTRIES, "w128", environment=environment, by_env=True
+    ) as terminal:
+        await terminal.expect("? for shortcuts")
+        await terminal.enter("/model")
+        await terminal.expect("Select model", "claude-proxy/w1m", "w1m via localhost:1 · 1m")
+
+
+@scenario
+async def model_by_name_that_refuses_one_token(stage: Stage) -> None:
+    """/model ID of an entry that no list has: its probe of one token works, although the upstream refuses so few"""
+
+    def play(received: Received) -> Sequence[Step] | Refusal:
+        words = "Could not finish the message because max_tokens or model output limit was reached."
+        return (refuse(400, words) if received.body["max_tokens"] < 16 else say("From the other."))(received)
+
+    upstream = await stage.openai(play)
+    models = [DEMO, {"model_id": "other", "api_base": upstream.api_base, "context": "200k"}]
+    async with terminal_running_code(stage, models, "demo", by_env=True) as terminal:
+        await terminal.expect("? for shortcuts")
+        await terminal.enter("/model other")
+        await terminal.expect("Set model to other")
+        await terminal.enter("Hello")
+        await terminal.expect("From the other.")
+    check_equal(upstream.requests[0].body["max_tokens"], 1, "max_tokens of the probe")
+
+
+@scenario
+async def statusline_names_the_current_model(stage: Stage) -> None:
+    """The status line shows model, tokens and cost; after /model it names the new model's entry only"""
+    upstream = await stage.openai(say("Fine."))
+    prices = {"input": 1, "output": 2, "cache_read": 0.1}
+    models = [
+        {
+            "model_id": name,
+            "model_name": "real",
+            "api_base": upstream.api_base,
+            "context": "200k",
+            "pricing": prices,
+        }
+        for name in ("first", "second")
+    ]
+    settings = home_of(stage) / ".claude" / "settings.json"
+    settings.parent.mkdir(parents=True)
+    command = shlex.join([sys.executable, "-m", "proxyd", "statusline"])
+    settings.write_text(json.dumps({"statusLine": {"type": "command", "command": command}}))
+    async with terminal_running_code(stage, models, "first") as terminal:
+        await terminal.expect("manual mode on")
+        await terminal.enter("Hello")
+        await terminal.expect("Fine.", "first · 1.2k in (17% cached), 34 out · $")
+        await terminal.enter("/model second")
+        await terminal.expect("Yes, switch to second")
+        await terminal.press("Enter")
+        await terminal.expect("Set model to second")
+        await terminal.enter("Hello again")
+        screen = await terminal.expect("second · 2.4k in (17% cached), 68 out · $")
+        check("via" not in screen, f"the status line names another entry:\n{screen}")
+
+
+@scenario
+async def kinds_of_calls(stage: Stage) -> None:
+    """`stats --by kind` counts turns, a subagent and a compaction as what Claude Code's header says they are"""
+
+    def play(received: Received) -> Sequence[Step] | Refusal:
+        text = received.texts("user")[-1]
+        if "TEXT ONLY" in text:
+            return say("<summary>So far.</summary>")(received)
+        if "Let another" in text and not received.texts("tool"):
+            return call("Agent", description="Count", prompt="Count.", subagent_type="general-purpose")(
+                received
+            )
+        return say("Counted.")(received)
+
+    upstream = await stage.openai(play)
+    models = [{"model_id": "m", "api_base": upstream.api_base, "context": "200k"}]
+    async with terminal_running_code(stage, models, "m", "--allowedTools", "Agent") as terminal:
+        await terminal.expect("? for shortcuts")
+        await terminal.enter("Let another count.")
+        await terminal.expect("Counted.")
+        await terminal.enter("/compact")
+        await terminal.expect("Compacted")
+    code, out, err = await run_proxyd(variables_of(stage), stage.project, "stats", "--by", "kind", "--json")
+    check_equal(code, 0, f"the exit code of stats ({err})")
+    calls = {row["kind"]: row["calls"] for row in json.loads(out)["rows"]}
+    check(calls.get("main", 0) >= 2, f"turns of the conversation: {calls}")
+    check(calls.get("subagent", 0) >= 1, f"calls of the subagent: {calls}")
+    check_equal(calls.get("compact"), 1, f"compactions: {calls}")
 
 
 @scenario
