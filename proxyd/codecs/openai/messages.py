@@ -30,6 +30,9 @@ from proxyd.codecs.translation.translation_notes import Notes
 
 __all__ = ["Conversation", "to_openai_messages"]
 
+#: Blocks that do not interrupt the text of a message: the upstream got thinking beside it.
+_WITHIN_TEXT = frozenset(("text", "thinking", "redacted_thinking"))
+
 #: One Chat Completions message.
 Message = dict[str, Any]
 
@@ -80,12 +83,14 @@ class _AssistantTurn:
 
     Args:
         parts: its content.
+        ends_with_text: the block before was text, perhaps followed by thinking: a text block continues it.
         client_ids: the client's ids of `calls`.
         summary: parts of compaction blocks, which the upstream gets as the user's.
         reasoning: None as long as there is none.
     """
 
     parts: list[Part] = field(default_factory=list)
+    ends_with_text: bool = False
     calls: list[dict[str, Any]] = field(default_factory=list)
     client_ids: list[str] = field(default_factory=list)
     summary: list[Part] = field(default_factory=list)
@@ -127,17 +132,27 @@ class _History(ConversationReader):
         turn = _AssistantTurn()
         for number, message in enumerate(messages, start):
             content = message.get("content")
+            turn.ends_with_text = False
             if not isinstance(content, list):
                 turn.parts += self._text_parts(text_in(content, number))
                 continue
             for position, block in enumerate(content):
                 kind = block.get("type") if isinstance(block, dict) else None
+                if kind not in _WITHIN_TEXT:
+                    turn.ends_with_text = False
                 read = _ASSISTANT_READERS.get(kind) if isinstance(kind, str) else None
                 (read or _History._read_other)(self, turn, block, f"messages.{number}.content.{position}")
         self._finish_assistant_turn(turn)
 
     def _read_text(self, turn: _AssistantTurn, block: dict[str, Any], path: str) -> None:
-        turn.parts += self._text_parts(block.get("text"), block.get("cache_control"))
+        text = block.get("text")
+        parts = self._text_parts(text, block.get("cache_control"))
+        if turn.ends_with_text and isinstance(text, str):
+            last = turn.parts[-1]
+            turn.parts[-1] = {**last, **(parts[0] if parts else {}), "text": last["text"] + text}
+        elif parts:
+            turn.parts += parts
+            turn.ends_with_text = True
 
     def _read_thinking(self, turn: _AssistantTurn, block: dict[str, Any], path: str) -> None:
         self._count(block)

@@ -152,6 +152,42 @@ def answer(*blocks: dict[str, Any], **text: Any) -> list[dict[str, Any]]:
     return [{"role": "assistant", "content": [*blocks, {"type": "text", "text": "done", **text}]}]
 
 
+CALL_BLOCK = {"type": "tool_use", "id": "c", "name": "T", "input": {}}
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": ""}
+
+
+def text_block(text: str | None, **more: Any) -> dict[str, Any]:
+    return {"type": "text", "text": text, **more}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "content"),
+    [
+        ([text_block("The "), text_block("answer")], "The answer"),
+        ([text_block("a"), text_block("\n\n"), text_block("b"), text_block(" ")], "a\n\nb "),
+        ([text_block(" "), text_block("a"), text_block("b")], "ab"),
+        ([text_block("The "), THOUGHT, {"type": "redacted_thinking", "data": "x"}, text_block("answer")], "The answer"),
+        ([text_block("Look."), CALL_BLOCK, text_block("Done"), text_block("!")], "Look.\n\nDone!"),
+        ([text_block("Look."), {"type": "unknown", "text": "u"}, text_block("b")], "Look.\n\n[unknown]\nu\n\nb"),
+        ([text_block(None), text_block("b")], "b"),
+    ],
+)  # fmt: skip
+def test_neighbouring_texts_of_an_answer_are_one(blocks: list[dict[str, Any]], content: str) -> None:
+    (message, *_) = sent([{"role": "assistant", "content": blocks}])
+    assert message["content"] == content
+
+
+def test_texts_of_two_messages_are_apart() -> None:
+    answers = [{"role": "assistant", "content": [text_block(text)]} for text in ("a", "b")]
+    assert sent(answers)[0]["content"] == "a\n\nb"
+
+
+def test_joined_text_keeps_the_last_cache_control() -> None:
+    blocks = [text_block("a"), text_block("b", cache_control={"type": "ephemeral"}), text_block("\n")]
+    (message,) = sent([{"role": "assistant", "content": blocks}], Dialect(cache_control=True))
+    assert message["content"] == [text_block("ab\n", cache_control={"type": "ephemeral"})]
+
+
 def test_thinking_blocks_of_one_turn_are_joined() -> None:
     message = sent(answer(thinking("Lo"), thinking("ok")))[0]
     assert message["reasoning_content"] == "Look"
