@@ -150,6 +150,9 @@ class Refused(UpstreamError):
     Args:
         status: the status for the client, not always the upstream's own (docs/spec/errors.md#mapping).
         kind: the Anthropic error type.
+
+    Attributes:
+        body: the upstream's error as JSON or text, as far as it was read. It may hold keys and prompts.
     """
 
     def __init__(
@@ -158,6 +161,7 @@ class Refused(UpstreamError):
         super().__init__(message, headers=headers)
         self.status = status
         self.kind = kind
+        self.body = b""
 
 
 class TooLong(Refused):

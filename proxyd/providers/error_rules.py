@@ -1,7 +1,7 @@
 """Rules that turn a refusal of an upstream into a quirk of the route.
 
-Vendors and models differ in parameters, and new models appear faster than profiles. When an upstream responds 400 or
-422 and names one thing in the request that it does not take, `change_for_error` returns the field of `Dialect` that
+Vendors and models differ in parameters, and new models appear faster than profiles. When an upstream refuses a
+request and names one thing in it that it does not take, `change_for_error` returns the field of `Dialect` that
 leaves it out. The caller translates the request again and retries; the quirk is kept only if that succeeds.
 
 Each rule reads the refusal and the body that was sent: a parameter that was not sent cannot be the cause. `_RULES` are
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxyd.codecs.upstream_errors.context_overflow import find_output_limit, find_overflow
-from proxyd.codecs.upstream_errors.error_envelopes import parse_error_body
+from proxyd.codecs.upstream_errors.error_envelopes import ErrorDetails, parse_error_body
 
 __all__ = [
     "QuirkChange",
@@ -25,11 +25,18 @@ __all__ = [
     "messages_of",
     "models_yaml_line",
     "output_limit_for",
+    "status_of_refusal",
 ]
 
-#: OpenRouter uses 404 for "no provider takes this", llama.cpp 500 for images without a projector.
-_STATUSES = frozenset({400, 404, 422, 500})
+#: OpenRouter uses 404 for "no provider takes this", llama.cpp 500 for templates and for images without a projector.
+_STATUSES = frozenset({400, 404, 422, 500, 501, 502})
 _PLAIN = frozenset({400, 422})
+#: A gateway's error of another status that repeats the refusal of the upstream behind it.
+_REPEATED = re.compile(
+    r"bad_?request_?error|invalid_request_error|INVALID_ARGUMENT|\bstatus(?:[ _]code)?\W{0,3}4(?:00|22)\b"
+    r"|\b4(?:00|22) (?:Bad Request|Unprocessable)",
+    re.IGNORECASE,
+)
 
 #: Longest parts of a message and of a parameter's name that are read.
 _MAX_JUDGED_CHARS, _MAX_PARAM_CHARS = 2000, 200
@@ -49,6 +56,9 @@ _UNKNOWN = re.compile(
     r"|n[o']t support parameter|unexpected",
     re.IGNORECASE,
 )
+
+#: As many words in a row that are in the prompt are a quotation.
+_QUOTED_WORDS = 5
 
 _COUNT_LIMIT = re.compile(
     r"(?:maximum length|at most|up to|no more than|maximum of|less than or equal to) (\d{1,4})\b",
@@ -130,12 +140,7 @@ def change_for_error(
     refusal = _read(status, body, sent, known or {})
     if refusal is None or find_overflow(refusal.text) or find_output_limit(refusal.text):
         return None
-    for statuses, rule in _RULES:
-        if status in statuses:
-            change = rule(refusal)
-            if change is not None:
-                return change
-    return None
+    return next((change for rule in _RULES if (change := rule(refusal)) is not None), None)
 
 
 def output_limit_for(status: int, body: bytes, sent: Mapping[str, Any]) -> int | None:
@@ -145,7 +150,7 @@ def output_limit_for(status: int, body: bytes, sent: Mapping[str, Any]) -> int |
     dialect's.
     """
     refusal = _read(status, body, sent, {})
-    if refusal is None or status not in _PLAIN or find_overflow(refusal.text):
+    if refusal is None or refusal.status not in _PLAIN or find_overflow(refusal.text):
         return None
     found = find_output_limit(refusal.text)
     asked = sent.get("max_tokens", sent.get("max_completion_tokens"))
@@ -160,14 +165,44 @@ def models_yaml_line(change: QuirkChange) -> str:
 
 
 def _read(status: int, body: bytes, sent: Mapping[str, Any], known: Mapping[str, Any]) -> _Refusal | None:
+    error = parse_error_body(body)
+    status = status_of_refusal(status, error)
     if status not in _STATUSES:
         return None
-    error = parse_error_body(body)
-    text = " ".join(error.message[:_MAX_JUDGED_CHARS].split())
+    text = _without_quotations(error.message[:_MAX_JUDGED_CHARS], sent)
     if not text or not _REFUSED.search(text):
         return None
     param = "" if error.param.lower() in ("none", "null") else error.param[:_MAX_PARAM_CHARS]
     return _Refusal(status, text, param, sent, known)
+
+
+def status_of_refusal(status: int, error: ErrorDetails) -> int:
+    """Return the status of a refusal: 400 for a gateway's error that repeats the refusal of the upstream behind it."""
+    if status < 500:
+        return status
+    return 400 if _REPEATED.search(error.message[:_MAX_JUDGED_CHARS]) else status
+
+
+def _without_quotations(message: str, sent: Mapping[str, Any]) -> str:
+    """Return the words of a refusal without those that it repeats from the prompt.
+
+    A message of which all is in the prompt is one that the user asks about: it is left whole.
+    """
+    words = message.split()
+    texts = [each.get("content") for each in messages_of(sent)] + [
+        part.get("text") for part in content_parts(sent)
+    ]
+    said = [" ".join(text.split()) for text in texts if isinstance(text, str)]
+    prompt, whole = "\n".join(said), {text for text in said if 1 < text.count(" ") < _QUOTED_WORDS}
+    is_quoted = [False] * len(words)
+    for count in range(3, _QUOTED_WORDS + 1):  # a short message counts as a whole
+        for at in range(len(words) - count + 1):
+            run = " ".join(words[at : at + count])
+            if run in whole or (count == _QUOTED_WORDS and run in prompt):
+                is_quoted[at : at + count] = [True] * count
+    if all(is_quoted):
+        return " ".join(words)
+    return " ".join("…" if quoted else word for word, quoted in zip(words, is_quoted, strict=True))
 
 
 # -- rules
@@ -188,7 +223,7 @@ def _value_to_send(refusal: _Refusal) -> QuirkChange | None:
         word = (found[2] or found[4]).lower()
         if name == "effort":
             name = "reasoning_effort"
-        if name not in _VALUE_PARAMS or _is_of_prompt(found[0], refusal.sent):
+        if name not in _VALUE_PARAMS:
             continue
         if name == "reasoning_effort" and (word not in _LEVELS or _is_list(refusal.text[found.end() :])):
             continue
@@ -211,13 +246,6 @@ def _is_list(rest: str) -> bool:
         re.match(rf"\W{{0,4}}(?:(?:or|and)\W{{1,3}})?(?:{'|'.join(_LEVELS)})\b", rest, re.IGNORECASE)
         is not None
     )
-
-
-def _is_of_prompt(phrase: str, sent: Mapping[str, Any]) -> bool:
-    """Whether a phrase of a refusal is a quotation of the prompt."""
-    texts = [message.get("content") for message in messages_of(sent)]
-    texts += [part.get("text") for part in content_parts(sent)]
-    return any(phrase in text for text in texts if isinstance(text, str))
 
 
 def _reasoning_history(refusal: _Refusal) -> QuirkChange | None:
@@ -461,22 +489,22 @@ def _cache_control(refusal: _Refusal) -> QuirkChange | None:
 
 
 #: Rules about capabilities precede rules about parameters: texts about images also name `messages`.
-_RULES: tuple[tuple[frozenset[int], Callable[[_Refusal], QuirkChange | None]], ...] = (
-    (_STATUSES, _parts),
-    (_PLAIN | {500}, _roles),
-    (_PLAIN, _value_to_send),
-    (_PLAIN, _reasoning_history),
-    (_PLAIN, _tool_ids),
-    (_PLAIN | {500}, _tools),
-    (_PLAIN | {404}, _tool_choice),
-    (_PLAIN, _output_limit_name),
-    (_PLAIN, _switch),
-    (_PLAIN, _effort),
-    (_PLAIN, _thinking),
-    (_PLAIN, _response_format),
-    (_PLAIN, _sampling),
-    (_PLAIN, _stop),
-    (_PLAIN, _cache_control),
+_RULES: tuple[Callable[[_Refusal], QuirkChange | None], ...] = (
+    _parts,
+    _roles,
+    _value_to_send,
+    _reasoning_history,
+    _tool_ids,
+    _tools,
+    _tool_choice,
+    _output_limit_name,
+    _switch,
+    _effort,
+    _thinking,
+    _response_format,
+    _sampling,
+    _stop,
+    _cache_control,
 )
 
 

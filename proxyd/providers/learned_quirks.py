@@ -7,40 +7,30 @@ that is edited in models.yaml starts without learned quirks.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from proxyd.codecs.upstream_errors.error_envelopes import parse_error_body
-from proxyd.codecs.upstream_errors.errors import ErrorContext
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ConfigError
 from proxyd.providers.error_rules import QuirkChange, change_for_error, models_yaml_line, output_limit_for
+from proxyd.providers.learned_sizes import CLOCK_SKEW_S, MAX_AGE_S, MAX_KEPT, LearnedSizes, entry_digest
 from proxyd.providers.quirk_kinds import read_quirk
 from proxyd.providers.simplifications import simplification
 
 __all__ = [
-    "MAX_AGE_S",
     "MAX_CHANGES_PER_CALL",
     "CallKind",
     "Kept",
     "LearnedQuirkStore",
     "LearnedQuirks",
-    "Sizes",
 ]
 
 #: Most changes of one call, so that it tries four times. A new model behind an old profile has refused up to three
 #: parameters: the name of the output limit, sampling, and stop sequences.
 MAX_CHANGES_PER_CALL = 3
-
-#: After this time a learned quirk is forgotten: upstreams change too.
-MAX_AGE_S = 30 * 86_400.0
-#: A date this far in the future is read, as after a correction of the clock.
-_CLOCK_SKEW_S = 86_400.0
-#: Most kinds of calls of all entries that are kept.
-_MAX_KEPT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,24 +179,6 @@ def _of_family(change: QuirkChange, sent: Mapping[str, Any], known: Mapping[str,
     return QuirkChange(change.quirk, also.get(change.quirk, change.value), others)
 
 
-#: An accepted prompt whose estimate is this many times the learned window refutes the window: there may be several
-#: servers behind one address.
-_CONTRADICTION = 1.5
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """Known sizes of the prompts that fit one route.
-
-    Attributes:
-        window: in tokens, from a refusal.
-        largest_accepted: the largest estimate of a prompt that was accepted.
-    """
-
-    window: int | None = None
-    largest_accepted: int | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class CallKind:
     """What kinds of calls learn apart: an upstream may refuse with tools, or while it thinks, what it takes without."""
@@ -236,43 +208,45 @@ class Kept:
 
 
 class LearnedQuirkStore:
-    """Learned quirks of all routes, by kind of call, and the sizes of the prompts that fit.
+    """Learned quirks of all routes, by kind of call.
 
-    Sizes are stored separately, because a call reads the quirks at its start and writes them at its end.
+    Attributes:
+        sizes: of the prompts that fit. They are apart from the quirks, because a call reads the quirks at its start
+            and writes them at its end.
     """
 
-    __slots__ = ("_quirks", "_sizes")
+    __slots__ = ("_quirks", "sizes")
 
     def __init__(self) -> None:
         self._quirks: dict[tuple[str, CallKind], Kept] = {}
-        self._sizes: dict[tuple[str, str, str], Sizes] = {}
+        self.sizes = LearnedSizes()
 
     def of(self, route: ModelRoute, kind: CallKind, now: float) -> LearnedQuirks:
         """Return what was learned of calls of this kind; `now` in seconds since the epoch."""
         if not self._quirks:
             return _NOTHING
-        kept = self._quirks.get((_entry_of(route), kind))
+        kept = self._quirks.get((entry_digest(route), kind))
         return kept.quirks if kept is not None and now - kept.at < MAX_AGE_S else _NOTHING
 
     def kept(self, route: ModelRoute, now: float) -> list[Kept]:
         """Return all that was learned of `route`, for the user."""
-        entry = _entry_of(route)
+        entry = entry_digest(route)
         found = [each for (other, _), each in self._quirks.items() if other == entry]
         return [each for each in found if now - each.at < MAX_AGE_S]
 
     def keep(self, route: ModelRoute, kind: CallKind, quirks: LearnedQuirks, now: float) -> tuple[str, ...]:
         """Keep what helped a call of this kind; return the lines that are new for the route."""
         known = {line for each in self.kept(route, now) for line in each.quirks.lines}
-        entry = _entry_of(route)
+        entry = entry_digest(route)
         self._quirks.pop((entry, kind), None)
         if quirks.lines:
             self._quirks[entry, kind] = Kept(kind, quirks, now)
-        if len(self._quirks) > _MAX_KEPT:
+        if len(self._quirks) > MAX_KEPT:
             del self._quirks[next(iter(self._quirks))]
         return tuple(line for line in quirks.lines if line not in known)
 
     def to_document(self) -> dict[str, Any]:
-        """Return the learned quirks as JSON, for a file."""
+        """Return what was learned as JSON, for a file."""
         rows = [
             {
                 "entry": entry,
@@ -285,43 +259,20 @@ class LearnedQuirkStore:
             }
             for (entry, kind), kept in self._quirks.items()
         ]
-        return {"learned": rows}
+        return {"learned": rows, "windows": self.sizes.to_rows()}
 
     def load(self, document: Any, now: float) -> None:
-        """Add the learned quirks of `to_document` that are not too old; rows that are invalid are skipped."""
-        rows = document.get("learned") if isinstance(document, dict) else None
-        for row in rows[:_MAX_KEPT] if isinstance(rows, list) else ():
+        """Add what `to_document` returned, if it is not too old; rows that are invalid are skipped."""
+        rows = document if isinstance(document, dict) else {}
+        for row in _first_rows(rows.get("learned")):
             kept = _kept_of(row)
-            if kept is not None and -_CLOCK_SKEW_S <= now - kept.at < MAX_AGE_S:
+            if kept is not None and -CLOCK_SKEW_S <= now - kept.at < MAX_AGE_S:
                 self._quirks[row["entry"], kept.kind] = kept
+        self.sizes.load(_first_rows(rows.get("windows")), now)
 
-    def sizes_of(self, route: ModelRoute) -> Sizes:
-        return self._sizes.get(_key(route), Sizes())
 
-    def keep_window(self, route: ModelRoute, window: int) -> tuple[str, ...]:
-        """Keep the window that a refusal gave; return the line for models.yaml, if it is new and needed there."""
-        known = self.sizes_of(route)
-        if known.window == window or route.max_input_tokens == window:
-            return ()
-        self._sizes[_key(route)] = replace(known, window=window)
-        return (f"max_input_tokens: {window}",)
-
-    def keep_accepted(self, route: ModelRoute, estimate: int | None) -> None:
-        """Record that a prompt of `estimate` tokens was accepted."""
-        known = self.sizes_of(route)
-        if estimate is None or estimate <= (known.largest_accepted or 0):
-            return
-        window = known.window
-        if window is not None and estimate > window * _CONTRADICTION:
-            window = None
-        self._sizes[_key(route)] = Sizes(window, estimate)
-
-    def inform(self, context: ErrorContext, route: ModelRoute) -> None:
-        """Add the known sizes of `route` to `context`; a window in models.yaml takes precedence."""
-        known = self.sizes_of(route)
-        if context.window is None:
-            context.window = known.window
-        context.largest_accepted = known.largest_accepted
+def _first_rows(rows: Any) -> list[Any]:
+    return rows[:MAX_KEPT] if isinstance(rows, list) else []
 
 
 def _kept_of(row: Any) -> Kept | None:
@@ -339,15 +290,3 @@ def _kept_of(row: Any) -> Kept | None:
         return None
     quirks = LearnedQuirks(row["quirks"], limit, tuple(row["lines"]))
     return Kept(CallKind(row["tools"], row["thinking"]), quirks, float(row["at"]))
-
-
-def _entry_of(route: ModelRoute) -> str:
-    """Return a digest that differs once the entry is edited in what its requests depend on."""
-    settled = (route.provider, route.can_stream, route.reasoning_effort, route.max_tokens, route.vision)
-    body = route.extra_body, route.quirks, route.temperature, route.top_p
-    text = repr((*_key(route), *settled, *body))  # may hold a key
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def _key(route: ModelRoute) -> tuple[str, str, str]:
-    return route.model_id, route.api_base, route.model_name

@@ -17,15 +17,18 @@ from proxyd.codecs.translation.schema_styles import in_style
 from proxyd.codecs.upstream_errors.error_envelopes import parse_error_body
 from proxyd.codecs.upstream_errors.errors import ErrorContext, refusal
 from proxyd.errors import Refused, TooLong
-from proxyd.providers.error_rules import QuirkChange, content_parts, messages_of
+from proxyd.providers.error_rules import QuirkChange, content_parts, messages_of, status_of_refusal
 
 __all__ = ["simplification"]
 
 _MAX_JUDGED_CHARS = 2000
 #: A failure of the server whose text shows that the request caused it.
 _ABOUT_REQUEST = re.compile(
-    r"jinja|chat.?template|grammar|json.?schema|invalid (?:request|param|argument)|unsupported", re.IGNORECASE
+    r"jinja|chat.?template|grammar|json.?schema|invalid (?:request|param|argument)|unsupported|not supported"
+    r"|validation error|unexpected keyword|unrecogni[sz]ed|extra inputs|not permitted",
+    re.IGNORECASE,
 )
+_ABOUT_SERVER = re.compile(r"\bcuda\b|out of memory|\bnccl\b|\bengine\b.{0,20}\bdead\b", re.IGNORECASE)
 #: Refusals that no simplification changes: of the content, the account, or a model that is not there.
 _FINAL = re.compile(
     r"safety|policy|content.?filter|moderation|inappropriate|sensitive|risk|violat|not allowed to (?:sample|access)"
@@ -78,11 +81,13 @@ def simplification(
 
 
 def _may_simplify(status: int, body: bytes) -> bool:
-    message = parse_error_body(body).message[:_MAX_JUDGED_CHARS]
+    error = parse_error_body(body)
+    message = error.message[:_MAX_JUDGED_CHARS]
     if not message.strip() or _FINAL.search(message):
         return False
+    status = status_of_refusal(status, error)
     if status == 500:
-        return _ABOUT_REQUEST.search(message) is not None
+        return _ABOUT_REQUEST.search(message) is not None and not _ABOUT_SERVER.search(message)
     if status not in (400, 422):
         return False
     judged = refusal(status, {}, body, ErrorContext())

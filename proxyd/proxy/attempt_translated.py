@@ -32,8 +32,8 @@ class TranslatedAttempt(Attempt):
 
     Attributes:
         decoder: may begin its message before the first event.
-        refused: status and body of the upstream's error, as it sent them.
-        sent: the request's body, parsed; empty once the upstream has accepted it.
+        refused: status and body of the upstream's error: as it sent them, or of an error in a response of status 200.
+        sent: the request's body, parsed; empty once the response has begun.
     """
 
     _pending: bytes | None
@@ -91,16 +91,18 @@ class TranslatedAttempt(Attempt):
         if self.sent.get("stream"):
             self._expect_stream(response)
         self._is_accepted = True
-        self.sent = {}
         self._record.output_so_far = lambda: self.decoder.usage.output_tokens
         try:
             while not (frames := await self.read()) and not self.has_ended:
                 pass
         except (BadReply, Refused, Truncated) as exc:
             wrong = protocol_error(exc, self._beginning, self._url, is_direct=False)
-            if wrong is None:
-                raise
-            raise wrong from exc
+            if wrong is not None:
+                raise wrong from exc
+            if isinstance(exc, Refused) and exc.body:
+                self.refused = exc.status if exc.status < 500 else 500, exc.body
+            raise
+        self.sent = {}
         return frames
 
     async def read(self, sink: Sink | None = None) -> bytes:

@@ -55,7 +55,7 @@ class TranslatedDriver(Driver):
             await call.request.yield_to_loop()
             prepared = await self._translate(quirks.applied_to(route), call)
             known, context = prepared.response, prepared.context
-            self._learned.inform(context, route)
+            self._learned.sizes.inform(context, route, time())
             await call.request.yield_to_loop()
             if call.record.trace is not None:
                 call.record.trace.on_learned(quirks)
@@ -111,7 +111,7 @@ class TranslatedDriver(Driver):
                 if attempt.refused is None:
                     self._remember(route, kind, quirks)
                 if call.record.outcome == "ok":
-                    self._learned.keep_accepted(route, context.estimated_input_tokens)
+                    self._remember_accepted(route, context.estimated_input_tokens)
                 self._remember_window(route, attempt.decoder.failure)
                 return response
             finally:
@@ -219,7 +219,12 @@ class TranslatedDriver(Driver):
 
     def _remember_window(self, route: ModelRoute, failure: BaseException | None) -> None:
         if isinstance(failure, TooLong) and failure.window is not None:
-            self._log_learned(route, self._learned.keep_window(route, failure.window))
+            self._log_learned(route, self._learned.sizes.keep_window(route, failure.window, time()))
+            self._resources.learned.save()
+
+    def _remember_accepted(self, route: ModelRoute, estimate: int | None) -> None:
+        if self._learned.sizes.keep_accepted(route, estimate, time()):
+            self._resources.learned.save()
 
     @staticmethod
     def _log_learned(route: ModelRoute, lines: tuple[str, ...]) -> None:

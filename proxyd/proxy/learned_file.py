@@ -1,6 +1,6 @@
-"""File of the quirks learned from refusals, ``learned.json`` in the state folder.
+"""File of the quirks and windows learned from refusals, ``learned.json`` in the state folder.
 
-It holds digests of entries, quirks and dates; nothing of a key or a prompt.
+It holds digests of entries, quirks, sizes and dates; nothing of a key or a prompt.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = get_logger("relay")
 
 
 class LearnedQuirkFile:
-    """The learned quirks of a daemon and their file.
+    """What a daemon has learned, and its file.
 
     Args:
         path: of the file; None keeps them in memory alone.
@@ -38,7 +38,7 @@ class LearnedQuirkFile:
         self._writing = threading.Lock()
 
     def save(self) -> None:
-        """Write the file in a thread. It is rarely called: a quirk is learned once."""
+        """Write the file in a thread. It is rarely called: a thing is learned once."""
         if self._path is not None:
             self._document = jsonio.dumps(self.store.to_document())
             asyncio.get_running_loop().run_in_executor(None, self._write, self._path)

@@ -109,18 +109,20 @@ def _learned(routes: Iterable[ModelRoute]) -> list[dict[str, Any]]:
     from proxyd.config.paths import resolve_state_folder
     from proxyd.proxy.learned_file import FILE, read_learned
 
-    store = read_learned(resolve_state_folder(os.environ) / FILE)
-    return [
-        {
-            "model_id": route.model_id,
-            "tools": kept.kind.has_tools,
-            "thinking": kept.kind.thinks,
-            "since": datetime.fromtimestamp(kept.at, timezone.utc).date().isoformat(),
-            "models_yaml": list(kept.quirks.lines),
-        }
-        for route in routes
-        for kept in store.kept(route, time())
-    ]
+    store, now = read_learned(resolve_state_folder(os.environ) / FILE), time()
+    rows: list[dict[str, Any]] = []
+
+    def add(route: ModelRoute, at: float, lines: Iterable[str], **kind: bool | None) -> None:
+        since = datetime.fromtimestamp(at, timezone.utc).date().isoformat()
+        rows.append({"model_id": route.model_id, **kind, "since": since, "models_yaml": list(lines)})
+
+    for route in routes:
+        for kept in store.kept(route, now):
+            add(route, kept.at, kept.quirks.lines, tools=kept.kind.has_tools, thinking=kept.kind.thinks)
+        sizes = store.sizes.of(route, now)
+        if sizes.window is not None and route.max_input_tokens is None:
+            add(route, sizes.at, [f"max_input_tokens: {sizes.window}"], tools=None, thinking=None)
+    return rows
 
 
 def _settings(settings: Any) -> dict[str, dict[str, Any]]:
@@ -249,9 +251,10 @@ def _show(report: Mapping[str, Any], *, shows_all: bool) -> None:
     if report["learned"]:
         rows = [["LEARNED FOR", "CALLS", "SINCE", "LINE FOR MODELS.YAML"]]
         for each in report["learned"]:
-            calls = (
-                f"{'with' if each['tools'] else 'no'} tools, {'with' if each['thinking'] else 'no'} thinking"
-            )
+            calls = "all"
+            if each["tools"] is not None:
+                tools, thinking = ("with" if each[kind] else "no" for kind in ("tools", "thinking"))
+                calls = f"{tools} tools, {thinking} thinking"
             rows += [[each["model_id"], calls, each["since"], line] for line in each["models_yaml"]]
         show_columns(rows)
         click.echo("")

@@ -16,6 +16,7 @@ recover, see `context_overflow`.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
+from proxyd import jsonio
 from proxyd.codecs.upstream_errors.context_overflow import (
     Overflow,
     find_output_limit,
@@ -276,7 +278,9 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, context: Error
         if not body.strip() and status in (400, 413) and _is_evident(context, _SILENT_CERTAINTY):
             return _too_long(Overflow(), context)
         details = ErrorDetails(_default_message(status, context, details), details.codes, details.status)
-    return _classify(status, headers, details, context)
+    failure = _classify(status, headers, details, context)
+    failure.body = body
+    return failure
 
 
 def names_unknown_model(status: int, body: bytes) -> bool:
@@ -298,7 +302,10 @@ def refusal_from_chunk(error: Any, context: ErrorContext) -> ProxyError:
         details = ErrorDetails(
             _default_message(details.status or 200, context, details), details.codes, details.status
         )
-    return _classify(200, {}, details, context)
+    failure = _classify(200, {}, details, context)
+    with contextlib.suppress(jsonio.JSONError):
+        failure.body = jsonio.dumps({"error": error})
+    return failure
 
 
 def _classify(

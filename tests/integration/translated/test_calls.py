@@ -307,6 +307,71 @@ async def test_calls_with_and_without_tools_learn_apart(session: aiohttp.ClientS
         assert upstream.requests[-1]["temperature"] == 0.5
 
 
+def in_json(error: Any) -> web.Response:
+    return web.json_response(error)
+
+
+def in_first_event(error: Any) -> web.Response:
+    data = f"event: error\ndata: {json.dumps(error)}\n\n"
+    return web.Response(body=data.encode(), content_type="text/event-stream")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("answered", [in_json, in_first_event])
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"error": {"message": "Unsupported parameter: 'temperature'", "code": 400}},
+        {"error": {"message": "temperature is not supported by this model", "type": "BadRequestError"}},
+        {"error": "litellm.BadRequestError: temperature is not supported"},
+        {"base_resp": {"status_code": 2013, "status_msg": "invalid params, temperature is not supported"}},
+    ],
+)
+async def test_a_refusal_with_status_200_teaches(
+    session: aiohttp.ClientSession, answered: Any, error: Any, stream: bool
+) -> None:
+    async def no_temperature(request: web.Request) -> web.StreamResponse:
+        return answered(error) if "temperature" in await request.json() else await strict_stream(request)
+
+    async with running_upstream(no_temperature) as upstream, running_proxy([entry(upstream)]) as proxy:
+        for calls in (2, 1):
+            upstream.requests.clear()
+            assert (await ask(session, proxy, stream=stream))[0] == 200
+            assert len(upstream.requests) == calls
+
+
+async def test_a_failure_with_status_200_is_no_refusal(session: aiohttp.ClientSession) -> None:
+    async def broken(request: web.Request) -> web.StreamResponse:
+        return in_json({"error": {"message": "the engine has crashed", "code": 500}})
+
+    async with running_upstream(broken) as upstream, running_proxy([entry(upstream)], max_retries=0) as proxy:
+        status, _ = await ask(session, proxy, tools=TOOLS)
+        assert (status, len(upstream.requests)) == (500, 1)
+
+
+async def test_a_simplified_request_that_is_refused_again(session: aiohttp.ClientSession) -> None:
+    """What was kept is no longer enough, so the next call goes on from there, within its four tries."""
+    refused_words = ["maxLength"]
+
+    async def vague(request: web.Request) -> web.StreamResponse:
+        text = await request.text()
+        if any(word in text for word in refused_words):
+            return refused("Invalid arguments passed to the model.")
+        return await strict_stream(request)
+
+    async with running_upstream(vague) as upstream, running_proxy([entry(upstream)]) as proxy:
+        assert (await ask(session, proxy, tools=TOOLS, stream=True))[0] == 200
+        refused_words.append('"Read"')  # nothing helps any more
+        upstream.requests.clear()
+        status, _ = await ask(session, proxy, tools=TOOLS, stream=True)
+        assert status == 400
+        assert len(upstream.requests) <= 4
+        refused_words.pop()
+        upstream.requests.clear()
+        assert (await ask(session, proxy, tools=TOOLS, stream=True))[0] == 200
+        assert len(upstream.requests) == 1, "what helped before was forgotten"
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_zero_max_tokens_needs_no_upstream(session: aiohttp.ClientSession, stream: bool) -> None:
     async with running_upstream(strict) as upstream, running_proxy([entry(upstream)]) as proxy:

@@ -665,7 +665,7 @@ def test_a_request_without_the_refused_part_gets_no_change(
     assert change_for_error(400, body_of(response), bare) == expected
 
 
-@pytest.mark.parametrize("status", [200, 401, 403, 429, 502, 503, 529])
+@pytest.mark.parametrize("status", [200, 401, 403, 429, 503, 529])
 def test_only_refusals_give_a_change(status: int) -> None:
     assert change_for_error(status, body_of(unsupported("stream_options")), SENT) is None
 
@@ -679,7 +679,39 @@ def test_openrouter_without_a_provider() -> None:
     assert change_for_error(404, body_of(choice), {**SENT, "tool_choice": "required"}) == QuirkChange(
         "required_word", "auto"
     )
-    assert change_for_error(404, body_of(unsupported("stream_options")), SENT) is None
+    unknown = openai(
+        "No endpoints found that can handle the requested parameters: stream_options not supported"
+    )
+    assert change_for_error(404, body_of(unknown), SENT) == QuirkChange("stream_options", False)
+
+
+@pytest.mark.parametrize(
+    ("status", "is_read"),
+    [(500, True), (501, True), (502, True), (503, True), (401, False), (403, False), (429, False)],
+)
+def test_refusals_that_a_gateway_repeats(status: int, is_read: bool) -> None:
+    """As LiteLLM does: the status is the gateway's, the text is that of the upstream behind it."""
+    words = "litellm.ServiceUnavailableError: OpenAIException BadRequestError: Unknown parameter: 'stream_options'"
+    found = change_for_error(status, body_of(openai(words)), SENT)
+    assert found == (QuirkChange("stream_options", False) if is_read else None)
+
+
+QUOTED = "please explain why stream_options is an unsupported parameter of the server"
+
+
+@pytest.mark.parametrize(
+    ("words", "prompt", "is_read"),
+    [
+        (f"Cannot parse: {QUOTED}", QUOTED, False),
+        (f"Cannot parse: {QUOTED}", "something else", True),
+        (f"Unknown parameter: stream_options. In: {QUOTED}", QUOTED, True),
+        (QUOTED, f"I see this error:\n{QUOTED}\nWhat is it?", True),  # the user asks about an earlier refusal
+    ],
+)
+def test_quotations_of_the_prompt_are_not_read(words: str, prompt: str, is_read: bool) -> None:
+    for content in (prompt, [{"type": "text", "text": prompt}]):
+        sent = {**SENT, "messages": [{"role": "user", "content": content}]}
+        assert (change_for_error(400, body_of(openai(words)), sent) is not None) is is_read
 
 
 def test_llama_cpp_without_image_support() -> None:
