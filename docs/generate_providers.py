@@ -9,7 +9,7 @@ import dataclasses
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,8 @@ a profile can be overridden per entry:
 
 ## When an upstream refuses a request
 
-Models change faster than profiles. When an upstream responds 400 or 422 (or 404 or 500 with a text about the request),
-the text is read for what it does not take, the value it wants, or what it misses; the request is changed so and retried
+Models change faster than profiles. When an upstream refuses a request (with 400, 404 or 422, or with a 5xx or an
+error in a response of status 200 whose text is about the request), the text is read for what it does not take, the value it wants, or what it misses; the request is changed so and retried
 at once, invisibly to Claude Code. Where the text names nothing known, simplifications are tried in the order of what
 they lose: schemas of tools, optional parameters, thinking, structured output, the choice of a tool, the order of
 messages, images. A call tries four times at most; no tool and no text of the user is left out. Refusals for the key,
@@ -64,7 +64,8 @@ route.learned   models_yaml=quirks: {max_tokens_field: max_completion_tokens} ro
 ```
 
 What an entry sets under `quirks:` is never changed. To see the translation of a request without sending it, run
-`claude-proxy translate --model ID < request.json`; for a stream that an upstream sent, add `--stream`.
+`claude-proxy translate --model ID < request.json`; for a stream that an upstream sent, add `--stream`; to see the retries
+after a refusal, `--refusal "its text"`, or `--refusal ""` for the simplifications.
 """
 
 
@@ -173,19 +174,19 @@ def _matrix() -> str:
         lines.append(f"| [`{vendor.name}`](#{vendor.name}) | {models} | {', '.join(kinds)} |")
     lines += [
         "\nBehind a host that no profile knows, with `generic`, the same rules have to be learned from refusals. All",
-        f"are taken within {MAX_TRIES} tries, but for those of the last column:\n",
-        "| Vendor | Model | Refused for good, and why |",
-        "|---|---|---|",
+        f"are taken within {MAX_TRIES} tries{', but for those of the last column' if EXPECTED else ''}:\n",
+        f"| Vendor | Models |{' Refused for good, and why |' if EXPECTED else ''}",
+        f"|---|---|{'---|' if EXPECTED else ''}",
     ]
-    for name, model in LEARNED:
-        why, which = EXPECTED.get(f"generic to {name} {model}", ("", ()))
-        lines.append(f"| {VENDORS[name].name} | `{model}` | {_because(why, which)} |")
-    lines.append("\nNaming the vendor by `provider:`, or the remedy under `quirks:`, cures these.\n")
+    for vendor_name in dict.fromkeys(name for name, _ in LEARNED):
+        models = [model for name, model in LEARNED if name == vendor_name]
+        row = f"| {vendor_name} | {', '.join(f'`{model}`' for model in models)} |"
+        if EXPECTED:
+            rows = [EXPECTED.get(f"generic to {vendor_name} {model}") for model in models]
+            row += f" {'; '.join(f'{why}: ' + ', '.join(which) for why, which in filter(None, rows))} |"
+        lines.append(row)
+    lines.append("")
     return "\n".join(lines)
-
-
-def _because(why: str, which: Sequence[str]) -> str:
-    return f"{why}: {', '.join(which)}" if why else ""
 
 
 def _quirks() -> str:

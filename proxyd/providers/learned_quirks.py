@@ -151,7 +151,7 @@ class LearnedQuirks:
             change = simplification(status, body, sent, self.quirks, route.quirks, tries_left)
         if change is None:
             return None
-        change = _of_family(change, sent, self.quirks)
+        change = _of_family(change, body, sent, self.quirks)
         own = {name: value for name, value in change.quirks.items() if name not in route.quirks}
         return _Step(own, None, models_yaml_line(change))
 
@@ -165,16 +165,33 @@ def _fingerprint(body: bytes) -> str:
     return _DIGITS.sub("0", parse_error_body(body).message[:500])
 
 
-def _of_family(change: QuirkChange, sent: Mapping[str, Any], known: Mapping[str, Any]) -> QuirkChange:
+#: How OpenAI refuses ``max_tokens`` for its reasoning models.
+_OPENAI_REASONING = re.compile(
+    r"not supported with this model\W{1,3}use '?max_completion_tokens'? instead", re.IGNORECASE
+)
+_SAMPLING = ("temperature", "top_p", "top_k")
+
+
+def _of_family(
+    change: QuirkChange, body: bytes, sent: Mapping[str, Any], known: Mapping[str, Any]
+) -> QuirkChange:
     """Add what the same family of models refuses too: OpenAI's reasoning models, which take no ``max_tokens``, take no
     sampling parameters and no stop sequences either.
     """
-    if known.get("max_tokens_field") != "max_completion_tokens" or change.quirk not in (
+    is_first = change.quirk == "max_tokens_field" and _OPENAI_REASONING.search(
+        parse_error_body(body).message[:500]
+    )
+    is_later = known.get("max_tokens_field") == "max_completion_tokens" and change.quirk in (
         "sampling",
         "stop_limit",
-    ):
+    )
+    if not (is_first or is_later):
         return change
-    also = {"sampling": [], **({"stop_limit": 0} if "stop" in sent else {})}
+    also: dict[str, Any] = {}
+    if is_later or any(name in sent for name in _SAMPLING):
+        also["sampling"] = []
+    if "stop" in sent:
+        also["stop_limit"] = 0
     others = tuple(QuirkChange(name, value) for name, value in also.items() if name != change.quirk)
     return QuirkChange(change.quirk, also.get(change.quirk, change.value), others)
 

@@ -19,6 +19,7 @@ from proxyd.config.routes import ModelRoute
 from proxyd.daemon.configuration import LoadedConfig, load_configuration
 from proxyd.errors import ProxyError
 from proxyd.providers.base import CallTimeouts, ClientKeys
+from proxyd.providers.learned_quirks import LearnedQuirks
 from proxyd.providers.openai_request import TranslatedCall, prepare
 from proxyd.secret import Secret
 from proxyd.telemetry.call_record import new_id
@@ -44,16 +45,28 @@ _ANY_REQUEST: dict[str, Any] = {"max_tokens": 1, "messages": [{"role": "user", "
     metavar="FILE",
     help="With --stream: the request of that response, for its tool names, ids and stop sequences.",
 )
+@click.option(
+    "--refusal",
+    metavar="TEXT",
+    help='Show the retries after a refusal with this text or JSON body; "" for one without a reason.',
+)
 @click.option("--models", metavar="FILE", type=click.Path(), help="The models.yaml to use.")
-def translate_command(model: str, stream: bool, request_file: BinaryIO | None, models: str | None) -> None:
+def translate_command(
+    model: str, stream: bool, request_file: BinaryIO | None, refusal: str | None, models: str | None
+) -> None:
     """Show what a translated route makes of a request, or of an upstream's response. Nothing is called.
 
     Reads a Messages request and prints the body for the upstream; with --stream, reads an upstream's event stream or
-    JSON response and prints the stream for the client. Notes on what was dropped or altered go to standard error.
-    Hooks are not run.
+    JSON response and prints the stream for the client; with --refusal, reads a request and prints how it would be
+    changed for each retry, if the upstream went on refusing it so. Notes on what was dropped or altered go to standard
+    error. Hooks are not run.
     """
     if request_file is not None and not stream:
         raise click.UsageError("--request goes with --stream; without it the request is standard input")
+    if refusal is not None and stream:
+        raise click.UsageError(
+            "--refusal goes with a request, --stream with a response: leave one of them out"
+        )
     loaded = load_configuration({}, models, os.environ)
     route = _route(model, loaded)
     source = sys.stdin.buffer
@@ -61,7 +74,9 @@ def translate_command(model: str, stream: bool, request_file: BinaryIO | None, m
     warnings: Counter[str] = Counter()
     try:
         call = _call({**payload, "model": model}, route, loaded, warnings)
-        if stream:
+        if refusal is not None:
+            _show_retries(payload | {"model": model}, route, loaded, refusal)
+        elif stream:
             _show_stream(call, iter(lambda: source.read(_CHUNK_BYTES), b""), warnings)
         else:
             _show_request(call)
@@ -119,6 +134,21 @@ def _show_request(call: TranslatedCall) -> None:
         times = f" ({note.times} times)" if note.times > 1 else ""
         click.echo(f"{note.path}: {note.what}{times}: {note.why}", err=True)
     click.echo(json.dumps(call.sent, ensure_ascii=False, indent=2))
+
+
+def _show_retries(payload: dict[str, Any], route: ModelRoute, loaded: LoadedConfig, refusal: str) -> None:
+    text = refusal.strip() or "Bad Request"
+    body = text.encode() if text.startswith(("{", "[")) else jsonio.dumps({"error": {"message": text}})
+    quirks, tries = LearnedQuirks(), 1
+    click.echo("try 1: as translated")
+    while True:
+        call = _call(payload, quirks.applied_to(route), loaded, Counter())
+        changed = quirks.after(400, body, call.sent, route)
+        if changed is None:
+            break
+        quirks, tries = changed, tries + 1
+        click.echo(f"try {tries}: {quirks.lines[-1]}")
+    click.echo("then the client gets the refusal")
 
 
 def _show_stream(call: TranslatedCall, chunks: Iterable[bytes], warnings: Counter[str]) -> None:

@@ -56,6 +56,38 @@ def test_request(translate: Callable[..., Result]) -> None:
     assert "cache_control: dropped: only Anthropic's servers do this" in result.err
 
 
+TOOL = {
+    "name": "T",
+    "input_schema": {"type": "object", "properties": {"a": {"type": "string", "maxLength": 9}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("refusal", "lines"),
+    [
+        ("", ["quirks: {schema_style: common}", "quirks: {sampling: []}", "quirks: {effort_path: null}"]),
+        ("temperature is not supported", ["quirks: {sampling: []}"]),
+        ('{"detail": "set reasoning_effort to none"}', ["quirks: {efforts: {none: none}}"]),
+        ("Invalid API key", []),
+    ],
+)
+def test_retries_after_a_refusal(translate: Callable[..., Result], refusal: str, lines: list[str]) -> None:
+    given = request(tools=[TOOL], temperature=0.5, thinking={"type": "enabled", "budget_tokens": 2000})
+    result = translate(given, "--model", "plain", "--refusal", refusal)
+    assert result.code == 0
+    shown = result.out.splitlines()
+    assert shown[0] == "try 1: as translated"
+    assert shown[1 : 1 + len(lines)] == [f"try {number}: {line}" for number, line in enumerate(lines, 2)]
+    assert shown[-1] == "then the client gets the refusal"
+    assert len(shown) <= 5
+
+
+def test_a_refusal_of_a_response_is_a_mistake(translate: Callable[..., Result]) -> None:
+    result = translate(b"", "--model", "plain", "--stream", "--refusal", "no")
+    assert result.code == 64
+    assert "leave one of them out" in result.err
+
+
 def test_effort_alone_switches_thinking_off(translate: Callable[..., Result]) -> None:
     result = translate(request(output_config={"effort": "high"}), "--model", "deep")
     body = json.loads(result.out)
