@@ -48,12 +48,13 @@ a profile can be overridden per entry:
 
 ## When an upstream refuses a request
 
-Models change faster than profiles. When an upstream refuses a request (with 400, 404 or 422, or with a 5xx or an
-error in a response of status 200 whose text is about the request), the text is read for what it does not take, the value it wants, or what it misses; the request is changed so and retried
-at once, invisibly to Claude Code. Where the text names nothing known, simplifications are tried in the order of what
-they lose: schemas of tools, optional parameters, thinking, structured output, the choice of a tool, the order of
-messages, images. A call tries four times at most; no tool and no text of the user is left out. Refusals for the key,
-the account, the content, an overload or the length of the prompt are not retried so.
+Models change faster than profiles. When an upstream refuses a request (with 400, 404 or 422, or with a 5xx or an error
+in a response of status 200 whose text is about the request), the text is read for what it does not take, the value it
+wants, or what it misses; the request is changed so and retried at once, invisibly to Claude Code. Where the text names
+nothing known, simplifications are tried in the order of what they lose: schemas of tools, optional parameters,
+thinking, structured output, the choice of a tool, the order of messages, images. A call tries four times at most; no
+tool and no text of the user is left out. Refusals for the key, the account, the content, an overload or the length of
+the prompt are not retried so.
 
 What helped is kept for the entry, for calls with and without tools and with and without thinking apart, and logged once
 as the line that makes it permanent; what did not help is not kept. It survives a restart (`learned.json` in the state
@@ -64,8 +65,8 @@ route.learned   models_yaml=quirks: {max_tokens_field: max_completion_tokens} ro
 ```
 
 What an entry sets under `quirks:` is never changed. To see the translation of a request without sending it, run
-`claude-proxy translate --model ID < request.json`; for a stream that an upstream sent, add `--stream`; to see the retries
-after a refusal, `--refusal "its text"`, or `--refusal ""` for the simplifications.
+`claude-proxy translate --model ID < request.json`; for a stream that an upstream sent, add `--stream`; to see the
+retries after a refusal, `--refusal "its text"`, or `--refusal ""` for the simplifications.
 """
 
 
