@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from proxyd.codecs.anthropic.events import encode_events
 from proxyd.codecs.openai.request import run_to_end
 from proxyd.codecs.openai.signed_data import (
     GOOGLES_PLACE,
@@ -98,12 +97,12 @@ def next_message(deltas: list[dict[str, Any]], provider: str, **quirks: Any) -> 
     question: dict[str, Any] = {"role": "user", "content": "go"}
     payload = {"model": "m", "max_tokens": 9000, "stream": True, "tools": [TOOL], "messages": [question]}
     decoder = prepared(payload, provider, **quirks).new_decoder()
-    events = []
+    stream = b""
     for delta in [*deltas, None]:
         choice = {"index": 0, "delta": delta or {}, "finish_reason": None if delta else "tool_calls"}
-        events += decoder.feed(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
-    events += decoder.feed(b"data: [DONE]\n\n")
-    content = message_of(encode_events(events))["content"]
+        stream += decoder.feed(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
+    stream += decoder.feed(b"data: [DONE]\n\n")
+    content = message_of(stream)["content"]
     for block in content:
         if block["type"] == "tool_use":
             block["input"] = json.loads(block["input"])
