@@ -1,8 +1,9 @@
 """JSON responses, errors included, in the form in which each client shows their message.
 
-Claude Code replaces the message of a 404 by a sentence of its own, begins that of a 401 with "Please run /login", and
-repeats a plain 400 up to six times. An error of type ``policy_blocked`` it shows as it is, after one call
-(docs/spec/claude-code.md#policy-blocked). SDKs raise an exception for each status, so they get the true one.
+Claude Code replaces the message of a 404 by a sentence of its own, begins that of a 401, and in a terminal that of a
+403, with "Please run /login", and repeats a plain 400 up to six times. An error of type ``policy_blocked`` it shows as
+it is, after one call (docs/spec/claude-code.md#policy-blocked). SDKs raise an exception for each status, so they get
+the true one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from proxyd.errors import ClientError, MethodNotAllowed, NotFound, ProxyError, i
 __all__ = ["error_from_aiohttp", "error_response", "json_response"]
 
 #: Statuses whose message Claude Code hides, alters, or shows only after further calls.
-_NOT_SHOWN = frozenset({400, 401, 404, 405, 421})
+_NOT_SHOWN = frozenset({400, 401, 403, 404, 405, 421})
 
 
 def json_response(value: Any, status: int = 200) -> web.Response:

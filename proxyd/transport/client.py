@@ -174,6 +174,8 @@ def failure_of(exc: BaseException, url: str) -> ProxyError:
         return TimedOut(f"{address} did not answer in time")
     if isinstance(exc, aiohttp.ClientConnectorCertificateError):
         return Unreachable(f"{address} could not be verified: {exc.certificate_error}", headers=NO_RETRY)
+    if isinstance(exc, aiohttp.ClientConnectorSSLError):
+        return _tls_failure(str(exc.os_error.args[-1]), address)
     if isinstance(exc, aiohttp.ClientConnectorDNSError):
         is_unknown = exc.os_error.errno == socket.EAI_NONAME  # else there may be no network just now
         return Unreachable(
@@ -201,3 +203,18 @@ def failure_of(exc: BaseException, url: str) -> ProxyError:
     if isinstance(exc, aiohttp.InvalidURL):
         return Unreachable(f"the address of the upstream is not a URL that can be called: {address}")
     return BadReply(f"the call to {address} failed: {type(exc).__name__}")
+
+
+def _tls_failure(reason: str, address: str) -> Unreachable:
+    """Return the error for a handshake that failed.
+
+    Args:
+        reason: the text of the TLS library.
+    """
+    if "WRONG_VERSION_NUMBER" in reason or "RECORD_LAYER_FAILURE" in reason:
+        return Unreachable(
+            f"could not connect to {address}: the server there speaks no TLS: write http:// in place of https:// in "
+            "api_base",
+            headers=NO_RETRY,
+        )
+    return Unreachable(f"could not connect to {address}: {reason}")

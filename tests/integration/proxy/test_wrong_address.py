@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from structlog.testing import capture_logs
 
 from tests.security.certificates import make_certificate, server_context
 from tests.support.faults import MODES, play
-from tests.support.harness import running_proxy
+from tests.support.harness import running_proxy, running_upstream
 from tests.support.raw_sockets import Answer, RawClient, RawUpstream, Step, post, until
 from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
 
@@ -160,7 +161,7 @@ FORBIDDEN = b'{"error":{"message":"Your plan has no access to this model","code"
 PERMANENT: dict[str, tuple[int, bytes, tuple[int, str], tuple[int, str]]] = {
     "unknown model": (404, UNKNOWN_MODEL, (404, "not_found_error"), (400, "policy_blocked")),
     "wrong key": (401, WRONG_KEY, (401, "authentication_error"), (400, "policy_blocked")),
-    "no permission": (403, FORBIDDEN, (403, "permission_error"), (403, "permission_error")),
+    "no permission": (403, FORBIDDEN, (403, "permission_error"), (400, "policy_blocked")),
 }
 
 
@@ -300,6 +301,26 @@ async def test_unknown_certificate_is_shown_once(mode: str, tmp_path: Path) -> N
     assert f"{upstream.base}/v1/" in response.error()[1]
     assert "could not be verified" in response.error()[1]
     assert len(handshakes) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_https_for_a_server_without_tls(mode: str) -> None:
+    async def respond(_: web.Request) -> web.StreamResponse:
+        return web.Response()
+
+    with capture_logs() as lines:
+        async with running_upstream(respond) as upstream:
+            base_url = f"{upstream.base.replace('http:', 'https:')}/v1"
+            entry = {"model_id": "m", "api_base": base_url, "direct": mode == "direct"}
+            async with running_proxy([entry]) as base:
+                response = await _ask(base)
+    assert (response.status, response.headers["x-should-retry"]) == (502, "false")
+    assert f"{base_url}/" in response.error()[1]
+    assert (
+        "the server there speaks no TLS: write http:// in place of https:// in api_base"
+        in response.error()[1]
+    )
+    assert "upstream.retry" not in [line["event"] for line in lines]
 
 
 @pytest.mark.parametrize("mode", ["translated", "direct"])

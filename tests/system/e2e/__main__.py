@@ -85,8 +85,8 @@ async def _run(name: str, function: Scenario, stage: Stage) -> bool:
     seconds = time.monotonic() - started
     outcome = "FAIL" if failures else "SKIP" if skipped else "PASS"
     print(f"{outcome} {name:{NAME_WIDTH}} {seconds:5.1f} s  {_title(function)}", flush=True)
-    if skipped:
-        print(f"     {skipped}")
+    for note in [skipped] if skipped else stage.notes:
+        print(f"     {note}", flush=True)
     if failures:
         print(textwrap.indent("\n".join(failures), "     ! "))
         print(textwrap.indent(stage.report(), "     | "), flush=True)

@@ -76,6 +76,7 @@ class Stage:
     """Upstreams, a daemon and runs of Claude Code that belong to one scenario, in one temporary folder.
 
     Attributes:
+        notes: measurements, printed below the result of the scenario.
         project: the folder in which Claude Code works.
         home: the HOME of `run`.
         claude_binary: the real Claude Code.
@@ -88,9 +89,14 @@ class Stage:
         self._daemons: list[Daemon] = []
         self._runs: list[ClaudeRun] = []
         self.home = folder / "home"
+        self.notes: list[str] = []
         self.project = folder / "project"
         self.home.mkdir(parents=True)
         self.project.mkdir()
+
+    def note(self, text: str) -> None:
+        """Add a measurement to what is printed."""
+        self.notes.append(text)
 
     async def openai(self, script: Script, **options: Any) -> OpenAIUpstream:
         """Start an `OpenAIUpstream`."""

@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from tests.support.paths import ROOT
 from tests.system.e2e.claude_code import SHELL, SWITCHES
 from tests.system.e2e.stage import ScenarioError, ScenarioSkipped, Stage
@@ -26,10 +28,16 @@ POLL_S = 0.25
 
 
 class Terminal:
-    """One tmux server with one window."""
+    """One tmux server with one window.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        models_yaml, base_url: of the daemon that serves Claude Code in it.
+    """
+
+    def __init__(self, name: str, models_yaml: Path, base_url: str) -> None:
         self._name = name
+        self._models_yaml = models_yaml
+        self._base_url = base_url
 
     async def tmux(self, *arguments: str) -> str:
         process = await asyncio.create_subprocess_exec(
@@ -61,6 +69,39 @@ class Terminal:
             if loop.time() > deadline:
                 raise ScenarioError(f"the terminal does not show {missing}:\n{screen}")
             await asyncio.sleep(POLL_S)
+
+    async def expect_text(self, begin: str, *texts: str) -> str:
+        """Wait until the text behind the last `begin` has all `texts`, line breaks aside; return it.
+
+        Raises:
+            ScenarioError: it has not within `SCREEN_TIMEOUT_S`.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + SCREEN_TIMEOUT_S
+        while True:
+            shown = " ".join((await self.screen()).split()).rpartition(begin)[2]
+            if all(text in shown for text in texts):
+                return shown
+            if loop.time() > deadline:
+                raise ScenarioError(f"the terminal does not show {texts} behind {begin!r}: {shown}")
+            await asyncio.sleep(POLL_S)
+
+    async def configure(self, models: Sequence[Mapping[str, Any]], *, until: str) -> None:
+        """Write another models.yaml and wait until the daemon lists the model `until`.
+
+        Raises:
+            ScenarioError: it has not within `SCREEN_TIMEOUT_S`.
+        """
+        self._models_yaml.write_text(_as_yaml(models))
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + SCREEN_TIMEOUT_S
+        async with aiohttp.ClientSession(self._base_url) as session:
+            while loop.time() < deadline:
+                async with session.get("/v1/models?limit=1000") as response:
+                    if until in [model["id"] for model in (await response.json())["data"]]:
+                        return
+                await asyncio.sleep(POLL_S)
+        raise ScenarioError(f"the daemon does not list {until} after models.yaml was rewritten")
 
     async def enter(self, line: str) -> None:
         """Type a line, wait until it is shown, and press Enter."""
@@ -112,7 +153,8 @@ async def terminal_running_code(
         raise ScenarioSkipped("tmux is not installed")
     folder = stage.project.parent
     home, programs = home_of(stage), folder / "programs"
-    _prepare(home, stage.project, models)
+    models_yaml = home / ".config" / "claude-proxy" / "models.yaml"
+    _prepare(home, models_yaml, stage.project, models)
     programs.mkdir(exist_ok=True)
     claude = programs / "claude"
     claude.unlink(missing_ok=True)
@@ -138,7 +180,7 @@ async def terminal_running_code(
         "-m",
         "proxyd",
     ]
-    terminal = Terminal(f"e2e-{os.getpid()}-{port}")
+    terminal = Terminal(f"e2e-{os.getpid()}-{port}", models_yaml, f"http://127.0.0.1:{port}")
     command = shlex.join([*prefix, "code", *arguments])
     if by_env:
         proxy = shlex.join(prefix[-3:])
@@ -158,10 +200,13 @@ async def terminal_running_code(
         await stop.wait()
 
 
-def _prepare(home: Path, project: Path, models: Sequence[Mapping[str, Any]]) -> None:
-    config = home / ".config" / "claude-proxy"
-    config.mkdir(parents=True, exist_ok=True)
-    (config / "models.yaml").write_text("".join(f"- {json.dumps(entry)}\n" for entry in models))
+def _as_yaml(models: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(f"- {json.dumps(entry)}\n" for entry in models)
+
+
+def _prepare(home: Path, models_yaml: Path, project: Path, models: Sequence[Mapping[str, Any]]) -> None:
+    models_yaml.parent.mkdir(parents=True, exist_ok=True)
+    models_yaml.write_text(_as_yaml(models))
     state = {
         "hasCompletedOnboarding": True,
         "theme": "dark",
