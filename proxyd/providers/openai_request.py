@@ -11,10 +11,11 @@ from proxyd.codecs.anthropic.events import MessageDelta, MessageStop, StreamEven
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.codec import NewId, ResponseContext, Warn
-from proxyd.codecs.openai.request import RequestOptions, Translated, translation
+from proxyd.codecs.openai.request import translation
 from proxyd.codecs.openai.stream import OpenAIStream
 from proxyd.codecs.response_decoder import ResponseDecoder
 from proxyd.codecs.translation.dialect import Dialect
+from proxyd.codecs.translation.translated import RequestOptions, Translated
 from proxyd.codecs.translation.translation_notes import Note
 from proxyd.codecs.upstream_errors.errors import ErrorContext
 from proxyd.codecs.wire.sse import MAX_FRAME_BYTES

@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 from proxyd import errors, jsonio
 from proxyd.codecs.anthropic.events import Ping, encode_events
 from proxyd.codecs.anthropic.passthrough import split_frames
-from proxyd.codecs.openai.request import run_to_end
+from proxyd.codecs.translation.translated import run_to_end
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
 from proxyd.providers import direct_request as direct

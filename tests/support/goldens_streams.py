@@ -20,8 +20,8 @@ from functools import cache, cached_property
 from typing import Any
 
 from proxyd import errors
-from proxyd.codecs.openai.request import run_to_end
 from proxyd.codecs.response_decoder import ResponseDecoder
+from proxyd.codecs.translation.translated import run_to_end
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
 from proxyd.providers.base import CallTimeouts, ClientKeys

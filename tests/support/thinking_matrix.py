@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from proxyd.codecs.openai.request import RequestOptions, to_openai_request
+from proxyd.codecs.openai.request import to_openai_request
+from proxyd.codecs.translation.translated import RequestOptions
 from proxyd.providers.registry import PROFILES, dialect_for
 from tests.support.paths import TRANSCRIPTS
 from tests.support.vendors import VENDORS

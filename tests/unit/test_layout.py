@@ -28,6 +28,8 @@ WITHOUT_TEST_MODULE = {
     "codecs/decoder": "a protocol",
     "codecs/translation/conversation": "unit/codecs/openai/test_messages.py",
     "codecs/translation/dialect": "data; unit/providers/test_registry.py",
+    "codecs/translation/request_fields": "unit/codecs/openai/test_request.py",
+    "codecs/translation/translated": "unit/codecs/openai/test_request.py",
     "codecs/translation/translation_notes": "unit/codecs/openai/test_request.py",
     "config/entries": "unit/config/test_models.py",
     "config/keys": "data; unit/config/test_models.py",

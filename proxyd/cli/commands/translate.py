@@ -14,7 +14,7 @@ import click
 
 from proxyd import errors, jsonio
 from proxyd.cli.exit_codes import EXIT_USAGE, CommandFailed
-from proxyd.codecs.openai.request import run_to_end
+from proxyd.codecs.translation.translated import run_to_end
 from proxyd.config.routes import ModelRoute
 from proxyd.daemon.configuration import LoadedConfig, load_configuration
 from proxyd.errors import ProxyError

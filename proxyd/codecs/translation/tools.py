@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
@@ -17,7 +18,7 @@ from proxyd.codecs.translation.schema_styles import in_style
 from proxyd.codecs.translation.translation_notes import Notes
 from proxyd.errors import ClientError
 
-__all__ = ["Tools", "to_openai_tools", "to_upstream_name"]
+__all__ = ["ToolShape", "Tools", "choose", "to_upstream_name", "to_upstream_tools"]
 
 #: Claude Code sends this with deferred tools, so that the list is never empty; it must not be called.
 PLACEHOLDER_TOOL = "DeferredToolPlaceholder"
@@ -32,12 +33,29 @@ _ROLE = itemgetter("role")
 _DROPPED_MEMBERS = ("strict", "eager_input_streaming", "input_examples", "allowed_callers")
 
 
+@dataclass(frozen=True, slots=True)
+class ToolShape:
+    """The form of tools and of the choice of one in an upstream dialect.
+
+    Args:
+        name: of the dialect; translated tools are cached by it.
+        tool: a function with ``name``, ``description``, ``parameters`` and perhaps ``strict`` -> the upstream's tool.
+        name_of: the upstream's tool -> its name.
+        choice: a name -> the ``tool_choice`` that demands this tool.
+    """
+
+    name: str
+    tool: Callable[[dict[str, Any]], dict[str, Any]]
+    name_of: Callable[[dict[str, Any]], str]
+    choice: Callable[[str], dict[str, Any]]
+
+
 @dataclass(slots=True)
 class Tools:
     """The upstream's tools.
 
     Args:
-        offered: OpenAI function tools.
+        offered: tools in the upstream's form.
         names: upstream name -> the client's name, for the altered ones.
         left_out: names of tools that only Anthropic's servers can run, or whose schema is not in the request.
         written: `offered` as JSON, if it was serialised. Requests share that list: copy it before changing it.
@@ -72,7 +90,7 @@ def _legal_name(name: str, starts_with_letter: bool) -> str:
     return f"{readable}_{digest}"
 
 
-def to_openai_tools(payload: dict[str, Any], dialect: Dialect, notes: Notes) -> Tools:
+def to_upstream_tools(payload: dict[str, Any], dialect: Dialect, shape: ToolShape, notes: Notes) -> Tools:
     """Translate the request's tools, with those that system messages add or remove.
 
     Raises:
@@ -83,13 +101,13 @@ def to_openai_tools(payload: dict[str, Any], dialect: Dialect, notes: Notes) -> 
         raise ClientError(f"tools: expected an array, got {type(listed).__name__}; send a list of tools")
     added, removed = _tool_changes(payload["messages"])
     if added or removed:
-        return _translate([*(listed or ()), *added], removed, dialect, notes)
+        return _translate([*(listed or ()), *added], removed, dialect, shape, notes)
     if not listed:
         return Tools()
 
     def translate() -> tuple[Dialect, Tools, Notes]:
         own = Notes()
-        tools = _translate(listed, removed, dialect, own)
+        tools = _translate(listed, removed, dialect, shape, own)
         try:
             tools.written = jsonio.dump_ascii(tools.offered)
         except jsonio.JSONError:
@@ -97,12 +115,14 @@ def to_openai_tools(payload: dict[str, Any], dialect: Dialect, notes: Notes) -> 
         return dialect, tools, own
 
     # Dialects are not hashable. The entry holds a reference, so that its id is not reused.
-    _, tools, own = tool_list_for(listed).cached(("tools", id(dialect)), translate)
+    _, tools, own = tool_list_for(listed).cached(("tools", shape.name, id(dialect)), translate)
     notes.add_all(own)
     return tools
 
 
-def _translate(listed: list[Any], removed: set[str], dialect: Dialect, notes: Notes) -> Tools:
+def _translate(
+    listed: list[Any], removed: set[str], dialect: Dialect, shape: ToolShape, notes: Notes
+) -> Tools:
     tools = Tools()
     seen = set()
     for number, tool in enumerate(listed):
@@ -129,7 +149,7 @@ def _translate(listed: list[Any], removed: set[str], dialect: Dialect, notes: No
             if upstream_name != name:
                 tools.names[upstream_name] = name
                 notes.add(f"{path}.name", "shortened", "the upstream takes no such name")
-            tools.offered.append(_function(tool, upstream_name, dialect))
+            tools.offered.append(shape.tool(_function(tool, upstream_name, dialect)))
             for member in _DROPPED_MEMBERS:
                 if member in tool:
                     notes.add(f"tools[].{member}", "dropped", "means nothing upstream")
@@ -156,7 +176,7 @@ def _function(tool: dict[str, Any], name: str, dialect: Dialect) -> dict[str, An
     function["parameters"] = parameters
     if dialect.schema_style == "strict" and fits_strict(parameters):
         function["strict"] = True
-    return {"type": "function", "function": function}
+    return function
 
 
 def _tool_changes(messages: list[Any]) -> tuple[list[Any], set[str]]:
@@ -187,7 +207,13 @@ def _tool_changes(messages: list[Any]) -> tuple[list[Any], set[str]]:
 
 
 def choose(
-    payload: dict[str, Any], tools: Tools, dialect: Dialect, *, is_thinking: bool, notes: Notes
+    payload: dict[str, Any],
+    tools: Tools,
+    dialect: Dialect,
+    shape: ToolShape,
+    *,
+    is_thinking: bool,
+    notes: Notes,
 ) -> dict[str, Any]:
     """Return the body's fields ``tools``, ``tool_choice`` and ``parallel_tool_calls``, those that apply.
 
@@ -217,7 +243,7 @@ def choose(
     upstream_choice: Any = kind if kind in ("auto", "none") else None
     if kind in ("any", "tool"):
         upstream_choice, fields["tools"] = _forced_choice(
-            choice, tools, dialect, is_thinking=is_thinking, notes=notes
+            choice, tools, dialect, shape, is_thinking=is_thinking, notes=notes
         )
     elif upstream_choice is None:
         raise ClientError("tool_choice.type: expected auto, any, tool or none; send one of these")
@@ -231,7 +257,13 @@ def choose(
 
 
 def _forced_choice(
-    choice: dict[str, Any], tools: Tools, dialect: Dialect, *, is_thinking: bool, notes: Notes
+    choice: dict[str, Any],
+    tools: Tools,
+    dialect: Dialect,
+    shape: ToolShape,
+    *,
+    is_thinking: bool,
+    notes: Notes,
 ) -> tuple[str | dict[str, Any], list[dict[str, Any]]]:
     """Return ``tool_choice`` and the tools to offer for a choice of type ``any`` or ``tool``."""
     offered = tools.offered
@@ -240,12 +272,12 @@ def _forced_choice(
         return "auto", offered
     if choice["type"] == "tool":
         name = to_upstream_name(choice.get("name"), dialect)
-        named = [tool for tool in offered if tool["function"]["name"] == name]
+        named = [tool for tool in offered if shape.name_of(tool) == name]
         if not named:
             notes.add("tool_choice", "became auto", "the named tool is not offered to the upstream")
             return "auto", offered
         if dialect.named_tool_choice:
-            return {"type": "function", "function": {"name": name}}, offered
+            return shape.choice(name), offered
         # Else the model might call another tool, whose input the client would take for that of the named one.
         offered = named
         notes.add("tools", "reduced to the named one", "the upstream takes no named tool_choice")

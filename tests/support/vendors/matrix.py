@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from proxyd.codecs.openai.request import RequestOptions, run_to_end, translation
+from proxyd.codecs.openai.request import translation
+from proxyd.codecs.translation.translated import RequestOptions, run_to_end
 from proxyd.config.routes import ModelRoute
 from proxyd.providers.learned_quirks import LearnedQuirks
 from proxyd.providers.registry import dialect_for, profile_for

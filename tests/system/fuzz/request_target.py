@@ -18,8 +18,8 @@ from typing import Any
 from multidict import CIMultiDict
 
 from proxyd import jsonio
-from proxyd.codecs.openai.request import run_to_end
 from proxyd.codecs.translation.token_estimate import estimate_input_tokens
+from proxyd.codecs.translation.translated import run_to_end
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
 from proxyd.prompt_cache.parser import parse_object

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from proxyd.codecs.anthropic.thinking_signature import encode_signature
-from proxyd.codecs.openai.request import RequestOptions, Translated, to_openai_request, translation
+from proxyd.codecs.openai.request import to_openai_request, translation
 from proxyd.codecs.translation.dialect import Dialect
+from proxyd.codecs.translation.translated import RequestOptions, Translated
 
 
 def translate(messages: list[Any], dialect: Dialect | None = None, **fields: Any) -> Translated:

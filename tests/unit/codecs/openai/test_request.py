@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from proxyd.codecs.openai.request import RequestOptions, to_openai_request
+from proxyd.codecs.openai.request import to_openai_request
 from proxyd.codecs.translation.dialect import Dialect
+from proxyd.codecs.translation.translated import RequestOptions
 from proxyd.errors import ClientError
 from proxyd.providers.registry import PROFILES
 from tests.support import goldens_requests as goldens

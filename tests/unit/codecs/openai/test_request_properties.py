@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from proxyd import jsonio
 from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.cache.tools import share_tools
-from proxyd.codecs.openai.request import RequestOptions, run_to_end, to_openai_request, translation
+from proxyd.codecs.openai.request import to_openai_request, translation
 from proxyd.codecs.translation.token_estimate import estimate_input_tokens
+from proxyd.codecs.translation.translated import RequestOptions, run_to_end
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers.registry import PROFILES, dialect_for
 from tests.support.effort import examples

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from proxyd.codecs.openai.request import run_to_end
 from proxyd.codecs.openai.signed_data import (
     GOOGLES_PLACE,
     SignedData,
@@ -15,6 +14,7 @@ from proxyd.codecs.openai.signed_data import (
     sign_call,
     signature_in_call,
 )
+from proxyd.codecs.translation.translated import run_to_end
 from proxyd.config.routes import ModelRoute
 from proxyd.providers.base import CallTimeouts, ClientKeys
 from proxyd.providers.openai_request import TranslatedCall, prepare

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from proxyd.codecs.openai.request import RequestOptions, Translated, to_openai_request
+from proxyd.codecs.openai.request import to_openai_request
 from proxyd.codecs.translation.dialect import Dialect
+from proxyd.codecs.translation.translated import RequestOptions, Translated
 from proxyd.providers.registry import PROFILES, dialect_for
 from tests.captures import captures, versions
 from tests.support.thinking_matrix import MODELS, STATES, expected, thinking_fields

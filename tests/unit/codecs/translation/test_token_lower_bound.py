@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyd.codecs.openai.request import run_to_end
 from proxyd.codecs.translation.token_estimate import estimate_input_tokens
 from proxyd.codecs.translation.token_lower_bound import least_input_tokens, least_text_tokens
+from proxyd.codecs.translation.translated import run_to_end
 from tests.support.effort import examples
 from tests.support.paths import TRANSCRIPTS
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from proxyd.codecs.openai.request import RequestOptions, Translated, to_openai_request
+from proxyd.codecs.openai.request import to_openai_request
 from proxyd.codecs.translation.dialect import Dialect
 from proxyd.codecs.translation.tools import to_upstream_name
+from proxyd.codecs.translation.translated import RequestOptions, Translated
 
 
 def translate(messages: list[Any], dialect: Dialect | None = None, **fields: Any) -> Translated:
