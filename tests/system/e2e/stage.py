@@ -14,6 +14,7 @@ from tests.system.e2e.claude_code import ClaudeRun, run_claude
 from tests.system.e2e.daemon import Daemon
 from tests.system.e2e.openai_upstream import OpenAIUpstream
 from tests.system.e2e.scripted import Script, ScriptedUpstream
+from tests.system.e2e.vendor_upstream import VendorUpstream
 
 __all__ = [
     "FAKE_KEY",
@@ -101,6 +102,12 @@ class Stage:
     async def openai(self, script: Script, **options: Any) -> OpenAIUpstream:
         """Start an `OpenAIUpstream`."""
         upstream = OpenAIUpstream(script, **options)
+        await self._start(upstream)
+        return upstream
+
+    async def vendor(self, name: str, script: Script) -> VendorUpstream:
+        """Start a `VendorUpstream`."""
+        upstream = VendorUpstream(name, script)
         await self._start(upstream)
         return upstream
 

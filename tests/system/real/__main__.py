@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -27,7 +28,14 @@ from tests.support.paths import ROOT
 from tests.support.raw_sockets import RawClient, post
 from tests.system.e2e.claude_code import run_claude
 from tests.system.e2e.daemon import Daemon
-from tests.system.e2e.install import PINNED_VERSION, InstallError, UnreachableRegistryError, installed_claude
+from tests.system.e2e.install import (
+    PINNED_VERSION,
+    InstallError,
+    UnreachableRegistryError,
+    installed_claude,
+    installed_package,
+)
+from tests.system.e2e.scenarios.sdks import TYPESCRIPT_SDK, TYPESCRIPT_VERSION
 from tests.system.real.server import LlamaServer, NotAvailableError, install
 
 FOLDER = ROOT / ".real"
@@ -108,6 +116,42 @@ async def stream(setting: Setting) -> None:
         message = await events.get_final_message()
     assert len(texts) > 5
     assert "".join(texts) == message.content[0].text
+
+
+async def typescript_sdk(setting: Setting) -> None:
+    """The official TypeScript SDK gets a whole message, a stream, and a call of a tool."""
+    node = shutil.which("node")
+    try:
+        if node is None:
+            raise UnreachableRegistryError("Node is not installed")
+        folder = installed_package(ROOT / ".e2e", TYPESCRIPT_SDK, TYPESCRIPT_VERSION)
+    except UnreachableRegistryError as exc:
+        print(f"     (not run: {exc})")
+        return
+    sdk = folder / "node_modules" / TYPESCRIPT_SDK / "index.mjs"
+    forced = {"messages": CALLED, "tools": [TIME, WEATHER], "tool_choice": {"type": "any"}, "max_tokens": 300}
+    said = {"messages": [{"role": "user", "content": "Count from one to ten."}], "max_tokens": 48}
+    for fields in (said, forced):
+        request = {"model": "llama", "temperature": 0, **fields}
+        environment = {"PATH": os.defpath, "SDK": str(sdk), "BASE_URL": setting.daemon.base_url}
+        process = await asyncio.create_subprocess_exec(
+            *(node, str(Path(__file__).parent / "sdk.mjs")),
+            env={**environment, "REQUEST": json.dumps(request)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            out, err = await asyncio.wait_for(process.communicate(), 120)
+        except asyncio.TimeoutError:
+            process.kill()
+            raise
+        assert process.returncode == 0, err.decode()[-1500:]
+        got = json.loads(out)
+        for message in (got["whole"], got["streamed"]):
+            kinds = {block["type"] for block in message["content"]}
+            assert kinds >= ({"tool_use"} if fields is forced else {"text"}), message
+            assert message["usage"]["input_tokens"] + message["usage"]["cache_read_input_tokens"] > 0
+        assert fields is forced or got["texts"] > 5
 
 
 async def usage_is_the_servers(setting: Setting) -> None:
@@ -283,6 +327,7 @@ async def restart_is_waited_for(setting: Setting) -> None:
 CHECKS: tuple[Callable[[Setting], Awaitable[None]], ...] = (
     whole_response,
     stream,
+    typescript_sdk,
     usage_is_the_servers,
     repeated_prompt_is_read_from_the_cache,
     forced_tool,
