@@ -1,4 +1,4 @@
-"""What is known of one finished call, for the dashboard: its recording, and what its translation altered.
+"""What is known of one finished call, for the dashboard: its recording or outline, and what its translation altered.
 
 Heads only, with secrets masked: bodies stay on disk (docs/observability.md).
 """
@@ -8,17 +8,44 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proxyd import jsonio
+from proxyd.recording.key_masking import Masks
+from proxyd.recording.serializer import outline_of
 from proxyd.recording.store import BadRecord, folders, heads_of
+from proxyd.redaction import masked
 from proxyd.telemetry.call_record import CallRecord
 
 __all__ = ["CallDetails"]
 
-#: Calls whose alterations are remembered: as many as the feed shows.
+#: Calls that are remembered: as many as the feed shows.
 _REMEMBERED = 200
+#: Calls whose outline is larger are not remembered. Claude Code's have 5 KB.
+_MAX_OUTLINE_BYTES = 32 * 1024
 _REQUEST_ID = re.compile(r"req_[A-Za-z0-9_]{1,64}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """What is kept in memory of one call.
+
+    Attributes:
+        outline: JSON, as `proxyd.recording.serializer.outline_of` returns it; "" for none.
+    """
+
+    altered: tuple[dict[str, str], ...]
+    outline: str
+
+
+def _without_keys(outline: dict[str, Any]) -> str:
+    """Return an outline as JSON without the keys in use; "" if it is too large."""
+    text = jsonio.dumps(outline).decode()
+    if len(text) > _MAX_OUTLINE_BYTES:
+        return ""
+    return text if masked(text) is text else jsonio.dumps(Masks().over_json(outline)).decode()
 
 
 class CallDetails:
@@ -32,26 +59,31 @@ class CallDetails:
     def __init__(self, folder: Path | None, recorded: Callable[[], str]) -> None:
         self._folder = folder
         self._recorded = recorded
-        self._altered: OrderedDict[str, list[dict[str, str]]] = OrderedDict()
+        self._calls: OrderedDict[str, _Remembered] = OrderedDict()
 
     def observe(self, record: CallRecord) -> None:
-        """Remember what the translation of a finished call altered."""
-        if record.alterations:
-            self._altered[record.request_id] = [
-                {"field": note.path, "what": note.what, "why": note.why} for note in record.alterations
-            ]
-            if len(self._altered) > _REMEMBERED:
-                self._altered.popitem(last=False)
+        """Remember a finished call. Its keys are masked now, while they are known."""
+        outline, record.outline = record.outline, None
+        text = "" if outline is None else _without_keys(outline_of(record, outline))
+        altered = tuple(
+            {"field": note.path, "what": note.what, "why": note.why} for note in record.alterations
+        )
+        self._calls[record.request_id] = _Remembered(altered, text)
+        if len(self._calls) > _REMEMBERED:
+            self._calls.popitem(last=False)
 
     def find(self, request_id: str) -> dict[str, Any] | None:
         """Return the details of a call, or None if `request_id` is not an id. Reads files."""
         if not _REQUEST_ID.match(request_id):
             return None
+        remembered = self._calls.get(request_id)
         heads, problem = self._heads(request_id)
+        if heads is None and remembered is not None and remembered.outline:
+            heads, problem = Masks().over_json(jsonio.loads(remembered.outline.encode())), None
         has_bodies = heads is not None and heads["call"].get("has_bodies") is True
         return {
             "request_id": request_id,
-            "altered": self._altered.get(request_id, []),
+            "altered": [] if remembered is None else list(remembered.altered),
             "record": heads,
             "problem": problem,
             "replay": f"claude-proxy replay {request_id}" if has_bodies else None,
@@ -68,6 +100,7 @@ class CallDetails:
             except BadRecord as exc:
                 return None, str(exc)
         return None, {
-            "off": "calls are not recorded: set 'record: failures' or 'record: all' under 'settings'",
-            "failures": "only calls that failed or were retried are recorded: set 'record: all' under 'settings'",
+            "off": "calls are not traced: set 'record: failures' or 'record: all' under 'settings'",
+            "failures": "the call is not among the last ones, and only calls that failed or were retried are "
+            "recorded: set 'record: all' under 'settings'",
         }.get(self._recorded(), "its recording is not there: it is being written, or newer ones replaced it")

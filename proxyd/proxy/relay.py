@@ -210,12 +210,12 @@ class Relay:
         record.add_up()
         trace = record.trace
         if trace is not None:
-            if is_kept(record, self.settings.record):
-                web_request = request.web_request
-                trace.head = web_request.method, web_request.raw_path, web_request.headers
-                trace.keys = request.keys
-            else:  # free its memory now, while it is in the processor's caches
-                record.trace = None
+            web_request = request.web_request
+            trace.head = web_request.method, web_request.raw_path, web_request.headers
+            trace.keys = request.keys
+            if not is_kept(record, self.settings.record):
+                trace.forget_chunks()  # frees their memory now, while it is in the processor's caches
+                record.trace, record.outline = None, trace
         if record.estimated_input_tokens is not None:
             record.settle_now()
             self.calibration.observe(record)  # not by the batch: the conversation's next call may come first

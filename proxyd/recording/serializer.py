@@ -28,14 +28,14 @@ from proxyd.urls import origin_of
 if TYPE_CHECKING:
     from proxyd.hooks.loader import HookSet
 
-__all__ = ["files_of"]
+__all__ = ["files_of", "outline_of"]
 
 #: The most bytes of one decompressed body.
 _MAX_DECOMPRESSED_BYTES = 16 * 1024 * 1024
 
 #: Error messages of our own about a response that had begun. Any other may be the upstream's and quote a prompt.
 _OWN_MESSAGES = re.compile(
-    r"(?:the upstream|\S{1,300}) closed the stream before finishing"
+    r"(?:the upstream|\S{1,300}) closed the stream before finishing(?: \(\S{1,300}\))?"
     r"|(?:the upstream|\S{1,300}) was silent for [\d.]+ s"
     r"|(?:the upstream's (?:answer|response)|the response of \S{1,300}) took longer than [\d.]+ s"
     r"|(?:the upstream|\S{1,300}) (?:answered|responded with) \d+"
@@ -64,19 +64,7 @@ def files_of(record: CallRecord) -> dict[str, bytes]:
         trace.in_force if isinstance(trace.in_force, tuple) else (Settings(), RouteTable(), None)
     )
     notes: list[str] = []
-    method, path, headers = trace.head
-    keys = trace.keys or ClientKeys()
-    client = {
-        "method": method,
-        "path": _path(path),
-        "headers": shown_headers(headers.items()),
-        "keys": [
-            name
-            for name, key in (("x-api-key", keys.api_key), ("authorization", keys.bearer))
-            if key is not None
-        ],
-        "body_bytes": trace.body_size,
-    }
+    client = _client_head(trace)
     if trace.is_body_truncated:
         notes.append("the client's request is too large to be kept")
     elif trace.keeps_bodies:
@@ -94,7 +82,7 @@ def files_of(record: CallRecord) -> dict[str, bytes]:
         "format": FORMAT,
         "claude_proxy": proxyd.__version__,
         "started": _iso(record.started_at),
-        "facts": _fields(record, keeps_bodies=trace.keeps_bodies),
+        "facts": _fields(record, trace, keeps_bodies=trace.keeps_bodies),
         "attempts": len(trace.attempts),
         "has_bodies": trace.keeps_bodies,
         "notes": notes,
@@ -111,6 +99,74 @@ def files_of(record: CallRecord) -> dict[str, bytes]:
         call["masks"] = None  # known when everything else has been masked
     files.add_call(call)
     return files.found
+
+
+def outline_of(record: CallRecord, trace: CallTrace) -> dict[str, Any]:
+    """Return what `proxyd.recording.store.heads_of` returns of a recorded call, for one that is not recorded.
+
+    Values of headers and addresses that could be secret are masked by name; other texts are not searched for keys.
+    """
+    attempts = []
+    for attempt in trace.attempts:
+        response = None
+        if attempt.head_at is not None:
+            response = {**_response_head(attempt, record), **_size(attempt.flow)}
+        attempts.append({"request": _request_head(attempt, record), "response": response})
+    return {
+        "folder": None,
+        "call": {
+            "started": _iso(record.started_at),
+            "facts": _fields(record, trace, keeps_bodies=False),
+            "notes": [],
+            "has_bodies": False,
+        },
+        "client": _client_head(trace),
+        "attempts": attempts,
+        "answer": {"status": record.status, "outcome": record.outcome, **_size(trace.response)},
+    }
+
+
+def _client_head(trace: CallTrace) -> dict[str, Any]:
+    method, path, headers = trace.head
+    keys = trace.keys or ClientKeys()
+    return {
+        "method": method,
+        "path": _path(path),
+        "headers": shown_headers(headers.items()),
+        "keys": [
+            name
+            for name, key in (("x-api-key", keys.api_key), ("authorization", keys.bearer))
+            if key is not None
+        ],
+        "body_bytes": trace.body_size,
+    }
+
+
+def _request_head(attempt: AttemptTrace, record: CallRecord) -> dict[str, Any]:
+    method, url = attempt.request
+    return {
+        "route": attempt.route,
+        "mode": attempt.mode,
+        "method": method,
+        "url": shown_url(url),
+        "headers": shown_headers(attempt.headers.items()),
+        "sent_ms": _ms(attempt.sent_at, record.begun),
+        "body_bytes": attempt.size,
+    }
+
+
+def _response_head(attempt: AttemptTrace, record: CallRecord) -> dict[str, Any]:
+    assert attempt.head_at is not None, "there was a response"
+    return {
+        "status": attempt.status,
+        "headers": shown_headers(attempt.response_headers),
+        "head_ms": _ms(attempt.head_at, record.begun),
+        "is_whole": attempt.flow.is_whole,
+    }
+
+
+def _size(flow: Flow) -> dict[str, int]:
+    return {"body_bytes": flow.size, "pieces": flow.count}
 
 
 class _Files:
@@ -136,7 +192,7 @@ class _Files:
 
     def add_flow(self, name: str, flow: Flow, begun: float, kind: str, encoding: str) -> dict[str, Any]:
         """Add timing and bytes of one direction; returns their description for the head."""
-        head: dict[str, Any] = {"body_bytes": flow.size, "pieces": flow.count}
+        head: dict[str, Any] = {**_size(flow)}
         chunks, kept = flow.chunks, [None] * flow.count
         if chunks is not None and encoding not in ("", "identity"):
             decompressed = _decompressed(chunks) if encoding in ("gzip", "x-gzip", "deflate") else None
@@ -158,16 +214,7 @@ class _Files:
 def _add_attempt(
     files: _Files, number: int, attempt: AttemptTrace, record: CallRecord, table: RouteTable, notes: list[str]
 ) -> str:
-    method, url = attempt.request
-    request: dict[str, Any] = {
-        "route": attempt.route,
-        "mode": attempt.mode,
-        "method": method,
-        "url": shown_url(url),
-        "headers": shown_headers(attempt.headers.items()),
-        "sent_ms": _ms(attempt.sent_at, record.begun),
-        "body_bytes": attempt.size,
-    }
+    request = _request_head(attempt, record)
     keeps_bodies = record.trace is not None and record.trace.keeps_bodies
     if attempt.is_truncated:
         notes.append(f"what attempt {number} sent is too large to be kept")
@@ -191,10 +238,7 @@ def _add_attempt(
     # Bodies of translated calls are decompressed before they are traced.
     encoding = by_name.get("content-encoding", "").strip().lower() if attempt.mode == "direct" else ""
     response = {
-        "status": attempt.status,
-        "headers": shown_headers(attempt.response_headers),
-        "head_ms": _ms(attempt.head_at, record.begun),
-        "is_whole": attempt.flow.is_whole,
+        **_response_head(attempt, record),
         **files.add_flow(
             f"{number}-upstream-response",
             attempt.flow,
@@ -225,18 +269,18 @@ def _add_response(
         **files.add_flow("answer", flow, record.begun, kind, encoding),
     }
     if record.outcome == "refused":
-        response["error"] = {"type": record.error_type, "message": _error(record, trace.keeps_bodies)}
+        response["error"] = {"type": record.error_type, "message": _error(record, trace, trace.keeps_bodies)}
     if "body_cut" in response:
         notes.append("the response to the client is cut: it was too large to be kept")
     files.add_json("answer.json", response)
 
 
-def _fields(record: CallRecord, *, keeps_bodies: bool) -> dict[str, Any]:
+def _fields(record: CallRecord, trace: CallTrace, *, keeps_bodies: bool) -> dict[str, Any]:
     facts = call_facts(record)
     for name in ("error_type", "stop_reason"):
         if not keeps_bodies and not _TOKEN.fullmatch(facts.get(name, "-")):
             del facts[name]  # an upstream's own text
-    error = _error(record, keeps_bodies)
+    error = _error(record, trace, keeps_bodies)
     if error is None:
         facts.pop("error", None)
     else:
@@ -244,12 +288,12 @@ def _fields(record: CallRecord, *, keeps_bodies: bool) -> dict[str, Any]:
     return facts
 
 
-def _error(record: CallRecord, keeps_bodies: bool) -> str | None:
+def _error(record: CallRecord, trace: CallTrace, keeps_bodies: bool) -> str | None:
     """The error message. Without bodies only where it is ours: an upstream's may quote the prompt."""
-    trace, error = record.trace, record.error
+    error = record.error
     if error is None or keeps_bodies or _OWN_MESSAGES.fullmatch(error):
         return error
-    has_response = trace is not None and any(attempt.head_at is not None for attempt in trace.attempts)
+    has_response = any(attempt.head_at is not None for attempt in trace.attempts)
     return None if has_response else error
 
 

@@ -74,7 +74,8 @@ class CallRecord:
         cache_break: why fewer tokens were read from the cache than by the call before.
         alterations: what the translation of the request dropped or changed, and why.
         codec_s: seconds spent on turning the upstream's bytes into the client's.
-        trace: what a record of the call may need (`proxyd.recording.recorder`).
+        trace: what a record of the call may need (`proxyd.recording.recorder`); None where it is not to be recorded.
+        outline: a trace without chunks and bodies, of a finished call that is not to be recorded.
         passed: four numbers for each chunk that was written on at once: the times before and after it was rewritten,
             its size, and that of the write; 0 as a size is none. `add_up` counts them, at the latest when there are
             `MOST_PASSED`, and before anything is read that depends on them: counting each by itself took 4 % of the
@@ -111,6 +112,7 @@ class CallRecord:
     settle: Callable[[], None] | None = None
     codec_s: float = 0.0
     trace: CallTrace | None = None
+    outline: CallTrace | None = None
     passed: list[float] = field(default_factory=list)
     events_per_chunk: int = 0
     heard_at: float = 0.0

@@ -90,6 +90,11 @@ class Flow:
         """Not all bytes could be kept."""
         return self.chunks is not None and sum(map(len, self.chunks)) < self.size
 
+    def forget_chunks(self) -> None:
+        """Keep number and size of the chunks only."""
+        self._further, self._further_bytes = self.count, self.size
+        self.marks, self.chunks = array("d"), None
+
     def add(self, data: bytes) -> None:
         """Add a chunk with its bytes."""
         self.add_sizes([monotonic()], [len(data)])
@@ -231,6 +236,14 @@ class CallTrace:
     def kept_bytes(self) -> int:
         """The approximate size in memory."""
         return 0 if self._budget is None else MAX_BYTES - self._budget.left
+
+    def forget_chunks(self) -> None:
+        """Keep the heads, numbers and sizes only."""
+        self.in_force, self.body = None, b""
+        self.response.forget_chunks()
+        for attempt in self.attempts:
+            attempt.body = b""
+            attempt.flow.forget_chunks()
 
     @_never_raises
     def keep_bodies(self, body: bytes) -> None:

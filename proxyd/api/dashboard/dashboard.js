@@ -199,12 +199,13 @@ function curlOf(call, request) {
   return [...lines, `-d ${quoted(JSON.stringify(body))}`].join(" \\\n  ");
 }
 
-function attemptOf({ request, response }, number) {
+// The end of a response's body may come after its last event: then the call is complete without it.
+function attemptOf({ request, response }, number, isComplete) {
   const status = response ? (response.status < 400 ? element("span", { class: "good" }, String(response.status)) : element("span", { class: "bad" }, String(response.status))) : element("span", { class: "bad" }, "no response");
   return element("section", {}, element("h3", {}, `Attempt ${number + 1}: ${request.route || ""}`),
     rowsOf([
       ["Address", `${request.method} ${request.url}`], ["Status", status], ["Sent", milliseconds(request.sent_ms)],
-      ["Head received", response && milliseconds(response.head_ms)], ["Bytes", response && `${request.body_bytes} sent, ${response.body_bytes} received${response.is_whole ? "" : ", cut off"}`],
+      ["Head received", response && milliseconds(response.head_ms)], ["Bytes", response && `${request.body_bytes} sent, ${response.body_bytes} received${response.is_whole || isComplete ? "" : ", cut off"}`],
     ]),
     folded("Request headers", headersOf(request.headers)), response && folded("Response headers", headersOf(response.headers)));
 }
@@ -227,12 +228,12 @@ function detailsOf(call, found) {
     ]),
     ...(found && found.altered.length ? [element("section", {}, element("h3", {}, "Altered on the way"),
       element("ul", {}, ...found.altered.map((each) => element("li", {}, element("code", {}, each.field), ` ${each.what}: ${each.why}`))))] : []),
-    ...(record ? record.attempts.map(attemptOf) : []),
+    ...(record ? record.attempts.map((each, number) => attemptOf(each, number, call.outcome === "ok" && number === record.attempts.length - 1)) : []),
     ...(record && record.call.notes && record.call.notes.length ? [element("section", {}, element("h3", {}, "Notes"), element("ul", {}, ...record.call.notes.map((note) => element("li", {}, note))))] : []),
     record ? folded("Headers of the client", headersOf(record.client.headers)) : null,
     found && found.problem ? element("p", { class: "empty" }, `No attempts are shown: ${found.problem}.`) : null,
     found && found.replay ? copyable("Replay it offline", found.replay)
-      : record ? element("p", { class: "empty" }, "To replay calls offline, set 'record_bodies: true' under 'settings' in models.yaml; prompts are then kept.") : null,
+      : record ? element("p", { class: "empty" }, `To replay calls like this one offline, set ${record.folder ? "" : "'record: all' and "}'record_bodies: true' under 'settings' in models.yaml; prompts are then kept.`) : null,
     record && record.attempts.length ? copyable("Call the upstream as in the last attempt, with a short prompt", curlOf(call, record.attempts.at(-1).request)) : null,
     copyable("Call this proxy, with a short prompt", curlOf(call)),
   ].filter((each) => each != null);

@@ -8,7 +8,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from proxyd.api.call_details import CallDetails
 from proxyd.daemon.server import Daemon
+from proxyd.telemetry.call_record import CallRecord
+from proxyd.telemetry.call_trace import CallTrace
 from tests.support.harness import load_entries
 from tests.support.raw_sockets import RawClient, RawUpstream, post, until
 from tests.support.recording import GOOD, records, whole
@@ -54,6 +57,68 @@ async def test_a_recorded_call_shows_its_attempts_without_secrets(tmp_path: Path
     assert found["record"]["client"]["path"] == "/v1/messages"
     assert found["altered"]
     assert {"field", "what", "why"} == found["altered"][0].keys()
+
+
+@pytest.mark.parametrize("mode", ["translated", "direct"])
+async def test_a_call_that_is_not_recorded_shows_its_attempt_without_secrets(
+    tmp_path: Path, mode: str
+) -> None:
+    """The client's key is masked wherever it stands, although it is forgotten by the time of the question."""
+    client_key = "a-key-of-an-odd-form-123"
+    upstream = RawUpstream(lambda _: GOOD[mode])
+    async with upstream.running():
+        entry = {"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": mode == "direct"}
+        daemon = Daemon(load_entries([entry]), state_folder=tmp_path)
+        await daemon.start()
+        base = f"http://127.0.0.1:{daemon.addresses[0][1]}"
+        try:
+            async with RawClient.to(base) as client:
+                message = {"role": "user", "content": PROMPT}
+                headers = (f"X-Api-Key: {client_key}", f"User-Agent: curl {client_key}", "X-Odd: private")
+                await client.send(post({**HELLO, "messages": [message]}, *headers))
+                answer = await client.answer(30)
+            async with (
+                aiohttp.ClientSession() as session,
+                session.get(f"{base}/v1/calls/{answer.headers['request-id']}") as response,
+            ):
+                text = await response.text()
+        finally:
+            await daemon.drain()
+            await daemon.close()
+    assert records(tmp_path) == [], "it did not fail"
+    assert client_key not in text
+    assert PROMPT not in text
+    assert "private" not in text
+    record = json.loads(text)["record"]
+    assert json.loads(text)["problem"] is None
+    (attempt,) = record["attempts"]
+    path = "/v1/messages" if mode == "direct" else "/v1/chat/completions"
+    assert attempt["request"]["url"] == upstream.base + path
+    assert attempt["response"]["status"] == 200
+    assert attempt["response"]["body_bytes"] > 100
+    assert record["client"]["headers"]["x-api-key"] == "***"
+    assert record["client"]["headers"]["user-agent"].startswith("curl ")
+    assert record["call"]["facts"]["outcome"] == "ok"
+
+
+def test_only_the_last_calls_are_remembered() -> None:
+    details = CallDetails(None, lambda: "failures")
+    for number in range(300):
+        record = CallRecord(f"req_{number}", model="m", route="m")
+        record.outline, record.ended = CallTrace(), record.begun
+        details.observe(record)
+    known = [number for number in range(300) if (details.find(f"req_{number}") or {})["record"] is not None]
+    assert known == list(range(100, 300))
+
+
+def test_an_outline_that_is_too_large_is_not_kept() -> None:
+    details, record = CallDetails(None, lambda: "failures"), CallRecord("req_1", model="m", route="m")
+    record.outline, record.ended = CallTrace(), record.begun
+    record.outline.head = "POST", "/v1/messages", {"user-agent": "x" * 100_000}
+    details.observe(record)
+    found = details.find("req_1")
+    assert found is not None
+    assert found["record"] is None
 
 
 async def test_a_call_without_a_record_says_how_to_get_one(tmp_path: Path) -> None:
