@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test test-fast test-deep lint types cover soak soak-smoke attack audit memory fuzz e2e real captures service-check mutations goldens docs bench bench-smoke bench-peers clean
+.PHONY: help run dev test test-fast test-deep test-next lint types cover soak soak-smoke attack audit memory fuzz e2e real captures service-check mutations goldens docs bench bench-smoke bench-peers bench-far clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,21 @@ test-fast: $(VENV)/.dev ## Run the unit tests of codecs, configuration and provi
 
 test-deep: $(VENV)/.dev ## Run all tests, with thirty times as many examples of each property.
 	@TEST_EFFORT=deep $(BIN)/python -X dev -m pytest --numprocesses 4 $(ARGS)
+
+# Its environment is made again each time: what is newest changes. NEXT='aiohttp==VERSION' or a path takes another.
+NEXT ?= aiohttp
+test-next: ## Run the transport and server tests with the newest aiohttp, pre-releases included; NEXT='aiohttp==VERSION'.
+	@$(PYTHON) -m venv --clear .venv-next
+	@grep -vi '^aiohttp==' constraints.txt > .venv-next/constraints.txt
+	@.venv-next/bin/python -m pip install --quiet -c .venv-next/constraints.txt -e '.[test]'
+	@.venv-next/bin/python -m pip install --quiet --pre --upgrade '$(NEXT)'
+	@.venv-next/bin/python -c 'import aiohttp; print("aiohttp", aiohttp.__version__)'
+	@.venv-next/bin/python -m pytest --quiet --numprocesses 2 $(NEXT_TESTS) $(ARGS)
+
+# Those of what touches aiohttp: the server's side, and calls from socket to socket.
+NEXT_TESTS := $(addprefix tests/,unit/transport unit/proxy/test_aiohttp_server.py unit/daemon/test_library_logs.py \
+	integration/api integration/direct integration/proxy security/test_head.py security/test_requests.py \
+	security/test_crossed_responses.py security/test_connecting.py)
 
 # The first commit after which subjects are held to 72 characters; a shallow clone may not have it.
 SUBJECTS_SINCE := d62e0a8
@@ -104,6 +119,9 @@ bench-smoke: $(VENV)/.dev ## A quick look at the same.
 bench-peers: $(VENV)/.dev .bench-peers/.installed ## The same as bench, with LiteLLM (installed in .bench-peers).
 	@$(BIN)/python -m bench --peers $(ARGS)
 
+bench-far: $(VENV)/.dev ## Time to the first byte from an upstream 200 ms away, after pauses; ARGS=--short: a minute.
+	@$(BIN)/python -m bench.far $(ARGS)
+
 .bench-peers/.installed:
 	@echo "Installing LiteLLM into .bench-peers ..."
 	@$(PYTHON) -m venv --clear .bench-peers
@@ -116,7 +134,7 @@ $(VENV)/.fuzz: $(VENV)/.dev
 	@touch $@
 
 clean: ## Remove everything that was built or installed here.
-	rm -rf $(VENV) .bench-peers .audit .e2e .fuzz build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	rm -rf $(VENV) .venv-next .bench-peers .audit .e2e .fuzz build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written only when its installation is whole, so an interrupted one is done again.

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.traffic import PACED, RESPONSES
 
-__all__ = ["BASELINES", "OURS", "PEERS", "VARIANTS", "Contender", "Launch"]
+__all__ = ["BASELINES", "OURS", "PEERS", "VARIANTS", "Contender", "Launch", "with_tls"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 #: Rates of paced streams, in chunks a second, that the scenarios use.
@@ -54,14 +54,22 @@ def _environment(folder: Path, **more: str) -> dict[str, str]:
     }
 
 
+def _base(upstream_port: int, certificate: Path | None) -> str:
+    """Return the address of the upstream, which speaks TLS if it has a certificate."""
+    return (
+        f"http://127.0.0.1:{upstream_port}" if certificate is None else f"https://localhost:{upstream_port}"
+    )
+
+
 def _proxy(
     *,
     translated: bool,
     settings: Mapping[str, Any] | None = None,
     hook: str | None = None,
+    certificate: Path | None = None,
 ) -> Callable[[Path, int, int], Launch]:
     def start(folder: Path, port: int, upstream_port: int) -> Launch:
-        base = f"http://127.0.0.1:{upstream_port}"
+        base = _base(upstream_port, certificate)
         entries = [
             {
                 "model_id": f"bench-{name}",
@@ -70,7 +78,10 @@ def _proxy(
             }
             for name in MODELS
         ]
-        config = {"settings": {"max_streams": 4096, **(settings or {})}, "models": entries}
+        own = {"max_streams": 4096, **(settings or {})}
+        if certificate is not None:
+            own["ca_file"] = str(certificate)
+        config = {"settings": own, "models": entries}
         models = folder / "models.yaml"
         models.write_text(json.dumps(config))  # JSON is YAML
         if hook is not None:
@@ -116,13 +127,17 @@ def _nginx(folder: Path, port: int, upstream_port: int) -> Launch:
     return Launch((nginx, "-p", str(folder), "-c", str(path)), _environment(folder))
 
 
+def _missing_litellm() -> str | None:
+    return None if _litellm_binary().exists() else "LiteLLM is not installed: make bench-peers does it"
+
+
 def _litellm_binary() -> Path:
     return Path(os.environ.get("BENCH_PEERS", _ROOT / ".bench-peers")) / "bin" / "litellm"
 
 
-def _litellm(*, translated: bool) -> Callable[[Path, int, int], Launch]:
+def _litellm(*, translated: bool, certificate: Path | None = None) -> Callable[[Path, int, int], Launch]:
     def start(folder: Path, port: int, upstream_port: int) -> Launch:
-        base = f"http://127.0.0.1:{upstream_port}"
+        base = _base(upstream_port, certificate)
         if translated:
             provider, base = "hosted_vllm", f"{base}/v1"
         else:
@@ -145,6 +160,7 @@ def _litellm(*, translated: bool) -> Callable[[Path, int, int], Launch]:
             LITELLM_LOCAL_MODEL_COST_MAP="True",
             LITELLM_LOG="ERROR",
             LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY="true",  # on loopback, for minutes
+            **({} if certificate is None else {"SSL_CERT_FILE": str(certificate)}),
         )
         return Launch(command, environment)
 
@@ -163,6 +179,26 @@ OURS = (
     Contender("translated", _proxy(translated=True)),
     Contender("direct", _proxy(translated=False)),
 )
+
+
+def with_tls(certificate: Path) -> tuple[tuple[Contender, ...], tuple[Contender, ...]]:
+    """Return ours and the peers in front of an upstream that speaks TLS with this certificate."""
+    ours = tuple(
+        Contender(f"{name} TLS", _proxy(translated=name == "translated", certificate=certificate))
+        for name in ("translated", "direct")
+    )
+    peers = tuple(
+        Contender(
+            f"LiteLLM {name} TLS",
+            _litellm(translated=name == "translated", certificate=certificate),
+            start_s=120,
+            missing=_missing_litellm,
+        )
+        for name in ("translated", "direct")
+    )
+    return ours, peers
+
+
 VARIANTS = (
     Contender(
         "translated records",
@@ -179,18 +215,17 @@ BASELINES = (
     ),
     Contender("pass-through", _python("bench.passthrough")),
 )
-_NO_LITELLM = "LiteLLM is not installed: make bench-peers does it"
 PEERS = (
     Contender(
         "LiteLLM translated",
         _litellm(translated=True),
         start_s=120,
-        missing=lambda: None if _litellm_binary().exists() else _NO_LITELLM,
+        missing=_missing_litellm,
     ),
     Contender(
         "LiteLLM direct",
         _litellm(translated=False),
         start_s=120,
-        missing=lambda: None if _litellm_binary().exists() else _NO_LITELLM,
+        missing=_missing_litellm,
     ),
 )

@@ -1,4 +1,4 @@
-"""The scripted upstream: ``python -m bench.upstream PORT``.
+"""The scripted upstream: ``python -m bench.upstream PORT [--tls CERTIFICATE KEY] [--idle-s SECONDS]``.
 
 The model's name selects a response whose bytes were built before the first request, so that the upstream uses little
 CPU on the machine it shares with the contender. ``bench-paced-R`` sends R chunks a second until ``POST /finish``.
@@ -6,9 +6,10 @@ CPU on the machine it shares with the contender. ``bench-paced-R`` sends R chunk
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import re
-import sys
+import ssl
 from time import monotonic_ns
 
 from bench.traffic import (
@@ -93,8 +94,10 @@ class _Connection(asyncio.Protocol):
 
     paced: set[_Connection] = set()  # noqa: RUF012 - shared: all finish together
 
-    def __init__(self, library: _Library) -> None:
+    def __init__(self, library: _Library, idle_s: float = 0.0) -> None:
         self._library = library
+        self._idle_s = idle_s
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._chunks: list[bytes] = []
         self._missing = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -102,13 +105,23 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._await_request()
+
+    def _await_request(self) -> None:
+        """Close the connection if no request comes for the time that was set."""
+        if self._idle_s:
+            self._idle_timer = asyncio.get_running_loop().call_later(self._idle_s, self._transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.paced.discard(self)
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         if self._timer is not None:
             self._timer.cancel()
 
     def data_received(self, data: bytes) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         self._chunks.append(data)
         if self._missing:
             self._missing -= len(data)
@@ -143,8 +156,10 @@ class _Connection(asyncio.Protocol):
             self._start_paced(dialect, int(name.removeprefix(PACED + "-")))
         elif _STREAM.search(received):
             self._transport.write(self._library.stream(name, dialect))
+            self._await_request()
         else:
             self._transport.write(self._library.message(name, dialect))
+            self._await_request()
 
     def _start_paced(self, dialect: str, rate: int) -> None:
         self._dialect, self._interval_s, self._count = dialect, 1 / rate, 0
@@ -167,16 +182,27 @@ class _Connection(asyncio.Protocol):
         self._transport.write(self._library.end[self._dialect])
 
 
-async def _serve(port: int) -> None:
+async def _serve(port: int, tls: ssl.SSLContext | None, idle_s: float) -> None:
     library = _Library()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(library), "127.0.0.1", port, backlog=2048)
+    server = await loop.create_server(
+        lambda: _Connection(library, idle_s), "127.0.0.1", port, backlog=2048, ssl=tls
+    )
     await server.serve_forever()
 
 
 def main() -> None:
     """Serve until killed."""
-    asyncio.run(_serve(int(sys.argv[1])))
+    parser = argparse.ArgumentParser(prog="python -m bench.upstream")
+    parser.add_argument("port", type=int)
+    parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"))
+    parser.add_argument("--idle-s", type=float, default=0.0, help="close idle connections after so long")
+    args = parser.parse_args()
+    tls = None
+    if args.tls:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(*args.tls)
+    asyncio.run(_serve(args.port, tls, args.idle_s))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from proxyd.errors import ClientError, NotFound
 from proxyd.prompt_cache import prefix as prefixes
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers.base import ClientKeys
-from proxyd.providers.unparsed import forwards_unchanged, is_plain, peek_request
+from proxyd.providers.unparsed import forwards_unchanged, is_plain, model_near_start, peek_request
 from proxyd.proxy.client_request import ClientRequest
 from proxyd.proxy.held_bodies import HeldBodies
 from proxyd.proxy.relay import Relay
@@ -74,7 +74,7 @@ class MessagesHandlers:
     async def _parse_request(self, request: web.Request) -> tuple[ClientRequest, ModelRoute]:
         """Read the body and find the route of its model. A body that is forwarded unchanged is not parsed."""
         relay = self._relay
-        body = await read_request_body(request, relay.settings, self._bodies)
+        body = await read_request_body(request, relay.settings, self._bodies, self._prepare)
         keys = without_token(ClientKeys.from_headers(request.headers), relay.settings)
         seen = peek_request(body)
         route = None if seen is None else relay.table.resolve(seen.model)
@@ -98,6 +98,10 @@ class MessagesHandlers:
             prefixes.remember_prefix(payload, body)
         record = _record_of(request, payload, len(body))
         return ClientRequest(request, record, body, payload, keys, wants_stream=record.is_stream), route
+
+    def _prepare(self, beginning: bytes) -> None:
+        """Have the connection to the likely upstream opened while the rest of a body arrives."""
+        self._relay.prepare(model_near_start(beginning))
 
     def _find_route(self, request: web.Request, payload: dict[str, Any], size: int) -> ModelRoute:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -22,8 +23,16 @@ _RATIO_FROM_BYTES = 1024
 _ENCODINGS = ("", "identity", "gzip")
 
 
-async def read_request_body(request: web.Request, settings: Settings, bodies: HeldBodies) -> bytes:
+async def read_request_body(
+    request: web.Request,
+    settings: Settings,
+    bodies: HeldBodies,
+    on_beginning: Callable[[bytes], None] | None = None,
+) -> bytes:
     """Read the whole body and decompress it. Its bytes count as held until ``request[HELD]`` is released.
+
+    Args:
+        on_beginning: called with the first bytes of a body of which more is to come.
 
     Raises:
         Overloaded: all held bodies together exceed ``max_parsing_bytes``.
@@ -81,6 +90,8 @@ async def read_request_body(request: web.Request, settings: Settings, bodies: He
             ):
                 raise _too_large(settings.max_body_bytes)
             held.grow(len(chunk), settings.max_parsing_bytes)
+            if not chunks and on_beginning is not None:
+                on_beginning(chunk)
             chunks.append(chunk)
     except ProxyError:
         raise

@@ -301,11 +301,33 @@ class Settings:
         source="docs/spec/operations.md#e10",
         is_live=False,
     )
+    client_cert: str = _setting(
+        "",
+        free_text("the path of a PEM file, or an empty text"),
+        "PEM file with a certificate and its key, shown to upstreams that ask for one.",
+        source="docs/spec/operations.md#e10",
+        is_live=False,
+    )
     trust_env: bool = _setting(
         False,
         boolean(),
-        "Use HTTPS_PROXY and netrc for upstream calls.",
+        "Use HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and netrc for upstream calls; NO_PROXY lists exceptions.",
         source="docs/spec/operations.md#e10",
+        is_live=False,
+    )
+    idle_connection_s: float = _setting(
+        300.0,
+        number(0, _DAY_S, what="a number of seconds, 0 for no reuse,"),
+        "Seconds that an idle connection to an upstream is kept at most; it ends earlier if the upstream says so or "
+        "closes such connections earlier.",
+        source="docs/spec/operations.md#b",
+        is_live=False,
+    )
+    keep_warm: bool = _setting(
+        True,
+        boolean(),
+        "Keep a connection to each upstream of the last 10 minutes ready, so that no call waits for a TLS handshake.",
+        source="docs/performance.md#warm-connections",
         is_live=False,
     )
 

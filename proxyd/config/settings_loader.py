@@ -93,7 +93,8 @@ class _Loader:
             self._fault(f"{self._place(name)}: settings.{name}", sentence)
         values = {name: self._value(row) for name, row in TABLE.items()}
         values["auth_token"] = self._read_token(values["auth_token"])
-        values["ca_file"] = self._resolve_ca_file(values["ca_file"])
+        for name in ("ca_file", "client_cert"):
+            values[name] = self._resolve_pem_file(name, values[name])
         self._check_exposure(values)
         return values
 
@@ -139,14 +140,14 @@ class _Loader:
             return None
         return credential.secret
 
-    def _resolve_ca_file(self, path: str) -> str:
+    def _resolve_pem_file(self, name: str, path: str) -> str:
         if not path:
             return path
         # A path in models.yaml is relative to it, one typed in a shell to where it was typed.
-        is_from_file = self.origins["ca_file"] == self._place("ca_file")
+        is_from_file = self.origins[name] == self._place(name)
         full = (self._folder if is_from_file else Path()) / os.path.expanduser(path)
         if not full.is_file():
-            self._fault(self.origins["ca_file"], f"ca_file: expected a PEM file; there is none at {full}")
+            self._fault(self.origins[name], f"{name}: expected a PEM file; there is none at {full}")
         return str(full)
 
     def _check_exposure(self, values: Mapping[str, Any]) -> None:

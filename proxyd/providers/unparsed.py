@@ -27,6 +27,7 @@ __all__ = [
     "forwards_unchanged",
     "has_second_model",
     "is_plain",
+    "model_near_start",
     "peek_request",
     "with_model",
 ]
@@ -34,6 +35,7 @@ __all__ = [
 #: Parsing a smaller body is faster than peeking at it.
 _MIN_BYTES = 16 * 1024
 _MODEL = re.compile(rb'\s*\{\s*"model"\s*:\s*("[^"\\\x00-\x1f]{1,200}")')
+_NEAR_START, _NEAR_START_BYTES = re.compile(rb'"model"\s*:\s*"([^"\\\x00-\x1f]{1,200})"'), 2048
 #: Scalar members directly after the model, which are certainly at the top level.
 _SCALAR = re.compile(rb'\s*,\s*"(\w+)"\s*:\s*(true|false|null|-?[0-9][0-9.eE+-]*|"[^"\\\x00-\x1f]*")')
 _LAST = re.compile(rb',\s*"stream"\s*:\s*(true|false)\s*\}\s*\Z')
@@ -94,6 +96,12 @@ def peek_request(body: bytes) -> PeekedRequest | None:
     except UnicodeDecodeError:
         return None
     return PeekedRequest(name, *model.span(1), stream == b"true")
+
+
+def model_near_start(beginning: bytes) -> str | None:
+    """Return the model that a body with this beginning is probably for: a guess, on which nothing but time depends."""
+    found = _NEAR_START.search(beginning, 0, _NEAR_START_BYTES)
+    return None if found is None else found[1].decode("utf-8", "replace")
 
 
 def is_plain(body: bytes, seen: PeekedRequest) -> bool:

@@ -147,7 +147,7 @@ class Attempt:
         """Return the next chunk; b"" at the end, or where `_forward` has left something for the reader.
 
         Raises:
-            aiohttp.ClientError, OSError, BodyFault: the connection broke.
+            TransportError, OSError, BodyFault: the connection broke.
             Exception: what a timeout has interrupted the response with.
         """
         if self._has_buffered:

@@ -142,6 +142,16 @@ class Relay:
         self._resources.replace_configuration(settings, hooks or HookSet())
         before.retire()
 
+    def prepare(self, model: str | None) -> None:
+        """Have a connection opened for a call that is being received.
+
+        Args:
+            model: the one that it is probably for; None if nothing is known, for the upstream that was called last.
+        """
+        route = None if model is None else self.table.resolve(model)
+        if route is None or not route.is_demo:
+            self._resources.upstreams.prepare(None if route is None else self._resources.base_of(route))
+
     async def serve(self, request: ClientRequest) -> web.StreamResponse:
         """Carry one call, with retries and fallbacks.
 

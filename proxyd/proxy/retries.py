@@ -35,7 +35,7 @@ def delay_before_retry(exc: ProxyError, retry: int, *, is_direct: bool) -> float
     if errors.is_permanent(exc):
         return None
     if isinstance(exc, Unreachable):
-        # A stale pooled connection fails like this: the first retry takes a new one, at once.
+        # Most of these are over in a moment: the first retry is made at once.
         return 0.0 if retry == 0 else _backoff(retry - 1)
     if is_direct or not isinstance(exc, Refused) or not _is_transient(exc):
         return None

@@ -1,40 +1,40 @@
-"""One connection to an upstream: aiohttp's parser reads the heads of responses, `proxyd.codecs.wire.http1_body` their
-bodies.
+"""One connection to an upstream: reads the head and the body of one response after the other.
 
-The reader of a body is notified of each arrival from within `data_received`, and is offered a lone chunk before it is
-buffered.
+::
+
+    idle ──send_request──▶ waiting for a head ──head──▶ body ──end of the body, release──▶ idle
+      │                        │                         │
+      └──────── bytes, end ────┴──── fault, end ─────────┴──▶ closed
+
+Bytes on an idle connection belong to no request: they close it. The reader of a body is notified of each arrival from
+within the protocol's callback, and is offered a lone chunk before it is buffered.
 """
 
 from __future__ import annotations
 
-import re
+import asyncio
 import select
+import socket
 import sys
 from collections.abc import Callable
-from typing import Any
-
-import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_parser import RawResponseMessage
 
 from proxyd.codecs.wire.http1_body import Body, BodyFault
+from proxyd.codecs.wire.http1_head import HeadFault, HeadReader, ResponseHead
+from proxyd.transport.faults import NoResponse, NotHTTP, UnexpectedResponse
 
 if sys.platform == "linux":
     import fcntl
     import termios
 
-__all__ = ["READ_BYTES", "UnexpectedResponse", "UpstreamConnection"]
+__all__ = ["READ_BYTES", "ReadBuffer", "UpstreamConnection"]
 
 #: Reading pauses when twice this is buffered; one more read of the transport may follow. It resumes below this.
 _BUFFER_BYTES = 32 * 1024
-#: Largest read, from a socket and from the buffer.
+#: Largest read, from a socket and from the buffer. asyncio's own 256 KiB would be held up to three times for a client
+#: that does not read: by the reader, by the write that waits, and by the transport (docs/spec/operations.md#c6).
 READ_BYTES = 64 * 1024
-#: Limits on a response's header lines and their number (docs/spec/operations.md#c2 has the same for requests).
-_MAX_LINE, _MAX_HEADERS = 8190, 128
 #: Larger bodies are not joined with their heads: a second system call takes less time than the copy.
 _SEPARATE_WRITE_BYTES = 512 * 1024
-#: End of a head. aiohttp's parser accepts lines that end with LF alone.
-_HEAD_END = re.compile(rb"\r?\n\r?\n")
 #: Statuses of responses that have no body whatever their head says (RFC 9112, 6.3).
 _BODILESS = frozenset({204, 304})
 #: Sent by servers that waited for a request in vain: on a connection that was idle it can't be the response to a
@@ -42,134 +42,197 @@ _BODILESS = frozenset({204, 304})
 _REQUEST_TIMEOUT = 408
 #: TIOCOUTQ of a socket whose send queue is empty.
 _NOTHING_UNSENT = bytes(4)
+#: A peer that has vanished without a word is noticed by the system within 60 s.
+_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPALIVE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
 
-class UnexpectedResponse(aiohttp.ClientError):
-    """The upstream sent something that can't be the response to the current request."""
+class ReadBuffer:
+    """Memory that all connections of one event loop read into, one after the other."""
+
+    __slots__ = ("view",)
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(READ_BYTES))
 
 
-class UpstreamConnection(ResponseHandler):
-    """Protocol of one connection: aiohttp's parser for heads, a `Body` of ours for what follows.
+class UpstreamConnection(asyncio.BufferedProtocol):
+    """Protocol of one connection.
+
+    Args:
+        on_lost: called when an idle connection has ended, or has received bytes that nobody asked for.
 
     Attributes:
+        transport: None before the connection is made, and after its end.
         body: of the current response, once its head has arrived.
-        on_progress, on_lone_chunk: see `Response`.
+        on_progress, on_lone_chunk: see `proxyd.transport.response.Response`.
         is_lost: the connection has ended.
         keeps_alive: the connection may be reused if its response ends correctly.
-
-    Until the first request is sent it behaves as its base does: the connector uses it for CONNECT.
+        requests: how many have been sent.
+        idle_s: how long the upstream says that it keeps an idle connection, or None.
     """
 
-    body: Body | None = None
-    on_progress: Callable[[], None] | None = None
-    on_lone_chunk: Callable[[bytes], bool] | None = None
-    is_lost = False
-    keeps_alive = True
-    _requests = 0  # how many have been sent
-    _began_early = False  # the response began before its request had been sent whole
-    _has_begun = False  # the response has begun
-    _poll: select.poll | None = None
-    _awaits_head = False  # a request was sent, and the head of its response has not arrived
-    _is_paused = False
-    _head_tail = b""
-    _decodes = _has_body = True
-    _descriptor = -1
+    def __init__(
+        self, buffer: ReadBuffer, on_lost: Callable[[UpstreamConnection], None] | None = None
+    ) -> None:
+        self._view = buffer.view
+        self._on_lost = on_lost
+        self.transport: asyncio.Transport | None = None
+        self.body: Body | None = None
+        self.on_progress: Callable[[], None] | None = None
+        self.on_lone_chunk: Callable[[bytes], bool] | None = None
+        self.is_lost = False
+        self.keeps_alive = True
+        self.requests = 0
+        self.idle_s: float | None = None
+        self._head: asyncio.Future[ResponseHead] | None = None  # set while a response is waited for
+        self._reader: HeadReader | None = None  # of the head that is being received
+        self._began_early = False  # the response began before its request had been sent whole
+        self._poll: select.poll | None = None
+        self._is_tls = False
+        self._is_paused = False
+        self._decodes = self._has_body = True
+        self._descriptor = -1
 
-    def send_request(self, head: bytes, body: bytes, *, decodes: bool, has_body: bool) -> None:
-        """Send a request. `read` returns the head of its response, `body` has the rest.
+    # -- the connection
 
-        Args:
-            decodes: decompress the body.
-            has_body: the response may have a body.
-        """
-        assert self.transport is not None, "it is connected"
-        self._awaits_head, self._decodes, self._has_body, self._head_tail = True, decodes, has_body, b""
-        self._requests += 1
-        self._has_begun = self._began_early = False
-        if self._descriptor < 0:
-            self._descriptor = self.transport.get_extra_info("socket").fileno()
-        if self._parser is None:
-            # It is fed heads only, so one parser that expects no bodies reads them all.
-            self.set_response_params(
-                skip_payload=True,
-                auto_decompress=False,
-                max_line_size=_MAX_LINE,
-                max_field_size=_MAX_LINE,
-                max_headers=_MAX_HEADERS,
-            )
-        if len(body) > _SEPARATE_WRITE_BYTES:
-            self.transport.write(head)
-            self.transport.write(body)
-        else:
-            self.transport.write(head + body)
-
-    def fail_with_timeout(self) -> None:
-        """Fail the pending read of a head with a timeout."""
-        self.set_exception(aiohttp.SocketTimeoutError("no answer"))
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self._is_tls = transport.get_extra_info("ssl_object") is not None
+        sock = transport.get_extra_info("socket")
+        self._descriptor = sock.fileno()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE:
+            if hasattr(socket, name):  # which of them there are depends on the system
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     @property
-    def should_close(self) -> bool:
-        """Whether the connection cannot be reused."""
-        if not self._requests:
-            return super().should_close or self.is_lost
+    def is_connected(self) -> bool:
+        return self.transport is not None and not self.transport.is_closing()
+
+    @property
+    def may_be_reused(self) -> bool:
+        """Whether another request may be sent once the current response has been read."""
         body = self.body
         return (
-            self._should_close
-            or not self.keeps_alive
-            or self.is_lost
-            or self._awaits_head
-            or self._exception is not None
-            or (body is not None and (body.has_surplus or not body.is_complete))
+            self.keeps_alive
+            and self.is_connected
+            and self._head is None
+            and (body is None or (body.is_complete and not body.has_surplus))
         )
+
+    @property
+    def is_fully_sent(self) -> bool:
+        """Whether the transport has passed the whole request to the system."""
+        return self.transport is None or not self.transport.get_write_buffer_size()
 
     @property
     def has_extra_response(self) -> bool:
         """More than one response has arrived on a reused connection, so none can be matched with this request."""
-        return self._requests > 1 and self.body is not None and self.body.has_surplus
+        return self.requests > 1 and self.body is not None and self.body.has_surplus
 
     def has_unread_bytes(self) -> bool:
         """Whether bytes, or the end of the connection, are to be read from the socket."""
-        assert self._descriptor >= 0, "it has sent a request"
         if self._poll is None:
             self._poll = select.poll()
             self._poll.register(self._descriptor, select.POLLIN)
         return bool(self._poll.poll(0))
 
-    def take(self, limit: int) -> bytes:
-        """Take up to `limit` bytes of the body that have arrived.
+    def has_spoken_first(self) -> bool:
+        """Whether a new connection has received bytes before its first request. TLS has some of its own to say."""
+        return not self._is_tls and self.has_unread_bytes()
 
-        Raises:
-            BodyFault: the body was cut short.
+    def close(self) -> None:
+        """Close the connection, and drop what has not been sent."""
+        self.keeps_alive = False
+        transport = self.transport
+        if transport is None:
+            return
+        if self._is_tls or transport.get_write_buffer_size():
+            transport.abort()  # an orderly end would wait for the peer's
+        else:
+            transport.close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.is_lost = True
+        self.transport = None
+        body = self.body
+        if body is not None:
+            if exc is None:
+                body.close()
+            elif not body.has_ended:
+                body.fault = BodyFault("the connection was reset before the body ended")
+        if self._head is not None:
+            self._fail(NoResponse(is_untouched=self._reader is None), exc)
+        if self.on_progress is not None:
+            self.on_progress()
+        self._report_lost()
+
+    def _report_lost(self) -> None:
+        on_lost, self._on_lost = self._on_lost, None
+        if on_lost is not None:
+            on_lost(self)
+
+    # -- requests
+
+    def send_request(
+        self, head: bytes, body: bytes, *, decodes: bool, has_body: bool
+    ) -> asyncio.Future[ResponseHead]:
+        """Send a request; returns a future of the head of its response, interim ones skipped. `body` has the rest.
+
+        Args:
+            decodes: decompress the body.
+            has_body: the response may have a body.
+
+        The future raises:
+            NoResponse: the connection ended first.
+            NotHTTP: the response is no HTTP.
+            UnexpectedResponse: it can't be the response to this request.
         """
-        assert self.body is not None, "the head has been read"
-        data = self.body.take(limit)
-        if self._is_paused and self.body.waiting_bytes < _BUFFER_BYTES and self.transport is not None:
-            self._is_paused = False
-            self.transport.resume_reading()
-        return data
+        assert self.transport is not None, "it is connected"
+        self._decodes, self._has_body, self._reader = decodes, has_body, None
+        self.body = None
+        self.requests += 1
+        self._began_early = False
+        self._head = future = asyncio.get_running_loop().create_future()
+        if len(body) > _SEPARATE_WRITE_BYTES:
+            self.transport.write(head)
+            self.transport.write(body)
+        else:
+            self.transport.write(head + body)
+        return future
 
-    def limit_reads(self) -> None:
-        """Read no more at once than `READ_BYTES`, once the connection is made.
+    def fail_with_timeout(self) -> None:
+        """Fail the pending read of a head with a timeout."""
+        self._fail(asyncio.TimeoutError("no answer"))
 
-        asyncio's own 256 KiB would be held up to three times for a client that does not read: by the reader, by the
-        write that waits, and by the transport (docs/spec/operations.md#c6). A TLS transport has no such limit.
-        """
-        if hasattr(self.transport, "max_size"):
-            setattr(self.transport, "max_size", READ_BYTES)  # noqa: B010 - typing does not know it
+    def _fail(self, exc: Exception, cause: BaseException | None = None) -> None:
+        """Raise `exc` in the reader of the head."""
+        self.keeps_alive = False
+        future, self._head = self._head, None
+        exc.__cause__ = cause
+        if future is not None and not future.done():
+            future.set_exception(exc)
+
+    # -- responses
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Copy received bytes out at once: the next connection reads into the same memory."""
+        self.data_received(bytes(self._view[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        if self._awaits_head:
-            if not self._has_begun:
-                self._has_begun, self._began_early = True, self._is_partly_sent()
-            data = self._feed_head(data)
-            if not data:
+        """Handle received bytes."""
+        if self._head is not None:
+            rest = self._read_head(data)
+            if not rest:
                 return
+            data = rest
         body = self.body
         if body is None:
-            if not self._requests:
-                super().data_received(data)
-                return
-            self._close_after_surplus()  # a goodbye, or a response to no request
+            self._reject_unasked()
             return
         if (
             self.on_lone_chunk is not None
@@ -190,53 +253,60 @@ class UpstreamConnection(ResponseHandler):
         if self.on_progress is not None:
             self.on_progress()
 
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self.is_lost = True
-        if self.body is not None:
-            if exc is None:
-                self.body.close()
-            elif not self.body.has_ended:
-                self.body.fault = BodyFault("the connection was reset before the body ended")
-        super().connection_lost(exc)
-        if self.on_progress is not None:
-            self.on_progress()
+    def take(self, limit: int) -> bytes:
+        """Take up to `limit` bytes of the body that have arrived.
 
-    def _feed_head(self, data: bytes) -> bytes:
-        """Feed the parser with heads; returns the bytes that follow the last one."""
-        while self._awaits_head and data:
-            known = len(self._head_tail)
-            end = _HEAD_END.search(self._head_tail + data)
-            at = len(data) if end is None else end.end() - known
-            head, data = data[:at], data[at:]
-            self._head_tail = (self._head_tail + head)[-3:] if end is None else b""
-            super().data_received(head)
-            if self._exception is not None:
-                return b""
+        Raises:
+            BodyFault: the body was cut short.
+        """
+        assert self.body is not None, "the head has been read"
+        data = self.body.take(limit)
+        if self._is_paused and self.body.waiting_bytes < _BUFFER_BYTES:
+            self._is_paused = False
+            if self.transport is not None and not self.transport.is_closing():
+                self.transport.resume_reading()
         return data
 
-    def feed_data(self, data: tuple[RawResponseMessage, Any], size: int = 0) -> None:
-        """Handle a head that the parser has read."""
-        if not self._requests:
-            super().feed_data(data, size)
-            return
-        message = data[0]
-        if 100 <= message.code < 200 and message.code != 101:
-            self._has_begun = False  # an interim response may arrive before the request has been sent whole
-        elif self._is_unexpected(message.code):
-            self._reject_head()
-            return
-        else:
-            self._awaits_head = False
-            self.body = self._body_of(message)
-            self.keeps_alive = self.keeps_alive and not self._began_early
-        super().feed_data(data, size)
+    def _read_head(self, data: bytes) -> bytes:
+        """Feed the reader with heads; returns the bytes that follow the last one."""
+        while data:
+            if self._reader is None:
+                self._reader = HeadReader()
+                self._began_early = self._is_partly_sent()
+            try:
+                found = self._reader.feed(data)
+            except HeadFault as exc:
+                self._fail(NotHTTP(str(exc)))
+                return b""
+            if found is None:
+                return b""
+            head, data = found
+            if not head.is_interim:
+                return data if self._accept(head) else b""
+            self._reader = HeadReader()
+            self._began_early = False  # an interim response may arrive before the request has been sent whole
+        return b""
+
+    def _accept(self, head: ResponseHead) -> bool:
+        """Begin the body of a response; returns False if it can't be the response to the current request."""
+        if self._is_unexpected(head.status):
+            self._fail(UnexpectedResponse("the upstream sent a response that is not to this request"))
+            return False
+        future, self._head = self._head, None
+        self.body = self._body_of(head)
+        self.keeps_alive = self.keeps_alive and head.keeps_alive and not self._began_early
+        if head.idle_s is not None:
+            self.idle_s = head.idle_s
+        if future is not None and not future.done():
+            future.set_result(head)
+        return True
 
     def _is_unexpected(self, status: int) -> bool:
         """Whether a head can't be that of the response to the current request.
 
         On a new connection there is no other request, and a server may refuse it before it has read it whole.
         """
-        if self._requests > 1:
+        if self.requests > 1:
             return self._began_early or status == _REQUEST_TIMEOUT
         return self._began_early and status < 400
 
@@ -244,41 +314,29 @@ class UpstreamConnection(ResponseHandler):
         """Whether part of the request is unwritten, or not acknowledged by the peer's system: a response that arrives
         now was sent before the peer had the whole request.
         """
-        transport = self.transport
-        if transport is None:
-            return False
-        if transport.get_write_buffer_size():
+        if not self.is_fully_sent:
             return True
-        if sys.platform != "linux":
+        if sys.platform != "linux" or self.transport is None:
             return False
         try:
             return fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, _NOTHING_UNSENT) != _NOTHING_UNSENT
         except OSError:
             return False  # the connection has ended, which `connection_lost` handles
 
-    def _reject_head(self) -> None:
-        """Fail the pending read of a head with `UnexpectedResponse`."""
-        self.keeps_alive = False
-        self._awaits_head, self.body = True, None
-        self.set_exception(UnexpectedResponse("the upstream sent a response that is not to this request"))
+    def _reject_unasked(self) -> None:
+        """Close a connection that has received a goodbye, or a response to no request."""
+        self.close()
+        self._report_lost()
 
-    def _close_after_surplus(self) -> None:
-        self._should_close = True
-        if self.transport is not None:
-            self.transport.close()
-
-    def _body_of(self, message: RawResponseMessage) -> Body:
-        headers = message.headers
-        encoding = headers.get("content-encoding", "") if self._decodes else ""
-        encoding = encoding.strip().lower().removeprefix("x-")  # an old name of gzip's
-        if not self._has_body or message.code in _BODILESS or message.code == 101:
+    def _body_of(self, head: ResponseHead) -> Body:
+        if not self._has_body or head.status in _BODILESS:
             return Body(length=0, is_chunked=False)
-        length = headers.get("content-length")
-        body = Body(
-            length=None if length is None else int(length),
-            is_chunked=message.chunked,
+        encoding = head.headers.get("content-encoding", "") if self._decodes else ""
+        encoding = encoding.strip().lower().removeprefix("x-")  # an old name of gzip's
+        if head.length is None and not head.is_chunked:
+            self.keeps_alive = False
+        return Body(
+            length=head.length,
+            is_chunked=head.is_chunked,
             encoding="" if encoding == "identity" else encoding,
         )
-        if length is None and not message.chunked:
-            self._should_close = True
-        return body

@@ -1,4 +1,4 @@
-"""DNS look-ups in threads of their own.
+"""Threads for name look-ups and the like.
 
 `getaddrinfo` blocks until the resolver responds. In the event loop's default executor a few look-ups that never end
 would block everything else that needs a thread there, and the end of the process, which joins the threads.
@@ -7,22 +7,17 @@ would block everything else that needs a thread there, and the end of the proces
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-
-__all__ = ["Lookups", "Resolver"]
+__all__ = ["Lookups"]
 
 T = TypeVar("T")
 
-#: Concurrent look-ups; further ones wait. aiohttp looks up each name only once at a time.
+#: Concurrent look-ups; further ones wait. `proxyd.transport.names` looks up each name only once at a time.
 _MAX_THREADS = 64
-_NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
 class Lookups:
@@ -85,49 +80,3 @@ class Lookups:
                 future.set_exception(OSError(str(exc)))
                 continue
             return
-
-
-class Resolver(AbstractResolver):
-    """Resolves names for aiohttp's connector, in the threads of `Lookups`."""
-
-    def __init__(self, lookups: Lookups) -> None:
-        self._lookups = lookups
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return await self._lookups.run(lambda: _addresses(host, port, family))
-
-    async def close(self) -> None:
-        """Do nothing: a running look-up can't be stopped, and does not keep the process from ending."""
-
-
-def _addresses(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
-    """Look up `host`. Blocks.
-
-    Raises:
-        OSError: it has no address, or no descriptor was free to ask for one.
-    """
-    try:
-        found = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG
-        )
-    except socket.gaierror:
-        os.close(
-            os.open(os.devnull, os.O_RDONLY)
-        )  # raises if descriptors ran out, which the resolver does not report
-        raise
-    results: list[ResolveResult] = []
-    for each_family, _, proto, _, address in found:
-        name = str(address[0])
-        if each_family == socket.AF_INET6:
-            if len(address) < 4:
-                continue  # a Python without IPv6
-            if address[3]:  # a link-local address needs its interface
-                name = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
-        results.append(
-            ResolveResult(
-                hostname=host, host=name, port=port, family=each_family, proto=proto, flags=_NUMERIC
-            )
-        )
-    return results

@@ -164,8 +164,8 @@ async def test_a_proxy_that_is_not_there_is_named(environment: pytest.MonkeyPatc
         response = await ask(base)
     assert response.status == 502
     assert response.error()[1] == (
-        "could not connect to the proxy of the environment for upstream.invalid "
-        "(https://upstream.invalid/v1/chat/completions)"
+        f"could not connect to the proxy of the environment (http://127.0.0.1:{port}) for upstream.invalid: "
+        "connection refused (https://upstream.invalid/v1/chat/completions)"
     )
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from proxyd.transport.connection import UnexpectedResponse
-from proxyd.transport.pool import ConnectionPool, Response
+from proxyd.transport.dialer import tls_context
+from proxyd.transport.faults import UnexpectedResponse
+from proxyd.transport.pool import ConnectionPool
+from proxyd.transport.response import Response
 from proxyd.transport.timers import Timers
 from tests.security.certificates import make_certificate, server_context
 from tests.support.harness import running_proxy
@@ -69,7 +71,7 @@ async def calls_to(
 ) -> AsyncIterator[tuple[Calls, RawUpstream]]:
     tls = server_context(*certificate) if certificate else None
     async with no_leaks(), RawUpstream(play, tls=tls).running() as upstream:
-        pool = ConnectionPool(ca_file=str(certificate[1]) if certificate else "")
+        pool = ConnectionPool(context=tls_context(str(certificate[1])) if certificate else None)
         try:
             yield Calls(pool, upstream.base), upstream
         finally:

@@ -31,10 +31,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def load_entries(entries: Sequence[Mapping[str, Any]], **settings: Any) -> LoadedConfig:
-    """A configuration as models.yaml would give it; `settings` override the defaults."""
+    """A configuration as models.yaml would give it; `settings` override the defaults.
+
+    Without them no connection is opened but by calls, so that tests can count connections.
+    """
     text = "\n".join(f"- {json.dumps(dict(entry))}" for entry in entries)
     config = load_text(text, Path("models.yaml"), {}, checks=checks())
-    in_force = replace(Settings(), **{"port": 0, **settings})
+    in_force = replace(Settings(), **{"port": 0, "keep_warm": False, **settings})
     table = config.table.with_discovery_prefix(in_force.discovery_prefix)
     return LoadedConfig(replace(config, table=table), in_force)
 

@@ -100,6 +100,10 @@ class RawUpstream:
             yield self
         finally:
             server.close()
+            for _ in range(20):  # both ends share this loop: it has not read yet that the peer has left
+                if not self._tasks:
+                    break
+                await asyncio.sleep(0)
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

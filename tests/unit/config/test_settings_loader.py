@@ -230,6 +230,11 @@ def test_token_and_certificates_beside_models_yaml(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         decide_settings({"ca_file": "none.pem"}, {}, values, {"ca_file": "m.yaml:1:1"}, folder=tmp_path)
     assert caught.value.message == "--ca-file: ca_file: expected a PEM file; there is none at none.pem"
+    with pytest.raises(ConfigError) as caught:
+        decide_settings({}, {}, {"client_cert": "me.pem"}, {"client_cert": "m.yaml:3:1"}, folder=tmp_path)
+    assert caught.value.message == (
+        f"m.yaml:3:1: client_cert: expected a PEM file; there is none at {tmp_path / 'me.pem'}"
+    )
 
 
 def test_unknown_variables_with_our_prefix_are_reported() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from proxyd import jsonio
 from proxyd.config.routes import ModelRoute
 from proxyd.providers import unparsed
-from proxyd.providers.unparsed import forwards_unchanged, is_plain, peek_request, with_model
+from proxyd.providers.unparsed import forwards_unchanged, is_plain, model_near_start, peek_request, with_model
 from proxyd.telemetry.request_kind import kind_of
 
 FILLER = {"role": "user", "content": "words " * 4000}
@@ -171,3 +171,18 @@ def route(**more: Any) -> ModelRoute:
 )
 def test_an_entry_that_changes_more_than_the_model_parses(more: dict[str, Any], expected: bool) -> None:
     assert forwards_unchanged(route(**more)) is expected
+
+
+@pytest.mark.parametrize(
+    ("beginning", "model"),
+    [
+        (b'{"model":"claude-x","messages":[{"ro', "claude-x"),
+        (b'{"stream": true, "model" : "m", "mess', "m"),
+        (b'{"messages":[{"role":"user","content":"' + b"a" * 3000 + b'"}],"model":"m"}', None),
+        (b'{"model":"claude-', None),
+        (b'{"model":7', None),
+        (b"\xff\x00", None),
+    ],
+)
+def test_the_likely_model_is_known_from_the_beginning_of_a_body(beginning: bytes, model: str | None) -> None:
+    assert model_near_start(beginning) == model

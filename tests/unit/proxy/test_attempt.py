@@ -27,8 +27,8 @@ from proxyd.proxy.attempt_direct import DirectAttempt
 from proxyd.proxy.attempt_translated import TranslatedAttempt
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.call_trace import CallTrace
-from proxyd.transport.connection import UpstreamConnection
-from proxyd.transport.pool import Response
+from proxyd.transport.connection import ReadBuffer, UpstreamConnection
+from proxyd.transport.response import Response
 from proxyd.transport.timers import Timers
 from tests.support.effort import examples
 
@@ -61,14 +61,13 @@ class _Call:
     def __init__(self, mode: str, client: _Client, *, keeps_bodies: bool = False) -> None:
         loop = asyncio.get_running_loop()
         self.client = client
-        self.protocol = UpstreamConnection(loop=loop)
+        self.protocol = UpstreamConnection(ReadBuffer())
         self.protocol.body = Body(length=None, is_chunked=True)
         transport = mock.Mock(spec=asyncio.Transport)
         transport.get_write_buffer_size.return_value = 0
         self.protocol.transport = transport
-        connection = SimpleNamespace(protocol=self.protocol, transport=transport, close=lambda: None)
-        head: Any = SimpleNamespace(code=200, reason="OK", headers={"content-type": "text/event-stream"})
-        self.response = Response(connection, head, mock.Mock(), 0)
+        head: Any = SimpleNamespace(status=200, reason="OK", headers={"content-type": "text/event-stream"})
+        self.response = Response(self.protocol, head, mock.Mock(), 0)
         self.record = CallRecord(request_id="req", is_stream=True)
         self.trace = self.record.trace = CallTrace()
         if keeps_bodies:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 
 import pytest
 
-from proxyd.transport.lookups import Lookups, Resolver
+from proxyd.transport.lookups import Lookups
 
 
 async def test_result_and_exception_of_a_look_up() -> None:
@@ -44,8 +43,3 @@ async def test_number_of_threads_is_limited_and_waiting_look_ups_follow() -> Non
     assert [found[0], found[1], found[2], found[4]] == ["a", "b", "c", "e"]
     assert isinstance(found[3], asyncio.CancelledError)
     assert most <= 2
-
-
-async def test_numeric_address_is_resolved() -> None:
-    (found,) = await Resolver(Lookups()).resolve("127.0.0.1", 80, socket.AF_INET)
-    assert (found["host"], found["port"], found["family"]) == ("127.0.0.1", 80, socket.AF_INET)
