@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test test-fast test-deep test-next lint types cover soak soak-smoke attack audit memory fuzz e2e real captures service-check mutations goldens docs bench bench-smoke bench-peers bench-far clean
+.PHONY: help run dev test test-fast test-deep test-next lint types cover soak soak-smoke attack audit memory fuzz e2e real captures service-check mutations goldens docs pictures bench bench-smoke bench-peers bench-far clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,6 +109,11 @@ docs: $(VENV)/.dev ## Write the generated parts of docs/ and config/ again.
 	@$(BIN)/python docs/generate_configuration.py
 	@$(BIN)/python -m proxyd.config.schema > config/models.schema.json
 	@$(BIN)/python docs/generate_reliability.py
+
+pictures: $(VENV)/.dev ## Draw the pictures in docs/ again, with tmux and Chromium.
+	@$(BIN)/python docs/draw_terminal.py
+	@DASHBOARD_SCREENSHOTS=docs $(BIN)/python -m pytest --quiet --basetemp=/tmp/claude-proxy-pictures \
+		tests/integration/api/test_dashboard.py
 
 bench: $(VENV)/.dev ## Measure CPU, latency and memory of the proxy and the baselines (docs/performance.md).
 	@$(BIN)/python -m bench $(ARGS)

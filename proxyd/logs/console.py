@@ -35,8 +35,8 @@ _IN_CALL_LINE = frozenset({"upstream.retry", "call.fallback", "request.retried_w
 #: The fewest characters of a request id that are shown; `claude-proxy replay` accepts the beginning of an id.
 _ID_CHARS = 14
 _MODEL_CHARS = 24
-#: Of a cause, more of it is shown than this before an address or a retry is.
-_CAUSE_CHARS = 24
+#: Of a cause, this much is shown before seconds and retries are, and the smaller number before an address is.
+_CAUSE_CHARS, _LEAST_CAUSE_CHARS = 38, 24
 _GREEN, _RED, _YELLOW, _DIM, _BOLD = "32", "31", "33", "2", "1"
 #: Result -> mark, mark without Unicode, color.
 _MARKS = {
@@ -146,7 +146,8 @@ class ConsoleRenderer:
         cause = printable(" ".join(str(event.get("error") or event.get("error_type") or outcome).split()))
         cause = _without_address(cause, address)
         url, host, short_id = address.partition("://")[2], urlsplit(address).netloc, request_id[:_ID_CHARS]
-        attempts, seconds = _attempts(event), _seconds(event) if "duration_ms" in event else ""
+        attempts = _attempts(event).removeprefix("after ")
+        seconds = _seconds(event) if "duration_ms" in event else ""
         choices = (
             (url, attempts, seconds, request_id),
             (url, attempts, seconds, short_id),
@@ -157,8 +158,14 @@ class ConsoleRenderer:
         )
         room = line.room - len(status) - 2
         chosen, rest = choices[-1], 1
-        for least in (len(cause), min(len(cause), _CAUSE_CHARS), 1):
-            candidates = choices[:4] if least > _CAUSE_CHARS else choices
+        for least in (len(cause), min(len(cause), _CAUSE_CHARS), min(len(cause), _LEAST_CAUSE_CHARS), 1):
+            candidates = (
+                choices[:4]
+                if least > _CAUSE_CHARS
+                else choices[:5]
+                if least > _LEAST_CAUSE_CHARS
+                else choices
+            )
             fitting = [each for each in candidates if room - _width(each) >= least]
             if fitting:
                 chosen, rest = fitting[0], room - _width(fitting[0])

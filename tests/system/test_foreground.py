@@ -53,7 +53,7 @@ def test_prints_how_to_connect(home: Home, arguments: list[str]) -> None:
     assert out.splitlines() == [
         f"claude-proxy listens on {url}. To use it, in another terminal:",
         f"  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=any claude --model demo",
-        f"Calls and models: {url}/dashboard    Configuration: ~/.config/claude-proxy/models.yaml    Stop: Ctrl-C",
+        f"Calls and models: {url}/dashboard  Stop it: Ctrl-C",
     ]
 
 

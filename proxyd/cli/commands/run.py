@@ -14,7 +14,7 @@ from proxyd.cli.options import run_options
 from proxyd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from proxyd.config.models import Config
+    from proxyd.config.routes import ModelRoute
 
 __all__ = ["run_command"]
 
@@ -87,19 +87,16 @@ async def _serve(flags: dict[str, Any], models: str | None, supervisor: str | No
     in_journal = any(is_journal(os.environ, stream) for stream in (sys.stdout, sys.stderr))
     if supervisor is None and not in_journal:
         has_token = loaded.settings.auth_token is not None
-        _print_how_to_connect(daemon.addresses[0], loaded.config, has_token=has_token)
+        _print_how_to_connect(daemon.addresses[0], loaded.config.table.routes[0], has_token=has_token)
     await daemon.run()
 
 
-def _print_how_to_connect(address: tuple[str, int], config: Config, *, has_token: bool) -> None:
+def _print_how_to_connect(address: tuple[str, int], route: ModelRoute, *, has_token: bool) -> None:
     from proxyd.cli.commands.code import needs_client_key
     from proxyd.urls import host_of
 
     host = "localhost" if address[0] == "127.0.0.1" else address[0]
     url = f"http://{host}:{address[1]}"
-    route, file = config.table.routes[0], str(config.path)
-    folder = os.path.expanduser("~") + os.sep
-    file = f"~/{file[len(folder) :]}" if file.startswith(folder) else file
     model, token = route.model_id, "any"
     if has_token:
         token = "TOKEN"  # noqa: S105 - a placeholder
@@ -111,7 +108,7 @@ def _print_how_to_connect(address: tuple[str, int], config: Config, *, has_token
         click.echo(f"  (TOKEN is the auth_token of this daemon; 'claude-proxy env {model}' prints it.)")
     elif token == "KEY":  # noqa: S105 - a placeholder
         click.echo(f"  (KEY is your key for {host_of(route.api_base)}.)")
-    click.echo(f"Calls and models: {url}/dashboard    Configuration: {file}    Stop: Ctrl-C")
+    click.echo(f"Calls and models: {url}/dashboard  Stop it: Ctrl-C")
 
 
 def _run_and_watch(models: str | None) -> None:

@@ -500,5 +500,6 @@ async def test_a_rejected_file_and_a_broken_hook_are_banners(tmp_path: Path, bro
 
 
 async def picture(page: Page, name: str) -> None:
-    if folder := os.environ.get("DASHBOARD_SCREENSHOTS"):
+    folder = os.environ.get("DASHBOARD_SCREENSHOTS")
+    if folder and name.endswith("-desktop"):
         await page.page.screenshot(path=Path(folder) / f"dashboard-{name}.png")

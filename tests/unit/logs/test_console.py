@@ -63,12 +63,24 @@ def line_of(columns: int = 100, *, colors: bool = False, **fields: Any) -> str:
         (
             {**REFUSED, "error": "too fast", "retries": 1},
             100,
-            "12:04:31 ✗ kimi 429 too fast  api.moonshot.ai  after 1 retry  2.0 s  req_b3Qm0u4Xn1",
+            "12:04:31 ✗ kimi 429 too fast  api.moonshot.ai/v1/chat/completions  1 retry  2.0 s  req_b3Qm0u4Xn1",
+        ),
+        (
+            {
+                "outcome": "refused",
+                "status": 502,
+                "error": "could not connect to http://localhost:8000/v1/chat/completions: connection refused; no "
+                "server listens there: start it",
+                "address": "http://localhost:8000/v1/chat/completions",
+                "retries": 2,
+            },
+            100,
+            "12:04:31 ✗ kimi 502 could not connect: connection refused; no serve…  localhost:8000  req_b3Qm0u4Xn1",
         ),
         (
             {"outcome": "failed", "error": "the upstream\nclosed the stream before finishing"},
             80,
-            "12:04:31 ✗ kimi failed the upstream closed the stream be…  2.0 s  req_b3Qm0u4Xn1",
+            "12:04:31 ✗ kimi failed the upstream closed the stream before fi…  req_b3Qm0u4Xn1",
         ),
     ],
 )
