@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from proxyd.config.auto_mode import read_rules
 from proxyd.config.faults import Fault, Faults, hint, short, shown
 from proxyd.config.keys import DEMO_BASE, ENTRY_KEYS
 from proxyd.config.routes import ModelRoute, Pricing, Timeouts
@@ -98,11 +99,12 @@ class EntryReader:
             if name not in values:
                 self._findings.fault(node, subject, f"{name} is missing; every entry needs one")
                 is_valid = False
-        # A list, so that all three report.
+        # A list, so that all of them report.
         valid_parts = [
             self._check_combinations(node, subject, values),
             self._check_profile(node, subject, values),
             self._read_credential(node, subject, values),
+            self._read_rules(node, subject, values),
         ]
         return _build_route(values) if is_valid and all(valid_parts) else None
 
@@ -181,6 +183,19 @@ class EntryReader:
         if credential.open_file is not None:
             text = f"others can read the key file; run 'chmod 600 {credential.open_file}'"
             self._findings.warn(key_node, f"{subject}.api_key", text, is_permission=True)
+        return True
+
+    def _read_rules(self, node: Node, subject: str, values: dict[str, Any]) -> bool:
+        """Read the file of rules for auto mode and put its text into `values`."""
+        path = (values.get("auto_mode") or {}).get("rules")
+        if path is None:
+            return True
+        try:
+            values["auto_mode_rules"] = read_rules(path, self._folder)
+        except ValueError as exc:
+            place = node.place(("auto_mode", "rules"))
+            self._findings.fault_at(place, f"{subject}.auto_mode.rules", str(exc))
+            return False
         return True
 
     def _check_profile(self, node: Node, subject: str, values: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from proxyd.config.auto_mode import auto_mode_kind
 from proxyd.config.faults import shown
 from proxyd.config.kinds import (
     Kind,
@@ -201,6 +202,11 @@ ENTRY_KEYS: Mapping[str, EntryKey] = {
         names("a top-level request field", refused=_NEEDED_FIELDS),
         "Top-level request fields which the upstream does not take; cut out of a direct request.",
         "direct",
+    ),
+    "auto_mode": EntryKey(
+        auto_mode_kind(),
+        "Who judges the actions of Claude Code's auto mode on this entry, over the setting of that name "
+        "(docs/auto-mode.md).",
     ),
     "hooks": EntryKey(
         names("the name of a hook file"),

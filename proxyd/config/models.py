@@ -141,9 +141,11 @@ class _Reader:
             settings, settings_at = self._settings(tree)
             models = tree.value.get("models") or Node(tree.line, tree.column, None)
         routes = self._routes(models, is_top=models is tree)
+        table = RouteTable(routes)
+        self._check_classifiers(tree, models, table)
         self._check_permissions(strict=strict)
         lines = tuple(fault.shown_in(str(self._path)) for fault in sorted(self._findings.warnings))
-        return Config(RouteTable(routes), settings, settings_at, self._path, lines)
+        return Config(table, settings, settings_at, self._path, lines)
 
     # -- settings
 
@@ -259,6 +261,24 @@ class _Reader:
                     self._findings.fault(
                         name, place, f"no entry has the model_id {shown(name.value)}; {hint(name.value, ids)}"
                     )
+
+    def _check_classifiers(self, tree: Node, models: Node, table: RouteTable) -> None:
+        """Report classifiers of auto mode that no entry serves; with a faulty entry, it may be that one's."""
+        entries = models.value if isinstance(models.value, list) else []
+        if len(table.routes) < len(entries):
+            return
+        holders = [(f"models[{index}]", node) for index, node in enumerate(entries)]
+        if isinstance(tree.value, dict) and isinstance(tree.value.get("settings"), Node):
+            holders.append(("settings", tree.value["settings"]))
+        for subject, node in holders:
+            value = node
+            for name in ("auto_mode", "classifier"):
+                value = value.value.get(name) if value is not None and isinstance(value.value, dict) else None
+            if value is None or not isinstance(value.value, str) or value.value == "off":
+                continue
+            if table.resolve(value.value) is None:
+                text = f"no entry serves the model {shown(value.value)}; {hint(value.value, table.ids())}"
+                self._findings.fault(value, f"{subject}.auto_mode.classifier", text)
 
     # -- the file itself
 

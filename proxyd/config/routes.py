@@ -72,6 +72,7 @@ class ModelRoute:
         max_input_tokens: the window, from ``max_input_tokens`` or ``context``.
         accepts_anthropic_login: clients' Anthropic credentials are sent to this host although it is not Anthropic's.
         omit: top-level fields removed from a direct request, in addition to the profile's.
+        auto_mode: the values of that key (`proxyd.config.auto_mode`), and `auto_mode_rules`, the text of their rules.
         hooks: names of hook files that run for this entry; None for all.
     """
 
@@ -99,6 +100,8 @@ class ModelRoute:
     quirks: Mapping[str, Any] = field(default_factory=dict)
     accepts_anthropic_login: bool = False
     omit: tuple[str, ...] = ()
+    auto_mode: Mapping[str, Any] = field(default_factory=dict)
+    auto_mode_rules: str = ""
     hooks: tuple[str, ...] | None = None
     #: Credentials in `extra_headers`. `Secret` objects are masked in all output while they exist.
     _header_secrets: tuple[Secret, ...] = field(init=False, repr=False, compare=False)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
+from proxyd.config.auto_mode import auto_mode_kind
 from proxyd.config.kinds import (
     Kind,
     boolean,
@@ -346,6 +347,13 @@ class Settings:
         source="docs/spec/design.md#discovery-prefix",
     )
 
+    auto_mode: Mapping[str, Any] = _setting(
+        {},
+        replace(auto_mode_kind(), from_text=json_mapping("").from_text),
+        "Who judges the actions of Claude Code's auto mode on translated entries (docs/auto-mode.md).",
+        source="docs/spec/hints-and-modes.md#auto-mode-choice",
+    )
+
     # -- hooks, the ledger and records
     hook_options: Mapping[str, Any] = _setting(
         {},
@@ -385,6 +393,8 @@ class Settings:
         source="docs/spec/design.md#recording, docs/spec/operations.md#e7",
     )
 
+    #: The text of the rules that ``auto_mode`` names.
+    auto_mode_rules: str = ""
     #: Source of each value: flag, variable or ``FILE:LINE:COLUMN``; absent for defaults.
     origins: Mapping[str, str] = field(default_factory=dict)
     #: Suspicious environment variables, one line each.

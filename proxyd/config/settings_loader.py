@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from proxyd.config.auto_mode import read_rules
 from proxyd.config.faults import hint
 from proxyd.config.kinds import Report
 from proxyd.config.secrets import read_credential
@@ -95,6 +96,7 @@ class _Loader:
         values["auth_token"] = self._read_token(values["auth_token"])
         for name in ("ca_file", "client_cert"):
             values[name] = self._resolve_pem_file(name, values[name])
+        values["auto_mode_rules"] = self._read_rules(values["auto_mode"].get("rules"))
         self._check_exposure(values)
         return values
 
@@ -139,6 +141,16 @@ class _Loader:
             )
             return None
         return credential.secret
+
+    def _read_rules(self, path: str | None) -> str:
+        if path is None:
+            return ""
+        is_from_file = self.origins["auto_mode"] == self._place("auto_mode")
+        try:
+            return read_rules(path, self._folder if is_from_file else Path())
+        except ValueError as exc:
+            self._fault(self.origins["auto_mode"], f"auto_mode.rules: {exc}")
+            return ""
 
     def _resolve_pem_file(self, name: str, path: str) -> str:
         if not path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from proxyd.config.envfile import fault_of_env_file, with_env_file
+from proxyd.config.faults import hint, shown
 from proxyd.config.models import Checks, Config, load
 from proxyd.config.paths import resolve_models_path
 from proxyd.config.settings import Settings
@@ -97,6 +98,14 @@ def load_settings(
         file_places=config.settings_at,
         folder=path.parent,
     )
+    classifier = settings.auto_mode.get("classifier")
+    if (
+        classifier and config.table.resolve(classifier) is None
+    ):  # from the environment: the file is checked already
+        raise ConfigError(
+            f"{settings.origin_of('auto_mode')}: auto_mode.classifier: no entry of {path} serves the model "
+            f"{shown(classifier)}; {hint(classifier, config.table.ids())}"
+        )
     return config, settings
 
 

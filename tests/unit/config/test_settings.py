@@ -49,6 +49,7 @@ def test_defaults() -> None:
         "trust_env": False,
         "forward_headers": ("*",),
         "discovery_prefix": "",
+        "auto_mode": {},
         "hook_options": {},
         "hooks": {},
         "hook_timeout_s": 5,
