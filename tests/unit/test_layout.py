@@ -56,6 +56,7 @@ WITHOUT_TEST_MODULE = {
     "replay/responses": "integration/replay/test_replay.py",
     "replay/transcript": "integration/cli/commands/test_export.py",
     "replay/vocabulary": "data; unit/replay/test_anonymizer.py",
+    "server_tools/auto_mode/conversation": "unit/server_tools/auto_mode/test_review.py",
     "server_tools/auto_mode/policy": "a text; unit/server_tools/auto_mode/test_review.py",
     "telemetry/ledger_schema": "unit/telemetry/test_ledger.py",
     "transport/connection": "unit/transport/test_pool.py and security/test_crossed_responses.py",

@@ -1,19 +1,16 @@
-"""The calls of tools in a response, collected while it streams or taken from a whole message.
+"""The calls of tools in a response, and which of them Claude Code runs without a verdict.
 
 A call whose input is no whole JSON object is kept as unreadable: nobody can judge it, nor will Claude Code run it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from posixpath import normpath
 from typing import Any
 
-from proxyd import jsonio
-from proxyd.codecs.anthropic.events import BlockStart, BlockStop, JsonDelta, StreamEvent
-
-__all__ = ["CallCollector", "ToolUse", "calls_in", "needs_no_check"]
+__all__ = ["ToolUse", "calls_in", "needs_no_check"]
 
 #: Under this name the proxy and Claude Code keep arguments that are no object.
 _UNPARSED = "__unparsedToolInput"
@@ -51,42 +48,6 @@ class ToolUse:
     id: str
     name: str
     input: Mapping[str, Any] | None
-
-
-class CallCollector:
-    """Collects the calls of a stream from its events. A run of encoded deltas must not be among them."""
-
-    __slots__ = ("_calls", "_open")
-
-    def __init__(self) -> None:
-        self._open: dict[int, tuple[dict[str, Any], list[str]]] = {}
-        self._calls: list[ToolUse] = []
-
-    def add_all(self, events: Iterable[StreamEvent]) -> None:
-        for event in events:
-            match event:
-                case BlockStart(index, {"type": "tool_use"} as block):
-                    self._open[index] = (block, [])
-                case JsonDelta(index, part) if index in self._open:
-                    self._open[index][1].append(part)
-                case BlockStop(index) if index in self._open:
-                    self._end(index)
-
-    def calls(self) -> list[ToolUse]:
-        """Return the calls so far; one whose block has not ended is unreadable."""
-        for index in list(self._open):
-            block, _ = self._open.pop(index)
-            self._calls.append(ToolUse(str(block.get("id")), str(block.get("name")), None))
-        return self._calls
-
-    def _end(self, index: int) -> None:
-        block, parts = self._open.pop(index)
-        text = "".join(parts)
-        try:
-            value = jsonio.loads(text) if text else block.get("input")
-        except jsonio.JSONError:
-            value = None
-        self._calls.append(_tool_use(block, value))
 
 
 def calls_in(content: Any) -> list[ToolUse]:

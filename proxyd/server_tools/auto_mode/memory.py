@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from proxyd import jsonio
@@ -28,7 +27,7 @@ class SessionMemory:
     """What is remembered of one session.
 
     Attributes:
-        words: the user's words in the main conversation, for the calls of its subagents.
+        words: the user's words in the main conversation, quoted, for the calls of its subagents.
     """
 
     __slots__ = ("_unchecked", "_verdicts", "words")
@@ -78,16 +77,3 @@ class Memory:
 def digest(*parts: Any) -> bytes:
     """Return bytes that differ for different JSON values."""
     return hashlib.sha256(jsonio.content_key(parts)).digest()
-
-
-def sorted_digests(calls: Iterable[tuple[str, Any]]) -> list[bytes]:
-    """Return the digests of distinct calls, in an order that does not depend on theirs."""
-    return sorted({digest(name, value) for name, value in calls})
-
-
-def stable(context: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a context without the parts that only list earlier calls."""
-    return {name: value for name, value in context.items() if name not in _HISTORY}
-
-
-_HISTORY = frozenset({"prior_turn_context", "refused_calls", "classifier_facts"})

@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from proxyd.server_tools.auto_mode.calls import ToolUse, needs_no_check
-from proxyd.server_tools.auto_mode.memory import SessionMemory, digest, sorted_digests, stable
+from proxyd.server_tools.auto_mode.conversation import Conversation
+from proxyd.server_tools.auto_mode.memory import digest
 from proxyd.server_tools.auto_mode.policy import POLICY, SCHEMA
 from proxyd.server_tools.auto_mode.safeguards import (
     SKIPPED,
@@ -26,14 +27,7 @@ from proxyd.server_tools.auto_mode.safeguards import (
     no_verdict,
     unavailable,
 )
-from proxyd.server_tools.auto_mode.transcript import (
-    MAX_CHARS,
-    quoted,
-    steps_of,
-    transcript,
-    user_words,
-    words_within,
-)
+from proxyd.server_tools.auto_mode.transcript import quoted
 from proxyd.server_tools.auto_mode.verdicts import read_verdicts
 
 __all__ = ["Review"]
@@ -48,37 +42,26 @@ class Review:
     """The check of one response.
 
     Args:
-        context: the request's ``classifier_context``.
-        messages: the request's conversation.
         calls: those of the response.
         is_cut: the response ended at its token limit.
-        is_subagent: the conversation is a subagent's; its texts of the user come from the main model.
         classifier: the model that judges.
         rules: what the operator adds to the policy.
     """
 
     def __init__(
         self,
-        context: Mapping[str, Any],
-        messages: Any,
+        conversation: Conversation,
         calls: Sequence[ToolUse],
-        memory: SessionMemory,
         *,
         classifier: str,
         rules: str = "",
         is_cut: bool = False,
-        is_subagent: bool = False,
     ) -> None:
-        self._context = stable(context)
-        self._messages = messages
-        self._memory = memory
+        self._conversation = conversation
+        self._memory = conversation.memory
         self._classifier = classifier
         self._rules = rules
-        self._is_subagent = is_subagent
-        words = user_words(messages)
-        if words and not is_subagent:
-            memory.words = tuple(words)
-        self._words: Sequence[str] = memory.words if is_subagent else words
+        self._settings = quoted(conversation.settings)
         self._verdicts: dict[str, Verdict] = {}
         self._keys: dict[str, bytes] = {}  # of the calls to be judged
         self._lines: list[str] = []
@@ -88,16 +71,18 @@ class Review:
         for call in calls:
             if call.input is None:
                 self._verdicts[call.id] = unreadable
-            elif needs_no_check(call, context) and memory.is_first(digest(call.name, call.input)):
+            elif needs_no_check(call, conversation.context) and self._memory.is_first(
+                digest(call.name, call.input)
+            ):
                 self._verdicts[call.id] = SKIPPED
             else:
                 room -= self._add(call, room)
-        if self._lines and len(quoted(self._context)) > MAX_SETTINGS:
+        if self._lines and len(self._settings) > MAX_SETTINGS:
             self._lines, self._is_over_limit = [], True
 
     def _add(self, call: ToolUse, room: int) -> int:
         """Sort a call that needs a verdict; return the room that it takes in the request."""
-        key = self._key_of(call)
+        key = self._conversation.key_of(call, self._classifier, self._rules)
         remembered = self._memory.verdict(key)
         if remembered is not None:
             self._verdicts[call.id] = remembered
@@ -110,24 +95,6 @@ class Review:
         self._keys[call.id] = key
         self._lines.append(line)
         return len(line)
-
-    def _key_of(self, call: ToolUse) -> bytes:
-        steps = (
-            (name, value)
-            for name, value in steps_of(self._messages)
-            if not needs_no_check(ToolUse("", name, value if isinstance(value, Mapping) else None), {})
-            and (name, value) != (call.name, call.input)
-        )
-        return digest(
-            self._classifier,
-            self._rules,
-            self._context,
-            list(self._words),
-            user_words(self._messages) if self._is_subagent else None,
-            sorted_digests(steps),
-            call.name,
-            call.input,
-        )
 
     def request(self, *, takes_schema: bool) -> dict[str, Any] | None:
         """Return the Messages request to the classifier, or None where nothing is left to judge.
@@ -155,18 +122,10 @@ class Review:
         return f"{POLICY}\n# Rules of the operator of this proxy, which come before the ones above\n\n{self._rules}\n"
 
     def _material(self) -> str:
-        words = words_within(self._words)
-        steps = transcript(self._messages, room=MAX_CHARS - sum(len(line) + 1 for line in words))
-        if self._is_subagent:
-            task = [
-                quoted({"task_from_the_main_assistant": text[:1000]})
-                for text in user_words(self._messages)[:1]
-            ]
-            steps = [*task, *steps]
         parts = (
-            ("user_words", words),
-            ("settings", [quoted(self._context)]),
-            ("transcript", steps),
+            ("user_words", self._conversation.words),
+            ("settings", [self._settings]),
+            ("transcript", self._conversation.steps),
             ("calls", self._lines),
         )
         sections = ["\n".join((f"<{name}>", *lines, f"</{name}>")) for name, lines in parts]

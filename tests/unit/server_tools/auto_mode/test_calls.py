@@ -1,34 +1,16 @@
-"""Calls collected from a stream equal those of the whole message."""
+"""The calls of a message, and those that Claude Code does not ask about."""
 
 from __future__ import annotations
 
 import pytest
 
-from proxyd.codecs.anthropic.events import BlockStart, BlockStop, JsonDelta, TextDelta
-from proxyd.server_tools.auto_mode.calls import CallCollector, ToolUse, calls_in, needs_no_check
+from proxyd.server_tools.auto_mode.calls import ToolUse, calls_in, needs_no_check
 
 CONTEXT = {"trusted_directories": {"primary": {"path": "/home/me/p"}, "additional": []}}
 
 
 def tool(name: str, tool_id: str) -> dict[str, object]:
     return {"type": "tool_use", "id": tool_id, "name": name, "input": {}}
-
-
-def test_calls_are_collected_in_order_of_their_ends() -> None:
-    collector = CallCollector()
-    collector.add_all([BlockStart(0, {"type": "text", "text": ""}), TextDelta(0, "I run it."), BlockStop(0)])
-    collector.add_all([BlockStart(1, tool("Bash", "a")), JsonDelta(1, '{"command":'), JsonDelta(1, '"ls"}')])
-    collector.add_all([BlockStop(1), BlockStart(2, tool("Now", "b")), BlockStop(2)])
-    collector.add_all([BlockStart(3, tool("Bash", "c")), JsonDelta(3, '{"comm'), BlockStop(3)])
-    collector.add_all([BlockStart(4, tool("Bash", "d")), JsonDelta(4, "[1]"), BlockStop(4)])
-    collector.add_all([BlockStart(5, tool("Bash", "e")), JsonDelta(5, '{"command":"never en')])
-    assert collector.calls() == [
-        ToolUse("a", "Bash", {"command": "ls"}),
-        ToolUse("b", "Now", {}),
-        ToolUse("c", "Bash", None),
-        ToolUse("d", "Bash", None),
-        ToolUse("e", "Bash", None),
-    ]
 
 
 def test_calls_of_a_whole_message() -> None:

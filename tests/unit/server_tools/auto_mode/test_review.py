@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from proxyd.server_tools.auto_mode.calls import ToolUse
+from proxyd.server_tools.auto_mode.conversation import Conversation
 from proxyd.server_tools.auto_mode.memory import SessionMemory
 from proxyd.server_tools.auto_mode.review import MAX_CALL, Review
 from proxyd.server_tools.auto_mode.transcript import MAX_CHARS
@@ -44,14 +45,13 @@ def called(
 def review(
     *calls: ToolUse, messages: Any = None, memory: SessionMemory | None = None, **options: Any
 ) -> Review:
-    context = options.pop("context", CONTEXT)
-    return Review(
-        context,
+    conversation = Conversation(
+        options.pop("context", CONTEXT),
         [said("Run the tests")] if messages is None else messages,
-        calls or (MAKE,),
         memory or SessionMemory(),
-        **{"classifier": "judge", **options},
+        is_subagent=options.pop("is_subagent", False),
     )
+    return Review(conversation, calls or (MAKE,), **{"classifier": "judge", **options})
 
 
 def response(text: str, stop_reason: str = "end_turn") -> dict[str, Any]:
@@ -233,7 +233,7 @@ def test_a_response_that_was_cut_says_so_of_its_last_call() -> None:
 
 
 def test_a_response_without_calls_needs_no_classifier() -> None:
-    made = Review(CONTEXT, [said("hi")], (), SessionMemory(), classifier="judge")
+    made = Review(Conversation(CONTEXT, [said("hi")], SessionMemory()), (), classifier="judge")
     assert made.request(takes_schema=True) is None
     assert outcomes(made.results()) == {}
 
