@@ -14,6 +14,7 @@ from typing import Any
 from proxyd.config.auto_mode import read_rules
 from proxyd.config.faults import Fault, Faults, hint, short, shown
 from proxyd.config.keys import DEMO_BASE, ENTRY_KEYS
+from proxyd.config.route_rules import build_rules
 from proxyd.config.routes import ModelRoute, Pricing, Timeouts
 from proxyd.config.secrets import read_credential
 from proxyd.config.yaml import Node
@@ -99,6 +100,8 @@ class EntryReader:
             if name not in values:
                 self._findings.fault(node, subject, f"{name} is missing; every entry needs one")
                 is_valid = False
+        if values.get("routes") is not None:
+            values["routes"] = build_rules(values["routes"], f"{subject}.routes")
         # A list, so that all of them report.
         valid_parts = [
             self._check_combinations(node, subject, values),

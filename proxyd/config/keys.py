@@ -27,6 +27,7 @@ from proxyd.config.kinds import (
     text,
     token_count,
 )
+from proxyd.config.route_rules import route_rules_kind
 
 __all__ = ["DEMO_BASE", "EFFORTS", "ENTRY_KEYS", "TOP_KEYS", "EntryKey"]
 
@@ -35,7 +36,11 @@ DEMO_BASE = "builtin:demo"
 #: docs/spec/design.md#effort; ``minimal`` and ``none`` mean no thinking.
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 #: The keys of the mapping form of the file.
-TOP_KEYS = {"settings": "Settings of the daemon.", "models": "The entries, in order."}
+TOP_KEYS = {
+    "settings": "Settings of the daemon.",
+    "models": "The entries, in order.",
+    "routes": "Rules that hand requests of a class to other entries.",
+}
 
 #: Required fields of a Messages request.
 _NEEDED_FIELDS = {
@@ -202,6 +207,10 @@ ENTRY_KEYS: Mapping[str, EntryKey] = {
         names("a top-level request field", refused=_NEEDED_FIELDS),
         "Top-level request fields which the upstream does not take; cut out of a direct request.",
         "direct",
+    ),
+    "routes": EntryKey(
+        route_rules_kind(),
+        "Rules that hand requests for this entry to others, before those of the file (docs/routes.md).",
     ),
     "auto_mode": EntryKey(
         auto_mode_kind(),

@@ -15,6 +15,7 @@ from typing import Any
 from proxyd.config.entries import Checks, EntryReader, Findings
 from proxyd.config.faults import Faults, hint, short, shown
 from proxyd.config.keys import TOP_KEYS
+from proxyd.config.route_rules import RouteRule, build_rules, route_rules_kind
 from proxyd.config.routes import ModelRoute, Pricing, RouteTable, Timeouts
 from proxyd.config.secrets import is_open_to_others
 from proxyd.config.trust import Untrusted, read_trusted
@@ -141,8 +142,9 @@ class _Reader:
             settings, settings_at = self._settings(tree)
             models = tree.value.get("models") or Node(tree.line, tree.column, None)
         routes = self._routes(models, is_top=models is tree)
-        table = RouteTable(routes)
+        table = RouteTable(routes, rules=self._rules(tree))
         self._check_classifiers(tree, models, table)
+        self._check_rules(tree, models, table)
         self._check_permissions(strict=strict)
         lines = tuple(fault.shown_in(str(self._path)) for fault in sorted(self._findings.warnings))
         return Config(table, settings, settings_at, self._path, lines)
@@ -262,6 +264,52 @@ class _Reader:
                         name, place, f"no entry has the model_id {shown(name.value)}; {hint(name.value, ids)}"
                     )
 
+    def _rules(self, tree: Node) -> tuple[RouteRule, ...]:
+        """Read the rules for all entries."""
+        node = tree.value.get("routes") if isinstance(tree.value, dict) else None
+        if node is None or node.value is None or node.is_broken:
+            return ()
+        is_valid = True
+
+        def report(path: tuple[str | int, ...], text: str, on_key: bool) -> None:
+            nonlocal is_valid
+            is_valid = False
+            below = "".join(f"[{step}]" if isinstance(step, int) else f".{short(step)}" for step in path)
+            self._findings.fault_at(node.place(path, on_key=on_key), f"routes{below}", text)
+
+        values = route_rules_kind().read(node.plain(), report)
+        return build_rules(values, "routes") if values is not None and is_valid else ()
+
+    def _check_rules(self, tree: Node, models: Node, table: RouteTable) -> None:
+        """Report rules that name no entry, and rules of entries that lead back to where they came from."""
+        entries = models.value if isinstance(models.value, list) else []
+        if len(table.routes) < len(entries):
+            return
+        places = {f"models[{index}].routes": node for index, node in enumerate(entries)}
+        places["routes"] = tree
+        known = table.ids()
+
+        def use_node(rule: RouteRule) -> Node:
+            place, _, index = rule.name.removesuffix("]").rpartition("[")
+            line, column = places[place].place(("routes", int(index), "use"))
+            return Node(line, column, None)
+
+        owned = [(route.model_id, rule) for route in table.routes for rule in route.routes]
+        is_valid = True
+        for rule in (*(rule for _, rule in owned), *table.rules):
+            if rule.use not in known:
+                is_valid = False
+                text = f"no entry has the model_id {shown(rule.use)}; {hint(rule.use, known)}"
+                self._findings.fault(use_node(rule), f"{rule.name}.use", text)
+        for owner, rule in owned if is_valid else ():
+            back = _way_back(table, owner, rule, (rule,)) if rule.use != owner else None
+            if back is not None:
+                text = (
+                    f"leads back to {shown(owner)} by {back.name}; a request is handed over once, so give one of "
+                    "the two another condition"
+                )
+                self._findings.fault(use_node(rule), f"{rule.name}.use", text)
+
     def _check_classifiers(self, tree: Node, models: Node, table: RouteTable) -> None:
         """Report classifiers of auto mode that no entry serves; with a faulty entry, it may be that one's."""
         entries = models.value if isinstance(models.value, list) else []
@@ -288,6 +336,21 @@ class _Reader:
             self._findings.warn(Node(0, 0, None), "", text, is_permission=True)
         if strict:
             self._findings.faults.extend(each for each in self._findings.warnings if each.is_permission)
+
+
+def _way_back(
+    table: RouteTable, owner: str, rule: RouteRule, taken: tuple[RouteRule, ...]
+) -> RouteRule | None:
+    """Return the rule that hands a request, for which all of `taken` hold, back to `owner`."""
+    for following in table.by_id(rule.use).routes:
+        if following in taken or not all(following.may_hold_with(each) for each in taken):
+            continue
+        if following.use == owner:
+            return following
+        found = _way_back(table, owner, following, (*taken, following))
+        if found is not None:
+            return found
+    return None
 
 
 def _texts(node: Node, name: str, subject: str) -> list[tuple[str, Node]]:

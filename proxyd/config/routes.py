@@ -13,6 +13,7 @@ from typing import Any
 
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.config.keys import DEMO_BASE
+from proxyd.config.route_rules import RouteRule
 from proxyd.redaction import is_credential_name
 from proxyd.secret import Secret
 
@@ -73,6 +74,7 @@ class ModelRoute:
         accepts_anthropic_login: clients' Anthropic credentials are sent to this host although it is not Anthropic's.
         omit: top-level fields removed from a direct request, in addition to the profile's.
         auto_mode: the values of that key (`proxyd.config.auto_mode`), and `auto_mode_rules`, the text of their rules.
+        routes: rules that hand requests for this entry to others (`proxyd.config.route_rules`).
         hooks: names of hook files that run for this entry; None for all.
     """
 
@@ -102,6 +104,7 @@ class ModelRoute:
     omit: tuple[str, ...] = ()
     auto_mode: Mapping[str, Any] = field(default_factory=dict)
     auto_mode_rules: str = ""
+    routes: tuple[RouteRule, ...] = ()
     hooks: tuple[str, ...] | None = None
     #: Credentials in `extra_headers`. `Secret` objects are masked in all output while they exist.
     _header_secrets: tuple[Secret, ...] = field(init=False, repr=False, compare=False)
@@ -127,11 +130,13 @@ class RouteTable:
 
     Args:
         routes: entries with unique ids.
+        rules: the rules for all entries.
         discovery_prefix: the setting of that name; an id with this prefix resolves to the same entry.
     """
 
     routes: tuple[ModelRoute, ...] = ()
     discovery_prefix: str = ""
+    rules: tuple[RouteRule, ...] = ()
     _by_name: dict[str, ModelRoute] = field(init=False, repr=False, compare=False)
     _globs: tuple[tuple[re.Pattern[str], ModelRoute], ...] = field(init=False, repr=False, compare=False)
 
@@ -171,6 +176,10 @@ class RouteTable:
                 if pattern.match(name):
                     return route
         return None
+
+    def by_id(self, model_id: str) -> ModelRoute:
+        """Return the entry with this id, which exists."""
+        return self._by_name[model_id]
 
     def fallbacks(self, route: ModelRoute) -> tuple[ModelRoute, ...]:
         """Return the entries to try after `route`, each once: its fallbacks, then their fallbacks, and so on."""

@@ -38,6 +38,7 @@ def build_schema() -> dict[str, Any]:
     top = {
         "settings": {"$ref": "#/definitions/settings", "description": TOP_KEYS["settings"]},
         "models": {"$ref": "#/definitions/models", "description": TOP_KEYS["models"]},
+        "routes": {**ENTRY_KEYS["routes"].kind.schema, "description": TOP_KEYS["routes"]},
     }
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
