@@ -23,6 +23,7 @@ from proxyd.logs.setup import get_logger
 from proxyd.providers.base import ClientKeys
 from proxyd.proxy.client_request import ClientRequest
 from proxyd.proxy.client_response import SSE_HEADERS, ResponseWriter
+from proxyd.proxy.inner_call import BodyWriter
 from proxyd.proxy.retries import RetryBudget
 from proxyd.redaction import redacted
 from proxyd.telemetry.call_record import CallRecord
@@ -50,11 +51,13 @@ class ActiveCall:
             (``on_midstream_error``).
         failure: set from outside to end the call with it.
         is_first_choice: the upstream being tried is the one that the client has chosen.
+        stops_early: is given the frames of a response that is not streamed to the client, and returns whether the rest
+            of it is not needed.
         is_retrying: it waits for a retry, or for the upstream's response to one.
     """
 
     request: ClientRequest
-    writer: ResponseWriter
+    writer: ResponseWriter | BodyWriter
     timers: Timers
     task: asyncio.Task[Any]
     budget: RetryBudget
@@ -62,6 +65,7 @@ class ActiveCall:
     failure: ProxyError | None = None
     is_first_choice: bool = True
     is_retrying: bool = False
+    stops_early: Callable[[bytes], bool] | None = None
 
     @property
     def keys(self) -> ClientKeys:

@@ -51,6 +51,10 @@ class CallRegistry:
                 f"claude-proxy has {len(self._calls)} calls in flight, its limit (max_streams)",
                 headers={"retry-after": "1"},
             )
+        self.register(call)
+
+    def register(self, call: ActiveCall) -> None:
+        """Register `call` without a limit: it is a part of one that was admitted."""
         self._calls[call.record.request_id] = call
         self._idle.clear()
 

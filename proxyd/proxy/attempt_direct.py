@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from time import perf_counter
+from typing import Any
 from urllib.parse import urlsplit
 
 from proxyd import errors, jsonio
@@ -19,6 +20,7 @@ from proxyd.codecs.anthropic.passthrough import (
 )
 from proxyd.codecs.upstream_errors.errors import ErrorContext, refusal
 from proxyd.codecs.wire.decompression import ENCODINGS, BadCompression, Decompressor, compressed, uncompressed
+from proxyd.codecs.wire.json_patch import splice
 from proxyd.config.settings import Settings
 from proxyd.errors import BadReply, ProxyError, Refused, clear_tracebacks
 from proxyd.hooks.runner import CallHooks, HookRun, StreamHooks
@@ -63,6 +65,9 @@ class VerbatimRefusal(Refused):
 class DirectAttempt(Attempt):
     """An attempt at an Anthropic upstream.
 
+    Args:
+        finish: returns members to add to a whole message (`proxyd.proxy.active_call.Finisher`).
+
     Attributes:
         is_stream: the response is an event stream that is parsed; else its bytes are opaque.
         status, headers: the response's head as it goes to the client, after `open`.
@@ -81,9 +86,11 @@ class DirectAttempt(Attempt):
         record: CallRecord,
         hooks: CallHooks | None = None,
         keys: Iterable[Secret] = (),
+        finish: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]] | None = None,
     ) -> None:
         super().__init__(request, upstreams, settings, timers, record)
         self._hooks = hooks
+        self._finish_message = finish
         self._decompressor: Decompressor | None = None
         self._stream_hooks = StreamHooks(hooks) if hooks is not None and hooks.changes_events else None
         if self._stream_hooks is not None:
@@ -137,7 +144,7 @@ class DirectAttempt(Attempt):
         encoding = response.headers.get("content-encoding", "identity").lower()
         if encoding != "identity" and self._hooks is not None and self._hooks.changes_events:
             encoding = self._decompress(encoding)
-        elif encoding in ENCODINGS and self._sent_configured_key:
+        elif encoding in ENCODINGS and (self._sent_configured_key or self._finish_message is not None):
             encoding = self._decompress(encoding)  # to mask keys in it, if it is an error
         wants_stream = self._record.is_stream and encoding == "identity" and self._is_of_messages()
         self.is_stream = response.content_type == "text/event-stream" and encoding == "identity"
@@ -151,8 +158,9 @@ class DirectAttempt(Attempt):
             if encoding == "identity" and self._keys:
                 self._body_redactor = _BodyRedactor(self._keys)
             is_json = response.content_type == "application/json" and encoding == "identity"
-            if is_json and self._hooks is not None and self._hooks.changes_bodies and self._is_of_messages():
-                return await self._hooked_body(self._hooks)
+            hooks = self._hooks if self._hooks is not None and self._hooks.changes_bodies else None
+            if is_json and (hooks or self._finish_message) and self._is_of_messages():
+                return await self._changed_body(hooks)
             if "content-length" in response.headers and self._decompressor is None:
                 self.headers.append(("Content-Length", response.headers["content-length"]))
         while not (data := await self.read()) and not self.has_ended:
@@ -333,8 +341,8 @@ class DirectAttempt(Attempt):
         """Whether the request is for a message, and not for a token count."""
         return urlsplit(self._url).path.endswith("/messages")
 
-    async def _hooked_body(self, hooks: CallHooks) -> bytes:
-        """Read the whole body, which is no stream, and return it as the hooks changed it."""
+    async def _changed_body(self, hooks: CallHooks | None) -> bytes:
+        """Read the whole body, which is no stream, and return it as hooks and the finisher changed it."""
         whole, limit = bytearray(), self._settings.max_upstream_body_bytes
         while not self.has_ended:
             whole += await self.read()
@@ -348,8 +356,10 @@ class DirectAttempt(Attempt):
         except jsonio.JSONError:
             message = None
         if isinstance(message, dict):
-            changed = await hooks.on_response(message)
+            changed = message if hooks is None else await hooks.on_response(message)
             body = body if changed is message else jsonio.dumps(changed)
+            added = {} if self._finish_message is None else await self._finish_message(changed)
+            body = splice(body, added) if added else body
         self.headers.append(("Content-Length", str(len(body))))
         return body
 

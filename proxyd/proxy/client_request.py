@@ -14,6 +14,7 @@ from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers.base import ClientKeys
 from proxyd.providers.unparsed import PeekedRequest
 from proxyd.proxy.held_bodies import HeldBody
+from proxyd.proxy.inner_call import InnerRequest
 from proxyd.telemetry.cache_breaks import checksums
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.prompt_redaction import without_prompt_text
@@ -55,7 +56,7 @@ class ClientRequest:
 
     def __init__(
         self,
-        web_request: web.Request,
+        web_request: web.Request | InnerRequest,
         record: CallRecord,
         body: bytes,
         payload: dict[str, Any] | None,

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from dataclasses import replace
 
 from aiohttp import web
 
 from proxyd import errors, jsonio
 from proxyd.codecs.anthropic.events import ErrorEvent, encode_event
+from proxyd.codecs.anthropic.held_end import HeldEnd
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
 from proxyd.hooks.runner import CallHooks
 from proxyd.providers import direct_request as direct
 from proxyd.providers import unparsed
 from proxyd.providers.base import UpstreamRequest
-from proxyd.proxy.active_call import ActiveCall
+from proxyd.proxy.active_call import ActiveCall, Finisher
 from proxyd.proxy.attempt_direct import DirectAttempt
 from proxyd.proxy.client_response import ClientGone
 from proxyd.proxy.driver import Driver
@@ -33,6 +35,7 @@ class DirectDriver(Driver):
             ProxyError: the attempt failed and the client has been sent nothing.
         """
         hooks = self._resources.hooks.for_call(route, call.record.request_id, "direct")
+        finisher = self._resources.finisher_for(route, call)
         attempt = DirectAttempt(
             await self._request(route, call, hooks),
             self._resources.upstreams,
@@ -41,9 +44,10 @@ class DirectDriver(Driver):
             call.record,
             hooks,
             call.keys.all,
+            None if finisher is None else functools.partial(call.finished_by, finisher),
         )
         try:
-            return await self._forward(attempt, call)
+            return await self._forward(attempt, call, finisher)
         except ClientGone:
             raise
         except Exception as exc:
@@ -87,7 +91,9 @@ class DirectDriver(Driver):
                 upstream_request = replace(upstream_request, body=jsonio.dumps(changed))
         return upstream_request
 
-    async def _forward(self, attempt: DirectAttempt, call: ActiveCall) -> web.StreamResponse:
+    async def _forward(
+        self, attempt: DirectAttempt, call: ActiveCall, finisher: Finisher | None
+    ) -> web.StreamResponse:
         record, writer = call.record, call.writer
         data = await attempt.open()
         await call.request.yield_to_loop()
@@ -97,17 +103,23 @@ class DirectDriver(Driver):
         theirs = {name.lower() for name, _ in attempt.headers}
         ours = [each for each in call.own_headers if each[0] not in theirs]
         writer.set_head(attempt.status, [*ours, *attempt.headers], is_stream=attempt.is_stream)
+        held = HeldEnd() if finisher is not None and attempt.is_stream else None
         while attempt.failure is None:
             record.on_first_byte()
+            if held is not None and finisher is not None:
+                data = held.feed(data)
+                if held.is_complete:  # the upstream may keep its body open for longer
+                    await writer.write(data)
+                    data, held = held.release(await call.finished_by(finisher, held.message())), None
             if attempt.has_ended:
                 record.outcome = "ok"
                 attempt.close(is_complete=True)
                 return await call.finish(data)
-            if attempt.has_last_event:
+            if attempt.has_last_event and held is None:
                 writer.stop_pings()
             if data or not writer.is_committed:
                 await writer.write(data)
-            data = await attempt.read(writer)
+            data = await attempt.read(None if held is not None else writer)
         return await call.end(attempt.failure, encode_event(ErrorEvent(errors.envelope(attempt.failure))))
 
     @staticmethod

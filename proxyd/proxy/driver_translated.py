@@ -198,6 +198,9 @@ class TranslatedDriver(Driver):
             collector.add_frames(frames)
             if decoder.has_ended:
                 break
+            if call.stops_early is not None and call.stops_early(frames):
+                attempt.close()
+                return await call.respond(collector.message_so_far())
             frames = await attempt.read()
         if decoder.failure is not None:
             raise decoder.failure

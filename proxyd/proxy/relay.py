@@ -15,31 +15,34 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
+from typing import Any
 
 from aiohttp import web
 
-from proxyd import errors
+from proxyd import errors, jsonio
 from proxyd.codecs.translation.token_estimate import estimate_input_tokens, tools_tokens
 from proxyd.codecs.translation.token_lower_bound import least_input_tokens
 from proxyd.codecs.upstream_errors.context_overflow import Overflow, overflow_message
 from proxyd.config.routes import ModelRoute, RouteTable
 from proxyd.config.settings import Settings
-from proxyd.errors import BadCredential, ProxyError, Refused
+from proxyd.errors import BadCredential, ProxyError, Refused, TimedOut
 from proxyd.hooks.loader import HookSet
 from proxyd.logs.setup import get_logger
 from proxyd.providers.key_owner import MisplacedKey, misplaced_key
 from proxyd.proxy.active_call import ActiveCall
 from proxyd.proxy.admission import CallRegistry
+from proxyd.proxy.auto_mode import AutoModeChecks, InnerCall
 from proxyd.proxy.client_request import ClientRequest
 from proxyd.proxy.client_response import ClientGone, ResponseWriter
 from proxyd.proxy.driver import CallResources, FinisherFor
 from proxyd.proxy.driver_direct import DirectDriver
 from proxyd.proxy.driver_translated import TranslatedDriver
+from proxyd.proxy.inner_call import BodyWriter, InnerRequest
 from proxyd.proxy.learned_file import LearnedQuirkFile
 from proxyd.proxy.retries import RetryBudget, delay_before_retry, may_fall_back
 from proxyd.recording.recorder import is_kept
 from proxyd.telemetry.batcher import CallBatcher
-from proxyd.telemetry.call_record import CallRecord
+from proxyd.telemetry.call_record import CallRecord, new_id
 from proxyd.telemetry.call_trace import CallTrace
 from proxyd.telemetry.token_calibration import Calibration
 from proxyd.transport.client import UpstreamClient
@@ -58,7 +61,8 @@ class Relay:
         table: the routes in force; read at the beginning of each call, so that a reload affects new calls only.
         demo_base: base URL of the embedded upstream, or None.
         hooks: those in force, read as `table` is.
-        finisher_for: returns what works out additions to the end of a call's message, see `driver.Finisher`.
+        finisher_for: returns what works out additions to the end of a call's message, see `driver.Finisher`; those of
+            auto mode if left out.
 
     Attributes:
         finished: notifies its observers of finished calls.
@@ -83,6 +87,7 @@ class Relay:
         self._misplaced_keys: set[MisplacedKey] = set()
         self.is_traced = False
         self.calibration = calibration or Calibration()
+        checks = AutoModeChecks(self.make_inner_call, lambda: (self.settings, self.table))
         self._resources = CallResources(
             settings,
             hooks or HookSet(),
@@ -90,7 +95,7 @@ class Relay:
             self.calibration,
             learned or LearnedQuirkFile(),
             demo_base=demo_base,
-            finisher_for=finisher_for,
+            finisher_for=finisher_for or checks.finisher_for,
         )
         self._translated = TranslatedDriver(self._resources)
         self._direct = DirectDriver(self._resources)
@@ -158,10 +163,60 @@ class Relay:
         Raises:
             ProxyError: the call failed and the client has been sent nothing.
         """
-        call = self._new_call(request)
-        record = request.record
+        timers = Timers(asyncio.get_running_loop())
+        settings = self.settings
+        assert isinstance(request.web_request, web.Request), "a client's request has a connection"
+        writer = ResponseWriter(
+            request.web_request,
+            timers,
+            request.record,
+            ping_s=settings.ping_s,
+            write_stall_s=settings.write_stall_s,
+            is_last=lambda: self.is_draining,
+        )
+        return await self._carry(self._new_call(request, writer, timers))
+
+    async def make_inner_call(self, inner: InnerCall) -> dict[str, Any]:
+        """Make a call of the proxy's own, with retries and fallbacks, and return the whole message.
+
+        Raises:
+            ProxyError: it failed; `TimedOut` if it took too long.
+        """
+        # In a task of its own, which can be ended without the one that waits for it.
+        return await asyncio.create_task(self._make_inner_call(inner))
+
+    async def _make_inner_call(self, inner: InnerCall) -> dict[str, Any]:
+        parent, body = inner.parent, jsonio.dumps(inner.payload)
+        record = CallRecord(
+            request_id=new_id("req_", 22),
+            model=inner.payload["model"],
+            kind=inner.kind,
+            session_id=parent.session_id,
+            agent_id=parent.agent_id,
+            client_request_id=parent.request_id,
+            bytes_in=len(body),
+        )
+        head = InnerRequest({"content-type": "application/json", **inner.headers})
+        request = ClientRequest(head, record, body, inner.payload, inner.keys, wants_stream=False)
+        timers, writer = Timers(asyncio.get_running_loop()), BodyWriter()
+        call = self._new_call(request, writer, timers)
+        call.stops_early = inner.stops_early
+
+        def expire() -> None:
+            call.failure = TimedOut(f"no response within {inner.timeout_s:g} s")
+            call.task.cancel()
+
+        timers.set(expire, inner.timeout_s)
+        await self._carry(call, is_inner=True)
+        return writer.message()
+
+    async def _carry(self, call: ActiveCall, *, is_inner: bool = False) -> web.StreamResponse:
+        request, record = call.request, call.record
         try:
-            self._calls.admit(call, self.settings)
+            if is_inner:
+                self._calls.register(call)
+            else:
+                self._calls.admit(call, self.settings)
             return await self._try_chain(call)
         except ProxyError as exc:
             call.record_failure(exc, "refused")
@@ -188,20 +243,12 @@ class Relay:
                 record.status = call.writer.status  # the client left before the end of the response
             self._finish(request)
 
-    def _new_call(self, request: ClientRequest) -> ActiveCall:
+    def _new_call(
+        self, request: ClientRequest, writer: ResponseWriter | BodyWriter, timers: Timers
+    ) -> ActiveCall:
         record, settings = request.record, self.settings
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task(loop)
+        task = asyncio.current_task()
         assert task is not None, "a handler always runs in a task"
-        timers = Timers(loop)
-        writer = ResponseWriter(
-            request.web_request,
-            timers,
-            record,
-            ping_s=settings.ping_s,
-            write_stall_s=settings.write_stall_s,
-            is_last=lambda: self.is_draining,
-        )
         if self.is_traced:
             in_force = settings, self.table, self.hooks
             record.trace = trace = CallTrace(in_force, len(request.body))

@@ -16,6 +16,7 @@ log = get_logger("call")
 _OPTIONAL = (
     "stop_reason",
     "cache_break",
+    "safeguards",
     "fallback_from",
     "session_id",
     "upstream_request_id",

@@ -72,6 +72,7 @@ class CallRecord:
         settle: reads usage and stop reason from the response, which is not needed before the call is over.
         prompt_blocks: checksums, see `proxyd.telemetry.cache_breaks`; only of calls that belong to a session.
         cache_break: why fewer tokens were read from the cache than by the call before.
+        safeguards: the results of auto mode's check in a few words; None where there was none.
         alterations: what the translation of the request dropped or changed, and why.
         codec_s: seconds spent on turning the upstream's bytes into the client's.
         trace: what a record of the call may need (`proxyd.recording.recorder`); None where it is not to be recorded.
@@ -119,6 +120,7 @@ class CallRecord:
     written_at: float = 0.0
     prompt_blocks: Sequence[int] = ()
     cache_break: str | None = None
+    safeguards: str | None = None
     alterations: Sequence[Note] = ()
     bytes_in: int = 0
     bytes_out: int = 0

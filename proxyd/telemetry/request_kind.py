@@ -15,6 +15,7 @@ background  state and label of a background session
 probe       the test whether a model exists: one token
 side_reply  a reply beside the conversation
 auxiliary   any other side call, as the client calls it
+auto_mode   the proxy's own call of the classifier for auto mode
 count       ``count_tokens``, which has a path of its own
 ==========  =====================================================================================
 """
@@ -42,6 +43,7 @@ KINDS = (
     "probe",
     "side_reply",
     "auxiliary",
+    "auto_mode",
     "count",
 )
 #: Values of the header -> kinds. ``auxiliary`` is what several kinds have in common.

@@ -74,6 +74,13 @@ class MessageCollector:
         """Return the message as far as it was received; it is complete after ``message_stop``."""
         return {**self._message, "content": self._blocks}
 
+    def message_so_far(self) -> dict[str, Any]:
+        """Return the message with what was received of a text or thinking block that has not ended."""
+        kind = str(self._block.get("type"))
+        is_open = kind in ("text", "thinking") and not any(block is self._block for block in self._blocks)
+        part: list[dict[str, Any]] = [{**self._block, kind: "".join(self._parts)}] if is_open else []
+        return {**self._message, "content": [*self._blocks, *part]}
+
     def _end_block(self) -> None:
         block, text = self._block, "".join(self._parts)
         if block["type"] in ("tool_use", "server_tool_use"):

@@ -17,6 +17,8 @@ __all__ = ["ObjectEnd", "read_verdicts", "text_of"]
 
 #: A response is not searched further for the end of its object.
 MAX_CHARS = 64 * 1024
+#: What may follow the object in a response that is read to its end: the end of a fence.
+_MAX_REST = 16
 _FENCES = ("```json", "```JSON", "```")
 
 
@@ -25,9 +27,11 @@ class ObjectEnd:
 
     Attributes:
         has_failed: the text begins with something else.
+        found: the object, once it is complete.
     """
 
     def __init__(self) -> None:
+        self.found: str | None = None
         self._text = ""
         self._at = 0
         self._start = -1
@@ -37,8 +41,10 @@ class ObjectEnd:
         self.has_failed = False
 
     def feed(self, part: str) -> str | None:
-        """Take the next part; return the object once it is complete."""
+        """Take the next part; return the object if it is complete."""
         self._text += part
+        if self.found is not None:
+            return self.found
         if self._start < 0 and not self._find_start():
             return None
         if len(self._text) > MAX_CHARS:
@@ -58,8 +64,20 @@ class ObjectEnd:
             elif sign in "}]":
                 self._depth -= 1
                 if not self._depth:
-                    return self._text[self._start : self._at]
+                    self.found = self._text[self._start : self._at]
+                    return self.found
         return None
+
+    @property
+    def needs_no_more(self) -> bool:
+        """Whether the rest of the response does not matter.
+
+        One that ends right after the object is read to its end, for the usage and so that the connection can be used
+        again; one that goes on is not.
+        """
+        if self.found is None:
+            return self.has_failed
+        return len(self._text[self._at : self._at + 2 * _MAX_REST].strip()) > _MAX_REST
 
     def _find_start(self) -> bool:
         text = self._text.lstrip()
