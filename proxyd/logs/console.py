@@ -126,6 +126,8 @@ class ConsoleRenderer:
             line.add_column(_attempts(event), _YELLOW)
             if "cache_break" in event:
                 line.add_column("cache break", _YELLOW)
+            if "blocked" in str(event.get("safeguards")) or "without verdict" in str(event.get("safeguards")):
+                line.add_column(f"auto mode: {event['safeguards']}", _YELLOW)
         return line.text()
 
     def _refused_request(self, event: Mapping[str, Any]) -> str:

@@ -16,6 +16,9 @@ log = get_logger("call")
 _OPTIONAL = (
     "stop_reason",
     "cache_break",
+    "rule",
+    "agent_type",
+    "prompt_id",
     "safeguards",
     "fallback_from",
     "session_id",

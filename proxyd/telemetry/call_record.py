@@ -44,6 +44,8 @@ _FOREIGN = (
     "model",
     "session_id",
     "agent_id",
+    "agent_type",
+    "prompt_id",
     "client_request_id",
     "upstream_request_id",
     "address",
@@ -72,6 +74,9 @@ class CallRecord:
         settle: reads usage and stop reason from the response, which is not needed before the call is over.
         prompt_blocks: checksums, see `proxyd.telemetry.cache_breaks`; only of calls that belong to a session.
         cache_break: why fewer tokens were read from the cache than by the call before.
+        rule: the rule of models.yaml that chose the route; None where the client's choice holds.
+        agent_type, prompt_id: the client's, from its hint headers: the type of a subagent, and what all calls for one prompt
+            of the user have in common.
         safeguards: the results of auto mode's check in a few words; None where there was none.
         alterations: what the translation of the request dropped or changed, and why.
         codec_s: seconds spent on turning the upstream's bytes into the client's.
@@ -120,6 +125,9 @@ class CallRecord:
     written_at: float = 0.0
     prompt_blocks: Sequence[int] = ()
     cache_break: str | None = None
+    rule: str | None = None
+    agent_type: str | None = None
+    prompt_id: str | None = None
     safeguards: str | None = None
     alterations: Sequence[Note] = ()
     bytes_in: int = 0

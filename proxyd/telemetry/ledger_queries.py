@@ -17,6 +17,7 @@ from typing import Any
 
 from proxyd.errors import ConfigError
 from proxyd.telemetry.ledger_schema import CALL_SUMS, DAMAGED, MIGRATIONS, QUARTER_S, SUMS, is_damaged
+from proxyd.telemetry.request_kind import CLASS_OF_KIND
 
 __all__ = [
     "GROUPS",
@@ -42,8 +43,15 @@ _TOTAL_GROUPS: Mapping[str, str] = {
     "day": "date(quarter * 900, 'unixepoch', 'localtime')",
     "outcome": "outcome",
 }
-#: The same, and the kind of call, by which only the rows of ``calls`` can be grouped.
-GROUPS: Mapping[str, str] = {**_TOTAL_GROUPS, "kind": "kind"}
+_CLASS = " ".join(f"WHEN '{kind}' THEN '{name}'" for kind, name in CLASS_OF_KIND.items())
+#: Those by which only the rows of ``calls`` can be grouped.
+_CALL_GROUPS: Mapping[str, str] = {
+    "kind": "kind",
+    "class": f"CASE kind {_CLASS} ELSE kind END",
+    "agent": "agent_type",
+    "prompt": "prompt_id",
+}
+GROUPS: Mapping[str, str] = {**_TOTAL_GROUPS, **_CALL_GROUPS}
 #: Periods of `overview` besides today.
 PERIODS_DAYS = (7, 30)
 
@@ -158,7 +166,7 @@ def sums(
     """
     quarter = int(since) // QUARTER_S
     parameters: list[int | str] = [quarter]
-    if by == "kind":
+    if by in _CALL_GROUPS:
         table, values = "calls", CALL_SUMS
         where, parameters = ["started_at >= ?", "kind <> 'count'"], [quarter * QUARTER_S]
     else:
@@ -170,7 +178,7 @@ def sums(
         parameters.append(session)
     head = tail = ""
     if by is not None:
-        head = f"{GROUPS[by]} AS {by}, "
+        head = f'{GROUPS[by]} AS "{by}", '
         tail = f"GROUP BY 1 ORDER BY {'1' if by == 'day' else f'{_TOKENS} DESC, calls DESC, 1'}"
     # Every part is one of the constants above.
     query = f"SELECT {head}{columns} FROM {table} AS t WHERE {' AND '.join(where)} {tail} LIMIT ?"  # noqa: S608

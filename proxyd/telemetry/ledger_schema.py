@@ -65,6 +65,10 @@ COLUMNS = (
     "fallback_from",
     "cost_usd",
     "cache_break",
+    "rule",
+    "agent_type",
+    "prompt_id",
+    "safeguards",
 )
 
 
@@ -98,6 +102,10 @@ def row_of(record: CallRecord) -> tuple[Any, ...]:
         record.fallback_from,
         record.cost_usd,
         record.cache_break,
+        record.rule,
+        record.agent_type,
+        record.prompt_id,
+        record.safeguards,
     )
 
 
@@ -184,6 +192,11 @@ MIGRATIONS: tuple[str, ...] = (
     """,  # noqa: S608 - made of the constants above
     # Why a call's cache reads fell (`proxyd.telemetry.cache_breaks`).
     "ALTER TABLE calls ADD COLUMN cache_break TEXT;\n",
+    # The rule that chose the route, what the client's hint headers say, and the results of auto mode's check.
+    "".join(
+        f"ALTER TABLE calls ADD COLUMN {name} TEXT;\n"
+        for name in ("rule", "agent_type", "prompt_id", "safeguards")
+    ),
 )
 
 

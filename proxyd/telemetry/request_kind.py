@@ -27,7 +27,7 @@ from typing import Any
 
 from proxyd import jsonio
 
-__all__ = ["CLASS_HEADER", "KINDS", "kind_of", "session_in"]
+__all__ = ["CLASS_HEADER", "CLASS_OF_KIND", "KINDS", "kind_of", "session_in"]
 
 #: The header in which the client names the class of a request.
 CLASS_HEADER = "x-claude-code-request-class"
@@ -55,6 +55,11 @@ _CLASSES = {
     "side_reply": "side_reply",
 }
 _AUXILIARY = "auxiliary"
+#: Kinds whose class has another name.
+CLASS_OF_KIND = {
+    "compact": "compaction",
+    **dict.fromkeys(("title", "search", "review", "background", "probe", "auto_mode"), _AUXILIARY),
+}
 
 #: The beginning of the request for a summary.
 _COMPACT = "CRITICAL: Respond with TEXT ONLY"

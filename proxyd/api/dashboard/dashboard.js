@@ -57,6 +57,7 @@ function modelCell(call) {
   const notes = [];
   if (call.route && call.model !== call.route) notes.push("requested as " + call.model);
   if (call.fallback_from) notes.push("in place of " + call.fallback_from);
+  if (call.rule) notes.push("by " + call.rule);
   if (notes.length) td.append(element("small", {}, notes.join(", ")));
   return td;
 }
@@ -96,6 +97,7 @@ function resultCell(call) {
   const td = element("td", { class: "wide", label: "Result" }, element("span", { class: kind }, resultOf(call)));
   const cause = causeOf(call);
   if (call.cache_break) td.append(element("small", { class: "warn" }, "cache lost: " + call.cache_break));
+  if (call.safeguards) td.append(element("small", { class: /blocked|unavailable|unsupported|without/.test(call.safeguards) ? "warn" : "" }, "auto mode: " + call.safeguards));
   if (cause) td.append(element("small", {}, cause));
   return td;
 }
@@ -225,6 +227,7 @@ function detailsOf(call, found) {
       ["Retries", call.retries ? String(call.retries) : ""],
       ["Tokens", all || call.output_tokens ? `${all} in (${call.cache_read_tokens} from the cache), ${call.output_tokens} out` : ""],
       ["Cost", usd(call.cost_usd)], ["Cache lost", call.cache_break],
+      ["Chosen by", call.rule], ["Agent type", call.agent_type], ["Prompt", call.prompt_id], ["Auto mode", call.safeguards],
     ]),
     ...(found && found.altered.length ? [element("section", {}, element("h3", {}, "Altered on the way"),
       element("ul", {}, ...found.altered.map((each) => element("li", {}, element("code", {}, each.field), ` ${each.what}: ${each.why}`))))] : []),

@@ -135,6 +135,7 @@ def _findings(port: int | None, host: str | None, models: str | None, *, probe: 
         yield from _permissions(loaded)
         yield from _hooks(loaded)
         yield from _keys(loaded)
+        yield from _auto_mode(loaded)
     peer = ask(target)
     yield from _daemon(target, peer)
     if loaded is not None:
@@ -185,6 +186,25 @@ def _keys(loaded: LoadedConfig) -> Iterator[Finding]:
     for text, ids in missing.items():
         what, _, remedy = text.partition("; ")
         yield Finding(f"key of {', '.join(ids)}", "warn", what, remedy)
+
+
+def _auto_mode(loaded: LoadedConfig) -> Iterator[Finding]:
+    """Say for which models Claude Code's auto mode works, and what to set for the others."""
+    from proxyd.cli.claude_code import auto_mode_of
+
+    judges: dict[str, list[str]] = {}  # what checks -> the models
+    for route in loaded.config.table.routes:
+        judges.setdefault(auto_mode_of(route, loaded.settings), []).append(route.model_id)
+    without = judges.pop("", [])
+    for judge, ids in judges.items():
+        yield Finding(f"auto mode of {', '.join(ids)}", "ok", f"checked by {judge}")
+    if without:
+        remedy = (
+            "set auto_mode: {classifier: MODEL_ID} in the entry, or under settings for all translated ones"
+        )
+        yield Finding(
+            f"auto mode of {', '.join(without)}", "ok", f"does not work: nothing checks its actions; {remedy}"
+        )
 
 
 def _daemon(target: Target, peer: Peer) -> Iterator[Finding]:
