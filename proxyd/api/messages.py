@@ -18,18 +18,35 @@ from proxyd.codecs.cache.tools import share_tools
 from proxyd.codecs.translation.token_estimate import estimate_input_tokens, tools_tokens
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ClientError, NotFound
+from proxyd.logs.setup import get_logger
 from proxyd.prompt_cache import prefix as prefixes
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers.base import ClientKeys
-from proxyd.providers.unparsed import forwards_unchanged, is_plain, model_near_start, peek_request
+from proxyd.providers.route_choice import can_choose_unparsed, choose_route, facts_of, rules_for
+from proxyd.providers.unparsed import (
+    PeekedRequest,
+    forwards_unchanged,
+    is_plain,
+    model_near_start,
+    peek_request,
+)
 from proxyd.proxy.client_request import ClientRequest
 from proxyd.proxy.held_bodies import HeldBodies
 from proxyd.proxy.relay import Relay
 from proxyd.server_tools.threads import check_thread
 from proxyd.telemetry.call_record import CallRecord
-from proxyd.telemetry.request_kind import CLASS_HEADER, kind_of, session_in
+from proxyd.telemetry.request_kind import (
+    AGENT_TYPE_HEADER,
+    CLASS_HEADER,
+    PROMPT_ID_HEADER,
+    classes_of,
+    kind_of,
+    session_in,
+)
 
 __all__ = ["MessagesHandlers", "find_route", "new_record"]
+
+log = get_logger("api")
 
 #: Ids of the client that may appear in the log (docs/spec/operations.md#f2).
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z")
@@ -78,26 +95,64 @@ class MessagesHandlers:
         keys = without_token(ClientKeys.from_headers(request.headers), relay.settings)
         seen = peek_request(body)
         route = None if seen is None else relay.table.resolve(seen.model)
-        if seen is not None and route is not None and forwards_unchanged(route) and is_plain(body, seen):
-            record = new_record(request, seen.model)
-            if record.session_id is not None:  # else it may be in the body
-                record.kind = _kind_of({}, request, record)
-                record.is_stream, record.bytes_in = seen.wants_stream, len(body)
-                call = ClientRequest(
-                    request, record, body, None, keys, wants_stream=seen.wants_stream, seen=seen
-                )
-                return call, route
+        if seen is not None and route is not None:
+            call = self._unparsed(request, body, seen, route, keys)
+            if call is not None:
+                return call, call.route or route
         payload = parse_object(body)
         model = payload.get("model")
         if not isinstance(model, str) or not model:
             raise ClientError("model: a model id is required")
         request[MODEL] = model
         route = self._find_route(request, payload, len(body))
+        record = _record_of(request, payload, len(body))
+        call = ClientRequest(request, record, body, payload, keys, wants_stream=record.is_stream)
+        if request.path.endswith("/messages"):
+            self._apply_rules(call, route, payload)
+        route = call.route or route
         if not route.direct:
             share_tools(payload, body)
             prefixes.remember_prefix(payload, body)
-        record = _record_of(request, payload, len(body))
-        return ClientRequest(request, record, body, payload, keys, wants_stream=record.is_stream), route
+        return call, route
+
+    def _unparsed(
+        self, request: web.Request, body: bytes, seen: PeekedRequest, route: ModelRoute, keys: ClientKeys
+    ) -> ClientRequest | None:
+        """Return a request that is forwarded without being parsed, or None where it has to be."""
+        table = self._relay.table
+        rules = rules_for(table, route)
+        could_be = (route, *(table.by_id(rule.use) for rule in rules))
+        if not any(map(forwards_unchanged, could_be)) or not can_choose_unparsed(table, rules):
+            return None
+        if not is_plain(body, seen):
+            return None
+        record = new_record(request, seen.model)
+        if record.session_id is None:  # it may be in the body
+            return None
+        record.kind = _kind_of({}, request, record)
+        record.is_stream, record.bytes_in = seen.wants_stream, len(body)
+        call = ClientRequest(request, record, body, None, keys, wants_stream=seen.wants_stream, seen=seen)
+        self._apply_rules(call, route, {})
+        return call if forwards_unchanged(call.route or route) else None
+
+    def _apply_rules(self, call: ClientRequest, route: ModelRoute, payload: dict[str, Any]) -> None:
+        """Put the entry that a rule chooses into `call`."""
+        table, record = self._relay.table, call.record
+        if not rules_for(table, route):
+            return
+
+        def count_tokens() -> int:
+            estimate = estimate_input_tokens(payload, call.inputs)
+            return self._relay.calibration.corrected(
+                route.model_name, estimate, tools_tokens(payload.get("tools"))
+            )
+
+        facts = facts_of(payload, classes_of(record.kind), record.agent_type or "", count_tokens)
+        choice = choose_route(table, route, facts)
+        if choice.rule is not None:
+            call.route, record.rule = choice.route, choice.rule.name
+        for rule, why in choice.passed_over:
+            log.info("route.rule_passed_over", request_id=record.request_id, rule=rule.name, why=why)
 
     def _prepare(self, beginning: bytes) -> None:
         """Have the connection to the likely upstream opened while the rest of a body arrives."""
@@ -150,6 +205,8 @@ def new_record(request: web.Request, model: str) -> CallRecord:
         model=model,
         session_id=_safe_id(request.headers.get("x-claude-code-session-id")),
         agent_id=_safe_id(request.headers.get("x-claude-code-agent-id")),
+        agent_type=_safe_id(request.headers.get(AGENT_TYPE_HEADER)),
+        prompt_id=_safe_id(request.headers.get(PROMPT_ID_HEADER)),
         client_request_id=client_id if _SAFE_ID.match(client_id) else None,
     )
 

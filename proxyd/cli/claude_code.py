@@ -2,7 +2,7 @@
 
 Claude Code assumes a window of 1 000 000 tokens for every model that it does not know, calls its own small models by
 name for titles and subagents, follows proxy variables even to loopback, sends telemetry to Anthropic and to collectors,
-and starts in auto mode, whose checks only Anthropic's own API makes.
+and starts in auto mode, whose checks need a classifier of models.yaml.
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from proxyd.config.auto_mode import AutoMode
 from proxyd.config.route_description import describe, window_of
 from proxyd.urls import is_loopback_url
 
 if TYPE_CHECKING:
     from proxyd.config.routes import ModelRoute
+    from proxyd.config.settings import Settings
 
 __all__ = [
     "DEFAULT_MODE_NOTICE",
     "DIVERTING_VARIABLES",
     "TELEMETRY_VARIABLES",
+    "auto_mode_of",
     "claude_arguments",
     "claude_variables",
+    "client_classifier_variables",
     "diverting_variables",
     "missing_key_message",
     "needs_client_key",
@@ -66,8 +70,8 @@ _DEFAULT_OUTPUT = 32_000
 _OUTPUT_PART, _MARGIN_PART = 8, 16
 
 DEFAULT_MODE_NOTICE = (
-    "Permission mode: default, since auto mode's checks do not work through claude-proxy. "
-    "For auto mode start with --permission-mode auto"
+    "Permission mode: default, since models.yaml names no classifier for auto mode (auto_mode). "
+    "To start in it anyway: --permission-mode auto"
 )
 _FALSE = ("", "0", "false", "no", "off")
 
@@ -104,6 +108,27 @@ def claude_variables(
         # The block names Claude Code's build: of no use to other models, and each update would spoil their caches.
         found["CLAUDE_CODE_ATTRIBUTION_HEADER"] = "0"
     return found
+
+
+def client_classifier_variables(model: str) -> dict[str, str]:
+    """Return the variables with which Claude Code checks the actions of auto mode itself, by calls of `model`.
+
+    See docs/spec/hints-and-modes.md#auto-mode-server.
+    """
+    return {"CLAUDE_CODE_AUTO_MODE_SERVER": "0", "CLAUDE_CODE_AUTO_MODE_MODEL": model}
+
+
+def auto_mode_of(route: ModelRoute, settings: Settings) -> str:
+    """Return what checks the actions of auto mode on `route`; "" for nothing."""
+    if _is_anthropic(route):
+        return "Anthropic"
+    return AutoMode.of(
+        settings.auto_mode,
+        settings.auto_mode_rules,
+        route.auto_mode,
+        route.auto_mode_rules,
+        is_direct=route.direct,
+    ).classifier
 
 
 def _no_proxy(url: str, environ: Mapping[str, str]) -> dict[str, str]:
@@ -229,6 +254,8 @@ def claude_arguments(
     model: str,
     arguments: Sequence[str],
     settings: Sequence[Mapping[str, Any]],
+    *,
+    is_checked: bool = False,
 ) -> tuple[list[str], str]:
     """Return the arguments to put before the user's own, and a notice for stderr or "".
 
@@ -239,12 +266,13 @@ def claude_arguments(
     Args:
         routes: all entries of models.yaml.
         settings: the user's settings files.
+        is_checked: the actions of auto mode are checked, so Claude Code may start in it.
     """
     own = _option(arguments, "--settings")
     if own is not None:
         given = _settings_from(own) if own.lstrip().startswith("{") else _settings_in(Path(own))
         settings = [given or {}, *settings]
-    sets_mode = not _is_anthropic(route) and not _names_mode(arguments, settings)
+    sets_mode = not is_checked and not _is_anthropic(route) and not _names_mode(arguments, settings)
     if own is not None:
         return (["--permission-mode", "default"], DEFAULT_MODE_NOTICE) if sets_mode else ([], "")
     added: dict[str, Any] = {}

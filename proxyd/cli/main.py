@@ -73,6 +73,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "translate_command",
         "Show what a route makes of a request or a response; calls nothing.",
     ),
+    "route": (
+        "proxyd.cli.commands.route",
+        "route_command",
+        "Show which entry serves a request, and by which rule; calls nothing.",
+    ),
     "replay": ("proxyd.cli.commands.replay", "replay_command", "Run a recorded call again, offline."),
     "export": (
         "proxyd.cli.commands.export",

@@ -37,12 +37,14 @@ class Facts:
     Attributes:
         classes: its class, and its kind where that is finer.
         agent_type: of a subagent, as its header names it.
+        max_tokens: its limit on the output; 0 for none.
         count_tokens: estimates its input; called where a rule asks.
         has_image, thinks, searches: of a request that was parsed.
     """
 
     classes: frozenset[str]
     agent_type: str = ""
+    max_tokens: int = 0
     count_tokens: Callable[[], int] = int
     has_image: Callable[[], bool] = bool
     thinks: bool = False

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from proxyd.config.route_rules import Facts, RouteRule
 from proxyd.config.routes import ModelRoute, RouteTable
 
-__all__ = ["Choice", "choose_route", "facts_of", "rules_for"]
+__all__ = ["Choice", "can_choose_unparsed", "choose_route", "facts_of", "rules_for"]
 
 _IMAGE = "image"
+#: The part of a window that is kept for the output.
+_OUTPUT_PART = 8
 _THINKING = frozenset({"enabled", "adaptive"})
 
 
@@ -42,13 +44,23 @@ def choose_route(table: RouteTable, route: ModelRoute, facts: Facts) -> Choice:
             continue
         other = table.by_id(rule.use)
         window = other.max_input_tokens
-        if other is not route and window is not None and facts.count_tokens() > window:
+        if other is not route and window is not None and _needed(facts, window) > window:
             passed_over.append(
                 (rule, f"the request is larger than the window of {other.model_id!r}, {window} tokens")
             )
             continue
         return Choice(other, rule, tuple(passed_over))
     return Choice(route, None, tuple(passed_over))
+
+
+def _needed(facts: Facts, window: int) -> int:
+    """Return the tokens of input and some output."""
+    return facts.count_tokens() + min(facts.max_tokens, window // _OUTPUT_PART)
+
+
+def can_choose_unparsed(table: RouteTable, rules: Iterable[RouteRule]) -> bool:
+    """Whether the rules need nothing of the body of a request."""
+    return not any(rule.needs_body or table.by_id(rule.use).max_input_tokens is not None for rule in rules)
 
 
 def facts_of(
@@ -70,11 +82,12 @@ def facts_of(
             counted.append(count_tokens())
         return counted[0]
 
-    thinking = payload.get("thinking")
+    thinking, max_tokens = payload.get("thinking"), payload.get("max_tokens")
     tools = payload.get("tools")
     return Facts(
         classes=classes,
         agent_type=agent_type,
+        max_tokens=max_tokens if isinstance(max_tokens, int) else 0,
         count_tokens=count_once,
         has_image=lambda: _has_image(payload.get("messages")),
         thinks=isinstance(thinking, Mapping) and thinking.get("type") in _THINKING,

@@ -80,7 +80,8 @@ class ActiveCall:
     def own_headers(self) -> tuple[tuple[str, str], ...]:
         """The headers that every response to it has."""
         record = self.record
-        return ("request-id", record.request_id), ("x-claude-proxy-route", record.route)
+        own = ("request-id", record.request_id), ("x-claude-proxy-route", record.route)
+        return own if record.rule is None else (*own, ("x-claude-proxy-rule", record.rule))
 
     def log_bodies(self) -> None:
         """Log the bodies of request and response at debug level (docs/spec/operations.md#e7)."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from proxyd.codecs.cache.tool_inputs import ToolInputs
+from proxyd.config.routes import ModelRoute
 from proxyd.errors import ClientError
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers.base import ClientKeys
@@ -39,6 +40,7 @@ class ClientRequest:
     Args:
         payload: `body`, parsed, or None where it has not been parsed yet.
         seen: what was found by scanning the body, where it may be forwarded without being parsed.
+        route: the entry that a rule chose; None for that of the model.
         is_message: else it asks about a model or for a token count, which is for direct upstreams only.
     """
 
@@ -49,6 +51,7 @@ class ClientRequest:
         "is_message",
         "keys",
         "record",
+        "route",
         "seen",
         "wants_stream",
         "web_request",
@@ -65,7 +68,9 @@ class ClientRequest:
         wants_stream: bool,
         is_message: bool = True,
         seen: PeekedRequest | None = None,
+        route: ModelRoute | None = None,
     ) -> None:
+        self.route = route
         self.web_request = web_request
         self.record = record
         self.body = body

@@ -193,6 +193,8 @@ class Relay:
             kind=inner.kind,
             session_id=parent.session_id,
             agent_id=parent.agent_id,
+            agent_type=parent.agent_type,
+            prompt_id=parent.prompt_id,
             client_request_id=parent.request_id,
             bytes_in=len(body),
         )
@@ -284,8 +286,9 @@ class Relay:
     async def _try_chain(self, call: ActiveCall) -> web.StreamResponse:
         """Try the route and its fallbacks, one after the other."""
         record = call.record
-        route = self.table.resolve(call.request.model)
-        assert route is not None, "the app has resolved the model"
+        asked = self.table.resolve(call.request.model)
+        assert asked is not None, "the app has resolved the model"
+        route = call.request.route or asked
         failure: ProxyError | None = None
         for candidate in (route, *self.table.fallbacks(route)):
             if not (call.request.is_message or candidate.direct):
@@ -300,9 +303,9 @@ class Relay:
                     why=call.log_message(failure),
                 )
                 record.fallback_from = route.model_id
-            # The client's key is for the upstream it has chosen (docs/spec/design.md#client-key); a chain may lead to
-            # others.
-            call.is_first_choice = origin_of(candidate.api_base) == origin_of(route.api_base)
+            # The client's key is for the upstream it has chosen (docs/spec/design.md#client-key); a rule or a chain may
+            # lead to others.
+            call.is_first_choice = origin_of(candidate.api_base) == origin_of(asked.api_base)
             try:
                 return await self._try_route(candidate, call)
             except BadCredential as exc:

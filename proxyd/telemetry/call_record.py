@@ -75,8 +75,8 @@ class CallRecord:
         prompt_blocks: checksums, see `proxyd.telemetry.cache_breaks`; only of calls that belong to a session.
         cache_break: why fewer tokens were read from the cache than by the call before.
         rule: the rule of models.yaml that chose the route; None where the client's choice holds.
-        agent_type, prompt_id: the client's, from its hint headers: the type of a subagent, and what all calls for one prompt
-            of the user have in common.
+        agent_type, prompt_id: from the client's hint headers: the type of a subagent; an id that all calls for one
+            prompt of the user share.
         safeguards: the results of auto mode's check in a few words; None where there was none.
         alterations: what the translation of the request dropped or changed, and why.
         codec_s: seconds spent on turning the upstream's bytes into the client's.

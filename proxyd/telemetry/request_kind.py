@@ -26,11 +26,23 @@ from collections.abc import Iterator
 from typing import Any
 
 from proxyd import jsonio
+from proxyd.config.route_rules import AUXILIARY_KINDS
 
-__all__ = ["CLASS_HEADER", "CLASS_OF_KIND", "KINDS", "kind_of", "session_in"]
+__all__ = [
+    "AGENT_TYPE_HEADER",
+    "CLASS_HEADER",
+    "CLASS_OF_KIND",
+    "KINDS",
+    "PROMPT_ID_HEADER",
+    "classes_of",
+    "kind_of",
+    "session_in",
+]
 
-#: The header in which the client names the class of a request.
+#: The headers in which the client names the class of a request, the type of a subagent, and the prompt of the user.
 CLASS_HEADER = "x-claude-code-request-class"
+AGENT_TYPE_HEADER = "x-claude-code-agent-type"
+PROMPT_ID_HEADER = "x-claude-code-prompt-id"
 KINDS = (
     "main",
     "subagent",
@@ -58,7 +70,7 @@ _AUXILIARY = "auxiliary"
 #: Kinds whose class has another name.
 CLASS_OF_KIND = {
     "compact": "compaction",
-    **dict.fromkeys(("title", "search", "review", "background", "probe", "auto_mode"), _AUXILIARY),
+    **dict.fromkeys((*AUXILIARY_KINDS, "probe", "auto_mode"), _AUXILIARY),
 }
 
 #: The beginning of the request for a summary.
@@ -67,6 +79,11 @@ _COMPACT = "CRITICAL: Respond with TEXT ONLY"
 _SEVERITY = "<severity>"
 #: ``max_tokens`` of the state and of the label of a background session.
 _BACKGROUND_TOKENS = (3072, 2080)
+
+
+def classes_of(kind: str) -> frozenset[str]:
+    """Return the class of a kind, and the kind itself where it is finer."""
+    return frozenset({CLASS_OF_KIND.get(kind, kind), *((kind,) if kind in AUXILIARY_KINDS else ())})
 
 
 def kind_of(payload: dict[str, Any], *, is_subagent: bool, request_class: str | None = None) -> str:

@@ -16,6 +16,7 @@ import click
 
 from proxyd.cli.exit_codes import EXIT_UPSTREAM
 from proxyd.config.paths import resolve_models_path
+from proxyd.config.route_rules import RouteRule
 from proxyd.config.routes import ModelRoute
 from proxyd.secret import Secret
 from proxyd.urls import host_of
@@ -51,6 +52,7 @@ def check_command(models: str | None, probe: bool, strict: bool, shows_all: bool
         "models_yaml": str(path),
         "chosen_by": why,
         "models": [_model(route) for route in loaded.config.table.routes],
+        "routes": [_rule(rule) for rule in loaded.config.table.rules],
         "hooks": [each["name"] for each in loaded.hooks.describe() if "error" not in each],
         "settings": _settings(loaded.settings),
         "learned": _learned(loaded.config.table.routes),
@@ -98,7 +100,12 @@ def _model(route: ModelRoute) -> dict[str, Any]:
         "max_tokens": route.max_tokens,
         "aliases": list(route.aliases),
         "fallback": list(route.fallback),
+        "routes": [_rule(rule) for rule in route.routes],
     }
+
+
+def _rule(rule: RouteRule) -> dict[str, str]:
+    return {"rule": rule.name, "when": rule.describe(), "use": rule.use}
 
 
 def _learned(routes: Iterable[ModelRoute]) -> list[dict[str, Any]]:
@@ -247,6 +254,12 @@ def _show(report: Mapping[str, Any], *, shows_all: bool) -> None:
         for each in report["models"]
     ]
     show_columns(rows)
+    rules = [(each["model_id"], rule) for each in report["models"] for rule in each["routes"]]
+    rules += [("all", rule) for rule in report["routes"]]
+    if rules:
+        click.echo("")
+        rows = [["REQUESTS FOR", "OF THESE", "GO TO", "RULE"]]
+        show_columns(rows + [[model, rule["when"], rule["use"], rule["rule"]] for model, rule in rules])
     click.echo(f"\nhooks: {', '.join(report['hooks']) or 'none'}\n")
     if report["learned"]:
         rows = [["LEARNED FOR", "CALLS", "SINCE", "LINE FOR MODELS.YAML"]]

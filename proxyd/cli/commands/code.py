@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import click
 
 from proxyd.cli.claude_code import (
+    auto_mode_of,
     claude_arguments,
     claude_variables,
+    client_classifier_variables,
     diverting_variables,
     missing_key_message,
     needs_client_key,
@@ -48,20 +50,34 @@ def _complete_model(context: click.Context, parameter: click.Parameter, incomple
     return [name for name in found if name.startswith(incomplete)]
 
 
+_client_classifier_option = click.option(
+    "--client-classifier",
+    metavar="MODEL",
+    help="Let Claude Code check the actions of auto mode itself, by calls of MODEL.",
+)
+
+
 @click.command("env", epilog='Example: eval "$(claude-proxy env deepseek)"')
 @click.argument("model", required=False, shell_complete=_complete_model)
 @click.option(
     "--shell", type=click.Choice(_SHELLS), help="Whose syntax (that of $SHELL); json is for settings.json."
 )
+@_client_classifier_option
 @address_options
 def env_command(
-    model: str | None, shell: str | None, port: int | None, host: str | None, models: str | None
+    model: str | None,
+    shell: str | None,
+    client_classifier: str | None,
+    port: int | None,
+    host: str | None,
+    models: str | None,
 ) -> None:
     """Print the variables that Claude Code needs for MODEL; the first of models.yaml if left out."""
     loaded = _load(models)
     route, name = _route(loaded, model)
     url = find_target(port, host, models).url
     variables = claude_variables(route, name, url, token=_token(loaded), environ=os.environ)
+    variables |= _client_classifier(loaded, client_classifier)
     unwanted = _unwanted_variables(os.environ)
     note = missing_key_message(route, variables, os.environ)
     shell = shell or _shell_of(os.environ.get("SHELL", ""))
@@ -111,15 +127,22 @@ def _shell_of(path: str) -> str:
 )
 @click.argument("model", required=False, shell_complete=_complete_model)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@_client_classifier_option
 @long_address_options
 def code_command(
-    model: str | None, arguments: tuple[str, ...], port: int | None, host: str | None, models: str | None
+    model: str | None,
+    arguments: tuple[str, ...],
+    client_classifier: str | None,
+    port: int | None,
+    host: str | None,
+    models: str | None,
 ) -> None:
     """Run Claude Code on MODEL; the first of models.yaml if left out.
 
     Starts the daemon if it does not run. All other options and arguments go to `claude`, whose exit code is ours;
-    those after -- go there in any case. Claude Code starts in its default permission mode and with the entries of
-    models.yaml in its model picker, unless its settings or arguments say otherwise.
+    those after -- go there in any case. Claude Code has the entries of models.yaml in its model picker, and starts in
+    its default permission mode where nothing checks the actions of auto mode, unless its settings or arguments say
+    otherwise.
     """
     if model is not None and model.startswith("-"):
         arguments = (model, *arguments)
@@ -128,6 +151,7 @@ def code_command(
     route, name = _route(loaded, model)
     target = find_target(port, host, models)
     variables = claude_variables(route, name, target.url, token=_token(loaded), environ=os.environ)
+    variables |= _client_classifier(loaded, client_classifier)
     settings = read_user_settings(os.environ, Path.cwd())
     missing = missing_key_message(route, variables, os.environ, settings)
     if missing:
@@ -145,7 +169,14 @@ def code_command(
     for key, why in _unwanted_variables(environ).items():
         del environ[key]
         click.echo(f"{key} is not passed on to Claude Code: {why}", err=True)
-    added, notice = claude_arguments(loaded.config.table.routes, route, name, arguments, settings)
+    added, notice = claude_arguments(
+        loaded.config.table.routes,
+        route,
+        name,
+        arguments,
+        settings,
+        is_checked=client_classifier is not None or bool(auto_mode_of(route, loaded.settings)),
+    )
     if notice and not {"-p", "--print"} & set(arguments):
         click.echo(notice, err=True)
     os.execve(program, (program, *added, *arguments), environ)  # noqa: S606 - the user's own claude
@@ -170,6 +201,13 @@ def _load(models: str | None) -> LoadedConfig:
     from proxyd.daemon.configuration import load_configuration
 
     return load_configuration({}, models, os.environ)
+
+
+def _client_classifier(loaded: LoadedConfig, model: str | None) -> dict[str, str]:
+    if model is None:
+        return {}
+    _route(loaded, model)  # it must be served
+    return client_classifier_variables(model)
 
 
 def _token(loaded: LoadedConfig) -> str | None:

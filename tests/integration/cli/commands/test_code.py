@@ -273,6 +273,36 @@ def test_default_permission_mode_is_chosen_and_announced(started: Any) -> None:
     assert "--permission-mode auto" in DEFAULT_MODE_NOTICE
 
 
+@pytest.mark.parametrize("arguments", [("w1m",), ("anthropic",), ("w32", "--client-classifier", "demo")])
+def test_mode_is_left_alone_where_auto_mode_is_checked(
+    home: Home, started: Any, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = (
+        "- {model_id: w1m, api_base: 'http://localhost:1/v1', context: 1m, auto_mode: {classifier: demo}}"
+    )
+    home.write_models(
+        MODELS.replace("- {model_id: w1m, api_base: 'http://localhost:1/v1', context: 1m}", judged)
+    )
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "key")
+    found, environ, err = started(*arguments)
+    assert "permissions" not in settings_of(found)
+    assert err == ""
+    own = {name: value for name, value in environ.items() if name.startswith("CLAUDE_CODE_AUTO_MODE_")}
+    if "--client-classifier" in arguments:
+        assert own == {"CLAUDE_CODE_AUTO_MODE_SERVER": "0", "CLAUDE_CODE_AUTO_MODE_MODEL": "demo"}
+    else:
+        assert own == {}
+
+
+def test_client_classifier_must_be_served(home: Home) -> None:
+    home.write_models(MODELS)
+    result = home.run("env", "demo", "--client-classifier", "nobody")
+    assert result.code == 64
+    assert "there is no model 'nobody'" in result.err
+    assert variables(home, "demo", "--client-classifier", "w32")["CLAUDE_CODE_AUTO_MODE_MODEL"] == "w32"
+    assert "CLAUDE_CODE_AUTO_MODE_MODEL" not in variables(home, "demo")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("--permission-mode", "auto"), ("--permission-mode=plan",), ("--dangerously-skip-permissions",)],

@@ -87,6 +87,21 @@ def test_every_failure_has_a_remedy(home: Home, monkeypatch: pytest.MonkeyPatch)
     assert "Traceback" not in result.out + result.err
 
 
+def test_auto_mode_has_a_line_for_each_that_checks(home: Home) -> None:
+    home.write_models(
+        "settings: {auto_mode: {classifier: judge}}\nmodels:\n"
+        "- {model_id: judge, api_base: 'builtin:demo'}\n"
+        "- {model_id: off, api_base: 'builtin:demo', auto_mode: {classifier: off}}\n"
+        "- {model_id: kimi, api_base: 'http://localhost:1', direct: true}\n"
+        "- {model_id: claude, api_base: 'https://api.anthropic.com', direct: true, api_key: k}\n"
+    )
+    lines = [line for line in home.run("doctor").out.splitlines() if "auto mode of" in line]
+    assert "auto mode of judge: checked by judge" in lines[0]
+    assert "auto mode of claude: checked by Anthropic" in lines[1]
+    assert "auto mode of off, kimi: does not work: nothing checks its actions; set auto_mode" in lines[2]
+    assert len(lines) == 3
+
+
 def test_invalid_claude_settings(home: Home) -> None:
     home.write_models(DEMO)
     folder = home.path / ".claude"
