@@ -81,6 +81,8 @@ class ObjectEnd:
 
     def _find_start(self) -> bool:
         text = self._text.lstrip()
+        if any(fence.startswith(text) for fence in _FENCES):
+            return False  # it may become a fence
         for fence in _FENCES:
             if text.startswith(fence):
                 text = text[len(fence) :].lstrip()
@@ -88,7 +90,7 @@ class ObjectEnd:
         if text.startswith("{"):
             self._start = self._at = len(self._text) - len(text)
             return True
-        self.has_failed = bool(text) and not any(fence.startswith(text) for fence in _FENCES)
+        self.has_failed = bool(text)
         return False
 
 
