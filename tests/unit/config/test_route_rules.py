@@ -124,12 +124,12 @@ def test_rules_of_entries_and_of_the_file_are_read() -> None:
     ("when", "expected"),
     [
         (
-            "{class: titel}",
-            "m.yaml:5:23: models[0].routes[0].when.class: 'titel' is no class; did you mean 'title'?",
+            "{class: titles}",
+            "m.yaml:5:23: models[0].routes[0].when.class: 'titles' is no class; did you mean 'title'?",
         ),
         (
-            "{class: [main, titel]}",
-            "m.yaml:5:30: models[0].routes[0].when.class[1]: 'titel' is no class; did you mean 'title'?",
+            "{class: [main, titles]}",
+            "m.yaml:5:30: models[0].routes[0].when.class[1]: 'titles' is no class; did you mean 'title'?",
         ),
         (
             "{over_tokens: many}",
@@ -158,8 +158,8 @@ def test_a_faulty_condition_has_its_line_and_column(when: str, expected: str) ->
     ("more", "expected"),
     [
         (
-            "routes:\n  - {when: {class: main}, use: smal}\n",
-            "m.yaml:10:32: routes[0].use: no entry has the model_id 'smal'; did you mean 'small'?",
+            "routes:\n  - {when: {class: main}, use: smallest}\n",
+            "m.yaml:10:32: routes[0].use: no entry has the model_id 'smallest'; did you mean 'small'?",
         ),
         (
             "    routes: [{use: huge}]\n",
