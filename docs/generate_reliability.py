@@ -30,9 +30,9 @@ STATEMENTS: dict[str, str] = {
     "A7": "A client that leaves, in whatever phase and way, cancels its upstream within a second.",
     "A8": "No step of the event loop takes 50 ms of processor time, and none waits for a file, a name or a "
     "process, with requests of 140 KB, bursts of events, reloads of 200 entries, scrapes, the page "
-    "and the ledger; nor does a collection of garbage, also with 480 calls open. (Bodies of megabytes "
-    "take longer.) A late loop is measured and logged, and only one that runs feeds "
-    "the watchdog.",
+    "and the ledger; nor does a collection of garbage, also with 480 calls open. The work "
+    "on requests of megabytes or of many values is done in a thread. A late loop is measured and "
+    "logged, and only one that runs feeds the watchdog.",
     "A9": "Processes share no state, and there is no PID file.",
     "B keepalive_s": "A connection that idles, before a request or between two, or dribbles a head, is closed.",
     "B body_idle_s": "A request body that stops is 408.",

@@ -14,6 +14,7 @@ import ujson
 
 __all__ = [
     "MAX_DEPTH",
+    "MAX_REQUEST_VALUES",
     "MAX_VALUES",
     "JSONError",
     "TooManyValues",
@@ -21,14 +22,17 @@ __all__ = [
     "dump_ascii",
     "dump_text",
     "dumps",
+    "has_more_values",
     "loads",
 ]
 
 #: Deepest nesting that is accepted (docs/spec/operations.md#c3); ujson's own limit is 1024.
 MAX_DEPTH = 256
-#: Most values in one JSON text. So many take up to 0.2 s and 60 MB; 31 MB of small values took 12 s and 1 GB. Long
-#: conversations of Claude Code with hundreds of tools have about 40 000.
-MAX_VALUES = 200_000
+#: Most values in one JSON text of an upstream: so many block the event loop for up to 20 ms.
+MAX_VALUES = 50_000
+#: Most values in a request. Long conversations of Claude Code with hundreds of tools have about 40 000; 31 MB of small
+#: values took 12 s and 1 GB.
+MAX_REQUEST_VALUES = 200_000
 #: Bytes per step when values are counted.
 _STEP = 1 << 18
 
@@ -47,7 +51,7 @@ class TooManyValues(JSONError):
     """More than `MAX_VALUES` values."""
 
 
-def loads(data: bytes | str, *, is_ours: bool = False) -> Any:
+def loads(data: bytes | str, *, is_ours: bool = False, max_values: int = MAX_VALUES) -> Any:
     """Parse one JSON value.
 
     Args:
@@ -57,8 +61,8 @@ def loads(data: bytes | str, *, is_ours: bool = False) -> Any:
         TooManyValues: parsing would take too much time and memory.
         JSONError: the bytes are not JSON in UTF-8, or nest too deeply. The message never contains the data.
     """
-    if len(data) > MAX_VALUES and not is_ours and _has_too_many_values(data):
-        raise TooManyValues(f"more than {MAX_VALUES} values")
+    if not is_ours and has_more_values(data, max_values):
+        raise TooManyValues(f"more than {max_values} values")
     try:
         value = ujson.loads(data)
     except (ValueError, RecursionError) as exc:
@@ -131,14 +135,16 @@ def _check_depth(value: Any) -> None:
     raise JSONError(f"nested deeper than {MAX_DEPTH} levels")
 
 
-def _has_too_many_values(data: bytes | str) -> bool:
-    """Return whether `data` has more than `MAX_VALUES` commas and opening brackets outside strings.
+def has_more_values(data: bytes | str, limit: int) -> bool:
+    """Return whether `data` has more than `limit` commas and opening brackets outside strings.
 
-    Each value but the first one follows one of these.
+    Each value but the first one follows one of these. Counting stops once the answer is known.
     """
+    if len(data) <= limit:
+        return False
     if isinstance(data, str):
         data = data.encode("utf-8", "surrogatepass")
-    if data.count(b",") + data.count(b"[") + data.count(b"{") <= MAX_VALUES:
+    if _marks_in(data, limit) <= limit:
         return False  # the usual case; this count includes those in strings
     count, at, is_in_string = 0, 0, 0
     while at < len(data):
@@ -148,10 +154,20 @@ def _has_too_many_values(data: bytes | str) -> bool:
             end += 1  # do not split an escape
         # Without escapes each quote begins or ends a string, so every second part is outside of strings.
         parts = data[at:end].replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
-        outside = b"".join(parts[is_in_string::2])
-        count += outside.count(b",") + outside.count(b"[") + outside.count(b"{")
-        if count > MAX_VALUES:
+        count += _marks_in(b"".join(parts[is_in_string::2]), limit)
+        if count > limit:
             return True
         is_in_string = (is_in_string + len(parts) - 1) % 2
         at = end
     return False
+
+
+def _marks_in(data: bytes, enough: int) -> int:
+    """Count commas and opening brackets in slices, until there are more than `enough`."""
+    count = 0
+    for at in range(0, len(data), _STEP):
+        step = data[at : at + _STEP]
+        count += len(step) - len(step.translate(None, b",[{"))  # in half the time of three counts
+        if count > enough:
+            break
+    return count

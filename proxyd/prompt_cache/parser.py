@@ -10,14 +10,16 @@ string, the whole body is parsed.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from proxyd import jsonio
 from proxyd.codecs.cache import tools as tool_lists
+from proxyd.codecs.wire import large_json
 from proxyd.errors import ClientError
 from proxyd.prompt_cache import prefix as prefixes
 
-__all__ = ["parse_object"]
+__all__ = ["parse_large_object", "parse_object"]
 
 _TOOLS, _SYSTEM, _PREFIX = (secrets.token_hex(16) for _ in range(3))
 #: Placeholder of the first messages and the bracket before them.
@@ -40,8 +42,21 @@ def parse_object(body: bytes) -> dict[str, Any]:
     payload = _parse_with_placeholders(body)
     if payload is not None:
         return payload
+    return _object(body, lambda data: jsonio.loads(data, max_values=jsonio.MAX_REQUEST_VALUES))
+
+
+def parse_large_object(body: bytes) -> dict[str, Any]:
+    """Parse the JSON object `body` piece by piece, without the cache.
+
+    Raises:
+        ClientError: as `parse_object`.
+    """
+    return _object(body, large_json.loads)
+
+
+def _object(body: bytes, loads: Callable[[bytes], Any]) -> dict[str, Any]:
     try:
-        value = jsonio.loads(body)
+        value = loads(body)
     except jsonio.TooManyValues as exc:
         raise ClientError(
             f"the request body has {exc}, which is the limit; send less, or parts of it as text"
@@ -78,7 +93,7 @@ def _parse_with_placeholders(body: bytes) -> dict[str, Any] | None:
         done = end
     parts.append(view[done:])
     try:
-        payload = jsonio.loads(b"".join(parts))
+        payload = jsonio.loads(b"".join(parts), max_values=jsonio.MAX_REQUEST_VALUES)
     except jsonio.JSONError:
         return None  # the error message must describe the original body
     if not isinstance(payload, dict):

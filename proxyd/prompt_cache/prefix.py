@@ -90,7 +90,8 @@ def remember_prefix(payload: dict[str, Any], body: bytes) -> None:
     if end - start < _MIN_BYTES:
         return
     try:
-        more = jsonio.loads(b"[%b]" % body[start + 1 : end])  # without the bracket or comma before it
+        # Without the bracket or comma before it.
+        more = jsonio.loads(b"[%b]" % body[start + 1 : end], max_values=jsonio.MAX_REQUEST_VALUES)
     except jsonio.JSONError:
         return  # the boundary that was found is within a tool's input
     count = seen + len(more)

@@ -68,14 +68,17 @@ class TranslatedCall:
         """Return the call with the body of a request hook."""
         return replace(self, translated=replace(self.translated, body=body))
 
-    def written(self) -> TranslatedCall:
+    def written(self, *, in_pieces: bool = False) -> TranslatedCall:
         """Return the call with its body serialized; a separate step because a large one takes long.
+
+        Args:
+            in_pieces: `Translated.written_in_pieces`.
 
         Raises:
             ClientError: the request holds a number that JSON has no form for.
         """
         try:
-            body = self.translated.written()
+            body = self.translated.written_in_pieces() if in_pieces else self.translated.written()
         except jsonio.JSONError:
             # The parser accepts NaN and Infinity, which JSON cannot express.
             raise ClientError(

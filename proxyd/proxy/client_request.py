@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from aiohttp import web
 
 from proxyd.codecs.cache.tool_inputs import ToolInputs
+from proxyd.codecs.translation.translated import run_to_end
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ClientError
-from proxyd.prompt_cache.parser import parse_object
+from proxyd.prompt_cache.parser import parse_large_object, parse_object
 from proxyd.providers.base import ClientKeys
 from proxyd.providers.unparsed import PeekedRequest
 from proxyd.proxy.held_bodies import HeldBody
 from proxyd.proxy.inner_call import InnerRequest
+from proxyd.proxy.large_requests import LargeRequests
 from proxyd.telemetry.cache_breaks import checksums
 from proxyd.telemetry.call_record import CallRecord
-from proxyd.telemetry.prompt_redaction import without_prompt_text
+from proxyd.telemetry.prompt_redaction import is_searched, without_prompt_text
 
 __all__ = ["HELD", "PREFIX", "ClientRequest"]
 
@@ -42,9 +44,11 @@ class ClientRequest:
         seen: what was found by scanning the body, where it may be forwarded without being parsed.
         route: the entry that a rule chose; None for that of the model.
         is_message: else it asks about a model or for a token count, which is for direct upstreams only.
+        large: does the work of a large request; None for all others.
     """
 
     __slots__ = (
+        "_large",
         "_payload",
         "body",
         "inputs",
@@ -69,8 +73,10 @@ class ClientRequest:
         is_message: bool = True,
         seen: PeekedRequest | None = None,
         route: ModelRoute | None = None,
+        large: LargeRequests | None = None,
     ) -> None:
         self.route = route
+        self._large = large
         self.web_request = web_request
         self.record = record
         self.body = body
@@ -94,6 +100,20 @@ class ClientRequest:
         return self._payload
 
     @property
+    def is_large(self) -> bool:
+        """Whether the work on it would block the event loop for too long."""
+        return self._large is not None
+
+    async def parse(self) -> None:
+        """Parse the body, unless it is parsed already.
+
+        Raises:
+            ClientError: it is not a JSON object.
+        """
+        if self._payload is None and self._large is not None:
+            self._payload = await self._large.run(parse_large_object, self.body)
+
+    @property
     def model(self) -> str:
         """The model that the client asked for; not after `release_body`."""
         return self.seen.model if self.seen is not None else str(self.payload["model"])
@@ -104,7 +124,7 @@ class ClientRequest:
         Args:
             is_cached: the upstream caches prompts, so checksums are kept to explain a later cache miss.
         """
-        if self.record.session_id is not None and is_cached:
+        if self.record.session_id is not None and is_cached and not self.is_large:
             try:
                 self.record.prompt_blocks = checksums(self.payload)
             except ClientError:
@@ -116,7 +136,7 @@ class ClientRequest:
     def without_prompt_text(self, message: str) -> str:
         """Return an upstream's message about this request, without what it quotes of the prompt."""
         try:
-            payload = self.payload if self.body else {}
+            payload = self.payload if is_searched(self.body) else {}
         except ClientError:
             payload = {}  # it was forwarded without being parsed
         return without_prompt_text(message, self.body, payload)
@@ -133,15 +153,23 @@ class ClientRequest:
     async def yield_to_loop(self) -> None:
         """Let other tasks run between two steps of processing a large request.
 
-        A step takes about 4 ms a megabyte (docs/spec/operations.md#a8). Threads would not help, since the steps hold
-        the interpreter's lock. A request that is forwarded without being parsed has no such steps.
+        A step takes about 4 ms a megabyte (docs/spec/operations.md#a8). A request that is forwarded without being
+        parsed has no such steps; those of a large one run in another thread (`proxyd.proxy.large_requests`).
         """
         if self.record.bytes_in > _LARGE_BYTES and self._payload is not None:
             # Not a single iteration of the loop: to respond to one other call takes three.
             await asyncio.sleep(_YIELD_S)
 
+    async def run(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+        """Call `function` and return its result; for a large request in the thread of large requests."""
+        if self._large is None:
+            return function(*args, **kwargs)
+        return await self._large.run(function, *args, **kwargs)
+
     async def run_steps(self, steps: Generator[None, None, _T]) -> _T:
         """Run `steps` to its end and return its value; yield to the loop between them."""
+        if self._large is not None:
+            return await self._large.run(run_to_end, steps)
         while True:
             try:
                 next(steps)

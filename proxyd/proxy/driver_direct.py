@@ -71,7 +71,8 @@ class DirectDriver(Driver):
         else:
             payload = request.payload
         path, query = request.target
-        upstream_request = direct.prepare(
+        upstream_request = await request.run(
+            direct.prepare,
             route,
             path=path,
             query=query,
@@ -85,10 +86,10 @@ class DirectDriver(Driver):
             forwarded=self._settings.forward_headers,
         )
         if hooks is not None and hooks.changes_requests and upstream_request.body:
-            sent = jsonio.loads(upstream_request.body, is_ours=True)
+            sent = await request.run(jsonio.loads, upstream_request.body, is_ours=True)
             changed = await hooks.on_request(sent)
             if changed is not sent:  # else the client's own bytes are sent
-                upstream_request = replace(upstream_request, body=jsonio.dumps(changed))
+                upstream_request = replace(upstream_request, body=await request.run(jsonio.dumps, changed))
         return upstream_request
 
     async def _forward(

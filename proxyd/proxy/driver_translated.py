@@ -66,9 +66,9 @@ class TranslatedDriver(Driver):
                 # Hooks may change what they are given in any depth, and tools are shared with other requests.
                 body = dict(prepared.sent)
                 if "tools" in body:
-                    body["tools"] = copy.deepcopy(body["tools"])
+                    body["tools"] = await call.request.run(copy.deepcopy, body["tools"])
                 prepared = prepared.with_body(await hooks.on_request(body))
-            prepared = prepared.written()
+            prepared = await call.request.run(prepared.written, in_pieces=call.request.is_large)
             await call.request.yield_to_loop()
             wants_stream, finisher = call.request.wants_stream, self._resources.finisher_for(route, call)
             attempt = TranslatedAttempt(
@@ -120,7 +120,7 @@ class TranslatedDriver(Driver):
     async def _translate(self, route: ModelRoute, call: ActiveCall) -> openai.TranslatedCall:
         record, settings = call.record, self._settings
         calibration = self._resources.calibration
-        tools = tools_tokens(call.request.payload.get("tools"))
+        tools = await call.request.run(tools_tokens, call.request.payload.get("tools"))
         steps = openai.prepare(
             route,
             self._resources.base_of(route),

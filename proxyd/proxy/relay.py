@@ -29,6 +29,7 @@ from proxyd.errors import BadCredential, ProxyError, Refused, TimedOut
 from proxyd.hooks.loader import HookSet
 from proxyd.logs.setup import get_logger
 from proxyd.providers.key_owner import MisplacedKey, misplaced_key
+from proxyd.providers.unparsed import forwards_unchanged
 from proxyd.proxy.active_call import ActiveCall
 from proxyd.proxy.admission import CallRegistry
 from proxyd.proxy.auto_mode import AutoModeChecks, InnerCall
@@ -38,6 +39,7 @@ from proxyd.proxy.driver import CallResources, FinisherFor
 from proxyd.proxy.driver_direct import DirectDriver
 from proxyd.proxy.driver_translated import TranslatedDriver
 from proxyd.proxy.inner_call import BodyWriter, InnerRequest
+from proxyd.proxy.large_requests import LargeRequests
 from proxyd.proxy.learned_file import LearnedQuirkFile
 from proxyd.proxy.retries import RetryBudget, delay_before_retry, may_fall_back
 from proxyd.recording.recorder import is_kept
@@ -66,6 +68,7 @@ class Relay:
 
     Attributes:
         finished: notifies its observers of finished calls.
+        large_requests: does the work of large requests.
         is_traced: calls that begin are traced, since records may be kept of them.
     """
 
@@ -86,6 +89,7 @@ class Relay:
         #: Misplaced keys that were warned of.
         self._misplaced_keys: set[MisplacedKey] = set()
         self.is_traced = False
+        self.large_requests = LargeRequests()
         self.calibration = calibration or Calibration()
         checks = AutoModeChecks(self.make_inner_call, lambda: (self.settings, self.table))
         self._resources = CallResources(
@@ -332,6 +336,8 @@ class Relay:
         record.mode = "direct" if route.direct else "translated"
         record.pricing = route.pricing
         await call.request.yield_to_loop()
+        if call.request.seen is None or not forwards_unchanged(route):
+            await call.request.parse()
         await self._check_window(route, call)
         self._warn_of_misplaced_key(route, call)
         driver = self._direct if route.direct else self._translated
@@ -388,9 +394,10 @@ class Relay:
             return  # a translation counts by itself
         estimate = record.estimated_input_tokens
         if estimate is None:
-            estimate = estimate_input_tokens(call.request.payload, call.request.inputs)
+            payload = call.request.payload
+            estimate = await call.request.run(estimate_input_tokens, payload, call.request.inputs)
             record.estimated_input_tokens = estimate
-            record.estimated_tool_tokens = tools_tokens(call.request.payload.get("tools"))
+            record.estimated_tool_tokens = await call.request.run(tools_tokens, payload.get("tools"))
         if estimate <= window:
             return
         least = await call.request.run_steps(least_input_tokens(call.request.payload, window))

@@ -356,7 +356,7 @@ def payload_of(record: Record) -> dict[str, Any]:
     if not record.body:
         return {"model": record.facts.get("model")}
     try:
-        payload = jsonio.loads(record.body)
+        payload = jsonio.loads(record.body, max_values=jsonio.MAX_REQUEST_VALUES)
     except jsonio.JSONError:
         payload = None
     if not isinstance(payload, dict):

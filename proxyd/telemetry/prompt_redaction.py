@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["MIN_BYTES", "without_prompt_text"]
+__all__ = ["MIN_BYTES", "is_searched", "without_prompt_text"]
 
 #: Shorter runs may be common words.
 MIN_BYTES = 24
@@ -22,6 +22,11 @@ _MAX_MESSAGE_BYTES, _MAX_REQUEST_BYTES = 1000, 512 * 1024
 #: Steps of a search; frequent blocks, such as lines of dashes, would take more.
 _MAX_STEPS = 20_000
 _MARK = "…"
+
+
+def is_searched(body: bytes) -> bool:
+    """Return whether `without_prompt_text` searches this request, and so needs its texts."""
+    return 0 < len(body) <= _MAX_REQUEST_BYTES
 
 
 def without_prompt_text(message: str, body: bytes, payload: Mapping[str, Any]) -> str:
@@ -36,7 +41,7 @@ def without_prompt_text(message: str, body: bytes, payload: Mapping[str, Any]) -
         return message
     kept = data[:_MAX_MESSAGE_BYTES]
     quotes = None
-    if 0 < len(body) <= _MAX_REQUEST_BYTES:
+    if is_searched(body):
         quotes = _find_quotes(kept, b"\xff".join([body, *_texts(payload)]))
     if quotes is None:
         quotes = [(MIN_BYTES - 1, len(kept))]

@@ -124,7 +124,7 @@ async def test_a_request_of_too_many_values_is_refused(is_direct: bool) -> None:
         running_proxy([{"model_id": "m", "api_base": raw.base, "direct": is_direct}]) as proxy,
         aiohttp.ClientSession(headers=HEADERS) as session,
     ):
-        members = {f"k{number}": 1 for number in range(jsonio.MAX_VALUES + 1)}
+        members = {f"k{number}": 1 for number in range(jsonio.MAX_REQUEST_VALUES + 1)}
         data = body(10, stream=True, metadata=members)
         async with session.post(f"{proxy}/v1/messages", data=io.BytesIO(data)) as response:
             assert response.status == 400
@@ -147,4 +147,4 @@ async def test_an_answer_of_too_many_values_is_a_bad_one() -> None:
     ):
         async with session.post(f"{proxy}/v1/messages", data=body(10)) as response:
             assert response.status == 502
-            assert "more than 200000 values" in (await response.json())["error"]["message"]
+            assert "more than 50000 values" in (await response.json())["error"]["message"]

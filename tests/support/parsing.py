@@ -32,9 +32,9 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     seen: list[bytes] = []
     loads = jsonio.loads
 
-    def recording_loads(data: bytes) -> Any:
+    def recording_loads(data: bytes, **limits: Any) -> Any:
         seen.append(data)
-        return loads(data)
+        return loads(data, **limits)
 
     monkeypatch.setattr(jsonio, "loads", recording_loads)
     return seen

@@ -1,7 +1,7 @@
 """No step of the event loop takes 50 ms under the load of a busy day (docs/spec/operations.md#a8).
 
 The daemon runs under `tests.support.loop_meter`, which takes the processor time of each step and notes each call
-that could wait. Bodies much larger than those here take longer to parse and to translate; see docs/reliability.md.
+that could wait. Large requests: `tests/integration/proxy/test_large_requests.py`.
 """
 
 from __future__ import annotations

@@ -128,14 +128,14 @@ def find_tool_list(body: bytes) -> tuple[ToolList, int] | None:
 
     They are a complete JSON value; whether `body` has them as a value, and where, must be checked by a parser.
     """
-    for content, found in reversed(_known.items()):
+    for content, found in tuple(reversed(_known.items())):
         raw = found.raw
         if not raw:
             continue
         tail = raw[-_TAIL_BYTES:]
         at = body.rfind(tail, -_NEAR_END_BYTES) + len(tail) - len(raw)
         if at >= 0 and body.startswith(raw, at):
-            _known.move_to_end(content)
+            _known[content] = _known.pop(content, found)  # the last one is the last to be evicted
             return found, at
     return None
 
@@ -144,7 +144,7 @@ def _raw_of(tools: list[Any], body: bytes) -> bytes:
     """Return the bytes of the tools in a request; empty if too long to cache, or not equal to the parsed list."""
     start, end = span_of(body, "tools")
     raw = body[start:end]
-    if len(raw) > _MAX_BYTES or jsonio.content_key(jsonio.loads(raw)) != jsonio.content_key(tools):
+    if len(raw) > _MAX_BYTES or not _is_equal(raw, tools):
         return b""
     return raw
 
@@ -158,19 +158,27 @@ def _raw_system_of(tools: bytes, system: Any, body: bytes) -> bytes:
         raw[end - start :] != b',"tools":'
         or not body.startswith(tools, at)
         or len(raw) > _MAX_BYTES
-        or jsonio.content_key(jsonio.loads(body[start:end])) != jsonio.content_key(system)
+        or not _is_equal(body[start:end], system)
     ):
         return b""
     return raw
 
 
+def _is_equal(raw: bytes, value: Any) -> bool:
+    """Return whether `raw`, a part of a request that was parsed before, is the JSON text of `value`."""
+    return jsonio.content_key(jsonio.loads(raw, is_ours=True)) == jsonio.content_key(value)
+
+
 def tool_list_for(tools: list[Any]) -> ToolList:
-    """Return the cache entry of this list; create it if there is none."""
-    for found in reversed(_known.values()):
+    """Return the cache entry of this list; create it if there is none.
+
+    A large request is translated in a thread of its own, so the entries may change between two steps.
+    """
+    for found in tuple(reversed(_known.values())):
         if found.tools is tools:  # shared by `share_tools`
             return found
     content = jsonio.content_key(tools)
-    found = _known.pop(content) if content in _known else ToolList(tools)
+    found = _known.pop(content, ToolList(tools))
     if len(content) <= _MAX_BYTES:
         _known[content] = found
         if len(_known) > _MAX_LISTS:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from proxyd.codecs.cache.tools import SystemPrompt
 from proxyd.codecs.translation.tools import Tools
 from proxyd.codecs.translation.translation_notes import Note
+from proxyd.codecs.wire import large_json
 
 __all__ = ["RequestOptions", "Translated", "hex_digest", "merge", "run_to_end"]
 
@@ -83,6 +84,14 @@ class Translated(ABC):
         Raises:
             JSONError: it holds NaN or Infinity.
         """
+
+    def written_in_pieces(self) -> bytes:
+        """Serialise the `body` of a large request, by many short calls.
+
+        Raises:
+            JSONError: as `written`.
+        """
+        return large_json.dumps(self.body)
 
 
 def run_to_end(steps: Generator[None, None, _T]) -> _T:

@@ -16,6 +16,11 @@ class Note(NamedTuple):
     times: int = 1
 
 
+#: Most notes of one request; what comes after them is counted together.
+_MAX_NOTES = 100
+_OTHERS = "other fields", "dropped or altered", f"a request gets no more than {_MAX_NOTES} notes"
+
+
 class Notes:
     """Collects notes; equal ones are counted."""
 
@@ -26,6 +31,8 @@ class Notes:
 
     def add(self, path: str, what: str, why: str, times: int = 1) -> None:
         key = path, what, why
+        if len(self._counts) >= _MAX_NOTES and key not in self._counts:
+            key = _OTHERS
         self._counts[key] = self._counts.get(key, 0) + times
 
     def add_all(self, other: Notes) -> None:

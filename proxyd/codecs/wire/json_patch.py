@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from proxyd import jsonio
+from proxyd.codecs.wire.json_mask import masked
 
 __all__ = ["CUT", "count_of", "span_of", "splice"]
 
@@ -58,7 +59,7 @@ class _Reader:
     __slots__ = ("data", "mask")
 
     def __init__(self, data: bytes) -> None:
-        self.data, self.mask = data, _masked(data)
+        self.data, self.mask = data, masked(data)
 
     def members(self, start: int) -> Iterator[_Member]:
         """Yield the members of the object at `start` in order, duplicates included."""
@@ -177,14 +178,6 @@ def _after_comma(data: bytes, at: int) -> int:
     """Return the offset of the next member or item, or of the closing bracket."""
     at = _skip(data, at)
     return _skip(data, at + 1) if data[at] == _COMMA else at
-
-
-def _masked(data: bytes) -> bytes:
-    """Mask each escaped quote and backslash, byte for byte: every quote left begins or ends a string.
-
-    Two replacements are ten times as fast as a pattern that matches escape by escape, of which code has many.
-    """
-    return data.replace(b"\\\\", b"__").replace(b'\\"', b"__")
 
 
 def _value_end(mask: bytes, at: int) -> int:
