@@ -473,8 +473,9 @@ async function refresh() {
 }
 
 function showConfiguration({ routes, hooks, config, settings }) {
-  const token = sessionStorage.getItem(TOKEN_KEY) ? "YOUR_ACCESS_TOKEN" : "any";
   const model = routes.length ? routes[0].model_id : "MODEL";
+  const needsKey = routes.length && routes[0].credential === "from the request" && !/\/\/(localhost|127\.|\[::1\])/.test(routes[0].upstream);
+  const token = sessionStorage.getItem(TOKEN_KEY) ? "YOUR_ACCESS_TOKEN" : needsKey ? "YOUR_KEY" : "any";
   $("hint").textContent = `ANTHROPIC_BASE_URL=${location.origin} ANTHROPIC_AUTH_TOKEN=${token} claude --model ${model}`;
   Object.assign(state, { routes, hooks, config });
   showSettings(settings);

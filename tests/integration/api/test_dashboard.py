@@ -300,7 +300,18 @@ async def test_the_page_requires_the_token(tmp_path: Path, browser: Any) -> None
         await page.until("document.body.dataset.state === 'live'")
         await page.until("document.querySelectorAll('#routes tr').length === 1")
         assert TOKEN not in await page.page.content()
+        assert "ANTHROPIC_AUTH_TOKEN=YOUR_ACCESS_TOKEN claude" in await page.text("#hint")
         assert page.errors == []
+
+
+async def test_the_hint_asks_for_a_key_where_one_is_needed(tmp_path: Path, browser: Any) -> None:
+    entry = {"model_id": "kimi", "api_base": "https://api.moonshot.ai/anthropic", "direct": True}
+    for keys, word in (({}, "YOUR_KEY"), ({"api_key": KEY}, "any")):
+        async with running_proxy([{**entry, **keys}], state_folder=tmp_path) as base:
+            page = await new_page(browser)
+            await page.open(base)
+            await page.until("document.querySelectorAll('#routes tr').length === 1")
+            assert f"ANTHROPIC_AUTH_TOKEN={word} claude --model kimi" in await page.text("#hint")
 
 
 async def test_client_data_is_never_rendered_as_markup(tmp_path: Path, browser: Any) -> None:

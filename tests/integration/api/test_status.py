@@ -17,10 +17,19 @@ import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxyd.daemon.configuration import load_configuration
 from proxyd.daemon.server import Daemon
 from proxyd.secret import Secret
 from proxyd.telemetry.ledger_schema import row_of
-from tests.support.harness import Upstream, chunk, load_entries, running_proxy, running_upstream, sse
+from tests.support.harness import (
+    Upstream,
+    chunk,
+    load_entries,
+    running_daemon,
+    running_proxy,
+    running_upstream,
+    sse,
+)
 from tests.support.observing import SESSION, ask, finished, until_rows
 from tests.support.paths import ROOT
 
@@ -105,6 +114,20 @@ async def test_metrics(upstream: Upstream, session: aiohttp.ClientSession) -> No
     if promtool := shutil.which("promtool"):
         check = [promtool, "check", "metrics"]
         await asyncio.to_thread(subprocess.run, check, input=text.encode(), check=True, timeout=30)
+
+
+async def test_metrics_while_a_hook_does_not_load(session: aiohttp.ClientSession, tmp_path: Path) -> None:
+    models, hooks = tmp_path / "models.yaml", tmp_path / "hooks"
+    models.write_text("- {model_id: demo, api_base: 'builtin:demo'}\n")
+    hooks.mkdir(mode=0o755)
+    (hooks / "broken.py").write_text("def request_hook(payload)\n")
+    for path in (tmp_path, models, hooks / "broken.py"):
+        path.chmod(path.stat().st_mode & ~0o022)
+    loaded = load_configuration({"port": 0}, str(models), {})
+    assert list(loaded.hooks.faults) == ["broken"]
+    async with running_daemon(loaded) as base, session.get(f"{base}/metrics") as response:
+        assert response.status == 200
+        assert 'proxyd_hook_errors_total{hook="broken"}' in await response.text()
 
 
 async def test_the_documented_metrics_exist(session: aiohttp.ClientSession) -> None:

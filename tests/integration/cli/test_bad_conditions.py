@@ -200,7 +200,11 @@ def test_missing_service_manager(home: Home, arguments: list[str]) -> None:
 def test_systemctl_without_a_user_session(home: Home) -> None:
     home.write_models(DEMO)
     home.program("systemctl", "#!/bin/sh\necho 'Failed to connect to bus: No medium found' >&2\nexit 1\n")
+    assert home.run("start").code == 0
     result = home.run("service", "install")
     assert result.code == 1
     assert "no systemd user session" in result.err
     assert not (home.path / ".config" / "systemd").exists()
+    assert home.run("status").code == 0, (
+        "the daemon that runs is not stopped for a service that cannot be installed"
+    )

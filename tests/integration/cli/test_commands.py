@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 
@@ -47,6 +48,23 @@ def test_fast_commands_import_little(home: Home, arguments: tuple[str, ...]) -> 
     ours = [name for name in names if name.startswith("proxyd")]
     assert 5 < len(ours) < 20
     assert not heavy & set(names), heavy & set(names)
+
+
+def cpu_seconds_of(*command: str, environ: dict[str, str]) -> float:
+    """Return the least processor time of some runs: less than the time on the clock, and independent of other load."""
+    found = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(found)
+
+
+def test_statusline_takes_less_than_100_ms(home: Home) -> None:
+    """An interpreter that does nothing takes 20 ms on an idle machine, which is the unit here."""
+    unit = cpu_seconds_of(sys.executable, "-c", "pass", environ=home.environ)
+    assert cpu_seconds_of(sys.executable, "-m", "proxyd", "statusline", environ=home.environ) < 5 * unit
 
 
 def test_unexpected_exception_is_one_sentence(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
