@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test test-fast test-deep test-next lint types cover soak soak-smoke attack audit memory fuzz e2e real captures service-check mutations goldens docs pictures bench bench-smoke bench-peers bench-far clean
+.PHONY: help run dev test test-fast test-deep test-next lint types cover soak soak-smoke attack audit memory fuzz e2e real captures client-diff service-check mutations goldens docs pictures bench bench-smoke bench-peers bench-far clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,16 @@ real: $(VENV)/.dev ## Run the proxy in front of a real llama-server with a small
 
 captures: $(VENV)/.dev ## Record again what the real Claude Code sends (tests/captures); ARGS='VERSION ...'.
 	@$(BIN)/python -m tests.captures $(ARGS)
+
+# The versions may be written as goals: make client-diff OLD NEW.
+ifeq ($(firstword $(MAKECMDGOALS)),client-diff)
+VERSIONS := $(wordlist 2,$(words $(MAKECMDGOALS)),$(MAKECMDGOALS))
+.PHONY: $(VERSIONS)
+$(VERSIONS): ; @:
+endif
+
+client-diff: $(VENV)/.dev ## Show what changed between two versions of Claude Code; ARGS='OLD NEW' (docs/compatibility.md).
+	@$(BIN)/python -m tests.client_diff $(or $(VERSIONS),$(ARGS))
 
 soak: $(VENV)/.dev ## Many streams with everything that goes wrong, for ten minutes (docs/reliability.md).
 	@$(BIN)/python -m tests.system.soak $(ARGS)

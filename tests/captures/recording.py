@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,17 @@ from tests.system.e2e.scenarios.content import pdf, png
 from tests.system.e2e.scripted import MAX_BODY_BYTES
 from tests.system.e2e.stage import FAKE_KEY
 
-__all__ = ["CONVERSATIONS", "record"]
+__all__ = [
+    "CONVERSATIONS",
+    "KNOWN",
+    "UNKNOWN",
+    "Front",
+    "Recorder",
+    "RecordingError",
+    "Session",
+    "record",
+    "restart_ids",
+]
 
 Block = dict[str, Any]
 #: A model name that Claude Code does not know, as those of other vendors, and one that it knows.
@@ -50,12 +61,16 @@ def use(name: str, **arguments: Any) -> Block:
 class Recorder:
     """An upstream in the form of Anthropic's that keeps each request, and plays a script to those that offer tools.
 
+    Args:
+        port: where it listens; 0 for any free port.
+
     Attributes:
         requests: path and body, in order of arrival.
     """
 
-    def __init__(self, script: Sequence[Sequence[Block]]) -> None:
+    def __init__(self, script: Sequence[Sequence[Block]], port: int = 0) -> None:
         self._script = iter(script)
+        self._port = port
         self._runner: web.AppRunner | None = None
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.origin = ""
@@ -66,7 +81,7 @@ class Recorder:
         app.router.add_post(COUNT, self._count)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
         self.origin = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
         return self
 
@@ -132,22 +147,50 @@ def _events(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"type": "message_stop"}
 
 
-class Session:
-    """One home and one project for the runs of a conversation."""
+@dataclass(frozen=True)
+class Front:
+    """What stands between Claude Code and the recorder.
 
-    def __init__(self, folder: str, binary: Path) -> None:
+    Args:
+        base_url: for Claude Code.
+        recorder_port: where it expects the recorder.
+        environment: further variables for Claude Code.
+    """
+
+    base_url: str
+    recorder_port: int
+    environment: Mapping[str, str]
+
+
+class Session:
+    """One home and one project for the runs of a conversation.
+
+    Args:
+        front: None lets Claude Code call the recorder itself.
+    """
+
+    def __init__(self, folder: str, binary: Path, front: Front | None = None) -> None:
         self._binary = binary
+        self._front = front
         real = Path(folder).resolve()
         self.home, self.project = real / "home", real / "project"
         self.home.mkdir()
         self.project.mkdir()
 
+    def recorder(self, script: Sequence[Sequence[Block]]) -> Recorder:
+        """Return an upstream for the runs of this session; use it as an async context manager."""
+        return Recorder(script, 0 if self._front is None else self._front.recorder_port)
+
     async def run(self, recorder: Recorder, prompt: str, **options: Any) -> ClaudeRun:
         options.setdefault("model", UNKNOWN)
+        base_url = recorder.origin
+        if self._front is not None:
+            base_url = self._front.base_url
+            options["environment"] = {**self._front.environment, **(options.get("environment") or {})}
         run = await run_claude(
             self._binary,
             prompt,
-            base_url=recorder.origin,
+            base_url=base_url,
             credentials={"ANTHROPIC_AUTH_TOKEN": FAKE_KEY},
             home=self.home,
             directory=self.project,
@@ -176,7 +219,7 @@ async def _first_turns(session: Session) -> Kept:
         *((f"effort_{level}", UNKNOWN, {"CLAUDE_CODE_EFFORT_LEVEL": level}) for level in EFFORTS),
         ("tool_search_off", UNKNOWN, {"ENABLE_TOOL_SEARCH": "false"}),
     ):
-        async with Recorder([]) as recorder:
+        async with session.recorder([]) as recorder:
             await session.run(recorder, "Say hello.", model=model, environment=environment)
             kept[name] = recorder.requests[-1]
     return kept
@@ -197,7 +240,7 @@ async def _tools(session: Session) -> Kept:
             ],
             [thought("Enough."), text("Done.")],
         ]
-        async with Recorder(script) as recorder:
+        async with session.recorder(script) as recorder:
             first = await session.run(recorder, "Do it.", model=model, tools=["Bash", "Read"])
             options = ["--resume", first.session_id]
             await session.run(recorder, "Go on.", model=model, options=options)
@@ -219,14 +262,14 @@ async def _files(session: Session) -> Kept:
     (session.project / "page.pdf").write_bytes(pdf())
     kept: Kept = {}
     for name, file in (("image", "red.png"), ("document", "page.pdf")):
-        async with Recorder([[use("Read", file_path=str(session.project / file))]]) as recorder:
+        async with session.recorder([[use("Read", file_path=str(session.project / file))]]) as recorder:
             await session.run(recorder, "Read it.", tools=["Read"])
             kept[name] = recorder.requests[-1]
     return kept
 
 
 async def _compaction(session: Session) -> Kept:
-    async with Recorder([[text("Noted.")], [text("<summary>All is noted.</summary>")]]) as recorder:
+    async with session.recorder([[text("Noted.")], [text("<summary>All is noted.</summary>")]]) as recorder:
         first = await session.run(recorder, "I like blue.")
         options = ["--resume", first.session_id]
         await session.run(recorder, "/compact", options=options)
@@ -237,7 +280,7 @@ async def _compaction(session: Session) -> Kept:
 
 async def _subagent(session: Session) -> Kept:
     call = use("Agent", description="Count", prompt="Count to one.", subagent_type="general-purpose")
-    async with Recorder([[call]]) as recorder:
+    async with session.recorder([[call]]) as recorder:
         await session.run(recorder, "Let another count.", tools=["Agent"])
         prompts = [json.dumps(body["messages"]) for _, body in recorder.requests]
         at = next(
@@ -247,7 +290,7 @@ async def _subagent(session: Session) -> Kept:
 
 
 async def _web_search(session: Session) -> Kept:
-    async with Recorder([[use("WebSearch", query="what is new")]]) as recorder:
+    async with session.recorder([[use("WebSearch", query="what is new")]]) as recorder:
         await session.run(
             recorder, "Search.", tools=["WebSearch"], environment={"ENABLE_TOOL_SEARCH": "false"}
         )
@@ -260,7 +303,7 @@ async def _web_search(session: Session) -> Kept:
 
 
 async def _tool_search(session: Session) -> Kept:
-    async with Recorder([[use("ToolSearch", query="select:WebFetch")]]) as recorder:
+    async with session.recorder([[use("ToolSearch", query="select:WebFetch")]]) as recorder:
         await session.run(
             recorder, "Find it.", tools=["ToolSearch"], environment={"ENABLE_TOOL_SEARCH": "true"}
         )
@@ -270,7 +313,7 @@ async def _tool_search(session: Session) -> Kept:
 async def _mcp(session: Session) -> Kept:
     servers = {"odd": {"command": sys.executable, "args": [str(FOLDER / "mcp_server.py")]}}
     options = ["--mcp-config", json.dumps({"mcpServers": servers}), "--strict-mcp-config"]
-    async with Recorder([[use("mcp__odd__typeless", anything=1)]]) as recorder:
+    async with session.recorder([[use("mcp__odd__typeless", anything=1)]]) as recorder:
         await session.run(
             recorder,
             "Use it.",
@@ -286,13 +329,13 @@ async def _mcp(session: Session) -> Kept:
 
 async def _structured(session: Session) -> Kept:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-    async with Recorder([[use("StructuredOutput", n=1)]]) as recorder:
+    async with session.recorder([[use("StructuredOutput", n=1)]]) as recorder:
         await session.run(recorder, "Count.", options=["--json-schema", json.dumps(schema)])
         return {"structured_output": recorder.requests[0]}
 
 
 async def _counted(session: Session) -> Kept:
-    async with Recorder([[text("Hello.")]]) as recorder:
+    async with session.recorder([[text("Hello.")]]) as recorder:
         first = await session.run(recorder, "Say hello.")
         await session.run(recorder, "/context", options=["--resume", first.session_id])
         counted = [request for request in recorder.requests if request[0] == COUNT]
@@ -316,13 +359,18 @@ CONVERSATIONS: dict[str, Callable[[Session], Awaitable[Kept]]] = {
 }
 
 
+def restart_ids() -> None:
+    """Begin the ids of messages and tool calls anew, so that what two versions send compares."""
+    global _ids
+    _ids = itertools.count(1)
+
+
 async def record(binary: Path, version: str) -> list[str]:
     """Record all conversations of one version, in place of what is there; returns what went wrong.
 
     Nothing is replaced where a conversation failed.
     """
-    global _ids
-    _ids = itertools.count(1)
+    restart_ids()
     kept: Kept = {}
     failures = []
     for name, conversation in CONVERSATIONS.items():

@@ -15,7 +15,7 @@ import aiohttp
 
 from tests.support.paths import ROOT
 
-__all__ = ["Daemon", "DaemonError"]
+__all__ = ["Daemon", "DaemonError", "free_port"]
 
 START_TIMEOUT_S = 20.0
 #: Shorter than the drain's 30 s: no stream is open when a scenario stops its daemon.
@@ -50,7 +50,7 @@ class Daemon:
         Raises:
             DaemonError: it ended, or was not ready in time.
         """
-        port = _free_port()
+        port = free_port()
         self.base_url = f"http://127.0.0.1:{port}"
         home = self._folder / "home"
         home.mkdir(exist_ok=True)
@@ -120,7 +120,8 @@ class Daemon:
         return "\n".join(["the daemon's log ends with", *(f"  {line[:400]}" for line in lines)])
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback on which nothing listens."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
