@@ -20,8 +20,10 @@ _HOME = """<!doctype html>
 <meta name="viewport" content="width=device-width">
 <body style="font: 16px/1.5 system-ui; max-width: 40rem; margin: 3rem auto; padding: 0 1rem">
 <h1>claude-proxy {version}</h1>
-<p>This is a proxy that lets Claude Code run on any model. Point it here:</p>
-<pre>ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN={token} claude --model {model}</pre>
+<p>This is a proxy that lets Claude Code run on any model:</p>
+<pre>claude-proxy code {model}</pre>
+<p>Other clients:</p>
+<pre>ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN={token}</pre>
 <p>Models: {models}</p>
 <p><a href="dashboard">The dashboard: what it is doing now, and what it did before</a></p>
 """

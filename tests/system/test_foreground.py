@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from proxyd.cli.package_data import own_command
 from tests.support.command_line import Home
 
 DEMO = "- {model_id: demo, api_base: 'builtin:demo'}\n"
@@ -52,9 +54,22 @@ def test_prints_how_to_connect(home: Home, arguments: list[str]) -> None:
     url = f"http://localhost:{home.port}"
     assert out.splitlines() == [
         f"claude-proxy listens on {url}. To use it, in another terminal:",
-        f"  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=any claude --model demo",
+        f"  {shlex.join(own_command())} code demo",
+        f"For other clients: ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=any",
         f"Calls and models: {url}/dashboard  Stop it: Ctrl-C",
     ]
+
+
+def test_command_names_what_is_not_the_default(home: Home) -> None:
+    home.write_models(DEMO)
+    other = home.path / "other.yaml"
+    other.write_text(DEMO)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    out, _ = output_of(home, ["--port", str(port), "--models", str(other)])
+    command = f"{shlex.join(own_command())} code demo --port {port} --models"
+    assert out.splitlines()[1].rpartition(" ")[0] == f"  {command}"
+    assert out.splitlines()[1].endswith("other.yaml")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +92,8 @@ def test_hint_does_not_say_any_where_a_token_is_needed(
 ) -> None:
     home.write_models(models)
     out, _ = output_of(home, [])
-    assert f"ANTHROPIC_AUTH_TOKEN={token} claude" in out
+    assert f"ANTHROPIC_AUTH_TOKEN={token}\n" in out
+    assert ("  ANTHROPIC_AUTH_TOKEN=KEY " in out) is (token == "KEY")
     assert note in out
     assert "a-token-of-sixteen" not in out
 

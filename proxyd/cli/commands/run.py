@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from proxyd.cli.options import run_options
 from proxyd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from proxyd.config.routes import ModelRoute
+    from proxyd.config.models import Config
 
 __all__ = ["run_command"]
 
@@ -87,28 +89,57 @@ async def _serve(flags: dict[str, Any], models: str | None, supervisor: str | No
     in_journal = any(is_journal(os.environ, stream) for stream in (sys.stdout, sys.stderr))
     if supervisor is None and not in_journal:
         has_token = loaded.settings.auth_token is not None
-        _print_how_to_connect(daemon.addresses[0], loaded.config.table.routes[0], has_token=has_token)
+        _print_how_to_connect(daemon.addresses[0], loaded.config, has_token=has_token)
     await daemon.run()
 
 
-def _print_how_to_connect(address: tuple[str, int], route: ModelRoute, *, has_token: bool) -> None:
-    from proxyd.cli.commands.code import needs_client_key
+def _print_how_to_connect(address: tuple[str, int], config: Config, *, has_token: bool) -> None:
+    """Print how to run Claude Code here: by ``code``, since plain ``claude`` asks Anthropic's models for side calls."""
+    from proxyd.cli.claude_code import needs_client_key
+    from proxyd.cli.daemon_client import find_target
+    from proxyd.config.paths import resolve_models_path
     from proxyd.urls import host_of
 
     host = "localhost" if address[0] == "127.0.0.1" else address[0]
     url = f"http://{host}:{address[1]}"
-    model, token = route.model_id, "any"
-    if has_token:
-        token = "TOKEN"  # noqa: S105 - a placeholder
-    elif needs_client_key(route):
-        token = "KEY"  # noqa: S105 - a placeholder
+    route = config.table.routes[0]
+    command = [*_own_words(), "code", route.model_id]
+    is_default_file = resolve_models_path(None, os.environ)[0] == config.path
+    target = find_target(None, None, None if is_default_file else str(config.path))
+    if target.port != address[1]:
+        command += ["--port", str(address[1])]
+    if target.host not in (address[0], host):
+        command += ["--host", address[0]]
+    if not is_default_file:
+        command += ["--models", _below(config.path, os.getcwd(), "")]
+    needs_key = not has_token and needs_client_key(route)
+    token = "TOKEN" if has_token else "KEY" if needs_key else "any"
     click.echo(f"claude-proxy listens on {url}. To use it, in another terminal:")
-    click.echo(f"  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN={token} claude --model {model}")
-    if token == "TOKEN":  # noqa: S105 - a placeholder
-        click.echo(f"  (TOKEN is the auth_token of this daemon; 'claude-proxy env {model}' prints it.)")
-    elif token == "KEY":  # noqa: S105 - a placeholder
+    click.echo(f"  {'ANTHROPIC_AUTH_TOKEN=KEY ' if needs_key else ''}{shlex.join(command)}")
+    click.echo(f"For other clients: ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN={token}")
+    if has_token:
+        click.echo(
+            f"  (TOKEN is the auth_token of this daemon; 'claude-proxy env {route.model_id}' prints it.)"
+        )
+    elif needs_key:
         click.echo(f"  (KEY is your key for {host_of(route.api_base)}.)")
     click.echo(f"Calls and models: {url}/dashboard  Stop it: Ctrl-C")
+
+
+def _own_words() -> list[str]:
+    """Return the words that call this program from the working directory."""
+    from proxyd.cli.package_data import own_command
+
+    script, *rest = own_command()
+    found = shutil.which("claude-proxy")
+    if found is not None and not rest and os.path.realpath(found) == os.path.realpath(script):
+        return ["claude-proxy"]
+    return [_below(Path(script), os.getcwd(), ""), *rest]
+
+
+def _below(path: Path, folder: str, start: str) -> str:
+    """Return `path` with `start` in place of `folder`, if it is below that."""
+    return start + str(path)[len(folder) + 1 :] if str(path).startswith(folder + os.sep) else str(path)
 
 
 def _run_and_watch(models: str | None) -> None:

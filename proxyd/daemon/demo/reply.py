@@ -72,14 +72,14 @@ To talk to a real model, add an entry to models.yaml (`claude-proxy init` writes
 ```
 
 For a provider that speaks the Anthropic API, add `direct: true`. Save the file and run \
-`claude --model my-model`.
+`claude-proxy code my-model`.
 """
 _LATER = """\
 You wrote: “{prompt}” This is turn {turn} of our conversation, which began with “{first}”.
 
 I am still the demo model, which runs inside the proxy: I can show you the path, and a tool when you ask for \
 one by name, for example “use the Write tool to create hello.txt saying hi”. For real answers add a model to \
-models.yaml, with a `model_id`, an `api_base` and an `api_key`, and pick it with `/model` or `claude --model`.
+models.yaml, with a `model_id`, an `api_base` and an `api_key`, and pick it with `/model` or `claude-proxy code`.
 """
 _CLOSING = """\
 The {name} tool answered: “{result}” That was a whole round trip: the call went to Claude Code as a \

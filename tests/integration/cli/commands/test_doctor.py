@@ -9,6 +9,7 @@ import socket
 import pytest
 from aiohttp import web
 
+from proxyd.cli.claude_code import DIVERTING_VARIABLES
 from tests.support.command_line import Home
 from tests.support.harness import running_upstream
 
@@ -139,11 +140,9 @@ def test_proxy_variable_is_a_failure_unless_localhost_is_excluded(
             {"CLAUDE_CODE_ENABLE_TELEMETRY": "1"},
             "warn environment: CLAUDE_CODE_ENABLE_TELEMETRY makes Claude Code report what it does",
         ),
-        ({"CLAUDE_CODE_USE_MANTLE": "1"}, "fail environment: CLAUDE_CODE_USE_MANTLE leads Claude Code past"),
-        ({"CLAUDE_CODE_USE_ANTHROPIC_AWS": "1"}, "fail environment: CLAUDE_CODE_USE_ANTHROPIC_AWS leads"),
-        (
-            {"CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD": "1"},
-            "fail environment: CLAUDE_CODE_USE_ANTHROPIC_GOOGLE",
+        *(
+            ({name: "1"}, f"fail environment: {name} leads Claude Code past the proxy\n     → unset {name}\n")
+            for name in DIVERTING_VARIABLES
         ),
     ],
 )
