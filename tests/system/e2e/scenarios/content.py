@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import base64
+import json
 import struct
+import sys
 import zlib
+from collections.abc import Sequence
 
+from tests.support.paths import ROOT
 from tests.system.e2e.openai_upstream import call, calls, say
+from tests.system.e2e.scripted import Received, Refusal, Step
 from tests.system.e2e.stage import FAKE_KEY, Stage, check, check_equal, scenario
 
 
@@ -87,7 +92,7 @@ async def pdf_in_a_tool_result(stage: Stage) -> None:
             )
         else:
             check_equal(files, [], "files sent to an upstream that takes none")
-            check("pdf" in texts.lower(), "nothing tells the model that there is a PDF")
+            check("pdftotext may show its text" in texts, "nothing tells the model how to read the PDF")
 
 
 @scenario
@@ -122,6 +127,52 @@ async def tool_search(stage: Stage) -> None:
     check("WebFetch" not in before, "the deferred tool was offered before it was asked for")
     check("WebFetch" in after, f"the found tool is not offered: {after}")
     check("DeferredToolPlaceholder" not in after, "a tool that must never be called was offered")
+
+
+@scenario
+async def long_tool_name_after_a_search(stage: Stage) -> None:
+    """A deferred MCP tool with a name of 69 characters: ToolSearch's result has the offered name, and it is called"""
+    name = "mcp__odd__a_tool_with_a_name_that_is_longer_than_the_sixty_four_characters"
+    servers = {
+        "odd": {"command": sys.executable, "args": [str(ROOT / "tests" / "captures" / "mcp_server.py")]}
+    }
+    offered: list[str] = []
+
+    def play(received: Received) -> Sequence[Step] | Refusal:
+        offered[:] = [tool["function"]["name"] for tool in received.body["tools"]]
+        results = received.texts("tool")
+        if not results:
+            return call("ToolSearch", query=f"select:{name}")(received)
+        if len(results) == 1:
+            return call(next(each for each in offered if each.startswith("mcp__odd__a_tool")))(received)
+        return say("Done.")(received)
+
+    upstream, run = await stage.converse(
+        play,
+        "Use the tool.",
+        tools=["ToolSearch", "mcp__odd"],
+        options=["--mcp-config", json.dumps({"mcpServers": servers}), "--strict-mcp-config"],
+        environment={"ENABLE_TOOL_SEARCH": "true", "MCP_CONNECTION_NONBLOCKING": "0"},
+    )
+    check_equal(run.text, "Done.", "the answer")
+    found, called = upstream.requests[-1].texts("tool")
+    (upstream_name,) = [each for each in offered if each.startswith("mcp__odd__a_tool")]
+    check(upstream_name in found, f"the result names another tool than {upstream_name}: {found}")
+    check(name not in found, f"the result has the name that is not offered: {found}")
+    check_equal(called, "done", "the result of the tool")
+
+
+@scenario
+async def thinking_switched_off(stage: Stage) -> None:
+    """Thinking off in Claude Code is the vendor's off, although an effort is still sent"""
+    for variables, thinks in (({"MAX_THINKING_TOKENS": "0"}, False), ({}, True)):
+        upstream = await stage.openai([say("Fine.")], key=FAKE_KEY, other_fields=True)
+        entry = {"model_id": "thinker", "api_base": upstream.api_base, "provider": "deepseek"}
+        daemon = await stage.daemon([entry])
+        await stage.succeed(daemon, "Hello.", model="thinker", environment=variables)
+        sent = upstream.requests[0].body
+        check_equal(sent.get("thinking"), {"type": "enabled" if thinks else "disabled"}, "thinking")
+        check_equal("reasoning_effort" in sent, thinks, "whether an effort is sent")
 
 
 @scenario

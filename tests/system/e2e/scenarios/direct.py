@@ -58,3 +58,18 @@ async def direct_with_configured_key(stage: Stage) -> None:
     daemon = await stage.daemon([entry])
     run = await stage.succeed(daemon, "Hello.", model="passed-on")
     check_equal(run.text, "Yes.", "the answer")
+
+
+@scenario
+async def omitted_safeguards_take_their_beta_along(stage: Stage) -> None:
+    """`omit: [safeguards]` of an entry removes the field of auto mode and its beta; without it both are forwarded"""
+    beta = "dangerous-tool-use-"
+    for name, keys in (("whole", {}), ("without", {"omit": ["safeguards"]})):
+        upstream = await stage.anthropic(say("Fine."), key_header="authorization", key=FAKE_KEY)
+        entry = {"model_id": name, "api_base": upstream.api_base, "direct": True, **keys}
+        daemon = await stage.daemon([entry])
+        await stage.succeed(daemon, "Hello.", model=name, options=["--permission-mode", "auto"])
+        (request,) = upstream.requests
+        check_equal("safeguards" in request.body, name == "whole", f"whether {name} gets safeguards")
+        betas = request.headers["anthropic-beta"]
+        check_equal(beta in betas, name == "whole", f"whether {name} gets the beta ({betas})")
