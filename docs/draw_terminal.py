@@ -101,14 +101,15 @@ async def screen_after_calls(columns: int, base: str) -> list[str]:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         variables = {
-            "PATH": os.environ["PATH"],
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": folder,
+            "PORT": str(port),
             "PYTHONPATH": str(ROOT),
             "LANG": "C.UTF-8",
             "TERM": "xterm-256color",
         }
         command = ["env", "-i", *(f"{key}={value}" for key, value in variables.items())]
-        command += [sys.executable, "-m", "proxyd", "--port", str(port)]
+        command += [sys.executable, "-m", "proxyd"]
         await tmux(
             name, "new-session", "-d", "-x", str(columns), "-y", str(ROWS), f"{shlex.join(command)}; sleep 60"
         )

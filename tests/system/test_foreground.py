@@ -55,7 +55,7 @@ def test_prints_how_to_connect(home: Home, arguments: list[str]) -> None:
     assert out.splitlines() == [
         f"claude-proxy listens on {url}. To use it, in another terminal:",
         f"  {shlex.join(own_command())} code demo",
-        f"For other clients: ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=any",
+        f"Others: ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=any",
         f"Calls and models: {url}/dashboard  Stop it: Ctrl-C",
     ]
 

@@ -116,7 +116,7 @@ def _print_how_to_connect(address: tuple[str, int], config: Config, *, has_token
     token = "TOKEN" if has_token else "KEY" if needs_key else "any"
     click.echo(f"claude-proxy listens on {url}. To use it, in another terminal:")
     click.echo(f"  {'ANTHROPIC_AUTH_TOKEN=KEY ' if needs_key else ''}{shlex.join(command)}")
-    click.echo(f"For other clients: ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN={token}")
+    click.echo(f"Others: ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN={token}")
     if has_token:
         click.echo(
             f"  (TOKEN is the auth_token of this daemon; 'claude-proxy env {route.model_id}' prints it.)"
