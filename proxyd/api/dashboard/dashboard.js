@@ -476,7 +476,7 @@ function showConfiguration({ routes, hooks, config, settings }) {
   const model = routes.length ? routes[0].model_id : "MODEL";
   const needsKey = routes.length && routes[0].credential === "from the request" && !/\/\/(localhost|127\.|\[::1\])/.test(routes[0].upstream);
   const token = sessionStorage.getItem(TOKEN_KEY) ? "YOUR_ACCESS_TOKEN" : needsKey ? "YOUR_KEY" : "any";
-  $("hint").textContent = `${needsKey ? "ANTHROPIC_AUTH_TOKEN=YOUR_KEY " : ""}claude-proxy code ${model}`;
+  $("hint").textContent = `${token === "YOUR_KEY" ? "ANTHROPIC_AUTH_TOKEN=YOUR_KEY " : ""}claude-proxy code ${model}`;
   $("hint-others").textContent = `ANTHROPIC_BASE_URL=${location.origin} ANTHROPIC_AUTH_TOKEN=${token}`;
   Object.assign(state, { routes, hooks, config });
   showSettings(settings);

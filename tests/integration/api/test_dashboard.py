@@ -300,7 +300,8 @@ async def test_the_page_requires_the_token(tmp_path: Path, browser: Any) -> None
         await page.until("document.body.dataset.state === 'live'")
         await page.until("document.querySelectorAll('#routes tr').length === 1")
         assert TOKEN not in await page.page.content()
-        assert "ANTHROPIC_AUTH_TOKEN=YOUR_ACCESS_TOKEN claude" in await page.text("#hint")
+        assert await page.text("#hint") == "claude-proxy code demo"
+        assert "ANTHROPIC_AUTH_TOKEN=YOUR_ACCESS_TOKEN" in await page.text("#hint-others")
         assert page.errors == []
 
 
@@ -311,7 +312,9 @@ async def test_the_hint_asks_for_a_key_where_one_is_needed(tmp_path: Path, brows
             page = await new_page(browser)
             await page.open(base)
             await page.until("document.querySelectorAll('#routes tr').length === 1")
-            assert f"ANTHROPIC_AUTH_TOKEN={word} claude --model kimi" in await page.text("#hint")
+            prefix = f"ANTHROPIC_AUTH_TOKEN={word} " if word == "YOUR_KEY" else ""
+            assert await page.text("#hint") == f"{prefix}claude-proxy code kimi"
+            assert f"ANTHROPIC_AUTH_TOKEN={word}" in await page.text("#hint-others")
 
 
 async def test_client_data_is_never_rendered_as_markup(tmp_path: Path, browser: Any) -> None:
