@@ -15,9 +15,10 @@ from typing import Any
 from proxyd.codecs.upstream_errors.error_envelopes import parse_error_body
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ConfigError
-from proxyd.providers.error_rules import QuirkChange, change_for_error, models_yaml_line, output_limit_for
+from proxyd.providers.error_rules import change_for_error, output_limit_for
 from proxyd.providers.learned_sizes import CLOCK_SKEW_S, MAX_AGE_S, MAX_KEPT, LearnedSizes, entry_digest
 from proxyd.providers.quirk_kinds import read_quirk
+from proxyd.providers.refusals import QuirkChange, models_yaml_line
 from proxyd.providers.simplifications import simplification
 
 __all__ = [
@@ -41,12 +42,14 @@ class _Step:
         quirks: overrides by name.
         max_tokens: the output limit, for a change of it.
         line: of models.yaml.
+        is_lasting: it is kept where it helps; else it is for this call alone.
         has_helped: the next refusal was another one.
     """
 
     quirks: Mapping[str, Any]
     max_tokens: int | None
     line: str
+    is_lasting: bool = True
     has_helped: bool = False
 
 
@@ -121,7 +124,7 @@ class LearnedQuirks:
         kept = self._kept
         for index, step in enumerate(steps):
             is_last = index == len(steps) - 1
-            if step.has_helped or (is_last and refusal is None):
+            if step.is_lasting and (step.has_helped or (is_last and refusal is None)):
                 kept = LearnedQuirks(
                     {**kept.quirks, **step.quirks},
                     kept.max_tokens if step.max_tokens is None else step.max_tokens,
@@ -153,7 +156,7 @@ class LearnedQuirks:
             return None
         change = _of_family(change, body, sent, self.quirks)
         own = {name: value for name, value in change.quirks.items() if name not in route.quirks}
-        return _Step(own, None, models_yaml_line(change))
+        return _Step(own, None, models_yaml_line(change), change.is_lasting)
 
 
 _UNSET = object()

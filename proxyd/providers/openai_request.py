@@ -132,12 +132,13 @@ def prepare(
     profile = profile_for(route.api_base, route.provider)
     dialect = dialect_for(profile, route.model_name, route.quirks)
     # A stream even for a client that wants none: only a stream shows that the upstream is still alive.
+    is_stream = route.can_stream and dialect.stream
     translated = yield from translation(
         payload,
         dialect,
         RequestOptions(
             model=route.model_name,
-            stream=route.can_stream,
+            stream=is_stream,
             max_tokens=route.max_tokens,
             temperature=route.temperature,
             top_p=route.top_p,
@@ -169,7 +170,7 @@ def prepare(
     return TranslatedCall(
         request=UpstreamRequest(
             url=chat_url(api_base),
-            headers=_headers(route, api_base, profile, keys, is_stream=route.can_stream),
+            headers=_headers(route, api_base, profile, keys, is_stream=is_stream),
             body=b"",
             timeouts=timeouts,
         ),

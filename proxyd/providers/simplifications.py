@@ -17,7 +17,7 @@ from proxyd.codecs.translation.schema_styles import in_style
 from proxyd.codecs.upstream_errors.error_envelopes import parse_error_body
 from proxyd.codecs.upstream_errors.errors import ErrorContext, refusal
 from proxyd.errors import Refused, TooLong
-from proxyd.providers.error_rules import QuirkChange, content_parts, messages_of, status_of_refusal
+from proxyd.providers.refusals import QuirkChange, content_parts, messages_of, status_of_refusal
 
 __all__ = ["simplification"]
 
@@ -34,11 +34,20 @@ _FINAL = re.compile(
     r"safety|policy|content.?filter|moderation|inappropriate|sensitive|risk|violat|not allowed to (?:sample|access)"
     r"|api.?key|credential|unauthori[sz]ed|permission|quota|billing|balance|credit|rate limit|overloaded"
     r"|\bmodel\b.{0,80}(?:not (?:exist|found)|does not exist|unknown|unavailable|deprecated|retired)"
-    r"|unknown model|no such model|context (?:length|window)|too (?:long|large|many tokens)",
+    r"|unknown model|no such model|context (?:length|window)|too (?:long|large|many tokens)"
+    # Tools that the model does not take are never left out.
+    r"|support tool use|enable-auto-tool-choice|(?:not|n't) support (?:tools|function.?calling)\b",
     re.IGNORECASE,
 )
-_ABOUT_TOOLS = re.compile(r"\btools?\b|\bfunctions?\b|schema|\bparameters\b", re.IGNORECASE)
-_ABOUT_MESSAGES = re.compile(r"\bmessages?\b|\broles?\b|\bcontent\b|\bconversation\b", re.IGNORECASE)
+_ABOUT_TOOLS = re.compile(r"\btools?\b|\bfunctions?\b|schema|\bparameters\b|工具|函数", re.IGNORECASE)
+_ABOUT_MESSAGES = re.compile(
+    r"\bmessages?\b|\broles?\b|\bcontents?\b|\bconversation\b|消息|角色|对话", re.IGNORECASE
+)
+#: OpenRouter's 404 for a request that none of its providers takes.
+_NO_PROVIDER = re.compile(r"no endpoints found|requested parameters|no provider", re.IGNORECASE)
+
+#: Schema styles of the ladder.
+_STYLES = ("common", "plain")
 
 _Rung = tuple[QuirkChange, ...]
 
@@ -66,7 +75,7 @@ def simplification(
     error = parse_error_body(body)
     text = f"{error.param[:_MAX_JUDGED_CHARS]} {error.message[:_MAX_JUDGED_CHARS]}"
     rungs = []
-    for rung in _rungs(sent, text):
+    for rung in _rungs(sent, text, known.get("schema_style")):
         changes = tuple(
             each
             for each in rung
@@ -88,6 +97,8 @@ def _may_simplify(status: int, body: bytes) -> bool:
     status = status_of_refusal(status, error)
     if status == 500:
         return _ABOUT_REQUEST.search(message) is not None and not _ABOUT_SERVER.search(message)
+    if status == 404:
+        return _NO_PROVIDER.search(message) is not None
     if status not in (400, 422):
         return False
     judged = refusal(status, {}, body, ErrorContext())
@@ -97,11 +108,11 @@ def _may_simplify(status: int, body: bytes) -> bool:
     return not judged.message.startswith(("Output blocked", "Could not process image"))
 
 
-def _rungs(sent: Mapping[str, Any], text: str) -> Iterator[_Rung]:
+def _rungs(sent: Mapping[str, Any], text: str, known: Any) -> Iterator[_Rung]:
     about_tools, about_messages = bool(_ABOUT_TOOLS.search(text)), bool(_ABOUT_MESSAGES.search(text))
     is_open = about_tools == about_messages
     if is_open or about_tools:
-        yield from _of_tools(sent)
+        yield from _of_tools(sent, known)
     if is_open:
         yield from _of_parameters(sent)
     if is_open or about_tools:
@@ -110,11 +121,13 @@ def _rungs(sent: Mapping[str, Any], text: str) -> Iterator[_Rung]:
         yield from _of_messages(sent)
 
 
-def _of_tools(sent: Mapping[str, Any]) -> Iterator[_Rung]:
+def _of_tools(sent: Mapping[str, Any], known: Any) -> Iterator[_Rung]:
     functions = [tool.get("function") for tool in sent.get("tools") or () if isinstance(tool, Mapping)]
     schemas = [function.get("parameters") for function in functions if isinstance(function, Mapping)]
-    if any(isinstance(schema, dict) and in_style(schema, "common") != schema for schema in schemas):
-        yield (QuirkChange("schema_style", "common"),)
+    # A style that was tried is not tried again after a simpler one.
+    for style in _STYLES[_STYLES.index(known) + 1 if known in _STYLES else 0 :]:
+        if any(isinstance(schema, dict) and in_style(schema, style) != schema for schema in schemas):
+            yield (QuirkChange("schema_style", style),)
 
 
 def _of_parameters(sent: Mapping[str, Any]) -> Iterator[_Rung]:
@@ -157,6 +170,7 @@ def _of_messages(sent: Mapping[str, Any]) -> Iterator[_Rung]:
     if any(first == second != "tool" for first, second in itertools.pairwise(roles)):
         order.append(QuirkChange("strict_alternation", True))
     yield tuple(order)
+    yield tuple(_shapes_of(messages))
     if any("cache_control" in part for part in parts):
         yield (QuirkChange("cache_control", False),)
     if any(
@@ -170,3 +184,14 @@ def _of_messages(sent: Mapping[str, Any]) -> Iterator[_Rung]:
     if "file" in kinds:
         images.append(QuirkChange("files", False))
     yield tuple(images)
+
+
+def _shapes_of(messages: list[Mapping[str, Any]]) -> Iterator[QuirkChange]:
+    """Yield what makes messages with tool calls, and results, what every template takes."""
+    calling = [message for message in messages if message.get("tool_calls")]
+    if any(message.get("content") is None for message in calling):
+        yield QuirkChange("empty_content", "")
+    if any(len(message["tool_calls"]) > 1 for message in calling):
+        yield QuirkChange("one_call_per_message", True)
+    if any(message.get("role") == "tool" and "name" not in message for message in messages):
+        yield QuirkChange("tool_message_names", True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from proxyd.codecs.cache.tool_inputs import ToolInputs
+from proxyd.codecs.openai.message_shape import Message, fitted, joined
 from proxyd.codecs.openai.reasoning_replay import Reasoning
 from proxyd.codecs.translation.content_blocks import Part, arguments_of, collapse
 from proxyd.codecs.translation.conversation import (
@@ -32,9 +33,6 @@ __all__ = ["Conversation", "to_openai_messages"]
 
 #: Blocks that do not interrupt the text of a message: the upstream got thinking beside it.
 _WITHIN_TEXT = frozenset(("text", "thinking", "redacted_thinking"))
-
-#: One Chat Completions message.
-Message = dict[str, Any]
 
 
 class Conversation(NamedTuple):
@@ -106,25 +104,12 @@ class _History(ConversationReader):
         #: Whether the upstream wants a placeholder where a turn has no reasoning.
         self._needs_reasoning = dialect.thought_signatures or dialect.reasoning_placeholder is not None
         self._messages: list[Message] = []
+        #: Upstream id of a call -> the name of its tool, where results name it.
+        self._names: dict[str, str] = {}
 
     def finish(self) -> list[Message]:
         """Return the messages, fitted to the upstream's template."""
-        messages = self._messages
-        first = next((n for n, m in enumerate(messages) if m["role"] not in ("system", "developer")), None)
-        if first is None:
-            self._notes.add("messages", "got a user message", "no message has any content")
-            messages.append({"role": "user", "content": "(no content)"})
-        elif self._dialect.strict_alternation and messages[first]["role"] != "user":
-            self._notes.add(
-                "messages", "got a user message at the start", "the upstream's template wants one"
-            )
-            messages.insert(first, {"role": "user", "content": "(the conversation goes on)"})
-        if self._dialect.strict_alternation:
-            messages = _alternating(messages)
-        last = messages[-1]
-        if last["role"] == "assistant" and self._dialect.prefill_message:
-            last.update(self._dialect.prefill_message)
-        return messages
+        return fitted(self._messages, self._dialect, self._notes)
 
     # -- the assistant
 
@@ -188,6 +173,8 @@ class _History(ConversationReader):
             "name": to_upstream_name(name, self._dialect),
             "arguments": arguments_of(value) if written is None else written,
         }
+        if self._dialect.tool_message_names:
+            self._names[upstream_id] = function["name"]
         turn.client_ids.append(client_id)
         turn.calls.append({"id": upstream_id, "type": "function", "function": function})
 
@@ -215,7 +202,7 @@ class _History(ConversationReader):
         last = self._messages[-1] if self._messages else None
         joins = self._dialect.text_after_tool_joins_it and role == "user"
         if joins and last is not None and last["role"] == "tool":
-            last["content"] = _joined(last["content"], content)
+            last["content"] = joined(last["content"], content)
         else:
             self._messages.append({"role": role, "content": content})
 
@@ -225,11 +212,18 @@ class _History(ConversationReader):
             kind = "Image" if lifted[0]["type"] == "image_url" else "Document"
             lifted.insert(0, {"type": "text", "text": f"{kind} from tool call {upstream_id}:"})
         content = collapse(held, "\n")
-        self._messages.append({"role": "tool", "tool_call_id": upstream_id, "content": content})
+        self._messages.append(self._tool_message(upstream_id, content))
         return lifted
 
     def _add_missing_result(self, upstream_id: str) -> None:
-        self._messages.append({"role": "tool", "tool_call_id": upstream_id, "content": NO_RESULT})
+        self._messages.append(self._tool_message(upstream_id, NO_RESULT))
+
+    def _tool_message(self, upstream_id: str, content: str | list[Part]) -> Message:
+        message: Message = {"role": "tool", "tool_call_id": upstream_id}
+        if upstream_id in self._names:
+            message["name"] = self._names[upstream_id]
+        message["content"] = content
+        return message
 
     def _parts_of_result(self, block: dict[str, Any], path: str) -> list[Part]:
         held, lifted = self._result_parts(block, path)
@@ -262,26 +256,3 @@ _ASSISTANT_READERS: Mapping[str, Callable[[_History, _AssistantTurn, dict[str, A
     "tool_result": _History._read_misplaced_result,
     "compaction": _History._read_compaction,
 }
-
-
-def _alternating(messages: list[Message]) -> list[Message]:
-    """Merge neighbouring user messages, and put a user message between neighbouring assistant messages, where the
-    user's own was blank."""
-    result: list[Message] = []
-    for message in messages:
-        before: Message = result[-1] if result else {"role": ""}
-        if message["role"] == before["role"] == "user":
-            before["content"] = _joined(before["content"], message["content"])
-            continue
-        if message["role"] == before["role"] == "assistant":
-            result.append({"role": "user", "content": "(no content)"})
-        result.append(message)
-    return result
-
-
-def _joined(first: str | list[Part], second: str | list[Part]) -> str | list[Part]:
-    return collapse(_as_parts(first) + _as_parts(second))
-
-
-def _as_parts(content: str | list[Part]) -> list[Part]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content

@@ -16,6 +16,7 @@ from typing import Any
 from proxyd import jsonio
 from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.cache.tools import shared_system
+from proxyd.codecs.openai.message_shape import called_names
 from proxyd.codecs.openai.messages import to_openai_messages
 from proxyd.codecs.translation.dialect import Dialect
 from proxyd.codecs.translation.json_schema import fits_strict
@@ -31,7 +32,7 @@ from proxyd.codecs.translation.request_fields import (
 from proxyd.codecs.translation.schema_styles import in_style
 from proxyd.codecs.translation.thinking_params import requested_thinking, write_thinking
 from proxyd.codecs.translation.token_estimate import tools_tokens
-from proxyd.codecs.translation.tools import ToolShape, choose, to_upstream_tools
+from proxyd.codecs.translation.tools import ToolShape, choose, long_descriptions, to_upstream_tools
 from proxyd.codecs.translation.translated import RequestOptions, Translated, merge, run_to_end
 from proxyd.codecs.translation.translation_notes import Notes
 
@@ -111,6 +112,9 @@ def translation(
     check_request(payload)
     body = merge({"model": options.model, "messages": []}, dialect.body)
     instructions = _response_format(payload, dialect, body, notes)
+    if dialect.max_description is not None:
+        texts = [instructions, long_descriptions(payload, dialect)]
+        instructions = "\n\n".join(text for text in texts if text) or None
     conversation = yield from to_openai_messages(
         payload,
         dialect,
@@ -133,6 +137,9 @@ def translation(
     tools = to_upstream_tools(payload, dialect, _SHAPE, notes)
     if tools.offered:
         body = merge(body, dialect.body_with_tools)
+    elif dialect.declares_called_tools and (names := called_names(conversation.messages)):
+        body["tools"] = [_SHAPE.tool(_declared(name)) for name in names]
+        body["tool_choice"] = "none"
     body.update(choose(payload, tools, dialect, _SHAPE, is_thinking=is_thinking, notes=notes))
     write_accounting(payload, dialect, options, body, notes)
     body["stream"] = options.stream
@@ -145,6 +152,12 @@ def translation(
     system = shared_system(payload)
     sent_limit = body.get(dialect.max_tokens_field)
     return ChatRequest(body, tools, notes.take(), conversation.tool_ids, input_tokens, system, sent_limit)
+
+
+def _declared(name: str) -> dict[str, Any]:
+    """Return a tool that the history calls and that must not be called any more."""
+    parameters = {"type": "object", "properties": {}}
+    return {"name": name, "description": "Not available any more.", "parameters": parameters}
 
 
 def _response_format(

@@ -21,11 +21,11 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 #: Values of the fields that offer a choice.
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "max_tokens_field": ("max_tokens", "max_completion_tokens"),
-    "system_role": ("system", "developer"),
+    "system_role": ("system", "developer", "user"),
     "response_format": ("json_schema", "json_object", "none"),
     "required_word": ("required", "any", "auto"),
     "tool_id_style": ("any", "openai", "mistral"),
-    "schema_style": ("full", "openai", "moonshot", "grammar", "gemini", "xai", "strict", "common"),
+    "schema_style": ("full", "openai", "moonshot", "grammar", "gemini", "xai", "strict", "common", "plain"),
     "reasoning_return": ("none", "field", "received", "details", "tags", "chunks"),
 }
 
@@ -37,10 +37,12 @@ class Dialect:
     # -- request
     #: Name of the output limit: ``max_tokens`` or ``max_completion_tokens``.
     max_tokens_field: str = "max_tokens"
-    #: Role of instructions: ``system`` or ``developer``.
+    #: Role of instructions: ``system``, ``developer``, or ``user`` for templates without a system message.
     system_role: str = "system"
     #: Whether ``stream_options: {include_usage: true}`` is understood.
     stream_options: bool = True
+    #: Whether responses can be streamed; as ``can_stream`` of the entry.
+    stream: bool = True
     #: Whether images are understood; else they become a line of text.
     vision: bool = True
     #: Whether PDFs are understood, as parts of type ``file``; else they become a line of text.
@@ -65,6 +67,12 @@ class Dialect:
     body_with_tools: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
 
     # -- messages
+    #: Content of an assistant message that only calls tools; null unless a text is set.
+    empty_content: str | None = None
+    #: A message with several tool calls becomes one message for each call, followed by its result.
+    one_call_per_message: bool = False
+    #: Tool messages carry the ``name`` of their tool.
+    tool_message_names: bool = False
     #: The template takes one system message, at the start: later ones become ``<system-reminder>`` text of
     #: the user.
     leading_system_only: bool = False
@@ -80,6 +88,11 @@ class Dialect:
     prefill_body: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
 
     # -- tools
+    #: Tools that the history calls are declared even where the request offers none.
+    declares_called_tools: bool = False
+    #: Most characters of a tool's description; None has no limit. A longer one is cut, and its whole text goes into the
+    #: system message.
+    max_description: int | None = None
     #: Most tools of one request; None has no limit.
     max_tools: int | None = None
     #: Word for "some tool must be called"; ``auto`` where the server knows none.
@@ -93,13 +106,13 @@ class Dialect:
     #: ``any``: ids as they are. ``openai``: at most 40 of ``[A-Za-z0-9_-]``. ``mistral``: exactly 9 of
     #: ``[A-Za-z0-9]``.
     tool_id_style: str = "any"
-    #: Tool names must begin with a letter or an underscore.
+    #: Tool names must begin with a letter.
     tool_names_start_with_letter: bool = False
     #: How much JSON Schema the server understands. ``full``: all of it. ``openai``: arrays have items, and nothing is
     #: combined at the root. ``moonshot``: every schema has a type. ``grammar``: what a grammar can hold, for servers
     #: that force tool calls by one: no bounds above 2000, no unanchored patterns. ``gemini``: its subset. ``xai``: no
     #: bounds on lengths. ``strict``: ``strict: true`` for tools whose schema allows it, else as ``openai``.
-    #: ``common``: what all of these take.
+    #: ``common``: what all of these take. ``plain``: types, names and descriptions alone.
     schema_style: str = "openai"
 
     # -- thinking: where the request says whether and how much to think (docs/spec/messages-to-chat.md#thinking)

@@ -55,6 +55,8 @@ def in_style(schema: Schema, style: str) -> Schema:
         for each in ("grammar", "xai", "gemini", "moonshot"):
             schema = in_style(schema, each)
         return schema
+    if style == "plain":
+        return in_style(rewrite(in_style(schema, "common"), _plain), "common")
     if style == "gemini":
         return narrow_for_gemini(schema)
     if style == "strict":
@@ -111,6 +113,20 @@ def _xai(schema: Schema, keyword: str) -> Schema:
     if _XAI_REFUSES.isdisjoint(schema):
         return schema
     return {key: value for key, value in schema.items() if key not in _XAI_REFUSES}
+
+
+_PLAIN = frozenset(["type", "properties", "required", "items", "enum", "description"])
+
+
+def _plain(schema: Schema, keyword: str) -> Schema:
+    """Keep types, names and descriptions; of alternatives, the first that is not null."""
+    alternatives = [each for each in as_list(schema.get("anyOf")) if isinstance(each, dict)]
+    chosen = next((each for each in alternatives if each.get("type") != "null"), None)
+    if chosen is not None:
+        schema = {**chosen, **{key: value for key, value in schema.items() if key != "anyOf"}}
+    if schema.keys() <= _PLAIN:
+        return schema
+    return {key: value for key, value in schema.items() if key in _PLAIN}
 
 
 def _close_objects(schema: Schema, keyword: str) -> Schema:

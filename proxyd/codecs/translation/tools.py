@@ -18,13 +18,13 @@ from proxyd.codecs.translation.schema_styles import in_style
 from proxyd.codecs.translation.translation_notes import Notes
 from proxyd.errors import ClientError
 
-__all__ = ["ToolShape", "Tools", "choose", "to_upstream_name", "to_upstream_tools"]
+__all__ = ["ToolShape", "Tools", "choose", "long_descriptions", "to_upstream_name", "to_upstream_tools"]
 
 #: Claude Code sends this with deferred tools, so that the list is never empty; it must not be called.
 PLACEHOLDER_TOOL = "DeferredToolPlaceholder"
 
 _LEGAL = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")  # OpenAI's FunctionDefinition
-_LEGAL_FROM_LETTER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}\Z")  # Gemini
+_LEGAL_FROM_LETTER = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")  # Kimi; Gemini takes an underscore as well
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_-]")
 
 _ROLE = itemgetter("role")
@@ -86,7 +86,7 @@ def _legal_name(name: str, starts_with_letter: bool) -> str:
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     readable = _ILLEGAL.sub("_", name[:55])
     if starts_with_letter and not legal.match(readable):
-        readable = f"_{readable[:54]}"
+        readable = f"t{readable[:54]}"
     return f"{readable}_{digest}"
 
 
@@ -164,7 +164,7 @@ def _function(tool: dict[str, Any], name: str, dialect: Dialect) -> dict[str, An
     function: dict[str, Any] = {"name": name}
     description = tool.get("description")
     if isinstance(description, str) and description:
-        function["description"] = description
+        function["description"] = description[: dialect.max_description]
     schema = tool.get("input_schema")
     if not isinstance(schema, dict):
         schema = {}
@@ -177,6 +177,20 @@ def _function(tool: dict[str, Any], name: str, dialect: Dialect) -> dict[str, An
     if dialect.schema_style == "strict" and fits_strict(parameters):
         function["strict"] = True
     return function
+
+
+def long_descriptions(payload: dict[str, Any], dialect: Dialect) -> str:
+    """Return the tools' descriptions that are longer than the upstream takes, as text for the system message."""
+    limit, listed = dialect.max_description, payload.get("tools")
+    if limit is None or not isinstance(listed, list):
+        return ""
+    texts = []
+    for tool in listed:
+        if isinstance(tool, dict) and _has_schema(tool):
+            description = tool.get("description")
+            if isinstance(description, str) and len(description) > limit:
+                texts.append(f"# Tool {to_upstream_name(tool.get('name'), dialect)}\n\n{description}")
+    return "\n\n".join(texts)
 
 
 def _tool_changes(messages: list[Any]) -> tuple[list[Any], set[str]]:

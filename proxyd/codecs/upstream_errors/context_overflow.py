@@ -55,6 +55,9 @@ _ECHO = re.compile(r"\binput_value=|['\"]input['\"]\s{0,4}:")
 #: smallest window of Cerebras, which responds that way.
 _SMALLEST_WINDOW = 8192
 
+#: No model writes fewer tokens than this at most.
+_SMALLEST_OUTPUT = 256
+
 #: Limits outside this range are not learned as windows: Claude Code's first prompt alone is larger than the smallest.
 _SMALLEST_LEARNED = 1024
 _LARGEST_LEARNED = 100_000_000
@@ -365,7 +368,46 @@ def find_output_limit(text: str) -> OutputLimit | None:
             counts = {name: number(count) for name, count in found.groupdict().items() if count is not None}
             if counts["limit"] > 0:
                 return OutputLimit(counts["limit"], counts.get("asked"))
-    return None
+    return _limit_by_words(scanned)
+
+
+#: A parameter that limits the output, or the output itself.
+_OUTPUT_NAME = re.compile(
+    r"max_?(?:completion_?|output_?|new_?)?tokens(?!_to_sample)|maximum number of output tokens|\boutput tokens"
+    r"|最大输出",
+    re.IGNORECASE,
+)
+_NOT_OUTPUT = re.compile(
+    r"\b(?:context|prompts?|inputs?|messages?|total|sum|thinking|budget|minimum|at least|greater than or equal)\b"
+    r"|上下文|输入|提示|总",
+    re.IGNORECASE,
+)
+_VALIDATION = re.compile(r"\binput (?:should be|validation error)", re.IGNORECASE)
+#: What a limit is introduced by; a number follows.
+_BOUND = re.compile(
+    r"(?:at most|up to|<=?|≤|less than(?: or equal to)?|no (?:more|larger|greater) than|not? exceed|exceeds?"
+    r"|supports?|between"
+    r"|range|maximum|max\b|limit|from|\bin\b|最大|不超过|不能超过|最多|上限|范围)",
+    re.IGNORECASE,
+)
+_COUNT_OF_LIMIT = re.compile(rf"(?<![\w.-])({COUNT})(?![\w.])")
+
+
+def _limit_by_words(text: str) -> OutputLimit | None:
+    """Read an output limit from a text of no known wording: its numbers, and words for a bound."""
+    plain = _VALIDATION.sub(" ", text)
+    if not _OUTPUT_NAME.search(plain) or _NOT_OUTPUT.search(plain):
+        return None
+    bound = _BOUND.search(plain)
+    if bound is None:
+        return None
+    numbers = sorted({number(found[1]) for found in _COUNT_OF_LIMIT.finditer(plain)})
+    numbers = [each for each in numbers if each >= _SMALLEST_OUTPUT]
+    if not 1 <= len(numbers) <= 2:
+        return None
+    # Of two, the larger one was asked for.
+    limit = numbers[0] - ("exclusive" in plain.lower())
+    return OutputLimit(limit, numbers[1] if len(numbers) == 2 else None)
 
 
 def overflow_message(

@@ -59,7 +59,8 @@ def ladder(
 
 
 def test_rungs_are_ordered_by_loss() -> None:
-    assert ladder("Provider returned error", FULL, 8) == [
+    assert ladder("Provider returned error", FULL, 9) == [
+        {"schema_style"},
         {"schema_style"},
         {"parallel_tool_calls", "sampling"},
         {"effort_path"},
@@ -80,7 +81,7 @@ def test_the_last_try_takes_all_rungs_that_remain() -> None:
 @pytest.mark.parametrize(
     ("message", "first"),
     [
-        ("Invalid tools", [{"schema_style"}, {"named_tool_choice", "required_word"}]),
+        ("Invalid tools", [{"schema_style"}, {"schema_style"}, {"named_tool_choice", "required_word"}]),
         (
             "messages[1] makes no sense",
             [{"leading_system_only", "strict_alternation"}, {"reasoning_return"}, {"vision"}],
@@ -155,11 +156,11 @@ def test_steps_are_quirks_and_never_drop_tools_or_text(message: str, tries: int)
 
 def test_every_step_is_a_valid_quirk() -> None:
     known: dict[str, Any] = {}
-    for left in range(8, 0, -1):
+    for left in range(9, 0, -1):
         change = simplification(400, refusal("no"), FULL, known, {}, left)
         assert change is not None
         known.update(change.quirks)
-    assert dialect_for(PROFILES["generic"], "m", known).schema_style == "common"
+    assert dialect_for(PROFILES["generic"], "m", known).schema_style == "plain"
 
 
 def test_a_vendor_that_refuses_everything_teaches_nothing() -> None:
@@ -178,7 +179,7 @@ def test_only_what_helped_is_kept() -> None:
     assert second is not None
     kept = second.to_keep()
     assert "schema_style" in second.quirks
-    assert "schema_style" not in kept.quirks
+    assert kept.quirks["schema_style"] == "plain"
     assert kept.quirks
     other = first.after(400, refusal("now another"), FULL, ROUTE)
     assert other is not None

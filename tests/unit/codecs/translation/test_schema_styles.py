@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from proxyd.codecs.openai.request import to_openai_request
 from proxyd.codecs.translation.dialect import CHOICES, Dialect
 from proxyd.codecs.translation.schema_styles import fits_grammar_pattern, in_style
-from proxyd.codecs.translation.tools import to_openai_tools
-from proxyd.codecs.translation.translation_notes import Notes
+from proxyd.codecs.translation.translated import RequestOptions
 from tests.support.vendors import schemas
 
 Schema = dict[str, Any]
@@ -33,8 +33,12 @@ JUDGES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 
 def offered(schema: Schema, style: str) -> dict[str, Any]:
     """The function that a tool with `schema` becomes."""
-    payload = {"messages": [], "tools": [{"name": "T", "input_schema": schema}]}
-    (tool,) = to_openai_tools(payload, Dialect(schema_style=style), Notes()).offered
+    payload = {
+        "messages": [{"role": "user", "content": "u"}],
+        "tools": [{"name": "T", "input_schema": schema}],
+    }
+    body = to_openai_request(payload, Dialect(schema_style=style), RequestOptions("m", True)).body
+    (tool,) = body["tools"]
     function: dict[str, Any] = tool["function"]
     return function
 
@@ -92,6 +96,22 @@ def test_rewritten_schema_is_valid_for_the_vendor(style: str, schema: Schema) ->
     parameters = offered(schema, style)["parameters"]
     assert refusal(parameters, style) is None
     assert schema == before
+
+
+@pytest.mark.parametrize("style", ["common", "plain"])
+@settings(max_examples=40)
+@given(schema=ANY.filter(lambda schema: isinstance(schema, dict)))
+def test_simplest_styles_are_taken_by_every_vendor(style: str, schema: Schema) -> None:
+    parameters = offered(schema, style)["parameters"]
+    assert [judge for judge in JUDGES if refusal(parameters, judge) is not None] == []
+    if style == "plain":
+        keywords = set(parameters)
+        nodes = [parameters]
+        while nodes:
+            node = nodes.pop()
+            keywords |= node.keys()
+            nodes += [*node.get("properties", {}).values(), *([node["items"]] if "items" in node else [])]
+        assert keywords <= {"type", "properties", "required", "items", "enum", "description"}
 
 
 #: Schemas whose constraints every style can say, but for those of `loosened`.

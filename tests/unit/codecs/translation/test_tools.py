@@ -68,7 +68,8 @@ def test_shortened_names_map_back() -> None:
     [
         ("Read", False, "Read"),
         ("1st", False, "1st"),
-        ("1st", True, "_1st_e01ddf65"),
+        ("1st", True, "t1st_e01ddf65"),
+        ("_st", True, "t_st_ce26beb9"),
         ("a.b", False, "a_b_2e7336dc"),
         (None, False, "unknown_tool"),
     ],
