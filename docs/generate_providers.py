@@ -18,6 +18,7 @@ PAGE = ROOT / "docs" / "providers.md"
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # run as a script from a checkout that is not installed
 
+from proxyd.codecs.formats import CHAT, FORMATS  # noqa: E402
 from proxyd.codecs.translation import dialect as dialect_module  # noqa: E402
 from proxyd.codecs.translation.dialect import CHOICES, Dialect  # noqa: E402
 from proxyd.providers.profile import Profile  # noqa: E402
@@ -46,6 +47,22 @@ a profile can be overridden per entry:
     efforts: [low, medium, high]
 ```
 
+## Formats
+
+`format:` of an entry says which protocol its upstream speaks. The same profiles hold for all of them.
+
+| `format` | Protocol | Called at |
+|---|---|---|
+| `anthropic` | Anthropic Messages; the same as `direct: true` | `{api_base}/v1/messages` |
+FORMATS
+An entry without `format` (and without `direct: true`) speaks `openai-chat`, unless its profile says that the model
+needs another one; `claude-proxy check` shows the format of each entry, and why. `format: openai-chat` or
+`format: openai` keeps it at Chat Completions.
+
+Over `openai-responses` nothing is stored at the vendor (`store: false`). Reasoning comes back encrypted and goes back
+in the next turn, inside the signatures of thinking blocks. Where it was made for another key or model the request is
+sent once more without it.
+
 ## When an upstream refuses a request
 
 Models change faster than profiles. When an upstream refuses a request (with 400, 404 or 422, or with a 5xx or an error
@@ -72,17 +89,26 @@ retries after a refusal, `--refusal "its text"`, or `--refusal ""` for the simpl
 
 def page() -> str:
     """Return the whole text."""
-    parts = [INTRO, _overview()]
+    parts = [INTRO.replace("FORMATS\n", _formats()), _overview()]
     parts += [_section(profile) for profile in PROFILES.values()]
     parts += [_matrix(), _quirks()]
     return "\n".join(parts)
 
 
+def _formats() -> str:
+    rows = [
+        f"| `{each.name}` | {each.title} | `{{api_base}}{each.path('MODEL', True)}` |\n"
+        for each in FORMATS.values()
+    ]
+    return "".join([*rows, "\n"])
+
+
 def _overview() -> str:
     lines = [
         "## Overview\n",
-        "| `provider` | Server | Output limit | Thinking is requested by | Reasoning is sent back as | Images | PDFs |",
-        "|---|---|---|---|---|---|---|",
+        "| `provider` | Server | Output limit | Thinking is requested by | Reasoning is sent back as | Images | PDFs "
+        "| Formats known |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for profile in PROFILES.values():
         dialect = profile.dialect
@@ -94,9 +120,13 @@ def _overview() -> str:
             _reasoning(dialect),
             _yes(dialect.vision),
             _yes(dialect.files),
+            ", ".join(f"`{name}`" for name in (CHAT.name, *profile.formats)),
         )
         lines.append(f"| {' | '.join(cells)} |")
-    lines.append("\nThe table shows the values without variants, which are listed below.\n")
+    lines.append(
+        "\nThe table shows the values of `openai-chat` without variants, which are listed below. Any profile can be\n"
+        "used with any format.\n"
+    )
     return "\n".join(lines)
 
 
@@ -132,7 +162,22 @@ def _section(profile: Profile) -> str:
     lines.append(f"- Key: `{'api-key: …' if profile.auth == 'api-key' else 'Authorization: Bearer …'}`")
     if changes := _changes(Dialect(), profile.dialect):
         lines.append(f"- Differs from `generic` in: {_settings(changes)}")
-    lines += [f"- Models that match `{item.pattern}`: {_settings(item.changes)}" for item in profile.variants]
+    lines += [
+        f"- Models that match `{item.pattern}`: {_settings(item.changes)}"
+        for item in profile.variants
+        if item.changes
+    ]
+    for name, changes in profile.formats.items():
+        lines.append(f"- Over `{name}`: {_settings(changes)}")
+        lines += [
+            f"- Over `{name}`, models that match `{item.pattern}`: {_settings(item.formats[name])}"
+            for item in profile.variants
+            if name in item.formats
+        ]
+    lines += [
+        f"- Models that match `{item.pattern}` go over `{item.format}` without `format`: {item.why}"
+        for item in profile.preferences
+    ]
     lines.append(f"- Sources: {'; '.join(profile.sources)}\n")
     return "\n".join(lines)
 

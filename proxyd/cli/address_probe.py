@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
+from proxyd.codecs.formats import CHAT
+from proxyd.config.routes import ModelRoute
 from proxyd.providers.direct_request import direct_url
-from proxyd.providers.openai_request import chat_url
+from proxyd.providers.registry import format_for
+from proxyd.providers.translated_request import endpoint_url
 
-__all__ = ["Endpoint", "connection_to", "fault_at", "find_neighbour"]
+__all__ = ["Endpoint", "connection_to", "endpoint_of", "fault_at", "find_neighbour"]
 
 _TIMEOUT_S = 5.0
 _MAX_BODY_BYTES = 64 << 10
@@ -27,6 +30,7 @@ class Endpoint:
 
     api_base: str
     is_direct: bool
+    path: str = CHAT.path("", True)  # of a translated entry
 
     @property
     def url(self) -> str:
@@ -35,7 +39,9 @@ class Endpoint:
 
     def full_url(self) -> str:
         """Return the URL of a call with its query."""
-        return direct_url(self.api_base, "/v1/messages", "") if self.is_direct else chat_url(self.api_base)
+        if self.is_direct:
+            return direct_url(self.api_base, "/v1/messages", "")
+        return endpoint_url(self.api_base, self.path)
 
     def neighbours(self) -> Iterator[Endpoint]:
         """Yield the addresses that are often meant: the same API at another path, then the other API."""
@@ -45,7 +51,7 @@ class Endpoint:
         for is_direct in (self.is_direct, not self.is_direct):
             # /v1 is part of the path that is added to a direct address.
             for path in (bare,) if is_direct else (f"{bare}/v1", bare):
-                other = Endpoint(f"{path}{mark}{query}", is_direct)
+                other = Endpoint(f"{path}{mark}{query}", is_direct, self.path)
                 if other.url != self.url:
                     yield other
 
@@ -53,6 +59,14 @@ class Endpoint:
         """Return what to write in models.yaml."""
         direct = "direct: true" if self.is_direct else "no 'direct'"
         return f"api_base: {self.api_base.partition('?')[0]}, {direct}"
+
+
+def endpoint_of(route: ModelRoute) -> Endpoint:
+    """Return what an entry calls."""
+    if route.direct:
+        return Endpoint(route.api_base, True)
+    chosen, _ = format_for(route)
+    return Endpoint(route.api_base, False, chosen.path(route.model_name, route.can_stream))
 
 
 def connection_to(url: SplitResult, ca_file: str, timeout_s: float) -> http.client.HTTPConnection:

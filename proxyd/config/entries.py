@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from proxyd.codecs.formats import CHAT
 from proxyd.config.auto_mode import read_rules
 from proxyd.config.faults import Fault, Faults, hint, short, shown
 from proxyd.config.keys import DEMO_BASE, ENTRY_KEYS
@@ -156,8 +157,10 @@ class EntryReader:
             if needed is not None and needed != mode and (name, values[name]) != ("can_stream", True):
                 wrong(name, _MODE_REMEDIES[name])
         if values.get("api_base") == DEMO_BASE:
-            if mode == "direct":
-                wrong("api_base", f"{DEMO_BASE} speaks the OpenAI API; remove direct or format", on_key=False)
+            if mode == "direct" or dialect not in (None, "openai", CHAT.name):
+                wrong(
+                    "api_base", f"{DEMO_BASE} speaks Chat Completions; remove direct or format", on_key=False
+                )
             for name in ("api_key", "provider", "extra_headers"):
                 if name in values:
                     wrong(name, f"{DEMO_BASE} takes none; remove it")
@@ -235,6 +238,7 @@ def _build_route(values: Mapping[str, Any]) -> ModelRoute:
     rest = dict(values)
     dialect, context = rest.pop("format", None), rest.pop("context", None)
     rest.setdefault("direct", dialect == "anthropic")
+    rest["format"] = CHAT.name if dialect == "openai" else None if dialect == "anthropic" else dialect
     rest.setdefault("max_input_tokens", context)
     rest.setdefault("model_name", rest["model_id"])
     if "pricing" in rest:

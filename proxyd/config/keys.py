@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from proxyd.codecs.formats import FORMATS
 from proxyd.config.auto_mode import auto_mode_kind
 from proxyd.config.faults import shown
 from proxyd.config.kinds import (
@@ -33,6 +34,8 @@ __all__ = ["DEMO_BASE", "EFFORTS", "ENTRY_KEYS", "TOP_KEYS", "EntryKey"]
 
 #: The embedded upstream (docs/spec/design.md#models-yaml).
 DEMO_BASE = "builtin:demo"
+#: Values of ``format``; ``openai`` is another name of ``openai-chat``.
+FORMAT_NAMES = ("anthropic", "openai", *FORMATS)
 #: docs/spec/design.md#effort; ``minimal`` and ``none`` mean no thinking.
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 #: The keys of the mapping form of the file.
@@ -145,12 +148,15 @@ ENTRY_KEYS: Mapping[str, EntryKey] = {
     ),
     "api_base": EntryKey(
         _api_base(),
-        "Base address. Translated: /chat/completions is added; direct: /v1/messages (a /v1 at the end is not "
-        f"doubled). {DEMO_BASE} is the embedded upstream. Required.",
+        "Base address. Translated: /chat/completions or /responses is added, by format; direct: /v1/messages (a /v1 at "
+        f"the end is not doubled). {DEMO_BASE} is the embedded upstream. Required.",
     ),
     "direct": EntryKey(boolean(), "true: the upstream speaks the Anthropic API, and bytes pass through."),
     "format": EntryKey(
-        choice("anthropic", "openai"), "The same as direct, in words: what the upstream speaks."
+        choice(*FORMAT_NAMES),
+        "What the upstream speaks. anthropic: the same as direct: true; openai-chat (or openai): Chat Completions; "
+        "openai-responses: OpenAI's Responses API. If left out: what direct says, else what the model needs "
+        "(docs/providers.md), else Chat Completions.",
     ),
     "provider": EntryKey(
         text("a provider's name"), "Vendor profile; chosen by the host of api_base if left out."

@@ -66,6 +66,7 @@ class ModelRoute:
 
     Attributes:
         api_base: without a trailing slash; ``builtin:demo`` is the embedded upstream.
+        format: name of the protocol that a translated entry speaks upstream; None leaves it to the profile.
         provider: name of a profile; None selects it by the host of `api_base`.
         api_key: None where the client's own key is passed on, or where `missing_key` says why there is none.
         key_origin: ``literal``, ``${NAME}`` or ``${file:PATH}``; None without an ``api_key`` in the entry.
@@ -82,6 +83,7 @@ class ModelRoute:
     api_base: str
     model_name: str
     direct: bool = False
+    format: str | None = None
     provider: str | None = None
     api_key: Secret | None = None
     key_origin: str | None = None

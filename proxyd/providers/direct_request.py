@@ -156,7 +156,12 @@ def _foreign_thinking(payload: Mapping[str, Any], *, keeps_unsigned: bool) -> di
 
 
 def _is_foreign(block: Any, keeps_unsigned: bool) -> bool:
-    if not isinstance(block, dict) or block.get("type") != "thinking":
+    if not isinstance(block, dict):
+        return False
+    if block.get("type") == "redacted_thinking":
+        data = block.get("data")
+        return isinstance(data, str) and data.startswith(OWN_SIGNATURE)
+    if block.get("type") != "thinking":
         return False
     signature = block.get("signature")
     if not isinstance(signature, str) or not signature:

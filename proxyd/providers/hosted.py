@@ -21,6 +21,7 @@ from proxyd.providers.profile import (
     NO_EFFORT,
     STRICT_TEMPLATE,
     STRICT_TEMPLATE_SOURCE,
+    Preference,
     Profile,
     Variant,
     levels,
@@ -38,10 +39,14 @@ _OPENAI_REASONING: dict[str, Any] = {
     "efforts": levels("none", "low", "medium", "high", "xhigh"),
     "reasoning_return": "none",
 }
+#: What the newest models take in the Responses API, and what those before gpt-5.3-codex do not.
+_OPENAI_RESPONSES: dict[str, Any] = {"stream_options": True, "message_phases": True}
+_WITHOUT_PHASES: dict[str, dict[str, Any]] = {"openai-responses": {"message_phases": False}}
 _OPENAI_VARIANTS = (
     Variant(
         r"(^|/)(gpt-3|gpt-4|chatgpt-4)|gpt-5[\w.-]*-chat",
         {"system_role": "system", "sampling": ("temperature", "top_p"), "stop_limit": 4, **NO_EFFORT},
+        {"openai-responses": {"message_phases": False, "reasoning_items": "none"}},
     ),
     Variant(
         r"(^|/)o\d",
@@ -50,13 +55,20 @@ _OPENAI_VARIANTS = (
             "efforts": levels("low", "medium", "high"),
             "parallel_tool_calls": False,
         },
+        _WITHOUT_PHASES,
     ),
     Variant(
         r"(^|/)gpt-5(-mini|-nano|-codex)?(-\d{4}|$)",
         {**_OPENAI_REASONING, "efforts": levels("low", "medium", "high", none="minimal")},
+        _WITHOUT_PHASES,
     ),
-    Variant(r"(^|/)gpt-5\.1", {**_OPENAI_REASONING, "efforts": levels("none", "low", "medium", "high")}),
-    Variant(r"gpt-5-pro", {**_OPENAI_REASONING, "efforts": levels("high")}),
+    Variant(
+        r"(^|/)gpt-5\.1",
+        {**_OPENAI_REASONING, "efforts": levels("none", "low", "medium", "high")},
+        _WITHOUT_PHASES,
+    ),
+    Variant(r"(^|/)gpt-5\.2", {}, _WITHOUT_PHASES),
+    Variant(r"gpt-5-pro", {**_OPENAI_REASONING, "efforts": levels("high")}, _WITHOUT_PHASES),
     Variant(r"(^|/)gpt-5\.[4-9](?![\w.-]*-chat)", {"body_with_tools": {"reasoning_effort": "none"}}),
 )
 _OPENAI = Dialect(
@@ -74,6 +86,18 @@ _OPENAI_SOURCES = (
     "from gpt-5.4 on Chat Completions takes tools or reasoning, not both: litellm#34569, goose#11413, pipecat#4043",
 )
 
+#: From gpt-5.4 on.
+_NEEDS_RESPONSES = Preference(
+    r"(^|/)gpt-(5\.[4-9]|[6-9])(?![\w.-]*-chat)",
+    "openai-responses",
+    "Chat Completions takes tools or reasoning of this model, not both",
+)
+_RESPONSES_SOURCES = (
+    "openai Python SDK 3.57.0, ResponseCreateParams, ResponseStreamEvent, ResponseOutputMessage (phase)",
+    "summaries for verified organisations alone: software-agent-sdk#987, windmill#10147",
+    "reasoning of another account: codex#8145, sub2api#2863",
+)
+
 HOSTED = (
     Profile(
         name="anthropic",
@@ -88,9 +112,12 @@ HOSTED = (
         hosts=("api.openai.com",),
         dialect=_OPENAI,
         variants=_OPENAI_VARIANTS,
-        sources=_OPENAI_SOURCES,
-        note="Reasoning is not visible in Chat Completions, so none goes back. From gpt-5.4 on, requests with tools "
-        "say `reasoning_effort: none`: Chat Completions takes no other.",
+        formats={"openai-responses": _OPENAI_RESPONSES},
+        preferences=(_NEEDS_RESPONSES,),
+        sources=(*_OPENAI_SOURCES, *_RESPONSES_SOURCES),
+        note="Reasoning is not visible in Chat Completions, so none goes back. From gpt-5.4 on it takes tools or "
+        "reasoning, so these models are called over Responses where the entry names no format; with "
+        "`format: openai-chat`, requests with tools say `reasoning_effort: none`.",
     ),
     Profile(
         name="azure",
@@ -98,9 +125,11 @@ HOSTED = (
         hosts=("*.openai.azure.com", "*.cognitiveservices.azure.com", "*.services.ai.azure.com"),
         dialect=_OPENAI,
         variants=_OPENAI_VARIANTS,
+        formats={"openai-responses": _OPENAI_RESPONSES},
         auth="api-key",
-        sources=(*_OPENAI_SOURCES, "Microsoft Q&A 1533887"),
-        note="`model_name` is the name of the deployment: name it after its model, or set quirks.",
+        sources=(*_OPENAI_SOURCES, *_RESPONSES_SOURCES, "Microsoft Q&A 1533887"),
+        note="`model_name` is the name of the deployment: name it after its model, or set quirks. Responses are at "
+        "`https://RESOURCE.openai.azure.com/openai/v1`.",
     ),
     Profile(
         name="openrouter",
@@ -122,8 +151,11 @@ HOSTED = (
             Variant(r"^mistralai/", MISTRAL_ORDER),
             Variant(r"kimi", {**KIMI_REASONING, **MOONSHOT_SCHEMAS, "reasoning_with_calls_only": True}),
         ),
+        formats={"openai-responses": {"reasoning_item_ids": True, "images_in_tool_results": False}},
         sources=(
             "OpenRouter docs: Reasoning tokens; Prompt caching; Errors and debugging",
+            "Responses: SDK models OpenResponsesReasoning (id is required), OpenResponsesFunctionCallOutput (a text); "
+            "answers of the assistant as texts: cherry-studio#10477, codex#12114",
             "Kimi behind OpenRouter: earendil-works/pi#987",
             STRICT_TEMPLATE_SOURCE,
         ),
@@ -413,7 +445,9 @@ HOSTED = (
                 },
             ),
         ),
+        formats={"openai-responses": {"prompt_cache_key": True, "images_in_tool_results": False}},
         sources=(
+            "docs.x.ai: Best practices guide; Troubleshooting reasoning (order of items, encrypted content)",
             "docs.cloud.google.com: Reasoning for Grok models",
             "@ai-sdk/xai release notes",
             "no bounds on lengths in schemas: openclaw#32080",

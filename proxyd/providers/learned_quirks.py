@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from proxyd.codecs.formats import RESPONSES
 from proxyd.codecs.upstream_errors.error_envelopes import parse_error_body
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ConfigError
@@ -19,6 +20,9 @@ from proxyd.providers.error_rules import change_for_error, output_limit_for
 from proxyd.providers.learned_sizes import CLOCK_SKEW_S, MAX_AGE_S, MAX_KEPT, LearnedSizes, entry_digest
 from proxyd.providers.quirk_kinds import read_quirk
 from proxyd.providers.refusals import QuirkChange, models_yaml_line
+from proxyd.providers.refused_data import RefusedData
+from proxyd.providers.registry import format_for
+from proxyd.providers.responses_rules import change_for_responses
 from proxyd.providers.simplifications import simplification
 
 __all__ = [
@@ -141,10 +145,15 @@ class LearnedQuirks:
     def _next_step(
         self, status: int, body: bytes, sent: Mapping[str, Any], route: ModelRoute
     ) -> _Step | None:
+        chosen, _ = format_for(route)
+        sent = chosen.chat_terms(sent)
         limit = output_limit_for(status, body, sent)
         if limit is not None:
             return None if limit == self.max_tokens else _Step({}, limit, f"max_tokens: {limit}")
-        change = change_for_error(status, body, sent, self.quirks)
+        own_rules = _RULES_OF_FORMAT.get(chosen.name)
+        change = None if own_rules is None else own_rules(status, body, sent, self.quirks)
+        if change is None:
+            change = change_for_error(status, body, sent, self.quirks)
         if change is not None and change.quirk in route.quirks:
             return None  # the entry settles it
         if change is None or all(
@@ -159,6 +168,8 @@ class LearnedQuirks:
         return _Step(own, None, models_yaml_line(change), change.is_lasting)
 
 
+#: Rules for the refusals that one format alone has.
+_RULES_OF_FORMAT = {RESPONSES.name: change_for_responses}
 _UNSET = object()
 _NOTHING = LearnedQuirks()
 _DIGITS = re.compile(r"\d+")
@@ -233,12 +244,14 @@ class LearnedQuirkStore:
     Attributes:
         sizes: of the prompts that fit. They are apart from the quirks, because a call reads the quirks at its start
             and writes them at its end.
+        refused_data: signed data of earlier turns that an upstream could not read.
     """
 
-    __slots__ = ("_quirks", "sizes")
+    __slots__ = ("_quirks", "refused_data", "sizes")
 
     def __init__(self) -> None:
         self._quirks: dict[tuple[str, CallKind], Kept] = {}
+        self.refused_data = RefusedData()
         self.sizes = LearnedSizes()
 
     def of(self, route: ModelRoute, kind: CallKind, now: float) -> LearnedQuirks:

@@ -111,7 +111,14 @@ class LearnedSizes:
 def entry_digest(route: ModelRoute) -> str:
     """Return a digest that differs once the entry is edited in what its requests depend on."""
     place = route.model_id, route.api_base, route.model_name
-    settled = (route.provider, route.can_stream, route.reasoning_effort, route.max_tokens, route.vision)
+    settled = (
+        route.provider,
+        route.format,
+        route.can_stream,
+        route.reasoning_effort,
+        route.max_tokens,
+        route.vision,
+    )
     body = route.extra_body, route.quirks, route.temperature, route.top_p
     text = repr((*place, *settled, *body))  # may hold a key
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -25,6 +25,7 @@ __all__ = [
     "NO_EFFORT",
     "STRICT_TEMPLATE",
     "STRICT_TEMPLATE_SOURCE",
+    "Preference",
     "Profile",
     "Variant",
     "levels",
@@ -38,10 +39,27 @@ class Variant:
     Args:
         pattern: regular expression searched in the model's name, any case. Later variants win.
         changes: dialect field -> value.
+        formats: name of a format -> further changes there, after those of the profile.
     """
 
     pattern: str
     changes: Mapping[str, Any]
+    formats: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """The format of models that need one, used where an entry names none.
+
+    Args:
+        pattern: regular expression searched in the model's name, any case.
+        format: its name.
+        why: the reason, for ``claude-proxy check``.
+    """
+
+    pattern: str
+    format: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +72,9 @@ class Profile:
         hosts: patterns of the host of ``api_base``, or of ``host:port``.
         dialect: of its newest models.
         variants: of its other models.
+        formats: formats beside Chat Completions that it is known to offer -> what differs in its dialect there, after
+            the variants.
+        preferences: models that need one of these formats; the first match counts.
         auth: ``bearer`` or ``api-key``: the header that carries the key in translated mode.
         omit: top-level fields that its Anthropic endpoint does not take, removed in direct mode.
         direct_auth: ``bearer`` or ``x-api-key`` where its Anthropic endpoint takes only that header; None keeps the
@@ -68,6 +89,8 @@ class Profile:
     hosts: tuple[str, ...] = ()
     dialect: Dialect = field(default_factory=Dialect)
     variants: tuple[Variant, ...] = ()
+    formats: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    preferences: tuple[Preference, ...] = ()
     auth: str = "bearer"
     omit: tuple[str, ...] = ()
     direct_auth: str | None = None

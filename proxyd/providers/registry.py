@@ -16,20 +16,23 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from proxyd.codecs.formats import CHAT, FORMATS, Format
 from proxyd.codecs.translation.dialect import Dialect
+from proxyd.config.routes import ModelRoute
 from proxyd.errors import ConfigError
 from proxyd.providers.hosted import HOSTED
 from proxyd.providers.profile import Profile
 from proxyd.providers.quirk_kinds import nearest_name, read_quirk
 from proxyd.providers.servers import GENERIC, SERVERS
 
-__all__ = ["PROFILES", "Profile", "dialect_for", "profile_for"]
+__all__ = ["PROFILES", "Profile", "dialect_for", "format_for", "profile_for"]
 
 #: Every profile by its name.
 PROFILES: dict[str, Profile] = {profile.name: profile for profile in (*HOSTED, *SERVERS, GENERIC)}
 
-#: Dialects with quirks, by profile, model and the text of the quirks: one for each entry and each learned quirk.
-_adapted: dict[tuple[str, str, str], Dialect] = {}
+#: Dialects with quirks, by profile, model, format and the text of the quirks: one for each entry and each learned
+#: quirk.
+_adapted: dict[tuple[str, str, str, str], Dialect] = {}
 _MAX_ADAPTED = 1024
 
 
@@ -62,18 +65,36 @@ def profile_for(api_base: str, provider: str | None) -> Profile:
     return PROFILES["generic"]
 
 
-def dialect_for(profile: Profile, model_name: str, quirks: Mapping[str, Any]) -> Dialect:
-    """Return the dialect of one route: the profile's, with the variants of the model's name and the quirks applied.
+def format_for(route: ModelRoute) -> tuple[Format, str | None]:
+    """Return the format of a translated route, and why, where not the entry but its model decides."""
+    if route.format is not None:
+        return FORMATS[route.format], None
+    return _preferred(profile_for(route.api_base, route.provider).name, route.model_name)
+
+
+@functools.lru_cache(maxsize=1024)
+def _preferred(profile_name: str, model_name: str) -> tuple[Format, str | None]:
+    for each in PROFILES[profile_name].preferences:
+        if re.search(each.pattern, model_name, re.IGNORECASE):
+            return FORMATS[each.format], each.why
+    return CHAT, None
+
+
+def dialect_for(
+    profile: Profile, model_name: str, quirks: Mapping[str, Any], chosen: Format = CHAT
+) -> Dialect:
+    """Return the dialect of one route: the profile's, with the variants of the model's name, what the format changes,
+    and the quirks applied.
 
     The same arguments give the same object, because translated tools are cached by dialect (`codecs.cache.tools`).
 
     Raises:
         ConfigError: an unknown quirk, or a value of the wrong kind.
     """
-    dialect = _dialect_of_model(profile.name, model_name)
+    dialect = _dialect_of_model(profile.name, model_name, chosen.name)
     if not quirks:
         return dialect
-    key = (profile.name, model_name, repr(quirks))
+    key = (profile.name, model_name, chosen.name, repr(quirks))
     adapted = _adapted.get(key)
     if adapted is None:
         adapted = dataclasses.replace(
@@ -86,11 +107,17 @@ def dialect_for(profile: Profile, model_name: str, quirks: Mapping[str, Any]) ->
 
 
 @functools.lru_cache(maxsize=1024)
-def _dialect_of_model(profile_name: str, model_name: str) -> Dialect:
+def _dialect_of_model(profile_name: str, model_name: str, format_name: str) -> Dialect:
     """Return the dialect of a model without quirks; cached because every request needs it."""
     profile = PROFILES[profile_name]
     changes: dict[str, Any] = {}
     for variant in profile.variants:
         if re.search(variant.pattern, model_name, re.IGNORECASE):
             changes.update(variant.changes)
-    return dataclasses.replace(profile.dialect, **changes)
+    dialect = FORMATS[format_name].dialect(dataclasses.replace(profile.dialect, **changes))
+    changes = dict(profile.formats.get(format_name, {}))
+    for variant in profile.variants:
+        own = variant.formats.get(format_name)
+        if own and re.search(variant.pattern, model_name, re.IGNORECASE):
+            changes.update(own)
+    return dataclasses.replace(dialect, **changes) if changes else dialect

@@ -41,11 +41,20 @@ SERVERS = (
             think_tags=("think",),
         ),
         variants=(GPT_OSS,),
+        formats={
+            "openai-responses": {
+                "efforts": levels("none", "low", "medium", "high", "max"),
+                "named_tool_choice": False,
+                "required_word": "auto",
+                "parallel_tool_calls": False,
+            }
+        },
         direct_auth="bearer",
         keeps_unsigned_thinking=True,
         sources=(
             "Ollama docs: OpenAI compatibility; ollama#14820",
             "an effort is 400 for models that do not think: openclaude#1371",
+            "Responses: ollama, openai/responses.go (no tool_choice; encrypted_content is the thoughts as text)",
             STRICT_TEMPLATE_SOURCE,
             GRAMMAR_SOURCE,
         ),
@@ -75,7 +84,15 @@ SERVERS = (
                 {**MISTRAL_ORDER, "tool_id_style": "mistral", "thinking_path": None},
             ),
         ),
+        formats={
+            "openai-responses": {
+                "reasoning_items": "content",
+                "reasoning_item_ids": True,
+                "images_in_tool_results": False,
+            }
+        },
         sources=(
+            "Responses: vLLM, entrypoints/openai/responses/utils.py (reasoning goes back as text, with an id)",
             "vLLM docs: Reasoning outputs; Interleaved thinking; OpenAI-compatible server",
             "vllm#25054, vllm#9209",
             "a Mistral tokenizer takes no chat_template_kwargs: vllm#38560, free-claude-code#130",
@@ -158,9 +175,17 @@ SERVERS = (
             think_tags=("think",),
         ),
         variants=(GPT_OSS, Variant(r"mistral|magistral|devstral|ministral", MISTRAL_ORDER)),
+        formats={
+            "openai-responses": {
+                "sampling": ("temperature", "top_p"),
+                "reasoning_items": "none",
+                "images_in_tool_results": False,
+            }
+        },
         sources=(
             "LM Studio docs: API changelog",
             "tool_choice takes words alone: lmstudio-bug-tracker#670",
+            "Responses: lmstudio-bug-tracker#1064, #1106 (unknown items, and images without detail, are 400), pi#4193",
             STRICT_TEMPLATE_SOURCE,
             GRAMMAR_SOURCE,
         ),

@@ -144,7 +144,8 @@ def _of_parameters(sent: Mapping[str, Any]) -> Iterator[_Rung]:
     thinking = []
     if "reasoning_effort" in sent or "reasoning" in sent:
         thinking.append(QuirkChange("effort_path", None))
-    if any(name in sent for name in ("thinking", "enable_thinking", "chat_template_kwargs", "reasoning")):
+    has_switch = isinstance(sent.get("reasoning"), Mapping) and "enabled" in sent["reasoning"]
+    if has_switch or any(name in sent for name in ("thinking", "enable_thinking", "chat_template_kwargs")):
         thinking.append(QuirkChange("thinking_path", None))
     if "thinking_budget" in sent:
         thinking.append(QuirkChange("budget_path", None))
@@ -179,6 +180,8 @@ def _of_messages(sent: Mapping[str, Any]) -> Iterator[_Rung]:
         for name in ("reasoning_content", "reasoning", "reasoning_details")
     ):
         yield (QuirkChange("reasoning_return", "none"),)
+    if any("reasoning_item" in message for message in messages):
+        yield (QuirkChange("reasoning_items", "none"),)
     kinds = {part.get("type") for part in parts}
     images = [QuirkChange("vision", False)] if "image_url" in kinds else []
     if "file" in kinds:

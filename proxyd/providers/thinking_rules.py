@@ -89,6 +89,8 @@ def value_to_send(refusal: Refusal) -> QuirkChange | None:
             continue
         if name == "enable_thinking" and name in refusal.sent:
             return QuirkChange("thinking_off", True) if value else QuirkChange("thinking_on", False)
+        if name == "reasoning_effort" and "reasoning_options" in refusal.sent:
+            return QuirkChange("efforts", {value: value})  # it stands elsewhere in this request
         if refusal.says(r"\btools?\b|\bfunctions?\b"):
             return QuirkChange("body_with_tools", {name: value}) if refusal.sent.get("tools") else None
         if name == "reasoning_effort":

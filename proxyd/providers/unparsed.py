@@ -18,6 +18,7 @@ import re
 from dataclasses import dataclass
 
 from proxyd import jsonio
+from proxyd.codecs.anthropic.thinking_signature import PREFIX as OWN_SIGNATURE
 from proxyd.codecs.wire.json_patch import count_of
 from proxyd.config.routes import ModelRoute
 from proxyd.providers.registry import profile_for
@@ -43,6 +44,8 @@ _LAST_BYTES, _MAX_SCALARS = 64, 16
 
 #: ``"thinking"`` that may belong to a block: not followed by an object, which would be the request's setting.
 _THINKING, _NOT_SETTING = b'"thinking"', re.compile(rb"(?!\s*:\s*\{)")
+#: Reasoning of a translated route that has no text: only this proxy can read it.
+_OWN_REDACTED = f'"{OWN_SIGNATURE}'.encode()
 #: A conversation kept at the server, which most upstreams do not know.
 _THREAD, _MEMBER = b'"thread"', re.compile(rb"\s*:")
 #: A member ``model`` whose value is a string.
@@ -113,6 +116,7 @@ def is_plain(body: bytes, seen: PeekedRequest) -> bool:
         any(words in end for words in _SIDE_CALL_TOOLS)
         or body.rfind(_SUMMARY, -_SUMMARY_BYTES) >= 0
         or _last(body, _THINKING, _NOT_SETTING) >= 0
+        or body.rfind(_OWN_REDACTED) >= 0
         or _last(body, _NAME, _TEXT, start=seen.end) >= 0
         or body.rfind(_ESCAPE, seen.end) >= 0
         or _last(body, _THREAD, _MEMBER) >= 0

@@ -9,7 +9,7 @@ from proxyd.codecs.response_decoder import ResponseDecoder
 from proxyd.config.settings import Settings
 from proxyd.errors import BadReply, ProxyError, Refused, Truncated, clear_tracebacks
 from proxyd.hooks.runner import CallHooks, HookRun, StreamHooks
-from proxyd.providers.openai_request import TranslatedCall
+from proxyd.providers.translated_request import TranslatedCall
 from proxyd.proxy.attempt import HOOKED_READ_BYTES, Attempt, Sink
 from proxyd.proxy.retries import retry_after_in_seconds
 from proxyd.proxy.wrong_address import EXCERPT_BYTES, protocol_error, translated_error

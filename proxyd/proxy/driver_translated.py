@@ -1,4 +1,4 @@
-"""Carry attempts at Chat Completions upstreams (see `proxyd.proxy.driver`)."""
+"""Carry attempts at upstreams of translated routes (see `proxyd.proxy.driver`)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError, TooLong
 from proxyd.hooks.runner import CallHooks
 from proxyd.logs.setup import get_logger
-from proxyd.providers import openai_request as openai
+from proxyd.providers import translated_request as translated
 from proxyd.providers.learned_quirks import CallKind, LearnedQuirks
+from proxyd.providers.registry import format_for
+from proxyd.providers.responses_rules import refuses_signed_data
 from proxyd.proxy.active_call import ActiveCall, Finisher
 from proxyd.proxy.attempt_translated import TranslatedAttempt
 from proxyd.proxy.client_response import ClientGone
@@ -61,7 +63,9 @@ class TranslatedDriver(Driver):
                 call.record.trace.on_learned(quirks)
             if call.request.payload.get("max_tokens") == 0:
                 # It fills a prompt cache at Anthropic, and only costs money elsewhere.
-                return await respond_locally(call, at_once(openai.empty_response(prepared.response, new_id)))
+                return await respond_locally(
+                    call, at_once(translated.empty_response(prepared.response, new_id))
+                )
             if hooks is not None and hooks.changes_requests:
                 # Hooks may change what they are given in any depth, and tools are shared with other requests.
                 body = dict(prepared.sent)
@@ -93,7 +97,18 @@ class TranslatedDriver(Driver):
                     raise
                 if is_too_few_tokens(*attempt.refused, call.request.payload.get("max_tokens")):
                     errors.clear_tracebacks(exc)
-                    return await respond_locally(call, at_once(openai.empty_response(known, new_id)))
+                    return await respond_locally(call, at_once(translated.empty_response(known, new_id)))
+                refused = self._unreadable_data(attempt, route)
+                if refused:
+                    self._learned.refused_data.add(refused)
+                    log.info(
+                        "request.retried_without_reasoning",
+                        request_id=call.record.request_id,
+                        route=route.model_id,
+                        why=call.log_message(exc),
+                    )
+                    call.record.retries += 1
+                    continue
                 more = quirks.after(*attempt.refused, attempt.sent, route)
                 if more is None:
                     self._remember(route, kind, quirks, attempt.refused[1])
@@ -117,11 +132,18 @@ class TranslatedDriver(Driver):
             finally:
                 attempt.close()
 
-    async def _translate(self, route: ModelRoute, call: ActiveCall) -> openai.TranslatedCall:
+    def _unreadable_data(self, attempt: TranslatedAttempt, route: ModelRoute) -> list[str]:
+        """Return the signed data of earlier turns in a request, if the upstream refused it because of them."""
+        if attempt.refused is None or not refuses_signed_data(attempt.refused[1]):
+            return []
+        known = self._learned.refused_data
+        return [data for data in format_for(route)[0].signed_data(attempt.sent) if data not in known]
+
+    async def _translate(self, route: ModelRoute, call: ActiveCall) -> translated.TranslatedCall:
         record, settings = call.record, self._settings
         calibration = self._resources.calibration
         tools = await call.request.run(tools_tokens, call.request.payload.get("tools"))
-        steps = openai.prepare(
+        steps = translated.prepare(
             route,
             self._resources.base_of(route),
             call.request.payload,
@@ -134,6 +156,7 @@ class TranslatedDriver(Driver):
             session_id=record.session_id,
             corrected=lambda estimate: calibration.corrected(route.model_name, estimate, tools),
             inputs=call.request.inputs,
+            is_refused=self._learned.refused_data.__contains__,
         )
         prepared = await call.request.run_steps(steps)
         record.estimated_input_tokens, record.estimated_tool_tokens = prepared.input_tokens, tools

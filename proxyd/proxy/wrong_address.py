@@ -44,7 +44,9 @@ _NO_PATH = re.compile(
 _HAS_VERSION = re.compile(r"/v\d{1,3}[a-z0-9]{0,9}(?:/|$)")
 #: Keys of a response in either protocol. A quote that is not escaped is not part of what a model wrote.
 _ANTHROPIC = re.compile(rb'(?<!\\)"type"\s{0,9}:\s{0,9}"message(?:_start)?"')
-_OPENAI = re.compile(rb'(?<!\\)"object"\s{0,9}:\s{0,9}"chat\.completion')
+_OPENAI = re.compile(
+    rb'(?<!\\)"object"\s{0,9}:\s{0,9}"(?:chat\.completion|response")|(?<!\\)"type"\s{0,9}:\s{0,9}"response\.'
+)
 
 
 def translated_error(
@@ -146,6 +148,11 @@ def _remedy(url: str, speaks: str, *, is_direct: bool) -> str:
         return "correct api_base in models.yaml, or leave `direct` out of the entry if this server speaks OpenAI's API"
     if speaks == "anthropic" or "/anthropic" in path:
         return "this speaks Anthropic's API: set `direct: true` in the entry of models.yaml"
+    if path.endswith("/responses"):
+        return (
+            "there is no such path; correct api_base in models.yaml, or, if this server has no Responses API, write "
+            "`format: openai-chat`"
+        )
     if not _HAS_VERSION.search(path):
         return "there is no such path; correct api_base in models.yaml: it usually ends in /v1"
     return "there is no such path; correct api_base in models.yaml"

@@ -24,7 +24,7 @@ from proxyd.codecs.translation.translated import run_to_end
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
 from proxyd.providers import direct_request as direct
-from proxyd.providers import openai_request as openai
+from proxyd.providers import translated_request as translated
 from proxyd.providers.base import CallTimeouts, ClientKeys, UpstreamRequest
 from proxyd.providers.learned_quirks import LearnedQuirks
 from proxyd.proxy.client_request import PREFIX
@@ -104,7 +104,7 @@ class Replay:
 
     # -- requests
 
-    def _prepare(self, attempt: RecordedAttempt) -> tuple[openai.TranslatedCall | None, UpstreamRequest]:
+    def _prepare(self, attempt: RecordedAttempt) -> tuple[translated.TranslatedCall | None, UpstreamRequest]:
         route = route_of(self.record, attempt, self.read_entry)
         is_first = attempt.request.get("is_first_choice") is not False
         url = str(attempt.request.get("url"))
@@ -139,7 +139,7 @@ class Replay:
         except ProxyError as exc:
             return [self._compare(ReplayedResponse.refused(exc))]
         if facts.get("outcome") == "ok" and call is not None:  # max_tokens: 0
-            frames = encode_events(openai.empty_response(call.response, call.new_id))
+            frames = encode_events(translated.empty_response(call.response, call.new_id))
             return [self._compare(ReplayedResponse(self._responses.body_of(frames)))]
         self.notes.append(
             f"nothing was sent to an upstream: {facts.get('error') or facts.get('outcome')}; that depends on what "
@@ -149,7 +149,7 @@ class Replay:
 
     # -- responses
 
-    def _run_response(self, attempt: RecordedAttempt, call: openai.TranslatedCall | None) -> list[Found]:
+    def _run_response(self, attempt: RecordedAttempt, call: translated.TranslatedCall | None) -> list[Found]:
         if attempt.response is None:
             self.notes.append("the upstream did not respond, so only what was sent could be compared")
             return []
@@ -251,7 +251,7 @@ def request_for(
     is_first: bool = True,
     demo_base: str | None = None,
     estimate: int | None = None,
-) -> tuple[openai.TranslatedCall | None, UpstreamRequest]:
+) -> tuple[translated.TranslatedCall | None, UpstreamRequest]:
     """Prepare the client's request of `record` for `route`.
 
     Args:
@@ -291,7 +291,7 @@ def request_for(
     session = record.facts.get("session_id")
     limits = record.settings
     call = run_to_end(
-        openai.prepare(
+        translated.prepare(
             route,
             demo_base if route.is_demo and demo_base else route.api_base,
             payload,

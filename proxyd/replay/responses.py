@@ -12,7 +12,7 @@ from proxyd.codecs.anthropic.message_collector import MessageCollector
 from proxyd.codecs.anthropic.passthrough import VAGUE_TYPES, PassthroughStream, begins_as_stream
 from proxyd.codecs.upstream_errors.output_minimum import is_too_few_tokens
 from proxyd.errors import ProxyError, Refused
-from proxyd.providers.openai_request import TranslatedCall, empty_response
+from proxyd.providers.translated_request import TranslatedCall, empty_response
 from proxyd.proxy.attempt_direct import VerbatimRefusal
 from proxyd.proxy.wrong_address import address_error, protocol_error, translated_error
 from proxyd.recording.store import Record, RecordedAttempt

@@ -24,8 +24,8 @@ from proxyd.codecs.anthropic.passthrough import split_frames
 from proxyd.codecs.upstream_errors.errors import refusal
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
-from proxyd.providers.openai_request import TranslatedCall
 from proxyd.providers.registry import dialect_for, profile_for
+from proxyd.providers.translated_request import TranslatedCall
 from proxyd.recording.store import BadRecord, Record, RecordedAttempt
 from proxyd.replay.anonymizer import Anonymizer, anonymize_body
 from proxyd.replay.diff import FreshIds

@@ -1,6 +1,7 @@
 """Stream transcripts: an upstream's response, and the client's.
 
-In ``tests/transcripts/<profile>/``, ``<case>.sse`` holds the bytes of the upstream, whether they are an event stream or
+In ``tests/transcripts/<profile>/``, and for the Responses API in ``tests/transcripts/responses/<profile>/``,
+``<case>.sse`` holds the bytes of the upstream, whether they are an event stream or
 not. ``<case>.expected.sse`` is the client's stream, or ``<case>.expected.json`` the ``status`` and ``body`` of a call
 that must be refused before a stream begins. ``<case>.options.json``, if present, holds ``model_name`` and ``quirks`` of
 the entry in models.yaml, and ``request``, fields of the client's request. A README in each folder gives the source of
@@ -20,17 +21,20 @@ from functools import cache, cached_property
 from typing import Any
 
 from proxyd import errors
+from proxyd.codecs.formats import CHAT, FORMATS, RESPONSES, Format
 from proxyd.codecs.response_decoder import ResponseDecoder
 from proxyd.codecs.translation.translated import run_to_end
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
 from proxyd.providers.base import CallTimeouts, ClientKeys
-from proxyd.providers.openai_request import TranslatedCall, prepare
+from proxyd.providers.translated_request import TranslatedCall, prepare
 from tests.support.paths import TRANSCRIPTS
 
 __all__ = ["ROOT", "Case", "Outcome", "cases", "load", "play"]
 
 ROOT = TRANSCRIPTS
+
+_RESPONSES_FOLDER = "responses/"
 
 #: These routes are never called.
 _UNUSED_BASE = "http://127.0.0.1:9/v1"
@@ -38,7 +42,7 @@ _UNUSED_BASE = "http://127.0.0.1:9/v1"
 
 @dataclass(frozen=True)
 class Case:
-    """One transcript; `name` is ``profile/case``."""
+    """One transcript; `name` is its path below `ROOT`."""
 
     name: str
     upstream: bytes = field(repr=False)
@@ -49,7 +53,11 @@ class Case:
 
     @property
     def profile(self) -> str:
-        return self.name.split("/")[0]
+        return self.name.split("/")[-2]
+
+    @property
+    def format(self) -> str:
+        return RESPONSES.name if self.name.startswith(_RESPONSES_FOLDER) else CHAT.name
 
     def payload(self, model: str = "golden") -> dict[str, Any]:
         """The client's request."""
@@ -71,6 +79,7 @@ class Case:
             model_id="golden",
             api_base=_UNUSED_BASE,
             model_name=self.model_name,
+            format=self.format,
             provider=self.profile,
             quirks=self.quirks,
         )
@@ -95,9 +104,10 @@ class Outcome:
     refusal: dict[str, Any] | None = None
 
 
-def cases() -> list[str]:
-    """The names of all transcripts, as ``profile/case``."""
-    names = (str(path.relative_to(ROOT)).removesuffix(".sse") for path in ROOT.glob("*/*.sse"))
+def cases(chosen: Format = CHAT) -> list[str]:
+    """The names of all transcripts of a format: their paths below `ROOT`."""
+    pattern = f"{_RESPONSES_FOLDER}*/*.sse" if chosen is RESPONSES else "*/*.sse"
+    names = (str(path.relative_to(ROOT)).removesuffix(".sse") for path in ROOT.glob(pattern))
     return sorted(name for name in names if not name.endswith(".expected"))
 
 
@@ -156,7 +166,7 @@ def write(name: str, outcome: Outcome) -> bool:
 
 
 if __name__ == "__main__":
-    for each in cases():
+    for each in (name for chosen in FORMATS.values() for name in cases(chosen)):
         case = load(each)
         if write(each, play(case.new_decoder(), [case.upstream])):
             print(f"rewritten: {each}")

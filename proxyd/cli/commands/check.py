@@ -87,11 +87,14 @@ def describe_key(route: ModelRoute) -> str:
 
 
 def _model(route: ModelRoute) -> dict[str, Any]:
-    from proxyd.providers.registry import profile_for
+    from proxyd.providers.registry import format_for, profile_for
 
+    chosen, why = (None, None) if route.direct else format_for(route)
     return {
         "model_id": route.model_id,
         "mode": "direct" if route.direct else "translated",
+        "format": "anthropic" if chosen is None else chosen.name,
+        "format_chosen_because": why,
         "model_name": route.model_name,
         "upstream": host_of(route.api_base),
         "provider": profile_for(route.api_base, route.provider).name,
@@ -238,11 +241,12 @@ def _error_message(response: Any) -> str:
 
 def _show(report: Mapping[str, Any], *, shows_all: bool) -> None:
     click.echo(f"{report['models_yaml']} is valid ({report['chosen_by']}): {len(report['models'])} models\n")
-    rows = [["MODEL", "MODE", "UPSTREAM MODEL", "AT", "PROFILE", "KEY", "WINDOW", "ALSO", "THEN"]]
+    rows = [["MODEL", "MODE", "FORMAT", "UPSTREAM MODEL", "AT", "PROFILE", "KEY", "WINDOW", "ALSO", "THEN"]]
     rows += [
         [
             each["model_id"],
             each["mode"],
+            each["format"],
             each["model_name"],
             each["upstream"],
             each["provider"],
@@ -260,6 +264,9 @@ def _show(report: Mapping[str, Any], *, shows_all: bool) -> None:
         click.echo("")
         rows = [["REQUESTS FOR", "OF THESE", "GO TO", "RULE"]]
         show_columns(rows + [[model, rule["when"], rule["use"], rule["rule"]] for model, rule in rules])
+    for each in report["models"]:
+        if each["format_chosen_because"]:
+            click.echo(f"\n{each['model_id']} goes over {each['format']}: {each['format_chosen_because']}")
     click.echo(f"\nhooks: {', '.join(report['hooks']) or 'none'}\n")
     if report["learned"]:
         rows = [["LEARNED FOR", "CALLS", "SINCE", "LINE FOR MODELS.YAML"]]

@@ -26,7 +26,7 @@ import click
 
 import proxyd
 from proxyd import jsonio
-from proxyd.cli.address_probe import Endpoint, connection_to, fault_at, find_neighbour
+from proxyd.cli.address_probe import Endpoint, connection_to, endpoint_of, fault_at, find_neighbour
 from proxyd.cli.claude_code import diverting_variables, needs_client_key, telemetry_variables
 from proxyd.cli.daemon_client import Peer, State, Target, ask, find_target
 from proxyd.cli.exit_codes import (
@@ -273,7 +273,7 @@ def _addresses(loaded: LoadedConfig, origin: str) -> Iterator[Finding]:
     by_endpoint: dict[Endpoint, list[str]] = {}
     for route in loaded.config.table.routes:
         if not route.is_demo and origin_of(route.api_base) == origin.lower():
-            by_endpoint.setdefault(Endpoint(route.api_base, route.direct), []).append(route.model_id)
+            by_endpoint.setdefault(endpoint_of(route), []).append(route.model_id)
     for endpoint, ids in by_endpoint.items():
         name = f"address of {', '.join(ids)}"
         try:

@@ -20,7 +20,7 @@ from proxyd.daemon.configuration import LoadedConfig, load_configuration
 from proxyd.errors import ProxyError
 from proxyd.providers.base import CallTimeouts, ClientKeys
 from proxyd.providers.learned_quirks import LearnedQuirks
-from proxyd.providers.openai_request import TranslatedCall, prepare
+from proxyd.providers.translated_request import TranslatedCall, prepare
 from proxyd.secret import Secret
 from proxyd.telemetry.call_record import new_id
 

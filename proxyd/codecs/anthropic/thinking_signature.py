@@ -4,7 +4,8 @@ Claude Code sends thinking blocks back unchanged. So data that an upstream expec
 ``signature`` (docs/spec/messages-to-chat.md#reasoning), and the proxy keeps no state. The format is ``cpx1.`` and the
 base64url of a JSON object: ``m`` the upstream's model, ``f`` the field of the text, ``d`` its ``reasoning_details``,
 ``t`` thought signatures by the client's tool call id, ``p`` their places in the call where these are not Google's,
-``o`` other fields of the message that its sender wants back. Absent members are omitted.
+``o`` other fields of the message that its sender wants back, ``r`` fields of a reasoning item of the Responses API.
+Absent members are omitted.
 
 It is neither secret nor authenticated: a forged one affects only the client's own upstream.
 """
@@ -34,6 +35,7 @@ class Signature:
         tool_signatures: tool call id -> thought signature.
         tool_places: tool call id -> the path of its signature in the call.
         fields: other fields of the upstream's message, unchanged.
+        response_item: of a reasoning item: its ``encrypted_content``, and the ``phase`` of the message that follows it.
     """
 
     model: str
@@ -42,6 +44,7 @@ class Signature:
     tool_signatures: Mapping[str, str]
     tool_places: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
+    response_item: Mapping[str, str] = field(default_factory=dict)
 
 
 def encode_signature(
@@ -52,10 +55,18 @@ def encode_signature(
     *,
     tool_places: Mapping[str, str] | None = None,
     fields: Mapping[str, Any] | None = None,
+    response_item: Mapping[str, str] | None = None,
 ) -> str:
     """Build the signature of one thinking block."""
     payload: dict[str, Any] = {"m": model}
-    members = {"f": source, "d": details, "t": tool_signatures, "p": tool_places, "o": fields}
+    members = {
+        "f": source,
+        "d": details,
+        "t": tool_signatures,
+        "p": tool_places,
+        "o": fields,
+        "r": response_item,
+    }
     payload.update({name: value for name, value in members.items() if value})
     return PREFIX + base64.urlsafe_b64encode(jsonio.dumps(payload)).rstrip(b"=").decode()
 
@@ -79,6 +90,7 @@ def decode_signature(signature: str) -> Signature | None:
         tool_signatures=_texts(payload.get("t")),
         tool_places=_texts(payload.get("p")),
         fields=fields if isinstance(fields, dict) else {},
+        response_item=_texts(payload.get("r")),
     )
 
 

@@ -1,4 +1,4 @@
-"""Switches in which OpenAI-compatible servers differ, read by the codecs.
+"""Switches in which OpenAI-compatible servers differ, read by the codecs of all upstream formats.
 
 Which vendor sets which one, and the source, is in ``proxyd/providers``.
 Every field can be overridden per entry of models.yaml under ``quirks:``, so each name here is a public
@@ -26,6 +26,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "required_word": ("required", "any", "auto"),
     "tool_id_style": ("any", "openai", "mistral"),
     "schema_style": ("full", "openai", "moonshot", "grammar", "gemini", "xai", "strict", "common", "plain"),
+    "reasoning_summary": ("auto", "concise", "detailed", "none"),
+    "reasoning_items": ("encrypted", "content", "none"),
     "reasoning_return": ("none", "field", "received", "details", "tags", "chunks"),
 }
 
@@ -53,7 +55,8 @@ class Dialect:
     stop_limit: int | None = 4
     #: How far ``response_format`` goes; ``json_object`` and ``none`` put the schema into the instructions.
     response_format: str = "json_schema"
-    #: Whether ``cache_control`` on text parts is passed on; it makes parts out of strings.
+    #: Whether ``cache_control`` on text parts is passed on; it makes parts out of strings. Responses: it becomes a
+    #: ``prompt_cache_breakpoint``.
     cache_control: bool = False
     #: Whether the session id goes out as ``prompt_cache_key``.
     prompt_cache_key: bool = False
@@ -156,6 +159,17 @@ class Dialect:
     thought_signatures: bool = False
     #: The signature for a first call whose own is lost; None leaves it out.
     thought_signature_placeholder: str | None = None
+
+    # -- format openai-responses alone (docs/spec/responses.md)
+    #: Which summary of its reasoning the model gives while it thinks; ``none`` asks for no summary.
+    reasoning_summary: str = "auto"
+    #: How reasoning goes back. ``encrypted``: as ``encrypted_content``, which is asked for. ``content``: as text, to
+    #: the model that wrote it. ``none``: not at all.
+    reasoning_items: str = "encrypted"
+    #: Reasoning items need an ``id``, although nothing is stored.
+    reasoning_item_ids: bool = False
+    #: Messages of the assistant have a ``phase``, which goes back with them.
+    message_phases: bool = False
 
     # -- stream
     #: Inline reasoning: the tag names whose content is thinking when the content starts with one of them.

@@ -102,6 +102,25 @@ _CODES: Mapping[str, int] = {
     "bad_request": 400,
     "content_filter": 400,
     "content_policy_violation": 400,
+    # OpenAI's Responses API, openai Python SDK 3.57.0, ResponseError
+    "invalid_prompt": 400,
+    "bio_policy": 400,
+    "misalignment_policy_violation": 400,
+    "data_residency_mismatch": 400,
+    "invalid_encrypted_content": 400,
+    "invalid_image": 400,
+    "invalid_image_url": 400,
+    "invalid_image_mode": 400,
+    "image_too_large": 400,
+    "image_too_small": 400,
+    "image_file_too_large": 400,
+    "image_file_not_found": 400,
+    "image_content_policy_violation": 400,
+    "unsupported_image_media_type": 400,
+    "empty_image_file": 400,
+    "failed_to_download_image": 400,
+    "context_length_exceeded": 400,
+    "vector_store_timeout": 504,
     "authentication_error": 401,
     "unauthenticated": 401,
     "billing_error": 402,
@@ -166,7 +185,8 @@ _CAUSES: tuple[_Cause, ...] = (
     _cause(
         529,
         "200 429 500 502 503",
-        "engine_overloaded_error serveroverloaded overloaded_error server_overloaded model_overloaded 1305",
+        "engine_overloaded_error serveroverloaded overloaded_error server_overloaded model_overloaded 1305 "
+        "server_is_overloaded slow_down",
         r"\b(?:is|are) (?:currently |temporarily )?overloaded|server overloaded"
         r"|no (?:available )?capacity|at capacity",
     ),
@@ -198,7 +218,17 @@ _CAUSES: tuple[_Cause, ...] = (
 _STOPPERS: tuple[tuple[str, frozenset[str], re.Pattern[str]], ...] = (
     (
         "Could not process image",
-        frozenset({"invalid_image_format", "image_parse_error", "invalid_base64_image"}),
+        frozenset(
+            {
+                "invalid_image_format",
+                "image_parse_error",
+                "invalid_base64_image",
+                "invalid_image",
+                "unsupported_image_media_type",
+                "empty_image_file",
+                "image_too_small",
+            }
+        ),
         re.compile(
             r"unsupported image\b|image data you provided|(?:unsupported|invalid) image format|valid image\b"
             r"|invalid base64 image|failed to (?:load|decode|process) (?:the )?image|cannot identify image file"

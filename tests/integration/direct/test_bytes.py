@@ -111,6 +111,8 @@ OWN = b'{"type":"thinking","thinking":"t","signature":"cpx1.e30"}'
 UNSIGNED = b'{"signature":"","type":"thinking","thinking":"t"}'
 WITHOUT = b'{"type":"thinking","thinking":"t"}'
 SIGNED = b'{"type":"thinking","thinking":"t","signature":"EqQB"}'
+OWN_REDACTED = b'{"type":"redacted_thinking","data":"cpx1.e30"}'
+REDACTED = b'{"type":"redacted_thinking","data":"EqQB"}'
 TEXT, USE = b'{"type":"text","text":"a"}', b'{"type":"tool_use"}'
 ASSISTANT = b'{"model":"m","messages":[{"role":"user","content":"q"}, {"role":"assistant", "content":%b },3]}'
 
@@ -123,6 +125,7 @@ ASSISTANT = b'{"model":"m","messages":[{"role":"user","content":"q"}, {"role":"a
         (b"[%b,%b,%b]" % (TEXT, WITHOUT, USE), b"[%b,%b]" % (TEXT, USE)),
         (b"[%b,%b, %b]" % (OWN, UNSIGNED, USE), b"[%b]" % USE),
         (b"[%b ]" % SIGNED, b"[%b ]" % SIGNED),
+        (b"[%b,%b,%b]" % (OWN_REDACTED, REDACTED, USE), b"[%b,%b]" % (REDACTED, USE)),
         (b'"cpx1. is a text"', b'"cpx1. is a text"'),
     ],
 )

@@ -24,7 +24,7 @@ from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers import direct_request as direct
-from proxyd.providers import openai_request as openai
+from proxyd.providers import translated_request as translated
 from proxyd.providers.base import CallTimeouts, ClientKeys
 from proxyd.providers.registry import PROFILES
 from proxyd.secret import Secret
@@ -107,7 +107,7 @@ def _check_translated(route: ModelRoute, payload: dict[str, Any]) -> None:
     ids = itertools.count()
     try:
         call = run_to_end(
-            openai.prepare(
+            translated.prepare(
                 route,
                 route.api_base,
                 payload,

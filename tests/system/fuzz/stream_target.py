@@ -22,8 +22,8 @@ from proxyd.codecs.openai.stream import ResponseContext
 from proxyd.codecs.response_decoder import ResponseDecoder
 from proxyd.codecs.upstream_errors.errors import ErrorContext
 from proxyd.errors import ProxyError
-from proxyd.providers.openai_request import new_decoder
 from proxyd.providers.registry import PROFILES, dialect_for
+from proxyd.providers.translated_request import new_decoder
 
 __all__ = ["SEEDS", "check"]
 

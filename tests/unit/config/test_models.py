@@ -66,7 +66,10 @@ LINES = [
     ("top_p: .nan", "10: not a number, or not true or false, although YAML reads it as float; quote it"),
     ("direct: 'true'", "11: models[0].direct: expected true or false; got 'true'"),
     ("can_stream: 1", "15: models[0].can_stream: expected true or false; got 1"),
-    ("format: claude", "11: models[0].format: expected one of anthropic, openai; got 'claude'"),
+    (
+        "format: claude",
+        "11: models[0].format: expected one of anthropic, openai, openai-chat, openai-responses; got 'claude'",
+    ),
     (
         "reasoning_effort: hgih",
         "21: models[0].reasoning_effort: "
@@ -324,7 +327,7 @@ FILES: list[tuple[str, str, list[str]]] = [
         "demo",
         "- model_id: m\n  api_base: builtin:demo\n  direct: true\n  api_key: k\n  provider: generic\n",
         [
-            ":2:13: models[0].api_base: builtin:demo speaks the OpenAI API; remove direct or format",
+            ":2:13: models[0].api_base: builtin:demo speaks Chat Completions; remove direct or format",
             ":4:3: models[0].api_key: builtin:demo takes none; remove it",
             ":5:3: models[0].provider: builtin:demo takes none; remove it",
         ],
@@ -489,6 +492,7 @@ models:
         model_id="translated",
         model_name="up/stream",
         api_base="https://api.example.com/v1",
+        format="openai-chat",
         provider="deepseek",
         api_key=translated.api_key,
         key_origin="${KEY}",

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from proxyd.codecs.formats import RESPONSES
 from proxyd.codecs.translation.dialect import CHOICES
+from proxyd.config.routes import ModelRoute
 from proxyd.errors import ConfigError
-from proxyd.providers.registry import PROFILES, dialect_for, profile_for
+from proxyd.providers.registry import PROFILES, dialect_for, format_for, profile_for
 
 VENDORS = {
     "openai", "anthropic", "azure", "openrouter", "deepseek", "moonshot", "zhipu", "minimax", "dashscope", "doubao",
@@ -122,3 +124,60 @@ def test_unknown_provider_names_the_nearest() -> None:
 )
 def test_variants(provider: str, model: str, field: str, value: Any) -> None:
     assert getattr(dialect_for(PROFILES[provider], model, {}), field) == value
+
+
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [
+        ({"api_base": "https://api.openai.com/v1", "model_name": "gpt-5.6"}, "openai-responses"),
+        ({"api_base": "https://api.openai.com/v1", "model_name": "gpt-5.4-mini"}, "openai-responses"),
+        ({"api_base": "https://api.openai.com/v1", "model_name": "gpt-6"}, "openai-responses"),
+        (
+            {"api_base": "https://gateway/v1", "provider": "openai", "model_name": "x/gpt-5.6"},
+            "openai-responses",
+        ),
+        ({"api_base": "https://api.openai.com/v1", "model_name": "gpt-5.4-chat"}, "openai-chat"),
+        ({"api_base": "https://api.openai.com/v1", "model_name": "gpt-5.2"}, "openai-chat"),
+        ({"api_base": "https://api.openai.com/v1", "model_name": "gpt-4.1"}, "openai-chat"),
+        ({"api_base": "https://gateway/v1", "model_name": "gpt-5.6"}, "openai-chat"),
+        (
+            {"api_base": "https://api.openai.com/v1", "model_name": "gpt-5.6", "format": "openai-chat"},
+            "openai-chat",
+        ),
+        (
+            {"api_base": "https://gateway/v1", "model_name": "m", "format": "openai-responses"},
+            "openai-responses",
+        ),
+    ],
+)
+def test_format_of_an_entry(entry: dict[str, Any], name: str) -> None:
+    route = ModelRoute(model_id="m", **entry)
+    chosen, why = format_for(route)
+    assert chosen.name == name
+    assert (why is not None) == (name == "openai-responses" and route.format is None)
+
+
+@pytest.mark.parametrize(
+    ("profile", "model", "quirks", "field", "value"),
+    [
+        ("openai", "gpt-5.6", {}, "effort_path", "reasoning.effort"),
+        ("openai", "gpt-5.6", {}, "message_phases", True),
+        ("openai", "gpt-5.6", {"message_phases": False}, "message_phases", False),
+        ("openai", "gpt-5.2", {}, "message_phases", False),
+        ("openai", "gpt-5.4", {}, "body_with_tools", {}),
+        ("openai", "gpt-4.1", {}, "effort_path", None),
+        ("openai", "gpt-4.1", {}, "reasoning_items", "none"),
+        ("azure", "o3", {}, "message_phases", False),
+        ("vllm", "Qwen/Qwen3-8B", {}, "reasoning_items", "content"),
+        ("vllm", "openai/gpt-oss-20b", {}, "effort_path", "reasoning.effort"),
+        ("ollama", "qwen3", {}, "named_tool_choice", False),
+        ("generic", "m", {}, "images_in_tool_results", True),
+    ],
+)
+def test_a_format_changes_the_dialect(
+    profile: str, model: str, quirks: dict[str, Any], field: str, value: Any
+) -> None:
+    assert getattr(dialect_for(PROFILES[profile], model, quirks, RESPONSES), field) == value
+    unchanged = dialect_for(PROFILES[profile], model, {})
+    assert unchanged.effort_path != "reasoning.effort"
+    assert not unchanged.message_phases

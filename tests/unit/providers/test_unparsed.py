@@ -107,6 +107,7 @@ def test_peeking_agrees_with_parsing(
         assert jsonio.loads(with_model(body, seen, "other")) == {**payload, "model": "other"}
 
 
+OWN_REDACTED = {"type": "redacted_thinking", "data": "cpx1.e30"}
 THINKING = {"type": "thinking", "thinking": "hm", "signature": ""}
 
 
@@ -118,6 +119,7 @@ THINKING = {"type": "thinking", "thinking": "hm", "signature": ""}
         ({"thinking": {"type": "enabled", "budget_tokens": 9}, "tools": [{"name": "Read"}]}, True),
         ({"messages": [FILLER, {"role": "assistant", "content": [THINKING]}]}, False),
         ({"messages": [FILLER, {"role": "assistant", "content": [{**THINKING, "thinking": None}]}]}, False),
+        ({"messages": [FILLER, {"role": "assistant", "content": [OWN_REDACTED]}]}, False),
         ({"messages": [FILLER, {"role": "user", "content": 'the word "thinking": "x"'}]}, True),
         ({"messages": [FILLER, {"role": "user", "content": "CRITICAL: Respond with TEXT ONLY, now"}]}, False),
         ({"messages": [FILLER, {"role": "user", "content": 'the word "model": "x"'}]}, True),

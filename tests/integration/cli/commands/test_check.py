@@ -93,6 +93,25 @@ def test_effective_configuration_and_its_origins(tmp_path: Path) -> None:
     assert re.search(r"^keepalive_s +75.0 +default$", everything, re.MULTILINE)
 
 
+def test_the_format_of_each_entry_and_why(tmp_path: Path) -> None:
+    openai = {"api_base": "https://api.openai.com/v1", "api_key": "sk-0123456789abcdef"}
+    path = write(
+        tmp_path,
+        {"model_id": "new", "model_name": "gpt-5.6", **openai},
+        {"model_id": "kept", "model_name": "gpt-5.6", "format": "openai-chat", **openai},
+        {"model_id": "old", "model_name": "gpt-5.2", **openai},
+        {"model_id": "claude", "api_base": "https://api.anthropic.com", "direct": True},
+    )
+    models = json.loads(check(path, "--json").stdout)["models"]
+    assert [each["format"] for each in models] == [
+        "openai-responses", "openai-chat", "openai-chat", "anthropic",
+    ]  # fmt: skip
+    assert [bool(each["format_chosen_because"]) for each in models] == [True, False, False, False]
+    said = check(path).stdout
+    assert "new goes over openai-responses: Chat Completions takes tools or reasoning" in said
+    assert "kept goes over" not in said
+
+
 def test_all_faults_are_reported_together(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     path.write_text(

@@ -17,7 +17,7 @@ from proxyd.codecs.openai.signed_data import (
 from proxyd.codecs.translation.translated import run_to_end
 from proxyd.config.routes import ModelRoute
 from proxyd.providers.base import CallTimeouts, ClientKeys
-from proxyd.providers.openai_request import TranslatedCall, prepare
+from proxyd.providers.translated_request import TranslatedCall, prepare
 from tests.support.sse_reader import message_of
 
 SIGNATURE = "AY89a18IwQsQ8in+b/2Zk=="

@@ -9,7 +9,7 @@ import pytest
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import BadCredential, ClientError
 from proxyd.providers.base import CallTimeouts, ClientKeys
-from proxyd.providers.openai_request import TranslatedCall, chat_url, prepare
+from proxyd.providers.translated_request import TranslatedCall, endpoint_url, prepare
 from proxyd.secret import Secret
 
 
@@ -21,7 +21,18 @@ from proxyd.secret import Secret
     ],
 )
 def test_address(base: str, url: str) -> None:
-    assert chat_url(base) == url
+    assert endpoint_url(base, "/chat/completions") == url
+
+
+def test_the_format_decides_the_path_and_the_body() -> None:
+    chat, responses = prepared(format="openai-chat"), prepared(format="openai-responses")
+    assert chat.request.url == "https://api.example.com/v1/chat/completions"
+    assert responses.request.url == "https://api.example.com/v1/responses"
+    assert "messages" in chat.sent
+    assert responses.sent["input"] == [
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "u"}]}
+    ]
+    assert responses.context.max_tokens == chat.context.max_tokens == 5
 
 
 def prepared(client: dict[str, str] | None = None, **entry: Any) -> TranslatedCall:

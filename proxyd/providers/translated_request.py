@@ -1,4 +1,4 @@
-"""Requests of translated routes, to Chat Completions upstreams, and the decoders of their responses."""
+"""Requests of translated routes, in the format of the upstream, and the decoders of their responses."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from proxyd.codecs.anthropic.events import MessageDelta, MessageStop, StreamEven
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.codec import NewId, ResponseContext, Warn
-from proxyd.codecs.openai.request import translation
-from proxyd.codecs.openai.stream import OpenAIStream
+from proxyd.codecs.formats import Format
 from proxyd.codecs.response_decoder import ResponseDecoder
 from proxyd.codecs.translation.dialect import Dialect
 from proxyd.codecs.translation.translated import RequestOptions, Translated
@@ -23,10 +22,10 @@ from proxyd.config.routes import ModelRoute
 from proxyd.errors import ClientError
 from proxyd.providers.base import CallTimeouts, ClientKeys, UpstreamRequest, missing_key
 from proxyd.providers.key_owner import check_anthropic_credentials
-from proxyd.providers.registry import Profile, dialect_for, profile_for
+from proxyd.providers.registry import Profile, dialect_for, format_for, profile_for
 from proxyd.urls import is_loopback_url
 
-__all__ = ["TranslatedCall", "empty_response", "prepare"]
+__all__ = ["TranslatedCall", "empty_response", "endpoint_url", "new_decoder", "prepare"]
 
 
 @dataclass(slots=True)
@@ -118,6 +117,7 @@ def prepare(
     session_id: str | None = None,
     corrected: Callable[[int], int] | None = None,
     inputs: ToolInputs | None = None,
+    is_refused: Callable[[str], bool] = lambda data: False,
 ) -> Generator[None, None, TranslatedCall]:
     """Translate `payload` for `route` in steps (`translation`), without serializing the body.
 
@@ -125,15 +125,17 @@ def prepare(
         api_base: address of `route`; the embedded upstream has no fixed one.
         corrected: corrects an estimate of the input tokens; None leaves it unchanged.
         inputs: serialized tool inputs of `payload`.
+        is_refused: whether the upstream has refused this signed data of an earlier turn.
 
     Raises:
         ClientError: the request cannot be translated, or no key is there.
     """
     profile = profile_for(route.api_base, route.provider)
-    dialect = dialect_for(profile, route.model_name, route.quirks)
+    chosen, _ = format_for(route)
+    dialect = dialect_for(profile, route.model_name, route.quirks, chosen)
     # A stream even for a client that wants none: only a stream shows that the upstream is still alive.
     is_stream = route.can_stream and dialect.stream
-    translated = yield from translation(
+    translated = yield from chosen.translation(
         payload,
         dialect,
         RequestOptions(
@@ -146,16 +148,16 @@ def prepare(
             vision=route.vision,
             extra_body=route.extra_body,
             session_id=session_id,
+            is_refused=is_refused,
         ),
         inputs,
     )
-    body = translated.body
     estimate = translated.input_tokens if corrected is None else corrected(translated.input_tokens)
     context = ErrorContext(
         route=route.model_id,
         window=route.max_input_tokens,
         estimated_input_tokens=estimate,
-        max_tokens=body.get(dialect.max_tokens_field),
+        max_tokens=translated.max_tokens,
         keys=keys.all,
     )
     response = ResponseContext(
@@ -169,12 +171,14 @@ def prepare(
     )
     return TranslatedCall(
         request=UpstreamRequest(
-            url=chat_url(api_base),
+            url=endpoint_url(api_base, chosen.path(route.model_name, is_stream)),
             headers=_headers(route, api_base, profile, keys, is_stream=is_stream),
             body=b"",
             timeouts=timeouts,
         ),
-        new_decoder=lambda: new_decoder(response, dialect, new_id, warn, max_body_bytes, max_frame_bytes),
+        new_decoder=lambda: new_decoder(
+            chosen, response, dialect, new_id, warn, max_body_bytes, max_frame_bytes
+        ),
         response=response,
         new_id=new_id,
         translated=translated,
@@ -182,6 +186,7 @@ def prepare(
 
 
 def new_decoder(
+    chosen: Format,
     response: ResponseContext,
     dialect: Dialect,
     new_id: NewId,
@@ -191,16 +196,16 @@ def new_decoder(
 ) -> ResponseDecoder:
     """Return the decoder of one response."""
     return ResponseDecoder(
-        OpenAIStream(response, dialect, new_id, warn),
+        chosen.codec(response, dialect, new_id, warn),
         max_body_bytes=max_body_bytes,
         max_frame_bytes=max_frame_bytes,
     )
 
 
-def chat_url(api_base: str) -> str:
-    """Return ``{api_base}/chat/completions`` with the query of the base, such as Azure's ``api-version``."""
+def endpoint_url(api_base: str, path: str) -> str:
+    """Return the base with `path`, before the query of the base, such as Azure's ``api-version``."""
     base, mark, query = api_base.partition("?")
-    return f"{base.rstrip('/')}/chat/completions{mark}{query}"
+    return f"{base.rstrip('/')}{path}{mark}{query}"
 
 
 def _headers(

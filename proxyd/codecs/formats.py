@@ -1,0 +1,104 @@
+"""The upstream protocols that translated routes speak: one row for each, chosen by ``format`` of an entry.
+
+A row holds the pair of codecs and what else differs between protocols. Nothing outside `codecs` and `providers` knows
+which one is in use. A new protocol is a package beside `codecs.openai` and a row here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from proxyd.codecs.cache.tool_inputs import ToolInputs
+from proxyd.codecs.codec import Codec, NewId, ResponseContext, Warn
+from proxyd.codecs.openai import request as chat
+from proxyd.codecs.openai.stream import OpenAIStream
+from proxyd.codecs.responses import request as responses
+from proxyd.codecs.responses.chat_terms import encrypted_contents, in_chat_terms
+from proxyd.codecs.responses.stream import ResponsesStream
+from proxyd.codecs.translation.dialect import Dialect
+from proxyd.codecs.translation.translated import RequestOptions, Translated
+
+__all__ = ["CHAT", "FORMATS", "RESPONSES", "Format"]
+
+
+class Translation(Protocol):
+    """Translates one Messages request, yielding now and then so that the caller can let other tasks run."""
+
+    def __call__(
+        self,
+        payload: dict[str, Any],
+        dialect: Dialect,
+        options: RequestOptions,
+        inputs: ToolInputs | None = None,
+        /,
+    ) -> Generator[None, None, Translated]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One upstream protocol.
+
+    Args:
+        name: value of ``format`` in models.yaml.
+        title: its name in documents and messages.
+        path: model and whether a stream is requested -> what follows the base address.
+        translation: a Messages request -> the upstream's.
+        codec: returns the codec of one response, streamed or whole.
+        dialect: the switches of a vendor's Chat Completions -> those of this protocol where they differ for every
+            vendor; profiles add what differs for theirs.
+        chat_terms: a request's body -> what rules about refusals read of it, in the terms of Chat Completions.
+        signed_data: a request's body -> data of earlier turns in it that only their sender can read.
+    """
+
+    name: str
+    title: str
+    path: Callable[[str, bool], str]
+    translation: Translation
+    codec: Callable[[ResponseContext, Dialect, NewId, Warn], Codec]
+    dialect: Callable[[Dialect], Dialect]
+    chat_terms: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    signed_data: Callable[[Mapping[str, Any]], list[str]]
+
+
+def _responses_dialect(dialect: Dialect) -> Dialect:
+    """Return the switches for Responses: effort has one place, and results hold images."""
+    return replace(
+        dialect,
+        effort_path=None if dialect.effort_path is None else "reasoning.effort",
+        thinking_path=None,
+        budget_path=None,
+        body={},
+        body_with_tools={},
+        stream_options=False,
+        cache_control=False,
+        images_in_tool_results=True,
+        text_after_tool_joins_it=False,
+        thought_signatures=False,
+    )
+
+
+CHAT = Format(
+    name="openai-chat",
+    title="Chat Completions",
+    path=lambda model, is_stream: "/chat/completions",
+    translation=chat.translation,
+    codec=OpenAIStream,
+    dialect=lambda dialect: dialect,
+    chat_terms=lambda body: body,
+    signed_data=lambda body: [],
+)
+RESPONSES = Format(
+    name="openai-responses",
+    title="Responses",
+    path=lambda model, is_stream: "/responses",
+    translation=responses.translation,
+    codec=ResponsesStream,
+    dialect=_responses_dialect,
+    chat_terms=in_chat_terms,
+    signed_data=encrypted_contents,
+)
+
+#: Every format by its name.
+FORMATS: Mapping[str, Format] = {each.name: each for each in (CHAT, RESPONSES)}

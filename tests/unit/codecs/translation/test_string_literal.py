@@ -1,0 +1,34 @@
+"""Decoding the inside of a JSON string."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxyd.codecs.translation.string_literal import decoded_literal
+
+
+@pytest.mark.parametrize(
+    ("literal", "text"),
+    [
+        (b"plain", "plain"),
+        (b"\\n\\u00e4", "\n\u00e4"),
+        ("ä 三 🙂".encode(), "ä 三 🙂"),
+        (b"", ""),
+        (b'a"b', ""),
+        (b'\\"b\\', ""),
+        (b"\xff", ""),
+        (b"a\nb", ""),
+        (b"\\ud83d", "\ud83d"),
+    ],
+)
+def test_literals(literal: bytes, text: str) -> None:
+    assert decoded_literal(literal) == text
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1), ascii_only=st.booleans())
+def test_what_json_writes_is_read(text: str, ascii_only: bool) -> None:
+    assert decoded_literal(json.dumps(text, ensure_ascii=ascii_only)[1:-1].encode()) == text
