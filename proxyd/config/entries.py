@@ -87,10 +87,12 @@ class EntryReader:
             return None
         values: dict[str, Any] = {}
         is_valid = True
+        hints: list[str] = []  # what to write in place of unknown keys
         for name, child in node.value.items():
             if name not in ENTRY_KEYS:
+                hints.append(hint(name, ENTRY_KEYS))
                 self._findings.fault_at(
-                    node.keys[name], f"{subject}.{short(name)}", f"unknown key; {hint(name, ENTRY_KEYS)}"
+                    node.keys[name], f"{subject}.{short(name)}", f"unknown key; {hints[-1]}"
                 )
                 is_valid = False
                 continue
@@ -99,8 +101,9 @@ class EntryReader:
             values[name] = value
         for name in ("model_id", "api_base"):
             if name not in values:
-                self._findings.fault(node, subject, f"{name} is missing; every entry needs one")
                 is_valid = False
+                if not any(f"'{name}" in line for line in hints):
+                    self._findings.fault(node, subject, f"{name} is missing; every entry needs one")
         if values.get("routes") is not None:
             values["routes"] = build_rules(values["routes"], f"{subject}.routes")
         # A list, so that all of them report.

@@ -89,6 +89,8 @@ def compose(text: str, faults: Faults) -> RawNode | None:
         mark = exc.problem_mark or exc.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
         problem = (exc.problem or exc.context or "cannot be understood").strip()
+        if r"'\t'" in problem:
+            problem = "a tab, where YAML wants blanks"
         faults.add(line, column, "", f"not valid YAML: {problem}; repair this line or the one above it")
     except ReaderError as exc:
         before = text[: exc.position]

@@ -126,7 +126,8 @@ def fault_in_address(api_base: str, *, direct: bool) -> str | None:
     if "anthropic" in path.lower().split("/") or (known is not None and known.openai is None):
         other = f", or write 'api_base: {origin}{known.openai}'" if known is not None and known.openai else ""
         return f"this is the address of an Anthropic API: add 'direct: true'{other}"
-    if known is not None and not path and known.openai and profile.name not in _SERVED_AT_THE_ROOT:
+    is_part = known is not None and known.openai is not None and known.openai.startswith(f"{path}/")
+    if known is not None and is_part and (path or profile.name not in _SERVED_AT_THE_ROOT):
         return f"{profile.title}'s OpenAI API is at another path: write 'api_base: {origin}{known.openai}'"
     return None
 

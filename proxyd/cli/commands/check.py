@@ -240,7 +240,9 @@ def _error_message(response: Any) -> str:
 
 
 def _show(report: Mapping[str, Any], *, shows_all: bool) -> None:
-    click.echo(f"{report['models_yaml']} is valid ({report['chosen_by']}): {len(report['models'])} models\n")
+    count = len(report["models"])
+    models = "1 model" if count == 1 else f"{count} models"
+    click.echo(f"{report['models_yaml']} is valid ({report['chosen_by']}): {models}\n")
     rows = [["MODEL", "MODE", "FORMAT", "UPSTREAM MODEL", "AT", "PROFILE", "KEY", "WINDOW", "ALSO", "THEN"]]
     rows += [
         [

@@ -131,7 +131,8 @@ def _findings(port: int | None, host: str | None, models: str | None, *, probe: 
         yield Finding("configuration", "fail", first + rest, remedy, EXIT_CONFIG)
     if loaded is not None:
         count = len(loaded.config.table.routes)
-        yield Finding("configuration", "ok", f"{loaded.config.path}, {count} models")
+        models = "1 model" if count == 1 else f"{count} models"
+        yield Finding("configuration", "ok", f"{loaded.config.path}, {models}")
         yield from _permissions(loaded)
         yield from _hooks(loaded)
         yield from _keys(loaded)

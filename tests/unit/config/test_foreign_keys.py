@@ -31,6 +31,32 @@ def test_foreign_key_of_an_entry(name: str, line: str) -> None:
     assert "a-secret-value" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("entry", "faults"),
+    [
+        (
+            "{name: a, url: 'http://localhost:1/v1'}",
+            ["name: unknown key; write 'model_id", "url: unknown key; write"],
+        ),
+        (
+            "{model_id: a, api_bas: 'http://localhost:1/v1'}",
+            ["api_bas: unknown key; did you mean 'api_base'?"],
+        ),
+        (
+            "{model_id: a, frobnicate: 1}",
+            ["api_base is missing; every entry needs one", "unknown key; known are"],
+        ),
+    ],
+)
+def test_key_under_another_name_is_not_reported_as_missing(entry: str, faults: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_text(f"- {entry}\n", Path("models.yaml"), {})
+    lines = caught.value.message.splitlines()
+    assert len(lines) == len(faults)
+    for line, fault in zip(lines, faults, strict=True):
+        assert fault in line
+
+
 def test_misspelt_keys_keep_their_hint() -> None:
     with pytest.raises(ConfigError, match=r"unknown key; did you mean 'api_base'\?"):
         load_text("- {model_id: a, api_bas: 'http://localhost:1/v1'}\n", Path("models.yaml"), {})

@@ -29,6 +29,8 @@ from tests.support.paths import ROOT
         ("https://api.deepseek.com", False, None),
         ("https://openrouter.ai/api/v1", True, None),
         ("https://openrouter.ai/api/v1", False, None),
+        ("https://openrouter.ai/api", False, "write 'api_base: https://openrouter.ai/api/v1'"),
+        ("https://api.groq.com/openai/", False, "write 'api_base: https://api.groq.com/openai/v1'"),
         ("https://api.x.ai/v1", True, None),
         ("http://localhost:11434", False, "write 'api_base: http://localhost:11434/v1'"),
         ("http://localhost:11434", True, None),
