@@ -224,6 +224,7 @@ class Daemon:
                     "state": circuit.state.value,
                     "failures": circuit.failures,
                     "open_for_s": round(circuit.open_for_s, 1),
+                    "cause": circuit.cause,
                 }
                 for circuit in self._upstreams.circuits.states()
             ],

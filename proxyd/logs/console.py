@@ -30,7 +30,7 @@ __all__ = ["MAX_COLUMNS", "ConsoleRenderer", "clock_time", "columns_of", "render
 
 MAX_COLUMNS = 100
 _MIN_COLUMNS = 60
-#: Events of a call that are part of its line.
+#: Events that are part of a call's line, as a trial of a circuit is, too.
 _IN_CALL_LINE = frozenset({"upstream.retry", "call.fallback", "request.retried_without_param"})
 #: The fewest characters of a request id that are shown; `claude-proxy replay` accepts the beginning of an id.
 _ID_CHARS = 14
@@ -96,7 +96,7 @@ class ConsoleRenderer:
             DropEvent: the line of the call has the same.
         """
         name = event.get("event")
-        if name in _IN_CALL_LINE:
+        if name in _IN_CALL_LINE or (name == "circuit.changed" and event.get("state") == "trial"):
             raise DropEvent
         if name == "call.finished":
             return self._call(event)
@@ -146,7 +146,8 @@ class ConsoleRenderer:
         status = _text(event.get("status")) if outcome == "refused" else outcome
         request_id, address = _text(event.get("request_id")), _text(event.get("address"))
         cause = printable(" ".join(str(event.get("error") or event.get("error_type") or outcome).split()))
-        cause = _without_address(cause, address)
+        before, mark, last = cause.partition("; the last failure: ")
+        cause = _without_address(f"paused: {last}" if mark else before, address)
         url, host, short_id = address.partition("://")[2], urlsplit(address).netloc, request_id[:_ID_CHARS]
         attempts = _attempts(event).removeprefix("after ")
         seconds = _seconds(event) if "duration_ms" in event else ""
@@ -201,6 +202,10 @@ class ConsoleRenderer:
         """Yield the words of an event that is no call, with their colors."""
         name = str(event.get("event"))
         before, field = _SENTENCES.get(name, ("", ""))
+        if name == "circuit.changed":
+            for word in _circuit_sentence(event).split():
+                yield word, color
+            return
         if field in event:
             for word in before.split():
                 yield word, color
@@ -253,6 +258,13 @@ class _Line:
         self.room -= gap + len(text)
         is_colored = self._colors and color
         self._parts.append(" " * gap + (f"\x1b[{color}m{text}\x1b[0m" if is_colored else text))
+
+
+def _circuit_sentence(event: Mapping[str, Any]) -> str:
+    host = urlsplit(_text(event.get("origin"))).netloc
+    if event.get("state") == "closed":
+        return f"{host} works again"
+    return f"{host} failed {_text(event.get('failures'))} times in a row: paused for {_text(event.get('open_for_s'))} s"
 
 
 def _without_address(cause: str, address: str) -> str:

@@ -128,7 +128,8 @@ def fault_in_address(api_base: str, *, direct: bool) -> str | None:
         return f"this is the address of an Anthropic API: add 'direct: true'{other}"
     is_part = known is not None and known.openai is not None and known.openai.startswith(f"{path}/")
     if known is not None and is_part and (path or profile.name not in _SERVED_AT_THE_ROOT):
-        return f"{profile.title}'s OpenAI API is at another path: write 'api_base: {origin}{known.openai}'"
+        api = "API" if profile.name == "openai" else "OpenAI API"
+        return f"{profile.title}'s {api} is at another path: write 'api_base: {origin}{known.openai}'"
     return None
 
 

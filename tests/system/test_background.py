@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -239,6 +240,32 @@ def test_port_and_host_from_models_yaml(home: Home, monkeypatch: pytest.MonkeyPa
 
 def test_port_0_is_refused(home: Home) -> None:
     assert home.run("start", "--port", "0").code == 64
+
+
+def test_status_names_what_cannot_work(home: Home) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    path = home.write_models(
+        "settings: {circuit_failures: 2, max_retries: 0}\n"
+        f"models: [{{model_id: local, api_base: '{address}/v1'}}]\n"
+    )
+    assert home.run("start").code == 0
+    body = json.dumps({"model": "local", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]})
+    cause = f"could not connect to {address}/v1/chat/completions: connection refused"
+    for word, failures in (("failing", "1 failure in a row"), ("paused", "2 failures in a row")):
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{home.port}/v1/messages", body.encode(), {"content-type": "application/json"}
+        )
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(request, timeout=30)
+        (line,) = [line for line in home.run("status").out.splitlines() if address in line]
+        assert line.split()[:2] == [word, address + ("," if word == "failing" else "")]
+        assert f"{failures}: {cause}" in line
+    path.write_text("models: [\n")
+    deadline = time.monotonic() + 30
+    while f"rejected   {path}:" not in (shown := home.run("status").out):
+        assert time.monotonic() < deadline, shown
+        time.sleep(0.1)
 
 
 def test_logs_without_a_log(home: Home) -> None:

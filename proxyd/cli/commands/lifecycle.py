@@ -6,6 +6,7 @@ detached process (`proxyd.cli.detached`).
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -200,13 +201,21 @@ def _show(target: Target, peer: Peer) -> None:
         ("rejected", f"{fault} (the configuration before is in force)")
         for fault in about.get("config_error", {}).get("faults", ())
     ]
-    rows += [
-        ("circuit", f"{circuit['origin']} {circuit['state']} after {circuit['failures']} failures")
-        for circuit in about["circuits"]
-    ]
+    rows += [_circuit(circuit) for circuit in about["circuits"]]
     rows += [("hook", _hook(hook)) for hook in about["hooks"]]
     for name, value in rows:
         click.echo(f"  {name:10} {value}")
+
+
+def _circuit(circuit: dict[str, Any]) -> tuple[str, str]:
+    """Return how an upstream that has failed lately does, in the words of the page."""
+    failures = f"{circuit['failures']} failure{'' if circuit['failures'] == 1 else 's'} in a row"
+    cause = f": {circuit['cause']}" if circuit.get("cause") else ""
+    origin, left_s = circuit["origin"], math.ceil(circuit.get("open_for_s", 0))
+    if circuit["state"] == "closed":
+        return "failing", f"{origin}, {failures}{cause}"
+    until = f"for another {left_s} s" if left_s else "until the next call, which tries it again"
+    return "paused", f"{origin} {until}, after {failures}{cause}"
 
 
 def _hook(hook: dict[str, Any]) -> str:

@@ -187,6 +187,34 @@ def test_rejected_file_is_told_with_its_faults() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("state", "line"),
+    [
+        ("open", "12:04:31 ! localhost:1 failed 5 times in a row: paused for 30 s"),
+        ("closed", "12:04:31   localhost:1 works again"),
+    ],
+)
+def test_pause_of_an_upstream(state: str, line: str) -> None:
+    event = {
+        "event": "circuit.changed",
+        "timestamp": "12:04:31",
+        "level": "info" if state == "closed" else "warning",
+        "origin": "http://localhost:1",
+        "state": state,
+        "failures": 5,
+        "open_for_s": 30,
+        "cause": "could not connect",
+    }
+    assert ConsoleRenderer(lambda: 100, colors=False)(None, "info", event) == line
+
+
+def test_call_refused_in_a_pause_has_its_cause() -> None:
+    paused = "api.moonshot.ai failed 5 times in a row and is left alone; try again in 30 s"
+    error = f"{paused}; the last failure: {URL} answered 502"
+    line = line_of(**{**REFUSED, "status": 529, "error": error})
+    assert "529 paused: answered 502  api.moonshot.ai" in line
+
+
 def test_word_longer_than_a_line_is_kept_whole() -> None:
     event = {"event": "a.b", "timestamp": "12:04:31", "level": "info", "path": "/x" * 60, "count": 3}
     text = ConsoleRenderer(lambda: 80, colors=False)(None, "info", event)
@@ -199,10 +227,18 @@ def test_without_unicode_marks_are_ascii() -> None:
     assert renderer(None, "info", event).isascii()
 
 
-@pytest.mark.parametrize("name", ["upstream.retry", "call.fallback", "request.retried_without_param"])
-def test_retries_have_no_lines_of_their_own(name: str) -> None:
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"event": "upstream.retry"},
+        {"event": "call.fallback"},
+        {"event": "request.retried_without_param"},
+        {"event": "circuit.changed", "state": "trial"},
+    ],
+)
+def test_retries_have_no_lines_of_their_own(event: dict[str, Any]) -> None:
     with pytest.raises(DropEvent):
-        ConsoleRenderer(lambda: 100, colors=False)(None, "info", {"event": name})
+        ConsoleRenderer(lambda: 100, colors=False)(None, "info", event)
 
 
 def test_other_events_have_all_fields() -> None:
