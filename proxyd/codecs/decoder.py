@@ -13,13 +13,18 @@ __all__ = ["Decoder"]
 class Decoder(Protocol):
     """Decode one response: `feed` its bytes, then `close` it. Each call returns whole frames for the client.
 
-    A failure before the first event is raised, so that it can become an HTTP status or be retried. A failure after it
-    becomes the one ``error`` event that ends the stream, and is kept in `failure`.
+    A failure before the first frames is raised, so that it can become an HTTP status or be retried. A failure after
+    them becomes the one ``error`` event that ends the stream, and is kept in `failure`.
+
+    Attributes:
+        address: of the upstream, which its failures name; "" for none.
+        failure: what ended the stream with an error event.
+        events: the number of events that were returned, where they are counted.
     """
 
-    @property
-    def failure(self) -> ProxyError | None:
-        """What ended the stream with an error event."""
+    address: str
+    failure: ProxyError | None
+    events: int
 
     @property
     def usage(self) -> Usage:
@@ -30,22 +35,34 @@ class Decoder(Protocol):
         """The stop reason of the message, once it is known."""
 
     @property
-    def events(self) -> int:
-        """The number of events that were returned, where they are counted."""
+    def error_type(self) -> str | None:
+        """The type of an error event of the upstream's own that was passed on."""
+
+    @property
+    def reports_cache(self) -> bool:
+        """The upstream has reported, at the beginning, tokens that were read from a cache or written to one."""
+
+    @property
+    def has_started(self) -> bool:
+        """The first frames were returned."""
 
     @property
     def has_finish(self) -> bool:
         """The message is complete. Only its usage, or the end of the upstream's body, can follow."""
 
     @property
-    def has_ended(self) -> bool:
+    def has_last_event(self) -> bool:
         """The client's last event was returned."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Nothing more will be returned."""
 
     def feed(self, data: bytes) -> bytes:
         """Decode one chunk.
 
         Raises:
-            ProxyError: the response failed before its first event.
+            ProxyError: the response failed before its first frames.
         """
 
     def close(self) -> bytes:
@@ -56,4 +73,4 @@ class Decoder(Protocol):
         """
 
     def fail(self, exc: ProxyError) -> bytes:
-        """End a stream that has begun with `exc`, or with the error that the upstream itself has written."""
+        """End a stream that has begun: with `exc`, unless its message is complete."""

@@ -38,9 +38,6 @@ class ResponseDecoder:
         codec: the state machine of the upstream's protocol.
         max_body_bytes: limit on a JSON body (docs/spec/operations.md#c4).
         max_frame_bytes: limit on one event of the stream.
-
-    Attributes:
-        address: of the upstream, which its failures name; "" for none.
     """
 
     __slots__ = (
@@ -83,9 +80,20 @@ class ResponseDecoder:
         return self._codec.stop_reason
 
     @property
+    def error_type(self) -> str | None:
+        return None  # a failure's own is used
+
+    @property
+    def reports_cache(self) -> bool:
+        return False  # usage comes at the end
+
+    @property
     def has_started(self) -> bool:
-        """The first event was returned."""
         return self._grammar.state is not State.START
+
+    @property
+    def has_last_event(self) -> bool:
+        return self._grammar.has_ended
 
     @property
     def has_ended(self) -> bool:

@@ -395,7 +395,6 @@ class Daemon:
             is_draining=relay.is_draining,
         )
         for record in records:
-            record.add_up()
             log.info(
                 "state.call",
                 request_id=record.request_id,

@@ -10,13 +10,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
-from proxyd import errors, jsonio
+from proxyd import errors
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.errors import ProxyError, Refused
 from proxyd.logs.setup import get_logger
@@ -119,7 +119,7 @@ class ActiveCall:
         # Masked now: /events and others keep the message for longer than the keys live that it may hold.
         record.outcome, record.error = outcome, self.log_message(exc)
         if outcome == "refused":
-            record.usage, record.settle = Usage(), None
+            record.usage, record.stop_reason = Usage(), None
         else:
             errors.clear_tracebacks(exc)  # a refused one is cleared by the caller
         if exc.detail:
@@ -157,13 +157,18 @@ class ActiveCall:
         """Set the head of an event stream of ours."""
         self.writer.set_head(200, (*SSE_HEADERS, *self.own_headers), is_stream=True)
 
-    async def respond(self, message: dict[str, Any]) -> web.StreamResponse:
-        """Send a whole message to a client that wants no stream."""
-        body = jsonio.dumps(message)
+    @property
+    def json_headers(self) -> tuple[tuple[str, str], ...]:
+        """The headers of a message of ours that is sent as a whole."""
+        return (*self.own_headers, ("content-type", "application/json"))
+
+    async def respond(
+        self, body: bytes, status: int, headers: Iterable[tuple[str, str]]
+    ) -> web.StreamResponse:
+        """Send a whole response, whose `headers` are all but its length."""
         self.record.on_first_byte()
         self.record.outcome = "ok"
-        head = (("content-type", "application/json"), ("content-length", str(len(body))))
-        self.writer.set_head(200, (*self.own_headers, *head), is_stream=False)
+        self.writer.set_head(status, (*headers, ("content-length", str(len(body)))), is_stream=False)
         return await self.finish(body)
 
     async def finish(self, last: bytes = b"") -> web.StreamResponse:

@@ -6,7 +6,6 @@ transport: the head goes out with the first bytes of the body, and each chunk of
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import re
 from collections.abc import Callable, Iterable
@@ -38,9 +37,6 @@ class ClientGone(Exception):
     """The client has closed its connection, or has not read for too long."""
 
 
-#: A write of this size does not fill an empty transport to its high-water mark (asyncio's is 64 KiB).
-_SMALL_BYTES = 32 * 1024
-
 #: Statuses whose responses have no body, whatever their heads say (RFC 9112, 6.3). A 205 has the body that its framing
 #: says.
 _BODILESS = frozenset({204, 304})
@@ -52,17 +48,17 @@ class ResponseWriter:
     """Writes whole frames to the client.
 
     The response is committed by the first write, or after a delay (docs/spec/design.md#p2, `commit_after`). From then
-    on a ping is sent after each silence of `ping_s`. Both happen between two writes, and a write is always whole
-    frames, so neither can cut a frame.
+    on a ping is sent after each silence of `ping_s`. A write is always whole frames, so nothing can cut one.
 
     Args:
-        record: updated with all that is written, except by `write_nowait`.
+        record: updated with all that is written.
         ping_s: silence after which a ping is sent, 0 for never.
         write_stall_s: how long a client may read nothing before its connection is aborted.
         is_last: whether the connection is to be closed after this response.
 
     Attributes:
         status: of the response.
+        is_committed: the head of the response has been sent.
     """
 
     def __init__(
@@ -82,28 +78,22 @@ class ResponseWriter:
         self._write_stall_s = write_stall_s
         self._is_last = is_last
         self._opening: Callable[[], bytes] | None = None
-        self._background_write: asyncio.Task[None] | None = None  # a write that is not awaited yet
-        self._is_writing = False
+        self._written_at = 0.0  # by the monotonic clock
         self._unsent_bytes = 0  # what the transport held at the last check
         self._stalled_checks = 0
         self.status = 200
         self._headers: list[tuple[str, str]] = []
-        self._is_begun = False  # the head has gone out
+        self.is_committed = False
         self._keeps_alive = False
         self._has_body = True
+        self._is_chunked = False
         self._left_bytes: int | None = None  # of a body with content-length
-        self._chunks_to: asyncio.Transport | None = None  # once begun, with chunked encoding
         self.on_sent: Callable[[bytes], None] | None = None  # called with all bytes that were sent
 
     @property
     def response(self) -> web.StreamResponse:
         """What the handler returns: the response has been written, or its client is gone."""
         return WRITTEN_RESPONSE if self._keeps_alive else LAST_RESPONSE
-
-    @property
-    def is_committed(self) -> bool:
-        """The head of the response has been sent, or is being sent."""
-        return self._is_begun or self._background_write is not None
 
     def set_head(
         self,
@@ -124,38 +114,41 @@ class ResponseWriter:
 
     def stay_uncommitted(self) -> None:
         """Cancel `commit_after`: the attempt whose message it would have begun is over."""
+        self._opening = None
         self._timers.clear(self._commit)
 
+    @property
     def is_writable(self) -> bool:
-        """Whether the client has taken all that was written, so that another write does not wait."""
-        transport = self._chunks_to
-        return (
-            transport is not None
-            and self._background_write is None
-            and not transport.get_write_buffer_size()
-            and not transport.is_closing()
-        )
+        """Whether the client has taken all that was written, so that another write need not wait."""
+        transport = self._request.transport
+        return transport is not None and not transport.get_write_buffer_size()
 
-    def write_nowait(self, data: bytes) -> None:
-        """Send whole frames while `is_writable`. The caller updates the record."""
-        assert self._chunks_to is not None, "it is writable"
-        self._chunks_to.write(chunk_of(data))
+    def write(self, data: bytes) -> None:
+        """Send whole frames, after the head if it has not gone out. Does not wait.
+
+        Raises:
+            ClientGone: the connection is closed.
+        """
+        self._send(data)
+        self._record.on_written(data)
         if self.on_sent is not None:
             self.on_sent(data)
 
-    async def write(self, data: bytes) -> None:
-        """Send whole frames; returns when the client has taken enough of them.
+    async def drained(self) -> None:
+        """Return when the client has taken enough of what was written.
 
         Raises:
             ClientGone: the client does not read any more.
         """
-        if self._background_write is not None:
-            await self._await_background_write()
-        if data and self.is_writable():
-            self.write_nowait(data)
-            self._record.on_written(data)
-        else:
-            await self._write(data)
+        if not self.is_writable:
+            self._unsent_bytes = self._stalled_checks = 0
+            self._timers.set(self._check_stall, self._write_stall_s / _STALL_CHECKS)
+        try:
+            await drain(self._request)
+        except ConnectionError:
+            raise ClientGone from None
+        finally:
+            self._timers.clear(self._check_stall)
 
     def stop_pings(self) -> None:
         """Send no further pings: none may follow the last event, however long the end of the body takes."""
@@ -168,43 +161,30 @@ class ResponseWriter:
         Raises:
             ClientGone: the client does not read any more.
         """
-        if self._background_write is not None:
-            await self._await_background_write()
-        await self._write(data, is_last=True)
-        self._timers.clear(self._ping)
+        self._send(data, is_last=True)
+        self._record.on_written(data)
+        if self.on_sent is not None:
+            self.on_sent(data)
+        self.stop_pings()
+        await self.drained()
 
     def abort(self) -> None:
         """Close the connection at once, and drop what is buffered."""
         if self._request.transport is not None:
             self._request.transport.abort()
 
-    async def close(self) -> None:
-        """Cancel a write that may still be in progress."""
-        write, self._background_write = self._background_write, None
-        if write is not None:
-            write.cancel()
-            await asyncio.gather(write, return_exceptions=True)
-
-    async def _write(self, data: bytes, *, is_last: bool = False) -> None:
-        self._is_writing = True
+    def _send(self, data: bytes, *, is_last: bool = False) -> None:
         transport = self._request.transport
-        if len(data) > _SMALL_BYTES or transport is None or transport.get_write_buffer_size():
-            self._watch_stall()  # else `drain` returns at once
-        try:
-            begun, head = self._is_begun, b"" if self._is_begun else self._begin()
-            if transport is None or transport.is_closing():
-                raise ClientGone
+        if transport is None or transport.is_closing():
+            raise ClientGone
+        if self.is_committed:
+            transport.write(self._framed(data, is_last=is_last))
+        else:
+            head = self._begin()
             transport.write(head + self._framed(data, is_last=is_last))
-            if not begun:
-                self._timers.clear(self._commit)
-                self._timers.set(self._ping, self._ping_s)
-            await drain(self._request)
-        except ConnectionError:
-            raise ClientGone from None
-        finally:
-            self._is_writing = False
-            self._timers.clear(self._check_stall)
-        self._record_sent(data)
+            self.stay_uncommitted()
+            self._timers.set(self._ping, self._ping_s)
+        self._written_at = monotonic()
 
     def _begin(self) -> bytes:
         """Return the head of the response.
@@ -239,16 +219,14 @@ class ResponseWriter:
         ends = len(lines) - 1
         if head.count("\n") != ends or head.count("\r") != ends or _FORBIDDEN.search(head):
             raise ValueError("a header's value holds a character that no header may hold")
-        self._is_begun = True
-        if is_chunked:
-            self._chunks_to = request.transport
+        self.is_committed, self._is_chunked = True, is_chunked
         # An upstream's headers that are not UTF-8 were decoded with surrogates.
         return head.encode("utf-8", "surrogateescape")
 
     def _framed(self, data: bytes, *, is_last: bool) -> bytes:
         if not self._has_body:
             return b""
-        if self._chunks_to is not None:
+        if self._is_chunked:
             if is_last:
                 return chunk_of(data) + b"0\r\n\r\n" if data else b"0\r\n\r\n"
             return chunk_of(data) if data else b""
@@ -261,38 +239,24 @@ class ResponseWriter:
                 )
         return data
 
-    def _record_sent(self, data: bytes) -> None:
-        if self.on_sent is not None:
-            self.on_sent(data)
-        self._record.on_written(data)
-
-    async def _await_background_write(self) -> None:
-        write, self._background_write = self._background_write, None
-        if write is not None:
-            await write
-
-    def _write_in_background(self, data: bytes) -> None:
-        if self._is_writing or (self._background_write is not None and not self._background_write.done()):
-            return  # a write is in progress, so this is no silence
-        self._background_write = asyncio.ensure_future(self._write(data))
-        self._background_write.add_done_callback(lambda task: task.cancelled() or task.exception())
-
     def _commit(self) -> None:
         if self._opening is not None:
-            self._write_in_background(self._opening())
+            self._write_if_there(self._opening())
 
     def _ping(self) -> None:
         """Send a ping if nothing was written for `ping_s`; else postpone it to that moment."""
-        self._record.add_up()
-        silence_s = monotonic() - self._record.written_at
+        silence_s = monotonic() - self._written_at
         if silence_s >= self._ping_s - TICK_S:
-            self._write_in_background(PING)
+            if self.is_writable:  # else the client has something to read
+                self._write_if_there(PING)
             silence_s = 0
         self._timers.set(self._ping, self._ping_s - silence_s)
 
-    def _watch_stall(self) -> None:
-        self._unsent_bytes = self._stalled_checks = 0
-        self._timers.set(self._check_stall, self._write_stall_s / _STALL_CHECKS)
+    def _write_if_there(self, data: bytes) -> None:
+        try:
+            self.write(data)
+        except ClientGone:
+            pass  # its call is cancelled, or finds out with its next write
 
     def _check_stall(self) -> None:
         """Abort if the client has read nothing for `write_stall_s`. One that reads slowly may take any time."""

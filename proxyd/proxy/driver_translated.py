@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
-from time import monotonic, time
+from time import time
 
 from aiohttp import web
 
 from proxyd import errors
-from proxyd.codecs.anthropic.held_end import HeldEnd
-from proxyd.codecs.anthropic.message_collector import MessageCollector
 from proxyd.codecs.translation.token_estimate import tools_tokens
 from proxyd.codecs.upstream_errors.output_minimum import is_too_few_tokens
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError, TooLong
-from proxyd.hooks.runner import CallHooks
 from proxyd.logs.setup import get_logger
 from proxyd.providers import translated_request as translated
 from proxyd.providers.learned_quirks import CallKind, LearnedQuirks
 from proxyd.providers.registry import format_for
 from proxyd.providers.responses_rules import refuses_signed_data
-from proxyd.proxy.active_call import ActiveCall, Finisher
+from proxyd.proxy.active_call import ActiveCall
 from proxyd.proxy.attempt_translated import TranslatedAttempt
-from proxyd.proxy.client_response import ClientGone
 from proxyd.proxy.driver import CallResources, Driver
 from proxyd.proxy.local_response import at_once, respond_locally
+from proxyd.proxy.run_attempt import run_attempt
 from proxyd.server_tools.web_search import is_search_call, unavailable
 from proxyd.telemetry.call_record import new_id
 
@@ -74,21 +70,17 @@ class TranslatedDriver(Driver):
                 prepared = prepared.with_body(await hooks.on_request(body))
             prepared = await call.request.run(prepared.written, in_pieces=call.request.is_large)
             await call.request.yield_to_loop()
-            wants_stream, finisher = call.request.wants_stream, self._resources.finisher_for(route, call)
             attempt = TranslatedAttempt(
                 prepared,
                 self._resources.upstreams,
                 self._settings,
-                call.timers,
-                call.record,
-                hooks if wants_stream else None,
+                call,
+                hooks,
+                self._resources.finisher_for(route, call),
             )
             del prepared  # the attempt releases the body once it is accepted
             try:
-                if wants_stream:
-                    response = await self._stream(attempt, call, finisher)
-                else:
-                    response = await self._collect(attempt, call, hooks, finisher)
+                response = await run_attempt(attempt, call, self._resources)
             except TooLong as exc:
                 self._remember_window(route, exc)
                 raise
@@ -129,8 +121,6 @@ class TranslatedDriver(Driver):
                     self._remember_accepted(route, context.estimated_input_tokens)
                 self._remember_window(route, attempt.decoder.failure)
                 return response
-            finally:
-                attempt.close()
 
     def _unreadable_data(self, attempt: TranslatedAttempt, route: ModelRoute) -> list[str]:
         """Return the signed data of earlier turns in a request, if the upstream refused it because of them."""
@@ -166,74 +156,6 @@ class TranslatedDriver(Driver):
                 "request.altered", request_id=record.request_id, field=note.path, what=note.what, why=note.why
             )
         return prepared
-
-    async def _stream(
-        self, attempt: TranslatedAttempt, call: ActiveCall, finisher: Finisher | None
-    ) -> web.StreamResponse:
-        record, writer, decoder = call.record, call.writer, attempt.decoder
-        held = None if finisher is None else HeldEnd()
-        call.set_stream_head()
-        elapsed_s = monotonic() - record.begun
-        writer.commit_after(max(0.001, self._settings.commit_s - elapsed_s), attempt.start)
-        try:
-            frames = await attempt.open()
-            await call.request.yield_to_loop()
-            call.end_retry()
-            call.request.release_body(is_cached=record.route in self._resources.caching_routes)
-            while decoder.failure is None:
-                if frames:
-                    record.on_first_byte()
-                if held is not None:
-                    frames = held.feed(frames)
-                if attempt.has_ended:
-                    attempt.close(is_complete=True)
-                    if held is not None and finisher is not None and held.is_complete:
-                        await writer.write(frames)
-                        frames = held.release(await call.finished_by(finisher, held.message()))
-                    record.outcome = "ok"
-                    return await call.finish(frames)
-                if frames:
-                    await writer.write(frames)
-                    frames = b""  # not held while a client does not read (docs/spec/operations.md#c6)
-                frames = await attempt.read(None if held is not None else writer)
-            return await call.end(decoder.failure, frames)
-        except ClientGone:
-            raise
-        except Exception as exc:
-            if not writer.is_committed:
-                raise
-            failure = call.as_failure(exc)
-            return await call.end(failure, attempt.fail(failure))
-        except asyncio.CancelledError:
-            if call.failure is None or not writer.is_committed:
-                raise
-            return await call.end(call.failure, attempt.fail(call.failure))
-        finally:
-            writer.stay_uncommitted()
-
-    @staticmethod
-    async def _collect(
-        attempt: TranslatedAttempt, call: ActiveCall, hooks: CallHooks | None, finisher: Finisher | None
-    ) -> web.StreamResponse:
-        decoder, collector = attempt.decoder, MessageCollector()
-        frames = await attempt.open()
-        while True:
-            collector.add_frames(frames)
-            if decoder.has_ended:
-                break
-            if call.stops_early is not None and call.stops_early(frames):
-                attempt.close()
-                return await call.respond(collector.message_so_far())
-            frames = await attempt.read()
-        if decoder.failure is not None:
-            raise decoder.failure
-        attempt.close(is_complete=True)
-        message = collector.message()
-        if hooks is not None and hooks.changes_bodies:
-            message = await hooks.on_response(message)
-        if finisher is not None:
-            message.update(await call.finished_by(finisher, message))
-        return await call.respond(message)
 
     def _remember(
         self, route: ModelRoute, kind: CallKind, quirks: LearnedQuirks, refusal: bytes | None = None

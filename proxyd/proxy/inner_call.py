@@ -71,14 +71,11 @@ class BodyWriter:
     def set_head(self, status: int, headers: Iterable[tuple[str, str]], *, is_stream: bool) -> None:
         self.status = status
 
+    @property
     def is_writable(self) -> bool:
-        """Whether chunks can be written without waiting: only whole writes are collected."""
-        return False
+        return True
 
-    def write_nowait(self, data: bytes) -> None:
-        raise AssertionError("it is never writable")
-
-    async def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         """Collect a part of the body.
 
         Raises:
@@ -91,8 +88,11 @@ class BodyWriter:
         if self.on_sent is not None:
             self.on_sent(data)
 
+    async def drained(self) -> None:
+        """Do nothing: it is always writable."""
+
     async def finish(self, data: bytes = b"") -> None:
-        await self.write(data)
+        self.write(data)
 
     def commit_after(self, delay_s: float, opening: Callable[[], bytes]) -> None:
         """Do nothing: nobody waits for the head."""
@@ -105,9 +105,6 @@ class BodyWriter:
 
     def abort(self) -> None:
         """Do nothing: there is no connection."""
-
-    async def close(self) -> None:
-        """Do nothing: nothing is written in the background."""
 
     def message(self) -> dict[str, Any]:
         """Return the response as a message.

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 
 from aiohttp import web
 
-from proxyd import errors
+from proxyd import errors, jsonio
 from proxyd.codecs.anthropic.events import ErrorEvent, MessageDelta, StreamEvent, encode_event, encode_events
 from proxyd.codecs.anthropic.message_collector import MessageCollector
 from proxyd.proxy.active_call import ActiveCall
@@ -45,7 +45,8 @@ async def respond_locally(
             record.events += len(events)
             if wants_stream:
                 record.on_first_byte()
-                await writer.write(encode_events(events))
+                writer.write(encode_events(events))
+                await writer.drained()
             else:
                 collector.add_all(events)
     except (ClientGone, asyncio.CancelledError):
@@ -56,6 +57,6 @@ async def respond_locally(
         failure = call.as_failure(exc)
         return await call.end(failure, encode_event(ErrorEvent(errors.envelope(failure))))
     if not wants_stream:
-        return await call.respond(collector.message())
+        return await call.respond(jsonio.dumps(collector.message()), 200, call.json_headers)
     record.outcome = "ok"
     return await call.finish()

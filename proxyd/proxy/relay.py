@@ -243,7 +243,6 @@ class Relay:
         finally:
             call.end_retry()
             call.timers.close()
-            await call.writer.close()
             self._calls.remove(call)
             if not record.status and call.writer.is_committed:
                 record.status = call.writer.status  # the client left before the end of the response
@@ -270,7 +269,6 @@ class Relay:
         """Learn from a call that is over, and notify the observers of it."""
         record = request.record
         record.ended = monotonic()
-        record.add_up()
         trace = record.trace
         if trace is not None:
             web_request = request.web_request
@@ -280,7 +278,6 @@ class Relay:
                 trace.forget_chunks()  # frees their memory now, while it is in the processor's caches
                 record.trace, record.outline = None, trace
         if record.estimated_input_tokens is not None:
-            record.settle_now()
             self.calibration.observe(record)  # not by the batch: the conversation's next call may come first
         # A direct call's usage is not parsed yet: its driver has asked the attempt.
         if record.usage.cache_read_tokens or record.usage.cache_write_tokens:

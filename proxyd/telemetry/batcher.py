@@ -57,8 +57,7 @@ class CallBatcher:
         if not self._waiting:
             return
         records, self._waiting = self._waiting, []
-        prepare = one_by_one(CallRecord.settle_now), one_by_one(CallRecord.redact)
-        for observe in (*prepare, *self.observers):
+        for observe in (one_by_one(CallRecord.redact), *self.observers):
             try:
                 observe(records)
             except Exception:

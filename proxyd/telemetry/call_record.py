@@ -18,10 +18,7 @@ from proxyd.config.routes import Pricing
 from proxyd.redaction import redacted
 from proxyd.telemetry.call_trace import CallTrace
 
-__all__ = ["MAX_MODEL_CHARS", "MOST_PASSED", "CallRecord", "new_id"]
-
-#: The most numbers in `CallRecord.passed`, four for each chunk.
-MOST_PASSED = 4 * 64
+__all__ = ["MAX_MODEL_CHARS", "CallRecord", "new_id"]
 
 #: With a glob as alias, a client may ask for a model by a name of any length.
 MAX_MODEL_CHARS = 200
@@ -71,7 +68,6 @@ class CallRecord:
         estimated_input_tokens: our own count before the call, not calibrated; None where it was not needed.
         estimated_tool_tokens: the part of it that is tool definitions.
         output_so_far: while a response streams, returns its approximate number of tokens up to now.
-        settle: reads usage and stop reason from the response, which is not needed before the call is over.
         prompt_blocks: checksums, see `proxyd.telemetry.cache_breaks`; only of calls that belong to a session.
         cache_break: why fewer tokens were read from the cache than by the call before.
         rule: the rule of models.yaml that chose the route; None where the client's choice holds.
@@ -82,12 +78,6 @@ class CallRecord:
         codec_s: seconds spent on turning the upstream's bytes into the client's.
         trace: what a record of the call may need (`proxyd.recording.recorder`); None where it is not to be recorded.
         outline: a trace without chunks and bodies, of a finished call that is not to be recorded.
-        passed: four numbers for each chunk that was written on at once: the times before and after it was rewritten,
-            its size, and that of the write; 0 as a size is none. `add_up` counts them, at the latest when there are
-            `MOST_PASSED`, and before anything is read that depends on them: counting each by itself took 4 % of the
-            time of a chunk.
-        events_per_chunk: what a chunk that was written on at once counts for the client.
-        heard_at, written_at: when the upstream last sent something, and when the client was last written to.
     """
 
     request_id: str
@@ -115,14 +105,9 @@ class CallRecord:
     retries: int = 0
     events: int = 0
     output_so_far: Callable[[], int] | None = None
-    settle: Callable[[], None] | None = None
     codec_s: float = 0.0
     trace: CallTrace | None = None
     outline: CallTrace | None = None
-    passed: list[float] = field(default_factory=list)
-    events_per_chunk: int = 0
-    heard_at: float = 0.0
-    written_at: float = 0.0
     prompt_blocks: Sequence[int] = ()
     cache_break: str | None = None
     rule: str | None = None
@@ -151,50 +136,16 @@ class CallRecord:
             if value is not None:
                 setattr(self, name, redacted(value))
 
-    def settle_now(self) -> None:
-        """Call `settle`, once."""
-        settle, self.settle = self.settle, None
-        if settle is not None:
-            settle()
-
-    def add_up(self) -> None:
-        """Count what is in `passed`."""
-        passed = self.passed
-        if not passed:
-            return
-        begun, ended, received, written = (passed[each::4] for each in range(4))
-        passed.clear()
-        self.codec_s += sum(ended) - sum(begun)
-        self.bytes_out += int(sum(written))
-        for at, size_received, size_written in zip(ended, received, written, strict=True):
-            if size_received:
-                self.heard_at = at
-            if size_written:
-                self.written_at = at
-                if size_received:
-                    self.events += self.events_per_chunk
-        if self.trace is not None:
-            self.trace.on_passed(ended, received, written)
-
     def on_chunk(self, data: bytes) -> None:
         """The upstream has sent `data`."""
-        self._add(len(data), 0)
-        trace = self.trace
-        if trace is not None and trace.keeps_bodies:
-            trace.on_chunk(data)
+        if self.trace is not None:
+            self.trace.on_chunk(data)
 
     def on_written(self, data: bytes) -> None:
         """The client has been sent `data`."""
-        self._add(0, len(data))
-        trace = self.trace
-        if trace is not None and trace.keeps_bodies:
-            trace.on_written(data)
-
-    def _add(self, received: int, written: int) -> None:
-        now, passed = monotonic(), self.passed
-        passed.extend((now, now, received, written))
-        if len(passed) >= MOST_PASSED:
-            self.add_up()
+        self.bytes_out += len(data)
+        if self.trace is not None:
+            self.trace.on_written(data)
 
     def on_first_byte(self) -> None:
         """The first byte of the response is written to the client."""

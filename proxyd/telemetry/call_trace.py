@@ -96,19 +96,15 @@ class Flow:
         self.marks, self.chunks = array("d"), None
 
     def add(self, data: bytes) -> None:
-        """Add a chunk with its bytes."""
-        self.add_sizes([monotonic()], [len(data)])
+        """Add a chunk."""
+        if len(self.marks) < 2 * MAX_MARKS:
+            self.marks.append(monotonic())
+            self.marks.append(len(data))
+        else:
+            self._further += 1
+            self._further_bytes += len(data)
         if self.chunks is not None and self._budget is not None:
             self.chunks.append(self._budget.take(data))
-
-    def add_sizes(self, times: list[float], sizes: list[float]) -> None:
-        """Add chunks without their bytes."""
-        count = min(len(times), MAX_MARKS - len(self.marks) // 2)
-        marks = [0.0] * (2 * count)
-        marks[::2], marks[1::2] = times[:count], sizes[:count]
-        self.marks.extend(marks)
-        self._further += len(sizes) - count
-        self._further_bytes += int(sum(sizes[count:]))
 
 
 class AttemptTrace:
@@ -301,29 +297,14 @@ class CallTrace:
             attempt.head_at, attempt.status, attempt.response_headers = monotonic(), status, headers
 
     @_never_raises
-    def on_passed(self, times: list[float], received: list[float], written: list[float]) -> None:
-        """Chunks of `received` bytes became writes of `written` bytes at these times; 0 is none.
-
-        Where bodies are kept, `on_chunk` and `on_written` are called for each of them instead.
-        """
-        if self._budget is not None:
-            return
-        for flow, sizes in ((self._flow, received), (self.response, written)):
-            if flow is not None:
-                flow.add_sizes(
-                    [at for at, size in zip(times, sizes, strict=True) if size],
-                    [size for size in sizes if size],
-                )
-
-    @_never_raises
     def on_chunk(self, data: bytes) -> None:
-        """The upstream has sent `data`, which is to be kept."""
+        """The upstream has sent `data`."""
         if self._flow is not None:
             self._flow.add(data)
 
     @_never_raises
     def on_written(self, data: bytes) -> None:
-        """The client has been sent `data`, which is to be kept."""
+        """The client has been sent `data`."""
         self.response.add(data)
 
     @_never_raises

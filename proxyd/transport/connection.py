@@ -7,7 +7,7 @@
       └──────── bytes, end ────┴──── fault, end ─────────┴──▶ closed
 
 Bytes on an idle connection belong to no request: they close it. The reader of a body is notified of each arrival from
-within the protocol's callback, and is offered a lone chunk before it is buffered.
+within the protocol's callback.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     Attributes:
         transport: None before the connection is made, and after its end.
         body: of the current response, once its head has arrived.
-        on_progress, on_lone_chunk: see `proxyd.transport.response.Response`.
+        on_progress: see `proxyd.transport.response.Response`.
         is_lost: the connection has ended.
         keeps_alive: the connection may be reused if its response ends correctly.
         requests: how many have been sent.
@@ -79,7 +79,6 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self.transport: asyncio.Transport | None = None
         self.body: Body | None = None
         self.on_progress: Callable[[], None] | None = None
-        self.on_lone_chunk: Callable[[bytes], bool] | None = None
         self.is_lost = False
         self.keeps_alive = True
         self.requests = 0
@@ -233,12 +232,6 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         body = self.body
         if body is None:
             self._reject_unasked()
-            return
-        if (
-            self.on_lone_chunk is not None
-            and (chunk := body.take_lone_chunk(data))
-            and self.on_lone_chunk(chunk)
-        ):
             return
         body.feed(data)
         # Bytes after the end must be seen now, not stay in the transport (TLS) until the connection is reused.

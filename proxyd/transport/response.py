@@ -28,8 +28,6 @@ class Response:
         status, reason, headers: its head.
         on_progress: called when bytes or the end of the body have arrived, and when the connection has ended; called
             from the protocol's callback, so it must not raise.
-        on_lone_chunk: called with a read that is exactly one HTTP chunk while nothing is buffered. It returns True if
-            it has consumed the chunk; else it has no side effects, and the chunk is buffered. Must not raise either.
     """
 
     __slots__ = (
@@ -98,14 +96,6 @@ class Response:
         self._protocol.on_progress = callback
 
     @property
-    def on_lone_chunk(self) -> Callable[[bytes], bool] | None:
-        return self._protocol.on_lone_chunk
-
-    @on_lone_chunk.setter
-    def on_lone_chunk(self, callback: Callable[[bytes], bool] | None) -> None:
-        self._protocol.on_lone_chunk = callback
-
-    @property
     def content_type(self) -> str:
         """Type and subtype, in lower case, without parameters."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -131,5 +121,5 @@ class Response:
 
     def _give_back(self, connection: UpstreamConnection) -> None:
         self._connection = None
-        connection.on_progress = connection.on_lone_chunk = None
+        connection.on_progress = None
         self._origin.give_back(connection, self._owner)

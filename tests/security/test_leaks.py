@@ -24,8 +24,7 @@ import pytest
 import structlog
 
 from proxyd.logs import setup as logs
-from proxyd.proxy.attempt_direct import DirectAttempt
-from proxyd.proxy.attempt_translated import TranslatedAttempt
+from proxyd.proxy.pump import StreamPump
 from proxyd.secret import Secret
 from tests.support.daemon_process import Process, process
 from tests.support.harness import running_proxy
@@ -397,10 +396,9 @@ async def test_a_crash_of_ours_says_where_and_not_what(
     place: str, log_format: str, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exception's own words may hold a key, or a prompt; so may those of the one that it came from."""
-    exchange = DirectAttempt if mode == "direct" else TranslatedAttempt
-    sound, reads = exchange.read, 0
+    sound, reads = StreamPump._decode, 0
 
-    async def read(self: Any, *sink: Any) -> Any:
+    def read(self: Any) -> bytes:
         nonlocal reads
         reads += 1
         if reads > (0 if place == "before" else 1):
@@ -408,9 +406,9 @@ async def test_a_crash_of_ours_says_where_and_not_what(
                 raise KeyError(f"{API_KEY} {PROMPT}")
             except KeyError as exc:
                 raise ValueError(f"bad value {CONFIGURED}\n{PROMPT} {BEARER}") from exc
-        return await sound(self, *sink)
+        return sound(self)
 
-    monkeypatch.setattr(exchange, "read", read)
+    monkeypatch.setattr(StreamPump, "_decode", read)
     upstream = RawUpstream(lambda _: [CHUNKED, *map(as_chunks, TRANSLATED.values()), b"0\r\n\r\n"])
     with _logging("debug", log_format) as stream:
         async with upstream.running():

@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from proxyd.proxy.attempt_direct import DirectAttempt
-from proxyd.proxy.attempt_translated import TranslatedAttempt
+from proxyd.proxy.pump import StreamPump
 from tests.support.daemon_process import process, write_models
 from tests.support.harness import running_proxy
 from tests.support.paths import ROOT
@@ -240,18 +239,16 @@ async def test_a_moved_log_file_is_reopened(tmp_path: Path) -> None:
 async def test_a_crash_ends_one_call_legally_and_no_other(
     mode: str, phase: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exchange = DirectAttempt if mode == "direct" else TranslatedAttempt
-    # A chunk is rewritten by a task that was woken for it, or while the socket is read.
-    step = "_forward" if phase == "flowing" else "read"
-    sound = getattr(exchange, step)
+    sound = StreamPump._decode
 
-    def broken(self: Any, *args: Any) -> Any:
-        has_begun = self._record.first_byte is not None
-        if self._record.session_id == "crashing" and (phase == "first" or has_begun):
+    def broken(self: Any) -> bytes:
+        # A chunk is decoded by the call's task, or while the socket is read.
+        is_due = self._record.first_byte is not None if phase == "later" else self._reader._is_handling
+        if self._record.session_id == "crashing" and (phase == "first" or is_due):
             raise KeyError("sk-secret-in-a-traceback-0123456789")
-        return sound(self, *args)
+        return sound(self)
 
-    monkeypatch.setattr(exchange, step, broken)
+    monkeypatch.setattr(StreamPump, "_decode", broken)
     frames = list((DIRECT if mode == "direct" else TRANSLATED).values())
     upstream = RawUpstream(lambda _: [CHUNKED, *(as_chunks(frame) for frame in frames), b"0\r\n\r\n"])
     with capture_logs() as lines:

@@ -7,11 +7,12 @@ always written between two frames.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
-from proxyd import jsonio
-from proxyd.codecs.anthropic.events import StreamEvent, event_from_data
+from proxyd import errors, jsonio
+from proxyd.codecs.anthropic.events import ErrorEvent, StreamEvent, encode_event, event_from_data
 from proxyd.codecs.anthropic.usage import Usage
-from proxyd.codecs.anthropic.usage_tap import UsageTap, has_frames_of_interest
+from proxyd.codecs.anthropic.usage_tap import UsageTap
 from proxyd.codecs.wire.sse import (
     BOM,
     MAX_FRAME_BYTES,
@@ -20,7 +21,7 @@ from proxyd.codecs.wire.sse import (
     frame_too_large,
     too_many_lines,
 )
-from proxyd.errors import FrameTooLarge, Truncated
+from proxyd.errors import FrameTooLarge, ProxyError, Truncated
 
 __all__ = [
     "VAGUE_TYPES",
@@ -44,33 +45,122 @@ _CONTENT = b'"content_block_'
 
 
 class PassthroughStream:
-    """Framer of one stream: bytes in, whole frames out.
+    """The decoder of one stream (`codecs.decoder`): bytes in, the same bytes out as whole frames.
+
+    Args:
+        mask: masks keys in one frame; it is not called for frames that carry output of the model.
 
     Attributes:
         tap: reads usage and the end of the message from the frames.
-        watches_all: `pass_through` accepts only frames with output of the model (see `may_hold_error`).
     """
 
-    __slots__ = ("_counted", "_lines", "_max_frame_bytes", "_searched", "_tail", "tap", "watches_all")
+    __slots__ = (
+        "_counted",
+        "_lines",
+        "_mask",
+        "_max_frame_bytes",
+        "_searched",
+        "_tail",
+        "address",
+        "events",
+        "failure",
+        "has_ended",
+        "has_started",
+        "tap",
+    )
 
-    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+    def __init__(
+        self, max_frame_bytes: int = MAX_FRAME_BYTES, mask: Callable[[bytes], bytes] | None = None
+    ) -> None:
         self._max_frame_bytes = max_frame_bytes
+        self._mask = mask
         self._tail = bytearray()
         self._searched = 0
         self._lines = self._counted = 0  # line ends in the first `_counted` bytes of the tail
         self.tap = UsageTap()
-        self.watches_all = False
+        self.address = ""
+        self.failure: ProxyError | None = None
+        self.events = 0  # they are not counted
+        self.has_started = self.has_ended = False
 
     @property
-    def usage_so_far(self) -> Usage:
-        """Usage as reported, estimated where the stream has not ended."""
+    def usage(self) -> Usage:
         return self.tap.usage_so_far
 
+    @property
+    def stop_reason(self) -> str | None:
+        return self.tap.stop_reason
+
+    @property
+    def error_type(self) -> str | None:
+        return self.tap.error_type
+
+    @property
+    def reports_cache(self) -> bool:
+        """The upstream has reported tokens that were read from a cache or written to one."""
+        return self.tap.reports_cache
+
+    @property
+    def has_finish(self) -> bool:
+        return self.tap.has_ended
+
+    @property
+    def has_last_event(self) -> bool:
+        return self.tap.has_ended
+
     def feed(self, data: bytes) -> bytes:
-        """Take one chunk; return the frames that it completes, unchanged.
+        """As `Decoder.feed`.
 
         Raises:
-            FrameTooLarge: the incomplete frame is over the limit, or a frame has more than `MAX_FRAME_LINES`.
+            FrameTooLarge: the incomplete frame is over the limit, or a frame has more than `MAX_FRAME_LINES`, in the
+                first frames.
+        """
+        try:
+            return self._passed(self._feed(data))
+        except ProxyError as exc:
+            if not self.has_started:
+                raise
+            return self.fail(exc)
+
+    def close(self) -> bytes:
+        """As `Decoder.close`; returns a last frame without its blank line.
+
+        Raises:
+            Truncated: there were no frames.
+        """
+        rest = bytes(self._tail)
+        self._tail.clear()
+        if not self.has_finish and rest:
+            self.tap.watch(rest + b"\n\n")
+        if not self.has_finish:
+            truncated = Truncated("the upstream closed the stream before finishing")
+            if not self.has_started:
+                raise truncated
+            return self.fail(truncated)  # an incomplete frame is dropped
+        self.has_ended = True
+        return self._passed(rest)
+
+    def fail(self, exc: ProxyError) -> bytes:
+        if self.has_ended:
+            return b""
+        self.has_ended = True
+        if self.has_finish:
+            return b""
+        errors.name_address(exc, self.address)
+        self.failure = exc
+        return encode_event(ErrorEvent(errors.envelope(exc)))
+
+    def _passed(self, frames: bytes) -> bytes:
+        self.has_started = self.has_started or bool(frames)
+        if self._mask is None or not may_hold_error(frames):
+            return frames
+        return b"".join(frame if is_of_content(frame) else self._mask(frame) for frame in frames_of(frames))
+
+    def _feed(self, data: bytes) -> bytes:
+        """Take one chunk; return the frames that it completes.
+
+        Raises:
+            FrameTooLarge: see `feed`.
         """
         tail = self._tail
         if not tail:
@@ -98,20 +188,6 @@ class PassthroughStream:
             self.tap.watch(frames)
         return frames
 
-    def pass_through(self, data: bytes) -> bytes:
-        """Return a chunk of whole frames that need no parsing, if no incomplete frame is held.
-
-        Fast path: the chunk counts as fed. Otherwise return b"" and leave the state unchanged.
-        """
-        if self._tail or not data.endswith(b"\n\n") or b"\r" in data or len(data) > MAX_FRAME_LINES:
-            return b""
-        if has_frames_of_interest(data):
-            return b""
-        if self.watches_all and data.count(_CONTENT) < data.count(b"\n\n"):
-            return b""
-        self.tap.count_deltas(data)
-        return data
-
     def _count_lines(self) -> None:
         """Count the line ends in the incomplete frame, each byte once."""
         tail, start = self._tail, self._counted
@@ -121,20 +197,6 @@ class PassthroughStream:
         self._counted = end
         if self._lines > MAX_FRAME_LINES:
             raise too_many_lines()
-
-    def close(self) -> bytes:
-        """End the stream; return a last frame without its blank line.
-
-        Raises:
-            Truncated: the message had not ended. An incomplete frame is dropped.
-        """
-        rest = bytes(self._tail)
-        self._tail.clear()
-        if not self.tap.has_ended and rest:
-            self.tap.watch(rest + b"\n\n")
-        if not self.tap.has_ended:
-            raise Truncated("the upstream closed the stream before finishing")
-        return rest
 
 
 def begins_as_stream(data: bytes) -> bool | None:

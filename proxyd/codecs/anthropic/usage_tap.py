@@ -14,7 +14,7 @@ from proxyd.codecs.anthropic.usage import Usage, usage_from_anthropic
 from proxyd.codecs.wire.sse import SSEDecoder
 from proxyd.errors import FrameTooLarge
 
-__all__ = ["UsageTap", "has_frames_of_interest"]
+__all__ = ["UsageTap"]
 
 _WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 #: Types of the frames that are read, or prefixes of them. In JSON strings the quotes would be escaped, so these are
@@ -28,11 +28,6 @@ _DEFERRED, _MAX_DEFERRED = (b"event: message_start\n", b"event: message_delta\n"
 _CACHED = re.compile(rb'"cache_(?:read|creation)_input_tokens":\s*[1-9]')
 #: Bytes in a delta's frame besides its text: names, types, index (counted on Anthropic's own stream).
 _DELTA, _DELTA_OVERHEAD_BYTES, _BEFORE_TYPE_BYTES, _CHARS_PER_TOKEN = b'"content_block_delta"', 130, 40, 4
-
-
-def has_frames_of_interest(frames: bytes) -> bool:
-    """Return whether `UsageTap.watch` would parse any of `frames`."""
-    return _MESSAGE in frames or _ERROR in frames
 
 
 class UsageTap:
@@ -99,6 +94,8 @@ class UsageTap:
 
     def watch(self, frames: bytes) -> None:
         """Read whole frames; those that are not understood are ignored."""
+        if _MESSAGE not in frames and _ERROR not in frames:
+            return  # nearly all
         if b"\r" in frames:
             frames = frames.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         spans: set[tuple[int, int]] = set()

@@ -24,21 +24,9 @@ _MAX_TRAILERS = 128
 _LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*?)?\r\n", re.DOTALL)
 
 
-def _size_line(total: int) -> bytes:
-    """Return the usual size line of a chunk that is `total` bytes long with its framing; b"" if there is none."""
-    most = (total.bit_length() + 3) // 4
-    for digits in (most, most - 1):
-        if (size := total - digits - 4) > 0:
-            line = b"%x\r\n" % size
-            if len(line) == digits + 2:
-                return line
-    return b""
-
-
-#: Size lines by the size of the data, and by the size of the whole chunk. A chunk that arrives alone finds cold caches,
-#: where formatting a number takes longer than looking it up.
+#: Size lines by the size of the data. A chunk that arrives alone finds cold caches, where formatting a number takes
+#: longer than looking it up.
 _LINES = tuple([b"%x\r\n" % size for size in range(1024)])
-_LINES_BY_TOTAL = tuple(map(_size_line, range(1024)))
 
 
 def chunk_of(data: bytes) -> bytes:
@@ -70,7 +58,6 @@ class Body:
         "_chunks",
         "_decompressor",
         "_feed",
-        "_is_between",
         "_missing",
         "_rest",
         "_trailers",
@@ -90,7 +77,6 @@ class Body:
         self.has_surplus = False
         self.fault: BodyFault | None = None
         self.is_complete = length == 0 and not is_chunked
-        self._is_between = is_chunked  # between two chunks, or before the first
         if is_chunked:
             self._missing = 0
         #: Reader of the next bytes. A bound method would put each body into a reference cycle.
@@ -116,28 +102,6 @@ class Body:
             self.has_surplus = True
         elif self.fault is None:
             self._feed(self, data)
-
-    def take_lone_chunk(self, data: bytes) -> bytes:
-        """Return the payload of `data` if it is exactly one well-formed chunk and nothing waits to be taken.
-
-        Fast path for streams whose chunks arrive one by one: the payload counts as fed and taken. Otherwise return
-        b"" and leave the state unchanged; `feed` must be called then.
-        """
-        if (
-            not self._is_between
-            or self.waiting_bytes
-            or self._rest
-            or self.fault is not None
-            or self._decompressor
-        ):
-            return b""
-        size = len(data)
-        line = _LINES_BY_TOTAL[size] if size < len(_LINES_BY_TOTAL) else _size_line(size)
-        start = len(line)
-        # With cold caches, slices are cheaper than `startswith` and the like, which parse their arguments.
-        if start and data[:start] == line and data[-2:] == b"\r\n":
-            return data[start:-2]
-        return b""
 
     def close(self) -> None:
         """Note that the connection was closed in an orderly way."""
@@ -223,7 +187,7 @@ class Body:
         if len(data) >= missing:
             if not self._end_chunk(data[:missing], missing):
                 return
-            self._missing, self._feed, self._is_between = 0, Body._feed_size, True
+            self._missing, self._feed = 0, Body._feed_size
             if len(data) > missing:
                 self._feed_size(data[missing:])
         else:
@@ -260,12 +224,12 @@ class Body:
             length = int(line[1], 16)
             if not length:
                 self.waiting_bytes += size
-                self._feed, self._is_between = Body._feed_trailers, False
+                self._feed = Body._feed_trailers
                 self._feed_trailers(data[start:])
                 return
             after = start + length
             if after + 2 > end:  # the rest of the chunk comes later
-                self._feed, self._missing, self._is_between = Body._feed_data, length + 2, False
+                self._feed, self._missing = Body._feed_data, length + 2
                 self.waiting_bytes += size
                 self._feed_data(data[start:])
                 return

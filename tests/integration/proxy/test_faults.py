@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from proxyd.proxy import attempt_translated as exchange_translated
+from proxyd.proxy import pump
 from tests.support.faults import BREAKS, MODES, SETTINGS, Break, breaks, compressed, entry, play, without_ids
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import (
@@ -36,7 +36,7 @@ from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks,
 @pytest.mark.statement("D1")
 @pytest.mark.parametrize("case", list(breaks()), ids=lambda case: case.name)
 async def test_response_that_breaks_off(case: Break, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange_translated, "FINISH_GRACE_S", 0.05)
+    monkeypatch.setattr(pump, "FINISH_GRACE_S", 0.05)
     fault = BREAKS[case.fault]
     response, (line,), upstream = await play(case.steps, case.mode)
     if case.is_opaque:

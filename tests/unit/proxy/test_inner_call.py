@@ -13,7 +13,7 @@ async def test_a_message_is_collected_from_its_writes() -> None:
     writer, sent = BodyWriter(), list[bytes]()
     writer.on_sent = sent.append
     writer.set_head(200, (), is_stream=False)
-    await writer.write(b'{"content":')
+    writer.write(b'{"content":')
     await writer.finish(b"[]}")
     assert writer.message() == {"content": []}
     assert b"".join(sent) == b'{"content":[]}'
@@ -31,9 +31,9 @@ async def test_anything_else_is_no_message(body: bytes) -> None:
 
 async def test_a_large_response_is_refused() -> None:
     writer = BodyWriter()
-    await writer.write(b"x" * MAX_BYTES)
+    writer.write(b"x" * MAX_BYTES)
     with pytest.raises(BadReply, match="larger than 1 MiB"):
-        await writer.write(b"x")
+        writer.write(b"x")
 
 
 def test_the_request_has_a_path_and_headers() -> None:

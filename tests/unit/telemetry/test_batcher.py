@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import pytest
 from structlog.testing import capture_logs
 
-from proxyd.codecs.anthropic.usage import Usage
 from proxyd.telemetry import batcher as module
 from proxyd.telemetry.batcher import CallBatcher, one_by_one
 from proxyd.telemetry.call_record import CallRecord
@@ -68,18 +67,3 @@ async def test_failure_of_an_observer_affects_no_other_call_or_observer() -> Non
         calls.flush()
     assert observed == ["good", "better"]
     assert [line["event"] for line in lines] == ["observer.crashed", "observer.crashed"]
-
-
-async def test_usage_is_settled_before_observers_are_notified() -> None:
-    seen: list[int] = []
-    record = finished(usage=Usage())
-
-    def settle() -> None:
-        record.usage = Usage(output_tokens=7)
-
-    record.settle = settle
-    calls = CallBatcher()
-    calls.observers = (one_by_one(lambda each: seen.append(each.usage.output_tokens)),)
-    calls.add(record)
-    calls.flush()
-    assert seen == [7]

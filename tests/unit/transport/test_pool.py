@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxyd.transport.connection import UpstreamConnection
+from proxyd.codecs.wire.http1_body import Body
 from proxyd.transport.faults import InvalidAddress, NotHTTP
 from proxyd.transport.pool import ConnectionPool
 from proxyd.transport.response import Response
@@ -175,12 +175,7 @@ async def test_exception_in_data_received_closes_the_connection_and_is_reported(
     async with pool_to(lambda n: [CHUNKED, gate, chunk(b"one"), END]) as (pool, upstream):
         response = await pool.request("GET", f"{upstream.base}/", {}, b"")
         with monkeypatch.context() as patch:
-            patch.setattr(
-                UpstreamConnection,
-                "on_lone_chunk",
-                property(lambda _: 1 // 0, lambda *_: None),
-                raising=False,
-            )
+            patch.setattr(Body, "feed", lambda *_: 1 // 0)
             gate.set()
             await until(lambda: response.is_over, 5)
         assert reports == ["integer division or modulo by zero"]

@@ -55,9 +55,12 @@ def test_last_frame_without_its_blank_line() -> None:
 @pytest.mark.parametrize("data", [b"", DELTA, DELTA[:-5], STOP[:-9]])
 def test_stream_without_an_end_is_truncated(data: bytes) -> None:
     stream = PassthroughStream()
-    stream.feed(data)
-    with pytest.raises(Truncated):
-        stream.close()
+    if stream.feed(data):
+        assert b"closed the stream before finishing" in stream.close()
+        assert isinstance(stream.failure, Truncated)
+    else:
+        with pytest.raises(Truncated):
+            stream.close()
 
 
 @pytest.mark.parametrize("step", [1000, 1 << 20])
@@ -70,16 +73,32 @@ def test_frame_limits(step: int) -> None:
             [stream.feed(data[at : at + step]) for at in range(0, len(data), step)]
 
 
-def test_fast_path_takes_frames_that_need_no_parsing() -> None:
+def test_frames_are_masked_unless_they_carry_output() -> None:
+    stream = PassthroughStream(mask=lambda frame: frame.replace(b"key", b"***"))
+    content = b'data: {"type":"content_block_delta","text":"key"}\n\n'
+    assert stream.feed(content * 2) == content * 2
+    assert stream.feed(b'data: {"type":"error","error":"key"}\n\n' + content) == (
+        b'data: {"type":"error","error":"***"}\n\n' + content
+    )
+    assert stream.feed(b": a key\n\n") == b": a ***\n\n"
+
+
+def test_failure_after_the_first_frames_becomes_an_error_event() -> None:
     stream = PassthroughStream()
-    assert stream.pass_through(DELTA + DELTA) == DELTA + DELTA
-    for declined in (DELTA[:-1], STOP, DELTA.replace(b"\n", b"\r\n"), b'data: {"type":"error"}\n\n'):
-        assert stream.pass_through(declined) == b"", declined
-    stream.watches_all = True
-    assert stream.pass_through(DELTA) == DELTA
-    assert stream.pass_through(DELTA + b": comment\n\n") == b""
-    stream.feed(DELTA[:5])
-    assert stream.pass_through(DELTA) == b"", "an incomplete frame is held"
+    stream.address = "http://upstream"
+    assert stream.feed(DELTA + DELTA[:9]) == DELTA
+    assert b'"message":"it broke (http://upstream)"' in stream.fail(Truncated("it broke"))
+    assert isinstance(stream.failure, Truncated)
+    assert stream.has_ended
+    assert stream.fail(Truncated("again")) == b""
+
+
+def test_failure_after_the_last_event_is_none() -> None:
+    stream = PassthroughStream()
+    stream.feed(STREAM)
+    assert stream.has_last_event
+    assert not stream.has_ended
+    assert (stream.fail(Truncated("it broke")), stream.failure, stream.has_ended) == (b"", None, True)
 
 
 @pytest.mark.parametrize(

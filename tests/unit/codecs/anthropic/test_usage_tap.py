@@ -9,7 +9,7 @@ import pytest
 
 from proxyd.codecs.anthropic.events import MessageStop, TextDelta, encode_event, encode_frame
 from proxyd.codecs.anthropic.usage import Usage
-from proxyd.codecs.anthropic.usage_tap import UsageTap, has_frames_of_interest
+from proxyd.codecs.anthropic.usage_tap import UsageTap
 
 
 def start(**usage: int) -> bytes:
@@ -95,9 +95,3 @@ def test_body_that_is_not_streamed() -> None:
     body = {"type": "message", "stop_reason": "max_tokens", "usage": {"input_tokens": 4, "output_tokens": 2}}
     tap.watch_body(json.dumps(body).encode())
     assert (tap.usage, tap.stop_reason) == (Usage(4, 2), "max_tokens")
-
-
-def test_frames_of_interest() -> None:
-    assert has_frames_of_interest(STOP)
-    assert has_frames_of_interest(b'data: {"type": "error"}\n\n')
-    assert not has_frames_of_interest(encode_event(TextDelta(0, "plain")))

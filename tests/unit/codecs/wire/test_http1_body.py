@@ -50,72 +50,11 @@ def test_chunked_body_split_anywhere(data: list[bytes], cuts: list[int], size: s
     assert body.take(5) == b""
 
 
-@given(
-    chunks, places, st.sampled_from(["%x"] * 4 + ["%X", "0%x", "%x;c"]), st.lists(st.booleans(), max_size=20)
-)
-def test_lone_chunk_may_be_taken_at_once(
-    data: list[bytes], cuts: list[int], size: str, takes: list[bool]
-) -> None:
-    whole = chunked(data, size)
-    edges = {0, *itertools.accumulate(len(chunked([each], size, b"")) for each in data), len(whole)}
-    edges ^= {place % len(whole) for place in cuts} - {0}
-    body, read, taken = Body(length=None, is_chunked=True), b"", iter(takes)
-    for start, end in itertools.pairwise(sorted({*edges, len(whole)})):
-        chunk = whole[start:end]
-        payload = body.take_lone_chunk(chunk)
-        if payload:
-            assert chunk == chunked([payload], end=b"")
-            assert not body.has_more, "it would overtake the data that waits"
-            read += payload
-            continue
-        body.feed(chunk)
-        if next(taken, True):
-            read += body.take(1 << 16)
-    assert read + body.take(1 << 16) == b"".join(data)
-    assert body.is_complete
-    assert not body.has_surplus
-
-
-def test_lone_chunk_of_any_size_is_taken() -> None:
+def test_chunk_of_any_size_is_framed() -> None:
     for size in (*range(1, 5000), 0xFFFB, 0xFFFF, 0x10000, 0x10001, 0xFFFFF, 0x100000):
         data = b"\n" * size
         assert chunk_of(data) == chunked([data], end=b"")
-        assert Body(length=None, is_chunked=True).take_lone_chunk(chunk_of(data)) == data
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"3\r\none",
-        b"3\r\none\r",
-        b"3\r\nonex\r",
-        b"4\r\none\r\n",
-        b"0x3\r\none\r\n",
-        b"+3\r\none\r\n",
-        b"3\r\none\r\n3\r\ntwo\r\n",
-        b"0\r\n\r\n",
-        b"\r\n",
-        b"3",
-    ],
-)
-def test_anything_but_one_whole_chunk_is_declined(data: bytes) -> None:
-    body = Body(length=None, is_chunked=True)
-    assert body.take_lone_chunk(data) == b""
-    assert body.take_lone_chunk(b"3\r\none\r\n") == b"one", "the state is unchanged"
-
-
-def test_lone_chunk_is_declined_in_other_states() -> None:
-    one = b"3\r\none\r\n"
-    assert Body(length=100, is_chunked=False).take_lone_chunk(one) == b""
-    assert Body(length=None, is_chunked=False).take_lone_chunk(one) == b""
-    assert Body(length=None, is_chunked=True, encoding="gzip").take_lone_chunk(one) == b""
-    body = Body(length=None, is_chunked=True)
-    body.feed(one)
-    assert body.take_lone_chunk(one) == b"", "other data waits"
-    for before in (b"x\r\n", b"0\r\n", b"0\r\n\r\n", b"9\r\n", b"1"):
-        body = Body(length=None, is_chunked=True)
-        body.feed(before)
-        assert body.take_lone_chunk(one) == b"", before
+        assert read(Body(length=None, is_chunked=True), [chunk_of(data)]) == data
 
 
 @pytest.mark.parametrize("data", [[b"one", b"x" * 300, b"\r\n"]])

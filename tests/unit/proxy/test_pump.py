@@ -1,4 +1,4 @@
-"""The fast path of a lone chunk: same bytes, events, notes and ends as the general path, however a stream is cut."""
+"""The pump: what its task and the transport's callback forward is the same, however a stream is cut."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxyd.codecs.anthropic.passthrough import PassthroughStream
 from proxyd.codecs.codec import ResponseContext
+from proxyd.codecs.decoder import Decoder
 from proxyd.codecs.openai.stream import OpenAIStream
 from proxyd.codecs.response_decoder import ResponseDecoder
 from proxyd.codecs.translation.dialect import Dialect
 from proxyd.codecs.wire.http1_body import Body
-from proxyd.config.settings import Settings
 from proxyd.errors import ProxyError
-from proxyd.providers.base import CallTimeouts, UpstreamRequest
-from proxyd.proxy.attempt import Attempt
-from proxyd.proxy.attempt_direct import DirectAttempt
-from proxyd.proxy.attempt_translated import TranslatedAttempt
+from proxyd.proxy.pump import State, StreamPump
+from proxyd.proxy.upstream_reader import UpstreamReader
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.call_trace import CallTrace
 from proxyd.transport.connection import ReadBuffer, UpstreamConnection
@@ -35,28 +34,32 @@ from tests.support.effort import examples
 
 @dataclass
 class _Client:
-    """A sink that is writable for the given numbers of writes, and not writable for one write after each."""
+    """A sink that is writable for the given numbers of writes, and not writable after one write more each time."""
 
     writable_counts: list[int] = field(default_factory=list)
     written: list[bytes] = field(default_factory=list)
+    is_writable: bool = True
+    has_pings: bool = True
 
-    def is_writable(self) -> bool:
-        return not self.writable_counts or self.writable_counts[0] > 0
-
-    def write_nowait(self, data: bytes) -> None:
-        assert self.is_writable()
-        self.take(data)
-
-    def take(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
+        assert self.is_writable
         self.written.append(data)
         if self.writable_counts:
             self.writable_counts[0] -= 1
             if self.writable_counts[0] < 0:
                 self.writable_counts.pop(0)
+                self.is_writable = False
+
+    async def drained(self) -> None:
+        await asyncio.sleep(0)
+        self.is_writable = True
+
+    def stop_pings(self) -> None:
+        self.has_pings = False
 
 
 class _Call:
-    """An attempt whose upstream is fed by the test, with a reader like the driver's."""
+    """A pump whose upstream is fed by the test."""
 
     def __init__(self, mode: str, client: _Client, *, keeps_bodies: bool = False) -> None:
         loop = asyncio.get_running_loop()
@@ -72,14 +75,10 @@ class _Call:
         self.trace = self.record.trace = CallTrace()
         if keeps_bodies:
             self.trace.keep_bodies(b"")
-        upstreams: Any = SimpleNamespace(send=self._send, release=lambda response: response.close())
-        request = UpstreamRequest(
-            url="http://upstream/v1/messages", headers={}, body=b"{}", timeouts=CallTimeouts(1, 1, 1, 0)
-        )
+        self.trace.on_sent(("POST", "/"), {}, b"{}", route="m", mode=mode)
         self.timers = Timers(loop)
-        rest = (upstreams, Settings(), self.timers, self.record)
         numbers = itertools.count()
-        self.attempt: Attempt
+        self.decoder: Decoder
         if mode == "translated":
             codec = OpenAIStream(
                 ResponseContext("asked"),
@@ -87,57 +86,34 @@ class _Call:
                 lambda prefix: f"{prefix}{next(numbers)}",
                 lambda oddity: None,
             )
-            decoder = ResponseDecoder(codec, max_body_bytes=10_000)
-            call: Any = SimpleNamespace(
-                request=request, context=mock.Mock(), sent={}, new_decoder=lambda: decoder
-            )
-            self.attempt = TranslatedAttempt(call, *rest)
-            self.reader = asyncio.ensure_future(self._translated(self.attempt))
+            self.decoder = ResponseDecoder(codec, max_body_bytes=10_000)
         else:
-            self.attempt = DirectAttempt(request, *rest)
-            self.reader = asyncio.ensure_future(self._direct(self.attempt))
+            self.decoder = PassthroughStream()
+        reader = UpstreamReader(self.response, self.timers, self.record, idle_s=1, address="http://upstream")
+        url = "http://upstream/v1/messages"
+        self.pump = StreamPump(reader, self.decoder, self.timers, self.record, url)
+        self.reader = asyncio.ensure_future(self._run())
 
-    async def _send(self, *given: object, **named: object) -> Response:
-        return self.response
-
-    async def _translated(self, attempt: TranslatedAttempt) -> object:
+    async def _run(self) -> object:
         try:
-            data = await attempt.open()
-            while True:
-                if data:
-                    self.client.take(data)
-                if attempt.has_ended:
-                    return attempt.decoder.usage
-                data = await attempt.read(self.client)
+            await self.pump.until_first_frames()
+            await self.pump.run(self.client)
         except ProxyError as exc:
             return type(exc), str(exc)
-
-    async def _direct(self, attempt: DirectAttempt) -> object:
-        try:
-            data = await attempt.open()
-            while True:
-                if data:
-                    self.client.take(data)
-                if attempt.has_ended:
-                    return str(attempt.failure)
-                data = await attempt.read(self.client)
-        except ProxyError as exc:
-            return type(exc), str(exc)
+        return self.pump.state, str(self.decoder.failure)
 
     async def seen(self) -> tuple[object, ...]:
         """All that is visible from outside, after the upstream has ended."""
         end = await asyncio.wait_for(self.reader, 5)
-        self.attempt.close()
-        if self.record.settle is not None:
-            self.record.settle()
         self.timers.close()
         flow = self.trace.attempts[0].flow
         return (
-            b"".join(self.client.written),
+            b"".join([*self.client.written, self.pump.last]),
             end,
             self.record.events,
-            self.record.usage,
-            (flow.size, flow.count, flow.sizes, flow.chunks, flow.is_whole),
+            self.decoder.usage,
+            self.client.has_pings,
+            (flow.size, None if flow.chunks is None else b"".join(flow.chunks)),
         )
 
 
@@ -237,7 +213,7 @@ _streams = st.one_of(
     keeps_bodies=st.booleans(),
 )
 @settings(max_examples=examples(300), deadline=None)
-def test_fast_path_equals_general_path(
+def test_callback_and_task_forward_the_same(
     stream: tuple[str, list[bytes]],
     sizes: list[int],
     cuts: list[int],
@@ -259,13 +235,13 @@ def test_fast_path_equals_general_path(
     edges.add(len(whole))
     reads = [whole[one:other] for one, other in itertools.pairwise(sorted(edges))]
 
-    async def play(*, is_fast: bool) -> tuple[object, ...]:
+    async def play(*, is_within_callback: bool) -> tuple[object, ...]:
         call = _Call(mode, _Client(list(writable_counts)), keeps_bodies=keeps_bodies)
         await asyncio.sleep(0)
         pauses = iter(turns)
-        with mock.patch.object(
-            Body, "take_lone_chunk", Body.take_lone_chunk if is_fast else lambda self, data: b""
-        ):
+        wait = UpstreamReader.wait
+        by_task = wait if is_within_callback else lambda self, on_arrival=None: wait(self)
+        with mock.patch.object(UpstreamReader, "wait", by_task):
             for read in reads:
                 if call.reader.done():
                     break
@@ -274,7 +250,7 @@ def test_fast_path_equals_general_path(
                     await asyncio.sleep(0)
             return await call.seen()
 
-    assert asyncio.run(play(is_fast=True)) == asyncio.run(play(is_fast=False))
+    assert asyncio.run(play(is_within_callback=True)) == asyncio.run(play(is_within_callback=False))
 
 
 def _frame(mode: str, text: str) -> bytes:
@@ -284,9 +260,9 @@ def _frame(mode: str, text: str) -> bytes:
     return _anthropic({"type": "content_block_delta", "index": 0, "delta": delta}, end="\n\n")
 
 
-async def _flowing(mode: str) -> _Call:
-    """A call whose chunks take the fast path."""
-    call = _Call(mode, _Client())
+async def _flowing(mode: str, client: _Client | None = None) -> _Call:
+    """A call whose chunks are forwarded within the transport's callback."""
+    call = _Call(mode, client or _Client())
     await asyncio.sleep(0)
     call.protocol.data_received(_chunked(_BEGIN[mode]))
     for _ in range(3):
@@ -295,36 +271,67 @@ async def _flowing(mode: str) -> _Call:
     return call
 
 
-@pytest.mark.parametrize("mode", ["direct"])
-async def test_lone_chunk_is_written_within_data_received(mode: str) -> None:
+@pytest.mark.parametrize("mode", ["translated", "direct"])
+async def test_chunk_is_written_within_data_received(mode: str) -> None:
     call = await _flowing(mode)
-    with mock.patch.object(Attempt, "_forward_buffered", side_effect=AssertionError("the general path")):
-        for text in (" three", ' "four"\n', " fünf"):
-            before = len(call.client.written), call.record.codec_s
-            call.protocol.data_received(_chunked(_frame(mode, text)))
-            assert len(call.client.written) == before[0] + 1
-            assert json.dumps(text, ensure_ascii=False).encode() in call.client.written[-1]
-            call.record.add_up()
-            assert call.record.codec_s > before[1]
+    for text in (" three", ' "four"\n', " fünf"):
+        before = len(call.client.written), call.record.codec_s
+        call.protocol.data_received(_chunked(_frame(mode, text)))
+        assert len(call.client.written) == before[0] + 1
+        assert json.dumps(text, ensure_ascii=False).encode() in call.client.written[-1]
+        assert call.record.codec_s > before[1]
+        assert call.pump.state is State.STREAMING
     call.reader.cancel()
 
 
-@pytest.mark.parametrize("mode", ["direct"])
-async def test_exception_on_the_fast_path_is_raised_in_the_reader(mode: str) -> None:
-    call = await _flowing(mode)
-    with mock.patch.object(_Client, "write_nowait", side_effect=RuntimeError("a bug of ours")):
+@pytest.mark.parametrize("mode", ["translated", "direct"])
+async def test_nothing_is_read_while_the_client_does_not_read(mode: str) -> None:
+    client = _Client([2, 100])  # the beginning, one write, and one that it does not take
+    call = await _flowing(mode, client)
+    may_go_on = asyncio.Event()
+    assert call.pump.state is State.STREAMING
+    with mock.patch.object(_Client, "drained", side_effect=may_go_on.wait):
         call.protocol.data_received(_chunked(_frame(mode, " three")))
-    with pytest.raises(RuntimeError, match="a bug of ours"):
-        await asyncio.wait_for(call.reader, 5)
-    assert call.response.on_lone_chunk is None
+        assert call.pump.state is State.PAUSED
+        before = len(client.written)
+        for _ in range(3):
+            call.protocol.data_received(_chunked(_frame(mode, " four")))
+            await asyncio.sleep(0)
+        assert (len(client.written), call.response.has_more) == (before, True)
+        client.is_writable = True
+        may_go_on.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert client.written[-1].count(b" four") == 3
+    assert call.pump.state is State.STREAMING
+    call.reader.cancel()
 
 
 @pytest.mark.parametrize("mode", ["translated", "direct"])
-async def test_chunks_on_the_fast_path_postpone_the_idle_timeout(mode: str) -> None:
+async def test_exception_within_the_callback_is_raised_in_the_task(mode: str) -> None:
+    call = await _flowing(mode)
+    with mock.patch.object(_Client, "write", side_effect=RuntimeError("a bug of ours")):
+        call.protocol.data_received(_chunked(_frame(mode, " three")))
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        await asyncio.wait_for(call.reader, 5)
+
+
+@pytest.mark.parametrize("mode", ["translated", "direct"])
+async def test_chunks_within_the_callback_postpone_the_idle_timeout(mode: str) -> None:
     call = await _flowing(mode)
     for count in range(6):  # the timeout is a second
         await asyncio.sleep(0.25)
         call.protocol.data_received(_chunked(_frame(mode, f" {count}")))
     assert not call.reader.done()
-    assert (await asyncio.wait_for(call.reader, 5)) is not None
-    assert b"was silent for 1 s" in b"".join(call.client.written) or mode == "direct"
+    assert await asyncio.wait_for(call.reader, 5) == (State.FAILED, "http://upstream was silent for 1 s")
+    assert b"was silent for 1 s" in call.pump.last
+
+
+async def test_pings_stop_with_the_last_event_of_a_direct_stream() -> None:
+    call = await _flowing("direct")
+    assert call.client.has_pings
+    call.protocol.data_received(_chunked(_anthropic({"type": "message_stop"}, end="\n\n")))
+    assert not call.client.has_pings
+    assert call.pump.has_sent_last_event
+    call.protocol.data_received(b"0\r\n\r\n")
+    assert (await call.seen())[1] == (State.ENDING, "None")
