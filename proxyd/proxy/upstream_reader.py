@@ -106,10 +106,10 @@ class UpstreamReader:
         self._on_arrival = on_arrival
         try:
             await self._waiter
+            fault = self._fault
         finally:
-            self._waiter = self._on_arrival = None
-        if self._fault is not None:
-            fault, self._fault = self._fault, None
+            self._waiter = self._on_arrival = self._fault = None  # its frames hold this reader
+        if fault is not None:
             try:
                 raise fault
             finally:
