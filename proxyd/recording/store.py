@@ -183,6 +183,7 @@ def summary_of(path: Path) -> dict[str, Any]:
         "status": facts.get("status"),
         "outcome": facts.get("outcome"),
         "cause": facts.get("error") or facts.get("error_type") or facts.get("stop_reason"),
+        "address": facts.get("address"),
         "attempts": call.get("attempts"),
         "has_bodies": call.get("has_bodies") is True,
         "folder": str(path),

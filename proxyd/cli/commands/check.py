@@ -19,7 +19,7 @@ from proxyd.config.paths import resolve_models_path
 from proxyd.config.route_rules import RouteRule
 from proxyd.config.routes import ModelRoute
 from proxyd.secret import Secret
-from proxyd.urls import host_of
+from proxyd.urls import address_of, host_of
 
 __all__ = ["check_command", "describe_key", "show_columns"]
 
@@ -97,6 +97,7 @@ def _model(route: ModelRoute) -> dict[str, Any]:
         "format_chosen_because": why,
         "model_name": route.model_name,
         "upstream": host_of(route.api_base),
+        "address": address_of(route.api_base),
         "provider": profile_for(route.api_base, route.provider).name,
         "key": describe_key(route),
         "max_input_tokens": route.max_input_tokens,
@@ -250,7 +251,7 @@ def _show(report: Mapping[str, Any], *, shows_all: bool) -> None:
             each["mode"],
             each["format"],
             each["model_name"],
-            each["upstream"],
+            each["address"].removeprefix("https://"),
             each["provider"],
             each["key"],
             str(each["max_input_tokens"] or "-"),

@@ -16,7 +16,7 @@ from proxyd.cli.commands.check import describe_key, show_columns
 from proxyd.cli.groups import CommandGroup
 from proxyd.config.envfile import with_env_file
 from proxyd.config.paths import make_private_folder, resolve_models_path
-from proxyd.urls import host_of
+from proxyd.urls import address_of, host_of
 
 __all__ = ["models_command"]
 
@@ -52,6 +52,7 @@ def list_command(models: str | None = None, as_json: bool = False) -> None:
             "mode": "direct" if route.direct else "translated",
             "model_name": route.model_name,
             "upstream": host_of(route.api_base),
+            "address": address_of(route.api_base),
             "key": describe_key(route),
             "aliases": list(route.aliases),
         }
@@ -62,7 +63,12 @@ def list_command(models: str | None = None, as_json: bool = False) -> None:
         return
     table = [["MODEL", "MODE", "UPSTREAM MODEL", "AT", "KEY"]]
     table += [
-        [str(row[name]) for name in ("model_id", "mode", "model_name", "upstream", "key")] for row in rows
+        [
+            *(str(row[name]) for name in ("model_id", "mode", "model_name")),
+            str(row["address"]).removeprefix("https://"),
+            str(row["key"]),
+        ]
+        for row in rows
     ]
     show_columns(table)
 

@@ -146,11 +146,17 @@ def _list(as_json: bool) -> None:
             each.get("status"),
             each.get("outcome"),
             "yes" if each.get("has_bodies") else "no",
-            each.get("cause"),
+            _cause(each),
         )
         table.add_row(*(Text("" if cell is None else one_line(str(cell))) for cell in cells))
     # One line per record if the output is a pipe.
     Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_CELLS).print(table)
+
+
+def _cause(summary: Mapping[str, Any]) -> str:
+    """Return why a call failed, with the address that was called."""
+    cause, address = str(summary.get("cause") or ""), str(summary.get("address") or "")
+    return cause if address in cause else f"{cause} ({address})".strip()
 
 
 # -- a replay

@@ -88,6 +88,7 @@ def test_effective_configuration_and_its_origins(tmp_path: Path) -> None:
     assert re.search(rf"^ping_s +20.0 +{path}:2:11$", table, re.MULTILINE)
     assert re.search(r"^the other \d+ settings have their defaults; --all prints them$", table, re.MULTILINE)
     assert "keepalive_s" not in table
+    assert re.search(r"^c +direct .* api\.z\.ai/api/anthropic ", table, re.MULTILINE), "the whole address"
     assert "THEN" not in table, "no entry has a fallback"
     everything = check(path, "--all", A_KEY="sk-0123456789abcdef").stdout
     assert re.search(r"^keepalive_s +75.0 +default$", everything, re.MULTILINE)

@@ -52,6 +52,7 @@ def test_add_keeps_the_rest_of_the_file(path: Path) -> None:
     assert [each["model_id"] for each in listed] == ["a", "b", "c"]
     assert listed[2] == {
         "model_id": "c", "mode": "translated", "model_name": "x/y", "upstream": "openrouter.ai",
+        "address": "https://openrouter.ai/api/v1",
         "key": "missing: ${C_KEY}", "aliases": ["d", "e-*"],
     }  # fmt: skip
 
@@ -64,6 +65,7 @@ def test_remove_deletes_the_entry_and_its_comment(path: Path) -> None:
     assert text.startswith(TEXT[: TEXT.index("# The second")])
     assert [each["mode"] for each in json.loads(models(path, "list", "--json"))] == ["translated", "direct"]
     assert "c      direct" in models(path, "list")
+    assert "  api.z.ai/api/anthropic  " in models(path, "list")
 
 
 def test_add_creates_the_file(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ def test_list(home: Home) -> None:
     assert head.split()[:2] == ["request", "id"]
     assert newest["request_id"] in first
     assert "slow" in first
+    assert re.search(r"http://127\.0\.0\.1:\d+/v1/chat/completions", first), "the address that was called"
     assert "\x1b" not in first
     assert oldest["request_id"] in second
     assert "cannot be read" in second
