@@ -23,6 +23,7 @@
     │   ├── Truncated             502 api_error              ended without its final event
     │   ├── UpstreamOverloaded    529 overloaded_error       its stream ended with a reason that says so
     │   └── Refused               by its own status          an error response of the upstream
+    │       ├── CapabilityRejected 400 invalid_request_error a feature that the client can leave out
     │       └── TooLong           400 invalid_request_error  the prompt is over the model's window
     ├── Overloaded                529 overloaded_error       full, draining, or the circuit breaker is open
     └── ConfigError               no response: exit code 78
@@ -175,6 +176,17 @@ class TooLong(Refused):
     def __init__(self, message: str, *, window: int | None = None) -> None:
         super().__init__(message, status=400, kind="invalid_request_error")
         self.window = window
+
+
+class CapabilityRejected(Refused):
+    """The upstream does not take a feature of the request, which the client can leave out.
+
+    Args:
+        capability: the class of the feature, see `proxyd.providers.client_recovery`.
+    """
+
+    def __init__(self, capability: str) -> None:
+        super().__init__(f"capability_rejected: {capability}", status=400, kind="invalid_request_error")
 
 
 class Overloaded(ProxyError):

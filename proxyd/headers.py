@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 
 from proxyd.errors import BadReply
 
-__all__ = ["HOP_BY_HOP", "forwarded_names", "is_never_forwarded", "is_returned"]
+__all__ = ["HOP_BY_HOP", "forwarded_names", "is_from_claude_code", "is_never_forwarded", "is_returned"]
 
 _FORWARDED = frozenset({"accept", "content-type", "traceparent", "tracestate", "user-agent", "x-app"})
 _FORWARDED_PREFIXES = ("anthropic-", "x-claude-code-", "x-stainless-")
@@ -100,6 +101,11 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
         name.startswith(pattern[:-1].lower()) if pattern.endswith("*") else name == pattern.lower()
         for pattern in patterns
     )
+
+
+def is_from_claude_code(headers: Mapping[str, str]) -> bool:
+    """Return whether a request comes from Claude Code, which acts on some errors in its own way."""
+    return headers.get("user-agent", "").startswith("claude-cli/")
 
 
 def is_never_forwarded(pattern: str) -> bool:

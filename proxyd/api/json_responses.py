@@ -14,6 +14,7 @@ from aiohttp import web
 
 from proxyd import errors, jsonio
 from proxyd.errors import ClientError, MethodNotAllowed, NotFound, ProxyError, is_permanent, response_headers
+from proxyd.headers import is_from_claude_code
 
 __all__ = ["error_from_aiohttp", "error_response", "json_response"]
 
@@ -30,8 +31,7 @@ def error_response(exc: BaseException, request: web.Request, request_id: str) ->
     """Return the response for `exc`, an Anthropic error object."""
     status, _ = errors.error_response(exc)
     body = errors.envelope(exc, request_id)
-    is_claude_code = request.headers.get("user-agent", "").startswith("claude-cli/")
-    if is_claude_code and status in _NOT_SHOWN and is_permanent(exc):
+    if is_from_claude_code(request.headers) and status in _NOT_SHOWN and is_permanent(exc):
         status = 400
         body["error"]["type"] = "policy_blocked"
     response = json_response(body, status)

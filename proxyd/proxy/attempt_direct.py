@@ -53,6 +53,18 @@ class VerbatimRefusal(Refused):
         super().__init__(f"{address} answered {status}", status=status, kind=kind, headers=by_name)
         self.raw_headers = headers
         self.body = body
+        self._meaning = meaning
+
+    @property
+    def words(self) -> str:
+        """The upstream's message, without keys."""
+        return self._meaning.message
+
+    def stop_retries_if_useless(self) -> None:
+        """Add ``x-should-retry: false`` where a retry cannot help: without it Claude Code repeats a 429 for minutes."""
+        names = {name.lower() for name, _ in self.raw_headers}
+        if "x-should-retry" not in names and errors.is_permanent(self._meaning):
+            self.raw_headers = [*self.raw_headers, *errors.NO_RETRY.items()]
 
 
 class DirectAttempt(Attempt):

@@ -64,6 +64,8 @@ def translated_error(
     failure = refusal(status, headers, body, context)
     if isinstance(failure, Refused) and failure.status not in STATUSES_WITH_RECOVERY:
         failure.message += f" ({address_of(url)} answered {status})"
+        if failure.kind == "billing_error":
+            failure.message += "; top up the account there, or choose another model"
     return failure
 
 

@@ -43,7 +43,14 @@ from proxyd.errors import ProxyError, Refused, TooLong, kind_of_status
 from proxyd.redaction import redacted, without_named_keys
 from proxyd.secret import Secret, configured_secrets
 
-__all__ = ["ErrorContext", "error_in", "names_unknown_model", "refusal", "refusal_from_chunk"]
+__all__ = [
+    "ErrorContext",
+    "error_in",
+    "names_content_filter",
+    "names_unknown_model",
+    "refusal",
+    "refusal_from_chunk",
+]
 
 #: docs/spec/errors.md#message. Room for a long validation message, none for a prompt.
 MAX_MESSAGE = 2000
@@ -212,6 +219,7 @@ _CAUSES: tuple[_Cause, ...] = (
     ),
 )
 
+_FILTERED = "Output blocked by content filtering policy"
 #: Texts that Claude Code 2.1.330 was seen to act on at once, by removing the images or by giving up, where
 #: any other 400 is repeated up to six times: what it looks for, and the upstreams' codes and texts of the
 #: same meaning.
@@ -237,7 +245,7 @@ _STOPPERS: tuple[tuple[str, frozenset[str], re.Pattern[str]], ...] = (
         ),
     ),
     (
-        "Output blocked by content filtering policy",
+        _FILTERED,
         # Azure; OpenAI; DashScope; GLM; MiniMax
         frozenset(
             {"content_filter", "content_policy_violation", "data_inspection_failed", "datainspectionfailed"}
@@ -323,6 +331,12 @@ def names_unknown_model(status: int, body: bytes) -> bool:
         cause.status == 404 and (not cause.codes.isdisjoint(words.codes) or cause.text.search(text))
         for cause in _CAUSES
     )
+
+
+def names_content_filter(body: bytes) -> bool:
+    """Return whether an error says, by its code or its text, that a filter of contents has refused the request."""
+    words = parse_error_body(body)
+    return _stopper(replace(words, message=words.message[:MAX_MESSAGE])) == _FILTERED
 
 
 def refusal_from_chunk(error: Any, context: ErrorContext) -> ProxyError:

@@ -1,0 +1,67 @@
+"""Rules that hand classes of requests to other entries, with the classes as Claude Code names them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from tests.system.e2e.openai_upstream import calls, say
+from tests.system.e2e.scripted import Received, Step
+from tests.system.e2e.stage import Stage, check, check_equal, scenario
+
+
+@scenario
+async def classes_go_to_their_own_entries(stage: Stage) -> None:
+    """A subagent and a web search go to entries of their own by rules; the ledger knows class, agent and prompt"""
+
+    def main(received: Received) -> Sequence[Step]:
+        results = received.texts("tool")
+        if not results:
+            turn = calls(
+                (
+                    "Agent",
+                    {"description": "look", "prompt": "Look around.", "subagent_type": "general-purpose"},
+                ),
+                ("WebSearch", {"query": "rust 2026"}),
+            )
+        else:
+            turn = say("All done.")
+        return turn(received)  # type: ignore[return-value]
+
+    upstream = await stage.openai(main)
+    small = await stage.openai(say("I looked."))
+    rules = [
+        {"when": {"class": "subagent"}, "use": "small"},
+        {"when": {"web_search": True}, "use": "searcher"},
+    ]
+    daemon = await stage.daemon(
+        [
+            {"model_id": "big", "api_base": upstream.api_base, "routes": rules},
+            {"model_id": "small", "api_base": small.api_base},
+            {"model_id": "searcher", "api_base": small.api_base},
+        ]
+    )
+    hints = {"CLAUDE_CODE_GATEWAY_HINT_HEADERS": "1"}
+    run = await stage.succeed(
+        daemon, "Look around and search.", model="big", tools=["Agent", "WebSearch"], environment=hints
+    )
+    check("All done." in run.text, f"the answer is {run.text!r}")
+    check(
+        any("Look around." in text for request in small.requests for text in request.texts("user")),
+        "no subagent",
+    )
+    await daemon.stop()
+    database = sqlite3.connect(daemon.state_folder / "usage.db")
+    rows = database.execute("SELECT kind, route, rule, agent_type, prompt_id FROM calls").fetchall()
+    database.close()
+    found = {kind: (route, rule, agent) for kind, route, rule, agent, _ in rows}
+    check_equal(found["main"], ("big", None, None), "who served the conversation")
+    check_equal(
+        found["subagent"], ("small", "models[0].routes[0]", "general-purpose"), "who served the subagent"
+    )
+    check_equal(found["search"], ("searcher", "models[0].routes[1]", None), "who served the search")
+    prompts = {kind: [row[-1] for row in rows if row[0] == kind] for kind in ("main", "subagent")}
+    check(None not in prompts["main"], "a prompt has no id")
+    check(
+        set(prompts["subagent"]) <= set(prompts["main"]), f"the subagent's prompt is another one: {prompts}"
+    )
