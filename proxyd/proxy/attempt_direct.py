@@ -61,9 +61,10 @@ class VerbatimRefusal(Refused):
         return self._meaning.message
 
     def stop_retries_if_useless(self) -> None:
-        """Add ``x-should-retry: false`` where a retry cannot help: without it Claude Code repeats a 429 for minutes."""
+        """Add ``x-should-retry: false`` where Claude Code would retry for minutes and that cannot help."""
         names = {name.lower() for name, _ in self.raw_headers}
-        if "x-should-retry" not in names and errors.is_permanent(self._meaning):
+        is_retried = self.status in (401, 429) or self.status >= 500
+        if is_retried and "x-should-retry" not in names and errors.is_permanent(self._meaning):
             self.raw_headers = [*self.raw_headers, *errors.NO_RETRY.items()]
 
 

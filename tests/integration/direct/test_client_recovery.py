@@ -88,7 +88,8 @@ async def test_a_filter_of_contents_is_shown_with_what_to_do() -> None:
     ("status", "message", "expected"),
     [
         (429, "You exceeded your current quota; insufficient balance", "false"),
-        (402, "Insufficient Balance", "false"),
+        (402, "Insufficient Balance", None),  # shown at once
+        (404, "model: not here", None),
         (401, "invalid api key", "false"),
         (429, "rate limit reached, try again in 2s", None),
         (503, "overloaded", None),
@@ -106,5 +107,5 @@ async def test_no_retry_is_asked_for_where_none_can_help(
 
 async def test_the_upstreams_own_word_on_retries_stays() -> None:
     body = b'{"error":{"message":"Insufficient Balance"}}'
-    _, headers, _ = await refused(402, body, CLAUDE, {"x-should-retry": "true"})
+    _, headers, _ = await refused(429, body, CLAUDE, {"x-should-retry": "true"})
     assert headers["x-should-retry"] == "true"
