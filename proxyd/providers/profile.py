@@ -19,12 +19,15 @@ __all__ = [
     "GRAMMAR_SOURCE",
     "KIMI_REASONING",
     "KIMI_SOURCE",
+    "MINIMAX_REASONING",
     "MISTRAL_ORDER",
     "MOONSHOT_SCHEMAS",
     "MOONSHOT_SCHEMAS_SOURCE",
     "NO_EFFORT",
     "STRICT_TEMPLATE",
     "STRICT_TEMPLATE_SOURCE",
+    "THINK_TAGS",
+    "THINK_TAGS_SOURCE",
     "Preference",
     "Profile",
     "Variant",
@@ -138,6 +141,22 @@ GRAMMAR_SOURCE = (
 #: What Claude Code sends to Anthropic and other vendors' Anthropic endpoints ignore or refuse (unconfirmed which of the
 #: two for most; where it is ignored, nothing is lost). DeepSeek alone documents that it reads ``output_config``.
 ANTHROPIC_ONLY = ("container", "context_management", "mcp_servers")
+
+#: Families that write their reasoning between tags where the server has no parser for it. Only tags at the start of a
+#: response count, so a server that parses them loses nothing.
+THINK_TAGS = Variant(
+    r"deepseek|(^|[/-])r1\b|qwq|qwen|minimax|glm|kimi|magistral|nemotron|hunyuan|ernie|thinking|reason",
+    {"think_tags": ("think",)},
+)
+#: MiniMax writes them again after text, and wants them back.
+MINIMAX_REASONING: dict[str, Any] = {
+    "think_tags": ("think",),
+    "think_tags_repeat": True,
+    "reasoning_return": "tags",
+}
+THINK_TAGS_SOURCE = (
+    "reasoning between tags: MiniMax docs, ollama#14820, sglang#7117; MiniMax wants it back: MiniMax-M2#51"
+)
 
 NO_EFFORT: dict[str, Any] = {"effort_path": None}
 

@@ -172,6 +172,11 @@ class BlockWriter:
         self._events.append(message_start(self._new_id("msg_"), self._context.model, usage))
 
     @property
+    def has_any_call(self) -> bool:
+        """A fragment of a tool call was received."""
+        return bool(self._calls.slots)
+
+    @property
     def is_within_arguments(self) -> bool:
         """The arguments of a call are incomplete."""
         return any(slot.is_cut for slot in self._calls.slots)
@@ -335,6 +340,8 @@ class BlockWriter:
         if self.block == "thinking":
             self._events.append(SignatureDelta(index, self._signature()))
         elif self.slot is not None:
+            self.slot.recover()
+            self._send_arguments(self.slot)
             if not self.slot.has_arguments:
                 self._events.append(JsonDelta(index, "{}"))
             elif not self.slot.is_complete:

@@ -99,15 +99,19 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     for words, meaning in (
         ("context|window|prompt_?(?:too_?)?long", "model_context_window_exceeded"),
         (
-            "filter|safety|block|prohibit|sensitiv|guardrail|moderat|polic(?:y|ies)|refus|toxic|violat|harm",
+            "filter|safety|block|prohibit|sensitiv|guardrail|moderat|polic(?:y|ies)|refus|toxic|viol|harm|hate|jailbreak|armor",
             "refusal",
         ),
         (
             "error|fail|malform|abort|cancel|time_?out|time_?limit|rate_?limit|quota|overload|unavail|except|interrupt"
-            "|invalid|crash|disconnect|reject|denied|kill|lost|corrupt|unexpected",
+            "|invalid|crash|disconnect|reject|denied|kill|lost|corrupt|unexpected|preempt|evict|oom|out_of_memory|deadline"
+            "|dead|closed|shut_?down|unreachable",
             "",
         ),
-        ("limit|length|max_|truncat|cut_?off|budget|exceed|incomplete|repetition", "max_tokens"),
+        (
+            "limit|length|max_|truncat|cut_?off|budget|exceed|exhaust|too_many|incomplete|repetition|cache_full",
+            "max_tokens",
+        ),
     )
 )
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from proxyd.codecs.openai.delta_shapes import text_of
+
 __all__ = ["ReasoningDetails", "reasoning_of"]
 
 #: Fields that hold reasoning text, in order of preference, before and after ``reasoning_details``. Servers repeat
 #: the text in several, so only one is read.
 _TEXT_FIELDS = ("reasoning_content", "reasoning")
-_RARE_TEXT_FIELDS = ("reasoning_text", "thinking", "thought", "cot_summary")
+_RARE_TEXT_FIELDS = ("reasoning_text", "thinking", "thought", "reasoning_summary", "cot_summary")
 #: Fields of a ``reasoning_details`` item whose values are appended; those of other fields are replaced.
 _APPENDED = ("text", "summary", "data")
 
@@ -21,8 +23,8 @@ def reasoning_of(delta: dict[str, Any]) -> tuple[str | None, str]:
     """Return the field that holds the reasoning text of `delta`, and the text; ``(None, "")`` if there is none."""
     for name in _TEXT_FIELDS:
         value = delta.get(name)
-        if isinstance(value, str) and value:
-            return name, value
+        if value and (text := value if isinstance(value, str) else text_of(value)):
+            return name, text
     details = delta.get("reasoning_details")
     if isinstance(details, list):
         texts = [
@@ -41,8 +43,8 @@ def reasoning_of(delta: dict[str, Any]) -> tuple[str | None, str]:
             return "thinking_blocks", joined
     for name in _RARE_TEXT_FIELDS:
         value = delta.get(name)
-        if isinstance(value, str) and value:
-            return name, value
+        if value and (text := text_of(value)):
+            return name, text
     return None, ""
 
 

@@ -33,6 +33,7 @@ from proxyd.codecs.anthropic.usage import Usage, usage_from_openai
 from proxyd.codecs.codec import NewId, ResponseContext, Warn
 from proxyd.codecs.openai.block_writer import BlockWriter
 from proxyd.codecs.openai.completion import completion_to_chunk
+from proxyd.codecs.openai.delta_shapes import call_fragments, parts_of, text_of, unwrapped
 from proxyd.codecs.openai.delta_template import DeltaTemplate
 from proxyd.codecs.openai.finish_reason import FinishReason
 from proxyd.codecs.openai.reasoning_fields import reasoning_of
@@ -285,6 +286,8 @@ class OpenAIStream:
         """Translate one parsed chunk, or a whole completion: a ``message`` is read as the delta."""
         if not isinstance(chunk, dict):
             raise BadReply("the upstream sent an event that is not a JSON object")
+        if "choices" not in chunk:
+            chunk = unwrapped(chunk)
         if chunk.get("error"):
             raise refusal_from_chunk(error_in(chunk), self._context.errors)
         usage = chunk.get("usage")
@@ -301,6 +304,8 @@ class OpenAIStream:
             raise refusal_from_chunk(error, self._context.errors)
         elif usage is not None:
             self._ends_with_usage = self._reported_usage is not None
+        if not choices and chunk.get("finish_reason"):
+            self._on_finish(chunk["finish_reason"], {}, chunk)
 
     def error_in_body(self, body: bytes) -> ProxyError | None:
         try:
@@ -311,6 +316,7 @@ class OpenAIStream:
 
     def on_body(self, value: Any) -> bool:
         """Translate a whole completion as one chunk. Nothing follows it, with or without a finish reason."""
+        value = unwrapped(value) if isinstance(value, dict) else value
         if not isinstance(value, dict) or not isinstance(value.get("choices"), list):
             return False
         self.on_chunk(completion_to_chunk(value))
@@ -353,25 +359,32 @@ class OpenAIStream:
         delta = choice.get("delta")
         if isinstance(delta, dict):
             self._has_deltas = True
-        elif not self._has_deltas:  # otherwise MiniMax repeats the whole message in its last chunk
-            delta = choice.get("message")
+        elif isinstance(message := choice.get("message"), dict):
+            # MiniMax repeats the whole message in its last chunk; others send the calls there alone.
+            delta = _late_part(message, self._writer) if self._has_deltas else message
         if isinstance(delta, dict):
             self._on_delta(delta)
         elif isinstance(choice.get("text"), str):  # the legacy completions shape, from some local servers
             self._on_content(choice["text"])
-        for holder in (choice, delta):  # the first is documented by OpenRouter
+        for holder in (choice, delta, choice.get("message")):  # the first is documented by OpenRouter
             if isinstance(holder, dict) and holder.get("error") and not self._finish.is_known:
                 raise refusal_from_chunk(error_in(holder), self._context.errors)
-        reason = choice.get("finish_reason")
-        if reason is not None and reason != "":
-            self._finish.add(
-                str(reason),
-                choice,
-                chunk,
-                stop_sequences=self._context.stop_sequences,
-                errors=self._context.errors,
-                warn=self._warn,
-            )
+        inner = delta if isinstance(delta, dict) else {}
+        reason = (
+            choice.get("finish_reason") or inner.get("finish_reason") or choice.get("native_finish_reason")
+        )
+        if reason:
+            self._on_finish(reason, choice, chunk)
+
+    def _on_finish(self, reason: Any, choice: dict[str, Any], chunk: dict[str, Any]) -> None:
+        self._finish.add(
+            str(reason),
+            choice,
+            chunk,
+            stop_sequences=self._context.stop_sequences,
+            errors=self._context.errors,
+            warn=self._warn,
+        )
 
     def _on_delta(self, delta: dict[str, Any]) -> None:
         content = delta.get("content")
@@ -386,8 +399,8 @@ class OpenAIStream:
             self._writer.write_reasoning(reasoning, field)
         if isinstance(content, str):
             self._on_content(content)
-        elif isinstance(content, list):
-            for part in content:
+        elif content is not None:
+            for part in parts_of(content):
                 self._on_part(part)
         refusal = delta.get("refusal")
         if isinstance(refusal, str) and refusal:
@@ -398,8 +411,9 @@ class OpenAIStream:
         audio = delta.get("audio")
         if isinstance(audio, dict) and isinstance(audio.get("transcript"), str):
             self._on_content(audio["transcript"])
-        for fragment in _list(delta.get("tool_calls")):
-            self._on_fragment(fragment)
+        if calls := delta.get("tool_calls"):
+            for fragment in call_fragments(calls):
+                self._on_fragment(fragment)
         call = delta.get("function_call")
         if isinstance(call, dict):
             self._on_fragment({"index": 0, "function": call})
@@ -435,25 +449,19 @@ class OpenAIStream:
         self._flush_tags()
         self._writer.add_fragment(fragment)
 
-    def _on_part(self, part: Any) -> None:
+    def _on_part(self, part: dict[str, Any]) -> None:
         """Translate one element of a content array (Mistral; docs/spec/chat-to-messages.md#content-array)."""
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind == "text" and isinstance(part.get("text"), str):
-            self._on_content(part["text"])
-        elif kind == "thinking":
-            thinking = part.get("thinking")
-            texts = (
-                [thinking]
-                if isinstance(thinking, str)
-                else [item.get("text") for item in _list(thinking) if isinstance(item, dict)]
-            )
-            text = "".join(text for text in texts if isinstance(text, str))
+        kind = part.get("type")
+        if kind in ("thinking", "reasoning"):
+            text = text_of(part.get("thinking")) or text_of(part)
             if text:
                 self._flush_tags()
                 self._writer.write_reasoning(text, "thinking")
         elif kind in ("image_url", "image"):
             self._write_text(_image_text(part))
-        elif kind != "reference":
+        elif text := text_of(part.get("text")):
+            self._on_content(text)
+        elif kind not in ("reference", "text"):
             self._warn("stream.unknown_content_part")
 
     def _final_usage(self) -> Usage:
@@ -467,6 +475,12 @@ class OpenAIStream:
         if reported.total_input_tokens == 0:  # only the output was counted
             reported = replace(reported, input_tokens=self._usage.input_tokens, is_estimated=True)
         return reported
+
+
+def _late_part(message: dict[str, Any], writer: BlockWriter) -> dict[str, Any] | None:
+    """Return the part of a last, whole message that no delta brought: its tool calls."""
+    calls = message.get("tool_calls")
+    return {"tool_calls": calls} if calls and not writer.has_any_call else None
 
 
 def _choice_index(choice: dict[str, Any]) -> int:

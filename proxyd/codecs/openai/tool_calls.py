@@ -155,10 +155,23 @@ class ToolSlot:
         used = self._scan(text)
         if used:
             self.has_arguments = True
-            self.unsent.append(text[:used])
             self._parts.append(text[:used])
+            if self._is_object:
+                self.unsent.append(text[:used])
         if text[used:].strip() and not self.is_copied_by(text):
             self.has_excess = True
+
+    def recover(self) -> None:
+        """Make the arguments that are no object, and were kept back for that, ready to be sent.
+
+        Some servers encode the object a second time, as a string, or put it into a code fence.
+        """
+        if self._is_object or not self.has_arguments:
+            return
+        arguments = _recovered(self.arguments())
+        self._parts, self._extent, self._is_object = [], JsonExtent(), True
+        self._scan(arguments)
+        self.unsent.append(arguments)
 
     def try_add_sent(self, text: str) -> bool:
         """Add a fragment that the caller sends to the client itself, if it is certain to belong to the arguments.
@@ -166,7 +179,7 @@ class ToolSlot:
         A fragment with no more than an index does if it is not the beginning of another call, a copy of the whole, or a
         placeholder (`ToolCalls.add`), and has nothing after the end of the object. Returns whether it was added.
         """
-        if not self.has_arguments or (self.is_complete and _opens_object(text)):
+        if not self._is_object or (self.is_complete and _opens_object(text)):
             return False
         before = self._extent.copy() if "}" in text else None
         if self._scan(text) < len(text):
@@ -239,7 +252,7 @@ class ToolCalls:
         if not slot.has_arguments and _PLACEHOLDER.fullmatch(fragment.arguments):
             slot.has_placeholder = True
         elif fragment.arguments:
-            slot.add_arguments(fragment.arguments)
+            slot.add_arguments(_new_part(slot, fragment))
         return slot, is_new
 
     def _slot_for(self, fragment: _Fragment) -> ToolSlot:
@@ -323,6 +336,15 @@ _RULES: tuple[Callable[[ToolSlot, _Fragment], bool], ...] = (
 )
 
 
+def _new_part(slot: ToolSlot, fragment: _Fragment) -> str:
+    """Return the part of a fragment's arguments that is new: some servers repeat the call with all arguments so far."""
+    before = slot.arguments()
+    is_whole_call = bool(fragment.name or fragment.call_id)
+    if is_whole_call and len(before) > 1 and not slot.is_complete and fragment.arguments.startswith(before):
+        return fragment.arguments[len(before) :]
+    return fragment.arguments
+
+
 def _is_second_object(slot: ToolSlot, fragment: _Fragment) -> bool:
     """A second object after a whole one is a second call, unless it is a copy of the first."""
     return (
@@ -347,6 +369,21 @@ def _has_other_name(slot: ToolSlot, fragment: _Fragment) -> bool:
 
 def _opens_object(arguments: str) -> bool:
     return arguments.lstrip().startswith("{")
+
+
+_FENCE = re.compile(r"\s*```\w{0,10}\s*(.*?)\s*```\s*", re.DOTALL)
+
+
+def _recovered(arguments: str) -> str:
+    """Return the JSON object in arguments that are none; else the arguments."""
+    fenced = _FENCE.fullmatch(arguments)
+    try:
+        value = jsonio.loads(fenced[1] if fenced else arguments)
+        if isinstance(value, str):
+            value = jsonio.loads(value)
+    except jsonio.JSONError:
+        return arguments
+    return jsonio.dump_text(value) if isinstance(value, dict) else arguments
 
 
 def _text(value: Any) -> str:

@@ -10,6 +10,7 @@
     {"code", "message"}, {"code", "msg", "success": false}          DashScope, SiliconFlow, GLM
     {"base_resp": {"status_code", "status_msg"}}                    MiniMax, with status 200
     {"errors": [{"message", "code": 5021}], "success": false}       Cloudflare, watsonx
+    {"throttlingException": {"message"}}, {"header": {"code", …}}   AWS, Spark: an object under any name
     event: error, data: {…}                                         DashScope, also as the body of a 400
     HTML, text, nothing                                             any proxy in front of the server
 
@@ -52,6 +53,13 @@ _MESSAGES = (
     "exception",
     "error",
     "errors",
+    "Error",
+    "Msg",
+    "err",
+    "reason",
+    "failure_reason",
+    "faultstring",
+    "title",
 )
 
 #: Those of them that an object without choices has only where it is an error.
@@ -65,6 +73,13 @@ _TEXTS = (
     "Message",
     "exception",
 )
+
+#: Members that hold no error, whatever is in them.
+_NO_ERRORS = frozenset(
+    {"metadata", "choices", "usage", "message", "delta", "param", "params", "input", "request"}
+)
+#: Names of members that are codes: AWS's exceptions.
+_ERROR_NAME = re.compile(r"(?:exception|error)\Z", re.IGNORECASE)
 
 #: Messages without information, which another field may have.
 _VAGUE = frozenset({"provider returned error", "param incorrect", "error", "bad request", "upstream error"})
@@ -239,6 +254,15 @@ def _of_fields(error: dict[str, Any], depth: int) -> ErrorDetails:
             param = param or inner.param
         if message:
             break
+    if not message:
+        for name, value in error.items():
+            if not isinstance(value, dict) or name in _NO_ERRORS:
+                continue
+            inner = _parse(value, depth - 1)
+            if inner.message:
+                named = (name.lower(),) if _ERROR_NAME.search(name) else ()
+                codes += [*named, *inner.codes]
+                return ErrorDetails(inner.message, tuple(codes), status or inner.status, param or inner.param)
     return ErrorDetails(message, tuple(codes), status, param)
 
 

@@ -22,7 +22,18 @@ _MAX_BYTES = 4096
 _FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
 #: Keys of chunks without choices that are no content.
 _METADATA = frozenset(
-    {"id", "object", "created", "model", "provider", "system_fingerprint", "service_tier", "timings", "usage"}
+    {
+        "id",
+        "object",
+        "created",
+        "model",
+        "provider",
+        "system_fingerprint",
+        "service_tier",
+        "timings",
+        "usage",
+        "done",
+    }
 )
 _HEARTBEATS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
 

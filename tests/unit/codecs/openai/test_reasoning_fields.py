@@ -20,7 +20,10 @@ from proxyd.codecs.openai.reasoning_fields import ReasoningDetails, reasoning_of
         ({"reasoning_details": [{"text": "a"}, 1, {"summary": "b"}]}, ("reasoning_details", "ab")),
         ({"reasoning_details": [{"data": "x"}], "thinking": "a"}, ("thinking", "a")),
         ({"thought": "a"}, ("thought", "a")),
-        ({"reasoning": {"text": "a"}, "thinking": True, "content": "a"}, (None, "")),
+        ({"reasoning": {"content": "a"}}, ("reasoning", "a")),
+        ({"reasoning_content": [{"type": "text", "text": "a"}]}, ("reasoning_content", "a")),
+        ({"thinking_blocks": [{"thinking": "a"}, 3]}, ("thinking_blocks", "a")),
+        ({"reasoning": {"effort": "high"}, "thinking": True, "content": "a"}, (None, "")),
     ],
 )
 def test_one_field_is_read(delta: dict[str, Any], expected: tuple[str | None, str]) -> None:

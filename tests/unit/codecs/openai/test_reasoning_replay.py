@@ -110,7 +110,7 @@ def test_none() -> None:
         ),
         ({"reasoning_details": [{"data": "secret"}]}, (None, "")),
         ({"content": "h"}, (None, "")),
-        ({"reasoning": ["i"]}, (None, "")),
+        ({"reasoning": [3]}, (None, "")),
     ],
 )
 def test_where_a_delta_keeps_its_reasoning(delta: dict[str, Any], expected: tuple[str | None, str]) -> None:
