@@ -67,6 +67,7 @@ PROTOCOL_WORDS = _words(
     native_finish_reason object param prompt prompt_cache_hit_tokens prompt_tokens prompt_tokens_details
     provider_name raw reason reasoning_content reasoning_details reasoning_tokens status status_code status_msg
     statusCode summary text_completion thought thought_signature thread tokens total_tokens transcript x_groq
+    args body data exhausted header kv_cache_evicted output_text result response throttlingException
     cot_id cot_summary encrypted_content encrypted_reasoning extra_fields provider_specific_fields
     reasoning_encrypted_content reasoning_opaque reasoning_signature reasoning_text redacted_thinking
     thinking_blocks thinking_signature thoughtSignature thought_signatures vertex
