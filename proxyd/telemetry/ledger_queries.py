@@ -27,6 +27,7 @@ __all__ = [
     "calls_of_session",
     "damaged_files",
     "last_calls",
+    "last_prompt",
     "midnight",
     "open_ledger",
     "overview",
@@ -77,9 +78,14 @@ class LedgerUnreadable(ConfigError):
 
 
 class _Reader(sqlite3.Connection):
-    """A connection with the path of its file."""
+    """A connection with the path of its file.
+
+    Attributes:
+        is_older: no newer daemon has converted it yet, so it lacks columns.
+    """
 
     path: Path | None = None
+    is_older = False
 
 
 def open_ledger(path: Path) -> sqlite3.Connection:
@@ -108,6 +114,7 @@ def open_ledger(path: Path) -> sqlite3.Connection:
     if version > len(MIGRATIONS):
         database.close()
         raise LedgerUnreadable(f"{path} has format {version}, that of a newer claude-proxy: update")
+    database.is_older = version < len(MIGRATIONS)
     database.row_factory = sqlite3.Row
     return database
 
@@ -132,6 +139,11 @@ def _rows(
     try:
         return [dict(row) for row in database.execute(query, parameters)]
     except sqlite3.DatabaseError as exc:
+        if getattr(database, "is_older", False) and "no such column" in str(exc):
+            path = getattr(database, "path", None)
+            raise LedgerUnreadable(
+                f"{path} is of an older claude-proxy: restart the daemon, which converts it"
+            ) from None
         raise _unreadable(getattr(database, "path", None), exc) from None
 
 
@@ -189,6 +201,19 @@ def calls_of_session(database: sqlite3.Connection, session: str, *, limit: int =
     """List the last calls of a session, the newest first, as rows of ``calls``."""
     query = "SELECT * FROM calls WHERE session_id = ? ORDER BY started_at DESC LIMIT ?"
     return _rows(database, query, (session, limit))
+
+
+def last_prompt(database: sqlite3.Connection, session: str) -> dict[str, Any] | None:
+    """Sum up the calls for the last prompt of a session, subagents included; None where the client names no prompts."""
+    if getattr(database, "is_older", False):
+        return None
+    query = "SELECT prompt_id FROM calls WHERE session_id = ? AND prompt_id <> '' ORDER BY started_at DESC LIMIT 1"
+    found = _rows(database, query, (session,))
+    if not found:
+        return None
+    columns = ", ".join(f"ifnull(sum({value}), 0) AS {name}" for name, value in CALL_SUMS.items())
+    query = f"SELECT {columns} FROM calls WHERE session_id = ? AND prompt_id = ?"  # noqa: S608 - constants
+    return _rows(database, query, (session, found[0]["prompt_id"]))[0]
 
 
 def last_calls(database: sqlite3.Connection, since: float, *, limit: int = 200) -> list[dict[str, Any]]:

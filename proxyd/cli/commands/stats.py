@@ -94,6 +94,7 @@ def _statusline(name: str, model_id: str, session: str) -> str:
         try:
             calls = stats.calls_of_session(database, session)
             total = stats.sums(database, 0, session=session)[0]
+            prompt = stats.last_prompt(database, session)
         finally:
             database.close()
     except stats.LedgerUnreadable:
@@ -107,6 +108,9 @@ def _statusline(name: str, model_id: str, session: str) -> str:
     parts = [name if is_known else f"{name} via {', '.join(routes)}", _tokens_of(total)]
     if total["unpriced_calls"] < total["calls"]:
         parts.append(_usd(total))
+    if prompt is not None and prompt["calls"] > 1:
+        cost = f", {_usd(prompt)}" if prompt["unpriced_calls"] < prompt["calls"] else ""
+        parts.append(f"this prompt: {prompt['calls']} calls{cost}")
     return " · ".join(parts)
 
 

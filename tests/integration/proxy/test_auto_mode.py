@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,6 +17,8 @@ from structlog.testing import capture_logs
 from proxyd.config.auto_mode import AutoMode
 from proxyd.providers import registry
 from proxyd.proxy.inner_call import BodyWriter
+from proxyd.telemetry import ledger_queries
+from proxyd.telemetry.ledger_schema import FILE
 from tests.support.harness import Upstream, chunk, running_proxy, running_upstream, sse
 from tests.support.sse_reader import message_of, read_events
 
@@ -219,6 +222,19 @@ async def test_a_classifier_that_is_down_is_reported_and_the_session_goes_on() -
     assert calls["auto_mode"]["client_request_id"] == calls["main"]["request_id"] == line["request_id"]
     assert calls["main"]["outcome"] == "ok"
     assert calls["main"]["safeguards"] == "unavailable: error"
+
+
+async def test_the_ledger_tells_the_classifiers_calls_apart(tmp_path: Path) -> None:
+    session = {"x-claude-code-session-id": "s", "x-claude-code-prompt-id": "p"}
+    async with proxy(verdicts(call_1=True), state_folder=tmp_path) as (base, _, _):
+        await ask(base, headers=session)
+    database = ledger_queries.open_ledger(tmp_path / FILE)
+    found = {call["kind"]: call for call in ledger_queries.last_calls(database, 0)}
+    assert found["main"]["safeguards"] == "1 blocked"
+    assert found["auto_mode"]["route"] == "judge"
+    assert {call["session_id"] for call in found.values()} == {"s"}
+    assert [row["calls"] for row in ledger_queries.sums(database, 0, by="prompt")] == [2]
+    database.close()
 
 
 async def test_a_late_verdict_is_none_and_the_request_is_given_up() -> None:

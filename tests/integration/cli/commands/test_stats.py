@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
 
-from proxyd.telemetry.ledger_schema import COLUMNS, FILE, row_of
+from proxyd.telemetry import ledger_queries
+from proxyd.telemetry.ledger_queries import LedgerUnreadable
+from proxyd.telemetry.ledger_schema import COLUMNS, FILE, MIGRATIONS, row_of
 from tests.support.command_line import output
 from tests.support.observing import SESSION, finished, new_ledger_file
 
@@ -45,3 +48,34 @@ def home(tmp_path: Path) -> Path:
 def test_only_the_routes_of_the_current_model_are_named(home: Path, model_id: str, start: str) -> None:
     given = json.dumps({"session_id": SESSION, "model": {"id": model_id}})
     assert output(home, "statusline", stdin=given).startswith(start)
+
+
+def test_the_last_prompt_has_its_calls_and_cost(home: Path) -> None:
+    database = sqlite3.connect(home / ".local" / "state" / "claude-proxy" / FILE)
+    insert = f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+    records = [
+        finished(prompt_id=name, started_at=at)
+        for at, name in enumerate(("p1", "p2", "p2", "p2"), 10_000_000_000)
+    ]
+    database.executemany(insert, [row_of(record) for record in records])
+    database.commit()
+    database.close()
+    given = json.dumps({"session_id": SESSION, "model": {"id": "m"}})
+    assert " · this prompt: 3 calls" in output(home, "statusline", stdin=given)
+    found = json.loads(output(home, "stats", "--by", "prompt", "--since", "4w", "--json"))
+    assert {row["prompt"]: row["calls"] for row in found["rows"]} == {"p1": 1, "p2": 3, None: 5}
+
+
+def test_a_ledger_that_was_not_converted_yet_is_no_damaged_one(home: Path) -> None:
+    path = home / ".local" / "state" / "claude-proxy" / FILE
+    path.unlink()
+    database = sqlite3.connect(path)
+    database.executescript("".join(MIGRATIONS[:2]) + "PRAGMA user_version = 2;")
+    insert = f"INSERT INTO calls ({', '.join(COLUMNS[:-4])}) VALUES ({', '.join('?' * (len(COLUMNS) - 4))})"
+    database.execute(insert, row_of(finished())[:-4])
+    database.commit()
+    database.close()
+    given = json.dumps({"session_id": SESSION, "model": {"id": "m"}})
+    assert output(home, "statusline", stdin=given).startswith("m · ")
+    with pytest.raises(LedgerUnreadable, match="older claude-proxy: restart the daemon"):
+        ledger_queries.sums(ledger_queries.open_ledger(path), 0, by="prompt")
