@@ -13,6 +13,7 @@ from tests.system.e2e.anthropic_upstream import AnthropicUpstream
 from tests.system.e2e.claude_code import ClaudeRun, run_claude
 from tests.system.e2e.daemon import Daemon
 from tests.system.e2e.openai_upstream import OpenAIUpstream
+from tests.system.e2e.responses_upstream import ResponsesUpstream
 from tests.system.e2e.scripted import Script, ScriptedUpstream
 from tests.system.e2e.vendor_upstream import VendorUpstream
 
@@ -102,6 +103,12 @@ class Stage:
     async def openai(self, script: Script, **options: Any) -> OpenAIUpstream:
         """Start an `OpenAIUpstream`."""
         upstream = OpenAIUpstream(script, **options)
+        await self._start(upstream)
+        return upstream
+
+    async def responses(self, script: Script, **options: Any) -> ResponsesUpstream:
+        """Start a `ResponsesUpstream`."""
+        upstream = ResponsesUpstream(script, **options)
         await self._start(upstream)
         return upstream
 
