@@ -30,6 +30,11 @@ TESTS = (
     "tests/unit/codecs/openai/test_tool_calls.py",
     "tests/unit/codecs/anthropic/test_usage.py",
     "tests/unit/codecs/wire/test_sse.py",
+    "tests/unit/codecs/responses/test_stream.py::test_whole",
+    "tests/unit/codecs/responses/test_stream.py::test_byte_by_byte",
+    "tests/unit/codecs/responses/test_input_items.py",
+    "tests/unit/codecs/responses/test_delta_template.py",
+    "tests/unit/codecs/translation/test_stop_sequences.py",
 )
 TIMEOUT_S = 300
 
@@ -48,6 +53,12 @@ STREAM, BLOCKS, STOP, CALLS = (
     "codecs/openai/block_writer.py",
     "codecs/openai/finish_reason.py",
     "codecs/openai/tool_calls.py",
+)
+
+RESPONSES, ITEMS, INPUT = (
+    "codecs/responses/stream.py",
+    "codecs/responses/output_items.py",
+    "codecs/responses/input_items.py",
 )
 
 MUTATIONS = (
@@ -131,27 +142,105 @@ MUTATIONS = (
     Mutation("a CRLF cut in two ends the event", "codecs/wire/sse.py", "if data[0] == 0x0A:", "if False:"),
     Mutation(
         "a BOM in front of JSON",
-        "codecs/openai/response_decoder.py",
+        "codecs/response_decoder.py",
         "if self._body.startswith(BOM):",
         "if False:",
     ),
     Mutation(
         "reasoning_content does not return",
         "codecs/openai/reasoning_replay.py",
-        '_RETURNABLE = ("reasoning_content", "reasoning")',
-        '_RETURNABLE = ("reasoning",)',
+        '_RETURNABLE = ("reasoning_content", "reasoning",',
+        '_RETURNABLE = ("reasoning",',
     ),
     Mutation(
         "reasoning does not return",
         "codecs/openai/reasoning_replay.py",
-        '_RETURNABLE = ("reasoning_content", "reasoning")',
-        '_RETURNABLE = ("reasoning_content",)',
+        '_RETURNABLE = ("reasoning_content", "reasoning",',
+        '_RETURNABLE = ("reasoning_content",',
     ),
     Mutation(
         "an unknown field returns",
         "codecs/openai/reasoning_replay.py",
         "if field in _RETURNABLE:",
         "if field:",
+    ),
+    Mutation(
+        "a cut Responses stream ends as if it were whole",
+        RESPONSES,
+        "if self._is_done and self._items.has_content:",
+        "if self._items.has_content:",
+    ),
+    Mutation(
+        "a failed response counts as complete",
+        RESPONSES,
+        'if response.get("error") or status in ("failed", "cancelled"):',
+        "if False:",
+    ),
+    Mutation(
+        "a message is begun before there is content",
+        RESPONSES,
+        "        self._items.add(item)\n",
+        "        self._items.add(item)\n        self._writer.start()\n",
+    ),
+    Mutation("a cut response is an end_turn", RESPONSES, '"response.incomplete" or reason', '"x" and reason'),
+    Mutation("an error event is ignored", RESPONSES, 'elif kind == "error" or', 'elif kind == "never" or'),
+    Mutation("what the end repeats is said twice", ITEMS, "        elif missing:", "        elif whole:"),
+    Mutation(
+        "encrypted reasoning is lost",
+        ITEMS,
+        'signed = {"encrypted_content": item.encrypted,',
+        'signed = {"encrypted_content": None,',
+    ),
+    Mutation(
+        "the phase of a message is lost",
+        ITEMS,
+        '"phase": phase if self._phases else None',
+        '"phase": None',
+    ),
+    Mutation("parts of a summary run together", ITEMS, "item.last_part not in (None, part)", "False"),
+    Mutation(
+        "thoughts are said as text and as a summary",
+        ITEMS,
+        "            elif item.source != part[0]:\n                return",
+        "            elif False:\n                return",
+    ),
+    Mutation(
+        "a call is opened within the arguments of another",
+        ITEMS,
+        "if current is not None and current.is_cut and not current.is_done:",
+        "if False:",
+    ),
+    Mutation("a tool is called without its arguments", ITEMS, "if is_cut and not item.is_done", "if False"),
+    Mutation("a block of white space alone", ITEMS, "and text.isspace():", "and False:"),
+    Mutation(
+        "an event out of its turn is taken for the next delta",
+        "codecs/responses/delta_template.py",
+        "self._next_number += 1",
+        "self._next_number += 0",
+    ),
+    Mutation("items are sent with ids", INPUT, "if self._dialect.reasoning_item_ids:", "if True:"),
+    Mutation(
+        "reasoning of another model is sent",
+        INPUT,
+        "if signature is None or signature.model != self._model:",
+        "if signature is None:",
+    ),
+    Mutation("refused reasoning is sent again", INPUT, "elif self._is_refused(encrypted):", "elif False:"),
+    Mutation(
+        "reasoning is sent without what it led to",
+        INPUT,
+        'while len(self._items) > begin and self._items[-1]["type"] == "reasoning":',
+        "while False:",
+    ),
+    Mutation("images leave their result", INPUT, "or self._dialect.images_in_tool_results", ""),
+    Mutation(
+        "a fifth breakpoint is sent", INPUT, "for part in marked[:-_MAX_BREAKPOINTS]:", "for part in ():"
+    ),
+    Mutation(
+        "a stop sequence that is cut is text",
+        "codecs/translation/stop_sequences.py",
+        "kept = self._beginning_at_end(text)",
+        "kept = 0",
     ),
 )
 

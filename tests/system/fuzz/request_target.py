@@ -18,6 +18,7 @@ from typing import Any
 from multidict import CIMultiDict
 
 from proxyd import jsonio
+from proxyd.codecs.formats import RESPONSES
 from proxyd.codecs.translation.token_estimate import estimate_input_tokens
 from proxyd.codecs.translation.translated import run_to_end
 from proxyd.config.routes import ModelRoute
@@ -41,6 +42,10 @@ _TRANSLATED = [
         ("m", {}),
         ("gpt-5", {"max_tokens": 100, "reasoning_effort": "low", "extra_body": {"a": {"b": 1}}}),
     )
+]
+_TRANSLATED += [
+    ModelRoute("m", "http://127.0.0.1:1/v1", name, provider=profile, format=RESPONSES.name)
+    for profile, name in (("openai", "gpt-5.6"), ("vllm", "m"), ("generic", "m"))
 ]
 _PLAIN = ModelRoute("m", "http://127.0.0.1:1", "m", direct=True)
 _DIRECT = [
@@ -123,7 +128,7 @@ def _check_translated(route: ModelRoute, payload: dict[str, Any]) -> None:
     sent = jsonio.loads(call.request.body)
     assert isinstance(sent, dict)
     assert sent["model"] == route.model_name
-    assert isinstance(sent["messages"], list)
+    assert isinstance(sent["input" if route.format == RESPONSES.name else "messages"], list)
 
 
 def _check_direct(route: ModelRoute, body: bytes, payload: dict[str, Any], *, is_count: bool) -> None:

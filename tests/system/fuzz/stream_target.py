@@ -15,10 +15,12 @@ import itertools
 import random
 from collections.abc import Iterator, Sequence
 
-from proxyd.codecs.anthropic.events import ErrorEvent
+from proxyd import errors
+from proxyd.codecs.anthropic.events import ErrorEvent, encode_event
 from proxyd.codecs.anthropic.grammar import Grammar
 from proxyd.codecs.anthropic.passthrough import PassthroughStream, split_frames
-from proxyd.codecs.openai.stream import ResponseContext
+from proxyd.codecs.codec import ResponseContext
+from proxyd.codecs.formats import CHAT, RESPONSES
 from proxyd.codecs.response_decoder import ResponseDecoder
 from proxyd.codecs.upstream_errors.errors import ErrorContext
 from proxyd.errors import ProxyError
@@ -27,12 +29,20 @@ from proxyd.providers.translated_request import new_decoder
 
 __all__ = ["SEEDS", "check"]
 
-_DIALECTS = [dialect_for(profile, "", {}) for profile in PROFILES.values()]
-_DIALECTS += [
-    dialect_for(
-        PROFILES["generic"], "", {"think_tags": ["think", "thought"], "think_tag_is_implied": implied}
+_VARIANTS = [(CHAT, dialect_for(profile, "", {})) for profile in PROFILES.values()]
+_VARIANTS += [
+    (
+        CHAT,
+        dialect_for(
+            PROFILES["generic"], "", {"think_tags": ["think", "thought"], "think_tag_is_implied": implied}
+        ),
     )
     for implied in (False, True)
+]
+_FIRST_OF_RESPONSES = len(_VARIANTS)
+_VARIANTS += [
+    (RESPONSES, dialect_for(PROFILES["openai"], "gpt-5.6", {"message_phases": phases}, RESPONSES))
+    for phases in (False, True)
 ]
 _MAX_BODY_BYTES = 1 << 20
 
@@ -55,6 +65,28 @@ SEEDS: tuple[bytes, ...] = (
     b'data: {"choices":[{"delta":{"refusal":"no"},"finish_reason":"content_filter"}]}\n\n',
     b'\x00\x01event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":1}}}\n\n'
     b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+    *(
+        bytes([_FIRST_OF_RESPONSES + at % 2, at]) + stream
+        for at, stream in enumerate(
+            (
+                b'data: {"type":"response.output_text.delta","sequence_number":1,"output_index":0,"delta":"a"}\n\n'
+                b'data: {"type":"response.output_text.delta","sequence_number":2,"output_index":0,"delta":"b"}\n\n'
+                b'event: response.completed\ndata: {"type":"response.completed","response":{"status":"completed",'
+                b'"usage":{"input_tokens":3,"output_tokens":1}}}\n\n',
+                b'data: {"type":"response.output_item.added","output_index":0,"item":{"type":"reasoning"}}\n\n'
+                b'data: {"type":"response.reasoning_summary_text.delta","output_index":0,"summary_index":0,"delta":"t"}'
+                b'\n\ndata: {"type":"response.output_item.done","output_index":0,"item":{"type":"reasoning",'
+                b'"encrypted_content":"g"}}\n\ndata: {"type":"response.output_item.done","output_index":1,"item":'
+                b'{"type":"function_call","call_id":"c","name":"f","arguments":"{}"}}\n\n'
+                b'data: {"type":"response.incomplete","response":{"incomplete_details":{"reason":"max_output_tokens"}}}'
+                b"\n\n",
+                b'data: {"type":"response.function_call_arguments.delta","output_index":0,"delta":"{\\"a\\":"}\n\n'
+                b'data: {"type":"response.failed","response":{"error":{"code":"server_error","message":"m"}}}\n\n',
+                b'{"object":"response","status":"completed","output":[{"type":"message","content":[{"type":"refusal",'
+                b'"refusal":"no"}]}]}',
+            )
+        )
+    ),
 )
 
 
@@ -104,9 +136,11 @@ def _translate(variant: int, pieces: Sequence[bytes]) -> tuple[bytes, str]:
 
 def _new_answer(variant: int) -> ResponseDecoder:
     ids = itertools.count()
+    chosen, dialect = _VARIANTS[variant % len(_VARIANTS)]
     return new_decoder(
+        chosen,
         ResponseContext(model="m", upstream_model="u", errors=ErrorContext(route="m")),
-        _DIALECTS[variant % len(_DIALECTS)],
+        dialect,
         lambda prefix, length=24: f"{prefix}{next(ids)}",
         lambda oddity: None,
         _MAX_BODY_BYTES,
@@ -123,6 +157,8 @@ def _check_direct(stream: bytes, pieces: Sequence[bytes]) -> None:
             out += direct.close()
         except ProxyError:
             pass
+        if direct.failure is not None:
+            out = out.removesuffix(encode_event(ErrorEvent(errors.envelope(direct.failure))))
         assert stream.startswith(out), "direct mode altered a byte"
         given.append(out.rstrip(b"\r\n"))
     assert given[0] == given[1], "direct mode depends on how the stream was cut"
