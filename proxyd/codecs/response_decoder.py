@@ -21,7 +21,7 @@ from proxyd.codecs.anthropic.grammar import Grammar, IllegalEvent, State
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.codec import Codec
 from proxyd.codecs.upstream_errors.unreadable import unreadable_lines
-from proxyd.codecs.wire.sse import BOM, MAX_FRAME_BYTES, SSEDecoder
+from proxyd.codecs.wire.sse import BOM, MAX_FRAME_BYTES, SSEDecoder, is_plain
 from proxyd.errors import BadReply, ProxyError
 
 __all__ = ["ResponseDecoder"]
@@ -164,8 +164,7 @@ class ResponseDecoder:
             self._on_block(block)
 
     def _on_block(self, block: bytes, *, is_cut: bool = False) -> None:
-        is_plain = block.startswith(b"data: ") and b"\n" not in block  # nearly every frame
-        if not is_plain and (text := unreadable_lines(block, is_cut=is_cut)):
+        if not is_plain(block) and (text := unreadable_lines(block, is_cut=is_cut)):
             self._codec.on_unreadable(text)
         frame = self._decoder.parse(block)
         if frame is None:

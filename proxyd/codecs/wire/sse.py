@@ -21,6 +21,7 @@ __all__ = [
     "SSEDecoder",
     "SSEFrame",
     "frame_too_large",
+    "is_plain",
     "too_many_lines",
 ]
 
@@ -48,6 +49,12 @@ def frame_too_large(limit: int) -> FrameTooLarge:
 def too_many_lines() -> FrameTooLarge:
     """Build the error for a frame with more than `MAX_FRAME_LINES` lines."""
     return FrameTooLarge(f"an event of the upstream's stream has more than {MAX_FRAME_LINES} lines")
+
+
+def is_plain(block: bytes) -> bool:
+    """Whether a frame is one line of data, perhaps after its name, as nearly all are."""
+    at = block.find(b"\n") + 1 if block.startswith(b"event: ") else 0
+    return block.startswith(b"data: ", at) and block.find(b"\n", at) < 0
 
 
 class SSEDecoder:
@@ -124,8 +131,9 @@ class SSEDecoder:
         Raises:
             FrameTooLarge: it has more than `MAX_FRAME_LINES` lines.
         """
-        if block.startswith(b"data: ") and b"\n" not in block:  # the usual frame
-            return SSEFrame(b"", block[6:])
+        if is_plain(block):  # the usual frame
+            at = 0 if block.startswith(b"data: ") else block.index(b"\n") + 1
+            return SSEFrame(block[7 : at - 1] if at else b"", block[at + 6 :])
         lines = block.split(b"\n")
         if len(lines) > MAX_FRAME_LINES:
             raise too_many_lines()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxyd.codecs.wire.sse import MAX_FRAME_LINES, SSEDecoder, SSEFrame
+from proxyd.codecs.wire.sse import MAX_FRAME_LINES, SSEDecoder, SSEFrame, is_plain
 from proxyd.errors import FrameTooLarge
 
 
@@ -63,3 +63,27 @@ def test_large_event_is_decoded_in_linear_time() -> None:
     decoder = SSEDecoder()
     found = [frame for at in range(0, len(stream), 4096) for frame in decoder.feed(stream[at : at + 4096])]
     assert found == [SSEFrame(b"", text)]
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        (b"data: a", ("", "a")),
+        (b"event: e\ndata: a", ("e", "a")),
+        (b"event: \ndata: ", ("", "")),
+        (b"event: e\ndata:a", None),
+        (b"event: e\nid: 1\ndata: a", None),
+        (b"event: e\ndata: a\ndata: b", None),
+        (b"event: e", None),
+        (b"event: data: a", None),
+        (b"data: a\nevent: e", None),
+        (b": c\ndata: a", None),
+        (b"", None),
+    ],
+)
+def test_plain_frames(block: bytes, expected: tuple[str, str] | None) -> None:
+    assert is_plain(block) is (expected is not None)
+    frame = SSEDecoder.parse(block)
+    if expected is not None:
+        assert frame is not None
+        assert (frame.event.decode(), frame.data.decode()) == expected
