@@ -49,7 +49,7 @@ _REFUSED = re.compile(
 )
 #: What follows are the names and values that would be taken.
 _ALTERNATIVES = re.compile(
-    r",?\s*\(?(?:expected one of|did you mean|supported (?:fields|parameters) are)\b.*",
+    r",?\s{0,8}\(?(?:expected one of|did you mean|supported (?:fields|parameters) are)\b.*",
     re.IGNORECASE | re.DOTALL,
 )
 
