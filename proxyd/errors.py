@@ -133,6 +133,19 @@ class FrameTooLarge(BadReply):
     """Event of the upstream's stream over the size limit."""
 
 
+class UnreadableStream(BadReply):
+    """The upstream's stream holds something that is no event.
+
+    The client gets its words. The log does not, since they may be what a model said.
+    """
+
+    #: The message for logs and feeds.
+    LOGGED = "the upstream's stream holds something that is no event"
+
+    def __init__(self, words: str) -> None:
+        super().__init__(f"{self.LOGGED}: {words}")
+
+
 class WrongAddress(BadReply):
     """The upstream has no such path, or speaks another protocol there: models.yaml must be corrected."""
 

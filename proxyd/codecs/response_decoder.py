@@ -20,6 +20,7 @@ from proxyd.codecs.anthropic.events import ErrorEvent, StreamEvent, encode_event
 from proxyd.codecs.anthropic.grammar import Grammar, IllegalEvent, State
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.codec import Codec
+from proxyd.codecs.upstream_errors.outline import outline_of
 from proxyd.codecs.upstream_errors.unreadable import unreadable_lines
 from proxyd.codecs.wire.sse import BOM, MAX_FRAME_BYTES, SSEDecoder, is_plain
 from proxyd.errors import BadReply, ProxyError
@@ -27,8 +28,6 @@ from proxyd.errors import BadReply, ProxyError
 __all__ = ["ResponseDecoder"]
 
 _BLANK = b" \t\r\n"
-#: How much of a body that is neither JSON nor a stream is kept for the log (docs/spec/operations.md#d).
-_EXCERPT_BYTES = 200
 
 
 class ResponseDecoder:
@@ -208,7 +207,7 @@ class ResponseDecoder:
         exc = BadReply(
             f"the upstream responded with something that is neither an event stream nor a completion{reason}"
         )
-        exc.detail = body[:_EXCERPT_BYTES].decode("utf-8", "replace")
+        exc.detail = outline_of(body)
         return exc
 
     # -- failures

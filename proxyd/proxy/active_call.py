@@ -18,7 +18,7 @@ from aiohttp import web
 
 from proxyd import errors
 from proxyd.codecs.anthropic.usage import Usage
-from proxyd.errors import ProxyError, Refused
+from proxyd.errors import ProxyError, Refused, UnreadableStream
 from proxyd.logs.setup import get_logger
 from proxyd.providers.base import ClientKeys
 from proxyd.proxy.client_request import ClientRequest
@@ -97,6 +97,8 @@ class ActiveCall:
         Only an upstream's own message may quote the request. Ours are kept whole, although people show them to the
         model when something does not work (docs/spec/operations.md#e7).
         """
+        if isinstance(exc, UnreadableStream):
+            return exc.LOGGED
         message = redacted(errors.message_of(exc))
         return self.request.without_prompt_text(message) if type(exc) is Refused else message
 

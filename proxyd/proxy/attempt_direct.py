@@ -12,6 +12,7 @@ from proxyd.codecs.anthropic.opaque_body import OpaqueBody
 from proxyd.codecs.anthropic.passthrough import VAGUE_TYPES, PassthroughStream, begins_as_stream
 from proxyd.codecs.decoder import Decoder
 from proxyd.codecs.upstream_errors.errors import ErrorContext, refusal
+from proxyd.codecs.upstream_errors.outline import outline_of
 from proxyd.codecs.wire.decompression import ENCODINGS, Decompressor, compressed, uncompressed
 from proxyd.config.settings import Settings
 from proxyd.errors import BadReply, Refused
@@ -31,7 +32,7 @@ from proxyd.transport.response import Response
 
 __all__ = ["DirectAttempt", "VerbatimRefusal"]
 
-#: How much of an invalid response is logged (docs/spec/operations.md#d).
+#: How much of an error with status 200 is logged (docs/spec/operations.md#d).
 _EXCERPT_BYTES = 200
 #: Largest read of a compressed body, whose copy is decompressed at once to read its usage.
 _COMPRESSED_READ_BYTES = 4096
@@ -213,7 +214,7 @@ class DirectAttempt(Attempt):
         if is_plain and self._is_of_messages():
             wrong = protocol_error(None, data, self._url, is_direct=True)
             if wrong is not None:
-                wrong.detail = data[:_EXCERPT_BYTES].decode("utf-8", "replace")
+                wrong.detail = outline_of(data)
                 raise wrong
         if wants_stream and not self.is_stream:
             self._check_is_message(content_type, data)
@@ -222,14 +223,13 @@ class DirectAttempt(Attempt):
         """Check a response with status 200 that is no stream, although one was requested.
 
         Raises:
-            BadReply: it is a login page or an error; its beginning is for the log alone.
+            BadReply: it is a login page or an error; what it says is for the log alone.
         """
-        excerpt = beginning[:_EXCERPT_BYTES].decode("utf-8", "replace")
         if content_type == "text/html":
-            raise page_error(self._url, excerpt, is_direct=True)
+            raise page_error(self._url, outline_of(beginning), is_direct=True)
         if content_type == "application/json" and _is_error(beginning):
             exc = BadReply(f"{self._address} answered with an error, with status 200")
-            exc.detail = excerpt
+            exc.detail = beginning[:_EXCERPT_BYTES].decode("utf-8", "replace")
             raise exc
 
     @staticmethod

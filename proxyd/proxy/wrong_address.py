@@ -106,12 +106,12 @@ def redirect_error(status: int, location: str, url: str) -> WrongAddress:
     )
 
 
-def page_error(url: str, excerpt: str, *, is_direct: bool) -> WrongAddress:
+def page_error(url: str, outline: str, *, is_direct: bool) -> WrongAddress:
     """Return the error for a web page with status 200."""
     exc = WrongAddress(
         f"{address_of(url)} answered with a page, not with a message: {_remedy(url, '', is_direct=is_direct)}"
     )
-    exc.detail = excerpt
+    exc.detail = outline
     return exc
 
 
@@ -126,8 +126,8 @@ def protocol_error(
     """
     beginning = beginning[:EXCERPT_BYTES]
     if beginning.lstrip()[:1] == b"<":
-        excerpt = failure.detail if failure is not None else ""
-        return page_error(url, excerpt, is_direct=is_direct)
+        outline = failure.detail if failure is not None else ""
+        return page_error(url, outline, is_direct=is_direct)
     theirs, others = (_ANTHROPIC, _OPENAI) if is_direct else (_OPENAI, _ANTHROPIC)
     if others.search(beginning) and not theirs.search(beginning):
         speaks = "openai" if is_direct else "anthropic"

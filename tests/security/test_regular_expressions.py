@@ -1,8 +1,8 @@
 """Every regular expression of the package takes linear time on untrusted text: steps are counted, not measured.
 
-The patterns are found by walking the package: compiled patterns in the data of the modules, and patterns that are passed
-to `re` in the source. `test_every_pattern_is_found` holds that none is left out: it compares them with those that are
-compiled while the package is imported, and with the calls in its source.
+The patterns are found by walking the package: compiled patterns in the data of the modules, and patterns that are
+passed to `re` in the source. `test_every_pattern_is_found` holds that none is left out: it compares them with those
+that are compiled while the package is imported, and with the calls in its source.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 from proxyd import jsonio
 from proxyd.codecs.upstream_errors.error_envelopes import parse_error_body
 from proxyd.codecs.upstream_errors.errors import ErrorContext, error_in, refusal, refusal_from_chunk
-from proxyd.errors import BadReply, ProxyError, Refused
+from proxyd.errors import BadReply, ProxyError, Refused, UnreadableStream
 
 __all__ = ["UnreadableContent", "error_in_lines", "is_heartbeat", "unreadable_error", "unreadable_lines"]
 
@@ -113,7 +113,7 @@ def unreadable_error(text: bytes, context: ErrorContext) -> ProxyError:
         exc = refusal_from_chunk(decoded, context)
     if is_error or not isinstance(exc, Refused) or exc.status != 502:
         return exc
-    return BadReply(f"the upstream's stream holds something that is no event: {exc.message}")
+    return UnreadableStream(exc.message)
 
 
 def _without_field(text: bytes) -> bytes:
