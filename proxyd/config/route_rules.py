@@ -13,21 +13,9 @@ from typing import Any
 
 from proxyd.config.faults import hint, shown
 from proxyd.config.kinds import Kind, Report, boolean, identifier, names, table, token_count
+from proxyd.config.request_classes import AUXILIARY_KINDS, CLASSES
 
-__all__ = ["AUXILIARY_KINDS", "CLASSES", "Facts", "RouteRule", "build_rules", "route_rules_kind"]
-
-#: Kinds of auxiliary requests that the proxy tells apart.
-AUXILIARY_KINDS = ("title", "search", "review", "background")
-#: Classes of requests as Claude Code names them, and these kinds.
-CLASSES = (
-    "main",
-    "subagent",
-    "workflow",
-    "compaction",
-    "auxiliary",
-    "side_reply",
-    *AUXILIARY_KINDS,
-)
+__all__ = ["Facts", "RouteRule", "build_rules", "route_rules_kind"]
 
 
 @dataclass(frozen=True)

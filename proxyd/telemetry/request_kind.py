@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.config.route_rules import AUXILIARY_KINDS
+from proxyd.config.request_classes import AUXILIARY_KINDS
 
 __all__ = [
     "AGENT_TYPE_HEADER",

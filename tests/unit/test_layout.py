@@ -34,6 +34,7 @@ WITHOUT_TEST_MODULE = {
     "codecs/translation/translation_notes": "unit/codecs/openai/test_request.py",
     "config/entries": "unit/config/test_models.py",
     "config/keys": "data; unit/config/test_models.py",
+    "config/request_classes": "names only",
     "config/trust": "security/test_trust.py",
     "daemon/demo/reply": "integration/daemon/test_demo.py",
     "daemon/demo/server": "integration/daemon/test_demo.py",

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from proxyd.cli.exit_codes import EXIT_UPSTREAM
+from proxyd.cli.wrapping import wrapped
 from proxyd.config.paths import resolve_models_path
 from proxyd.config.route_rules import RouteRule
 from proxyd.config.routes import ModelRoute
@@ -45,9 +46,9 @@ def check_command(models: str | None, probe: bool, strict: bool, shows_all: bool
     loaded = load_configuration({}, models, os.environ, strict=strict)
     warnings = [*loaded.config.warnings, *loaded.settings.warnings]
     for line in warnings:
-        click.echo(f"warning: {line}", err=True)
+        click.echo(wrapped(f"warning: {line}", sys.stderr, indent="  "), err=True)
     for name, fault in loaded.hooks.faults.items():
-        click.echo(f"warning: hook {name}: {fault}", err=True)
+        click.echo(wrapped(f"warning: hook {name}: {fault}", sys.stderr, indent="  "), err=True)
     report: dict[str, Any] = {
         "models_yaml": str(path),
         "chosen_by": why,

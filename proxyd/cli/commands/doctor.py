@@ -39,6 +39,7 @@ from proxyd.cli.exit_codes import (
     EXIT_UPSTREAM,
 )
 from proxyd.cli.options import address_options, json_option
+from proxyd.cli.wrapping import wrapped
 from proxyd.config.envfile import fault_of_env_file
 from proxyd.errors import ConfigError
 from proxyd.urls import is_loopback_url, origin_of
@@ -110,11 +111,12 @@ def _show(finding: Finding) -> None:
     colors = {"ok": "green", "warn": "yellow", "fail": "red"}
     use_color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     mark = f"{finding.result:5}"
+    text = wrapped(f"{mark}{finding.name}: {finding.text}", sys.stdout, indent=" " * 5)
     click.echo(
-        f"{click.style(mark, fg=colors[finding.result]) if use_color else mark}{finding.name}: {finding.text}"
+        f"{click.style(mark, fg=colors[finding.result])}{text.removeprefix(mark)}" if use_color else text
     )
     if finding.remedy:
-        click.echo(f"     → {finding.remedy}")
+        click.echo(wrapped(f"     → {finding.remedy}", sys.stdout, indent=" " * 7))
 
 
 def _findings(port: int | None, host: str | None, models: str | None, *, probe: bool) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from proxyd.cli import detached as background
 from proxyd.cli.daemon_client import Peer, State, Target, ask, find_target
 from proxyd.cli.exit_codes import EXIT_NOT_RUNNING, EXIT_USAGE, CommandFailed
 from proxyd.cli.options import address_options, json_option
+from proxyd.cli.wrapping import wrapped
 
 if TYPE_CHECKING:
     from proxyd.cli.service_managers import Manager
@@ -284,7 +285,7 @@ def _check_configuration(peer: Peer) -> None:
     loaded = load_configuration({}, str(peer.about["config"]), os.environ)
     loaded.hooks.close()
     for line in (*loaded.config.warnings, *loaded.settings.warnings):
-        click.echo(f"warning: {line}", err=True)
+        click.echo(wrapped(f"warning: {line}", sys.stderr, indent="  "), err=True)
 
 
 def stop_in_background(peer: Peer) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import click
 
 from proxyd.cli.commands.check import describe_key, show_columns
 from proxyd.cli.groups import CommandGroup
+from proxyd.cli.wrapping import wrapped
 from proxyd.config.envfile import with_env_file
 from proxyd.config.paths import make_private_folder, resolve_models_path
 from proxyd.urls import address_of, host_of
@@ -116,7 +118,7 @@ def add_command(
     _save(path, add_entry(text, entry))
     click.echo(f"{path}: added {model_id}. A running daemon takes it over.")
     for line in _warnings_of_last(path):
-        click.echo(f"warning: {line}", err=True)
+        click.echo(wrapped(f"warning: {line}", sys.stderr, indent="  "), err=True)
     if api_key is not None and not api_key.startswith("${"):
         click.echo(
             "The key now stands in the file, and in your shell's history: ${ENV_NAME} or ${file:PATH} keep it out.",
