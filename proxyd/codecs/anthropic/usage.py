@@ -7,6 +7,7 @@ three input figures to decide when to compact, so a cached token counted twice h
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,8 @@ _CACHE_READ = (
     ("prompt_tokens_details", "cache_read_input_tokens"),
     ("prompt_tokens_details", "cache_read_tokens"),
     ("cache_read_tokens",),
+    ("num_cached_tokens",),
+    ("cached_prompt_tokens",),
 )
 #: OpenRouter, LiteLLM (cache_creation_tokens), vLLM (created_cache_tokens), DashScope (in the details), Anthropic.
 _CACHE_WRITE = (
@@ -89,6 +92,39 @@ _REASONING = (
     ("output_tokens_details", "reasoning_tokens"),
     ("reasoning_tokens",),
 )
+
+
+#: Names of other dialects, in snake case: Gemini, Bedrock's Converse, Ollama, llama.cpp's timings, and gateways.
+_OTHER_NAMES = {
+    "prompt_token_count": "prompt_tokens",
+    "input_token_count": "prompt_tokens",
+    "prompt_eval_count": "prompt_tokens",
+    "prompt_n": "input_tokens",
+    "candidates_token_count": "completion_tokens",
+    "output_token_count": "completion_tokens",
+    "generated_token_count": "completion_tokens",
+    "generation_tokens": "completion_tokens",
+    "generated_tokens": "completion_tokens",
+    "eval_count": "completion_tokens",
+    "predicted_n": "output_tokens",
+    "total_token_count": "total_tokens",
+    "cached_content_token_count": "cached_tokens",
+    "cache_n": "cache_read_input_tokens",
+    "cache_write_input_tokens": "cache_creation_input_tokens",
+    "thoughts_token_count": "reasoning_tokens",
+}
+_UPPER = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def _in_our_names(usage: dict[str, Any]) -> dict[str, Any]:
+    """Return a usage object with the names of other dialects replaced, and counts that are texts as numbers."""
+    renamed: dict[str, Any] = {}
+    for key, value in usage.items():
+        name = _UPPER.sub("_", key).lower()
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
+            value = int(value)
+        renamed.setdefault(_OTHER_NAMES.get(name, name), value)
+    return renamed
 
 
 def _read(usage: dict[str, Any], paths: tuple[tuple[str, ...], ...]) -> int | None:
@@ -114,6 +150,10 @@ def usage_from_openai(usage: Any) -> Usage | None:
         return None
     prompt = _first(usage.get("prompt_tokens"), usage.get("input_tokens"))
     completion = _first(usage.get("completion_tokens"), usage.get("output_tokens"))
+    if prompt is None or completion is None:
+        usage = _in_our_names(usage)
+        prompt = _first(usage.get("prompt_tokens"), usage.get("input_tokens"))
+        completion = _first(usage.get("completion_tokens"), usage.get("output_tokens"))
     if prompt is None and completion is None:
         return None
     read, written = _read(usage, _CACHE_READ) or 0, _read(usage, _CACHE_WRITE) or 0

@@ -156,6 +156,12 @@ class FinishReason:
         """A finish reason was received."""
         return self._reason is not None
 
+    @property
+    def is_unknown(self) -> bool:
+        """The finish reason is in no table, and its words mean nothing known."""
+        reason = self._reason
+        return reason is not None and reason not in STOP_REASONS and meaning_of_unknown(reason) is None
+
     def add(
         self,
         reason: str,

@@ -246,6 +246,10 @@ class OpenAIStream:
         self._flush_tags()  # content all the same, even if the stream was cut
         if not self._finish.is_known:
             self._check_end()
+        elif self._finish.is_unknown and not self._writer.has_content:
+            raise Truncated(
+                "the upstream ended its stream without a response, for a reason that is not known"
+            )
         stop_sequences = self._context.stop_sequences
         self._writer.flush(is_cut=self._finish.may_cut_call(stop_sequences))
         self._writer.close_blocks()
@@ -291,8 +295,8 @@ class OpenAIStream:
         if chunk.get("error"):
             raise refusal_from_chunk(error_in(chunk), self._context.errors)
         usage = chunk.get("usage")
-        if usage is None and isinstance(chunk.get("x_groq"), dict):
-            usage = chunk["x_groq"].get("usage")
+        if usage is None:
+            usage = _other_usage(chunk)
         if usage is not None:  # before the content: the first chunk may report what message_start needs
             self._on_usage(usage)
         choices = chunk.get("choices")
@@ -370,9 +374,8 @@ class OpenAIStream:
             if isinstance(holder, dict) and holder.get("error") and not self._finish.is_known:
                 raise refusal_from_chunk(error_in(holder), self._context.errors)
         inner = delta if isinstance(delta, dict) else {}
-        reason = (
-            choice.get("finish_reason") or inner.get("finish_reason") or choice.get("native_finish_reason")
-        )
+        reason = choice.get("finish_reason") or choice.get("finishReason") or inner.get("finish_reason")
+        reason = reason or choice.get("native_finish_reason")
         if reason:
             self._on_finish(reason, choice, chunk)
 
@@ -475,6 +478,13 @@ class OpenAIStream:
         if reported.total_input_tokens == 0:  # only the output was counted
             reported = replace(reported, input_tokens=self._usage.input_tokens, is_estimated=True)
         return reported
+
+
+def _other_usage(chunk: dict[str, Any]) -> Any:
+    """Return the usage of a chunk in another member: Groq, Gemini, and llama.cpp without ``stream_options``."""
+    groq = chunk.get("x_groq")
+    usage = groq.get("usage") if isinstance(groq, dict) else chunk.get("usageMetadata")
+    return chunk.get("timings") if usage is None else usage
 
 
 def _late_part(message: dict[str, Any], writer: BlockWriter) -> dict[str, Any] | None:

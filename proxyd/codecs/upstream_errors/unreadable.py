@@ -32,6 +32,7 @@ _METADATA = frozenset(
         "service_tier",
         "timings",
         "usage",
+        "usageMetadata",
         "done",
     }
 )
