@@ -69,7 +69,10 @@ def format_for(route: ModelRoute) -> tuple[Format, str | None]:
     """Return the format of a translated route, and why, where not the entry but its model decides."""
     if route.format is not None:
         return FORMATS[route.format], None
-    return _preferred(profile_for(route.api_base, route.provider).name, route.model_name)
+    profile = profile_for(route.api_base, route.provider)
+    if profile_for(route.api_base, None) is not profile:
+        return CHAT, None  # not the vendor's own address: it may offer Chat Completions alone
+    return _preferred(profile.name, route.model_name)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -134,7 +134,7 @@ def test_variants(provider: str, model: str, field: str, value: Any) -> None:
         ({"api_base": "https://api.openai.com/v1", "model_name": "gpt-6"}, "openai-responses"),
         (
             {"api_base": "https://gateway/v1", "provider": "openai", "model_name": "x/gpt-5.6"},
-            "openai-responses",
+            "openai-chat",
         ),
         ({"api_base": "https://api.openai.com/v1", "model_name": "gpt-5.4-chat"}, "openai-chat"),
         ({"api_base": "https://api.openai.com/v1", "model_name": "gpt-5.2"}, "openai-chat"),
