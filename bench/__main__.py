@@ -23,7 +23,8 @@ from pathlib import Path
 from time import monotonic
 
 from bench import report, startup
-from bench.contenders import BASELINES, OURS, PEERS, VARIANTS, Contender
+from bench.certificates import make_certificate
+from bench.contenders import BASELINES, OURS, PEERS, TLS, VARIANTS, Contender
 from bench.paired import measure_pairs
 from bench.processes import Process
 from bench.scenarios import SCENARIOS, Figures, WrongResponse, started, until_ready
@@ -114,7 +115,11 @@ async def _bench(
     compileall.compile_dir(_ROOT / "bench", quiet=1)
     upstream_port = startup.free_port()
     environment = {"PYTHONPATH": str(_ROOT), "PATH": os.environ.get("PATH", "/usr/bin:/bin")}
-    command = (sys.executable, "-m", "bench.upstream", str(upstream_port))
+    certificate, tls = make_certificate(folder), None
+    command: tuple[str, ...] = (sys.executable, "-m", "bench.upstream", str(upstream_port))
+    if certificate is not None:
+        tls = TLS(startup.free_port(), certificate.path)
+        command += ("--tls", str(tls.port), str(certificate.path), str(certificate.key))
     upstream = Process(command, folder, environment, folder / "upstream.log")
     try:
         await until_ready(upstream, upstream_port, 20)
@@ -140,7 +145,7 @@ async def _bench(
                 )
         if not (args.smoke or args.only or args.scenario):
             started_at = monotonic()
-            await measure_pairs(folder, upstream_port, pairs, with_peers=args.peers)
+            await measure_pairs(folder, upstream_port, pairs, tls=tls, with_peers=args.peers)
             print(f"  in pairs: {monotonic() - started_at:.0f} s", file=sys.stderr)
     finally:
         upstream.stop()

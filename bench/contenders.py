@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.traffic import PACED, RESPONSES
 
-__all__ = ["BASELINES", "OURS", "PEERS", "VARIANTS", "Contender", "Launch", "with_tls"]
+__all__ = ["BASELINES", "OURS", "PEERS", "TLS", "VARIANTS", "Contender", "Launch", "with_tls"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 #: Rates of paced streams, in chunks a second, that the scenarios use.
@@ -54,11 +54,16 @@ def _environment(folder: Path, **more: str) -> dict[str, str]:
     }
 
 
-def _base(upstream_port: int, certificate: Path | None) -> str:
-    """Return the address of the upstream, which speaks TLS if it has a certificate."""
-    return (
-        f"http://127.0.0.1:{upstream_port}" if certificate is None else f"https://localhost:{upstream_port}"
-    )
+@dataclass(frozen=True)
+class TLS:
+    """A port of the upstream where it speaks TLS, and the certificate there."""
+
+    port: int
+    certificate: Path
+
+
+def _base(upstream_port: int, tls: TLS | None) -> str:
+    return f"http://127.0.0.1:{upstream_port}" if tls is None else f"https://localhost:{tls.port}"
 
 
 def _proxy(
@@ -66,10 +71,10 @@ def _proxy(
     translated: bool,
     settings: Mapping[str, Any] | None = None,
     hook: str | None = None,
-    certificate: Path | None = None,
+    tls: TLS | None = None,
 ) -> Callable[[Path, int, int], Launch]:
     def start(folder: Path, port: int, upstream_port: int) -> Launch:
-        base = _base(upstream_port, certificate)
+        base = _base(upstream_port, tls)
         entries = [
             {
                 "model_id": f"bench-{name}",
@@ -79,8 +84,8 @@ def _proxy(
             for name in MODELS
         ]
         own = {"max_streams": 4096, **(settings or {})}
-        if certificate is not None:
-            own["ca_file"] = str(certificate)
+        if tls is not None:
+            own["ca_file"] = str(tls.certificate)
         config = {"settings": own, "models": entries}
         models = folder / "models.yaml"
         models.write_text(json.dumps(config))  # JSON is YAML
@@ -135,9 +140,9 @@ def _litellm_binary() -> Path:
     return Path(os.environ.get("BENCH_PEERS", _ROOT / ".bench-peers")) / "bin" / "litellm"
 
 
-def _litellm(*, translated: bool, certificate: Path | None = None) -> Callable[[Path, int, int], Launch]:
+def _litellm(*, translated: bool, tls: TLS | None = None) -> Callable[[Path, int, int], Launch]:
     def start(folder: Path, port: int, upstream_port: int) -> Launch:
-        base = _base(upstream_port, certificate)
+        base = _base(upstream_port, tls)
         if translated:
             provider, base = "hosted_vllm", f"{base}/v1"
         else:
@@ -160,7 +165,7 @@ def _litellm(*, translated: bool, certificate: Path | None = None) -> Callable[[
             LITELLM_LOCAL_MODEL_COST_MAP="True",
             LITELLM_LOG="ERROR",
             LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY="true",  # on loopback, for minutes
-            **({} if certificate is None else {"SSL_CERT_FILE": str(certificate)}),
+            **({} if tls is None else {"SSL_CERT_FILE": str(tls.certificate)}),
         )
         return Launch(command, environment)
 
@@ -181,16 +186,16 @@ OURS = (
 )
 
 
-def with_tls(certificate: Path) -> tuple[tuple[Contender, ...], tuple[Contender, ...]]:
-    """Return ours and the peers in front of an upstream that speaks TLS with this certificate."""
+def with_tls(tls: TLS) -> tuple[tuple[Contender, ...], tuple[Contender, ...]]:
+    """Return ours and the peers in front of an upstream that speaks TLS."""
     ours = tuple(
-        Contender(f"{name} TLS", _proxy(translated=name == "translated", certificate=certificate))
+        Contender(f"{name} TLS", _proxy(translated=name == "translated", tls=tls))
         for name in ("translated", "direct")
     )
     peers = tuple(
         Contender(
             f"LiteLLM {name} TLS",
-            _litellm(translated=name == "translated", certificate=certificate),
+            _litellm(translated=name == "translated", tls=tls),
             start_s=120,
             missing=_missing_litellm,
         )

@@ -25,7 +25,7 @@ import aiohttp
 import httpx2
 
 from bench.certificates import Certificate, make_certificate
-from bench.contenders import Contender, with_tls
+from bench.contenders import TLS, Contender, with_tls
 from bench.load import Client, raw_request
 from bench.processes import Process
 from bench.scenarios import started
@@ -118,7 +118,7 @@ async def _measure(folder: Path, pauses: dict[float, int], sessions: int, result
     certificate = make_certificate(folder)
     if certificate is None:
         sys.exit("openssl is not installed, so there is no certificate for the upstream")
-    upstream_port, relay_port = free_port(), free_port()
+    plain_port, upstream_port, relay_port = free_port(), free_port(), free_port()
     environment = {"PYTHONPATH": str(_ROOT), "PATH": os.environ.get("PATH", "/usr/bin:/bin")}
 
     def process(name: str, *arguments: object) -> Process:
@@ -126,11 +126,13 @@ async def _measure(folder: Path, pauses: dict[float, int], sessions: int, result
         return Process(command, folder, environment, folder / f"{name}.log")
 
     upstream = process(
-        "bench.upstream", upstream_port, "--tls", certificate.path, certificate.key, "--idle-s", _IDLE_S
+        "bench.upstream",
+        plain_port,
+        *("--tls", upstream_port, certificate.path, certificate.key, "--idle-s", _IDLE_S),
     )
     relay = process("bench.far_relay", relay_port, upstream_port, _DELAY_S)
     base = f"https://localhost:{relay_port}"
-    ours, peers = with_tls(certificate.path)
+    ours, peers = with_tls(TLS(relay_port, certificate.path))
     try:
         await _until_listening(relay, relay_port)
         await _until_listening(upstream, upstream_port)

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.contenders import BASELINES, OURS, PEERS
+from bench.contenders import BASELINES, OURS, PEERS, TLS, with_tls
 from bench.scenarios import SCENARIOS, Figures, Running, per_chunk, started
 
 __all__ = ["measure_pairs"]
@@ -28,15 +28,28 @@ _Measure = Callable[[Running], Awaitable[Figures]]
 
 
 async def measure_pairs(
-    folder: Path, upstream_port: int, groups: list[dict[str, list[Figures]]], *, with_peers: bool
+    folder: Path,
+    upstream_port: int,
+    groups: list[dict[str, list[Figures]]],
+    *,
+    tls: TLS | None,
+    with_peers: bool,
 ) -> None:
     """Measure all groups.
 
     Args:
+        tls: where the upstream speaks TLS; None where there is no certificate.
         groups: gets the rounds of each group, by contender, as soon as there are any.
     """
+    known = [*BASELINES, *OURS, *PEERS, *(() if tls is None else with_tls(tls)[0])]
     for group in _GROUPS:
-        everyone = [each for each in (*BASELINES, *OURS, *PEERS) if each.name in group.names]
+        everyone = [each for each in known if each.name in group.names]
+        if len(everyone) < len(group.names):
+            print(
+                f"  {' and '.join(group.names)} are not compared in pairs: openssl is missing",
+                file=sys.stderr,
+            )
+            continue
         if any(each in PEERS for each in everyone) and not with_peers:
             continue
         why = next((f"{each.name}: {each.missing()}" for each in everyone if each.missing()), None)
@@ -76,6 +89,14 @@ async def _measure_group(group: _Group, runs: dict[str, Running], rounds: dict[s
 
 async def _request(run: Running) -> Figures:
     return {"request, ms": await run.calls("short", 80, 4, "large") * 1e3}
+
+
+async def _thinking(run: Running) -> Figures:
+    return {"request with thinking, ms": await run.calls("short", 40, 4, "thinking") * 1e3}
+
+
+async def _reordered(run: Running) -> Figures:
+    return {"request in another order, ms": await run.calls("short", 40, 4, "reordered") * 1e3}
 
 
 async def _whole(run: Running) -> Figures:
@@ -126,13 +147,33 @@ class _Group:
 _GROUPS = (
     _Group(
         ("pass-through", "direct", "translated"),
-        (_request, _whole, _small, _burst(1, 24), _burst(16, 48), _burst(64, 64), _reasoning, _tool_call),
+        (
+            _request,
+            _thinking,
+            _reordered,
+            _whole,
+            _small,
+            _burst(1, 24),
+            _burst(16, 48),
+            _burst(64, 64),
+            _reasoning,
+            _tool_call,
+        ),
         starts=8,
         rounds=4,
         paced_rounds=2,
     ),
     # Added latency, which the streams of other contenders would hide.
     _Group(("nginx", "direct", "translated"), (), starts=3, rounds=2, paced_rounds=2, is_sequential=True),
+    # What TLS towards the upstream costs.
+    _Group(
+        ("direct", "direct TLS", "translated", "translated TLS"),
+        (_request, _small),
+        starts=3,
+        rounds=3,
+        paced_rounds=3,
+        is_sequential=True,
+    ),
     # The paced streams keep half a core busy in LiteLLM.
     _Group(
         ("translated", "LiteLLM translated"),

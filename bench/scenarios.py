@@ -165,8 +165,12 @@ async def requests(run: Running) -> Figures:
     large_s = await run.cost("short", 200, 4, "large")
     run.figures["small_s"] = small_s = await run.cost("short", 400, 4)
     unstreamed_s = await run.cost("short", 150, 4, "large", stream=False)
+    thinking_s = await run.cost("short", 150, 4, "thinking")
+    reordered_s = await run.cost("short", 150, 4, "reordered")
     return {
         "request, ms": large_s * 1e3,
+        "request with thinking, ms": thinking_s * 1e3,
+        "request in another order, ms": reordered_s * 1e3,
         "small request, ms": small_s * 1e3,
         "request, not streamed, ms": unstreamed_s * 1e3,
     }

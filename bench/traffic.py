@@ -96,10 +96,24 @@ def _messages(turns: int) -> list[dict[str, Any]]:
 _TURNS = {"large": range(14, 26), "huge": range(620, 621)}
 
 
+_THINKING_SIZES = ("thinking", "reordered")
+
+
+def _with_thinking(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put a thinking block of 400 characters, with a signature of 300, before the content of each reply."""
+    for number, message in enumerate(messages):
+        if message["role"] == "assistant":
+            thinking = {"type": "thinking", "thinking": prose(400, number), "signature": "EqQB" * 75}
+            message["content"].insert(0, thinking)
+    return messages
+
+
 @functools.cache
 def bodies(model: str, size: str = "large", *, stream: bool = True) -> tuple[bytes, ...]:
     """Build the bodies of Messages requests, in the order of sending: ``small`` is one short prompt, ``large`` twelve
     requests of one session of Claude Code, 119 to 156 KB, each a turn longer than the one before, ``huge`` is 2 MB.
+    ``thinking`` is as ``large``, with a signed thinking block in each reply, as Claude Code returns them; ``reordered``
+    is that with its members in the order of Anthropic's Python SDK.
     """
     body: dict[str, Any] = {
         "model": model,
@@ -114,6 +128,14 @@ def bodies(model: str, size: str = "large", *, stream: bool = True) -> tuple[byt
     ]
     body["tools"] = [_tool(number) for number in range(1, 18)]
     body["metadata"] = {"user_id": "user_bench_account__session_5f0c1c0e-7c33-4c6c-9b5e-1d0b5a3a0c11"}
+    if size in _THINKING_SIZES:
+        whole = [
+            {**body, "messages": _with_thinking(_messages(turns)), **options} for turns in _TURNS["large"]
+        ]
+        if size == "reordered":
+            order = ("max_tokens", "messages", "model", "metadata", "stream", "system", "tools")
+            whole = [{name: each[name] for name in order} for each in whole]
+        return tuple(map(_dump, whole))
     return tuple(_dump({**body, **options, "messages": _messages(turns)}) for turns in _TURNS[size])
 
 

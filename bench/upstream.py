@@ -1,4 +1,4 @@
-"""The scripted upstream: ``python -m bench.upstream PORT [--tls CERTIFICATE KEY] [--idle-s SECONDS]``.
+"""The scripted upstream: ``python -m bench.upstream PORT [--tls TLS_PORT CERTIFICATE KEY] [--idle-s SECONDS]``.
 
 The model's name selects a response whose bytes were built before the first request, so that the upstream uses little
 CPU on the machine it shares with the contender. ``bench-paced-R`` sends R chunks a second until ``POST /finish``.
@@ -182,12 +182,14 @@ class _Connection(asyncio.Protocol):
         self._transport.write(self._library.end[self._dialect])
 
 
-async def _serve(port: int, tls: ssl.SSLContext | None, idle_s: float) -> None:
+async def _serve(port: int, tls_port: int, tls: ssl.SSLContext | None, idle_s: float) -> None:
     library = _Library()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: _Connection(library, idle_s), "127.0.0.1", port, backlog=2048, ssl=tls
-    )
+    server = await loop.create_server(lambda: _Connection(library, idle_s), "127.0.0.1", port, backlog=2048)
+    if tls is not None:
+        await loop.create_server(
+            lambda: _Connection(library, idle_s), "127.0.0.1", tls_port, backlog=2048, ssl=tls
+        )
     await server.serve_forever()
 
 
@@ -195,14 +197,15 @@ def main() -> None:
     """Serve until killed."""
     parser = argparse.ArgumentParser(prog="python -m bench.upstream")
     parser.add_argument("port", type=int)
-    parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"))
+    parser.add_argument("--tls", nargs=3, metavar=("TLS_PORT", "CERTIFICATE", "KEY"))
     parser.add_argument("--idle-s", type=float, default=0.0, help="close idle connections after so long")
     args = parser.parse_args()
-    tls = None
+    tls_port, tls = 0, None
     if args.tls:
+        tls_port = int(args.tls[0])
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(*args.tls)
-    asyncio.run(_serve(args.port, tls, args.idle_s))
+        tls.load_cert_chain(*args.tls[1:])
+    asyncio.run(_serve(args.port, tls_port, tls, args.idle_s))
 
 
 if __name__ == "__main__":

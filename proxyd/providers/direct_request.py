@@ -21,7 +21,7 @@ from proxyd.providers.base import CallTimeouts, ClientKeys, UpstreamRequest, mis
 from proxyd.providers.key_owner import check_anthropic_credentials
 from proxyd.providers.profile import Profile
 from proxyd.providers.registry import profile_for
-from proxyd.providers.unparsed import has_second_model
+from proxyd.providers.unparsed import has_second_model, with_model_of_parsed
 from proxyd.redaction import CREDENTIAL_HEADERS
 from proxyd.urls import is_loopback_url
 
@@ -97,9 +97,11 @@ def prepare(
             name for name in (*profile.omit, *route.omit) if name in payload and name not in route.extra_body
         ]
         _drop_betas(sent, omitted)
-        body = splice(
-            body, _changes(route, profile, body, payload, omitted, is_message=path.endswith("/messages"))
-        )
+        changes = _changes(route, profile, body, payload, omitted, is_message=path.endswith("/messages"))
+        if changes.keys() == {"model"} and isinstance(payload.get("model"), str):
+            body = with_model_of_parsed(body, changes["model"])
+        else:
+            body = splice(body, changes)
     if route.api_key is None and not route.missing_key:
         check_anthropic_credentials(route, keys, sent.values())
     _add_credentials(route, profile, sent, keys)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from proxyd import jsonio
 from proxyd.codecs.anthropic.thinking_signature import PREFIX as OWN_SIGNATURE
-from proxyd.codecs.wire.json_patch import count_of
+from proxyd.codecs.wire.json_patch import count_of, splice
 from proxyd.config.routes import ModelRoute
 from proxyd.providers.registry import profile_for
 
@@ -31,6 +31,7 @@ __all__ = [
     "model_near_start",
     "peek_request",
     "with_model",
+    "with_model_of_parsed",
 ]
 
 #: Parsing a smaller body is faster than peeking at it.
@@ -50,6 +51,7 @@ _OWN_REDACTED = f'"{OWN_SIGNATURE}'.encode()
 _THREAD, _MEMBER = b'"thread"', re.compile(rb"\s*:")
 #: A member ``model`` whose value is a string.
 _NAME, _TEXT = b'"model"', re.compile(rb'\s*:\s*"')
+_WRITTEN, _BACKSLASH = re.compile(rb'"model"\s*:\s*("[^"\\]*")'), ord("\\")
 #: Start of the escapes of all letters of that name; no encoder escapes a letter.
 _ESCAPE = b"\\u006"
 #: Signs of a side call (`proxyd.telemetry.request_kind`): its tools, which Claude Code writes near the end, and the
@@ -130,6 +132,24 @@ def has_second_model(body: bytes) -> bool:
         if at < 0 or _last(body, _NAME, _TEXT, end=at) < 0:
             return False
     return count_of(body, "model") > 1
+
+
+def with_model_of_parsed(body: bytes, name: str) -> bytes:
+    """Return `body`, which was parsed and has a text as its member ``model``, with the model `name`.
+
+    Where only one member of all has that name, that is the one, and the brackets need not be counted.
+    """
+    at = _last(body, _NAME, _TEXT)
+    if (
+        at > 0
+        and body[at - 1] != _BACKSLASH
+        and _last(body, _NAME, _TEXT, end=at) < 0
+        and body.rfind(_ESCAPE) < 0
+    ):
+        member = _WRITTEN.match(body, at)
+        if member is not None:
+            return b"%b%b%b" % (body[: member.start(1)], jsonio.dumps(name), body[member.end() :])
+    return splice(body, {"model": name})
 
 
 def forwards_unchanged(route: ModelRoute) -> bool:

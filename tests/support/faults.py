@@ -10,10 +10,12 @@ import itertools
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from structlog.testing import capture_logs
 
+from tests.security.certificates import server_context
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import (
     Answer,
@@ -36,6 +38,9 @@ MODES = {"translated": TRANSLATED, "direct": DIRECT}
 SETTINGS = {"max_retries": 1, "max_frame_bytes": 1 << 20}
 #: For upstreams that stall; the others must not run into a clock on a slow machine.
 SHORT_TIMEOUTS = {"first_byte_s": 0.08, "idle_s": 0.08}
+
+#: Key and certificate of the upstreams of `play`; None where they speak plain HTTP. A fixture may set it.
+certificate: tuple[Path, Path] | None = None
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 _HUGE = b"data: " + b"a" * (2 << 20)
@@ -239,8 +244,12 @@ async def play(
             return [CHUNKED + as_chunks(b"".join(MODES[mode].values())) + b"0\r\n\r\n"]
         return steps
 
-    upstream = RawUpstream(played)
+    upstream = RawUpstream(played, tls=server_context(*certificate) if certificate else None)
     timeouts = SHORT_TIMEOUTS if Fault.STALL in steps else {}
+    if certificate is not None:
+        settings["ca_file"] = str(certificate[1])
+        # Both ends encrypt in this process.
+        timeouts = {name: 5 * seconds for name, seconds in timeouts.items()}
     with capture_logs() as lines:
         async with no_leaks(), upstream.running():
             async with running_proxy([entry(upstream, mode)], **{**SETTINGS, **timeouts, **settings}) as base:

@@ -170,8 +170,10 @@ class RawUpstream:
                 socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
             )
             writer.transport.abort()
-        elif fault is Fault.CLOSE:
+        elif fault is Fault.CLOSE and writer.can_write_eof():
             writer.write_eof()
+        elif fault is Fault.CLOSE:  # TLS has no half of a connection
+            writer.close()
         while await reader.read(65536):
             pass
 

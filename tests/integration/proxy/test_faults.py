@@ -10,12 +10,15 @@ import gzip
 import json
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from proxyd.proxy import pump
+from tests.security.certificates import make_certificate
+from tests.support import faults
 from tests.support.faults import BREAKS, MODES, SETTINGS, Break, breaks, compressed, entry, play, without_ids
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import (
@@ -32,10 +35,47 @@ from tests.support.raw_sockets import (
 from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
 
 
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture
+def tls(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The upstreams of `play` speak TLS."""
+    monkeypatch.setattr(faults, "certificate", certificate)
+
+
+@pytest.fixture(params=["plain", "tls"])
+def plain_and_tls(request: pytest.FixtureRequest) -> None:
+    """The upstreams of `play` speak plain HTTP, then TLS."""
+    if request.param == "tls":
+        request.getfixturevalue("tls")
+
+
 @pytest.mark.statement("D table")
 @pytest.mark.statement("D1")
 @pytest.mark.parametrize("case", list(breaks()), ids=lambda case: case.name)
 async def test_response_that_breaks_off(case: Break, monkeypatch: pytest.MonkeyPatch) -> None:
+    await _check_break(case, monkeypatch)
+
+
+#: Each fault in each framing, before an event and in the middle.
+ROWS = [
+    case
+    for case in breaks()
+    if (case.whole, case.is_inside) in ((0, False), (3, False), (5, True), (6, False))
+]
+
+
+@pytest.mark.statement("D table")
+@pytest.mark.usefixtures("tls")
+@pytest.mark.parametrize("case", ROWS, ids=lambda case: case.name)
+async def test_response_that_breaks_off_over_tls(case: Break, monkeypatch: pytest.MonkeyPatch) -> None:
+    await _check_break(case, monkeypatch)
+
+
+async def _check_break(case: Break, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pump, "FINISH_GRACE_S", 0.05)
     fault = BREAKS[case.fault]
     response, (line,), upstream = await play(case.steps, case.mode)
@@ -135,6 +175,7 @@ BEFORE_THE_HEAD: dict[str, tuple[Sequence[Step], int, str, str, int]] = {
 @pytest.mark.statement("E5")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", BEFORE_THE_HEAD)
+@pytest.mark.usefixtures("plain_and_tls")
 async def test_missing_head(mode: str, name: str) -> None:
     steps, status, kind, words, attempts = BEFORE_THE_HEAD[name]
     response, (line,), upstream = await play(steps, mode)
@@ -235,6 +276,7 @@ BAD_ANSWERS: dict[str, tuple[Sequence[Step], int, str, str]] = {
 @pytest.mark.statement("C5")
 @pytest.mark.statement("D table")
 @pytest.mark.parametrize("name", BAD_ANSWERS)
+@pytest.mark.usefixtures("plain_and_tls")
 async def test_invalid_response(name: str) -> None:
     steps, status, kind, words = BAD_ANSWERS[name]
     response, (line,), upstream = await play(
@@ -276,6 +318,7 @@ BAD_DIRECT_ANSWERS: dict[str, tuple[Sequence[Step], int, str, str]] = {
 @pytest.mark.statement("C4")
 @pytest.mark.statement("D table")
 @pytest.mark.parametrize("name", BAD_DIRECT_ANSWERS)
+@pytest.mark.usefixtures("plain_and_tls")
 async def test_invalid_response_of_a_direct_upstream(name: str) -> None:
     steps, status, kind, words = BAD_DIRECT_ANSWERS[name]
     response, (line,), upstream = await play(steps, "direct", max_retries=0)
@@ -337,6 +380,7 @@ BAD_CONTINUATIONS: dict[str, tuple[bytes, str, str]] = {
 @pytest.mark.statement("C4")
 @pytest.mark.statement("D table")
 @pytest.mark.parametrize("name", BAD_CONTINUATIONS)
+@pytest.mark.usefixtures("plain_and_tls")
 async def test_invalid_continuation_of_a_stream(name: str) -> None:
     frame, kind, words = BAD_CONTINUATIONS[name]
     chunks = [*_T[:4], frame] if frame else _T[:4]
@@ -383,6 +427,7 @@ GOOD_ANSWERS: dict[str, Callable[[list[bytes]], Sequence[Step]]] = {
 @pytest.mark.statement("D table")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", GOOD_ANSWERS)
+@pytest.mark.usefixtures("plain_and_tls")
 async def test_unusual_but_valid_response(name: str, mode: str) -> None:
     events = list(MODES[mode].values())
     response, (line,), upstream = await play(GOOD_ANSWERS[name](events), mode)
@@ -464,6 +509,7 @@ async def test_unrequested_stream_is_not_detected() -> None:
 
 
 @pytest.mark.parametrize("fault", [Fault.RESET, Fault.STALL])
+@pytest.mark.usefixtures("plain_and_tls")
 async def test_break_in_the_first_bytes_has_its_true_status(fault: Fault) -> None:
     response, (line,), _ = await play([_PLAIN, as_chunks(b"eve"), fault], "direct", idle_s=0.1)
     assert response.status == (502 if fault is Fault.RESET else 504)
@@ -538,6 +584,7 @@ async def test_truncated_direct_body_is_truncated_for_the_client(mode: str, stre
 @pytest.mark.statement("D table")
 @pytest.mark.parametrize("framing", ["chunked", "gzip"])
 @pytest.mark.parametrize("name", BREAKS)
+@pytest.mark.usefixtures("plain_and_tls")
 async def test_break_without_streaming_has_its_true_status(name: str, framing: str) -> None:
     fault = BREAKS[name]
     if framing not in fault.framings:

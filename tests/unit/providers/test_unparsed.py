@@ -10,9 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxyd import jsonio
+from proxyd.codecs.wire.json_patch import splice
 from proxyd.config.routes import ModelRoute
 from proxyd.providers import unparsed
-from proxyd.providers.unparsed import forwards_unchanged, is_plain, model_near_start, peek_request, with_model
+from proxyd.providers.unparsed import (
+    forwards_unchanged,
+    is_plain,
+    model_near_start,
+    peek_request,
+    with_model,
+    with_model_of_parsed,
+)
 from proxyd.telemetry.request_kind import kind_of
 
 FILLER = {"role": "user", "content": "words " * 4000}
@@ -188,3 +196,27 @@ def test_an_entry_that_changes_more_than_the_model_parses(more: dict[str, Any], 
 )
 def test_the_likely_model_is_known_from_the_beginning_of_a_body(beginning: bytes, model: str | None) -> None:
     assert model_near_start(beginning) == model
+
+
+@given(members, st.integers(0, 6), texts, st.booleans(), st.sampled_from([None, 1, (",", ":")]))
+def test_the_model_of_a_parsed_body_becomes_another_and_nothing_else(
+    others: list[tuple[str, Any]], place: int, model: str, is_ascii: bool, style: Any
+) -> None:
+    payload = dict([*others[:place], ("model", model), *others[place:]])
+    spacing = {"indent": style} if style == 1 else {"separators": style}
+    body = json.dumps(payload, ensure_ascii=is_ascii, **spacing).encode("utf-8", "surrogatepass")
+    assert with_model_of_parsed(body, "other") == splice(body, {"model": "other"})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"a","x":{"model":"b"}}',
+        b'{"x":{"model":"b"},"mod\\u0065l":"a"}',
+        b'{"\\"model":"b","model" : "a"}',
+        b'{"model":"a","model":"b"}',
+        b'{"model":"\\u00e4"}',
+    ],
+)
+def test_the_model_of_an_odd_body_becomes_another_as_well(body: bytes) -> None:
+    assert with_model_of_parsed(body, "other") == splice(body, {"model": "other"})
