@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from proxyd.errors import ConfigError
 from proxyd.transport.lookups import Lookups
 from tests.security.certificates import make_certificate, server_context
 from tests.support.daemon_process import process, write_models
@@ -167,6 +168,52 @@ async def test_a_proxy_that_is_not_there_is_named(environment: pytest.MonkeyPatc
         f"could not connect to the proxy of the environment (http://127.0.0.1:{port}) for upstream.invalid: "
         "connection refused (https://upstream.invalid/v1/chat/completions)"
     )
+
+
+async def test_a_kind_of_proxy_that_is_not_supported_is_named(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("ALL_PROXY", "socks5://user:word@127.0.0.1:1080")
+    entry = {"model_id": "m", "api_base": "https://upstream.invalid/v1"}
+    async with running_proxy([entry], trust_env=True, max_retries=0) as base:
+        response = await ask(base)
+    assert response.status == 502
+    words = response.error()[1]
+    assert "upstream.invalid is of the kind socks5, which is not supported: set HTTPS_PROXY" in words
+    assert "word" not in words
+
+
+# -- what answers there
+
+
+async def test_a_name_that_resolves_to_nothing_is_named(environment: pytest.MonkeyPatch) -> None:
+    entry = {"model_id": "m", "api_base": "https://nobody.invalid/v1"}
+    async with running_proxy([entry]) as base:
+        response = await ask(base)
+    assert response.status == 502
+    assert "https://nobody.invalid/v1/chat/completions" in response.error()[1]
+    assert "could not be resolved" in response.error()[1]
+
+
+async def test_a_certificate_that_has_expired_is_named(tmp_path: Path) -> None:
+    key, certificate = make_certificate(tmp_path, has_expired=True)
+    upstream = RawUpstream(lambda _: (), tls=server_context(key, certificate))
+    async with no_leaks(), upstream.running():
+        entry = {"model_id": "m", "api_base": upstream.base}
+        async with running_proxy([entry], ca_file=str(certificate)) as base:
+            response = await ask(base)
+    assert response.status == 502
+    assert f"localhost:{upstream.port}" in response.error()[1]
+    assert "could not be verified: certificate has expired" in response.error()[1]
+    assert upstream.heads == []
+
+
+@pytest.mark.parametrize("what", ["certificate", "authorities"])
+async def test_a_file_without_certificates_ends_the_start(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "file.pem"
+    path.write_text("nonsense")
+    name = "client_cert" if what == "certificate" else "ca_file"
+    with pytest.raises(ConfigError, match=f"{name}: .*file.pem can't be used: .*; expected a PEM file with"):
+        async with running_proxy([{"model_id": "m", "api_base": "https://x.invalid"}], **{name: str(path)}):
+            pass
 
 
 # -- one timeout
