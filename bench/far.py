@@ -84,9 +84,9 @@ async def _with_httpx(base: str, certificate: Certificate) -> AsyncIterator[Call
 @asynccontextmanager
 async def _through(contender: Contender, folder: Path, relay_port: int) -> AsyncIterator[Call]:
     async with started(contender, folder, relay_port) as run:
-        client = await Client.connect(run.port)
 
         async def call(body: bytes) -> float:
+            client = await Client.connect(run.port)  # the one before is closed after a long pause
             begun = monotonic()
             response = client.send(raw_request(run.port, body))
             await response.started
@@ -94,10 +94,10 @@ async def _through(contender: Contender, folder: Path, relay_port: int) -> Async
             await response.done
             if response.status != 200:
                 raise ConnectionError(f"status {response.status}: {response.body()[:200]!r}")
+            client.close()
             return first
 
         yield call
-        client.close()
 
 
 async def _session(call: Call, pauses: dict[float, int], times: Times) -> None:
