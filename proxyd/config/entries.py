@@ -18,6 +18,7 @@ from proxyd.config.keys import DEMO_BASE, ENTRY_KEYS
 from proxyd.config.route_rules import build_rules
 from proxyd.config.routes import ModelRoute, Pricing, Timeouts
 from proxyd.config.secrets import read_credential
+from proxyd.config.web_search import faults_in, read_key
 from proxyd.config.yaml import Node
 from proxyd.redaction import CREDENTIAL_HEADERS
 from proxyd.urls import is_private_host
@@ -112,6 +113,7 @@ class EntryReader:
             self._check_profile(node, subject, values),
             self._read_credential(node, subject, values),
             self._read_rules(node, subject, values),
+            self._read_search_key(node, subject, values),
         ]
         return _build_route(values) if is_valid and all(valid_parts) else None
 
@@ -206,6 +208,21 @@ class EntryReader:
             self._findings.fault_at(place, f"{subject}.auto_mode.rules", str(exc))
             return False
         return True
+
+    def _read_search_key(self, node: Node, subject: str, values: dict[str, Any]) -> bool:
+        """Resolve the key of the search engine and put the result into `values`."""
+        config = values.get("web_search") or {}
+        faults = dict(faults_in(config))
+        try:
+            credential = read_key(config, self._environ, self._folder)
+        except ValueError as exc:
+            faults["api_key"], credential = str(exc), None
+        for name, text in faults.items():
+            self._findings.fault_at(node.place(("web_search", name)), f"{subject}.web_search.{name}", text)
+        if credential is not None:
+            self.has_secrets = self.has_secrets or credential.origin == "literal"
+            values["web_search_key"] = credential
+        return not faults
 
     def _check_profile(self, node: Node, subject: str, values: dict[str, Any]) -> bool:
         """Report an unknown provider and invalid quirks; return whether there are none."""

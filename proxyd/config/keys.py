@@ -29,6 +29,7 @@ from proxyd.config.kinds import (
     token_count,
 )
 from proxyd.config.route_rules import route_rules_kind
+from proxyd.config.web_search import web_search_kind
 
 __all__ = ["DEMO_BASE", "EFFORTS", "ENTRY_KEYS", "TOP_KEYS", "EntryKey"]
 
@@ -222,6 +223,11 @@ ENTRY_KEYS: Mapping[str, EntryKey] = {
         auto_mode_kind(),
         "Who judges the actions of Claude Code's auto mode on this entry, over the setting of that name "
         "(docs/auto-mode.md).",
+    ),
+    "web_search": EntryKey(
+        web_search_kind(),
+        "Which search engine answers Claude Code's WebSearch on this entry, over the setting of that name "
+        "(docs/web-search.md).",
     ),
     "hooks": EntryKey(
         names("the name of a hook file"),

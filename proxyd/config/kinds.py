@@ -324,7 +324,7 @@ def choice_mapping(choices: Mapping[str, tuple[str, ...]]) -> Kind:
             if name not in kinds:
                 report((name,), f"{shown(name)} is unknown here; {hint(str(name), kinds)}", True)
                 continue
-            if (one := kinds[name].read(word, _named(name, report))) is not None:
+            if (one := kinds[name].read(word, _below(report, (name,)))) is not None:
                 found[name] = one
         return found
 
@@ -334,10 +334,6 @@ def choice_mapping(choices: Mapping[str, tuple[str, ...]]) -> Kind:
         "additionalProperties": False,
     }
     return Kind(expected, read, schema, json_mapping(expected).from_text)
-
-
-def _named(name: str, report: Report) -> Report:
-    return lambda path, text, on_key: report((name, *path), f"{name}: {text}", on_key)
 
 
 def headers() -> Kind:

@@ -14,6 +14,7 @@ from typing import Any
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.config.keys import DEMO_BASE
 from proxyd.config.route_rules import RouteRule
+from proxyd.config.secrets import Credential
 from proxyd.redaction import is_credential_name
 from proxyd.secret import Secret
 
@@ -75,6 +76,7 @@ class ModelRoute:
         accepts_anthropic_login: clients' Anthropic credentials are sent to this host although it is not Anthropic's.
         omit: top-level fields removed from a direct request, in addition to the profile's.
         auto_mode: the values of that key (`proxyd.config.auto_mode`), and `auto_mode_rules`, the text of their rules.
+        web_search: the values of that key (`proxyd.config.web_search`), and `web_search_key`, its resolved key.
         routes: rules that hand requests for this entry to others (`proxyd.config.route_rules`).
         hooks: names of hook files that run for this entry; None for all.
     """
@@ -106,6 +108,8 @@ class ModelRoute:
     omit: tuple[str, ...] = ()
     auto_mode: Mapping[str, Any] = field(default_factory=dict)
     auto_mode_rules: str = ""
+    web_search: Mapping[str, Any] = field(default_factory=dict)
+    web_search_key: Credential | None = None
     routes: tuple[RouteRule, ...] = ()
     hooks: tuple[str, ...] | None = None
     #: Credentials in `extra_headers`. `Secret` objects are masked in all output while they exist.

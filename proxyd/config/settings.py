@@ -28,6 +28,8 @@ from proxyd.config.kinds import (
     text,
     whole_number,
 )
+from proxyd.config.secrets import Credential
+from proxyd.config.web_search import web_search_kind
 from proxyd.headers import is_never_forwarded
 from proxyd.secret import Secret
 
@@ -353,6 +355,12 @@ class Settings:
         "Who judges the actions of Claude Code's auto mode on translated entries (docs/auto-mode.md).",
         source="docs/spec/hints-and-modes.md#auto-mode-choice",
     )
+    web_search: Mapping[str, Any] = _setting(
+        {},
+        replace(web_search_kind(), from_text=json_mapping("").from_text),
+        "Which search engine answers Claude Code's WebSearch on translated entries (docs/web-search.md).",
+        source="docs/spec/hints-and-modes.md#web-search-choice",
+    )
 
     # -- hooks, the ledger and records
     hook_options: Mapping[str, Any] = _setting(
@@ -395,6 +403,8 @@ class Settings:
 
     #: The text of the rules that ``auto_mode`` names.
     auto_mode_rules: str = ""
+    #: The key that ``web_search`` names.
+    web_search_key: Credential | None = None
     #: Source of each value: flag, variable or ``FILE:LINE:COLUMN``; absent for defaults.
     origins: Mapping[str, str] = field(default_factory=dict)
     #: Suspicious environment variables, one line each.

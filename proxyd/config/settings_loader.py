@@ -12,8 +12,9 @@ from typing import Any
 from proxyd.config.auto_mode import read_rules
 from proxyd.config.faults import hint
 from proxyd.config.kinds import Report
-from proxyd.config.secrets import read_credential
+from proxyd.config.secrets import Credential, read_credential
 from proxyd.config.settings import TABLE, Setting, Settings
+from proxyd.config.web_search import faults_in, read_key
 from proxyd.errors import ConfigError
 from proxyd.secret import Secret
 from proxyd.urls import is_loopback
@@ -97,6 +98,7 @@ class _Loader:
         for name in ("ca_file", "client_cert"):
             values[name] = self._resolve_pem_file(name, values[name])
         values["auto_mode_rules"] = self._read_rules(values["auto_mode"].get("rules"))
+        values["web_search_key"] = self._read_search_key(values["web_search"])
         self._check_exposure(values)
         return values
 
@@ -152,6 +154,15 @@ class _Loader:
             self._fault(self.origins["auto_mode"], f"auto_mode.rules: {exc}")
             return ""
 
+    def _read_search_key(self, values: Mapping[str, Any]) -> Credential | None:
+        for name, sentence in faults_in(values).items():
+            self._fault(self.origins["web_search"], f"web_search.{name}: {sentence}")
+        try:
+            return read_key(values, self._environ, self._folder)
+        except ValueError as exc:
+            self._fault(self.origins["web_search"], f"web_search.api_key: {exc}")
+            return None
+
     def _resolve_pem_file(self, name: str, path: str) -> str:
         if not path:
             return path
@@ -186,7 +197,8 @@ def _first_fault(faults: dict[str, tuple[str, bool]], name: str) -> Report:
     """Return a reporter that keeps the first fault of the setting `name`."""
 
     def report(path: tuple[str | int, ...], text: str, on_key: bool) -> None:
-        faults.setdefault(name, (text, False))
+        below = ".".join(step for step in path if isinstance(step, str))
+        faults.setdefault(name, (f"{below}: {text}" if below else text, False))
 
     return report
 

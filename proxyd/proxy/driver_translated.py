@@ -22,7 +22,6 @@ from proxyd.proxy.attempt_translated import TranslatedAttempt
 from proxyd.proxy.driver import CallResources, Driver
 from proxyd.proxy.local_response import at_once, respond_locally
 from proxyd.proxy.run_attempt import run_attempt
-from proxyd.server_tools.web_search import is_search_call, unavailable
 from proxyd.telemetry.call_record import new_id
 
 __all__ = ["TranslatedDriver"]
@@ -43,9 +42,6 @@ class TranslatedDriver(Driver):
         Raises:
             ProxyError: the attempt failed and the client has been sent nothing.
         """
-        if is_search_call(call.request.payload):
-            events = unavailable(call.request.payload, route.model_id, new_id("msg_", 22))
-            return await respond_locally(call, at_once(events))
         kind = CallKind.of(call.request.payload)
         quirks = self._learned.of(route, kind, time())
         while True:

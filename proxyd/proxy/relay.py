@@ -42,6 +42,7 @@ from proxyd.proxy.inner_call import BodyWriter, InnerRequest
 from proxyd.proxy.large_requests import LargeRequests
 from proxyd.proxy.learned_file import LearnedQuirkFile
 from proxyd.proxy.retries import RetryBudget, delay_before_retry, may_fall_back
+from proxyd.proxy.web_search import WebSearches
 from proxyd.recording.recorder import is_kept
 from proxyd.telemetry.batcher import CallBatcher
 from proxyd.telemetry.call_record import CallRecord, new_id
@@ -103,6 +104,7 @@ class Relay:
         )
         self._translated = TranslatedDriver(self._resources)
         self._direct = DirectDriver(self._resources)
+        self._searches = WebSearches(lambda: self.settings)
         self._budget = RetryBudget()
         self._calls = CallRegistry()
 
@@ -335,6 +337,9 @@ class Relay:
         await call.request.yield_to_loop()
         if call.request.seen is None or not forwards_unchanged(route):
             await call.request.parse()
+        found = await self._searches.respond(route, call)
+        if found is not None:
+            return found
         await self._check_window(route, call)
         self._warn_of_misplaced_key(route, call)
         driver = self._direct if route.direct else self._translated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,20 +10,22 @@ from typing import Any
 import anthropic
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
-from tests.support.harness import running_proxy, running_upstream
+from tests.support.harness import Upstream, running_proxy, running_upstream
+from tests.support.search_engines import RESPONSES
 
 SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
 MODES = ("translated", "direct")
 
 
 @asynccontextmanager
-async def upstream_that_is_not_called(mode: str) -> AsyncIterator[anthropic.AsyncAnthropic]:
+async def upstream_that_is_not_called(mode: str, **entry: Any) -> AsyncIterator[anthropic.AsyncAnthropic]:
     async def respond(_: web.Request) -> web.StreamResponse:
         return web.json_response({"error": {"message": "the upstream was called"}}, status=500)
 
     async with running_upstream(respond) as upstream:
-        entry = {"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": mode == "direct"}
+        entry = {"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": mode == "direct", **entry}
         async with running_proxy([entry]) as base:
             async with anthropic.AsyncAnthropic(base_url=base, api_key="any", max_retries=0) as client:
                 yield client
@@ -46,6 +49,78 @@ async def test_a_web_search_is_said_to_be_unavailable(choice: Any) -> None:
         assert (result.tool_use_id, result.content.error_code) == (use.id, "unavailable")
         assert "No web search was made" in text.text
         assert message.stop_reason == "end_turn"
+
+
+QUESTION = [{"role": "user", "content": "Perform a web search for the query: rust news"}]
+
+
+@asynccontextmanager
+async def engine_and_model(
+    mode: str, *, status: int = 200
+) -> AsyncIterator[tuple[Upstream, anthropic.AsyncAnthropic]]:
+    """A search engine, and a proxy with a model whose upstream must not be called."""
+
+    async def search(_: web.Request) -> web.StreamResponse:
+        return web.json_response(RESPONSES["searxng"], status=status)
+
+    async with running_upstream(search) as engine:
+        async with upstream_that_is_not_called(
+            mode, web_search={"engine": "searxng", "url": engine.base}
+        ) as client:
+            yield engine, client
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_web_search_is_answered_by_the_engine(mode: str) -> None:
+    tools = [{**SEARCH, "allowed_domains": ["a.example"]}]
+    async with engine_and_model(mode) as (engine, client):
+        whole = await client.messages.create(model="m", max_tokens=100, messages=QUESTION, tools=tools)
+        async with client.messages.stream(
+            model="m", max_tokens=100, messages=QUESTION, tools=tools
+        ) as stream:
+            streamed = await stream.get_final_message()
+    for message in (whole, streamed):
+        use, found, text = message.content
+        assert (use.type, use.input) == ("server_tool_use", {"query": "rust news"})
+        assert [(each.title, each.url) for each in found.content] == [("First", "https://a.example/1")]
+        assert "The first text." in text.text
+        assert message.usage.server_tool_use is None  # it would be billed
+    assert len(engine.requests) == 2
+
+
+async def test_an_engine_that_fails_is_told_to_the_model_and_logged_without_the_query() -> None:
+    with capture_logs() as lines:
+        async with engine_and_model("translated", status=403) as (_, client):
+            message = await client.messages.create(
+                model="m", max_tokens=100, messages=QUESTION, tools=[SEARCH]
+            )
+    _, result, text = message.content
+    assert result.content.error_code == "unavailable"
+    assert "allow the format json" in text.text
+    (line,) = [line for line in lines if line["event"] == "web_search.failed"]
+    assert "rust news" not in str(line)
+
+
+async def test_the_query_is_streamed_before_the_search_has_ended() -> None:
+    may_end = asyncio.Event()
+
+    async def search(_: web.Request) -> web.StreamResponse:
+        await may_end.wait()
+        return web.json_response(RESPONSES["searxng"])
+
+    async with running_upstream(search) as engine:
+        config = {"engine": "searxng", "url": engine.base}
+        async with upstream_that_is_not_called("translated", web_search=config) as client:
+            async with client.messages.stream(
+                model="m", max_tokens=100, messages=QUESTION, tools=[SEARCH]
+            ) as stream:
+                async for event in stream:
+                    if event.type == "input_json":
+                        break
+                assert event.partial_json == '{"query":"rust news"}'
+                may_end.set()
+                message = await stream.get_final_message()
+    assert message.stop_reason == "end_turn"
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -50,6 +50,7 @@ def test_defaults() -> None:
         "forward_headers": ("*",),
         "discovery_prefix": "",
         "auto_mode": {},
+        "web_search": {},
         "hook_options": {},
         "hooks": {},
         "hook_timeout_s": 5,

@@ -9,7 +9,11 @@ import sys
 import zlib
 from collections.abc import Sequence
 
+from aiohttp import web
+
+from tests.support.harness import running_upstream
 from tests.support.paths import ROOT
+from tests.support.search_engines import RESPONSES
 from tests.system.e2e.openai_upstream import call, calls, say
 from tests.system.e2e.scripted import Received, Refusal, Step
 from tests.system.e2e.stage import FAKE_KEY, Stage, check, check_equal, scenario
@@ -106,6 +110,35 @@ async def web_search_side_call(stage: Stage) -> None:
     check_equal(len(upstream.requests), 2, "requests that reached the upstream")
     (result,) = upstream.requests[1].texts("tool")
     check("unavailable" in result, f"the result does not say that the search is unavailable: {result!r}")
+
+
+@scenario
+async def web_search_by_an_engine(stage: Stage) -> None:
+    """WebSearch is answered by the search engine of models.yaml, within the domains, without a call of the model"""
+
+    async def search(request: web.Request) -> web.StreamResponse:
+        asked.append(dict(request.query))
+        return web.json_response(RESPONSES["searxng"])
+
+    asked: list[dict[str, str]] = []
+    script = [
+        call("WebSearch", query="rust news", allowed_domains=["a.example"]),
+        say("It is in the news."),
+    ]
+    async with running_upstream(search) as engine:
+        upstream, run = await stage.converse(
+            script,
+            "Search.",
+            tools=["WebSearch"],
+            environment={"ENABLE_TOOL_SEARCH": "false"},
+            entry={"web_search": {"engine": "searxng", "url": engine.base}},
+        )
+    check_equal(run.text, "It is in the news.", "the answer")
+    check_equal(len(upstream.requests), 2, "requests that reached the upstream")
+    check_equal([each["q"] for each in asked], ["rust news site:a.example"], "queries of the engine")
+    (result,) = upstream.requests[1].texts("tool")
+    check("https://a.example/1" in result and "The first text." in result, f"results are missing: {result!r}")
+    check("b.example" not in result, f"a result of another domain was shown: {result!r}")
 
 
 @scenario

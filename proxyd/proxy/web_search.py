@@ -1,0 +1,175 @@
+"""Answer Claude Code's WebSearch by the search engine of the entry, without asking a model.
+
+The engine's address is the only one that is called: redirects are not followed, and no result is opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import aiohttp
+from aiohttp import web
+
+from proxyd import jsonio
+from proxyd.codecs.anthropic.events import StreamEvent
+from proxyd.config.routes import ModelRoute
+from proxyd.config.settings import Settings
+from proxyd.config.web_search import WebSearch
+from proxyd.logs.setup import get_logger
+from proxyd.proxy.active_call import ActiveCall
+from proxyd.proxy.local_response import respond_locally
+from proxyd.server_tools.web_search.blocks import beginning, ending_with_error, ending_with_results
+from proxyd.server_tools.web_search.engines import ENGINES, Result
+from proxyd.server_tools.web_search.side_call import SearchCall, is_search_call
+from proxyd.telemetry.call_record import new_id
+from proxyd.urls import address_of
+
+__all__ = ["SearchFailed", "WebSearches", "search"]
+
+log = get_logger("web_search")
+
+#: Most bytes of an engine's response: eight results with their texts are some 20 kB.
+_MAX_RESPONSE_BYTES = 2 << 20
+#: What the main model is told where there is nothing to tell from.
+_ADVICE = "Answer without it, and say that nothing was searched."
+
+
+class SearchFailed(Exception):
+    """The engine gave no results. The message says why, without the query and the key.
+
+    Args:
+        code: an error code of Anthropic's search.
+    """
+
+    def __init__(self, message: str, code: str = "unavailable") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class WebSearches:
+    """Answers the calls that do nothing but search.
+
+    Args:
+        settings: returns those in force.
+    """
+
+    def __init__(self, settings: Callable[[], Settings]) -> None:
+        self._settings = settings
+
+    async def respond(self, route: ModelRoute, call: ActiveCall) -> web.StreamResponse | None:
+        """Respond to a WebSearch call; None for any other call, and where the upstream searches by itself."""
+        settings = self._settings()
+        config = WebSearch.of(
+            settings.web_search,
+            settings.web_search_key,
+            route.web_search,
+            route.web_search_key,
+            is_direct=route.direct,
+        )
+        if config is None or not call.request.is_message or not is_search_call(call.request.payload):
+            return None
+        wanted = SearchCall.of(call.request.payload)
+        return await respond_locally(call, _events(config, wanted, route, call))
+
+
+async def search(config: WebSearch, call: SearchCall) -> list[Result]:
+    """Make one search, and return at most `max_results` results that the client's domains allow.
+
+    Raises:
+        SearchFailed: the engine refused, did not respond in time, or responded with something else than results.
+    """
+    engine = ENGINES[config.engine]
+    asked, place = engine.request(call, config), f"{config.engine} ({address_of(config.url)})"
+    url = f"{config.url}/search" if config.engine == "searxng" else config.url
+    try:
+        # Without a cookie jar and its own connections: a search is rare, and shares nothing with another.
+        async with aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=config.timeout_s),
+            trust_env=True,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        ) as session:
+            async with session.request(
+                "GET" if asked.body is None else "POST",
+                url,
+                params=asked.query,
+                json=asked.body,
+                headers=asked.headers,
+                allow_redirects=False,
+            ) as response:
+                body = await _read(response, place)
+                status = response.status
+    except asyncio.TimeoutError:
+        raise SearchFailed(f"{place} did not respond within {config.timeout_s:g} s") from None
+    except (aiohttp.ClientError, OSError) as exc:
+        raise SearchFailed(
+            f"{place} could not be reached ({type(exc).__name__}); check web_search.url"
+        ) from None
+    if status != 200:
+        raise _refusal(config, place, status)
+    try:
+        results = engine.read(jsonio.loads(body))
+    except jsonio.JSONError:
+        results = None
+    if results is None:
+        raise SearchFailed(f"{place} responded with something else than results; check web_search.url")
+    return [result for result in results if call.allows(result.url)][: config.max_results]
+
+
+async def _events(
+    config: WebSearch, wanted: SearchCall, route: ModelRoute, call: ActiveCall
+) -> AsyncIterator[Sequence[StreamEvent]]:
+    message_id = new_id("msg_", 22)
+    yield beginning(message_id, call.request.payload.get("model"), wanted.query)
+    try:
+        yield ending_with_results(message_id, wanted.query, await _results(config, wanted, route))
+    except SearchFailed as exc:
+        if config.engine:
+            log.warning(
+                "web_search.failed",
+                request_id=call.record.request_id,
+                route=route.model_id,
+                engine=config.engine,
+                why=str(exc),
+            )
+        yield ending_with_error(message_id, exc.code, f"No web search was made: {exc}. {_ADVICE}")
+
+
+async def _results(config: WebSearch, wanted: SearchCall, route: ModelRoute) -> list[Result]:
+    if not config.engine:
+        raise SearchFailed(
+            f"model {route.model_id!r} is served by an upstream that cannot search the web, and models.yaml names no "
+            "search engine; to have one, set web_search: {engine: searxng, url: ADDRESS} under settings, or another "
+            "engine with its api_key"
+        )
+    if config.missing_key is not None:
+        raise SearchFailed(f"the search engine {config.engine} has no key: {config.missing_key}")
+    if wanted.is_exhausted:
+        raise SearchFailed("the request allows no search (max_uses: 0)", "max_uses_exceeded")
+    if not wanted.query:
+        raise SearchFailed("the request has no query", "invalid_tool_input")
+    return await search(config, wanted)
+
+
+async def _read(response: aiohttp.ClientResponse, place: str) -> bytes:
+    body = bytearray()
+    async for data in response.content.iter_chunked(1 << 16):
+        body += data
+        if len(body) > _MAX_RESPONSE_BYTES:
+            raise SearchFailed(f"{place} responded with more than {_MAX_RESPONSE_BYTES >> 20} MiB")
+    return bytes(body)
+
+
+def _refusal(config: WebSearch, place: str, status: int) -> SearchFailed:
+    message, code = f"{place} responded with status {status}", "unavailable"
+    if status == 429:
+        return SearchFailed(f"{message}: its limit is reached", "too_many_requests")
+    if 300 <= status < 400:
+        return SearchFailed(
+            f"{message}, a redirect, which is not followed; write the right web_search.url", code
+        )
+    if status == 403 and config.engine == "searxng":
+        return SearchFailed(f"{message}; allow the format json in its settings.yml (search: formats)", code)
+    if status in (401, 403):
+        return SearchFailed(f"{message}; check web_search.api_key", code)
+    return SearchFailed(message, code)
