@@ -28,7 +28,8 @@ from proxyd.proxy.attempt_direct import VerbatimRefusal
 from proxyd.proxy.client_request import HELD, PREFIX
 from proxyd.proxy.held_bodies import HeldBodies
 from proxyd.proxy.relay import Relay
-from proxyd.telemetry.call_record import MAX_MODEL_CHARS, CallRecord, new_id
+from proxyd.telemetry.call_record import MAX_MODEL_CHARS, new_id
+from proxyd.telemetry.finished_call import FinishedCall
 from proxyd.telemetry.hub import TelemetryHub
 from proxyd.telemetry.ledger_schema import row_of
 
@@ -101,7 +102,7 @@ def build_app(
     return app, lambda application: _in_front_of(application, on_messages, on_expectation)
 
 
-def _show_refused(observers: TelemetryHub) -> Callable[[CallRecord], None]:
+def _show_refused(observers: TelemetryHub) -> Callable[[FinishedCall], None]:
     """Return a function that shows a refused request in the feed. No figure counts it, since it is not a call."""
     return lambda record: observers.live.show(record, row_of(record))
 

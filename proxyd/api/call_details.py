@@ -17,7 +17,7 @@ from proxyd.recording.key_masking import Masks
 from proxyd.recording.serializer import outline_of
 from proxyd.recording.store import BadRecord, folders, heads_of
 from proxyd.redaction import masked
-from proxyd.telemetry.call_record import CallRecord
+from proxyd.telemetry.finished_call import FinishedCall
 
 __all__ = ["CallDetails"]
 
@@ -61,10 +61,9 @@ class CallDetails:
         self._recorded = recorded
         self._calls: OrderedDict[str, _Remembered] = OrderedDict()
 
-    def observe(self, record: CallRecord) -> None:
+    def observe(self, record: FinishedCall) -> None:
         """Remember a finished call. Its keys are masked now, while they are known."""
-        outline, record.outline = record.outline, None
-        text = "" if outline is None else _without_keys(outline_of(record, outline))
+        text = "" if record.outline is None else _without_keys(outline_of(record, record.outline))
         altered = tuple(
             {"field": note.path, "what": note.what, "why": note.why} for note in record.alterations
         )

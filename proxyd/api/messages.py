@@ -36,6 +36,7 @@ from proxyd.proxy.large_requests import LargeRequests, is_large
 from proxyd.proxy.relay import Relay
 from proxyd.server_tools.threads import check_thread
 from proxyd.telemetry.call_record import CallRecord
+from proxyd.telemetry.finished_call import FinishedCall
 from proxyd.telemetry.request_kind import (
     AGENT_TYPE_HEADER,
     CLASS_HEADER,
@@ -61,7 +62,7 @@ class MessagesHandlers:
         on_refused: is called with the record of a request for an unknown model, which becomes no call.
     """
 
-    def __init__(self, relay: Relay, bodies: HeldBodies, on_refused: Callable[[CallRecord], None]) -> None:
+    def __init__(self, relay: Relay, bodies: HeldBodies, on_refused: Callable[[FinishedCall], None]) -> None:
         self._relay = relay
         self._bodies = bodies
         self._on_refused = on_refused
@@ -176,8 +177,7 @@ class MessagesHandlers:
             record.status, record.outcome = errors.error_response(exc)[0], "refused"
             record.error_type, record.error = errors.error_response(exc)[1], exc.message
             record.ended = monotonic()
-            record.redact()
-            self._on_refused(record)
+            self._on_refused(FinishedCall.of(record))
             raise
 
 

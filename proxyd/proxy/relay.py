@@ -45,8 +45,10 @@ from proxyd.proxy.retries import RetryBudget, delay_before_retry, may_fall_back
 from proxyd.proxy.web_search import WebSearches
 from proxyd.recording.recorder import is_kept
 from proxyd.telemetry.batcher import CallBatcher
+from proxyd.telemetry.cache_breaks import CacheBreaks
 from proxyd.telemetry.call_record import CallRecord, new_id
 from proxyd.telemetry.call_trace import CallTrace
+from proxyd.telemetry.finished_call import FinishedCall
 from proxyd.telemetry.token_calibration import Calibration
 from proxyd.transport.client import UpstreamClient
 from proxyd.transport.timers import Timers
@@ -87,6 +89,7 @@ class Relay:
     ) -> None:
         self.table = table
         self.finished = CallBatcher()
+        self._cache_breaks = CacheBreaks()
         #: Misplaced keys that were warned of.
         self._misplaced_keys: set[MisplacedKey] = set()
         self.is_traced = False
@@ -281,10 +284,9 @@ class Relay:
                 record.trace, record.outline = None, trace
         if record.estimated_input_tokens is not None:
             self.calibration.observe(record)  # not by the batch: the conversation's next call may come first
-        # A direct call's usage is not parsed yet: its driver has asked the attempt.
         if record.usage.cache_read_tokens or record.usage.cache_write_tokens:
             self._resources.caching_routes.add(record.route)
-        self.finished.add(record, request.keys)
+        self.finished.add(FinishedCall.of(record, self._cache_breaks.find(record)))
 
     async def _try_chain(self, call: ActiveCall) -> web.StreamResponse:
         """Try the route and its fallbacks, one after the other."""

@@ -23,6 +23,7 @@ from proxyd.logs.setup import get_logger
 from proxyd.recording.serializer import files_of
 from proxyd.recording.store import folder_name, prune, write_folder
 from proxyd.telemetry.call_record import CallRecord
+from proxyd.telemetry.finished_call import FinishedCall
 
 __all__ = ["Recorder", "is_kept"]
 
@@ -38,7 +39,7 @@ _PAUSE_S = 0.02
 _CLOSE_S = 2.0
 
 
-def is_kept(record: CallRecord, which: str) -> bool:
+def is_kept(record: CallRecord | FinishedCall, which: str) -> bool:
     """Whether a finished call is kept under the setting ``record``."""
     if which == "off":
         return False
@@ -63,12 +64,12 @@ class Recorder:
         self.trouble: str | None = None  # why the last record could not be written, one sentence
         self.dropped = 0  # records that were not written
         self._settings = settings
-        self._waiting: deque[CallRecord] = deque()
+        self._waiting: deque[FinishedCall] = deque()
         self._is_busy = self._is_closed = False
         self._change = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def observe(self, record: CallRecord) -> None:
+    def observe(self, record: FinishedCall) -> None:
         """Queue a finished call if it is kept. Does not block."""
         trace, settings = record.trace, self._settings()
         if trace is None or not is_kept(record, settings.record):
@@ -118,7 +119,7 @@ class Recorder:
             if not self._is_closed:
                 time.sleep(_PAUSE_S)
 
-    def _write(self, record: CallRecord) -> None:
+    def _write(self, record: FinishedCall) -> None:
         try:
             name = folder_name(record.started_at, record.request_id)
             write_folder(self.folder, name, files_of(record))
@@ -143,5 +144,5 @@ class Recorder:
         self.trouble = trouble
 
 
-def _bytes_of(records: deque[CallRecord]) -> int:
+def _bytes_of(records: deque[FinishedCall]) -> int:
     return sum(record.trace.kept_bytes for record in records if record.trace is not None)

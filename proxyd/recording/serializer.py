@@ -21,8 +21,8 @@ from proxyd.providers.base import ClientKeys
 from proxyd.recording.key_masking import Masks, shown_headers, shown_url
 from proxyd.recording.store import FORMAT, timing
 from proxyd.telemetry.access_log import call_facts
-from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.call_trace import AttemptTrace, CallTrace, Flow
+from proxyd.telemetry.finished_call import FinishedCall
 from proxyd.urls import origin_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _SETTINGS = (
 )
 
 
-def files_of(record: CallRecord) -> dict[str, bytes]:
+def files_of(record: FinishedCall) -> dict[str, bytes]:
     """Build the files of a record, by name."""
     trace = record.trace
     assert trace is not None, "only traced calls are recorded"
@@ -101,7 +101,7 @@ def files_of(record: CallRecord) -> dict[str, bytes]:
     return files.found
 
 
-def outline_of(record: CallRecord, trace: CallTrace) -> dict[str, Any]:
+def outline_of(record: FinishedCall, trace: CallTrace) -> dict[str, Any]:
     """Return what `proxyd.recording.store.heads_of` returns of a recorded call, for one that is not recorded.
 
     Values of headers and addresses that could be secret are masked by name; other texts are not searched for keys.
@@ -142,7 +142,7 @@ def _client_head(trace: CallTrace) -> dict[str, Any]:
     }
 
 
-def _request_head(attempt: AttemptTrace, record: CallRecord) -> dict[str, Any]:
+def _request_head(attempt: AttemptTrace, record: FinishedCall) -> dict[str, Any]:
     method, url = attempt.request
     return {
         "route": attempt.route,
@@ -155,7 +155,7 @@ def _request_head(attempt: AttemptTrace, record: CallRecord) -> dict[str, Any]:
     }
 
 
-def _response_head(attempt: AttemptTrace, record: CallRecord) -> dict[str, Any]:
+def _response_head(attempt: AttemptTrace, record: FinishedCall) -> dict[str, Any]:
     assert attempt.head_at is not None, "there was a response"
     return {
         "status": attempt.status,
@@ -212,7 +212,12 @@ class _Files:
 
 
 def _add_attempt(
-    files: _Files, number: int, attempt: AttemptTrace, record: CallRecord, table: RouteTable, notes: list[str]
+    files: _Files,
+    number: int,
+    attempt: AttemptTrace,
+    record: FinishedCall,
+    table: RouteTable,
+    notes: list[str],
 ) -> str:
     request = _request_head(attempt, record)
     keeps_bodies = record.trace is not None and record.trace.keeps_bodies
@@ -254,7 +259,7 @@ def _add_attempt(
 
 
 def _add_response(
-    files: _Files, record: CallRecord, trace: CallTrace, encoding: str, notes: list[str]
+    files: _Files, record: FinishedCall, trace: CallTrace, encoding: str, notes: list[str]
 ) -> None:
     flow = trace.response
     if encoding and flow.chunks and flow.chunks[0][:1] not in (b"\x1f", b"\x78"):
@@ -275,7 +280,7 @@ def _add_response(
     files.add_json("answer.json", response)
 
 
-def _fields(record: CallRecord, trace: CallTrace, *, keeps_bodies: bool) -> dict[str, Any]:
+def _fields(record: FinishedCall, trace: CallTrace, *, keeps_bodies: bool) -> dict[str, Any]:
     facts = call_facts(record)
     for name in ("error_type", "stop_reason"):
         if not keeps_bodies and not _TOKEN.fullmatch(facts.get(name, "-")):
@@ -288,7 +293,7 @@ def _fields(record: CallRecord, trace: CallTrace, *, keeps_bodies: bool) -> dict
     return facts
 
 
-def _error(record: CallRecord, trace: CallTrace, keeps_bodies: bool) -> str | None:
+def _error(record: FinishedCall, trace: CallTrace, keeps_bodies: bool) -> str | None:
     """The error message. Without bodies only where it is ours: an upstream's may quote the prompt."""
     error = record.error
     if error is None or keeps_bodies or _OWN_MESSAGES.fullmatch(error):

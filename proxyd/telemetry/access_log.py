@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from proxyd.logs.setup import get_logger
-from proxyd.telemetry.call_record import CallRecord
+from proxyd.telemetry.finished_call import FinishedCall
 
 __all__ = ["call_facts", "log_calls"]
 
 log = get_logger("call")
 
-#: Texts that many calls do not have, by the names of `CallRecord`.
+#: Texts that many calls do not have, by the names of `FinishedCall`.
 _OPTIONAL = (
     "stop_reason",
     "cache_break",
@@ -30,14 +30,14 @@ _OPTIONAL = (
 )
 
 
-def log_calls(records: Sequence[CallRecord]) -> None:
+def log_calls(records: Sequence[FinishedCall]) -> None:
     """Log finished calls, each with the time at which it ended; failures at level warning."""
     for record in records:
         method = log.info if record.outcome in ("ok", "client_gone") else log.warning
         method("call.finished", **call_facts(record), ended_at=record.started_at + record.duration_s)
 
 
-def call_facts(record: CallRecord) -> dict[str, Any]:
+def call_facts(record: FinishedCall) -> dict[str, Any]:
     """Everything that is known of a finished call, by the names of the log's fields."""
     usage = record.usage
     facts: dict[str, Any] = {

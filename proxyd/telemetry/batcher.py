@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from proxyd.logs.setup import get_logger
-from proxyd.telemetry.call_record import CallRecord
+from proxyd.telemetry.finished_call import FinishedCall
 
 __all__ = ["CallBatcher", "Observer", "one_by_one"]
 
@@ -24,7 +24,7 @@ log = get_logger("observers")
 
 
 #: Is notified of finished calls. Must not block.
-Observer = Callable[[Sequence[CallRecord]], None]
+Observer = Callable[[Sequence[FinishedCall]], None]
 
 
 class CallBatcher:
@@ -32,18 +32,12 @@ class CallBatcher:
 
     def __init__(self) -> None:
         self.observers: tuple[Observer, ...] = ()
-        self._waiting: list[CallRecord] = []
-        self._keys: list[object] = []
+        self._waiting: list[FinishedCall] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, record: CallRecord, keys: object = None) -> None:
-        """Add a finished call.
-
-        Args:
-            keys: those of the call; a key can be masked by its value as long as its object lives (`proxyd.secret`).
-        """
-        self._waiting.append(record)
-        self._keys.append(keys)
+    def add(self, call: FinishedCall) -> None:
+        """Add a finished call."""
+        self._waiting.append(call)
         if len(self._waiting) >= _MAX_BATCH:
             self.flush()
         elif self._timer is None:
@@ -56,19 +50,18 @@ class CallBatcher:
             self._timer = None
         if not self._waiting:
             return
-        records, self._waiting = self._waiting, []
-        for observe in (one_by_one(CallRecord.redact), *self.observers):
+        calls, self._waiting = self._waiting, []
+        for observe in self.observers:
             try:
-                observe(records)
+                observe(calls)
             except Exception:
-                log.error("observer.crashed", calls=len(records), exc_info=True)
-        self._keys.clear()
+                log.error("observer.crashed", calls=len(calls), exc_info=True)
 
 
-def one_by_one(observe: Callable[[CallRecord], None]) -> Observer:
+def one_by_one(observe: Callable[[FinishedCall], None]) -> Observer:
     """Make an observer of a function of one call. Where it fails for one call, it is still called for the others."""
 
-    def observe_all(records: Sequence[CallRecord]) -> None:
+    def observe_all(records: Sequence[FinishedCall]) -> None:
         for record in records:
             try:
                 observe(record)

@@ -102,17 +102,17 @@ class _Last:
 
 
 class CacheBreaks:
-    """Finds cache breaks. `observe` has to be notified of a call before the observers that store it."""
+    """Finds cache breaks among the calls that it is notified of."""
 
     def __init__(self) -> None:
         self._last: OrderedDict[tuple[str, str], _Last] = OrderedDict()
 
-    def observe(self, record: CallRecord) -> None:
-        """Set `record.cache_break` if its cache reads fell."""
+    def find(self, record: CallRecord) -> str | None:
+        """Return why the cache reads of a call that has ended fell; None if they did not."""
         if record.outcome != "ok" or record.session_id is None or not record.prompt_blocks:
-            return
+            return None
         if record.kind not in ("main", "subagent"):
-            return
+            return None
         key = (record.session_id, record.agent_id or "")
         before, usage = self._last.pop(key, None), record.usage
         now = record.started_at + record.duration_s
@@ -125,7 +125,8 @@ class CacheBreaks:
             and before.cached_tokens >= _MIN_TOKENS
             and usage.cache_read_tokens < before.cached_tokens * _SHARE
         ):
-            record.cache_break = _reason(before, record)
+            return _reason(before, record)
+        return None
 
 
 def _reason(before: _Last, record: CallRecord) -> str:

@@ -1,4 +1,4 @@
-"""The record of one call: what the log line, the ledger, the metrics and the live feed show.
+"""The record of a call in flight. When it is over, `proxyd.telemetry.finished_call` is made of it.
 
 Counts, times, ids and model names only; never a prompt, a response or a key (docs/spec/design.md#p12).
 """
@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from time import monotonic, time
 
 from proxyd.codecs.anthropic.usage import Usage
@@ -18,7 +17,7 @@ from proxyd.config.routes import Pricing
 from proxyd.redaction import redacted
 from proxyd.telemetry.call_trace import CallTrace
 
-__all__ = ["MAX_MODEL_CHARS", "CallRecord", "new_id"]
+__all__ = ["FOREIGN", "MAX_MODEL_CHARS", "CallRecord", "masked_texts", "new_id"]
 
 #: With a glob as alias, a client may ask for a model by a name of any length.
 MAX_MODEL_CHARS = 200
@@ -37,7 +36,7 @@ def new_id(prefix: str, length: int = 24) -> str:
 
 
 #: Texts that come from a client or an upstream.
-_FOREIGN = (
+FOREIGN = (
     "model",
     "session_id",
     "agent_id",
@@ -50,7 +49,14 @@ _FOREIGN = (
     "error",
     "stop_reason",
 )
-_foreign_texts = attrgetter(*_FOREIGN)
+
+
+def masked_texts(texts: Mapping[str, str | None]) -> dict[str, str]:
+    """Return those of `texts` that hold a key, masked."""
+    joined = "\n".join(filter(None, texts.values()))
+    if redacted(joined) == joined:
+        return {}
+    return {name: redacted(text) for name, text in texts.items() if text is not None}
 
 
 @dataclass(slots=True)
@@ -69,7 +75,6 @@ class CallRecord:
         estimated_tool_tokens: the part of it that is tool definitions.
         output_so_far: while a response streams, returns its approximate number of tokens up to now.
         prompt_blocks: checksums, see `proxyd.telemetry.cache_breaks`; only of calls that belong to a session.
-        cache_break: why fewer tokens were read from the cache than by the call before.
         rule: the rule of models.yaml that chose the route; None where the client's choice holds.
         agent_type, prompt_id: from the client's hint headers: the type of a subagent; an id that all calls for one
             prompt of the user share.
@@ -109,7 +114,6 @@ class CallRecord:
     trace: CallTrace | None = None
     outline: CallTrace | None = None
     prompt_blocks: Sequence[int] = ()
-    cache_break: str | None = None
     rule: str | None = None
     agent_type: str | None = None
     prompt_id: str | None = None
@@ -124,17 +128,8 @@ class CallRecord:
 
     def __post_init__(self) -> None:
         self.model = self.model[:MAX_MODEL_CHARS]
-        self.redact()
-
-    def redact(self) -> None:
-        """Mask keys in all texts that come from others: observers keep them longer than the keys are in use."""
-        texts = _foreign_texts(self)
-        joined = "\n".join(filter(None, texts))
-        if redacted(joined) == joined:
-            return
-        for name, value in zip(_FOREIGN, texts, strict=True):
-            if value is not None:
-                setattr(self, name, redacted(value))
+        for name, value in masked_texts({name: getattr(self, name) for name in FOREIGN}).items():
+            setattr(self, name, value)
 
     def on_chunk(self, data: bytes) -> None:
         """The upstream has sent `data`."""
@@ -155,11 +150,6 @@ class CallRecord:
     @property
     def ttfb_s(self) -> float | None:
         return None if self.first_byte is None else self.first_byte - self.begun
-
-    @property
-    def cost_usd(self) -> float | None:
-        """The cost by the entry's ``pricing``; None where a price that it needs is unknown."""
-        return None if self.pricing is None else self.pricing.cost_of(self.usage)
 
     @property
     def duration_s(self) -> float:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from proxyd.telemetry.access_log import log_calls
 from proxyd.telemetry.batcher import Observer, one_by_one
-from proxyd.telemetry.cache_breaks import CacheBreaks
-from proxyd.telemetry.call_record import CallRecord
+from proxyd.telemetry.finished_call import FinishedCall
 from proxyd.telemetry.ledger import Ledger
 from proxyd.telemetry.ledger_schema import row_of
 from proxyd.telemetry.live_feed import LiveFeed
@@ -26,19 +25,17 @@ class TelemetryHub:
         self.live = live
         self.metrics = metrics
         self.ledger = ledger
-        self._cache_breaks = CacheBreaks()
 
     @property
     def observers(self) -> tuple[Observer, ...]:
         """The observers, for `proxyd.telemetry.batcher`."""
         return (
-            one_by_one(self._cache_breaks.observe),  # first: the others show the cache break that it finds
             log_calls,
             self.metrics.observe,
             one_by_one(self._store),
         )
 
-    def _store(self, record: CallRecord) -> None:
+    def _store(self, record: FinishedCall) -> None:
         row = row_of(record)
         if self.ledger is not None:
             self.ledger.observe(row)

@@ -15,7 +15,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from proxyd.telemetry.call_record import CallRecord
+    from proxyd.telemetry.finished_call import FinishedCall
 
 __all__ = [
     "CALL_SUMS",
@@ -72,7 +72,7 @@ COLUMNS = (
 )
 
 
-def row_of(record: CallRecord) -> tuple[Any, ...]:
+def row_of(record: FinishedCall) -> tuple[Any, ...]:
     """Convert a finished call into a row, in the order of `COLUMNS`."""
     usage = record.usage
     return (

@@ -24,7 +24,8 @@ from typing import Any
 import proxyd
 from proxyd import jsonio
 from proxyd.telemetry.call_record import CallRecord
-from proxyd.telemetry.ledger_schema import COLUMNS, row_of
+from proxyd.telemetry.finished_call import FinishedCall
+from proxyd.telemetry.ledger_schema import COLUMNS
 
 __all__ = ["LiveFeed"]
 
@@ -58,8 +59,6 @@ _IN_FLIGHT = (
     "agent_id",
     "retries",
     "fallback_from",
-    "ttfb_ms",
-    "duration_ms",
 )
 
 
@@ -83,21 +82,21 @@ class LiveFeed:
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
         self._ticker: asyncio.Task[None] | None = None
 
-    def observe(self, record: CallRecord, row: tuple[Any, ...]) -> None:
+    def observe(self, call: FinishedCall, row: tuple[Any, ...]) -> None:
         """Add a finished call; `row` is its row in the ledger."""
-        if record.kind != "count":
-            route = record.route or "none"
+        if call.kind != "count":
+            route = call.route or "none"
             totals = self._totals.get(route)
             if totals is None:
                 totals = self._totals[route] = _Totals()
-            totals.add(record)
-        self.show(record, row)
+            totals.add(call)
+        self.show(call, row)
 
-    def show(self, record: CallRecord, row: tuple[Any, ...]) -> None:
+    def show(self, call: FinishedCall, row: tuple[Any, ...]) -> None:
         """Show a finished call to the listeners without counting it."""
-        self._recent.append((row, record.error))
+        self._recent.append((row, call.error))
         if self._listeners:
-            self._send(_message("call", _finished(row, record.error)))
+            self._send(_message("call", _finished(row, call.error)))
 
     def totals(self) -> list[dict[str, Any]]:
         """Sums since the start by route, with the recent median of the time to the first byte."""
@@ -171,11 +170,11 @@ class _Totals:
     cache_write_tokens: int = 0
     first_bytes_s: deque[float] = field(default_factory=lambda: deque(maxlen=_TTFB_CALLS))
 
-    def add(self, record: CallRecord) -> None:
-        usage, ttfb_s = record.usage, record.ttfb_s
+    def add(self, call: FinishedCall) -> None:
+        usage, ttfb_s = call.usage, call.ttfb_s
         self.calls += 1
-        self.failures += record.outcome not in ("ok", "client_gone")
-        self.cost_usd += record.cost_usd or 0.0
+        self.failures += call.outcome not in ("ok", "client_gone")
+        self.cost_usd += call.cost_usd or 0.0
         self.input_tokens += usage.input_tokens
         self.output_tokens += usage.output_tokens
         self.cache_read_tokens += usage.cache_read_tokens
@@ -196,9 +195,10 @@ def _in_flight(record: CallRecord) -> dict[str, Any]:
     tokens = 0 if record.output_so_far is None else record.output_so_far()
     streaming_s = record.duration_s - (record.ttfb_s or 0)
     is_streaming = record.ttfb_s is not None
-    row = dict(zip(COLUMNS, row_of(record), strict=True))
     return {
-        **{name: row[name] for name in _IN_FLIGHT},
+        **{name: getattr(record, name) for name in _IN_FLIGHT},
+        "ttfb_ms": None if record.ttfb_s is None else round(record.ttfb_s * 1000),
+        "duration_ms": round(record.duration_s * 1000),
         "phase": "streaming" if is_streaming else "waiting",
         "output_tokens": tokens,
         "tokens_per_s": round(tokens / streaming_s, 1) if is_streaming and streaming_s > 0.5 else None,

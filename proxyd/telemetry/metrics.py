@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 import proxyd
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.telemetry.call_record import CallRecord
+from proxyd.telemetry.finished_call import FinishedCall
 from proxyd.telemetry.histogram import Histogram
 
 __all__ = ["CONTENT_TYPE", "Metrics", "Sources"]
@@ -116,15 +117,15 @@ class Metrics:
         self._at_scrape = _AtScrape(sources, (self._first_byte, self._duration, self._overhead))
         self.registry.register(self._at_scrape)
 
-    def observe(self, records: Sequence[CallRecord]) -> None:
+    def observe(self, records: Sequence[FinishedCall]) -> None:
         """Count finished calls."""
-        groups: dict[tuple[str, str], list[CallRecord]] = defaultdict(list)
+        groups: dict[tuple[str, str], list[FinishedCall]] = defaultdict(list)
         for record in records:
             groups[record.route or "none", record.mode or "none"].append(record)
         for (route, mode), calls in groups.items():
             self._count(route, mode, calls)
 
-    def _count(self, route: str, mode: str, calls: list[CallRecord]) -> None:
+    def _count(self, route: str, mode: str, calls: list[FinishedCall]) -> None:
         first_bytes_s = [each.ttfb_s for each in calls]
         self._first_byte.observe((route, mode), [each for each in first_bytes_s if each is not None])
         self._duration.observe((route, mode), [each.duration_s for each in calls])

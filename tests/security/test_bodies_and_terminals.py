@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from proxyd.logs import setup as logs
 from proxyd.telemetry.access_log import log_calls
 from proxyd.telemetry.call_record import CallRecord
+from proxyd.telemetry.finished_call import FinishedCall
 from proxyd.terminal import printable
 from tests.support.daemon_process import process
 from tests.support.harness import running_proxy
@@ -69,9 +70,9 @@ def written(log_format: str, monkeypatch: pytest.MonkeyPatch) -> str:
             raise OSError(EVIL)
         except OSError as exc:
             log.error("crashed", exc_info=exc)
-        record = CallRecord(request_id="r", model=EVIL)
+        record = CallRecord(request_id="r", model=EVIL, ended=0.0)
         record.error = record.session_id = EVIL
-        log_calls([record])
+        log_calls([FinishedCall.of(record)])
     finally:
         assert logs._queue is not None
         logs._queue.close()

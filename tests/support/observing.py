@@ -11,15 +11,21 @@ import aiohttp
 
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.telemetry.call_record import CallRecord
+from proxyd.telemetry.finished_call import FinishedCall
 from proxyd.telemetry.ledger_schema import FILE, MIGRATIONS
 
-__all__ = ["ask", "finished", "new_ledger_file", "rows", "until_rows"]
+__all__ = ["ask", "finished", "in_flight", "new_ledger_file", "rows", "until_rows"]
 
 SESSION = "11111111-2222-3333-4444-555555555555"
 
 
-def finished(**fields: Any) -> CallRecord:
+def finished(*, cache_break: str | None = None, **fields: Any) -> FinishedCall:
     """A finished call; `fields` override an ordinary one."""
+    return FinishedCall.of(in_flight(**fields), cache_break)
+
+
+def in_flight(**fields: Any) -> CallRecord:
+    """The record of a call; `fields` override those of an ordinary one that has just ended."""
     given: dict[str, Any] = {
         "request_id": "req_test",
         "model": "m",

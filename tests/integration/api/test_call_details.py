@@ -10,8 +10,8 @@ import pytest
 
 from proxyd.api.call_details import CallDetails
 from proxyd.daemon.server import Daemon
-from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.call_trace import CallTrace
+from proxyd.telemetry.finished_call import FinishedCall
 from tests.support.harness import load_entries
 from tests.support.raw_sockets import RawClient, RawUpstream, post, until
 from tests.support.recording import GOOD, records, whole
@@ -104,18 +104,15 @@ async def test_a_call_that_is_not_recorded_shows_its_attempt_without_secrets(
 def test_only_the_last_calls_are_remembered() -> None:
     details = CallDetails(None, lambda: "failures")
     for number in range(300):
-        record = CallRecord(f"req_{number}", model="m", route="m")
-        record.outline, record.ended = CallTrace(), record.begun
-        details.observe(record)
+        details.observe(FinishedCall(f"req_{number}", model="m", route="m", outline=CallTrace()))
     known = [number for number in range(300) if (details.find(f"req_{number}") or {})["record"] is not None]
     assert known == list(range(100, 300))
 
 
 def test_an_outline_that_is_too_large_is_not_kept() -> None:
-    details, record = CallDetails(None, lambda: "failures"), CallRecord("req_1", model="m", route="m")
-    record.outline, record.ended = CallTrace(), record.begun
-    record.outline.head = "POST", "/v1/messages", {"user-agent": "x" * 100_000}
-    details.observe(record)
+    details, outline = CallDetails(None, lambda: "failures"), CallTrace()
+    outline.head = "POST", "/v1/messages", {"user-agent": "x" * 100_000}
+    details.observe(FinishedCall("req_1", model="m", route="m", outline=outline))
     found = details.find("req_1")
     assert found is not None
     assert found["record"] is None

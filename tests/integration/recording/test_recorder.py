@@ -25,8 +25,8 @@ from proxyd.recording.serializer import files_of
 from proxyd.recording.store import FOLDER
 from proxyd.secret import Secret
 from proxyd.telemetry import call_trace as trace
-from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.call_trace import CallTrace
+from proxyd.telemetry.finished_call import FinishedCall
 from tests.support.daemon_process import process, write_models
 from tests.support.harness import running_proxy
 from tests.support.observing import finished
@@ -551,7 +551,7 @@ async def test_links_in_records_are_not_followed(tmp_path: Path) -> None:
 
 
 async def test_record_off_creates_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[CallRecord] = []
+    made: list[FinishedCall] = []
     monkeypatch.setattr(Recorder, "observe", lambda self, record: made.append(record))
     async with play(tmp_path, [GOOD["translated"]], record="off") as response:
         assert response.status == 200

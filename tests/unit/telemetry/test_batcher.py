@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from proxyd.telemetry import batcher as module
 from proxyd.telemetry.batcher import CallBatcher, one_by_one
-from proxyd.telemetry.call_record import CallRecord
+from proxyd.telemetry.finished_call import FinishedCall
 from tests.support.observing import finished
 
 
@@ -51,12 +51,12 @@ async def test_full_batches_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None
 async def test_failure_of_an_observer_affects_no_other_call_or_observer() -> None:
     observed: list[str] = []
 
-    def picky(record: CallRecord) -> None:
+    def picky(record: FinishedCall) -> None:
         if record.request_id == "bad":
             raise KeyError("sk-secret-0123456789")
         observed.append(record.request_id)
 
-    def broken(records: Sequence[CallRecord]) -> None:
+    def broken(records: Sequence[FinishedCall]) -> None:
         raise RuntimeError("no")
 
     calls = CallBatcher()

@@ -17,7 +17,7 @@ from proxyd.telemetry.cache_breaks import CacheBreaks, checksums
 from proxyd.telemetry.call_record import CallRecord
 from tests.support.command_line import output
 from tests.support.harness import chunk, running_proxy, running_upstream, sse
-from tests.support.observing import SESSION, ask, finished, until_rows
+from tests.support.observing import SESSION, ask, in_flight, until_rows
 
 Payload = dict[str, Any]
 OF_SESSION = {"x-claude-code-session-id": SESSION}
@@ -37,7 +37,7 @@ FIRST: Payload = {
 
 
 def call(payload: Payload, read: int, written: int = 0, **more: Any) -> CallRecord:
-    return finished(prompt_blocks=checksums(payload), usage=Usage(100, 5, read, written), **more)
+    return in_flight(prompt_blocks=checksums(payload), usage=Usage(100, 5, read, written), **more)
 
 
 def grown(payload: Payload) -> Payload:
@@ -74,12 +74,11 @@ CHANGES = [
 @pytest.mark.parametrize(("change", "reason"), CHANGES)
 def test_the_first_block_that_changed_is_named(change: Callable[[Payload], None], reason: str) -> None:
     breaks = CacheBreaks()
-    breaks.observe(call(FIRST, 0, 5000))
+    breaks.find(call(FIRST, 0, 5000))
     later = grown(FIRST)
     change(later)
     record = call(later, 0)
-    breaks.observe(record)
-    assert record.cache_break == reason
+    assert breaks.find(record) == reason
 
 
 def test_growing_conversation_is_no_break() -> None:
@@ -87,36 +86,32 @@ def test_growing_conversation_is_no_break() -> None:
     later["system"][0]["text"] = "x-anthropic-billing-header: cc_version=1.3;"
     later["tools"].insert(0, {"name": "DeferredToolPlaceholder"})
     for record in (call(FIRST, 0, 5000), call(later, 4900), call(later, 4900)):
-        breaks.observe(record)
-        assert record.cache_break is None
+        assert breaks.find(record) is None
 
 
 def test_moved_placeholder_is_no_break() -> None:
     breaks, later = CacheBreaks(), grown(FIRST)
-    breaks.observe(call(FIRST, 0, 5000))
+    breaks.find(call(FIRST, 0, 5000))
     later["tools"].insert(0, {"name": "DeferredToolPlaceholder"})
     later["system"][1]["text"] = "Other."
     record = call(later, 0)
-    breaks.observe(record)
-    assert record.cache_break == "system[1] changed"
+    assert breaks.find(record) == "system[1] changed"
 
 
 def test_expired_cache_of_the_upstream() -> None:
     breaks = CacheBreaks()
-    breaks.observe(call(FIRST, 0, 5000, started_at=1000.0))
+    breaks.find(call(FIRST, 0, 5000, started_at=1000.0))
     record = call(grown(FIRST), 0, started_at=1000.0 + 2 + 12 * 60)
-    breaks.observe(record)
-    assert record.cache_break == (
+    assert breaks.find(record) == (
         "nothing changed; the upstream no longer had it, 12 min after the call before"
     )
 
 
 def test_another_model() -> None:
     breaks = CacheBreaks()
-    breaks.observe(call(FIRST, 5000))
+    breaks.find(call(FIRST, 5000))
     record = call(FIRST, 0, route="other")
-    breaks.observe(record)
-    assert record.cache_break == "another model served: m before"
+    assert breaks.find(record) == "another model served: m before"
 
 
 NOT_COMPARED = [
@@ -130,21 +125,19 @@ NOT_COMPARED = [
 @pytest.mark.parametrize("fields", NOT_COMPARED)
 def test_only_calls_of_one_conversation_are_compared(fields: dict[str, Any]) -> None:
     breaks = CacheBreaks()
-    breaks.observe(call(FIRST, 5000))
+    breaks.find(call(FIRST, 5000))
     record = call({**FIRST, "system": "other"}, 0, **fields)
-    breaks.observe(record)
-    assert record.cache_break is None
+    assert breaks.find(record) is None
 
 
 def test_least_recent_conversations_are_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxyd.telemetry.cache_breaks._MAX_CONVERSATIONS", 2)
     breaks = CacheBreaks()
     for session in ("a", "b", "c"):
-        breaks.observe(call(FIRST, 5000, session_id=session))
+        breaks.find(call(FIRST, 5000, session_id=session))
     for session, is_known in (("c", True), ("b", True), ("a", False)):
         record = call({**FIRST, "tools": []}, 0, session_id=session)
-        breaks.observe(record)
-        assert (record.cache_break is not None) is is_known
+        assert (breaks.find(record) is not None) is is_known
 
 
 ODD: list[Payload] = [

@@ -15,13 +15,12 @@ async def test_every_observer_is_notified_and_shows_the_cache_break() -> None:
     sources = Sources()
     hub = TelemetryHub(sources, LiveFeed(tuple), Metrics(sources), ledger=None)
     calls = [
-        finished(request_id="req_1", prompt_blocks=[1, 2], usage=Usage(10, 1, 0, 5000)),
-        finished(request_id="req_2", prompt_blocks=[1, 3], usage=Usage(5000, 1, 0, 0)),
+        finished(request_id="req_1", usage=Usage(10, 1, 0, 5000)),
+        finished(request_id="req_2", usage=Usage(5000, 1, 0, 0), cache_break="tools[0] changed"),
     ]
     with capture_logs() as lines:
-        for call in calls:  # two batches: what the hub knows of a conversation outlasts one
-            for observe in hub.observers:
-                observe([call])
+        for observe in hub.observers:
+            observe(calls)
     assert [line["event"] for line in lines] == ["call.finished", "call.finished"]
     assert "cache_break" not in lines[0]
     assert lines[1]["cache_break"] == "tools[0] changed"

@@ -8,7 +8,7 @@ from typing import Any
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.telemetry.ledger_schema import row_of
 from proxyd.telemetry.live_feed import LiveFeed
-from tests.support.observing import finished
+from tests.support.observing import finished, in_flight
 
 
 def parsed(message: bytes) -> tuple[str, dict[str, Any]]:
@@ -17,7 +17,7 @@ def parsed(message: bytes) -> tuple[str, dict[str, Any]]:
 
 
 async def test_hello_has_the_calls_before_and_call_follows() -> None:
-    running = finished(outcome="running", first_byte=None, ended=None)
+    running = in_flight(outcome="running", first_byte=None, ended=None)
     feed = LiveFeed(lambda: [running])
     before, after = finished(request_id="req_1"), finished(request_id="req_2", error="it broke")
     feed.observe(before, row_of(before))
