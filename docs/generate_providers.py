@@ -56,8 +56,8 @@ a profile can be overridden per entry:
 | `anthropic` | Anthropic Messages; the same as `direct: true` | `{api_base}/v1/messages` |
 FORMATS
 An entry without `format` (and without `direct: true`) speaks `openai-chat`, unless its profile says that the model
-needs another one and the address is the vendor's own; `claude-proxy check` shows the format of each entry, and why. `format: openai-chat` or
-`format: openai` keeps it at Chat Completions.
+needs another one and the address is the vendor's own; `claude-proxy check` shows the format of each entry, and why.
+`format: openai-chat` or `format: openai` keeps it at Chat Completions.
 
 Over `openai-responses` nothing is stored at the vendor (`store: false`). Reasoning comes back encrypted and goes back
 in the next turn, inside the signatures of thinking blocks. Where it was made for another key or model the request is
