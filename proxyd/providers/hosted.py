@@ -425,6 +425,7 @@ HOSTED = (
             leading_system_only=True,
             parallel_tool_calls=False,
             tool_names_start_with_letter=True,
+            tool_message_names=True,
             schema_style="gemini",
             efforts=levels("low", "medium", "high", none="minimal"),
             reasoning_return="none",
@@ -444,6 +445,11 @@ HOSTED = (
             ),
             Variant(r"gemini-(1|2\.0)", NO_EFFORT),
             Variant(r"gemini-[12]", {"thought_signature_placeholder": None}),
+            Variant(
+                r"gemini-3[\d.]*-pro|gemini-3\.[7-9]",
+                {"efforts": levels("low", "medium", "high", none="low")},
+            ),
+            Variant(r"gemini-3-pro", {"efforts": levels("low", "high", none="low")}),
             Variant(r"gemini-2\.5", {"efforts": levels("none", "low", "medium", "high")}),
             Variant(r"gemini-2\.5-pro", {"efforts": levels("low", "medium", "high")}),
         ),
@@ -451,6 +457,8 @@ HOSTED = (
             "Gemini docs: OpenAI compatibility; Thought signatures; Function calling (Schema)",
             "Vertex AI docs: Call Vertex AI models by using the OpenAI library",
             "continue#8865",
+            "gemini-3-pro takes low and high alone: opencode-gemini-auth#14; results without a name are refused: "
+            "inference-gateway#181, hermes-agent#19728",
         ),
         note="Schemas are narrowed to Gemini's subset; thought signatures go back with their calls.",
     ),

@@ -76,7 +76,7 @@ def empty_content(refusal: Refusal) -> QuirkChange | None:
     if not _ABOUT_CONTENT.search(text):
         return None
     if None in sent and re.search(
-        r"null|\bnone\b|valid string|expected (?:a )?str|missing|required|must be (?:a )?str|不能为空|不可为空",
+        r"null|\bnil\b|\bnone\b|valid string|expected (?:a )?str|missing|required|must be (?:a )?str|不能为空|不可为空",
         text,
         re.IGNORECASE,
     ):

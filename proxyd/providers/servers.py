@@ -204,6 +204,8 @@ GENERIC = Profile(
         THINK_TAGS,
         Variant(r"qwen|minimax", STRICT_TEMPLATE),
         Variant(r"minimax", MINIMAX_REASONING),
+        Variant(r"gemini", {"tool_message_names": True}),
+        Variant(r"gemini-3-pro", {"efforts": levels("low", "high", none="low")}),
         Variant(r"mistral|magistral|devstral|ministral", {**MISTRAL_ORDER, "tool_id_style": "mistral"}),
         Variant(r"kimi", {**KIMI_REASONING, **MOONSHOT_SCHEMAS}),
         Variant(r"deepseek-v(3\.[1-9]|[4-9])", DEEPSEEK_REASONING),

@@ -36,6 +36,7 @@ _FINAL = re.compile(
     r"|\bmodel\b.{0,80}(?:not (?:exist|found)|does not exist|unknown|unavailable|deprecated|retired)"
     r"|unknown model|no such model|context (?:length|window)|too (?:long|large|many tokens)"
     # Tools that the model does not take are never left out.
+    r"|\bmodel (?:\S{1,60} )?is not supported|tool calls? (?:is|are) not supported"
     r"|support tool use|enable-auto-tool-choice|(?:not|n't) support (?:tools|function.?calling)\b",
     re.IGNORECASE,
 )

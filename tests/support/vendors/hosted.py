@@ -134,6 +134,23 @@ HOSTED = (
                 models=r"gemini-3",
             ),
             rule(
+                "names of results",
+                "inference-gateway/inference-gateway#181",
+                messages.named_results(
+                    "* GenerateContentRequest.contents[{n}].parts[0].function_response.name: Name cannot be empty."
+                ),
+            ),
+            rule(
+                "efforts",
+                "jenslys/opencode-gemini-auth#14",
+                parameters.only_values(
+                    "reasoning_effort",
+                    ("low", "high"),
+                    "Unable to submit request because thinking_level {value} is not supported by this model.",
+                ),
+                models=r"gemini-3-pro",
+            ),
+            rule(
                 "efforts",
                 "https://ai.google.dev/gemini-api/docs/openai#thinking",
                 parameters.only_values(

@@ -10,7 +10,7 @@ from typing import Any
 from tests.support.vendors.engine import Body
 
 __all__ = [
-    "alternating_roles", "leading_system", "mistral_order", "no_parts", "no_role", "only_fields",
+    "alternating_roles", "leading_system", "mistral_order", "named_results", "no_parts", "no_role", "only_fields",
     "reasoning_given_back", "thought_signatures", "tool_ids",
 ]  # fmt: skip
 
@@ -118,6 +118,18 @@ def tool_ids(pattern: str, words: str) -> Finds:
                 if not re.fullmatch(pattern, call["id"]):
                     param = f"messages[{number}].tool_calls[{place}].id"
                     return words.format(id=call["id"], n=number, length=len(call["id"])), param
+        return None
+
+    return finds
+
+
+def named_results(words: str) -> Finds:
+    """Each tool message names its tool; `words` may hold ``{n}``."""
+
+    def finds(body: Body) -> str | None:
+        for number, message in enumerate(_messages(body)):
+            if message["role"] == "tool" and not message.get("name"):
+                return words.format(n=number)
         return None
 
     return finds

@@ -566,6 +566,55 @@ _THINKING = (
         "思考模式下 assistant 消息必须携带 reasoning_content 字段",
     ),
 )
+#: More of the same, from reports.
+_REPORTED = (
+    R(
+        gh("jenslys/opencode-gemini-auth#14"),
+        is_not_in("reasoning_effort", "low", "high"),
+        "Unable to submit request because thinking_level MEDIUM is not supported by this model. Learn more: https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/gemini",
+        capture="effort_medium",
+        envelope=google,
+    ),
+    R(
+        gh("RooCodeInc/Roo-Code#10700"),
+        has("reasoning_effort"),
+        "Thinking level is not supported for this model.",
+        envelope=google,
+    ),
+    R(
+        gh("anthropics/claude-code#10222"),
+        lambda b: not b.get("tools") and any(m.get("tool_calls") for m in b["messages"]),
+        "Error calling litellm.acompletion for non-Anthropic model: litellm.UnsupportedParamsError: Bedrock doesn't support tool calling without `tools=` param specified. Pass `tools=` param OR set `litellm.modify_params = True` // `litellm_settings::modify_params: True` to add dummy tool to the request.",
+        fields={"tools": []},
+        status=500,
+    ),
+    R(
+        gh("SAIL-Research-Lab/cheetahclaws#72"),
+        any_message(lambda m: m.get("content") is None),
+        "invalid message content type: <nil>",
+        capture="bare_call",
+        envelope=lambda t: {"error": {"message": t, "type": "invalid_request_error"}},
+    ),
+    R(
+        gh("lmstudio-ai/lmstudio-bug-tracker#261"),
+        any_message(lambda m: m.get("content") is None),
+        "Invalid 'content': 'content' field must be a string or an array of objects.",
+        capture="bare_call",
+        envelope=lambda t: {"error": t},
+    ),
+    R(
+        gh("earendil-works/pi#1360"),
+        any_message(lambda m: m["role"] == "tool" and not m.get("name")),
+        "The GenerateContentRequest proto is invalid:\n  * contents[466].parts[0].function_response.name: [REQUIRED_FIELD_MISSING]",
+        envelope=google,
+    ),
+    R(
+        gh("musistudio/claude-code-router#948"),
+        lambda b: b.get("enable_thinking") is True,
+        "enable thinking can not be support when `stream=False`.",
+        quirks={"thinking_path": "enable_thinking", "thinking_on": True, "thinking_off": False},
+    ),
+)
 #: The schemas, names and number of tools, and their choice.
 _TOOLS = (
     R(
@@ -769,13 +818,13 @@ _TOOLS = (
         fields=FORCED,
     ),
     R(
-        OURS,
+        gh("BerriAI/litellm#24158"),
         lambda b: not b.get("tools") and any(m.get("tool_calls") for m in b["messages"]),
         "litellm.UnsupportedParamsError: Bedrock doesn't support tool calling without `tools=` param specified. Pass `tools=` param OR set `litellm.modify_params = True`",
         fields={"tools": []},
     ),
     R(
-        OURS,
+        gh("langgenius/dify#16421"),
         lambda b: not b.get("tools") and any(m.get("tool_calls") for m in b["messages"]),
         "The toolConfig field must be defined when using toolUse and toolResult content blocks.",
         fields={"tools": []},
@@ -856,7 +905,7 @@ _MESSAGES = (
         quirks={"system_role": "developer"},
     ),
     R(
-        OURS,
+        gh("vllm-project/vllm#25108"),
         TWO_CALLS,
         "This model only supports single tool-calls at once!",
         capture="parallel_tools",
@@ -922,7 +971,7 @@ _MESSAGES = (
         capture="bare_call",
     ),
     R(
-        OURS,
+        gh("inference-gateway/inference-gateway#181"),
         NAMELESS,
         "* GenerateContentRequest.contents[2].parts[0].function_response.name: Name cannot be empty.",
         envelope=google,
@@ -1033,4 +1082,4 @@ _LIMITS = tuple(
         "Invalid value for 'max_tokens': integer above maximum value. Expected a value <= 8192, but got 32000 instead.",
     )
 )
-REPORTS: tuple[Report, ...] = (*_PARAMETERS, *_THINKING, *_TOOLS, *_MESSAGES, *_LIMITS)
+REPORTS: tuple[Report, ...] = (*_PARAMETERS, *_THINKING, *_REPORTED, *_TOOLS, *_MESSAGES, *_LIMITS)

@@ -125,6 +125,8 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("dashscope", body(model="qwen3.8-plus", messages=LATE_SYSTEM), "one system message"),
     ("gemini", body(model="gemini-3-pro", tools=[tool({**objects(), "additionalProperties": False})]), "schemas"),
     ("gemini", body(model="gemini-3-pro", messages=CALLED, tools=[tool(objects())]), "thought signatures"),
+    ("gemini", body(model="gemini-2.5-pro", messages=CALLED, tools=[tool(objects())]), "names of results"),
+    ("gemini", body(model="gemini-3-pro", reasoning_effort="medium"), "efforts"),
     ("gemini", body(model="gemini-3-pro", parallel_tool_calls=False, tools=[tool(objects())]), "unknown fields"),
     ("xai", body(model="grok-4.3", tools=[tool(objects(a={"type": "string", "maxLength": 9}))]), "schemas"),
     ("groq", body(model="qwen/qwen3-32b", reasoning_effort="high"), "efforts"),
