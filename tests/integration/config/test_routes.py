@@ -298,9 +298,10 @@ async def test_discovery_names_what_the_picker_shows() -> None:
                 assert (await served(proxy, model))[0] == 200
         async with running_proxy(entries) as proxy:
             assert ids(await listed(proxy)) == ["claude-x", "glm"]
+        address = upstream.base.removeprefix("http://").partition("/")[0]
     assert page["data"][1] == {
         "type": "model", "id": "glm", "display_name": "glm", "created_at": "2025-01-01T00:00:00Z",
-        "max_input_tokens": 200_000, "max_tokens": 64_000,
+        "max_input_tokens": 200_000, "max_tokens": 64_000, "description": f"x via {address} · 200k",
     }  # fmt: skip
     assert (page["has_more"], page["first_id"], page["last_id"]) == (False, "claude-x", "claude-proxy/glm")
 
