@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from proxyd.daemon.configuration import load_configuration
 from proxyd.errors import ConfigError
@@ -244,3 +245,21 @@ async def test_a_process_that_does_not_read_is_killed(
         assert not is_there(stopped)
         assert text_of(await proxy.events()) == "Hello world"
         assert proxy.upstream.requests[-1]["user"] == "hooked"
+
+
+async def test_a_hook_that_hangs_costs_the_calls_behind_it_one_timeout(tmp_path: Path) -> None:
+    """They run in the next process, each once, and no other process is ended."""
+    write_hook(
+        tmp_path,
+        "bad",
+        "import time\ndef request_hook(p):\n if 77 in p.values():\n  time.sleep(60)\n p['user'] = 'seen'\n return p\n",
+    )
+    with capture_logs() as lines:
+        async with hooked_proxy(tmp_path, "translated", timeout_s=1, isolation="process") as proxy:
+            calls = [proxy.events(max_tokens=number) for number in (77, *range(1, 9))]
+            for events in await asyncio.gather(*calls):
+                assert text_of(events) == "Hello world"
+            assert [each.get("user") for each in proxy.upstream.requests].count("seen") == 8
+            assert proxy.hooks.files[0].calls == 9
+    (failure,) = [line["why"] for line in lines if line["event"] == "hook.failed"]
+    assert failure == "it took longer than 1 s; its process was ended"
