@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from proxyd.codecs.translation.schema_styles import in_style
-from proxyd.codecs.upstream_errors.error_envelopes import parse_error_body
+from proxyd.codecs.upstream_errors.error_envelopes import ErrorDetails, parse_error_body
 from proxyd.codecs.upstream_errors.errors import ErrorContext, refusal
 from proxyd.errors import Refused, TooLong
 from proxyd.providers.refusals import QuirkChange, content_parts, messages_of, status_of_refusal
@@ -71,9 +71,11 @@ def simplification(
         settled: quirks of the entry, which stay.
         tries_left: retries that this call has left; the last one takes all rungs that remain.
     """
-    if tries_left < 1 or not _may_simplify(status, body):
+    if tries_left < 1:
         return None
     error = parse_error_body(body)
+    if not _may_simplify(status, body, error):
+        return None
     text = f"{error.param[:_MAX_JUDGED_CHARS]} {error.message[:_MAX_JUDGED_CHARS]}"
     rungs = []
     for rung in _rungs(sent, text, known.get("schema_style")):
@@ -90,8 +92,7 @@ def simplification(
     return QuirkChange(taken[0].quirk, taken[0].value, tuple(taken[1:])) if taken else None
 
 
-def _may_simplify(status: int, body: bytes) -> bool:
-    error = parse_error_body(body)
+def _may_simplify(status: int, body: bytes, error: ErrorDetails) -> bool:
     message = error.message[:_MAX_JUDGED_CHARS]
     if not message.strip() or _FINAL.search(message):
         return False

@@ -32,7 +32,6 @@ WITHOUT_TEST_MODULE = {
     "codecs/translation/request_fields": "unit/codecs/openai/test_request.py",
     "codecs/translation/translated": "unit/codecs/openai/test_request.py",
     "codecs/translation/translation_notes": "unit/codecs/openai/test_request.py",
-    "config/entries": "unit/config/test_models.py",
     "config/keys": "data; unit/config/test_models.py",
     "config/request_classes": "names only",
     "config/trust": "security/test_trust.py",
