@@ -14,12 +14,10 @@ from proxyd.api.access_control import without_token
 from proxyd.api.json_responses import json_response
 from proxyd.api.request_body import read_request_body
 from proxyd.api.request_keys import IS_CALL, MODEL, REQUEST_ID
-from proxyd.codecs.cache.tools import share_tools
 from proxyd.codecs.translation.token_estimate import estimate_input_tokens, tools_tokens
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ClientError, NotFound
 from proxyd.logs.setup import get_logger
-from proxyd.prompt_cache import prefix as prefixes
 from proxyd.prompt_cache.parser import parse_large_object, parse_object
 from proxyd.providers.base import ClientKeys
 from proxyd.providers.route_choice import can_choose_unparsed, choose_route, facts_of, rules_for
@@ -102,7 +100,8 @@ class MessagesHandlers:
             call = await self._unparsed(request, body, seen, route, keys, large)
             if call is not None:
                 return call, call.route or route
-        payload = parse_object(body) if large is None else await large.run(parse_large_object, body)
+        cache = relay.prompt_cache
+        payload = parse_object(body, cache) if large is None else await large.run(parse_large_object, body)
         model = payload.get("model")
         if not isinstance(model, str) or not model:
             raise ClientError("model: a model id is required")
@@ -114,8 +113,7 @@ class MessagesHandlers:
             await self._apply_rules(call, route, payload)
         route = call.route or route
         if not route.direct and large is None:
-            share_tools(payload, body)
-            prefixes.remember_prefix(payload, body)
+            cache.keep(payload, body)
         return call, route
 
     async def _unparsed(

@@ -151,6 +151,13 @@ class Settings:
         flag="--log-format",
         is_live=False,
     )
+    prompt_cache: bool = _setting(
+        True,
+        boolean(),
+        "Keep parsed parts of the last conversations in memory, for ten minutes at most: translated requests of 137 KB "
+        "are prepared in two thirds of the time. ``false`` keeps no prompt longer than its call.",
+        source="docs/spec/operations.md#e7",
+    )
     log_bodies: bool = _setting(
         False,
         boolean(),

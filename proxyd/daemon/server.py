@@ -41,7 +41,7 @@ from proxyd.errors import ConfigError, Overloaded
 from proxyd.hooks.loader import find_hook_files
 from proxyd.logs.rotation import LogFile
 from proxyd.logs.setup import configure, get_logger
-from proxyd.prompt_cache import prefix as prefixes
+from proxyd.prompt_cache.cache import PromptCache
 from proxyd.proxy.aiohttp_server import hide_versions, wrap_handler
 from proxyd.proxy.held_bodies import HeldBodies
 from proxyd.proxy.learned_file import FILE as LEARNED_FILE
@@ -124,6 +124,7 @@ class Daemon:
         )
         self._listener = Listener(self.settings.max_connections, self.settings.max_idle_per_peer)
         self._bodies = HeldBodies()
+        self._prompt_cache = PromptCache()
         self._collection_policy = CollectionPolicy(
             self._waiting_bytes, self._open_calls, self._bodies.take_peak
         )
@@ -150,6 +151,7 @@ class Daemon:
         try:
             # Always started: a reload may bring the first entry that uses it, and it costs one socket.
             self._demo = await start_demo()
+            self._prompt_cache.switch(is_on=settings.prompt_cache)
             self._upstreams = UpstreamClient(settings)
             self._relay = Relay(
                 settings,
@@ -159,6 +161,7 @@ class Daemon:
                 hooks=self._loaded.hooks,
                 calibration=self._calibration,
                 learned=self._learned,
+                prompt_cache=self._prompt_cache,
             )
             self._observers = self._build_observers(self._relay, self._upstreams)
             kept = () if self._recorder is None else (one_by_one(self._recorder.observe),)
@@ -446,7 +449,7 @@ class Daemon:
     def _beat(self) -> None:
         """Do the periodic work that does not depend on calls."""
         self._collection_policy.check()
-        prefixes.evict_unused()
+        self._prompt_cache.evict_unused()
 
     async def close(self) -> None:
         """Release all resources."""

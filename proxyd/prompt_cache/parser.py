@@ -1,7 +1,7 @@
 """Parse request bodies, with cached values for the parts that a conversation repeats.
 
 Each request of a conversation repeats the system prompt, the tools and nearly all messages of the one before. Parts
-that are cached (`proxyd.codecs.cache.tools`, `proxyd.prompt_cache.prefix`) are replaced by short placeholders before
+that are cached (`proxyd.prompt_cache.cache`) are replaced by short placeholders before
 the rest is parsed. The result is exact: the placeholders are random, so if one is the value of ``tools``, or the first
 of the ``messages``, the cached bytes were that value. In any other case, such as a list at a deeper level or within a
 string, the whole body is parsed.
@@ -14,10 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.codecs.cache import tools as tool_lists
 from proxyd.codecs.wire import large_json
 from proxyd.errors import ClientError
-from proxyd.prompt_cache import prefix as prefixes
+from proxyd.prompt_cache.cache import PromptCache
 
 __all__ = ["parse_large_object", "parse_object"]
 
@@ -29,17 +28,18 @@ _TOOLS_JSON = jsonio.dumps(_TOOLS)
 _BOTH_JSON = jsonio.dumps(_SYSTEM) + b',"tools":' + _TOOLS_JSON
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes, cache: PromptCache | None = None) -> dict[str, Any]:
     """Parse the JSON object `body`.
 
-    Tools, system prompt and first messages may be shared with other requests and must not be changed.
+    Args:
+        cache: tools, system prompt and first messages may be those of other requests, and must not be changed.
 
     Raises:
         ClientError: the body is not a JSON object.
     """
     if not body or body.isspace():
         raise ClientError("the request body is empty; a JSON object was expected")
-    payload = _parse_with_placeholders(body)
+    payload = None if cache is None else _parse_with_placeholders(body, cache)
     if payload is not None:
         return payload
     return _object(body, lambda data: jsonio.loads(data, max_values=jsonio.MAX_REQUEST_VALUES))
@@ -68,9 +68,9 @@ def _object(body: bytes, loads: Callable[[bytes], Any]) -> dict[str, Any]:
     return value
 
 
-def _parse_with_placeholders(body: bytes) -> dict[str, Any] | None:
+def _parse_with_placeholders(body: bytes, cache: PromptCache) -> dict[str, Any] | None:
     """Parse `body` with placeholders; None if nothing of it is cached, or a placeholder is not where it should be."""
-    cached_prefix, cached_tools = prefixes.find_prefix(body), tool_lists.find_tool_list(body)
+    cached_prefix, cached_tools = cache.prefixes.find(body), cache.tool_lists.find(body)
     if cached_prefix is None and cached_tools is None:
         return None
     parts: list[bytes | memoryview] = []
@@ -106,7 +106,7 @@ def _parse_with_placeholders(body: bytes) -> dict[str, Any] | None:
     if cached_tools is not None:
         if payload.get("tools") != _TOOLS:
             return None
-        payload["tools"] = cached_tools[0].tools
+        payload["tools"] = cached_tools[0]
     if system is not None:
         if payload.get("system") != _SYSTEM:
             return None

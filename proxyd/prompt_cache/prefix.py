@@ -15,7 +15,7 @@ from typing import Any
 
 from proxyd import jsonio
 
-__all__ = ["Prefix", "evict_unused", "find_prefix", "remember_prefix"]
+__all__ = ["Prefix", "Prefixes"]
 
 #: Size limits: prefixes, and their raw bytes in total; the parsed values take twice as much in addition.
 _MAX_KNOWN, _MAX_TOTAL_BYTES = 8, 4 << 20
@@ -50,72 +50,73 @@ class Prefix:
         self.used_at = monotonic()
 
 
-_known: list[Prefix] = []  # the longest first
+class Prefixes:
+    """Cache of prefixes."""
 
+    def __init__(self) -> None:
+        self._known: list[Prefix] = []  # the longest first
 
-def find_prefix(body: bytes) -> tuple[Prefix, int] | None:
-    """Return the longest cached prefix whose bytes occur at the start of the messages, and their offset.
+    def clear(self) -> None:
+        self._known = []
 
-    The bytes are complete items of an array; whether `body` has them as items, and where, must be checked by a parser.
-    """
-    at = _messages_at(body) if _known else -1
-    if at >= 0:
-        for prefix in _known:
-            if body.startswith(prefix.raw, at):
-                prefix.used_at = monotonic()
-                return prefix, at
-    return None
+    def find(self, body: bytes) -> tuple[Prefix, int] | None:
+        """Return the longest cached prefix whose bytes occur at the start of the messages, and their offset.
 
+        The bytes are complete items of an array; whether `body` has them as items, and where, must be checked by a
+        parser.
+        """
+        at = _messages_at(body) if self._known else -1
+        if at >= 0:
+            for prefix in self._known:
+                if body.startswith(prefix.raw, at):
+                    prefix.used_at = monotonic()
+                    return prefix, at
+        return None
 
-def remember_prefix(payload: dict[str, Any], body: bytes) -> None:
-    """Cache the first messages of a parsed request.
+    def remember(self, payload: dict[str, Any], body: bytes) -> None:
+        """Cache the first messages of a parsed request.
 
-    Args:
-        body: the bytes of `payload`.
-    """
-    messages = payload.get("messages")
-    if not isinstance(messages, list) or len(messages) < _MIN_MESSAGES:
-        return
-    known = next((each for each in _known if _begins_with(messages, each.messages)), None)
-    seen = 0 if known is None else len(known.messages)
-    if len(messages) - seen < _MIN_MESSAGES:
-        return
-    at = _messages_at(body)
-    if at < 0:
-        return
-    start = at if known is None else at + len(known.raw)
-    end = min(len(body), start + _STEP_BYTES, at + _MAX_BYTES)
-    marked = body.find(_CACHE_MARK, start, end)
-    end = body.rfind(_NEXT_MESSAGE, start, end if marked < 0 else marked) + 1
-    if end - start < _MIN_BYTES:
-        return
-    try:
-        # Without the bracket or comma before it.
-        more = jsonio.loads(b"[%b]" % body[start + 1 : end], max_values=jsonio.MAX_REQUEST_VALUES)
-    except jsonio.JSONError:
-        return  # the boundary that was found is within a tool's input
-    count = seen + len(more)
-    if jsonio.content_key(more) == jsonio.content_key(messages[seen:count]):
-        _keep(Prefix(body[at:end], messages[:count]), known)
+        Args:
+            body: the bytes of `payload`.
+        """
+        messages = payload.get("messages")
+        if not isinstance(messages, list) or len(messages) < _MIN_MESSAGES:
+            return
+        known = next((each for each in self._known if _begins_with(messages, each.messages)), None)
+        seen = 0 if known is None else len(known.messages)
+        if len(messages) - seen < _MIN_MESSAGES:
+            return
+        at = _messages_at(body)
+        if at < 0:
+            return
+        start = at if known is None else at + len(known.raw)
+        end = min(len(body), start + _STEP_BYTES, at + _MAX_BYTES)
+        marked = body.find(_CACHE_MARK, start, end)
+        end = body.rfind(_NEXT_MESSAGE, start, end if marked < 0 else marked) + 1
+        if end - start < _MIN_BYTES:
+            return
+        try:
+            more = jsonio.loads(b"[%b]" % body[start + 1 : end])  # without the bracket or comma before it
+        except jsonio.JSONError:
+            return  # the boundary that was found is within a tool's input
+        count = seen + len(more)
+        if jsonio.content_key(more) == jsonio.content_key(messages[seen:count]):
+            self._keep(Prefix(body[at:end], messages[:count]), known)
 
+    def _keep(self, new: Prefix, replaced: Prefix | None) -> None:
+        known = [each for each in self._known if each is not replaced and each.raw != new.raw]
+        total_bytes = sum(len(each.raw) for each in known) + len(new.raw)
+        for oldest in sorted(known, key=lambda each: each.used_at):
+            if len(known) < _MAX_KNOWN and total_bytes <= _MAX_TOTAL_BYTES:
+                break
+            known.remove(oldest)
+            total_bytes -= len(oldest.raw)
+        self._known = sorted([*known, new], key=lambda each: -len(each.raw))
 
-def _keep(new: Prefix, replaced: Prefix | None) -> None:
-    _known[:] = [each for each in _known if each is not replaced and each.raw != new.raw]
-    total_bytes = sum(len(each.raw) for each in _known) + len(new.raw)
-    for oldest in sorted(_known, key=lambda each: each.used_at):
-        if len(_known) < _MAX_KNOWN and total_bytes <= _MAX_TOTAL_BYTES:
-            break
-        _known.remove(oldest)
-        total_bytes -= len(oldest.raw)
-    _known.append(new)
-    _known.sort(key=lambda each: -len(each.raw))
-
-
-def evict_unused() -> None:
-    """Evict prefixes that were not used for `_UNUSED_S` seconds."""
-    if _known:
+    def evict_unused(self) -> None:
+        """Evict prefixes that were not used for `_UNUSED_S` seconds."""
         since = monotonic() - _UNUSED_S
-        _known[:] = [each for each in _known if each.used_at > since]
+        self._known = [each for each in self._known if each.used_at > since]
 
 
 def _messages_at(body: bytes) -> int:

@@ -28,6 +28,7 @@ from proxyd.config.settings import Settings
 from proxyd.errors import BadCredential, ProxyError, Refused, TimedOut
 from proxyd.hooks.loader import HookSet
 from proxyd.logs.setup import get_logger
+from proxyd.prompt_cache.cache import PromptCache
 from proxyd.providers.key_owner import MisplacedKey, misplaced_key
 from proxyd.providers.unparsed import forwards_unchanged
 from proxyd.proxy.active_call import ActiveCall
@@ -68,6 +69,7 @@ class Relay:
         hooks: those in force, read as `table` is.
         finisher_for: returns what works out additions to the end of a call's message, see `driver.Finisher`; those of
             auto mode if left out.
+        prompt_cache: the daemon's.
 
     Attributes:
         finished: notifies its observers of finished calls.
@@ -86,6 +88,7 @@ class Relay:
         calibration: Calibration | None = None,
         learned: LearnedQuirkFile | None = None,
         finisher_for: FinisherFor | None = None,
+        prompt_cache: PromptCache | None = None,
     ) -> None:
         self.table = table
         self.finished = CallBatcher()
@@ -93,6 +96,7 @@ class Relay:
         #: Misplaced keys that were warned of.
         self._misplaced_keys: set[MisplacedKey] = set()
         self.is_traced = False
+        self.prompt_cache = prompt_cache or PromptCache()
         self.large_requests = LargeRequests()
         self.calibration = calibration or Calibration()
         checks = AutoModeChecks(self.make_inner_call, lambda: (self.settings, self.table))
@@ -152,6 +156,7 @@ class Relay:
     def swap(self, settings: Settings, table: RouteTable, hooks: HookSet | None = None) -> None:
         """Put another configuration in force, for calls that begin from now on."""
         before = self.hooks
+        self.prompt_cache.switch(is_on=settings.prompt_cache)
         self.table = table
         self._resources.replace_configuration(settings, hooks or HookSet())
         before.retire()

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
-from unittest import mock
 
 import pytest
 
 from proxyd import jsonio
-from proxyd.codecs.cache import tools as tool_lists
+from proxyd.daemon import server
 from proxyd.errors import ClientError
-from proxyd.prompt_cache import prefix as prefixes
+from proxyd.prompt_cache.cache import PromptCache
 from proxyd.prompt_cache.parser import parse_object
 
-__all__ = ["forget", "nothing_known", "outcome_of", "parsed", "plainly", "written"]
+__all__ = ["cache", "forget", "nothing_known", "outcome_of", "parse", "parsed", "plainly", "written"]
+
+
+#: The cache of the test that runs.
+cache = PromptCache()
 
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the test empty caches of its own."""
-    monkeypatch.setattr(prefixes, "_known", [])
-    monkeypatch.setattr(tool_lists, "_known", OrderedDict())
+    """Let the test begin with an empty cache, which its daemon has, too."""
+    forget()
+    monkeypatch.setattr(server, "PromptCache", lambda: cache)
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """Parse with the cache."""
+    return parse_object(body, cache)
 
 
 @pytest.fixture
@@ -41,9 +48,9 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 def forget() -> None:
-    """Empty the caches, for each example of a property."""
-    prefixes._known.clear()
-    tool_lists._known.clear()
+    """Empty the cache, for each example of a property."""
+    cache.switch(is_on=False)
+    cache.switch(is_on=True)
 
 
 def written(payload: Any, **more: Any) -> bytes:
@@ -60,6 +67,5 @@ def outcome_of(parse: Callable[[bytes], Any], body: bytes) -> str:
 
 
 def plainly(body: bytes) -> Any:
-    """Parse with empty caches."""
-    with mock.patch.object(prefixes, "_known", []), mock.patch.object(tool_lists, "_known", OrderedDict()):
-        return parse_object(body)
+    """Parse without the cache."""
+    return parse_object(body)

@@ -46,7 +46,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     sound = payloads.parse_object
 
-    def parse(body: bytes) -> dict[str, Any]:
+    def parse(body: bytes, cache: object = None) -> dict[str, Any]:
         sizes.append(len(body))
         return sound(body)
 

@@ -151,7 +151,7 @@ async def test_a_large_direct_request_is_parsed_only_where_a_rule_needs_it(
 ) -> None:
     parsed: list[int] = []
 
-    def parse(body: bytes) -> Any:
+    def parse(body: bytes, cache: object = None) -> Any:
         parsed.append(len(body))
         return json.loads(body)
 

@@ -17,6 +17,7 @@ def test_defaults() -> None:
         "allowed_hosts": (),
         "log_level": "info",
         "log_format": "auto",
+        "prompt_cache": True,
         "log_bodies": False,
         "keepalive_s": 75,
         "body_idle_s": 30,

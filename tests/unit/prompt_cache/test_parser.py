@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyd.codecs.cache import tools as tool_lists
-from proxyd.prompt_cache.parser import parse_object
+from proxyd.codecs.cache.tools import ToolList, shared_system, tool_list_for
+from proxyd.prompt_cache import tool_lists
 from tests.support.effort import examples
-from tests.support.parsing import forget, nothing_known, outcome_of, parsed, plainly, written
+from tests.support.parsing import cache, forget, nothing_known, outcome_of, parse, parsed, plainly, written
 
 __all__ = ["nothing_known", "parsed"]  # fixtures
 
@@ -27,8 +27,8 @@ def cache_tools(tools: list[Any] = TOOLS, write: Callable[..., bytes] = written)
     """Cache a list by its raw bytes, in two requests; return them."""
     for model in ("first", "second"):
         body = write({"model": model, "tools": tools, "stream": True})
-        tool_lists.share_tools(parse_object(body), body)
-    (known,) = tool_lists._known.values()
+        cache.tool_lists.share(parse(body), body)
+    (known,) = cache.tool_lists._known.values()
     assert known.raw
     return known.raw
 
@@ -40,28 +40,28 @@ def test_tools_are_not_parsed_in_the_third_request(parsed: list[bytes]) -> None:
     raw = cache_tools()
     body = written({"model": "m", "messages": [], "tools": TOOLS, "stream": True})
     parsed.clear()
-    payload = parse_object(body)
+    payload = parse(body)
     assert payload == json.loads(body)
     assert list(payload) == ["model", "messages", "tools", "stream"]
     assert len(parsed) == 1
     assert raw not in parsed[0]
-    again = parse_object(body)
+    again = parse(body)
     assert again["tools"] is payload["tools"]
-    assert tool_lists.tool_list_for(again["tools"]).raw == raw
+    assert tool_list_for(again["tools"]).raw == raw
 
 
 def test_tools_seen_once_are_not_located() -> None:
     body = written({"tools": TOOLS})
-    tool_lists.share_tools(parse_object(body), body)
-    assert [known.raw for known in tool_lists._known.values()] == [None]
-    assert tool_lists.find_tool_list(body) is None
+    cache.tool_lists.share(parse(body), body)
+    assert [known.raw for known in cache.tool_lists._known.values()] == [None]
+    assert cache.tool_lists.find(body) is None
 
 
 def test_tools_far_from_the_end_are_parsed(parsed: list[bytes]) -> None:
     cache_tools()
     body = written({"tools": TOOLS, "system": "x" * 5000})
     parsed.clear()
-    assert parse_object(body) == json.loads(body)
+    assert parse(body) == json.loads(body)
     assert parsed == [body]
 
 
@@ -70,9 +70,9 @@ def test_least_recently_used_lists_are_evicted() -> None:
     for tools in lists:
         for _ in range(2):
             body = written({"tools": tools})
-            tool_lists.share_tools(parse_object(body), body)
-        assert parse_object(written({"tools": lists[0]}))["tools"] == lists[0]  # keep it in use
-    found = [tool_lists.find_tool_list(written({"tools": tools})) is not None for tools in lists]
+            cache.tool_lists.share(parse(body), body)
+        assert parse(written({"tools": lists[0]}))["tools"] == lists[0]  # keep it in use
+    found = [cache.tool_lists.find(written({"tools": tools})) is not None for tools in lists]
     assert found == [True, False, False, *[True] * 7]
 
 
@@ -81,8 +81,8 @@ def test_long_tool_list_is_not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     tools = [{"name": "é" * 60}]  # 200 bytes and more when escaped only
     for _ in range(3):
         body = written({"tools": tools}, ensure_ascii=True)
-        tool_lists.share_tools(parse_object(body), body)
-    assert [known.raw for known in tool_lists._known.values()] == [b""]
+        cache.tool_lists.share(parse(body), body)
+    assert [known.raw for known in cache.tool_lists._known.values()] == [b""]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_tools_are_found_in_the_form_they_were_written_in(
     raw = cache_tools(write=write)
     body = write({"model": "m", "tools": TOOLS, "stream": True})
     parsed.clear()
-    assert parse_object(body) == json.loads(body)
+    assert parse(body) == json.loads(body)
     assert raw not in parsed[0]
 
 
@@ -111,11 +111,11 @@ SYSTEM = [{"type": "text", "text": "You are."}, {"type": "text", "text": 'Say "n
 RAW_SYSTEM = b'"system":%b,"tools":' % written(SYSTEM)
 
 
-def cache_both(system: Any = SYSTEM, write: Callable[..., bytes] = written) -> tool_lists.ToolList:
+def cache_both(system: Any = SYSTEM, write: Callable[..., bytes] = written) -> ToolList:
     for model in ("first", "second", "third"):
         body = write({"model": model, "system": system, "tools": TOOLS, "stream": True})
-        tool_lists.share_tools(parse_object(body), body)
-    (known,) = tool_lists._known.values()
+        cache.tool_lists.share(parse(body), body)
+    (known,) = cache.tool_lists._known.values()
     assert known.raw
     return known
 
@@ -124,27 +124,27 @@ def test_system_prompt_before_the_tools_is_not_parsed(parsed: list[bytes]) -> No
     known = cache_both()
     body = written({"model": "m", "messages": [], "system": SYSTEM, "tools": TOOLS, "stream": True})
     parsed.clear()
-    payload = parse_object(body)
+    payload = parse(body)
     assert payload == json.loads(body)
     assert list(payload) == ["model", "messages", "system", "tools", "stream"]
     assert len(parsed) == 1
     assert b"You are." not in parsed[0]
     assert known.system is not None
     assert payload["system"] is known.system.value
-    assert tool_lists.shared_system(payload) is known.system
+    assert shared_system(payload) is known.system
 
 
 def test_changed_system_prompt_is_parsed_and_cached() -> None:
     cache_both()
     for _ in range(3):
         body = written({"model": "m", "system": "another", "tools": TOOLS})
-        payload = parse_object(body)
+        payload = parse(body)
         assert payload == json.loads(body)
-        tool_lists.share_tools(payload, body)
-    (known,) = tool_lists._known.values()
+        cache.tool_lists.share(payload, body)
+    (known,) = cache.tool_lists._known.values()
     assert known.system is not None
     assert known.system.raw == b'"another","tools":'
-    assert tool_lists.shared_system(parse_object(written({"system": SYSTEM, "tools": TOOLS}))) is None
+    assert shared_system(parse(written({"system": SYSTEM, "tools": TOOLS}))) is None
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_changed_system_prompt_is_parsed_and_cached() -> None:
 def test_system_prompt_is_found_directly_before_the_tools_only(write: Callable[..., bytes]) -> None:
     known = cache_both(write=write)
     body = write({"model": "m", "system": SYSTEM, "tools": TOOLS, "stream": True})
-    assert parse_object(body) == json.loads(body)
+    assert parse(body) == json.loads(body)
     assert known.system is not None
     assert known.system.raw == (RAW_SYSTEM[9:] if b'"system":5' in body else b"")
 
@@ -212,7 +212,7 @@ ODD_BODIES = [
 @pytest.mark.parametrize("body", ODD_BODIES)
 def test_body_with_cached_tools_in_other_places(body: bytes) -> None:
     assert cache_tools() == RAW
-    assert outcome_of(parse_object, body) == outcome_of(plainly, body)
+    assert outcome_of(parse, body) == outcome_of(plainly, body)
 
 
 ODD_SYSTEMS = [
@@ -241,14 +241,14 @@ def test_body_with_a_cached_system_prompt_in_other_places(body: bytes, start: in
     assert known.system is not None
     assert known.system.raw == RAW_SYSTEM[9:]
     body %= (RAW_SYSTEM[start:], RAW)
-    assert outcome_of(parse_object, body) == outcome_of(plainly, body)
+    assert outcome_of(parse, body) == outcome_of(plainly, body)
 
 
 @pytest.mark.parametrize("body", [b'{"tools":["x%by"]}', b'{"tools":["x","%b"]}', b'{"tools":"%b"}'])
 def test_tools_whose_bytes_may_span_strings(body: bytes) -> None:
     assert cache_tools(json.loads(AMBIGUOUS)) == AMBIGUOUS
     body %= AMBIGUOUS
-    assert outcome_of(parse_object, body) == outcome_of(plainly, body)
+    assert outcome_of(parse, body) == outcome_of(plainly, body)
 
 
 @pytest.mark.parametrize("depth", [250, 254, 255, 256])
@@ -258,11 +258,11 @@ def test_depth_limit_is_the_same_with_the_cache(depth: int) -> None:
     expected = outcome_of(plainly, body)
     assert expected.startswith("refused") is (depth > 255)
     for _ in range(3):
-        assert outcome_of(parse_object, body) == expected
+        assert outcome_of(parse, body) == expected
         if depth <= 255:
-            tool_lists.share_tools(parse_object(body), body)
+            cache.tool_lists.share(parse(body), body)
     deeper = b'{"a":{"tools":%b}}' % raw
-    assert outcome_of(parse_object, deeper) == outcome_of(plainly, deeper)
+    assert outcome_of(parse, deeper) == outcome_of(plainly, deeper)
 
 
 values: st.SearchStrategy[Any] = st.recursive(
@@ -285,7 +285,7 @@ def test_payload_is_the_same_with_the_cache(tools: list[Any], data: st.DataObjec
     system = data.draw(values)
     for _ in range(2):
         both = written({"model": "m", "system": system, "tools": tools})
-        tool_lists.share_tools(parse_object(both), both)
+        cache.tool_lists.share(parse(both), both)
     fragment = (
         st.sampled_from(
             [
@@ -319,8 +319,8 @@ def test_payload_is_the_same_with_the_cache(tools: list[Any], data: st.DataObjec
     body = data.draw(bodies | scraps | scraps.map(lambda inner: b'{"tools":%b}' % inner))
     cut = data.draw(st.none() | st.integers(0, len(body)))
     body = body[:cut]
-    assert outcome_of(parse_object, body) == outcome_of(plainly, body)
+    assert outcome_of(parse, body) == outcome_of(plainly, body)
     payload = None if outcome_of(plainly, body).startswith("refused") else plainly(body)
     if payload is not None:
-        tool_lists.share_tools(payload, body)  # whatever is cached of it
-        assert outcome_of(parse_object, body) == outcome_of(plainly, body)
+        cache.tool_lists.share(payload, body)  # whatever is cached of it
+        assert outcome_of(parse, body) == outcome_of(plainly, body)

@@ -15,13 +15,11 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyd.codecs.cache import tools as tool_lists
 from proxyd.prompt_cache import prefix as prefixes
-from proxyd.prompt_cache.parser import parse_object
 from tests.support.effort import examples
 from tests.support.harness import running_proxy, running_upstream, text_stream
 from tests.support.hooked import hooked_proxy, write_hook
-from tests.support.parsing import forget, nothing_known, outcome_of, parsed, plainly, written
+from tests.support.parsing import cache, forget, nothing_known, outcome_of, parse, parsed, plainly, written
 
 __all__ = ["nothing_known", "parsed"]  # fixtures
 
@@ -60,8 +58,8 @@ def body_of(messages: list[dict[str, Any]], **more: Any) -> bytes:
 
 def take(body: bytes) -> dict[str, Any]:
     """Parse and cache a body as for a translated route."""
-    payload = parse_object(body)
-    prefixes.remember_prefix(payload, body)
+    payload = parse(body)
+    cache.prefixes.remember(payload, body)
     return payload
 
 
@@ -70,10 +68,10 @@ def take(body: bytes) -> dict[str, Any]:
 
 def test_cached_prefix_is_not_parsed_again(parsed: list[bytes]) -> None:
     take(body_of(conversation(20)))
-    (known,) = prefixes._known
+    (known,) = cache.prefixes._known
     parsed.clear()
     body = body_of(conversation(21))
-    payload = parse_object(body)
+    payload = parse(body)
     assert payload == json.loads(body)
     assert list(payload) == ["model", "messages", "system", "max_tokens"]
     (rest,) = parsed
@@ -85,7 +83,7 @@ def test_prefix_ends_before_the_first_cache_control() -> None:
     messages = conversation(20)
     messages[30]["content"][0]["cache_control"] = MARK
     take(body_of(messages))
-    (known,) = prefixes._known
+    (known,) = cache.prefixes._known
     assert known.messages == messages[:30]
     assert known.raw + b"]" == written(messages[:30])
 
@@ -94,7 +92,7 @@ def test_prefix_grows_with_the_conversation(parsed: list[bytes]) -> None:
     for turns in range(10, 40):
         body = body_of(conversation(turns))
         assert take(body) == json.loads(body)
-    (known,) = prefixes._known
+    (known,) = cache.prefixes._known
     assert 35 * 2 < len(known.messages) < 39 * 2
     assert known.raw + b"]" == written(known.messages)
     whole = [data for data in parsed if data.startswith(b'{"model":"m","messages":[{')]
@@ -104,12 +102,12 @@ def test_prefix_grows_with_the_conversation(parsed: list[bytes]) -> None:
 def test_longest_prefix_is_used() -> None:
     for turns in (30, 20, 20):  # back to an earlier place
         take(body_of(conversation(turns)))
-    assert [len(known.messages) for known in prefixes._known] == [61, 41]
+    assert [len(known.messages) for known in cache.prefixes._known] == [61, 41]
     body = body_of(conversation(40))
     payload = take(body)
     assert payload == json.loads(body)
-    assert payload["messages"][41] is not prefixes._known[-1].messages[40]
-    assert [len(known.messages) for known in prefixes._known] == [81, 41]
+    assert payload["messages"][41] is not cache.prefixes._known[-1].messages[40]
+    assert [len(known.messages) for known in cache.prefixes._known] == [81, 41]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +123,7 @@ def test_longest_prefix_is_used() -> None:
 )
 def test_short_prefix_is_not_cached(messages: list[dict[str, Any]], why: str) -> None:
     take(body_of(messages))
-    assert prefixes._known == [], why
+    assert cache.prefixes._known == [], why
 
 
 @pytest.mark.parametrize(
@@ -151,7 +149,7 @@ def test_prefix_is_not_cached_from_other_messages(body: bytes) -> None:
     ours, others = conversation(20), conversation(20, 50)
     body %= (written(others), written(ours))
     assert take(body)["messages"] == ours
-    assert parse_object(body_of(others))["messages"] == others
+    assert parse(body_of(others))["messages"] == others
 
 
 def test_boundary_within_a_message_is_not_used() -> None:
@@ -159,7 +157,7 @@ def test_boundary_within_a_message_is_not_used() -> None:
     messages[-1]["content"] = [{"type": "tool_result", "content": [{"a": 1}, {"role": "user"}]}]
     body = body_of(messages)
     assert take(body) == json.loads(body)
-    assert prefixes._known == []
+    assert cache.prefixes._known == []
 
 
 # -- limits
@@ -171,8 +169,8 @@ def test_total_size_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for start in range(1000, 1010):
         take(first)  # keep it in use
         take(body_of(conversation(20, start)))
-        assert sum(len(known.raw) for known in prefixes._known) <= 100_000
-    begun = [known.messages[0]["content"] for known in prefixes._known]
+        assert sum(len(known.raw) for known in cache.prefixes._known) <= 100_000
+    begun = [known.messages[0]["content"] for known in cache.prefixes._known]
     assert "first of 0" in begun
     assert "first of 1009" in begun
     assert 2 < len(begun) < 6
@@ -181,7 +179,7 @@ def test_total_size_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_number_of_prefixes_is_bounded() -> None:
     for start in range(20):
         take(body_of(conversation(20, start)))
-    assert {known.messages[0]["content"] for known in prefixes._known} == {
+    assert {known.messages[0]["content"] for known in cache.prefixes._known} == {
         f"first of {n}" for n in range(12, 20)
     }
 
@@ -193,7 +191,7 @@ def test_long_prefix_is_cached_in_steps(monkeypatch: pytest.MonkeyPatch) -> None
     lengths = []
     for _ in range(6):
         assert take(body) == json.loads(body)
-        (known,) = prefixes._known
+        (known,) = cache.prefixes._known
         lengths.append(len(known.raw))
     assert lengths[0] <= 20_000 < lengths[1] <= 40_000 < lengths[2] <= 60_000 < lengths[3] <= 70_000
     assert lengths[3:] == [lengths[3]] * 3
@@ -203,15 +201,15 @@ async def test_unused_prefix_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None
     async with running_upstream(say_hello) as upstream, running_proxy([entry(upstream.base)]) as proxy:
         async with aiohttp.ClientSession() as session:
             await ask(session, proxy, body_of(conversation(20), stream=True))
-            assert len(prefixes._known) == 1
-            prefixes.evict_unused()
-            assert len(prefixes._known) == 1
+            assert len(cache.prefixes._known) == 1
+            cache.evict_unused()
+            assert len(cache.prefixes._known) == 1
             monkeypatch.setattr(prefixes, "_UNUSED_S", 0.05)
             for _ in range(100):  # the daemon checks twice a second
-                if not prefixes._known:
+                if not cache.prefixes._known:
                     break
                 await asyncio.sleep(0.05)
-            assert prefixes._known == []
+            assert cache.prefixes._known == []
 
 
 # -- equality with a plain parse
@@ -247,10 +245,10 @@ ODD_BODIES = [
 @pytest.mark.parametrize("body", ODD_BODIES)
 def test_body_with_a_cached_prefix_in_other_places(body: bytes) -> None:
     take(body_of(conversation(20)))
-    (known,) = prefixes._known
+    (known,) = cache.prefixes._known
     assert known.raw == RAW
     body %= RAW
-    assert outcome_of(parse_object, body) == outcome_of(plainly, body)
+    assert outcome_of(parse, body) == outcome_of(plainly, body)
 
 
 @pytest.mark.parametrize("depth", [250, 252, 253, 254])
@@ -264,7 +262,7 @@ def test_depth_limit_is_the_same_with_the_cache(depth: int) -> None:
     for _ in range(3):
         assert outcome_of(take, body) == expected
     deeper = b'{"a":%b}' % body
-    assert outcome_of(parse_object, deeper) == outcome_of(plainly, deeper)
+    assert outcome_of(parse, deeper) == outcome_of(plainly, deeper)
 
 
 values: st.SearchStrategy[Any] = st.recursive(
@@ -309,12 +307,12 @@ def test_payload_is_the_same_with_the_cache(steps: list[list[dict[str, Any]]], d
             body = written(payload, indent=indent)
             for _ in range(2):
                 expected = repr(plainly(body))
-                got = parse_object(body)
-                tool_lists.share_tools(got, body)
-                prefixes.remember_prefix(got, body)
+                got = parse(body)
+                cache.tool_lists.share(got, body)
+                cache.prefixes.remember(got, body)
                 assert repr(got) == expected
-                assert repr(parse_object(body)) == expected
-    fragments = [known.raw for known in prefixes._known] or [b"["]
+                assert repr(parse(body)) == expected
+    fragments = [known.raw for known in cache.prefixes._known] or [b"["]
     fragment = st.sampled_from(
         [
             *fragments,
@@ -332,7 +330,7 @@ def test_payload_is_the_same_with_the_cache(steps: list[list[dict[str, Any]]], d
         ]
     )
     odd = b"".join(data.draw(st.lists(fragment, max_size=8)))
-    assert outcome_of(parse_object, odd) == outcome_of(plainly, odd)
+    assert outcome_of(parse, odd) == outcome_of(plainly, odd)
 
 
 # -- through the front door
@@ -360,13 +358,24 @@ async def test_upstream_gets_the_same_request_with_the_cache() -> None:
         aiohttp.ClientSession() as session,
     ):
         for body in bodies:
-            prefixes._known.clear()
+            cache.prefixes.clear()
             await ask(session, proxy, body)
         for body in bodies:
             await ask(session, proxy, body)
-        assert prefixes._known
+        assert cache.prefixes._known
         count = len(bodies)
         assert upstream.bodies[count:] == upstream.bodies[:count]
+
+
+async def test_with_the_setting_off_nothing_is_kept() -> None:
+    async with (
+        running_upstream(say_hello) as upstream,
+        running_proxy([entry(upstream.base)], prompt_cache=False) as proxy,
+        aiohttp.ClientSession() as session,
+    ):
+        for turns in (10, 20, 20):
+            await ask(session, proxy, body_of(conversation(turns), stream=True))
+    assert cache.prefixes._known == []
 
 
 async def test_direct_routes_are_not_cached() -> None:
@@ -383,7 +392,7 @@ async def test_direct_routes_are_not_cached() -> None:
             async with session.post(f"{proxy}/v1/messages", data=body, headers=HEADERS) as response:
                 assert response.status == 200
             assert upstream.bodies[-1] == body
-    assert prefixes._known == []
+    assert cache.prefixes._known == []
 
 
 async def test_hook_changes_its_own_request_only(tmp_path: Path) -> None:
@@ -414,5 +423,5 @@ def request_hook(payload):
             await ask(session, proxy.base, body)
         assert proxy.upstream.requests[0]["messages"][0]["ruined"] is True
         assert proxy.upstream.requests == [proxy.upstream.requests[0]] * 4
-    (known,) = prefixes._known
+    (known,) = cache.prefixes._known
     assert known.messages == conversation(20)[:-1]

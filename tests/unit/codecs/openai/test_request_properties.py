@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from proxyd import jsonio
 from proxyd.codecs.cache.tool_inputs import ToolInputs
-from proxyd.codecs.cache.tools import share_tools
 from proxyd.codecs.openai.request import to_openai_request, translation
 from proxyd.codecs.translation.token_estimate import estimate_input_tokens
 from proxyd.codecs.translation.translated import RequestOptions, run_to_end
+from proxyd.prompt_cache.cache import PromptCache
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.providers.registry import PROFILES, dialect_for
 from tests.support.effort import examples
@@ -154,9 +154,10 @@ def test_shared_parts_are_serialised_as_unshared_ones(payload: dict[str, Any], n
         assume(False)
     options = RequestOptions("m", True)
     expected = to_openai_request(jsonio.loads(body), DIALECTS[name], options).body
+    cache = PromptCache()
     for _ in range(4):
-        again = parse_object(body)
-        share_tools(again, body)
+        again = parse_object(body, cache)
+        cache.keep(again, body)
         written = to_openai_request(again, DIALECTS[name], options).written()
         assert jsonio.loads(written) == expected
         assert written.isascii()

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from proxyd import jsonio
-from proxyd.codecs.cache.tools import share_tools
 from proxyd.codecs.formats import RESPONSES
 from proxyd.codecs.responses.request import translation
 from proxyd.codecs.translation.dialect import Dialect
 from proxyd.codecs.translation.translated import RequestOptions, Translated, run_to_end
 from proxyd.errors import ClientError
+from proxyd.prompt_cache.tool_lists import ToolLists
 from tests.captures import captures, versions
 from tests.support import goldens_requests as goldens
 from tests.support.strict_responses import validate
@@ -206,9 +206,10 @@ def test_the_written_body_is_the_body(system: Any, cache_control: bool) -> None:
     """With shared tools and system prompt, too, whose JSON is kept between requests."""
     payload = {"model": "x", "max_tokens": 9, "system": system, "messages": HELLO, "tools": [TOOL]}
     raw = jsonio.dumps(payload)
+    lists = ToolLists()
     for _ in range(3):
         parsed = jsonio.loads(raw)
-        share_tools(parsed, raw)
+        lists.share(parsed, raw)
         dialect = Dialect(cache_control=cache_control)
         made = run_to_end(translation(parsed, dialect, RequestOptions("m", True)))
         assert json.loads(made.written()) == made.body
