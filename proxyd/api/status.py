@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from aiohttp import web
 
 import proxyd
 from proxyd import jsonio
 from proxyd.api.access_control import is_near
 from proxyd.api.call_details import CallDetails
+from proxyd.api.probe import ONE_WORD, probe
 from proxyd.api.request_body import read_request_body
 from proxyd.api.request_keys import REQUEST_ID
 from proxyd.config.keys import DEMO_BASE
@@ -46,8 +46,6 @@ _PAGE_HEADERS = {
     "cache-control": "no-cache",
 }
 #: A probe needs few tokens; a model that thinks first takes a while.
-_PROBE_TOKENS = 16
-_PROBE_S = 60.0
 _PROBE_BODY = '{"probe": true}'
 #: A probe's body has two short members.
 _MAX_PROBE_BYTES = 64 * 1024
@@ -205,9 +203,8 @@ class _StatusHandlers:
         circuits = {circuit["origin"]: circuit for circuit in about.get("circuits", ())}
         routes = [_route(route, circuits) for route in relay.table.routes if model in (None, route.model_id)]
         if is_probed:
-            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PROBE_S)) as session:
-                for entry in routes:
-                    entry["probe"] = await _probe(session, request, entry["model_id"])
+            for entry in routes:
+                entry["probe"] = await _probe(request, entry["model_id"])
         settings = {
             name: {
                 "value": redact(_as_json(getattr(relay.settings, name)), name),
@@ -276,29 +273,18 @@ def _route(route: ModelRoute, circuits: Any) -> dict[str, Any]:
     }
 
 
-async def _probe(session: aiohttp.ClientSession, request: web.Request, model: str) -> dict[str, Any]:
+async def _probe(request: web.Request, model: str) -> dict[str, Any]:
     """Send one call to ourselves as a client would, with the credential in the request for the probe."""
     transport = request.transport
     host, port = ("127.0.0.1", 0) if transport is None else transport.get_extra_info("sockname")[:2]
-    base = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     wanted = ("x-api-key", "authorization", "x-claude-proxy-token")
     headers = {name: request.headers[name] for name in wanted if name in request.headers}
-    body = {
-        "model": model,
-        "max_tokens": _PROBE_TOKENS,
-        "messages": [{"role": "user", "content": "Answer with the one word: yes"}],
-    }
-    started = time.monotonic()
-    try:
-        async with session.post(f"{base}/v1/messages", json=body, headers=headers) as response:
-            reply = jsonio.loads(await response.read())
-            status = response.status
-    except (aiohttp.ClientError, asyncio.TimeoutError, jsonio.JSONError) as exc:
-        return {"ok": False, "status": None, "error": f"no response: {type(exc).__name__}"}
-    found: dict[str, Any] = {"ok": status == 200, "status": status}
-    found["duration_ms"] = round((time.monotonic() - started) * 1000)
-    if status != 200 and isinstance(reply, dict) and isinstance(reply.get("error"), dict):
-        found["error"] = redact(str(reply["error"].get("message")))
+    result = await asyncio.to_thread(probe, host, port, model, ONE_WORD, headers)
+    found: dict[str, Any] = {"ok": result.is_ok, "status": result.status}
+    if result.status is not None:
+        found["duration_ms"] = round(result.duration_s * 1000)
+    if result.error is not None:
+        found["error"] = result.error
     return found
 
 

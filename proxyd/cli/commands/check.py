@@ -24,10 +24,6 @@ from proxyd.urls import address_of, host_of
 
 __all__ = ["check_command", "describe_key", "show_columns"]
 
-#: Enough for one word after some thinking, which not every model can switch off.
-_PROBE_TOKENS = 64
-#: Timeout of a probe: a local server may have to load its model first.
-_PROBE_S = 60
 #: Concurrent probes, few enough for a vendor with fifty entries in the file.
 _PROBES_AT_ONCE = 4
 
@@ -161,8 +157,7 @@ async def _probe_all(loaded: Any) -> list[dict[str, Any]]:
     import asyncio
     from dataclasses import replace
 
-    import aiohttp
-
+    from proxyd.api.probe import PROBE_S
     from proxyd.config.routes import RouteTable
     from proxyd.daemon.configuration import LoadedConfig
     from proxyd.daemon.server import Daemon
@@ -176,22 +171,20 @@ async def _probe_all(loaded: Any) -> list[dict[str, Any]]:
         port=0,
         auth_token=None,
         max_retries=0,
-        first_byte_s=float(_PROBE_S),
+        first_byte_s=PROBE_S,
     )
     config = replace(loaded.config, table=RouteTable(alone))
     daemon = Daemon(LoadedConfig(config, settings, HookSet()))
     await daemon.start()
     gate = asyncio.Semaphore(_PROBES_AT_ONCE)
-    base = f"http://127.0.0.1:{daemon.addresses[0][1]}"
-    timeout = aiohttp.ClientTimeout(total=_PROBE_S)
+    host, port = daemon.addresses[0]
+
+    async def probe(route: ModelRoute) -> dict[str, Any]:
+        async with gate:
+            return await _probe(host, port, route)
+
     try:
-        async with aiohttp.ClientSession(base, timeout=timeout) as session:
-
-            async def probe(route: ModelRoute) -> dict[str, Any]:
-                async with gate:
-                    return await _probe(session, route)
-
-            return list(await asyncio.gather(*map(probe, _each_upstream_once(alone))))
+        return list(await asyncio.gather(*map(probe, _each_upstream_once(alone))))
     finally:
         await daemon.drain()
         await daemon.close()
@@ -205,12 +198,10 @@ def _each_upstream_once(routes: Iterable[ModelRoute]) -> list[ModelRoute]:
     return list(found.values())
 
 
-async def _probe(session: Any, route: ModelRoute) -> dict[str, Any]:
+async def _probe(host: str, port: int, route: ModelRoute) -> dict[str, Any]:
     import asyncio
-    from time import monotonic
 
-    import aiohttp
-
+    from proxyd.api.probe import ONE_WORD, probe
     from proxyd.urls import is_loopback_url
 
     result: dict[str, Any] = {"model_id": route.model_id, "upstream": host_of(route.api_base), "ok": None}
@@ -219,23 +210,11 @@ async def _probe(session: Any, route: ModelRoute) -> dict[str, Any]:
     if route.api_key is None and not route.is_demo and not is_loopback_url(route.api_base):
         # A key from this shell's environment would be sent to every vendor in the file.
         return {**result, "said": "not called: its key comes with each request"}
-    message = {"role": "user", "content": "Answer with one word: yes"}
-    body = {"model": route.model_id, "max_tokens": _PROBE_TOKENS, "messages": [message]}
-    started_at = monotonic()
-    try:
-        async with session.post("/v1/messages", json=body) as response:
-            parsed = await response.json(content_type=None)
-            is_ok = response.status == 200
-            error = "" if is_ok else f"{response.status}: {_error_message(parsed)}"
-    except (aiohttp.ClientError, asyncio.TimeoutError, ValueError) as exc:
-        is_ok, error = False, f"no response within {_PROBE_S} s ({type(exc).__name__})"
-    return {**result, "ok": is_ok, "ms": round((monotonic() - started_at) * 1000), "said": error}
-
-
-def _error_message(response: Any) -> str:
-    error = response.get("error") if isinstance(response, dict) else None
-    message = error.get("message") if isinstance(error, dict) else None
-    return str(message) if message else "an error without a message"
+    found = await asyncio.to_thread(probe, host, port, route.model_id, ONE_WORD)
+    said = "" if found.error is None else found.error
+    if found.error is not None and found.status is not None:
+        said = f"{found.status}: {found.error}"
+    return {**result, "ok": found.is_ok, "ms": round(found.duration_s * 1000), "said": said}
 
 
 # -- printing

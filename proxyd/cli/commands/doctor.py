@@ -19,13 +19,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
 
 import proxyd
-from proxyd import jsonio
+from proxyd.api.probe import STREAM, TOOL_CALL, Question, probe
 from proxyd.cli.address_probe import Endpoint, connection_to, endpoint_of, fault_at, find_neighbour
 from proxyd.cli.claude_code import diverting_variables, needs_client_key, telemetry_variables
 from proxyd.cli.daemon_client import Peer, State, Target, ask, find_target
@@ -51,16 +51,10 @@ if TYPE_CHECKING:
 __all__ = ["Finding", "doctor_command"]
 
 _CONNECT_S = 5.0
-_PROBE_S = 60.0
 #: Beyond this, signed requests and certificates may fail.
 _MAX_SKEW_S = 120.0
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _NOT_PROXIED = "localhost,127.0.0.1,::1"
-_TOOL = {
-    "name": "report",
-    "description": "Report the word.",
-    "input_schema": {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]},
-}
 
 
 @dataclass(frozen=True)
@@ -346,67 +340,21 @@ def _probes(target: Target, peer: Peer, loaded: LoadedConfig) -> Iterator[Findin
         if needs_client_key(route) and not own_key:
             yield Finding(f"probe of {route.model_id}", "warn", "skipped: no key", "set ANTHROPIC_AUTH_TOKEN")
             continue
-        for what, body in (
-            ("stream", {"messages": [{"role": "user", "content": "Say ok."}]}),
-            (
-                "tool call",
-                {
-                    "messages": [{"role": "user", "content": "use the report tool to report the word ok"}],
-                    "tools": [_TOOL],
-                },
-            ),
-        ):
-            yield _probe(target, route, what, body, own_key or "any")
+        for what, question in (("stream", STREAM), ("tool call", TOOL_CALL)):
+            yield _probe(target, route, what, question, own_key or "any")
 
 
-def _probe(target: Target, route: ModelRoute, what: str, body: Mapping[str, Any], key: str) -> Finding:
+def _probe(target: Target, route: ModelRoute, what: str, question: Question, key: str) -> Finding:
     name = f"{what} of {route.model_id}"
-    payload = {"model": route.model_id, "max_tokens": 256, "stream": True, **body}
-    connection = http.client.HTTPConnection(target.host, target.port, timeout=_PROBE_S)
-    started_at = time.monotonic()
-    try:
-        connection.request(
-            "POST",
-            "/v1/messages",
-            jsonio.dumps(payload),
-            {"content-type": "application/json", "authorization": f"Bearer {key}"},
-        )
-        response = connection.getresponse()
-        data = response.read(8 << 20)
-    except (OSError, http.client.HTTPException) as exc:
-        return Finding(name, "fail", _reason(exc), "see 'claude-proxy logs'", EXIT_UPSTREAM)
-    finally:
-        connection.close()
-    took = f"{time.monotonic() - started_at:.1f} s"
-    if response.status != 200:
-        return Finding(
-            name,
-            "fail",
-            f"{response.status}: {_error_message(data)}",
-            "see 'claude-proxy logs'",
-            EXIT_UPSTREAM,
-        )
-    events = [jsonio.loads(line[6:]) for line in data.splitlines() if line.startswith(b"data: ")]
-    if not events or events[-1].get("type") != "message_stop":
-        message = events[-1].get("error", {}).get("message", "") if events else ""
-        return Finding(
-            name, "fail", f"the stream did not end well: {message}", "see 'claude-proxy logs'", EXIT_UPSTREAM
-        )
-    if what == "tool call":
-        blocks = [
-            event.get("content_block", {}) for event in events if event["type"] == "content_block_start"
-        ]
-        if not any(block.get("type") == "tool_use" and block.get("name") == "report" for block in blocks):
-            text = "the model did not call the tool; Claude Code needs one that calls tools"
-            return Finding(name, "warn", text)
-    return Finding(name, "ok", took)
-
-
-def _error_message(data: bytes) -> str:
-    try:
-        return str(jsonio.loads(data)["error"]["message"])[:300]
-    except (jsonio.JSONError, KeyError, TypeError):
-        return "no reason was given"
+    headers = {"authorization": f"Bearer {key}"}
+    result = probe(target.host, target.port, route.model_id, question, headers)
+    if not result.is_ok:
+        failed = result.error if result.status in (None, 200) else f"{result.status}: {result.error}"
+        return Finding(name, "fail", str(failed), "see 'claude-proxy logs'", EXIT_UPSTREAM)
+    if question.tools and "report" not in result.tools:
+        text = "the model did not call the tool; Claude Code needs one that calls tools"
+        return Finding(name, "warn", text)
+    return Finding(name, "ok", f"{result.duration_s:.1f} s")
 
 
 def _claude() -> Iterator[Finding]:
