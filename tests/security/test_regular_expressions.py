@@ -41,9 +41,11 @@ GIVEN = {
     "proxyd.codecs.upstream_errors.context_overflow._wording": "of the module's data",
     "proxyd.codecs.upstream_errors.errors._cause": "of the module's data",
     "proxyd.config.routes.__post_init__": "an alias of models.yaml",
+    "proxyd.providers.client_recovery._about": "of the module's data",
     "proxyd.providers.refusals.mentions": "the name of a field",
     "proxyd.providers.refusals.says": "in the calls of this method, which are found",
     "proxyd.providers.registry._dialect_of_model": "of a profile, for a model that models.yaml names",
+    "proxyd.providers.registry._preferred": "of a profile, for a model that models.yaml names",
     "proxyd.replay.diff.stands_for": "the prefix of an id of ours",
 }
 #: Methods that match at one position only.

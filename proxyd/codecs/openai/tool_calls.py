@@ -371,14 +371,16 @@ def _opens_object(arguments: str) -> bool:
     return arguments.lstrip().startswith("{")
 
 
-_FENCE = re.compile(r"\s*```\w{0,10}\s*(.*?)\s*```\s*", re.DOTALL)
+_FENCE = "```"
 
 
 def _recovered(arguments: str) -> str:
     """Return the JSON object in arguments that are none; else the arguments."""
-    fenced = _FENCE.fullmatch(arguments)
+    text = arguments.strip()
+    if text.startswith(_FENCE) and text.endswith(_FENCE):
+        text = text[len(_FENCE) : -len(_FENCE)].partition("\n")[2]  # the first line names the language
     try:
-        value = jsonio.loads(fenced[1] if fenced else arguments)
+        value = jsonio.loads(text)
         if isinstance(value, str):
             value = jsonio.loads(value)
     except jsonio.JSONError:

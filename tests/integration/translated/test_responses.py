@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from proxyd.codecs.anthropic.thinking_signature import encode_signature
+from proxyd.providers.registry import PROFILES, profile_for
 from tests.support.harness import Upstream, running_proxy, running_upstream
 from tests.support.sse_reader import message_of
 
@@ -71,6 +73,7 @@ def entry(upstream: Upstream, **more: Any) -> dict[str, Any]:
         "model_id": "m",
         "model_name": "gpt-5.6",
         "provider": "openai",
+        "format": "openai-responses",
         "api_base": f"{upstream.base}/v1",
         "api_key": "k",
         **more,
@@ -97,14 +100,21 @@ async def ask(
 
 @pytest.mark.parametrize("is_stream", [True, False])
 async def test_a_model_that_needs_it_goes_there_by_itself(
-    session: aiohttp.ClientSession, is_stream: bool
+    session: aiohttp.ClientSession, is_stream: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """At the vendor's own address, which is that of the test's upstream here."""
+    monkeypatch.setitem(PROFILES, "openai", replace(PROFILES["openai"], hosts=("127.0.0.1",)))
+    profile_for.cache_clear()
+
     async def answer(request: web.Request) -> web.StreamResponse:
         assert request.path == "/v1/responses"
         return stream(saying("Hello."))
 
-    async with running_upstream(answer) as upstream, running_proxy([entry(upstream)]) as proxy:
-        status, message = await ask(session, proxy, is_stream=is_stream)
+    async with running_upstream(answer) as upstream:
+        unnamed = {key: value for key, value in entry(upstream).items() if key != "format"}
+        async with running_proxy([unnamed]) as proxy:
+            status, message = await ask(session, proxy, is_stream=is_stream)
+    profile_for.cache_clear()
     assert status == 200
     assert message["content"] == [{"type": "text", "text": "Hello."}]
     assert message["usage"]["input_tokens"] == 30
