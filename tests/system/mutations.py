@@ -182,9 +182,19 @@ MUTATIONS = (
         "        self._items.add(item)\n",
         "        self._items.add(item)\n        self._writer.start()\n",
     ),
-    Mutation("a cut response is an end_turn", RESPONSES, '"response.incomplete" or reason', '"x" and reason'),
-    Mutation("an error event is ignored", RESPONSES, 'elif kind == "error" or', 'elif kind == "never" or'),
-    Mutation("what the end repeats is said twice", ITEMS, "        elif missing:", "        elif whole:"),
+    Mutation(
+        "a cut response is an end_turn",
+        RESPONSES,
+        'self._finish(_INCOMPLETE.get(str(reason), "max_tokens"))',
+        'self._finish("end_turn")',
+    ),
+    Mutation("an error event is ignored", RESPONSES, "raise self._error_in(event)", "return"),
+    Mutation(
+        "what the end repeats is said twice",
+        ITEMS,
+        "self.add_text(item, part, missing)",
+        "self.add_text(item, part, whole)",
+    ),
     Mutation(
         "encrypted reasoning is lost",
         ITEMS,
