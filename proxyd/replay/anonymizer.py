@@ -35,6 +35,9 @@ _BOM = BOM_BYTES.decode()
 _WIDE = {2: "é", 3: "語", 4: "😀"}
 _HALVES = (chr(0xD83D), chr(0xDE00))
 
+#: The key of texts that an event at their end repeats whole, in the Responses API.
+_DELTAS = ("delta",)
+
 _WORD_OR_NUMBER = re.compile(r"([A-Za-z]+|(?<![A-Za-z0-9])[0-9]{1,9}(?![A-Za-z0-9]))")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 #: Of a tool's input. Not with an exponent, which might become too large.
@@ -46,8 +49,8 @@ _BARE_WORDS = frozenset({"true", "false", "null", "NaN", "Infinity", "e", "E"})
 _ENUMERATED = frozenset(
     {
         "caller", "code", "display", "effort", "encoding", "event", "finish_reason", "format", "kind", "level",
-        "media_type", "mode", "native_finish_reason", "object", "param", "reasoning_effort", "role", "service_tier",
-        "severity", "status", "stop_reason", "subtype", "thinking_type", "tool_choice", "ttl", "type",
+        "media_type", "mode", "native_finish_reason", "object", "param", "phase", "reason", "reasoning_effort", "role",
+        "service_tier", "severity", "status", "stop_reason", "subtype", "thinking_type", "tool_choice", "ttl", "type",
     }
 )  # fmt: skip
 #: Keys whose values are names.
@@ -231,12 +234,18 @@ class Anonymizer:
                 if not string.is_key and not is_error and self._protocol_or_name(string) is None:
                     continued[string.keys].append(string)
         fillers: dict[int, str] = {}
-        for strings in continued.values():
-            filled, at = self.text("".join(string.text for string in strings)), 0
+        deltas = "".join(string.text for string in continued.get(_DELTAS, ()))
+        filled_deltas = self.text(deltas)
+        for keys, strings in continued.items():
+            whole = "".join(string.text for string in strings)
+            filled, at = filled_deltas if keys == _DELTAS else self.text(whole), 0
             repeated: dict[str, str] = {}  # arguments that some servers send a second time as a whole
             for string in strings:
                 filler = filled[at : at + len(string.text)]
-                if string.text[:1] == "{" and string.text[-1:] == "}":
+                begin = deltas.find(string.text) if deltas and keys != _DELTAS else -1
+                if begin >= 0:
+                    filler = filled_deltas[begin : begin + len(string.text)]
+                elif string.text[:1] == "{" and string.text[-1:] == "}":
                     filler = repeated.setdefault(string.text, filler)
                 fillers[id(string)] = filler
                 at += len(string.text)
@@ -290,6 +299,10 @@ class Anonymizer:
             {self.name(key): self.text(value) for key, value in found.tool_signatures.items()},
             tool_places={self.name(key): self._path(place) for key, place in found.tool_places.items()},
             fields=self.value(dict(found.fields)),
+            response_item={
+                key: text if text in PROTOCOL_WORDS else self.text(text)
+                for key, text in found.response_item.items()
+            },
         )
 
     def _path(self, path: str) -> str:

@@ -2,7 +2,8 @@
 
 The files have the format of ``tests/transcripts``, so a folder that is copied there becomes a test:
 
-- ``<profile>/<case>.sse`` and ``.options.json``: the upstream's response, and the request that matters for it;
+- ``<profile>/<case>.sse`` and ``.options.json``: the upstream's response, and the request that matters for it; of
+  another format than Chat Completions in a folder of its own, such as ``responses/<profile>/``;
 - ``requests/<profile>/<case>.request.json`` and ``.route.json``: the client's request, and the entry's options;
 - ``errors/<profile>/<case>.json`` instead of the stream where the upstream refused the call;
 - for a direct route ``anthropic/<case>.sse`` and ``.request.json``.
@@ -21,10 +22,11 @@ from typing import Any
 from proxyd import errors
 from proxyd.codecs.anthropic.events import Ping, StreamEvent, Unknown
 from proxyd.codecs.anthropic.passthrough import split_frames
+from proxyd.codecs.formats import CHAT, FORMATS
 from proxyd.codecs.upstream_errors.errors import refusal
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
-from proxyd.providers.registry import dialect_for, profile_for
+from proxyd.providers.registry import dialect_for, format_for, profile_for
 from proxyd.providers.translated_request import TranslatedCall
 from proxyd.recording.store import BadRecord, Record, RecordedAttempt
 from proxyd.replay.anonymizer import Anonymizer, anonymize_body
@@ -36,6 +38,8 @@ __all__ = ["Export", "export"]
 
 #: Fields of an entry that a transcript's route file may have besides quirks.
 _ROUTE_OPTIONS = ("max_tokens", "temperature", "top_p", "reasoning_effort", "vision")
+#: The folder of the streams of each format.
+_FOLDERS = {each.name: "" if each is CHAT else f"{each.name.removeprefix('openai-')}/" for each in FORMATS.values()}
 _WHERE = "http://127.0.0.1:9/v1"
 
 
@@ -106,8 +110,11 @@ def _anonymized_route(route: ModelRoute, anonymizer: Anonymizer) -> ModelRoute:
     profile = profile_for(route.api_base, route.provider)
     name = anonymizer.name(route.model_name)
     quirks: dict[str, Any] = {}
+    chosen = None
     if not route.direct:
-        wanted, found = dialect_for(profile, route.model_name, route.quirks), dialect_for(profile, name, {})
+        chosen, _ = format_for(route)
+        wanted = dialect_for(profile, route.model_name, route.quirks, chosen)
+        found = dialect_for(profile, name, {}, chosen)
         for each in dataclasses.fields(wanted):
             value = getattr(wanted, each.name)
             if value != getattr(found, each.name):
@@ -117,6 +124,7 @@ def _anonymized_route(route: ModelRoute, anonymizer: Anonymizer) -> ModelRoute:
         api_base=_WHERE,
         model_name=name,
         direct=route.direct,
+        format=chosen.name if chosen else None,
         provider=profile.name,
         can_stream=route.can_stream,
         extra_body=anonymizer.value(dict(route.extra_body)),
@@ -164,6 +172,7 @@ def _translated_files(
     record: Record, route: ModelRoute, payload: dict[str, Any], body: bytes, case: str
 ) -> dict[str, bytes]:
     profile, attempt = str(route.provider), record.attempts[-1]
+    folder = _FOLDERS[str(route.format)] + profile
     quirks = {"quirks": dict(route.quirks)} if route.quirks else {}
     options = {option: value for option in _ROUTE_OPTIONS if (value := getattr(route, option)) is not None}
     if not route.can_stream:
@@ -177,8 +186,8 @@ def _translated_files(
     status = (attempt.response or {}).get("status")
     if status == 200:
         request = {name: value for name, value in payload.items() if name not in ("model", "stream")}
-        files[f"{profile}/{case}.sse"] = body
-        files[f"{profile}/{case}.options.json"] = _json(
+        files[f"{folder}/{case}.sse"] = body
+        files[f"{folder}/{case}.options.json"] = _json(
             {"model_name": route.model_name, **quirks, "request": request}
         )
     else:

@@ -76,6 +76,24 @@ PROTOCOL_WORDS = _words(
     insufficient_system_resource length MAX_TOKENS model_length network_error repetition_truncation safety
     sensitive tool_use_failed
     """,
+    # OpenAI Responses
+    """
+    action annotation annotation_index annotations call_id commentary content_filters content_index created_at
+    end_index final_answer function_call_output in_progress include include_obfuscation incomplete_details
+    input_file input_image input_text input_tokens_details instructions item item_id keepalive logprob logprobs
+    obfuscation output output_index part phase previous_response_id prompt_cache_breakpoint queued
+    reasoning.encrypted_content refusal search sequence_number source_type start_index store summary_index
+    summary_text truncation url_citation web_search_call
+    response.cancelled response.completed response.content_part.added response.content_part.done
+    response.created response.done response.failed response.function_call_arguments.delta
+    response.function_call_arguments.done response.in_progress response.incomplete response.output_item.added
+    response.output_item.done response.output_text.annotation.added response.output_text.delta
+    response.output_text.done response.queued response.reasoning_part.added response.reasoning_part.done
+    response.reasoning_summary_part.added response.reasoning_summary_part.done
+    response.reasoning_summary_text.delta response.reasoning_summary_text.done response.reasoning_text.delta
+    response.reasoning_text.done response.refusal.delta response.refusal.done
+    response.web_search_call.completed response.web_search_call.in_progress response.web_search_call.searching
+    """,
     # Error codes of vendors
     """
     accountoverdueerror api_key_invalid backend_error badrequesterror BadRequestError AccountOverdueError
@@ -87,7 +105,9 @@ PROTOCOL_WORDS = _words(
     model_overloaded not_found permission_denied rate_limit_exceeded rate_limited resource_exhausted
     ResponsibleAIPolicyViolation sensitivecontentdetected server_error server_overloaded service_unavailable
     throttlingException Throttling.RateQuota InternalError.Algo Forbidden too_many_requests unauthenticated
-    unavailable usage_limit_reached unknown_tool bad_request
+    unavailable usage_limit_reached unknown_tool bad_request bio_policy data_residency_mismatch
+    invalid_encrypted_content invalid_image invalid_image_url invalid_prompt misalignment_policy_violation
+    server_is_overloaded slow_down vector_store_timeout InternalServerError
     """,
     # JSON Schema
     """

@@ -12,11 +12,12 @@ import pytest
 
 from tests.support import goldens_streams
 from tests.support.command_line import Home, Result
-from tests.support.sse_reader import message_of
+from tests.support.sse_reader import message_of, read_events
 
 MODELS = """
 - {model_id: deep, api_base: 'https://api.deepseek.com', api_key: '${NO_SUCH_KEY}'}
 - {model_id: plain, api_base: 'http://localhost:1/v1'}
+- {model_id: responses, api_base: 'http://localhost:1/v1', format: openai-responses}
 - {model_id: direct, api_base: 'https://example.com', direct: true}
 """
 
@@ -54,6 +55,26 @@ def test_request(translate: Callable[..., Result]) -> None:
     assert body["reasoning_effort"] == "high"
     assert "top_k: dropped: the upstream does not take it" in result.err
     assert "cache_control: dropped: only Anthropic's servers do this" in result.err
+
+
+def test_request_in_the_form_of_responses(translate: Callable[..., Result]) -> None:
+    result = translate(request(system="Be short.", top_k=3), "--model", "responses")
+    assert result.code == 0
+    body = json.loads(result.out)
+    assert body["store"] is False
+    said = {"type": "input_text", "text": "hi"}
+    assert body["input"][-1] == {"type": "message", "role": "user", "content": [said]}
+    assert "top_k: dropped: the upstream does not take it" in result.err
+
+
+@pytest.mark.parametrize("name", ["tool_call", "reasoning_between_calls", "incomplete"])
+def test_response_in_the_form_of_responses(translate: Callable[..., Result], name: str) -> None:
+    given = (goldens_streams.ROOT / f"responses/openai/{name}.sse").read_bytes()
+    result = translate(given, "--model", "responses", "--stream")
+    assert result.code == 0
+    kinds = [kind for kind, _ in read_events(result.out.encode())]
+    expected = goldens_streams.ROOT / f"responses/openai/{name}.expected.sse"
+    assert kinds == [kind for kind, _ in read_events(expected.read_bytes())]
 
 
 TOOL = {
@@ -138,7 +159,7 @@ def test_refused_request(translate: Callable[..., Result]) -> None:
 
 def test_usage_errors(translate: Callable[..., Result]) -> None:
     for given, arguments, words in (
-        (b"{}", ["--model", "none"], "no model 'none' in models.yaml; there are: deep, plain"),
+        (b"{}", ["--model", "none"], "no model 'none' in models.yaml; there are: deep, plain, responses"),
         (b"{}", ["--model", "direct"], "is direct: nothing of it is translated"),
         (b"{nonsense", ["--model", "plain"], "the request is not JSON"),
         (b"[]", ["--model", "plain"], "the request is not a JSON object"),
