@@ -128,6 +128,7 @@ class ResponseReplayer:
         if not is_stream or headers.get("content-encoding", "identity").lower() != "identity":
             return ReplayedResponse(body, is_open=is_open or not _is_whole(attempt))
         stream, out = PassthroughStream(self._setting("max_frame_bytes")), b""
+        stream.address = address_of(_url(attempt))
         try:
             for chunk in chunks:
                 out += stream.feed(chunk)

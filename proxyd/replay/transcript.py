@@ -39,7 +39,9 @@ __all__ = ["Export", "export"]
 #: Fields of an entry that a transcript's route file may have besides quirks.
 _ROUTE_OPTIONS = ("max_tokens", "temperature", "top_p", "reasoning_effort", "vision")
 #: The folder of the streams of each format.
-_FOLDERS = {each.name: "" if each is CHAT else f"{each.name.removeprefix('openai-')}/" for each in FORMATS.values()}
+_FOLDERS = {
+    each.name: "" if each is CHAT else f"{each.name.removeprefix('openai-')}/" for each in FORMATS.values()
+}
 _WHERE = "http://127.0.0.1:9/v1"
 
 
