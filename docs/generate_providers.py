@@ -63,6 +63,15 @@ Over `openai-responses` nothing is stored at the vendor (`store: false`). Reason
 in the next turn, inside the signatures of thinking blocks. Where it was made for another key or model the request is
 sent once more without it.
 
+## Tool calls written as text
+
+A server that people run themselves often has no parser, or the wrong one, for the tool calls of its model: they
+arrive as text such as `<tool_call>{"name": "Bash", ...}</tool_call>`. They become tool calls for the forms of Hermes
+and Qwen, Qwen3-Coder, GLM, Llama, Mistral, gpt-oss, DeepSeek, Kimi and MiniMax, if the tool is one that was offered
+and the text is not in a code fence. `text_tool_calls` is `always` for Ollama, vLLM, SGLang, llama.cpp and LM Studio,
+and `local` for all others: in force where `api_base` is on this machine or in a private network. Set `quirks:
+{text_tool_calls: always}` or `never` per entry.
+
 ## When an upstream refuses a request
 
 Models change faster than profiles. When an upstream refuses a request (with 400, 404 or 422, or with a 5xx or an error

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from proxyd.codecs.anthropic.events import StreamEvent
 from proxyd.codecs.anthropic.usage import Usage
+from proxyd.codecs.translation.offered_tools import OfferedTools
 from proxyd.codecs.upstream_errors.errors import ErrorContext
 from proxyd.codecs.wire.sse import SSEFrame
 from proxyd.errors import ProxyError
@@ -39,6 +40,7 @@ class ResponseContext:
     Args:
         model: the name the client asked for, shown in ``message_start``.
         upstream_model: the upstream's name, kept in signatures.
+        tools: those whose calls are looked for in the text, and repaired; None where none are.
         tool_names: upstream name -> the client's name, where they differ.
         used_ids: tool ids of the conversation so far; a repeated one is replaced, since Claude Code removes both calls
             from the history otherwise (docs/spec/claude-code.md#unique-ids).
@@ -49,6 +51,7 @@ class ResponseContext:
 
     model: str
     upstream_model: str = ""
+    tools: OfferedTools | None = None
     tool_names: dict[str, str] = field(default_factory=dict)
     used_ids: Collection[str] = ()
     stop_sequences: tuple[str, ...] = ()

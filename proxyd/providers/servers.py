@@ -42,6 +42,7 @@ SERVERS = (
             efforts=levels("none", "low", "medium", "high"),
             client_effort=False,
             think_tags=("think",),
+            text_tool_calls="always",
         ),
         variants=(GPT_OSS,),
         formats={
@@ -78,6 +79,7 @@ SERVERS = (
             reasoning_return="field",
             reasoning_field="reasoning",
             think_tags=("think",),
+            text_tool_calls="always",
             prefill_body={"continue_final_message": True, "add_generation_prompt": False},
         ),
         variants=(
@@ -120,6 +122,7 @@ SERVERS = (
             reasoning_return="field",
             reasoning_field="reasoning_content",
             think_tags=("think",),
+            text_tool_calls="always",
         ),
         variants=(
             GPT_OSS,
@@ -147,6 +150,7 @@ SERVERS = (
             reasoning_return="field",
             reasoning_field="reasoning_content",
             think_tags=("think",),
+            text_tool_calls="always",
         ),
         variants=(
             Variant(
@@ -178,6 +182,7 @@ SERVERS = (
             client_effort=False,
             efforts=levels("low", "medium", "high"),
             think_tags=("think",),
+            text_tool_calls="always",
         ),
         variants=(GPT_OSS, Variant(r"mistral|magistral|devstral|ministral", MISTRAL_ORDER)),
         formats={

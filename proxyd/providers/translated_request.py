@@ -11,9 +11,10 @@ from proxyd.codecs.anthropic.events import MessageDelta, MessageStop, StreamEven
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.codec import NewId, ResponseContext, Warn
-from proxyd.codecs.formats import Format
+from proxyd.codecs.formats import CHAT, Format
 from proxyd.codecs.response_decoder import ResponseDecoder
 from proxyd.codecs.translation.dialect import Dialect
+from proxyd.codecs.translation.offered_tools import OfferedTools, tools_in
 from proxyd.codecs.translation.translated import RequestOptions, Translated
 from proxyd.codecs.translation.translation_notes import Note
 from proxyd.codecs.upstream_errors.errors import ErrorContext
@@ -23,7 +24,7 @@ from proxyd.errors import ClientError
 from proxyd.providers.base import CallTimeouts, ClientKeys, UpstreamRequest, missing_key
 from proxyd.providers.key_owner import check_anthropic_credentials
 from proxyd.providers.registry import Profile, dialect_for, format_for, profile_for
-from proxyd.urls import is_loopback_url
+from proxyd.urls import is_loopback_url, is_private_host
 
 __all__ = ["TranslatedCall", "empty_response", "endpoint_url", "new_decoder", "prepare"]
 
@@ -163,6 +164,7 @@ def prepare(
     response = ResponseContext(
         model=str(payload["model"]),
         upstream_model=route.model_name,
+        tools=_tools_in_text(translated, dialect, chosen, api_base),
         tool_names=translated.tool_names,
         used_ids=translated.tool_ids,
         stop_sequences=tuple(text for text in payload.get("stop_sequences") or () if isinstance(text, str)),
@@ -183,6 +185,19 @@ def prepare(
         new_id=new_id,
         translated=translated,
     )
+
+
+def _tools_in_text(
+    translated: Translated, dialect: Dialect, chosen: Format, api_base: str
+) -> OfferedTools | None:
+    """Return the tools whose calls are looked for in the response's text; None if they are not."""
+    if chosen is not CHAT or dialect.text_tool_calls == "never":
+        return None
+    if dialect.text_tool_calls == "local" and not is_private_host(api_base):
+        return None
+    if not translated.tools.offered or translated.body.get("tool_choice") == "none":
+        return None
+    return OfferedTools(tools_in(translated.tools.offered)) or None
 
 
 def new_decoder(

@@ -26,6 +26,7 @@ WITHOUT_TEST_MODULE = {
     "cli/service_managers": "system/service",
     "codecs/codec": "a protocol and a dataclass",
     "codecs/decoder": "a protocol",
+    "codecs/openai/tool_call_formats": "data; unit/codecs/openai/test_text_tool_calls.py",
     "codecs/responses/output_items": "unit/codecs/responses/test_stream.py",
     "codecs/translation/conversation": "unit/codecs/openai/test_messages.py",
     "codecs/translation/dialect": "data; unit/providers/test_registry.py",

@@ -308,12 +308,18 @@ class BlockWriter:
             self._open("thinking")  # an empty one, to carry what must come back with the call
         self._close_block()
         self.start()
-        name = self._context.tool_names.get(slot.name, slot.name)
+        name = self._name_of(slot)
         self.emitted_chars += len(name)
         self._begin("tool_use", {"type": "tool_use", "id": self._client_id(slot), "name": name, "input": {}})
         self.slot = slot
         self.has_calls = slot.has_begun = True
         self._send_arguments(slot)
+
+    def _name_of(self, slot: ToolSlot) -> str:
+        """Return the client's name of a call's tool, without what servers of gpt-oss leave behind the name."""
+        tools = self._context.tools
+        name = (tools.known_name(slot.name) if tools is not None else "") or slot.name
+        return self._context.tool_names.get(name, name)
 
     def _gather_signatures(self, slots: list[ToolSlot]) -> None:
         for slot in slots:
@@ -340,7 +346,7 @@ class BlockWriter:
         if self.block == "thinking":
             self._events.append(SignatureDelta(index, self._signature()))
         elif self.slot is not None:
-            self.slot.recover()
+            self.slot.recover(self._context.tools)
             self._send_arguments(self.slot)
             if not self.slot.has_arguments:
                 self._events.append(JsonDelta(index, "{}"))

@@ -32,11 +32,13 @@ from proxyd.codecs.anthropic.events import (
 from proxyd.codecs.anthropic.usage import Usage, usage_from_openai
 from proxyd.codecs.codec import NewId, ResponseContext, Warn
 from proxyd.codecs.openai.block_writer import BlockWriter
+from proxyd.codecs.openai.call_bodies import TextCall
 from proxyd.codecs.openai.completion import completion_to_chunk
 from proxyd.codecs.openai.delta_shapes import call_fragments, parts_of, text_of, unwrapped
 from proxyd.codecs.openai.delta_template import DeltaTemplate
 from proxyd.codecs.openai.finish_reason import FinishReason
 from proxyd.codecs.openai.reasoning_fields import reasoning_of
+from proxyd.codecs.openai.text_tool_calls import TextToolCalls
 from proxyd.codecs.openai.think_tags import ThinkTags
 from proxyd.codecs.translation.dialect import Dialect
 from proxyd.codecs.upstream_errors.errors import error_in, refusal, refusal_from_chunk
@@ -69,6 +71,8 @@ class OpenAIStream:
         "_tags",
         "_template",
         "_template_index",
+        "_text_call_count",
+        "_text_calls",
         "_unreadable",
         "_usage",
         "_warn",
@@ -90,6 +94,8 @@ class OpenAIStream:
             if dialect.think_tags or dialect.think_tag_is_implied
             else None
         )
+        self._text_calls = None if context.tools is None else TextToolCalls(context.tools)
+        self._text_call_count = 0
         self._template = DeltaTemplate()
         self._template_index = -1  # of the block whose delta it is
         self._finish = FinishReason()
@@ -172,6 +178,8 @@ class OpenAIStream:
         writer = self._writer
         if not text or (writer.slot is not None and not writer.slot.try_add_sent(text)):
             return None
+        if writer.block == "text" and self._text_calls is not None and not self._text_calls.try_pass(text):
+            return None
         writer.emitted_chars += len(text)
         return delta_of(writer.index, writer.block, text)
 
@@ -243,7 +251,7 @@ class OpenAIStream:
     def close(self) -> list[StreamEvent]:
         if self.has_ended:
             return []
-        self._flush_tags()  # content all the same, even if the stream was cut
+        self._flush_text()  # content all the same, even if the stream was cut
         if not self._finish.is_known:
             self._check_end()
         elif self._finish.is_unknown and not self._writer.has_content:
@@ -392,8 +400,7 @@ class OpenAIStream:
     def _on_delta(self, delta: dict[str, Any]) -> None:
         content = delta.get("content")
         if type(content) is str and len(delta) == 1 and self._tags is None:
-            if content:  # nearly every chunk
-                self._writer.write("text", content)
+            self._on_text(content)  # nearly every chunk
             return
         field, reasoning = reasoning_of(delta)
         self._writer.signed.add(delta)
@@ -423,8 +430,7 @@ class OpenAIStream:
 
     def _on_content(self, text: str) -> None:
         if self._tags is None:
-            if text:
-                self._writer.write("text", text)
+            self._on_text(text)
         else:
             self._on_runs(self._tags.feed(text))
 
@@ -433,11 +439,31 @@ class OpenAIStream:
             if is_thinking:
                 self._writer.write_reasoning(text, "think")
             else:
-                self._writer.write("text", text)
+                self._on_text(text)
+
+    def _on_text(self, text: str) -> None:
+        if self._text_calls is not None:
+            self._on_text_runs(self._text_calls.feed(text))
+        elif text:
+            self._writer.write("text", text)
+
+    def _on_text_runs(self, runs: list[str | TextCall]) -> None:
+        for run in runs:
+            if isinstance(run, str):
+                self._writer.write("text", run)
+                continue
+            self._text_call_count += 1
+            # Below 0, so that no call of the upstream has the same index.
+            self._writer.add_fragment(
+                {
+                    "index": -self._text_call_count,
+                    "function": {"name": run.name, "arguments": run.arguments},
+                }
+            )
 
     def _write_text(self, text: str) -> None:
-        """Write text in which tags are literal."""
-        self._flush_tags()
+        """Write text in which tags and calls are literal."""
+        self._flush_text()
         self._writer.write("text", text)
 
     def _flush_tags(self) -> None:
@@ -445,11 +471,17 @@ class OpenAIStream:
         if self._tags is not None:
             self._on_runs(self._tags.close())
 
+    def _flush_text(self) -> None:
+        """Write the text that was held back as a possible tag or call."""
+        self._flush_tags()
+        if self._text_calls is not None:
+            self._on_text_runs(self._text_calls.close())
+
     def _on_fragment(self, fragment: Any) -> None:
         if not isinstance(fragment, dict):
             self._warn("stream.tool_call_not_an_object")
             return
-        self._flush_tags()
+        self._flush_text()
         self._writer.add_fragment(fragment)
 
     def _on_part(self, part: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from proxyd import jsonio
 from proxyd.codecs.openai.signed_data import signature_in_call
+from proxyd.codecs.translation.offered_tools import OfferedTools
 from proxyd.errors import BadReply
 
 __all__ = ["JsonExtent", "ToolCalls", "ToolSlot"]
@@ -161,14 +162,18 @@ class ToolSlot:
         if text[used:].strip() and not self.is_copied_by(text):
             self.has_excess = True
 
-    def recover(self) -> None:
+    def recover(self, tools: OfferedTools | None = None) -> None:
         """Make the arguments that are no object, and were kept back for that, ready to be sent.
 
-        Some servers encode the object a second time, as a string, or put it into a code fence.
+        Some servers encode the object a second time, as a string, or put it into a code fence. With `tools`, a first
+        brace that is missing is added, if the arguments fit the tool then.
         """
         if self._is_object or not self.has_arguments:
             return
         arguments = _recovered(self.arguments())
+        repaired = None if tools is None else tools.read_arguments(tools.known_name(self.name), arguments)
+        if repaired is not None:
+            arguments = jsonio.dump_text(repaired)
         self._parts, self._extent, self._is_object = [], JsonExtent(), True
         self._scan(arguments)
         self.unsent.append(arguments)

@@ -28,6 +28,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "schema_style": ("full", "openai", "moonshot", "grammar", "gemini", "xai", "strict", "common", "plain"),
     "reasoning_summary": ("auto", "concise", "detailed", "none"),
     "reasoning_items": ("encrypted", "content", "none"),
+    "text_tool_calls": ("always", "local", "never"),
     "reasoning_return": ("none", "field", "received", "details", "tags", "chunks"),
 }
 
@@ -178,5 +179,8 @@ class Dialect:
     think_tag_is_implied: bool = False
     #: Tags may come again after text (MiniMax native).
     think_tags_repeat: bool = False
+    #: Over ``openai-chat``: whether calls of offered tools that the model writes into its text become tool calls, and
+    #: spoilt calls are repaired. ``local``: where the upstream is on this machine or in a private network.
+    text_tool_calls: str = "local"
     #: One response is spread over several choices (GitHub Copilot); else all but the first are ignored.
     merge_choices: bool = False

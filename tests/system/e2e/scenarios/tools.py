@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tests.system.e2e.openai_upstream import call, calls, say
@@ -77,3 +78,24 @@ async def two_parallel_calls(stage: Stage) -> None:
     check_equal([made["function"]["name"] for made in turn["tool_calls"]], ["Bash", "Write"], "the calls")
     answered = [message["tool_call_id"] for message in history if message["role"] == "tool"]
     check_equal(answered, [made["id"] for made in turn["tool_calls"]], "the order of the results")
+
+
+@scenario
+async def call_written_as_text(stage: Stage) -> None:
+    """A model without a parser on its server writes a Bash call as Hermes does: it runs, and an example does not"""
+    wanted = {"command": "echo $((6 * 7)) | tee answer.txt", "description": "Work it out"}
+    example = (
+        '```\n<tool_call>{"name": "Bash", "arguments": {"command": "touch never.txt"}}</tool_call>\n```\n'
+    )
+    text = (
+        f'I work it out.\n\n<tool_call>\n{{"name": "Bash", "arguments": {json.dumps(wanted)}}}\n</tool_call>'
+    )
+    script = [say(text), say(f"It is 42. I wrote:\n\n{example}")]
+    upstream, run = await stage.converse(script, "What is six times seven?", tools=["Bash"])
+    check_equal(run.result["num_turns"], 2, "num_turns")
+    check(run.text.startswith("It is 42.") and "never.txt" in run.text, f"the answer: {run.text!r}")
+    check_equal((stage.project / "answer.txt").read_text(), "42\n", "answer.txt")
+    check(not (stage.project / "never.txt").exists(), "the example in the code fence was run")
+    check_equal(upstream.requests[1].texts("tool"), ["42"], "what the upstream got from the tool")
+    (made,) = _calls_in(upstream.requests[1])
+    check_equal(json.loads(made["function"]["arguments"]), wanted, "the call in the history")

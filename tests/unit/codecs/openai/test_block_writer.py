@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import Any
 
 import pytest
 
-from proxyd.codecs.anthropic.events import BlockStart, SignatureDelta, StreamEvent
+from proxyd.codecs.anthropic.events import BlockStart, JsonDelta, SignatureDelta, StreamEvent
 from proxyd.codecs.anthropic.message_collector import MessageCollector
 from proxyd.codecs.anthropic.thinking_signature import decode_signature
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.codec import ResponseContext
 from proxyd.codecs.openai.block_writer import BlockWriter
 from proxyd.errors import BadReply
+from tests.support.text_calls import offered
 
 
 class Writer(BlockWriter):
@@ -198,3 +200,25 @@ def test_second_object_without_id_is_a_call_unless_it_is_a_copy(
         writer.add_fragment(call(arguments))
     writer.write("text", "Done.")
     assert blocks(writer) == [*(("tool_use", value) for value in expected), ("text", "Done.")]
+
+
+SPOILT = [
+    ("Bash<|channel|>commentary", '{"command":"ls"}', "Bash", {"command": "ls"}),
+    ("functions.Bash", '{"command":"ls"}', "Bash", {"command": "ls"}),
+    ("Bash", '"command": "ls"}', "Bash", {"command": "ls"}),
+    ("Bash", '"cmd": "ls"}', "Bash", '"cmd": "ls"}'),
+    ("Shell<|channel|>json", '{"command":"ls"}', "Shell<|channel|>json", {"command": "ls"}),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "wanted", "value"), SPOILT)
+def test_spoilt_calls_of_offered_tools(name: str, arguments: str, wanted: str, value: Any) -> None:
+    writer = Writer(tools=offered())
+    writer.add_fragment(call("", name=name))
+    for char in arguments:
+        writer.add_fragment(call(char))
+    events = ended(writer)
+    (start,) = [event for event in events if isinstance(event, BlockStart)]
+    assert start.block["name"] == wanted
+    sent = "".join(event.partial_json for event in events if isinstance(event, JsonDelta))
+    assert sent == value or json.loads(sent) == value
