@@ -10,6 +10,7 @@ from tests.system.e2e.stage import FAKE_KEY, Stage, check, check_equal, scenario
 
 #: The least share of what a perfect client reads from the prompt cache.
 _LEAST_SHARE = 0.95
+_ENTRY = {"model_id": "gpt", "model_name": "gpt-5.6", "provider": "openai", "format": "openai-responses"}
 
 
 def _kinds(body: dict[str, Any]) -> list[str]:
@@ -33,8 +34,7 @@ async def responses_conversation(stage: Stage) -> None:
         respond(text="As I said.", thought="Repeat it."),
     ]
     upstream = await stage.responses(script, key=FAKE_KEY)
-    entry = {"model_id": "gpt", "model_name": "gpt-5.6", "provider": "openai", "api_base": upstream.api_base}
-    daemon = await stage.daemon([entry])
+    daemon = await stage.daemon([{**_ENTRY, "api_base": upstream.api_base}])
     first = await stage.succeed(daemon, "Count.", model="gpt", tools=["Bash"])
     check_equal(first.text, "One, two, three.", "the answer")
     options = ["--resume", first.session_id]
@@ -119,10 +119,9 @@ async def responses_of_another_account(stage: Stage) -> None:
         ],
         key=FAKE_KEY,
     )
-    entry = {"model_id": "gpt", "provider": "openai", "model_name": "gpt-5.6"}
-    before = await stage.daemon([{**entry, "api_base": first.api_base}])
+    before = await stage.daemon([{**_ENTRY, "api_base": first.api_base}])
     run = await stage.succeed(before, "Begin.", model="gpt", tools=["Bash"])
-    after = await stage.daemon([{**entry, "api_base": second.api_base}])
+    after = await stage.daemon([{**_ENTRY, "api_base": second.api_base}])
     options = ["--resume", run.session_id]
     run = await stage.succeed(after, "On.", model="gpt", tools=["Bash"], options=options)
     check_equal(run.text, "Two.", "the answer")
