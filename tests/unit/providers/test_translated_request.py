@@ -35,14 +35,39 @@ def test_the_format_decides_the_path_and_the_body() -> None:
     assert responses.context.max_tokens == chat.context.max_tokens == 5
 
 
-def prepared(client: dict[str, str] | None = None, **entry: Any) -> TranslatedCall:
+TOOLS = {"tools": [{"name": "Bash", "input_schema": {"type": "object"}}]}
+
+
+@pytest.mark.parametrize(
+    ("entry", "is_wanted"),
+    [
+        ({}, False),
+        ({"provider": "vllm"}, True),
+        ({"quirks": {"text_tool_calls": "always"}}, True),
+        ({"api_base": "http://127.0.0.1:9/v1"}, True),
+        ({"api_base": "http://10.0.0.7:8000/v1"}, True),
+        ({"api_base": "http://gpu-box:8000/v1"}, True),
+        ({"api_base": "http://127.0.0.1:9/v1", "quirks": {"text_tool_calls": "never"}}, False),
+        ({"provider": "vllm", "format": "openai-responses"}, False),
+    ],
+)
+def test_where_calls_are_looked_for_in_the_text(entry: dict[str, Any], is_wanted: bool) -> None:
+    tools = prepared(more=TOOLS, **entry).response.tools
+    assert (tools is not None and tools.names == ("Bash",)) is is_wanted
+    assert prepared(more={**TOOLS, "tool_choice": {"type": "none"}}, **entry).response.tools is None
+    assert prepared(**entry).response.tools is None
+
+
+def prepared(
+    client: dict[str, str] | None = None, more: dict[str, Any] | None = None, **entry: Any
+) -> TranslatedCall:
     route = ModelRoute(
         **{"model_id": "m", "model_name": "up", "api_base": "https://api.example.com/v1", **entry}
     )
     steps = prepare(
         route,
         route.api_base,
-        {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "u"}]},
+        {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "u"}], **(more or {})},
         ClientKeys.from_headers({"x-api-key": "client"} if client is None else client),
         timeouts=CallTimeouts(),
         new_id=lambda: "id",

@@ -22,6 +22,7 @@ from proxyd.codecs.translation.dialect import Dialect
 from proxyd.errors import ProxyError
 from tests.support.effort import examples
 from tests.support.sse_reader import message_of, read_events
+from tests.support.text_calls import CALLS, offered
 
 USED_IDS = ("call_1", "toolu_used")
 
@@ -69,7 +70,16 @@ parts = st.one_of(
     st.fixed_dictionaries({"type": st.just("thinking"), "thinking": sometimes(texts)}),
     st.fixed_dictionaries({"type": st.sampled_from(["reference", "image_url", "other"]), "image_url": junk}),
 )
-tagged = texts | st.sampled_from(["<think>", "</think>", "<th", "ink>", "</t", "hink>", "\n", " "])
+#: Calls written as text: whole, in two parts, and what belongs to none.
+WRITTEN = [
+    CALLS["hermes"],
+    CALLS["hermes"][:30],
+    CALLS["hermes"][30:],
+    CALLS["mistral"],
+    "```",
+    "[TOOL_CALLS]",
+]
+tagged = texts | st.sampled_from(["<think>", "</think>", "<th", "ink>", "</t", "hink>", "\n", " ", *WRITTEN])
 deltas = st.fixed_dictionaries(
     {},
     optional={
@@ -114,12 +124,19 @@ dialects = st.builds(
     think_tags_repeat=st.booleans(),
     thought_signatures=st.booleans(),
     merge_choices=st.booleans(),
+    text_tool_calls=st.sampled_from(["always", "never"]),
 )
 
 
 def new_decoder(dialect: Dialect) -> ResponseDecoder:
     numbers = iter(range(1, 10_000))
-    context = ResponseContext(model="asked", upstream_model="m", used_ids=USED_IDS, stop_sequences=("STOP",))
+    context = ResponseContext(
+        model="asked",
+        upstream_model="m",
+        tools=offered() if dialect.text_tool_calls == "always" else None,
+        used_ids=USED_IDS,
+        stop_sequences=("STOP",),
+    )
     codec = OpenAIStream(context, dialect, lambda prefix: f"{prefix}{next(numbers)}", lambda name: None)
     return ResponseDecoder(codec, max_body_bytes=1 << 20)
 

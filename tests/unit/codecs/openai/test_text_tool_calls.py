@@ -10,8 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxyd.codecs.anthropic.message_collector import MessageCollector
+from proxyd.codecs.codec import ResponseContext
 from proxyd.codecs.openai.call_bodies import TextCall
+from proxyd.codecs.openai.stream import OpenAIStream
 from proxyd.codecs.openai.text_tool_calls import MAX_BODY, TextToolCalls
+from proxyd.codecs.translation.dialect import Dialect
 from tests.support.effort import examples
 from tests.support.text_calls import CALLS, offered
 
@@ -292,3 +296,19 @@ def test_text_that_passes_is_as_fed_text() -> None:
         TextCall("Bash", '{"command":"ls <a>"}')
     ]
     assert not scanner.try_pass("a")
+
+
+def test_whole_response_that_is_not_streamed() -> None:
+    """The same for one JSON body: a text, the call, and the stop reason of a call."""
+    codec = OpenAIStream(
+        ResponseContext("m", tools=offered()), Dialect(), lambda prefix: f"{prefix}1", lambda name: None
+    )
+    message = {"role": "assistant", "content": "I look.\n" + CALLS["qwen coder"]}
+    assert codec.on_body({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+    collector = MessageCollector()
+    collector.add_all(codec.close())
+    answer = collector.message()
+    assert answer["stop_reason"] == "tool_use"
+    text, use = answer["content"]
+    assert text == {"type": "text", "text": "I look.\n"}
+    assert (use["type"], use["name"], use["input"]) == ("tool_use", "Bash", {"command": "ls <a>"})
