@@ -7,10 +7,14 @@ test-deep` with many more than anybody waits for at a desk.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import TypeVar
 
 from hypothesis import settings
 
-__all__ = ["EFFORT", "examples", "load_profile"]
+__all__ = ["EFFORT", "examples", "load_profile", "newest", "sampled"]
+
+T = TypeVar("T")
 
 EFFORT = os.environ.get("TEST_EFFORT", "normal")
 _FACTORS = {"fast": 0.05, "normal": 0.3, "deep": 10.0}
@@ -19,6 +23,16 @@ _FACTORS = {"fast": 0.05, "normal": 0.3, "deep": 10.0}
 def examples(usual: int) -> int:
     """Number of examples for a property that is worth `usual` of them when time does not matter."""
     return max(5, int(usual * _FACTORS[EFFORT]))
+
+
+def sampled(values: Sequence[T]) -> Sequence[T]:
+    """Return all values, or every seventh of them for the fast tests."""
+    return values[::7] if EFFORT == "fast" else values
+
+
+def newest(versions: list[str]) -> list[str]:
+    """Return all versions, the newest first, or that one alone for the fast tests."""
+    return versions[:1] if EFFORT == "fast" else versions
 
 
 def load_profile() -> None:

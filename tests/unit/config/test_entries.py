@@ -364,7 +364,7 @@ FILES: list[tuple[str, str, list[str]]] = [
         HEAD + "  extra_body: {a: " + "[" * 64 + "]" * 64 + "}\n",
         [":3:81: nested deeper than 64 levels; flatten it"],
     ),
-    ("nested beyond the parser", "[" * 3000, [":1:1: nested deeper than 64 levels; flatten it"]),
+    ("nested beyond the parser", "[" * 1000, [":1:1: nested deeper than 64 levels; flatten it"]),
     ("large", "#" * (MAX_BYTES + 1), [": larger than 512 KiB; a models.yaml is a few"]),
 ]
 

@@ -17,6 +17,7 @@ from proxyd.errors import ClientError
 from proxyd.prompt_cache.tool_lists import ToolLists
 from tests.captures import captures, versions
 from tests.support import goldens_requests as goldens
+from tests.support.effort import newest
 from tests.support.strict_responses import validate
 
 CASES = [case for case in goldens.cases() if RESPONSES in goldens.formats_of(case)]
@@ -52,7 +53,7 @@ def test_transcript_is_valid_by_the_official_types(case: str) -> None:
 
 CAPTURED = [
     (version, name)
-    for version in versions()
+    for version in newest(versions())
     for name, capture in captures(version).items()
     if capture.path == "/v1/messages"
 ]

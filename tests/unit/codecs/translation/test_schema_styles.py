@@ -17,6 +17,7 @@ from proxyd.codecs.openai.request import to_openai_request
 from proxyd.codecs.translation.dialect import CHOICES, Dialect
 from proxyd.codecs.translation.schema_styles import fits_grammar_pattern, in_style
 from proxyd.codecs.translation.translated import RequestOptions
+from tests.support.effort import examples
 from tests.support.vendors import schemas
 
 Schema = dict[str, Any]
@@ -89,7 +90,7 @@ ANY: st.SearchStrategy[Any] = st.recursive(
 
 
 @pytest.mark.parametrize("style", JUDGES)
-@settings(max_examples=60)
+@settings(max_examples=examples(200))
 @given(schema=ANY.filter(lambda schema: isinstance(schema, dict)))
 def test_rewritten_schema_is_valid_for_the_vendor(style: str, schema: Schema) -> None:
     before = copy.deepcopy(schema)
@@ -99,7 +100,7 @@ def test_rewritten_schema_is_valid_for_the_vendor(style: str, schema: Schema) ->
 
 
 @pytest.mark.parametrize("style", ["common", "plain"])
-@settings(max_examples=40)
+@settings(max_examples=examples(130))
 @given(schema=ANY.filter(lambda schema: isinstance(schema, dict)))
 def test_simplest_styles_are_taken_by_every_vendor(style: str, schema: Schema) -> None:
     parameters = offered(schema, style)["parameters"]
@@ -201,7 +202,7 @@ def loosened(schema: Any, style: str) -> Any:
 
 
 @pytest.mark.parametrize("style", ["full", "openai", "xai", "grammar", "moonshot", "strict"])
-@settings(max_examples=40)
+@settings(max_examples=examples(130))
 @given(schema=ROOTS)
 def test_rewritten_schema_accepts_no_more(style: str, schema: Schema) -> None:
     rewritten = Draft202012Validator(offered(schema, style)["parameters"])
@@ -212,7 +213,7 @@ def test_rewritten_schema_accepts_no_more(style: str, schema: Schema) -> None:
 
 
 @pytest.mark.parametrize("style", ["openai", "xai", "grammar"])
-@settings(max_examples=40)
+@settings(max_examples=examples(130))
 @given(schema=ROOTS)
 def test_rewritten_schema_accepts_no_less(style: str, schema: Schema) -> None:
     rewritten = Draft202012Validator(offered(schema, style)["parameters"])
@@ -223,7 +224,7 @@ def test_rewritten_schema_accepts_no_less(style: str, schema: Schema) -> None:
 
 
 @pytest.mark.parametrize("style", ["openai", "moonshot", "grammar", "xai"])
-@settings(max_examples=40)
+@settings(max_examples=examples(130))
 @given(schema=ROOTS)
 def test_schema_that_fits_is_unchanged(style: str, schema: Schema) -> None:
     # A grammar takes a schema that says nothing, but for an object alone: that one is spelled out.
@@ -414,7 +415,7 @@ JUNK: st.SearchStrategy[Any] = st.recursive(
 
 
 @pytest.mark.parametrize("style", CHOICES["schema_style"])
-@settings(max_examples=150)
+@settings(max_examples=examples(500))
 @given(schema=st.dictionaries(st.sampled_from(KEYWORDS), JUNK, max_size=4))
 def test_malformed_schemas(style: str, schema: Schema) -> None:
     before = copy.deepcopy(schema)
