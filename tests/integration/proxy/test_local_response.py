@@ -21,15 +21,13 @@ from proxyd.codecs.anthropic.events import (
 )
 from proxyd.errors import Overloaded
 from proxyd.proxy import driver_translated
-from proxyd.server_tools.web_search import unavailable
 from tests.support.harness import running_proxy
 from tests.support.sse_reader import read_events
 
 REQUEST = {
     "model": "m",
-    "max_tokens": 100,
+    "max_tokens": 0,  # is answered without the upstream
     "messages": [{"role": "user", "content": "hi"}],
-    "tools": [{"type": "web_search_20250305", "name": "web_search"}],
 }
 BEGIN: list[StreamEvent] = [
     message_start("msg_1", "m", {"input_tokens": 0, "output_tokens": 0}),
@@ -96,8 +94,3 @@ async def test_a_failure_is_a_status_or_an_error_event(begins: bool, monkeypatch
         assert json.loads(data)["error"]["message"] == "the search engine is down"
     else:
         assert response.status == 529
-
-
-def test_the_default_is_the_pair_that_says_so() -> None:
-    events = unavailable(REQUEST, "m", "msg_1")
-    assert isinstance(events[-1], MessageStop)
