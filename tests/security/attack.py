@@ -35,7 +35,7 @@ from typing import Any
 
 from tests.security.certificates import make_certificate, server_context
 from tests.support.daemon_process import Process, process
-from tests.support.raw_sockets import Answer, RawClient, RawUpstream, post
+from tests.support.raw_sockets import RawClient, RawResponse, RawUpstream, post
 
 __all__ = ["Report", "attack"]
 
@@ -329,7 +329,7 @@ class _Client:
                 self.report.outcomes["left by the client"] += 1
                 return
             try:
-                response = await client.answer(RESPONSE_BOUND_S)
+                response = await client.response(RESPONSE_BOUND_S)
             except (asyncio.IncompleteReadError, ConnectionError):
                 self.report.outcomes["cut"] += 1
                 return
@@ -338,7 +338,7 @@ class _Client:
                 return
         self._judge(marker, model, call, response)
 
-    def _judge(self, marker: str, model: str, call: int, response: Answer) -> None:
+    def _judge(self, marker: str, model: str, call: int, response: RawResponse) -> None:
         report, body = self.report, response.body
         seen = {tuple(map(int, found.groups())) for found in _MARKER.finditer(body)}
         own = (self.number, call, self.round)

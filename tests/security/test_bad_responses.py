@@ -54,7 +54,7 @@ async def test_the_log_has_neither_keys_nor_words(mode: str, body: str, number: 
                 RawClient.to(proxy) as client,
             ):
                 await client.send(post(request))
-                await client.answer()
+                await client.response()
     logged = json.dumps(lines, default=str, ensure_ascii=False)
     assert WORDS not in logged
     assert not any(spelling in logged for spelling in _spellings(KEY))

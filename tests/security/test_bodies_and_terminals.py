@@ -44,7 +44,7 @@ async def test_a_body_that_is_no_gzip_is_one_line_in_the_log(name: str, path: st
     with capture_logs() as lines:
         async with running_proxy([DEMO]) as base, RawClient.to(base) as client:
             await client.send(post(BROKEN[name], "Content-Encoding: gzip", path=path))
-            response = await client.answer()
+            response = await client.response()
             await client.send(b"")
     assert response.status == (404 if path == "/nothing" else 400), response.body
     assert response.error()[1]
@@ -144,7 +144,7 @@ async def test_folders_are_ours_alone_whatever_the_umask(tmp_path: Path, umask: 
             RawClient.to(base) as client,
         ):
             await client.send(post({**HELLO, "model": "demo", "stream": False}))
-            assert (await client.answer()).status == 200
+            assert (await client.response()).status == 200
     finally:
         os.umask(before)
     found = await asyncio.to_thread(lambda: list(tmp_path.rglob("*")))

@@ -34,7 +34,7 @@ class Upstream:
         self.calls = 0
         self._stream = anthropic_stream("a") if is_direct else text_stream("a")
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def respond(self, request: web.Request) -> web.StreamResponse:
         self.calls += 1
         await self.begin.wait()
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
@@ -49,7 +49,7 @@ class Upstream:
 @pytest.mark.parametrize("is_direct", [False, True], ids=["translated", "direct"])
 async def test_bodies_that_wait_for_their_upstreams_are_bounded_together(is_direct: bool) -> None:
     upstream = Upstream(is_direct=is_direct)
-    async with running_upstream(upstream.answer) as raw:
+    async with running_upstream(upstream.respond) as raw:
         base = raw.base if is_direct else f"{raw.base}/v1"
         entry = {"model_id": "m", "api_base": base, "direct": is_direct}
         async with (
@@ -96,7 +96,7 @@ async def test_a_client_that_sends_slowly_holds_only_what_it_has_sent() -> None:
     upstream.begin.set()
     upstream.end.set()
     async with (
-        running_upstream(upstream.answer) as raw,
+        running_upstream(upstream.respond) as raw,
         running_proxy(
             [{"model_id": "m", "api_base": raw.base, "direct": True}], max_parsing_bytes=1000 * KIB
         ) as proxy,
@@ -120,7 +120,7 @@ async def test_a_client_that_sends_slowly_holds_only_what_it_has_sent() -> None:
 async def test_a_request_of_too_many_values_is_refused(is_direct: bool) -> None:
     upstream = Upstream(is_direct=is_direct)
     async with (
-        running_upstream(upstream.answer) as raw,
+        running_upstream(upstream.respond) as raw,
         running_proxy([{"model_id": "m", "api_base": raw.base, "direct": is_direct}]) as proxy,
         aiohttp.ClientSession(headers=HEADERS) as session,
     ):
@@ -133,15 +133,15 @@ async def test_a_request_of_too_many_values_is_refused(is_direct: bool) -> None:
         assert upstream.calls == 0
 
 
-async def test_an_answer_of_too_many_values_is_a_bad_one() -> None:
-    async def answer(request: web.Request) -> web.Response:
+async def test_a_response_of_too_many_values_is_a_bad_one() -> None:
+    async def respond(request: web.Request) -> web.Response:
         completion = chunk({"content": "a"}, "stop", more=[0] * (jsonio.MAX_VALUES + 1))
         if (await request.json()).get("stream"):
             return web.Response(body=sse(completion), content_type="text/event-stream")
         return web.Response(body=json.dumps(completion).encode(), content_type="application/json")
 
     async with (
-        running_upstream(answer) as raw,
+        running_upstream(respond) as raw,
         running_proxy([{"model_id": "m", "api_base": f"{raw.base}/v1"}], max_retries=0) as proxy,
         aiohttp.ClientSession(headers=HEADERS) as session,
     ):

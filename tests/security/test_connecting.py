@@ -20,7 +20,7 @@ from proxyd.transport.lookups import Lookups
 from tests.security.certificates import make_certificate, server_context
 from tests.support.daemon_process import process, write_models
 from tests.support.harness import running_proxy
-from tests.support.raw_sockets import Answer, RawClient, RawUpstream, no_leaks, post, until
+from tests.support.raw_sockets import RawClient, RawResponse, RawUpstream, no_leaks, post, until
 from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
 
 END = b"0\r\n\r\n"
@@ -95,10 +95,10 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-async def ask(base: str, model: str = "m", **more: Any) -> Answer:
+async def ask(base: str, model: str = "m", **more: Any) -> RawResponse:
     async with RawClient.to(base) as client:
         await client.send(post({**HELLO, "model": model, **more}, KEY))
-        return await client.answer(20)
+        return await client.response(20)
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ async def test_a_file_without_certificates_ends_the_start(what: str, tmp_path: P
 
 @pytest.fixture
 def silent_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Names under ``.invalid`` get no answer until the test ends; those that were asked for."""
+    """Names under ``.invalid`` get no response until the test ends; those that were asked for."""
     over, asked, known = threading.Event(), [], socket.getaddrinfo
 
     def getaddrinfo(host: Any, *more: Any, **options: Any) -> Any:
@@ -274,7 +274,7 @@ async def test_names_that_nobody_answers_for_hold_up_nothing_else(silent_names: 
             assert (await ask(base)).status == 200
             async with RawClient.to(base) as client:
                 await client.send(b"GET /dashboard HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-                assert (await client.answer()).status == 200
+                assert (await client.response()).status == 200
             assert (
                 await asyncio.wait_for(asyncio.to_thread(lambda: "the loop's own threads are free"), 10)
             ).startswith("the loop")
@@ -331,16 +331,16 @@ async def test_descriptors_that_ran_out_here_open_no_circuit(host: str) -> None:
         settings = {"circuit_failures": 2, "circuit_open_s": 600.0, "max_retries": 0}
         async with running_proxy([entry], **settings) as base, RawClient.to(base) as client:
             await client.send(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            await client.answer()  # its connection is there
+            await client.response()  # its connection is there
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             with no_descriptors(soft, hard):
                 for _ in range(4):
                     await client.send(post({**HELLO, "stream": False}, KEY))
-                    response = await client.answer()
+                    response = await client.response()
                     assert response.status == 502
                     assert "on this machine" in response.error()[1]
             await client.send(post(HELLO))
-            assert (await client.answer()).status == 200
+            assert (await client.response()).status == 200
     assert len(upstream.heads) == 1
 
 

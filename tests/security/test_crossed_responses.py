@@ -255,10 +255,10 @@ async def test_a_server_that_speaks_first_is_not_believed() -> None:
     async with running_proxy([{"model_id": "m", "api_base": base}], max_retries=0) as proxy:
         async with RawClient.to(proxy) as client:
             await client.send(post({**HELLO, "stream": False}))
-            answer = await client.answer()
+            response = await client.response()
     server.close()
     await server.wait_closed()
-    assert answer.status == 502
+    assert response.status == 502
 
 
 async def test_calls_with_other_keys_have_connections_of_their_own() -> None:
@@ -288,7 +288,7 @@ async def test_a_connection_that_brings_no_stream_where_one_was_asked_for_serves
         async with running_proxy([entry], max_retries=0) as base, RawClient.to(base) as client:
             for _ in range(2):
                 await client.send(post({**HELLO, "stream": asks_stream}))
-                assert (await client.answer()).status == 200
+                assert (await client.response()).status == 200
         assert upstream.accepted == accepted
 
 
@@ -300,5 +300,5 @@ async def test_streams_share_a_connection(direct: bool) -> None:
         async with running_proxy([entry]) as base, RawClient.to(base) as client:
             for _ in range(3):
                 await client.send(post(HELLO))
-                assert (await client.answer()).status == 200
+                assert (await client.response()).status == 200
         assert upstream.accepted == 1

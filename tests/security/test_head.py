@@ -53,7 +53,7 @@ async def test_behind_the_head_comes_the_next_response(tmp_path: Path, headers: 
             status, seen = await client.head()
             assert status in (200, 400, 403, 404, 405), path
             assert "transfer-encoding" not in seen, path
-            follower = await client.answer()
+            follower = await client.response()
             assert (follower.status, follower.body) == (200, b'{"status":"ok"}'), path
 
 
@@ -69,7 +69,7 @@ async def test_refusals_by_host_and_token_have_no_body_either(tmp_path: Path) ->
                 for request in (head_of(path), head_of(path).replace(b"localhost", b"evil.example")):
                     await client.send(request + follower)
                     await client.head()
-                    assert (await client.answer()).status == 200, path
+                    assert (await client.response()).status == 200, path
 
 
 async def test_no_path_is_left_out() -> None:

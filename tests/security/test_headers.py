@@ -178,7 +178,7 @@ async def test_never_a_clients_key_beside_a_configured_one(
         assert KEY in found or BEARER in found
 
 
-#: What an upstream's answer may carry that is not for the client.
+#: What an upstream's response may carry that is not for the client.
 NOT_RETURNED = [
     "Set-Cookie: a=b", "Connection: keep-alive, X-Hop", "X-Hop: 1", "Keep-Alive: timeout=5",
     "Proxy-Authenticate: Basic", "Trailer: X-Sum", "Upgrade: h2c",
@@ -187,7 +187,7 @@ NOT_RETURNED = [
 
 @pytest.mark.statement("E4")
 @pytest.mark.parametrize("mode", MODES)
-async def test_what_an_answer_carries_back(mode: str) -> None:
+async def test_what_a_response_carries_back(mode: str) -> None:
     kept = ["anthropic-ratelimit-requests-remaining: 7", "request-id: req_of_the_upstream", "x-vendor: yes"]
     upstream = RawUpstream(lambda _: [good(mode, *NOT_RETURNED, *kept)])
     async with upstream.running():
@@ -281,7 +281,7 @@ async def test_a_key_file_with_a_stray_line_is_no_key(value: str, mode: str, tmp
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("evil", ["a\rX-Evil: 1", "a\0b", "a\x0bb"])
 @pytest.mark.parametrize("status", [200, 400, 429])
-async def test_a_header_of_an_upstream_splits_no_answer(status: int, evil: str, mode: str) -> None:
+async def test_a_header_of_an_upstream_splits_no_response(status: int, evil: str, mode: str) -> None:
     for name in (
         "request-id",
         "retry-after",

@@ -1,4 +1,4 @@
-"""Any request at all, by real sockets: it has an answer, never a 500, in the shape of the API.
+"""Any request at all, by real sockets: it has a response, never a 500, in the shape of the API.
 
 The proxy runs in a thread for the whole module, in front of an upstream that always answers well. So what is not 200 is
 our answer to the request, and must be an error of the API with a request id, whatever was sent.
@@ -26,7 +26,7 @@ from tests.support.raw_sockets import RawUpstream, Step, complaints
 from tests.support.streams import CHUNKED, DIRECT, TRANSLATED, as_chunks
 
 KINDS = {kind for _, kind in HTTP_ERRORS.values()}
-#: An answer takes milliseconds; one that takes this long hangs.
+#: A response takes milliseconds; one that takes this long hangs.
 BOUND_S = 20.0
 
 
@@ -81,7 +81,7 @@ def server() -> Iterator[Server]:
 
 
 def exchange(server: Server, request: bytes) -> tuple[int, dict[str, str], bytes]:
-    """One request on a connection of its own, and its answer."""
+    """One request on a connection of its own, and its response."""
     with socket.create_connection(("127.0.0.1", server.port), BOUND_S) as sock:
         sock.sendall(request)
         data = b""
@@ -192,7 +192,7 @@ def request_of(
 @pytest.mark.statement("E8")
 @settings(max_examples=examples(100), deadline=None, suppress_health_check=list(HealthCheck))
 @given(body=_BODIES, headers=_HEADERS, query=_QUERIES, path=_PATHS)
-def test_any_post_has_an_answer(
+def test_any_post_has_a_response(
     server: Server, body: bytes, headers: list[tuple[str, str]], query: str, path: str
 ) -> None:
     check(server, request_of("POST", path, query, headers, body, "application/json"))
@@ -201,7 +201,7 @@ def test_any_post_has_an_answer(
 @pytest.mark.statement("E8")
 @settings(max_examples=examples(200), deadline=None, suppress_health_check=list(HealthCheck))
 @given(payload=_NEARLY, path=st.sampled_from(["/v1/messages", "/v1/messages/count_tokens"]))
-def test_any_payload_has_an_answer(server: Server, payload: dict[str, Any], path: str) -> None:
+def test_any_payload_has_a_response(server: Server, payload: dict[str, Any], path: str) -> None:
     check(server, request_of("POST", path, "", [], json.dumps(payload).encode(), "application/json"))
 
 
@@ -213,7 +213,7 @@ def test_any_payload_has_an_answer(server: Server, payload: dict[str, Any], path
     query=_QUERIES,
     path=_PATHS,
 )
-def test_any_other_request_has_an_answer(
+def test_any_other_request_has_a_response(
     server: Server, method: str, headers: list[tuple[str, str]], query: str, path: str
 ) -> None:
     check(server, request_of(method, path, query, headers, b"", "application/json"))
@@ -222,7 +222,7 @@ def test_any_other_request_has_an_answer(
 @pytest.mark.statement("E8")
 @settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(start=st.integers(0, 60), put=st.binary(max_size=8), more=st.binary(max_size=30))
-def test_any_bytes_have_an_answer_or_an_end(server: Server, start: int, put: bytes, more: bytes) -> None:
+def test_any_bytes_have_a_response_or_an_end(server: Server, start: int, put: bytes, more: bytes) -> None:
     """A request that somebody has written over: it is answered, or taken for none and closed."""
     request = request_of("POST", "/v1/messages", "", [], b'{"model":"m","messages":[]}', "application/json")
     damaged = request[:start] + put + request[start + len(put) :] + more

@@ -14,7 +14,7 @@ import pytest
 
 from proxyd.telemetry.call_record import CallRecord
 from tests.support.harness import running_proxy
-from tests.support.raw_sockets import Answer, RawClient, RawUpstream, Step, post
+from tests.support.raw_sockets import RawClient, RawResponse, RawUpstream, Step, post
 from tests.support.streams import CHUNKED, DIRECT, HELLO, as_chunks
 
 KEY = "CONFIGURED+key/0123456789=="
@@ -79,7 +79,7 @@ STREAMED: dict[str, Sequence[Step]] = {
 }
 
 
-async def ask(base: str, request: bytes) -> tuple[bytes, Answer]:
+async def ask(base: str, request: bytes) -> tuple[bytes, RawResponse]:
     """The head as it came, too."""
     async with RawClient.to(base) as client:
         await client.send(request)
@@ -196,7 +196,7 @@ async def test_a_model_of_any_length_finds_its_entry_by_a_glob(size: int, tmp_pa
             assert response.status == 200
             async with RawClient.to(base) as client:
                 await client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                assert (await client.answer()).status == 200
+                assert (await client.response()).status == 200
 
 
 def _stored(folder: Path) -> list[bytes]:

@@ -54,7 +54,7 @@ async def test_what_an_upstream_is_sent(direct: bool, configured: str | None) ->
             for _ in range(2):  # no cookie comes back the second time
                 async with RawClient.to(base) as client:
                     await client.send(post(HELLO, *LEAKY))
-                    response = await client.answer()
+                    response = await client.response()
     assert "set-cookie" not in response.headers
     for head in upstream.heads:
         names = {line.partition(b":")[0].decode().lower() for line in head.split(b"\r\n")[1:] if line}
@@ -109,7 +109,7 @@ async def test_a_key_in_an_error_of_an_upstream_does_not_reach_the_client() -> N
             entry = {"model_id": "m", "api_base": upstream.base, "direct": direct, "api_key": CONFIGURED}
             async with running_proxy([entry]) as base, RawClient.to(base) as client:
                 await client.send(post(HELLO))
-                response = await client.answer()
+                response = await client.response()
             assert response.status == 401
             assert b"Incorrect API key" in response.body
             assert CONFIGURED.encode() not in response.body
@@ -152,11 +152,11 @@ async def test_certificates_are_verified(
     context.load_cert_chain(public, key)
     asked: list[str] = []
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         asked.append(request.path)
         return web.Response(body=b"".join(TRANSLATED.values()), content_type="text/event-stream")
 
-    runner = web.ServerRunner(web.Server(answer))  # type: ignore[arg-type]
+    runner = web.ServerRunner(web.Server(respond))  # type: ignore[arg-type]
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
     try:
@@ -189,5 +189,5 @@ async def test_a_proxy_of_the_environment_is_used_only_when_trusted(
         entry = {"model_id": "m", "api_base": f"{straight.base}/v1"}
         async with running_proxy([entry], trust_env=trusts) as base, RawClient.to(base) as client:
             await client.send(post(HELLO))
-            assert (await client.answer()).status == 200
+            assert (await client.response()).status == 200
     assert (len(via.heads), len(straight.heads)) == ((1, 0) if trusts else (0, 1))

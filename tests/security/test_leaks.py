@@ -53,17 +53,17 @@ class Upstream(RawUpstream):
     """Good, refused with the keys that it was sent in the words, broken, garbage: whatever gets logged somewhere."""
 
     def __init__(self) -> None:
-        super().__init__(self._answers)
+        super().__init__(self._responses)
 
-    def _answers(self, number: int) -> tuple[Step, ...]:
+    def _responses(self, number: int) -> tuple[Step, ...]:
         sent = [key for key in KEYS if key.encode() in self.heads[number]]
         asked = (
             [QUOTE] if PROMPT.encode() in self.bodies[number] else []
         )  # a probe has no prompt of anybody's
-        return _answers(number, " ".join((*sent, *asked)))
+        return _responses(number, " ".join((*sent, *asked)))
 
 
-def _answers(number: int, echo: str) -> tuple[Step, ...]:
+def _responses(number: int, echo: str) -> tuple[Step, ...]:
     frames = [
         frame.replace(b"Let me think. ", THOUGHT.encode())
         .replace(b"I will ", ANSWER.encode())
@@ -220,7 +220,7 @@ async def test_planted_keys_and_words_are_found_nowhere(level: str, tmp_path: Pa
                 for request in _planted():
                     async with RawClient.to(daemon.base) as client:
                         await client.send(request)
-                        await client.answer()
+                        await client.response()
                 places["the feed"] = await _what_has_come(feed)
             for path in (
                 "/metrics", "/v1/stats", "/v1/stats?session=x", "/v1/models", "/dashboard", "/readyz?verbose",
@@ -230,7 +230,7 @@ async def test_planted_keys_and_words_are_found_nowhere(level: str, tmp_path: Pa
             async with RawClient.to(daemon.base) as client:
                 token = f"X-Claude-Proxy-Token: {TOKEN}"
                 await client.send(post({"probe": True}, token, path="/test-connection"))
-                places["the probe"] = (await client.answer(30)).body
+                places["the probe"] = (await client.response(30)).body
             places["the page's feed"] = await _hello(daemon.base)
             daemon.send(signal.SIGUSR2)
             if level == "info":
@@ -330,7 +330,7 @@ async def test_an_upstream_that_quotes_the_prompt_is_not_quoted(
                 for _ in range(2):
                     async with RawClient.to(base) as client:
                         await client.send(post(body, session))
-                        response = await client.answer()
+                        response = await client.response()
                         assert response.status >= 500
                 said_there = await _what_has_come(feed)
         assert logs._queue is not None
@@ -363,7 +363,7 @@ async def test_an_error_within_a_stream_is_remembered_by_its_first_words(mode: s
             entry = {"model_id": "m", "api_base": upstream.base, "direct": mode == "direct"}
             async with running_proxy([entry]) as base, RawClient.to(base) as client:
                 await client.send(post({**HELLO, "messages": [{"role": "user", "content": PROMPT}]}))
-                response = await client.answer()
+                response = await client.response()
         assert logs._queue is not None
         assert logs._queue.flush()
         lines = [json.loads(line) for line in stream.getvalue().splitlines()]
@@ -420,7 +420,7 @@ async def test_a_crash_of_ours_says_where_and_not_what(
             }
             async with running_proxy([entry]) as base, RawClient.to(base) as client:
                 await client.send(post(HELLO, f"X-Api-Key: {API_KEY}", f"Authorization: Bearer {BEARER}"))
-                response = await client.answer()
+                response = await client.response()
         assert logs._queue is not None
         assert logs._queue.flush()
         said = stream.getvalue()
@@ -460,7 +460,7 @@ async def test_bodies_are_logged_only_where_it_is_asked_for_and_keys_not_even_th
             async with running_proxy([entry], log_bodies=True) as base, RawClient.to(base) as client:
                 payload = {**HELLO, "messages": [{"role": "user", "content": f"{PROMPT} {CONFIGURED}"}]}
                 await client.send(post(payload, f"X-Api-Key: {API_KEY}"))
-                await client.answer()
+                await client.response()
             assert logs._queue is not None
             assert logs._queue.flush()
             said = stream.getvalue()

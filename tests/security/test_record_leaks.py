@@ -23,7 +23,7 @@ PLANTED_TOKEN = "planted.bearer.without.any.prefix"
 PLANTED_CONFIGURED = "planted-configured-key-in-the-file"
 
 
-def _answers(number: int) -> tuple[Step, ...]:
+def _responses(number: int) -> tuple[Step, ...]:
     """Good, refused with the key in the words, broken, garbage: whatever gets logged somewhere."""
     frames = [
         frame.replace(b"Let me think. ", THOUGHT.encode())
@@ -79,7 +79,7 @@ def _files_below(folder: Path) -> dict[Path, bytes]:
 
 async def _planted_calls(folder: Path, **more: Any) -> dict[str, bytes]:
     """Make all the calls, at debug, where most is logged; returns what can be found where afterwards."""
-    upstream = RawUpstream(_answers)
+    upstream = RawUpstream(_responses)
     seen = b""
     async with upstream.running():
         base_url = f"{upstream.base}/v1"
@@ -93,7 +93,7 @@ async def _planted_calls(folder: Path, **more: Any) -> dict[str, bytes]:
             for request in _planted():
                 async with RawClient.to(daemon.base) as client:
                     await client.send(request)
-                    await client.answer()
+                    await client.response()
             await daemon.says("call.finished", 15)
             details = [f"/v1/calls/{line['request_id']}" for line in daemon.log("call.finished")]
             for path in (

@@ -243,7 +243,7 @@ async def test_a_body_longer_than_it_says_starts_no_other_request(upstream: RawU
     hidden = post({**HELLO, "model": "hidden"})
     async with running_proxy(entries(upstream)) as base, RawClient.to(base) as client:
         await client.send(_HEAD + b"Content-Length: %d\r\n\r\n" % (len(BODY) - 1) + BODY + hidden)
-        assert (await client.answer()).status == 400
+        assert (await client.response()).status == 400
         assert await client.is_closed()
     assert upstream.heads == []
 
@@ -314,14 +314,14 @@ async def test_addresses_in_a_request_are_passed_on_and_never_fetched(
 @pytest.mark.parametrize(
     "line", ["POST /v1/messages", "GET /healthz", "PUT /healthz", "GET /nothing", "GET /dashboard/x"]
 )
-async def test_an_expectation_that_cannot_be_met_has_an_answer_of_the_api(
+async def test_an_expectation_that_cannot_be_met_has_a_response_of_the_api(
     upstream: RawUpstream, line: str, expected: str
 ) -> None:
     head = f"{line} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: {expected}\r\n"
     request = head.encode("latin-1") + b"Content-Length: %d\r\n\r\n" % len(BODY)
     async with running_proxy(entries(upstream)) as base, RawClient.to(base) as client:
         await client.send(request)
-        response = await client.answer()
+        response = await client.response()
         assert (response.status, response.error()[0]) == (417, "invalid_request_error")
         assert response.headers["request-id"] == json.loads(response.body)["request_id"]
         await client.send(BODY + post(HELLO))

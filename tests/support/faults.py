@@ -1,6 +1,6 @@
 """The ways in which an upstream fails, as data, and one call to an upstream that fails so.
 
-A `Break` is one point of the product: mode × framing of the body × fault × phase of the answer, before an event or in
+A `Break` is one point of the product: mode × framing of the body × fault × phase of the response, before an event or in
 its middle. What the client must see follows from the point (`Break.is_early`, `Break.is_complete`) and the fault's row.
 """
 
@@ -18,9 +18,9 @@ from structlog.testing import capture_logs
 from tests.security.certificates import server_context
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import (
-    Answer,
     Fault,
     RawClient,
+    RawResponse,
     RawUpstream,
     Step,
     Trickle,
@@ -228,7 +228,7 @@ def entry(upstream: RawUpstream, mode: str) -> dict[str, Any]:
 
 async def play(
     steps: Sequence[Step], mode: str, payload: dict[str, Any] | None = None, **settings: Any
-) -> tuple[Answer, list[dict[str, Any]], RawUpstream]:
+) -> tuple[RawResponse, list[dict[str, Any]], RawUpstream]:
     """One call to an upstream that plays `steps` at every attempt; checks what holds for every fault:
 
     the upstream's connection is closed, no task and no descriptor is left, nothing crashed, and the next call, on the
@@ -255,7 +255,7 @@ async def play(
             async with running_proxy([entry(upstream, mode)], **{**SETTINGS, **timeouts, **settings}) as base:
                 async with RawClient.to(base) as client:
                     await client.send(post(payload or HELLO))
-                    response = await client.answer()
+                    response = await client.response()
                     if any(isinstance(step, Fault) for step in steps):
                         await until(lambda: upstream.open_connections == 0)
                     heads = list(upstream.heads)
@@ -273,7 +273,7 @@ async def _check_next(base: str, client: RawClient | None, mode: str) -> None:
             await _check_next(base, other, mode)
         return
     await client.send(post(HELLO))
-    response = await client.answer()
+    response = await client.response()
     assert (response.status, response.is_whole, judge(response.events())) == (200, True, "message_stop")
     if mode == "direct":
         assert response.body == b"".join(DIRECT.values())

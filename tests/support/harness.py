@@ -75,7 +75,7 @@ class Upstream:
 
 
 @asynccontextmanager
-async def running_upstream(answer: Handler) -> AsyncIterator[Upstream]:
+async def running_upstream(response: Handler) -> AsyncIterator[Upstream]:
     """Serve every path with `answer`, after noting the request."""
     upstream = Upstream()
 
@@ -84,7 +84,7 @@ async def running_upstream(answer: Handler) -> AsyncIterator[Upstream]:
         upstream.bodies.append(body)
         upstream.requests.append(json.loads(body) if body else {})
         upstream.headers.append({name.lower(): value for name, value in request.headers.items()})
-        return await answer(request)
+        return await response(request)
 
     app = web.Application(client_max_size=1 << 26)
     app.router.add_route("*", "/{path:.*}", noted)

@@ -115,16 +115,16 @@ async def hooked_proxy(
     isolation: Literal["thread", "process"] = "thread",
     **settings: Any,
 ) -> AsyncIterator[HookedProxy]:
-    """The hooks of `folder` in force, over an upstream of `mode` that answers with `stream`.
+    """The hooks of `folder` in force, over an upstream of `mode` that responses with `stream`.
 
     Args:
-        packing: a content encoding of the answers, which nobody has asked for.
+        packing: a content encoding of the responses, which nobody has asked for.
     """
     is_direct = mode == "direct"
     if stream is None:
         stream = anthropic_stream("Hello ", "world") if is_direct else text_stream("Hello ", "world")
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         if is_direct and not json.loads(await request.read()).get("stream"):
             message = {
                 "id": "msg_1",
@@ -147,7 +147,7 @@ async def hooked_proxy(
         body = gzip.compress(body) if packing == "gzip" else body
         return web.Response(body=body, content_type=content_type, headers=headers)
 
-    async with running_upstream(answer) as upstream:
+    async with running_upstream(respond) as upstream:
         base = upstream.base if is_direct else f"{upstream.base}/v1"
         config = load_entries(
             [{"model_id": "m", "api_base": base, "direct": is_direct, **(entry or {})}], **settings

@@ -58,7 +58,7 @@ def plain_reply(body: bytes, status: bytes = b"200 OK", more: bytes = b"") -> Re
 
 
 @asynccontextmanager
-async def running_raw(answer: Callable[[bytes, bytes], Reply]) -> AsyncIterator[RawUpstream]:
+async def running_raw(response: Callable[[bytes, bytes], Reply]) -> AsyncIterator[RawUpstream]:
     """Serve on a free port; `answer` is given the head and the body of each request."""
     upstream = RawUpstream()
     writers: set[asyncio.StreamWriter] = set()
@@ -71,7 +71,7 @@ async def running_raw(answer: Callable[[bytes, bytes], Reply]) -> AsyncIterator[
                 body = await reader.readexactly(_length(head))
                 upstream.heads.append(head)
                 upstream.bodies.append(body)
-                reply = answer(head, body)
+                reply = response(head, body)
                 writer.write(reply.head)
                 for chunk in reply.pieces:
                     writer.write(chunk)
@@ -93,7 +93,7 @@ async def running_raw(answer: Callable[[bytes, bytes], Reply]) -> AsyncIterator[
 
 
 async def exchange(base: str, request: bytes) -> tuple[bytes, bytes]:
-    """Send `request`, which must ask for the connection to be closed; gives head and body (unchunked) of the answer."""
+    """Send `request`, which must close the connection; return head and body of the response, without chunks."""
     host, port = base.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
@@ -118,7 +118,7 @@ def unchunked(data: bytes) -> bytes:
 
 
 def post(body: bytes, *headers: bytes, path: bytes = b"/v1/messages") -> bytes:
-    """A request with `body`; the connection closes behind its answer."""
+    """A request with `body`; the connection closes behind its response."""
     head = (
         b"POST %b HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n"
         % path

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
-    "Answer",
     "Fault",
     "Pause",
     "Play",
     "RawClient",
+    "RawResponse",
     "RawUpstream",
     "Trickle",
     "ask",
@@ -179,7 +179,7 @@ class RawUpstream:
 
 
 @dataclass
-class Answer:
+class RawResponse:
     """A response that a client has read.
 
     Attributes:
@@ -234,11 +234,11 @@ class RawClient:
         )
         self.writer.transport.abort()
 
-    async def answer(self, within_s: float = BOUND_S) -> Answer:
+    async def response(self, within_s: float = BOUND_S) -> RawResponse:
         """Read one whole response: its head `within_s`, and the rest `within_s`."""
         return await self.rest(*await self.head(within_s), within_s)
 
-    async def rest(self, status: int, headers: dict[str, str], within_s: float = BOUND_S) -> Answer:
+    async def rest(self, status: int, headers: dict[str, str], within_s: float = BOUND_S) -> RawResponse:
         """Read what follows a `head` that was read before."""
         return await asyncio.wait_for(self._rest(status, headers), within_s)
 
@@ -256,7 +256,7 @@ class RawClient:
         except ConnectionError:
             return True
 
-    async def _rest(self, status: int, headers: dict[str, str]) -> Answer:
+    async def _rest(self, status: int, headers: dict[str, str]) -> RawResponse:
         body, is_whole = b"", False
         try:
             if headers.get("transfer-encoding") == "chunked":
@@ -270,14 +270,14 @@ class RawClient:
             body += exc.partial
         except ConnectionError:
             pass
-        return Answer(status, headers, body, is_whole)
+        return RawResponse(status, headers, body, is_whole)
 
 
-async def ask(base: str, request: bytes) -> Answer:
+async def ask(base: str, request: bytes) -> RawResponse:
     """Send one request on a connection of its own; return the response."""
     async with RawClient.to(base) as client:
         await client.send(request)
-        return await client.answer()
+        return await client.response()
 
 
 def post(payload: Any, *more: str, path: str = "/v1/messages", host: str = "127.0.0.1") -> bytes:

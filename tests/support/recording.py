@@ -11,7 +11,7 @@ from typing import Any
 from proxyd.recording import store as record_files
 from proxyd.recording.store import FOLDER
 from tests.support.harness import running_proxy
-from tests.support.raw_sockets import Answer, Fault, RawClient, RawUpstream, Step, post, until
+from tests.support.raw_sockets import Fault, RawClient, RawResponse, RawUpstream, Step, post, until
 from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks
 
 __all__ = ["GOOD", "call_of", "entry", "one_record", "play", "records", "steps_of", "until_records", "whole"]
@@ -26,7 +26,7 @@ def steps_of(mode: str, *, until: int | None = None, end: Sequence[Step] | None 
 
 
 def whole(status: str, body: bytes, *headers: str, kind: str = "application/json") -> list[Step]:
-    """An answer in one piece."""
+    """A response in one piece."""
     lines = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", f"Content-Length: {len(body)}", *headers]
     return ["\r\n".join(lines).encode() + b"\r\n\r\n" + body]
 
@@ -62,7 +62,7 @@ async def play(
     *headers: str,
     more: Mapping[str, Any] | None = None,
     **settings: Any,
-) -> AsyncIterator[Answer]:
+) -> AsyncIterator[RawResponse]:
     """One call; the upstream plays the n-th of `plays` at its n-th request, and the last for ever."""
     upstream = RawUpstream(lambda number: plays[min(number, len(plays) - 1)])
     async with upstream.running():
@@ -70,7 +70,7 @@ async def play(
         async with running_proxy(entries, state_folder=folder, **{"record": "all", **settings}) as base:
             async with RawClient.to(base) as client:
                 await client.send(post({**HELLO, **(payload or {})}, *headers))
-                yield await client.answer()
+                yield await client.response()
 
 
 async def one_record(
@@ -86,5 +86,5 @@ async def one_record(
         return (await until_records(folder, 1))[0]
 
 
-#: Ends of an answer that is not whole.
+#: Ends of a response that is not whole.
 BREAKS: dict[str, Sequence[Step]] = {"reset": (Fault.RESET,), "close": (Fault.CLOSE,)}

@@ -63,7 +63,7 @@ def audit(program: list[str]) -> int:
 
 
 def _advisories(program: list[str], index: str) -> list[dict[str, Any]] | None:
-    """What is known of each installed package; None where `index` gives no answer."""
+    """What is known of each installed package; None where `index` gives no response."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [

@@ -121,7 +121,7 @@ async def test_no_collection_takes_fifty_milliseconds_with_many_calls_open(tmp_p
     come and go meanwhile.
     """
 
-    def answer(number: int) -> Iterable[Step]:
+    def respond(number: int) -> Iterable[Step]:
         body = upstream.bodies[number]
         if b'"hang"' in body:
             return [Fault.STALL]
@@ -130,7 +130,7 @@ async def test_no_collection_takes_fifty_milliseconds_with_many_calls_open(tmp_p
             return [CHUNKED, as_chunks(*frames[:5]), Fault.STALL]
         return [CHUNKED, as_chunks(*frames), b"0\r\n\r\n"]
 
-    upstream = RawUpstream(answer)
+    upstream = RawUpstream(respond)
     found = tmp_path / "loop.json"
     meter = {"module": "tests.support.loop_meter", "environ": {"LOOP_METER": str(found)}}
     messages = conversation(BODY_BYTES)
@@ -195,7 +195,7 @@ async def _all(daemon: Process, requests: list[bytes], at_once: int = 10) -> Non
     async def one(request: bytes) -> None:
         async with gate, RawClient.to(daemon.base) as client:
             await client.send(request)
-            response = await client.answer(60)
+            response = await client.response(60)
             assert response.status == 200, response.body[:300]
             if response.headers["content-type"].startswith("text/event-stream"):
                 assert judge(response.events()) == "message_stop"

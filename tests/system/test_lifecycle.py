@@ -23,9 +23,9 @@ from tests.support.daemon_process import process, write_models
 from tests.support.harness import running_proxy
 from tests.support.paths import ROOT
 from tests.support.raw_sockets import (
-    Answer,
     Fault,
     RawClient,
+    RawResponse,
     RawUpstream,
     Step,
     deaf_client,
@@ -51,7 +51,7 @@ async def listed(base: str) -> bytes:
     """Return the ids of the models."""
     async with RawClient.to(base) as client:
         await client.send(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        return (await client.answer()).body
+        return (await client.response()).body
 
 
 class Gate:
@@ -73,7 +73,7 @@ async def test_a_drain_lets_streams_finish_and_takes_no_new_work(tmp_path: Path)
         async with process(tmp_path, gate.upstream) as daemon:
             idle = await stack.enter_async_context(RawClient.to(daemon.base))
             await idle.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert (await idle.answer()).status == 200
+            assert (await idle.response()).status == 200
             streams = [await begin(stack, daemon.base) for _ in range(20)]
             await until(lambda: len(gate.upstream.heads) == 20, 20)
             busy = streams[0]
@@ -85,8 +85,8 @@ async def test_a_drain_lets_streams_finish_and_takes_no_new_work(tmp_path: Path)
                 await begin(stack, daemon.base)
             await busy.send(post(HELLO))  # a second request on a connection that is still open
             gate.open()
-            responses = [await each.answer() for each in streams]
-            refused = await busy.answer()
+            responses = [await each.response() for each in streams]
+            refused = await busy.response()
             assert await daemon.ended(5) == 0
     assert {judge(response.events()) for response in responses} == {"message_stop"}
     assert len({response.body.partition(b"content_block_start")[2] for response in responses}) == 1
@@ -118,7 +118,7 @@ async def test_calls_open_after_the_drain_end_with_one_error_event(tmp_path: Pat
             await daemon.says("server.draining")
             if how == "second_signal":
                 daemon.send(signal.SIGINT)
-            responses = [await each.answer() for each in clients]
+            responses = [await each.response() for each in clients]
             assert await daemon.ended(5.3) == 0
             await until(lambda: upstream.open_connections == 0)
     begun = [response for response in responses if response.status == 200]
@@ -143,7 +143,7 @@ async def test_both_loopback_addresses_are_listened_on(tmp_path: Path) -> None:
     async with upstream.running(), process(tmp_path, upstream) as daemon:
         async with RawClient.to(f"http://[::1]:{daemon.base.rpartition(':')[2]}") as client:
             await client.send(post(HELLO, host="[::1]"))
-            assert (await client.answer()).status == 200
+            assert (await client.response()).status == 200
 
 
 @pytest.mark.statement("A4")
@@ -165,11 +165,11 @@ async def test_a_reload_affects_new_calls_and_an_invalid_file_none(tmp_path: Pat
             assert any("models.yaml:1:" in fault for fault in rejected["faults"])
             async with RawClient.to(daemon.base) as client:
                 await client.send(post(HELLO))
-                assert judge((await client.answer()).events()) == "message_stop"
+                assert judge((await client.response()).events()) == "message_stop"
             assert (len(gate.upstream.heads), len(spare.heads)) == (10, 1)
             gate.open()
             for each in streams:
-                assert judge((await each.answer()).events()) == "message_stop"
+                assert judge((await each.response()).events()) == "message_stop"
             write_models(tmp_path, spare, max_connections=7)
             daemon.send(signal.SIGHUP)
             await until(
@@ -192,7 +192,7 @@ async def test_sigusr2_logs_the_state(tmp_path: Path) -> None:
             await client.head()
             async with RawClient.to(daemon.base) as other:
                 await other.send(post({**HELLO, "model": "sick"}))
-                assert (await other.answer()).status == 502
+                assert (await other.response()).status == 502
             daemon.send(signal.SIGUSR2)
             circuit = await daemon.says("state.circuit")
             (call,) = daemon.log("state.call")
@@ -255,14 +255,14 @@ async def test_a_crash_ends_one_call_legally_and_no_other(
         async with no_leaks(), upstream.running():
             entries = [{"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": mode == "direct"}]
             async with running_proxy(entries) as base:
-                responses: list[Answer] = []
+                responses: list[RawResponse] = []
                 for header in ("X-Claude-Code-Session-Id: crashing", "X-Claude-Code-Session-Id: fine"):
                     async with RawClient.to(base) as client:
                         await client.send(post(HELLO, header))
-                        responses.append(await client.answer())
+                        responses.append(await client.response())
                 async with RawClient.to(base) as client:
                     await client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                    counters = (await client.answer()).body
+                    counters = (await client.response()).body
     assert b'proxyd_upstream_errors_total{route="m",type="api_error"} 1.0' in counters
     crashed, fine = responses
     assert judge(fine.events()) == "message_stop"
@@ -288,5 +288,5 @@ async def test_two_daemons_can_share_a_folder(tmp_path: Path) -> None:
         assert await one.ended(10) == 0
         async with RawClient.to(other.base) as client:
             await client.send(post(HELLO))
-            assert judge((await client.answer()).events()) == "message_stop"
+            assert judge((await client.response()).events()) == "message_stop"
         assert not [name for _, _, names in os.walk(tmp_path) for name in names if "pid" in name]

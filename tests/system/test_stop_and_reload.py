@@ -20,10 +20,10 @@ from tests.support.daemon_process import Process, process, write_models
 from tests.support.faults import MODES
 from tests.support.harness import load_entries
 from tests.support.raw_sockets import (
-    Answer,
     Fault,
     Pause,
     RawClient,
+    RawResponse,
     RawUpstream,
     Step,
     no_leaks,
@@ -53,8 +53,8 @@ def mark_of(body: bytes) -> str:
     return body.partition(b"mark=")[2].partition(b"=")[0].decode()
 
 
-def text_of(answer: Answer) -> str:
-    deltas = [data["delta"] for _, data in answer.events() if "index" in data and "delta" in data]
+def text_of(response: RawResponse) -> str:
+    deltas = [data["delta"] for _, data in response.events() if "index" in data and "delta" in data]
     return "".join(delta.get("text", "") for delta in deltas)
 
 
@@ -89,7 +89,7 @@ async def test_a_stop_cuts_none_of_twenty_streams_whatever_their_phase(tmp_path:
         async with process(tmp_path, upstream, *entries(upstream)) as daemon:
             waiting.set()
             undisturbed = {plan: await _begin(stack, daemon, *plan) for plan in plans}
-            expected = {plan: await client.answer() for plan, client in undisturbed.items()}
+            expected = {plan: await client.response() for plan, client in undisturbed.items()}
             waiting.clear()
             clients = {plan: await _begin(stack, daemon, *plan) for plan in plans}
             await until(lambda: len(upstream.heads) == 2 * STREAMS, 20)
@@ -104,10 +104,10 @@ async def test_a_stop_cuts_none_of_twenty_streams_whatever_their_phase(tmp_path:
             # On the open connection a request after the stream is refused, and readiness says why.
             await last.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             waiting.set()
-            responses = {plan: await client.answer() for plan, client in clients.items()}
+            responses = {plan: await client.response() for plan, client in clients.items()}
             assert responses["direct", 0].headers["connection"] == "close"
             responses["direct", 9] = await last.rest(*head)
-            readiness = await last.answer()
+            readiness = await last.response()
             assert await daemon.ended(35) == 0
             assert loop.time() - begun < 35
     for plan, response in responses.items():
@@ -143,7 +143,7 @@ async def test_a_stop_logs_its_progress(monkeypatch: pytest.MonkeyPatch) -> None
                 await client.send(request("direct"))
                 await until(lambda: len(upstream.heads) == 1)
                 await daemon.drain()
-                assert (await client.answer()).status == 529
+                assert (await client.response()).status == 529
             await daemon.close()
     progress = [line["seconds_left"] for line in lines if line["event"] == "server.draining"]
     assert len(progress) >= 3, "one line each period"
@@ -173,7 +173,7 @@ async def test_a_stop_while_a_client_reads_the_last_bytes_adds_no_error(mode: st
                 await client.send(request(mode))
                 await asyncio.wait_for(reached.wait(), 5)
                 await daemon.drain()
-                response = await client.answer()
+                response = await client.response()
                 finish.set()
         await daemon.close()
     assert response.is_whole
@@ -214,7 +214,7 @@ async def test_a_hundred_reloads_lose_no_byte_of_fifty_streams(tmp_path: Path) -
                 mode = ("translated", "direct")[number % 2]
                 await client.send(request(mode, mode))
                 await until(lambda number=number: len(upstream.heads) == number + 1, 20)
-                responses.append(asyncio.ensure_future(client.answer(60)))
+                responses.append(asyncio.ensure_future(client.response(60)))
             for number in range(1, RELOADS + 1):
                 write_models(
                     tmp_path,
@@ -225,7 +225,7 @@ async def test_a_hundred_reloads_lose_no_byte_of_fifty_streams(tmp_path: Path) -
                 daemon.send(signal.SIGHUP)
                 await daemon.says("config.reloaded", number, within_s=30)
             is_over = True
-            found: list[Answer] = await asyncio.wait_for(asyncio.gather(*responses), 60)
+            found: list[RawResponse] = await asyncio.wait_for(asyncio.gather(*responses), 60)
             await daemon.says("call.finished", RELOADED_STREAMS, within_s=20)
             assert not daemon.log("config.rejected")
             assert [line["outcome"] for line in daemon.log("call.finished")] == ["ok"] * RELOADED_STREAMS
@@ -272,7 +272,7 @@ async def test_a_reload_reads_hooks_and_keys_again_and_open_streams_keep_the_old
                 await clients[-1].send(request("k"))
                 await until(lambda: len(upstream.heads) == len(clients), 20)
             go_on.set()
-            responses = [await client.answer() for client in clients]
+            responses = [await client.response() for client in clients]
             (tmp_path / "models.yaml").write_text("- model_id: m\n")
             daemon.send(signal.SIGHUP)
             await daemon.says("config.rejected")
@@ -313,11 +313,11 @@ async def test_a_reload_does_not_run_a_hook_that_others_may_write(tmp_path: Path
         assert f"everybody may write {path}; run 'chmod go-w {path}'" in fault["why"]
         async with RawClient.to(daemon.base) as client:
             await client.send(request("m"))
-            assert judge((await client.answer()).events()) == "message_stop"
+            assert judge((await client.response()).events()) == "message_stop"
     assert not (tmp_path / "it-ran").exists()
 
 
 async def _metrics(daemon: Process) -> bytes:
     async with RawClient.to(daemon.base) as client:
         await client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        return (await client.answer()).body
+        return (await client.response()).body

@@ -35,7 +35,7 @@ async def test_a_recorded_call_shows_its_attempts_without_secrets(tmp_path: Path
                 message = {"role": "user", "content": PROMPT}
                 # A translated route has no place for top_k: the call says that it was dropped.
                 await client.send(post({**HELLO, "messages": [message], "top_k": 5}))
-                answer = await client.answer(30)
+                answer = await client.response(30)
             request_id = answer.headers["request-id"]
             await until(lambda: len(records(tmp_path)) == 1, 10)
             async with (
@@ -76,7 +76,7 @@ async def test_a_call_that_is_not_recorded_shows_its_attempt_without_secrets(
                 message = {"role": "user", "content": PROMPT}
                 headers = (f"X-Api-Key: {client_key}", f"User-Agent: curl {client_key}", "X-Odd: private")
                 await client.send(post({**HELLO, "messages": [message]}, *headers))
-                answer = await client.answer(30)
+                answer = await client.response(30)
             async with (
                 aiohttp.ClientSession() as session,
                 session.get(f"{base}/v1/calls/{answer.headers['request-id']}") as response,

@@ -151,7 +151,7 @@ class Scene:
         self.settings = settings
         self.go_on = asyncio.Event()
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def respond(self, request: web.Request) -> web.StreamResponse:
         model = (await request.json())["model"]
         usage = {
             "prompt_tokens": 1200,
@@ -187,7 +187,7 @@ async def test_the_page_shows_real_traffic(tmp_path: Path, browser: Any) -> None
     history(tmp_path)
     scene = Scene(tmp_path, max_retries=0)
     async with (
-        running_upstream(scene.answer) as upstream,
+        running_upstream(scene.respond) as upstream,
         running_proxy(scene.entries(upstream.base), state_folder=tmp_path, max_retries=0) as base,
         aiohttp.ClientSession() as session,
     ):
@@ -318,11 +318,11 @@ async def test_the_hint_asks_for_a_key_where_one_is_needed(tmp_path: Path, brows
 
 
 async def test_client_data_is_never_rendered_as_markup(tmp_path: Path, browser: Any) -> None:
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         return web.json_response({"error": {"message": "<img src=x onerror=alert(1)> no"}}, status=400)
 
     evil = "<script>document.title='taken'</script>"
-    async with running_upstream(answer) as upstream:
+    async with running_upstream(respond) as upstream:
         entry = {"model_id": "m", "api_base": upstream.base + "/v1", "aliases": ["<*"]}
         async with running_proxy([entry], state_folder=tmp_path) as base, aiohttp.ClientSession() as session:
             await ask(session, base, model=evil)
@@ -369,7 +369,7 @@ async def open_row(page: Page, model: str) -> None:
 async def test_a_click_on_a_call_shows_what_is_known_of_it(tmp_path: Path, browser: Any) -> None:
     scene = Scene(tmp_path)
     async with (
-        running_upstream(scene.answer) as upstream,
+        running_upstream(scene.respond) as upstream,
         running_proxy(
             [{**entry, "api_key": KEY} for entry in scene.entries(upstream.base)],
             state_folder=tmp_path,
@@ -415,7 +415,7 @@ async def test_a_click_on_a_call_shows_what_is_known_of_it(tmp_path: Path, brows
 async def test_the_calls_can_be_filtered(tmp_path: Path, browser: Any) -> None:
     scene = Scene(tmp_path)
     async with (
-        running_upstream(scene.answer) as upstream,
+        running_upstream(scene.respond) as upstream,
         running_proxy(scene.entries(upstream.base), state_folder=tmp_path, max_retries=0) as base,
         aiohttp.ClientSession() as session,
     ):
@@ -448,7 +448,7 @@ async def test_a_model_can_be_tested_and_its_state_is_in_plain_words(
     tmp_path: Path, browser: Any, unused_tcp_port: int
 ) -> None:
     scene = Scene(tmp_path)
-    async with running_upstream(scene.answer) as upstream:
+    async with running_upstream(scene.respond) as upstream:
         missing = {"model_id": "without-key", "api_base": upstream.base + "/v1", "api_key": "${NO_SUCH_KEY}"}
         dead = {"model_id": "dead", "api_base": f"http://127.0.0.1:{unused_tcp_port}/v1"}
         entries = [*scene.entries(upstream.base), missing, dead]

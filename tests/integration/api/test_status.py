@@ -43,7 +43,7 @@ NAMES = {
 }  # fmt: skip
 
 
-async def answer(request: web.Request) -> web.StreamResponse:
+async def respond(request: web.Request) -> web.StreamResponse:
     if (await request.json())["model"] == "full":
         return web.json_response({"error": {"message": "too fast"}}, status=429)
     body = sse(chunk({"content": "Hello"}), chunk({}, "stop"), chunk(usage=USAGE))
@@ -52,7 +52,7 @@ async def answer(request: web.Request) -> web.StreamResponse:
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[Upstream]:
-    async with running_upstream(answer) as upstream:
+    async with running_upstream(respond) as upstream:
         yield upstream
 
 

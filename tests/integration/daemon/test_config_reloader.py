@@ -206,7 +206,7 @@ class Ticking:
     def tick(self, number: int) -> None:
         self._ticks[number].set()
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def respond(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         is_direct = request.path == "/v1/messages"
         if body["messages"][0]["content"] == "who?":
@@ -235,7 +235,7 @@ async def test_a_hundred_reloads_during_fifty_streams(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     upstream_of = Ticking(reloads)
 
-    async with running_upstream(upstream_of.answer) as upstream:
+    async with running_upstream(upstream_of.respond) as upstream:
 
         def save(generation: int) -> None:
             name = f"name-{generation}"

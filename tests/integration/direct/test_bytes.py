@@ -205,7 +205,7 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("name", PLAIN)
-async def test_an_answer_comes_back_as_it_was(name: str) -> None:
+async def test_a_response_comes_back_as_it_was(name: str) -> None:
     status, headers, body = PLAIN[name]
     dated = headers + b"date: Sat, 01 Jan 2022 00:00:00 GMT\r\ncf-ray: 1-FRA\r\n"
     async with running_raw(lambda *_: plain_reply(body, status, dated)) as upstream:

@@ -149,10 +149,10 @@ async def test_a_key_stays_with_the_upstream_it_is_for() -> None:
 
 
 async def test_a_fallback_of_the_same_upstream_takes_the_clients_key() -> None:
-    def answer(head: bytes, body: bytes) -> Reply:
+    def respond(head: bytes, body: bytes) -> Reply:
         return ok(head, body) if b'"small"' in body else plain_reply(b"{}", b"429 Too Many Requests", JSON)
 
-    async with running_raw(answer) as upstream:
+    async with running_raw(respond) as upstream:
         chain = [entry(upstream, fallback=["n"]), entry(upstream, "n", model_name="small")]
         async with running_proxy(chain) as proxy:
             await exchange(proxy, post(BODY, b"x-api-key: k", b"x-team: blue"))

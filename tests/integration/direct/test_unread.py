@@ -62,7 +62,7 @@ async def call(entry: dict[str, Any], body: bytes, *headers: str, cached: int = 
             entries = [{"model_id": "m", "api_base": upstream.base, "direct": True, **entry}]
             async with running_proxy(entries) as base, RawClient.to(base) as client:
                 await client.send(post(body, *headers))
-                response = await client.answer()
+                response = await client.response()
                 assert response.status == 200, response.body
                 assert response.body.endswith(b'event: message_stop\ndata: {"type": "message_stop"}\n\n')
     return upstream, next(line for line in lines if line["event"] == "call.finished")
@@ -145,7 +145,7 @@ async def test_a_fallback_that_has_to_read_it_reads_it(parsed: list[int]) -> Non
         ]
         async with running_proxy(entries) as base, RawClient.to(base) as client:
             await client.send(post(body, SESSION))
-            response = await client.answer()
+            response = await client.response()
     assert response.status == 200
     assert [kind for kind, _ in response.events()][-1] == "message_stop"
     assert refusing.bodies == [body]
@@ -161,7 +161,7 @@ async def test_a_fallback_of_a_request_that_is_no_json_says_so(parsed: list[int]
         ]
         async with running_proxy(entries) as base, RawClient.to(base) as client:
             await client.send(post(large().replace(b'"system":', b'"system"'), SESSION))
-            response = await client.answer()
+            response = await client.response()
     assert (response.status, response.error()[0]) == (400, "invalid_request_error")
 
 

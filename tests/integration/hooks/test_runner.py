@@ -294,7 +294,7 @@ async def test_hooks_of_any_pace_keep_every_stream_whole_and_in_order(tmp_path: 
             async def ask() -> str:
                 async with RawClient.to(base) as client:
                     await client.send(raw_post({**HELLO}))
-                    events = (await client.answer()).events()
+                    events = (await client.response()).events()
                     assert judge(events) == "message_stop"
                     return text_of([data for _, data in events])
 
@@ -380,7 +380,7 @@ async def test_streams_open_during_reloads_leak_no_thread(
                 daemon._apply(replace(config, hooks=load_hooks(tmp_path)))
             go_on.set()
             for client in clients:
-                assert judge((await client.answer()).events()) == "message_stop"
+                assert judge((await client.response()).events()) == "message_stop"
         await until(lambda: not _hook_threads(), 5)
         await daemon.drain()
         await daemon.close()

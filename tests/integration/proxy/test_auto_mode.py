@@ -97,7 +97,7 @@ def saying(text: str, finish: str = "stop") -> web.Response:
 async def proxy(
     judge: Handler | str,
     *,
-    answer: Handler | None = None,
+    respond: Handler | None = None,
     commands: Mapping[str, str] = COMMANDS,
     entry: Mapping[str, Any] | None = None,
     auto_mode: Mapping[str, Any] | None = None,
@@ -108,7 +108,7 @@ async def proxy(
     """A proxy before two upstreams, the model's and the classifier's; both at addresses of their own."""
 
     async def model(request: web.Request) -> web.StreamResponse:
-        return await answer(request) if answer is not None else stream(openai_calls(commands))
+        return await respond(request) if respond is not None else stream(openai_calls(commands))
 
     async def judged(request: web.Request) -> web.StreamResponse:
         return saying(judge) if isinstance(judge, str) else await judge(request)
@@ -340,7 +340,7 @@ async def test_a_setting_holds_for_translated_entries_that_do_not_switch_it_off(
 
 async def test_a_setting_does_not_hold_for_direct_entries() -> None:
     options = {"auto_mode": {}, "entry": DIRECT, "setting": {"classifier": "judge"}}
-    async with proxy(verdicts(call_1=True), answer=anthropic_answer, **options) as (base, _, _):
+    async with proxy(verdicts(call_1=True), respond=anthropic_response, **options) as (base, _, _):
         assert "safeguard_results" not in await ask(base)
 
 
@@ -348,7 +348,7 @@ async def test_a_response_without_calls_is_not_judged() -> None:
     async def say(_: web.Request) -> web.StreamResponse:
         return saying("Nothing to do.")
 
-    async with proxy("unused", answer=say) as (base, _, judge):
+    async with proxy("unused", respond=say) as (base, _, judge):
         end = await ask(base)
     assert outcomes(end) == {}
     assert judge.requests == []
@@ -400,7 +400,7 @@ async def test_the_clients_key_goes_to_the_classifier_at_the_same_address_only()
 DIRECT = {"direct": True}
 
 
-async def anthropic_answer(request: web.Request) -> web.StreamResponse:
+async def anthropic_response(request: web.Request) -> web.StreamResponse:
     body = await request.json()
     events = anthropic_events(COMMANDS)
     if body.get("stream"):
@@ -416,7 +416,7 @@ async def anthropic_answer(request: web.Request) -> web.StreamResponse:
 
 
 async def test_a_direct_route_without_a_classifier_is_not_touched() -> None:
-    async with proxy("unused", answer=anthropic_answer, entry=DIRECT, auto_mode={}) as (base, _, judge):
+    async with proxy("unused", respond=anthropic_response, entry=DIRECT, auto_mode={}) as (base, _, judge):
         async with aiohttp.ClientSession() as client:
             async with client.post(f"{base}/v1/messages", json={**REQUEST, "stream": True}) as response:
                 assert await response.read() == frames(anthropic_events(COMMANDS))
@@ -424,7 +424,7 @@ async def test_a_direct_route_without_a_classifier_is_not_touched() -> None:
 
 
 async def test_one_event_of_a_direct_stream_is_changed_where_the_entry_asks_for_it() -> None:
-    async with proxy(verdicts(call_1=True), answer=anthropic_answer, entry=DIRECT) as (base, _, _):
+    async with proxy(verdicts(call_1=True), respond=anthropic_response, entry=DIRECT) as (base, _, _):
         async with aiohttp.ClientSession() as client:
             async with client.post(f"{base}/v1/messages", json={**REQUEST, "stream": True}) as response:
                 body = await response.read()
@@ -439,7 +439,7 @@ async def test_one_event_of_a_direct_stream_is_changed_where_the_entry_asks_for_
 
 
 async def test_a_direct_response_that_is_not_streamed_has_the_results() -> None:
-    async with proxy(verdicts(call_1=False), answer=anthropic_answer, entry=DIRECT) as (base, _, _):
+    async with proxy(verdicts(call_1=False), respond=anthropic_response, entry=DIRECT) as (base, _, _):
         assert outcomes(await ask(base, is_stream=False)) == {"call_1": "not_flagged"}
 
 
@@ -449,7 +449,7 @@ async def test_results_of_the_upstream_itself_pass() -> None:
     async def checked(_: web.Request) -> web.StreamResponse:
         return stream(frames(anthropic_events(COMMANDS, safeguard_results=own)))
 
-    async with proxy(verdicts(call_1=False), answer=checked, entry=DIRECT) as (base, _, judge):
+    async with proxy(verdicts(call_1=False), respond=checked, entry=DIRECT) as (base, _, judge):
         assert outcomes(await ask(base)) == "unsupported: None"
     assert judge.requests == []
 
@@ -457,7 +457,7 @@ async def test_results_of_the_upstream_itself_pass() -> None:
 async def test_anthropics_own_responses_pass_whatever_the_entry_says(monkeypatch: pytest.MonkeyPatch) -> None:
     profile = registry.PROFILES["anthropic"]
     monkeypatch.setattr("proxyd.proxy.auto_mode.profile_for", lambda base, name: profile)
-    async with proxy(verdicts(call_1=False), answer=anthropic_answer, entry=DIRECT) as (base, _, judge):
+    async with proxy(verdicts(call_1=False), respond=anthropic_response, entry=DIRECT) as (base, _, judge):
         assert "safeguard_results" not in await ask(base)
     assert judge.requests == []
 

@@ -81,7 +81,7 @@ async def proxy(upstream: RawUpstream, mode: str, **settings: Any) -> AsyncItera
                 upstream.play = lambda _: [CHUNKED, as_chunks(*MODES[mode].values()), b"0\r\n\r\n"]
                 async with RawClient.to(base) as client:
                     await client.send(post(HELLO))
-                    assert judge((await client.answer()).events()) == "message_stop"
+                    assert judge((await client.response()).events()) == "message_stop"
     assert complaints(lines) == []
 
 
@@ -171,7 +171,7 @@ async def test_client_that_stops_within_its_request_times_out(cut: str) -> None:
                 if cut == "no_end_of_the_head":
                     assert await client.is_closed()
                 else:
-                    response = await client.answer()
+                    response = await client.response()
                     assert (response.status, response.error()[0]) == (408, "invalid_request_error")
                     assert await client.is_closed()
             else:
@@ -202,7 +202,7 @@ async def test_idle_client_connection_is_closed() -> None:
     async with proxy(upstream, "translated", keepalive_s=0.15) as (base, _), RawClient.to(base) as client:
         for _ in range(2):
             await client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert (await client.answer()).status == 200
+            assert (await client.response()).status == 200
         assert await client.is_closed()
 
 
@@ -211,7 +211,7 @@ async def test_client_that_sends_byte_by_byte_is_served(mode: str) -> None:
     upstream = RawUpstream(lambda _: [CHUNKED, Trickle(as_chunks(*MODES[mode].values())), b"0\r\n\r\n"])
     async with proxy(upstream, mode) as (base, _), RawClient.to(base) as client:
         await _trickle(client, _REQUEST, 0)
-        assert judge((await client.answer()).events()) == "message_stop"
+        assert judge((await client.response()).events()) == "message_stop"
 
 
 # -- lies about its length
@@ -222,7 +222,7 @@ class Lie:
     """A request whose length is not what it says.
 
     Attributes:
-        status: of its answer.
+        status: of its response.
         asked: how many calls reach the upstream.
     """
 

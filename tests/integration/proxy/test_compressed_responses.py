@@ -27,10 +27,10 @@ from proxyd.hooks.loader import HookSet, load_hooks
 from tests.support.harness import load_entries
 from tests.support.hooked import write_hook
 from tests.support.loop_meter import MAX_MS, Meter, attach
-from tests.support.raw_sockets import Answer, RawClient, RawUpstream, Step, post
+from tests.support.raw_sockets import RawClient, RawResponse, RawUpstream, Step, post
 from tests.support.streams import DIRECT, HELLO, TRANSLATED, as_chunks, judge
 
-#: Who looks into the answer, and the mode it is asked for in.
+#: Who looks into the response, and the mode it is asked for in.
 CASES = {"aside": "direct", "hooks": "direct", "translated": "translated"}
 
 
@@ -76,13 +76,13 @@ async def proxy(case: str, steps: list[Step], folder: Path) -> AsyncIterator[str
 
 async def play(
     case: str, steps: list[Step], folder: Path, meter: Meter, **more: Any
-) -> tuple[Answer, dict[str, Any]]:
+) -> tuple[RawResponse, dict[str, Any]]:
     """The client's response and the log line of the call; no step of the loop has taken long."""
     with capture_logs() as lines:
         async with proxy(case, steps, folder) as base, RawClient.to(base) as client:
             meter.begin()
             await client.send(post({**HELLO, **more}))
-            response = await client.answer()
+            response = await client.response()
             meter.end()
     assert meter.callbacks > 10, "it did measure"
     assert meter.slowest[0][0] < MAX_MS, meter.slowest
@@ -178,7 +178,7 @@ async def test_other_tasks_run_between_two_chunks(
     ):
         beside = asyncio.ensure_future(others())
         await client.send(post(HELLO))
-        assert (await client.answer()).is_whole
+        assert (await client.response()).is_whole
         beside.cancel()
     assert len(taken) > 3
     assert max(Counter(taken).values()) <= 2

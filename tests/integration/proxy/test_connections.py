@@ -116,7 +116,7 @@ async def _all_are_told_of(base: str) -> None:
     """Flush the finished calls, which otherwise wait for their batch."""
     async with RawClient.to(base) as client:
         await client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert (await client.answer()).status == 200
+        assert (await client.response()).status == 200
 
 
 def _ours() -> Counter[str]:

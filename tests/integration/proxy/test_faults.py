@@ -22,10 +22,10 @@ from tests.support import faults
 from tests.support.faults import BREAKS, MODES, SETTINGS, Break, breaks, compressed, entry, play, without_ids
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import (
-    Answer,
     Fault,
     Pause,
     RawClient,
+    RawResponse,
     RawUpstream,
     Step,
     Trickle,
@@ -108,13 +108,13 @@ async def _check_break(case: Break, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(upstream.heads) == 1, "what failed after the head is never sent twice"
 
 
-def _check_opaque(case: Break, answer: Answer, line: dict[str, Any]) -> None:
+def _check_opaque(case: Break, response: RawResponse, line: dict[str, Any]) -> None:
     """A compressed body is passed through, and is complete only where its framing says so."""
-    assert answer.status == 200
-    assert answer.headers["content-encoding"] == "gzip"
-    assert answer.body.startswith(compressed(case.good))
+    assert response.status == 200
+    assert response.headers["content-encoding"] == "gzip"
+    assert response.body.startswith(compressed(case.good))
     is_whole = case.fault == "clean_end" or case.is_complete
-    assert answer.is_whole is is_whole
+    assert response.is_whole is is_whole
     assert line["outcome"] == ("ok" if is_whole else "failed")
 
 
@@ -194,7 +194,7 @@ async def test_connection_refused() -> None:
         async with no_leaks(), running_proxy([entry(upstream, "translated")], **SETTINGS) as base:
             async with RawClient.to(base) as client:
                 await client.send(post(HELLO))
-                response = await client.answer()
+                response = await client.response()
     assert (response.status, response.error()[0]) == (502, "api_error")
     assert f"127.0.0.1:{upstream.port}" in response.error()[1]
     (line,) = [line for line in lines if line["event"] == "call.finished"]
@@ -288,7 +288,7 @@ async def test_invalid_response(name: str) -> None:
     assert (line["outcome"], line["status"]) == ("refused", status)
 
 
-#: What direct mode can tell to be no answer. The rest goes on byte for byte: it is between client and upstream.
+#: What direct mode can tell to be no response. The rest goes on byte for byte: it is between client and upstream.
 BAD_DIRECT_ANSWERS: dict[str, tuple[Sequence[Step], int, str, str]] = {
     "html": (_body("200 OK", "text/html", b"<html>Login</html>"), 502, "api_error", "a page, not"),
     "json_error": (
@@ -338,7 +338,7 @@ async def test_excerpt_of_an_invalid_response_is_only_logged(mode: str) -> None:
         async with upstream.running(), running_proxy([entry(upstream, mode)]) as base:
             async with RawClient.to(base) as client:
                 await client.send(post(HELLO))
-                response = await client.answer()
+                response = await client.response()
     assert response.status == 502
     assert b"log in" not in response.body
     (seen,) = [line["seen"] for line in lines if line["event"] == "upstream.bad_reply"]

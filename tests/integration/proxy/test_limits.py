@@ -77,7 +77,7 @@ async def test_connection_without_a_request_is_closed(sent: bytes) -> None:
 async def test_body_that_stops_is_408() -> None:
     async with proxy(RawUpstream(lambda _: ()), body_idle_s=0.1) as base, RawClient.to(base) as client:
         await client.send(post(HELLO)[:-20])
-        response = await client.answer()
+        response = await client.response()
         assert (response.status, response.error()[0]) == (408, "invalid_request_error")
         assert response.headers["connection"] == "close"
 
@@ -92,13 +92,13 @@ async def test_body_in_single_bytes_is_408() -> None:
             await asyncio.sleep(0.01)
 
     async with proxy(RawUpstream(lambda _: ()), body_total_s=0.2, body_idle_s=5) as base:
-        # A byte that meets the closed connection has it reset, and the answer can be lost.
+        # A byte that meets the closed connection has it reset, and the response can be lost.
         for _ in range(10):
             async with RawClient.to(base) as client:
                 await client.send(request[:1000])
                 dribbling = asyncio.ensure_future(dribble(client))
                 try:
-                    response = await client.answer()
+                    response = await client.response()
                 except (ConnectionError, asyncio.IncompleteReadError):
                     continue
                 finally:
@@ -352,13 +352,13 @@ async def test_connections_are_limited() -> None:
         for _ in range(5):
             client = await stack.enter_async_context(RawClient.to(base))
             await client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert (await client.answer()).status == 200
+            assert (await client.response()).status == 200
         async with RawClient.to(base) as refused:
-            response = await refused.answer()
+            response = await refused.response()
             assert (response.status, response.error()[0]) == (529, "overloaded_error")
             assert await refused.is_closed()
         await client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert (await client.answer()).status == 200, "those that are there go on"
+        assert (await client.response()).status == 200, "those that are there go on"
 
 
 @pytest.mark.statement("E9")
@@ -379,7 +379,7 @@ async def test_idle_connections_of_one_peer_are_limited(
             assert await each.is_closed(), "the oldest make room"
         for each in idle[6:]:
             await each.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert (await each.answer()).status == 200
+            assert (await each.response()).status == 200
         assert upstream.open_connections == 1
 
 
@@ -426,6 +426,6 @@ async def test_accepting_pauses_without_descriptors() -> None:
             reader, writer = await asyncio.open_connection(sock=client)
             late = RawClient(reader, writer)
             await late.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            assert (await late.answer()).status == 200, "it is accepted when there is room again"
+            assert (await late.response()).status == 200, "it is accepted when there is room again"
             writer.close()
         assert len([line for line in lines if line["event"] == "server.out_of_files"]) == 1

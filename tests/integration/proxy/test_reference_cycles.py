@@ -28,7 +28,7 @@ def _of(status: bytes, body: bytes) -> list[Step]:
     return [head % (status, len(body)) + body]
 
 
-#: What the upstream does, by how the call ends; of the head of its answer and the pieces of it.
+#: What the upstream does, by how the call ends; of the head of its response and the pieces of it.
 ENDS: dict[str, Callable[[bytes, tuple[bytes, ...]], Iterable[Step]]] = {
     "whole": lambda head, pieces: [head, as_chunks(*pieces), b"0\r\n\r\n"],
     "refused": lambda *_: _of(b"400 Bad Request", _NO),
@@ -72,7 +72,7 @@ async def test_call_leaves_no_reference_cycles(mode: str, end: str, stream: bool
                         await until(lambda: len(upstream.heads) > seen, 5)
                         client.reset()
                     else:
-                        await client.answer()
+                        await client.response()
 
             assert not await left_by(call)
 
@@ -99,7 +99,7 @@ async def test_call_whose_first_attempt_failed_leaves_no_reference_cycles(
             async def call() -> None:
                 async with RawClient.to(base) as client:
                     await client.send(post({**HELLO, "stream": stream}))
-                    assert (await client.answer()).status == 200
+                    assert (await client.response()).status == 200
 
             assert not await left_by(call)
     assert len(other.heads) == (CALLS + WARMING if by == "a fallback" else 0)

@@ -15,7 +15,7 @@ from tests.support.harness import running_proxy
 from tests.support.raw_sockets import RawClient, RawUpstream, Step, post
 from tests.support.streams import HELLO
 
-#: Kept by direct mode, whatever the status; a translated answer says how long to wait where waiting helps.
+#: Kept by direct mode, whatever the status; a translated response says how long to wait where waiting helps.
 KEPT = (
     "retry-after: 17",
     "retry-after-ms: 17000",
@@ -24,7 +24,7 @@ KEPT = (
 )
 MESSAGE = "the machine says no"
 
-#: Status of the upstream -> status and error type of a translated answer (docs/spec/errors.md#mapping).
+#: Status of the upstream -> status and error type of a translated response (docs/spec/errors.md#mapping).
 STATUSES = {
     400: (400, "invalid_request_error"),
     401: (401, "authentication_error"),
@@ -109,9 +109,9 @@ async def test_invalid_request_calls_no_upstream(name: str, mode: str) -> None:
         entry = {"model_id": "m", "api_base": upstream.base, "direct": mode == "direct"}
         async with running_proxy([entry]) as base, RawClient.to(base) as client:
             await client.send(post(payload))
-            response = await client.answer()
+            response = await client.response()
             assert (response.status, response.error()[0]) == (status, kind)
             assert words in response.error()[1]
             await client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert (await client.answer()).status == 200, "its connection goes on"
+            assert (await client.response()).status == 200, "its connection goes on"
     assert upstream.heads == []

@@ -172,7 +172,7 @@ async def test_retry_ends_when_its_stream_begins() -> None:
                 await clients[-1].send(post(HELLO))
                 await until(lambda: len(upstream.heads) == 2 * len(clients), 5)
             the_end.set()
-            responses = [await client.answer() for client in clients]
+            responses = [await client.response() for client in clients]
     assert [judge(response.events()) for response in responses] == ["message_stop"] * asked
 
 
@@ -196,7 +196,7 @@ async def test_open_circuit_refuses_at_once_and_lets_a_fallback_serve(
                 assert len(sick.heads) == 5, "no call is made while the circuit is open"
                 async with RawClient.to(base) as client:
                     await client.send(post({**HELLO, "model": "alone"}))
-                    refused = await client.answer()
+                    refused = await client.response()
     assert (refused.status, refused.error()[0]) == (529, "overloaded_error")
     assert 25 <= int(refused.headers["retry-after"]) <= 30
     (changed,) = [line for line in lines if line["event"] == "circuit.changed"]

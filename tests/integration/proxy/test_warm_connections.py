@@ -23,8 +23,8 @@ def whole(mode: str, *headers: bytes) -> bytes:
 
 
 async def called(base: str, **more: Any) -> None:
-    answer = await ask(base, post({**HELLO, **more}))
-    assert (answer.status, judge(answer.events())) == (200, "message_stop")
+    response = await ask(base, post({**HELLO, **more}))
+    assert (response.status, judge(response.events())) == (200, "message_stop")
 
 
 def close_idle(upstream: RawUpstream) -> None:
@@ -53,7 +53,7 @@ async def test_nothing_is_opened_before_a_call(mode: str) -> None:
         async with RawClient.to(base) as client:
             for path in (b"/v1/models", b"/healthz", b"/api/hello"):
                 await client.send(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                assert (await client.answer()).status == 200
+                assert (await client.response()).status == 200
         await asyncio.sleep(0.1)
         assert upstream.accepted == 0
 
@@ -79,8 +79,8 @@ async def test_the_connection_is_opened_while_the_body_arrives(mode: str, is_kno
                 await until(lambda: upstreams[1].accepted == before[1] + 1)
                 assert len(upstreams[1].heads) == is_known
                 await client.send(request[-20:])
-                answer = await client.answer()
-            assert judge(answer.events()) == "message_stop"
+                response = await client.response()
+            assert judge(response.events()) == "message_stop"
             assert upstreams[1].accepted == before[1] + 1
             assert upstreams[0].accepted == before[0]
 
@@ -97,7 +97,7 @@ async def test_where_the_model_comes_late_it_is_the_upstream_of_the_last_call() 
                 await client.send(request[: -len(late)] + late[:30])
                 await until(lambda: upstream.accepted == before + 1)
                 await client.send(late[30:])
-                assert judge((await client.answer()).events()) == "message_stop"
+                assert judge((await client.response()).events()) == "message_stop"
             assert upstream.accepted == before + 1
 
 
@@ -110,7 +110,7 @@ async def test_a_body_that_is_no_request_leaves_its_connection_for_the_next() ->
                 await client.send(request[:-10])
                 await until(lambda: upstream.accepted == 1)
                 await client.send(request[-10:])
-                assert (await client.answer()).status == 400
+                assert (await client.response()).status == 400
             await called(base)
             assert (upstream.accepted, len(upstream.heads)) == (1, 1)
 
@@ -171,8 +171,8 @@ async def test_a_call_after_the_upstream_has_gone_says_so() -> None:
             )
             await called(base)
         for _ in range(3):
-            answer = await ask(base, post(HELLO))
-            assert (answer.status, "connection refused" in answer.error()[1]) == (502, True)
+            response = await ask(base, post(HELLO))
+            assert (response.status, "connection refused" in response.error()[1]) == (502, True)
 
 
 async def test_an_idle_connection_is_not_used_longer_than_the_upstream_says() -> None:
@@ -241,8 +241,8 @@ async def test_a_request_goes_once_more_in_no_other_case(mode: str, case: str) -
     settings = {"max_retries": 0, "first_byte_s": 0.3, "idle_s": 0.3}
     async with no_leaks(), upstream.running(), running_proxy([entry(upstream, mode)], **settings) as base:
         await called(base)
-        answer = await ask(base, post(HELLO))
-        assert answer.status in (502, 504)
+        response = await ask(base, post(HELLO))
+        assert response.status in (502, 504)
         assert len(upstream.heads) == 1 + times
 
 
@@ -251,6 +251,6 @@ async def test_a_request_on_a_new_connection_goes_once(mode: str) -> None:
     upstream = RawUpstream(lambda _: [Fault.CLOSE])
     async with no_leaks(), upstream.running():
         async with running_proxy([entry(upstream, mode)], max_retries=0) as base:
-            answer = await ask(base, post(HELLO))
-        assert (answer.status, len(upstream.heads)) == (502, 1)
-        assert f"127.0.0.1:{upstream.port}" in answer.error()[1]
+            response = await ask(base, post(HELLO))
+        assert (response.status, len(upstream.heads)) == (502, 1)
+        assert f"127.0.0.1:{upstream.port}" in response.error()[1]

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from tests.security.certificates import make_certificate, server_context
 from tests.support.faults import MODES, play
 from tests.support.harness import running_proxy, running_upstream
-from tests.support.raw_sockets import Answer, RawClient, RawUpstream, Step, post, until
+from tests.support.raw_sockets import RawClient, RawResponse, RawUpstream, Step, post, until
 from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
 
 CLAUDE_CODE = "User-Agent: claude-cli/2.1.332 (external, cli)"
@@ -128,10 +128,10 @@ async def test_wrong_address_is_told_at_once(name: str) -> None:
 
 async def _ask(
     base: str, *headers: str, model: str = "m", path: str = "/v1/messages", payload: Any = None
-) -> Answer:
+) -> RawResponse:
     async with RawClient.to(base) as client:
         await client.send(post({**HELLO, "model": model, **(payload or {})}, *headers, path=path))
-        return await client.answer()
+        return await client.response()
 
 
 async def test_base_without_v1_is_told_to_end_in_it() -> None:

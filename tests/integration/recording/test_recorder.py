@@ -157,7 +157,7 @@ async def test_unknown_compression_is_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", GOOD)
 async def test_each_attempt_is_recorded(tmp_path: Path, mode: str) -> None:
-    """The connection is closed without an answer, at once and again, and then it works."""
+    """The connection is closed without a response, at once and again, and then it works."""
     async with play(
         tmp_path, [(Fault.CLOSE,), (Fault.CLOSE,), GOOD[mode]], mode, record="failures", max_retries=2
     ) as response:
@@ -209,7 +209,7 @@ async def test_refused_connection(tmp_path: Path) -> None:
     async with running_proxy([entry(upstream)], state_folder=tmp_path, max_retries=0) as base:
         async with RawClient.to(base) as client:
             await client.send(post(HELLO))
-            assert (await client.answer()).status == 502
+            assert (await client.response()).status == 502
         (path,) = await until_records(tmp_path, 1)
     assert "could not connect to http://127.0.0.1" in call_of(path)["facts"]["error"]
 
@@ -224,7 +224,7 @@ async def test_fallback_is_recorded(tmp_path: Path) -> None:
         async with running_proxy(entries, state_folder=tmp_path, max_retries=0) as base:
             async with RawClient.to(base) as client:
                 await client.send(post(HELLO))
-                assert (await client.answer()).status == 200
+                assert (await client.response()).status == 200
             (path,) = await until_records(tmp_path, 1)
     assert call_of(path)["facts"]["fallback_from"] == "m"
     assert [heads(path, number)[0]["route"] for number in (1, 2)] == ["m", "second"]
@@ -285,7 +285,7 @@ async def test_oldest_records_are_deleted(tmp_path: Path) -> None:
             for _ in range(5):
                 async with RawClient.to(base) as client:
                     await client.send(post(HELLO))
-                    ids.append((await client.answer()).headers["request-id"])
+                    ids.append((await client.response()).headers["request-id"])
                 await until(lambda: ids[-1] in names(), 5)
     assert names() == ids[-3:]
 
@@ -373,7 +373,7 @@ async def test_unwritable_folder_is_reported_once(tmp_path: Path) -> None:
                 for _ in range(3):
                     async with RawClient.to(base) as client:
                         await client.send(post(HELLO))
-                        assert judge((await client.answer()).events()) == "message_stop"
+                        assert judge((await client.response()).events()) == "message_stop"
                 await until(lambda: any(line["event"] == "record.write_failed" for line in lines))
     (said,) = [line for line in lines if line["event"] == "record.write_failed"]
     assert "cannot be written" in said["why"]
@@ -435,7 +435,7 @@ async def test_reload_switches_recording(tmp_path: Path) -> None:
             async def call() -> None:
                 async with RawClient.to(daemon.base) as client:
                     await client.send(post(HELLO))
-                    assert (await client.answer()).status == 200
+                    assert (await client.response()).status == 200
 
             await call()
             write_models(tmp_path, upstream, record="all", record_bodies=True)

@@ -184,7 +184,7 @@ async def test_fallback_to_another_upstream(tmp_path: Path) -> None:
         async with running_proxy(entries, state_folder=tmp_path, **settings) as base:
             async with RawClient.to(base) as client:
                 await client.send(post(HELLO, f"X-Api-Key: {KEY}", "X-Custom: mine"))
-                assert (await client.answer()).status == 200
+                assert (await client.response()).status == 200
             (path,) = await until_records(tmp_path, 1)
     assert unlike(path) == []
     assert json.loads((path / "2-upstream-request.json").read_bytes())["is_first_choice"] is False
@@ -201,7 +201,7 @@ async def test_learned_quirks_are_applied(tmp_path: Path) -> None:
             for count in (1, 2):
                 async with RawClient.to(base) as client:
                     await client.send(post(HELLO))
-                    assert (await client.answer()).status == 200
+                    assert (await client.response()).status == 200
                 await until_records(tmp_path, count)
     first, second = records(tmp_path)
     assert (call_of(first)["attempts"], call_of(second)["attempts"]) == (2, 1)
@@ -247,7 +247,7 @@ async def test_demo_upstream(tmp_path: Path) -> None:
     async with running_proxy([demo], state_folder=tmp_path, **settings) as base:
         async with RawClient.to(base) as client:
             await client.send(post(HELLO))
-            assert (await client.answer()).status == 200
+            assert (await client.response()).status == 200
         (path,) = await until_records(tmp_path, 1)
     assert unlike(path) == []
 
@@ -276,7 +276,7 @@ async def test_count_tokens_of_a_direct_route(tmp_path: Path) -> None:
         async with running_proxy([entry(upstream, "direct")], state_folder=tmp_path, **settings) as base:
             async with RawClient.to(base) as client:
                 await client.send(post(HELLO, path="/anthropic/v1/messages/count_tokens?beta=true"))
-                assert (await client.answer()).status == 200
+                assert (await client.response()).status == 200
             (path,) = await until_records(tmp_path, 1)
     assert replayed(path) == ([Found("request 1", None), Found("answer", None)], [])
 
@@ -323,11 +323,11 @@ async def test_changed_response(tmp_path: Path) -> None:
 async def test_changed_number_of_events(tmp_path: Path) -> None:
     path = await one_record(tmp_path, [GOOD["translated"]])
     last = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
-    whole_answer = (path / "answer.sse").read_bytes()
-    (path / "answer.sse").write_bytes(whole_answer.removesuffix(last))
+    whole_response = (path / "answer.sse").read_bytes()
+    (path / "answer.sse").write_bytes(whole_response.removesuffix(last))
     ((_, difference),) = unlike(path)
     assert (difference.place, difference.recorded) == ("event 16", "(the end)")
-    (path / "answer.sse").write_bytes(whole_answer + last)
+    (path / "answer.sse").write_bytes(whole_response + last)
     ((_, difference),) = unlike(path)
     assert (difference.place, difference.now) == ("event 17", "(the end)")
 

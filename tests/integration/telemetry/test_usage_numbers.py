@@ -75,11 +75,11 @@ def numbers(row: dict[str, Any]) -> tuple[Any, ...]:
 async def test_translated(tmp_path: Path, dialect: str, stream: bool) -> None:
     usage, expected = DIALECTS[dialect]
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         body = sse(chunk({"content": "Hello"}), chunk({}, "stop"), chunk(usage=usage))
         return web.Response(body=body, content_type="text/event-stream")
 
-    async with running_upstream(answer) as upstream:
+    async with running_upstream(respond) as upstream:
         entry = {"model_id": "m", "api_base": upstream.base + "/v1"}
         async with running_proxy([entry], state_folder=tmp_path) as base, aiohttp.ClientSession() as session:
             body = await ask(session, base, stream=stream, headers={"X-Claude-Code-Session-Id": SESSION})
@@ -122,14 +122,14 @@ END = (
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_direct(tmp_path: Path, stream: bool) -> None:
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         if stream:
             return web.Response(body=START + DELTA + END, content_type="text/event-stream")
         usage = {**ANTHROPIC_USAGE, "output_tokens": 33}
         message = {"id": "msg_1", "type": "message", "content": [], "stop_reason": "end_turn", "usage": usage}
         return web.json_response(message)
 
-    async with running_upstream(answer) as upstream:
+    async with running_upstream(respond) as upstream:
         entry = {"model_id": "m", "api_base": upstream.base, "direct": True}
         async with running_proxy([entry], state_folder=tmp_path) as base, aiohttp.ClientSession() as session:
             await ask(session, base, stream=stream, headers={"x-api-key": "sk-test-12345678"})
@@ -142,7 +142,7 @@ async def test_direct(tmp_path: Path, stream: bool) -> None:
 async def test_usage_of_a_client_that_leaves_is_estimated(tmp_path: Path, direct: bool) -> None:
     is_over = asyncio.Event()
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         chunks = [START, *[DELTA] * 5] if direct else [sse(chunk({"content": "x" * 400}), done=False)]
@@ -154,7 +154,7 @@ async def test_usage_of_a_client_that_leaves_is_estimated(tmp_path: Path, direct
             is_over.set()
         return response
 
-    async with running_upstream(answer) as upstream:
+    async with running_upstream(respond) as upstream:
         entry = {"model_id": "m", "api_base": upstream.base + ("" if direct else "/v1"), "direct": direct}
         async with running_proxy([entry], state_folder=tmp_path) as base:
             async with aiohttp.ClientSession(headers={"x-api-key": "sk-test-12345678"}) as session:
@@ -172,11 +172,11 @@ async def test_usage_of_a_client_that_leaves_is_estimated(tmp_path: Path, direct
 
 
 async def test_usage_of_a_broken_stream_is_estimated(tmp_path: Path) -> None:
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         body = sse(chunk({"content": "y" * 200}), done=False)
         return web.Response(body=body, content_type="text/event-stream")
 
-    async with running_upstream(answer) as upstream:
+    async with running_upstream(respond) as upstream:
         entry = {"model_id": "m", "api_base": upstream.base + "/v1"}
         async with running_proxy([entry], state_folder=tmp_path) as base, aiohttp.ClientSession() as session:
             await ask(session, base, stream=True)
@@ -186,7 +186,7 @@ async def test_usage_of_a_broken_stream_is_estimated(tmp_path: Path) -> None:
 
 
 async def test_refusals_cost_nothing_and_name_the_route(tmp_path: Path) -> None:
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         if (await request.json())["model"] == "full":
             return web.json_response({"error": {"message": "no credit"}}, status=402)
         return web.Response(
@@ -196,7 +196,7 @@ async def test_refusals_cost_nothing_and_name_the_route(tmp_path: Path) -> None:
             content_type="text/event-stream",
         )
 
-    async with running_upstream(answer) as upstream:
+    async with running_upstream(respond) as upstream:
         base_url = upstream.base + "/v1"
         entries = [
             {"model_id": "m", "model_name": "full", "api_base": base_url, "fallback": ["second"]},
@@ -214,10 +214,10 @@ async def test_refusals_cost_nothing_and_name_the_route(tmp_path: Path) -> None:
 
 
 async def test_shed_requests_are_counted(tmp_path: Path) -> None:
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         raise AssertionError("nothing should come here")
 
-    async with running_upstream(answer) as upstream:
+    async with running_upstream(respond) as upstream:
         entry = {"model_id": "m", "api_base": upstream.base + "/v1"}
         async with (
             running_proxy([entry], state_folder=tmp_path, max_streams=1) as base,

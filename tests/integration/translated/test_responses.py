@@ -106,11 +106,11 @@ async def test_a_model_that_needs_it_goes_there_by_itself(
     monkeypatch.setitem(PROFILES, "openai", replace(PROFILES["openai"], hosts=("127.0.0.1",)))
     profile_for.cache_clear()
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         assert request.path == "/v1/responses"
         return stream(saying("Hello."))
 
-    async with running_upstream(answer) as upstream:
+    async with running_upstream(respond) as upstream:
         unnamed = {key: value for key, value in entry(upstream).items() if key != "format"}
         async with running_proxy([unnamed]) as proxy:
             status, message = await ask(session, proxy, is_stream=is_stream)
@@ -128,12 +128,12 @@ async def test_a_model_that_needs_it_goes_there_by_itself(
 async def test_a_response_that_is_not_streamed(session: aiohttp.ClientSession) -> None:
     item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Whole."}]}
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         return web.json_response(
             {"object": "response", "status": "completed", "error": None, "output": [item], "usage": USAGE}
         )
 
-    async with running_upstream(answer) as upstream:
+    async with running_upstream(respond) as upstream:
         async with running_proxy([entry(upstream, can_stream=False)]) as proxy:
             for is_stream in (True, False):
                 _, message = await ask(session, proxy, is_stream=is_stream)
@@ -145,10 +145,10 @@ async def test_an_overload_inside_a_200_goes_to_the_fallback(session: aiohttp.Cl
     async def overloaded(request: web.Request) -> web.StreamResponse:
         return stream(failing("server_is_overloaded", "Our servers are currently overloaded."))
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         return stream(saying("From the other."))
 
-    async with running_upstream(overloaded) as first, running_upstream(answer) as second:
+    async with running_upstream(overloaded) as first, running_upstream(respond) as second:
         entries = [entry(first, fallback="other"), entry(second, model_id="other")]
         async with running_proxy(entries, max_retries=0) as proxy:
             _, message = await ask(session, proxy)
@@ -162,10 +162,10 @@ async def test_an_overload_inside_a_200_goes_to_the_fallback(session: aiohttp.Cl
 async def test_an_overload_is_tried_again(session: aiohttp.ClientSession) -> None:
     answers = iter([failing("server_is_overloaded", "overloaded"), saying("Now.")])
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         return stream(next(answers))
 
-    async with running_upstream(answer) as upstream:
+    async with running_upstream(respond) as upstream:
         async with running_proxy([entry(upstream)], max_retries=1) as proxy:
             _, message = await ask(session, proxy)
     assert message["content"][0]["text"] == "Now."
@@ -177,12 +177,12 @@ VERIFY = "Your organization must be verified to generate reasoning summaries."
 async def test_an_organisation_without_summaries_is_asked_without_and_remembered(
     session: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         if "summary" in json.loads(await request.read())["reasoning"]:
             return refused(VERIFY, param="reasoning.summary", code="unsupported_value")
         return stream(saying("Yes."))
 
-    async with running_upstream(answer) as upstream:
+    async with running_upstream(respond) as upstream:
         async with running_proxy([entry(upstream)], state_folder=tmp_path) as proxy:
             for _ in range(2):
                 status, _ = await ask(session, proxy)
@@ -222,12 +222,12 @@ async def test_reasoning_of_another_account_is_left_out_from_then_on(
     def reasoning(sent: dict[str, Any]) -> list[str]:
         return [item["encrypted_content"] for item in sent["input"] if item["type"] == "reasoning"]
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         if "foreign" in reasoning(json.loads(await request.read())):
             return refuse()
         return stream(saying("Yes."))
 
-    async with running_upstream(answer) as upstream, running_proxy([entry(upstream)]) as proxy:
+    async with running_upstream(respond) as upstream, running_proxy([entry(upstream)]) as proxy:
         first, _ = await ask(session, proxy, messages=history("foreign"))
         second, _ = await ask(session, proxy, messages=history("foreign", "own"))
     assert (first, second) == (200, 200)
@@ -238,20 +238,20 @@ async def test_reasoning_of_another_account_is_left_out_from_then_on(
 async def test_an_upstream_that_refuses_it_for_ever_is_not_asked_for_ever(
     session: aiohttp.ClientSession,
 ) -> None:
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         return as_status()
 
-    async with running_upstream(answer) as upstream, running_proxy([entry(upstream)]) as proxy:
+    async with running_upstream(respond) as upstream, running_proxy([entry(upstream)]) as proxy:
         status, _ = await ask(session, proxy, messages=history("a", "b"))
     assert status == 400
     assert len(upstream.requests) <= 6
 
 
 async def test_a_server_without_the_api_is_named_with_the_remedy(session: aiohttp.ClientSession) -> None:
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         return web.Response(status=404, text="404 page not found")
 
-    async with running_upstream(answer) as upstream, running_proxy([entry(upstream)]) as proxy:
+    async with running_upstream(respond) as upstream, running_proxy([entry(upstream)]) as proxy:
         status, body = await ask(session, proxy)
     assert status != 200
     assert f"{upstream.base}/v1/responses" in body["error"]["message"]
@@ -261,7 +261,7 @@ async def test_a_server_without_the_api_is_named_with_the_remedy(session: aiohtt
 async def test_a_stop_sequence_ends_the_call_at_once(session: aiohttp.ClientSession) -> None:
     gone = asyncio.Event()
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         added = {"type": "response.output_item.added", "output_index": 0, "item": {"type": "message"}}
@@ -273,7 +273,7 @@ async def test_a_stop_sequence_ends_the_call_at_once(session: aiohttp.ClientSess
             gone.set()
         return response
 
-    async with running_upstream(answer) as upstream, running_proxy([entry(upstream)]) as proxy:
+    async with running_upstream(respond) as upstream, running_proxy([entry(upstream)]) as proxy:
         _, message = await asyncio.wait_for(ask(session, proxy, stop_sequences=["</block>"]), 10)
         await asyncio.wait_for(gone.wait(), 10)
     assert message["content"] == [{"type": "text", "text": "no"}]
@@ -281,10 +281,10 @@ async def test_a_stop_sequence_ends_the_call_at_once(session: aiohttp.ClientSess
 
 
 async def test_a_stream_that_breaks_off_ends_in_one_error(session: aiohttp.ClientSession) -> None:
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         return stream(saying("Half of it").partition(b"event: response.completed")[0])
 
-    async with running_upstream(answer) as upstream, running_proxy([entry(upstream)]) as proxy:
+    async with running_upstream(respond) as upstream, running_proxy([entry(upstream)]) as proxy:
         body = {**HELLO, "stream": True}
         async with session.post(f"{proxy}/v1/messages", json=body) as response:
             data = await response.read()
@@ -294,13 +294,13 @@ async def test_a_stream_that_breaks_off_ends_in_one_error(session: aiohttp.Clien
 
 
 async def test_too_few_tokens_are_answered_as_anthropic_does(session: aiohttp.ClientSession) -> None:
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         return refused(
             "Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16, but got 1 instead.",
             param="max_output_tokens",
             code="integer_below_min_value",
         )
 
-    async with running_upstream(answer) as upstream, running_proxy([entry(upstream)]) as proxy:
+    async with running_upstream(respond) as upstream, running_proxy([entry(upstream)]) as proxy:
         status, message = await ask(session, proxy, is_stream=False, max_tokens=1)
     assert (status, message["stop_reason"]) == (200, "max_tokens")

@@ -19,7 +19,7 @@ class Refusal:
     """A vendor's answer to a request that it does not take.
 
     Args:
-        rule: the name of the rule that was broken; not part of the answer.
+        rule: the name of the rule that was broken; not part of the response.
     """
 
     status: int

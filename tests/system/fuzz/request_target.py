@@ -4,7 +4,7 @@ The input is read as ``variant, options, body…``: the first byte picks the ups
 rest is the request body. What is done with it before anything is sent must end in a request or in a `ProxyError`,
 and in nothing else:
 
-- counting, and telling what kind of call it is, know an answer to everything;
+- counting, and telling what kind of call it is, know a response to everything;
 - translated: the upstream's body is JSON, and the client's payload is as it was;
 - direct: a body that nothing in the entry changes goes on byte for byte; else the model is the entry's, and all that is
   not cut is there.

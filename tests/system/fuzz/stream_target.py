@@ -111,7 +111,7 @@ def _cut(stream: bytes, cuts: random.Random) -> Iterator[bytes]:
 
 def _translate(variant: int, pieces: Sequence[bytes]) -> tuple[bytes, str]:
     """The client's stream and the error that came instead of it; exactly one of them."""
-    response = _new_answer(variant)
+    response = _new_response(variant)
     stream = b""
     try:
         for chunk in pieces:
@@ -134,7 +134,7 @@ def _translate(variant: int, pieces: Sequence[bytes]) -> tuple[bytes, str]:
     return stream, ""
 
 
-def _new_answer(variant: int) -> ResponseDecoder:
+def _new_response(variant: int) -> ResponseDecoder:
     ids = itertools.count()
     chosen, dialect = _VARIANTS[variant % len(_VARIANTS)]
     return new_decoder(

@@ -152,7 +152,7 @@ class Session:
 
     @asynccontextmanager
     async def upstream_and_models(self) -> AsyncIterator[None]:
-        async def answer(request: web.Request) -> web.StreamResponse:
+        async def respond(request: web.Request) -> web.StreamResponse:
             response = web.StreamResponse(headers={"content-type": "text/event-stream"})
             await response.prepare(request)
             await response.write(sse(chunk({"content": "begun "}), done=False))
@@ -160,7 +160,7 @@ class Session:
             await response.write(sse(chunk({"content": "whole"}), chunk({}, "stop")))
             return response
 
-        async with running_upstream(answer) as upstream:
+        async with running_upstream(respond) as upstream:
             self.base = upstream.base
             self.config.mkdir(parents=True)
             self.write_models("m")

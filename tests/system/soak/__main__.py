@@ -4,7 +4,7 @@ Each call has a plan, drawn from its number alone, that the upstream and the cli
 what breaks and where, whether the client leaves or reads slowly. Meanwhile the configuration is reloaded every two
 seconds, and at the end the daemon is told to stop while streams are open. Checked:
 
-- an answer that nothing breaks is complete and equal to what was sent; any other ends in one legal error;
+- a response that nothing breaks is complete and equal to what was sent; any other ends in one legal error;
 - memory, descriptors, tasks, connections and calls return to where they were;
 - every line of the log is of a kind that the plans explain, and none is an error.
 
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.daemon_process import Process, process, write_models
-from tests.support.raw_sockets import Answer, Fault, Pause, RawClient, RawUpstream, Step, post
+from tests.support.raw_sockets import Fault, Pause, RawClient, RawResponse, RawUpstream, Step, post
 from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
 
 CONCURRENT = 200
@@ -180,39 +180,39 @@ class Soak:
                     return
                 if plan.client == "reads_slowly":
                     await asyncio.sleep(0.3)
-                self.judge(plan, await client.answer(ANSWER_BOUND_S))
+                self.judge(plan, await client.response(ANSWER_BOUND_S))
         except Exception as exc:  # any exception is a finding
             self.faults.append(f"{plan}: {type(exc).__name__}: {exc}")
 
-    def judge(self, plan: Plan, answer: Answer) -> None:
-        self.bytes_read += len(answer.body)
-        outcome = self.outcome(plan, answer)
+    def judge(self, plan: Plan, response: RawResponse) -> None:
+        self.bytes_read += len(response.body)
+        outcome = self.outcome(plan, response)
         self.seen[outcome] += 1
         if outcome == "wrong":
-            self.faults.append(f"{plan}: {answer.status} {answer.body[-300:]!r}")
+            self.faults.append(f"{plan}: {response.status} {response.body[-300:]!r}")
 
     @staticmethod
-    def outcome(plan: Plan, answer: Answer) -> str:
-        if not answer.is_whole:
+    def outcome(plan: Plan, response: RawResponse) -> str:
+        if not response.is_whole:
             return "wrong"
-        if answer.status != 200:
+        if response.status != 200:
             kind, message = (
-                answer.error()
-                if plan.mode == "translated" or answer.body[:8] == b'{"type":'
+                response.error()
+                if plan.mode == "translated" or response.body[:8] == b'{"type":'
                 else ("as it came", "x")
             )
-            is_explained = plan.breaks != "none" or answer.status == 529  # an open circuit
+            is_explained = plan.breaks != "none" or response.status == 529  # an open circuit
             return "refused" if kind and message and is_explained else "wrong"
         if not plan.is_stream:
-            text = json.loads(answer.body)["content"][1]["text"]
+            text = json.loads(response.body)["content"][1]["text"]
             return "complete" if text == plan.text + "write it." * plan.repeat else "wrong"
-        events = answer.events()
+        events = response.events()
         end = judge(events)
         if end == "error":
             return "broken, one error event" if plan.breaks != "none" else "wrong"
         if plan.mode == "direct":
             pings = b'event: ping\ndata: {"type":"ping"}\n\n'
-            return "complete" if answer.body.replace(pings, b"") == b"".join(plan.frames()) else "wrong"
+            return "complete" if response.body.replace(pings, b"") == b"".join(plan.frames()) else "wrong"
         text = "".join(data["delta"].get("text", "") for _, data in events if "delta" in data)
         return "complete" if end and text == plan.text + "write it." * plan.repeat else "wrong"
 

@@ -95,7 +95,7 @@ async def test_a_body_can_be_failed_from_outside() -> None:
 
     async with serving(handler) as (base, _), RawClient.to(base) as client:
         await client.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n")
-        assert (await client.answer()).body == b"too slow"
+        assert (await client.response()).body == b"too slow"
 
 
 async def test_received_bytes_are_counted_before_decompression() -> None:
@@ -107,7 +107,7 @@ async def test_received_bytes_are_counted_before_decompression() -> None:
     head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: {len(data)}\r\n\r\n"
     async with serving(handler) as (base, _), RawClient.to(base) as client:
         await client.send(head.encode() + data)
-        assert (await client.answer()).body == b"%d of 100000" % len(data)
+        assert (await client.response()).body == b"%d of 100000" % len(data)
 
 
 async def test_a_wrapped_handler_handles_the_requests_of_new_connections() -> None:
@@ -156,9 +156,9 @@ async def test_no_version_is_shown_and_a_malformed_request_is_reported_by_its_cl
     try:
         async with RawClient.to(f"http://127.0.0.1:{runner.addresses[0][1]}") as client:
             await client.send(b"GET / HTTP/1.1\r\nHost: x\r\nX Y: 1\r\n\r\n")
-            answer = await client.answer()
+            response = await client.response()
     finally:
         await runner.cleanup()
-    assert (answer.status, answer.headers["server"]) == (400, "claude-proxy")
+    assert (response.status, response.headers["server"]) == (400, "claude-proxy")
     assert reports
     assert all(isinstance(each, HttpProcessingError) for each in reports)

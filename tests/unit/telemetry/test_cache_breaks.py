@@ -158,7 +158,7 @@ async def test_through_the_daemon(tmp_path: Path) -> None:
     Until the first report of cached tokens nobody knows that there is a cache to break.
     """
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         details = {"cached_tokens": 0, "cache_write_tokens": 3000}
         usage = {"prompt_tokens": 4000, "completion_tokens": 5, "prompt_tokens_details": details}
         body = sse(chunk({"content": "Hello"}), chunk({}, "stop"), chunk(usage=usage))
@@ -167,7 +167,7 @@ async def test_through_the_daemon(tmp_path: Path) -> None:
     state = tmp_path / ".local" / "state" / "claude-proxy"
     other, later = {**FIRST, "system": "You are careless."}, grown(FIRST)
     later["system"][1]["text"] = "You are careful. Today is 2026-11-24."
-    async with running_upstream(answer) as upstream:
+    async with running_upstream(respond) as upstream:
         entry = {"model_id": "m", "api_base": upstream.base + "/v1"}
         async with running_proxy([entry], state_folder=state) as base, aiohttp.ClientSession() as session:
             for payload in (other, FIRST, later):
@@ -185,7 +185,7 @@ async def test_direct_upstream_without_cache_hits(tmp_path: Path, is_stream: boo
     """A break is explained where the upstream reports no cached token at all: the route is known to cache."""
     counts = iter([3000, 3000, 0])
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         usage = {
             "input_tokens": 4000,
             "cache_creation_input_tokens": next(counts),
@@ -207,7 +207,7 @@ async def test_direct_upstream_without_cache_hits(tmp_path: Path, is_stream: boo
     state = tmp_path / "state"
     later = grown(FIRST)
     later["system"][1]["text"] = "You are careful. Today is 2026-11-24."
-    async with running_upstream(answer) as upstream:
+    async with running_upstream(respond) as upstream:
         entry = {"model_id": "m", "api_base": upstream.base, "direct": True}
         async with running_proxy([entry], state_folder=state) as base, aiohttp.ClientSession() as session:
             for payload in (FIRST, FIRST, later):

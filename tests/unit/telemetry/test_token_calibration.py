@@ -39,7 +39,7 @@ def pairs(name: str, tokenizer: str) -> list[tuple[dict[str, Any], int]]:
 def counting(tokens: Callable[[], int]) -> Callable[[web.Request], Any]:
     """An upstream that reports `tokens` as the input, in either dialect."""
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         count = tokens()
         if request.path.endswith("/v1/messages"):
             # A part of it was read from the cache; the three figures are disjoint.
@@ -49,7 +49,7 @@ def counting(tokens: Callable[[], int]) -> Callable[[web.Request], Any]:
         body = sse(chunk({"content": "ok"}), chunk({}, "stop"), chunk(usage=usage))
         return web.Response(body=body, content_type="text/event-stream")
 
-    return answer
+    return respond
 
 
 async def ask(client: aiohttp.ClientSession, body: dict[str, Any]) -> dict[str, Any]:

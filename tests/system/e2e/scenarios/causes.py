@@ -108,7 +108,7 @@ async def wrong_path_of_the_proxy(stage: Stage) -> None:
 
 @scenario
 async def overload_passes_by_itself(stage: Stage) -> None:
-    """A vendor that is overloaded twice is asked again, and the answer comes"""
+    """A vendor that is overloaded twice is asked again, and the response comes"""
     answers = iter([503, 503])
 
     async def busy(_: web.Request) -> web.StreamResponse:

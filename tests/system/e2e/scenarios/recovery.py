@@ -69,11 +69,11 @@ async def learned_from_a_refusal(stage: Stage) -> None:
     check_equal(["max_tokens" in each.body for each in upstream.requests], [True, False], "max_tokens")
 
 
-async def _cut(stage: Stage, first: object, by: Fault, answer: str) -> None:
+async def _cut(stage: Stage, first: object, by: Fault, response: str) -> None:
     """Cut the upstream once; Claude Code retries, and the text is complete and shown once."""
-    script = [first, say(answer)]
+    script = [first, say(response)]
     upstream, run = await stage.converse(script, "Tell.", tools=["Bash"])
-    check_equal(run.text, answer, "the answer")
+    check_equal(run.text, response, "the answer")
     check_equal(len(upstream.requests), 2, f"calls after {by.value}")
     check(not (stage.project / "never.txt").exists(), "a call that was cut was run")
 

@@ -79,7 +79,7 @@ def plant_login(home: Path) -> None:
 
 
 def _play(received: Received) -> Sequence[Step] | Refusal:
-    """Let a subagent work on the prompt, then answer; side calls get the answer at once."""
+    """Let a subagent work on the prompt, then answer; side calls get the response at once."""
     texts = "\n".join(received.texts("user"))
     offers_agents = any(tool["function"]["name"] == "Agent" for tool in received.body.get("tools") or ())
     if PROMPT in texts and offers_agents and not received.texts("tool"):

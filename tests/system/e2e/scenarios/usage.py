@@ -32,7 +32,7 @@ class _Upstream:
         self.tool_calls = 0  # remaining in this conversation
         self.reported = [0, 0, 0, 0]
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def respond(self, request: web.Request) -> web.StreamResponse:
         if request.path.endswith("/count_tokens"):
             return web.json_response({"input_tokens": 10})
         fresh, read, written, output = (self._chance.randrange(1, top) for top in (5000, 90_000, 3000, 900))
@@ -97,7 +97,7 @@ def _direct(call_id: str, calls_a_tool: bool, fresh: int, read: int, written: in
 async def usage_three_ways(stage: Stage) -> None:
     """Over 20 conversations in both modes, upstream, ledger and Claude Code agree on every token"""
     upstream = _Upstream()
-    async with running_upstream(upstream.answer) as server:
+    async with running_upstream(upstream.respond) as server:
         daemon = await stage.daemon(
             [
                 {"model_id": "translated-model", "api_base": f"{server.base}/v1"},

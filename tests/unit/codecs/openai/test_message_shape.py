@@ -47,9 +47,9 @@ def test_one_call_for_each_message() -> None:
         ("assistant", 1, None),
         ("tool", 0, "(no result: interrupted)"),
     ]
-    for message, answer in itertools.pairwise(messages):
+    for message, response in itertools.pairwise(messages):
         for call in message.get("tool_calls", ()):
-            assert answer["tool_call_id"] == call["id"]
+            assert response["tool_call_id"] == call["id"]
 
 
 @pytest.mark.parametrize("content", ["", "."])

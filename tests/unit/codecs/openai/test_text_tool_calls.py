@@ -307,8 +307,8 @@ def test_whole_response_that_is_not_streamed() -> None:
     assert codec.on_body({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
     collector = MessageCollector()
     collector.add_all(codec.close())
-    answer = collector.message()
-    assert answer["stop_reason"] == "tool_use"
-    text, use = answer["content"]
+    response = collector.message()
+    assert response["stop_reason"] == "tool_use"
+    text, use = response["content"]
     assert text == {"type": "text", "text": "I look.\n"}
     assert (use["type"], use["name"], use["input"]) == ("tool_use", "Bash", {"command": "ls <a>"})
