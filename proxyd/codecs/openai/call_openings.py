@@ -61,39 +61,37 @@ MARKERS = re.compile("|".join(map(re.escape, _LITERALS)))
 
 def partial_marker_length(text: str) -> int:
     """Return the length of the longest end of `text` that may become a marker."""
-    longest = max(map(len, _LITERALS)) - 1
-    for at in range(max(0, len(text) - longest), len(text)):
-        if any(literal.startswith(text[at:]) for literal in _LITERALS if len(literal) > len(text) - at):
-            return len(text) - at
-    return 0
+    at = max(text.rfind("<"), text.rfind("["))  # where every marker begins, and nowhere within
+    tail = text[at:] if at >= 0 else ""
+    is_partial = tail and any(len(each) > len(tail) and each.startswith(tail) for each in _LITERALS)
+    return len(tail) if is_partial else 0
 
 
 def match_opening(
     text: str, at: int, names: tuple[str, ...], *, is_start: bool = False, after: CallFormat | None = None
 ) -> tuple[Match, Found | None]:
-    """Return whether `text` has an opening at `at`.
+    """Return whether `text` has an opening at `at`, and which; positions in it count from `at`.
 
     Args:
         names: of the offered tools, the longest first.
         is_start: the message begins here, where a call can be a bare object.
         after: the format of the call that ended here; only further calls of it are looked for.
     """
+    window = text[at : at + _MAX_UNDECIDED]
     for each in FORMATS if after is None else (after,):
         if each.is_alone and not is_start and after is None:
             continue
         for pattern in (*each.openings, *each.again) if after is not None else each.openings:
-            answer, found = _match(each, pattern, text, at, names)
-            if answer is Match.PERHAPS and len(text) - at >= _MAX_UNDECIDED:
+            answer, found = _match(each, pattern, window, names)
+            if answer is Match.PERHAPS and len(window) == _MAX_UNDECIDED:
                 continue
             if answer is not Match.NO:
                 return answer, found
     return Match.NO, None
 
 
-def _match(
-    chosen: CallFormat, pattern: str, text: str, start: int, names: tuple[str, ...]
-) -> tuple[Match, Found | None]:
-    at, body_at, name = start, None, ""
+def _match(chosen: CallFormat, pattern: str, text: str, names: tuple[str, ...]) -> tuple[Match, Found | None]:
+    at, body_at, name = 0, None, ""
     for element in _elements(pattern):
         if element == "@":
             body_at = at
@@ -106,7 +104,7 @@ def _match(
         if element == "{name}":
             name = text[at:end]
         at = end
-    if at - start > MAX_OPENING:
+    if at > MAX_OPENING:
         return Match.NO, None
     if body_at is not None:
         return Match.YES, Found(chosen, body_at, "")

@@ -30,6 +30,8 @@ __all__ = ["MAX_BODY", "TextToolCalls"]
 
 #: Most characters of the body of one call.
 MAX_BODY = 1 << 20
+#: A long text is taken in parts, since what follows a marker is copied.
+_MAX_PART = 4096
 #: Other text after a call that is dropped if the end of the format follows it.
 _MAX_RUBBISH = 48
 
@@ -82,6 +84,12 @@ class TextToolCalls:
 
     def feed(self, text: str) -> list[str | TextCall]:
         """Take the next part of the text; returns texts and calls in their order."""
+        runs: list[str | TextCall] = []
+        for at in range(0, len(text), _MAX_PART):
+            runs += self._feed_part(text[at : at + _MAX_PART])
+        return runs
+
+    def _feed_part(self, text: str) -> list[str | TextCall]:
         text = self._held + text
         self._held = ""
         runs: list[str | TextCall] = []
@@ -175,9 +183,9 @@ class TextToolCalls:
 
     def _open(self, found: Found, text: str, at: int) -> str:
         self._state, self._found = _State.BODY, found
-        self._head, self._body, self._body_chars = text[at : found.body_at], [], 0
+        self._head, self._body, self._body_chars = text[at : at + found.body_at], [], 0
         self._reader = reader_for(found.format)
-        return text[found.body_at :]
+        return text[at + found.body_at :]
 
     def _read_body(self, text: str, runs: list[str | TextCall]) -> str:
         limit = MAX_BODY - self._body_chars

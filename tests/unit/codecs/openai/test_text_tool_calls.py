@@ -312,3 +312,13 @@ def test_whole_response_that_is_not_streamed() -> None:
     text, use = response["content"]
     assert text == {"type": "text", "text": "I look.\n"}
     assert (use["type"], use["name"], use["input"]) == ("tool_use", "Bash", {"command": "ls <a>"})
+
+
+@pytest.mark.parametrize(
+    "piece", ["<tool_call>", "<tool_call>{", "<|channel|>", '<tool_call>{"a": 1}', "a `"]
+)
+def test_many_markers_in_one_part(piece: str) -> None:
+    """20 000 look-alikes in one part: with a cost per text behind them this would take a minute."""
+    text = "x" + piece * 20_000
+    scanner = TextToolCalls(offered())
+    assert "".join(map(str, scanner.feed(text) + scanner.close())) == text
