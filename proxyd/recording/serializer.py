@@ -122,7 +122,7 @@ def outline_of(record: FinishedCall, trace: CallTrace) -> dict[str, Any]:
         },
         "client": _client_head(trace),
         "attempts": attempts,
-        "answer": {"status": record.status, "outcome": record.outcome, **_size(trace.response)},
+        "response": {"status": record.status, "outcome": record.outcome, **_size(trace.response)},
     }
 
 
@@ -166,7 +166,7 @@ def _response_head(attempt: AttemptTrace, record: FinishedCall) -> dict[str, Any
 
 
 def _size(flow: Flow) -> dict[str, int]:
-    return {"body_bytes": flow.size, "pieces": flow.count}
+    return {"body_bytes": flow.size, "chunks": flow.count}
 
 
 class _Files:
@@ -199,7 +199,7 @@ class _Files:
             if decompressed is None:
                 head["body_left_out"] = f"compressed ({encoding}) in a way in which keys cannot be found"
             else:
-                head["body_unpacked"] = encoding
+                head["body_decompressed"] = encoding
                 kept = [len(chunk) for chunk in decompressed]  # type: ignore[misc]
             chunks = decompressed
         marks = ((moment - begun) * 1000 for moment in flow.times)
@@ -271,13 +271,13 @@ def _add_response(
     response: dict[str, Any] = {
         "status": record.status,
         "outcome": record.outcome,
-        **files.add_flow("answer", flow, record.begun, kind, encoding),
+        **files.add_flow("client-response", flow, record.begun, kind, encoding),
     }
     if record.outcome == "refused":
         response["error"] = {"type": record.error_type, "message": _error(record, trace, trace.keeps_bodies)}
     if "body_cut" in response:
         notes.append("the response to the client is cut: it was too large to be kept")
-    files.add_json("answer.json", response)
+    files.add_json("client-response.json", response)
 
 
 def _fields(record: FinishedCall, trace: CallTrace, *, keeps_bodies: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@
         1-upstream-response.json              status, headers                      |
         1-upstream-response.timing  .sse      milliseconds and bytes of each chunk | the chunks, concatenated
         2-upstream-…                          the next attempt: a retry or a fallback
-        answer.json  .timing  .sse            the same of the response to the client
+        client-response.json .timing  .sse    the same of the response to the client
 
 The second column exists only with ``record_bodies``. A folder is renamed to its final name when it is complete. Reading
 does not trust the files: a record may come from somebody else.
@@ -146,8 +146,8 @@ class Record:
     client: dict[str, Any]
     body: bytes | None
     attempts: list[RecordedAttempt] = field(default_factory=list)
-    answer: dict[str, Any] = field(default_factory=dict)
-    answer_chunks: list[tuple[float, bytes]] | None = None
+    response: dict[str, Any] = field(default_factory=dict)
+    response_chunks: list[tuple[float, bytes]] | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -203,20 +203,20 @@ def load(path: Path) -> Record:
             f"wrote it ({call.get('claude_proxy')})"
         )
     attempts = call.get("attempts")
-    client, answer = _json(path / "client-request.json"), _json(path / "answer.json")
+    client, response = _json(path / "client-request.json"), _json(path / "client-response.json")
     return Record(
         path,
         call,
         client,
         _body(path, client),
         [_attempt(path, number + 1) for number in range(attempts if isinstance(attempts, int) else 0)],
-        answer,
-        _chunks(path, answer, "answer.timing"),
+        response,
+        _chunks(path, response, "client-response.timing"),
     )
 
 
 def heads_of(path: Path) -> dict[str, Any]:
-    """Read a record without its bodies: ``{folder, call, client, attempts: [{request, response}], answer}``.
+    """Read a record without its bodies: ``{folder, call, client, attempts: [{request, response}], response}``.
 
     Raises:
         BadRecord: it cannot be read.
@@ -237,7 +237,7 @@ def heads_of(path: Path) -> dict[str, Any]:
         "call": {name: call.get(name) for name in ("started", "facts", "notes", "has_bodies")},
         "client": _json(path / "client-request.json"),
         "attempts": attempts,
-        "answer": _json(path / "answer.json"),
+        "response": _json(path / "client-response.json"),
     }
 
 

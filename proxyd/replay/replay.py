@@ -45,7 +45,7 @@ _KEY = Secret(MASK)
 
 @dataclass(frozen=True)
 class Found:
-    """The result for one part of the call, ``request 2`` or ``answer``; `difference` is None where it is equal."""
+    """The result for one part of the call, ``request 2`` or ``response``; `difference` is None where it is equal."""
 
     part: str
     difference: Difference | None
@@ -181,7 +181,7 @@ class Replay:
         if facts.get("outcome") == "refused":
             then = (facts.get("status"), facts.get("error_type"), facts.get("error"))
             if response.refusal is None:
-                return Found("answer", Difference("", _refused(*then), shown(response.body)))
+                return Found("response", Difference("", _refused(*then), shown(response.body)))
             pairs = zip(("status", "type", "message"), then, response.refusal, strict=True)
             for place, one, other in pairs:
                 texts = [
@@ -189,24 +189,24 @@ class Replay:
                     for each in (one, other)
                 ]
                 for difference in differences(texts[0], texts[1], place=place):
-                    return Found("answer", difference)
-            return Found("answer", None)
-        chunks = self.record.answer_chunks
+                    return Found("response", difference)
+            return Found("response", None)
+        chunks = self.record.response_chunks
         if chunks is None:
             self.notes.append("the response to the client is not in the record")
-            return Found("answer", None)
+            return Found("response", None)
         recorded = self._unmasked(b"".join(chunk for _, chunk in chunks))
         if response.refusal is not None:
             if self._responses.was_left and not recorded:
-                return Found("answer", None)
-            return Found("answer", Difference("", shown(recorded), _refused(*response.refusal)))
-        is_prefix = response.is_open or "body_cut" in self.record.answer
+                return Found("response", None)
+            return Found("response", Difference("", shown(recorded), _refused(*response.refusal)))
+        is_prefix = response.is_open or "body_cut" in self.record.response
         now = self._unmasked(response.body)
-        if str(self.record.answer.get("body_file", "")).endswith(".sse"):
-            return Found("answer", self._stream_difference(recorded, now, is_prefix=is_prefix))
+        if str(self.record.response.get("body_file", "")).endswith(".sse"):
+            return Found("response", self._stream_difference(recorded, now, is_prefix=is_prefix))
         if recorded == now or (is_prefix and (now.startswith(recorded) or recorded.startswith(now))):
-            return Found("answer", None)
-        return Found("answer", _body_difference(recorded, now, self._ids))
+            return Found("response", None)
+        return Found("response", _body_difference(recorded, now, self._ids))
 
     def _stream_difference(self, recorded: bytes, now: bytes, *, is_prefix: bool) -> Difference | None:
         then, made = _frames(recorded), _frames(now)

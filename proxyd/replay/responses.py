@@ -72,7 +72,7 @@ class ResponseReplayer:
         decoder.address = address_of(_url(attempt))
         frames = b""
         is_open = self.was_left
-        written = self.record.answer_chunks
+        written = self.record.response_chunks
         begun_ms = written[0][0] if written and self.wants_stream else None
         try:
             for moment, chunk in chunks:

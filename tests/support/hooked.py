@@ -111,14 +111,14 @@ async def hooked_proxy(
     options: Mapping[str, Any] | None = None,
     timeout_s: float = 5,
     entry: Mapping[str, Any] | None = None,
-    packing: str | None = None,
+    encoding: str | None = None,
     isolation: Literal["thread", "process"] = "thread",
     **settings: Any,
 ) -> AsyncIterator[HookedProxy]:
     """The hooks of `folder` in force, over an upstream of `mode` that responses with `stream`.
 
     Args:
-        packing: a content encoding of the responses, which nobody has asked for.
+        encoding: of the responses, although none was requested.
     """
     is_direct = mode == "direct"
     if stream is None:
@@ -137,14 +137,14 @@ async def hooked_proxy(
                 "usage": {"input_tokens": 1, "output_tokens": 2},
             }
             body = {"input_tokens": 7} if "count_tokens" in request.path else message
-            return packed(json.dumps(body).encode(), "application/json")
-        return packed(stream, "text/event-stream")
+            return encoded(json.dumps(body).encode(), "application/json")
+        return encoded(stream, "text/event-stream")
 
-    def packed(body: bytes, content_type: str) -> web.Response:
-        if packing is None:
+    def encoded(body: bytes, content_type: str) -> web.Response:
+        if encoding is None:
             return web.Response(body=body, content_type=content_type)
-        headers = {"content-encoding": packing}
-        body = gzip.compress(body) if packing == "gzip" else body
+        headers = {"content-encoding": encoding}
+        body = gzip.compress(body) if encoding == "gzip" else body
         return web.Response(body=body, content_type=content_type, headers=headers)
 
     async with running_upstream(respond) as upstream:

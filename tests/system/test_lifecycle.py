@@ -275,8 +275,8 @@ async def test_a_crash_ends_one_call_legally_and_no_other(
         "refused" if phase == "first" else "failed",
         "ok",
     ]
-    (told,) = [line for line in lines if line["event"] == "request.crashed"]
-    assert isinstance(told["exc_info"], KeyError)
+    (crash,) = [line for line in lines if line["event"] == "request.crashed"]
+    assert isinstance(crash["exc_info"], KeyError)
 
 
 @pytest.mark.statement("A9")

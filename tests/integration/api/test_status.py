@@ -288,7 +288,7 @@ async def test_a_socket_that_never_reads_is_closed_and_delays_no_one(
                     live.observe(call, row_of(call))
                     longest = max(longest, *(queue.qsize() for queue in live._listeners))
                     assert (await until(feed, "call"))["request_id"] == call.request_id
-                assert len(live._listeners) == 1, "it is let go, and the one that reads stays"
+                assert len(live._listeners) == 1, "it is dropped, and the one that reads stays"
                 assert longest <= 121, "what waits for one listener is bounded"
                 for _ in range(20):  # its write times out after write_stall_s
                     if daemon._listener.connections > 1:

@@ -159,14 +159,14 @@ def response_hook(payload):
 
 async def test_a_response_compressed_without_request_reaches_the_hooks(tmp_path: Path) -> None:
     write_hook(tmp_path, "shout", SHOUT)
-    async with hooked_proxy(tmp_path, "direct", packing="gzip") as proxy:
+    async with hooked_proxy(tmp_path, "direct", encoding="gzip") as proxy:
         assert text_of(await proxy.events()) == "HELLO WORLD"
         assert (await proxy.message())["content"][0]["text"] == "HELLO WORLD"
 
 
 async def test_a_response_with_an_unknown_encoding_is_refused(tmp_path: Path) -> None:
     write_hook(tmp_path, "shout", SHOUT)
-    async with hooked_proxy(tmp_path, "direct", packing="br") as proxy:
+    async with hooked_proxy(tmp_path, "direct", encoding="br") as proxy:
         with pytest.raises(AssertionError, match=r"compressed its response \(br\).*hooks: \[\]"):
             await proxy.raw(stream=True)
 

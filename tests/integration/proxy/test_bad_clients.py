@@ -2,7 +2,7 @@
 (docs/spec/operations.md#a7, #e8, #e9).
 
 The tables are the specification. Every case also checks that no task and no descriptor is left, that nothing crashed,
-that the upstream's connection is let go, and that the next client is served.
+that the upstream's connection is released, and that the next client is served.
 """
 
 from __future__ import annotations

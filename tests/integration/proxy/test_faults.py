@@ -1,7 +1,7 @@
 """Each way in which an upstream can fail, at each point of its response, in both modes (docs/spec/operations.md#d).
 
 The tables are the specification: what the client sees, what the log says. Every case also checks that the upstream's
-connection is let go within a second and that no task and no descriptor is left.
+connection is released within a second and that no task and no descriptor is left.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ KEEPS_CANCELLED = sys.version_info < (3, 11)
 @pytest.mark.parametrize("mode", MODES)
 async def test_call_leaves_no_reference_cycles(mode: str, end: str, stream: bool) -> None:
     if end == "client leaves" and KEEPS_CANCELLED:
-        pytest.skip("a task of Python 3.10 that was cancelled is a ring itself")
+        pytest.skip("a task of Python 3.10 that was cancelled is a reference cycle itself")
     head, chunks = CHUNKED, tuple(MODES[mode].values())
     if mode == "direct" and not stream:
         head = CHUNKED.replace(b"text/event-stream", b"application/json")

@@ -137,9 +137,9 @@ async def test_running_retries_count_as_well_as_waiting_ones() -> None:
                     turn.set()
 
                     def is_decided(number: int = number) -> bool:
-                        told = [line["event"] for line in lines]
+                        events = [line["event"] for line in lines]
                         again = len(upstream.heads) - calls
-                        return again + told.count("call.finished") == number + 1
+                        return again + events.count("call.finished") == number + 1
 
                     await until(is_decided, 10)
                 the_end.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import gzip
 import json
@@ -66,12 +67,12 @@ def text_of(path: Path) -> bytes:
 
 @pytest.mark.parametrize("mode", GOOD)
 async def test_record_without_bodies(tmp_path: Path, mode: str) -> None:
-    async with play(tmp_path, [GOOD[mode]], mode, None, f"X-Api-Key: {KEY}", "X-Own: sweet") as answer:
+    async with play(tmp_path, [GOOD[mode]], mode, None, f"X-Api-Key: {KEY}", "X-Own: sweet") as received:
         (path,) = await until_records(tmp_path, 1)
     call = call_of(path)
     facts = call["facts"]
     assert (facts["outcome"], facts["status"], facts["mode"]) == ("ok", 200, mode)
-    assert facts["request_id"] == answer.headers["request-id"]
+    assert facts["request_id"] == received.headers["request-id"]
     assert path.name.endswith(facts["request_id"])
     assert call["has_bodies"] is False
     client = json.loads((path / "client-request.json").read_bytes())
@@ -81,14 +82,14 @@ async def test_record_without_bodies(tmp_path: Path, mode: str) -> None:
     assert response is not None
     credential = "x-api-key" if mode == "direct" else "authorization"
     assert request["headers"][credential].removeprefix("Bearer ") == "***"
-    assert (response["status"], response["pieces"]) == (200, 11)
+    assert (response["status"], response["chunks"]) == (200, 11)
     lines = (path / "1-upstream-response.timing").read_text().splitlines()
     assert [int(line.split()[1]) for line in lines] == list(map(len, MODES[mode].values()))
     moments = [float(line.split()[0]) for line in lines]
     assert moments == sorted(moments)
     assert response["head_ms"] <= moments[0]
-    written = (path / "answer.timing").read_text().splitlines()
-    assert sum(int(line.split()[1]) for line in written) == facts["bytes_out"] == len(answer.body)
+    written = (path / "client-response.timing").read_text().splitlines()
+    assert sum(int(line.split()[1]) for line in written) == facts["bytes_out"] == len(received.body)
     everything = text_of(path)
     for word in (KEY, "Let me think", "write it", "a.txt", '"hi"', "sweet"):
         assert word.encode() not in everything, word
@@ -103,8 +104,8 @@ async def test_record_with_bodies_has_every_byte(tmp_path: Path, mode: str) -> N
     (attempt,) = record.attempts
     assert attempt.chunks is not None
     assert [chunk for _, chunk in attempt.chunks] == list(MODES[mode].values())
-    assert record.answer_chunks is not None
-    assert b"".join(chunk for _, chunk in record.answer_chunks) == response.body
+    assert record.response_chunks is not None
+    assert b"".join(chunk for _, chunk in record.response_chunks) == response.body
     assert record.call["entries"]["m"]["model_name"] == "m"
 
 
@@ -121,26 +122,26 @@ async def test_response_that_is_not_streamed(tmp_path: Path) -> None:
         tmp_path, [GOOD["translated"]], payload={"stream": False}, record_bodies=True
     ) as response:
         (path,) = await until_records(tmp_path, 1)
-    assert (path / "answer.body.json").read_bytes() == response.body
+    assert (path / "client-response.body.json").read_bytes() == response.body
 
 
 async def test_compressed_response_is_kept_decompressed_and_masked(tmp_path: Path) -> None:
     said = json.dumps(
         {"type": "message", "content": [{"type": "text", "text": f"your key is {KEY}"}]}
     ).encode()
-    packed = gzip.compress(said)
-    steps = whole("200 OK", packed, "Content-Encoding: gzip")
-    async with play(tmp_path, [steps], "direct", None, f"X-Api-Key: {KEY}", record_bodies=True) as answer:
-        assert answer.body == packed
+    compressed = gzip.compress(said)
+    steps = whole("200 OK", compressed, "Content-Encoding: gzip")
+    async with play(tmp_path, [steps], "direct", None, f"X-Api-Key: {KEY}", record_bodies=True) as received:
+        assert received.body == compressed
         (path,) = await until_records(tmp_path, 1)
-    for name in ("1-upstream-response.body.json", "answer.body.json"):
+    for name in ("1-upstream-response.body.json", "client-response.body.json"):
         kept = (path / name).read_bytes()
         assert len(kept) == len(said)
         assert kept.startswith(said.partition(KEY.encode())[0])
         assert KEY.encode() not in kept
     _, response = heads(path, 1)
     assert response is not None
-    assert (response["body_unpacked"], response["body_bytes"]) == ("gzip", len(packed))
+    assert (response["body_decompressed"], response["body_bytes"]) == ("gzip", len(compressed))
 
 
 async def test_unknown_compression_is_left_out(tmp_path: Path) -> None:
@@ -149,7 +150,7 @@ async def test_unknown_compression_is_left_out(tmp_path: Path) -> None:
     _, response = heads(path, 1)
     assert response is not None
     assert "compressed (br)" in response["body_left_out"]
-    assert not list(path.glob("*response.body*"))
+    assert not list(path.glob("*upstream-response.body*"))
 
 
 # -- failures
@@ -322,9 +323,9 @@ def test_queue_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 async def test_memory_of_a_call_is_bounded_and_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace, "MAX_BYTES", 600)
     monkeypatch.setattr(trace, "MAX_MARKS", 4)
-    async with play(tmp_path, [GOOD["direct"]], "direct", record_bodies=True) as answer:
+    async with play(tmp_path, [GOOD["direct"]], "direct", record_bodies=True) as received:
         (path,) = await until_records(tmp_path, 1)
-    assert judge(answer.events()) == "message_stop"
+    assert judge(received.events()) == "message_stop"
     call = call_of(path)
     assert any("cut" in note for note in call["notes"])
     assert len((path / "1-upstream-response.timing").read_text().splitlines()) == 4
@@ -335,7 +336,7 @@ async def test_memory_of_a_call_is_bounded_and_noted(tmp_path: Path, monkeypatch
     assert sum(bodies) <= 2 * 600
     _, response = heads(path, 1)
     assert response is not None
-    assert response["pieces"] == 11
+    assert response["chunks"] == 11
     assert response["body_bytes"] > 600
 
 
@@ -351,8 +352,7 @@ def test_two_recorders_share_a_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "_PAUSE_S", 0)
     both = [Recorder(tmp_path / FOLDER, lambda: Settings(record_max=10)) for _ in range(2)]
     for number in range(200):
-        record = _traced()
-        record.request_id = f"req_{number:022}"
+        record = dataclasses.replace(_traced(), request_id=f"req_{number:022}")
         both[number % 2].observe(record)
     for recorder in both:
         assert recorder.flush(10)
@@ -504,8 +504,9 @@ def test_key_is_masked_after_the_end_of_its_call(tmp_path: Path) -> None:
 
 
 def test_foreign_error_types_are_left_out_without_bodies() -> None:
-    record = _traced()
-    record.stop_reason, record.error_type = "your prompt was: hello", "overloaded_error"
+    record = dataclasses.replace(
+        _traced(), stop_reason="your prompt was: hello", error_type="overloaded_error"
+    )
     facts = json.loads(files_of(record)["call.json"])["facts"]
     assert "stop_reason" not in facts
     assert facts["error_type"] == "overloaded_error"

@@ -77,7 +77,7 @@ STREAMS: dict[str, Sequence[Step]] = {
     "refused": refusal("400 No", "maximum context length is 1000 tokens, however you requested 2000"),
     "key refused": refusal("401 No", f"Incorrect API key provided: {KEY}"),
     "busy": refusal("429 Slow", "slow down"),
-    "no answer": (Fault.CLOSE,),
+    "no response": (Fault.CLOSE,),
     "in two pieces a frame": [
         CHUNKED,
         *(as_chunks(frame[:30], frame[30:]) for frame in FRAMES),
@@ -101,11 +101,11 @@ async def test_translated(tmp_path: Path, name: str, stream: bool) -> None:
     found, notes = replayed(path)
     assert [each for each in found if each.difference] == []
     parts = [each.part for each in found]
-    has_answer = name not in ("no answer", "redirect")
+    has_response = name not in ("no response", "redirect")
     assert parts == [*(f"request {number + 1}" for number in range(call_of(path)["attempts"]))] + (
-        ["answer"] if has_answer else []
+        ["response"] if has_response else []
     )
-    assert bool(notes) is not has_answer
+    assert bool(notes) is not has_response
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -114,7 +114,7 @@ async def test_probe_of_one_token_that_the_upstream_refuses(tmp_path: Path, stre
     path = await one_record(
         tmp_path, [refusal("400 No", words)], "translated", {"stream": stream, "max_tokens": 1}
     )
-    assert replayed(path) == ([Found("request 1", None), Found("answer", None)], [])
+    assert replayed(path) == ([Found("request 1", None), Found("response", None)], [])
 
 
 @pytest.mark.parametrize(
@@ -136,24 +136,24 @@ async def test_direct(tmp_path: Path, name: str) -> None:
     }
     headers = (f"Authorization: Bearer {KEY}", "Anthropic-Beta: one", "X-Custom: yes")
     path = await one_record(tmp_path, [plays[name]], "direct", None, *headers)
-    assert replayed(path) == ([Found("request 1", None), Found("answer", None)], [])
+    assert replayed(path) == ([Found("request 1", None), Found("response", None)], [])
 
 
-@pytest.mark.parametrize("packing", ["", "gzip"])
+@pytest.mark.parametrize("encoding", ["", "gzip"])
 @pytest.mark.parametrize("is_stream", [True, False])
-async def test_direct_bodies_of_other_kinds(tmp_path: Path, packing: str, is_stream: bool) -> None:
+async def test_direct_bodies_of_other_kinds(tmp_path: Path, encoding: str, is_stream: bool) -> None:
     body = b"".join(MODES["direct"].values()) if is_stream else b'{"type": "message", "content": []}'
-    sent = gzip.compress(body) if packing else body
-    headers = [f"Content-Encoding: {packing}"] if packing else []
+    sent = gzip.compress(body) if encoding else body
+    headers = [f"Content-Encoding: {encoding}"] if encoding else []
     kind = "text/event-stream" if is_stream else "application/json"
     path = await one_record(
         tmp_path, [whole("200 OK", sent, *headers, kind=kind)], "direct", {"stream": is_stream}
     )
-    assert replayed(path) == ([Found("request 1", None), Found("answer", None)], [])
-    name = "answer.sse" if is_stream else "answer.body.json"
+    assert replayed(path) == ([Found("request 1", None), Found("response", None)], [])
+    name = "client-response.sse" if is_stream else "client-response.body.json"
     edit(path, name, '"type": "message', '"type": "massage')
     ((part, difference),) = unlike(path)
-    assert part == "answer"
+    assert part == "response"
     assert "type" in difference.place or "event" in difference.place
     assert "massage" in difference.recorded
 
@@ -162,7 +162,7 @@ async def test_retry_and_then_success(tmp_path: Path) -> None:
     plays = [refusal("503 Busy", "later"), (Fault.CLOSE,), GOOD["translated"]]
     path = await one_record(tmp_path, plays, max_retries=2)
     found, _ = replayed(path)
-    assert [each.part for each in found] == ["request 1", "request 2", "request 3", "answer"]
+    assert [each.part for each in found] == ["request 1", "request 2", "request 3", "response"]
     assert unlike(path) == []
 
 
@@ -212,7 +212,7 @@ async def test_message_that_was_started_early(tmp_path: Path) -> None:
     """The message began, and pings came, before the first chunk."""
     steps = [CHUNKED, Pause(0.15), as_chunks(*FRAMES), b"0\r\n\r\n"]
     path = await one_record(tmp_path, [steps], commit_s=0.03, ping_s=0.03)
-    assert (path / "answer.sse").read_text().count("event: ping") >= 2
+    assert (path / "client-response.sse").read_text().count("event: ping") >= 2
     assert unlike(path) == []
 
 
@@ -229,7 +229,7 @@ async def test_client_that_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             (path,) = await until_records(tmp_path, 1)
     assert call_of(path)["facts"]["outcome"] == "client_gone"
     assert unlike(path) == []
-    edit(path, "answer.sse", "I will ", "I shall")
+    edit(path, "client-response.sse", "I will ", "I shall")
     ((_, difference),) = unlike(path)
     assert "I shall" in difference.recorded
 
@@ -255,14 +255,14 @@ async def test_demo_upstream(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stream", [True, False])
 async def test_calls_without_an_upstream(tmp_path: Path, stream: bool) -> None:
     path = await one_record(tmp_path, [()], "translated", {"max_tokens": 0, "stream": stream})
-    assert replayed(path) == ([Found("answer", None)], [])
+    assert replayed(path) == ([Found("response", None)], [])
 
 
 async def test_calls_that_the_proxy_refuses(tmp_path: Path) -> None:
     missing = {"api_base": "https://api.example.com/v1"}
     path = await one_record(tmp_path / "key", [()], more=missing)
     assert call_of(path)["facts"]["status"] == 401
-    assert replayed(path) == ([Found("answer", None)], [])
+    assert replayed(path) == ([Found("response", None)], [])
     path = await one_record(tmp_path / "long", [()], more={"max_input_tokens": 1})
     found, notes = replayed(path)
     assert found == []
@@ -278,7 +278,7 @@ async def test_count_tokens_of_a_direct_route(tmp_path: Path) -> None:
                 await client.send(post(HELLO, path="/anthropic/v1/messages/count_tokens?beta=true"))
                 assert (await client.response()).status == 200
             (path,) = await until_records(tmp_path, 1)
-    assert replayed(path) == ([Found("request 1", None), Found("answer", None)], [])
+    assert replayed(path) == ([Found("request 1", None), Found("response", None)], [])
 
 
 async def test_truncated_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,7 +315,7 @@ async def test_changed_response(tmp_path: Path) -> None:
     path = await one_record(tmp_path, [GOOD["translated"]])
     edit(path, "1-upstream-response.sse", '"content": "write it."', '"content": "wrote it."')
     ((part, difference),) = unlike(path)
-    assert part == "answer"
+    assert part == "response"
     assert difference.place == "event 9 (content_block_delta): delta.text"
     assert (difference.recorded, difference.now) == ('"write it."', '"wrote it."')
 
@@ -323,11 +323,11 @@ async def test_changed_response(tmp_path: Path) -> None:
 async def test_changed_number_of_events(tmp_path: Path) -> None:
     path = await one_record(tmp_path, [GOOD["translated"]])
     last = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
-    whole_response = (path / "answer.sse").read_bytes()
-    (path / "answer.sse").write_bytes(whole_response.removesuffix(last))
+    whole_response = (path / "client-response.sse").read_bytes()
+    (path / "client-response.sse").write_bytes(whole_response.removesuffix(last))
     ((_, difference),) = unlike(path)
     assert (difference.place, difference.recorded) == ("event 16", "(the end)")
-    (path / "answer.sse").write_bytes(whole_response + last)
+    (path / "client-response.sse").write_bytes(whole_response + last)
     ((_, difference),) = unlike(path)
     assert (difference.place, difference.now) == ("event 17", "(the end)")
 
@@ -336,7 +336,7 @@ async def test_changed_refusal(tmp_path: Path) -> None:
     path = await one_record(tmp_path, [STREAMS["refused"]])
     edit(path, "1-upstream-response.body.json", "1000", "3000")
     ((part, difference),) = unlike(path)
-    assert (part, difference.place) == ("answer", "message")
+    assert (part, difference.place) == ("response", "message")
     edit(path, "1-upstream-response.json", '"status": 400', '"status": 429')
     ((_, difference),) = unlike(path)
     assert difference.place in ("status", "message")
@@ -366,9 +366,9 @@ async def test_mixed_up_ids_differ(tmp_path: Path) -> None:
     ]
     path = await one_record(tmp_path, [[CHUNKED, as_chunks(*calls, *FRAMES[8:]), b"0\r\n\r\n"]])
     assert unlike(path) == []
-    text = (path / "answer.sse").read_text()
+    text = (path / "client-response.sse").read_text()
     first, second = [part[:24] for part in text.split('"toolu_')[1:]]
-    (path / "answer.sse").write_text(text.replace(second, first))
+    (path / "client-response.sse").write_text(text.replace(second, first))
     ((_, difference),) = unlike(path)
     assert difference.place.endswith("content_block.id")
 

@@ -5,7 +5,7 @@ sends, through the translation and the direct splice. Without one, both run, SEC
 
 The corpus grows in ``.fuzz/TARGET``; it starts from the seeds and from all transcripts. An input that breaks a rule
 is left in ``.fuzz/`` and ends the run with exit code 77; shrink it, put it into tests/system/fuzz/findings (those
-of requests as ``request-*.bin``), where the tests play it from then on, and mend the code. Exit code 0 also where
+of requests as ``request-*.bin``), where the tests play it from then on, and fix the code. Exit code 0 also where
 atheris cannot be installed: there are no builds for every Python.
 """
 

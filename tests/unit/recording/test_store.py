@@ -44,12 +44,12 @@ def _minimal_record(folder: Path) -> Path:
     heads = {
         "call.json": {"format": store.FORMAT, "attempts": 0, "facts": {"model": "m"}},
         "client-request.json": {"body_file": "client-request.body.json"},
-        "answer.json": {"body_file": "answer.sse"},
+        "client-response.json": {"body_file": "client-response.sse"},
     }
     files = {name: json.dumps(head).encode() for name, head in heads.items()}
     files["client-request.body.json"] = b"{}"
-    files["answer.sse"] = b"abcde"
-    files["answer.timing"] = timing([(1.0, 2, None), (2.5, 9, 2)])
+    files["client-response.sse"] = b"abcde"
+    files["client-response.timing"] = timing([(1.0, 2, None), (2.5, 9, 2)])
     store.write_folder(folder, "20261126T013010.123Z-req_a", files)
     return folder / "20261126T013010.123Z-req_a"
 
@@ -57,7 +57,7 @@ def _minimal_record(folder: Path) -> Path:
 def test_bodies_are_split_by_their_timing(tmp_path: Path) -> None:
     record = load(_minimal_record(tmp_path / FOLDER))
     assert record.body == b"{}"
-    assert record.answer_chunks == [(1.0, b"ab"), (2.5, b"cd"), (2.5, b"e")]
+    assert record.response_chunks == [(1.0, b"ab"), (2.5, b"cd"), (2.5, b"e")]
 
 
 def test_record_of_another_format_is_refused(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_translated_call(home: Home, monkeypatch: pytest.MonkeyPatch, stream: bo
     case = goldens_streams.load("deepseek/one")
     outcome = goldens_streams.play(case.new_decoder(), [case.upstream])
     kinds = [kind for kind, _ in read_events(outcome.stream)]
-    recorded_kinds = [kind for kind, _ in read_events((path / "answer.sse").read_bytes())]
+    recorded_kinds = [kind for kind, _ in read_events((path / "client-response.sse").read_bytes())]
     assert kinds == recorded_kinds
     body = goldens_requests.translate("deepseek/one").body
     assert body["tools"][0]["function"]["name"] == case.request["tools"][0]["name"]
@@ -98,9 +98,9 @@ def test_translated_call(home: Home, monkeypatch: pytest.MonkeyPatch, stream: bo
 
 
 def test_responses_call(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = (goldens_streams.ROOT / "responses/openai/tool_call.sse").read_bytes()
+    stream = (goldens_streams.ROOT / "responses/openai/tool_call.sse").read_bytes()
     entry = {"provider": "openai", "format": "openai-responses", "model_name": "plantedmodel"}
-    path = recorded(home, whole("200 OK", told, kind="text/event-stream"), more=entry)
+    path = recorded(home, whole("200 OK", stream, kind="text/event-stream"), more=entry)
     target = home.path / "out"
     result = home.run("export", str(path), str(target), "--case", "one")
     assert (result.code, result.err) == (0, "")
@@ -112,7 +112,7 @@ def test_responses_call(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     case = goldens_streams.load("responses/openai/one")
     outcome = goldens_streams.play(case.new_decoder(), [case.upstream])
     kinds = [kind for kind, _ in read_events(outcome.stream)]
-    assert kinds == [kind for kind, _ in read_events((path / "answer.sse").read_bytes())]
+    assert kinds == [kind for kind, _ in read_events((path / "client-response.sse").read_bytes())]
     goldens_streams.load.cache_clear()
 
 

@@ -55,7 +55,7 @@ def test_no_difference(home: Home, by: str) -> None:
     title, *parts = result.out.splitlines()
     assert request_id in title
     assert "200 ok" in title
-    assert parts == ["request 1: no difference", "answer: no difference"]
+    assert parts == ["request 1: no difference", "response: no difference"]
 
 
 def test_difference(home: Home) -> None:
@@ -74,7 +74,7 @@ def test_difference(home: Home) -> None:
     assert found.code == 4
     parts = json.loads(found.out)["parts"]
     assert parts[0]["difference"] == {"place": "body.messages[0].content", "recorded": '"hi"', "now": '"ho"'}
-    assert parts[1] == {"part": "answer", "difference": None}
+    assert parts[1] == {"part": "response", "difference": None}
 
 
 def test_list(home: Home) -> None:

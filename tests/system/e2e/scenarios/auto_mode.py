@@ -58,9 +58,9 @@ async def auto_mode_blocks(stage: Stage) -> None:
     daemon = await stage.daemon(entries(upstream, judge))
     done = await stage.run(daemon, "Tidy up.", model="scripted", options=AUTO)
     check_equal(done.text, "It is blocked.", "the answer")
-    (told,) = upstream.requests[1].texts("tool")
-    check("denied by the Claude Code auto mode classifier" in told, f"the model was told {told!r}")
-    check("It is not asked for." in told, f"the reason is missing: {told!r}")
+    (result,) = upstream.requests[1].texts("tool")
+    check("denied by the Claude Code auto mode classifier" in result, f"the model was told {result!r}")
+    check("It is not asked for." in result, f"the reason is missing: {result!r}")
 
 
 @scenario
@@ -70,9 +70,9 @@ async def auto_mode_without_a_verdict(stage: Stage) -> None:
     daemon = await stage.daemon(entries(upstream, None))
     done = await stage.run(daemon, "What is six times seven?", model="scripted", options=AUTO)
     check_equal(done.text, "It did not run.", "the answer")
-    (told,) = upstream.requests[1].texts("tool")
-    check("gave no verdict" in told, f"the model was told {told!r}")
-    check("42" not in told, "the command ran without a verdict")
+    (result,) = upstream.requests[1].texts("tool")
+    check("gave no verdict" in result, f"the model was told {result!r}")
+    check("42" not in result, "the command ran without a verdict")
     check("127.0.0.1" not in done.stderr, f"the proxy's address is named: {done.stderr!r}")
 
 

@@ -55,8 +55,8 @@ async def failing_bash_call(stage: Stage) -> None:
     script = [call("Bash", command="echo broken >&2; exit 3", description="Break"), say("It broke.")]
     upstream, run = await stage.converse(script, "Break it.", tools=["Bash"])
     check_equal(run.text, "It broke.", "the answer")
-    (told,) = upstream.requests[1].texts("tool")
-    check("Error" in told and "broken" in told, f"the upstream was not told of the failure: {told!r}")
+    (result,) = upstream.requests[1].texts("tool")
+    check("Error" in result and "broken" in result, f"the upstream was not told of the failure: {result!r}")
 
 
 @scenario
