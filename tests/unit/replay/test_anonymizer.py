@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from proxyd import errors
 from proxyd.codecs.anthropic.thinking_signature import decode_signature, encode_signature
-from proxyd.codecs.formats import CHAT, FORMATS
+from proxyd.codecs.formats import CHAT, FORMATS, Format
 from proxyd.codecs.upstream_errors.errors import refusal
 from proxyd.replay.anonymizer import LOREM, Anonymizer, anonymize_body
 from proxyd.replay.json_strings import find_strings
@@ -40,13 +40,19 @@ def anonymized_case(name: str) -> goldens_streams.Case:
     )
 
 
-#: What these make depends on the words: stop sequences that stand in the text, an end that says more than the deltas.
-_OF_WORDS = {"stop_sequence", "stop_sequence_not_there", "end_says_more"}
+def _depends_on_words(name: str, format_: Format) -> bool:
+    """Whether other words make other events: a stop sequence or a tool call in the text, an end that says more."""
+    case = name.split("/")[-1]
+    if format_ is CHAT:
+        return case.startswith(("text_call_", "text_like_"))
+    return case in ("stop_sequence", "stop_sequence_not_there", "end_says_more")
+
+
 TRANSCRIPTS = [
     name
     for each in FORMATS.values()
     for name in goldens_streams.cases(each)
-    if name.split("/")[-1] not in _OF_WORDS or each is CHAT
+    if not _depends_on_words(name, each)
 ]
 
 
