@@ -30,6 +30,7 @@ MAX_GROWTH = 2.6
 SIZE = 100
 #: Patterns that are not applied to texts of any length, and why.
 BOUNDED_OTHERWISE = {
+    "proxyd.codecs.openai.call_openings.FORMATS": "matched once an argument, where the one before has ended",
     "proxyd.codecs.upstream_errors.overflow_": "its callers cut what they judge to `MAX_MESSAGE` characters",
     "proxyd.providers.unparsed._NOT_SETTING": "only matched behind a name that was found",
     "proxyd.providers.unparsed._MEMBER": "only matched behind a name that was found",
@@ -37,6 +38,7 @@ BOUNDED_OTHERWISE = {
 }
 #: Functions that are given a pattern, and what it is.
 GIVEN = {
+    "proxyd.codecs.openai.tool_call_formats._tags": "of the module's data, where they are found",
     "proxyd.codecs.translation.schema_styles.fits_grammar_pattern": "a schema's: compiled, never matched",
     "proxyd.codecs.upstream_errors.context_overflow._wording": "of the module's data",
     "proxyd.codecs.upstream_errors.errors._cause": "of the module's data",

@@ -108,7 +108,12 @@ MUTATIONS = (
         "if self._waiting:",
     ),
     Mutation("other choices are mixed in", STREAM, "if _choice_index(choice) <= self._choice", "if True"),
-    Mutation("the whole answer is said twice", STREAM, "elif not self._has_deltas:", "else:"),
+    Mutation(
+        "the whole answer is said twice",
+        STREAM,
+        "_late_part(message, self._writer) if self._has_deltas else message",
+        "message",
+    ),
     Mutation(
         "arguments said twice are two calls",
         CALLS,

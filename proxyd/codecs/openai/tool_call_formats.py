@@ -60,10 +60,10 @@ class CallFormat:
 
 def _tags(item: str, value_end: str, next_item: str, end: str) -> ParameterSyntax:
     """Return the syntax of arguments in tags: `item` is the pattern up to the value."""
-    closed = rf"{re.escape(value_end)}(?=\s*(?:{re.escape(next_item)}|{re.escape(end)}))"
+    closed = rf"{re.escape(value_end)}(?=\s{{0,64}}(?:{re.escape(next_item)}|{re.escape(end)}))"
     return ParameterSyntax(
         begins=(next_item, end),
-        item=re.compile(rf"\s*{item}(?P<value>.*?){closed}", re.DOTALL),
+        item=re.compile(rf"\s{{0,64}}{item}(?P<value>.*?){closed}", re.DOTALL),
         end=re.compile(rf"{re.escape(value_end)}\s{{0,64}}{re.escape(end)}"),
     )
 

@@ -14,7 +14,7 @@ from proxyd import jsonio
 __all__ = ["OfferedTools", "tools_in"]
 
 #: Words of gpt-oss's channels that servers leave behind the name.
-_CHANNEL_WORDS = re.compile(r"\s*<\|.*\Z", re.DOTALL)
+_CHANNEL_WORDS = re.compile(r"<\|.*\Z", re.DOTALL)
 _NAMESPACE = "functions."
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -56,7 +56,7 @@ class OfferedTools:
         """Return the offered name that `name` is, without channel words and namespace; "" if it is none."""
         if not isinstance(name, str):
             return ""
-        for text in (name, _CHANNEL_WORDS.sub("", name)):
+        for text in (name, _CHANNEL_WORDS.sub("", name).rstrip()):
             for each in (text, text.removeprefix(_NAMESPACE)):
                 if each in self._schemas:
                     return each
