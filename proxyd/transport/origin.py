@@ -162,7 +162,8 @@ class Origin:
         task.add_done_callback(self._on_opened_ahead)
 
     def _give_up(self, task: asyncio.Task[UpstreamConnection]) -> None:
-        if self._opening is task:  # else a call waits for it, by its own timeout
+        if self._opening is task and not task.done():  # else a call waits for it, by its own timeout
+            self._opening = None  # now, since the task ends later than this call
             task.cancel()
 
     def _on_opened_ahead(self, task: asyncio.Task[UpstreamConnection]) -> None:
