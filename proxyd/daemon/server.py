@@ -198,6 +198,8 @@ class Daemon:
         except BaseException:
             for each in sockets:
                 each.close()
+            if self._demo is not None:
+                await self._demo.close()
             raise
         self.addresses = [each.getsockname()[:2] for each in sockets]
         if self._reloader is not None:
