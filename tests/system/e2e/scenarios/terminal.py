@@ -176,7 +176,9 @@ async def statusline_names_the_current_model(stage: Stage) -> None:
     settings = home_of(stage) / ".claude" / "settings.json"
     settings.parent.mkdir(parents=True)
     command = shlex.join([sys.executable, "-m", "proxyd", "statusline"])
-    settings.write_text(json.dumps({"statusLine": {"type": "command", "command": command}}))
+    settings.write_text(
+        json.dumps({"statusLine": {"type": "command", "command": command, "refreshInterval": 1}})
+    )
     async with terminal_running_code(stage, models, "first") as terminal:
         await terminal.expect("manual mode on")
         await terminal.enter("Hello")
