@@ -56,10 +56,17 @@ EXPLAINED = {
     "loop.late",
     "hook.slow",
 }
-SETTINGS = {"idle_s": 8.0, "first_byte_s": 15.0, "ping_s": 0.4, "circuit_open_s": 0.5, "max_streams": 1000}
+SETTINGS = {
+    "idle_s": 8.0,
+    "first_byte_s": 15.0,
+    "ping_s": 0.4,
+    "circuit_open_s": 0.5,
+    "max_streams": 1000,
+    "idle_connection_s": 15.0,
+}
 #: One answer, however busy the machine is.
 ANSWER_BOUND_S = 90.0
-#: Connections to the upstream are kept for 15 s after their last use.
+#: Longer than connections to the upstream are kept after their last use.
 POOL_S = 20.0
 #: At the stop: so many streams are open, in the middle of a pause that is longer than it takes to open them all.
 FIRST_OF_DRAIN, DRAINED, DRAIN_PAUSE_S = 1_000_000_000, 60, 6.0
