@@ -122,7 +122,7 @@ async def screen_after_calls(columns: int, base: str) -> list[str]:
             await until_shown(name, "server.stopped")
         finally:
             await tmux(name, "kill-server")
-    lines = text.replace(str(port), "8082").splitlines()
+    lines = text.replace(str(port), "8082").replace(folder, "~").splitlines()
     while lines and not _SGR.sub("", lines[-1]).strip():
         lines.pop()
     return lines

@@ -7,7 +7,8 @@ call can be retried or refused with its true status; a later one becomes the err
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from proxyd.codecs.anthropic.held_end import HeldEnd
@@ -49,7 +50,7 @@ class WholeResponse(Sink, Protocol):
         """The message as the upstream wrote it; None if it wrote events."""
 
 
-class Attempt:
+class Attempt(ABC):
     """Base of both kinds.
 
     Args:
@@ -60,7 +61,6 @@ class Attempt:
     Attributes:
         decoder: reads the response's body; None before `open`, unless the kind has it from the beginning.
         held: holds back the end of a stream, for the finisher.
-        begins_early: the client's stream can begin before the upstream has responded, by `start`.
     """
 
     #: To read the upstream's errors with; empty here.
@@ -84,7 +84,6 @@ class Attempt:
         self.hooks, self.finisher = hooks, finisher
         self._stream_hooks: StreamHooks | None = None
         self.held: HeldEnd | None = None
-        self.begins_early = False
         self.decoder: Decoder | None = None
         self._pump: StreamPump | None = None
         self._response: Response | None = None
@@ -95,29 +94,30 @@ class Attempt:
         return address_of(self._url)
 
     @property
+    @abstractmethod
     def whole(self) -> WholeResponse | None:
         """A new collector, if the response goes to the client as a whole; None if it is forwarded as it comes."""
-        raise NotImplementedError
 
+    @property
+    def early_start(self) -> Callable[[], bytes] | None:
+        """What begins the client's stream before the upstream has responded: it returns the first frames."""
+        return None
+
+    @abstractmethod
     def set_head(self, call: ActiveCall) -> None:
         """Set the head of the client's response, which is forwarded as it comes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def whole_head(self, call: ActiveCall) -> tuple[int, Iterable[tuple[str, str]]]:
         """Return status and headers of a response that is sent as a whole, without its length."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def open(self) -> StreamPump:
         """Send the request, and read the response up to its first frames.
 
         Raises:
             ProxyError: the attempt failed before them.
         """
-        raise NotImplementedError
-
-    def start(self) -> bytes:
-        """Begin the client's stream before the upstream's: return the first frames."""
-        raise NotImplementedError
 
     def fail(self, exc: ProxyError) -> bytes:
         """End a stream that has begun with `exc`: return the last frames. Nothing is waited for."""

@@ -45,7 +45,7 @@ class TranslatedAttempt(Attempt):
         self._context = translated.context
         self.sent = translated.sent
         self._stops_early = call.stops_early
-        self._is_stream = self.begins_early = call.request.wants_stream
+        self._is_stream = call.request.wants_stream
         if self._is_stream and hooks is not None and hooks.changes_events:
             self._stream_hooks = StreamHooks(hooks)
         self.decoder: ResponseDecoder = translated.new_decoder()
@@ -62,7 +62,11 @@ class TranslatedAttempt(Attempt):
     def whole_head(self, call: ActiveCall) -> tuple[int, Iterable[tuple[str, str]]]:
         return 200, call.json_headers
 
-    def start(self) -> bytes:
+    @property
+    def early_start(self) -> Callable[[], bytes] | None:
+        return self._start if self._is_stream else None
+
+    def _start(self) -> bytes:
         frames = self.decoder.start()
         return frames if self._stream_hooks is None else self._stream_hooks.pass_through(frames)
 

@@ -30,10 +30,11 @@ async def run_attempt(attempt: Attempt, call: ActiveCall, resources: CallResourc
     record, writer = call.record, call.writer
     pump: StreamPump | None = None
     try:
-        if attempt.begins_early:
+        early_start = attempt.early_start
+        if early_start is not None:
             attempt.set_head(call)
             elapsed_s = monotonic() - record.begun
-            writer.commit_after(max(0.001, resources.settings.commit_s - elapsed_s), attempt.start)
+            writer.commit_after(max(0.001, resources.settings.commit_s - elapsed_s), early_start)
         pump = await attempt.open()
         await call.request.yield_to_loop()
         call.end_retry()

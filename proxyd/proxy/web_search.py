@@ -31,7 +31,7 @@ log = get_logger("web_search")
 
 #: Most bytes of an engine's response: eight results with their texts are some 20 kB.
 _MAX_RESPONSE_BYTES = 2 << 20
-#: What the main model is told where there is nothing to tell from.
+#: What the main model is to do where nothing was searched.
 _ADVICE = "Answer without it, and say that nothing was searched."
 
 
@@ -120,7 +120,7 @@ async def _events(
     config: WebSearch, wanted: SearchCall, route: ModelRoute, call: ActiveCall
 ) -> AsyncIterator[Sequence[StreamEvent]]:
     message_id = new_id("msg_", 22)
-    yield beginning(message_id, call.request.payload.get("model"), wanted.query)
+    yield beginning(message_id, call.request.model, wanted.query)
     try:
         yield ending_with_results(message_id, wanted.query, await _results(config, wanted, route))
     except SearchFailed as exc:

@@ -18,6 +18,7 @@ from typing import Any
 
 from proxyd import jsonio
 from proxyd.codecs.openai.signed_data import signature_in_call
+from proxyd.codecs.translation.string_literal import decoded_literal
 
 __all__ = ["DeltaTemplate"]
 
@@ -51,13 +52,7 @@ class DeltaTemplate:
         end = len(data) - len(tail)
         if len(head) >= end or not (data.startswith(head) and data.endswith(tail)):
             return ""
-        literal = data[len(head) : end]
-        try:
-            text = literal.decode()
-            if '"' in text or "\\" in text or not text.isprintable():
-                text = _decoded(literal)
-        except ValueError:
-            return ""
+        text = decoded_literal(data[len(head) : end])
         if text:
             self._learned = 0
         return text
@@ -92,21 +87,6 @@ def _texts_in(data: bytes) -> Iterator[tuple[int, int]]:
             if match := _TEXT.match(data, at):
                 yield match.span(1)
             at = data.find(key, at)
-
-
-def _decoded(literal: bytes) -> str:
-    """Return the text of a literal with escapes or control characters.
-
-    Raises:
-        ValueError: it is no whole string, or no UTF-8, or spans several lines.
-    """
-    if b"\n" in literal:
-        raise ValueError("another line of the frame")
-    if b"\\" in literal:
-        return str(jsonio.loads(b'"%b"' % literal))
-    if b'"' in literal:
-        raise ValueError("an end of the string within it")
-    return literal.decode()
 
 
 def _has_single_text(chunk: dict[str, Any], *, is_call: bool) -> bool:

@@ -17,10 +17,10 @@ from proxyd.codecs.anthropic.events import (
     BlockStop,
     JsonDelta,
     MessageDelta,
-    MessageStart,
     MessageStop,
     StreamEvent,
     TextDelta,
+    message_start,
 )
 from proxyd.server_tools.web_search.engines import Result
 
@@ -34,21 +34,16 @@ _MARKUP = re.compile(r"</?(?:strong|b|em|i|mark)>", re.IGNORECASE)
 _USAGE = {"input_tokens": 0, "output_tokens": 0}
 
 
-def beginning(message_id: str, model: object, query: str) -> list[StreamEvent]:
+def beginning(message_id: str, model: str, query: str) -> list[StreamEvent]:
     """Build the start of the message and the block that shows the query, to be sent before the search is made."""
-    message = {
-        "id": message_id,
-        "type": "message",
-        "role": "assistant",
-        "model": model,
-        "content": [],
-        "stop_reason": None,
-        "stop_sequence": None,
-        "usage": _USAGE,
-    }
     block = {"type": "server_tool_use", "id": _search_id(message_id), "name": "web_search", "input": {}}
     query_json = jsonio.dump_text({"query": query})
-    return [MessageStart(message), BlockStart(0, block), JsonDelta(0, query_json), BlockStop(0)]
+    return [
+        message_start(message_id, model, _USAGE),
+        BlockStart(0, block),
+        JsonDelta(0, query_json),
+        BlockStop(0),
+    ]
 
 
 def ending_with_results(message_id: str, query: str, results: Sequence[Result]) -> list[StreamEvent]:

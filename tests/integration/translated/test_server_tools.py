@@ -88,7 +88,7 @@ async def test_a_web_search_is_answered_by_the_engine(mode: str) -> None:
     assert len(engine.requests) == 2
 
 
-async def test_an_engine_that_fails_is_told_to_the_model_and_logged_without_the_query() -> None:
+async def test_the_model_reads_why_an_engine_failed_and_the_log_has_no_query() -> None:
     with capture_logs() as lines:
         async with engine_and_model("translated", status=403) as (_, client):
             message = await client.messages.create(

@@ -73,7 +73,7 @@ def test_a_direct_entry_leaves_searches_to_its_upstream_unless_it_names_an_engin
     assert in_force("{}", SEARXNG, direct=True) == WebSearch("searxng", "http://127.0.0.1:8888")
 
 
-def test_a_key_that_is_not_set_is_told_by_the_search_not_by_the_file() -> None:
+def test_a_key_that_is_not_set_is_reported_by_the_search_not_by_the_file() -> None:
     found = in_force("{engine: serper, api_key: '${SERPER_API_KEY}'}")
     assert found is not None
     assert found.key is None

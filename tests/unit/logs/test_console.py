@@ -172,7 +172,7 @@ def test_warnings_are_sentences_that_fit() -> None:
         assert " ".join(line[11:] for line in lines) == what.strip()
 
 
-def test_rejected_file_is_told_with_its_faults() -> None:
+def test_rejected_file_is_reported_with_its_faults() -> None:
     event = {
         "event": "config.rejected",
         "timestamp": "12:04:31",

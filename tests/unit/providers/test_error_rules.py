@@ -59,7 +59,7 @@ def test_a_request_without_the_refused_part_gets_no_change(
     # Some refusals are about the order of messages or the ids in them, which a bare request cannot show, or demand a
     # value that was not sent.
     expected = change if change.quirk in ("strict_alternation", "tool_id_style", "body") else None
-    if change.quirk == "thinking_on":  # a model that thinks by default, and is told not to
+    if change.quirk == "thinking_on":  # a model that thinks by default, and is asked not to
         expected = QuirkChange("body", {"enable_thinking": False})
     assert change_for_error(400, body_of(response), bare) == expected
 

@@ -56,7 +56,7 @@ async def failing_bash_call(stage: Stage) -> None:
     upstream, run = await stage.converse(script, "Break it.", tools=["Bash"])
     check_equal(run.text, "It broke.", "the answer")
     (result,) = upstream.requests[1].texts("tool")
-    check("Error" in result and "broken" in result, f"the upstream was not told of the failure: {result!r}")
+    check("Error" in result and "broken" in result, f"the upstream did not get the failure: {result!r}")
 
 
 @scenario

@@ -234,7 +234,7 @@ def test_how_long_an_idle_connection_is_kept(value: bytes, idle_s: float | None)
     assert found[0].idle_s == idle_s
 
 
-def test_interim_heads_are_told_apart() -> None:
+def test_interim_heads_are_distinguished() -> None:
     found = read(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")
     assert found is not None
     assert found[0].is_interim
