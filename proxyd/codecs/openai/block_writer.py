@@ -15,22 +15,14 @@ from typing import Any
 
 from proxyd import jsonio
 from proxyd.codecs.anthropic.events import (
-    BlockStart,
-    BlockStop,
     JsonDelta,
-    MessageDelta,
-    MessageStop,
-    SignatureDelta,
-    StreamEvent,
-    delta_of,
-    message_start,
 )
 from proxyd.codecs.anthropic.thinking_signature import encode_signature
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.codec import NewId, ResponseContext, Warn
 from proxyd.codecs.openai.signed_data import GOOGLES_PLACE, SignedData
 from proxyd.codecs.openai.tool_calls import ToolCalls, ToolSlot
-from proxyd.codecs.translation.tool_ids import to_client_id
+from proxyd.codecs.translation.message_writer import MessageWriter
 from proxyd.errors import BadReply
 
 __all__ = ["BlockWriter"]
@@ -40,20 +32,17 @@ __all__ = ["BlockWriter"]
 _MAX_LATE_REASONING = 400
 
 
-class BlockWriter:
-    """The events of one message, from ``message_start`` to ``message_stop``.
+class BlockWriter(MessageWriter):
+    """The events of one message (`MessageWriter`), whose content arrives in any order.
 
     Args:
         holds_calls: keep tool calls until the end of the stream, because a thought signature may follow its call in a
             delta of its own, and the client must get it before the call.
 
     Attributes:
-        block: type of the open block: "", "thinking", "text" or "tool_use".
         slot: the open tool call.
         signed: what is gathered for the signature of the next thinking block.
         reasoning_field: the upstream's field that reasoning was read from, for the signature.
-        initial_usage: reported in ``message_start``.
-        emitted_chars: of all texts, names and arguments written so far.
         has_calls: a tool_use block was opened.
         has_cut_call: the arguments of a call ended before they were complete.
     """
@@ -61,23 +50,14 @@ class BlockWriter:
     __slots__ = (
         "_blanks",
         "_calls",
-        "_context",
-        "_events",
         "_holds_calls",
         "_late_reasoning",
         "_late_run",
-        "_new_id",
-        "_next_index",
         "_signatures",
-        "_used_ids",
         "_waiting",
         "_warn",
-        "block",
-        "emitted_chars",
         "has_calls",
         "has_cut_call",
-        "has_started",
-        "initial_usage",
         "reasoning_field",
         "signed",
         "slot",
@@ -86,52 +66,34 @@ class BlockWriter:
     def __init__(
         self, context: ResponseContext, new_id: NewId, warn: Warn, *, initial_usage: Usage, holds_calls: bool
     ) -> None:
-        self._context = context
-        self._new_id = new_id
+        super().__init__(context, new_id, initial_usage)
         self._warn = warn
         self._holds_calls = holds_calls
-        self._events: list[StreamEvent] = []
-        self._next_index = 0
         self._calls = ToolCalls()
         self._waiting: deque[tuple[str, str] | ToolSlot] = deque()
         self._blanks: list[str] = []  # white space that waits for other text
         self._late_reasoning: list[str] = []  # since the text block was opened
         self._late_run = 0  # characters of it since the last text
-        self._used_ids: set[str] = set()  # by this message
         self._signatures: dict[str, tuple[str, str]] = {}  # place and value by tool id
-        self.block = ""
         self.slot: ToolSlot | None = None
         self.signed = SignedData()
         self.reasoning_field: str | None = None
-        self.initial_usage = initial_usage
-        self.emitted_chars = 0
         self.has_calls = False
         self.has_cut_call = False
-        self.has_started = False
-
-    @property
-    def index(self) -> int:
-        """Index of the open block."""
-        return self._next_index - 1
 
     @property
     def has_content(self) -> bool:
         """A block was opened, or content waits for one."""
-        return bool(self._next_index or self._waiting or self._blanks)
+        return bool(self.index >= 0 or self._waiting or self._blanks)
 
     @property
     def is_waiting(self) -> bool:
         """Content waits for an incomplete tool call, or reasoning was the last to arrive after text."""
         return bool(self._waiting or self._late_run)
 
-    def take_events(self) -> list[StreamEvent]:
-        """Return the events written since the last call."""
-        events, self._events = self._events, []
-        return events
-
     # -- content
 
-    def write(self, kind: str, text: str) -> None:
+    def add(self, kind: str, text: str) -> None:
         """Write text or thinking into a block of its kind, after an incomplete tool call if one is open."""
         if self._waiting or (self.slot is not None and not self.slot.is_complete):
             self._waiting.append((kind, text))
@@ -141,7 +103,7 @@ class BlockWriter:
     def write_reasoning(self, text: str, field: str | None) -> None:
         """Write thinking that was read from `field` of the upstream's delta."""
         self.reasoning_field = self.reasoning_field or field
-        self.write("thinking", text)
+        self.add("thinking", text)
 
     def add_fragment(self, fragment: dict[str, Any]) -> None:
         """Add one element of ``delta.tool_calls``."""
@@ -159,17 +121,7 @@ class BlockWriter:
         if self._waiting and not self._holds_calls:
             self._drain()
 
-    # -- start and end
-
-    def start(self) -> None:
-        """Write ``message_start``, once."""
-        if self.has_started:
-            return
-        self.has_started = True
-        usage = self.initial_usage.to_anthropic()
-        usage["output_tokens"] = 0
-        usage.pop("output_tokens_details", None)
-        self._events.append(message_start(self._new_id("msg_"), self._context.model, usage))
+    # -- the end
 
     @property
     def has_any_call(self) -> bool:
@@ -204,7 +156,7 @@ class BlockWriter:
                 nameless_calls += 1
         if nameless_calls:
             self._warn("stream.tool_call_without_name")
-            if not self._next_index:
+            if self.index < 0:
                 raise BadReply("the upstream sent a tool call without a name and nothing else")
 
     def close_blocks(self) -> None:
@@ -217,11 +169,6 @@ class BlockWriter:
             self._open("thinking")
             self._close_block()
         self.start()
-
-    def finish(self, delta: dict[str, Any], usage: Usage) -> None:
-        """Write ``message_delta`` and ``message_stop``."""
-        self._events.append(MessageDelta(delta, usage.to_anthropic()))
-        self._events.append(MessageStop())
 
     # -- blocks
 
@@ -245,8 +192,7 @@ class BlockWriter:
         if self.block != kind:
             self._open(kind)
         for text in texts:
-            self.emitted_chars += len(text)
-            self._events.append(delta_of(self._next_index - 1, kind, text))
+            self.write(text)
 
     def _write_blanks(self) -> None:
         texts, self._blanks = self._blanks, []
@@ -294,11 +240,7 @@ class BlockWriter:
 
     def _open(self, kind: str) -> None:
         self._close_block()
-        self.start()
-        block: dict[str, Any] = {"type": kind, kind: ""}
-        if kind == "thinking":
-            block["signature"] = ""
-        self._begin(kind, block)
+        self.open(kind)
 
     def _open_tool(self, slot: ToolSlot) -> None:
         self._write_blanks()
@@ -308,18 +250,15 @@ class BlockWriter:
             self._open("thinking")  # an empty one, to carry what must come back with the call
         self._close_block()
         self.start()
-        name = self._name_of(slot)
-        self.emitted_chars += len(name)
-        self._begin("tool_use", {"type": "tool_use", "id": self._client_id(slot), "name": name, "input": {}})
+        self.open_tool_use(self._name_of(slot), self._client_id(slot))
         self.slot = slot
         self.has_calls = slot.has_begun = True
         self._send_arguments(slot)
 
     def _name_of(self, slot: ToolSlot) -> str:
-        """Return the client's name of a call's tool, without what servers of gpt-oss leave behind the name."""
+        """Return the name of a call's tool, without what servers of gpt-oss leave behind it."""
         tools = self._context.tools
-        name = (tools.known_name(slot.name) if tools is not None else "") or slot.name
-        return self._context.tool_names.get(name, name)
+        return (tools.known_name(slot.name) if tools is not None else "") or slot.name
 
     def _gather_signatures(self, slots: list[ToolSlot]) -> None:
         for slot in slots:
@@ -327,35 +266,23 @@ class BlockWriter:
                 self._signatures[self._client_id(slot)] = slot.signature
                 slot.signature = None
 
-    def _begin(self, kind: str, block: dict[str, Any]) -> None:
-        self.block = kind
-        self._events.append(BlockStart(self._next_index, block))
-        self._next_index += 1
-
     def _send_arguments(self, slot: ToolSlot) -> None:
-        index = self._next_index - 1
         for text in slot.unsent:
-            self.emitted_chars += len(text)
-            self._events.append(JsonDelta(index, text))
+            self.write(text)
         slot.unsent.clear()
 
     def _close_block(self) -> None:
-        if not self.block:
-            return
-        index = self._next_index - 1
-        if self.block == "thinking":
-            self._events.append(SignatureDelta(index, self._signature()))
-        elif self.slot is not None:
+        signature = self._signature() if self.block == "thinking" else None
+        if self.slot is not None:
             self.slot.recover(self._context.tools)
             self._send_arguments(self.slot)
             if not self.slot.has_arguments:
-                self._events.append(JsonDelta(index, "{}"))
+                self._events.append(JsonDelta(self.index, "{}"))
             elif not self.slot.is_complete:
                 self.has_cut_call = True
                 self._warn("stream.arguments_incomplete")
             self.slot = None
-        self.block = ""
-        self._events.append(BlockStop(index))
+        self.close(signature)
 
     def _signature(self) -> str:
         model, source = self._context.upstream_model, self.reasoning_field
@@ -372,9 +299,5 @@ class BlockWriter:
 
     def _client_id(self, slot: ToolSlot) -> str:
         if not slot.client_id:
-            call_id = to_client_id(slot.call_id) if slot.call_id else ""
-            if not call_id or call_id in self._used_ids or call_id in self._context.used_ids:
-                call_id = self._new_id("toolu_")
-            self._used_ids.add(call_id)
-            slot.client_id = call_id
+            slot.client_id = self.client_id_of(slot.call_id)
         return slot.client_id

@@ -7,10 +7,10 @@ holds text. What it cannot hold, such as images, follows in a message of the use
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.openai.message_shape import Message, fitted, joined
@@ -19,6 +19,7 @@ from proxyd.codecs.translation.content_blocks import Part, arguments_of, collaps
 from proxyd.codecs.translation.conversation import (
     NO_OUTPUT,
     NO_RESULT,
+    Conversation,
     ConversationReader,
     as_error,
     id_of,
@@ -29,24 +30,10 @@ from proxyd.codecs.translation.token_estimate import call_tokens
 from proxyd.codecs.translation.tools import to_upstream_name
 from proxyd.codecs.translation.translation_notes import Notes
 
-__all__ = ["Conversation", "to_openai_messages"]
+__all__ = ["to_openai_messages"]
 
 #: Blocks that do not interrupt the text of a message: the upstream got thinking beside it.
 _WITHIN_TEXT = frozenset(("text", "thinking", "redacted_thinking"))
-
-
-class Conversation(NamedTuple):
-    """The conversation of an upstream request.
-
-    Attributes:
-        messages: in the upstream's format.
-        tool_ids: the client's ids of all tool calls.
-        tokens: the estimate of system, messages and blocks (`proxyd.codecs.translation.token_estimate`), without tools.
-    """
-
-    messages: list[Message]
-    tool_ids: Collection[str]
-    tokens: int
 
 
 def to_openai_messages(
@@ -69,10 +56,7 @@ def to_openai_messages(
     Raises:
         ClientError: a message is malformed.
     """
-    history = _History(dialect, model, vision, notes, inputs)
-    history.add_system(payload.get("system"), instructions)
-    yield from history.add_turns(payload["messages"])
-    return Conversation(history.finish(), history.tool_ids, history.tokens)
+    return (yield from _History(dialect, model, vision, notes, inputs).read(payload, instructions))
 
 
 @dataclass(slots=True)
@@ -107,7 +91,7 @@ class _History(ConversationReader):
         #: Upstream id of a call -> the name of its tool, where results name it.
         self._names: dict[str, str] = {}
 
-    def finish(self) -> list[Message]:
+    def _finish(self) -> list[Message]:
         """Return the messages, fitted to the upstream's template."""
         return fitted(self._messages, self._dialect, self._notes)
 

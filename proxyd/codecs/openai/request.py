@@ -33,7 +33,14 @@ from proxyd.codecs.translation.schema_styles import in_style
 from proxyd.codecs.translation.thinking_params import requested_thinking, write_thinking
 from proxyd.codecs.translation.token_estimate import tools_tokens
 from proxyd.codecs.translation.tools import ToolShape, choose, long_descriptions, to_upstream_tools
-from proxyd.codecs.translation.translated import RequestOptions, Translated, merge, run_to_end
+from proxyd.codecs.translation.translated import (
+    PLACEHOLDER,
+    RequestOptions,
+    Translated,
+    merge,
+    run_to_end,
+    with_literal,
+)
 from proxyd.codecs.translation.translation_notes import Notes
 
 __all__ = ["to_openai_request", "translation"]
@@ -45,9 +52,6 @@ _SHAPE = ToolShape(
     name_of=lambda tool: tool["function"]["name"],
     choice=lambda name: {"type": "function", "function": {"name": name}},
 )
-
-#: Placeholder of the system prompt, and its member in JSON, which no string can contain.
-_PLACEHOLDER, _PLACEHOLDER_JSON = "\0", b'"content":"\\u0000"'
 
 
 @dataclass(slots=True)
@@ -69,13 +73,9 @@ class ChatRequest(Translated):
             head = memoryview(jsonio.dump_ascii(rest))[:-1]  # no copy
             return b"".join((head, b',"tools":', tools.written, b"}"))
         # The first message is the first object in the body, so the first such member is its own.
-        rest["messages"] = [{**body["messages"][0], "content": _PLACEHOLDER}, *body["messages"][1:]]
-        written = jsonio.dump_ascii(rest)
-        at, view = written.index(_PLACEHOLDER_JSON), memoryview(written)
-        head, tail = view[:at], view[at + len(_PLACEHOLDER_JSON) : -1]
-        return b"".join(
-            (head, b'"content":', self.system.literal(text), tail, b',"tools":', tools.written, b"}")
-        )
+        rest["messages"] = [{**body["messages"][0], "content": PLACEHOLDER}, *body["messages"][1:]]
+        head, system, tail = with_literal(jsonio.dump_ascii(rest), "content", self.system.literal(text))
+        return b"".join((head, system, tail[:-1], b',"tools":', tools.written, b"}"))
 
 
 def _system_text(body: Mapping[str, Any]) -> str | None:
@@ -124,7 +124,7 @@ def translation(
         notes=notes,
         inputs=ToolInputs() if inputs is None else inputs,
     )
-    body["messages"] = conversation.messages
+    body["messages"] = conversation.items
     if body["messages"][-1]["role"] == "assistant":
         body = merge(body, dialect.prefill_body)
     limit = output_limit(payload, options)
@@ -137,7 +137,7 @@ def translation(
     tools = to_upstream_tools(payload, dialect, _SHAPE, notes)
     if tools.offered:
         body = merge(body, dialect.body_with_tools)
-    elif dialect.declares_called_tools and (names := called_names(conversation.messages)):
+    elif dialect.declares_called_tools and (names := called_names(conversation.items)):
         body["tools"] = [_SHAPE.tool(_declared(name)) for name in names]
         body["tool_choice"] = "none"
     body.update(choose(payload, tools, dialect, _SHAPE, is_thinking=is_thinking, notes=notes))

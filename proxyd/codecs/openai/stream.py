@@ -18,7 +18,6 @@ docs/spec/chat-to-messages.md.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from proxyd import jsonio
@@ -29,7 +28,6 @@ from proxyd.codecs.anthropic.events import (
     ThinkingDelta,
     delta_of,
 )
-from proxyd.codecs.anthropic.usage import Usage, usage_from_openai
 from proxyd.codecs.codec import NewId, ResponseContext, Warn
 from proxyd.codecs.openai.block_writer import BlockWriter
 from proxyd.codecs.openai.call_bodies import TextCall
@@ -40,51 +38,41 @@ from proxyd.codecs.openai.finish_reason import FinishReason
 from proxyd.codecs.openai.reasoning_fields import reasoning_of
 from proxyd.codecs.openai.text_tool_calls import TextToolCalls
 from proxyd.codecs.openai.think_tags import ThinkTags
+from proxyd.codecs.stream_codec import StreamCodec
 from proxyd.codecs.translation.dialect import Dialect
-from proxyd.codecs.upstream_errors.errors import error_in, refusal, refusal_from_chunk
+from proxyd.codecs.upstream_errors.errors import error_in, refusal_from_chunk
 from proxyd.codecs.upstream_errors.unreadable import (
-    UnreadableContent,
-    error_in_lines,
     is_heartbeat,
     unreadable_error,
 )
 from proxyd.codecs.wire.sse import SSEFrame
-from proxyd.errors import BadReply, ProxyError, Truncated
+from proxyd.errors import BadReply, Truncated
 
 __all__ = ["OpenAIStream"]
 
 
-class OpenAIStream:
+class OpenAIStream(StreamCodec):
     """The codec of one Chat Completions stream; see the module's text."""
 
     __slots__ = (
         "_choice",
-        "_context",
         "_dialect",
         "_ends_with_usage",
         "_finish",
         "_has_deltas",
         "_has_foreign_choices",
         "_is_done",
-        "_reported_usage",
         "_seen_choices",
         "_tags",
         "_template",
         "_template_index",
         "_text_call_count",
         "_text_calls",
-        "_unreadable",
-        "_usage",
-        "_warn",
-        "_writer",
-        "has_ended",
-        "stop_reason",
     )
 
     def __init__(self, context: ResponseContext, dialect: Dialect, new_id: NewId, warn: Warn) -> None:
-        self._context = context
+        super().__init__(context, warn)
         self._dialect = dialect
-        self._warn = warn
         self._tags = (
             ThinkTags(
                 dialect.think_tags or ("think",),
@@ -104,26 +92,12 @@ class OpenAIStream:
         self._choice: int | None = None  # index of the choice that is translated
         self._has_foreign_choices = False
         self._has_deltas = False
-        self._unreadable = UnreadableContent()
         self._ends_with_usage = False  # the last chunk was one without choices, with usage
-        self._reported_usage: Usage | None = None
-        self._usage = Usage(input_tokens=context.estimated_input_tokens, is_estimated=True)
-        self.stop_reason: str | None = None
-        self.has_ended = False
-        self._writer = BlockWriter(
+        self._writer: BlockWriter = BlockWriter(
             context, new_id, warn, initial_usage=self._usage, holds_calls=dialect.thought_signatures
         )
 
     # -- the codec's interface
-
-    @property
-    def has_started(self) -> bool:
-        return self._writer.has_started
-
-    @property
-    def usage(self) -> Usage:
-        """Tokens until now: reported by the upstream, or estimated from the text, for a stream that breaks off."""
-        return self._usage if self.has_ended else self._final_usage()
 
     @property
     def has_finish_reason(self) -> bool:
@@ -132,10 +106,6 @@ class OpenAIStream:
     @property
     def has_finish(self) -> bool:
         return self._finish.is_known or self._is_done
-
-    def start(self) -> list[StreamEvent]:
-        self._writer.start()
-        return self._writer.take_events()
 
     def feed(self, frame: SSEFrame) -> list[StreamEvent]:
         """Translate one frame of the upstream's stream.
@@ -231,23 +201,6 @@ class OpenAIStream:
         if chunk.keys().isdisjoint(("choices", "usage")) and not is_heartbeat(event, chunk):
             self._unreadable.add(data)
 
-    def on_unreadable(self, text: bytes) -> None:
-        """Take content of the stream that is no event. It fails the stream unless a finish reason follows.
-
-        Raises:
-            ProxyError: it is an error in a form that can be read, and no finish reason precedes it.
-        """
-        if self.has_finish:
-            return
-        if error_in_lines(text) is not None:
-            raise unreadable_error(text, self._context.errors)
-        self._unreadable.add(text)
-
-    def unreadable_error(self) -> ProxyError | None:
-        if not self._unreadable or self.has_finish:
-            return None
-        return self._unreadable.error(self._context.errors)
-
     def close(self) -> list[StreamEvent]:
         if self.has_ended:
             return []
@@ -288,10 +241,6 @@ class OpenAIStream:
             else "the upstream ended its stream without a response"
         )
 
-    def take_events(self) -> list[StreamEvent]:
-        """Return the events not yet returned: after `feed` or `close` raised, those that precede the failure."""
-        return self._writer.take_events()
-
     # -- chunks
 
     def on_chunk(self, chunk: Any) -> None:
@@ -319,13 +268,6 @@ class OpenAIStream:
         if not choices and chunk.get("finish_reason"):
             self._on_finish(chunk["finish_reason"], {}, chunk)
 
-    def error_in_body(self, body: bytes) -> ProxyError | None:
-        try:
-            error = error_in(jsonio.loads(body))
-        except jsonio.JSONError:
-            return None
-        return None if error is None else refusal(200, {}, body, self._context.errors)
-
     def on_body(self, value: Any) -> bool:
         """Translate a whole completion as one chunk. Nothing follows it, with or without a finish reason."""
         value = unwrapped(value) if isinstance(value, dict) else value
@@ -334,13 +276,6 @@ class OpenAIStream:
         self.on_chunk(completion_to_chunk(value))
         self._is_done = True
         return True
-
-    def _on_usage(self, usage: Any) -> None:
-        reported = usage_from_openai(usage)
-        if reported is not None:
-            self._reported_usage = reported
-            if reported.total_input_tokens:
-                self._writer.initial_usage = reported
 
     def _own_choices(self, choices: list[Any]) -> list[dict[str, Any]]:
         """Return the choices of this message. ``n`` is never sent, so other choices are a server's mistake.
@@ -445,12 +380,12 @@ class OpenAIStream:
         if self._text_calls is not None:
             self._on_text_runs(self._text_calls.feed(text))
         elif text:
-            self._writer.write("text", text)
+            self._writer.add("text", text)
 
     def _on_text_runs(self, runs: list[str | TextCall]) -> None:
         for run in runs:
             if isinstance(run, str):
-                self._writer.write("text", run)
+                self._writer.add("text", run)
                 continue
             self._text_call_count += 1
             # Below 0, so that no call of the upstream has the same index.
@@ -464,7 +399,7 @@ class OpenAIStream:
     def _write_text(self, text: str) -> None:
         """Write text in which tags and calls are literal."""
         self._flush_text()
-        self._writer.write("text", text)
+        self._writer.add("text", text)
 
     def _flush_tags(self) -> None:
         """Write the text that was held back as a possible tag, before anything that is no text."""
@@ -498,18 +433,6 @@ class OpenAIStream:
             self._on_content(text)
         elif kind not in ("reference", "text"):
             self._warn("stream.unknown_content_part")
-
-    def _final_usage(self) -> Usage:
-        reported = self._reported_usage
-        # About four characters a token; never 0 for a message with content (docs/spec/chat-to-messages.md#usage).
-        estimate = -(-self._writer.emitted_chars // 4)
-        if reported is None:
-            return Usage(input_tokens=self._usage.input_tokens, output_tokens=estimate, is_estimated=True)
-        if reported.output_tokens == 0 and estimate:
-            reported = replace(reported, output_tokens=estimate, is_estimated=True)
-        if reported.total_input_tokens == 0:  # only the output was counted
-            reported = replace(reported, input_tokens=self._usage.input_tokens, is_estimated=True)
-        return reported
 
 
 def _other_usage(chunk: dict[str, Any]) -> Any:

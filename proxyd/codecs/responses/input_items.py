@@ -7,8 +7,8 @@ the server looks for it in vain (docs/spec/responses.md#no-ids).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator
+from typing import Any
 
 from proxyd.codecs.anthropic.thinking_signature import Signature, decode_signature
 from proxyd.codecs.cache.tool_inputs import ToolInputs
@@ -16,6 +16,7 @@ from proxyd.codecs.translation.content_blocks import Part, arguments_of, is_blan
 from proxyd.codecs.translation.conversation import (
     NO_OUTPUT,
     NO_RESULT,
+    Conversation,
     ConversationReader,
     as_error,
     id_of,
@@ -27,27 +28,13 @@ from proxyd.codecs.translation.tools import to_upstream_name
 from proxyd.codecs.translation.translated import hex_digest
 from proxyd.codecs.translation.translation_notes import Notes
 
-__all__ = ["Conversation", "to_input_items"]
+__all__ = ["to_input_items"]
 
 #: Most explicit cache breakpoints of one request (docs/spec/responses.md#cache).
 _MAX_BREAKPOINTS = 4
 
 #: One input item.
 InputItem = dict[str, Any]
-
-
-class Conversation(NamedTuple):
-    """The conversation of an upstream request.
-
-    Attributes:
-        items: the request's ``input``.
-        tool_ids: the client's ids of all tool calls.
-        tokens: the estimate of system, messages and blocks (`proxyd.codecs.translation.token_estimate`), without tools.
-    """
-
-    items: list[InputItem]
-    tool_ids: Collection[str]
-    tokens: int
 
 
 def to_input_items(
@@ -72,10 +59,9 @@ def to_input_items(
     Raises:
         ClientError: a message is malformed.
     """
-    history = _History(dialect, model, vision, is_refused, notes, inputs)
-    history.add_system(payload.get("system"), instructions)
-    yield from history.add_turns(payload["messages"])
-    return Conversation(history.finish(), history.tool_ids, history.tokens)
+    return (
+        yield from _History(dialect, model, vision, is_refused, notes, inputs).read(payload, instructions)
+    )
 
 
 class _History(ConversationReader):
@@ -95,7 +81,7 @@ class _History(ConversationReader):
         self._is_refused = is_refused
         self._items: list[InputItem] = []
 
-    def finish(self) -> list[InputItem]:
+    def _finish(self) -> list[InputItem]:
         """Return the items, fitted to what the upstream takes."""
         items = self._items
         first = next((n for n, item in enumerate(items) if not _is_instruction(item)), None)

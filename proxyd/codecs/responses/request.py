@@ -34,7 +34,7 @@ from proxyd.codecs.translation.stop_sequences import MAX_CHARS, MAX_SEQUENCES
 from proxyd.codecs.translation.thinking_params import requested_thinking, write_thinking
 from proxyd.codecs.translation.token_estimate import tools_tokens
 from proxyd.codecs.translation.tools import ToolShape, choose, to_upstream_tools
-from proxyd.codecs.translation.translated import RequestOptions, Translated, merge
+from proxyd.codecs.translation.translated import PLACEHOLDER, RequestOptions, Translated, merge, with_literal
 from proxyd.codecs.translation.translation_notes import Notes
 
 __all__ = ["LIMIT_FIELD", "translation"]
@@ -50,9 +50,6 @@ _SHAPE = ToolShape(
     name_of=lambda tool: tool["name"],
     choice=lambda name: {"type": "function", "name": name},
 )
-
-#: Placeholder of the system prompt, and its member in JSON, which no string can contain.
-_PLACEHOLDER, _PLACEHOLDER_JSON = "\0", b'"text":"\\u0000"'
 
 
 @dataclass(slots=True)
@@ -70,11 +67,9 @@ class ResponsesRequest(Translated):
         if self.system is None or text is None:
             return b"".join((*head, jsonio.dump_ascii(items), b"}"))
         # The first item is the first object in the input, so the first such member is its own.
-        placeholder = {**items[0], "content": [{**items[0]["content"][0], "text": _PLACEHOLDER}]}
+        placeholder = {**items[0], "content": [{**items[0]["content"][0], "text": PLACEHOLDER}]}
         written = jsonio.dump_ascii([placeholder, *items[1:]])
-        at, view = written.index(_PLACEHOLDER_JSON), memoryview(written)
-        tail = view[at + len(_PLACEHOLDER_JSON) :]
-        return b"".join((*head, view[:at], b'"text":', self.system.literal(text), tail, b"}"))
+        return b"".join((*head, *with_literal(written, "text", self.system.literal(text)), b"}"))
 
 
 def _system_text(items: list[Any]) -> str | None:

@@ -17,19 +17,18 @@ ends a stream, so that a response that is not streamed equals the streamed one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from proxyd import jsonio
 from proxyd.codecs.anthropic.events import StreamEvent, delta_of
-from proxyd.codecs.anthropic.usage import Usage, usage_from_openai
 from proxyd.codecs.codec import NewId, ResponseContext, Warn
 from proxyd.codecs.responses.delta_template import DeltaTemplate
 from proxyd.codecs.responses.output_items import Item, OutputItems, text_of
+from proxyd.codecs.stream_codec import StreamCodec
 from proxyd.codecs.translation.dialect import Dialect
 from proxyd.codecs.translation.message_writer import MessageWriter
-from proxyd.codecs.upstream_errors.errors import error_in, refusal, refusal_from_chunk
-from proxyd.codecs.upstream_errors.unreadable import UnreadableContent, error_in_lines, unreadable_error
+from proxyd.codecs.upstream_errors.errors import error_in, refusal_from_chunk
+from proxyd.codecs.upstream_errors.unreadable import unreadable_error
 from proxyd.codecs.wire.sse import SSEFrame
 from proxyd.errors import BadReply, ProxyError, Truncated
 
@@ -43,52 +42,29 @@ _REFUSAL_DETAILS = {"type": "refusal", "category": None, "explanation": None}
 _HEARTBEATS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
 
 
-class ResponsesStream:
+class ResponsesStream(StreamCodec):
     """The codec of one Responses stream; see the module's text."""
 
     __slots__ = (
         "_by_index",
-        "_context",
         "_is_done",
         "_items",
-        "_reported_usage",
         "_template",
         "_template_item",
         "_template_part",
-        "_unreadable",
-        "_usage",
-        "_warn",
-        "_writer",
-        "has_ended",
-        "stop_reason",
     )
 
     def __init__(self, context: ResponseContext, dialect: Dialect, new_id: NewId, warn: Warn) -> None:
-        self._context = context
-        self._warn = warn
-        self._usage = Usage(input_tokens=context.estimated_input_tokens, is_estimated=True)
-        self._reported_usage: Usage | None = None
+        super().__init__(context, warn)
         self._writer = MessageWriter(context, new_id, self._usage)
         self._items = OutputItems(context, self._writer, warn, phases=dialect.message_phases)
         self._by_index: dict[int, Item] = {}
         self._template = DeltaTemplate()
         self._template_item = Item("")
         self._template_part = ("", 0)
-        self._unreadable = UnreadableContent()
         self._is_done = False  # [DONE] was received
-        self.stop_reason: str | None = None
-        self.has_ended = False
 
     # -- the codec's interface
-
-    @property
-    def has_started(self) -> bool:
-        return self._writer.has_started
-
-    @property
-    def usage(self) -> Usage:
-        """Tokens until now: reported by the upstream, or estimated from the text, for a stream that breaks off."""
-        return self._usage if self.has_ended else self._final_usage()
 
     @property
     def has_finish_reason(self) -> bool:
@@ -97,10 +73,6 @@ class ResponsesStream:
     @property
     def has_finish(self) -> bool:
         return self.has_ended or self._is_done
-
-    def start(self) -> list[StreamEvent]:
-        self._writer.start()
-        return self._writer.take_events()
 
     def feed(self, frame: SSEFrame) -> list[StreamEvent]:
         """Translate one frame of the upstream's stream.
@@ -131,39 +103,12 @@ class ResponsesStream:
         self._on_event(event, frame.event.decode("utf-8", "replace"), data)
         return self._writer.take_events()
 
-    def on_unreadable(self, text: bytes) -> None:
-        """Take content of the stream that is no event. It fails the stream unless the response completes.
-
-        Raises:
-            ProxyError: it is an error in a form that can be read.
-        """
-        if self.has_finish:
-            return
-        if error_in_lines(text) is not None:
-            raise unreadable_error(text, self._context.errors)
-        self._unreadable.add(text)
-
-    def unreadable_error(self) -> ProxyError | None:
-        if not self._unreadable or self.has_finish:
-            return None
-        return self._unreadable.error(self._context.errors)
-
-    def error_in_body(self, body: bytes) -> ProxyError | None:
-        try:
-            error = error_in(jsonio.loads(body))
-        except jsonio.JSONError:
-            return None
-        return None if error is None else refusal(200, {}, body, self._context.errors)
-
     def on_body(self, value: Any) -> bool:
         """Translate a whole response."""
         if not isinstance(value, dict) or not isinstance(value.get("output"), list):
             return False
         self._on_end({"response": value}, None)
         return True
-
-    def take_events(self) -> list[StreamEvent]:
-        return self._writer.take_events()
 
     def close(self) -> list[StreamEvent]:
         if self.has_ended:
@@ -376,11 +321,7 @@ class ResponsesStream:
             self._on_failed(event, b"")
         if data is None and status in ("in_progress", "queued"):
             raise Truncated("the upstream sent a response that is not finished")
-        usage = usage_from_openai(response.get("usage"))
-        if usage is not None:
-            self._reported_usage = usage
-            if usage.total_input_tokens:
-                self._writer.initial_usage = usage
+        self._on_usage(response.get("usage"))
         output, was_streamed = response.get("output"), self._items.has_content
         for item, value in self._items.matching(output if isinstance(output, list) else []):
             if item is None and value.get("type") == "reasoning" and was_streamed:
@@ -418,18 +359,6 @@ class ResponsesStream:
         self.stop_reason = reason
         self._writer.finish(delta, self._usage)
         self.has_ended = True
-
-    def _final_usage(self) -> Usage:
-        reported = self._reported_usage
-        # About four characters a token; never 0 for a message with content (docs/spec/chat-to-messages.md#usage).
-        estimate = -(-self._writer.emitted_chars // 4)
-        if reported is None:
-            return Usage(input_tokens=self._usage.input_tokens, output_tokens=estimate, is_estimated=True)
-        if reported.output_tokens == 0 and estimate:
-            reported = replace(reported, output_tokens=estimate, is_estimated=True)
-        if reported.total_input_tokens == 0:  # only the output was counted
-            reported = replace(reported, input_tokens=self._usage.input_tokens, is_estimated=True)
-        return reported
 
 
 _READERS: Mapping[str, Callable[[ResponsesStream, dict[str, Any], bytes], None]] = {

@@ -18,7 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Generator
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.translation.content_blocks import Blocks, Part
@@ -33,7 +33,16 @@ from proxyd.codecs.translation.tool_ids import UpstreamIds
 from proxyd.codecs.translation.translation_notes import Notes
 from proxyd.errors import ClientError
 
-__all__ = ["ATTRIBUTION", "NO_OUTPUT", "NO_RESULT", "ConversationReader", "as_error", "id_of", "text_in"]
+__all__ = [
+    "ATTRIBUTION",
+    "NO_OUTPUT",
+    "NO_RESULT",
+    "Conversation",
+    "ConversationReader",
+    "as_error",
+    "id_of",
+    "text_in",
+]
 
 #: Beginning of the system block in which Claude Code names its version. Its hash changes between
 #: conversations, and at the start of the prompt it would defeat the upstream's prefix cache.
@@ -47,6 +56,20 @@ _ROLE = itemgetter("role")
 
 NO_OUTPUT = "(no output)"
 NO_RESULT = "(no result: interrupted)"
+
+
+class Conversation(NamedTuple):
+    """The conversation of an upstream request.
+
+    Attributes:
+        items: messages or items, in the upstream's form.
+        tool_ids: the client's ids of all tool calls.
+        tokens: the estimate of system, messages and blocks (`proxyd.codecs.translation.token_estimate`), without tools.
+    """
+
+    items: list[dict[str, Any]]
+    tool_ids: Collection[str]
+    tokens: int
 
 
 class ConversationReader(ABC):
@@ -69,10 +92,18 @@ class ConversationReader(ABC):
         #: Calls of the assistant's last turn without a result: client id -> upstream ids, in order.
         self._open_calls: dict[str, list[str]] = {}
 
-    @property
-    def tool_ids(self) -> Collection[str]:
-        """The client's ids of all tool calls."""
-        return self._ids.client_ids
+    def read(self, payload: dict[str, Any], instructions: str | None) -> Generator[None, None, Conversation]:
+        """Read the whole conversation, yielding now and then: a long history would block the event loop.
+
+        Args:
+            instructions: text to append to the system prompt.
+
+        Raises:
+            ClientError: a message is malformed.
+        """
+        self._add_system(payload.get("system"), instructions)
+        yield from self._add_turns(payload["messages"])
+        return Conversation(self._finish(), self._ids.client_ids, self.tokens)
 
     # -- what a subclass writes
 
@@ -96,7 +127,11 @@ class ConversationReader(ABC):
     def _parts_of_result(self, block: dict[str, Any], path: str) -> list[Part]:
         """Return the content of a result that belongs to no call."""
 
-    def add_system(self, system: Any, instructions: str | None) -> None:
+    @abstractmethod
+    def _finish(self) -> list[dict[str, Any]]:
+        """Return what was written, fitted to what the upstream takes."""
+
+    def _add_system(self, system: Any, instructions: str | None) -> None:
         self.tokens += content_tokens(system, self._inputs)
         if system is not None and not isinstance(system, (str, list)):
             kind = type(system).__name__
@@ -122,7 +157,7 @@ class ConversationReader(ABC):
                 self._notes.add(f"{path}.{number}", "dropped", "Claude Code's attribution, noise upstream")
         return kept
 
-    def add_turns(self, messages: list[Any]) -> Generator[None, None, None]:
+    def _add_turns(self, messages: list[Any]) -> Generator[None, None, None]:
         roles = _roles(messages)
         if "user" in roles:
             self._last_user = len(roles) - 1 - roles[::-1].index("user")

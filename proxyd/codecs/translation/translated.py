@@ -13,7 +13,10 @@ from proxyd.codecs.translation.tools import Tools
 from proxyd.codecs.translation.translation_notes import Note
 from proxyd.codecs.wire import large_json
 
-__all__ = ["RequestOptions", "Translated", "hex_digest", "merge", "run_to_end"]
+__all__ = ["PLACEHOLDER", "RequestOptions", "Translated", "hex_digest", "merge", "run_to_end", "with_literal"]
+
+#: Stands for a text whose JSON is known; no string of a request can contain it.
+PLACEHOLDER = "\0"
 
 _T = TypeVar("_T")
 
@@ -102,6 +105,14 @@ def run_to_end(steps: Generator[None, None, _T]) -> _T:
         except StopIteration as end:
             result: _T = end.value
             return result
+
+
+def with_literal(written: bytes, member: str, literal: bytes) -> tuple[memoryview, bytes, memoryview]:
+    """Return `written`, JSON in which `PLACEHOLDER` is the value of one `member`, with `literal` in its place."""
+    name = b'"%b":' % member.encode()
+    found = name + b'"\\u0000"'
+    at, view = written.index(found), memoryview(written)  # no copy
+    return view[:at], name + literal, view[at + len(found) :]
 
 
 def hex_digest(text: str) -> str:

@@ -60,10 +60,10 @@ def blocks(writer: BlockWriter, *, is_cut: bool = False) -> list[tuple[str, Any]
 def test_blocks_in_order_of_arrival() -> None:
     writer = Writer()
     writer.write_reasoning("Hm.", "reasoning_content")
-    writer.write("text", "I ")
-    writer.write("text", "read.")
+    writer.add("text", "I ")
+    writer.add("text", "read.")
     writer.add_fragment(call('{"p"', "Read", id="c1"))
-    writer.write("text", "Done.")
+    writer.add("text", "Done.")
     assert writer.is_waiting
     writer.add_fragment(call(":1}"))
     assert not writer.is_waiting
@@ -101,7 +101,7 @@ def test_short_reasoning_after_text_waits_for_a_call() -> None:
     writer = Writer()
     for number in range(3):
         writer.write_reasoning(f"t{number}", "reasoning")
-        writer.write("text", f"w{number}")
+        writer.add("text", f"w{number}")
     writer.add_fragment(call("{", "Read", id="c1"))
     writer.add_fragment(call("}"))
     assert blocks(writer) == [
@@ -114,7 +114,7 @@ def test_short_reasoning_after_text_waits_for_a_call() -> None:
 
 def test_short_reasoning_after_the_last_text_is_dropped() -> None:
     writer = Writer()
-    writer.write("text", "a")
+    writer.add("text", "a")
     writer.write_reasoning("t", "reasoning")
     assert blocks(writer) == [("text", "a")]
     assert writer.warnings == ["stream.reasoning_after_text"]
@@ -122,31 +122,31 @@ def test_short_reasoning_after_the_last_text_is_dropped() -> None:
 
 def test_long_reasoning_after_text_is_a_block() -> None:
     writer = Writer()
-    writer.write("text", "a")
+    writer.add("text", "a")
     for _ in range(50):
         writer.write_reasoning("0123456789", "reasoning")
-    writer.write("text", "b")
+    writer.add("text", "b")
     assert blocks(writer) == [("text", "a"), ("thinking", "0123456789" * 50), ("text", "b")]
 
 
 def test_blank_text_waits_for_other_text() -> None:
     writer = Writer()
-    writer.write("text", "\n")
+    writer.add("text", "\n")
     writer.write_reasoning("t", "reasoning")
-    writer.write("text", "\n")
+    writer.add("text", "\n")
     assert writer.take_events()
     writer.write_reasoning("u", "reasoning")
-    writer.write("text", "a")
+    writer.add("text", "a")
     assert writer.index == 1
     writer = Writer()
-    writer.write("text", " ")
+    writer.add("text", " ")
     assert writer.has_content
     assert blocks(writer) == [("text", " ")]
 
 
 def test_call_without_a_name_is_dropped_and_alone_an_error() -> None:
     writer = Writer()
-    writer.write("text", "a")
+    writer.add("text", "a")
     writer.add_fragment(call("{}"))
     assert blocks(writer) == [("text", "a")]
     assert writer.warnings == ["stream.tool_call_without_name"]
@@ -198,7 +198,7 @@ def test_second_object_without_id_is_a_call_unless_it_is_a_copy(
     writer.add_fragment(call('{"p":1}', "Read", id="c1"))
     for arguments in second:
         writer.add_fragment(call(arguments))
-    writer.write("text", "Done.")
+    writer.add("text", "Done.")
     assert blocks(writer) == [*(("tool_use", value) for value in expected), ("text", "Done.")]
 
 
