@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
@@ -19,6 +19,9 @@ __all__ = ["Histogram"]
 
 #: Values that are buffered, 32 bytes each.
 _MAX_BUFFERED = 512
+
+#: Labels, the number of values up to each bound, and their sum.
+Values = tuple[tuple[str, ...], list[int], float]
 
 
 @dataclass(slots=True)
@@ -53,13 +56,19 @@ class Histogram:
         if len(series.buffered) >= _MAX_BUFFERED:
             self._count(series)
 
-    def family(self) -> HistogramMetricFamily:
-        """Export all values as the library's metric family."""
+    def read(self) -> list[Values]:
+        """Return all values so far, for `family`."""
+        for series in self._series.values():
+            if series.buffered:
+                self._count(series)
+        return [(labels, series.counts, series.sum) for labels, series in self._series.items()]
+
+    def family(self, values: Iterable[Values]) -> HistogramMetricFamily:
+        """Return `values` as the library's metric family. Callable in any thread."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
-        for labels, series in self._series.items():
-            self._count(series)
-            buckets = list(zip(map(floatToGoString, self._bounds), series.counts, strict=True))
-            family.add_metric(labels, buckets, series.sum)
+        names = list(map(floatToGoString, self._bounds))
+        for labels, counts, total in values:
+            family.add_metric(labels, list(zip(names, counts, strict=True)), total)
         return family
 
     def _count(self, series: _Series) -> None:

@@ -163,22 +163,27 @@ class Metrics:
 
 
 class _AtScrape(Collector):
-    """Metrics that are read at a scrape: by `update`, in the event loop, which owns what they are read from."""
+    """Metrics that are read at a scrape: by `update`, in the event loop, which owns what they are read from.
+
+    `collect` builds the histograms of what was read: with many routes, that takes too long for the loop.
+    """
 
     def __init__(self, sources: Sources, histograms: Sequence[Histogram]) -> None:
         self._sources = sources
         self._histograms = histograms
+        self._values = [histogram.read() for histogram in histograms]
         self._metrics: list[Metric] = []
 
     def update(self) -> None:
+        self._values = [histogram.read() for histogram in self._histograms]
         self._metrics = list(self._families())
 
     def collect(self) -> Iterable[Metric]:
-        return self._metrics
+        for histogram, values in zip(self._histograms, self._values, strict=True):
+            yield histogram.family(values)
+        yield from self._metrics
 
     def _families(self) -> Iterable[Metric]:
-        for histogram in self._histograms:
-            yield histogram.family()
         sources = self._sources
         active = GaugeMetricFamily("proxyd_streams_active", "Calls in flight", labels=("route", "mode"))
         counts = Tally((record.route or "none", record.mode or "none") for record in sources.active())

@@ -47,7 +47,7 @@ def test_buffer_is_bounded() -> None:
 
 def _same(ours: Histogram, theirs: prometheus_client.Histogram) -> None:
     (expected,) = theirs.collect()
-    found = ours.family()
+    found = ours.family(ours.read())
     assert (found.name, found.documentation, found.type) == (
         expected.name,
         expected.documentation,
