@@ -24,6 +24,7 @@ from proxyd.api.status import add_status_routes
 from proxyd.errors import BodyTimedOut, BodyTooLarge, ProxyError, UnknownExpectation
 from proxyd.logs.redact import redact
 from proxyd.logs.setup import get_logger
+from proxyd.proxy.aiohttp_server import failure_of_body
 from proxyd.proxy.attempt_direct import VerbatimRefusal
 from proxyd.proxy.client_request import HELD, PREFIX
 from proxyd.proxy.held_bodies import HeldBodies
@@ -179,6 +180,8 @@ def _envelope(relay: Relay) -> Any:
         finally:
             if (held := request.get(HELD)) is not None:
                 held.release()
+            # The traceback of a write that met a lost connection holds the call, and the request holds the exception.
+            errors.clear_tracebacks(failure_of_body(request))
         if response.status >= 400 and not request.get(IS_CALL, False):
             log.info(
                 "request.refused",

@@ -22,6 +22,7 @@ __all__ = [
     "RequestHandler",
     "drain",
     "fail_body",
+    "failure_of_body",
     "hide_versions",
     "peer_of",
     "received_bytes",
@@ -89,6 +90,11 @@ def peer_of(connection: RequestHandler) -> str:
 def fail_body(request: web.BaseRequest, exc: BaseException) -> None:
     """Raise `exc` in the read of the body of `request`."""
     request.content.set_exception(exc)
+
+
+def failure_of_body(request: web.BaseRequest) -> BaseException | None:
+    """Return what a read of the body of `request` raises: `fail_body`'s exception, or that of the lost connection."""
+    return request.content.exception()
 
 
 def received_bytes(request: web.BaseRequest) -> int:

@@ -223,16 +223,21 @@ async def test_a_file_without_certificates_ends_the_start(what: str, tmp_path: P
 def silent_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Names under ``.invalid`` get no response until the test ends; those that were asked for."""
     over, asked, known = threading.Event(), [], socket.getaddrinfo
+    waiting: set[threading.Thread] = set()
 
     def getaddrinfo(host: Any, *more: Any, **options: Any) -> Any:
         if str(host).endswith(".invalid"):
             asked.append(str(host))
+            waiting.add(threading.current_thread())
             over.wait(60)
+            raise socket.gaierror(socket.EAI_NONAME, "the test is over")
         return known(host, *more, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     yield asked
     over.set()
+    for thread in waiting:
+        thread.join(10)
 
 
 @pytest.mark.statement("B connect_s")
