@@ -20,6 +20,15 @@ from tests.support.raw_sockets import RawUpstream, until
 __all__ = ["Process", "process", "write_models"]
 
 
+#: Runs a module with a socket that listens already, as systemd does (sd_listen_fds(3)).
+_LAUNCHER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.executable, [sys.executable, "-m", *sys.argv[2:]])
+"""
+
+
 @dataclass
 class Process:
     """The daemon as a child.
@@ -64,9 +73,11 @@ async def process(
         module: what is run: one that runs the daemon.
     """
     write_models(folder, upstream, *entries, **settings)
-    port = _free_port() if is_quiet else 0
+    listening = socket.create_server(("127.0.0.1", 0)) if is_quiet else None
+    program = ("-m", module) if listening is None else ("-c", _LAUNCHER, str(listening.fileno()), module)
     handle = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", module, "--port", str(port), "--models", str(folder / "models.yaml")),
+        *(sys.executable, *program, "--port", "0", "--models", str(folder / "models.yaml")),
+        pass_fds=() if listening is None else (listening.fileno(),),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
@@ -90,9 +101,9 @@ async def process(
 
     reading = asyncio.ensure_future(read())
     try:
-        if is_quiet:
-            found.base = f"http://127.0.0.1:{port}"
-            await _listens(port)
+        if listening is not None:
+            found.base = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            listening.close()  # it is the child's now, which is connected to before it is ready
         else:
             found.base = (await found.says("server.started", within_s=20))["address"]
         yield found
@@ -101,24 +112,6 @@ async def process(
             handle.kill()
         await handle.wait()
         await reading
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
-
-
-async def _listens(port: int) -> None:
-    for _ in range(400):
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            await asyncio.sleep(0.05)
-        else:
-            writer.close()
-            return
-    raise AssertionError("it does not listen")
 
 
 def write_models(folder: Path, upstream: RawUpstream, *entries: dict[str, Any], **settings: Any) -> None:

@@ -8,7 +8,7 @@ import re
 import shutil
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,13 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def open_ledger(folder: Path, days: int = 90, **more: Any) -> AsyncIterator[Ledger]:
+async def open_ledger(
+    folder: Path, days: int = 90, *, queued: Iterable[tuple[Any, ...]] = (), **more: Any
+) -> AsyncIterator[Ledger]:
+    """A ledger at work; what is `queued` before its thread starts is one batch."""
     ledger = Ledger(folder / FILE, lambda: days, **more)
+    for row in queued:
+        ledger.observe(row)
     ledger.start()
     try:
         yield ledger
@@ -157,9 +162,8 @@ async def test_batch_is_written_completely_or_not_at_all(
     )
     database.commit()
     names = [*(f"req_{number}" for number in range(128)), "req_last"]
-    async with open_ledger(tmp_path) as ledger:
-        for name in names:
-            ledger.observe(row_of(finished(request_id=name)))
+    queued = [row_of(finished(request_id=name)) for name in names]
+    async with open_ledger(tmp_path, queued=queued) as ledger:
         assert "no room" in await until_trouble(ledger)
         assert rows(tmp_path) == []
         database.execute("DROP TRIGGER refuse")
