@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxyd.codecs.translation.json_schema import Schema, merge_all_of, resolve_reference, strings_in
+from proxyd.codecs.translation.json_schema import Schema, implied_type, merge_all_of, resolve_reference, strings_in
 
 __all__ = ["narrow_for_gemini"]
 
@@ -121,8 +121,8 @@ class _Narrower:
                 ]
         elif isinstance(kind, str) and kind in _TYPES:
             result["type"] = kind
-        elif isinstance(schema.get("properties"), dict):
-            result["type"] = "object"
+        elif "anyOf" not in schema and "oneOf" not in schema and (implied := implied_type(schema)):
+            result["type"] = implied
 
     def _values(self, schema: Schema, result: Schema) -> None:
         """``enum`` and ``const`` (strings only, none empty), and bounds that exclude their limit."""

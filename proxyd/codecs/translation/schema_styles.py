@@ -54,7 +54,7 @@ def in_style(schema: Schema, style: str) -> Schema:
         # The result of each step is legal for the styles before it.
         for each in ("grammar", "xai", "gemini", "moonshot"):
             schema = in_style(schema, each)
-        return schema
+        return rewrite(schema, _string_items)
     if style == "plain":
         return in_style(rewrite(in_style(schema, "common"), _plain), "common")
     if style == "gemini":
@@ -103,6 +103,12 @@ def _openai(schema: Schema, keyword: str) -> Schema:
     kind = schema.get("type")
     is_array = kind == "array" or (isinstance(kind, list) and "array" in kind)
     return {**schema, "items": {}} if is_array and "items" not in schema else schema
+
+
+def _string_items(schema: Schema, keyword: str) -> Schema:
+    """Give arrays without ``items`` those of strings: the only ones that every vendor takes."""
+    has_none = schema.get("type") == "array" and "items" not in schema
+    return {**schema, "items": {"type": "string"}} if has_none else schema
 
 
 _XAI_REFUSES = frozenset(["minLength", "maxLength", "minItems", "maxItems", "minContains", "maxContains"])
