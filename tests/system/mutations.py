@@ -48,6 +48,8 @@ class Mutation(NamedTuple):
     after: str
 
 
+MESSAGE = "codecs/translation/message_writer.py"
+
 STREAM, BLOCKS, STOP, CALLS = (
     "codecs/openai/stream.py",
     "codecs/openai/block_writer.py",
@@ -80,9 +82,9 @@ MUTATIONS = (
     Mutation("a call without arguments stays empty", BLOCKS, "if not self.slot.has_arguments:", "if False:"),
     Mutation(
         "tool ids are not unique",
-        BLOCKS,
-        "if not call_id or call_id in self._used_ids or call_id in self._context.used_ids:",
-        "if not call_id:",
+        MESSAGE,
+        "if not client_id or client_id in self._used_ids or client_id in self._context.used_ids:",
+        "if not client_id:",
     ),
     Mutation(
         "a call that finishes with stop is no tool use",
@@ -96,9 +98,9 @@ MUTATIONS = (
     Mutation("an error within the stream is passed over", STREAM, 'if chunk.get("error"):', "if False:"),
     Mutation(
         "reasoning loses what must come back with it",
-        BLOCKS,
-        "SignatureDelta(index, self._signature())",
-        'SignatureDelta(index, "")',
+        MESSAGE,
+        "SignatureDelta(self.index, signature)",
+        'SignatureDelta(self.index, "")',
     ),
     Mutation("a length cut after a stop is forgotten", STOP, "or self._reason in _PLAIN_STOPS or", "or"),
     Mutation(

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxyd.codecs.translation.json_schema import Schema, implied_type, merge_all_of, resolve_reference, strings_in
+from proxyd.codecs.translation.json_schema import (
+    Schema,
+    implied_type,
+    merge_all_of,
+    resolve_reference,
+    strings_in,
+)
 
 __all__ = ["narrow_for_gemini"]
 

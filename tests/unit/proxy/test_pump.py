@@ -107,13 +107,14 @@ class _Call:
         end = await asyncio.wait_for(self.reader, 5)
         self.timers.close()
         flow = self.trace.attempts[0].flow
+        is_broken = self.decoder.failure is not None  # what arrives after that may be read or not
         return (
             b"".join([*self.client.written, self.pump.last]),
             end,
             self.record.events,
             self.decoder.usage,
             self.client.has_pings,
-            (flow.size, None if flow.chunks is None else b"".join(flow.chunks)),
+            None if is_broken else (flow.size, None if flow.chunks is None else b"".join(flow.chunks)),
         )
 
 
