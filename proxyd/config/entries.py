@@ -34,11 +34,13 @@ class Checks:
         providers: the known profile names.
         quirk: ``(name, value)`` -> a description of the fault, or None.
         settings: the values under ``settings:`` -> ``{name: (fault, whether the name itself is at fault)}``.
+        sees_images: whether the model of an entry does.
     """
 
     providers: Collection[str] | None = None
     quirk: Callable[[str, Any], str | None] | None = None
     settings: Callable[[Mapping[str, Any]], Mapping[str, tuple[str, bool]]] | None = None
+    sees_images: Callable[[ModelRoute], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ class EntryReader:
                 f"{context} and max_input_tokens: {window} are at odds; keep one of the two",
                 on_key=False,
             )
+        if values.get("vision") and (values.get("images") or {}).get("describe_with"):
+            wrong("images", "a model with vision: true gets the images themselves; remove one of the two")
         mode = "direct" if direct or dialect == "anthropic" else "translated"
         for name in values:
             needed = ENTRY_KEYS[name].mode
@@ -248,6 +252,7 @@ _MODE_REMEDIES = {
     "can_stream": _NEEDS_TRANSLATION + "remove it",
     "reasoning_effort": _NEEDS_TRANSLATION + "use extra_body: {output_config: {effort: high}}",
     "vision": _NEEDS_TRANSLATION + "remove it",
+    "images": _NEEDS_TRANSLATION + "remove it; a rule with has_image hands images to another entry",
     "quirks": _NEEDS_TRANSLATION + "use omit, extra_body or extra_headers",
     "omit": "means something for a direct entry only, and this one is translated; remove it",
 }

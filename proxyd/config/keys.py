@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 from proxyd.codecs.formats import FORMATS
 from proxyd.config.auto_mode import auto_mode_kind
 from proxyd.config.faults import shown
+from proxyd.config.images import images_kind
 from proxyd.config.kinds import (
     Kind,
     Report,
@@ -203,6 +204,11 @@ ENTRY_KEYS: Mapping[str, EntryKey] = {
     "pricing": EntryKey(table("a mapping of prices", PRICING), "USD per million tokens."),
     "vision": EntryKey(
         boolean(), "Whether the model takes images; from the profile if left out.", "translated"
+    ),
+    "images": EntryKey(
+        images_kind(),
+        "Which entry describes images to this model, if it sees none, over the setting of that name (docs/images.md).",
+        "translated",
     ),
     "timeouts": EntryKey(table("a mapping of timeouts", TIMEOUTS), "Timeouts of this entry, in seconds."),
     "quirks": EntryKey(

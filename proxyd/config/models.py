@@ -7,7 +7,7 @@ what they mean together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ __all__ = [
     "Pricing",
     "RouteTable",
     "Timeouts",
+    "fault_of_describer",
+    "fault_of_model",
     "load",
     "load_text",
     "read_text",
@@ -143,7 +145,7 @@ class _Reader:
             models = tree.value.get("models") or Node(tree.line, tree.column, None)
         routes = self._routes(models, is_top=models is tree)
         table = RouteTable(routes, rules=self._rules(tree))
-        self._check_classifiers(tree, models, table)
+        self._check_named_models(tree, models, table)
         self._check_rules(tree, models, table)
         self._check_permissions(strict=strict)
         lines = tuple(fault.shown_in(str(self._path)) for fault in sorted(self._findings.warnings))
@@ -310,8 +312,11 @@ class _Reader:
                 )
                 self._findings.fault(use_node(rule), f"{rule.name}.use", text)
 
-    def _check_classifiers(self, tree: Node, models: Node, table: RouteTable) -> None:
-        """Report classifiers of auto mode that no entry serves; with a faulty entry, it may be that one's."""
+    def _check_named_models(self, tree: Node, models: Node, table: RouteTable) -> None:
+        """Report classifiers of auto mode, and describers of images, that cannot be that.
+
+        With a faulty entry, it may be that one's.
+        """
         entries = models.value if isinstance(models.value, list) else []
         if len(table.routes) < len(entries):
             return
@@ -319,14 +324,15 @@ class _Reader:
         if isinstance(tree.value, dict) and isinstance(tree.value.get("settings"), Node):
             holders.append(("settings", tree.value["settings"]))
         for subject, node in holders:
-            value = node
-            for name in ("auto_mode", "classifier"):
-                value = value.value.get(name) if value is not None and isinstance(value.value, dict) else None
-            if value is None or not isinstance(value.value, str) or value.value == "off":
-                continue
-            if table.resolve(value.value) is None:
-                text = f"no entry serves the model {shown(value.value)}; {hint(value.value, table.ids())}"
-                self._findings.fault(value, f"{subject}.auto_mode.classifier", text)
+            for key, name in (("auto_mode", "classifier"), ("images", "describe_with")):
+                value = _named(node, key, name)
+                if value is None:
+                    continue
+                fault = fault_of_model(value.value, table)
+                if fault is None and key == "images" and self._checks.sees_images is not None:
+                    fault = fault_of_describer(value.value, table, self._checks.sees_images)
+                if fault is not None:
+                    self._findings.fault(value, f"{subject}.{key}.{name}", fault)
 
     # -- the file itself
 
@@ -336,6 +342,33 @@ class _Reader:
             self._findings.warn(Node(0, 0, None), "", text, is_permission=True)
         if strict:
             self._findings.faults.extend(each for each in self._findings.warnings if each.is_permission)
+
+
+def fault_of_model(name: str, table: RouteTable) -> str | None:
+    """Return what is wrong with the name of a model that an entry is to serve, or None."""
+    if table.resolve(name) is not None:
+        return None
+    return f"no entry serves the model {shown(name)}; {hint(name, table.ids())}"
+
+
+def fault_of_describer(name: str, table: RouteTable, sees_images: Callable[[ModelRoute], bool]) -> str | None:
+    """Return why the model that an entry serves cannot describe images, or None."""
+    route = table.resolve(name)
+    if route is None or sees_images(route):
+        return None
+    again = ", and would have to be described images in turn" if route.images.get("describe_with") else ""
+    return (
+        f"{shown(name)} is served by the entry {shown(route.model_id)}, which sees no images itself{again}; name one "
+        "that does, or set vision: true there if it does"
+    )
+
+
+def _named(node: Node, key: str, name: str) -> Node | None:
+    """Return the value of ``key: {name: MODEL}``, if it names a model."""
+    value: Node | None = node
+    for step in (key, name):
+        value = value.value.get(step) if value is not None and isinstance(value.value, dict) else None
+    return value if value is not None and isinstance(value.value, str) and value.value != "off" else None
 
 
 def _way_back(

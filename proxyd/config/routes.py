@@ -76,6 +76,7 @@ class ModelRoute:
         accepts_anthropic_login: clients' Anthropic credentials are sent to this host although it is not Anthropic's.
         omit: top-level fields removed from a direct request, in addition to the profile's.
         auto_mode: the values of that key (`proxyd.config.auto_mode`), and `auto_mode_rules`, the text of their rules.
+        images: the values of that key (`proxyd.config.images`).
         web_search: the values of that key (`proxyd.config.web_search`), and `web_search_key`, its resolved key.
         routes: rules that hand requests for this entry to others (`proxyd.config.route_rules`).
         hooks: names of hook files that run for this entry; None for all.
@@ -108,6 +109,7 @@ class ModelRoute:
     omit: tuple[str, ...] = ()
     auto_mode: Mapping[str, Any] = field(default_factory=dict)
     auto_mode_rules: str = ""
+    images: Mapping[str, Any] = field(default_factory=dict)
     web_search: Mapping[str, Any] = field(default_factory=dict)
     web_search_key: Credential | None = None
     routes: tuple[RouteRule, ...] = ()

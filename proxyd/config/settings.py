@@ -13,6 +13,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
 from proxyd.config.auto_mode import auto_mode_kind
+from proxyd.config.images import images_kind
 from proxyd.config.kinds import (
     Kind,
     boolean,
@@ -367,6 +368,13 @@ class Settings:
         replace(web_search_kind(), from_text=json_mapping("").from_text),
         "Which search engine answers Claude Code's WebSearch on translated entries (docs/web-search.md).",
         source="docs/spec/hints-and-modes.md#web-search-choice",
+    )
+
+    images: Mapping[str, Any] = _setting(
+        {},
+        replace(images_kind(), from_text=json_mapping("").from_text),
+        "Which entry describes images to translated models that see none (docs/images.md).",
+        source="docs/spec/messages-to-chat.md#image-descriptions",
     )
 
     # -- hooks, the ledger and records

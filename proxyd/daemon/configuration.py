@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from proxyd.config.envfile import fault_of_env_file, with_env_file
-from proxyd.config.faults import hint, shown
-from proxyd.config.models import Checks, Config, load
+from proxyd.config.models import Checks, Config, fault_of_describer, fault_of_model, load
 from proxyd.config.paths import resolve_models_path
 from proxyd.config.settings import Settings
 from proxyd.config.settings_loader import decide_settings, faults_in_file
 from proxyd.errors import ConfigError, UnsafePermissions
 from proxyd.hooks.loader import HookSet, load_hooks
-from proxyd.providers.registry import PROFILES, dialect_for, profile_for
+from proxyd.providers.registry import PROFILES, dialect_for, profile_for, sees_images
 from proxyd.providers.route_warnings import route_warnings
 
 __all__ = ["LoadConfig", "LoadedConfig", "checks", "hooks_folder", "load_configuration", "load_settings"]
@@ -36,7 +35,9 @@ LoadConfig = Callable[[], LoadedConfig]
 
 def checks() -> Checks:
     """Return what models.yaml is validated against: the known profiles, quirks and settings."""
-    return Checks(providers=PROFILES.keys(), quirk=_quirk_fault, settings=faults_in_file)
+    return Checks(
+        providers=PROFILES.keys(), quirk=_quirk_fault, settings=faults_in_file, sees_images=sees_images
+    )
 
 
 def hooks_folder(models: Path) -> Path:
@@ -98,14 +99,14 @@ def load_settings(
         file_places=config.settings_at,
         folder=path.parent,
     )
-    classifier = settings.auto_mode.get("classifier")
-    if (
-        classifier and config.table.resolve(classifier) is None
-    ):  # from the environment: the file is checked already
-        raise ConfigError(
-            f"{settings.origin_of('auto_mode')}: auto_mode.classifier: no entry of {path} serves the model "
-            f"{shown(classifier)}; {hint(classifier, config.table.ids())}"
-        )
+    # From the environment; those of the file are checked already.
+    for name, key in (("auto_mode", "classifier"), ("images", "describe_with")):
+        model = getattr(settings, name).get(key)
+        fault = fault_of_model(model, config.table) if model else None
+        if fault is None and model and name == "images":
+            fault = fault_of_describer(model, config.table, sees_images)
+        if fault is not None:
+            raise ConfigError(f"{settings.origin_of(name)}: {name}.{key}: {path}: {fault}")
     return config, settings
 
 

@@ -25,7 +25,7 @@ from proxyd.providers.profile import Profile
 from proxyd.providers.quirk_kinds import nearest_name, read_quirk
 from proxyd.providers.servers import GENERIC, SERVERS
 
-__all__ = ["PROFILES", "Profile", "dialect_for", "format_for", "profile_for"]
+__all__ = ["PROFILES", "Profile", "dialect_for", "format_for", "profile_for", "sees_images"]
 
 #: Every profile by its name.
 PROFILES: dict[str, Profile] = {profile.name: profile for profile in (*HOSTED, *SERVERS, GENERIC)}
@@ -34,6 +34,16 @@ PROFILES: dict[str, Profile] = {profile.name: profile for profile in (*HOSTED, *
 #: quirk.
 _adapted: dict[tuple[str, str, str, str], Dialect] = {}
 _MAX_ADAPTED = 1024
+
+
+def sees_images(route: ModelRoute) -> bool:
+    """Return whether the model of a route takes images, as far as the configuration knows."""
+    if route.direct:
+        return True
+    if route.vision is not None:
+        return route.vision
+    profile = profile_for(route.api_base, route.provider)
+    return dialect_for(profile, route.model_name, route.quirks, format_for(route)[0]).vision
 
 
 @functools.lru_cache(maxsize=1024)  # called for every request

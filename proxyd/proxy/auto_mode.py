@@ -6,7 +6,6 @@ See `proxyd.server_tools.auto_mode` for what is asked, and docs/spec/hints-and-m
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from proxyd.config.auto_mode import AutoMode
@@ -14,10 +13,10 @@ from proxyd.config.routes import ModelRoute, RouteTable
 from proxyd.config.settings import Settings
 from proxyd.errors import ProxyError, TimedOut, TooLong, error_response
 from proxyd.logs.setup import get_logger
-from proxyd.providers.base import ClientKeys
 from proxyd.providers.registry import profile_for
 from proxyd.proxy.active_call import ActiveCall, Finisher
 from proxyd.proxy.inner_call import VerdictWatch
+from proxyd.proxy.on_behalf import InnerCall, credentials_for
 from proxyd.server_tools.auto_mode.calls import calls_in
 from proxyd.server_tools.auto_mode.conversation import Conversation
 from proxyd.server_tools.auto_mode.memory import Memory
@@ -29,33 +28,10 @@ from proxyd.server_tools.auto_mode.safeguards import (
     summary_of,
     unavailable,
 )
-from proxyd.telemetry.call_record import CallRecord
-from proxyd.urls import origin_of
 
-__all__ = ["AutoModeChecks", "InnerCall"]
+__all__ = ["AutoModeChecks"]
 
 log = get_logger("auto_mode")
-
-
-@dataclass(frozen=True, slots=True)
-class InnerCall:
-    """A call that the proxy makes for itself, on behalf of a client's call.
-
-    Args:
-        kind: for the ledger.
-        keys: the client's, for an upstream at the same address; else none.
-        headers: those of the client's that the upstream needs.
-        timeout_s: after which it ends with `TimedOut`.
-        stops_early: see `ActiveCall`.
-    """
-
-    payload: dict[str, Any]
-    kind: str
-    parent: CallRecord
-    keys: ClientKeys
-    headers: dict[str, str]
-    timeout_s: float
-    stops_early: Callable[[bytes], bool] | None = None
 
 
 class AutoModeChecks:
@@ -108,10 +84,7 @@ class AutoModeChecks:
             self._memory.of(record.session_id),
             is_subagent=record.agent_id is not None or record.kind == "subagent",
         )
-        asked = table.resolve(call.request.model) or route
-        keys, headers = ClientKeys(), dict[str, str]()
-        if origin_of(judge.api_base) == origin_of(asked.api_base):
-            keys, headers = call.request.keys, _login_headers(call)
+        keys, headers = credentials_for(judge, table.resolve(call.request.model) or route, call.request)
 
         async def check(message: dict[str, Any]) -> dict[str, Any]:
             if RESULTS in message:  # the upstream has checked
@@ -153,13 +126,6 @@ class AutoModeChecks:
 
 def _is_anthropic(route: ModelRoute) -> bool:
     return profile_for(route.api_base, None).name == "anthropic"
-
-
-def _login_headers(call: ActiveCall) -> dict[str, str]:
-    """Return the beta with which Anthropic takes a login of claude.ai, if the client's call has it."""
-    betas = call.request.web_request.headers.get("anthropic-beta", "")
-    kept = ",".join(beta for beta in map(str.strip, betas.split(",")) if beta.startswith("oauth-"))
-    return {"anthropic-beta": kept} if kept else {}
 
 
 def _reason_of(exc: ProxyError) -> str:

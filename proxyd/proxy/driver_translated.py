@@ -20,6 +20,7 @@ from proxyd.providers.responses_rules import refuses_signed_data
 from proxyd.proxy.active_call import ActiveCall
 from proxyd.proxy.attempt_translated import TranslatedAttempt
 from proxyd.proxy.driver import CallResources, Driver
+from proxyd.proxy.image_descriptions import ImageDescriptions
 from proxyd.proxy.local_response import at_once, respond_locally
 from proxyd.proxy.run_attempt import run_attempt
 from proxyd.telemetry.call_record import new_id
@@ -32,8 +33,9 @@ log = get_logger("relay")
 class TranslatedDriver(Driver):
     """Translates requests and responses, and remembers which parameters an upstream refuses."""
 
-    def __init__(self, resources: CallResources) -> None:
+    def __init__(self, resources: CallResources, images: ImageDescriptions) -> None:
         super().__init__(resources)
+        self._images = images
         self._learned = resources.learned.store
 
     async def run(self, route: ModelRoute, call: ActiveCall) -> web.StreamResponse:
@@ -128,11 +130,12 @@ class TranslatedDriver(Driver):
     async def _translate(self, route: ModelRoute, call: ActiveCall) -> translated.TranslatedCall:
         record, settings = call.record, self._settings
         calibration = self._resources.calibration
+        payload, notes = await self._images.shown_to(route, call, call.request.payload)
         tools = await call.request.run(tools_tokens, call.request.payload.get("tools"))
         steps = translated.prepare(
             route,
             self._resources.base_of(route),
-            call.request.payload,
+            payload,
             call.keys,
             timeouts=self._resources.timeouts_of(route),
             new_id=new_id,
@@ -146,8 +149,8 @@ class TranslatedDriver(Driver):
         )
         prepared = await call.request.run_steps(steps)
         record.estimated_input_tokens, record.estimated_tool_tokens = prepared.input_tokens, tools
-        record.alterations = prepared.notes
-        for note in prepared.notes:
+        record.alterations = (*notes, *prepared.notes)
+        for note in record.alterations:
             log.debug(
                 "request.altered", request_id=record.request_id, field=note.path, what=note.what, why=note.why
             )

@@ -33,15 +33,17 @@ from proxyd.providers.key_owner import MisplacedKey, misplaced_key
 from proxyd.providers.unparsed import forwards_unchanged
 from proxyd.proxy.active_call import ActiveCall
 from proxyd.proxy.admission import CallRegistry
-from proxyd.proxy.auto_mode import AutoModeChecks, InnerCall
+from proxyd.proxy.auto_mode import AutoModeChecks
 from proxyd.proxy.client_request import ClientRequest
 from proxyd.proxy.client_response import ClientGone, ResponseWriter
 from proxyd.proxy.driver import CallResources, FinisherFor
 from proxyd.proxy.driver_direct import DirectDriver
 from proxyd.proxy.driver_translated import TranslatedDriver
+from proxyd.proxy.image_descriptions import ImageDescriptions
 from proxyd.proxy.inner_call import BodyWriter, InnerRequest
 from proxyd.proxy.large_requests import LargeRequests
 from proxyd.proxy.learned_file import LearnedQuirkFile
+from proxyd.proxy.on_behalf import InnerCall
 from proxyd.proxy.retries import RetryBudget, delay_before_retry, may_fall_back
 from proxyd.proxy.web_search import WebSearches
 from proxyd.recording.recorder import is_kept
@@ -100,6 +102,7 @@ class Relay:
         self.large_requests = LargeRequests()
         self.calibration = calibration or Calibration()
         checks = AutoModeChecks(self.make_inner_call, lambda: (self.settings, self.table))
+        images = ImageDescriptions(self.make_inner_call, lambda: (self.settings, self.table))
         self._resources = CallResources(
             settings,
             hooks or HookSet(),
@@ -109,7 +112,7 @@ class Relay:
             demo_base=demo_base,
             finisher_for=finisher_for or checks.finisher_for,
         )
-        self._translated = TranslatedDriver(self._resources)
+        self._translated = TranslatedDriver(self._resources, images)
         self._direct = DirectDriver(self._resources)
         self._searches = WebSearches(lambda: self.settings)
         self._budget = RetryBudget()

@@ -16,6 +16,7 @@ probe       the test whether a model exists: one token
 side_reply  a reply beside the conversation
 auxiliary   any other side call, as the client calls it
 auto_mode   the proxy's own call of the classifier for auto mode
+image       the proxy's own call for the description of an image
 count       ``count_tokens``, which has a path of its own
 ==========  =====================================================================================
 """
@@ -56,6 +57,7 @@ KINDS = (
     "side_reply",
     "auxiliary",
     "auto_mode",
+    "image",
     "count",
 )
 #: Values of the header -> kinds. ``auxiliary`` is what several kinds have in common.
@@ -70,7 +72,7 @@ _AUXILIARY = "auxiliary"
 #: Kinds whose class has another name.
 CLASS_OF_KIND = {
     "compact": "compaction",
-    **dict.fromkeys((*AUXILIARY_KINDS, "probe", "auto_mode"), _AUXILIARY),
+    **dict.fromkeys((*AUXILIARY_KINDS, "probe", "auto_mode", "image"), _AUXILIARY),
 }
 
 #: The beginning of the request for a summary.

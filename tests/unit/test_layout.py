@@ -54,6 +54,7 @@ WITHOUT_TEST_MODULE = {
     "proxy/attempt_direct": "integration/direct and integration/proxy/test_faults.py",
     "proxy/attempt_translated": "integration/translated and integration/proxy/test_faults.py",
     "proxy/client_request": "integration/direct/test_unread.py",
+    "proxy/on_behalf": "integration/proxy/test_auto_mode.py and integration/proxy/test_image_descriptions.py",
     "proxy/driver": "integration/proxy/test_client_response.py",
     "proxy/driver_direct": "integration/direct",
     "proxy/driver_translated": "integration/translated",

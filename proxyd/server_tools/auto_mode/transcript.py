@@ -16,7 +16,17 @@ from typing import Any
 
 from proxyd import jsonio
 
-__all__ = ["MAX_CHARS", "MAX_LINE", "MAX_RESULT", "quoted", "steps_of", "transcript", "user_words"]
+__all__ = [
+    "MAX_CHARS",
+    "MAX_LINE",
+    "MAX_RESULT",
+    "clip",
+    "is_note",
+    "quoted",
+    "steps_of",
+    "transcript",
+    "user_words",
+]
 
 #: Limits in characters: of words and transcript together, of one entry, of the result of a tool.
 MAX_CHARS, MAX_LINE, MAX_RESULT = 24_000, 2_000, 500
@@ -48,7 +58,7 @@ def _escape(match: re.Match[str]) -> str:
 
 def user_words(messages: Any) -> list[str]:
     """Return the texts that the user has written, the oldest first."""
-    return [text for message in _of_role(messages, "user") for text in _texts(message) if not _is_note(text)]
+    return [text for message in _of_role(messages, "user") for text in _texts(message) if not is_note(text)]
 
 
 def transcript(messages: Any, *, room: int) -> list[str]:
@@ -72,10 +82,10 @@ def words_within(words: Sequence[str], room: int = _MAX_WORDS) -> list[str]:
     """Return the user's words quoted: the first, which names the task, and the newest of the others."""
     if not words:
         return []
-    first, rest = quoted(_clip(words[0], MAX_LINE)), list[str]()
+    first, rest = quoted(clip(words[0], MAX_LINE)), list[str]()
     room -= len(first)
     for text in reversed(words[1:]):
-        line = quoted(_clip(text, MAX_LINE))
+        line = quoted(clip(text, MAX_LINE))
         room -= len(line) + 1
         if room < 0:
             rest.append(quoted("(some of the user's words between are left out)"))
@@ -102,19 +112,19 @@ def _entries(messages: Any) -> Iterator[dict[str, Any]]:
             if kind == "text":
                 text = str(block.get("text", ""))
                 if role == "assistant":
-                    yield {"model": _clip(text, MAX_LINE)}
-                elif role != "user" or _is_note(text):
-                    yield {"client": _clip(text, MAX_LINE)}
+                    yield {"model": clip(text, MAX_LINE)}
+                elif role != "user" or is_note(text):
+                    yield {"client": clip(text, MAX_LINE)}
             elif kind == "tool_use":
                 name = str(block.get("name"))[:200]
                 names[block.get("id")] = name
-                yield {"call": name, "input": _clip(jsonio.dump_text(block.get("input")), MAX_LINE)}
+                yield {"call": name, "input": clip(jsonio.dump_text(block.get("input")), MAX_LINE)}
             elif kind == "tool_result":
                 name = names.get(block.get("tool_use_id"), "a tool")
-                yield {"result_of": name, "text": _clip("\n".join(_texts(block)), MAX_RESULT)}
+                yield {"result_of": name, "text": clip("\n".join(_texts(block)), MAX_RESULT)}
 
 
-def _clip(text: str, limit: int) -> str:
+def clip(text: str, limit: int) -> str:
     """Return `text` with its middle left out where it is longer than `limit`."""
     if len(text) <= limit:
         return text
@@ -123,7 +133,8 @@ def _clip(text: str, limit: int) -> str:
     return text[:half] + mark + text[-half:]
 
 
-def _is_note(text: str) -> bool:
+def is_note(text: str) -> bool:
+    """Whether a text in a message of the user is one that Claude Code has added."""
     return text.lstrip().startswith(_NOTES)
 
 

@@ -136,6 +136,6 @@ def test_a_classifier_of_the_environment_is_checked_too(tmp_path: Path) -> None:
     environ: dict[str, Any] = {"CLAUDE_PROXY_AUTO_MODE": '{"classifier": "n"}'}
     with pytest.raises(ConfigError) as caught:
         load_settings({}, tmp_path / "models.yaml", environ)
-    assert caught.value.message.startswith("CLAUDE_PROXY_AUTO_MODE: auto_mode.classifier: no entry of ")
+    assert caught.value.message.startswith("CLAUDE_PROXY_AUTO_MODE: auto_mode.classifier: ")
     environ = {"CLAUDE_PROXY_AUTO_MODE": '{"classifier": "m"}'}
     assert load_settings({}, tmp_path / "models.yaml", environ)[1].auto_mode == {"classifier": "m"}

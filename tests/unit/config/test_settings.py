@@ -51,6 +51,7 @@ def test_defaults() -> None:
         "forward_headers": ("*",),
         "discovery_prefix": "",
         "auto_mode": {},
+        "images": {},
         "web_search": {},
         "hook_options": {},
         "hooks": {},

@@ -71,6 +71,40 @@ async def image_in_a_tool_result(stage: Stage) -> None:
 
 
 @scenario
+async def image_for_a_model_that_sees_none(stage: Stage) -> None:
+    """An image read on a text-only model is described once by another entry, in the user's words"""
+    path = stage.project / "red.png"
+    path.write_bytes(png())
+    script = [
+        call("Read", file_path=str(path)),
+        call("Bash", command="echo on", description="Go on"),
+        say("It is red."),
+    ]
+    upstream = await stage.openai(script, key=FAKE_KEY)
+    eyes = await stage.openai([say("A plain red square of eight by eight pixels.")], key=FAKE_KEY)
+    daemon = await stage.daemon(
+        [
+            {
+                "model_id": "scripted",
+                "api_base": upstream.api_base,
+                "vision": False,
+                "images": {"describe_with": "eyes"},
+            },
+            {"model_id": "eyes", "api_base": eyes.api_base, "api_key": FAKE_KEY},
+        ]
+    )
+    run = await stage.succeed(daemon, "Which colour is it?", model="scripted", tools=["Read", "Bash"])
+    check_equal(run.text, "It is red.", "the answer")
+    check_equal(len(eyes.requests), 1, "requests for a description")
+    check("Which colour is it?" in eyes.requests[0].texts("user")[0], "the user's words are missing")
+    _, second, third = (json.dumps(request.messages) for request in upstream.requests)
+    for sent in (second, third):
+        check("image_url" not in sent, "an image was sent to a model that sees none")
+        check("A plain red square" in sent, "the description is missing")
+    check("This is a description of it by the model eyes" in second, "the description is not marked")
+
+
+@scenario
 async def pdf_in_a_tool_result(stage: Stage) -> None:
     """A PDF read by a tool: a file for an upstream that accepts files, a line of text for another"""
     path = stage.project / "page.pdf"
