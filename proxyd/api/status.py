@@ -265,7 +265,7 @@ def _route(route: ModelRoute, circuits: Any) -> dict[str, Any]:
         "aliases": list(route.aliases),
         "fallback": list(route.fallback),
         "max_tokens": route.max_tokens,
-        "max_input_tokens": route.max_input_tokens,
+        "max_input_tokens": route.max_input_tokens or route.known_window,
         "is_priced": route.pricing is not None,
         "has_key": route.missing_key is None or route.api_base == DEMO_BASE,
         "circuit": circuits.get(origin, {}).get("state", "closed"),

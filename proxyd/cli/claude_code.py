@@ -287,9 +287,9 @@ def claude_arguments(
             "options": _picker_options(routes, route, model),
         }
     windows = {
-        each.model_id: {"autoCompactWindow": each.max_input_tokens}
+        each.model_id: {"autoCompactWindow": window}
         for each in routes
-        if _MIN_COMPACT_WINDOW <= (each.max_input_tokens or 0) < _LARGE_WINDOW
+        if not each.is_demo and _MIN_COMPACT_WINDOW <= (window := window_of(each) or 0) < _LARGE_WINDOW
     }
     if windows:
         added["modelSettings"] = windows

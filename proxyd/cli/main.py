@@ -57,6 +57,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Print the variables that Claude Code needs for a model.",
     ),
     "code": ("proxyd.cli.commands.code", "code_command", "Run Claude Code on a model."),
+    "add": (
+        "proxyd.cli.commands.add",
+        "add_command",
+        "Add models of a vendor or an address: choose, try, write.",
+    ),
     "check": (
         "proxyd.cli.commands.check",
         "check_command",
@@ -106,7 +111,6 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 
 #: What people type for a command of another name.
 _SYNONYMS = {
-    "add": "models add",
     "config": "check",
     "down": "stop",
     "help": "--help",

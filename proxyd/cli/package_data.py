@@ -1,16 +1,10 @@
-"""Files of the package that are copied to the user: the example models.yaml, hooks, service files.
-
-A checkout has them at its root, an installation under ``share/claude-proxy`` (setup.cfg).
-"""
+"""Files of the distribution that are copied to the user, and the command of this installation."""
 
 from __future__ import annotations
 
-import site
 import sys
-import sysconfig
 from pathlib import Path
 
-import proxyd
 from proxyd.cli.exit_codes import CommandFailed
 
 __all__ = ["own_command", "packaged_path"]
@@ -22,17 +16,12 @@ def packaged_path(*parts: str) -> Path:
     Raises:
         CommandFailed: the installation lacks it.
     """
-    checkout = Path(proxyd.__file__).resolve().parents[1]
-    bases = [checkout] if (checkout / "setup.cfg").exists() else []
-    bases += [
-        Path(root) / "share" / "claude-proxy"
-        for root in (sysconfig.get_path("data"), site.getuserbase(), sys.prefix)
-    ]
-    for base in bases:
-        path = base.joinpath(*parts)
-        if path.exists():
-            return path
-    raise CommandFailed(f"this installation lacks {'/'.join(parts)}; install claude-proxy again")
+    from proxyd.config.package_files import find_packaged
+
+    path = find_packaged(*parts)
+    if path is None:
+        raise CommandFailed(f"this installation lacks {'/'.join(parts)}; install claude-proxy again")
+    return path
 
 
 def own_command() -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,13 @@ _INDENT = 2
 _FILE = "models.yaml"
 
 
-def add_entry(text: str, entry: Mapping[str, Any]) -> str:
+def add_entry(text: str, entry: Mapping[str, Any], comment: Sequence[str] = ()) -> str:
     """Return `text` with `entry` after the last one; an empty text becomes a list of one.
 
     The caller validates the result with `proxyd.config.models.load_text` before it is saved.
+
+    Args:
+        comment: lines above the entry, without their ``#``; a list in flow style has no room for them.
 
     Raises:
         ConfigError: the text is not YAML, has no list of entries, or has one that cannot be extended.
@@ -42,14 +45,16 @@ def add_entry(text: str, entry: Mapping[str, Any]) -> str:
     newline = "\r\n" if "\r\n" in text else "\n"
     before = _plain(text)
     if before is None:
-        return _checked(_with_line_end(text) + _block(new, 0, newline), [new])
+        return _checked(_with_line_end(text) + _block(new, 0, newline, comment), [new])
     models = _models(text)
     if models is None or not isinstance(_entries(before), (list, type(None))):
         raise ConfigError("the file has no list of entries; write 'models:' and one entry into it by hand")
     expected = _replaced(before, [*(_entries(before) or []), new])
     if not isinstance(models, SequenceNode):  # ``models:`` with nothing below it
         end = _line_end(text, _models_key_end(text))
-        return _checked(_with_line_end(text[:end]) + _block(new, _INDENT, newline) + text[end:], expected)
+        return _checked(
+            _with_line_end(text[:end]) + _block(new, _INDENT, newline, comment) + text[end:], expected
+        )
     if models.flow_style:
         closing = models.end_mark.index - 1
         head = text[:closing].rstrip().rstrip(",")
@@ -59,7 +64,10 @@ def add_entry(text: str, entry: Mapping[str, Any]) -> str:
     # Entries separated by blank lines stay separated.
     gap = newline if _has_gap(text, models) else ""
     return _checked(
-        _with_line_end(text[:end]) + gap + _block(new, models.start_mark.column, newline) + text[end:],
+        _with_line_end(text[:end])
+        + gap
+        + _block(new, models.start_mark.column, newline, comment)
+        + text[end:],
         expected,
     )
 
@@ -99,11 +107,14 @@ def remove_entry(text: str, model_id: str) -> str:
     return _checked(text[:start] + text[end:], _replaced(before, listed[:index] + listed[index + 1 :]))
 
 
-def save_atomic(path: Path, text: str) -> None:
+def save_atomic(path: Path, text: str, *, is_private: bool = False) -> None:
     """Replace `path` atomically, so that a daemon that reloads sees the old file or the new one.
 
     The mode is kept; a new file has mode 0600, because it may hold keys. A symbolic link is kept, and the file it leads
     to is replaced.
+
+    Args:
+        is_private: the mode becomes 0600 in any case.
 
     Raises:
         ConfigError: the file cannot be written; the old file is unchanged.
@@ -111,7 +122,7 @@ def save_atomic(path: Path, text: str) -> None:
     real = Path(os.path.realpath(path))
     temporary: str | None = None
     try:
-        mode = real.stat().st_mode & 0o7777 if real.exists() else 0o600
+        mode = real.stat().st_mode & 0o7777 if real.exists() and not is_private else 0o600
         handle, temporary = tempfile.mkstemp(prefix=f".{real.name}.", dir=real.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(text.encode())
@@ -119,11 +130,13 @@ def save_atomic(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, mode)
         os.replace(temporary, real)
+        temporary = None
     except OSError as exc:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
         reason = (exc.strerror or "unknown reason").lower()
         raise ConfigError(f"{path}: cannot be written ({reason}); the old file is unchanged") from None
+    finally:  # after Ctrl-C too
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
 
 
 def _models(text: str) -> Node | None:
@@ -176,13 +189,14 @@ def _checked(text: str, expected: Any) -> str:
     return text
 
 
-def _block(entry: dict[str, Any], column: int, newline: str) -> str:
-    """Return `entry` as a list item in block style with its dash at `column`."""
+def _block(entry: dict[str, Any], column: int, newline: str, comment: Sequence[str]) -> str:
+    """Return `entry` as a list item in block style with its dash at `column`, below the lines of `comment`."""
     yaml = YAML()
     yaml.width = 1 << 16  # a folded line would need its own indentation
     out = io.StringIO()
     yaml.dump([entry], out)
-    return "".join(" " * column + line + newline for line in out.getvalue().removesuffix("\n").split("\n"))
+    lines = [*(f"# {line}" for line in comment), *out.getvalue().removesuffix("\n").split("\n")]
+    return "".join(" " * column + line + newline for line in lines)
 
 
 def _line_start(text: str, index: int) -> int:

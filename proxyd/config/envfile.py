@@ -14,7 +14,9 @@ from pathlib import Path
 
 from proxyd.errors import ConfigError
 
-__all__ = ["fault_of_env_file", "with_env_file"]
+__all__ = ["ENV_FILE", "fault_of_env_file", "save_variable", "with_env_file"]
+
+ENV_FILE = "env"
 
 _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)\Z")
 
@@ -25,7 +27,7 @@ def with_env_file(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
     Raises:
         ConfigError: the file cannot be read, or has an invalid line, whose text is not shown because it may be a key.
     """
-    path = folder / "env"
+    path = folder / ENV_FILE
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
@@ -55,7 +57,7 @@ def with_env_file(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
 
 def fault_of_env_file(folder: Path) -> str | None:
     """Describe the fault when others can read or write the keys in ``folder/env``; None where they cannot."""
-    path = folder / "env"
+    path = folder / ENV_FILE
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -67,3 +69,31 @@ def fault_of_env_file(folder: Path) -> str | None:
     else:
         return None
     return f"{path}: others can {what} this file; run 'chmod 600 {path}'"
+
+
+def save_variable(folder: Path, name: str, value: str) -> Path:
+    """Set a variable in ``folder/env`` and return the path; other lines are kept, and the mode becomes 0600.
+
+    Raises:
+        ConfigError: it cannot be read or written; the old file is unchanged.
+    """
+    from proxyd.config.edit import save_atomic  # imports a YAML parser, which readers of the file do not need
+
+    path = folder / ENV_FILE
+    try:
+        text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"{path}: cannot be read as UTF-8; correct or move it, and try again") from None
+    line = f"{name}={value}\n"
+    lines = text.splitlines(keepends=True)
+    for index, old in enumerate(lines):
+        match = _LINE.match(old.strip())
+        if match is not None and match[1] == name:
+            lines[index] = line
+            break
+    else:
+        if lines and not lines[-1].endswith("\n"):
+            lines[-1] += "\n"
+        lines.append(line)
+    save_atomic(path, "".join(lines), is_private=True)
+    return path

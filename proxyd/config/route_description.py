@@ -21,8 +21,10 @@ def describe(route: ModelRoute) -> str:
 
 
 def window_of(route: ModelRoute) -> int | None:
-    """Return the route's window in tokens; None if models.yaml does not name it."""
-    return _DEMO_WINDOW if route.is_demo and route.max_input_tokens is None else route.max_input_tokens
+    """Return the route's window in tokens, of models.yaml or else of the catalog; None if neither names it."""
+    if route.max_input_tokens is not None:
+        return route.max_input_tokens
+    return _DEMO_WINDOW if route.is_demo else route.known_window
 
 
 def _short_count(tokens: int) -> str:

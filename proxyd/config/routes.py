@@ -73,6 +73,7 @@ class ModelRoute:
         key_origin: ``literal``, ``${NAME}`` or ``${file:PATH}``; None without an ``api_key`` in the entry.
         missing_key: message of the 401 for calls, where the configured key could not be found.
         max_input_tokens: the window, from ``max_input_tokens`` or ``context``.
+        known_window: the window that the catalog names, where models.yaml names none.
         accepts_anthropic_login: clients' Anthropic credentials are sent to this host although it is not Anthropic's.
         omit: top-level fields removed from a direct request, in addition to the profile's.
         auto_mode: the values of that key (`proxyd.config.auto_mode`), and `auto_mode_rules`, the text of their rules.
@@ -94,6 +95,7 @@ class ModelRoute:
     can_stream: bool = True
     max_tokens: int | None = None
     max_input_tokens: int | None = None
+    known_window: int | None = None
     temperature: float | None = None
     top_p: float | None = None
     reasoning_effort: str | None = None

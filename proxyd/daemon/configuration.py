@@ -7,13 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from proxyd.config.catalog import load_catalog
 from proxyd.config.envfile import fault_of_env_file, with_env_file
 from proxyd.config.models import Checks, Config, fault_of_describer, fault_of_model, load
-from proxyd.config.paths import resolve_models_path
+from proxyd.config.paths import resolve_models_path, resolve_state_folder
 from proxyd.config.settings import Settings
 from proxyd.config.settings_loader import decide_settings, faults_in_file
 from proxyd.errors import ConfigError, UnsafePermissions
 from proxyd.hooks.loader import HookSet, load_hooks
+from proxyd.providers.known_models import catalog_doubts, with_known_window
 from proxyd.providers.registry import PROFILES, dialect_for, profile_for, sees_images
 from proxyd.providers.route_warnings import route_warnings
 
@@ -85,8 +87,12 @@ def load_settings(
     """
     environ = with_env_file(path.parent, environ)
     config = load(path, environ, strict=strict, checks=checks())
-    doubts = (f"{path}: {line}" for line in route_warnings(config.table.routes))
-    config = replace(config, warnings=(*config.warnings, *doubts))
+    catalog, fault = load_catalog(resolve_state_folder(environ))
+    routes = config.table.routes
+    doubts = (f"{path}: {line}" for line in (*route_warnings(routes), *catalog_doubts(routes, catalog)))
+    warnings = (*config.warnings, *doubts, *(() if fault is None else (fault,)))
+    table = replace(config.table, routes=tuple(with_known_window(route, catalog) for route in routes))
+    config = replace(config, table=table, warnings=warnings)
     open_file = fault_of_env_file(path.parent)
     if open_file is not None:
         if strict:

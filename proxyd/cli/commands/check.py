@@ -10,22 +10,22 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from proxyd.cli.exit_codes import EXIT_UPSTREAM
 from proxyd.cli.wrapping import wrapped
-from proxyd.config.paths import resolve_models_path
+from proxyd.config.paths import resolve_models_path, resolve_state_folder
 from proxyd.config.route_rules import RouteRule
 from proxyd.config.routes import ModelRoute
 from proxyd.secret import Secret
 from proxyd.urls import address_of, host_of
 
-__all__ = ["check_command", "describe_key", "show_columns"]
+if TYPE_CHECKING:
+    from proxyd.config.catalog import Catalog
 
-#: Concurrent probes, few enough for a vendor with fifty entries in the file.
-_PROBES_AT_ONCE = 4
+__all__ = ["check_command", "describe_key", "show_columns"]
 
 
 @click.command("check", epilog="Example: claude-proxy check --probe")
@@ -36,6 +36,7 @@ _PROBES_AT_ONCE = 4
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check_command(models: str | None, probe: bool, strict: bool, shows_all: bool, as_json: bool) -> None:
     """Validate models.yaml and hooks; print what is in force."""
+    from proxyd.config.catalog import load_catalog
     from proxyd.daemon.configuration import load_configuration
 
     path, why = resolve_models_path(models, os.environ)
@@ -45,10 +46,11 @@ def check_command(models: str | None, probe: bool, strict: bool, shows_all: bool
         click.echo(wrapped(f"warning: {line}", sys.stderr, indent="  "), err=True)
     for name, fault in loaded.hooks.faults.items():
         click.echo(wrapped(f"warning: hook {name}: {fault}", sys.stderr, indent="  "), err=True)
+    catalog, _ = load_catalog(resolve_state_folder(os.environ))
     report: dict[str, Any] = {
         "models_yaml": str(path),
         "chosen_by": why,
-        "models": [_model(route) for route in loaded.config.table.routes],
+        "models": [_model(route, catalog) for route in loaded.config.table.routes],
         "routes": [_rule(rule) for rule in loaded.config.table.rules],
         "hooks": [each["name"] for each in loaded.hooks.describe() if "error" not in each],
         "settings": _settings(loaded.settings),
@@ -57,10 +59,11 @@ def check_command(models: str | None, probe: bool, strict: bool, shows_all: bool
     if probe:
         import asyncio
 
+        from proxyd.cli.upstream_probe import probe_upstreams
         from proxyd.logs.setup import configure
 
         configure("error", loaded.settings.log_format)
-        report["probes"] = asyncio.run(_probe_all(loaded))
+        report["probes"] = asyncio.run(probe_upstreams(loaded))
     loaded.hooks.close()
     if as_json:
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
@@ -83,7 +86,7 @@ def describe_key(route: ModelRoute) -> str:
     return "from the request"
 
 
-def _model(route: ModelRoute) -> dict[str, Any]:
+def _model(route: ModelRoute, catalog: Catalog) -> dict[str, Any]:
     from proxyd.providers.registry import format_for, profile_for
 
     chosen, why = (None, None) if route.direct else format_for(route)
@@ -97,12 +100,25 @@ def _model(route: ModelRoute) -> dict[str, Any]:
         "address": address_of(route.api_base),
         "provider": profile_for(route.api_base, route.provider).name,
         "key": describe_key(route),
-        "max_input_tokens": route.max_input_tokens,
+        "max_input_tokens": route.max_input_tokens or route.known_window,
+        "max_input_tokens_from": _window_origin(route, catalog),
         "max_tokens": route.max_tokens,
         "aliases": list(route.aliases),
         "fallback": list(route.fallback),
         "routes": [_rule(rule) for rule in route.routes],
     }
+
+
+def _window_origin(route: ModelRoute, catalog: Catalog) -> str | None:
+    """Return where the window of `route` came from; None if it has none."""
+    if route.max_input_tokens is not None:
+        return "models.yaml"
+    if route.known_window is None:
+        return None
+    from proxyd.providers.known_models import known_model
+
+    known = known_model(route, catalog)
+    return None if known is None else f"catalog.yaml: {known.origin}"
 
 
 def _rule(rule: RouteRule) -> dict[str, str]:
@@ -114,7 +130,6 @@ def _learned(routes: Iterable[ModelRoute]) -> list[dict[str, Any]]:
     from datetime import datetime, timezone
     from time import time
 
-    from proxyd.config.paths import resolve_state_folder
     from proxyd.proxy.learned_file import FILE, read_learned
 
     store, now = read_learned(resolve_state_folder(os.environ) / FILE), time()
@@ -147,74 +162,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     return list(value) if isinstance(value, tuple) else value
-
-
-# -- probing
-
-
-async def _probe_all(loaded: Any) -> list[dict[str, Any]]:
-    """Make one small call to each upstream model, through a temporary daemon."""
-    import asyncio
-    from dataclasses import replace
-
-    from proxyd.api.probe import PROBE_S
-    from proxyd.config.routes import RouteTable
-    from proxyd.daemon.configuration import LoadedConfig
-    from proxyd.daemon.server import Daemon
-    from proxyd.hooks.loader import HookSet
-
-    # Without fallbacks and retries, so that each result is that of the entry itself.
-    alone = tuple(replace(route, fallback=()) for route in loaded.config.table.routes)
-    settings = replace(
-        loaded.settings,
-        host="127.0.0.1",
-        port=0,
-        auth_token=None,
-        max_retries=0,
-        first_byte_s=PROBE_S,
-    )
-    config = replace(loaded.config, table=RouteTable(alone))
-    daemon = Daemon(LoadedConfig(config, settings, HookSet()))
-    await daemon.start()
-    gate = asyncio.Semaphore(_PROBES_AT_ONCE)
-    host, port = daemon.addresses[0]
-
-    async def probe(route: ModelRoute) -> dict[str, Any]:
-        async with gate:
-            return await _probe(host, port, route)
-
-    try:
-        return list(await asyncio.gather(*map(probe, _each_upstream_once(alone))))
-    finally:
-        await daemon.drain()
-        await daemon.close()
-
-
-def _each_upstream_once(routes: Iterable[ModelRoute]) -> list[ModelRoute]:
-    """Return the first of the entries that share an upstream model, as reasoning variants do."""
-    found: dict[tuple[str, str], ModelRoute] = {}
-    for route in routes:
-        found.setdefault((route.api_base, route.model_name), route)
-    return list(found.values())
-
-
-async def _probe(host: str, port: int, route: ModelRoute) -> dict[str, Any]:
-    import asyncio
-
-    from proxyd.api.probe import ONE_WORD, probe
-    from proxyd.urls import is_loopback_url
-
-    result: dict[str, Any] = {"model_id": route.model_id, "upstream": host_of(route.api_base), "ok": None}
-    if route.missing_key is not None:
-        return {**result, "ok": False, "said": route.missing_key}
-    if route.api_key is None and not route.is_demo and not is_loopback_url(route.api_base):
-        # A key from this shell's environment would be sent to every vendor in the file.
-        return {**result, "said": "not called: its key comes with each request"}
-    found = await asyncio.to_thread(probe, host, port, route.model_id, ONE_WORD)
-    said = "" if found.error is None else found.error
-    if found.error is not None and found.status is not None:
-        said = f"{found.status}: {found.error}"
-    return {**result, "ok": found.is_ok, "ms": round(found.duration_s * 1000), "said": said}
 
 
 # -- printing
@@ -250,6 +197,15 @@ def _show(report: Mapping[str, Any], *, shows_all: bool) -> None:
     for each in report["models"]:
         if each["format_chosen_because"]:
             click.echo(f"\n{each['model_id']} goes over {each['format']}: {each['format_chosen_because']}")
+    guessed = [
+        each for each in report["models"] if (each["max_input_tokens_from"] or "").startswith("catalog")
+    ]
+    if guessed:
+        click.echo("")
+        rows = [["WINDOW OF", "TOKENS", "FROM"]]
+        show_columns(
+            rows + [[m["model_id"], str(m["max_input_tokens"]), m["max_input_tokens_from"]] for m in guessed]
+        )
     click.echo(f"\nhooks: {', '.join(report['hooks']) or 'none'}\n")
     if report["learned"]:
         rows = [["LEARNED FOR", "CALLS", "SINCE", "LINE FOR MODELS.YAML"]]

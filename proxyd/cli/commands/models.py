@@ -80,8 +80,8 @@ def list_command(models: str | None = None, as_json: bool = False) -> None:
     epilog="Example: claude-proxy models add coder --api-base https://openrouter.ai/api/v1 "
     "--model-name qwen/qwen3-coder --api-key '${OPENROUTER_API_KEY}' --set context=256k",
 )
-@click.argument("model_id")
-@click.option("--api-base", required=True, metavar="URL", help="Base address of the upstream.")
+@click.argument("model_id", metavar="MODEL_ID|VENDOR")
+@click.option("--api-base", metavar="URL", help="Base address of the upstream.")
 @click.option("--model-name", metavar="NAME", help="What the upstream calls the model (MODEL_ID).")
 @click.option("--direct", is_flag=True, help="The upstream speaks the Anthropic API.")
 @click.option("--api-key", metavar="KEY", help="${ENV_NAME} or ${file:PATH}; without it, the client's key.")
@@ -95,16 +95,27 @@ def list_command(models: str | None = None, as_json: bool = False) -> None:
 @_models_option
 def add_command(
     model_id: str,
-    api_base: str,
+    api_base: str | None,
     model_name: str | None,
     direct: bool,
     api_key: str | None,
     others: tuple[str, ...],
     models: str | None,
 ) -> None:
-    """Add an entry at the end of the list."""
+    """Add an entry at the end of the list.
+
+    Without --api-base the word is a vendor's name, and this is `claude-proxy add VENDOR`.
+    """
     from proxyd.config.edit import add_entry
 
+    if api_base is None:
+        if model_name or direct or api_key or others:
+            raise click.UsageError("--api-base is missing; an entry of your own needs its address")
+        from proxyd.cli.add_target import AddRequest
+        from proxyd.cli.commands.add import run_add
+
+        run_add(AddRequest(vendor=model_id, models=models))
+        return
     entry: dict[str, Any] = {"model_id": model_id}
     given = {"model_name": model_name, "api_base": api_base, "direct": direct or None, "api_key": api_key}
     entry |= {name: value for name, value in given.items() if value is not None}
@@ -137,6 +148,26 @@ def remove_command(model_id: str, models: str | None) -> None:
     path, _ = resolve_models_path(models, os.environ)
     _save(path, remove_entry(read_text(path), model_id))
     click.echo(f"{path}: removed {model_id}. A running daemon takes it over.")
+
+
+@models_command.command("refresh", epilog="Example: claude-proxy models refresh")
+@click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    metavar="URL|FILE",
+    help="OpenRouter's list or LiteLLM's table; both from their addresses if left out.",
+)
+@click.option("--date", metavar="YYYY-MM-DD", help="Date of the sources (today).")
+@click.option("--output", metavar="FILE", type=click.Path(), help="The catalog to write.")
+def refresh_command(sources: tuple[str, ...], date: str | None, output: str | None) -> None:
+    """Fetch the windows, limits and prices of the vendors' models into catalog.yaml.
+
+    It goes into the state folder, over the one that came with this version.
+    """
+    from proxyd.cli.catalog_refresh import refresh
+
+    refresh(sources, date, output)
 
 
 def _warnings_of_last(path: Path) -> list[str]:

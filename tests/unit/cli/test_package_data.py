@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from proxyd.cli import package_data
 from proxyd.cli.exit_codes import CommandFailed
 from proxyd.cli.package_data import own_command, packaged_path
+from proxyd.config import package_files
 from tests.support.paths import ROOT
 
 
@@ -22,9 +22,9 @@ def test_installation_has_the_files_under_share(tmp_path: Path, monkeypatch: pyt
     shared = tmp_path / "share" / "claude-proxy" / "config"
     shared.mkdir(parents=True)
     (shared / "models.yaml").write_text("[]\n")
-    monkeypatch.setattr(package_data.proxyd, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(package_files.proxyd, "__file__", str(package / "__init__.py"))
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    monkeypatch.setattr(package_data.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(package_files.sysconfig, "get_path", lambda name: str(tmp_path))
     assert packaged_path("config", "models.yaml") == shared / "models.yaml"
     with pytest.raises(CommandFailed, match="this installation lacks hooks; install claude-proxy again"):
         packaged_path("hooks")

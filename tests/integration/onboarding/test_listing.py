@@ -1,0 +1,49 @@
+"""The lists of hosted vendors: pages, and the header of the key."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxyd.onboarding.fetching import FetchFailed, http_session
+from proxyd.onboarding.listing import fetch_models
+from tests.support.model_servers import ModelServer, serving
+
+
+async def names(server: ModelServer, key: str = "") -> list[str]:
+    async with http_session() as session:
+        return [each.name for each in await fetch_models(session, f"{server.base}/models", "openai", key)]
+
+
+async def test_all_pages_are_read() -> None:
+    documents = {
+        "/models": {"data": [{"id": "a"}], "links": {"next": "/models?offset=1"}},
+        "/models?offset=1": {"data": [{"id": "b"}], "links": {"next": None}},
+    }
+    async with serving(ModelServer(documents)) as server:
+        assert await names(server) == ["a", "b"]
+
+
+async def test_a_page_of_another_host_is_not_called() -> None:
+    documents = {"/models": {"data": [{"id": "a"}], "links": {"next": "https://elsewhere.invalid/models"}}}
+    async with serving(ModelServer(documents)) as server:
+        assert await names(server) == ["a"]
+
+
+async def test_a_list_that_leads_to_itself_ends() -> None:
+    documents = {"/models": {"data": [{"id": "a"}], "links": {"next": "/models"}}}
+    async with serving(ModelServer(documents)) as server:
+        assert await names(server) == ["a"]
+        assert len(server.asked) == 20
+
+
+async def test_the_key_goes_as_the_vendor_wants_it() -> None:
+    async with serving(ModelServer({"/models": {"data": [{"id": "a"}]}}, key="secret-key")) as server:
+        assert await names(server, "secret-key") == ["a"]
+        with pytest.raises(FetchFailed, match="the key was refused"):
+            await names(server, "another-key")
+
+
+async def test_an_empty_list() -> None:
+    async with serving(ModelServer({"/models": {"data": []}})) as server:
+        with pytest.raises(FetchFailed, match=r"/models: the list is empty"):
+            await names(server)
