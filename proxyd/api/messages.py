@@ -32,6 +32,7 @@ from proxyd.proxy.client_request import ClientRequest
 from proxyd.proxy.held_bodies import HeldBodies
 from proxyd.proxy.large_requests import LargeRequests, is_large
 from proxyd.proxy.relay import Relay
+from proxyd.server_tools.context_edits import apply_edits
 from proxyd.server_tools.threads import check_thread
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.finished_call import FinishedCall
@@ -76,17 +77,30 @@ class MessagesHandlers:
         return await self._relay.serve(call)
 
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:
-        """``POST /v1/messages/count_tokens``: forwarded to a direct upstream, estimated for a translated one."""
+        """``POST /v1/messages/count_tokens``: forwarded to a direct upstream, estimated for a translated one.
+
+        With ``context_management`` it is the count after the edits, beside the one before.
+        """
         call, route = await self._parse_request(request)
         call.record.kind = "count"
         if route.direct:
             request[IS_CALL] = True
             call.is_message = False
             return await self._relay.serve(call)
-        estimate = await call.run(estimate_input_tokens, call.payload)
         tools = await call.run(tools_tokens, call.payload.get("tools"))
-        corrected = self._relay.calibration.corrected(route.model_name, estimate, tools)
-        return json_response({"input_tokens": corrected})
+
+        async def count(payload: dict[str, Any]) -> int:
+            estimate = await call.run(estimate_input_tokens, payload, call.inputs)
+            return self._relay.calibration.corrected(route.model_name, estimate, tools)
+
+        counted: dict[str, Any] = {"input_tokens": await count(call.payload)}
+        if not self._relay.settings.context_edits:
+            return json_response(counted)
+        edited = await call.run(apply_edits, call.payload, call.inputs)
+        if not edited.applied:
+            return json_response(counted)
+        original = {"original_input_tokens": counted["input_tokens"]}
+        return json_response({"input_tokens": await count(edited.payload), "context_management": original})
 
     async def _parse_request(self, request: web.Request) -> tuple[ClientRequest, ModelRoute]:
         """Read the body and find the route of its model. A body that is forwarded unchanged is not parsed."""

@@ -46,6 +46,7 @@ class ResponseContext:
             from the history otherwise (docs/spec/claude-code.md#unique-ids).
         stop_sequences: those of the client's request.
         estimated_input_tokens: for ``message_start``, before the upstream reports its count.
+        context_management: for the end of the message: the edits that were made to the request.
         errors: for the texts of errors.
     """
 
@@ -56,6 +57,7 @@ class ResponseContext:
     used_ids: Collection[str] = ()
     stop_sequences: tuple[str, ...] = ()
     estimated_input_tokens: int = 0
+    context_management: dict[str, Any] | None = None
     errors: ErrorContext = field(default_factory=ErrorContext)
 
 

@@ -370,6 +370,13 @@ class Settings:
         source="docs/spec/hints-and-modes.md#web-search-choice",
     )
 
+    context_edits: bool = _setting(
+        True,
+        boolean(),
+        "Make the edits that a request's ``context_management`` asks for (clearing old results of tools and old "
+        "thinking) before it is translated, as Anthropic's servers do.",
+        source="docs/spec/messages-api.md#context-edits",
+    )
     images: Mapping[str, Any] = _setting(
         {},
         replace(images_kind(), from_text=json_mapping("").from_text),

@@ -119,6 +119,7 @@ def prepare(
     corrected: Callable[[int], int] | None = None,
     inputs: ToolInputs | None = None,
     is_refused: Callable[[str], bool] = lambda data: False,
+    applied_edits: list[dict[str, Any]] | None = None,
 ) -> Generator[None, None, TranslatedCall]:
     """Translate `payload` for `route` in steps (`translation`), without serializing the body.
 
@@ -127,6 +128,7 @@ def prepare(
         corrected: corrects an estimate of the input tokens; None leaves it unchanged.
         inputs: serialized tool inputs of `payload`.
         is_refused: whether the upstream has refused this signed data of an earlier turn.
+        applied_edits: those of ``context_management`` that `payload` has behind it, for the response.
 
     Raises:
         ClientError: the request cannot be translated, or no key is there.
@@ -169,6 +171,7 @@ def prepare(
         used_ids=translated.tool_ids,
         stop_sequences=tuple(text for text in payload.get("stop_sequences") or () if isinstance(text, str)),
         estimated_input_tokens=estimate,
+        context_management={"applied_edits": applied_edits} if applied_edits else None,
         errors=context,
     )
     return TranslatedCall(

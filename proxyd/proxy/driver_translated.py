@@ -23,6 +23,7 @@ from proxyd.proxy.driver import CallResources, Driver
 from proxyd.proxy.image_descriptions import ImageDescriptions
 from proxyd.proxy.local_response import at_once, respond_locally
 from proxyd.proxy.run_attempt import run_attempt
+from proxyd.server_tools.context_edits import Edited, apply_edits
 from proxyd.telemetry.call_record import new_id
 
 __all__ = ["TranslatedDriver"]
@@ -130,7 +131,10 @@ class TranslatedDriver(Driver):
     async def _translate(self, route: ModelRoute, call: ActiveCall) -> translated.TranslatedCall:
         record, settings = call.record, self._settings
         calibration = self._resources.calibration
-        payload, notes = await self._images.shown_to(route, call, call.request.payload)
+        edited = Edited(call.request.payload, [], ())
+        if settings.context_edits:
+            edited = await call.request.run(apply_edits, call.request.payload, call.request.inputs)
+        payload, notes = await self._images.shown_to(route, call, edited.payload)
         tools = await call.request.run(tools_tokens, call.request.payload.get("tools"))
         steps = translated.prepare(
             route,
@@ -146,10 +150,11 @@ class TranslatedDriver(Driver):
             corrected=lambda estimate: calibration.corrected(route.model_name, estimate, tools),
             inputs=call.request.inputs,
             is_refused=self._learned.refused_data.__contains__,
+            applied_edits=edited.applied,
         )
         prepared = await call.request.run_steps(steps)
         record.estimated_input_tokens, record.estimated_tool_tokens = prepared.input_tokens, tools
-        record.alterations = (*notes, *prepared.notes)
+        record.alterations = (*edited.notes, *notes, *prepared.notes)
         for note in record.alterations:
             log.debug(
                 "request.altered", request_id=record.request_id, field=note.path, what=note.what, why=note.why

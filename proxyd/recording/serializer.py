@@ -46,6 +46,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _OMITTED_FIELDS = frozenset({"api_key", "key_origin", "timeouts", "pricing", "aliases"})
 #: Settings that affect how a response is read and ended.
 _SETTINGS = (
+    "context_edits",
     "forward_headers",
     "max_frame_bytes",
     "max_upstream_body_bytes",

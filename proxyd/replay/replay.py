@@ -20,6 +20,7 @@ from multidict import CIMultiDict
 from proxyd import errors, jsonio
 from proxyd.codecs.anthropic.events import Ping, encode_events
 from proxyd.codecs.anthropic.passthrough import split_frames
+from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.translation.translated import run_to_end
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
@@ -33,6 +34,7 @@ from proxyd.recording.store import BadRecord, Record, RecordedAttempt
 from proxyd.replay.diff import Difference, FreshIds, differences, shown
 from proxyd.replay.responses import ReplayedResponse, ResponseReplayer
 from proxyd.secret import MASK, Secret
+from proxyd.server_tools.context_edits import Edited, apply_edits
 
 __all__ = ["Found", "ReadEntry", "Replay", "learned_quirks_of", "payload_of", "request_for", "route_of"]
 
@@ -290,11 +292,14 @@ def request_for(
         )
     session = record.facts.get("session_id")
     limits = record.settings
+    edited = Edited(payload, [], ())
+    if limits.get("context_edits") is True:
+        edited = apply_edits(payload, ToolInputs())
     call = run_to_end(
         translated.prepare(
             route,
             demo_base if route.is_demo and demo_base else route.api_base,
-            payload,
+            edited.payload,
             keys,
             timeouts=CallTimeouts(),
             new_id=ids.new_id,
@@ -303,6 +308,7 @@ def request_for(
             max_frame_bytes=_whole_number(limits.get("max_frame_bytes")) or 1 << 23,
             session_id=session if isinstance(session, str) else None,
             corrected=None if estimate is None else lambda _: estimate,
+            applied_edits=edited.applied,
         )
     ).written()
     return call, call.request

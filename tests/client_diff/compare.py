@@ -12,10 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.openai.request import RequestOptions, to_openai_request
 from proxyd.errors import ProxyError
 from proxyd.providers.registry import PROFILES, dialect_for
 from proxyd.replay.diff import differences
+from proxyd.server_tools.context_edits import apply_edits
 from tests.captures.filler import KEPT
 from tests.client_diff.calls import Call, Calls
 
@@ -165,9 +167,10 @@ def _notes(call: Call) -> list[str]:
     if not call.path.endswith("/messages"):
         return []
     options = RequestOptions("some-model", True)
+    edited = apply_edits(dict(call.body), ToolInputs())
     try:
         notes = to_openai_request(
-            dict(call.body), dialect_for(PROFILES["generic"], "some-model", {}), options
+            edited.payload, dialect_for(PROFILES["generic"], "some-model", {}), options
         ).notes
     except ProxyError as exc:
         return [f"refused: {exc.message}"]

@@ -14,6 +14,7 @@ import click
 
 from proxyd import errors, jsonio
 from proxyd.cli.exit_codes import EXIT_USAGE, CommandFailed
+from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.translation.translated import run_to_end
 from proxyd.config.routes import ModelRoute
 from proxyd.daemon.configuration import LoadedConfig, load_configuration
@@ -22,6 +23,7 @@ from proxyd.providers.base import CallTimeouts, ClientKeys
 from proxyd.providers.learned_quirks import LearnedQuirks
 from proxyd.providers.translated_request import TranslatedCall, prepare
 from proxyd.secret import Secret
+from proxyd.server_tools.context_edits import Edited, apply_edits
 from proxyd.telemetry.call_record import new_id
 
 __all__ = ["translate_command"]
@@ -114,11 +116,14 @@ def _call(
     def warn(warning: str) -> None:
         warnings[warning] += 1
 
+    edited = apply_edits(payload, ToolInputs()) if loaded.settings.context_edits else Edited(payload, [], ())
+    for note in edited.notes:
+        click.echo(f"{note.path}: {note.what}: {note.why}", err=True)
     return run_to_end(
         prepare(
             route,
             route.api_base,
-            payload,
+            edited.payload,
             ClientKeys(),
             timeouts=CallTimeouts(),
             new_id=new_id,

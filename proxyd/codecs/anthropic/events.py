@@ -89,10 +89,13 @@ class BlockStop:
 
 @dataclass(frozen=True, slots=True)
 class MessageDelta:
-    """`delta` has stop_reason and stop_sequence, `usage` cumulative totals."""
+    """`delta` has stop_reason and stop_sequence, `usage` cumulative totals, `context_management` the edits that were
+    made to the request, if there were any.
+    """
 
     delta: dict[str, Any]
     usage: dict[str, Any]
+    context_management: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +211,11 @@ def _message_start(event: MessageStart) -> bytes:
 
 
 def _message_delta(event: MessageDelta) -> bytes:
-    return b'event: message_delta\ndata: {"type":"message_delta","delta":%b,"usage":%b}\n\n' % (
+    edits = event.context_management
+    return b'event: message_delta\ndata: {"type":"message_delta","delta":%b,"usage":%b%b}\n\n' % (
         jsonio.dumps(event.delta),
         jsonio.dumps(event.usage),
+        b"" if edits is None else b',"context_management":%b' % jsonio.dumps(edits),
     )
 
 
@@ -264,8 +269,9 @@ def data_of(event: StreamEvent) -> dict[str, Any]:
             return {"type": "content_block_stop", "index": index}
         case MessageStart(message):
             return {"type": "message_start", "message": message}
-        case MessageDelta(delta, usage):
-            return {"type": "message_delta", "delta": delta, "usage": usage}
+        case MessageDelta(delta, usage, edits):
+            more = {} if edits is None else {"context_management": edits}
+            return {"type": "message_delta", "delta": delta, "usage": usage, **more}
         case MessageStop():
             return {"type": "message_stop"}
         case Ping():
@@ -308,6 +314,13 @@ def event_from_data(data: dict[str, Any]) -> StreamEvent:
             return MessageStart(message)
         case {"type": "message_delta", "delta": dict(delta), "usage": dict(usage)} if len(data) == 3:
             return MessageDelta(delta, usage)
+        case {
+            "type": "message_delta",
+            "delta": dict(delta),
+            "usage": dict(usage),
+            "context_management": dict(edits),
+        } if len(data) == 4:
+            return MessageDelta(delta, usage, edits)
         case {"type": "message_stop"} if len(data) == 1:
             return MessageStop()
         case {"type": "ping"} if len(data) == 1:

@@ -51,8 +51,10 @@ class MessageCollector:
                 self._end_block()
             case MessageStart(message):
                 self._message = dict(message)
-            case MessageDelta(delta, usage):
+            case MessageDelta(delta, usage, edits):
                 self._message.update(delta)
+                if edits is not None:
+                    self._message["context_management"] = edits
                 self._message["usage"] = {**self._message.get("usage", {}), **usage}
             case Unknown(
                 {"type": "message_delta", "delta": dict(delta)} as data

@@ -111,7 +111,7 @@ class MessageWriter:
     def finish(self, delta: dict[str, Any], usage: Usage) -> None:
         """Write ``message_delta`` and ``message_stop``."""
         self.start()
-        self._events.append(MessageDelta(delta, usage.to_anthropic()))
+        self._events.append(MessageDelta(delta, usage.to_anthropic(), self._context.context_management))
         self._events.append(MessageStop())
 
     def client_id_of(self, call_id: str) -> str:

@@ -46,7 +46,7 @@ def test_events_become_a_message() -> None:
         JsonDelta(2, '{"p"'),
         JsonDelta(2, ":1}"),
         BlockStop(2),
-        MessageDelta({"stop_reason": "tool_use"}, {"output_tokens": 5}),
+        MessageDelta({"stop_reason": "tool_use"}, {"output_tokens": 5}, {"applied_edits": []}),
         MessageStop(),
     )
     assert message == {
@@ -58,6 +58,7 @@ def test_events_become_a_message() -> None:
         ],
         "stop_reason": "tool_use",
         "usage": {"input_tokens": 9, "output_tokens": 5},
+        "context_management": {"applied_edits": []},
     }
 
 
