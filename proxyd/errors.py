@@ -26,6 +26,7 @@
     │       ├── CapabilityRejected 400 invalid_request_error a feature that the client can leave out
     │       └── TooLong           400 invalid_request_error  the prompt is over the model's window
     ├── Overloaded                529 overloaded_error       full, draining, or the circuit breaker is open
+    │   └── KeysAside             529 overloaded_error       no key of an entry works at present
     └── ConfigError               no response: exit code 78
         ├── UnsafePermissions     exit code 77
         └── AddressInUse          exit code 75
@@ -167,7 +168,10 @@ class Refused(UpstreamError):
 
     Attributes:
         body: the upstream's error as JSON or text, as far as it was read. It may hold keys and prompts.
+        upstream_status: the upstream's own status, 200 for an error inside a response; None if it is not known.
     """
+
+    upstream_status: int | None = None
 
     def __init__(
         self, message: str, *, status: int, kind: str, headers: Mapping[str, str] | None = None
@@ -204,6 +208,10 @@ class CapabilityRejected(Refused):
 
 class Overloaded(ProxyError):
     """No capacity for this call at present."""
+
+
+class KeysAside(Overloaded):
+    """All keys of an entry are set aside; ``retry-after`` says when the first one is tried again."""
 
 
 class ConfigError(ProxyError):

@@ -201,7 +201,16 @@ class _StatusHandlers:
     ) -> web.Response:
         relay, about = self._relay, self._about()
         circuits = {circuit["origin"]: circuit for circuit in about.get("circuits", ())}
-        routes = [_route(route, circuits) for route in relay.table.routes if model in (None, route.model_id)]
+        keys, targets = relay.key_pools.describe(), relay.target_pools.describe()
+        routes = [
+            {
+                **_route(route, circuits),
+                "keys": keys.get(route.model_id, []),
+                "targets": targets.get(route.model_id, []),
+            }
+            for route in relay.table.routes
+            if model in (None, route.model_id)
+        ]
         if is_probed:
             for entry in routes:
                 entry["probe"] = await _probe(request, entry["model_id"])

@@ -33,7 +33,7 @@ async def probe_upstreams(loaded: LoadedConfig) -> list[dict[str, Any]]:
     from proxyd.hooks.loader import HookSet
 
     # Without fallbacks and retries, so that each result is that of the entry itself.
-    alone = tuple(replace(route, fallback=()) for route in loaded.config.table.routes)
+    alone = tuple(replace(route, fallback=(), targets=()) for route in loaded.config.table.routes)
     settings = replace(
         loaded.settings,
         host="127.0.0.1",

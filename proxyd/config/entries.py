@@ -15,6 +15,7 @@ from proxyd.codecs.formats import CHAT
 from proxyd.config.auto_mode import read_rules
 from proxyd.config.faults import Fault, Faults, hint, short, shown
 from proxyd.config.keys import DEMO_BASE, ENTRY_KEYS
+from proxyd.config.pools import Target, resolve_keys
 from proxyd.config.route_rules import build_rules
 from proxyd.config.routes import ModelRoute, Pricing, Timeouts
 from proxyd.config.secrets import read_credential
@@ -170,9 +171,13 @@ class EntryReader:
                 wrong(
                     "api_base", f"{DEMO_BASE} speaks Chat Completions; remove direct or format", on_key=False
                 )
-            for name in ("api_key", "provider", "extra_headers"):
+            for name in ("api_key", "api_keys", "provider", "extra_headers"):
                 if name in values:
                     wrong(name, f"{DEMO_BASE} takes none; remove it")
+        if "api_key" in values and "api_keys" in values:
+            wrong("api_keys", "api_key stands there too; move its key into this list")
+        if "balance" in values and "targets" not in values:
+            wrong("balance", "means something with targets only; name the entries there, or remove it")
         return is_valid
 
     def _read_credential(self, node: Node, subject: str, values: dict[str, Any]) -> bool:
@@ -183,6 +188,8 @@ class EntryReader:
             self._findings.warn(node.value["api_base"], f"{subject}.api_base", text)
         if any(name.lower() in CREDENTIAL_HEADERS for name in values.get("extra_headers") or {}):
             self.has_secrets = True
+        if values.get("api_keys") is not None:
+            return self._read_pool(node, subject, values)
         if values.get("api_key") is None:
             return True
         key_node = node.value["api_key"]
@@ -199,6 +206,36 @@ class EntryReader:
             text = f"others can read the key file; run 'chmod 600 {credential.open_file}'"
             self._findings.warn(key_node, f"{subject}.api_key", text, is_permission=True)
         return True
+
+    def _read_pool(self, node: Node, subject: str, values: dict[str, Any]) -> bool:
+        """Resolve the keys of a pool and put the result into `values`."""
+        if not all("key" in each and each["key"] is not None for each in values["api_keys"]):
+            return False  # reported already
+        pool = resolve_keys(values["api_keys"], self._environ, self._folder)
+
+        def place(index: int) -> tuple[Node, str]:
+            return Node(*node.place(("api_keys", index)), None), f"{subject}.api_keys[{index}]"
+
+        for index, text in pool.faults.items():
+            self._findings.fault(*place(index), text)
+        for index, text in pool.missing.items() if pool.keys else ():
+            self._findings.warn(
+                *place(index), f"{text}; until then the other keys of this entry serve its calls"
+            )
+        for index, path in pool.open_files.items():
+            text = f"others can read the key file; run 'chmod 600 {path}'"
+            self._findings.warn(*place(index), text, is_permission=True)
+        self.has_secrets = self.has_secrets or any(key.origin == "literal" for key in pool.keys)
+        values["api_keys"] = pool.keys
+        if pool.keys:
+            values["api_key"] = pool.keys[0].secret
+            values["key_origin"] = ", ".join(key.origin for key in pool.keys)
+        elif not pool.faults:
+            values["key_origin"] = "api_keys"
+            values["missing_key"] = (
+                f"model '{values.get('model_id')}' has no key: {'; '.join(pool.missing.values())}"
+            )
+        return not pool.faults
 
     def _read_rules(self, node: Node, subject: str, values: dict[str, Any]) -> bool:
         """Read the file of rules for auto mode and put its text into `values`."""
@@ -266,8 +303,15 @@ def _build_route(values: Mapping[str, Any]) -> ModelRoute:
     rest["format"] = CHAT.name if dialect == "openai" else None if dialect == "anthropic" else dialect
     rest.setdefault("max_input_tokens", context)
     rest.setdefault("model_name", rest["model_id"])
+    if "targets" in rest:
+        rest["targets"] = _with_itself(rest["model_id"], tuple(Target(**each) for each in rest["targets"]))
     if "pricing" in rest:
         rest["pricing"] = Pricing(**rest["pricing"])
     if "timeouts" in rest:
         rest["timeouts"] = Timeouts(**rest["timeouts"])
     return ModelRoute(**rest)
+
+
+def _with_itself(model_id: str, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+    """Return `targets` with the entry itself, which stands first where it is not named."""
+    return targets if any(each.use == model_id for each in targets) else (Target(model_id), *targets)

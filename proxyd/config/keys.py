@@ -29,6 +29,7 @@ from proxyd.config.kinds import (
     text,
     token_count,
 )
+from proxyd.config.pools import BALANCES, api_keys_kind, targets_kind
 from proxyd.config.route_rules import route_rules_kind
 from proxyd.config.web_search import web_search_kind
 
@@ -167,6 +168,11 @@ ENTRY_KEYS: Mapping[str, EntryKey] = {
         secret_text("a key, ${ENV_NAME} or ${file:PATH}"),
         "A literal key, ${ENV_NAME} or ${file:PATH}. Without it the client's key is passed on.",
     ),
+    "api_keys": EntryKey(
+        api_keys_kind(),
+        "Several keys in place of api_key. A session stays with its key while that works; a key that is refused or at "
+        "its limit is set aside, and the next one is tried within the same call (docs/keys.md).",
+    ),
     "accepts_anthropic_login": EntryKey(
         boolean(),
         "true: this host, which is not Anthropic's, takes a client's Anthropic key or login of claude.ai, as a gateway "
@@ -200,6 +206,16 @@ ENTRY_KEYS: Mapping[str, EntryKey] = {
     "fallback": EntryKey(
         names("the model_id of another entry"),
         "Entries tried in order when this one is unreachable, overloaded, out of quota or rate limited.",
+    ),
+    "targets": EntryKey(
+        targets_kind(),
+        "Entries that serve the same model: calls are distributed over this entry and these. A session stays where it "
+        "is while that works (docs/routes.md).",
+    ),
+    "balance": EntryKey(
+        choice(*BALANCES),
+        "How sessions are distributed over targets: weighted (the default) by weight, least_load to the one with the "
+        "fewest calls in flight, in_order to the first one that works.",
     ),
     "pricing": EntryKey(table("a mapping of prices", PRICING), "USD per million tokens."),
     "vision": EntryKey(

@@ -18,6 +18,7 @@ from proxyd.config.keys import TOP_KEYS
 from proxyd.config.route_rules import RouteRule, build_rules, route_rules_kind
 from proxyd.config.routes import ModelRoute, Pricing, RouteTable, Timeouts
 from proxyd.config.secrets import is_open_to_others
+from proxyd.config.target_checks import check_targets, warn_of_targets_without_keys
 from proxyd.config.trust import Untrusted, read_trusted
 from proxyd.config.yaml import MAX_BYTES, Node, read_tree
 from proxyd.urls import is_loopback_url, origin_of
@@ -196,7 +197,9 @@ class _Reader:
                 nodes.append(node)
                 indices.append(index)
         self._check_ids(models.value)
-        self._check_fallbacks(dict(zip(indices, routes, strict=True)), nodes)
+        by_index = dict(zip(indices, routes, strict=True))
+        self._check_fallbacks(by_index, nodes)
+        warn_of_targets_without_keys(by_index, nodes, self._findings)
         return tuple(routes)
 
     def _check_fallbacks(self, routes: Mapping[int, ModelRoute], nodes: Iterable[Node]) -> None:
@@ -238,6 +241,7 @@ class _Reader:
                 self._findings.fault(id_node, f"{subject}.model_id", text)
             else:
                 ids[id_node.value] = id_node.line
+        check_targets(mappings, ids, self._findings)
         alias_lines: dict[str, int] = {}
         for subject, node in mappings:
             own = node.value["model_id"].value if "model_id" in node.value else None

@@ -13,6 +13,7 @@ from typing import Any
 
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.config.keys import DEMO_BASE
+from proxyd.config.pools import PoolKey, Target
 from proxyd.config.route_rules import RouteRule
 from proxyd.config.secrets import Credential
 from proxyd.redaction import is_credential_name
@@ -71,10 +72,13 @@ class ModelRoute:
         provider: name of a profile; None selects it by the host of `api_base`.
         api_key: None where the client's own key is passed on, or where `missing_key` says why there is none.
         key_origin: ``literal``, ``${NAME}`` or ``${file:PATH}``; None without an ``api_key`` in the entry.
+        api_keys: the keys of a pool that were found; `api_key` is then the first of them.
         missing_key: message of the 401 for calls, where the configured key could not be found.
         max_input_tokens: the window, from ``max_input_tokens`` or ``context``.
         known_window: the window that the catalog names, where models.yaml names none.
         accepts_anthropic_login: clients' Anthropic credentials are sent to this host although it is not Anthropic's.
+        targets: entries over which calls are distributed, this one included; empty for this one alone.
+        balance: how they are, one of `proxyd.config.pools.BALANCES`.
         omit: top-level fields removed from a direct request, in addition to the profile's.
         auto_mode: the values of that key (`proxyd.config.auto_mode`), and `auto_mode_rules`, the text of their rules.
         images: the values of that key (`proxyd.config.images`).
@@ -92,6 +96,7 @@ class ModelRoute:
     api_key: Secret | None = None
     key_origin: str | None = None
     missing_key: str | None = None
+    api_keys: tuple[PoolKey, ...] = ()
     can_stream: bool = True
     max_tokens: int | None = None
     max_input_tokens: int | None = None
@@ -103,6 +108,8 @@ class ModelRoute:
     extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     aliases: tuple[str, ...] = ()
     fallback: tuple[str, ...] = ()
+    targets: tuple[Target, ...] = ()
+    balance: str = "weighted"
     pricing: Pricing | None = None
     vision: bool | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -127,6 +134,10 @@ class ModelRoute:
             for secret in {value, value.rpartition(" ")[2]}  # ``Bearer …``: also without its scheme
         )
         object.__setattr__(self, "_header_secrets", tuple(map(Secret, secrets)))
+
+    def with_key(self, key: PoolKey) -> ModelRoute:
+        """Return this entry with one key of its pool as its only one."""
+        return replace(self, api_key=key.secret, key_origin=key.origin)
 
     @property
     def is_demo(self) -> bool:

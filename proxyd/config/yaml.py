@@ -33,6 +33,12 @@ MAX_VALUES = 50_000
 #: Deepest nesting; a request may nest 256 levels (docs/spec/operations.md#c3), of which ``extra_body`` is a part.
 MAX_DEPTH = 64
 
+#: ``${NAME}`` and ``${file:PATH}``, of which braces would end a text within ``[…]`` and ``{…}``. They are replaced by
+#: characters of the same width for the parser, so that references need no quotes there.
+_REFERENCE = re.compile(r"\$\{([^{}\[\],'\"#\n]*)\}")
+_OPEN, _CLOSE = "\U000f0000", "\U000f0001"
+_REPLACED = re.compile(rf"\${_OPEN}([^{_CLOSE}]*){_CLOSE}")
+
 _INT = re.compile(r"[-+]?(?:0o[0-7]+|0x[0-9a-fA-F]+|[0-9]+(?:_[0-9]+)*)")
 _TRUE = frozenset({"true", "yes", "on", "y"})
 _FALSE = frozenset({"false", "no", "off", "n"})
@@ -83,6 +89,7 @@ def compose(text: str, faults: Faults) -> RawNode | None:
     yaml = YAML(typ="safe", pure=True)
     # An anchor may be redefined (YAML 1.2.2, 7.1); ruamel.yaml would issue a Python warning.
     yaml.composer.warn_double_anchors = False
+    text = _REFERENCE.sub(rf"${_OPEN}\1{_CLOSE}", text)
     try:
         node: RawNode | None = yaml.compose(text)
     except MarkedYAMLError as exc:
@@ -106,6 +113,11 @@ def compose(text: str, faults: Faults) -> RawNode | None:
     else:
         return node
     return None
+
+
+def _text_of(raw: RawNode) -> str:
+    """Return the text of a scalar as it is in the file."""
+    return _REPLACED.sub(r"${\1}", str(raw.value))
 
 
 def read_tree(text: str, faults: Faults) -> Node | None:
@@ -170,7 +182,7 @@ class _Builder:
             if not isinstance(raw_key, ScalarNode):
                 self._faults.add(line, column, "", "a list or mapping as a key; keys are texts")
                 continue
-            name = str(raw_key.value)
+            name = _text_of(raw_key)
             if name in own:
                 first = keys[name][0]
                 self._faults.add(
@@ -196,7 +208,7 @@ class _Builder:
                 self._faults.add(node.line, node.column, "", "'<<' takes a mapping or a list of mappings")
 
     def _scalar(self, raw: RawNode) -> Node:
-        text = str(raw.value)
+        text = _text_of(raw)
         kind = str(raw.tag).rpartition(":")[2]
         if not str(raw.tag).startswith("tag:yaml.org,2002:"):
             kind = "unknown"

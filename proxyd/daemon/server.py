@@ -233,6 +233,8 @@ class Daemon:
                 }
                 for circuit in self._upstreams.circuits.states()
             ],
+            "keys": self._relay.key_pools.describe(),
+            "targets": self._relay.target_pools.describe(),
             "hooks": self._relay.hooks.describe(),
             **({} if self._config_error is None else {"config_error": self._config_error}),
         }
@@ -263,6 +265,8 @@ class Daemon:
             loop_lag_s=lambda: self.loop_lag.last_s,
             hook_errors=lambda: relay.hooks.failures(),
             rows_lost=lambda: 0 if ledger is None else ledger.dropped,
+            keys=relay.key_pools.describe,
+            targets=relay.target_pools.describe,
         )
         live = LiveFeed(lambda: relay.records, lambda: relay.is_draining)
         return TelemetryHub(sources, live, Metrics(sources), ledger)

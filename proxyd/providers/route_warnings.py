@@ -77,9 +77,18 @@ def _warnings_of(route: ModelRoute, *, is_first: bool) -> Iterator[tuple[str, st
     address = fault_in_address(route.api_base, direct=route.direct)
     if address is not None:
         yield "api_base", address
-    key = None if route.api_key is None else fault_in_key(route.api_key.reveal())
-    if key is not None:
-        yield "api_key", key if route.key_origin == "literal" else f"the key from {route.key_origin} {key}"
+    if route.api_keys:
+        for pooled in route.api_keys:
+            fault = fault_in_key(pooled.secret.reveal())
+            if fault is not None:
+                yield "api_keys", f"the key {pooled.name} {fault}"
+    elif route.api_key is not None:
+        fault = fault_in_key(route.api_key.reveal())
+        if fault is not None:
+            yield (
+                "api_key",
+                fault if route.key_origin == "literal" else f"the key from {route.key_origin} {fault}",
+            )
     if route.missing_key is not None and route.fallback:
         yield "api_key", f"{route.missing_key}; without it calls are refused, and the fallbacks are not tried"
     elif route.missing_key is not None and is_first:

@@ -53,6 +53,7 @@ class ActiveCall:
         is_first_choice: the upstream being tried is the one that the client has chosen.
         stops_early: is given the frames of a response that is not streamed to the client, and returns whether the rest
             of it is not needed.
+        has_key_pool: another key can be tried if the upstream refuses this one.
         is_retrying: it waits for a retry, or for the upstream's response to one.
     """
 
@@ -66,6 +67,7 @@ class ActiveCall:
     is_first_choice: bool = True
     is_retrying: bool = False
     stops_early: Callable[[bytes], bool] | None = None
+    has_key_pool: bool = False
 
     @property
     def keys(self) -> ClientKeys:

@@ -65,11 +65,15 @@ class CallRegistry:
             Overloaded: the route has as many calls in flight as it may.
         """
         limit = settings.max_streams_per_route
-        if limit and sum(call.record.route == route.model_id for call in self._calls.values()) > limit:
+        if limit and self.at_route(route.model_id) > limit:
             raise Overloaded(
                 f"model {route.model_id!r} has {limit} calls in flight, its limit (max_streams_per_route)",
                 headers={"retry-after": "1"},
             )
+
+    def at_route(self, model_id: str) -> int:
+        """Return the number of calls in flight at a route."""
+        return sum(call.record.route == model_id for call in self._calls.values())
 
     def remove(self, call: ActiveCall) -> None:
         """Forget `call`, which need not have been admitted."""

@@ -8,10 +8,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from proxyd import errors, jsonio
+from proxyd.codecs.anthropic.events import ErrorEvent, MessageStart, Ping
 from proxyd.codecs.anthropic.opaque_body import OpaqueBody
-from proxyd.codecs.anthropic.passthrough import VAGUE_TYPES, PassthroughStream, begins_as_stream
+from proxyd.codecs.anthropic.passthrough import (
+    VAGUE_TYPES,
+    PassthroughStream,
+    begins_as_stream,
+    split_frames,
+)
 from proxyd.codecs.decoder import Decoder
-from proxyd.codecs.upstream_errors.errors import ErrorContext, refusal
+from proxyd.codecs.upstream_errors.errors import ErrorContext, refusal, refusal_from_chunk
 from proxyd.codecs.upstream_errors.outline import outline_of
 from proxyd.codecs.wire.decompression import ENCODINGS, Decompressor, compressed, uncompressed
 from proxyd.config.settings import Settings
@@ -53,7 +59,7 @@ class VerbatimRefusal(Refused):
         kind = meaning.kind if isinstance(meaning, Refused) else errors.kind_of_status(status)
         super().__init__(f"{address} answered {status}", status=status, kind=kind, headers=by_name)
         self.raw_headers = headers
-        self.body = body
+        self.body, self.upstream_status = body, status
         self._meaning = meaning
 
     @property
@@ -97,6 +103,7 @@ class DirectAttempt(Attempt):
         #: Keys that are masked in the response.
         self._keys = [*configured_secrets(), *(key for key in call.keys.all if key.is_searchable)]
         self._sent_headers = request.headers
+        self._has_key_pool = call.has_key_pool
 
     @property
     def whole(self) -> WholeResponse | None:
@@ -164,6 +171,8 @@ class DirectAttempt(Attempt):
             )
         pump = self._start_pump(reader, decoder, is_stream=self.is_stream)
         await pump.until_first_frames(beginning)
+        if self._has_key_pool and self.is_stream and is_message:
+            self._check_for_error(pump.first_frames)
         if not self._is_whole:
             self._check_beginning(pump.first_frames, kind, is_plain=is_plain, wants_stream=wants_stream)
         return pump
@@ -218,6 +227,18 @@ class DirectAttempt(Attempt):
                 raise wrong
         if wants_stream and not self.is_stream:
             self._check_is_message(content_type, data)
+
+    def _check_for_error(self, frames: bytes) -> None:
+        """Check the first frames of a stream whose request can be sent with another key.
+
+        Raises:
+            Refused: there is an error before any content, of which the client need not know.
+        """
+        for _, event in split_frames(frames):
+            if isinstance(event, ErrorEvent):
+                raise refusal_from_chunk(event.body.get("error"), ErrorContext())
+            if not isinstance(event, (MessageStart, Ping)):
+                return
 
     def _check_is_message(self, content_type: str, beginning: bytes) -> None:
         """Check a response with status 200 that is no stream, although one was requested.

@@ -41,10 +41,12 @@ from proxyd.proxy.driver_direct import DirectDriver
 from proxyd.proxy.driver_translated import TranslatedDriver
 from proxyd.proxy.image_descriptions import ImageDescriptions
 from proxyd.proxy.inner_call import BodyWriter, InnerRequest
+from proxyd.proxy.key_pools import CallKeys, KeyPools
 from proxyd.proxy.large_requests import LargeRequests
 from proxyd.proxy.learned_file import LearnedQuirkFile
 from proxyd.proxy.on_behalf import InnerCall
 from proxyd.proxy.retries import RetryBudget, delay_before_retry, may_fall_back
+from proxyd.proxy.target_pools import TargetPools
 from proxyd.proxy.web_search import WebSearches
 from proxyd.recording.recorder import is_kept
 from proxyd.telemetry.batcher import CallBatcher
@@ -76,6 +78,8 @@ class Relay:
     Attributes:
         finished: notifies its observers of finished calls.
         large_requests: does the work of large requests.
+        key_pools: the keys of entries that have several.
+        target_pools: the targets of entries that have some.
         is_traced: calls that begin are traced, since records may be kept of them.
     """
 
@@ -117,6 +121,7 @@ class Relay:
         self._searches = WebSearches(lambda: self.settings)
         self._budget = RetryBudget()
         self._calls = CallRegistry()
+        self.key_pools, self.target_pools = KeyPools(table), TargetPools(table)
 
     @property
     def settings(self) -> Settings:
@@ -161,6 +166,8 @@ class Relay:
         before = self.hooks
         self.prompt_cache.switch(is_on=settings.prompt_cache)
         self.table = table
+        self.key_pools.replace(table)
+        self.target_pools.replace(table)
         self._resources.replace_configuration(settings, hooks or HookSet())
         before.retire()
 
@@ -297,13 +304,20 @@ class Relay:
         self.finished.add(FinishedCall.of(record, self._cache_breaks.find(record)))
 
     async def _try_chain(self, call: ActiveCall) -> web.StreamResponse:
-        """Try the route and its fallbacks, one after the other."""
+        """Try the route, or its targets, and then the fallbacks, one after the other."""
         record = call.record
         asked = self.table.resolve(call.request.model)
         assert asked is not None, "the app has resolved the model"
         route = call.request.route or asked
+        targets = self.target_pools.targets_for(
+            route, record.session_id, counts=call.request.is_message, load_of=self._calls.at_route
+        )
+        first = [route.model_id] if targets is None else targets.names
+        chain = [route if name == route.model_id else self.table.by_id(name) for name in first]
+        chain += [each for each in self.table.fallbacks(route) if each.model_id not in first]
         failure: ProxyError | None = None
-        for candidate in (route, *self.table.fallbacks(route)):
+        skipped: BadCredential | None = None
+        for candidate in chain:
             if not (call.request.is_message or candidate.direct):
                 continue
             if failure is not None:
@@ -315,35 +329,44 @@ class Relay:
                     address=record.address,
                     why=call.log_message(failure),
                 )
-                record.fallback_from = route.model_id
+                record.fallback_from = record.fallback_from or record.route
             # The client's key is for the upstream it has chosen (docs/spec/design.md#client-key); a rule or a chain may
             # lead to others.
             call.is_first_choice = origin_of(candidate.api_base) == origin_of(asked.api_base)
             try:
-                return await self._try_route(candidate, call)
-            except BadCredential as exc:
-                if failure is None:
-                    raise
-                log.warning(
-                    "call.fallback_skipped",
-                    request_id=record.request_id,
-                    route=candidate.model_id,
-                    why=exc.message,
-                )
+                response = await self._try_route(candidate, call)
             except ProxyError as exc:
-                if not may_fall_back(exc):
+                moves_on = targets is not None and targets.moves_on(candidate, exc)
+                if isinstance(exc, BadCredential):
+                    if failure is None and not moves_on:
+                        raise
+                    log.warning(
+                        "call.fallback_skipped",
+                        request_id=record.request_id,
+                        route=candidate.model_id,
+                        why=exc.message,
+                    )
+                    errors.clear_tracebacks(exc)
+                    skipped = exc
+                    continue
+                if not (moves_on or may_fall_back(exc)):
                     raise
                 errors.clear_tracebacks(exc)
                 failure = exc
-        assert failure is not None, "at least one route was tried"
-        raise failure
+            else:
+                if targets is not None:
+                    targets.has_served(candidate, record)
+                return response
+        last = failure or skipped
+        assert last is not None, "at least one route was tried"
+        raise last
 
     async def _try_route(self, route: ModelRoute, call: ActiveCall) -> web.StreamResponse:
         """Try one route, with retries."""
         record = call.record
         record.route, record.upstream_model = route.model_id, route.model_name
         record.mode = "direct" if route.direct else "translated"
-        record.pricing = route.pricing
+        record.pricing, record.served_with = route.pricing, None
         await call.request.yield_to_loop()
         if call.request.seen is None or not forwards_unchanged(route):
             await call.request.parse()
@@ -352,12 +375,12 @@ class Relay:
             return found
         await self._check_window(route, call)
         self._warn_of_misplaced_key(route, call)
-        driver = self._direct if route.direct else self._translated
         self._calls.check_route_limit(route, self.settings)
+        keys = self.key_pools.keys_for(route, record.session_id, counts=call.request.is_message)
         retry = 0
         while True:
             try:
-                return await driver.run(route, call)
+                return await self._attempt(route, keys, call)
             except ProxyError as exc:
                 errors.name_address(exc, record.address)
                 call.end_retry()
@@ -379,6 +402,40 @@ class Relay:
             record.retries += 1
             call.begin_retry()
             await asyncio.sleep(delay_s)
+
+    async def _attempt(
+        self, route: ModelRoute, keys: CallKeys | None, call: ActiveCall
+    ) -> web.StreamResponse:
+        """Make an attempt; while a key of the entry's pool is refused, another one at once with the next key."""
+        driver = self._direct if route.direct else self._translated
+        if keys is None:
+            return await driver.run(route, call)
+        record, call.has_key_pool = call.record, True
+        while True:
+            with_key = keys.take()
+            record.served_with = keys.name
+            try:
+                response = await driver.run(with_key, call)
+            except ProxyError as exc:
+                errors.name_address(exc, record.address)
+                aside_s = keys.set_aside(exc)
+                if aside_s is None:
+                    raise
+                log.warning(
+                    "upstream.key_set_aside",
+                    request_id=record.request_id,
+                    route=route.model_id,
+                    served_with=keys.name,
+                    for_s=round(aside_s, 1),
+                    why=call.log_message(exc),
+                )
+                record.retries += 1
+            except BaseException:  # the client has left, or the call was ended
+                keys.has_served(record)
+                raise
+            else:
+                keys.has_served(record)
+                return response
 
     def _warn_of_misplaced_key(self, route: ModelRoute, call: ActiveCall) -> None:
         """Warn once when a key goes to a host of another vendor than the one that issued it."""

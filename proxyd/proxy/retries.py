@@ -15,7 +15,7 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 
 from proxyd import errors
-from proxyd.errors import NotRunning, ProxyError, Refused, Unreachable
+from proxyd.errors import KeysAside, NotRunning, ProxyError, Refused, Unreachable
 
 __all__ = ["RetryBudget", "delay_before_retry", "may_fall_back", "retry_after_in_seconds"]
 
@@ -37,7 +37,8 @@ def delay_before_retry(exc: ProxyError, retry: int, *, is_direct: bool) -> float
     if isinstance(exc, Unreachable):
         # Most of these are over in a moment: the first retry is made at once.
         return 0.0 if retry == 0 else _backoff(retry - 1)
-    if is_direct or not isinstance(exc, Refused) or not _is_transient(exc):
+    is_transient = isinstance(exc, KeysAside) or (isinstance(exc, Refused) and _is_transient(exc))
+    if is_direct or not is_transient:
         return None
     after = exc.headers.get("retry-after")
     if after is None:

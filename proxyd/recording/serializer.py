@@ -43,7 +43,9 @@ _OWN_MESSAGES = re.compile(
 )
 _TOKEN = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 #: Fields of an entry that do not affect requests and responses, or are secret.
-_OMITTED_FIELDS = frozenset({"api_key", "key_origin", "timeouts", "pricing", "aliases"})
+_OMITTED_FIELDS = frozenset(
+    {"api_key", "api_keys", "key_origin", "targets", "balance", "timeouts", "pricing", "aliases"}
+)
 #: Settings that affect how a response is read and ended.
 _SETTINGS = (
     "context_edits",

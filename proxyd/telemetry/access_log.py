@@ -20,6 +20,7 @@ _OPTIONAL = (
     "agent_type",
     "prompt_id",
     "safeguards",
+    "served_with",
     "fallback_from",
     "session_id",
     "upstream_request_id",

@@ -78,6 +78,7 @@ class CallRecord:
         rule: the rule of models.yaml that chose the route; None where the client's choice holds.
         agent_type, prompt_id: from the client's hint headers: the type of a subagent; an id that all calls for one
             prompt of the user share.
+        served_with: short name of the key, of an entry with several (`proxyd.proxy.key_pools`).
         safeguards: the results of auto mode's check in a few words; None where there was none.
         alterations: what the translation of the request dropped or changed, and why.
         codec_s: seconds spent on turning the upstream's bytes into the client's.
@@ -117,6 +118,7 @@ class CallRecord:
     rule: str | None = None
     agent_type: str | None = None
     prompt_id: str | None = None
+    served_with: str | None = None
     safeguards: str | None = None
     alterations: Sequence[Note] = ()
     bytes_in: int = 0

@@ -54,6 +54,7 @@ class FinishedCall:
     rule: str | None = None
     agent_type: str | None = None
     prompt_id: str | None = None
+    served_with: str | None = None
     safeguards: str | None = None
     alterations: Sequence[Note] = ()
     bytes_in: int = 0

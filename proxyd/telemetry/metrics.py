@@ -44,6 +44,7 @@ _TOKENS: tuple[tuple[str, Callable[[Usage], int]], ...] = (
 )
 
 _CIRCUIT_STATES = {"closed": 0, "trial": 1, "open": 2}
+_POOL_STATES = {"works": 0, "limited": 1, "refused": 2, "failing": 3}
 
 
 @dataclass
@@ -56,6 +57,8 @@ class Sources:
         hook_errors: hook -> failures since it was loaded.
         loop_lag_s: how late the event loop runs.
         rows_lost: calls that the ledger could not store.
+        keys: entry -> its keys, as `proxyd.proxy.pools` describes them; of entries with several.
+        targets: the same of targets.
     """
 
     active: Callable[[], Iterable[CallRecord]] = tuple
@@ -63,6 +66,8 @@ class Sources:
     hook_errors: Callable[[], Mapping[str, int]] = dict
     loop_lag_s: Callable[[], float] = float
     rows_lost: Callable[[], int] = int
+    keys: Callable[[], Mapping[str, Sequence[Mapping[str, Any]]]] = dict
+    targets: Callable[[], Mapping[str, Sequence[Mapping[str, Any]]]] = dict
     is_reload_good: bool = field(default=True)
 
 
@@ -213,4 +218,40 @@ class _AtScrape(Collector):
         yield CounterMetricFamily(
             "proxyd_ledger_rows_lost", "Calls that the ledger could not keep", value=sources.rows_lost()
         )
+        yield from _of_keys(sources.keys())
+        targets = GaugeMetricFamily(
+            "proxyd_target_state",
+            "Entries that serve the model of another: 0 works, 1 at a limit, 2 refuses its key, 3 fails",
+            labels=("route", "target"),
+        )
+        for route, members in sources.targets().items():
+            for each in members:
+                targets.add_metric((route, each["name"]), _POOL_STATES[each["state"]])
+        yield targets
         yield InfoMetricFamily("proxyd_build", "The version that runs", {"version": proxyd.__version__})
+
+
+def _of_keys(keys: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterable[Metric]:
+    """The metrics of keys in pools, by their short names."""
+    labels = ("route", "key")
+    calls = CounterMetricFamily("proxyd_key_calls", "Calls that a key of a pool has served", labels=labels)
+    failures = CounterMetricFamily(
+        "proxyd_key_failures", "How often a key of a pool was refused or at a limit", labels=labels
+    )
+    tokens = CounterMetricFamily(
+        "proxyd_key_tokens", "Tokens of the calls that a key has served", labels=(*labels, "kind")
+    )
+    state = GaugeMetricFamily("proxyd_key_state", "0 works, 1 at a limit, 2 refused", labels=labels)
+    aside = GaugeMetricFamily(
+        "proxyd_key_aside_seconds", "Seconds until a key that is set aside is tried again", labels=labels
+    )
+    for route, members in keys.items():
+        for each in members:
+            names = route, each["name"]
+            calls.add_metric(names, each["calls"])
+            failures.add_metric(names, each["failures"])
+            for kind in ("input", "output"):
+                tokens.add_metric((*names, kind), each[f"{kind}_tokens"])
+            state.add_metric(names, _POOL_STATES[each["state"]])
+            aside.add_metric(names, each.get("for_s", 0))
+    return calls, failures, tokens, state, aside

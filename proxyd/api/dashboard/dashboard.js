@@ -357,11 +357,12 @@ function showRoutes() {
     if (route.model_name !== route.model_id) notes.push("as " + route.model_name);
     if (route.fallback.length) notes.push("then " + route.fallback.join(", "));
     if (notes.length) name.append(element("small", {}, notes.join("; ")));
+    name.append(...members(route.targets));
     return element("tr", {},
       name,
       cell("Upstream", route.upstream, "wide"),
       cell("Mode", route.mode),
-      cell("Key", route.has_key ? route.credential : "missing", route.has_key ? "" : "bad"),
+      keyCell(route),
       stateCell(route),
       number("Calls", sums ? String(sums.calls) : ""),
       number("Failed", sums && sums.failures ? String(sums.failures) : ""),
@@ -369,6 +370,21 @@ function showRoutes() {
       testCell(route),
     );
   }));
+}
+
+function members(of) {
+  return of.map((each) => {
+    const isAside = each.until != null;
+    const state = isAside ? `${each.why}, until ${new Date(each.until * 1000).toLocaleTimeString([], { hour12: false })}` : "works";
+    const kind = isAside ? (each.state === "limited" ? "warn" : "bad") : "good";
+    return element("small", { class: kind }, `${each.name}: ${state}; ${each.calls} calls, ${short(each.input_tokens + each.output_tokens)} tokens`);
+  });
+}
+
+function keyCell(route) {
+  const td = cell("Key", route.has_key ? (route.keys.length ? `${route.keys.length} keys` : route.credential) : "missing", route.has_key ? "" : "bad");
+  td.append(...members(route.keys));
+  return td;
 }
 
 function stateOf(route) {

@@ -104,6 +104,7 @@ def _model(route: ModelRoute, catalog: Catalog) -> dict[str, Any]:
         "max_input_tokens_from": _window_origin(route, catalog),
         "max_tokens": route.max_tokens,
         "aliases": list(route.aliases),
+        "targets": [each.use for each in route.targets],
         "fallback": list(route.fallback),
         "routes": [_rule(rule) for rule in route.routes],
     }
@@ -171,7 +172,21 @@ def _show(report: Mapping[str, Any], *, shows_all: bool) -> None:
     count = len(report["models"])
     models = "1 model" if count == 1 else f"{count} models"
     click.echo(f"{report['models_yaml']} is valid ({report['chosen_by']}): {models}\n")
-    rows = [["MODEL", "MODE", "FORMAT", "UPSTREAM MODEL", "AT", "PROFILE", "KEY", "WINDOW", "ALSO", "THEN"]]
+    rows = [
+        [
+            "MODEL",
+            "MODE",
+            "FORMAT",
+            "UPSTREAM MODEL",
+            "AT",
+            "PROFILE",
+            "KEY",
+            "WINDOW",
+            "ALSO",
+            "OVER",
+            "THEN",
+        ]
+    ]
     rows += [
         [
             each["model_id"],
@@ -183,6 +198,7 @@ def _show(report: Mapping[str, Any], *, shows_all: bool) -> None:
             each["key"],
             str(each["max_input_tokens"] or "-"),
             ", ".join(each["aliases"]) or "-",
+            ", ".join(each["targets"]) or "-",
             ", ".join(each["fallback"]) or "-",
         ]
         for each in report["models"]

@@ -203,6 +203,9 @@ def _show(target: Target, peer: Peer) -> None:
         for fault in about.get("config_error", {}).get("faults", ())
     ]
     rows += [_circuit(circuit) for circuit in about["circuits"]]
+    for word in ("key", "target"):
+        pools = about.get(f"{word}s", {}).items()
+        rows += [(word, f"{model}: {_member(each)}") for model, members in pools for each in members]
     rows += [("hook", _hook(hook)) for hook in about["hooks"]]
     for name, value in rows:
         click.echo(f"  {name:10} {value}")
@@ -217,6 +220,16 @@ def _circuit(circuit: dict[str, Any]) -> tuple[str, str]:
         return "failing", f"{origin}, {failures}{cause}"
     until = f"for another {left_s} s" if left_s else "until the next call, which tries it again"
     return "paused", f"{origin} {until}, after {failures}{cause}"
+
+
+def _member(member: dict[str, Any]) -> str:
+    """Return how a key of a pool, or a target, does."""
+    tokens = member["input_tokens"] + member["output_tokens"]
+    counts = f"{member['calls']} call{'' if member['calls'] == 1 else 's'}, {tokens} tokens"
+    if "until" not in member:
+        return f"{member['name']} works, {counts}"
+    until = time.strftime("%H:%M:%S", time.localtime(member["until"]))
+    return f"{member['name']} is set aside until {until} ({member['why']}), {counts}"
 
 
 def _hook(hook: dict[str, Any]) -> str:

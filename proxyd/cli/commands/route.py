@@ -67,6 +67,7 @@ def route_command(headers: tuple[str, ...], models: str | None, as_json: bool) -
         "has_image": facts.has_image(),
         "thinking": facts.thinks,
         "web_search": facts.searches,
+        "targets": [each.use for each in choice.route.targets],
         "fallbacks": [each.model_id for each in table.fallbacks(choice.route)],
     }
     if as_json:
@@ -98,6 +99,7 @@ def _show(report: dict[str, Any], choice: Choice, count: int) -> None:
             )
         )
     lines += [("passed over", f"{rule.name}: {why}") for rule, why in choice.passed_over]
+    lines.append(("over", ", ".join(report["targets"])))
     lines.append(("then", ", ".join(report["fallbacks"])))
     for name, text in lines:
         if text:

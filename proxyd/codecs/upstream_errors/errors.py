@@ -323,7 +323,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, context: Error
             return _too_long(Overflow(), context)
         details = ErrorDetails(_default_message(status, context, details), details.codes, details.status)
     failure = _classify(status, headers, details, context)
-    failure.body = body
+    failure.body, failure.upstream_status = body, status
     return failure
 
 
@@ -353,6 +353,7 @@ def refusal_from_chunk(error: Any, context: ErrorContext) -> ProxyError:
             _default_message(details.status or 200, context, details), details.codes, details.status
         )
     failure = _classify(200, {}, details, context)
+    failure.upstream_status = 200
     with contextlib.suppress(jsonio.JSONError):
         failure.body = jsonio.dumps({"error": error})
     return failure

@@ -45,6 +45,9 @@ def accepts(schema: dict[str, Any], value: Any) -> bool:
             not isinstance(value, str) or __import__("re").search(want, value) is not None
         ),
         "items": lambda want: not isinstance(value, list) or all(accepts(want, item) for item in value),
+        "minItems": lambda want: not isinstance(value, list) or len(value) >= want,
+        "maxItems": lambda want: not isinstance(value, list) or len(value) <= want,
+        "required": lambda want: not isinstance(value, dict) or all(name in value for name in want),
         "uniqueItems": lambda want: not isinstance(value, list) or len(set(map(str, value))) == len(value),
         "properties": lambda want: (
             not isinstance(value, dict)
