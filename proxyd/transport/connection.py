@@ -33,8 +33,10 @@ _BUFFER_BYTES = 32 * 1024
 #: Largest read, from a socket and from the buffer. asyncio's own 256 KiB would be held up to three times for a client
 #: that does not read: by the reader, by the write that waits, and by the transport (docs/spec/operations.md#c6).
 READ_BYTES = 64 * 1024
-#: Larger bodies are not joined with their heads: a second system call takes less time than the copy.
-_SEPARATE_WRITE_BYTES = 512 * 1024
+#: Larger bodies are not joined with their heads, and are written in slices of this size. The transport copies what the
+#: system does not take at once: of 31 MB that would block the event loop for 50 ms.
+_SLICE_BYTES = 512 * 1024
+_NOTHING = memoryview(b"")
 #: Statuses of responses that have no body whatever their head says (RFC 9112, 6.3).
 _BODILESS = frozenset({204, 304})
 #: Sent by servers that waited for a request in vain: on a connection that was idle it can't be the response to a
@@ -89,6 +91,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._poll: select.poll | None = None
         self._is_tls = False
         self._is_paused = False
+        self._is_writing_paused = False
+        self._unsent = _NOTHING  # of the body that is being sent
         self._decodes = self._has_body = True
         self._descriptor = -1
 
@@ -123,7 +127,10 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     @property
     def is_fully_sent(self) -> bool:
         """Whether the transport has passed the whole request to the system."""
-        return self.transport is None or not self.transport.get_write_buffer_size()
+        return self.transport is None or not self._has_unsent(self.transport)
+
+    def _has_unsent(self, transport: asyncio.Transport) -> bool:
+        return bool(self._unsent) or transport.get_write_buffer_size() > 0
 
     @property
     def has_extra_response(self) -> bool:
@@ -147,14 +154,15 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         transport = self.transport
         if transport is None:
             return
-        if self._is_tls or transport.get_write_buffer_size():
+        has_unsent, self._unsent = self._has_unsent(transport), _NOTHING
+        if self._is_tls or has_unsent:
             transport.abort()  # an orderly end would wait for the peer's
         else:
             transport.close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.is_lost = True
-        self.transport = None
+        self.transport, self._unsent = None, _NOTHING
         body = self.body
         if body is not None:
             if exc is None:
@@ -192,14 +200,29 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._decodes, self._has_body, self._reader = decodes, has_body, None
         self.body = None
         self.requests += 1
-        self._began_early = False
+        self._began_early, self._unsent = False, _NOTHING
         self._head = future = asyncio.get_running_loop().create_future()
-        if len(body) > _SEPARATE_WRITE_BYTES:
+        if len(body) > _SLICE_BYTES:
             self.transport.write(head)
-            self.transport.write(body)
+            self._unsent = memoryview(body)
+            self._write_slices()
         else:
             self.transport.write(head + body)
         return future
+
+    def _write_slices(self) -> None:
+        """Write what the transport takes of the rest of the body; `resume_writing` goes on."""
+        while self._unsent and not self._is_writing_paused and self.is_connected:
+            part, self._unsent = self._unsent[:_SLICE_BYTES], self._unsent[_SLICE_BYTES:]
+            assert self.transport is not None, "it is connected"
+            self.transport.write(part)
+
+    def pause_writing(self) -> None:
+        self._is_writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_writing_paused = False
+        self._write_slices()
 
     def fail_with_timeout(self) -> None:
         """Fail the pending read of a head with a timeout."""

@@ -72,7 +72,6 @@ WITHOUT_TEST_MODULE = {
     "server_tools/auto_mode/conversation": "unit/server_tools/auto_mode/test_review.py",
     "server_tools/auto_mode/policy": "a text; unit/server_tools/auto_mode/test_review.py",
     "telemetry/ledger_schema": "unit/telemetry/test_ledger.py",
-    "transport/connection": "unit/transport/test_pool.py and security/test_crossed_responses.py",
     "transport/faults": "names only; unit/transport/test_client.py",
     "transport/response": "unit/transport/test_pool.py",
 }

@@ -8,7 +8,6 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from time import monotonic
 
 import pytest
 
@@ -67,12 +66,12 @@ async def listening(
         await server.wait_closed()
 
 
-async def test_the_next_address_is_tried_at_once_where_one_refuses() -> None:
+async def test_the_next_address_is_tried_at_once_where_one_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_ATTEMPT_DELAY_S", 60)
     async with no_leaks(), listening() as (port, _):
-        begun = monotonic()
-        sock = await connect_to_any([REFUSING, REFUSING, Address(socket.AF_INET, ("127.0.0.1", port))])
+        addresses = [REFUSING, REFUSING, Address(socket.AF_INET, ("127.0.0.1", port))]
+        sock = await asyncio.wait_for(connect_to_any(addresses), 30)
         assert sock.getpeername() == ("127.0.0.1", port)
-        assert monotonic() - begun < 0.2
         sock.close()
 
 
