@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.security.certificates import make_certificate, server_context
+from tests.support.certificates import make_certificate, server_context
 from tests.support.daemon_process import Process, process
 from tests.support.raw_sockets import RawClient, RawResponse, RawUpstream, post
 

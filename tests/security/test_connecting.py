@@ -17,7 +17,7 @@ import pytest
 
 from proxyd.errors import ConfigError
 from proxyd.transport.lookups import Lookups
-from tests.security.certificates import make_certificate, server_context
+from tests.support.certificates import make_certificate, server_context
 from tests.support.daemon_process import process, write_models
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import RawClient, RawResponse, RawUpstream, no_leaks, post, until

@@ -16,7 +16,7 @@ from proxyd.transport.faults import UnexpectedResponse
 from proxyd.transport.pool import ConnectionPool
 from proxyd.transport.response import Response
 from proxyd.transport.timers import Timers
-from tests.security.certificates import make_certificate, server_context
+from tests.support.certificates import make_certificate, server_context
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import Fault, Play, RawClient, RawUpstream, no_leaks, post, until
 from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks

@@ -15,7 +15,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from tests.security.certificates import server_context
+from tests.support.certificates import server_context
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import (
     Fault,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -75,8 +76,8 @@ class Upstream:
 
 
 @asynccontextmanager
-async def running_upstream(response: Handler) -> AsyncIterator[Upstream]:
-    """Serve every path with `answer`, after noting the request."""
+async def running_upstream(response: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[Upstream]:
+    """Serve every path with `response`, over TLS if a context for it is given, after noting the request."""
     upstream = Upstream()
 
     async def noted(request: web.Request) -> web.StreamResponse:
@@ -90,9 +91,9 @@ async def running_upstream(response: Handler) -> AsyncIterator[Upstream]:
     app.router.add_route("*", "/{path:.*}", noted)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
-    upstream.base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    upstream.base = f"{'http' if tls is None else 'https'}://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield upstream
     finally:

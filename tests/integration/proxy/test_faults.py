@@ -17,8 +17,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from proxyd.proxy import pump
-from tests.security.certificates import make_certificate
 from tests.support import faults
+from tests.support.certificates import make_certificate
 from tests.support.faults import BREAKS, MODES, SETTINGS, Break, breaks, compressed, entry, play, without_ids
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import (

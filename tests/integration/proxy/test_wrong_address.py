@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from tests.security.certificates import make_certificate, server_context
+from tests.support.certificates import make_certificate, server_context
 from tests.support.faults import MODES, play
 from tests.support.harness import running_proxy, running_upstream
 from tests.support.raw_sockets import RawClient, RawResponse, RawUpstream, Step, post, until

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-__all__ = ["CAUSES", "MODEL", "Cause", "entries_of", "respond", "shown_by"]
+from tests.support.certificates import make_certificate, server_context
+from tests.support.harness import running_upstream
+
+__all__ = ["CAUSES", "MODEL", "Cause", "Servers", "running_servers"]
 
 #: The id of the entry that a session uses.
 MODEL = "scripted"
@@ -21,7 +27,7 @@ class Cause:
     Attributes:
         title: as in the table of times there.
         shown: parts of the message that Claude Code shows. ``{base}`` is the address of the upstream, ``{tls_base}``
-            the same with ``https``.
+            the same with ``https``, ``{untrusted_base}`` that of a server whose certificate nobody vouches for.
         response: of the upstream, to every request; None where it is not reached.
         path: of ``api_base``.
         entry: further keys of the entry in models.yaml; None for no entry.
@@ -124,6 +130,17 @@ CAUSES: dict[str, Cause] = {
         _PAGE,
         entry={"api_base": "{tls_base}/v1"},
     ),
+    "certificate": Cause(
+        "a certificate that cannot be verified",
+        ("{untrusted_base}/v1/chat/completions could not be verified", "set ca_file"),
+        _PAGE,
+        entry={"api_base": "{untrusted_base}/v1"},
+    ),
+    "content_filter": Cause(
+        "the vendor's content filter",
+        ("Output blocked by content filtering policy: The response was filtered.",),
+        _json(400, '{"error":{"message":"The response was filtered.","code":"content_filter"}}'),
+    ),
     "quota_of_hours": Cause(
         "a quota that resets in hours",
         ("Daily quota spent.",),
@@ -132,30 +149,46 @@ CAUSES: dict[str, Cause] = {
 }
 
 
-def entries_of(name: str, base: str) -> list[dict[str, Any]]:
-    """Return models.yaml for a cause, with a second entry that is called like the cause.
+@dataclass(frozen=True)
+class Servers:
+    """The upstreams of all causes.
 
-    Args:
-        base: of a server that responds with `respond`.
+    Attributes:
+        base: of the server that speaks HTTP.
+        untrusted_base: of the one that speaks TLS, with a certificate that nobody vouches for.
     """
-    cause = CAUSES[name]
-    entry = {"model_id": MODEL, "api_base": f"{{base}}{cause.path}", **(cause.entry or {})}
-    entry["api_base"] = _filled(entry["api_base"], name, base)
-    other = {"model_id": f"demo-{name}", "api_base": "builtin:demo"}
-    return [other] if cause.entry is None else [entry, other]
+
+    base: str
+    untrusted_base: str
+
+    def entries_of(self, name: str) -> list[dict[str, Any]]:
+        """Return models.yaml for a cause, with a second entry that is called like the cause."""
+        cause = CAUSES[name]
+        entry = {"model_id": MODEL, "api_base": f"{{base}}{cause.path}", **(cause.entry or {})}
+        entry["api_base"] = self._filled(entry["api_base"], name)
+        other = {"model_id": f"demo-{name}", "api_base": "builtin:demo"}
+        return [other] if cause.entry is None else [entry, other]
+
+    def shown_by(self, name: str) -> list[str]:
+        """Return the parts of the message that Claude Code shows."""
+        return [self._filled(part, name) for part in CAUSES[name].shown]
+
+    def _filled(self, text: str, name: str) -> str:
+        base = f"{self.base}/{name}"
+        text = text.replace("{untrusted_base}", f"{self.untrusted_base}/{name}")
+        return text.replace("{base}", base).replace("{tls_base}", base.replace("http:", "https:"))
 
 
-def shown_by(name: str, base: str) -> list[str]:
-    """Return the parts of the message that Claude Code shows."""
-    return [_filled(part, name, base) for part in CAUSES[name].shown]
+@asynccontextmanager
+async def running_servers() -> AsyncIterator[Servers]:
+    """Serve the responses of all causes."""
+    with tempfile.TemporaryDirectory() as folder:
+        tls = server_context(*make_certificate(Path(folder)))
+        async with running_upstream(_respond) as plain, running_upstream(_respond, tls) as untrusted:
+            yield Servers(plain.base, untrusted.base)
 
 
-def _filled(text: str, name: str, base: str) -> str:
-    base = f"{base}/{name}"
-    return text.replace("{base}", base).replace("{tls_base}", base.replace("http:", "https:"))
-
-
-async def respond(request: web.Request) -> web.StreamResponse:
+async def _respond(request: web.Request) -> web.StreamResponse:
     """Respond as the cause says whose name the path begins with."""
     response = CAUSES[request.path.split("/")[1]].response
     return web.Response(status=500) if response is None else web.Response(**response)

@@ -25,7 +25,7 @@ from proxyd.transport.faults import (
 )
 from proxyd.transport.lookups import Lookups
 from proxyd.transport.names import Address, Names
-from tests.security.certificates import make_certificate, server_context
+from tests.support.certificates import make_certificate, server_context
 from tests.support.raw_sockets import no_leaks
 
 #: Nothing listens here: an address that refuses at once.

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.support.harness import running_upstream, text_stream
-from tests.system.e2e.causes import CAUSES, MODEL, entries_of, respond, shown_by
+from tests.system.e2e.causes import CAUSES, MODEL, running_servers
 from tests.system.e2e.claude_code import ClaudeRun
 from tests.system.e2e.daemon import Daemon
 from tests.system.e2e.stage import Scenario, Stage, check, scenario
@@ -42,12 +42,12 @@ async def _run(stage: Stage, daemon: Daemon, parts: list[str], **options: Any) -
 
 def _scenario_of(name: str) -> Scenario:
     async def run(stage: Stage) -> None:
-        async with running_upstream(respond) as upstream:
-            daemon = await stage.daemon(entries_of(name, upstream.base))
-            shown = await _run(stage, daemon, shown_by(name, upstream.base))
+        async with running_servers() as servers:
+            daemon = await stage.daemon(servers.entries_of(name))
+            shown = await _run(stage, daemon, servers.shown_by(name))
             stage.note(f"-p: {float(shown.result['duration_ms']) / 1000:.1f} s")
             if name == "server_does_not_run":  # its circuit is open now
-                await _run(stage, daemon, shown_by(name, upstream.base))
+                await _run(stage, daemon, servers.shown_by(name))
 
     run.__name__, run.__doc__ = f"cause_{name}", f"Cause: {CAUSES[name].title}"
     return run
@@ -61,16 +61,16 @@ for _name in CAUSES:
 async def causes_in_a_terminal(stage: Stage) -> None:
     """All causes one after the other in one session of Claude Code; models.yaml is rewritten between them"""
     loop = asyncio.get_running_loop()
-    async with running_upstream(respond) as upstream:
+    async with running_servers() as servers:
         names = list(CAUSES)
-        first = entries_of("wrong_key", upstream.base)
+        first = servers.entries_of("wrong_key")
         async with terminal_running_code(stage, first, MODEL, environment=OWN_RETRIES) as terminal:
             await terminal.expect("? for shortcuts")
             for name in names:
-                await terminal.configure(entries_of(name, upstream.base), until=f"demo-{name}")
+                await terminal.configure(servers.entries_of(name), until=f"demo-{name}")
                 await terminal.enter(f"Hello to {name}")
                 asked_at = loop.time()
-                parts = shown_by(name, upstream.base)
+                parts = servers.shown_by(name)
                 shown = await terminal.expect_text(f"Hello to {name}", *parts)
                 seconds = loop.time() - asked_at
                 _check(shown, parts, seconds)
