@@ -7,7 +7,10 @@ from typing import Protocol
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.errors import ProxyError
 
-__all__ = ["Decoder"]
+__all__ = ["LARGE_BYTES", "Decoder"]
+
+#: What is buffered beyond this takes long to decode: the event loop would be blocked for up to a second by 8 MiB.
+LARGE_BYTES = 512 * 1024
 
 
 class Decoder(Protocol):
@@ -57,6 +60,10 @@ class Decoder(Protocol):
     @property
     def has_ended(self) -> bool:
         """Nothing more will be returned."""
+
+    @property
+    def is_large(self) -> bool:
+        """More than `LARGE_BYTES` are buffered: `feed` and `close` are to be called in a thread."""
 
     def feed(self, data: bytes) -> bytes:
         """Decode one chunk.

@@ -20,9 +20,17 @@ from proxyd.codecs.anthropic.events import ErrorEvent, StreamEvent, encode_event
 from proxyd.codecs.anthropic.grammar import Grammar, IllegalEvent, State
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.codec import Codec
+from proxyd.codecs.decoder import LARGE_BYTES
 from proxyd.codecs.upstream_errors.outline import outline_of
 from proxyd.codecs.upstream_errors.unreadable import unreadable_lines
-from proxyd.codecs.wire.sse import BOM, MAX_FRAME_BYTES, SSEDecoder, is_plain
+from proxyd.codecs.wire.sse import (
+    BOM,
+    MAX_FRAME_BYTES,
+    MAX_FRAME_LINES,
+    SSEDecoder,
+    is_plain,
+    too_many_lines,
+)
 from proxyd.errors import BadReply, ProxyError
 
 __all__ = ["ResponseDecoder"]
@@ -102,6 +110,10 @@ class ResponseDecoder:
     def has_finish(self) -> bool:
         return self._codec.has_finish
 
+    @property
+    def is_large(self) -> bool:
+        return len(self._body) + self._decoder.buffered_bytes > LARGE_BYTES
+
     def start(self) -> bytes:
         """Start the message now, before the upstream has sent anything."""
         return self._guarded(self._codec.start())
@@ -163,6 +175,8 @@ class ResponseDecoder:
             self._on_block(block)
 
     def _on_block(self, block: bytes, *, is_cut: bool = False) -> None:
+        if len(block) > MAX_FRAME_LINES and block.count(b"\n") >= MAX_FRAME_LINES:
+            raise too_many_lines()
         if not is_plain(block) and (text := unreadable_lines(block, is_cut=is_cut)):
             self._codec.on_unreadable(text)
         frame = self._decoder.parse(block)

@@ -10,13 +10,17 @@ for is waited for by the task that runs the pump, and the state says what that i
 
                      ┌──▶ PAUSED   the client has not taken the last write ──┐
     WAITING_HEAD ─▶ STREAMING ◀──────────────────────────────────────────────┤
+                     ├──▶ LARGE    a thread decodes a large frame ───────────┤
                      ├──▶ HOOKED   a hook is at work on the last frames ─────┘
                      └──▶ ENDING, FAILED   the last frames are known, and are written by the caller
 """
 
 from __future__ import annotations
 
+import asyncio
 import enum
+from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -63,6 +67,7 @@ class State(enum.Enum):
     WAITING_HEAD = enum.auto()  # nothing was forwarded: the head for the client depends on the first frames
     STREAMING = enum.auto()  # waits for the upstream
     PAUSED = enum.auto()  # waits for the client; the upstream is read no further
+    LARGE = enum.auto()  # what is to be decoded next would block the event loop
     HOOKED = enum.auto()  # waits for hooks
     ENDING = enum.auto()  # the last frames are in `last`; with a `HeldEnd`, those before the end
     FAILED = enum.auto()  # as ENDING, and they hold the error event of `Decoder.failure`
@@ -123,14 +128,14 @@ class StreamPump:
         Raises:
             ProxyError: the response failed before them.
         """
-        frames = self._fed(beginning) if beginning else b""
+        frames = self._decoded(self.decoder.feed(beginning), monotonic()) if beginning else b""
         while True:
             if frames and self._hooks is not None:
                 frames = await self._hooks.run(frames).finish()
             if frames or self._has_ended:
                 self.first_frames = frames
                 return
-            frames = self._decode()
+            frames = await self._decode_large() if self.decoder.is_large else self._decode()
             if not frames:
                 await self._reader.wait()
 
@@ -164,6 +169,9 @@ class StreamPump:
             elif self.state is State.PAUSED:
                 await sink.drained()
                 self.state = State.STREAMING
+            elif self.state is State.LARGE:
+                self.state = State.STREAMING
+                self._forward(await self._decode_large())
             elif self.state is State.HOOKED:
                 assert self._hook_run is not None, "it is in this state"
                 hook_run, self._hook_run = self._hook_run, None
@@ -185,7 +193,13 @@ class StreamPump:
 
     def _advance(self) -> None:
         """Forward one read."""
-        frames = self._decode()
+        if self.decoder.is_large:
+            self.state = State.LARGE
+        else:
+            self._forward(self._decode())
+
+    def _forward(self, frames: bytes) -> None:
+        """Forward decoded frames, through the hooks."""
         if frames and self._hooks is not None:
             hook_run = self._hooks.run(frames)
             if not hook_run.is_finished:
@@ -195,28 +209,38 @@ class StreamPump:
         self._write(frames)
 
     def _decode(self) -> bytes:
+        """Decode one read."""
+        step, begun = self._next_step(), monotonic()
+        return b"" if step is None else self._decoded(step(), begun)
+
+    async def _decode_large(self) -> bytes:
+        """As `_decode`, in a thread."""
+        step, begun = self._next_step(), monotonic()
+        return b"" if step is None else self._decoded(await asyncio.to_thread(step), begun)
+
+    def _next_step(self) -> Callable[[], bytes] | None:
+        """Take one read, and return what decodes it; None if there is nothing to decode."""
         reader, decoder = self._reader, self.decoder
         try:
             chunk = reader.take()
         except _UsageMissing:
-            return decoder.close()
+            return decoder.close
         except BREAKS as exc:
             failure = failure_of(exc, self._url)
             if not decoder.has_started:
                 raise failure from exc
             clear_tracebacks(exc)
             # With its finish reason the message is complete (docs/spec/chat-to-messages.md#end).
-            return decoder.close() if decoder.has_finish else decoder.fail(failure)
+            return decoder.close if decoder.has_finish else partial(decoder.fail, failure)
         if chunk:
-            return self._fed(chunk)
-        return decoder.close() if reader.is_over else b""
+            if not self.beginning:
+                self.beginning = chunk[:EXCERPT_BYTES]
+            return partial(decoder.feed, chunk)
+        return decoder.close if reader.is_over else None
 
-    def _fed(self, chunk: bytes) -> bytes:
+    def _decoded(self, frames: bytes, begun: float) -> bytes:
+        """Return decoded frames, and those of the end where nothing more is to be waited for."""
         decoder = self.decoder
-        if not self.beginning:
-            self.beginning = chunk[:EXCERPT_BYTES]
-        begun = monotonic()
-        frames = decoder.feed(chunk)
         if decoder.has_finish and not decoder.has_ended:
             if self._reader.at_end:
                 frames += decoder.close()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from proxyd.codecs.anthropic.passthrough import PassthroughStream
 from proxyd.codecs.anthropic.usage import Usage
+from proxyd.codecs.decoder import LARGE_BYTES
 from proxyd.codecs.wire.decompression import BadCompression, Decompressor
 from proxyd.errors import ProxyError
 from proxyd.redaction import BodyRedactor
@@ -79,6 +80,10 @@ class OpaqueBody:
     @property
     def has_last_event(self) -> bool:
         return self._frames.has_last_event
+
+    @property
+    def is_large(self) -> bool:
+        return self._frames.is_large or (self._copy is not None and (self._size or 0) > LARGE_BYTES)
 
     def feed(self, data: bytes) -> bytes:
         if self._size is not None:

@@ -13,6 +13,7 @@ from proxyd import errors, jsonio
 from proxyd.codecs.anthropic.events import ErrorEvent, StreamEvent, encode_event, event_from_data
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.anthropic.usage_tap import UsageTap
+from proxyd.codecs.decoder import LARGE_BYTES
 from proxyd.codecs.wire.sse import (
     BOM,
     MAX_FRAME_BYTES,
@@ -107,6 +108,10 @@ class PassthroughStream:
     @property
     def has_last_event(self) -> bool:
         return self.tap.has_ended
+
+    @property
+    def is_large(self) -> bool:
+        return len(self._tail) > LARGE_BYTES
 
     def feed(self, data: bytes) -> bytes:
         """As `Decoder.feed`.

@@ -24,7 +24,6 @@ from proxyd.errors import BadReply
 __all__ = ["JsonExtent", "ToolCalls", "ToolSlot"]
 
 _STRUCTURE = re.compile(r'["{}\[\]]')
-_STRING_END = re.compile(r'["\\]')
 #: Arguments of a call without any, and of gateways before Claude ahead of the real ones.
 _PLACEHOLDER = re.compile(r"\s*(?:null|\{\s*\})\s*")
 
@@ -54,16 +53,14 @@ class JsonExtent:
             at = 1
         while True:
             if self._in_string:
-                match = _STRING_END.search(text, at)
-                if match is None:
+                quote = text.find('"', at)
+                while quote >= 0 and _is_escaped(text, quote, at):
+                    quote = text.find('"', quote + 1)
+                if quote < 0:
+                    self._escaped = _is_escaped(text, len(text), at)
                     return len(text)
-                at = match.end()
-                if match.group() == '"':
-                    self._in_string = False
-                elif at == len(text):
-                    self._escaped = True
-                else:
-                    at += 1
+                at = quote + 1
+                self._in_string = False
             else:
                 match = _STRUCTURE.search(text, at)
                 if match is None:
@@ -85,6 +82,14 @@ class JsonExtent:
         other._depth, other._opened = self._depth, self._opened
         other._in_string, other._escaped = self._in_string, self._escaped
         return other
+
+
+def _is_escaped(text: str, at: int, start: int) -> bool:
+    """Whether an odd number of backslashes stands before `at`, none of them before `start`."""
+    first = at
+    while first > start and text[first - 1] == "\\":
+        first -= 1
+    return (at - first) % 2 == 1
 
 
 class ToolSlot:

@@ -73,6 +73,11 @@ class SSEDecoder:
         """Whether no incomplete frame is buffered."""
         return not (self._buffer or self._after_cr or self._at_start)
 
+    @property
+    def buffered_bytes(self) -> int:
+        """Size of the incomplete frame."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> list[SSEFrame]:
         """Decode one chunk.
 
