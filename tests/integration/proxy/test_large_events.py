@@ -37,7 +37,10 @@ EVENTS = {
     "line ends": (chunk(content="\n" * (SIZE // 2)), True),
     "reasoning": (chunk(reasoning_content="<think>" * (SIZE // 7)), True),
     "arguments": (chunk(**arguments("\n" * (SIZE // 3))), True),
-    "members": (b'data: {"unknown": {' + b",".join(b'"%d":0' % n for n in range(45_000)) + b"}}\n\n", False),
+    "members": (
+        b'data: {"unknown": {' + b",".join(b'"member-%d":0' % n for n in range(45_000)) + b"}}\n\n",
+        False,
+    ),
     "lines": (b"data: x\n" * (SIZE // 8) + b"\n", False),
     "lines that are no fields": (b"x\n" * (SIZE // 2) + b"\n", False),
     "junk": (b"data: " + b"{" * SIZE + b"\n\n", False),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -40,6 +42,32 @@ async def _connected(port: int) -> UpstreamConnection:
     return connection
 
 
+@asynccontextmanager
+async def _serving(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[int]:
+    """Serve one connection; the port. All is closed at the end."""
+    has_ended = asyncio.Event()
+
+    async def serve_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+            writer.close()
+            await writer.wait_closed()
+        except ConnectionError:
+            pass
+        finally:
+            has_ended.set()
+
+    server = await asyncio.start_server(serve_and_close, "127.0.0.1", 0, limit=1024)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        await asyncio.wait_for(has_ended.wait(), 20)
+        server.close()
+        await server.wait_closed()
+
+
 async def test_a_large_body_is_written_in_slices(slices: list[int]) -> None:
     received = bytearray()
     may_read = asyncio.Event()
@@ -49,36 +77,30 @@ async def test_a_large_body_is_written_in_slices(slices: list[int]) -> None:
         while len(received) < len(HEAD) + len(BODY):
             received.extend(await reader.read(1 << 16))
         writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    connection = await _connected(server.sockets[0].getsockname()[1])
-    head = connection.send_request(HEAD, BODY, decodes=False, has_body=True)
-    assert not connection.is_fully_sent
-    assert sum(slices) < len(BODY), "the rest waits until the upstream reads"
-    may_read.set()
-    assert (await asyncio.wait_for(head, 20)).status == 204
-    assert bytes(received) == HEAD + BODY
-    assert connection.is_fully_sent
-    assert max(slices) <= 512 * 1024
-    connection.close()
-    server.close()
-    await server.wait_closed()
+    async with _serving(serve) as port:
+        connection = await _connected(port)
+        head = connection.send_request(HEAD, BODY, decodes=False, has_body=True)
+        assert not connection.is_fully_sent
+        assert sum(slices) < len(BODY), "the rest waits until the upstream reads"
+        may_read.set()
+        assert (await asyncio.wait_for(head, 20)).status == 204
+        assert bytes(received) == HEAD + BODY
+        assert connection.is_fully_sent
+        assert max(slices) <= 512 * 1024
+        connection.close()
 
 
 async def test_a_connection_that_is_closed_writes_no_more(slices: list[int]) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1024)
-    connection = await _connected(server.sockets[0].getsockname()[1])
-    connection.send_request(HEAD, BODY, decodes=False, has_body=True).add_done_callback(
-        lambda done: done.exception()
-    )
-    connection.close()
-    written = sum(slices)
-    connection.resume_writing()
-    assert sum(slices) == written < len(BODY)
-    server.close()
-    await server.wait_closed()
+    async with _serving(serve) as port:
+        connection = await _connected(port)
+        connection.send_request(HEAD, BODY, decodes=False, has_body=True).add_done_callback(
+            lambda done: done.exception()
+        )
+        connection.close()
+        written = sum(slices)
+        connection.resume_writing()
+        assert sum(slices) == written < len(BODY)
