@@ -117,6 +117,7 @@ goldens: $(VENV)/.dev ## Write the expected outputs of the transcripts again; re
 docs: $(VENV)/.dev ## Write the generated parts of docs/ and config/ again.
 	@$(BIN)/python docs/generate_providers.py
 	@$(BIN)/python docs/generate_configuration.py
+	@$(BIN)/python docs/generate_features.py
 	@$(BIN)/python -m proxyd.config.schema > config/models.schema.json
 	@$(BIN)/python docs/generate_reliability.py
 

@@ -6,7 +6,7 @@ import http.client
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from proxyd import jsonio
@@ -22,12 +22,19 @@ _MAX_ERROR_CHARS = 300
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a probe asks."""
+    """What a probe asks.
+
+    Attributes:
+        blocks: content blocks before the text.
+        fields: further fields of the request.
+    """
 
     text: str
     max_tokens: int = 256
     stream: bool = True
     tools: Sequence[Mapping[str, Any]] = ()
+    blocks: Sequence[Mapping[str, Any]] = ()
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 #: Its tokens are enough for one word after some thinking, which not every model can switch off.
@@ -57,12 +64,14 @@ class ProbeResult:
         status: of the response; None if there was none.
         error: why it failed, without keys; None if it did not.
         tools: the names of the tools that were called.
+        message: the whole response to a question that is not streamed.
     """
 
     status: int | None
     error: str | None
     duration_s: float
     tools: tuple[str, ...] = ()
+    message: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_ok(self) -> bool:
@@ -82,7 +91,11 @@ def probe(
         "max_tokens": question.max_tokens,
         "stream": question.stream,
         "messages": [{"role": "user", "content": question.text}],
+        **question.fields,
     }
+    if question.blocks:
+        content = [*question.blocks, {"type": "text", "text": question.text}]
+        body["messages"] = [{"role": "user", "content": content}]
     if question.tools:
         body["tools"] = list(question.tools)
     connection = http.client.HTTPConnection(host, port, timeout=PROBE_S)
@@ -101,7 +114,8 @@ def probe(
         return ProbeResult(response.status, _error_in(_parsed(data)) or "it does not say why", duration_s)
     blocks, error = _streamed(data) if question.stream else _whole(data)
     tools = tuple(str(block.get("name")) for block in blocks if block.get("type") == "tool_use")
-    return ProbeResult(response.status, error, duration_s, tools)
+    message = {} if question.stream or error is not None else _parsed(data)
+    return ProbeResult(response.status, error, duration_s, tools, message)
 
 
 def _streamed(data: bytes) -> tuple[list[dict[str, Any]], str | None]:

@@ -83,6 +83,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "route_command",
         "Show which entry serves a request, and by which rule; calls nothing.",
     ),
+    "features": (
+        "proxyd.cli.commands.features",
+        "features_command",
+        "Show what works on a model, and what to set; with --probe, try it.",
+    ),
     "replay": ("proxyd.cli.commands.replay", "replay_command", "Run a recorded call again, offline."),
     "export": (
         "proxyd.cli.commands.export",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,6 +13,7 @@ __all__ = [
     "LOG_FORMATS",
     "LOG_LEVELS",
     "address_options",
+    "complete_model",
     "json_option",
     "long_address_options",
     "run_options",
@@ -19,6 +22,8 @@ __all__ = [
 #: Values of the settings log_level and log_format; importing those would slow every command down.
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("auto", "console", "json", "logfmt")
+
+_MODEL_ID = re.compile(r"^[^#\n]*\bmodel_id:\s*['\"]?([^\s'\",}]+)", re.MULTILINE)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,6 +73,18 @@ def long_address_options(command: F) -> F:
     for option in (*reversed(_ADDRESS[1:]), port):
         command = option(command)
     return command
+
+
+def complete_model(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the ids of models.yaml with that prefix, read by a pattern: the shell waits at each press of a key."""
+    from proxyd.config.paths import resolve_models_path
+
+    path, _ = resolve_models_path(context.params.get("models"), os.environ)
+    try:
+        found = _MODEL_ID.findall(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return []
+    return [name for name in found if name.startswith(incomplete)]
 
 
 #: For scripts.

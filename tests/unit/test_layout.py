@@ -26,6 +26,7 @@ WITHOUT_TEST_MODULE = {
     "cli/groups": "integration/cli/test_main.py",
     "cli/options": "integration/cli/test_main.py",
     "cli/service_managers": "system/service",
+    "cli/feature_probe": "integration/cli/commands/test_features.py",
     "cli/upstream_probe": "integration/cli/commands/test_check.py",
     "codecs/codec": "a protocol and a dataclass",
     "codecs/decoder": "a protocol",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ from proxyd.cli.claude_code import (
 )
 from proxyd.cli.daemon_client import ask, find_target
 from proxyd.cli.exit_codes import EXIT_NO_COMMAND, EXIT_USAGE, CommandFailed
-from proxyd.cli.options import address_options, long_address_options
+from proxyd.cli.options import address_options, complete_model, long_address_options
 
 if TYPE_CHECKING:
     from proxyd.config.routes import ModelRoute
@@ -34,20 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["claude_variables", "code_command", "env_command", "needs_client_key"]
 
-_MODEL_ID = re.compile(r"^[^#\n]*\bmodel_id:\s*['\"]?([^\s'\",}]+)", re.MULTILINE)
 _SHELLS = ("sh", "fish", "powershell", "json")
-
-
-def _complete_model(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Return the ids of models.yaml with that prefix, read by a pattern: the shell waits at each press of a key."""
-    from proxyd.config.paths import resolve_models_path
-
-    path, _ = resolve_models_path(context.params.get("models"), os.environ)
-    try:
-        found = _MODEL_ID.findall(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        return []
-    return [name for name in found if name.startswith(incomplete)]
 
 
 _client_classifier_option = click.option(
@@ -58,7 +44,7 @@ _client_classifier_option = click.option(
 
 
 @click.command("env", epilog='Example: eval "$(claude-proxy env deepseek)"')
-@click.argument("model", required=False, shell_complete=_complete_model)
+@click.argument("model", required=False, shell_complete=complete_model)
 @click.option(
     "--shell", type=click.Choice(_SHELLS), help="Whose syntax (that of $SHELL); json is for settings.json."
 )
@@ -125,7 +111,7 @@ def _shell_of(path: str) -> str:
     epilog='Example: claude-proxy code demo -p "say hi"',
     context_settings={"ignore_unknown_options": True},
 )
-@click.argument("model", required=False, shell_complete=_complete_model)
+@click.argument("model", required=False, shell_complete=complete_model)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @_client_classifier_option
 @long_address_options
