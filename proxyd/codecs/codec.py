@@ -47,6 +47,7 @@ class ResponseContext:
         stop_sequences: those of the client's request.
         estimated_input_tokens: for ``message_start``, before the upstream reports its count.
         context_management: for the end of the message: the edits that were made to the request.
+        retries_empty: a complete response without content is a failure, since the request can still be repeated.
         errors: for the texts of errors.
     """
 
@@ -58,6 +59,7 @@ class ResponseContext:
     stop_sequences: tuple[str, ...] = ()
     estimated_input_tokens: int = 0
     context_management: dict[str, Any] | None = None
+    retries_empty: bool = False
     errors: ErrorContext = field(default_factory=ErrorContext)
 
 

@@ -12,6 +12,10 @@ from typing import Any, Protocol
 
 from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.codec import Codec, NewId, ResponseContext, Warn
+from proxyd.codecs.gemini import request as gemini
+from proxyd.codecs.gemini.chat_terms import as_chat_terms, thought_signatures
+from proxyd.codecs.gemini.stream import GeminiStream
+from proxyd.codecs.gemini.thinking import BUDGET_PATH, LEVEL_PATH
 from proxyd.codecs.openai import request as chat
 from proxyd.codecs.openai.stream import OpenAIStream
 from proxyd.codecs.responses import request as responses
@@ -20,7 +24,7 @@ from proxyd.codecs.responses.stream import ResponsesStream
 from proxyd.codecs.translation.dialect import Dialect
 from proxyd.codecs.translation.translated import RequestOptions, Translated
 
-__all__ = ["CHAT", "FORMATS", "RESPONSES", "Format"]
+__all__ = ["CHAT", "FORMATS", "GEMINI", "RESPONSES", "Format"]
 
 
 class Translation(Protocol):
@@ -50,6 +54,8 @@ class Format:
             vendor; profiles add what differs for theirs.
         chat_terms: a request's body -> what rules about refusals read of it, in the terms of Chat Completions.
         signed_data: a request's body -> data of earlier turns in it that only their sender can read.
+        folder: of its transcripts, below those of Chat Completions.
+        key_header: the header that carries the key; None leaves it to the profile.
     """
 
     name: str
@@ -60,6 +66,8 @@ class Format:
     dialect: Callable[[Dialect], Dialect]
     chat_terms: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     signed_data: Callable[[Mapping[str, Any]], list[str]]
+    folder: str = ""
+    key_header: str | None = None
 
 
 def _responses_dialect(dialect: Dialect) -> Dialect:
@@ -76,6 +84,33 @@ def _responses_dialect(dialect: Dialect) -> Dialect:
         images_in_tool_results=True,
         text_after_tool_joins_it=False,
         thought_signatures=False,
+    )
+
+
+def _gemini_dialect(dialect: Dialect) -> Dialect:
+    """Return the switches for the Gemini API: whole JSON Schema, results with images, its own names of parameters."""
+    return replace(
+        dialect,
+        leading_system_only=True,
+        files=True,
+        sampling=("temperature", "top_p", "top_k"),
+        stop_limit=5,
+        body={},
+        body_with_tools={},
+        cache_control=False,
+        prompt_cache_key=False,
+        safety_identifier=False,
+        service_tier=False,
+        images_in_tool_results=True,
+        tool_names_start_with_letter=True,
+        named_tool_choice=True,
+        required_word="required",
+        parallel_tool_calls=False,
+        schema_style="full",
+        thinking_path=None,
+        effort_path=None if dialect.effort_path is None else LEVEL_PATH,
+        budget_path=None if dialect.budget_path is None else BUDGET_PATH,
+        thought_signatures=True,
     )
 
 
@@ -98,7 +133,20 @@ RESPONSES = Format(
     dialect=_responses_dialect,
     chat_terms=in_chat_terms,
     signed_data=encrypted_contents,
+    folder="responses",
+)
+GEMINI = Format(
+    name="gemini",
+    title="Gemini API (`generateContent`)",
+    path=gemini.path_of,
+    translation=gemini.translation,
+    codec=GeminiStream,
+    dialect=_gemini_dialect,
+    chat_terms=as_chat_terms,
+    signed_data=thought_signatures,
+    folder="gemini-api",
+    key_header="x-goog-api-key",
 )
 
 #: Every format by its name.
-FORMATS: Mapping[str, Format] = {each.name: each for each in (CHAT, RESPONSES)}
+FORMATS: Mapping[str, Format] = {each.name: each for each in (CHAT, RESPONSES, GEMINI)}

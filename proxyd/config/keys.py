@@ -54,7 +54,7 @@ _NEEDED_FIELDS = {
     for name in ("model", "messages", "max_tokens")
 }
 #: Endpoint paths that users paste with the base and that the proxy appends itself.
-_ENDPOINTS = ("/chat/completions", "/messages", "/completions", "/responses")
+_ENDPOINTS = ("/chat/completions", "/messages", "/completions", "/responses", "/models")
 
 
 @dataclass(frozen=True)
@@ -151,15 +151,15 @@ ENTRY_KEYS: Mapping[str, EntryKey] = {
     ),
     "api_base": EntryKey(
         _api_base(),
-        "Base address. Translated: /chat/completions or /responses is added, by format; direct: /v1/messages (a /v1 at "
-        f"the end is not doubled). {DEMO_BASE} is the embedded upstream. Required.",
+        "Base address. Translated: the path of the format is added, such as /chat/completions; direct: /v1/messages (a "
+        f"/v1 at the end is not doubled). {DEMO_BASE} is the embedded upstream. Required.",
     ),
     "direct": EntryKey(boolean(), "true: the upstream speaks the Anthropic API, and bytes pass through."),
     "format": EntryKey(
         choice(*FORMAT_NAMES),
         "What the upstream speaks. anthropic: the same as direct: true; openai-chat (or openai): Chat Completions; "
-        "openai-responses: OpenAI's Responses API. If left out: what direct says, else what the model needs "
-        "(docs/providers.md), else Chat Completions.",
+        "openai-responses: OpenAI's Responses API; gemini: Gemini's own API. If left out: what direct says, else what "
+        "the model needs (docs/providers.md), else Chat Completions.",
     ),
     "provider": EntryKey(
         text("a provider's name"), "Vendor profile; chosen by the host of api_base if left out."

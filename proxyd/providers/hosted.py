@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from proxyd.codecs.gemini.thinking import BUDGET_PATH
 from proxyd.codecs.translation.dialect import Dialect
 from proxyd.providers.profile import (
     ANTHROPIC_ONLY,
@@ -99,6 +100,24 @@ _RESPONSES_SOURCES = (
     "summaries for verified organisations alone: software-agent-sdk#987, windmill#10147",
     "reasoning of another account: codex#8145, sub2api#2863",
 )
+
+#: Gemini's own API: models before 3 take any temperature, and images beside results alone.
+_GEMINI_BEFORE_3: dict[str, dict[str, Any]] = {
+    "gemini": {"sampling": ("temperature", "top_p", "top_k"), "images_in_tool_results": False}
+}
+
+
+def _budget(least: int, most: int, *, off: int | None) -> dict[str, dict[str, Any]]:
+    """Return the switches of a Gemini model that takes a budget in place of a level; `off` None: it always thinks."""
+    return {
+        "gemini": {
+            "effort_path": None,
+            "budget_path": BUDGET_PATH,
+            "budget_range": (least, most),
+            "thinking_off": off,
+        }
+    }
+
 
 HOSTED = (
     Profile(
@@ -414,7 +433,7 @@ HOSTED = (
     ),
     Profile(
         name="gemini",
-        title="Gemini (OpenAI endpoint)",
+        title="Gemini",
         hosts=(
             "generativelanguage.googleapis.com",
             "aiplatform.googleapis.com",
@@ -443,24 +462,35 @@ HOSTED = (
                     "think_tags": ("think",),
                 },
             ),
-            Variant(r"gemini-(1|2\.0)", NO_EFFORT),
-            Variant(r"gemini-[12]", {"thought_signature_placeholder": None}),
+            Variant(r"gemini-(1|2\.0)", NO_EFFORT, {"gemini": {"thinks_by_default": False}}),
+            Variant(r"gemini-[12]", {"thought_signature_placeholder": None}, _GEMINI_BEFORE_3),
             Variant(
                 r"gemini-3[\d.]*-pro|gemini-3\.[7-9]",
                 {"efforts": levels("low", "medium", "high", none="low")},
             ),
             Variant(r"gemini-3-pro", {"efforts": levels("low", "high", none="low")}),
-            Variant(r"gemini-2\.5", {"efforts": levels("none", "low", "medium", "high")}),
-            Variant(r"gemini-2\.5-pro", {"efforts": levels("low", "medium", "high")}),
+            Variant(
+                r"gemini-2\.5", {"efforts": levels("none", "low", "medium", "high")}, _budget(0, 24576, off=0)
+            ),
+            Variant(r"gemini-2\.5-flash-lite", {}, _budget(512, 24576, off=0)),
+            Variant(
+                r"gemini-2\.5-pro",
+                {"efforts": levels("low", "medium", "high")},
+                _budget(128, 32768, off=None),
+            ),
         ),
+        formats={"gemini": {"thinks_by_default": True, "sampling": ("top_p", "top_k")}},
         sources=(
             "Gemini docs: OpenAI compatibility; Thought signatures; Function calling (Schema)",
             "Vertex AI docs: Call Vertex AI models by using the OpenAI library",
             "continue#8865",
             "gemini-3-pro takes low and high alone: opencode-gemini-auth#14; results without a name are refused: "
             "inference-gateway#181, hermes-agent#19728",
+            "google-genai 3.6.1, types; Gemini docs: Gemini 3 Developer Guide (temperature), Thinking (budgets)",
         ),
-        note="Schemas are narrowed to Gemini's subset; thought signatures go back with their calls.",
+        note="Chat Completions at `/v1beta/openai`: schemas are narrowed to Gemini's subset; thought signatures go "
+        "back with their calls. `format: gemini` at `/v1beta` is Gemini's own API, with whole schemas, thoughts and "
+        "images in results.",
     ),
     Profile(
         name="xai",

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from proxyd.codecs.formats import RESPONSES
+from proxyd.codecs.formats import GEMINI, RESPONSES
 from proxyd.codecs.upstream_errors.error_envelopes import parse_error_body
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ConfigError
 from proxyd.providers.error_rules import change_for_error, output_limit_for
+from proxyd.providers.gemini_rules import change_for_gemini
 from proxyd.providers.learned_sizes import CLOCK_SKEW_S, MAX_AGE_S, MAX_KEPT, LearnedSizes, entry_digest
 from proxyd.providers.quirk_kinds import read_quirk
 from proxyd.providers.refusals import QuirkChange, models_yaml_line
@@ -169,7 +170,7 @@ class LearnedQuirks:
 
 
 #: Rules for the refusals that one format alone has.
-_RULES_OF_FORMAT = {RESPONSES.name: change_for_responses}
+_RULES_OF_FORMAT = {RESPONSES.name: change_for_responses, GEMINI.name: change_for_gemini}
 _UNSET = object()
 _NOTHING = LearnedQuirks()
 _DIGITS = re.compile(r"\d+")

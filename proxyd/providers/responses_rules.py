@@ -9,30 +9,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from proxyd.codecs.upstream_errors.error_envelopes import parse_error_body
 from proxyd.providers.refusals import QuirkChange, Refusal, content_parts, messages_of, read_refusal
 
-__all__ = ["change_for_responses", "refuses_signed_data"]
-
-#: How OpenAI and others refuse reasoning of another key, organisation or model
-#: (openai/codex#8145, Wei-Shaw/sub2api#2863).
-_UNREADABLE = re.compile(
-    r"encrypted[ _]content\b.{0,200}?(?:could not be (?:verified|decrypted|parsed)|is (?:invalid|corrupt))",
-    re.IGNORECASE | re.DOTALL,
-)
-_MAX_JUDGED_CHARS = 2000
-
-
-def refuses_signed_data(body: bytes) -> bool:
-    """Whether an upstream's error says that it cannot read the signed data of earlier turns.
-
-    That is no property of the model: the data came from another account, or the vendor has lost its key.
-    """
-    error = parse_error_body(body)
-    return (
-        "invalid_encrypted_content" in error.codes
-        or _UNREADABLE.search(error.message[:_MAX_JUDGED_CHARS]) is not None
-    )
+__all__ = ["change_for_responses"]
 
 
 def change_for_responses(

@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from proxyd.codecs.formats import CHAT, GEMINI
 from proxyd.config.routes import ModelRoute
-from proxyd.providers.registry import profile_for
+from proxyd.providers.registry import format_for, profile_for
 
 __all__ = ["fault_in_address", "fault_in_key", "route_warnings"]
 
 
 @dataclass(frozen=True)
 class _Paths:
-    """Paths below the host of a vendor; None for an API that it does not offer."""
+    """Paths below the host of a vendor; None for an API that it does not offer.
+
+    Attributes:
+        others: format -> the path of an API that is elsewhere than Chat Completions.
+    """
 
     openai: str | None
     anthropic: str | None
+    others: Mapping[str, str] = field(default_factory=dict)
 
 
 #: profile -> where its two APIs are
@@ -37,7 +43,7 @@ _PATHS: Mapping[str, _Paths] = {
     "dashscope": _Paths("/compatible-mode/v1", "/apps/anthropic"),
     "doubao": _Paths("/api/v3", "/api/coding"),
     "siliconflow": _Paths("/v1", ""),
-    "gemini": _Paths("/v1beta/openai", None),
+    "gemini": _Paths("/v1beta/openai", None, {GEMINI.name: "/v1beta"}),
     "xai": _Paths("/v1", ""),
     "groq": _Paths("/openai/v1", None),
     "mistral": _Paths("/v1", None),
@@ -74,7 +80,8 @@ def route_warnings(routes: Sequence[ModelRoute]) -> list[str]:
 
 
 def _warnings_of(route: ModelRoute, *, is_first: bool) -> Iterator[tuple[str, str]]:
-    address = fault_in_address(route.api_base, direct=route.direct)
+    chosen = CHAT.name if route.direct else format_for(route)[0].name
+    address = fault_in_address(route.api_base, direct=route.direct, chosen=chosen)
     if address is not None:
         yield "api_base", address
     if route.api_keys:
@@ -107,8 +114,12 @@ def _warnings_of(route: ModelRoute, *, is_first: bool) -> Iterator[tuple[str, st
         )
 
 
-def fault_in_address(api_base: str, *, direct: bool) -> str | None:
-    """Compare an address with those of a known vendor; return what contradicts `direct` and what to write."""
+def fault_in_address(api_base: str, *, direct: bool, chosen: str = CHAT.name) -> str | None:
+    """Compare an address with those of a known vendor; return what contradicts `direct` and what to write.
+
+    Args:
+        chosen: name of the format of a translated entry.
+    """
     try:
         parts = urlsplit(api_base)
     except ValueError:
@@ -135,10 +146,34 @@ def fault_in_address(api_base: str, *, direct: bool) -> str | None:
     if "anthropic" in path.lower().split("/") or (known is not None and known.openai is None):
         other = f", or write 'api_base: {origin}{known.openai}'" if known is not None and known.openai else ""
         return f"this is the address of an Anthropic API: add 'direct: true'{other}"
+    if known is not None and known.others:
+        return _fault_in_place(profile.title, known, origin, path, chosen)
     is_part = known is not None and known.openai is not None and known.openai.startswith(f"{path}/")
     if known is not None and is_part and (path or profile.name not in _SERVED_AT_THE_ROOT):
         api = "API" if profile.name == "openai" else "OpenAI API"
         return f"{profile.title}'s {api} is at another path: write 'api_base: {origin}{known.openai}'"
+    return None
+
+
+def _fault_in_place(title: str, known: _Paths, origin: str, path: str, chosen: str) -> str | None:
+    """Return what contradicts the format, for a vendor whose APIs are at different paths."""
+    expected = known.others.get(chosen, known.openai)
+    if path == expected:
+        return None
+    for name, other in known.others.items():
+        if chosen == CHAT.name and path == other:
+            return (
+                f"this is the address of {title}'s own API: add 'format: {name}', or write "
+                f"'api_base: {origin}{known.openai}'"
+            )
+    if path == known.openai:
+        return (
+            f"this is the address of {title}'s OpenAI API: remove 'format: {chosen}', or write "
+            f"'api_base: {origin}{expected}'"
+        )
+    if expected is not None and expected.startswith(f"{path}/"):
+        api = "own API" if chosen in known.others else "OpenAI API"
+        return f"{title}'s {api} is at another path: write 'api_base: {origin}{expected}'"
     return None
 
 

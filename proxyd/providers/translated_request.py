@@ -120,6 +120,7 @@ def prepare(
     inputs: ToolInputs | None = None,
     is_refused: Callable[[str], bool] = lambda data: False,
     applied_edits: list[dict[str, Any]] | None = None,
+    retries_empty: bool = False,
 ) -> Generator[None, None, TranslatedCall]:
     """Translate `payload` for `route` in steps (`translation`), without serializing the body.
 
@@ -129,6 +130,7 @@ def prepare(
         inputs: serialized tool inputs of `payload`.
         is_refused: whether the upstream has refused this signed data of an earlier turn.
         applied_edits: those of ``context_management`` that `payload` has behind it, for the response.
+        retries_empty: as in `ResponseContext`.
 
     Raises:
         ClientError: the request cannot be translated, or no key is there.
@@ -172,12 +174,13 @@ def prepare(
         stop_sequences=tuple(text for text in payload.get("stop_sequences") or () if isinstance(text, str)),
         estimated_input_tokens=estimate,
         context_management={"applied_edits": applied_edits} if applied_edits else None,
+        retries_empty=retries_empty,
         errors=context,
     )
     return TranslatedCall(
         request=UpstreamRequest(
             url=endpoint_url(api_base, chosen.path(route.model_name, is_stream)),
-            headers=_headers(route, api_base, profile, keys, is_stream=is_stream),
+            headers=_headers(route, api_base, profile, chosen, keys, is_stream=is_stream),
             body=b"",
             timeouts=timeouts,
         ),
@@ -223,11 +226,19 @@ def new_decoder(
 def endpoint_url(api_base: str, path: str) -> str:
     """Return the base with `path`, before the query of the base, such as Azure's ``api-version``."""
     base, mark, query = api_base.partition("?")
+    if "?" in path:
+        mark = mark and "&"
     return f"{base.rstrip('/')}{path}{mark}{query}"
 
 
 def _headers(
-    route: ModelRoute, api_base: str, profile: Profile, keys: ClientKeys, *, is_stream: bool
+    route: ModelRoute,
+    api_base: str,
+    profile: Profile,
+    chosen: Format,
+    keys: ClientKeys,
+    *,
+    is_stream: bool,
 ) -> dict[str, str]:
     headers = {
         "content-type": "application/json",
@@ -239,7 +250,9 @@ def _headers(
         check_anthropic_credentials(route, keys)
     key = route.api_key or (None if route.missing_key else keys.any)
     if key is not None:
-        if profile.auth == "api-key":
+        if chosen.key_header is not None:
+            headers[chosen.key_header] = key.reveal()
+        elif profile.auth == "api-key":
             headers["api-key"] = key.reveal()
         else:
             headers["authorization"] = f"Bearer {key.reveal()}"

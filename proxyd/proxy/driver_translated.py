@@ -15,8 +15,8 @@ from proxyd.errors import ProxyError, TooLong
 from proxyd.logs.setup import get_logger
 from proxyd.providers import translated_request as translated
 from proxyd.providers.learned_quirks import CallKind, LearnedQuirks
+from proxyd.providers.refused_data import refuses_signed_data
 from proxyd.providers.registry import format_for
-from proxyd.providers.responses_rules import refuses_signed_data
 from proxyd.proxy.active_call import ActiveCall
 from proxyd.proxy.attempt_translated import TranslatedAttempt
 from proxyd.proxy.driver import CallResources, Driver
@@ -151,6 +151,7 @@ class TranslatedDriver(Driver):
             inputs=call.request.inputs,
             is_refused=self._learned.refused_data.__contains__,
             applied_edits=edited.applied,
+            retries_empty=record.retries == 0 < settings.max_retries,
         )
         prepared = await call.request.run_steps(steps)
         record.estimated_input_tokens, record.estimated_tool_tokens = prepared.input_tokens, tools

@@ -22,7 +22,7 @@ from typing import Any
 from proxyd import errors
 from proxyd.codecs.anthropic.events import Ping, StreamEvent, Unknown
 from proxyd.codecs.anthropic.passthrough import split_frames
-from proxyd.codecs.formats import CHAT, FORMATS
+from proxyd.codecs.formats import FORMATS
 from proxyd.codecs.upstream_errors.errors import refusal
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError
@@ -39,9 +39,7 @@ __all__ = ["Export", "export"]
 #: Fields of an entry that a transcript's route file may have besides quirks.
 _ROUTE_OPTIONS = ("max_tokens", "temperature", "top_p", "reasoning_effort", "vision")
 #: The folder of the streams of each format.
-_FOLDERS = {
-    each.name: "" if each is CHAT else f"{each.name.removeprefix('openai-')}/" for each in FORMATS.values()
-}
+_FOLDERS = {each.name: f"{each.folder}/" if each.folder else "" for each in FORMATS.values()}
 _WHERE = "http://127.0.0.1:9/v1"
 
 

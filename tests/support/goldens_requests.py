@@ -1,7 +1,8 @@
 """Request transcripts: Messages requests, and what each vendor must be sent for them.
 
 In ``tests/transcripts/requests/<profile>/``, ``<case>.request.json`` is what a client sent, ``<case>.upstream.json``
-the body for the upstream; ``<case>.responses.json`` that of the Responses API, where the profile offers it.
+the body for the upstream; ``<case>.responses.json`` and ``<case>.gemini-api.json`` those of the Responses and of the
+Gemini API, where the profile offers it.
 ``<case>.route.json``, where present, holds what the route configures: the keys of
 `~proxyd.codecs.openai.request.RequestOptions`, and ``quirks``. Without it the model is the request's, and the
 upstream streams.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from proxyd.codecs.formats import CHAT, FORMATS, RESPONSES, Format
+from proxyd.codecs.formats import CHAT, FORMATS, Format
 from proxyd.codecs.translation.translated import RequestOptions, Translated, run_to_end
 from proxyd.providers.registry import PROFILES, dialect_for
 from tests.support.paths import TRANSCRIPTS
@@ -22,7 +23,7 @@ from tests.support.paths import TRANSCRIPTS
 ROOT = TRANSCRIPTS / "requests"
 
 #: Format -> the middle of the name of its expectations.
-_ENDINGS = {CHAT.name: "upstream", RESPONSES.name: "responses"}
+_ENDINGS = {each.name: each.folder or "upstream" for each in FORMATS.values()}
 
 
 def cases() -> list[str]:

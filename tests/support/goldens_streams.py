@@ -1,7 +1,7 @@
 """Stream transcripts: an upstream's response, and the client's.
 
-In ``tests/transcripts/<profile>/``, and for the Responses API in ``tests/transcripts/responses/<profile>/``,
-``<case>.sse`` holds the bytes of the upstream, whether they are an event stream or
+In ``tests/transcripts/<profile>/``, and for other formats than Chat Completions in a folder of theirs, such as
+``tests/transcripts/responses/<profile>/``, ``<case>.sse`` holds the bytes of the upstream, whether they are an event stream or
 not. ``<case>.expected.sse`` is the client's stream, or ``<case>.expected.json`` the ``status`` and ``body`` of a call
 that must be refused before a stream begins. ``<case>.options.json``, if present, holds ``model_name`` and ``quirks`` of
 the entry in models.yaml, and ``request``, fields of the client's request. A README in each folder gives the source of
@@ -21,7 +21,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from proxyd import errors
-from proxyd.codecs.formats import CHAT, FORMATS, RESPONSES, Format
+from proxyd.codecs.formats import CHAT, FORMATS, Format
 from proxyd.codecs.response_decoder import ResponseDecoder
 from proxyd.codecs.translation.translated import run_to_end
 from proxyd.config.routes import ModelRoute
@@ -34,7 +34,8 @@ __all__ = ["ROOT", "Case", "Outcome", "cases", "load", "play"]
 
 ROOT = TRANSCRIPTS
 
-_RESPONSES_FOLDER = "responses/"
+#: Folder of a format's transcripts -> its name.
+_FORMATS = {each.folder: each.name for each in FORMATS.values()}
 
 #: These routes are never called.
 _UNUSED_BASE = "http://127.0.0.1:9/v1"
@@ -57,7 +58,7 @@ class Case:
 
     @property
     def format(self) -> str:
-        return RESPONSES.name if self.name.startswith(_RESPONSES_FOLDER) else CHAT.name
+        return _FORMATS[self.name.rpartition("/")[0].rpartition("/")[0]]
 
     def payload(self, model: str = "golden") -> dict[str, Any]:
         """The client's request."""
@@ -106,7 +107,7 @@ class Outcome:
 
 def cases(chosen: Format = CHAT) -> list[str]:
     """The names of all transcripts of a format: their paths below `ROOT`."""
-    pattern = f"{_RESPONSES_FOLDER}*/*.sse" if chosen is RESPONSES else "*/*.sse"
+    pattern = f"{chosen.folder}/*/*.sse" if chosen.folder else "*/*.sse"
     names = (str(path.relative_to(ROOT)).removesuffix(".sse") for path in ROOT.glob(pattern))
     return sorted(name for name in names if not name.endswith(".expected"))
 

@@ -4,8 +4,8 @@ Claude Code sends thinking blocks back unchanged. So data that an upstream expec
 ``signature`` (docs/spec/messages-to-chat.md#reasoning), and the proxy keeps no state. The format is ``cpx1.`` and the
 base64url of a JSON object: ``m`` the upstream's model, ``f`` the field of the text, ``d`` its ``reasoning_details``,
 ``t`` thought signatures by the client's tool call id, ``p`` their places in the call where these are not Google's,
-``o`` other fields of the message that its sender wants back, ``r`` fields of a reasoning item of the Responses API.
-Absent members are omitted.
+``o`` other fields of the message that its sender wants back, ``r`` fields of a reasoning item of the Responses API,
+``g`` thought signatures of other parts than calls in the Gemini API. Absent members are omitted.
 
 It is neither secret nor authenticated: a forged one affects only the client's own upstream.
 """
@@ -36,6 +36,8 @@ class Signature:
         tool_places: tool call id -> the path of its signature in the call.
         fields: other fields of the upstream's message, unchanged.
         response_item: of a reasoning item: its ``encrypted_content``, and the ``phase`` of the message that follows it.
+        part_signatures: kind of a part (``thought`` for this block's own text, ``text`` for the text behind it) -> its
+            thought signature.
     """
 
     model: str
@@ -45,6 +47,7 @@ class Signature:
     tool_places: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
     response_item: Mapping[str, str] = field(default_factory=dict)
+    part_signatures: Mapping[str, str] = field(default_factory=dict)
 
 
 def encode_signature(
@@ -56,6 +59,7 @@ def encode_signature(
     tool_places: Mapping[str, str] | None = None,
     fields: Mapping[str, Any] | None = None,
     response_item: Mapping[str, str] | None = None,
+    part_signatures: Mapping[str, str] | None = None,
 ) -> str:
     """Build the signature of one thinking block."""
     payload: dict[str, Any] = {"m": model}
@@ -66,6 +70,7 @@ def encode_signature(
         "p": tool_places,
         "o": fields,
         "r": response_item,
+        "g": part_signatures,
     }
     payload.update({name: value for name, value in members.items() if value})
     return PREFIX + base64.urlsafe_b64encode(jsonio.dumps(payload)).rstrip(b"=").decode()
@@ -91,6 +96,7 @@ def decode_signature(signature: str) -> Signature | None:
         tool_places=_texts(payload.get("p")),
         fields=fields if isinstance(fields, dict) else {},
         response_item=_texts(payload.get("r")),
+        part_signatures=_texts(payload.get("g")),
     )
 
 

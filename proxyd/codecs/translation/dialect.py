@@ -161,8 +161,9 @@ class Dialect:
     #: The signature for a first call whose own is lost; None leaves it out.
     thought_signature_placeholder: str | None = None
 
-    # -- format openai-responses alone (docs/spec/responses.md)
-    #: Which summary of its reasoning the model gives while it thinks; ``none`` asks for no summary.
+    # -- formats openai-responses and gemini alone (docs/spec/responses.md, docs/spec/gemini.md)
+    #: Which summary of its reasoning the model gives while it thinks; ``none`` asks for no summary. Gemini has one
+    #: kind.
     reasoning_summary: str = "auto"
     #: How reasoning goes back. ``encrypted``: as ``encrypted_content``, which is asked for. ``content``: as text, to
     #: the model that wrote it. ``none``: not at all.
@@ -171,6 +172,8 @@ class Dialect:
     reasoning_item_ids: bool = False
     #: Messages of the assistant have a ``phase``, which goes back with them.
     message_phases: bool = False
+    #: Over ``gemini``: the vendor's ids of function calls go back with calls and results.
+    function_call_ids: bool = True
 
     # -- stream
     #: Inline reasoning: the tag names whose content is thinking when the content starts with one of them.

@@ -38,6 +38,11 @@ _MAX_TEXT = 16_384
 #: Entries of a validation error's list that are shown.
 _MAX_DETAILS = 3
 
+#: Entries of Google's ``details`` that are read.
+_MAX_GOOGLE_DETAILS = 8
+#: A duration as protobuf writes it in JSON.
+_SECONDS = re.compile(r"(\d{1,7}(?:\.\d{1,9})?)s")
+
 #: Keys of the text, by precedence.
 _MESSAGES = (
     "message",
@@ -114,12 +119,14 @@ class ErrorDetails:
         codes: codes and types, in lower case.
         status: an HTTP error status that the error names.
         param: the request's parameter that it names, as OpenAI does.
+        wait_s: how long to wait, where a field says it.
     """
 
     message: str = ""
     codes: tuple[str, ...] = ()
     status: int | None = None
     param: str = ""
+    wait_s: float | None = None
 
 
 def error_in(value: Any) -> Any | None:
@@ -232,7 +239,26 @@ def _of_object(error: dict[str, Any], depth: int) -> ErrorDetails:
     if details.message.lower() in _VAGUE and " " in details.param:
         # MiMo puts the sentence into `param`; a parameter's name has no blanks.
         details = replace(details, message=f"{details.message}: {details.param}")
+    if isinstance(error.get("details"), list):
+        details = _with_google_details(details, error["details"])
     return replace(details, codes=tuple(dict.fromkeys(details.codes)))
+
+
+def _with_google_details(details: ErrorDetails, more: list[Any]) -> ErrorDetails:
+    """Add what Google says in ``details``: ``RetryInfo.retryDelay`` and the ids of exceeded quotas."""
+    codes, wait_s = list(details.codes), details.wait_s
+    for each in more[:_MAX_GOOGLE_DETAILS]:
+        if not isinstance(each, dict):
+            continue
+        delay = each.get("retryDelay")
+        if isinstance(delay, str) and (found := _SECONDS.fullmatch(delay)):
+            wait_s = float(found[1])
+        violations = each.get("violations")
+        for violation in violations[:_MAX_GOOGLE_DETAILS] if isinstance(violations, list) else ():
+            quota = violation.get("quotaId") if isinstance(violation, dict) else None
+            if isinstance(quota, str) and re.fullmatch(r"[\w.-]{1,100}", quota):
+                codes.append(quota.lower())
+    return replace(details, codes=tuple(codes), wait_s=wait_s)
 
 
 def _of_minimax(base: dict[str, Any]) -> ErrorDetails:

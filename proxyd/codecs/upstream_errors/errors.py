@@ -207,7 +207,8 @@ _CAUSES: tuple[_Cause, ...] = (
         404,
         "200 400 403 404 422",
         "model_not_found invalidendpointormodel.notfound modelnotopen model_not_exist 1211 20012",
-        r"model not exist|\bmodel\b[^.]{0,120}\b(?:does not exist|not found|is not a valid model)"
+        r"model not exist|\bmodels/\S{1,100} is not found"
+        r"|\bmodel\b[^.]{0,120}\b(?:does not exist|not found|is not a valid model)"
         r"|not a valid model id|not found the model|模型不存在",
     ),
     _cause(
@@ -274,6 +275,9 @@ _PLAN_LIMIT = re.compile(
     re.IGNORECASE,
 )
 _PLAN_CODES = frozenset({"1308", "1309", "1310", "usage_limit_reached"})
+
+#: Part of the ids of Google's quotas that end with the day (gke-labs/gemini-for-kubernetes-development#1215).
+_DAILY_QUOTA = "perday"
 
 #: "Please try again in 7m12.5s", "Please retry in 38.2s.", "try again in 320ms", "retryDelay": "38s".
 _WAIT = re.compile(
@@ -475,14 +479,20 @@ def _headers(ours: int, theirs: Mapping[str, str], details: ErrorDetails) -> dic
         return {"x-should-retry": "false"}
     headers: dict[str, str] = {}
     if ours in (429, 500, 502, 504, 529):
-        wait = _retry_after(theirs) or _wait_in(details.message)
-        if wait is not None:
+        wait = _retry_after(theirs) or _wait_of(details) or _wait_in(details.message)
+        if ours == 429 and any(_DAILY_QUOTA in code for code in details.codes):
+            headers["x-should-retry"] = "false"  # Google names a wait of seconds for it all the same
+        elif wait is not None:
             headers["retry-after"] = wait
         elif ours == 429 and (
             _PLAN_LIMIT.search(details.message) or not _PLAN_CODES.isdisjoint(details.codes)
         ):
             headers["x-should-retry"] = "false"
     return headers
+
+
+def _wait_of(details: ErrorDetails) -> str | None:
+    return None if details.wait_s is None else _seconds(f"{details.wait_s:.3f}")
 
 
 def _retry_after(theirs: Mapping[str, str]) -> str | None:
