@@ -63,6 +63,22 @@ Over `openai-responses` nothing is stored at the vendor (`store: false`). Reason
 in the next turn, inside the signatures of thinking blocks. Where it was made for another key or model the request is
 sent once more without it.
 
+`gemini` is Gemini's own API at AI Studio; the key goes into the header `x-goog-api-key`. Write the address without
+`/openai`:
+
+```yaml
+- model_id: gemini-pro
+  model_name: gemini-3-pro-preview
+  api_base: https://generativelanguage.googleapis.com/v1beta
+  format: gemini
+  api_key: ${GEMINI_API_KEY}
+```
+
+Tools keep their whole JSON Schema (`parametersJsonSchema`); after a refusal the schemas are narrowed to Gemini's
+subset. Thoughts are shown as summaries. Thought signatures go back with the parts that they belong to, in the
+signatures of thinking blocks; a call of another model gets Google's placeholder, and so does one whose signature
+another key has made. A malformed call and an empty response are repeated while nothing was given out.
+
 ## Tool calls written as text
 
 A server that people run themselves often has no parser, or the wrong one, for the tool calls of its model: they

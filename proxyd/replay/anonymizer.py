@@ -48,8 +48,9 @@ _BARE_WORDS = frozenset({"true", "false", "null", "NaN", "Infinity", "e", "E"})
 #: Keys whose values are enumerated; a value of `PROTOCOL_WORDS` stays there.
 _ENUMERATED = frozenset(
     {
-        "caller", "code", "display", "effort", "encoding", "event", "finish_reason", "format", "kind", "level",
-        "media_type", "mode", "native_finish_reason", "object", "param", "phase", "reason", "reasoning_effort", "role",
+        "blockReason", "caller", "code", "display", "effort", "encoding", "event", "finishReason", "finish_reason",
+        "format", "kind", "level", "media_type", "mimeType", "modality", "mode", "native_finish_reason", "object",
+        "param", "phase", "reason", "reasoning_effort", "role",
         "service_tier", "severity", "status", "stop_reason", "subtype", "thinking_type", "tool_choice", "ttl", "type",
     }
 )  # fmt: skip
@@ -303,6 +304,7 @@ class Anonymizer:
                 key: text if text in PROTOCOL_WORDS else self.text(text)
                 for key, text in found.response_item.items()
             },
+            part_signatures={kind: self.text(data) for kind, data in found.part_signatures.items()},
         )
 
     def _path(self, path: str) -> str:

@@ -94,6 +94,24 @@ PROTOCOL_WORDS = _words(
     response.reasoning_text.done response.refusal.delta response.refusal.done
     response.web_search_call.completed response.web_search_call.in_progress response.web_search_call.searching
     """,
+    # Gemini
+    """
+    allowedFunctionNames ANY AUTO NONE args avgLogprobs blockReason blockReasonMessage blocked cachedContent
+    cachedContentTokenCount candidates candidatesTokenCount candidatesTokensDetails citationMetadata
+    citationSources codeExecutionResult contents createTime executableCode fileData fileUri finishMessage
+    finishReason functionCall functionCallingConfig functionDeclarations functionResponse generationConfig
+    groundingMetadata includeThoughts inlineData LANGUAGE language maxOutputTokens mimeType modality model
+    modelStatus modelVersion outcome parametersJsonSchema parts probability promptFeedback promptTokenCount
+    promptTokensDetails propertyOrdering quotaId quotaMetric quotaValue responseId responseJsonSchema
+    responseMimeType responseSchema retryDelay safetyRatings safetySettings stopSequences systemInstruction
+    thinkingBudget thinkingConfig thinkingLevel thoughtsTokenCount tokenCount toolConfig
+    toolUsePromptTokenCount topK topP totalTokenCount usageMetadata violations webSearchQueries TEXT
+    STOP SAFETY RECITATION BLOCKLIST PROHIBITED_CONTENT SPII OTHER IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT
+    IMAGE_OTHER NO_IMAGE IMAGE_RECITATION UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS MISSING_THOUGHT_SIGNATURE
+    MALFORMED_RESPONSE ESCALATION MODEL_ARMOR JAILBREAK FINISH_REASON_UNSPECIFIED BLOCK_REASON_UNSPECIFIED
+    INTERNAL UNAVAILABLE RESOURCE_EXHAUSTED DEADLINE_EXCEEDED NOT_FOUND FAILED_PRECONDITION PERMISSION_DENIED
+    UNAUTHENTICATED
+    """,
     # Error codes of vendors
     """
     accountoverdueerror api_key_invalid backend_error badrequesterror BadRequestError AccountOverdueError

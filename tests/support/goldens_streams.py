@@ -1,11 +1,11 @@
 """Stream transcripts: an upstream's response, and the client's.
 
 In ``tests/transcripts/<profile>/``, and for other formats than Chat Completions in a folder of theirs, such as
-``tests/transcripts/responses/<profile>/``, ``<case>.sse`` holds the bytes of the upstream, whether they are an event stream or
-not. ``<case>.expected.sse`` is the client's stream, or ``<case>.expected.json`` the ``status`` and ``body`` of a call
-that must be refused before a stream begins. ``<case>.options.json``, if present, holds ``model_name`` and ``quirks`` of
-the entry in models.yaml, and ``request``, fields of the client's request. A README in each folder gives the source of
-each case and its irregularity.
+``tests/transcripts/responses/<profile>/``, ``<case>.sse`` holds the bytes of the upstream, whether they are an event
+stream or not. ``<case>.expected.sse`` is the client's stream, or ``<case>.expected.json`` the ``status`` and ``body``
+of a call that must be refused before a stream begins. ``<case>.options.json``, if present, holds ``model_name`` and
+``quirks`` of the entry in models.yaml, and ``request``, fields of the client's request. A README in each folder gives
+the source of each case and its irregularity.
 
 Expectations number new ids, where the daemon would draw them at random.
 

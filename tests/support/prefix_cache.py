@@ -8,6 +8,9 @@ from typing import Any
 
 __all__ = ["PrefixCache"]
 
+#: Fields that are before the conversation in the prompt, or without which there is another cache.
+_SETTINGS = ("model", "reasoning", "text", "service_tier", "tools", "systemInstruction", "toolConfig")
+
 
 @dataclass
 class PrefixCache:
@@ -24,8 +27,9 @@ class PrefixCache:
 
     def add(self, body: dict[str, Any]) -> int:
         """Take a request; return how many characters of its prompt were cached."""
-        settings = {name: body.get(name) for name in ("model", "reasoning", "text", "service_tier", "tools")}
-        prompt = "".join(json.dumps(part) for part in (settings, *body["input"]))
+        items = body["input"] if "input" in body else body["contents"]
+        settings = {name: value for name, value in body.items() if name in _SETTINGS}
+        prompt = "".join(json.dumps(part) for part in (settings, *_without_ends(items)))
         known = self._prompts.setdefault(body.get("prompt_cache_key") or "", [])
         cached = max((_common(prompt, other) for other in known), default=0)
         if known:
@@ -38,6 +42,11 @@ class PrefixCache:
     def share(self) -> float:
         """What was read of what a perfect client gets."""
         return self.read / self.possible if self.possible else 0.0
+
+
+def _without_ends(items: list[Any]) -> list[Any]:
+    """Return the parts of contents in place of the contents: a content that grows keeps what it had."""
+    return [part for item in items for part in item.get("parts", [item])]
 
 
 def _common(first: str, second: str) -> int:

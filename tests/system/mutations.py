@@ -35,6 +35,11 @@ TESTS = (
     "tests/unit/codecs/responses/test_input_items.py",
     "tests/unit/codecs/responses/test_delta_template.py",
     "tests/unit/codecs/translation/test_stop_sequences.py",
+    "tests/unit/codecs/gemini/test_stream.py",
+    "tests/unit/codecs/gemini/test_contents.py",
+    "tests/unit/codecs/gemini/test_request.py::test_transcript",
+    "tests/unit/codecs/gemini/test_thinking.py",
+    "tests/unit/codecs/gemini/test_usage.py",
 )
 TIMEOUT_S = 300
 
@@ -61,6 +66,12 @@ RESPONSES, ITEMS, INPUT = (
     "codecs/responses/stream.py",
     "codecs/responses/output_items.py",
     "codecs/responses/input_items.py",
+)
+
+GEMINI, PARTS, CONTENTS = (
+    "codecs/gemini/stream.py",
+    "codecs/gemini/part_writer.py",
+    "codecs/gemini/contents.py",
 )
 
 MUTATIONS = (
@@ -258,6 +269,87 @@ MUTATIONS = (
         "codecs/translation/stop_sequences.py",
         "kept = self._beginning_at_end(text)",
         "kept = 0",
+    ),
+    Mutation(
+        "a cut Gemini stream ends as if it were whole",
+        GEMINI,
+        "if not self._is_done or self._writer.index < 0:",
+        "if self._writer.index < 0:",
+    ),
+    Mutation(
+        "a malformed call is a quiet end",
+        "codecs/gemini/finish.py",
+        '"MALFORMED_FUNCTION_CALL": FAILED,',
+        '"MALFORMED_FUNCTION_CALL": "end_turn",',
+    ),
+    Mutation(
+        "a malformed call is shown before it can be repeated",
+        GEMINI,
+        "if reason == FAILED and not self.has_started:",
+        "if False:",
+    ),
+    Mutation("an empty response is repeated for ever", GEMINI, "if self._context.retries_empty and", "if"),
+    Mutation(
+        "a message ends at the first STOP",
+        GEMINI,
+        'if reason is not None and self._reason in (None, "end_turn"):',
+        "if reason is not None and self._reason is None:",
+    ),
+    Mutation("a blocked prompt is a cut stream", GEMINI, "self._on_feedback(feedback)", "pass"),
+    Mutation(
+        "the signature of a call is lost", PARTS, "self._close({client_id: signature})", "self._close()"
+    ),
+    Mutation(
+        "the signature of a text is lost",
+        PARTS,
+        'parts["text"], self._text_signature = self._text_signature, None',
+        "self._text_signature = None",
+    ),
+    Mutation(
+        "thoughts hide the result",
+        PARTS,
+        'if self._writer.block == "text":\n            self._late',
+        "if False:\n            self._late",
+    ),
+    Mutation("a call that is repeated runs twice", PARTS, "in self._seen:", "in ():"),
+    Mutation(
+        "the beginning of a stop sequence before a call is lost",
+        PARTS,
+        "self._write_text(self._stop.end())",
+        "self._stop.end()",
+    ),
+    Mutation("results come in any order", CONTENTS, "results.sort(key=lambda result: result[0])", "pass"),
+    Mutation("ids of others are sent", CONTENTS, "and turn.is_own and", "and"),
+    Mutation(
+        "a call of another model has no placeholder",
+        CONTENTS,
+        "calls[0][SIGNATURE] = placeholder",
+        "pass",
+    ),
+    Mutation(
+        "signatures of another model are sent",
+        CONTENTS,
+        "if signature is None or signature.model != self._model or",
+        "if signature is None or",
+    ),
+    Mutation("refused signatures are sent again", CONTENTS, "if not self._is_refused(data):", "if True:"),
+    Mutation(
+        "images leave their Gemini result",
+        CONTENTS,
+        "held if self._dialect.images_in_tool_results else lifted",
+        "lifted",
+    ),
+    Mutation(
+        "a level and a budget are sent together",
+        "codecs/gemini/thinking.py",
+        "if dialect.budget_path is not None:\n        thinks",
+        "write_thinking(wanted, dialect, config, notes)\n    if dialect.budget_path:\n        thinks",
+    ),
+    Mutation(
+        "cached tokens of Gemini are counted twice",
+        "codecs/gemini/usage.py",
+        "input_tokens=prompt - cached,",
+        "input_tokens=prompt,",
     ),
 )
 

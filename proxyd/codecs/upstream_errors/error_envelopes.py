@@ -271,6 +271,7 @@ def _of_minimax(base: dict[str, Any]) -> ErrorDetails:
 def _of_fields(error: dict[str, Any], depth: int) -> ErrorDetails:
     """Read the first message among the fields of an error, and the codes up to there."""
     message, codes, status, param = "", list(_codes(error)), _status_in(error), _text(error.get("param"))
+    wait_s = None
     for key in _MESSAGES:
         inner = _parse(error.get(key), depth - 1)
         if inner.message or inner.codes or inner.status:
@@ -278,6 +279,7 @@ def _of_fields(error: dict[str, Any], depth: int) -> ErrorDetails:
             codes += inner.codes
             status = status or inner.status
             param = param or inner.param
+            wait_s = inner.wait_s if wait_s is None else wait_s
         if message:
             break
     if not message:
@@ -288,8 +290,10 @@ def _of_fields(error: dict[str, Any], depth: int) -> ErrorDetails:
             if inner.message:
                 named = (name.lower(),) if _ERROR_NAME.search(name) else ()
                 codes += [*named, *inner.codes]
-                return ErrorDetails(inner.message, tuple(codes), status or inner.status, param or inner.param)
-    return ErrorDetails(message, tuple(codes), status, param)
+                return ErrorDetails(
+                    inner.message, tuple(codes), status or inner.status, param or inner.param, inner.wait_s
+                )
+    return ErrorDetails(message, tuple(codes), status, param, wait_s)
 
 
 def _with_provider_error(details: ErrorDetails, metadata: Any, depth: int) -> ErrorDetails:
@@ -305,7 +309,10 @@ def _with_provider_error(details: ErrorDetails, metadata: Any, depth: int) -> Er
     if inner.message and inner.message != message:
         provider = _text(metadata.get("provider_name"))[:80]
         message = f"{provider}: {inner.message}" if provider else inner.message
-    return ErrorDetails(message, details.codes + inner.codes, details.status, details.param or inner.param)
+    wait_s = details.wait_s if inner.wait_s is None else inner.wait_s
+    return ErrorDetails(
+        message, details.codes + inner.codes, details.status, details.param or inner.param, wait_s
+    )
 
 
 def _codes(error: dict[str, Any]) -> list[str]:

@@ -134,6 +134,10 @@ class ScriptedUpstream(ABC):
     def collect(self, events: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Convert the events of a stream to the body of a response that is not streamed."""
 
+    def wants_stream(self, received: Received) -> bool:
+        """Return whether a request asks for a stream."""
+        return received.is_stream
+
     # --- life cycle
 
     async def __aenter__(self: Self) -> Self:
@@ -233,7 +237,7 @@ class ScriptedUpstream(ABC):
     ) -> web.StreamResponse:
         if isinstance(played, Refusal):
             return self._refuse(played)
-        if not received.is_stream:
+        if not self.wants_stream(received):
             return await self._whole(request, played)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)

@@ -12,6 +12,7 @@ from typing import Any
 from tests.system.e2e.anthropic_upstream import AnthropicUpstream
 from tests.system.e2e.claude_code import ClaudeRun, run_claude
 from tests.system.e2e.daemon import Daemon
+from tests.system.e2e.gemini_upstream import GeminiUpstream
 from tests.system.e2e.openai_upstream import OpenAIUpstream
 from tests.system.e2e.responses_upstream import ResponsesUpstream
 from tests.system.e2e.scripted import Script, ScriptedUpstream
@@ -109,6 +110,12 @@ class Stage:
     async def responses(self, script: Script, **options: Any) -> ResponsesUpstream:
         """Start a `ResponsesUpstream`."""
         upstream = ResponsesUpstream(script, **options)
+        await self._start(upstream)
+        return upstream
+
+    async def gemini(self, script: Script, **options: Any) -> GeminiUpstream:
+        """Start a `GeminiUpstream`."""
+        upstream = GeminiUpstream(script, **options)
         await self._start(upstream)
         return upstream
 

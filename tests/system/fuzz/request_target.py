@@ -18,7 +18,7 @@ from typing import Any
 from multidict import CIMultiDict
 
 from proxyd import jsonio
-from proxyd.codecs.formats import RESPONSES
+from proxyd.codecs.formats import GEMINI, RESPONSES
 from proxyd.codecs.translation.token_estimate import estimate_input_tokens
 from proxyd.codecs.translation.translated import run_to_end
 from proxyd.config.routes import ModelRoute
@@ -47,6 +47,16 @@ _TRANSLATED += [
     ModelRoute("m", "http://127.0.0.1:1/v1", name, provider=profile, format=RESPONSES.name)
     for profile, name in (("openai", "gpt-5.6"), ("vllm", "m"), ("generic", "m"))
 ]
+_TRANSLATED += [
+    ModelRoute("m", "http://127.0.0.1:1/v1beta", name, provider=profile, format=GEMINI.name, **more)
+    for profile, name, more in (
+        ("gemini", "gemini-3-pro", {}),
+        ("gemini", "gemini-2.5-pro", {"quirks": {"schema_style": "gemini"}}),
+        ("generic", "m", _MORE),
+    )
+]
+#: Format -> the field that holds the conversation; "messages" where it is not named.
+_CONVERSATIONS = {RESPONSES.name: "input", GEMINI.name: "contents"}
 _PLAIN = ModelRoute("m", "http://127.0.0.1:1", "m", direct=True)
 _DIRECT = [
     _PLAIN,
@@ -127,8 +137,11 @@ def _check_translated(route: ModelRoute, payload: dict[str, Any]) -> None:
         return
     sent = jsonio.loads(call.request.body)
     assert isinstance(sent, dict)
-    assert sent["model"] == route.model_name
-    assert isinstance(sent["input" if route.format == RESPONSES.name else "messages"], list)
+    if route.format == GEMINI.name:
+        assert f"/models/{route.model_name}:" in call.request.url
+    else:
+        assert sent["model"] == route.model_name
+    assert isinstance(sent[_CONVERSATIONS.get(str(route.format), "messages")], list)
 
 
 def _check_direct(route: ModelRoute, body: bytes, payload: dict[str, Any], *, is_count: bool) -> None:

@@ -20,7 +20,7 @@ from proxyd.codecs.anthropic.events import ErrorEvent, encode_event
 from proxyd.codecs.anthropic.grammar import Grammar
 from proxyd.codecs.anthropic.passthrough import PassthroughStream, split_frames
 from proxyd.codecs.codec import ResponseContext
-from proxyd.codecs.formats import CHAT, RESPONSES
+from proxyd.codecs.formats import CHAT, GEMINI, RESPONSES
 from proxyd.codecs.response_decoder import ResponseDecoder
 from proxyd.codecs.upstream_errors.errors import ErrorContext
 from proxyd.errors import ProxyError
@@ -44,6 +44,8 @@ _VARIANTS += [
     (RESPONSES, dialect_for(PROFILES["openai"], "gpt-5.6", {"message_phases": phases}, RESPONSES))
     for phases in (False, True)
 ]
+_FIRST_OF_GEMINI = len(_VARIANTS)
+_VARIANTS += [(GEMINI, dialect_for(PROFILES["gemini"], "gemini-3-pro", {}, GEMINI))]
 _MAX_BODY_BYTES = 1 << 20
 
 #: Streams to start from: one of each kind of content, and of each way to end.
@@ -84,6 +86,23 @@ SEEDS: tuple[bytes, ...] = (
                 b'data: {"type":"response.failed","response":{"error":{"code":"server_error","message":"m"}}}\n\n',
                 b'{"object":"response","status":"completed","output":[{"type":"message","content":[{"type":"refusal",'
                 b'"refusal":"no"}]}]}',
+            )
+        )
+    ),
+    *(
+        bytes([_FIRST_OF_GEMINI, at]) + stream
+        for at, stream in enumerate(
+            (
+                b'data: {"candidates":[{"content":{"parts":[{"text":"a","thought":true}],"role":"model"},"index":0}]}'
+                b'\r\n\r\ndata: {"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{"a":1}},'
+                b'"thoughtSignature":"czE="}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":3}}\r\n\r\n',
+                b'data: {"candidates":[{"content":{"parts":[{"text":"a"},{"text":"","thoughtSignature":"czE="}]}}]}\n\n'
+                b'data: {"candidates":[{"finishReason":"MALFORMED_FUNCTION_CALL"}]}\n\n',
+                b'data: {"promptFeedback":{"blockReason":"SAFETY"}}\n\n',
+                b'[{"candidates":[{"content":{"parts":[{"text":"a"}]},"finishReason":"MAX_TOKENS"}]},\n{"usageMetadata":'
+                b'{"promptTokenCount":3,"candidatesTokenCount":1}}]',
+                b'data: {"candidates":[{"content":{"parts":[{"text":"a"}]}}]}\n\ndata: {"error":{"code":503,"message":'
+                b'"overloaded","status":"UNAVAILABLE","details":[{"retryDelay":"3s"}]}}\n\n',
             )
         )
     ),

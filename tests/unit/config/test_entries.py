@@ -31,7 +31,7 @@ LINES = [
     ("can_stream: 1", "15: models[0].can_stream: expected true or false; got 1"),
     (
         "format: claude",
-        "11: models[0].format: expected one of anthropic, openai, openai-chat, openai-responses; got 'claude'",
+        "11: models[0].format: expected one of anthropic, openai, openai-chat, openai-responses, gemini; got 'claude'",
     ),
     (
         "reasoning_effort: hgih",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from proxyd.providers.refused_data import RefusedData
+import pytest
+
+from proxyd.providers.refused_data import RefusedData, refuses_signed_data
 
 
 def test_what_was_refused_is_known_and_nothing_else() -> None:
@@ -19,3 +21,25 @@ def test_it_does_not_grow_without_bound() -> None:
     refused.add(str(number) for number in range(3000))
     assert "2999" in refused
     assert "0" not in refused
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (error("The encrypted content gAAA...DQ== could not be verified.", None, "invalid_encrypted_content"), True),
+        (
+            error("The encrypted content for item rs_0a could not be verified. Reason: Encrypted content could not be "
+                  "decrypted or parsed."),
+            True,
+        ),
+        (error("Encrypted content is not supported with this model."), False),
+        (error("The image could not be verified."), False),
+        (b"", False),
+        (b'{"error":{"code":400,"message":"Corrupted thought signature.","status":"INVALID_ARGUMENT"}}', True),
+        (b'{"error":{"message":"Invalid thought signature."}}', True),
+        (b'{"error":{"message":"The thought_signature is not valid."}}', True),
+        (b'{"error":{"message":"Function call is missing a thought_signature in functionCall parts."}}', False),
+    ],
+)  # fmt: skip
+def test_reasoning_that_cannot_be_read(body: bytes, expected: bool) -> None:
+    assert refuses_signed_data(body) is expected

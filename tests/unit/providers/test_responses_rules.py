@@ -11,7 +11,7 @@ from proxyd.codecs.responses.chat_terms import in_chat_terms
 from proxyd.config.routes import ModelRoute
 from proxyd.providers.learned_quirks import LearnedQuirks
 from proxyd.providers.refusals import QuirkChange
-from proxyd.providers.responses_rules import change_for_responses, refuses_signed_data
+from proxyd.providers.responses_rules import change_for_responses
 
 SENT: dict[str, Any] = {
     "model": "m",
@@ -143,21 +143,3 @@ def test_without_a_reason_the_reasoning_goes_last() -> None:
     assert {"prompt_cache_key"} <= seen[0]
     assert "reasoning_items" in learned.quirks
     assert "reasoning_return" not in learned.quirks
-
-
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        (error("The encrypted content gAAA...DQ== could not be verified.", None, "invalid_encrypted_content"), True),
-        (
-            error("The encrypted content for item rs_0a could not be verified. Reason: Encrypted content could not be "
-                  "decrypted or parsed."),
-            True,
-        ),
-        (error("Encrypted content is not supported with this model."), False),
-        (error("The image could not be verified."), False),
-        (b"", False),
-    ],
-)  # fmt: skip
-def test_reasoning_that_cannot_be_read(body: bytes, expected: bool) -> None:
-    assert refuses_signed_data(body) is expected

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from proxyd import errors
 from proxyd.codecs.anthropic.thinking_signature import decode_signature, encode_signature
-from proxyd.codecs.formats import CHAT, FORMATS, Format
+from proxyd.codecs.formats import CHAT, FORMATS, GEMINI, Format
 from proxyd.codecs.upstream_errors.errors import refusal
 from proxyd.replay.anonymizer import LOREM, Anonymizer, anonymize_body
 from proxyd.replay.json_strings import find_strings
@@ -40,11 +40,17 @@ def anonymized_case(name: str) -> goldens_streams.Case:
     )
 
 
+#: A reason that nobody knows is told by its words, and a call that comes again by its arguments.
+_WORDS_OF_GEMINI = ("stop_sequence", "stop_sequence_not_complete", "finish_unknown_failure", "call_repeated")
+
+
 def _depends_on_words(name: str, format_: Format) -> bool:
     """Whether other words make other events: a stop sequence or a tool call in the text, an end that says more."""
     case = name.split("/")[-1]
     if format_ is CHAT:
         return case.startswith(("text_call_", "text_like_"))
+    if format_ is GEMINI:
+        return case in _WORDS_OF_GEMINI
     return case in ("stop_sequence", "stop_sequence_not_there", "end_says_more")
 
 

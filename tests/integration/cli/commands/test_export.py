@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from proxyd.codecs.formats import RESPONSES
+from proxyd.codecs.formats import GEMINI, RESPONSES, Format
 from proxyd.recording import store as record_files
 from tests.support import error_cases, goldens_requests, goldens_streams
 from tests.support.command_line import Home
@@ -97,19 +97,25 @@ def test_translated_call(home: Home, monkeypatch: pytest.MonkeyPatch, stream: bo
     goldens_streams.load.cache_clear()
 
 
-def test_responses_call(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = (goldens_streams.ROOT / "responses/openai/tool_call.sse").read_bytes()
-    entry = {"provider": "openai", "format": "openai-responses", "model_name": "plantedmodel"}
+@pytest.mark.parametrize(
+    ("chosen", "profile", "name"), [(RESPONSES, "openai", "tool_call"), (GEMINI, "gemini", "parallel_calls")]
+)
+def test_call_of_another_format(
+    home: Home, monkeypatch: pytest.MonkeyPatch, chosen: Format, profile: str, name: str
+) -> None:
+    stream = (goldens_streams.ROOT / f"{chosen.folder}/{profile}/{name}.sse").read_bytes()
+    entry = {"provider": profile, "format": chosen.name, "model_name": "plantedmodel"}
     path = recorded(home, whole("200 OK", stream, kind="text/event-stream"), more=entry)
     target = home.path / "out"
     result = home.run("export", str(path), str(target), "--case", "one")
     assert (result.code, result.err) == (0, "")
-    assert (target / "requests/openai/one.route.json").exists()
+    assert (target / f"requests/{profile}/one.route.json").exists()
     assert_no_word(target)
     monkeypatch.setattr(goldens_streams, "ROOT", target)
     goldens_streams.load.cache_clear()
-    assert goldens_streams.cases(RESPONSES) == ["responses/openai/one"]
-    case = goldens_streams.load("responses/openai/one")
+    exported = f"{chosen.folder}/{profile}/one"
+    assert goldens_streams.cases(chosen) == [exported]
+    case = goldens_streams.load(exported)
     outcome = goldens_streams.play(case.new_decoder(), [case.upstream])
     kinds = [kind for kind, _ in read_events(outcome.stream)]
     assert kinds == [kind for kind, _ in read_events((path / "client-response.sse").read_bytes())]

@@ -18,6 +18,7 @@ MODELS = """
 - {model_id: deep, api_base: 'https://api.deepseek.com', api_key: '${NO_SUCH_KEY}'}
 - {model_id: plain, api_base: 'http://localhost:1/v1'}
 - {model_id: responses, api_base: 'http://localhost:1/v1', format: openai-responses}
+- {model_id: gemini, api_base: 'http://localhost:1/v1beta', provider: gemini, format: gemini}
 - {model_id: direct, api_base: 'https://example.com', direct: true}
 """
 
@@ -74,6 +75,25 @@ def test_response_in_the_form_of_responses(translate: Callable[..., Result], nam
     assert result.code == 0
     kinds = [kind for kind, _ in read_events(result.out.encode())]
     expected = goldens_streams.ROOT / f"responses/openai/{name}.expected.sse"
+    assert kinds == [kind for kind, _ in read_events(expected.read_bytes())]
+
+
+def test_request_in_the_form_of_gemini(translate: Callable[..., Result]) -> None:
+    result = translate(request(system="Be short.", service_tier="auto"), "--model", "gemini")
+    assert result.code == 0
+    body = json.loads(result.out)
+    assert body["systemInstruction"] == {"parts": [{"text": "Be short."}]}
+    assert body["contents"] == [{"role": "user", "parts": [{"text": "hi"}]}]
+    assert "service_tier: dropped: the upstream has no such tiers" in result.err
+
+
+@pytest.mark.parametrize("name", ["parallel_calls", "thoughts", "failed_after_text", "array"])
+def test_response_in_the_form_of_gemini(translate: Callable[..., Result], name: str) -> None:
+    given = (goldens_streams.ROOT / f"gemini-api/gemini/{name}.sse").read_bytes()
+    result = translate(given, "--model", "gemini", "--stream")
+    assert result.code == 0
+    kinds = [kind for kind, _ in read_events(result.out.encode())]
+    expected = goldens_streams.ROOT / f"gemini-api/gemini/{name}.expected.sse"
     assert kinds == [kind for kind, _ in read_events(expected.read_bytes())]
 
 
@@ -159,7 +179,11 @@ def test_refused_request(translate: Callable[..., Result]) -> None:
 
 def test_usage_errors(translate: Callable[..., Result]) -> None:
     for given, arguments, words in (
-        (b"{}", ["--model", "none"], "no model 'none' in models.yaml; there are: deep, plain, responses"),
+        (
+            b"{}",
+            ["--model", "none"],
+            "no model 'none' in models.yaml; there are: deep, plain, responses, gemini",
+        ),
         (b"{}", ["--model", "direct"], "is direct: nothing of it is translated"),
         (b"{nonsense", ["--model", "plain"], "the request is not JSON"),
         (b"[]", ["--model", "plain"], "the request is not a JSON object"),
