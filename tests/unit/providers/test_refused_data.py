@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from proxyd.providers.refused_data import RefusedData, refuses_signed_data
@@ -23,10 +25,14 @@ def test_it_does_not_grow_without_bound() -> None:
     assert "0" not in refused
 
 
+def error(message: str, code: str | None = None) -> bytes:
+    return json.dumps({"error": {"message": message, "type": "invalid_request_error", "code": code}}).encode()
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (error("The encrypted content gAAA...DQ== could not be verified.", None, "invalid_encrypted_content"), True),
+        (error("The encrypted content gAAA...DQ== could not be verified.", "invalid_encrypted_content"), True),
         (
             error("The encrypted content for item rs_0a could not be verified. Reason: Encrypted content could not be "
                   "decrypted or parsed."),
