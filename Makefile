@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$p; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-MODELS ?= config/models.yaml
+MODELS ?=
 ARGS ?=
 
 export PYTHONDONTWRITEBYTECODE := 1
@@ -18,11 +18,11 @@ help: ## List the targets.
 
 # A daemon that compiles its modules itself is a tenth slower for as long as it runs.
 run: export PYTHONDONTWRITEBYTECODE :=
-run: $(VENV)/.run ## Install, and run the daemon on 127.0.0.1:8082 with config/models.yaml.
-	@exec $(BIN)/claude-proxy --models $(MODELS) $(ARGS)
+run: $(VENV)/.run ## Install, and run the daemon on 127.0.0.1:8082; MODELS=FILE for another models.yaml.
+	@exec $(BIN)/claude-proxy $(if $(MODELS),--models $(MODELS)) $(ARGS)
 
 dev: $(VENV)/.dev ## Run the daemon with debug logs; restart it when a source file changes.
-	@exec $(BIN)/claude-proxy --dev --models $(MODELS) $(ARGS)
+	@exec $(BIN)/claude-proxy --dev $(if $(MODELS),--models $(MODELS)) $(ARGS)
 
 # More workers than cores: most of what a test does is wait for a socket or a process.
 test: $(VENV)/.dev ## Run all tests.

@@ -110,4 +110,4 @@ case :$PATH: in
         say '  echo '\''export PATH="$HOME/.local/bin:$PATH"'\'' >> ~/.profile'
         ;;
 esac
-say "Next: $command init, then $command start or $command service install"
+say "Next: $command add, then $command code MODEL"

@@ -7,14 +7,16 @@ what they mean together.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from proxyd.config.entries import Checks, EntryReader, Findings
 from proxyd.config.faults import Faults, hint, short, shown
-from proxyd.config.keys import TOP_KEYS
+from proxyd.config.keys import DEMO_BASE, TOP_KEYS
+from proxyd.config.paths import is_default_models_path
 from proxyd.config.route_rules import RouteRule, build_rules, route_rules_kind
 from proxyd.config.routes import ModelRoute, Pricing, RouteTable, Timeouts
 from proxyd.config.secrets import is_open_to_others
@@ -37,6 +39,9 @@ __all__ = [
     "read_text",
 ]
 
+_DEMO = f"- {{model_id: demo, api_base: '{DEMO_BASE}'}}\n"
+_NO_FILE = "there is none yet, so only the model 'demo' is offered; 'claude-proxy add' adds yours"
+
 
 @dataclass(frozen=True)
 class Config:
@@ -58,7 +63,7 @@ class Config:
 def load(
     path: Path, environ: Mapping[str, str], *, strict: bool = False, checks: Checks | None = None
 ) -> Config:
-    """Read a models.yaml.
+    """Read a models.yaml. Where there is none at its usual place, the model ``demo`` alone is in force.
 
     Args:
         path: the file; relative key files are looked up beside it.
@@ -68,6 +73,9 @@ def load(
     Raises:
         ConfigError: one line per fault, all of them; `UnsafePermissions` if only ``strict`` made them faults.
     """
+    if is_default_models_path(path, environ) and not os.path.lexists(path):
+        config = load_text(_DEMO, path, environ, strict=strict, checks=checks)
+        return replace(config, warnings=(f"{path}: {_NO_FILE}",))
     return load_text(read_text(path), path, environ, strict=strict, checks=checks)
 
 
@@ -81,9 +89,7 @@ def load_text(
         faults.raise_if_any()
         tree = Node(0, 0, None)
     if tree.value is None and not tree.is_broken:
-        faults.add(
-            0, 0, "", "the file is empty; write a list of entries, or run 'claude-proxy init' for an example"
-        )
+        faults.add(0, 0, "", "the file is empty; run 'claude-proxy add', or write a list of entries")
         faults.raise_if_any()
     reader = _Reader(path, environ, faults, checks or Checks())
     config = reader.read(tree, strict=strict)
@@ -99,7 +105,7 @@ def read_text(path: Path) -> str:
         UnsafePermissions: others may change or replace it. It decides where every key goes.
     """
     faults = Faults(str(path))
-    remedy = "run 'claude-proxy init' to write one, or name another with --models"
+    remedy = "run 'claude-proxy add' to write one, or name another with --models"
     try:
         data = read_trusted(path, MAX_BYTES + 1)
         return data.decode("utf-8-sig")

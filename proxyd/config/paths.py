@@ -12,7 +12,13 @@ from pathlib import Path
 
 from platformdirs.unix import Unix
 
-__all__ = ["make_private_folder", "replace_private_file", "resolve_models_path", "resolve_state_folder"]
+__all__ = [
+    "is_default_models_path",
+    "make_private_folder",
+    "replace_private_file",
+    "resolve_models_path",
+    "resolve_state_folder",
+]
 
 _NAME = "claude-proxy"
 _FILE = "models.yaml"
@@ -34,6 +40,11 @@ def resolve_models_path(flag: str | Path | None, environ: Mapping[str, str]) -> 
         return Path(folder) / _FILE, "$CONFIGURATION_DIRECTORY"
     why = "$XDG_CONFIG_HOME" if environ.get("XDG_CONFIG_HOME", "").strip() else "default"
     return Unix(_NAME).user_config_path / _FILE, why
+
+
+def is_default_models_path(path: Path, environ: Mapping[str, str]) -> bool:
+    """Whether `path` is where models.yaml is looked for when nobody names one."""
+    return path == resolve_models_path(None, {**environ, "CLAUDE_PROXY_MODELS": ""})[0]
 
 
 def resolve_state_folder(environ: Mapping[str, str]) -> Path:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from proxyd.config.models import Checks, Config, ModelRoute, load_text
 from proxyd.errors import ConfigError
+from tests.support.paths import ROOT
+
+_EXAMPLE = (ROOT / "config" / "models.yaml").read_text(encoding="utf-8")
+#: The example file with the entries on that are commented out in it: lines of keys below ``models:``.
+ALL_EXAMPLES = re.sub(r"^  # (?=- \w+:|  +[\w-]+:)", "  ", _EXAMPLE, flags=re.MULTILINE)
 
 HEAD = "- model_id: m\n  api_base: https://api.example.com/v1\n"
 

@@ -171,7 +171,10 @@ def _plain(value: Any) -> Any:
 def _show(report: Mapping[str, Any], *, shows_all: bool) -> None:
     count = len(report["models"])
     models = "1 model" if count == 1 else f"{count} models"
-    click.echo(f"{report['models_yaml']} is valid ({report['chosen_by']}): {models}\n")
+    if os.path.exists(report["models_yaml"]):
+        click.echo(f"{report['models_yaml']} is valid ({report['chosen_by']}): {models}\n")
+    else:
+        click.echo(f"There is no {report['models_yaml']} ({report['chosen_by']}); in force without it:\n")
     rows = [
         [
             "MODEL",

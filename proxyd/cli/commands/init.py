@@ -28,12 +28,14 @@ _ENV = """\
 def init_command(models: str | None, force: bool) -> None:
     """Write a commented models.yaml, a hooks folder and an env file.
 
-    Files that are there already are left alone.
+    Only the model demo is on at first, and no hook; all else is commented out or begins with a _. Files that are there
+    already are left alone.
     """
     path, _ = resolve_models_path(models, os.environ)
     for line in write_configuration(path, force=force):
         click.echo(line)
-    click.echo(f"Now edit {path}, then: claude-proxy check, claude-proxy start")
+    at = "" if models is None else f" --models {models}"
+    click.echo(f"Now add a model (claude-proxy add{at}) or edit {path}; then: claude-proxy check{at}")
 
 
 def write_configuration(models: Path, *, force: bool = False) -> list[str]:

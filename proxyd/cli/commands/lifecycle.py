@@ -158,6 +158,10 @@ def reload_command(port: int | None, host: str | None, models: str | None) -> No
     if supervisor in (None, "detached"):
         _check_configuration(peer)  # a service has other variables than this shell
     if supervisor is None:
+        if not config.exists():
+            raise CommandFailed(
+                f"there is no {config} yet; 'claude-proxy add' writes it, and the daemon takes it over"
+            )
         config.touch()  # the daemon watches it; in a terminal SIGHUP means that the terminal was closed
     else:
         background.send_reload(peer)

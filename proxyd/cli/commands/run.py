@@ -123,6 +123,10 @@ def _print_how_to_connect(address: tuple[str, int], config: Config, *, has_token
         )
     elif needs_key:
         click.echo(f"  (KEY is your key for {host_of(route.api_base)}.)")
+    if not config.path.exists():
+        click.echo(
+            f"Only the model 'demo' is there yet. Add one of yours: {shlex.join([*_own_words(), 'add'])}"
+        )
     click.echo(f"Calls and models: {url}/dashboard  Stop it: Ctrl-C")
 
 
@@ -157,7 +161,7 @@ def _run_and_watch(models: str | None) -> None:
     command = [sys.executable, "-m", "proxyd", *sys.argv[1:]]
     run_process(
         Path(__file__).resolve().parents[2],
-        path.parent,
+        *([path.parent] if path.parent.exists() else []),
         target=" ".join(map(_quoted, command)),
         target_type="command",
         watch_filter=DefaultFilter(),

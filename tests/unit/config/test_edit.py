@@ -13,9 +13,8 @@ from proxyd.config.edit import add_entry, remove_entry, save_atomic
 from proxyd.config.models import load_text
 from proxyd.errors import ConfigError
 from tests.support.effort import examples
-from tests.support.paths import ROOT
+from tests.support.models_yaml import ALL_EXAMPLES
 
-EXAMPLE = (ROOT / "config" / "models.yaml").read_text(encoding="utf-8")
 NEW = {
     "model_id": "new",
     "api_base": "https://new.example.com",
@@ -29,24 +28,24 @@ def ids(text: str) -> tuple[str, ...]:
 
 
 def test_an_entry_added_to_the_example_and_removed_again() -> None:
-    added = add_entry(EXAMPLE, NEW)
-    assert added.startswith(EXAMPLE)
-    assert ids(added) == (*ids(EXAMPLE), "new")
+    added = add_entry(ALL_EXAMPLES, NEW)
+    assert added.startswith(ALL_EXAMPLES)
+    assert ids(added) == (*ids(ALL_EXAMPLES), "new")
     found = load_text(added, Path("models.yaml"), {}).table.resolve("new")
     assert found is not None
     assert (found.aliases, found.extra_body) == (("a*",), {"x": "1\n# 2"})
-    assert remove_entry(added, "new") == EXAMPLE
+    assert remove_entry(added, "new") == ALL_EXAMPLES
 
 
-@pytest.mark.parametrize("model_id", ids(EXAMPLE))
+@pytest.mark.parametrize("model_id", ids(ALL_EXAMPLES))
 def test_removing_any_entry_of_the_example_leaves_the_lines_of_all_others(model_id: str) -> None:
     if model_id in (
         "openrouter/qwen3-coder",
         "local",
     ):  # fallbacks at the end name them, and the edit does not check that
-        text = EXAMPLE.replace("    fallback: [openrouter/qwen3-coder, local]\n", "")
+        text = ALL_EXAMPLES.replace("    fallback: [openrouter/qwen3-coder, local]\n", "")
     else:
-        text = EXAMPLE
+        text = ALL_EXAMPLES
     removed = remove_entry(text, model_id)
     assert ids(removed) == tuple(name for name in ids(text) if name != model_id)
     before, after = text.splitlines(), removed.splitlines()

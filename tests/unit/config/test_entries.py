@@ -227,12 +227,12 @@ FILES: list[tuple[str, str, list[str]]] = [
     (
         "empty",
         "",
-        [": the file is empty; write a list of entries, or run 'claude-proxy init' for an example"],
+        [": the file is empty; run 'claude-proxy add', or write a list of entries"],
     ),
     (
         "comments",
         "# nothing\n---\n",
-        [": the file is empty; write a list of entries, or run 'claude-proxy init' for an example"],
+        [": the file is empty; run 'claude-proxy add', or write a list of entries"],
     ),
     (
         "text",

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyd.config.models import ModelRoute, Pricing, Timeouts, load
+from proxyd.config.models import ModelRoute, Pricing, Timeouts, load, load_text
 from proxyd.config.yaml import MAX_BYTES
 from proxyd.errors import ConfigError, UnsafePermissions
 from proxyd.providers.route_warnings import route_warnings
 from tests.support.effort import examples
-from tests.support.models_yaml import HEAD, TOKENS, faults, only, read
+from tests.support.models_yaml import ALL_EXAMPLES, HEAD, TOKENS, faults, only, read
 from tests.support.paths import ROOT
 
 EXAMPLE = ROOT / "config" / "models.yaml"
@@ -271,7 +271,7 @@ def test_an_alias_of_two_entries_is_warned_about() -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    remedy = "run 'claude-proxy init' to write one, or name another with --models"
+    remedy = "run 'claude-proxy add' to write one, or name another with --models"
     for path, fault in [
         (tmp_path / "none.yaml", f": there is no such file; {remedy}"),
         (tmp_path, f": expected a file; this is a folder; {remedy}"),
@@ -330,9 +330,11 @@ def test_the_example_loads_without_variables() -> None:
     assert EXAMPLE.read_text(encoding="utf-8").startswith(
         "# yaml-language-server: $schema=models.schema.json\n"
     )
-    coder = config.table.resolve("coder")
+    assert config.table.ids() == ("demo",)
+    table = load_text(ALL_EXAMPLES, EXAMPLE, {}).table
+    coder = table.resolve("coder")
     assert coder is not None
-    assert [route.model_id for route in config.table.fallbacks(coder)] == ["openrouter/qwen3-coder", "local"]
+    assert [route.model_id for route in table.fallbacks(coder)] == ["openrouter/qwen3-coder", "local"]
 
 
 # -- anything at all

@@ -37,7 +37,7 @@ def install(folder: Path, name: str) -> None:
     [({}, ["Bash"]), ({"tools": ["Bash"]}, ["WebSearch", "NotebookEdit", "NotebookRead"])],
 )
 async def test_filter_tools(tmp_path: Path, mode: str, options: dict[str, Any], kept: list[str]) -> None:
-    install(tmp_path, "filter_tools")
+    install(tmp_path, "_filter_tools")
     tools = [tool(name) for name in ("Bash", "WebSearch", "NotebookEdit", "NotebookRead")]
     async with hooked_proxy(tmp_path, mode, options={"filter_tools": options}) as proxy:
         await proxy.events(tools=tools)
@@ -46,7 +46,7 @@ async def test_filter_tools(tmp_path: Path, mode: str, options: dict[str, Any], 
 
 @BOTH
 async def test_filter_tools_removes_a_tool_choice_of_a_removed_tool(tmp_path: Path, mode: str) -> None:
-    install(tmp_path, "filter_tools")
+    install(tmp_path, "_filter_tools")
     choice = {"type": "tool", "name": "WebSearch"}
     async with hooked_proxy(tmp_path, mode) as proxy:
         await proxy.events(tools=[tool("Bash"), tool("WebSearch")], tool_choice=choice)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from proxyd.config.models import load, load_text
+from proxyd.config.models import load_text
 from proxyd.providers.route_warnings import fault_in_address, fault_in_key, route_warnings
-from tests.support.paths import ROOT
+from tests.support.models_yaml import ALL_EXAMPLES
 
 
 @pytest.mark.parametrize(
@@ -130,10 +130,10 @@ def test_window_that_is_small_for_claude_code(key: str, window: str, is_small: b
 
 
 def test_example_configuration_has_only_missing_keys() -> None:
-    example = ROOT / "config" / "models.yaml"
     keys = {
+        "ANTHROPIC_API_KEY": "sk-ant-0123456789",
         "OPENROUTER_API_KEY": "sk-or-0123456789",
         "DEEPSEEK_API_KEY": "sk-0123456789",
         "ARK_API_KEY": "0123",
     }
-    assert route_warnings(load(example, keys).table.routes) == []
+    assert route_warnings(load_text(ALL_EXAMPLES, Path("models.yaml"), keys).table.routes) == []

@@ -1,7 +1,7 @@
-"""Remove tools from requests: tools that the upstream cannot serve, or that the model shall not have.
+"""Remove tools from requests, disabled by the ``_`` in its name: tools that the model shall not have.
 
-WebSearch runs on Anthropic's servers only; few models handle notebooks well. models.yaml selects other names, without
-changes to this file::
+It is switched on by ``mv _filter_tools.py filter_tools.py`` in the hooks folder. Few models handle notebooks well.
+models.yaml selects other names, without changes to this file::
 
     settings:
       hook_options:
