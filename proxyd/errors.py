@@ -12,6 +12,7 @@
     │   ├── BodyTooLarge          413 request_too_large
     │   ├── UnsupportedMedia      415 invalid_request_error
     │   ├── UnknownExpectation    417 invalid_request_error
+    │   ├── LimitReached          429 billing_error          a limit of a virtual key, or rate_limit_error
     │   └── Misdirected           421 invalid_request_error
     ├── UpstreamError             502 api_error              the upstream failed
     │   ├── Unreachable           502 api_error              refused, DNS, TLS
@@ -104,6 +105,20 @@ class UnsupportedMedia(ClientError):
 
 class UnknownExpectation(ClientError):
     """``Expect`` header with another value than ``100-continue``."""
+
+
+class LimitReached(ClientError):
+    """A limit of a virtual key, or of its team, is reached.
+
+    Args:
+        kind: the Anthropic error type: ``billing_error``, or ``rate_limit_error`` for what is over within a minute.
+    """
+
+    def __init__(
+        self, message: str, *, kind: str = "billing_error", headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message, headers=headers)
+        self.kind = kind
 
 
 class Misdirected(ClientError):
@@ -238,6 +253,7 @@ HTTP_ERRORS: dict[type[ProxyError], tuple[int, str]] = {
     BodyTooLarge: (413, "request_too_large"),
     UnsupportedMedia: (415, "invalid_request_error"),
     UnknownExpectation: (417, "invalid_request_error"),
+    LimitReached: (429, "billing_error"),
     Misdirected: (421, "invalid_request_error"),
     UpstreamError: (502, "api_error"),
     TimedOut: (504, "timeout_error"),
@@ -250,6 +266,8 @@ def error_response(exc: BaseException) -> tuple[int, str]:
     """Return the HTTP status and the Anthropic error type for `exc`: 500 for foreign exceptions."""
     if isinstance(exc, Refused):
         return exc.status, exc.kind
+    if isinstance(exc, LimitReached):
+        return HTTP_ERRORS[LimitReached][0], exc.kind
     for cls in type(exc).__mro__:
         if cls in HTTP_ERRORS:
             return HTTP_ERRORS[cls]

@@ -8,13 +8,18 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from proxyd.api.request_keys import VIRTUAL_KEY
 from proxyd.config.settings import Settings
 from proxyd.errors import BadCredential, Forbidden, Misdirected
 from proxyd.providers.base import ClientKeys
+from proxyd.proxy.relay import Relay
+from proxyd.secret import Secret
+from proxyd.store.virtual_keys import is_virtual
 from proxyd.urls import is_loopback
 
 __all__ = [
     "TOKEN_HEADER",
+    "check_key",
     "check_origin",
     "check_token",
     "comes_from_api_client",
@@ -83,24 +88,47 @@ def check_token(request: web.Request, settings: Settings) -> None:
     Raises:
         BadCredential: the token is missing or wrong.
     """
-    token = settings.auth_token
-    if token is None:
-        return
-    keys = ClientKeys.from_headers(request.headers)
-    offered = [
-        request.headers.get(TOKEN_HEADER),
-        *(key.reveal() for key in (keys.bearer, keys.api_key) if key),
-    ]
-    if not any(token.matches(value) for value in offered if value is not None):
+    if settings.auth_token is not None and not _has_token(request, settings.auth_token):
         raise BadCredential(
             f"this proxy asks for its access token: send it as the key, or in the header {TOKEN_HEADER} "
             "(ANTHROPIC_CUSTOM_HEADERS)"
         )
 
 
+def check_key(request: web.Request, relay: Relay) -> None:
+    """Require a virtual key where ``auth: keys`` says so, and note it in the request. The access token counts as well.
+
+    Raises:
+        BadCredential: it is missing, unknown, expired or revoked.
+    """
+    settings = relay.settings
+    if settings.auth != "keys" or (
+        settings.auth_token is not None and _has_token(request, settings.auth_token)
+    ):
+        return
+    request[VIRTUAL_KEY] = relay.key_ring.identify(_offered(request))
+
+
 def without_token(keys: ClientKeys, settings: Settings) -> ClientKeys:
-    """Return `keys` without our own access token, which no upstream may see."""
-    return keys if settings.auth_token is None else keys.without(settings.auth_token)
+    """Return `keys` without our own access token and without virtual keys, which no upstream may see."""
+    for key in keys.all:
+        if key == settings.auth_token or is_virtual(key.reveal()):
+            keys = keys.without(key)
+    return keys
+
+
+def _has_token(request: web.Request, token: Secret) -> bool:
+    return any(token.matches(value) for value in _offered(request))
+
+
+def _offered(request: web.Request) -> list[str]:
+    """Return the values of the headers in which a client may send a credential for the proxy."""
+    keys = ClientKeys.from_headers(request.headers)
+    values = (
+        request.headers.get(TOKEN_HEADER),
+        *(key.reveal() for key in (keys.bearer, keys.api_key) if key),
+    )
+    return [value for value in values if value]
 
 
 @functools.lru_cache(maxsize=64)  # a client sends the same one each time

@@ -47,6 +47,8 @@ _OPEN_PATHS = ("/healthz", "/health", "/readyz", "/dashboard")
 _MAX_REASON_CHARS = 300
 #: Before the paths of the API. Clients add "/v1" to a base URL that ends in it already, as OpenAI's base URLs do.
 _PREFIXES = ("", PREFIX, "/v1", f"{PREFIX}/v1")
+#: Where clients send virtual keys.
+_KEY_PATHS = tuple(f"{prefix}/v1/{name}" for prefix in _PREFIXES for name in ("messages", "models"))
 _MESSAGES = tuple(f"{prefix}/v1/messages" for prefix in _PREFIXES)
 
 #: Values of ``Expect`` that we can meet.
@@ -205,6 +207,8 @@ def _envelope(relay: Relay) -> Any:
 def _check_access(request: web.Request, relay: Relay) -> None:
     settings = relay.settings
     check_origin(request, settings)
+    if settings.auth == "keys" and request.path.startswith(_KEY_PATHS):
+        return  # the handlers ask for a virtual key
     if settings.auth_token is not None and not request.path.removeprefix(PREFIX).startswith(_OPEN_PATHS):
         check_token(request, settings)
 

@@ -10,10 +10,10 @@ from typing import Any
 from aiohttp import web
 
 from proxyd import errors
-from proxyd.api.access_control import without_token
+from proxyd.api.access_control import check_key, without_token
 from proxyd.api.json_responses import json_response
 from proxyd.api.request_body import read_request_body
-from proxyd.api.request_keys import IS_CALL, MODEL, REQUEST_ID
+from proxyd.api.request_keys import IS_CALL, MODEL, REQUEST_ID, VIRTUAL_KEY
 from proxyd.codecs.translation.token_estimate import estimate_input_tokens, tools_tokens
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ClientError, NotFound
@@ -105,6 +105,7 @@ class MessagesHandlers:
     async def _parse_request(self, request: web.Request) -> tuple[ClientRequest, ModelRoute]:
         """Read the body and find the route of its model. A body that is forwarded unchanged is not parsed."""
         relay = self._relay
+        check_key(request, relay)
         body = await read_request_body(request, relay.settings, self._bodies, self._prepare)
         keys = without_token(ClientKeys.from_headers(request.headers), relay.settings)
         large = relay.large_requests if is_large(body) else None
@@ -123,6 +124,7 @@ class MessagesHandlers:
         route = self._find_route(request, payload, len(body))
         record = _record_of(request, payload, len(body))
         call = ClientRequest(request, record, body, payload, keys, wants_stream=record.is_stream, large=large)
+        self._check_model(call, route)
         if request.path.endswith("/messages"):
             await self._apply_rules(call, route, payload)
         route = call.route or route
@@ -155,8 +157,19 @@ class MessagesHandlers:
         call = ClientRequest(
             request, record, body, None, keys, wants_stream=seen.wants_stream, seen=seen, large=large
         )
+        self._check_model(call, route)
         await self._apply_rules(call, route, {})
         return call if forwards_unchanged(call.route or route) else None
+
+    def _check_model(self, call: ClientRequest, route: ModelRoute) -> None:
+        """Check that the client's virtual key may use the model, by its id or by the name that was requested.
+
+        Raises:
+            Forbidden: it may not.
+        """
+        key = call.record.virtual_key
+        if key is not None:
+            self._relay.key_ring.check_model(key, (route.model_id, call.model))
 
     async def _apply_rules(self, call: ClientRequest, route: ModelRoute, payload: dict[str, Any]) -> None:
         """Put the entry that a rule chooses into `call`."""
@@ -229,6 +242,7 @@ def new_record(request: web.Request, model: str) -> CallRecord:
         agent_id=_safe_id(request.headers.get("x-claude-code-agent-id")),
         agent_type=_safe_id(request.headers.get(AGENT_TYPE_HEADER)),
         prompt_id=_safe_id(request.headers.get(PROMPT_ID_HEADER)),
+        virtual_key=request.get(VIRTUAL_KEY),
         client_request_id=client_id if _SAFE_ID.match(client_id) else None,
     )
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from aiohttp import web
 
-from proxyd.api.access_control import comes_from_api_client, without_token
+from proxyd.api.access_control import check_key, comes_from_api_client, without_token
 from proxyd.api.json_responses import json_response
 from proxyd.api.messages import find_route, new_record
-from proxyd.api.request_keys import IS_CALL
+from proxyd.api.request_keys import IS_CALL, VIRTUAL_KEY
 from proxyd.config.route_description import describe, window_of
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ClientError, Refused
@@ -36,7 +36,13 @@ class ModelsHandlers:
 
     async def models(self, request: web.Request) -> web.Response:
         """``GET /v1/models``, from memory, page by page."""
-        entries = [_model(name, route) for name, route in self._relay.table.listed()]
+        check_key(request, self._relay)
+        key = request.get(VIRTUAL_KEY)
+        entries = [
+            _model(name, route)
+            for name, route in self._relay.table.listed()
+            if key is None or key.may_use((route.model_id, name))
+        ]
         query = request.query
         try:
             limit = int(query.get("limit", _DEFAULT_LIMIT))
@@ -67,8 +73,12 @@ class ModelsHandlers:
 
         Only an API client makes us call the upstream, since any web page can make a browser send a plain GET.
         """
+        check_key(request, self._relay)
         name = request.match_info["model_id"]
         route = find_route(self._relay, name)
+        key = request.get(VIRTUAL_KEY)
+        if key is not None:
+            self._relay.key_ring.check_model(key, (route.model_id, name))
         keys = without_token(ClientKeys.from_headers(request.headers), self._relay.settings)
         is_forwarded = route.direct and comes_from_api_client(request)
         if not is_forwarded or (keys.any is None and route.api_key is None):

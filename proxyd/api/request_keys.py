@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-__all__ = ["IS_CALL", "MODEL", "REQUEST_ID"]
+from proxyd.store.virtual_keys import VirtualKey
+
+__all__ = ["IS_CALL", "MODEL", "REQUEST_ID", "VIRTUAL_KEY"]
 
 #: The id that we give each request before anything else.
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -12,3 +14,5 @@ REQUEST_ID = web.RequestKey("request_id", str)
 IS_CALL = web.RequestKey("is_call", bool)
 #: The model that the request names, once its body has been read; for the log.
 MODEL = web.RequestKey("model", str)
+#: The proxy's own key that the request was sent with, where ``auth: keys`` asks for one.
+VIRTUAL_KEY = web.RequestKey("virtual_key", VirtualKey)

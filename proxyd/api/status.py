@@ -228,6 +228,7 @@ class _StatusHandlers:
                 "ok": is_fine,
                 "routes": routes,
                 "hooks": relay.hooks.describe(),
+                "virtual_keys": relay.key_ring.describe(),
                 "config": {"path": about.get("config"), "error": about.get("config_error")},
                 "settings": settings,
             }

@@ -77,7 +77,13 @@ _FALSE = ("", "0", "false", "no", "off")
 
 
 def claude_variables(
-    route: ModelRoute, model: str, url: str, *, token: str | None, environ: Mapping[str, str]
+    route: ModelRoute,
+    model: str,
+    url: str,
+    *,
+    token: str | None,
+    environ: Mapping[str, str],
+    needs_virtual_key: bool = False,
 ) -> dict[str, str]:
     """Return the variables for Claude Code on `route`.
 
@@ -85,11 +91,14 @@ def claude_variables(
         model: the name under which the route is requested.
         url: the daemon's address.
         token: the daemon's own access token, if it requires one.
+        needs_virtual_key: the daemon asks for a virtual key, which is the user's ``ANTHROPIC_AUTH_TOKEN``.
         environ: the user's environment; a key in it is left alone where the upstream gets it, and an empty
             ``CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC`` as well.
     """
     found = {"ANTHROPIC_BASE_URL": url, **_no_proxy(url, environ)}
-    if token is not None:
+    if needs_virtual_key:
+        pass
+    elif token is not None:
         found["ANTHROPIC_AUTH_TOKEN"] = token
     elif not needs_client_key(route):
         found["ANTHROPIC_AUTH_TOKEN"] = "any"  # noqa: S105 - it must not be empty, and goes nowhere
@@ -199,6 +208,8 @@ def missing_key_message(
     variables: Mapping[str, str],
     environ: Mapping[str, str],
     settings: Sequence[Mapping[str, Any]] = (),
+    *,
+    needs_virtual_key: bool = False,
 ) -> str:
     """Return what to set if the upstream needs the client's key and Claude Code would have none; else "".
 
@@ -206,6 +217,9 @@ def missing_key_message(
     """
     places = [variables, environ, *(each["env"] for each in settings if isinstance(each.get("env"), dict))]
     has_key = any(place.get(name) for place in places for name in _KEYS)
+    if needs_virtual_key and not has_key and not any(each.get("apiKeyHelper") for each in settings):
+        made_by = "'claude-proxy keys add NAME' makes one"
+        return f"ANTHROPIC_AUTH_TOKEN must be your key of this proxy; it is not set ({made_by})"
     if has_key or _is_anthropic(route) or any(each.get("apiKeyHelper") for each in settings):
         return ""
     return f"ANTHROPIC_AUTH_TOKEN must be your key for {route.api_base}; it is not set"

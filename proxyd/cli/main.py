@@ -68,6 +68,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Validate models.yaml; with --probe, call the upstreams.",
     ),
     "models": ("proxyd.cli.commands.models", "models_command", "List, add or remove entries of models.yaml."),
+    "keys": (
+        "proxyd.cli.commands.keys",
+        "keys_command",
+        "Make, list and revoke keys for the people who use this proxy.",
+    ),
     "doctor": (
         "proxyd.cli.commands.doctor",
         "doctor_command",

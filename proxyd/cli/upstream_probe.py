@@ -54,6 +54,7 @@ async def temporary_daemon(loaded: LoadedConfig) -> AsyncIterator[tuple[str, int
         loaded.settings,
         host="127.0.0.1",
         port=0,
+        auth="token",
         auth_token=None,
         max_retries=0,
         first_byte_s=PROBE_S,

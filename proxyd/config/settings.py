@@ -121,6 +121,13 @@ class Settings:
         secret_text("a token, ${ENV_NAME} or ${file:PATH}"),
         "Token that clients must send, at least 16 characters; required to listen beyond loopback.",
     )
+    auth: str = _setting(
+        "token",
+        choice("token", "keys"),
+        "What clients of the models must send: token, auth_token where one is set; keys, a virtual key "
+        "(docs/teams.md).",
+        is_live=False,
+    )
     insecure: bool = _setting(
         False,
         boolean(),

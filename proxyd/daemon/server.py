@@ -31,6 +31,7 @@ from proxyd.daemon.config_reloader import Reloader
 from proxyd.daemon.configuration import LoadConfig, LoadedConfig, hooks_folder
 from proxyd.daemon.demo.server import DemoServer, start_demo
 from proxyd.daemon.gc_policy import CollectionPolicy
+from proxyd.daemon.key_sync import KeySync
 from proxyd.daemon.library_logs import HttpLogger, LoopExceptionHandler
 from proxyd.daemon.listener import Listener
 from proxyd.daemon.loop_lag import LoopLag
@@ -44,11 +45,14 @@ from proxyd.logs.setup import configure, get_logger
 from proxyd.prompt_cache.cache import PromptCache
 from proxyd.proxy.aiohttp_server import hide_versions, wrap_handler
 from proxyd.proxy.held_bodies import HeldBodies
+from proxyd.proxy.key_ring import KeyRing
 from proxyd.proxy.learned_file import FILE as LEARNED_FILE
 from proxyd.proxy.learned_file import LearnedQuirkFile
 from proxyd.proxy.relay import Relay
 from proxyd.recording.recorder import Recorder
 from proxyd.recording.store import FOLDER as RECORDS_FOLDER
+from proxyd.store.sqlite import FILE as KEYS_FILE
+from proxyd.store.sqlite import SqliteKeyStore
 from proxyd.telemetry.batcher import one_by_one
 from proxyd.telemetry.hub import TelemetryHub
 from proxyd.telemetry.ledger import Ledger
@@ -131,6 +135,8 @@ class Daemon:
         self.loop_lag = LoopLag(self._beat)
         self._calibration = Calibration(None if state_folder is None else state_folder / CALIBRATION_FILE)
         self._learned = LearnedQuirkFile(None if state_folder is None else state_folder / LEARNED_FILE)
+        self._key_ring = KeyRing()
+        self._key_sync: KeySync | None = None
         self._stop = asyncio.Event()
         self._force_stop = asyncio.Event()
         self._stops_with_terminal = False
@@ -162,7 +168,11 @@ class Daemon:
                 calibration=self._calibration,
                 learned=self._learned,
                 prompt_cache=self._prompt_cache,
+                key_ring=self._key_ring,
             )
+            if settings.auth == "keys" and self._state_folder is not None:
+                self._key_sync = KeySync(self._key_ring, SqliteKeyStore(self._state_folder / KEYS_FILE))
+                await self._key_sync.start()
             self._observers = self._build_observers(self._relay, self._upstreams)
             kept = () if self._recorder is None else (one_by_one(self._recorder.observe),)
             details = CallDetails(
@@ -234,6 +244,7 @@ class Daemon:
                 for circuit in self._upstreams.circuits.states()
             ],
             "keys": self._relay.key_pools.describe(),
+            "virtual_keys": self._key_ring.describe(),
             "targets": self._relay.target_pools.describe(),
             "hooks": self._relay.hooks.describe(),
             **({} if self._config_error is None else {"config_error": self._config_error}),
@@ -476,6 +487,8 @@ class Daemon:
         if self._relay is not None:
             self._relay.hooks.close()
             self._relay.finished.flush()
+        if self._key_sync is not None:
+            await self._key_sync.close()
         self._calibration.save()
         if self._observers is not None and self._observers.ledger is not None:
             await self._observers.ledger.close()

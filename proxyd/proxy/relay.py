@@ -42,6 +42,7 @@ from proxyd.proxy.driver_translated import TranslatedDriver
 from proxyd.proxy.image_descriptions import ImageDescriptions
 from proxyd.proxy.inner_call import BodyWriter, InnerRequest
 from proxyd.proxy.key_pools import CallKeys, KeyPools
+from proxyd.proxy.key_ring import KeyRing, estimate_of
 from proxyd.proxy.large_requests import LargeRequests
 from proxyd.proxy.learned_file import LearnedQuirkFile
 from proxyd.proxy.on_behalf import InnerCall
@@ -74,6 +75,7 @@ class Relay:
         finisher_for: returns what works out additions to the end of a call's message, see `driver.Finisher`; those of
             auto mode if left out.
         prompt_cache: the daemon's.
+        key_ring: the virtual keys.
 
     Attributes:
         finished: notifies its observers of finished calls.
@@ -95,6 +97,7 @@ class Relay:
         learned: LearnedQuirkFile | None = None,
         finisher_for: FinisherFor | None = None,
         prompt_cache: PromptCache | None = None,
+        key_ring: KeyRing | None = None,
     ) -> None:
         self.table = table
         self.finished = CallBatcher()
@@ -102,6 +105,7 @@ class Relay:
         #: Misplaced keys that were warned of.
         self._misplaced_keys: set[MisplacedKey] = set()
         self.is_traced = False
+        self.key_ring = key_ring or KeyRing()
         self.prompt_cache = prompt_cache or PromptCache()
         self.large_requests = LargeRequests()
         self.calibration = calibration or Calibration()
@@ -220,6 +224,7 @@ class Relay:
             agent_type=parent.agent_type,
             prompt_id=parent.prompt_id,
             client_request_id=parent.request_id,
+            virtual_key=parent.virtual_key,
             bytes_in=len(body),
         )
         head = InnerRequest({"content-type": "application/json", **inner.headers})
@@ -243,6 +248,7 @@ class Relay:
                 self._calls.register(call)
             else:
                 self._calls.admit(call, self.settings)
+                self._admit_by_key(request)
             return await self._try_chain(call)
         except ProxyError as exc:
             call.record_failure(exc, "refused")
@@ -267,6 +273,19 @@ class Relay:
             if not record.status and call.writer.is_committed:
                 record.status = call.writer.status  # the client left before the end of the response
             self._finish(request)
+
+    def _admit_by_key(self, request: ClientRequest) -> None:
+        """Count a call for a message with its estimate.
+
+        Raises:
+            LimitReached: a limit of its virtual key is reached.
+        """
+        record = request.record
+        if record.virtual_key is None or not request.is_message:
+            return
+        route = request.route or self.table.resolve(request.model)
+        record.pricing = None if route is None else route.pricing
+        self.key_ring.admit(record.virtual_key, record, estimate_of(record))
 
     def _new_call(
         self, request: ClientRequest, writer: ResponseWriter | BodyWriter, timers: Timers
@@ -297,6 +316,8 @@ class Relay:
             if not is_kept(record, self.settings.record):
                 trace.forget_chunks()  # frees their memory now, while it is in the processor's caches
                 record.trace, record.outline = None, trace
+        if record.virtual_key is not None and request.is_message:
+            self.key_ring.book(record.virtual_key, record)
         if record.estimated_input_tokens is not None:
             self.calibration.observe(record)  # not by the batch: the conversation's next call may come first
         if record.usage.cache_read_tokens or record.usage.cache_write_tokens:

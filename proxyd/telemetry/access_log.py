@@ -21,6 +21,8 @@ _OPTIONAL = (
     "prompt_id",
     "safeguards",
     "served_with",
+    "caller",
+    "team",
     "fallback_from",
     "session_id",
     "upstream_request_id",

@@ -15,6 +15,7 @@ from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.translation.translation_notes import Note
 from proxyd.config.routes import Pricing
 from proxyd.redaction import redacted
+from proxyd.store.virtual_keys import VirtualKey
 from proxyd.telemetry.call_trace import CallTrace
 
 __all__ = ["FOREIGN", "MAX_MODEL_CHARS", "CallRecord", "masked_texts", "new_id"]
@@ -79,6 +80,7 @@ class CallRecord:
         agent_type, prompt_id: from the client's hint headers: the type of a subagent; an id that all calls for one
             prompt of the user share.
         served_with: short name of the key, of an entry with several (`proxyd.proxy.key_pools`).
+        virtual_key: the proxy's own key that the client has sent; `caller` and `team` are its names.
         safeguards: the results of auto mode's check in a few words; None where there was none.
         alterations: what the translation of the request dropped or changed, and why.
         codec_s: seconds spent on turning the upstream's bytes into the client's.
@@ -119,6 +121,7 @@ class CallRecord:
     agent_type: str | None = None
     prompt_id: str | None = None
     served_with: str | None = None
+    virtual_key: VirtualKey | None = None
     safeguards: str | None = None
     alterations: Sequence[Note] = ()
     bytes_in: int = 0
@@ -132,6 +135,14 @@ class CallRecord:
         self.model = self.model[:MAX_MODEL_CHARS]
         for name, value in masked_texts({name: getattr(self, name) for name in FOREIGN}).items():
             setattr(self, name, value)
+
+    @property
+    def caller(self) -> str | None:
+        return None if self.virtual_key is None else self.virtual_key.name
+
+    @property
+    def team(self) -> str | None:
+        return None if self.virtual_key is None else self.virtual_key.team
 
     def on_chunk(self, data: bytes) -> None:
         """The upstream has sent `data`."""

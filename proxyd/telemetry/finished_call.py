@@ -55,6 +55,8 @@ class FinishedCall:
     agent_type: str | None = None
     prompt_id: str | None = None
     served_with: str | None = None
+    caller: str | None = None
+    team: str | None = None
     safeguards: str | None = None
     alterations: Sequence[Note] = ()
     bytes_in: int = 0

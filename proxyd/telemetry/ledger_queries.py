@@ -51,6 +51,8 @@ _CALL_GROUPS: Mapping[str, str] = {
     "class": f"CASE kind {_CLASS} ELSE kind END",
     "agent": "agent_type",
     "prompt": "prompt_id",
+    "key": "caller",
+    "team": "team",
 }
 GROUPS: Mapping[str, str] = {**_TOTAL_GROUPS, **_CALL_GROUPS}
 #: Periods of `overview` besides today.

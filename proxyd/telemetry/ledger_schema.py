@@ -69,6 +69,8 @@ COLUMNS = (
     "agent_type",
     "prompt_id",
     "safeguards",
+    "caller",
+    "team",
 )
 
 
@@ -106,6 +108,8 @@ def row_of(record: FinishedCall) -> tuple[Any, ...]:
         record.agent_type,
         record.prompt_id,
         record.safeguards,
+        record.caller,
+        record.team,
     )
 
 
@@ -197,6 +201,8 @@ MIGRATIONS: tuple[str, ...] = (
         f"ALTER TABLE calls ADD COLUMN {name} TEXT;\n"
         for name in ("rule", "agent_type", "prompt_id", "safeguards")
     ),
+    # Names of the virtual key that the client has sent, and of its team.
+    "".join(f"ALTER TABLE calls ADD COLUMN {name} TEXT;\n" for name in ("caller", "team")),
 )
 
 

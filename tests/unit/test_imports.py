@@ -16,6 +16,7 @@ PACKAGES = (
     "providers",
     "server_tools",
     "logs",
+    "store",
     "hooks",
     "prompt_cache",
     "telemetry",

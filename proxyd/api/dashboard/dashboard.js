@@ -10,7 +10,7 @@ const STATS_EVERY_MS = 15000;
 const CONFIGURATION_EVERY_MS = 3000;
 
 const $ = (id) => document.getElementById(id);
-const state = { active: [], recent: [], totals: [], stats: null, routes: [], hooks: [], config: {}, tests: new Map(), startedAt: 0, period: "hours", measure: "tokens", tries: 0 };
+const state = { active: [], recent: [], totals: [], stats: null, routes: [], virtualKeys: [], hooks: [], config: {}, tests: new Map(), startedAt: 0, period: "hours", measure: "tokens", tries: 0 };
 const seen = new Set();
 
 // -- formatting
@@ -434,12 +434,15 @@ function problem(title, lines, after) {
 function showProblems() {
   const error = state.config.error;
   const broken = state.hooks.filter((hook) => hook.error);
+  const near = state.virtualKeys.flatMap((holder) => holder.limits.filter((limit) => limit.is_near).map((limit) =>
+    `${holder.is_team ? "team" : "key"} ${holder.name}: ${Math.round(limit.share * 100)} % of ${limit.limit}; it resets at ${new Date(limit.resets_at * 1000).toLocaleString([], { hour12: false })}`));
   const off = state.hooks.filter((hook) => hook.is_off);
   const unusable = state.routes.filter((route) => stateOf(route)[0] === "bad");
   const found = [
     error && problem("models.yaml was rejected; the configuration before it is in force", error.faults, `Correct ${state.config.path} and save it: it is read again at once.`),
     broken.length && problem("Hooks that did not load; calls run without them", broken.map((hook) => `${hook.name}: ${hook.error}`), "Correct the file and save it: it is loaded again at once."),
     off.length && problem("Hooks that were switched off after failures", off.map((hook) => `${hook.name}: ${hook.last_failure || "failed"}`), "Correct the file and save it: it is loaded again at once."),
+    near.length && problem("Limits of keys and teams that are nearly used up", near),
     state.routes.length && unusable.length === state.routes.length && problem("No model can be used", unusable.map((route) => `${route.model_id}: ${stateOf(route).slice(1).filter(Boolean).join(": ")}`)),
   ].filter(Boolean);
   const text = found.map((each) => each.textContent).join("\n");
@@ -488,13 +491,13 @@ async function refresh() {
   }
 }
 
-function showConfiguration({ routes, hooks, config, settings }) {
+function showConfiguration({ routes, hooks, config, settings, virtual_keys: virtualKeys }) {
   const model = routes.length ? routes[0].model_id : "MODEL";
   const needsKey = routes.length && routes[0].credential === "from the request" && !/\/\/(localhost|127\.|\[::1\])/.test(routes[0].upstream);
   const token = sessionStorage.getItem(TOKEN_KEY) ? "YOUR_ACCESS_TOKEN" : needsKey ? "YOUR_KEY" : "any";
   $("hint").textContent = `${token === "YOUR_KEY" ? "ANTHROPIC_AUTH_TOKEN=YOUR_KEY " : ""}claude-proxy code ${model}`;
   $("hint-others").textContent = `ANTHROPIC_BASE_URL=${location.origin} ANTHROPIC_AUTH_TOKEN=${token}`;
-  Object.assign(state, { routes, hooks, config });
+  Object.assign(state, { routes, hooks, config, virtualKeys });
   showSettings(settings);
   showRoutes();
   showProblems();

@@ -62,10 +62,10 @@ def env_command(
     loaded = _load(models)
     route, name = _route(loaded, model)
     url = find_target(port, host, models).url
-    variables = claude_variables(route, name, url, token=_token(loaded), environ=os.environ)
+    variables = _variables(loaded, route, name, url)
     variables |= _client_classifier(loaded, client_classifier)
     unwanted = _unwanted_variables(os.environ)
-    note = missing_key_message(route, variables, os.environ)
+    note = missing_key_message(route, variables, os.environ, needs_virtual_key=loaded.settings.auth == "keys")
     shell = shell or _shell_of(os.environ.get("SHELL", ""))
     if shell == "json":
         click.echo(json.dumps({"env": variables}, indent=2))
@@ -136,10 +136,12 @@ def code_command(
     loaded = _load(models)
     route, name = _route(loaded, model)
     target = find_target(port, host, models)
-    variables = claude_variables(route, name, target.url, token=_token(loaded), environ=os.environ)
+    variables = _variables(loaded, route, name, target.url)
     variables |= _client_classifier(loaded, client_classifier)
     settings = read_user_settings(os.environ, Path.cwd())
-    missing = missing_key_message(route, variables, os.environ, settings)
+    missing = missing_key_message(
+        route, variables, os.environ, settings, needs_virtual_key=loaded.settings.auth == "keys"
+    )
     if missing:
         raise CommandFailed(missing, EXIT_USAGE)
     program = shutil.which("claude")
@@ -196,9 +198,16 @@ def _client_classifier(loaded: LoadedConfig, model: str | None) -> dict[str, str
     return client_classifier_variables(model)
 
 
-def _token(loaded: LoadedConfig) -> str | None:
+def _variables(loaded: LoadedConfig, route: ModelRoute, name: str, url: str) -> dict[str, str]:
     token = loaded.settings.auth_token
-    return None if token is None else token.reveal()
+    return claude_variables(
+        route,
+        name,
+        url,
+        token=None if token is None else token.reveal(),
+        environ=os.environ,
+        needs_virtual_key=loaded.settings.auth == "keys",
+    )
 
 
 def _route(loaded: LoadedConfig, model: str | None) -> tuple[ModelRoute, str]:

@@ -337,7 +337,7 @@ def _probes(target: Target, peer: Peer, loaded: LoadedConfig) -> Iterator[Findin
         if route.model_id not in peer.about["models"] or route.missing_key:
             continue
         own_key = os.environ.get("ANTHROPIC_API_KEY", "") or key
-        if needs_client_key(route) and not own_key:
+        if (needs_client_key(route) or loaded.settings.auth == "keys") and not own_key:
             yield Finding(f"probe of {route.model_id}", "warn", "skipped: no key", "set ANTHROPIC_AUTH_TOKEN")
             continue
         for what, question in (("stream", STREAM), ("tool call", TOOL_CALL)):

@@ -210,6 +210,12 @@ def _show(target: Target, peer: Peer) -> None:
     for word in ("key", "target"):
         pools = about.get(f"{word}s", {}).items()
         rows += [(word, f"{model}: {_member(each)}") for model, members in pools for each in members]
+    rows += [
+        ("limit", _limit(holder, limit))
+        for holder in about.get("virtual_keys", ())
+        for limit in holder["limits"]
+        if limit["is_near"]
+    ]
     rows += [("hook", _hook(hook)) for hook in about["hooks"]]
     for name, value in rows:
         click.echo(f"  {name:10} {value}")
@@ -234,6 +240,15 @@ def _member(member: dict[str, Any]) -> str:
         return f"{member['name']} works, {counts}"
     until = time.strftime("%H:%M:%S", time.localtime(member["until"]))
     return f"{member['name']} is set aside until {until} ({member['why']}), {counts}"
+
+
+def _limit(holder: dict[str, Any], limit: dict[str, Any]) -> str:
+    """Return how much of a limit of a virtual key, or of a team, is used."""
+    kind = "team" if holder["is_team"] else "key"
+    return (
+        f"{kind} {holder['name']} has used {limit['share']:.0%} of {limit['limit']}; it resets at "
+        + time.strftime("%Y-%m-%d %H:%M", time.localtime(limit["resets_at"]))
+    )
 
 
 def _hook(hook: dict[str, Any]) -> str:

@@ -88,12 +88,17 @@ async def _serve(flags: dict[str, Any], models: str | None, supervisor: str | No
     await daemon.start()
     in_journal = any(is_journal(os.environ, stream) for stream in (sys.stdout, sys.stderr))
     if supervisor is None and not in_journal:
-        has_token = loaded.settings.auth_token is not None
-        _print_how_to_connect(daemon.addresses[0], loaded.config, has_token=has_token)
+        needs_virtual_key = loaded.settings.auth == "keys"
+        has_token = loaded.settings.auth_token is not None and not needs_virtual_key
+        _print_how_to_connect(
+            daemon.addresses[0], loaded.config, has_token=has_token, needs_virtual_key=needs_virtual_key
+        )
     await daemon.run()
 
 
-def _print_how_to_connect(address: tuple[str, int], config: Config, *, has_token: bool) -> None:
+def _print_how_to_connect(
+    address: tuple[str, int], config: Config, *, has_token: bool, needs_virtual_key: bool
+) -> None:
     """Print how to run Claude Code here: by ``code``, since plain ``claude`` asks Anthropic's models for side calls."""
     from proxyd.cli.claude_code import needs_client_key
     from proxyd.cli.daemon_client import find_target
@@ -112,7 +117,7 @@ def _print_how_to_connect(address: tuple[str, int], config: Config, *, has_token
         command += ["--host", address[0]]
     if not is_default_file:
         command += ["--models", _below(config.path, os.getcwd(), "")]
-    needs_key = not has_token and needs_client_key(route)
+    needs_key = needs_virtual_key or (not has_token and needs_client_key(route))
     token = "TOKEN" if has_token else "KEY" if needs_key else "any"
     click.echo(f"claude-proxy listens on {url}. To use it, in another terminal:")
     click.echo(f"  {'ANTHROPIC_AUTH_TOKEN=KEY ' if needs_key else ''}{shlex.join(command)}")
@@ -121,6 +126,8 @@ def _print_how_to_connect(address: tuple[str, int], config: Config, *, has_token
         click.echo(
             f"  (TOKEN is the auth_token of this daemon; 'claude-proxy env {route.model_id}' prints it.)"
         )
+    elif needs_virtual_key:
+        click.echo("  (KEY is a key of this proxy; 'claude-proxy keys add NAME' makes one.)")
     elif needs_key:
         click.echo(f"  (KEY is your key for {host_of(route.api_base)}.)")
     if not config.path.exists():

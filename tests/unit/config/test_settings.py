@@ -13,6 +13,7 @@ def test_defaults() -> None:
         "host": "127.0.0.1",
         "port": 8082,
         "auth_token": None,
+        "auth": "token",
         "insecure": False,
         "allowed_hosts": (),
         "log_level": "info",

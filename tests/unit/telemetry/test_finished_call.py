@@ -9,6 +9,7 @@ import pytest
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.config.routes import Pricing
 from proxyd.secret import Secret
+from proxyd.store.virtual_keys import VirtualKey
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.telemetry.finished_call import FinishedCall
 from tests.support.observing import finished, in_flight
@@ -31,8 +32,14 @@ def test_it_has_what_the_record_had_and_never_changes() -> None:
 
 def test_every_field_of_a_record_is_kept_but_those_of_a_call_in_flight() -> None:
     names = [{each.name for each in dataclasses.fields(kind)} for kind in (CallRecord, FinishedCall)]
-    assert names[0] - names[1] == {"output_so_far", "prompt_blocks"}
-    assert names[1] - names[0] == {"cache_break"}
+    assert names[0] - names[1] == {"output_so_far", "prompt_blocks", "virtual_key"}
+    assert names[1] - names[0] == {"cache_break", "caller", "team"}
+
+
+def test_the_names_of_a_virtual_key_are_kept_and_not_the_key() -> None:
+    call = finished(virtual_key=VirtualKey("id", "alice", "digest", 0.0, team="research"))
+    assert (call.caller, call.team) == ("alice", "research")
+    assert (finished().caller, finished().team) == (None, None)
 
 
 def test_keys_are_masked_while_they_are_known() -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
 
+from proxyd.store.sqlite import FILE as KEYS_FILE
+from proxyd.store.sqlite import SqliteKeyStore
+from proxyd.store.virtual_keys import Limit, Spent, Team, VirtualKey, start_of
 from proxyd.telemetry import ledger_queries
 from proxyd.telemetry.ledger_queries import LedgerUnreadable
 from proxyd.telemetry.ledger_schema import COLUMNS, FILE, MIGRATIONS, row_of
@@ -66,13 +70,37 @@ def test_the_last_prompt_has_its_calls_and_cost(home: Path) -> None:
     assert {row["prompt"]: row["calls"] for row in found["rows"]} == {"p1": 1, "p2": 3, None: 5}
 
 
+def test_limits_that_are_nearly_used_up_are_shown(home: Path) -> None:
+    folder = home / ".local" / "state" / "claude-proxy"
+    now = time.time()
+    limits = (Limit(20, "usd", "day"), Limit(1000, "tokens", "week"))
+    key = VirtualKey("1", "alice", "digest", now, limits=limits, team="research")
+    database = sqlite3.connect(folder / FILE)
+    insert = f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+    database.execute(insert, row_of(finished(virtual_key=key, started_at=10_000_000_000)))
+    database.commit()
+    database.close()
+    store = SqliteKeyStore(folder / KEYS_FILE)
+    store.put_team(Team("research", (Limit(100, "usd", "month"),)))
+    store.put_key(key)
+    given = json.dumps({"session_id": SESSION, "model": {"id": "m"}})
+    assert "alice" not in output(home, "statusline", stdin=given)
+    windows = {("key:1", each, start_of(each, now)): Spent(16, 10, 1) for each in ("day", "week")}
+    store.add_usage({**windows, ("team:research", "month", start_of("month", now)): Spent(99, 1, 1)})
+    store.close()
+    line = output(home, "statusline", stdin=given).strip()
+    assert line.endswith(" · alice: 80% of $20.00 a day · research: 99% of $100.00 a month")
+    found = json.loads(output(home, "stats", "--by", "key", "--since", "4w", "--json"))
+    assert {row["key"]: row["calls"] for row in found["rows"]} == {"alice": 1, None: 5}
+
+
 def test_a_ledger_that_was_not_converted_yet_is_no_damaged_one(home: Path) -> None:
     path = home / ".local" / "state" / "claude-proxy" / FILE
     path.unlink()
     database = sqlite3.connect(path)
     database.executescript("".join(MIGRATIONS[:2]) + "PRAGMA user_version = 2;")
-    insert = f"INSERT INTO calls ({', '.join(COLUMNS[:-4])}) VALUES ({', '.join('?' * (len(COLUMNS) - 4))})"
-    database.execute(insert, row_of(finished())[:-4])
+    insert = f"INSERT INTO calls ({', '.join(COLUMNS[:-6])}) VALUES ({', '.join('?' * (len(COLUMNS) - 6))})"
+    database.execute(insert, row_of(finished())[:-6])
     database.commit()
     database.close()
     given = json.dumps({"session_id": SESSION, "model": {"id": "m"}})

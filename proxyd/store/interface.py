@@ -1,0 +1,47 @@
+"""What a store of virtual keys can do. `proxyd.store.sqlite` is the one that needs no server.
+
+A store is used by one thread at a time, and never while a stream waits for it: the daemon works on a copy in memory
+(`proxyd.proxy.key_ring`) and exchanges it with the store once a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from proxyd.errors import ProxyError
+from proxyd.store.virtual_keys import Directory, Spent, Team, VirtualKey
+
+__all__ = ["KeyStore", "StoreFailed", "Window"]
+
+#: Owner, period, and the Unix time at which the period began.
+Window = tuple[str, str, int]
+
+
+class StoreFailed(ProxyError):
+    """The store cannot be read or written; the message says why and what to do."""
+
+
+class KeyStore(Protocol):
+    """Keeps keys, teams and what they have used. Every method may raise `StoreFailed`."""
+
+    def directory(self) -> Directory:
+        """Return all keys and teams, the revoked ones included."""
+
+    def put_key(self, key: VirtualKey) -> None:
+        """Add `key`, or replace the one of its name."""
+
+    def put_team(self, team: Team) -> None:
+        """Add `team`, or replace the one of its name."""
+
+    def remove_team(self, name: str) -> None:
+        """Remove a team, which no key belongs to."""
+
+    def add_usage(self, spent: Mapping[Window, Spent]) -> None:
+        """Add to what was used, all of it or nothing."""
+
+    def usage(self, since: Iterable[tuple[str, int]]) -> dict[Window, Spent]:
+        """Return what all owners have used in these periods, each with its beginning."""
+
+    def close(self) -> None:
+        """Release the resources."""

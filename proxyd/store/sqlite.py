@@ -1,0 +1,183 @@
+"""The store of virtual keys in a SQLite file of the state folder, which several processes may have open."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from proxyd.config.paths import make_private_folder
+from proxyd.store.interface import StoreFailed, Window
+from proxyd.store.virtual_keys import Directory, Limit, Spent, Team, VirtualKey
+
+__all__ = ["FILE", "SqliteKeyStore"]
+
+#: The file's name in the state folder.
+FILE = "keys.db"
+#: How long a transaction waits for that of another process.
+_BUSY_S = 2.0
+#: Usage is deleted when its period began longer ago than this: two months.
+_KEPT_S = 62 * 86_400
+#: ``PRAGMA user_version`` counts these steps.
+MIGRATIONS = (
+    """
+    CREATE TABLE teams (name TEXT PRIMARY KEY, limits TEXT NOT NULL, streams INTEGER);
+    CREATE TABLE keys (
+        name TEXT PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        digest TEXT NOT NULL UNIQUE,
+        created_at REAL NOT NULL,
+        models TEXT NOT NULL,
+        limits TEXT NOT NULL,
+        streams INTEGER,
+        team TEXT,
+        expires_at REAL,
+        revoked_at REAL
+    );
+    CREATE TABLE usage (
+        owner TEXT NOT NULL,
+        period TEXT NOT NULL,
+        start INTEGER NOT NULL,
+        usd REAL NOT NULL,
+        tokens INTEGER NOT NULL,
+        calls INTEGER NOT NULL,
+        PRIMARY KEY (period, start, owner)
+    ) WITHOUT ROWID;
+    """,
+)
+_KEY_COLUMNS = (
+    "name", "id", "digest", "created_at", "models", "limits", "streams", "team", "expires_at", "revoked_at",
+)  # fmt: skip
+
+
+class SqliteKeyStore:
+    """See `proxyd.store.interface.KeyStore`.
+
+    Args:
+        path: the file; it and its folder are created at the first write. Without it there are no keys.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._database: sqlite3.Connection | None = None
+
+    def directory(self) -> Directory:
+        if not self.path.exists():
+            self.close()
+            return Directory()
+        with self._use("BEGIN") as database:
+            names = ", ".join(_KEY_COLUMNS)
+            keys = [_key(row) for row in database.execute(f"SELECT {names} FROM keys ORDER BY name")]  # noqa: S608
+            rows = database.execute("SELECT name, limits, streams FROM teams ORDER BY name")
+            return Directory(tuple(keys), tuple(Team(row[0], _limits(row[1]), row[2]) for row in rows))
+
+    def put_key(self, key: VirtualKey) -> None:
+        values = [getattr(key, name) for name in _KEY_COLUMNS]
+        values[_KEY_COLUMNS.index("models")] = json.dumps(key.models)
+        values[_KEY_COLUMNS.index("limits")] = _as_json(key.limits)
+        with self._use() as database:
+            names, marks = ", ".join(_KEY_COLUMNS), ", ".join("?" * len(_KEY_COLUMNS))
+            database.execute(f"INSERT OR REPLACE INTO keys ({names}) VALUES ({marks})", values)  # noqa: S608
+
+    def put_team(self, team: Team) -> None:
+        with self._use() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO teams VALUES (?, ?, ?)",
+                (team.name, _as_json(team.limits), team.streams),
+            )
+
+    def remove_team(self, name: str) -> None:
+        with self._use() as database:
+            database.execute("DELETE FROM teams WHERE name = ?", (name,))
+
+    def add_usage(self, spent: Mapping[Window, Spent]) -> None:
+        if not spent:
+            return
+        newest = max(start for _, _, start in spent)
+        with self._use() as database:
+            database.executemany(
+                "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+                "usd = usd + excluded.usd, tokens = tokens + excluded.tokens, calls = calls + excluded.calls",
+                [(*window, each.usd, each.tokens, each.calls) for window, each in spent.items()],
+            )
+            database.execute("DELETE FROM usage WHERE start < ?", (newest - _KEPT_S,))
+
+    def usage(self, since: Iterable[tuple[str, int]]) -> dict[Window, Spent]:
+        if not self.path.exists():
+            return {}
+        found: dict[Window, Spent] = {}
+        with self._use("BEGIN") as database:
+            for period, start in since:
+                query = "SELECT owner, usd, tokens, calls FROM usage WHERE period = ? AND start = ?"
+                for owner, usd, tokens, calls in database.execute(query, (period, start)):
+                    found[owner, period, start] = Spent(usd, tokens, calls)
+        return found
+
+    def close(self) -> None:
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
+
+    @contextmanager
+    def _use(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
+        """Give the open file within one transaction.
+
+        Raises:
+            StoreFailed: it cannot be used.
+        """
+        try:
+            database = self._connect()
+            database.execute(begin)
+            try:
+                yield database
+                database.commit()
+            except BaseException:
+                database.rollback()
+                raise
+        except (sqlite3.Error, OSError, ValueError) as exc:
+            self.close()
+            raise StoreFailed(f"the virtual keys in {self.path} cannot be read or written ({exc})") from exc
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._database is None or not self.path.exists():
+            self.close()
+            make_private_folder(self.path.parent)
+            self.path.touch(mode=0o600)
+            self._database = database = sqlite3.connect(
+                self.path, isolation_level=None, timeout=_BUSY_S, check_same_thread=False
+            )
+            database.execute("PRAGMA journal_mode = WAL")
+            self._migrate(database)
+        return self._database
+
+    def _migrate(self, database: sqlite3.Connection) -> None:
+        database.execute("BEGIN IMMEDIATE")  # of two processes that start together, one waits here
+        try:
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            if version > len(MIGRATIONS):
+                raise ValueError(f"it has format {version}, that of a newer claude-proxy: update")
+            for number, step in enumerate(MIGRATIONS[version:], version + 1):
+                for statement in filter(str.strip, step.split(";")):
+                    database.execute(statement)
+                database.execute(f"PRAGMA user_version = {number}")
+            database.commit()
+        except BaseException:
+            database.rollback()
+            raise
+
+
+def _key(row: tuple[Any, ...]) -> VirtualKey:
+    values = dict(zip(_KEY_COLUMNS, row, strict=True))
+    values["models"], values["limits"] = tuple(json.loads(values["models"])), _limits(values["limits"])
+    return VirtualKey(**values)
+
+
+def _limits(text: str) -> tuple[Limit, ...]:
+    return tuple(Limit(*each) for each in json.loads(text))
+
+
+def _as_json(limits: Iterable[Limit]) -> str:
+    return json.dumps([[each.amount, each.unit, each.period] for each in limits])
