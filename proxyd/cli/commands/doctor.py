@@ -408,7 +408,7 @@ def _claude_settings(target: Target, loaded: LoadedConfig | None) -> Iterator[Fi
     if loaded is not None and isinstance(model, str) and _is_only_ours(model, loaded):
         text = f"its model is {model[:100]!r}, which only the proxy has: 'claude' without the proxy fails with it"
         remedy = "remove the line, and in /model use s, which keeps a choice to its session"
-        yield Finding(str(path), "warn", text, remedy)
+        yield Finding(str(path), "fail", text, remedy, EXIT_CONFIG)
 
 
 def _is_only_ours(model: str, loaded: LoadedConfig) -> bool:
@@ -440,7 +440,7 @@ def _conflicts(where: str, target: Target, values: Mapping[str, str]) -> Iterato
             text = (
                 "ANTHROPIC_BASE_URL ends in /v1, and Claude Code adds that itself: it calls /v1/v1/messages"
             )
-            yield Finding(where, "warn", text, f"set ANTHROPIC_BASE_URL={target.url}")
+            yield Finding(where, "fail", text, f"set ANTHROPIC_BASE_URL={target.url}", EXIT_CONFIG)
         try:
             port = parts.port
         except ValueError:

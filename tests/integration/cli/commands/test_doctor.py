@@ -134,7 +134,7 @@ def test_proxy_variable_is_a_failure_unless_localhost_is_excluded(
     [
         (
             {"ANTHROPIC_BASE_URL": "http://localhost:{port}/v1"},
-            "warn environment: ANTHROPIC_BASE_URL ends in /v1",
+            "fail environment: ANTHROPIC_BASE_URL ends in /v1",
         ),
         (
             {"CLAUDE_CODE_ENABLE_TELEMETRY": "1"},
