@@ -14,7 +14,8 @@ from proxyd.providers.learned_quirks import LearnedQuirks
 from proxyd.providers.refusals import Refusal, count_limit
 from proxyd.providers.registry import dialect_for, profile_for
 from tests.captures import captures, versions
-from tests.support.vendors.reports import OURS, REPORTS, Report, request_of
+from tests.support.vendors.reported import REPORTS
+from tests.support.vendors.reports import OURS, Report, request_of
 
 CAPTURES = captures(versions()[0])
 
