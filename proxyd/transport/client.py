@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import ssl
 from time import monotonic
 
 from proxyd.codecs.wire.http1_body import BodyFault
@@ -28,7 +27,6 @@ from proxyd.errors import (
 from proxyd.logs.setup import get_logger
 from proxyd.providers.base import UpstreamRequest
 from proxyd.transport.circuit_breaker import GATEWAY_ERRORS, Circuits, CircuitState, State
-from proxyd.transport.dialer import tls_context
 from proxyd.transport.faults import (
     CertificateRejected,
     ConnectFailed,
@@ -46,6 +44,7 @@ from proxyd.transport.faults import (
 )
 from proxyd.transport.pool import ConnectionPool, Response
 from proxyd.transport.timers import Timers
+from proxyd.transport.tls import TLSContext
 from proxyd.urls import address_of, host_of, is_loopback_url, origin_of
 
 __all__ = ["BREAKS", "UpstreamClient", "failure_of"]
@@ -154,21 +153,25 @@ class UpstreamClient:
         await self._pool.close()
 
 
-def _tls_context(settings: Settings, *names: str) -> ssl.SSLContext:
-    """Return a context with the files of the settings `names`.
+def _tls_context(settings: Settings, *names: str) -> TLSContext:
+    """Return a context with the files of the settings `names`, which are read now.
 
     Raises:
         ConfigError: one of them could not be read, or holds nothing of the kind.
     """
     files = {name: getattr(settings, name) for name in names}
+    context = TLSContext(**files)
+    if not any(files.values()):
+        return context
     try:
-        return tls_context(**files)
+        context.load()
     except OSError as exc:
         name = names[-1]
         raise ConfigError(
             f"{settings.origin_of(name)}: {name}: {files[name]} can't be used: {exc.strerror or exc}; expected a PEM "
             f"file {_EXPECTED[name]}"
         ) from exc
+    return context
 
 
 async def _drain(response: Response) -> None:

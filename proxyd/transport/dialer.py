@@ -28,31 +28,14 @@ from proxyd.transport.faults import (
     TLSFailed,
 )
 from proxyd.transport.names import Address, Names
+from proxyd.transport.tls import TLSContext
 
-__all__ = ["Dialer", "connect_to_any", "tls_context"]
+__all__ = ["Dialer", "connect_to_any"]
 
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 
 #: How long one address is tried before the next one is, too (RFC 8305, 5).
 _ATTEMPT_DELAY_S = 0.25
-
-
-def tls_context(ca_file: str = "", client_cert: str = "") -> ssl.SSLContext:
-    """Return the context for upstreams.
-
-    Args:
-        ca_file: PEM file of certificate authorities, instead of the system's.
-        client_cert: PEM file of a certificate and its key, for upstreams that ask for one.
-
-    Raises:
-        OSError: a file could not be read, or holds nothing of the kind.
-    """
-    context = ssl.create_default_context(cafile=ca_file or None)
-    context.set_alpn_protocols(["http/1.1"])
-    if client_cert:
-        # A key with a passphrase would be asked for at the terminal.
-        context.load_cert_chain(client_cert, password=lambda: "")
-    return context
 
 
 class Dialer:
@@ -70,9 +53,9 @@ class Dialer:
         host: str,
         port: int,
         *,
-        context: ssl.SSLContext | None,
+        context: TLSContext | None,
         proxy: Proxy | None = None,
-        proxy_context: ssl.SSLContext | None = None,
+        proxy_context: TLSContext | None = None,
     ) -> None:
         self._names = names
         self._host, self._port = host, port
@@ -89,17 +72,19 @@ class Dialer:
             OSError: this machine has run out of descriptors.
         """
         proxy = self._proxy
+        context = None if self._context is None else await self._context.get()
         if proxy is None:
             sock = await self._connect(self._host, self._port)
-            return await _speak(protocol, sock, self._context, self._host)
+            return await _speak(protocol, sock, context, self._host)
+        proxy_context = None if self._proxy_context is None else await self._proxy_context.get()
         try:
             sock = await self._connect(proxy.host, proxy.port)
-            if self._context is None:
-                return await _speak(protocol, sock, self._proxy_context, proxy.host)
-            tunnel = await _speak(_Tunnel, sock, self._proxy_context, proxy.host)
+            if context is None:
+                return await _speak(protocol, sock, proxy_context, proxy.host)
+            tunnel = await _speak(_Tunnel, sock, proxy_context, proxy.host)
         except (NameNotResolved, ConnectFailed, TLSFailed) as exc:
             raise ProxyUnreachable(proxy.address, str(exc)) from exc
-        return await self._through(tunnel, proxy, self._context, protocol())
+        return await self._through(tunnel, proxy, context, protocol())
 
     async def _connect(self, host: str, port: int) -> socket.socket:
         addresses = await self._names.addresses_of(host, port)

@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-import ssl
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from proxyd.transport.connection import ReadBuffer, UpstreamConnection
-from proxyd.transport.dialer import Dialer, tls_context
+from proxyd.transport.dialer import Dialer
 from proxyd.transport.environment import Proxy, basic_auth, credentials_of, proxy_for
 from proxyd.transport.faults import (
     ConnectTimeout,
@@ -31,6 +30,7 @@ from proxyd.transport.names import Names
 from proxyd.transport.origin import Origin
 from proxyd.transport.response import Response
 from proxyd.transport.timers import Timers
+from proxyd.transport.tls import TLSContext
 
 __all__ = ["ConnectionPool", "Response"]
 
@@ -75,14 +75,14 @@ class ConnectionPool:
     def __init__(
         self,
         *,
-        context: ssl.SSLContext | None = None,
-        proxy_context: ssl.SSLContext | None = None,
+        context: TLSContext | None = None,
+        proxy_context: TLSContext | None = None,
         trust_env: bool = False,
         idle_connection_s: float = 300.0,
         keeps_warm: bool = False,
     ) -> None:
-        self._context = context or tls_context()
-        self._proxy_context = proxy_context or tls_context()
+        self._context = context or TLSContext()
+        self._proxy_context = proxy_context or TLSContext()
         self._trust_env = trust_env
         self._idle_connection_s = idle_connection_s
         self._keeps_warm = keeps_warm

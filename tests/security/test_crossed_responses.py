@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from proxyd.transport.dialer import tls_context
 from proxyd.transport.faults import UnexpectedResponse
 from proxyd.transport.pool import ConnectionPool
 from proxyd.transport.response import Response
 from proxyd.transport.timers import Timers
+from proxyd.transport.tls import TLSContext
 from tests.support.certificates import make_certificate, server_context
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import Fault, Play, RawClient, RawUpstream, no_leaks, post, until
@@ -71,7 +71,7 @@ async def calls_to(
 ) -> AsyncIterator[tuple[Calls, RawUpstream]]:
     tls = server_context(*certificate) if certificate else None
     async with no_leaks(), RawUpstream(play, tls=tls).running() as upstream:
-        pool = ConnectionPool(context=tls_context(str(certificate[1])) if certificate else None)
+        pool = ConnectionPool(context=TLSContext(str(certificate[1])) if certificate else None)
         try:
             yield Calls(pool, upstream.base), upstream
         finally:

@@ -13,7 +13,7 @@ import pytest
 
 from proxyd.transport import dialer as module
 from proxyd.transport.connection import ReadBuffer, UpstreamConnection
-from proxyd.transport.dialer import Dialer, connect_to_any, tls_context
+from proxyd.transport.dialer import Dialer, connect_to_any
 from proxyd.transport.environment import Proxy
 from proxyd.transport.faults import (
     CertificateRejected,
@@ -25,6 +25,7 @@ from proxyd.transport.faults import (
 )
 from proxyd.transport.lookups import Lookups
 from proxyd.transport.names import Address, Names
+from proxyd.transport.tls import TLSContext
 from tests.support.certificates import make_certificate, server_context
 from tests.support.raw_sockets import no_leaks
 
@@ -161,8 +162,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 async def test_a_certificate_is_verified(certificate: tuple[Path, Path]) -> None:
     async with no_leaks(), listening(tls=server_context(*certificate)) as (port, _):
         with pytest.raises(CertificateRejected, match=r"self.signed"):
-            await dialer(port, "localhost", context=tls_context()).open(connection)
-        trusting = tls_context(str(certificate[1]))
+            await dialer(port, "localhost", context=TLSContext()).open(connection)
+        trusting = TLSContext(str(certificate[1]))
         made = await dialer(port, "localhost", context=trusting).open(connection)
         assert made.is_connected
         made.close()
@@ -177,7 +178,7 @@ async def test_a_client_certificate_is_shown(certificate: tuple[Path, Path], tmp
     asking.verify_mode = ssl.CERT_REQUIRED
     asking.load_verify_locations(certificate[1])
     async with listening(answer=b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", tls=asking) as (port, _):
-        with_one = tls_context(str(certificate[1]), str(both))
+        with_one = TLSContext(str(certificate[1]), str(both))
         made = await dialer(port, "localhost", context=with_one).open(connection)
         waiting = made.send_request(b"GET / HTTP/1.1\r\n\r\n", b"", decodes=False, has_body=True)
         assert (await asyncio.wait_for(waiting, 5)).status == 200
@@ -189,16 +190,16 @@ def test_a_file_without_a_certificate_is_refused(text: str, tmp_path: Path) -> N
     path = tmp_path / "client.pem"
     path.write_text(text)
     with pytest.raises(OSError, match=r".*"):
-        tls_context("", str(path))
+        TLSContext("", str(path)).load()
     with pytest.raises(OSError, match=r".*"):
-        tls_context(str(tmp_path / "missing.pem"))
+        TLSContext(str(tmp_path / "missing.pem")).load()
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad\r\n\r\n", b"SSH-2.0\r\n"])
 async def test_a_server_without_tls_is_said_to_be_none(answer: bytes) -> None:
     async with no_leaks(), listening(answer=answer) as (port, _):
         with pytest.raises(TLSFailed, match=r"wrong version number|record layer failure"):
-            await dialer(port, context=tls_context()).open(connection)
+            await dialer(port, context=TLSContext()).open(connection)
 
 
 async def test_a_server_that_leaves_in_the_handshake() -> None:
@@ -208,7 +209,7 @@ async def test_a_server_that_leaves_in_the_handshake() -> None:
     server = await asyncio.start_server(leave, "127.0.0.1", 0)
     async with server, no_leaks():
         with pytest.raises(TLSFailed, match="closed during the handshake"):
-            await dialer(server.sockets[0].getsockname()[1], context=tls_context()).open(connection)
+            await dialer(server.sockets[0].getsockname()[1], context=TLSContext()).open(connection)
 
 
 # -- proxies
@@ -230,7 +231,7 @@ def proxy(port: int, *, is_tls: bool = False) -> Proxy:
 async def test_a_proxy_that_makes_no_tunnel(answer: bytes, status: int | None) -> None:
     async with no_leaks(), listening(answer=answer) as (port, received):
         with pytest.raises(ProxyRefused) as raised:
-            await dialer(443, "upstream.invalid", context=tls_context(), proxy=proxy(port)).open(connection)
+            await dialer(443, "upstream.invalid", context=TLSContext(), proxy=proxy(port)).open(connection)
         assert (raised.value.status, raised.value.address) == (status, f"http://127.0.0.1:{port}")
     assert received[0] == (
         b"CONNECT upstream.invalid:443 HTTP/1.1\r\nHost: upstream.invalid:443\r\n"
@@ -246,18 +247,18 @@ async def test_a_proxy_that_leaves() -> None:
     async with server, no_leaks():
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(ProxyRefused):
-            await dialer(443, "x.invalid", context=tls_context(), proxy=proxy(port)).open(connection)
+            await dialer(443, "x.invalid", context=TLSContext(), proxy=proxy(port)).open(connection)
 
 
 async def test_a_proxy_that_is_not_there() -> None:
     with pytest.raises(ProxyUnreachable, match=r"http://127.0.0.1:1: connection refused"):
-        await dialer(443, "x.invalid", context=tls_context(), proxy=proxy(1)).open(connection)
+        await dialer(443, "x.invalid", context=TLSContext(), proxy=proxy(1)).open(connection)
 
 
 async def test_a_name_with_a_literal_in_brackets_is_asked_for_with_them() -> None:
     async with listening(answer=b"HTTP/1.1 403 No\r\n\r\n") as (port, received):
         with pytest.raises(ProxyRefused):
-            await dialer(443, "::1", context=tls_context(), proxy=proxy(port)).open(connection)
+            await dialer(443, "::1", context=TLSContext(), proxy=proxy(port)).open(connection)
     assert received[0].startswith(b"CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n")
 
 
@@ -266,13 +267,13 @@ async def test_a_proxy_that_is_reached_by_tls(certificate: tuple[Path, Path]) ->
     tls = server_context(*certificate)
     async with no_leaks(), listening(answer=answer, tls=tls) as (port, received):
         plain = dialer(
-            80, "x.invalid", proxy=proxy(port, is_tls=True), proxy_context=tls_context(str(certificate[1]))
+            80, "x.invalid", proxy=proxy(port, is_tls=True), proxy_context=TLSContext(str(certificate[1]))
         )
         made = await plain.open(connection)
         waiting = made.send_request(b"GET / HTTP/1.1\r\n\r\n", b"", decodes=False, has_body=True)
         assert (await asyncio.wait_for(waiting, 5)).status == 200
         made.close()
-        wary = dialer(80, "x.invalid", proxy=proxy(port, is_tls=True), proxy_context=tls_context())
+        wary = dialer(80, "x.invalid", proxy=proxy(port, is_tls=True), proxy_context=TLSContext())
         with pytest.raises(ProxyUnreachable, match=r"self.signed"):
             await wary.open(connection)
     assert received[:1] == [b"GET / HTTP/1.1\r\n\r\n"]
@@ -280,4 +281,4 @@ async def test_a_proxy_that_is_reached_by_tls(certificate: tuple[Path, Path]) ->
 
 async def test_a_name_that_nobody_knows() -> None:
     with pytest.raises(NameNotResolved):
-        await dialer(443, "nobody.invalid", context=tls_context()).open(connection)
+        await dialer(443, "nobody.invalid", context=TLSContext()).open(connection)

@@ -251,8 +251,8 @@ async def test_a_successor_is_opened_before_the_end_of_an_idle_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_clock", lambda: asyncio.get_running_loop().time())
-    monkeypatch.setattr(module, "_AHEAD_S", 0.1)
-    async with origin(limit_s=0.2) as (each, _):
+    monkeypatch.setattr(module, "_AHEAD_S", 0.9)
+    async with origin(limit_s=1.0) as (each, _):
         first = await called(each)
         await until(lambda: len(each.idle) == 2)
         assert not first.is_lost
