@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test test-fast test-deep test-next lint types cover soak soak-smoke attack audit memory fuzz e2e real captures client-diff service-check mutations goldens docs pictures bench bench-smoke bench-peers bench-far clean
+.PHONY: help run dev test test-fast test-deep test-next lint types cover soak soak-smoke attack audit memory fuzz e2e real captures client-diff service-check mutations goldens docs pictures bench bench-smoke bench-peers bench-far dist dist-check sbom clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -148,6 +148,16 @@ bench-far: $(VENV)/.dev ## Time to the first byte from an upstream 200 ms away, 
 $(VENV)/.fuzz: $(VENV)/.dev
 	@$(BIN)/python -m pip install --quiet --only-binary :all: 'atheris==3.0.0' 2>/dev/null || true
 	@touch $@
+
+# A copy is built, so that neither build/ nor an old egg-info of the checkout gets into it.
+dist: $(VENV)/.dev ## Build wheel and source distribution into dist/ (docs/releasing.md).
+	@$(BIN)/python -m tests.system.distribution build dist
+
+dist-check: $(VENV)/.dev ## Install the wheel on the oldest and the newest Python there is, and run it from an empty folder.
+	@$(BIN)/python -m tests.system.distribution check $(ARGS)
+
+sbom: $(VENV)/.dev ## Print the bill of materials (CycloneDX) of what an installation needs; ARGS=--licences for a table.
+	@$(BIN)/python -m tests.system.sbom $(ARGS)
 
 clean: ## Remove everything that was built or installed here.
 	rm -rf $(VENV) .venv-next .bench-peers .audit .e2e .fuzz build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage htmlcov

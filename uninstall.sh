@@ -22,7 +22,7 @@ method=$(cat "$record")
 target=$(readlink "$link" 2>/dev/null || true)
 resolved=$(readlink -f "$link" 2>/dev/null || true)
 case $resolved in
-    */claude-proxy/bin/claude-proxy | */claude-proxy/venv/bin/claude-proxy) is_ours=yes ;;
+    */claude-proxyd/bin/claude-proxy | */claude-proxy/venv/bin/claude-proxy) is_ours=yes ;;
     *) is_ours=no ;;
 esac
 folder=$(dirname "${target:-none}")
@@ -62,8 +62,8 @@ if [ $is_ours = yes ] && [ -x "$link" ]; then
 fi
 
 case $method in
-    uv) uv tool uninstall claude-proxy || fail "uv could not remove it" ;;
-    pipx) pipx uninstall claude-proxy || fail "pipx could not remove it" ;;
+    uv) uv tool uninstall claude-proxyd || fail "uv could not remove it" ;;
+    pipx) pipx uninstall claude-proxyd || fail "pipx could not remove it" ;;
     venv)
         if [ "$(readlink "$link" 2>/dev/null)" = "$share/venv/bin/claude-proxy" ]; then
             rm -f "$link"

@@ -155,12 +155,8 @@ def _below(path: Path, folder: str, start: str) -> str:
 
 def _run_and_watch(models: str | None) -> None:
     """Run the daemon as a child; restart it when a source file or models.yaml changes."""
-    try:
-        from watchfiles import DefaultFilter, run_process
-    except ImportError:
-        raise ConfigError(
-            "development mode needs the package watchfiles: pip install 'claude-proxy[dev]'"
-        ) from None
+    from watchfiles import DefaultFilter, run_process
+
     from proxyd.config.paths import resolve_models_path
 
     path, _ = resolve_models_path(models, os.environ)
