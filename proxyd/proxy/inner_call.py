@@ -4,6 +4,7 @@ memory.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -12,16 +13,19 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from proxyd import jsonio
-from proxyd.codecs.anthropic.events import TextDelta
+from proxyd.codecs.anthropic.events import StreamEvent, TextDelta
+from proxyd.codecs.anthropic.message_collector import MessageCollector
 from proxyd.codecs.anthropic.passthrough import split_frames
 from proxyd.errors import BadReply
 from proxyd.proxy.aiohttp_server import WRITTEN_RESPONSE
 from proxyd.server_tools.auto_mode.verdicts import ObjectEnd
 
-__all__ = ["BodyWriter", "InnerRequest", "VerdictWatch"]
+__all__ = ["BodyWriter", "EventWriter", "InnerRequest", "VerdictWatch"]
 
 #: Largest response of such a call.
 MAX_BYTES = 1 << 20
+#: Events of a streamed response that wait for their taker before reading from the upstream pauses.
+_MAX_WAITING = 256
 
 
 class InnerRequest:
@@ -119,3 +123,57 @@ class BodyWriter:
         if not isinstance(value, dict) or not isinstance(value.get("content"), list):
             raise BadReply("the response is no message of the Messages API")
         return value
+
+
+class EventWriter(BodyWriter):
+    """Takes a streamed response, and gives its events as they arrive to one taker."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._events: list[StreamEvent] = []
+        self._collector = MessageCollector()
+        self._has_news = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_ended = False
+
+    @property
+    def is_writable(self) -> bool:
+        return len(self._events) < _MAX_WAITING
+
+    def write(self, data: bytes) -> None:
+        """Take whole frames."""
+        self.is_committed = True
+        events = [event for _, event in split_frames(data) if event is not None]
+        self._collector.add_all(events)
+        self._events += events
+        self._has_news.set()
+        if self.on_sent is not None:
+            self.on_sent(data)
+
+    async def drained(self) -> None:
+        """Wait until there is room for more events."""
+        while not self.is_writable:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    def close(self) -> None:
+        """Let the taker know that there are no more events."""
+        self._has_ended = True
+        self._has_news.set()
+
+    async def take(self, timeout_s: float | None = None) -> list[StreamEvent] | None:
+        """Wait for events and return all that are there; None once there are no more.
+
+        Raises:
+            asyncio.TimeoutError: there were none for so long.
+        """
+        if not self._events and not self._has_ended:
+            self._has_news.clear()
+            await asyncio.wait_for(self._has_news.wait(), timeout_s)
+        events, self._events = self._events, []
+        self._has_room.set()
+        return events or None
+
+    def message(self) -> dict[str, Any]:
+        """Return the message, as far as it was received."""
+        return self._collector.message()

@@ -9,6 +9,7 @@ from typing import Any
 from proxyd.config.routes import ModelRoute
 from proxyd.providers.base import ClientKeys
 from proxyd.proxy.client_request import ClientRequest
+from proxyd.proxy.inner_call import EventWriter
 from proxyd.telemetry.call_record import CallRecord
 from proxyd.urls import origin_of
 
@@ -23,8 +24,9 @@ class InnerCall:
         kind: for the ledger.
         keys: the client's, for an upstream at the same address; else none.
         headers: those of the client's that the upstream needs.
-        timeout_s: after which it ends with `TimedOut`.
+        timeout_s: after which it ends with `TimedOut`; 0 for never.
         stops_early: see `ActiveCall`.
+        writer: takes a response that is streamed; None for one that is wanted as a whole.
     """
 
     payload: dict[str, Any]
@@ -34,6 +36,7 @@ class InnerCall:
     headers: dict[str, str]
     timeout_s: float
     stops_early: Callable[[bytes], bool] | None = None
+    writer: EventWriter | None = None
 
 
 def credentials_for(

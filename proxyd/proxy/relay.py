@@ -122,7 +122,7 @@ class Relay:
         )
         self._translated = TranslatedDriver(self._resources, images)
         self._direct = DirectDriver(self._resources)
-        self._searches = WebSearches(lambda: self.settings)
+        self._searches = WebSearches(self.make_inner_call, lambda: self.settings)
         self._budget = RetryBudget()
         self._calls = CallRegistry()
         self.key_pools, self.target_pools = KeyPools(table), TargetPools(table)
@@ -225,11 +225,14 @@ class Relay:
             prompt_id=parent.prompt_id,
             client_request_id=parent.request_id,
             virtual_key=parent.virtual_key,
+            is_stream=inner.writer is not None,
             bytes_in=len(body),
         )
         head = InnerRequest({"content-type": "application/json", **inner.headers})
-        request = ClientRequest(head, record, body, inner.payload, inner.keys, wants_stream=False)
-        timers, writer = Timers(asyncio.get_running_loop()), BodyWriter()
+        request = ClientRequest(
+            head, record, body, inner.payload, inner.keys, wants_stream=inner.writer is not None
+        )
+        timers, writer = Timers(asyncio.get_running_loop()), inner.writer or BodyWriter()
         call = self._new_call(request, writer, timers)
         call.stops_early = inner.stops_early
 
@@ -237,7 +240,8 @@ class Relay:
             call.failure = TimedOut(f"no response within {inner.timeout_s:g} s")
             call.task.cancel()
 
-        timers.set(expire, inner.timeout_s)
+        if inner.timeout_s:
+            timers.set(expire, inner.timeout_s)
         await self._carry(call, is_inner=True)
         return writer.message()
 

@@ -1,4 +1,5 @@
-"""Answer Claude Code's WebSearch by the search engine of the entry, without asking a model.
+"""Answer Claude Code's WebSearch by the search engine of the entry, without asking a model; searches among other tools
+are made for the model (`proxyd.proxy.search_rounds`).
 
 The engine's address is the only one that is called: redirects are not followed, and no result is opened.
 """
@@ -6,7 +7,9 @@ The engine's address is the only one that is called: redirects are not followed,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -19,13 +22,16 @@ from proxyd.config.web_search import WebSearch
 from proxyd.logs.setup import get_logger
 from proxyd.proxy.active_call import ActiveCall
 from proxyd.proxy.local_response import respond_locally
+from proxyd.proxy.on_behalf import InnerCall
+from proxyd.proxy.search_rounds import SearchRounds
+from proxyd.server_tools.web_search.among_tools import OfferedSearch
 from proxyd.server_tools.web_search.blocks import beginning, ending_with_error, ending_with_results
-from proxyd.server_tools.web_search.engines import ENGINES, Result
+from proxyd.server_tools.web_search.engines import ENGINES, Result, SearchFailed
 from proxyd.server_tools.web_search.side_call import SearchCall, is_search_call
 from proxyd.telemetry.call_record import new_id
 from proxyd.urls import address_of
 
-__all__ = ["SearchFailed", "WebSearches", "search"]
+__all__ = ["WebSearches", "search"]
 
 log = get_logger("web_search")
 
@@ -35,30 +41,22 @@ _MAX_RESPONSE_BYTES = 2 << 20
 _ADVICE = "Answer without it, and say that nothing was searched."
 
 
-class SearchFailed(Exception):
-    """The engine gave no results. The message says why, without the query and the key.
-
-    Args:
-        code: an error code of Anthropic's search.
-    """
-
-    def __init__(self, message: str, code: str = "unavailable") -> None:
-        super().__init__(message)
-        self.code = code
-
-
 class WebSearches:
-    """Answers the calls that do nothing but search.
+    """Answers the calls that search.
 
     Args:
+        make_call: makes a call of the proxy's own.
         settings: returns those in force.
     """
 
-    def __init__(self, settings: Callable[[], Settings]) -> None:
+    def __init__(
+        self, make_call: Callable[[InnerCall], Awaitable[dict[str, Any]]], settings: Callable[[], Settings]
+    ) -> None:
+        self._make_call = make_call
         self._settings = settings
 
     async def respond(self, route: ModelRoute, call: ActiveCall) -> web.StreamResponse | None:
-        """Respond to a WebSearch call; None for any other call, and where the upstream searches by itself."""
+        """Respond to a call that searches; None for any other call, and where the upstream searches by itself."""
         settings = self._settings()
         config = WebSearch.of(
             settings.web_search,
@@ -67,10 +65,25 @@ class WebSearches:
             route.web_search_key,
             is_direct=route.direct,
         )
-        if config is None or not call.request.is_message or not is_search_call(call.request.payload):
+        if config is None or not call.request.is_message:
+            return None
+        offered = None if route.direct else OfferedSearch.among_tools(call.request.payload)
+        if offered is not None and config.engine:
+            return await self._respond_in_rounds(offered, config, route, call)
+        if not is_search_call(call.request.payload):
             return None
         wanted = SearchCall.of(call.request.payload)
         return await respond_locally(call, _events(config, wanted, route, call))
+
+    async def _respond_in_rounds(
+        self, offered: OfferedSearch, config: WebSearch, route: ModelRoute, call: ActiveCall
+    ) -> web.StreamResponse:
+        async def make_search(wanted: SearchCall) -> list[Result]:
+            return await _results(config, wanted, route, call)
+
+        rounds = SearchRounds(offered, make_search, self._make_call, route, call, self._settings().commit_s)
+        async with aclosing(rounds.events()) as events:
+            return await respond_locally(call, events)
 
 
 async def search(config: WebSearch, call: SearchCall) -> list[Result]:
@@ -122,7 +135,22 @@ async def _events(
     message_id = new_id("msg_", 22)
     yield beginning(message_id, call.request.model, wanted.query)
     try:
-        yield ending_with_results(message_id, wanted.query, await _results(config, wanted, route))
+        results = await _results(config, wanted, route, call)
+        yield ending_with_results(message_id, wanted.query, results)
+    except SearchFailed as exc:
+        yield ending_with_error(message_id, exc.code, f"No web search was made: {exc}. {_ADVICE}")
+
+
+async def _results(
+    config: WebSearch, wanted: SearchCall, route: ModelRoute, call: ActiveCall
+) -> list[Result]:
+    """Make a search for a call, and log why it failed if it did.
+
+    Raises:
+        SearchFailed: there are no results.
+    """
+    try:
+        return await _checked_results(config, wanted, route)
     except SearchFailed as exc:
         if config.engine:
             log.warning(
@@ -132,10 +160,10 @@ async def _events(
                 engine=config.engine,
                 why=str(exc),
             )
-        yield ending_with_error(message_id, exc.code, f"No web search was made: {exc}. {_ADVICE}")
+        raise
 
 
-async def _results(config: WebSearch, wanted: SearchCall, route: ModelRoute) -> list[Result]:
+async def _checked_results(config: WebSearch, wanted: SearchCall, route: ModelRoute) -> list[Result]:
     if not config.engine:
         raise SearchFailed(
             f"model {route.model_id!r} is served by an upstream that cannot search the web, and models.yaml names no "

@@ -17,6 +17,7 @@ side_reply  a reply beside the conversation
 auxiliary   any other side call, as the client calls it
 auto_mode   the proxy's own call of the classifier for auto mode
 image       the proxy's own call for the description of an image
+searching   the proxy's own call of a model for which it makes web searches
 count       ``count_tokens``, which has a path of its own
 ==========  =====================================================================================
 """
@@ -58,6 +59,7 @@ KINDS = (
     "auxiliary",
     "auto_mode",
     "image",
+    "searching",
     "count",
 )
 #: Values of the header -> kinds. ``auxiliary`` is what several kinds have in common.
@@ -72,7 +74,7 @@ _AUXILIARY = "auxiliary"
 #: Kinds whose class has another name.
 CLASS_OF_KIND = {
     "compact": "compaction",
-    **dict.fromkeys((*AUXILIARY_KINDS, "probe", "auto_mode", "image"), _AUXILIARY),
+    **dict.fromkeys((*AUXILIARY_KINDS, "probe", "auto_mode", "image", "searching"), _AUXILIARY),
 }
 
 #: The beginning of the request for a summary.

@@ -6,6 +6,7 @@ text only (docs/spec/hints-and-modes.md#web-search-blocks).
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 from collections.abc import Sequence
@@ -24,13 +25,22 @@ from proxyd.codecs.anthropic.events import (
 )
 from proxyd.server_tools.web_search.engines import Result
 
-__all__ = ["beginning", "ending_with_error", "ending_with_results"]
+__all__ = [
+    "beginning",
+    "ending_with_error",
+    "ending_with_results",
+    "result_blocks",
+    "results_in",
+    "text_of",
+]
 
 #: What Claude Code takes of a title and an address, and what the text may hold.
 _MAX_TITLE_CHARS, _MAX_URL_CHARS, _MAX_TEXT_BYTES = 2000, 8192, 8000
 _MAX_SNIPPET_CHARS = 1000
 #: Engines mark the words of the query.
 _MARKUP = re.compile(r"</?(?:strong|b|em|i|mark)>", re.IGNORECASE)
+#: Beginning of the data that hold a snippet.
+_MARK = b"text:"
 _USAGE = {"input_tokens": 0, "output_tokens": 0}
 
 
@@ -48,18 +58,7 @@ def beginning(message_id: str, model: str, query: str) -> list[StreamEvent]:
 
 def ending_with_results(message_id: str, query: str, results: Sequence[Result]) -> list[StreamEvent]:
     """Build the rest of the message after a search."""
-    content = [
-        {
-            "type": "web_search_result",
-            "url": result.url,
-            "title": _line(result.title)[:_MAX_TITLE_CHARS],
-            "encrypted_content": "",
-            "page_age": result.age,
-        }
-        for result in results
-        if len(result.url) <= _MAX_URL_CHARS
-    ]
-    return _ending(message_id, content, _text_of(query, results))
+    return _ending(message_id, result_blocks(results), text_of(query, results))
 
 
 def ending_with_error(message_id: str, code: str, text: str) -> list[StreamEvent]:
@@ -85,7 +84,53 @@ def _ending(message_id: str, content: Any, text: str) -> list[StreamEvent]:
     ]
 
 
-def _text_of(query: str, results: Sequence[Result]) -> str:
+def result_blocks(results: Sequence[Result], *, keeps_texts: bool = False) -> list[dict[str, Any]]:
+    """Build the content of a result block.
+
+    Args:
+        keeps_texts: the snippets are put into ``encrypted_content``, from which `results_in` reads them in later turns.
+    """
+    return [
+        {
+            "type": "web_search_result",
+            "url": result.url,
+            "title": _line(result.title)[:_MAX_TITLE_CHARS],
+            "encrypted_content": _packed(_line(result.text)[:_MAX_SNIPPET_CHARS]) if keeps_texts else "",
+            "page_age": result.age,
+        }
+        for result in results
+        if len(result.url) <= _MAX_URL_CHARS
+    ]
+
+
+def results_in(content: Any) -> list[Result]:
+    """Read the results of a block that a client has sent back."""
+    return [
+        Result(
+            str(each.get("title", "")),
+            str(each.get("url", "")),
+            _unpacked(each.get("encrypted_content")),
+            age if isinstance(age := each.get("page_age"), str) else None,
+        )
+        for each in (content if isinstance(content, list) else ())
+        if isinstance(each, dict)
+    ]
+
+
+def _packed(text: str) -> str:
+    return base64.b64encode(_MARK + text.encode("utf-8", "replace")).decode()
+
+
+def _unpacked(data: Any) -> str:
+    """Return a snippet of ours; "" for the data of another server."""
+    try:
+        raw = base64.b64decode(data, validate=True) if isinstance(data, str) else b""
+        return raw.removeprefix(_MARK).decode() if raw.startswith(_MARK) else ""
+    except ValueError:
+        return ""
+
+
+def text_of(query: str, results: Sequence[Result]) -> str:
     """Return the numbered results, as many as fit."""
     if not results:
         return f"The search for {query!r} found nothing."

@@ -16,7 +16,7 @@ from typing import Any
 from proxyd.config.web_search import WebSearch
 from proxyd.server_tools.web_search.side_call import SearchCall
 
-__all__ = ["ENGINES", "Engine", "EngineRequest", "Result"]
+__all__ = ["ENGINES", "Engine", "EngineRequest", "Result", "SearchFailed"]
 
 #: Brave refuses a longer query, or one of more words.
 _MAX_BRAVE_CHARS, _MAX_BRAVE_WORDS = 400, 50
@@ -25,6 +25,18 @@ _MAX_SITES = 8
 #: Characters of a page's text that Exa is asked for.
 _EXA_CHARS = 600
 _SAFE_LEVEL = {"off": 0, "moderate": 1, "strict": 2}
+
+
+class SearchFailed(Exception):
+    """The engine gave no results. The message says why, without the query and the key.
+
+    Args:
+        code: an error code of Anthropic's search.
+    """
+
+    def __init__(self, message: str, code: str = "unavailable") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)

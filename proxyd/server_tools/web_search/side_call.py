@@ -41,9 +41,13 @@ class SearchCall:
     @classmethod
     def of(cls, payload: Mapping[str, Any]) -> SearchCall:
         """Read a request for which `is_search_call` is true."""
-        tool = payload["tools"][0]
+        return cls.by(payload["tools"][0], _query_of(payload))
+
+    @classmethod
+    def by(cls, tool: Mapping[str, Any], query: str) -> SearchCall:
+        """Return the search for a query within the limits of Anthropic's tool."""
         return cls(
-            _query_of(payload),
+            query,
             _domains(tool.get("allowed_domains")),
             _domains(tool.get("blocked_domains")),
             is_exhausted=tool.get("max_uses") == 0,
@@ -61,16 +65,15 @@ class SearchCall:
         return not any(_is_within(place, domain) for domain in self.blocked)
 
 
+def is_search_tool(tool: Any) -> bool:
+    """Whether a tool is Anthropic's web search."""
+    return isinstance(tool, Mapping) and str(tool.get("type", "")).startswith(_TYPE_PREFIX)
+
+
 def is_search_call(payload: Mapping[str, Any]) -> bool:
     """Whether the request offers Anthropic's web search and no other tool."""
     tools = payload.get("tools")
-    return (
-        isinstance(tools, list)
-        and bool(tools)
-        and all(
-            isinstance(tool, Mapping) and str(tool.get("type", "")).startswith(_TYPE_PREFIX) for tool in tools
-        )
-    )
+    return isinstance(tools, list) and bool(tools) and all(map(is_search_tool, tools))
 
 
 def _query_of(payload: Mapping[str, Any]) -> str:

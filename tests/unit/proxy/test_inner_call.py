@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from proxyd.codecs.anthropic.events import TextDelta, encode_event
 from proxyd.errors import BadReply
-from proxyd.proxy.inner_call import MAX_BYTES, BodyWriter, InnerRequest, VerdictWatch
+from proxyd.proxy.inner_call import MAX_BYTES, BodyWriter, EventWriter, InnerRequest, VerdictWatch
 
 
 async def test_a_message_is_collected_from_its_writes() -> None:
@@ -58,3 +60,36 @@ def test_the_rest_of_a_response_is_not_needed_after_the_object(
 ) -> None:
     watch = VerdictWatch()
     assert [watch(encode_event(TextDelta(0, text))) for text in texts][-1] is expected
+
+
+def frame(text: str) -> bytes:
+    return encode_event(TextDelta(0, text))
+
+
+async def test_events_are_given_as_they_arrive_and_none_at_the_end() -> None:
+    writer = EventWriter()
+    taking = asyncio.create_task(writer.take())
+    await asyncio.sleep(0)
+    writer.write(frame("a") + frame("b"))
+    assert await taking == [TextDelta(0, "a"), TextDelta(0, "b")]
+    await writer.finish(frame("c"))
+    writer.close()
+    assert await writer.take() == [TextDelta(0, "c")]
+    assert await writer.take() is None
+    assert await writer.take() is None
+
+
+async def test_waiting_for_events_has_a_timeout() -> None:
+    with pytest.raises(asyncio.TimeoutError):
+        await EventWriter().take(0.01)
+
+
+async def test_reading_from_the_upstream_pauses_until_events_are_taken() -> None:
+    writer = EventWriter()
+    while writer.is_writable:
+        writer.write(frame("x"))
+    waiting = asyncio.create_task(writer.drained())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert len(await writer.take() or ()) > 100
+    await asyncio.wait_for(waiting, 5)

@@ -9,8 +9,9 @@ import pytest
 from aiohttp import web
 
 from proxyd.config.web_search import ENGINES, WebSearch
-from proxyd.proxy.web_search import SearchFailed, search
+from proxyd.proxy.web_search import search
 from proxyd.secret import Secret
+from proxyd.server_tools.web_search.engines import SearchFailed
 from proxyd.server_tools.web_search.side_call import SearchCall
 from tests.support.harness import running_upstream
 from tests.support.search_engines import RESPONSES
