@@ -229,7 +229,7 @@ class EntryReader:
         values["api_keys"] = pool.keys
         if pool.keys:
             values["api_key"] = pool.keys[0].secret
-            values["key_origin"] = ", ".join(key.origin for key in pool.keys)
+            values["key_origin"] = ", ".join(dict.fromkeys(key.origin for key in pool.keys))
         elif not pool.faults:
             values["key_origin"] = "api_keys"
             values["missing_key"] = (
