@@ -20,12 +20,9 @@ from typing import Any
 from aiohttp import web
 
 from proxyd import errors, jsonio
-from proxyd.codecs.translation.token_estimate import estimate_input_tokens, tools_tokens
-from proxyd.codecs.translation.token_lower_bound import least_input_tokens
-from proxyd.codecs.upstream_errors.context_overflow import Overflow, overflow_message
 from proxyd.config.routes import ModelRoute, RouteTable
 from proxyd.config.settings import Settings
-from proxyd.errors import BadCredential, ProxyError, Refused, TimedOut
+from proxyd.errors import BadCredential, ProxyError, TimedOut
 from proxyd.hooks.loader import HookSet
 from proxyd.logs.setup import get_logger
 from proxyd.prompt_cache.cache import PromptCache
@@ -41,14 +38,16 @@ from proxyd.proxy.driver_direct import DirectDriver
 from proxyd.proxy.driver_translated import TranslatedDriver
 from proxyd.proxy.image_descriptions import ImageDescriptions
 from proxyd.proxy.inner_call import BodyWriter, InnerRequest
-from proxyd.proxy.key_pools import CallKeys, KeyPools
+from proxyd.proxy.key_pools import KeyPools
 from proxyd.proxy.key_ring import KeyRing, estimate_of
+from proxyd.proxy.keyed_attempt import run_with_keys
 from proxyd.proxy.large_requests import LargeRequests
 from proxyd.proxy.learned_file import LearnedQuirkFile
 from proxyd.proxy.on_behalf import InnerCall
 from proxyd.proxy.retries import RetryBudget, delay_before_retry, may_fall_back
 from proxyd.proxy.target_pools import TargetPools
 from proxyd.proxy.web_search import WebSearches
+from proxyd.proxy.window_check import check_window
 from proxyd.recording.recorder import is_kept
 from proxyd.telemetry.batcher import CallBatcher
 from proxyd.telemetry.cache_breaks import CacheBreaks
@@ -398,14 +397,15 @@ class Relay:
         found = await self._searches.respond(route, call)
         if found is not None:
             return found
-        await self._check_window(route, call)
+        await check_window(route, call, self.calibration)
         self._warn_of_misplaced_key(route, call)
         self._calls.check_route_limit(route, self.settings)
+        driver = self._direct if route.direct else self._translated
         keys = self.key_pools.keys_for(route, record.session_id, counts=call.request.is_message)
         retry = 0
         while True:
             try:
-                return await self._attempt(route, keys, call)
+                return await run_with_keys(driver, route, keys, call)
             except ProxyError as exc:
                 errors.name_address(exc, record.address)
                 call.end_retry()
@@ -428,40 +428,6 @@ class Relay:
             call.begin_retry()
             await asyncio.sleep(delay_s)
 
-    async def _attempt(
-        self, route: ModelRoute, keys: CallKeys | None, call: ActiveCall
-    ) -> web.StreamResponse:
-        """Make an attempt; while a key of the entry's pool is refused, another one at once with the next key."""
-        driver = self._direct if route.direct else self._translated
-        if keys is None:
-            return await driver.run(route, call)
-        record, call.has_key_pool = call.record, True
-        while True:
-            with_key = keys.take()
-            record.served_with = keys.name
-            try:
-                response = await driver.run(with_key, call)
-            except ProxyError as exc:
-                errors.name_address(exc, record.address)
-                aside_s = keys.set_aside(exc)
-                if aside_s is None:
-                    raise
-                log.warning(
-                    "upstream.key_set_aside",
-                    request_id=record.request_id,
-                    route=route.model_id,
-                    served_with=keys.name,
-                    for_s=round(aside_s, 1),
-                    why=call.log_message(exc),
-                )
-                record.retries += 1
-            except BaseException:  # the client has left, or the call was ended
-                keys.has_served(record)
-                raise
-            else:
-                keys.has_served(record)
-                return response
-
     def _warn_of_misplaced_key(self, route: ModelRoute, call: ActiveCall) -> None:
         """Warn once when a key goes to a host of another vendor than the one that issued it."""
         found = misplaced_key(route, call.keys)
@@ -474,28 +440,3 @@ class Relay:
                 form=found.form,
                 sent_to=found.host,
             )
-
-    async def _check_window(self, route: ModelRoute, call: ActiveCall) -> None:
-        """Check that a prompt is not surely above the model's window.
-
-        An estimate may be far too high, so the upstream is asked unless a lower bound is above the window.
-
-        Raises:
-            Refused: it is; the message is one upon which Claude Code compacts.
-        """
-        record, window = call.record, route.max_input_tokens
-        if not call.request.is_message or window is None:
-            return  # a translation counts by itself
-        estimate = record.estimated_input_tokens
-        if estimate is None:
-            payload = call.request.payload
-            estimate = await call.request.run(estimate_input_tokens, payload, call.request.inputs)
-            record.estimated_input_tokens = estimate
-            record.estimated_tool_tokens = await call.request.run(tools_tokens, payload.get("tools"))
-        if estimate <= window:
-            return
-        least = await call.request.run_steps(least_input_tokens(call.request.payload, window))
-        if least > window:
-            corrected = self.calibration.corrected(route.model_name, estimate, record.estimated_tool_tokens)
-            message = overflow_message(Overflow(), window=window, estimated_input_tokens=corrected)
-            raise Refused(message, status=400, kind="invalid_request_error")

@@ -65,6 +65,8 @@ WITHOUT_TEST_MODULE = {
     "proxy/driver_translated": "integration/translated",
     "proxy/run_attempt": "integration/proxy/test_faults.py and integration/proxy/test_finisher.py",
     "proxy/upstream_reader": "unit/proxy/test_pump.py and integration/proxy/test_faults.py",
+    "proxy/keyed_attempt": "integration/proxy/test_key_pools.py",
+    "proxy/window_check": "unit/telemetry/test_token_calibration.py",
     "proxy/relay": "integration/proxy and integration/config/test_routes.py",
     "recording/serializer": "integration/recording/test_recorder.py",
     "redaction": "security/test_redaction.py",
