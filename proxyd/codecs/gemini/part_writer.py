@@ -69,6 +69,10 @@ class PartWriter:
         """The stop sequence at which the text was cut."""
         return self._stop.matched
 
+    def continues(self, kind: str) -> bool:
+        """Whether a text of this kind goes into the open block at once, as it is."""
+        return self._writer.block == kind and not self._stop and not self._late_thoughts
+
     def add(self, part: Any) -> None:
         """Write one part."""
         if not isinstance(part, dict):

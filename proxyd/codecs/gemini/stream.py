@@ -16,8 +16,10 @@ from __future__ import annotations
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.codecs.anthropic.events import StreamEvent
+from proxyd.codecs.anthropic.events import StreamEvent, TextDelta, ThinkingDelta, delta_of
+from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.codec import NewId, ResponseContext, Warn
+from proxyd.codecs.gemini.chunk_template import ChunkTemplate
 from proxyd.codecs.gemini.finish import (
     FAILED,
     empty_response,
@@ -55,7 +57,16 @@ _MEMBERS = frozenset(
 class GeminiStream(StreamCodec):
     """The codec of one Gemini stream; see the module's text."""
 
-    __slots__ = ("_details", "_has_chunks", "_has_other_candidates", "_is_done", "_parts", "_reason")
+    __slots__ = (
+        "_details",
+        "_has_chunks",
+        "_has_other_candidates",
+        "_is_done",
+        "_last_repeated",
+        "_parts",
+        "_reason",
+        "_template",
+    )
 
     def __init__(self, context: ResponseContext, dialect: Dialect, new_id: NewId, warn: Warn) -> None:
         super().__init__(context, warn)
@@ -66,6 +77,8 @@ class GeminiStream(StreamCodec):
         self._is_done = False  # [DONE], which some gateways send
         self._has_chunks = False
         self._has_other_candidates = False
+        self._template = ChunkTemplate()
+        self._last_repeated = b""  # the last chunk, if it was not parsed: its usage counts
 
     # -- the codec's interface
 
@@ -86,6 +99,8 @@ class GeminiStream(StreamCodec):
         data = frame.data
         if self.has_ended or self._is_done:
             return []
+        if not frame.event and (delta := self._repeated(data)) is not None:
+            return [delta]
         if not data.strip():
             if frame.event == b"error":
                 self.on_unreadable(b"event: error")
@@ -102,7 +117,27 @@ class GeminiStream(StreamCodec):
         if frame.event == b"error" and isinstance(chunk, dict) and not chunk.keys() & {"error", "candidates"}:
             chunk = {"error": chunk}
         self._on_chunk(chunk, frame.event, data)
-        return self._writer.take_events()
+        events = self._writer.take_events()
+        if len(events) == 1 and isinstance(chunk, dict):
+            match events[0]:
+                case TextDelta(_, text):
+                    self._template.learn(data, chunk, "text", text)
+                case ThinkingDelta(_, text):
+                    self._template.learn(data, chunk, "thinking", text)
+        return events
+
+    def _repeated(self, data: bytes) -> StreamEvent | None:
+        """Return the delta of a chunk that only continues the open block; None, without side effects, for others."""
+        kind = self._template.kind
+        if not kind or not self._parts.continues(kind):
+            return None
+        text = self._template.text_of(data)
+        if not text:
+            return None
+        self._last_repeated = data
+        writer = self._writer
+        writer.emitted_chars += len(text)
+        return delta_of(writer.index, kind, text)
 
     def on_body(self, value: Any) -> bool:
         """Translate a whole response, or an array of chunks."""
@@ -203,11 +238,17 @@ class GeminiStream(StreamCodec):
 
     def _on_usage(self, usage: Any) -> None:
         """Take the usage, which is cumulative: the last counts."""
+        self._last_repeated = b""
         reported = usage_from_gemini(usage)
         if reported is not None:
             self._reported_usage = reported
             if reported.total_input_tokens:
                 self._writer.initial_usage = reported
+
+    def _final_usage(self) -> Usage:
+        if self._last_repeated:
+            self._on_usage(jsonio.loads(self._last_repeated).get("usageMetadata"))
+        return super()._final_usage()
 
     # -- the end
 
