@@ -62,4 +62,11 @@ def _function_parts(refusal: Refusal) -> QuirkChange | None:
     return None
 
 
-_RULES: tuple[Callable[[Refusal], QuirkChange | None], ...] = (_function_parts, _thoughts, _schemas)
+def _system(refusal: Refusal) -> QuirkChange | None:
+    """Read refusals of a system prompt, such as Gemma's."""
+    if refusal.says(r"(?:developer|system)[ _]?instruction\b.{0,30}not (?:enabled|supported|allowed)"):
+        return QuirkChange("system_role", "user")
+    return None
+
+
+_RULES: tuple[Callable[[Refusal], QuirkChange | None], ...] = (_function_parts, _thoughts, _system, _schemas)

@@ -463,6 +463,11 @@ HOSTED = (
                 },
             ),
             Variant(r"gemini-(1|2\.0)", NO_EFFORT, {"gemini": {"thinks_by_default": False}}),
+            Variant(
+                r"gemma-[123]",
+                {**NO_EFFORT, "thought_signature_placeholder": None},
+                {"gemini": {**_GEMINI_BEFORE_3["gemini"], "thinks_by_default": False, "system_role": "user"}},
+            ),
             Variant(r"gemini-[12]", {"thought_signature_placeholder": None}, _GEMINI_BEFORE_3),
             Variant(
                 r"gemini-3[\d.]*-pro|gemini-3\.[7-9]",
@@ -486,6 +491,7 @@ HOSTED = (
             "continue#8865",
             "gemini-3-pro takes low and high alone: opencode-gemini-auth#14; results without a name are refused: "
             "inference-gateway#181, hermes-agent#19728",
+            "Gemma takes no signatures: hermes-agent#84707; no system instruction: rig#788",
             "google-genai 3.6.1, types; Gemini docs: Gemini 3 Developer Guide (temperature), Thinking (budgets)",
         ),
         note="Chat Completions at `/v1beta/openai`: schemas are narrowed to Gemini's subset; thought signatures go "

@@ -197,8 +197,11 @@ def _tool_changes(messages: list[Any]) -> tuple[list[Any], set[str]]:
     """Return tools defined in ``tool_addition`` blocks, and names whose last change was a removal."""
     added: dict[str, Any] = {}
     removed: set[str] = set()
-    if "system" not in map(_ROLE, messages):  # the common case
-        return [], set()
+    try:
+        if "system" not in map(_ROLE, messages):  # the common case
+            return [], set()
+    except (TypeError, KeyError):
+        return [], set()  # a malformed message, which the reader of the conversation reports
     for message in messages:
         if message["role"] != "system":
             continue

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
 from proxyd.codecs.codec import ResponseContext
-from proxyd.codecs.formats import CHAT, FORMATS, RESPONSES, Format
+from proxyd.codecs.formats import CHAT, FORMATS, GEMINI, RESPONSES, Format
+from proxyd.codecs.gemini.thinking import BUDGET_PATH, LEVEL_PATH
 from proxyd.codecs.translation.dialect import Dialect
 from proxyd.codecs.translation.translated import RequestOptions, run_to_end
+from proxyd.errors import ClientError
 
 PAYLOAD = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
 
@@ -27,6 +30,40 @@ def test_a_row_is_complete(chosen: Format) -> None:
     codec = chosen.codec(ResponseContext("m"), dialect, lambda prefix: prefix, lambda name: None)
     assert not codec.has_started
     assert not codec.on_body({"something": "else"})
+
+
+@pytest.mark.parametrize("chosen", FORMATS.values(), ids=lambda chosen: chosen.name)
+@pytest.mark.parametrize("message", [{"content": "x"}, None, 5, {"role": []}, {"role": "model"}])
+def test_a_malformed_message_is_refused_in_words(chosen: Format, message: Any) -> None:
+    payload = {**PAYLOAD, "messages": [message], "tools": [{"name": "T", "input_schema": {}}]}
+    with pytest.raises(ClientError, match=r"messages\.0"):
+        run_to_end(chosen.translation(payload, chosen.dialect(Dialect()), RequestOptions("up", True)))
+
+
+def test_switches_that_gemini_has_elsewhere_or_not_at_all() -> None:
+    dialect = GEMINI.dialect(
+        Dialect(
+            thinking_path="thinking.type",
+            budget_path="budget",
+            body={"a": 1},
+            body_with_tools={"reasoning_effort": "none"},
+            schema_style="gemini",
+            prompt_cache_key=True,
+        )
+    )
+    assert (dialect.effort_path, dialect.budget_path, dialect.thinking_path) == (
+        LEVEL_PATH,
+        BUDGET_PATH,
+        None,
+    )
+    assert (dialect.body, dialect.body_with_tools, dialect.prompt_cache_key) == ({}, {}, False)
+    assert (dialect.schema_style, dialect.leading_system_only) == ("full", True)
+    without = GEMINI.dialect(Dialect(effort_path=None))
+    assert (without.effort_path, without.budget_path) == (None, None)
+
+
+def test_every_format_has_a_folder_of_its_own() -> None:
+    assert len({each.folder for each in FORMATS.values()}) == len(FORMATS)
 
 
 def test_chat_completions_are_as_the_profiles_have_them() -> None:

@@ -97,6 +97,7 @@ def quirks_after(message: str, model: str = "gemini-3-pro", **payload: Any) -> d
             {"response_format": "none"},
         ),
         ("top_p is not supported by this model.", {"sampling": []}),
+        ("Developer instruction is not enabled for models/gemma-3-27b-it", {"system_role": "user"}),
     ],
 )
 def test_a_refusal_names_its_quirk(message: str, quirks: dict[str, Any]) -> None:

@@ -48,6 +48,33 @@ def test_addresses(api_base: str, direct: bool, remedy: str | None) -> None:
     assert "secret" not in (found or "")
 
 
+GOOGLE = "https://generativelanguage.googleapis.com"
+
+
+@pytest.mark.parametrize(
+    ("path", "chosen", "remedy"),
+    [
+        ("/v1beta/openai", "openai-chat", None),
+        ("/v1beta", "gemini", None),
+        ("/v1alpha", "gemini", None),
+        ("/v1beta", "openai-chat", f"add 'format: gemini', or write 'api_base: {GOOGLE}/v1beta/openai'"),
+        ("/v1beta/openai", "gemini", f"remove 'format: gemini', or write 'api_base: {GOOGLE}/v1beta'"),
+        ("", "gemini", f"write 'api_base: {GOOGLE}/v1beta'"),
+        ("", "openai-chat", f"write 'api_base: {GOOGLE}/v1beta/openai'"),
+    ],
+)
+def test_addresses_of_a_vendor_with_two_formats(path: str, chosen: str, remedy: str | None) -> None:
+    found = fault_in_address(f"{GOOGLE}{path}", direct=False, chosen=chosen)
+    assert (found is None) == (remedy is None), found
+    assert remedy is None or (found is not None and remedy in found)
+
+
+def test_an_entry_is_warned_of_by_its_format() -> None:
+    text = f"- {{model_id: g, model_name: gemini-3-pro, api_base: '{GOOGLE}/v1beta', api_key: x9-abcdef"
+    assert "format: gemini" in warnings(f"{text}}}\n")[0]
+    assert warnings(f"{text}, format: gemini}}\n") == []
+
+
 @pytest.mark.parametrize(
     ("key", "fault"),
     [

@@ -24,6 +24,18 @@ def test_address(base: str, url: str) -> None:
     assert endpoint_url(base, "/chat/completions") == url
 
 
+def test_an_address_with_a_query_and_a_path_with_one() -> None:
+    assert endpoint_url("https://a/v1/", "/m:stream?alt=sse") == "https://a/v1/m:stream?alt=sse"
+    assert endpoint_url("https://a/v1?v=1", "/m:stream?alt=sse") == "https://a/v1/m:stream?alt=sse&v=1"
+
+
+def test_the_format_decides_the_header_of_the_key() -> None:
+    gemini, chat = prepared(format="gemini").request.headers, prepared(format="openai-chat").request.headers
+    assert "authorization" not in gemini
+    assert gemini["x-goog-api-key"] == chat["authorization"].removeprefix("Bearer ")
+    assert "x-goog-api-key" not in chat
+
+
 def test_the_format_decides_the_path_and_the_body() -> None:
     chat, responses = prepared(format="openai-chat"), prepared(format="openai-responses")
     assert chat.request.url == "https://api.example.com/v1/chat/completions"

@@ -31,6 +31,18 @@ def test_decoding_returns_what_was_encoded(
     assert decoded.tool_signatures == signatures
 
 
+def test_signatures_of_parts() -> None:
+    decoded = decode_signature(
+        encode_signature("m", None, None, None, part_signatures={"text": "s", "thought": ""})
+    )
+    assert decoded is not None
+    assert decoded.part_signatures == {"text": "s", "thought": ""}
+    odd = base64.urlsafe_b64encode(b'{"m":"m","g":{"text":5}}').rstrip(b"=").decode()
+    read = decode_signature(PREFIX + odd)
+    assert read is not None
+    assert read.part_signatures == {}
+
+
 @pytest.mark.parametrize(
     "foreign",
     [

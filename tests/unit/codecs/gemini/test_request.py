@@ -119,6 +119,13 @@ def test_the_system_prompt_is_one_part_without_attribution() -> None:
     assert "systemInstruction" not in body()
 
 
+def test_a_model_without_system_prompt_gets_it_from_the_user() -> None:
+    sent = body(of("gemma-3-27b-it"), system="Be brief.")
+    assert "systemInstruction" not in sent
+    assert sent["contents"][0]["parts"] == [{"text": "Be brief."}, {"text": "hello"}]
+    assert "thinkingConfig" not in sent["generationConfig"]
+
+
 def test_sizes_and_sampling() -> None:
     config = body(temperature=0.5, top_p=0.9, top_k=7, stop_sequences=["a", "", "b"])["generationConfig"]
     assert config == {

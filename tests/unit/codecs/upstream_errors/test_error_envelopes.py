@@ -114,3 +114,31 @@ def test_details(error: Any, details: ErrorDetails) -> None:
 )
 def test_bodies(body: bytes, message: str) -> None:
     assert parse_error_body(body).message == message
+
+
+RETRY = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}
+
+
+@pytest.mark.parametrize(
+    ("error", "wait_s", "codes"),
+    [
+        ({"message": "m", "details": [RETRY]}, 34.5, ()),
+        ({"error": {"message": "m", "details": [{"reason": "X"}, RETRY]}}, 34.5, ("x",)),
+        ([{"error": {"message": "m", "details": [RETRY]}}], 34.5, ()),
+        (
+            {"message": "m", "details": [{"violations": [{"quotaId": "PerDay"}, {"quotaId": 5}, 7]}]},
+            None,
+            ("perday",),
+        ),
+        (
+            {"message": "m", "details": [{"retryDelay": "soon"}, {"retryDelay": 5}, 7, {"violations": {}}]},
+            None,
+            (),
+        ),
+        ({"message": "m", "metadata": {"raw": {"message": "n", "details": [RETRY]}}}, 34.5, ()),
+        ({"someException": {"message": "m", "details": [RETRY]}}, 34.5, ("someexception",)),
+    ],
+)
+def test_details_of_google(error: Any, wait_s: float | None, codes: tuple[str, ...]) -> None:
+    details = parse_error(error)
+    assert (details.wait_s, details.codes) == (wait_s, codes)
