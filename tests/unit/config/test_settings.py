@@ -56,6 +56,7 @@ def test_defaults() -> None:
         "web_search": {},
         "hook_options": {},
         "hooks": {},
+        "context_edits": True,
         "hook_timeout_s": 5,
         "ledger_days": 90,
         "record": "failures",
