@@ -37,7 +37,7 @@ MAX_DEPTH = 64
 #: characters of the same width for the parser, so that references need no quotes there.
 _REFERENCE = re.compile(r"\$\{([^{}\[\],'\"#\n]*)\}")
 _OPEN, _CLOSE = "\U000f0000", "\U000f0001"
-_REPLACED = re.compile(rf"\${_OPEN}([^{_CLOSE}]*){_CLOSE}")
+_REPLACED = re.compile(rf"\${_OPEN}([^{_OPEN}{_CLOSE}]*){_CLOSE}")
 
 _INT = re.compile(r"[-+]?(?:0o[0-7]+|0x[0-9a-fA-F]+|[0-9]+(?:_[0-9]+)*)")
 _TRUE = frozenset({"true", "yes", "on", "y"})
