@@ -16,7 +16,7 @@ from proxyd.config.kinds import Kind, Report, choice, number, secret_text, table
 from proxyd.config.secrets import Credential, read_credential
 from proxyd.secret import Secret
 
-__all__ = ["ENGINES", "WEB_SEARCH", "WebSearch", "faults_in", "read_key", "web_search_kind"]
+__all__ = ["ENGINES", "UPSTREAM", "WEB_SEARCH", "WebSearch", "faults_in", "read_key", "web_search_kind"]
 
 #: Engine -> address of its search; "" where each user has an own one.
 ENGINES: Mapping[str, str] = {
@@ -26,17 +26,19 @@ ENGINES: Mapping[str, str] = {
     "serper": "https://google.serper.dev/search",
     "exa": "https://api.exa.ai/search",
 }
+#: The engine that is the entry's own upstream, and the model with it.
+UPSTREAM = "upstream"
 _MAX_RESULTS = 8
-_TIMEOUT_S = 10.0
+_TIMEOUT_S, _UPSTREAM_TIMEOUT_S = 10.0, 60.0
 
 
 def _engine() -> Kind:
-    names = choice(*ENGINES, "off")
+    names = choice(*ENGINES, UPSTREAM, "off")
 
     def read(value: Any, report: Report) -> str | None:
         return "off" if value is False else names.read(value, report)  # YAML reads a bare ``off`` as false
 
-    return Kind(names.expected, read, {"enum": [*ENGINES, "off", False]})
+    return Kind(names.expected, read, {"enum": [*ENGINES, UPSTREAM, "off", False]})
 
 
 def _address() -> Kind:
@@ -58,7 +60,10 @@ def _address() -> Kind:
 
 #: The keys of the mapping.
 WEB_SEARCH: Mapping[str, tuple[Kind, str]] = {
-    "engine": (_engine(), "The search engine; off for none."),
+    "engine": (
+        _engine(),
+        "The search engine; upstream for the search of the entry's own vendor, off for none.",
+    ),
     "url": (_address(), "Address of a SearXNG server, or another one than the engine's own."),
     "api_key": (
         secret_text("a key, ${ENV_NAME} or ${file:PATH}"),
@@ -68,7 +73,7 @@ WEB_SEARCH: Mapping[str, tuple[Kind, str]] = {
     "safe": (choice("off", "moderate", "strict"), "How adult content is filtered; moderate if left out."),
     "timeout_s": (
         number(0.1, 120, what="a number of seconds"),
-        "Seconds that a search may take; 10 if left out.",
+        "Seconds that a search may take; 10 if left out, 60 for upstream.",
     ),
 }
 
@@ -83,7 +88,7 @@ class WebSearch:
     """What is in force for one entry.
 
     Attributes:
-        engine: one of `ENGINES`, or "" for none.
+        engine: one of `ENGINES`, `UPSTREAM`, or "" for none.
         url: where the engine is asked.
         missing_key: why there is no key, as the second half of a sentence.
     """
@@ -107,7 +112,7 @@ class WebSearch:
         is_direct: bool,
     ) -> WebSearch | None:
         """Lay an entry's values over those of the settings; None if the upstream is to answer searches itself."""
-        if is_direct and entry.get("engine", "off") == "off":
+        if is_direct and entry.get("engine", "off") in ("off", UPSTREAM):
             return None
         if "engine" in entry:  # with an address and a key of its own
             settings = {name: value for name, value in settings.items() if name not in ("url", "api_key")}
@@ -119,12 +124,12 @@ class WebSearch:
         credential = entry_key or settings_key
         return cls(
             engine=engine,
-            url=values.get("url") or ENGINES[engine],
+            url=values.get("url") or ENGINES.get(engine, ""),
             key=credential.secret if credential else None,
             missing_key=credential.missing if credential else None,
             max_results=values.get("max_results", _MAX_RESULTS),
             safe=values.get("safe", "moderate"),
-            timeout_s=values.get("timeout_s", _TIMEOUT_S),
+            timeout_s=values.get("timeout_s", _UPSTREAM_TIMEOUT_S if engine == UPSTREAM else _TIMEOUT_S),
         )
 
 
@@ -133,6 +138,9 @@ def faults_in(values: Mapping[str, Any]) -> dict[str, str]:
     engine = values.get("engine")
     if engine in (None, "off"):
         return {}
+    if engine == UPSTREAM:
+        text = "the upstream of the entry is asked with the entry's own address and key; remove it"
+        return {name: text for name in ("url", "api_key") if values.get(name)}
     if not ENGINES[engine] and not values.get("url"):
         return {"engine": f"{engine} needs url, the address of your server"}
     if ENGINES[engine] and not values.get("api_key"):

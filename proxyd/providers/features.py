@@ -17,8 +17,9 @@ from proxyd.config.images import Images
 from proxyd.config.route_description import window_of
 from proxyd.config.routes import ModelRoute
 from proxyd.config.settings import Settings
-from proxyd.config.web_search import WebSearch
+from proxyd.config.web_search import UPSTREAM, WebSearch
 from proxyd.providers.registry import Profile, dialect_for, format_for, profile_for, sees_images
+from proxyd.providers.upstream_search import can_search
 from proxyd.urls import is_private_host
 
 __all__ = ["BY_US", "FEATURES", "NATIVE", "NO", "PASSED_ON", "Feature", "features_of"]
@@ -171,7 +172,14 @@ def _web_search(entry: _Entry) -> _Found:
         return served, how, "" if entry.is_anthropic else remedy
     if not config.engine:
         remedy = "web_search: {engine: searxng, url: ADDRESS}, if you have one; other engines need an api_key"
+        if can_search(route):
+            remedy = "web_search: {engine: upstream}, if it is to search itself; there are other engines"
         return NO, "WebSearch is answered that there is none", remedy
+    if config.engine == UPSTREAM:
+        if can_search(route):
+            return NATIVE, "WebSearch is answered by the upstream's own search", ""
+        remedy = "web_search: {engine: searxng, url: ADDRESS}"
+        return NO, "the upstream is not known to search", remedy
     if config.missing_key is not None:
         return NO, f"{config.engine} has no key", config.missing_key
     return BY_US, f"WebSearch is answered by {config.engine}", ""

@@ -129,6 +129,7 @@ HOSTED = (
     ),
     Profile(
         name="openai",
+        searches={"openai-responses": "responses"},
         title="OpenAI",
         hosts=("api.openai.com",),
         dialect=_OPENAI,
@@ -142,6 +143,7 @@ HOSTED = (
     ),
     Profile(
         name="azure",
+        searches={"openai-responses": "responses"},
         title="Azure OpenAI",
         hosts=("*.openai.azure.com", "*.cognitiveservices.azure.com", "*.services.ai.azure.com"),
         dialect=_OPENAI,
@@ -174,6 +176,7 @@ HOSTED = (
     ),
     Profile(
         name="openrouter",
+        searches={"openai-chat": "openrouter"},
         title="OpenRouter",
         hosts=("openrouter.ai", "*.openrouter.ai"),
         dialect=Dialect(
@@ -280,6 +283,7 @@ HOSTED = (
     ),
     Profile(
         name="zhipu",
+        searches={"openai-chat": "glm"},
         title="Zhipu GLM / Z.ai",
         hosts=("open.bigmodel.cn", "*.bigmodel.cn", "api.z.ai"),
         dialect=Dialect(
@@ -351,6 +355,7 @@ HOSTED = (
     ),
     Profile(
         name="dashscope",
+        searches={"openai-responses": "responses"},
         title="Qwen / DashScope",
         hosts=("dashscope.aliyuncs.com", "dashscope-*.aliyuncs.com", "*.maas.aliyuncs.com"),
         dialect=Dialect(
@@ -433,6 +438,7 @@ HOSTED = (
     ),
     Profile(
         name="gemini",
+        searches={"gemini": "gemini"},
         title="Gemini",
         hosts=(
             "generativelanguage.googleapis.com",
@@ -500,6 +506,7 @@ HOSTED = (
     ),
     Profile(
         name="xai",
+        searches={"openai-responses": "responses"},
         title="xAI Grok",
         hosts=("api.x.ai", "*.api.x.ai"),
         dialect=Dialect(stop_limit=0, schema_style="xai", reasoning_return="none", **NO_EFFORT),

@@ -24,6 +24,7 @@ __all__ = [
     "MOONSHOT_SCHEMAS",
     "MOONSHOT_SCHEMAS_SOURCE",
     "NO_EFFORT",
+    "SEARCH_WAYS",
     "STRICT_TEMPLATE",
     "STRICT_TEMPLATE_SOURCE",
     "THINK_TAGS",
@@ -33,6 +34,10 @@ __all__ = [
     "Variant",
     "levels",
 ]
+
+
+#: Ways in which upstreams search the web (`proxyd.providers.upstream_search`).
+SEARCH_WAYS = ("openrouter", "responses", "glm", "gemini")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class Profile:
         omit: top-level fields that its Anthropic endpoint does not take, removed in direct mode.
         direct_auth: ``bearer`` or ``x-api-key`` where its Anthropic endpoint takes only that header; None keeps the
             header that the client used.
+        searches: name of a format -> how the upstream is asked there to search the web, one of `SEARCH_WAYS`.
         keeps_unsigned_thinking: its Anthropic endpoint sends thinking blocks without a signature and expects them back.
         sources: documentation and public threads behind the values.
         note: a remark for users.
@@ -97,6 +103,7 @@ class Profile:
     auth: str = "bearer"
     omit: tuple[str, ...] = ()
     direct_auth: str | None = None
+    searches: Mapping[str, str] = field(default_factory=dict)
     keeps_unsigned_thinking: bool = False
     sources: tuple[str, ...] = ()
     note: str = ""

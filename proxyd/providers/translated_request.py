@@ -10,6 +10,7 @@ from proxyd import jsonio
 from proxyd.codecs.anthropic.events import MessageDelta, MessageStop, StreamEvent, message_start
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.cache.tool_inputs import ToolInputs
+from proxyd.codecs.citations import Citations, CitingDecoder
 from proxyd.codecs.codec import NewId, ResponseContext, Warn
 from proxyd.codecs.formats import CHAT, Format
 from proxyd.codecs.response_decoder import ResponseDecoder
@@ -121,6 +122,7 @@ def prepare(
     is_refused: Callable[[str], bool] = lambda data: False,
     applied_edits: list[dict[str, Any]] | None = None,
     retries_empty: bool = False,
+    citations: Citations | None = None,
 ) -> Generator[None, None, TranslatedCall]:
     """Translate `payload` for `route` in steps (`translation`), without serializing the body.
 
@@ -129,6 +131,7 @@ def prepare(
         corrected: corrects an estimate of the input tokens; None leaves it unchanged.
         inputs: serialized tool inputs of `payload`.
         is_refused: whether the upstream has refused this signed data of an earlier turn.
+        citations: gets the sources of a response whose upstream searches the web.
         applied_edits: those of ``context_management`` that `payload` has behind it, for the response.
         retries_empty: as in `ResponseContext`.
 
@@ -185,7 +188,7 @@ def prepare(
             timeouts=timeouts,
         ),
         new_decoder=lambda: new_decoder(
-            chosen, response, dialect, new_id, warn, max_body_bytes, max_frame_bytes
+            chosen, response, dialect, new_id, warn, max_body_bytes, max_frame_bytes, citations
         ),
         response=response,
         new_id=new_id,
@@ -214,13 +217,15 @@ def new_decoder(
     warn: Warn,
     max_body_bytes: int,
     max_frame_bytes: int = MAX_FRAME_BYTES,
+    citations: Citations | None = None,
 ) -> ResponseDecoder:
     """Return the decoder of one response."""
-    return ResponseDecoder(
-        chosen.codec(response, dialect, new_id, warn),
-        max_body_bytes=max_body_bytes,
-        max_frame_bytes=max_frame_bytes,
-    )
+    codec = chosen.codec(response, dialect, new_id, warn)
+    if citations is not None:
+        return CitingDecoder(
+            codec, max_body_bytes=max_body_bytes, max_frame_bytes=max_frame_bytes, citations=citations
+        )
+    return ResponseDecoder(codec, max_body_bytes=max_body_bytes, max_frame_bytes=max_frame_bytes)
 
 
 def endpoint_url(api_base: str, path: str) -> str:

@@ -21,6 +21,7 @@ from proxyd.codecs.anthropic.usage import Usage
 from proxyd.errors import ProxyError, Refused, UnreadableStream
 from proxyd.logs.setup import get_logger
 from proxyd.providers.base import ClientKeys
+from proxyd.providers.upstream_search import UpstreamSearch
 from proxyd.proxy.client_request import ClientRequest
 from proxyd.proxy.client_response import SSE_HEADERS, ResponseWriter
 from proxyd.proxy.inner_call import BodyWriter
@@ -55,6 +56,7 @@ class ActiveCall:
             of it is not needed.
         has_key_pool: another key can be tried if the upstream refuses this one.
         is_retrying: it waits for a retry, or for the upstream's response to one.
+        search: a search of the web that the upstream is to make itself.
     """
 
     request: ClientRequest
@@ -67,6 +69,7 @@ class ActiveCall:
     is_first_choice: bool = True
     is_retrying: bool = False
     stops_early: Callable[[bytes], bool] | None = None
+    search: UpstreamSearch | None = None
     has_key_pool: bool = False
 
     @property

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from time import time
 
 from aiohttp import web
 
 from proxyd import errors
 from proxyd.codecs.translation.token_estimate import tools_tokens
+from proxyd.codecs.translation.translated import merge
 from proxyd.codecs.upstream_errors.output_minimum import is_too_few_tokens
 from proxyd.config.routes import ModelRoute
-from proxyd.errors import ProxyError, TooLong
+from proxyd.errors import ProxyError, Refused, TooLong
 from proxyd.logs.setup import get_logger
 from proxyd.providers import translated_request as translated
 from proxyd.providers.learned_quirks import CallKind, LearnedQuirks
 from proxyd.providers.refused_data import refuses_signed_data
 from proxyd.providers.registry import format_for
+from proxyd.providers.upstream_search import UpstreamSearch, search_fields
 from proxyd.proxy.active_call import ActiveCall
 from proxyd.proxy.attempt_translated import TranslatedAttempt
 from proxyd.proxy.driver import CallResources, Driver
@@ -131,6 +134,8 @@ class TranslatedDriver(Driver):
     async def _translate(self, route: ModelRoute, call: ActiveCall) -> translated.TranslatedCall:
         record, settings = call.record, self._settings
         calibration = self._resources.calibration
+        if call.search is not None:
+            route = _searching(route, call.search)
         edited = Edited(call.request.payload, [], ())
         if settings.context_edits:
             edited = await call.request.run(apply_edits, call.request.payload, call.request.inputs)
@@ -151,6 +156,7 @@ class TranslatedDriver(Driver):
             inputs=call.request.inputs,
             is_refused=self._learned.refused_data.__contains__,
             applied_edits=edited.applied,
+            citations=None if call.search is None else call.search.citations,
             retries_empty=record.retries == 0 < settings.max_retries,
         )
         prepared = await call.request.run_steps(steps)
@@ -183,3 +189,17 @@ class TranslatedDriver(Driver):
     def _log_learned(route: ModelRoute, lines: tuple[str, ...]) -> None:
         for line in lines:
             log.warning("route.learned", route=route.model_id, models_yaml=line)
+
+
+def _searching(route: ModelRoute, search: UpstreamSearch) -> ModelRoute:
+    """Return a route whose requests ask its upstream to search the web.
+
+    Raises:
+        Refused: it is not known how.
+    """
+    fields = search_fields(route, search)
+    if fields is None:
+        message = f"model {route.model_id!r} is served by an upstream that is not known to search the web"
+        raise Refused(message, status=400, kind="invalid_request_error")
+    can_stream = route.can_stream and fields.get("stream", True)
+    return replace(route, extra_body=merge(route.extra_body, fields), can_stream=can_stream)

@@ -8,6 +8,7 @@ from typing import Any
 
 from proxyd.config.routes import ModelRoute
 from proxyd.providers.base import ClientKeys
+from proxyd.providers.upstream_search import UpstreamSearch
 from proxyd.proxy.client_request import ClientRequest
 from proxyd.proxy.inner_call import EventWriter
 from proxyd.telemetry.call_record import CallRecord
@@ -26,6 +27,7 @@ class InnerCall:
         headers: those of the client's that the upstream needs.
         timeout_s: after which it ends with `TimedOut`; 0 for never.
         stops_early: see `ActiveCall`.
+        search: a search of the web that the upstream is to make itself.
         writer: takes a response that is streamed; None for one that is wanted as a whole.
     """
 
@@ -36,6 +38,7 @@ class InnerCall:
     headers: dict[str, str]
     timeout_s: float
     stops_early: Callable[[bytes], bool] | None = None
+    search: UpstreamSearch | None = None
     writer: EventWriter | None = None
 
 

@@ -233,7 +233,7 @@ class Relay:
         )
         timers, writer = Timers(asyncio.get_running_loop()), inner.writer or BodyWriter()
         call = self._new_call(request, writer, timers)
-        call.stops_early = inner.stops_early
+        call.stops_early, call.search = inner.stops_early, inner.search
 
         def expire() -> None:
             call.failure = TimedOut(f"no response within {inner.timeout_s:g} s")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -18,8 +19,10 @@ from proxyd import jsonio
 from proxyd.codecs.anthropic.events import StreamEvent
 from proxyd.config.routes import ModelRoute
 from proxyd.config.settings import Settings
-from proxyd.config.web_search import WebSearch
+from proxyd.config.web_search import UPSTREAM, WebSearch
+from proxyd.errors import ProxyError
 from proxyd.logs.setup import get_logger
+from proxyd.providers.upstream_search import UpstreamSearch, can_search
 from proxyd.proxy.active_call import ActiveCall
 from proxyd.proxy.local_response import respond_locally
 from proxyd.proxy.on_behalf import InnerCall
@@ -37,6 +40,8 @@ log = get_logger("web_search")
 
 #: Most bytes of an engine's response: eight results with their texts are some 20 kB.
 _MAX_RESPONSE_BYTES = 2 << 20
+#: Output of an upstream that searches itself, its thinking included.
+_MAX_TOKENS = 4096
 #: What the main model is to do where nothing was searched.
 _ADVICE = "Answer without it, and say that nothing was searched."
 
@@ -73,17 +78,92 @@ class WebSearches:
         if not is_search_call(call.request.payload):
             return None
         wanted = SearchCall.of(call.request.payload)
-        return await respond_locally(call, _events(config, wanted, route, call))
+        return await respond_locally(call, self._events(config, wanted, route, call))
 
     async def _respond_in_rounds(
         self, offered: OfferedSearch, config: WebSearch, route: ModelRoute, call: ActiveCall
     ) -> web.StreamResponse:
         async def make_search(wanted: SearchCall) -> list[Result]:
-            return await _results(config, wanted, route, call)
+            results, answer = await self._results(config, wanted, route, call)
+            if answer and results and not any(result.text for result in results):
+                results[0] = replace(results[0], text=answer)
+            return results
 
         rounds = SearchRounds(offered, make_search, self._make_call, route, call, self._settings().commit_s)
         async with aclosing(rounds.events()) as events:
             return await respond_locally(call, events)
+
+    async def _events(
+        self, config: WebSearch, wanted: SearchCall, route: ModelRoute, call: ActiveCall
+    ) -> AsyncIterator[Sequence[StreamEvent]]:
+        message_id = new_id("msg_", 22)
+        yield beginning(message_id, call.request.model, wanted.query)
+        try:
+            results, answer = await self._results(config, wanted, route, call)
+            yield ending_with_results(message_id, wanted.query, results, answer)
+        except SearchFailed as exc:
+            yield ending_with_error(message_id, exc.code, f"No web search was made: {exc}. {_ADVICE}")
+
+    async def _results(
+        self, config: WebSearch, wanted: SearchCall, route: ModelRoute, call: ActiveCall
+    ) -> tuple[list[Result], str]:
+        """Make a search for a call, and log why it failed if it did; return what the upstream says to it as well.
+
+        Raises:
+            SearchFailed: there are no results.
+        """
+        try:
+            if config.engine == UPSTREAM:
+                _check_query(wanted)
+                return await self._ask_upstream(config, wanted, route, call)
+            return await _checked_results(config, wanted, route), ""
+        except SearchFailed as exc:
+            if config.engine:
+                log.warning(
+                    "web_search.failed",
+                    request_id=call.record.request_id,
+                    route=route.model_id,
+                    engine=config.engine,
+                    why=str(exc),
+                )
+            raise
+
+    async def _ask_upstream(
+        self, config: WebSearch, wanted: SearchCall, route: ModelRoute, call: ActiveCall
+    ) -> tuple[list[Result], str]:
+        """Have the entry's upstream search; return its sources, and its words.
+
+        Raises:
+            SearchFailed: it cannot search, failed, or named no source: its words may be made up then.
+        """
+        if not can_search(route):
+            raise SearchFailed(
+                f"the upstream of model {route.model_id!r} is not known to search the web; set web_search: "
+                "{engine: searxng, url: ADDRESS}, or another engine with its api_key"
+            )
+        search = UpstreamSearch(wanted.allowed, wanted.blocked, config.max_results)
+        text = f"Perform a web search for the query: {wanted.query}\n\nThen say briefly what the results say."
+        payload = {
+            "model": route.model_id,
+            "max_tokens": _MAX_TOKENS,
+            "stream": False,
+            "messages": [{"role": "user", "content": text}],
+        }
+        inner = InnerCall(payload, "search", call.record, call.keys, {}, config.timeout_s, search=search)
+        try:
+            message = await self._make_call(inner)
+        except ProxyError as exc:
+            raise SearchFailed(f"the upstream's own search failed: {call.log_message(exc)}") from None
+        blocks = [block for block in message["content"] if isinstance(block, dict)]
+        answer = "\n".join(str(block.get("text", "")) for block in blocks if block.get("type") == "text")
+        results = [
+            Result(each.title or each.url, each.url, each.text, each.date)
+            for each in search.citations.found.values()
+            if wanted.allows(each.url)
+        ]
+        if not results:
+            raise SearchFailed("the upstream's own search named no source")
+        return results[: config.max_results], answer
 
 
 async def search(config: WebSearch, call: SearchCall) -> list[Result]:
@@ -129,40 +209,6 @@ async def search(config: WebSearch, call: SearchCall) -> list[Result]:
     return [result for result in results if call.allows(result.url)][: config.max_results]
 
 
-async def _events(
-    config: WebSearch, wanted: SearchCall, route: ModelRoute, call: ActiveCall
-) -> AsyncIterator[Sequence[StreamEvent]]:
-    message_id = new_id("msg_", 22)
-    yield beginning(message_id, call.request.model, wanted.query)
-    try:
-        results = await _results(config, wanted, route, call)
-        yield ending_with_results(message_id, wanted.query, results)
-    except SearchFailed as exc:
-        yield ending_with_error(message_id, exc.code, f"No web search was made: {exc}. {_ADVICE}")
-
-
-async def _results(
-    config: WebSearch, wanted: SearchCall, route: ModelRoute, call: ActiveCall
-) -> list[Result]:
-    """Make a search for a call, and log why it failed if it did.
-
-    Raises:
-        SearchFailed: there are no results.
-    """
-    try:
-        return await _checked_results(config, wanted, route)
-    except SearchFailed as exc:
-        if config.engine:
-            log.warning(
-                "web_search.failed",
-                request_id=call.record.request_id,
-                route=route.model_id,
-                engine=config.engine,
-                why=str(exc),
-            )
-        raise
-
-
 async def _checked_results(config: WebSearch, wanted: SearchCall, route: ModelRoute) -> list[Result]:
     if not config.engine:
         raise SearchFailed(
@@ -172,11 +218,15 @@ async def _checked_results(config: WebSearch, wanted: SearchCall, route: ModelRo
         )
     if config.missing_key is not None:
         raise SearchFailed(f"the search engine {config.engine} has no key: {config.missing_key}")
+    _check_query(wanted)
+    return await search(config, wanted)
+
+
+def _check_query(wanted: SearchCall) -> None:
     if wanted.is_exhausted:
         raise SearchFailed("the request allows no search (max_uses: 0)", "max_uses_exceeded")
     if not wanted.query:
         raise SearchFailed("the request has no query", "invalid_tool_input")
-    return await search(config, wanted)
 
 
 async def _read(response: aiohttp.ClientResponse, place: str) -> bytes:

@@ -70,6 +70,7 @@ WITHOUT_TEST_MODULE = {
     "proxy/relay": "integration/proxy and integration/config/test_routes.py",
     "recording/serializer": "integration/recording/test_recorder.py",
     "redaction": "security/test_redaction.py",
+    "providers/upstream_search": "integration/proxy/test_upstream_search.py",
     "replay/responses": "integration/replay/test_replay.py",
     "replay/transcript": "integration/cli/commands/test_export.py",
     "replay/vocabulary": "data; unit/replay/test_anonymizer.py",

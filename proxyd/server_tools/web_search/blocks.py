@@ -56,9 +56,18 @@ def beginning(message_id: str, model: str, query: str) -> list[StreamEvent]:
     ]
 
 
-def ending_with_results(message_id: str, query: str, results: Sequence[Result]) -> list[StreamEvent]:
-    """Build the rest of the message after a search."""
-    return _ending(message_id, result_blocks(results), text_of(query, results))
+def ending_with_results(
+    message_id: str, query: str, results: Sequence[Result], answer: str = ""
+) -> list[StreamEvent]:
+    """Build the rest of the message after a search.
+
+    Args:
+        answer: what an upstream that has searched itself says to the results.
+    """
+    text = text_of(query, results)
+    if answer:
+        text = f"{answer[:_MAX_TEXT_BYTES]}\n\nSources:\n{text}"
+    return _ending(message_id, result_blocks(results), text)
 
 
 def ending_with_error(message_id: str, code: str, text: str) -> list[StreamEvent]:

@@ -42,6 +42,8 @@ def in_force(settings: str = "{}", entry: str = "{}", *, direct: bool = False) -
     [
         ("{}", "{}", WebSearch()),
         ("{engine: off}", "{}", WebSearch()),
+        ("{engine: upstream}", "{}", WebSearch("upstream", timeout_s=60.0)),
+        (BRAVE, "{engine: upstream}", WebSearch("upstream", max_results=3, timeout_s=60.0)),
         (SEARXNG, "{}", WebSearch("searxng", "http://127.0.0.1:8888")),
         (SEARXNG, "{engine: off}", WebSearch()),
         (
@@ -69,6 +71,7 @@ def test_an_entry_is_laid_over_the_settings(settings: str, entry: str, expected:
 
 def test_a_direct_entry_leaves_searches_to_its_upstream_unless_it_names_an_engine() -> None:
     assert in_force(SEARXNG, direct=True) is None
+    assert in_force("{}", "{engine: upstream}", direct=True) is None
     assert in_force(SEARXNG, "{engine: off}", direct=True) is None
     assert in_force("{}", SEARXNG, direct=True) == WebSearch("searxng", "http://127.0.0.1:8888")
 
@@ -102,3 +105,10 @@ def test_a_fault_names_its_place_and_what_to_write(value: str, words: list[str],
     for word in words:
         assert word in message
     assert "user:word" not in message
+
+
+def test_an_upstream_that_searches_has_its_own_address_and_key() -> None:
+    with pytest.raises(ConfigError) as caught:
+        in_force("{engine: upstream, url: 'http://h'}")
+    assert "web_search.url" in caught.value.message
+    assert "the entry's own address and key; remove it" in caught.value.message

@@ -76,6 +76,9 @@ def test_the_table_says_what_the_translation_sends(provider: str, format_name: s
         ({"vision": False, "images": {"describe_with": "eyes"}}, {}, "images", BY_US, "by eyes"),
         ({"vision": False}, {"images": {"describe_with": "eyes"}}, "images", BY_US, "by eyes"),
         ({}, {"web_search": {"engine": "searxng", "url": "http://h"}}, "web search", BY_US, "by searxng"),
+        ({"provider": "zhipu"}, {"web_search": {"engine": "upstream"}}, "web search", NATIVE, "own search"),
+        ({}, {"web_search": {"engine": "upstream"}}, "web search", NO, "engine: searxng"),
+        ({"provider": "zhipu"}, {}, "web search", NO, "engine: upstream"),
         ({}, {"auto_mode": {"classifier": "judge"}}, "auto mode", BY_US, "by judge"),
         (
             {"direct": True},

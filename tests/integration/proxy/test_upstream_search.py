@@ -1,0 +1,239 @@
+"""WebSearch answered by the upstream's own search: how each vendor is asked, and what becomes of its sources."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import pytest
+from aiohttp import web
+
+from proxyd.providers.profile import SEARCH_WAYS
+from proxyd.providers.registry import PROFILES
+from proxyd.providers.upstream_search import UpstreamSearch, can_search, search_fields
+from proxyd.telemetry import ledger_queries
+from proxyd.telemetry.ledger_schema import FILE
+from tests.support.harness import (
+    Upstream,
+    chunk,
+    load_entries,
+    running_proxy,
+    running_upstream,
+    sse,
+    text_stream,
+)
+
+SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
+NOTE = {"name": "note", "input_schema": {"type": "object"}}
+QUESTION: list[Any] = [{"role": "user", "content": "Perform a web search for the query: rust news"}]
+URL = "https://a.example/1"
+
+
+def stream(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="text/event-stream")
+
+
+async def openrouter(_: web.Request) -> web.StreamResponse:
+    citation = {"type": "url_citation", "url_citation": {"url": URL, "title": "One", "content": "The text."}}
+    return stream(
+        sse(chunk({"content": "It is 2.0."}), chunk({"annotations": [citation]}), chunk({}, "stop"))
+    )
+
+
+async def responses(_: web.Request) -> web.StreamResponse:
+    annotation = {"type": "url_citation", "url": URL, "title": "One", "start_index": 0, "end_index": 2}
+    text = {"type": "output_text", "text": "It is 2.0.", "annotations": [annotation]}
+    completed = {
+        "type": "response.completed",
+        "response": {
+            "id": "r",
+            "status": "completed",
+            "output": [
+                {
+                    "type": "web_search_call",
+                    "id": "ws_1",
+                    "status": "completed",
+                    "action": {"type": "search"},
+                },
+                {"type": "message", "role": "assistant", "content": [text]},
+            ],
+            "usage": {"input_tokens": 1, "output_tokens": 1},
+        },
+    }
+    return stream(b"event: response.completed\ndata: %b\n\n" % json.dumps(completed).encode())
+
+
+async def glm(request: web.Request) -> web.StreamResponse:
+    assert (await request.json())["stream"] is False
+    message = {"role": "assistant", "content": "It is 2.0."}
+    return web.json_response(
+        {
+            "id": "c",
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "web_search": [{"link": URL, "title": "One", "content": "The text.", "publish_date": "2026"}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 1},
+        }
+    )
+
+
+async def gemini(_: web.Request) -> web.StreamResponse:
+    candidate = {
+        "content": {"role": "model", "parts": [{"text": "It is 2.0."}]},
+        "finishReason": "STOP",
+        "groundingMetadata": {"groundingChunks": [{"web": {"uri": URL, "title": "One"}}]},
+    }
+    return stream(b"data: %b\n\n" % json.dumps({"candidates": [candidate]}).encode())
+
+
+#: Way -> the keys of its entry, the upstream, and the tools that it is sent.
+WAYS: dict[str, tuple[dict[str, Any], Callable[[web.Request], Any], list[Any]]] = {
+    "openrouter": (
+        {"provider": "openrouter"},
+        openrouter,
+        [
+            {
+                "type": "openrouter:web_search",
+                "parameters": {"max_results": 8, "max_uses": 1, "allowed_domains": ["a.example"]},
+            }
+        ],
+    ),
+    "responses": (
+        {"provider": "openai", "format": "openai-responses"},
+        responses,
+        [{"type": "web_search", "filters": {"allowed_domains": ["a.example"]}}],
+    ),
+    "glm": (
+        {"provider": "zhipu"},
+        glm,
+        [
+            {
+                "type": "web_search",
+                "web_search": {
+                    "enable": True,
+                    "search_engine": "search_std",
+                    "search_result": True,
+                    "search_intent": False,
+                    "count": 8,
+                    "search_domain_filter": "a.example",
+                },
+            }
+        ],
+    ),
+    "gemini": ({"provider": "gemini", "format": "gemini"}, gemini, [{"googleSearch": {}}]),
+}
+
+
+@asynccontextmanager
+async def setting(
+    handler: Callable[[web.Request], Any], entry: Mapping[str, Any], **options: Any
+) -> AsyncIterator[tuple[anthropic.AsyncAnthropic, Upstream]]:
+    async with running_upstream(handler) as upstream:
+        whole = {
+            "model_id": "m",
+            "api_base": f"{upstream.base}/v1",
+            "web_search": {"engine": "upstream"},
+            **entry,
+        }
+        async with running_proxy([whole], max_retries=0, **options) as base:
+            async with anthropic.AsyncAnthropic(base_url=base, api_key="any", max_retries=0) as client:
+                yield client, upstream
+
+
+async def ask(client: anthropic.AsyncAnthropic, *tools: Any) -> Any:
+    request: Any = {"model": "m", "max_tokens": 100, "messages": QUESTION, "tools": list(tools)}
+    async with client.messages.stream(**request) as streamed:
+        return await streamed.get_final_message()
+
+
+def test_every_way_is_tried() -> None:
+    assert tuple(WAYS) == SEARCH_WAYS
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_sources_become_results(way: str) -> None:
+    entry, handler, tools = WAYS[way]
+    async with setting(handler, entry) as (client, upstream):
+        message = await ask(client, {**SEARCH, "allowed_domains": ["a.example"]})
+    use, found, text = message.content
+    assert (use.type, use.input) == ("server_tool_use", {"query": "rust news"})
+    assert [(each.title, each.url) for each in found.content] == [("One", URL)]
+    assert text.text.startswith("It is 2.0.\n\nSources:\n1. One")
+    assert message.usage.server_tool_use is None
+    (sent,) = upstream.requests
+    assert sent["tools"] == tools
+    assert "Perform a web search for the query: rust news" in json.dumps(sent)
+
+
+async def test_results_outside_of_the_domains_are_left_out() -> None:
+    async with setting(openrouter, {"provider": "openrouter"}) as (client, _):
+        message = await ask(client, {**SEARCH, "blocked_domains": ["a.example"]})
+    assert message.content[1].content.error_code == "unavailable"
+
+
+async def words(_: web.Request) -> web.StreamResponse:
+    return stream(text_stream("Rust 9 is out, I believe."))
+
+
+async def refuse(_: web.Request) -> web.StreamResponse:
+    return web.json_response({"error": {"message": "no such key"}}, status=401)
+
+
+@pytest.mark.parametrize(
+    ("handler", "entry", "why"),
+    [
+        (words, {"provider": "openrouter"}, "named no source"),
+        (refuse, {"provider": "openrouter"}, "no such key"),
+        (words, {"provider": "deepseek"}, "is not known to search the web"),
+    ],
+)
+async def test_without_a_source_nothing_is_made_up(
+    handler: Callable[[web.Request], Any], entry: Mapping[str, Any], why: str
+) -> None:
+    async with setting(handler, entry) as (client, _):
+        message = await ask(client, SEARCH)
+    _, found, text = message.content
+    assert found.content.error_code == "unavailable"
+    assert why in text.text
+    assert "Rust 9" not in text.text
+
+
+async def test_among_other_tools_the_upstream_searches_in_a_call_of_its_own() -> None:
+    call = {"index": 0, "id": "c", "function": {"name": "web_search", "arguments": '{"query": "q"}'}}
+
+    async def model(request: web.Request) -> web.StreamResponse:
+        tools = (await request.json())["tools"]
+        if any(tool["type"] != "function" for tool in tools):
+            return await openrouter(request)
+        if "The text." in (await request.text()):
+            return stream(text_stream("So it is 2.0."))
+        return stream(sse(chunk({"tool_calls": [call]}), chunk({}, "tool_calls")))
+
+    async with setting(model, {"provider": "openrouter"}) as (client, upstream):
+        message = await ask(client, NOTE, SEARCH)
+    assert [block.type for block in message.content] == ["server_tool_use", "web_search_tool_result", "text"]
+    assert message.content[-1].text == "So it is 2.0."
+    assert len(upstream.requests) == 3
+
+
+async def test_the_call_is_in_the_ledger(tmp_path: Path) -> None:
+    async with setting(openrouter, {"provider": "openrouter"}, state_folder=tmp_path) as (client, _):
+        await ask(client, SEARCH)
+    database = ledger_queries.open_ledger(tmp_path / FILE)
+    kinds = [call["kind"] for call in ledger_queries.last_calls(database, 0)]
+    database.close()
+    assert kinds == ["search", "search"]
+
+
+@pytest.mark.parametrize("provider", PROFILES)
+def test_profiles_name_known_ways(provider: str) -> None:
+    for format_name, way in PROFILES[provider].searches.items():
+        (route,) = load_entries(
+            [{"model_id": "m", "api_base": "http://h/v1", "provider": provider, "format": format_name}]
+        ).config.table.routes
+        assert way in SEARCH_WAYS
+        assert can_search(route)
+        assert "tools" in (search_fields(route, UpstreamSearch()) or {})
