@@ -23,6 +23,7 @@ class KeySync:
     def __init__(self, ring: KeyRing, store: KeyStore) -> None:
         self._ring, self._store = ring, store
         self._task: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()
 
     async def start(self) -> None:
         """Read the keys, and go on exchanging until `close`."""
@@ -31,13 +32,14 @@ class KeySync:
 
     async def exchange(self) -> None:
         """Exchange once. A failure is reported by the ring, and what was not stored is kept."""
-        exchange = self._ring.begin_exchange()
-        try:
-            await asyncio.to_thread(exchange.run, self._store)
-        except StoreFailed as exc:
-            self._ring.end_exchange(exchange, exc)
-        else:
-            self._ring.end_exchange(exchange)
+        async with self._lock:  # the last exchange may come while another one still runs
+            exchange = self._ring.begin_exchange()
+            try:
+                await asyncio.to_thread(exchange.run, self._store)
+            except StoreFailed as exc:
+                self._ring.end_exchange(exchange, exc)
+            else:
+                self._ring.end_exchange(exchange)
 
     async def close(self) -> None:
         """Store what is left."""

@@ -44,7 +44,7 @@ from proxyd.proxy.keyed_attempt import run_with_keys
 from proxyd.proxy.large_requests import LargeRequests
 from proxyd.proxy.learned_file import LearnedQuirkFile
 from proxyd.proxy.on_behalf import InnerCall
-from proxyd.proxy.retries import RetryBudget, delay_before_retry, may_fall_back
+from proxyd.proxy.retries import RetryBudget, delay_before_retry, is_at_limit, may_fall_back
 from proxyd.proxy.target_pools import TargetPools
 from proxyd.proxy.web_search import WebSearches
 from proxyd.proxy.window_check import check_window
@@ -358,7 +358,8 @@ class Relay:
             # lead to others.
             call.is_first_choice = origin_of(candidate.api_base) == origin_of(asked.api_base)
             try:
-                response = await self._try_route(candidate, call)
+                has_next_target = targets is not None and candidate.model_id in first[:-1]
+                response = await self._try_route(candidate, call, has_next_target=has_next_target)
             except ProxyError as exc:
                 moves_on = targets is not None and targets.moves_on(candidate, exc)
                 if isinstance(exc, BadCredential):
@@ -385,8 +386,14 @@ class Relay:
         assert last is not None, "at least one route was tried"
         raise last
 
-    async def _try_route(self, route: ModelRoute, call: ActiveCall) -> web.StreamResponse:
-        """Try one route, with retries."""
+    async def _try_route(
+        self, route: ModelRoute, call: ActiveCall, *, has_next_target: bool = False
+    ) -> web.StreamResponse:
+        """Try one route, with retries.
+
+        Args:
+            has_next_target: another target serves the same model, so a limit of this one is not waited for.
+        """
         record = call.record
         record.route, record.upstream_model = route.model_id, route.model_name
         record.mode = "direct" if route.direct else "translated"
@@ -411,7 +418,7 @@ class Relay:
                 call.end_retry()
                 delay_s = delay_before_retry(exc, retry, is_direct=route.direct)
                 has_room = retry < self.settings.max_retries and self._budget.has_room(len(self._calls))
-                if delay_s is None or not has_room:
+                if delay_s is None or not has_room or (has_next_target and is_at_limit(exc)):
                     raise
                 log.warning(
                     "upstream.retry",

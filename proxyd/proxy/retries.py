@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from proxyd import errors
 from proxyd.errors import KeysAside, NotRunning, ProxyError, Refused, Unreachable
 
-__all__ = ["RetryBudget", "delay_before_retry", "may_fall_back", "retry_after_in_seconds"]
+__all__ = ["RetryBudget", "delay_before_retry", "is_at_limit", "may_fall_back", "retry_after_in_seconds"]
 
 #: The SDK's curve (docs/spec/messages-api.md#sdk-retries): 0.5 s × 2ⁿ, at most 8 s, with up to a quarter taken off.
 _FIRST_DELAY_S, _MAX_DELAY_S, _JITTER = 0.5, 8.0, 0.25
@@ -54,6 +54,11 @@ def may_fall_back(exc: ProxyError) -> bool:
     """Return whether the next entry of ``fallback`` is tried: unreachable, overloaded, out of quota, rate limited."""
     status, kind = errors.error_response(exc)
     return isinstance(exc, Unreachable) or status >= 500 or status == 429 or kind == "billing_error"
+
+
+def is_at_limit(exc: ProxyError) -> bool:
+    """Return whether the upstream, or each of its keys, is at a limit or overloaded."""
+    return isinstance(exc, (Refused, KeysAside)) and errors.error_response(exc)[0] in (429, 529)
 
 
 def _is_transient(exc: Refused) -> bool:

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from proxyd.daemon.key_sync import EXCHANGE_S
 from proxyd.daemon.server import Daemon
 from proxyd.store.sqlite import FILE, SqliteKeyStore
-from proxyd.store.virtual_keys import Limit, Team, VirtualKey, digest_of, new_secret
+from proxyd.store.virtual_keys import Limit, Team, VirtualKey, digest_of, new_secret, start_of
 from proxyd.telemetry import ledger_queries
 from tests.support.harness import Upstream, load_entries, running_upstream, text_stream
 from tests.support.raw_sockets import RawResponse, ask, post
@@ -227,6 +227,20 @@ async def test_usage_outlives_a_restart(tmp_path: Path) -> None:
             await proxy.ask(bearer(secret))
     async with service(tmp_path) as proxy:
         assert (await proxy.ask(bearer(secret))).status == 429
+
+
+async def test_each_call_is_counted_once_whatever_exchanges_overlap(tmp_path: Path) -> None:
+    async with service(tmp_path) as proxy:
+        secret = await proxy.add("alice", Limit(1000, "calls", "day"))
+        calls = [asyncio.ensure_future(proxy.ask(bearer(secret))) for _ in range(30)]
+        exchanges = [asyncio.ensure_future(proxy.exchange()) for _ in range(20)]
+        assert [(await call).status for call in calls] == [200] * 30
+        await asyncio.gather(*exchanges)
+        assert proxy.daemon._key_ring.trouble is None
+    store = proxy.store()
+    day = start_of("day", time.time())
+    assert store.usage([("day", day)])["key:id-alice", "day", day].calls == 30
+    store.close()
 
 
 async def test_calls_in_flight_are_limited_over_all_keys_of_a_team(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ class Service:
 
 
 @asynccontextmanager
-async def service(behaviour: Behaviour, targets: Any = ("b", "c"), **entry: Any) -> AsyncIterator[Service]:
+async def service(
+    behaviour: Behaviour, targets: Any = ("b", "c"), *, max_retries: int = 0, **entry: Any
+) -> AsyncIterator[Service]:
     """``m`` and ``b`` are translated, ``c`` is direct. `behaviour` returns a response other than the usual one."""
     proxy = Service()
 
@@ -74,7 +76,7 @@ async def service(behaviour: Behaviour, targets: Any = ("b", "c"), **entry: Any)
             for name, base in proxy.upstreams.items()
         ]
         entries[0] |= {"targets": list(targets), **entry}
-        proxy.daemon = Daemon(load_entries(entries, max_retries=0))
+        proxy.daemon = Daemon(load_entries(entries, max_retries=max_retries))
         await proxy.daemon.start()
         try:
             proxy.base = "http://{}:{}".format(*proxy.daemon.addresses[0])
@@ -109,6 +111,13 @@ async def test_the_next_target_is_tried_within_the_call(status: int) -> None:
             assert proxy.used == ["m", "b", "b"]
     calls = [line for line in lines if line["event"] == "call.finished"]
     assert [(line["route"], line.get("fallback_from")) for line in calls] == [("b", "m"), ("b", None)]
+
+
+@pytest.mark.parametrize(("status", "tries"), [(429, 1), (529, 1), (500, 2)])
+async def test_a_limit_is_not_waited_for_while_another_target_is_there(status: int, tries: int) -> None:
+    async with service(lambda name: refusal(status) if name == "m" else None, max_retries=1) as proxy:
+        assert judge((await proxy.ask("s")).events()) == "message_stop"
+        assert proxy.used == ["m"] * tries + ["b"]
 
 
 async def test_what_is_wrong_with_the_request_stays_with_the_target() -> None:

@@ -8,6 +8,7 @@ from proxyd.errors import (
     NO_RETRY,
     BadCredential,
     BadReply,
+    KeysAside,
     NotRunning,
     Overloaded,
     ProxyError,
@@ -18,7 +19,31 @@ from proxyd.errors import (
     Unreachable,
     WrongAddress,
 )
-from proxyd.proxy.retries import RetryBudget, delay_before_retry, may_fall_back, retry_after_in_seconds
+from proxyd.proxy.retries import (
+    RetryBudget,
+    delay_before_retry,
+    is_at_limit,
+    may_fall_back,
+    retry_after_in_seconds,
+)
+
+
+def test_limits_and_overloads_are_told_from_other_failures() -> None:
+    limits = (
+        Refused("x", status=429, kind="rate_limit_error"),
+        Refused("x", status=529, kind="overloaded_error"),
+        KeysAside("x"),
+    )
+    others = (Refused("x", status=502, kind="api_error"), Overloaded("x"), Unreachable("x"))
+    assert all(map(is_at_limit, limits))
+    assert not any(map(is_at_limit, others))
+
+
+def test_keys_that_are_back_soon_are_waited_for() -> None:
+    soon, later = (KeysAside("x", headers={"retry-after": text}) for text in ("3", "30"))
+    assert delay_before_retry(soon, 0, is_direct=False) == 3
+    assert delay_before_retry(soon, 0, is_direct=True) is None
+    assert delay_before_retry(later, 0, is_direct=False) is None
 
 
 @pytest.mark.statement("D2")
