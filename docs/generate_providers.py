@@ -193,6 +193,8 @@ def _section(profile: Profile) -> str:
         if item.changes
     ]
     for name, changes in profile.formats.items():
+        if (header := FORMATS[name].key_header) is not None:
+            lines.append(f"- Key over `{name}`: `{header}: …`")
         lines.append(f"- Over `{name}`: {_settings(changes)}")
         lines += [
             f"- Over `{name}`, models that match `{item.pattern}`: {_settings(item.formats[name])}"

@@ -157,7 +157,7 @@ class TranslatedDriver(Driver):
             is_refused=self._learned.refused_data.__contains__,
             applied_edits=edited.applied,
             citations=None if call.search is None else call.search.citations,
-            retries_empty=record.retries == 0 < settings.max_retries,
+            retries_empty=record.retries == 0 and settings.max_retries > 0,
         )
         prepared = await call.request.run_steps(steps)
         record.estimated_input_tokens, record.estimated_tool_tokens = prepared.input_tokens, tools

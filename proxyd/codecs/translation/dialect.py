@@ -4,7 +4,8 @@ Which vendor sets which one, and the source, is in ``proxyd/providers``.
 Every field can be overridden per entry of models.yaml under ``quirks:``, so each name here is a public
 promise.
 
-Paths such as ``thinking.type`` name a field inside an object of the request body.
+Paths such as ``thinking.type`` name a field inside an object of the request body; over ``gemini``, of its
+``generationConfig``.
 """
 
 from __future__ import annotations
