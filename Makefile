@@ -120,6 +120,7 @@ docs: $(VENV)/.dev ## Write the generated parts of docs/ and config/ again.
 	@$(BIN)/python docs/generate_features.py
 	@$(BIN)/python -m proxyd.config.schema > config/models.schema.json
 	@$(BIN)/python docs/generate_reliability.py
+	@$(BIN)/python docs/generate_formats.py
 
 pictures: $(VENV)/.dev ## Draw the pictures in docs/ again, with tmux and Chromium.
 	@$(BIN)/python docs/draw_terminal.py

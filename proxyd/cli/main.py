@@ -62,6 +62,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "add_command",
         "Add models of a vendor or an address: choose, try, write.",
     ),
+    "import": (
+        "proxyd.cli.commands.import_",
+        "import_command",
+        "Write a models.yaml from the configuration of another proxy.",
+    ),
     "check": (
         "proxyd.cli.commands.check",
         "check_command",

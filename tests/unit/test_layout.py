@@ -19,6 +19,7 @@ WITHOUT_TEST_MODULE = {
     "cli/add_dialog": "integration/cli/commands/test_add.py",
     "cli/add_target": "integration/cli/commands/test_add.py",
     "cli/claude_code": "integration/cli/commands/test_code.py",
+    "cli/commands/import_": "unit/onboarding/test_foreign_files.py",
     "cli/commands/lifecycle": "system/test_background.py",
     "cli/commands/run": "system/test_foreground.py",
     "cli/commands/service": "system/service",
