@@ -97,6 +97,8 @@ class KeyRing:
         #: Estimates of the calls in flight, by request id, and their owners.
         self._in_flight: dict[str, tuple[tuple[str, ...], Spent]] = {}
         self._warned: set[tuple[str, Limit, int]] = set()
+        #: The current periods, each with beginning and end: calendars are slow.
+        self._periods: dict[str, tuple[int, int]] = {}
         self.trouble: str | None = None
 
     # -- who
@@ -174,7 +176,7 @@ class KeyRing:
         spent, now = Spent(cost or 0.0, tokens, 1), self._now()
         for holder in self._holders(key):
             for period in PERIODS:
-                window = holder.owner, period, start_of(period, now)
+                window = holder.owner, period, self._start(period, now)
                 self._unsent[window] = self._unsent.get(window, Spent()) + spent
             for limit in holder.limits:
                 self._warn(holder, limit, self._spent(holder.owner, limit.period, now).of(limit.unit), now)
@@ -184,13 +186,21 @@ class KeyRing:
         return [key] if team is None else [key, team]
 
     def _spent(self, owner: str, period: str, now: float) -> Spent:
-        window = owner, period, start_of(period, now)
+        window = owner, period, self._start(period, now)
         return self._stored.get(window, Spent()) + self._unsent.get(window, Spent())
+
+    def _start(self, period: str, now: float) -> int:
+        start, end = self._periods.get(period, (0, 0))
+        if not start <= now < end:
+            start, _ = self._periods[period] = start_of(period, now), end_of(period, now)
+        return start
 
     def _warn(self, holder: VirtualKey | Team, limit: Limit, used: float, now: float) -> None:
         """Warn once in each period; a minute is too short to act upon."""
-        place = holder.owner, limit, start_of(limit.period, now)
-        if limit.period == "minute" or used < WARN_SHARE * limit.amount or place in self._warned:
+        if limit.period == "minute" or used < WARN_SHARE * limit.amount:
+            return
+        place = holder.owner, limit, self._start(limit.period, now)
+        if place in self._warned:
             return
         self._warned.add(place)
         log.warning(
