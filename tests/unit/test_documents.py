@@ -90,7 +90,7 @@ def test_commands_within_sentences_exist(page: Path) -> None:
         if re.search(r"[|…]|^claude-proxy/|\bOPTION\b", span):
             continue  # several commands at once
         try:
-            for words in commands_in(span):
+            for words in commands_in(" ".join(span.split())):
                 in_context(words[1:])
         except (click.MissingParameter, click.exceptions.Exit):
             continue  # its name alone, or its --help
