@@ -28,6 +28,8 @@ from tests.support.streams import DIRECT, HELLO, judge
 #: Each call costs 15 tokens and 15 USD of them.
 PRICES = {"input": 1_000_000, "output": 1_000_000}
 CONFIGURED = "sk-configured-0123456789abcdef"
+#: A key whose form says nothing.
+POOLED = "correct horse battery staple".replace(" ", "+")
 
 
 class Service:
@@ -331,6 +333,44 @@ async def test_calls_are_recorded_by_key_and_team(tmp_path: Path) -> None:
     assert not [secret for secret in (alice, bob) if secret in everything or digest_of(secret) in everything]
     stored = (tmp_path / FILE).read_bytes()
     assert not [secret for secret in (alice, bob) if secret.encode() in stored]
+
+
+async def test_no_file_holds_a_key_of_a_person_or_of_a_pool(tmp_path: Path) -> None:
+    def refused(name: str) -> web.Response:
+        words = f"what is {name}, {CONFIGURED} or {POOLED}?"
+        return web.json_response({"error": {"message": words, "type": "invalid_request_error"}}, status=400)
+
+    async with running_upstream(
+        lambda request: _later(refused(request.headers["authorization"]))
+    ) as upstream:
+        entry = {"model_id": "m", "api_base": f"{upstream.base}/v1", "api_keys": [CONFIGURED, POOLED]}
+        config = load_entries([entry], auth="keys", record="all", record_bodies=True)
+        store, secret = SqliteKeyStore(tmp_path / FILE), new_secret()
+        store.put_key(VirtualKey("1", "alice", digest_of(secret), time.time()))
+        store.close()
+        daemon = Daemon(config, state_folder=tmp_path)
+        await daemon.start()
+        with capture_logs() as lines:
+            for header in ("authorization: Bearer ", "x-api-key: ", "x-claude-proxy-token: "):
+                base = "http://{}:{}".format(*daemon.addresses[0])
+                response = await ask(base, post(HELLO, header + secret))
+                assert response.status == 400
+                assert not [each for each in (CONFIGURED, POOLED, secret) if each.encode() in response.body]
+            await daemon.drain()
+            await daemon.close()
+    contents = _contents(tmp_path)
+    assert len(contents) > 10, "records were kept"
+    for each in (CONFIGURED, POOLED, secret):
+        assert each not in repr(lines)
+        assert not [path for path, content in contents.items() if each.encode() in content]
+
+
+def _contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+async def _later(response: web.Response) -> web.Response:
+    return response
 
 
 async def test_without_keys_nothing_is_kept(tmp_path: Path) -> None:
