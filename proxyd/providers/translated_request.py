@@ -37,6 +37,7 @@ class TranslatedCall:
     Attributes:
         new_decoder: returns a decoder of the response; each attempt needs its own.
         response: what the decoder knows of the request.
+        is_stream: it asks for a stream.
     """
 
     request: UpstreamRequest
@@ -44,6 +45,7 @@ class TranslatedCall:
     response: ResponseContext
     new_id: NewId
     translated: Translated
+    is_stream: bool
 
     @property
     def sent(self) -> dict[str, Any]:
@@ -92,6 +94,7 @@ class TranslatedCall:
             self.response,
             self.new_id,
             self.translated,
+            self.is_stream,
         )
 
 
@@ -193,6 +196,7 @@ def prepare(
         response=response,
         new_id=new_id,
         translated=translated,
+        is_stream=is_stream,
     )
 
 

@@ -44,6 +44,7 @@ class TranslatedAttempt(Attempt):
         super().__init__(translated.request, upstreams, settings, call, hooks, finisher)
         self._context = translated.context
         self.sent = translated.sent
+        self._asks_stream = translated.is_stream
         self._stops_early = call.stops_early
         self._is_stream = call.request.wants_stream
         if self._is_stream and hooks is not None and hooks.changes_events:
@@ -78,7 +79,7 @@ class TranslatedAttempt(Attempt):
             headers.update(retry_after_in_seconds(headers))
             self.refused = (response.status, body)
             raise translated_error(response.status, headers, body, self._url, self._context)
-        if self.sent.get("stream"):
+        if self._asks_stream:
             self._expect_stream(response)
         pump = self._start_pump(reader, self.decoder, is_stream=self._is_stream)
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from proxyd.codecs.formats import FORMATS
 from proxyd.transport.faults import UnexpectedResponse
 from proxyd.transport.pool import ConnectionPool
 from proxyd.transport.response import Response
@@ -269,20 +270,20 @@ async def test_calls_with_other_keys_have_connections_of_their_own() -> None:
         assert upstream.accepted == 2
 
 
-@pytest.mark.parametrize(
-    ("direct", "asks_stream", "accepted"),
-    [(True, True, 2), (True, False, 1), (False, True, 2), (False, False, 1)],
-)
+@pytest.mark.parametrize(("asks_stream", "accepted"), [(True, 2), (False, 1)])
+@pytest.mark.parametrize("chosen", ["anthropic", *FORMATS])
 async def test_a_connection_that_brings_no_stream_where_one_was_asked_for_serves_once(
-    direct: bool, asks_stream: bool, accepted: int
+    chosen: str, asks_stream: bool, accepted: int
 ) -> None:
     """A translated route asks for a stream whatever its client wants, unless its model can't."""
+    direct = chosen == "anthropic"
     text = b'{"id": "m", "type": "message", "role": "assistant", "content": [], "stop_reason": "end_turn", '
     text += b'"usage": {"input_tokens": 1, "output_tokens": 1}, "choices": [{"index": 0, "finish_reason": "stop", '
-    text += b'"message": {"role": "assistant", "content": "x"}}]}'
+    text += b'"message": {"role": "assistant", "content": "x"}}], "output": [], "status": "completed", '
+    text += b'"candidates": [{"finishReason": "STOP", "content": {"parts": [{"text": "x"}]}}]}'
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(text)
     async with no_leaks(), RawUpstream(lambda _: [head + text]).running() as upstream:
-        entry = {"model_id": "m", "api_base": upstream.base, "direct": direct}
+        entry = {"model_id": "m", "api_base": upstream.base, "format": chosen}
         if not direct:
             entry["can_stream"] = asks_stream
         async with running_proxy([entry], max_retries=0) as base, RawClient.to(base) as client:
