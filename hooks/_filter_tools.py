@@ -18,8 +18,8 @@ def request_hook(payload, ctx):
     tools = payload.get("tools")
     if not isinstance(tools, list):
         return payload
-    kept = [tool for tool in tools if name_of(tool) not in unwanted]
-    if len(kept) == len(tools):
+    kept = [left for tool in tools if (left := without(tool, unwanted)) is not None]
+    if kept == tools:
         return payload
     if kept:
         payload["tools"] = kept
@@ -28,7 +28,23 @@ def request_hook(payload, ctx):
         payload.pop("parallel_tool_calls", None)
     if not kept or name_of(payload.get("tool_choice")) in unwanted:
         payload.pop("tool_choice", None)
+    if not kept or unwanted.intersection(forced_by_gemini(payload)):
+        payload.pop("toolConfig", None)
     return payload
+
+
+def without(tool, unwanted):
+    """Return a tool, or Gemini's list of functions without the unwanted ones; None if nothing is left."""
+    if isinstance(tool, dict) and isinstance(tool.get("functionDeclarations"), list):
+        kept = [each for each in tool["functionDeclarations"] if name_of(each) not in unwanted]
+        return {**tool, "functionDeclarations": kept} if kept else None
+    return None if name_of(tool) in unwanted else tool
+
+
+def forced_by_gemini(payload):
+    """Return the names of the functions that must be called."""
+    config = (payload.get("toolConfig") or {}).get("functionCallingConfig") or {}
+    return config.get("allowedFunctionNames") or ()
 
 
 def name_of(tool):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import importlib.util
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from proxyd.codecs.formats import FORMATS, Format
+from proxyd.codecs.translation.dialect import Dialect
+from proxyd.codecs.translation.translated import RequestOptions, run_to_end
 from tests.support.harness import text_stream
 from tests.support.hooked import anthropic_stream, hooked_proxy, text_of
 from tests.support.paths import ROOT
@@ -97,3 +103,53 @@ async def test_audit_log(tmp_path: Path, mode: str) -> None:
     assert [line["what"] for line in lines] == ["request", "answer"] * 2
     assert lines[1]["stop_reason"] == "end_turn"
     assert "Say hi" not in path.read_text()
+
+
+def shipped(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, SHIPPED / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def upstream_body(chosen: Format, **fields: Any) -> dict[str, Any]:
+    payload = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}], **fields}
+    made = run_to_end(chosen.translation(payload, chosen.dialect(Dialect()), RequestOptions("m", True)))
+    return copy.deepcopy(made.body)
+
+
+def hooked(name: str, body: dict[str, Any], **options: Any) -> dict[str, Any]:
+    context = SimpleNamespace(mode="translated", options=options)
+    changed: dict[str, Any] = shipped(name).request_hook(body, context)
+    return changed
+
+
+@pytest.mark.parametrize("chosen", FORMATS.values(), ids=lambda chosen: chosen.name)
+def test_filter_tools_in_every_format(chosen: Format) -> None:
+    choice = {"type": "tool", "name": "WebSearch"}
+    body = upstream_body(chosen, tools=[tool("Bash"), tool("WebSearch")], tool_choice=choice)
+    changed = hooked("_filter_tools", body)
+    view = chosen.chat_terms(changed)
+    assert [each["function"]["name"] for each in view["tools"]] == ["Bash"]
+    assert not {"tool_choice", "toolConfig"} & changed.keys()
+    alone = hooked(
+        "_filter_tools", upstream_body(chosen, tools=[tool("WebSearch")], tool_choice={"type": "any"})
+    )
+    assert not {"tools", "tool_choice", "toolConfig"} & alone.keys()
+    kept = upstream_body(chosen, tools=[tool("Bash")], tool_choice={"type": "any"})
+    assert hooked("_filter_tools", copy.deepcopy(kept)) == kept
+
+
+@pytest.mark.parametrize("chosen", FORMATS.values(), ids=lambda chosen: chosen.name)
+@pytest.mark.parametrize("system", [None, "Be kind."])
+def test_system_prompt_in_every_format(chosen: Format, system: str | None) -> None:
+    body = upstream_body(chosen, **({} if system is None else {"system": system}))
+    changed = hooked("_system_prompt", body, text="In French.")
+    first, *rest = chosen.chat_terms(changed)["messages"]
+    assert first["role"] in ("system", "developer")
+    content = first["content"]
+    texts = [content] if isinstance(content, str) else [part["text"] for part in content]
+    assert "\n\n".join(texts) == ("In French." if system is None else "Be kind.\n\nIn French.")
+    assert [message["role"] for message in rest] == ["user"]
