@@ -169,7 +169,8 @@ class MessagesHandlers:
         """
         key = call.record.virtual_key
         if key is not None:
-            self._relay.key_ring.check_model(key, (route.model_id, call.model))
+            requested = self._relay.table.name_in(call.model)
+            self._relay.key_ring.check_model(key, (requested, route.model_id))
 
     async def _apply_rules(self, call: ClientRequest, route: ModelRoute, payload: dict[str, Any]) -> None:
         """Put the entry that a rule chooses into `call`."""

@@ -41,7 +41,7 @@ class ModelsHandlers:
         entries = [
             _model(name, route)
             for name, route in self._relay.table.listed()
-            if key is None or key.may_use((route.model_id, name))
+            if key is None or key.may_use((route.model_id, self._relay.table.name_in(name)))
         ]
         query = request.query
         try:
@@ -78,7 +78,7 @@ class ModelsHandlers:
         route = find_route(self._relay, name)
         key = request.get(VIRTUAL_KEY)
         if key is not None:
-            self._relay.key_ring.check_model(key, (route.model_id, name))
+            self._relay.key_ring.check_model(key, (self._relay.table.name_in(name), route.model_id))
         keys = without_token(ClientKeys.from_headers(request.headers), self._relay.settings)
         is_forwarded = route.direct and comes_from_api_client(request)
         if not is_forwarded or (keys.any is None and route.api_key is None):

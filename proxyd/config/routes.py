@@ -198,6 +198,12 @@ class RouteTable:
                     return route
         return None
 
+    def name_in(self, model: str) -> str:
+        """Return a request's ``model`` without the suffix ``[1m]`` and without the discovery prefix."""
+        bare = _WINDOW_SUFFIX.sub("", model)
+        is_prefixed = self.discovery_prefix and bare.startswith(self.discovery_prefix)
+        return bare[len(self.discovery_prefix) :] if is_prefixed and bare not in self._by_name else bare
+
     def by_id(self, model_id: str) -> ModelRoute:
         """Return the entry with this id, which exists."""
         return self._by_name[model_id]

@@ -189,6 +189,18 @@ async def test_a_key_sees_and_uses_its_models_only(tmp_path: Path) -> None:
         assert [each["id"] for each in listed["data"]] == ["d"]
 
 
+async def test_a_discovery_prefix_is_no_part_of_a_models_name(tmp_path: Path) -> None:
+    async with service(tmp_path, discovery_prefix="claude-proxy/") as proxy:
+        secret = await proxy.add(models=("claude-p*",))
+        for model in ("claude-proxy/d", "claude-proxy/m[1m]", "m"):
+            assert (await proxy.ask(bearer(secret), model=model)).status == 403
+        assert json.loads((await proxy.get("/v1/models", bearer(secret))).body)["data"] == []
+        other = await proxy.add("bob", models=("d",))
+        assert (await proxy.ask(bearer(other), model="claude-proxy/d")).status == 200
+        listed = json.loads((await proxy.get("/v1/models", bearer(other))).body)["data"]
+        assert [each["id"] for each in listed] == ["d", "claude-proxy/d"]
+
+
 async def test_the_access_token_is_for_everything_and_a_key_for_the_models(tmp_path: Path) -> None:
     from proxyd.secret import Secret
 
