@@ -82,6 +82,11 @@ def test_neighbours_of_one_role_are_one_content() -> None:
     ]
 
 
+def test_messages_whose_content_is_a_text() -> None:
+    made = contents({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, user(text("c")))
+    assert [each["parts"] for each in made] == [[{"text": "a"}], [{"text": "b"}], [{"text": "c"}]]
+
+
 def test_a_conversation_begins_with_the_user_and_has_one() -> None:
     assert [each["role"] for each in contents(assistant(text("a")), user(text("b")))] == [
         "user",

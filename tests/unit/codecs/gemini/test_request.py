@@ -237,8 +237,11 @@ def test_the_payload_is_not_changed() -> None:
     "system", ["one text", [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], None]
 )
 @pytest.mark.parametrize("max_tokens", [9, None])
+@pytest.mark.parametrize("model", ["gemini-3-pro", "gemini-2.0-flash"])
 @pytest.mark.parametrize("extra", [{}, {"systemInstruction": {"parts": [{"text": "mine"}]}}, {"tools": []}])
-def test_the_written_body_is_the_body(system: Any, max_tokens: int | None, extra: dict[str, Any]) -> None:
+def test_the_written_body_is_the_body(
+    system: Any, max_tokens: int | None, model: str, extra: dict[str, Any]
+) -> None:
     """With shared tools and system prompt, too, whose JSON is kept between requests."""
     payload = {"model": "x", "max_tokens": max_tokens, "system": system, "messages": HELLO, "tools": [TOOL]}
     raw = jsonio.dumps(payload)
@@ -247,7 +250,7 @@ def test_the_written_body_is_the_body(system: Any, max_tokens: int | None, extra
         parsed = jsonio.loads(raw)
         lists.share(parsed, raw)
         options = RequestOptions("m", True, extra_body=extra)
-        made = run_to_end(translation(parsed, of("gemini-3-pro"), options))
+        made = run_to_end(translation(parsed, of(model), options))
         assert json.loads(made.written()) == made.body
         assert made.written().index(b'"tools":') < made.written().index(b'"contents":')
         assert json.loads(made.written_in_pieces()) == made.body

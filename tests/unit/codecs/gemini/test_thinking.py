@@ -68,6 +68,11 @@ def test_level_or_budget(model: str, payload: dict[str, Any], expected: Any) -> 
     assert made is None or not made.keys() >= {"thinkingLevel", "thinkingBudget"}
 
 
+@pytest.mark.parametrize("model", ["gemini-3-pro", "gemini-2.5-pro"])
+def test_a_kind_of_thinking_that_nobody_knows_is_left_to_the_model(model: str) -> None:
+    assert config(model, {"thinking": {"type": "new"}}) == (None, True)
+
+
 def test_the_entry_decides_before_the_client() -> None:
     assert config("gemini-2.5-pro", effort("high"), "low")[0]["thinkingBudget"] == 1024
     assert config("gemini-3-flash", effort("high"), "none")[0] == {"thinkingLevel": "MINIMAL"}
