@@ -226,12 +226,13 @@ class EntryReader:
             text = f"others can read the key file; run 'chmod 600 {path}'"
             self._findings.warn(*place(index), text, is_permission=True)
         self.has_secrets = self.has_secrets or any(key.origin == "literal" for key in pool.keys)
+        references = [each["key"].strip() for each in values["api_keys"]]
         values["api_keys"] = pool.keys
         if pool.keys:
             values["api_key"] = pool.keys[0].secret
             values["key_origin"] = ", ".join(dict.fromkeys(key.origin for key in pool.keys))
         elif not pool.faults:
-            values["key_origin"] = "api_keys"
+            values["key_origin"] = ", ".join(references)
             values["missing_key"] = (
                 f"model '{values.get('model_id')}' has no key: {'; '.join(pool.missing.values())}"
             )

@@ -85,7 +85,7 @@ def test_missing_keys_are_warned_of_and_the_others_serve() -> None:
 
 def test_without_any_key_the_entry_says_what_is_missing() -> None:
     route = only(f"{HEAD}  api_keys: [${{A}}, ${{B}}]\n")
-    assert route.api_keys == ()
+    assert (route.api_keys, route.key_origin) == ((), "${A}, ${B}")
     assert route.missing_key is not None
     assert route.missing_key.startswith("model 'm' has no key: A is not set")
     assert "; B is not set" in route.missing_key
