@@ -205,6 +205,9 @@ def _section(profile: Profile) -> str:
         f"- Models that match `{item.pattern}` go over `{item.format}` without `format`: {item.why}"
         for item in profile.preferences
     ]
+    if profile.searches:
+        formats = ", ".join(f"`{name}`" for name in profile.searches)
+        lines.append(f"- Searches the web itself (`web_search: {{engine: upstream}}`) over {formats}")
     lines.append(f"- Sources: {'; '.join(profile.sources)}\n")
     return "\n".join(lines)
 

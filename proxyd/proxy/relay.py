@@ -41,7 +41,7 @@ from proxyd.proxy.inner_call import BodyWriter, InnerRequest
 from proxyd.proxy.key_pools import KeyPools
 from proxyd.proxy.key_ring import KeyRing, estimate_of
 from proxyd.proxy.keyed_attempt import run_with_keys
-from proxyd.proxy.large_requests import LargeRequests
+from proxyd.proxy.large_requests import LargeRequests, is_large
 from proxyd.proxy.learned_file import LearnedQuirkFile
 from proxyd.proxy.on_behalf import InnerCall
 from proxyd.proxy.retries import RetryBudget, delay_before_retry, is_at_limit, may_fall_back
@@ -229,7 +229,13 @@ class Relay:
         )
         head = InnerRequest({"content-type": "application/json", **inner.headers})
         request = ClientRequest(
-            head, record, body, inner.payload, inner.keys, wants_stream=inner.writer is not None
+            head,
+            record,
+            body,
+            inner.payload,
+            inner.keys,
+            wants_stream=inner.writer is not None,
+            large=self.large_requests if is_large(body) else None,
         )
         timers, writer = Timers(asyncio.get_running_loop()), inner.writer or BodyWriter()
         call = self._new_call(request, writer, timers)

@@ -229,6 +229,14 @@ async def test_text_and_query_are_streamed_before_the_round_ends() -> None:
     assert message.content[-1].text == "Hm."
 
 
+async def test_a_large_request_is_searched_for_as_well() -> None:
+    question = [{"role": "user", "content": "What is new? " + "x" * 3_000_000}]
+    async with setting([search("q"), says("It is 2.0.")]) as (client, upstream, _):
+        message = await ask(client, messages=question)
+    assert message.content[-1].text == "It is 2.0."
+    assert len(upstream.bodies[1]) > 3_000_000
+
+
 async def refuse(_: web.Request) -> web.StreamResponse:
     return web.json_response({"error": {"message": "no such key"}}, status=401)
 
