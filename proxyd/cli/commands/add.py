@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ import click
 from proxyd.cli import add_dialog
 from proxyd.cli.add_target import AddRequest, find_target_of
 from proxyd.cli.exit_codes import EXIT_PERMISSIONS, EXIT_UPSTREAM, EXIT_USAGE, CommandFailed
+from proxyd.cli.package_data import own_words
 from proxyd.config.envfile import ENV_FILE, save_variable, with_env_file
 from proxyd.config.paths import make_private_folder, resolve_models_path, resolve_state_folder
 
@@ -101,8 +103,8 @@ def run_add(request: AddRequest) -> None:
         )
     _save(text, path, environ)
     click.echo(f"{path}: added {', '.join(ids)}. A running daemon takes it over.")
-    at = "" if request.models is None else f" --models {request.models}"
-    click.echo(f"Start Claude Code on it:  claude-proxy code{at} {ids[0]}")
+    at = [] if request.models is None else ["--models", request.models]
+    click.echo(f"Start Claude Code on it:  {shlex.join([*own_words(), 'code', *at, ids[0]])}")
 
 
 # -- the files

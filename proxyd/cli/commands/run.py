@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,13 +101,14 @@ def _print_how_to_connect(
     """Print how to run Claude Code here: by ``code``, since plain ``claude`` asks Anthropic's models for side calls."""
     from proxyd.cli.claude_code import needs_client_key
     from proxyd.cli.daemon_client import find_target
+    from proxyd.cli.package_data import below_folder, own_words
     from proxyd.config.paths import resolve_models_path
     from proxyd.urls import host_of
 
     host = "localhost" if address[0] == "127.0.0.1" else address[0]
     url = f"http://{host}:{address[1]}"
     route = config.table.routes[0]
-    command = [*_own_words(), "code", route.model_id]
+    command = [*own_words(), "code", route.model_id]
     is_default_file = resolve_models_path(None, os.environ)[0] == config.path
     target = find_target(None, None, None if is_default_file else str(config.path))
     if target.port != address[1]:
@@ -116,7 +116,7 @@ def _print_how_to_connect(
     if target.host not in (address[0], host):
         command += ["--host", address[0]]
     if not is_default_file:
-        command += ["--models", _below(config.path, os.getcwd(), "")]
+        command += ["--models", below_folder(config.path)]
     needs_key = needs_virtual_key or (not has_token and needs_client_key(route))
     token = "TOKEN" if has_token else "KEY" if needs_key else "any"
     click.echo(f"claude-proxy listens on {url}. To use it, in another terminal:")
@@ -132,25 +132,9 @@ def _print_how_to_connect(
         click.echo(f"  (KEY is your key for {host_of(route.api_base)}.)")
     if not config.path.exists():
         click.echo(
-            f"Only the model 'demo' is there yet. Add one of yours: {shlex.join([*_own_words(), 'add'])}"
+            f"Only the model 'demo' is there yet. Add one of yours: {shlex.join([*own_words(), 'add'])}"
         )
     click.echo(f"Calls and models: {url}/dashboard  Stop it: Ctrl-C")
-
-
-def _own_words() -> list[str]:
-    """Return the words that call this program from the working directory."""
-    from proxyd.cli.package_data import own_command
-
-    script, *rest = own_command()
-    found = shutil.which("claude-proxy")
-    if found is not None and not rest and os.path.realpath(found) == os.path.realpath(script):
-        return ["claude-proxy"]
-    return [_below(Path(script), os.getcwd(), ""), *rest]
-
-
-def _below(path: Path, folder: str, start: str) -> str:
-    """Return `path` with `start` in place of `folder`, if it is below that."""
-    return start + str(path)[len(folder) + 1 :] if str(path).startswith(folder + os.sep) else str(path)
 
 
 def _run_and_watch(models: str | None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxyd.cli.exit_codes import CommandFailed
-from proxyd.cli.package_data import own_command, packaged_path
+from proxyd.cli.package_data import below_folder, own_command, own_words, packaged_path
 from proxyd.config import package_files
 from tests.support.paths import ROOT
 
@@ -38,3 +38,20 @@ def test_own_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_script
         assert own_command() == [str(tmp_path / "claude-proxy")]
     else:
         assert own_command() == [str(tmp_path / "python"), "-m", "proxyd"]
+
+
+def test_own_words_are_those_that_a_person_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "bin" / "claude-proxy"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script.parent / "python"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.chdir(tmp_path)
+    assert own_words() == ["bin/claude-proxy"]
+    monkeypatch.chdir("/")
+    assert own_words() == [str(script).removeprefix("/")]
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert own_words() == ["claude-proxy"]
+    monkeypatch.chdir(tmp_path)
+    assert below_folder(Path("/elsewhere/x")) == "/elsewhere/x"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -58,7 +59,9 @@ def test_a_script_adds_a_model_of_an_address(home: Home, monkeypatch: pytest.Mon
         )  # fmt: skip
     assert done.code == 0, done.err
     assert "kimi-k2.6: responds in" in done.out
-    assert "Start Claude Code on it:  claude-proxy code kimi-k2.6" in done.out
+    assert re.search(
+        r"^Start Claude Code on it:  (\S*/)?claude-proxy code kimi-k2\.6$", done.out, re.MULTILINE
+    )
     assert KEY not in done.out + done.err
     assert server.chats[0]["model"] == "kimi-k2.6"
     text = (home.config / "models.yaml").read_text()
