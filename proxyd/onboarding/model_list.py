@@ -167,7 +167,6 @@ def _read_model(item: Mapping[str, Any]) -> ListedModel | None:
     inputs, outputs = _modalities(item, "input"), _modalities(item, "output")
     if outputs and "text" not in outputs:
         return None
-    abilities = set(_words(item))
     provider = item.get("top_provider")
     limits = item.get("limits")
     places: list[Mapping[str, Any]] = [each for each in (item, provider, limits) if isinstance(each, dict)]
@@ -176,33 +175,39 @@ def _read_model(item: Mapping[str, Any]) -> ListedModel | None:
         max_input_tokens=next(_counts(places, _WINDOWS), None),
         max_tokens=next(_counts(places, _OUTPUTS), None),
         pricing=_read_pricing(item.get("pricing")),
-        thinking=_any(abilities, "reasoning", "thinking", "include_reasoning", "supports_reasoning"),
-        vision="image" in inputs if inputs else _any(abilities, "vision", "supports_image_in", "vlm"),
-        tools=_any(abilities, "tools", "tool_use", "function_calling", "tool-calling"),
-    )  # fmt: skip
+        thinking=_ability(item, "reasoning", "thinking", "supports_reasoning"),
+        vision="image" in inputs if inputs else _sees(item),
+        tools=_ability(item, "tools", "tool_use", "function_calling", "tool-calling"),
+    )
 
 
-def _any(abilities: set[str], *names: str) -> bool | None:
-    return not abilities.isdisjoint(names) if abilities else None
-
-
-def _words(item: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the words by which a list describes abilities."""
-    for field in ("supported_parameters", "supported_features", "capabilities"):
+def _ability(item: Mapping[str, Any], *names: str) -> bool | None:
+    """Return whether an item has an ability, which its list may call by any of `names`; None if it does not say."""
+    for field in ("capabilities", "supported_features", "supported_parameters"):
         value = item.get(field)
-        if isinstance(value, list):
-            yield from (word for word in value if isinstance(word, str))
-        elif isinstance(value, dict):
-            yield from (name for name, is_on in value.items() if is_on is True)
-            # A mapping of abilities says no of what it lists as false.
-            yield "known"
-    for field in ("supports_reasoning", "supports_image_in"):  # Moonshot
-        if isinstance(item.get(field), bool):
-            yield "known"
-            if item[field]:
-                yield field
+        if isinstance(value, dict):
+            found = [value[name] for name in names if isinstance(value.get(name), bool)]
+            if found:
+                return any(found)
+        elif isinstance(value, list):
+            if any(name in value for name in names):
+                return True
+            if field == "supported_parameters" and value:
+                return False  # OpenRouter's names all of them
+    found = [item[name] for name in names if isinstance(item.get(name), bool)]
+    return any(found) if found else None
+
+
+def _sees(item: Mapping[str, Any]) -> bool | None:
     if item.get("type") in ("llm", "vlm"):  # LM Studio
-        yield str(item["type"])
+        return bool(item["type"] == "vlm")
+    capabilities = item.get("capabilities")
+    if isinstance(capabilities, list) and "vision" in capabilities:
+        return True
+    if isinstance(capabilities, dict) and isinstance(capabilities.get("vision"), bool):
+        return bool(capabilities["vision"])
+    seen = item.get("supports_image_in")  # Moonshot
+    return seen if isinstance(seen, bool) else None
 
 
 def _modalities(item: Mapping[str, Any], side: str) -> set[str]:

@@ -18,7 +18,7 @@ from proxyd.cli.exit_codes import EXIT_UPSTREAM
 from proxyd.cli.wrapping import wrapped
 from proxyd.config.paths import resolve_models_path, resolve_state_folder
 from proxyd.config.route_rules import RouteRule
-from proxyd.config.routes import ModelRoute
+from proxyd.config.routes import ModelRoute, Pricing
 from proxyd.secret import Secret
 from proxyd.urls import address_of, host_of
 
@@ -32,7 +32,12 @@ __all__ = ["check_command", "describe_key", "show_columns"]
 @click.option("--models", metavar="FILE", help="The models.yaml to check.")
 @click.option("--probe", is_flag=True, help="Call each upstream once (this costs a few tokens).")
 @click.option("--strict", is_flag=True, help="Refuse key files that others can read.")
-@click.option("--all", "shows_all", is_flag=True, help="Print the settings that have their defaults, too.")
+@click.option(
+    "--all",
+    "shows_all",
+    is_flag=True,
+    help="Print the settings that have their defaults, and all figures of models, too.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check_command(models: str | None, probe: bool, strict: bool, shows_all: bool, as_json: bool) -> None:
     """Validate models.yaml and hooks; print what is in force."""
@@ -101,7 +106,7 @@ def _model(route: ModelRoute, catalog: Catalog) -> dict[str, Any]:
         "provider": profile_for(route.api_base, route.provider).name,
         "key": describe_key(route),
         "max_input_tokens": route.max_input_tokens or route.known_window,
-        "max_input_tokens_from": _window_origin(route, catalog),
+        "figures": _figures(route, catalog),
         "max_tokens": route.max_tokens,
         "aliases": list(route.aliases),
         "targets": [each.use for each in route.targets],
@@ -110,16 +115,35 @@ def _model(route: ModelRoute, catalog: Catalog) -> dict[str, Any]:
     }
 
 
-def _window_origin(route: ModelRoute, catalog: Catalog) -> str | None:
-    """Return where the window of `route` came from; None if it has none."""
-    if route.max_input_tokens is not None:
-        return "models.yaml"
-    if route.known_window is None:
-        return None
+def _figures(route: ModelRoute, catalog: Catalog) -> list[dict[str, Any]]:
+    """Return the window, output limit, prices and images of `route`, each with its origin.
+
+    What models.yaml does not say is not in force, but for the window; it is shown as known where the catalog has it.
+    """
     from proxyd.providers.known_models import known_model
 
     known = known_model(route, catalog)
-    return None if known is None else f"catalog.yaml: {known.origin}"
+    origin = "" if known is None else f"catalog.yaml: {known.origin}"
+    rows: list[dict[str, Any]] = []
+    pairs = (
+        ("window", route.max_input_tokens, None if known is None else known.max_input_tokens),
+        ("output", route.max_tokens, None if known is None else known.max_tokens),
+        ("prices", _priced(route.pricing), None if known is None else _priced(known.pricing)),
+        ("vision", route.vision, None if known is None else known.vision),
+    )
+    for name, ours, theirs in pairs:
+        if ours is not None:
+            rows.append({"figure": name, "value": ours, "in_force": True, "from": "models.yaml"})
+        elif theirs is not None:
+            rows.append({"figure": name, "value": theirs, "in_force": name == "window", "from": origin})
+    return rows
+
+
+def _priced(pricing: Pricing | None) -> dict[str, float] | None:
+    if pricing is None:
+        return None
+    names = ("input", "output", "cache_read", "cache_write")
+    return {name: price for name in names if (price := getattr(pricing, name)) is not None}
 
 
 def _rule(rule: RouteRule) -> dict[str, str]:
@@ -216,15 +240,15 @@ def _show(report: Mapping[str, Any], *, shows_all: bool) -> None:
     for each in report["models"]:
         if each["format_chosen_because"]:
             click.echo(f"\n{each['model_id']} goes over {each['format']}: {each['format_chosen_because']}")
-    guessed = [
-        each for each in report["models"] if (each["max_input_tokens_from"] or "").startswith("catalog")
+    rows = [
+        [each["model_id"], row["figure"], _shown(row), row["from"]]
+        for each in report["models"]
+        for row in each["figures"]
+        if shows_all or (row["in_force"] and row["from"] != "models.yaml")
     ]
-    if guessed:
+    if rows:
         click.echo("")
-        rows = [["WINDOW OF", "TOKENS", "FROM"]]
-        show_columns(
-            rows + [[m["model_id"], str(m["max_input_tokens"]), m["max_input_tokens_from"]] for m in guessed]
-        )
+        show_columns([["FIGURES OF", "WHAT", "VALUE", "FROM"], *rows])
     click.echo(f"\nhooks: {', '.join(report['hooks']) or 'none'}\n")
     if report["learned"]:
         rows = [["LEARNED FOR", "CALLS", "SINCE", "LINE FOR MODELS.YAML"]]
@@ -243,6 +267,12 @@ def _show(report: Mapping[str, Any], *, shows_all: bool) -> None:
             mark = {True: "ok  ", False: "FAIL", None: "-   "}[each["ok"]]
             took = f"{each['ms']} ms" if "ms" in each else ""
             click.echo(f"{mark} {each['model_id']} at {each['upstream']} {took} {each['said']}".rstrip())
+
+
+def _shown(row: Mapping[str, Any]) -> str:
+    value = row["value"]
+    text = ", ".join(f"{k} {v:g}" for k, v in value.items()) if isinstance(value, dict) else json.dumps(value)
+    return text if row["in_force"] else f"({text}, not in force)"
 
 
 def _show_settings(settings: Mapping[str, Mapping[str, Any]], *, shows_all: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from proxyd.config.catalog import read_catalog
@@ -26,10 +27,29 @@ def test_a_list_becomes_windows_that_check_explains(home: Home) -> None:
     assert "1 models, 1 of them of 2026-11-01" in done.out
     (model,) = json.loads(home.run("check", "--json").out)["models"]
     assert model["max_input_tokens"] == 123_456
-    assert model["max_input_tokens_from"] == "catalog.yaml: https://openrouter.ai/api/v1/models, 2026-11-01"
-    assert "coder      123456  catalog.yaml: https://openrouter.ai" in home.run("check").out
+    origin = "catalog.yaml: https://openrouter.ai/api/v1/models, 2026-11-01"
+    assert model["figures"] == [{"figure": "window", "value": 123_456, "in_force": True, "from": origin}]
+    assert f"coder       window  123456  {origin}" in home.run("check").out
     env = home.run("env", "coder", "--shell", "json").out
     assert json.loads(env)["env"]["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "123456"
+
+
+def test_check_names_the_origin_of_each_figure(home: Home) -> None:
+    home.write_models(
+        "- {model_id: k, model_name: kimi-k2.6, api_base: https://api.moonshot.ai/v1, max_tokens: 8k, vision: true}\n"
+    ).chmod(0o600)
+    (model,) = json.loads(home.run("check", "--json").out)["models"]
+    figures = {row["figure"]: row for row in model["figures"]}
+    assert (figures["window"]["value"], figures["window"]["in_force"]) == (262_144, True)
+    assert figures["output"] == {"figure": "output", "value": 8000, "in_force": True, "from": "models.yaml"}
+    assert (figures["prices"]["value"]["output"], figures["prices"]["in_force"]) == (4, False)
+    assert figures["vision"]["from"] == "models.yaml"
+    shown = home.run("check", "--all").out
+    assert re.search(r"^k +output +8000 +models\.yaml$", shown, re.MULTILINE)
+    assert re.search(
+        r"^k +prices +\(input 0\.95, output 4, .*not in force\) +catalog\.yaml: https", shown, re.MULTILINE
+    )
+    assert "prices" not in home.run("check").out
 
 
 def test_models_of_an_earlier_refresh_stay(home: Home, tmp_path: Path) -> None:

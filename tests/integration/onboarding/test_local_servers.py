@@ -25,8 +25,8 @@ from tests.support.model_servers import LLAMACPP, LMSTUDIO, OLLAMA, SGLANG, VLLM
             LMSTUDIO,
             "lmstudio",
             [
-                ListedModel("qwen3", 32_768, thinking=False, vision=False, tools=True),
-                ListedModel("gemma", None, 131_072, thinking=False, vision=True, tools=False),
+                ListedModel("qwen3", 32_768, None, vision=False, tools=True),
+                ListedModel("gemma", None, 131_072, vision=True),
             ],
         ),
         (LLAMACPP, "llamacpp", [ListedModel("model.gguf", 16_384, vision=False)]),

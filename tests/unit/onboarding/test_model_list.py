@@ -41,11 +41,11 @@ OPENROUTER = {
         ),
         (
             {"id": "kimi-k2.6", "context_length": 262_144, "supports_image_in": True, "supports_reasoning": False},
-            ListedModel("kimi-k2.6", 262_144, thinking=False, vision=True, tools=False),
+            ListedModel("kimi-k2.6", 262_144, thinking=False, vision=True),
         ),
         (
             {"id": "m", "max_context_length": 131_072, "capabilities": {"function_calling": True, "vision": False}},
-            ListedModel("m", 131_072, thinking=False, vision=False, tools=True),
+            ListedModel("m", 131_072, vision=False, tools=True),
         ),
         (
             {"id": "llama", "context_window": 131_072, "max_completion_tokens": 32_768},
