@@ -72,8 +72,9 @@ class WebSearches:
         )
         if config is None or not call.request.is_message:
             return None
-        offered = None if route.direct else OfferedSearch.among_tools(call.request.payload)
-        if offered is not None and config.engine:
+        can_search_for_model = bool(config.engine) and not route.direct
+        offered = OfferedSearch.among_tools(call.request.payload) if can_search_for_model else None
+        if offered is not None:
             return await self._respond_in_rounds(offered, config, route, call)
         if not is_search_call(call.request.payload):
             return None
