@@ -24,7 +24,7 @@ _YARDSTICK = "import of aiohttp.web alone, s"
 
 _ROOT = Path(__file__).resolve().parents[1]
 #: Seconds, and the modules that may be imported until then (the budget; raise it knowingly).
-LIMITS = {"--help, s": 0.15, "status, s": 0.15, "run until ready, s": 0.6, "run, modules": 750}
+LIMITS = {"--help, s": 0.15, "status, s": 0.15, "run until ready, s": 0.6, "run, modules": 820}
 
 
 def measure(times: int = 5) -> dict[str, float]:
