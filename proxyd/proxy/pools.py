@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +91,11 @@ class Pool:
         self._clock = clock
         self._balance = balance
         self._sessions: OrderedDict[str, Member] = OrderedDict()
+
+    @property
+    def sessions(self) -> Mapping[str, Member]:
+        """The sessions that stay with a member, the one that was used last at the end."""
+        return self._sessions
 
     def choose(
         self,
@@ -182,7 +187,7 @@ class Pool:
         """Let sessions of the pool that was in force stay with those of `members` that are in both."""
         kept = set(members)
         self._sessions.update(
-            (session, member) for session, member in before._sessions.items() if member in kept
+            (session, member) for session, member in before.sessions.items() if member in kept
         )
 
     def describe(self, wall_clock: Clock) -> list[dict[str, Any]]:

@@ -146,10 +146,10 @@ def test_restart_with_an_invalid_configuration_keeps_the_daemon(home: Home) -> N
     assert status(home)["pid"] == before
 
 
-def test_missing_configuration(home: Home) -> None:
+def test_without_a_configuration_only_the_demo_is_offered(home: Home) -> None:
     result = home.run("start")
-    assert result.code == 78
-    assert "models.yaml" in result.err
+    assert result.code == 0
+    assert "models.yaml: there is none yet, so only the model 'demo' is offered" in result.err
 
 
 def test_killed_daemon_can_be_started_again(home: Home) -> None:

@@ -131,7 +131,7 @@ def test_forged_sessions_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) ->
     for number in range(100):
         chosen(pool, f"forged-{number}")
         assert chosen(pool, "mine") == mine, "a session in use is kept"
-    assert len(pool._sessions) == 4
+    assert len(pool.sessions) == 4
 
 
 @given(
