@@ -38,6 +38,7 @@ BOUNDED_OTHERWISE = {
 }
 #: Functions that are given a pattern, and what it is.
 GIVEN = {
+    "proxyd.codecs.gemini.chunk_template._pattern_of": "the end of a chunk, escaped, with counts of a few digits",
     "proxyd.codecs.openai.tool_call_formats._tags": "of the module's data, where they are found",
     "proxyd.codecs.translation.schema_styles.fits_grammar_pattern": "a schema's: compiled, never matched",
     "proxyd.codecs.upstream_errors.context_overflow._wording": "of the module's data",

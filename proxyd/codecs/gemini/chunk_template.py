@@ -24,6 +24,7 @@ _TEXT = re.compile(rb'"text": ?"((?:[^"\\]|\\.)+)"', re.DOTALL)
 _END = re.compile(rb'(?:[^"\\]|\\.)*"', re.DOTALL)
 #: Counts: ``candidatesTokenCount``, ``tokenCount`` and the like.
 _COUNT = re.compile(rb'(?<=okenCount":)( ?)\d{1,15}')
+_NOTHING = re.compile(rb"")
 #: Templates learned in a row without a chunk that repeats one, after which no more are learned.
 _MAX_LEARNED = 8
 #: Longer chunks repeat too rarely to matter; this bounds the memory, too.
@@ -47,7 +48,7 @@ class ChunkTemplate:
     def __init__(self) -> None:
         self.kind = ""
         self._head = b""
-        self._tail = re.compile(rb"")
+        self._tail = _NOTHING
         self._learned = 0
 
     def text_of(self, data: bytes) -> str:
