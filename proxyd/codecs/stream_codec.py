@@ -55,7 +55,7 @@ class StreamCodec(ABC):
     @property
     def usage(self) -> Usage:
         """Tokens until now: reported by the upstream, or estimated from the text, for a stream that breaks off."""
-        return self._usage if self.has_ended else self._final_usage()
+        return self._usage if self.has_ended else self.final_usage()
 
     def start(self) -> list[StreamEvent]:
         self._writer.start()
@@ -97,7 +97,8 @@ class StreamCodec(ABC):
             if reported.total_input_tokens:
                 self._writer.initial_usage = reported
 
-    def _final_usage(self) -> Usage:
+    def final_usage(self) -> Usage:
+        """Return the usage to report at the end, estimated where the upstream has reported none."""
         reported = self._reported_usage
         # About four characters a token; never 0 for a message with content (docs/spec/chat-to-messages.md#usage).
         estimate = -(-self._writer.emitted_chars // 4)

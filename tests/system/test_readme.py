@@ -33,7 +33,7 @@ def section(title: str) -> list[str]:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_first_conversation(home: Home) -> None:
     run, code, add, curl = section("First conversation")
-    assert [list(each) for each in commands_in(run)] == [["make", "run"]]
+    assert [list(each) for each in commands_in(run)] == [["make", "run"], ["make", "test"]]
     recipe = (ROOT / "Makefile").read_text().partition("\nrun: $(VENV)")[2].partition("\n\n")[0]
     assert "claude-proxy" in recipe, "make run starts the daemon with the user's models.yaml"
     assert home.run("start").code == 0

@@ -245,10 +245,10 @@ class GeminiStream(StreamCodec):
             if reported.total_input_tokens:
                 self._writer.initial_usage = reported
 
-    def _final_usage(self) -> Usage:
+    def final_usage(self) -> Usage:
         if self._last_repeated:
             self._on_usage(jsonio.loads(self._last_repeated).get("usageMetadata"))
-        return super()._final_usage()
+        return super().final_usage()
 
     # -- the end
 
@@ -272,7 +272,7 @@ class GeminiStream(StreamCodec):
         delta: dict[str, Any] = {"stop_reason": reason, "stop_sequence": parts.matched}
         if self._details is not None and reason == "refusal":
             delta["stop_details"] = self._details
-        self._usage = self._final_usage()
+        self._usage = self.final_usage()
         self.stop_reason = reason
         self._writer.finish(delta, self._usage)
         self.has_ended = True

@@ -214,7 +214,7 @@ class OpenAIStream(StreamCodec):
         stop_sequences = self._context.stop_sequences
         self._writer.flush(is_cut=self._finish.may_cut_call(stop_sequences))
         self._writer.close_blocks()
-        self._usage = self._final_usage()
+        self._usage = self.final_usage()
         delta = self._finish.message_delta(
             has_calls=self._writer.has_calls,
             has_cut_call=self._writer.has_cut_call,

@@ -355,7 +355,7 @@ class ResponsesStream(StreamCodec):
         delta: dict[str, Any] = {"stop_reason": reason, "stop_sequence": items.matched}
         if reason == "refusal":
             delta["stop_details"] = dict(_REFUSAL_DETAILS)
-        self._usage = self._final_usage()
+        self._usage = self.final_usage()
         self.stop_reason = reason
         self._writer.finish(delta, self._usage)
         self.has_ended = True
