@@ -12,6 +12,7 @@ from proxyd.onboarding.local_servers import LocalServer, find_local_servers, ins
 if TYPE_CHECKING:
     from proxyd.onboarding.entries import Target
     from proxyd.onboarding.model_list import ListedModel
+    from proxyd.secret import Secret
 
 __all__ = ["inspected_server", "listed_models", "local_servers"]
 
@@ -36,7 +37,7 @@ def inspected_server(origin: str, ca_file: str) -> LocalServer | None:
     return asyncio.run(inspect())
 
 
-def listed_models(target: Target, key: str, ca_file: str) -> list[ListedModel]:
+def listed_models(target: Target, key: Secret | None, ca_file: str) -> list[ListedModel]:
     """Return the models of the target's list.
 
     Raises:

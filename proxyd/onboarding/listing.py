@@ -9,6 +9,7 @@ import aiohttp
 from proxyd.onboarding.fetching import FetchFailed, fetch_json
 from proxyd.onboarding.model_list import ListedModel, next_page, read_models
 from proxyd.providers.registry import PROFILES
+from proxyd.secret import Secret
 from proxyd.urls import address_of, origin_of
 
 __all__ = ["fetch_models"]
@@ -17,16 +18,18 @@ __all__ = ["fetch_models"]
 _MAX_PAGES = 20
 
 
-async def fetch_models(session: aiohttp.ClientSession, url: str, profile: str, key: str) -> list[ListedModel]:
+async def fetch_models(
+    session: aiohttp.ClientSession, url: str, profile: str, key: Secret | None
+) -> list[ListedModel]:
     """Return the chat models of the list at `url`.
 
     Args:
-        key: "" for a list that needs none.
+        key: None for a list that needs none; a refusal that repeats it is masked.
 
     Raises:
         FetchFailed: it cannot be fetched, or is no list.
     """
-    headers = _key_headers(profile, key) if key else {}
+    headers = _key_headers(profile, key.reveal()) if key is not None else {}
     found: dict[str, ListedModel] = {}
     page: str | None = url
     for _ in range(_MAX_PAGES):

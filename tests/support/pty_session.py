@@ -39,9 +39,21 @@ class PtySession:
         """Type a line."""
         os.write(self._master, text.encode() + b"\n")
 
-    def interrupt(self) -> None:
-        """Press Ctrl-C."""
-        os.write(self._master, b"\x03")
+    def interrupt(self) -> int:
+        """Press Ctrl-C until it ends; return the exit code.
+
+        One that arrives between the prompt and the reading of the answer has no effect before the next key.
+        """
+        deadline = time.monotonic() + _WITHIN_S
+        while self._process.poll() is None:
+            assert time.monotonic() < deadline, f"it does not end:\n{self.screen}"
+            os.write(self._master, b"\x03")
+            again = time.monotonic() + 5
+            while time.monotonic() < again and self._read(again):
+                pass
+            if time.monotonic() < again:
+                break  # its terminal is closed
+        return self.end()
 
     def end(self) -> int:
         """Wait for its end; return the exit code."""

@@ -191,6 +191,7 @@ def _choose(request: AddRequest, target: Target, key: str, ca_file: str) -> list
     from proxyd.onboarding.blocking import listed_models
     from proxyd.onboarding.fetching import FetchFailed
     from proxyd.onboarding.model_list import ListedModel, completed
+    from proxyd.secret import Secret
 
     catalog, fault = load_catalog(resolve_state_folder(os.environ))
     if fault is not None:
@@ -198,7 +199,7 @@ def _choose(request: AddRequest, target: Target, key: str, ca_file: str) -> list
     models: Sequence[ListedModel] | None = target.models
     if models is None:
         try:
-            models = listed_models(target, key, ca_file)
+            models = listed_models(target, Secret(key) if key else None, ca_file)
         except FetchFailed as exc:
             if exc.status in (401, 403):
                 raise CommandFailed(exc.message, EXIT_UPSTREAM) from None

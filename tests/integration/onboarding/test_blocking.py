@@ -10,7 +10,7 @@ from tests.support.model_servers import VLLM, serving_in_thread
 def test_they_run_an_event_loop_of_their_own() -> None:
     with serving_in_thread(VLLM) as server:
         target = Target("x", "X", "generic", f"{server.base}/v1", f"{server.base}/v1/models", "")
-        assert [each.name for each in listed_models(target, "", "")] == ["Qwen/Qwen3"]
+        assert [each.name for each in listed_models(target, None, "")] == ["Qwen/Qwen3"]
         found = inspected_server(server.base, "")
         assert found is not None
         assert found.profile == "vllm"

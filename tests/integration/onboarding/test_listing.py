@@ -6,12 +6,14 @@ import pytest
 
 from proxyd.onboarding.fetching import FetchFailed, http_session
 from proxyd.onboarding.listing import fetch_models
+from proxyd.secret import Secret
 from tests.support.model_servers import ModelServer, serving
 
 
 async def names(server: ModelServer, key: str = "") -> list[str]:
     async with http_session() as session:
-        return [each.name for each in await fetch_models(session, f"{server.base}/models", "openai", key)]
+        secret = Secret(key) if key else None
+        return [each.name for each in await fetch_models(session, f"{server.base}/models", "openai", secret)]
 
 
 async def test_all_pages_are_read() -> None:
@@ -47,3 +49,13 @@ async def test_an_empty_list() -> None:
     async with serving(ModelServer({"/models": {"data": []}})) as server:
         with pytest.raises(FetchFailed, match=r"/models: the list is empty"):
             await names(server)
+
+
+async def test_a_refusal_that_repeats_a_key_of_no_known_form_is_masked() -> None:
+    key = "0fed-odd-key.without-a-form"
+    refusal = (401, "application/json", f'{{"error": {{"message": "no such key: {key}"}}}}'.encode())
+    async with serving(ModelServer({"/models": refusal})) as server:
+        with pytest.raises(FetchFailed) as caught:
+            await names(server, key)
+    assert "no such key: ***" in caught.value.message
+    assert key not in caught.value.message

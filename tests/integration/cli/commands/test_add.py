@@ -241,8 +241,7 @@ def test_a_terminal_asks_for_vendor_key_and_model(home: Home) -> None:
         terminal.type("sk-1 2")
         terminal.expect("expected a key without blanks")
         terminal.expect("Paste the key")
-        terminal.interrupt()
-        assert terminal.end() == 130
+        assert terminal.interrupt() == 130
     assert files(home) == {}
 
 
@@ -318,8 +317,7 @@ def test_ctrl_c_in_each_step_changes_no_file(home: Home, step: str) -> None:
                 server.is_slow.set()
                 terminal.type("1")
                 terminal.expect("Calling kimi-k2.6 ...")
-            terminal.interrupt()
-            code = terminal.end()
+            code = terminal.interrupt()
     assert code == 130, terminal.screen
     assert files(home) == before
 
