@@ -69,7 +69,9 @@ def find_pythons() -> list[str]:
     for candidate in candidates:
         if candidate is None:
             continue
-        script = "import sys; print(*sys.version_info[:2])"
+        script = (
+            "import ensurepip, sys, venv; print(*sys.version_info[:2])"  # not every system's Python has these
+        )
         done = subprocess.run([candidate, "-c", script], capture_output=True, text=True, timeout=30)
         version = tuple(map(int, done.stdout.split())) if done.returncode == 0 else (0, 0)
         if version >= (3, 10) and len(version) == 2:
