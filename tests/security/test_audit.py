@@ -48,6 +48,6 @@ def test_no_index_is_one_line_and_no_failure(tmp_path: Path, capsys: pytest.Capt
 
 def test_no_aiohttp_with_known_request_smuggling_is_let_in() -> None:
     """GHSA-mfx4-hv73-q22v and GHSA-cq5v-8q36-5273, fixed in 3.14.3."""
-    (wanted,) = [each for each in metadata.requires("claude-proxy") or () if each.startswith("aiohttp<")]
+    (wanted,) = [each for each in metadata.requires("claude-proxyd") or () if each.startswith("aiohttp<")]
     assert ">=3.14.3" in wanted
     assert "<4" in wanted

@@ -49,7 +49,8 @@ class PassthroughStream:
     """The decoder of one stream (`codecs.decoder`): bytes in, the same bytes out as whole frames.
 
     Args:
-        mask: masks keys in one frame; it is not called for frames that carry output of the model.
+        mask: masks keys in some bytes. Frames that carry output of the model pass unchanged. It is called for many
+            frames at once where none holds a key: a call for each of a thousand comments would block the event loop.
 
     Attributes:
         tap: reads usage and the end of the message from the frames.
@@ -157,7 +158,7 @@ class PassthroughStream:
 
     def _passed(self, frames: bytes) -> bytes:
         self.has_started = self.has_started or bool(frames)
-        if self._mask is None or not may_hold_error(frames):
+        if self._mask is None or not may_hold_error(frames) or self._mask(frames) == frames:
             return frames
         return b"".join(frame if is_of_content(frame) else self._mask(frame) for frame in frames_of(frames))
 

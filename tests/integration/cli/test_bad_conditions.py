@@ -37,14 +37,9 @@ def check_sentence(text: str) -> None:
         (["doctor"], 78),
     ],
 )
-@pytest.mark.parametrize(
-    "models", [None, "- {model_id: [\n", "- {model_id: a}\n"], ids=["no", "no YAML", "wrong"]
-)
-def test_missing_or_invalid_configuration(
-    home: Home, arguments: list[str], code: int, models: str | None
-) -> None:
-    if models is not None:
-        home.write_models(models)
+@pytest.mark.parametrize("models", ["- {model_id: [\n", "- {model_id: a}\n"], ids=["no YAML", "wrong"])
+def test_invalid_configuration(home: Home, arguments: list[str], code: int, models: str) -> None:
+    home.write_models(models)
     result = home.run(*arguments)
     assert result.code == code
     check_sentence(result.err if code == 78 and arguments != ["doctor"] else result.out + result.err)

@@ -67,7 +67,13 @@ async def proxy(case: str, steps: list[Step], folder: Path) -> AsyncIterator[str
         hooks = load_hooks(folder)
     upstream = RawUpstream(lambda _: steps)
     async with upstream.running():
-        entry = {"model_id": "m", "api_base": upstream.base, "direct": CASES[case] == "direct"}
+        entry: dict[str, Any] = {
+            "model_id": "m",
+            "api_base": upstream.base,
+            "direct": CASES[case] == "direct",
+        }
+        if case == "hooks":  # with a key, which is searched for in what may be an error
+            entry["api_key"] = "sk-a-key-of-the-configuration"
         daemon = Daemon(replace(load_entries([entry], max_retries=0), hooks=hooks))
         await daemon.start()
         try:
