@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
 
+import proxyd
 from bench import report, startup
 from bench.certificates import make_certificate
 from bench.contenders import BASELINES, OURS, PEERS, TLS, VARIANTS, Contender
@@ -153,7 +154,7 @@ async def _bench(
 
 def _versions(args: argparse.Namespace) -> str:
     parts = [
-        f"claude-proxy {version('claude-proxy')}",
+        f"claude-proxy {proxyd.__version__}",
         f"Python {platform.python_version()}",
         f"aiohttp {version('aiohttp')}",
         f"ujson {version('ujson')}",
