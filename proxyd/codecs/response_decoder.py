@@ -28,6 +28,7 @@ from proxyd.codecs.wire.sse import (
     MAX_FRAME_BYTES,
     MAX_FRAME_LINES,
     SSEDecoder,
+    SSEFrame,
     is_plain,
     too_many_lines,
 )
@@ -172,7 +173,10 @@ class ResponseDecoder:
 
     def _decode(self, data: bytes) -> None:
         for block in self._decoder.blocks(data):
-            self._on_block(block)
+            if block.startswith(b"data: ") and b"\n" not in block:  # nearly every frame
+                self._events += self._codec.feed(SSEFrame(b"", block[6:]))
+            else:
+                self._on_block(block)
 
     def _on_block(self, block: bytes, *, is_cut: bool = False) -> None:
         if len(block) > MAX_FRAME_LINES and block.count(b"\n") >= MAX_FRAME_LINES:
