@@ -13,7 +13,7 @@ from proxyd.codecs.codec import ResponseContext, Warn
 from proxyd.codecs.translation.message_writer import MessageWriter
 from proxyd.codecs.upstream_errors.errors import error_in, refusal
 from proxyd.codecs.upstream_errors.unreadable import UnreadableContent, error_in_lines, unreadable_error
-from proxyd.errors import ProxyError
+from proxyd.errors import BadReply, ProxyError
 
 __all__ = ["StreamCodec"]
 
@@ -88,6 +88,12 @@ class StreamCodec(ABC):
         except jsonio.JSONError:
             return None
         return None if error is None else refusal(200, {}, body, self._context.errors)
+
+    def _not_json(self, data: bytes, exc: jsonio.JSONError) -> ProxyError:
+        """Return the error for an event that is not JSON."""
+        if data.lstrip().startswith((b"{", b"[")):  # JSON, perhaps cut
+            return BadReply(f"the upstream sent an event that is not JSON: {exc}")
+        return unreadable_error(data, self._context.errors)
 
     def _on_usage(self, usage: Any) -> None:
         """Take the upstream's usage, in any of the forms that are known."""

@@ -38,7 +38,7 @@ def newest(versions: list[str]) -> list[str]:
 def load_profile() -> None:
     """Apply the effort to all properties; no example has a time limit.
 
-    The examples are the same in each run, so that what fails is due to the change at hand. `make test-deep` tries new
+    The examples are the same in each run, so that what fails is due to the change. `make test-deep` tries new
     ones each time.
     """
     is_deep = EFFORT == "deep"

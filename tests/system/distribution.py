@@ -1,6 +1,6 @@
 """``make dist`` and ``make dist-check``: build wheel and source distribution, and run them where nothing else is.
 
-The check installs the wheel, and what it needs, into new environments of the oldest and the newest Python at hand, and
+The check installs the wheel, and what it needs, into new environments of the oldest and the newest Python found, and
 from an empty folder in an empty HOME runs `--version`, `init`, `check`, the daemon and one call of the demo.
 """
 

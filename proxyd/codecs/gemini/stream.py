@@ -111,9 +111,7 @@ class GeminiStream(StreamCodec):
         try:
             chunk = jsonio.loads(data)
         except jsonio.JSONError as exc:
-            if data.lstrip().startswith((b"{", b"[")):  # JSON, perhaps cut
-                raise BadReply(f"the upstream sent an event that is not JSON: {exc}") from None
-            raise unreadable_error(data, self._context.errors) from None
+            raise self._not_json(data, exc) from None
         if frame.event == b"error" and isinstance(chunk, dict) and not chunk.keys() & {"error", "candidates"}:
             chunk = {"error": chunk}
         self._on_chunk(chunk, frame.event, data)

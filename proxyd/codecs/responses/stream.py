@@ -95,9 +95,7 @@ class ResponsesStream(StreamCodec):
         try:
             event = jsonio.loads(data)
         except jsonio.JSONError as exc:
-            if data.lstrip().startswith((b"{", b"[")):  # JSON, perhaps cut
-                raise BadReply(f"the upstream sent an event that is not JSON: {exc}") from None
-            raise unreadable_error(data, self._context.errors) from None
+            raise self._not_json(data, exc) from None
         if not isinstance(event, dict):
             raise unreadable_error(data, self._context.errors)
         self._on_event(event, frame.event.decode("utf-8", "replace"), data)

@@ -1,4 +1,4 @@
-"""Servers on this machine are told apart by what their own endpoints say."""
+"""Servers on this machine are recognised by the responses of their own endpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``context_management`` on translated routes: what the upstream gets, and what the client is told of it."""
+"""``context_management`` on translated routes: what the upstream gets, and what is reported to the client."""
 
 from __future__ import annotations
 
