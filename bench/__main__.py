@@ -29,6 +29,7 @@ from bench.contenders import BASELINES, OURS, PEERS, TLS, VARIANTS, Contender
 from bench.paired import measure_pairs
 from bench.processes import Process
 from bench.scenarios import SCENARIOS, Figures, WrongResponse, started, until_ready
+from tests.support.ports import free_port
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -114,12 +115,12 @@ async def _bench(
     # As an installation does: a process that compiles modules itself runs a tenth slower for as long as it lives.
     compileall.compile_dir(_ROOT / "proxyd", quiet=1)
     compileall.compile_dir(_ROOT / "bench", quiet=1)
-    upstream_port = startup.free_port()
+    upstream_port = free_port()
     environment = {"PYTHONPATH": str(_ROOT), "PATH": os.environ.get("PATH", "/usr/bin:/bin")}
     certificate, tls = make_certificate(folder), None
     command: tuple[str, ...] = (sys.executable, "-m", "bench.upstream", str(upstream_port))
     if certificate is not None:
-        tls = TLS(startup.free_port(), certificate.path)
+        tls = TLS(free_port(), certificate.path)
         command += ("--tls", str(tls.port), str(certificate.path), str(certificate.key))
     upstream = Process(command, folder, environment, folder / "upstream.log")
     try:

@@ -29,8 +29,8 @@ from bench.contenders import TLS, Contender, with_tls
 from bench.load import Client, raw_request
 from bench.processes import Process
 from bench.scenarios import started
-from bench.startup import free_port
 from bench.traffic import HEADERS, bodies
+from tests.support.ports import free_port
 
 _ROOT = Path(__file__).resolve().parents[1]
 _DELAY_S = 0.1

@@ -19,8 +19,8 @@ from time import monotonic, monotonic_ns
 from bench.contenders import Contender
 from bench.load import Client, Response, raw_request
 from bench.processes import Process
-from bench.startup import free_port
 from bench.traffic import PACED, RESPONSES, STAMP, Content, bodies
+from tests.support.ports import free_port
 
 __all__ = ["SCENARIOS", "Figures", "Running", "WrongResponse", "per_chunk", "started", "until_ready"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from bench.processes import Process
+from tests.support.ports import free_port
 
 __all__ = ["measure"]
 
@@ -106,14 +106,6 @@ def until_ready(process: Process, port: int, limit_s: float = 20.0) -> None:
         except (urllib.error.URLError, OSError):
             sleep(0.01)
     raise RuntimeError(f"the daemon was not ready within {limit_s:g} s: {process.log_tail()}")
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as each:
-        each.bind(("127.0.0.1", 0))
-        port: int = each.getsockname()[1]
-        return port
 
 
 def main() -> None:

@@ -28,7 +28,8 @@ from tests.captures.recording import (
     Session,
     restart_ids,
 )
-from tests.system.e2e.daemon import Daemon, free_port
+from tests.support.ports import free_port
+from tests.system.e2e.daemon import Daemon
 from tests.system.e2e.stage import ScenarioError, Stage
 from tests.system.e2e.terminal import home_of, terminal_running_code
 

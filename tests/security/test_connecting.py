@@ -20,6 +20,7 @@ from proxyd.transport.lookups import Lookups
 from tests.support.certificates import make_certificate, server_context
 from tests.support.daemon_process import process, write_models
 from tests.support.harness import running_proxy
+from tests.support.ports import free_port
 from tests.support.raw_sockets import RawClient, RawResponse, RawUpstream, no_leaks, post, until
 from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
 
@@ -157,8 +158,7 @@ async def test_a_proxy_that_makes_no_tunnel_is_named(
 
 
 async def test_a_proxy_that_is_not_there_is_named(environment: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     environment.setenv("HTTPS_PROXY", f"http://user:word@127.0.0.1:{port}")
     entry = {"model_id": "m", "api_base": "https://upstream.invalid/v1"}
     async with running_proxy([entry], trust_env=True, max_retries=0) as base:

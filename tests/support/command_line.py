@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ import structlog
 
 from proxyd.cli.main import main
 from tests.support.paths import ROOT
+from tests.support.ports import free_port
 
 __all__ = ["Home", "Result", "command", "daemon", "environment", "home", "output", "run"]
 
@@ -82,8 +82,7 @@ def home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Home]:
     """See `Home`. A daemon that a test has left is ended."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
 
     def run(*arguments: str) -> Result:
         monkeypatch.setattr(sys, "argv", ["claude-proxy", *arguments])

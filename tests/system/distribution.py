@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.paths import ROOT
+from tests.support.ports import free_port
 
 __all__ = ["build", "check", "find_pythons", "main"]
 
@@ -130,8 +130,7 @@ def _check_one(python: str, wheel: Path, folder: Path) -> None:
 
 
 def _call_demo(program: str, home: Path) -> str:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [program, "--port", str(port)], env=_environ(home), cwd=home,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

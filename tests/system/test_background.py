@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command_line import Home
+from tests.support.ports import free_port
 
 DEMO = "- {model_id: demo, api_base: 'builtin:demo'}\n"
 
@@ -243,8 +244,7 @@ def test_port_0_is_refused(home: Home) -> None:
 
 
 def test_status_names_what_cannot_work(home: Home) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    address = f"http://127.0.0.1:{free_port()}"
     path = home.write_models(
         "settings: {circuit_failures: 2, max_retries: 0}\n"
         f"models: [{{model_id: local, api_base: '{address}/v1'}}]\n"

@@ -18,6 +18,7 @@ import pytest
 
 from proxyd.cli.package_data import own_command
 from tests.support.command_line import Home
+from tests.support.ports import free_port
 
 DEMO = "- {model_id: demo, api_base: 'builtin:demo'}\n"
 
@@ -64,8 +65,7 @@ def test_command_names_what_is_not_the_default(home: Home) -> None:
     home.write_models(DEMO)
     other = home.path / "other.yaml"
     other.write_text(DEMO)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     out, _ = output_of(home, ["--port", str(port), "--models", str(other)])
     command = f"{shlex.join(own_command())} code demo --port {port} --models"
     assert out.splitlines()[1].rpartition(" ")[0] == f"  {command}"

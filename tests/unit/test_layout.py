@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
 
@@ -132,3 +133,12 @@ def test_each_reason_names_tests_that_are_there() -> None:
     ]
     assert len(named) > 30
     assert [place for place in named if not (ROOT / "tests" / place).exists()] == []
+
+
+def test_free_ports_come_from_one_place() -> None:
+    """A port that was bound and closed again can be taken by another process: see tests/support/ports.py."""
+    closes = re.compile(
+        r"unused_tcp_port|as (free|closed|sock):\n\s+[\w.]+(: int)? = \w+\.getsockname\(\)\[1\]\n"
+    )
+    found = [str(path.relative_to(ROOT)) for path in TEST_MODULES if closes.search(path.read_text("utf-8"))]
+    assert found == [str(Path(__file__).relative_to(ROOT))]

@@ -26,6 +26,7 @@ from proxyd.secret import Secret
 from proxyd.telemetry.ledger_schema import COLUMNS, FILE, row_of
 from tests.support.harness import chunk, running_proxy, running_upstream, sse
 from tests.support.observing import ask, finished, new_ledger_file
+from tests.support.ports import free_port
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -444,13 +445,11 @@ async def test_the_calls_can_be_filtered(tmp_path: Path, browser: Any) -> None:
         assert page.errors == []
 
 
-async def test_a_model_can_be_tested_and_its_state_is_in_plain_words(
-    tmp_path: Path, browser: Any, unused_tcp_port: int
-) -> None:
+async def test_a_model_can_be_tested_and_its_state_is_in_plain_words(tmp_path: Path, browser: Any) -> None:
     scene = Scene(tmp_path)
     async with running_upstream(scene.respond) as upstream:
         missing = {"model_id": "without-key", "api_base": upstream.base + "/v1", "api_key": "${NO_SUCH_KEY}"}
-        dead = {"model_id": "dead", "api_base": f"http://127.0.0.1:{unused_tcp_port}/v1"}
+        dead = {"model_id": "dead", "api_base": f"http://127.0.0.1:{free_port()}/v1"}
         entries = [*scene.entries(upstream.base), missing, dead]
         async with running_proxy(entries, state_folder=tmp_path, max_retries=0) as base:
             page = await new_page(browser)

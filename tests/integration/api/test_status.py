@@ -32,6 +32,7 @@ from tests.support.harness import (
 )
 from tests.support.observing import SESSION, ask, finished, until_rows
 from tests.support.paths import ROOT
+from tests.support.ports import free_port
 
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 40, "prompt_tokens_details": {"cached_tokens": 600}}
 PRICE = {"input": 1, "output": 10, "cache_read": 0.1}
@@ -371,8 +372,8 @@ async def test_other_machines_and_proxied_clients_are_refused(
 
 
 @pytest.mark.statement("D4")
-async def test_an_open_circuit_breaker_is_shown(session: aiohttp.ClientSession, unused_tcp_port: int) -> None:
-    origin = f"http://127.0.0.1:{unused_tcp_port}"
+async def test_an_open_circuit_breaker_is_shown(session: aiohttp.ClientSession) -> None:
+    origin = f"http://127.0.0.1:{free_port()}"
     async with running_proxy([{"model_id": "m", "api_base": origin + "/v1"}], max_retries=0) as base:
         for _ in range(6):
             await ask(session, base)

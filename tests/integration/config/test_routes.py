@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from tests.support.harness import Upstream, running_proxy, running_upstream, text_stream
+from tests.support.ports import free_port
 
 KEY = {"x-api-key": "k"}
 
@@ -123,8 +123,7 @@ async def test_the_fallback_serves_after_a_failure(
 
 @pytest.mark.parametrize("modes", MODES)
 async def test_the_fallback_serves_when_the_first_is_unreachable(modes: tuple[str, str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+    port = free_port()
     async with running_upstream(ScriptedUpstream()) as upstream:
         gone = Upstream(f"http://127.0.0.1:{port}")
         chain = [

@@ -9,6 +9,7 @@ import pytest
 
 from proxyd.onboarding.fetching import FetchFailed, fetch_json, http_session
 from tests.support.model_servers import ModelServer, serving
+from tests.support.ports import free_port
 
 KEY = "sk-0123456789abcdef"
 
@@ -62,8 +63,7 @@ async def test_a_list_of_5_mb_is_refused() -> None:
 
 
 async def test_a_server_that_does_not_run() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+    port = free_port()
     async with http_session() as session:
         with pytest.raises(FetchFailed, match=r"cannot be reached \(connection refused\); start the server"):
             await fetch_json(session, f"http://127.0.0.1:{port}/x")

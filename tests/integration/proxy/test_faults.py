@@ -21,6 +21,7 @@ from tests.support import faults
 from tests.support.certificates import make_certificate
 from tests.support.faults import BREAKS, MODES, SETTINGS, Break, breaks, compressed, entry, play, without_ids
 from tests.support.harness import running_proxy
+from tests.support.ports import free_port
 from tests.support.raw_sockets import (
     Fault,
     Pause,
@@ -187,9 +188,7 @@ async def test_missing_head(mode: str, name: str) -> None:
 
 @pytest.mark.statement("D table")
 async def test_connection_refused() -> None:
-    upstream = RawUpstream(lambda _: ())
-    async with upstream.running():
-        pass
+    upstream = RawUpstream(lambda _: (), port=free_port())
     with capture_logs() as lines:
         async with no_leaks(), running_proxy([entry(upstream, "translated")], **SETTINGS) as base:
             async with RawClient.to(base) as client:

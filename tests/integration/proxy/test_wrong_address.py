@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from tests.support.certificates import make_certificate, server_context
 from tests.support.faults import MODES, play
 from tests.support.harness import running_proxy, running_upstream
+from tests.support.ports import free_port
 from tests.support.raw_sockets import RawClient, RawResponse, RawUpstream, Step, post, until
 from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
 
@@ -228,9 +229,7 @@ async def test_doubled_v1_is_accepted(path: str) -> None:
 
 
 async def test_server_that_does_not_run() -> None:
-    upstream = RawUpstream(lambda _: ())
-    async with upstream.running():
-        pass
+    upstream = RawUpstream(lambda _: (), port=free_port())
     with capture_logs() as lines:
         async with running_proxy([{"model_id": "m", "api_base": f"{upstream.base}/v1"}]) as base:
             first = await _ask(base)
@@ -250,9 +249,7 @@ async def test_server_that_does_not_run() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_server_that_restarts_is_reached(mode: str) -> None:
-    upstream = RawUpstream(lambda _: stream(MODES[mode]))
-    async with upstream.running():
-        pass
+    upstream = RawUpstream(lambda _: stream(MODES[mode]), port=free_port())
     entry = {"model_id": "m", "api_base": f"{upstream.base}/v1", "direct": mode == "direct"}
     with capture_logs() as lines:
         async with running_proxy([entry]) as base:

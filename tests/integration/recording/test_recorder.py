@@ -31,6 +31,7 @@ from proxyd.telemetry.finished_call import FinishedCall
 from tests.support.daemon_process import process, write_models
 from tests.support.harness import running_proxy
 from tests.support.observing import finished
+from tests.support.ports import free_port
 from tests.support.raw_sockets import Fault, RawClient, RawUpstream, Step, post, until
 from tests.support.recording import (
     GOOD,
@@ -204,9 +205,7 @@ async def test_upstream_error_message_is_kept_with_bodies(tmp_path: Path) -> Non
 
 
 async def test_refused_connection(tmp_path: Path) -> None:
-    upstream = RawUpstream(lambda _: ())
-    async with upstream.running():
-        pass
+    upstream = RawUpstream(lambda _: (), port=free_port())
     async with running_proxy([entry(upstream)], state_folder=tmp_path, max_retries=0) as base:
         async with RawClient.to(base) as client:
             await client.send(post(HELLO))

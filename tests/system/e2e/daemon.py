@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Any
 import aiohttp
 
 from tests.support.paths import ROOT
+from tests.support.ports import free_port
 
-__all__ = ["Daemon", "DaemonError", "free_port"]
+__all__ = ["Daemon", "DaemonError"]
 
 START_TIMEOUT_S = 20.0
 #: Shorter than the drain's 30 s: no stream is open when a scenario stops its daemon.
@@ -118,11 +118,3 @@ class Daemon:
         """Return the end of the log, for a failed scenario."""
         lines = self.log().splitlines()[-LOG_TAIL_LINES:]
         return "\n".join(["the daemon's log ends with", *(f"  {line[:400]}" for line in lines)])
-
-
-def free_port() -> int:
-    """Return a port of loopback on which nothing listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port

@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import shutil
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from typing import Any
 import aiohttp
 
 from tests.support.paths import ROOT
+from tests.support.ports import free_port
 from tests.system.e2e.claude_code import SHELL, SWITCHES
 from tests.system.e2e.stage import ScenarioError, ScenarioSkipped, Stage
 
@@ -159,8 +159,7 @@ async def terminal_running_code(
     claude = programs / "claude"
     claude.unlink(missing_ok=True)
     claude.symlink_to(stage.claude_binary)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     variables = {
         **variables_of(stage),
         "PATH": f"{programs}:/usr/local/bin:/usr/bin:/bin",

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+
+from tests.support.ports import free_port
 
 __all__ = ["LlamaServer", "NotAvailableError", "Server", "install", "pip_install"]
 
@@ -80,8 +81,7 @@ class Server(ABC):
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
         self.context = context
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
 
     async def start(self, *, waits: bool = True) -> None:

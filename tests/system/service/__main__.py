@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from aiohttp import web
 
 from tests.support.harness import chunk, running_upstream, sse
 from tests.support.paths import ROOT
+from tests.support.ports import free_port
 
 SYSTEMD = "/lib/systemd/systemd"
 INSIDE = "PROXYD_TEST_SYSTEMD_HOME"
@@ -145,8 +145,7 @@ class Session:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.config = home / ".config" / "claude-proxy"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.may_end = asyncio.Event()
         self.base = ""
 

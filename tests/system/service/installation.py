@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 from tests.support.paths import ROOT
+from tests.support.ports import free_port
 
 OLD = "#!/bin/sh\necho an older claude-proxy\n"
 
@@ -24,8 +24,7 @@ class Home:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         # Keep what pip needs to reach its index, and nothing else of this machine.
         kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))}
         self.environ = {

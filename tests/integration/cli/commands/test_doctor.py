@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 
 import pytest
 from aiohttp import web
@@ -12,6 +11,7 @@ from aiohttp import web
 from proxyd.cli.claude_code import DIVERTING_VARIABLES
 from tests.support.command_line import Home
 from tests.support.harness import running_upstream
+from tests.support.ports import free_port
 
 DEMO = "- {model_id: demo, api_base: 'builtin:demo'}\n"
 CLAUDE = "#!/bin/sh\necho 9.9.9\n"
@@ -49,8 +49,7 @@ def test_no_failure(home: Home) -> None:
 
 
 def test_every_failure_has_a_remedy(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+    port = free_port()
     home.write_models(
         f"- {{model_id: a, api_base: 'http://127.0.0.1:{port}/v1'}}\n"
         "- {model_id: b, api_base: 'https://nowhere.invalid/v1', api_key: '${NO_SUCH_KEY}'}\n"

@@ -6,7 +6,6 @@ import asyncio
 import os
 import pty
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from proxyd.secret import Secret
 from tests.support.command_line import command, environment
 from tests.support.harness import chunk, running_proxy, running_upstream, sse
 from tests.support.observing import ask
+from tests.support.ports import free_port
 
 
 async def picture(home: Path, base: str, *arguments: str, **variables: str) -> tuple[int, str, str]:
@@ -74,8 +74,8 @@ async def test_snapshot(tmp_path: Path) -> None:
             assert "end_turn" in text
 
 
-async def test_no_daemon_is_exit_3(tmp_path: Path, unused_tcp_port: int) -> None:
-    code, _, err = await picture(tmp_path, f"http://127.0.0.1:{unused_tcp_port}")
+async def test_no_daemon_is_exit_3(tmp_path: Path) -> None:
+    code, _, err = await picture(tmp_path, f"http://127.0.0.1:{free_port()}")
     assert code == 3
     assert "no claude-proxy answers" in err
     assert "Traceback" not in err
@@ -118,8 +118,7 @@ def terminal(home: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[byt
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 async def test_live_view_reconnects(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     entry = {"model_id": "demo", "api_base": "builtin:demo"}
     with terminal(tmp_path, "top", "--port", str(port)) as (process, screen):
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import socket
 
 from tests.support.paths import ROOT
+from tests.support.ports import free_port
 from tests.system.e2e.claude_code import NO_SECOND_CHANCE, SWITCHES
 from tests.system.e2e.command_line import run_proxyd
 from tests.system.e2e.openai_upstream import say
@@ -22,8 +22,7 @@ async def code_on_demo(stage: Stage) -> None:
     bin_folder = home / "bin"
     bin_folder.mkdir()
     (bin_folder / "claude").symlink_to(stage.claude_binary)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     variables = {
         "PATH": f"{bin_folder}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(home),
