@@ -77,7 +77,8 @@ class MessagesHandlers:
         return await self._relay.serve(call)
 
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:
-        """``POST /v1/messages/count_tokens``: forwarded to a direct upstream, estimated for a translated one.
+        """``POST /v1/messages/count_tokens``: forwarded to a direct upstream; for a translated one counted by the
+        upstream, or else estimated.
 
         With ``context_management`` it is the count after the edits, beside the one before.
         """
@@ -90,16 +91,20 @@ class MessagesHandlers:
         tools = await call.run(tools_tokens, call.payload.get("tools"))
 
         async def count(payload: dict[str, Any]) -> int:
+            if _has_messages(payload):
+                counted = await self._relay.count_tokens(route, call, payload)
+                if counted is not None:
+                    return counted
             estimate = await call.run(estimate_input_tokens, payload, call.inputs)
             return self._relay.calibration.corrected(route.model_name, estimate, tools)
 
-        counted: dict[str, Any] = {"input_tokens": await count(call.payload)}
+        response: dict[str, Any] = {"input_tokens": await count(call.payload)}
         if not self._relay.settings.context_edits:
-            return json_response(counted)
+            return json_response(response)
         edited = await call.run(apply_edits, call.payload, call.inputs)
         if not edited.applied:
-            return json_response(counted)
-        original = {"original_input_tokens": counted["input_tokens"]}
+            return json_response(response)
+        original = {"original_input_tokens": response["input_tokens"]}
         return json_response({"input_tokens": await count(edited.payload), "context_management": original})
 
     async def _parse_request(self, request: web.Request) -> tuple[ClientRequest, ModelRoute]:

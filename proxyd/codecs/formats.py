@@ -14,6 +14,7 @@ from proxyd.codecs.cache.tool_inputs import ToolInputs
 from proxyd.codecs.codec import Codec, NewId, ResponseContext, Warn
 from proxyd.codecs.gemini import request as gemini
 from proxyd.codecs.gemini.chat_terms import as_chat_terms, thought_signatures
+from proxyd.codecs.gemini.counting import counted_tokens, counting_body
 from proxyd.codecs.gemini.stream import GeminiStream
 from proxyd.codecs.gemini.thinking import BUDGET_PATH, LEVEL_PATH
 from proxyd.codecs.openai import request as chat
@@ -41,6 +42,21 @@ class Translation(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Counting:
+    """How an upstream counts the tokens of a request, which costs nothing.
+
+    Args:
+        path: model -> what follows the base address.
+        body: model, a translated request -> the request that counts it.
+        tokens: the body of a response -> the number; None if it holds none.
+    """
+
+    path: Callable[[str], str]
+    body: Callable[[str, Mapping[str, Any]], dict[str, Any]]
+    tokens: Callable[[bytes], int | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Format:
     """One upstream protocol.
 
@@ -56,6 +72,7 @@ class Format:
         signed_data: a request's body -> data of earlier turns in it that only their sender can read.
         folder: of its transcripts, below those of Chat Completions.
         key_header: the header that carries the key; None leaves it to the profile.
+        counting: None where only an estimate of the tokens is possible.
     """
 
     name: str
@@ -68,6 +85,7 @@ class Format:
     signed_data: Callable[[Mapping[str, Any]], list[str]]
     folder: str = ""
     key_header: str | None = None
+    counting: Counting | None = None
 
 
 def _responses_dialect(dialect: Dialect) -> Dialect:
@@ -146,6 +164,11 @@ GEMINI = Format(
     signed_data=thought_signatures,
     folder="gemini-api",
     key_header="x-goog-api-key",
+    counting=Counting(
+        path=lambda model: f"/{gemini.resource_name(model)}:countTokens",
+        body=lambda model, body: counting_body(gemini.resource_name(model), body),
+        tokens=counted_tokens,
+    ),
 )
 
 #: Every format by its name.

@@ -27,7 +27,7 @@ from proxyd.providers.key_owner import check_anthropic_credentials
 from proxyd.providers.registry import Profile, dialect_for, format_for, profile_for
 from proxyd.urls import is_loopback_url, is_private_host
 
-__all__ = ["TranslatedCall", "empty_response", "endpoint_url", "new_decoder", "prepare"]
+__all__ = ["TranslatedCall", "counting_request", "empty_response", "endpoint_url", "new_decoder", "prepare"]
 
 
 @dataclass(slots=True)
@@ -83,10 +83,7 @@ class TranslatedCall:
         try:
             body = self.translated.written_in_pieces() if in_pieces else self.translated.written()
         except jsonio.JSONError:
-            # The parser accepts NaN and Infinity, which JSON cannot express.
-            raise ClientError(
-                "the request holds a number that JSON has no form for (NaN or Infinity)"
-            ) from None
+            raise _not_json() from None
         request = self.request
         return TranslatedCall(
             UpstreamRequest(request.url, request.headers, body, request.timeouts, request.method),
@@ -198,6 +195,28 @@ def prepare(
         translated=translated,
         is_stream=is_stream,
     )
+
+
+def counting_request(route: ModelRoute, api_base: str, call: TranslatedCall) -> UpstreamRequest:
+    """Return the request that has the upstream count the tokens of `call`; its format has a `Counting`.
+
+    Raises:
+        ClientError: the request holds a number that JSON has no form for.
+    """
+    counting = format_for(route)[0].counting
+    assert counting is not None, "the caller has checked it"
+    name = route.model_name
+    try:
+        body = jsonio.dumps(counting.body(name, call.sent))
+    except jsonio.JSONError:
+        raise _not_json() from None
+    headers = {**call.request.headers, "accept": "application/json"}
+    return replace(call.request, url=endpoint_url(api_base, counting.path(name)), headers=headers, body=body)
+
+
+def _not_json() -> ClientError:
+    # The parser accepts NaN and Infinity, which JSON cannot express.
+    return ClientError("the request holds a number that JSON has no form for (NaN or Infinity)")
 
 
 def _tools_in_text(

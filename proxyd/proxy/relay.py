@@ -46,6 +46,7 @@ from proxyd.proxy.learned_file import LearnedQuirkFile
 from proxyd.proxy.on_behalf import InnerCall
 from proxyd.proxy.retries import RetryBudget, delay_before_retry, is_at_limit, may_fall_back
 from proxyd.proxy.target_pools import TargetPools
+from proxyd.proxy.token_counts import TokenCounts
 from proxyd.proxy.web_search import WebSearches
 from proxyd.proxy.window_check import check_window
 from proxyd.recording.recorder import is_kept
@@ -121,6 +122,7 @@ class Relay:
         )
         self._translated = TranslatedDriver(self._resources, images)
         self._direct = DirectDriver(self._resources)
+        self._token_counts = TokenCounts(self._resources)
         self._searches = WebSearches(self.make_inner_call, lambda: self.settings)
         self._budget = RetryBudget()
         self._calls = CallRegistry()
@@ -172,6 +174,7 @@ class Relay:
         self.key_pools.replace(table)
         self.target_pools.replace(table)
         self._resources.replace_configuration(settings, hooks or HookSet())
+        self._token_counts.forget()
         before.retire()
 
     def prepare(self, model: str | None) -> None:
@@ -202,6 +205,19 @@ class Relay:
             is_last=lambda: self.is_draining,
         )
         return await self._carry(self._new_call(request, writer, timers))
+
+    async def count_tokens(
+        self, route: ModelRoute, request: ClientRequest, payload: dict[str, Any]
+    ) -> int | None:
+        """Return the number of input tokens of `payload` as the upstream of a translated route counts them.
+
+        Returns None where it does not, or could not: an estimate is the answer then.
+        """
+        keys = self.key_pools.keys_for(route, request.record.session_id, counts=False)
+        try:
+            return await self._token_counts.count(route if keys is None else keys.take(), request, payload)
+        except ProxyError:  # no key is left, or none is there
+            return None
 
     async def make_inner_call(self, inner: InnerCall) -> dict[str, Any]:
         """Make a call of the proxy's own, with retries and fallbacks, and return the whole message.

@@ -36,7 +36,7 @@ from proxyd.codecs.translation.tools import ToolShape, choose, to_upstream_tools
 from proxyd.codecs.translation.translated import PLACEHOLDER, RequestOptions, Translated, merge, with_literal
 from proxyd.codecs.translation.translation_notes import Notes
 
-__all__ = ["path_of", "translation"]
+__all__ = ["path_of", "resource_name", "translation"]
 
 #: Styles whose schemas are in the subset of ``parameters`` (docs/spec/gemini.md#schema).
 _NARROW_STYLES = frozenset({"gemini", "common", "plain"})
@@ -44,11 +44,16 @@ _SAMPLING = {"temperature": "temperature", "top_p": "topP", "top_k": "topK"}
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY", "any": "ANY"}
 
 
+def resource_name(model: str) -> str:
+    """Return the name of a model as it stands in an address."""
+    model = quote(model, safe="/-_.~@:")
+    return model if "/" in model else f"models/{model}"
+
+
 def path_of(model: str, is_stream: bool) -> str:
     """Return what follows the base address: the model's name is in it, not in the body."""
-    model = quote(model, safe="/-_.~@:")
-    name = model if "/" in model else f"models/{model}"
-    return f"/{name}:streamGenerateContent?alt=sse" if is_stream else f"/{name}:generateContent"
+    method = "streamGenerateContent?alt=sse" if is_stream else "generateContent"
+    return f"/{resource_name(model)}:{method}"
 
 
 def _whole(function: dict[str, Any]) -> dict[str, Any]:
