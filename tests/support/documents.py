@@ -58,11 +58,11 @@ def commands_in(text: str) -> Iterator[list[str]]:
     is_comment = False
     for word in [*lexer, "\n"]:
         if set(word) <= set("|&;()\n"):
-            if words and (not is_comment or "\n" in word):
+            if is_comment and "\n" not in word:
+                continue
+            if words:
                 yield _without_variables(words)
-            if "\n" in word:
-                is_comment = False
-            words = []
+            is_comment, words = False, []
         elif word.startswith("#") or is_comment:
             is_comment = True
         else:

@@ -1,7 +1,7 @@
 """What stands in the documents is true: commands exist, configurations are valid, generated pages are up to date.
 
-Links and anchors are checked in ``test_spec_references.py``, the README's first conversation is run in
-``tests/system/test_readme.py``.
+Links and anchors are checked in ``test_spec_references.py``. Commands are run in
+``tests/system/test_document_commands.py`` and, for the README's first conversation, in ``tests/system/test_readme.py``.
 """
 
 from __future__ import annotations
@@ -21,20 +21,25 @@ from proxyd.cli.main import cli
 from proxyd.config.catalog import read_catalog
 from proxyd.config.models import load_text
 from proxyd.daemon.configuration import checks
+from proxyd.hooks.loader import load_hooks
 from proxyd.onboarding.vendors import VENDORS
 from proxyd.providers.registry import PROFILES, profile_for
 from proxyd.providers.route_warnings import route_warnings
-from tests.support.documents import Block, blocks, commands_in, documents
+from tests.support.documents import Block, blocks, commands_in
 from tests.support.paths import ROOT
 
 SHELL = blocks("sh")
 #: Programs of others in our documents. What they are told is not checked.
 FOREIGN = {
     "claude",
+    "cp",
     "curl",
     "export",
     "eval",
     "git",
+    "journalctl",
+    "launchctl",
+    "loginctl",
     "mv",
     "openssl",
     "source",
@@ -82,23 +87,6 @@ def test_commands_exist_with_their_options(block: Block) -> None:
             assert program in FOREIGN, f"{words}: add the program to FOREIGN if the document means it"
 
 
-@pytest.mark.parametrize("page", documents(), ids=lambda path: path.name)
-def test_commands_within_sentences_exist(page: Path) -> None:
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    faults = []
-    for span in re.findall(r"(?<!`)`(claude-proxy [^`]+)`(?!`)", text):
-        if re.search(r"[|…]|^claude-proxy/|\bOPTION\b", span):
-            continue  # several commands at once
-        try:
-            for words in commands_in(" ".join(span.split())):
-                in_context(words[1:])
-        except (click.MissingParameter, click.exceptions.Exit):
-            continue  # its name alone, or its --help
-        except click.UsageError as exc:
-            faults.append(f"{span}: {exc.message}")
-    assert faults == []
-
-
 def test_a_wrong_option_in_a_document_would_be_found() -> None:
     with pytest.raises(click.UsageError):
         in_context(["check", "--prob"])
@@ -106,13 +94,15 @@ def test_a_wrong_option_in_a_document_would_be_found() -> None:
         in_context(["cheque"])
 
 
-@pytest.mark.parametrize("block", blocks("yaml"), ids=lambda block: block.place)
+#: All but Prometheus's own.
+CONFIGURATIONS = [block for block in blocks("yaml") if "scrape_configs:" not in block.text]
+
+
+@pytest.mark.parametrize("block", CONFIGURATIONS, ids=lambda block: block.place)
 def test_configurations_are_valid(block: Block, tmp_path: Path) -> None:
     document = YAML(typ="safe").load(block.text)
     if isinstance(document, list):
         document = {"models": document}
-    if not {"settings", "models", "routes"} & document.keys():
-        pytest.skip("a part of an entry, or a file of another program")
     models = document.setdefault("models", [{"model_id": "demo", "api_base": "builtin:demo"}])
     # Entries of other examples that fallbacks and rules name.
     others = _needs_others(json.dumps(document), tmp_path)
@@ -147,6 +137,18 @@ def test_json_is_json(block: Block) -> None:
 def test_python_compiles(block: Block) -> None:
     text = re.sub(r",? …(?=[}\]])", "", block.text)  # "and so on" within a mapping or a list
     compile(text.replace("{…}", "{}").replace("…", "..."), block.place, "exec")
+
+
+def test_hooks_load(tmp_path: Path) -> None:
+    hooks = {
+        block.text.splitlines()[0].removeprefix("# hooks/"): block.text
+        for block in blocks("python")
+        if block.text.startswith("# hooks/")
+    }
+    assert hooks
+    for name, text in hooks.items():
+        (tmp_path / name).write_text(text)
+    assert {each.path.name for each in load_hooks(tmp_path).files} == set(hooks)
 
 
 # -- the README's table of vendors
