@@ -76,13 +76,17 @@ def page() -> str:
         "```yaml\nsettings:\n  images: {describe_with: eyes}\n  auto_mode: {classifier: judge}\n"
         "  web_search: {engine: searxng, url: http://localhost:8888}\n```\n"
     )
-    parts.append(f"## Translated, with everything that can be set\n\n{yaml}\n{_table(route, settings)}")
+    table = _table(route, settings, reads_pdfs=True)
+    parts.append(
+        f"## Translated, with everything that can be set\n\nWith `claude-proxyd[pdf]` installed.\n\n{yaml}\n{table}"
+    )
     parts.append(_profiles())
     return "\n".join(parts)
 
 
-def _table(route: ModelRoute, settings: Settings) -> str:
-    rows = [(each.name, each.served, each.how, _code(each.remedy)) for each in features_of(route, settings)]
+def _table(route: ModelRoute, settings: Settings, *, reads_pdfs: bool = False) -> str:
+    features = features_of(route, settings, reads_pdfs=reads_pdfs)
+    rows = [(each.name, each.served, each.how, _code(each.remedy)) for each in features]
     return _rows(("feature", "served", "how", "what to set"), rows)
 
 

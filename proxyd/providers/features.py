@@ -52,21 +52,23 @@ class _Entry:
     settings: Settings
     profile: Profile
     dialect: Dialect
+    reads_pdfs: bool
 
     @property
     def is_anthropic(self) -> bool:
         return self.route.direct and profile_for(self.route.api_base, None).name == "anthropic"
 
 
-def features_of(route: ModelRoute, settings: Settings) -> list[Feature]:
+def features_of(route: ModelRoute, settings: Settings, *, reads_pdfs: bool = False) -> list[Feature]:
     """Return all features of an entry, in the order of `FEATURES`.
 
     Args:
         route: with the quirks that were learned, where they are to count.
+        reads_pdfs: the libraries that read PDFs are installed.
     """
     profile = profile_for(route.api_base, route.provider)
     dialect = dialect_for(profile, route.model_name, route.quirks, format_for(route)[0])
-    entry = _Entry(route, settings, profile, dialect)
+    entry = _Entry(route, settings, profile, dialect, reads_pdfs)
     return [Feature(name, *find(entry)) for name, find in FEATURES.items()]
 
 
@@ -141,11 +143,14 @@ def _images(entry: _Entry) -> _Found:
             else ("those of results of tools follow in a message of the user")
         )
         return NATIVE, how, ""
-    describer = Images.of(entry.settings.images, entry.route.images).describe_with
-    if describer:
+    if describer := _describer_of(entry):
         return BY_US, f"described once each by {describer}", ""
     remedy = "images: {describe_with: MODEL_ID}, if it sees none; else vision: true"
     return NO, "the model gets a line of text in their place", remedy
+
+
+def _describer_of(entry: _Entry) -> str:
+    return Images.of(entry.settings.images, entry.route.images).describe_with
 
 
 def _pdfs(entry: _Entry) -> _Found:
@@ -153,8 +158,19 @@ def _pdfs(entry: _Entry) -> _Found:
         return _passed_on(entry, "documents are passed on")
     if entry.dialect.files:
         return NATIVE, "as files", ""
-    how = "the model gets a line of text in their place, and the advice to run pdftotext"
-    return NO, how, "quirks: {files: true}, if the upstream takes files"
+    remedy = "quirks: {files: true}, if the upstream takes files"
+    if not entry.reads_pdfs:
+        how = "the model gets a line of text in their place, and the advice to run pdftotext"
+        return NO, how, f"{remedy}; or pip install 'claude-proxyd[pdf]'"
+    if sees_images(entry.route):
+        return BY_US, "as text and image of each page", remedy
+    if describer := _describer_of(entry):
+        return BY_US, f"as the text of their pages; those without text are described by {describer}", remedy
+    return (
+        BY_US,
+        "as the text of their pages; those without text are left out",
+        "images: {describe_with: MODEL_ID}, if pages without text are to be described",
+    )
 
 
 def _web_search(entry: _Entry) -> _Found:

@@ -25,7 +25,7 @@ from proxyd.providers.profile import Profile
 from proxyd.providers.quirk_kinds import nearest_name, read_quirk
 from proxyd.providers.servers import GENERIC, SERVERS
 
-__all__ = ["PROFILES", "Profile", "dialect_for", "format_for", "profile_for", "sees_images"]
+__all__ = ["PROFILES", "Profile", "dialect_for", "format_for", "profile_for", "sees_images", "takes_files"]
 
 #: Every profile by its name.
 PROFILES: dict[str, Profile] = {profile.name: profile for profile in (*HOSTED, *SERVERS, GENERIC)}
@@ -44,6 +44,14 @@ def sees_images(route: ModelRoute) -> bool:
         return route.vision
     profile = profile_for(route.api_base, route.provider)
     return dialect_for(profile, route.model_name, route.quirks, format_for(route)[0]).vision
+
+
+def takes_files(route: ModelRoute) -> bool:
+    """Return whether the upstream of a route takes PDFs, as far as the configuration knows."""
+    if route.direct:
+        return True
+    profile = profile_for(route.api_base, route.provider)
+    return dialect_for(profile, route.model_name, route.quirks, format_for(route)[0]).files
 
 
 @functools.lru_cache(maxsize=1024)  # called for every request

@@ -25,6 +25,7 @@ from proxyd.proxy.attempt_translated import TranslatedAttempt
 from proxyd.proxy.driver import CallResources, Driver
 from proxyd.proxy.image_descriptions import ImageDescriptions
 from proxyd.proxy.local_response import at_once, respond_locally
+from proxyd.proxy.pdf_pages import PdfPages
 from proxyd.proxy.run_attempt import run_attempt
 from proxyd.server_tools.context_edits import Edited, apply_edits
 from proxyd.telemetry.call_record import new_id
@@ -40,6 +41,7 @@ class TranslatedDriver(Driver):
     def __init__(self, resources: CallResources, images: ImageDescriptions) -> None:
         super().__init__(resources)
         self._images = images
+        self._pdfs = PdfPages(images)
         self._learned = resources.learned.store
 
     async def run(self, route: ModelRoute, call: ActiveCall) -> web.StreamResponse:
@@ -139,7 +141,8 @@ class TranslatedDriver(Driver):
         edited = Edited(call.request.payload, [], ())
         if settings.context_edits:
             edited = await call.request.run(apply_edits, call.request.payload, call.request.inputs)
-        payload, notes = await self._images.shown_to(route, call, edited.payload)
+        payload, pdf_notes = await self._pdfs.shown_to(route, call, edited.payload)
+        payload, notes = await self._images.shown_to(route, call, payload)
         tools = await call.request.run(tools_tokens, call.request.payload.get("tools"))
         steps = translated.prepare(
             route,
@@ -161,7 +164,7 @@ class TranslatedDriver(Driver):
         )
         prepared = await call.request.run_steps(steps)
         record.estimated_input_tokens, record.estimated_tool_tokens = prepared.input_tokens, tools
-        record.alterations = (*edited.notes, *notes, *prepared.notes)
+        record.alterations = (*edited.notes, *pdf_notes, *notes, *prepared.notes)
         for note in record.alterations:
             log.debug(
                 "request.altered", request_id=record.request_id, field=note.path, what=note.what, why=note.why

@@ -84,9 +84,7 @@ class ImageDescriptions:
         if call.record.kind == KIND:
             message = f"model {route.model_id!r} sees no images, so it cannot describe one"
             raise Refused(message, status=400, kind="invalid_request_error")
-        settings, table = self._in_force()
-        config = Images.of(settings.images, route.images)
-        describer = table.resolve(config.describe_with) if config.describe_with else None
+        config, describer = self._config_of(route)
         if describer is None and route.model_id in self._hinted:
             return payload, ()
         images = await call.request.run(images_in, payload)
@@ -104,6 +102,15 @@ class ImageDescriptions:
             if image.key in descriptions
         )
         return shown, tuple(notes)
+
+    def describer_of(self, route: ModelRoute) -> ModelRoute | None:
+        """Return the entry that describes images to the model of `route`."""
+        return self._config_of(route)[1]
+
+    def _config_of(self, route: ModelRoute) -> tuple[Images, ModelRoute | None]:
+        settings, table = self._in_force()
+        config = Images.of(settings.images, route.images)
+        return config, table.resolve(config.describe_with) if config.describe_with else None
 
     async def _describe(
         self, images: list[Image], config: Images, describer: ModelRoute, route: ModelRoute, call: ActiveCall

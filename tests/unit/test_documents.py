@@ -42,9 +42,12 @@ FOREIGN = {
     "loginctl",
     "mv",
     "openssl",
+    "pip",
+    "pipx",
     "source",
     "systemctl",
     "tail",
+    "uv",
     "jq",
     "echo",
 }

@@ -39,6 +39,7 @@ def features_command(model: str, models: str | None, probe: bool, as_json: bool)
     from proxyd.config.route_description import describe
     from proxyd.daemon.configuration import load_configuration
     from proxyd.providers.features import features_of
+    from proxyd.proxy.pdf_pages import can_read_pdfs
 
     loaded = load_configuration({}, models, os.environ)
     loaded.hooks.close()
@@ -49,7 +50,7 @@ def features_command(model: str, models: str | None, probe: bool, as_json: bool)
             f"there is no model {model[:100]!r} in {loaded.config.path}; there are: {', '.join(table.ids())}",
             EXIT_USAGE,
         )
-    features = features_of(_with_learned(route), loaded.settings)
+    features = features_of(_with_learned(route), loaded.settings, reads_pdfs=can_read_pdfs())
     report: dict[str, Any] = {
         "model": model,
         "entry": route.model_id,

@@ -148,16 +148,18 @@ class Blocks:
         return self._placeholder(path, f"document{name} without data", "its source is of no known kind")
 
     def _pdf(self, block: dict[str, Any], data: str, title: Any, path: str) -> list[Part]:
-        media_type = _mapping(block.get("source")).get("media_type")
-        if self._dialect.files and media_type == "application/pdf":
+        is_pdf = _mapping(block.get("source")).get("media_type") == "application/pdf"
+        if self._dialect.files and is_pdf:
             file = {"filename": title or "document.pdf", "file_data": f"data:application/pdf;base64,{data}"}
             return [{"type": "file", "file": file}]
-        size_kb = -(-len(data) * 3 // 4000)
         name = f" {title!r}" if title else ""
-        what = (
-            f"document{name}, PDF of {size_kb} kB, which this model cannot read; where commands can be run, pdftotext "
-            "may show its text"
-        )
+        size_kb = -(-len(data) * 3 // 4000)
+        what = f"document{name}, {'PDF' if is_pdf else 'file'} of {size_kb} kB, which this model cannot read"
+        if is_pdf:
+            what += (
+                "; where commands can be run, pdftotext may show its text; the user may have claude-proxy read PDFs "
+                "by installing claude-proxyd[pdf]"
+            )
         return self._placeholder(path, what, "the upstream takes no files")
 
     def _search_result(self, block: dict[str, Any], path: str) -> list[Part]:

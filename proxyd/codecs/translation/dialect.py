@@ -49,7 +49,8 @@ class Dialect:
     stream: bool = True
     #: Whether images are understood; else they become a line of text.
     vision: bool = True
-    #: Whether PDFs are understood, as parts of type ``file``; else they become a line of text.
+    #: Whether PDFs are understood, as parts of type ``file``; else they become texts and images of their pages, or a
+    #: line of text.
     files: bool = False
     #: The sampling parameters that are taken, of temperature, top_p and top_k; the others are dropped.
     sampling: tuple[str, ...] = ("temperature", "top_p")

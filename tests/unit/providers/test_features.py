@@ -26,8 +26,9 @@ def route(**fields: Any) -> ModelRoute:
     return ModelRoute(**{"model_id": "m", "api_base": BASE, "model_name": "m", **fields})
 
 
-def found(entry: ModelRoute, **settings: Any) -> dict[str, Feature]:
-    return {each.name: each for each in features_of(entry, replace(Settings(), **settings))}
+def found(entry: ModelRoute, *, reads_pdfs: bool = False, **settings: Any) -> dict[str, Feature]:
+    features = features_of(entry, replace(Settings(), **settings), reads_pdfs=reads_pdfs)
+    return {each.name: each for each in features}
 
 
 def test_all_features_are_found_in_order() -> None:
@@ -75,6 +76,17 @@ def test_the_table_says_what_the_translation_sends(provider: str, format_name: s
         ({"vision": False}, {}, "images", NO, "images: {describe_with: MODEL_ID}"),
         ({"vision": False, "images": {"describe_with": "eyes"}}, {}, "images", BY_US, "by eyes"),
         ({"vision": False}, {"images": {"describe_with": "eyes"}}, "images", BY_US, "by eyes"),
+        ({}, {}, "PDFs", NO, "pip install 'claude-proxyd[pdf]'"),
+        ({}, {"reads_pdfs": True}, "PDFs", BY_US, "text and image of each page"),
+        ({"vision": False}, {"reads_pdfs": True}, "PDFs", BY_US, "images: {describe_with: MODEL_ID}"),
+        (
+            {"vision": False},
+            {"reads_pdfs": True, "images": {"describe_with": "eyes"}},
+            "PDFs",
+            BY_US,
+            "described by eyes",
+        ),
+        ({"quirks": {"files": True}}, {"reads_pdfs": True}, "PDFs", NATIVE, "as files"),
         ({}, {"web_search": {"engine": "searxng", "url": "http://h"}}, "web search", BY_US, "by searxng"),
         ({"provider": "zhipu"}, {"web_search": {"engine": "upstream"}}, "web search", NATIVE, "own search"),
         ({}, {"web_search": {"engine": "upstream"}}, "web search", NO, "engine: searxng"),

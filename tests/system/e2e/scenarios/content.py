@@ -106,31 +106,28 @@ async def image_for_a_model_that_sees_none(stage: Stage) -> None:
 
 @scenario
 async def pdf_in_a_tool_result(stage: Stage) -> None:
-    """A PDF read by a tool: a file for an upstream that accepts files, a line of text for another"""
+    """A PDF read by a tool: a file for an upstream that accepts files, text and image of its page for another"""
     path = stage.project / "page.pdf"
     path.write_bytes(pdf())
-    for quirks, kind in (({"files": True}, "file"), ({}, "text")):
+    for quirks in ({"files": True}, {}):
         script = [call("Read", file_path=str(path)), say("It is a page.")]
         upstream, run = await stage.converse(script, "Read it.", entry={"quirks": quirks}, tools=["Read"])
         check_equal(run.text, "It is a page.", "the answer")
         messages = upstream.requests[1].messages
         after = messages[next(n for n, message in enumerate(messages) if message["role"] == "tool") :]
         texts = "\n".join(upstream.requests[1].texts("tool") + upstream.requests[1].texts("user"))
-        files = [
-            part["file"]
-            for message in after
-            if isinstance(message["content"], list)
-            for part in message["content"]
-            if part["type"] == "file"
+        parts = [
+            part for message in after if isinstance(message["content"], list) for part in message["content"]
         ]
-        if kind == "file":
+        files = [part["file"]["file_data"] for part in parts if part["type"] == "file"]
+        images = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+        if quirks:
             check_equal(len(files), 1, "files sent")
-            check(
-                files[0]["file_data"].startswith("data:application/pdf;base64,JVBERi"), "the file is no PDF"
-            )
+            check(files[0].startswith("data:application/pdf;base64,JVBERi"), "the file is no PDF")
         else:
             check_equal(files, [], "files sent to an upstream that takes none")
-            check("pdftotext may show its text" in texts, "nothing tells the model how to read the PDF")
+            check("[Page 1]\nA page" in texts, "the text of the page is missing")
+            check_equal([url[:15] for url in images], ["data:image/jpeg"], "images of pages")
 
 
 @scenario

@@ -53,7 +53,11 @@ def test_collapse(parts: list[Any], content: Any) -> None:
         (
             {"type": "document", "title": "T", "source": PDF},
             "[document 'T', PDF of 3 kB, which this model cannot read; where commands can be run, pdftotext may show "
-            "its text]",
+            "its text; the user may have claude-proxy read PDFs by installing claude-proxyd[pdf]]",
+        ),
+        (
+            {"type": "document", "source": {**PDF, "media_type": "text/html"}},
+            "[document, file of 3 kB, which this model cannot read]",
         ),
         (
             {"type": "document", "source": {"type": "url", "url": "https://e.org/d"}},

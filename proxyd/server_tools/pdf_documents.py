@@ -1,0 +1,121 @@
+"""PDFs for models whose upstream takes no files: which ones a request has, and the request with what their pages hold.
+
+A PDF becomes a document of texts and images, which translations know already; the images are then shown or described
+as those of the client are. Only PDFs within the request are read; no address is fetched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Page", "PdfDocument", "pdfs_in", "with_pages"]
+
+_Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one page holds.
+
+    Attributes:
+        image: the page as a JPEG in base64; None if it was not drawn.
+    """
+
+    text: str
+    is_textless: bool
+    image: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PdfDocument:
+    """A PDF of a request.
+
+    Attributes:
+        path: the steps to its block within the payload.
+        data: the file in base64.
+        key: the same for the same file.
+    """
+
+    path: _Path
+    data: str
+    key: bytes
+
+
+def pdfs_in(payload: Mapping[str, Any]) -> list[PdfDocument]:
+    """Return the PDFs of the user's messages, in order; those in results of tools, too."""
+    messages = payload.get("messages")
+    return [
+        PdfDocument(path, data, hashlib.sha256(data.encode("utf-8", "surrogatepass")).digest())
+        for number, message in enumerate(messages if isinstance(messages, list) else ())
+        if isinstance(message, dict) and message.get("role") == "user"
+        for path, data in _files(message.get("content"), ("messages", number, "content"))
+    ]
+
+
+def with_pages(
+    payload: Mapping[str, Any], documents: Sequence[PdfDocument], contents: Mapping[bytes, Any]
+) -> dict[str, Any]:
+    """Return a copy of `payload` in which documents hold what their pages do.
+
+    Args:
+        contents: by the key of the document: its number of pages with the `Page` objects, or a text why it could not
+            be read. A document without one stays.
+    """
+    copy: dict[str, Any] = dict(payload)
+    own = {id(copy)}  # containers that were copied already
+    for document in documents:
+        found = contents.get(document.key)
+        if found is None:
+            continue
+        node: Any = copy
+        for step in document.path:
+            child = node[step]
+            if id(child) not in own:
+                child = node[step] = child.copy()
+                own.add(id(child))
+            node = child
+        blocks = (
+            [_text(f"[PDF, which cannot be read: {found}]")] if isinstance(found, str) else _pages(*found)
+        )
+        if (cache_control := node.pop("cache_control", None)) is not None:
+            blocks[-1]["cache_control"] = cache_control
+        node["source"] = {"type": "content", "content": blocks}
+    return copy
+
+
+def _pages(count: int, pages: Sequence[Page]) -> list[dict[str, Any]]:
+    blocks = [_text(f"[PDF of {count} page{'s' if count != 1 else ''}]")]
+    for number, page in enumerate(pages, 1):
+        if page.text:
+            blocks.append(_text(f"[Page {number}]\n{page.text}"))
+        elif page.image is None:
+            blocks.append(_text(f"[Page {number} has no text, and is not shown]"))
+        else:
+            blocks.append(_text(f"[Page {number}, which has no text]"))
+        if page.image is not None:
+            source = {"type": "base64", "media_type": "image/jpeg", "data": page.image}
+            blocks.append({"type": "image", "source": source})
+    left = f"[The pages after page {len(pages)} are left out]" if len(pages) < count else "[End of the PDF]"
+    blocks.append(_text(left))
+    return blocks
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _files(content: Any, path: _Path) -> Iterator[tuple[_Path, str]]:
+    """Yield path and data of each PDF in a content, and in results of tools within it."""
+    for number, block in enumerate(content if isinstance(content, list) else ()):
+        if not isinstance(block, dict):
+            continue
+        if block.get("type") == "tool_result":
+            yield from _files(block.get("content"), (*path, number, "content"))
+        elif block.get("type") == "document" and isinstance(source := block.get("source"), dict):
+            data = source.get("data")
+            is_pdf = source.get("type") == "base64" and source.get("media_type") == "application/pdf"
+            if is_pdf and isinstance(data, str) and data:
+                yield (*path, number), data
