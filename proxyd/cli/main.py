@@ -78,6 +78,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "keys_command",
         "Make, list and revoke keys for the people who use this proxy.",
     ),
+    "store": ("proxyd.cli.commands.store", "store_command", "Copy keys and usage to PostgreSQL."),
     "doctor": (
         "proxyd.cli.commands.doctor",
         "doctor_command",

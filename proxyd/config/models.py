@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from proxyd.config.database_url import has_password
 from proxyd.config.entries import Checks, EntryReader, Findings
 from proxyd.config.faults import Faults, hint, short, shown
 from proxyd.config.keys import DEMO_BASE, TOP_KEYS
@@ -176,6 +177,8 @@ class _Reader:
             for name, (text, is_name) in self._checks.settings(values).items():
                 self._findings.fault_at(node.place((name,), on_key=is_name), f"settings.{name}", text)
         if isinstance(values.get("auth_token"), str) and "${" not in values["auth_token"]:
+            self._has_secrets = True
+        if isinstance(values.get("store"), str) and has_password(values["store"]):
             self._has_secrets = True
         where = {name: node.place((name,)) for name in values}
         return values, {name: f"{self._path}:{line}:{column}" for name, (line, column) in where.items()}

@@ -13,6 +13,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
 from proxyd.config.auto_mode import auto_mode_kind
+from proxyd.config.database_url import DatabaseUrl
 from proxyd.config.images import images_kind
 from proxyd.config.kinds import (
     Kind,
@@ -127,6 +128,19 @@ class Settings:
         "What clients of the models must send: token, auth_token where one is set; keys, a virtual key "
         "(docs/teams.md).",
         is_live=False,
+    )
+    store: DatabaseUrl | None = _setting(  # noqa: RUF009 - as above
+        None,
+        secret_text("sqlite, postgresql://USER:PASSWORD@HOST/DATABASE, ${ENV_NAME} or ${file:PATH}"),
+        "Where virtual keys, limits and their usage are: sqlite, a file of the state folder, or the address of a "
+        "PostgreSQL database that several daemons share (docs/teams.md).",
+        is_live=False,
+    )
+    fail_closed: bool = _setting(
+        False,
+        boolean(),
+        "With ``auth: keys``, refuse new calls while the store cannot be reached; otherwise they go on, with the keys "
+        "and limits that were read last.",
     )
     insecure: bool = _setting(
         False,

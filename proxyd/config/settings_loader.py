@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from proxyd.config.auto_mode import read_rules
+from proxyd.config.database_url import DatabaseUrl, read_store
 from proxyd.config.faults import hint
 from proxyd.config.kinds import Report
 from proxyd.config.secrets import Credential, read_credential
@@ -95,6 +96,7 @@ class _Loader:
             self._fault(f"{self._place(name)}: settings.{name}", sentence)
         values = {name: self._value(row) for name, row in TABLE.items()}
         values["auth_token"] = self._read_token(values["auth_token"])
+        values["store"] = self._read_store(values["store"])
         for name in ("ca_file", "client_cert"):
             values[name] = self._resolve_pem_file(name, values[name])
         values["auto_mode_rules"] = self._read_rules(values["auto_mode"].get("rules"))
@@ -143,6 +145,16 @@ class _Loader:
             )
             return None
         return credential.secret
+
+    def _read_store(self, text: str | None) -> DatabaseUrl | None:
+        if text is None:
+            return None
+        try:
+            return read_store(text, self._environ, self._folder)
+        except ValueError as exc:
+            # At start, unlike an entry's key: another store than the one that is meant has other keys.
+            self._fault(self.origins["store"], f"store: {exc}")
+            return None
 
     def _read_rules(self, path: str | None) -> str:
         if path is None:

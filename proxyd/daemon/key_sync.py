@@ -1,8 +1,9 @@
-"""The exchange of virtual keys and their usage with the store, once a second, in a thread."""
+"""The exchange of virtual keys and their usage with the store, in a thread: once a second, and when it has news."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from proxyd.proxy.key_ring import KeyRing
 from proxyd.store.interface import KeyStore, StoreFailed
@@ -17,13 +18,21 @@ class KeySync:
     """Keeps a `KeyRing` and a store equal.
 
     Args:
-        store: used by one thread at a time.
+        open_store: opens the store, which is used by one thread at a time; gets what the store may call, from any
+            thread, when another process has changed keys.
     """
 
-    def __init__(self, ring: KeyRing, store: KeyStore) -> None:
-        self._ring, self._store = ring, store
+    def __init__(self, ring: KeyRing, open_store: Callable[[Callable[[], None]], KeyStore]) -> None:
+        self._ring = ring
+        self._loop = asyncio.get_running_loop()
+        self._has_news = asyncio.Event()
+        self._store = open_store(self._on_news)
         self._task: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
+
+    def _on_news(self) -> None:
+        """Exchange at once; called from the store's thread."""
+        self._loop.call_soon_threadsafe(self._has_news.set)
 
     async def start(self) -> None:
         """Read the keys, and go on exchanging until `close`."""
@@ -53,6 +62,10 @@ class KeySync:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(EXCHANGE_S)
+            try:
+                await asyncio.wait_for(self._has_news.wait(), EXCHANGE_S)
+            except asyncio.TimeoutError:
+                pass
+            self._has_news.clear()
             # Not cancelled within an exchange, whose result would be lost.
             await asyncio.shield(self.exchange())

@@ -51,8 +51,7 @@ from proxyd.proxy.learned_file import LearnedQuirkFile
 from proxyd.proxy.relay import Relay
 from proxyd.recording.recorder import Recorder
 from proxyd.recording.store import FOLDER as RECORDS_FOLDER
-from proxyd.store.sqlite import FILE as KEYS_FILE
-from proxyd.store.sqlite import SqliteKeyStore
+from proxyd.store.opening import open_key_store
 from proxyd.telemetry.batcher import one_by_one
 from proxyd.telemetry.hub import TelemetryHub
 from proxyd.telemetry.ledger import Ledger
@@ -135,7 +134,7 @@ class Daemon:
         self.loop_lag = LoopLag(self._beat)
         self._calibration = Calibration(None if state_folder is None else state_folder / CALIBRATION_FILE)
         self._learned = LearnedQuirkFile(None if state_folder is None else state_folder / LEARNED_FILE)
-        self._key_ring = KeyRing()
+        self._key_ring = KeyRing(fail_closed=lambda: self.settings.fail_closed)
         self._key_sync: KeySync | None = None
         self._stop = asyncio.Event()
         self._force_stop = asyncio.Event()
@@ -171,7 +170,11 @@ class Daemon:
                 key_ring=self._key_ring,
             )
             if settings.auth == "keys" and self._state_folder is not None:
-                self._key_sync = KeySync(self._key_ring, SqliteKeyStore(self._state_folder / KEYS_FILE))
+                folder = self._state_folder
+                self._key_sync = KeySync(
+                    self._key_ring,
+                    lambda news: open_key_store(settings.store, folder, on_change=news),
+                )
                 await self._key_sync.start()
             self._observers = self._build_observers(self._relay, self._upstreams)
             kept = () if self._recorder is None else (one_by_one(self._recorder.observe),)
@@ -245,10 +248,18 @@ class Daemon:
             ],
             "keys": self._relay.key_pools.describe(),
             "virtual_keys": self._key_ring.describe(),
+            "store": self._describe_store(),
             "targets": self._relay.target_pools.describe(),
             "hooks": self._relay.hooks.describe(),
             **({} if self._config_error is None else {"config_error": self._config_error}),
         }
+
+    def _describe_store(self) -> dict[str, Any] | None:
+        """Describe the store of virtual keys; None where there are none."""
+        if self._key_sync is None:
+            return None
+        url = self.settings.store
+        return {"place": "sqlite" if url is None else str(url), "trouble": self._key_ring.trouble}
 
     def _status(self) -> str:
         relay = self._relay
@@ -278,6 +289,7 @@ class Daemon:
             rows_lost=lambda: 0 if ledger is None else ledger.dropped,
             keys=relay.key_pools.describe,
             targets=relay.target_pools.describe,
+            is_store_up=lambda: None if self._key_sync is None else self._key_ring.trouble is None,
         )
         live = LiveFeed(lambda: relay.records, lambda: relay.is_draining)
         return TelemetryHub(sources, live, Metrics(sources), ledger)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from proxyd import errors
-from proxyd.errors import BadCredential, Forbidden, LimitReached
+from proxyd.errors import BadCredential, Forbidden, LimitReached, Overloaded
 from proxyd.logs.setup import get_logger
 from proxyd.store.interface import KeyStore, StoreFailed, Window
 from proxyd.store.limits import WARN_SHARE, described_limits, moment, title_of
@@ -83,13 +83,16 @@ class KeyRing:
 
     Args:
         now: Unix time.
+        fail_closed: whether calls are refused while the store cannot be used.
 
     Attributes:
         trouble: why the store cannot be used at the moment.
     """
 
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
-        self._now = now
+    def __init__(
+        self, now: Callable[[], float] = time.time, *, fail_closed: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._now, self._fail_closed = now, fail_closed
         self._directory = Directory()
         self._by_digest: dict[str, VirtualKey] = {}
         self._stored: dict[Window, Spent] = {}
@@ -147,8 +150,14 @@ class KeyRing:
 
         Raises:
             LimitReached: a limit of the key or of its team is reached.
+            Overloaded: the store cannot be used, and the settings say that nothing goes on without it.
         """
         now = self._now()
+        if self.trouble is not None and self._fail_closed():
+            raise Overloaded(
+                "this proxy cannot check limits at the moment, and fail_closed is set; its log says why",
+                headers={"retry-after": "2"},
+            )
         for holder in self._holders(key):
             in_flight = [each for owners, each in self._in_flight.values() if holder.owner in owners]
             if holder.streams is not None and len(in_flight) >= holder.streams:
@@ -223,9 +232,12 @@ class KeyRing:
 
     def end_exchange(self, exchange: Exchange, failure: StoreFailed | None = None) -> None:
         """Take over what the store has returned; after a failure, send again what was not stored."""
+        current = set(exchange.periods)
         for window, spent in exchange.sent.items():
-            self._unsent[window] = self._unsent.get(window, Spent()) + spent
             self._stored[window] = self._stored[window] - spent
+            if window[1] == "minute" and window[1:] not in current:
+                continue  # it limits nothing any more, and there would be one more of them each minute
+            self._unsent[window] = self._unsent.get(window, Spent()) + spent
         if failure is not None:
             if self.trouble is None:
                 log.error("keys.store_failed", why=failure.message)
@@ -238,8 +250,7 @@ class KeyRing:
         if exchange.directory != self._directory:
             self._directory = exchange.directory
             self._by_digest = {each.digest: each for each in exchange.directory.keys}
-        starts = set(exchange.periods)
-        self._warned = {each for each in self._warned if (each[1].period, each[2]) in starts}
+        self._warned = {each for each in self._warned if (each[1].period, each[2]) in current}
 
     # -- what is shown
 

@@ -1,4 +1,4 @@
-"""What a store of virtual keys can do. `proxyd.store.sqlite` is the one that needs no server.
+"""What a store of virtual keys can do: `proxyd.store.sqlite` needs no server, `proxyd.store.postgres` is shared.
 
 A store is used by one thread at a time, and never while a stream waits for it: the daemon works on a copy in memory
 (`proxyd.proxy.key_ring`) and exchanges it with the store once a second.
@@ -38,10 +38,17 @@ class KeyStore(Protocol):
         """Remove a team, which no key belongs to."""
 
     def add_usage(self, spent: Mapping[Window, Spent]) -> None:
-        """Add to what was used, all of it or nothing."""
+        """Add to what was used, all of it or nothing.
+
+        After a failure, the next call has the same amounts again, added to what has come since: a store that does not
+        know whether it has added them finds out then.
+        """
 
     def usage(self, since: Iterable[tuple[str, int]]) -> dict[Window, Spent]:
         """Return what all owners have used in these periods, each with its beginning."""
+
+    def all_usage(self) -> dict[Window, Spent]:
+        """Return all that is kept of what was used, for a copy."""
 
     def close(self) -> None:
         """Release the resources."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from proxyd.config.paths import make_private_folder
 from proxyd.store.interface import StoreFailed, Window
-from proxyd.store.virtual_keys import Directory, Limit, Spent, Team, VirtualKey
+from proxyd.store.records import KEPT_S, KEY_COLUMNS, key_of, limits_as_text, team_of, values_of
+from proxyd.store.virtual_keys import Directory, Spent, Team, VirtualKey
 
 __all__ = ["FILE", "SqliteKeyStore"]
 
@@ -19,8 +18,6 @@ __all__ = ["FILE", "SqliteKeyStore"]
 FILE = "keys.db"
 #: How long a transaction waits for that of another process.
 _BUSY_S = 2.0
-#: Usage is deleted when its period began longer ago than this: two months.
-_KEPT_S = 62 * 86_400
 #: ``PRAGMA user_version`` counts these steps.
 MIGRATIONS = (
     """
@@ -48,9 +45,6 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     """,
 )
-_KEY_COLUMNS = (
-    "name", "id", "digest", "created_at", "models", "limits", "streams", "team", "expires_at", "revoked_at",
-)  # fmt: skip
 
 
 class SqliteKeyStore:
@@ -69,24 +63,21 @@ class SqliteKeyStore:
             self.close()
             return Directory()
         with self._use("BEGIN") as database:
-            names = ", ".join(_KEY_COLUMNS)
-            keys = [_key(row) for row in database.execute(f"SELECT {names} FROM keys ORDER BY name")]  # noqa: S608
+            names = ", ".join(KEY_COLUMNS)
+            keys = [key_of(row) for row in database.execute(f"SELECT {names} FROM keys ORDER BY name")]  # noqa: S608
             rows = database.execute("SELECT name, limits, streams FROM teams ORDER BY name")
-            return Directory(tuple(keys), tuple(Team(row[0], _limits(row[1]), row[2]) for row in rows))
+            return Directory(tuple(keys), tuple(map(team_of, rows)))
 
     def put_key(self, key: VirtualKey) -> None:
-        values = [getattr(key, name) for name in _KEY_COLUMNS]
-        values[_KEY_COLUMNS.index("models")] = json.dumps(key.models)
-        values[_KEY_COLUMNS.index("limits")] = _as_json(key.limits)
         with self._use() as database:
-            names, marks = ", ".join(_KEY_COLUMNS), ", ".join("?" * len(_KEY_COLUMNS))
-            database.execute(f"INSERT OR REPLACE INTO keys ({names}) VALUES ({marks})", values)  # noqa: S608
+            names, marks = ", ".join(KEY_COLUMNS), ", ".join("?" * len(KEY_COLUMNS))
+            database.execute(f"INSERT OR REPLACE INTO keys ({names}) VALUES ({marks})", values_of(key))  # noqa: S608
 
     def put_team(self, team: Team) -> None:
         with self._use() as database:
             database.execute(
                 "INSERT OR REPLACE INTO teams VALUES (?, ?, ?)",
-                (team.name, _as_json(team.limits), team.streams),
+                (team.name, limits_as_text(team.limits), team.streams),
             )
 
     def remove_team(self, name: str) -> None:
@@ -103,7 +94,10 @@ class SqliteKeyStore:
                 "usd = usd + excluded.usd, tokens = tokens + excluded.tokens, calls = calls + excluded.calls",
                 [(*window, each.usd, each.tokens, each.calls) for window, each in spent.items()],
             )
-            database.execute("DELETE FROM usage WHERE start < ?", (newest - _KEPT_S,))
+            database.executemany(
+                "DELETE FROM usage WHERE period = ? AND start < ?",
+                [(period, newest - kept_s) for period, kept_s in KEPT_S.items()],
+            )
 
     def usage(self, since: Iterable[tuple[str, int]]) -> dict[Window, Spent]:
         if not self.path.exists():
@@ -115,6 +109,13 @@ class SqliteKeyStore:
                 for owner, usd, tokens, calls in database.execute(query, (period, start)):
                     found[owner, period, start] = Spent(usd, tokens, calls)
         return found
+
+    def all_usage(self) -> dict[Window, Spent]:
+        if not self.path.exists():
+            return {}
+        with self._use("BEGIN") as database:
+            rows = database.execute("SELECT owner, period, start, usd, tokens, calls FROM usage")
+            return {row[:3]: Spent(*row[3:]) for row in rows}
 
     def close(self) -> None:
         database, self._database = self._database, None
@@ -167,17 +168,3 @@ class SqliteKeyStore:
         except BaseException:
             database.rollback()
             raise
-
-
-def _key(row: tuple[Any, ...]) -> VirtualKey:
-    values = dict(zip(_KEY_COLUMNS, row, strict=True))
-    values["models"], values["limits"] = tuple(json.loads(values["models"])), _limits(values["limits"])
-    return VirtualKey(**values)
-
-
-def _limits(text: str) -> tuple[Limit, ...]:
-    return tuple(Limit(*each) for each in json.loads(text))
-
-
-def _as_json(limits: Iterable[Limit]) -> str:
-    return json.dumps([[each.amount, each.unit, each.period] for each in limits])

@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 
 __all__ = [
     "PERIODS",
+    "UNITS",
     "Directory",
     "Limit",
     "Spent",

@@ -59,6 +59,7 @@ class Sources:
         rows_lost: calls that the ledger could not store.
         keys: entry -> its keys, as `proxyd.proxy.pools` describes them; of entries with several.
         targets: the same of targets.
+        is_store_up: whether the store of virtual keys answers; None where there are none.
     """
 
     active: Callable[[], Iterable[CallRecord]] = tuple
@@ -68,6 +69,7 @@ class Sources:
     rows_lost: Callable[[], int] = int
     keys: Callable[[], Mapping[str, Sequence[Mapping[str, Any]]]] = dict
     targets: Callable[[], Mapping[str, Sequence[Mapping[str, Any]]]] = dict
+    is_store_up: Callable[[], bool | None] = lambda: None
     is_reload_good: bool = field(default=True)
 
 
@@ -218,6 +220,13 @@ class _AtScrape(Collector):
         yield CounterMetricFamily(
             "proxyd_ledger_rows_lost", "Calls that the ledger could not keep", value=sources.rows_lost()
         )
+        is_store_up = sources.is_store_up()
+        if is_store_up is not None:
+            yield GaugeMetricFamily(
+                "proxyd_store_up",
+                "1 where the store of virtual keys answers, 0 where keys and limits are those read last",
+                value=float(is_store_up),
+            )
         yield from _of_keys(sources.keys())
         targets = GaugeMetricFamily(
             "proxyd_target_state",

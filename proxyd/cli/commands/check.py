@@ -16,6 +16,7 @@ import click
 
 from proxyd.cli.exit_codes import EXIT_UPSTREAM
 from proxyd.cli.wrapping import wrapped
+from proxyd.config.database_url import DatabaseUrl
 from proxyd.config.paths import resolve_models_path, resolve_state_folder
 from proxyd.config.route_rules import RouteRule
 from proxyd.config.routes import ModelRoute, Pricing
@@ -182,7 +183,7 @@ def _settings(settings: Any) -> dict[str, dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Secret):
+    if isinstance(value, (Secret, DatabaseUrl)):
         return repr(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}

@@ -1,12 +1,12 @@
 """``claude-proxy keys``: make, list, revoke and rotate virtual keys, and the teams that share limits.
 
-They are in keys.db of the state folder; a daemon with ``auth: keys`` reads them within a second.
+They are in keys.db of the state folder, or where the setting ``store`` says; a daemon with ``auth: keys`` reads them
+within a second.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import time
@@ -19,12 +19,11 @@ import click
 from proxyd.cli.commands.check import show_columns
 from proxyd.cli.exit_codes import EXIT_CONFIG, EXIT_USAGE, CommandFailed
 from proxyd.cli.groups import CommandGroup
+from proxyd.cli.key_store import open_configured_store
 from proxyd.cli.options import json_option
 from proxyd.config.faults import hint
-from proxyd.config.paths import resolve_state_folder
-from proxyd.store.interface import StoreFailed
+from proxyd.store.interface import KeyStore, StoreFailed
 from proxyd.store.limits import described_limits
-from proxyd.store.sqlite import FILE, SqliteKeyStore
 from proxyd.store.virtual_keys import (
     PERIODS,
     Directory,
@@ -89,10 +88,6 @@ def _limits(*given: Sequence[Limit], rpm: int | None) -> tuple[Limit, ...]:
     return tuple(found)
 
 
-def _store() -> SqliteKeyStore:
-    return SqliteKeyStore(resolve_state_folder(os.environ) / FILE)
-
-
 @click.group(
     "keys",
     cls=CommandGroup,
@@ -151,7 +146,7 @@ def add_command(
         expires_at=expires_at,
     )
 
-    def add(store: SqliteKeyStore, directory: Directory) -> None:
+    def add(store: KeyStore, directory: Directory) -> None:
         before = directory.key(name)
         if before is not None and before.revoked_at is None:
             raise CommandFailed(
@@ -177,7 +172,7 @@ def rotate_command(name: str, as_json: bool) -> None:
     secret = new_secret()
     rotated: list[VirtualKey] = []
 
-    def rotate(store: SqliteKeyStore, directory: Directory) -> None:
+    def rotate(store: KeyStore, directory: Directory) -> None:
         key = _existing(directory, name)
         if key.revoked_at is not None:
             raise CommandFailed(
@@ -195,7 +190,7 @@ def rotate_command(name: str, as_json: bool) -> None:
 def revoke_command(name: str) -> None:
     """End a key. New calls are refused within a second; those in flight go on."""
 
-    def revoke(store: SqliteKeyStore, directory: Directory) -> None:
+    def revoke(store: KeyStore, directory: Directory) -> None:
         key = _existing(directory, name)
         if key.revoked_at is None:
             store.put_key(replace(key, revoked_at=time.time()))
@@ -225,7 +220,7 @@ def team_command(
     if remove and (team.limits or streams is not None):
         raise click.UsageError("--remove takes no limits")
 
-    def change(store: SqliteKeyStore, directory: Directory) -> None:
+    def change(store: KeyStore, directory: Directory) -> None:
         if not remove:
             store.put_team(team)
             return
@@ -249,7 +244,7 @@ def team_command(
 def list_command(as_json: bool = False) -> None:
     """List keys and teams with their limits and what of them is used."""
     now = time.time()
-    store = _store()
+    store = open_configured_store()
     try:
         directory = store.directory()
         usage = store.usage((period, start_of(period, now)) for period in PERIODS)
@@ -297,8 +292,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _change(change: Callable[[SqliteKeyStore, Directory], None]) -> None:
-    store = _store()
+def _change(change: Callable[[KeyStore, Directory], None]) -> None:
+    store = open_configured_store()
     try:
         change(store, store.directory())
     except StoreFailed as exc:

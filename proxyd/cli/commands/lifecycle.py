@@ -216,6 +216,9 @@ def _show(target: Target, peer: Peer) -> None:
         for limit in holder["limits"]
         if limit["is_near"]
     ]
+    store = about.get("store")
+    if store is not None and (store["trouble"] or store["place"] != "sqlite"):
+        rows.append(("store", store["trouble"] or store["place"]))
     rows += [("hook", _hook(hook)) for hook in about["hooks"]]
     for name, value in rows:
         click.echo(f"  {name:10} {value}")

@@ -14,6 +14,8 @@ def test_defaults() -> None:
         "port": 8082,
         "auth_token": None,
         "auth": "token",
+        "store": None,
+        "fail_closed": False,
         "insecure": False,
         "allowed_hosts": (),
         "log_level": "info",

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.config.routes import Pricing
-from proxyd.errors import BadCredential, Forbidden, LimitReached, error_response, response_headers
+from proxyd.errors import BadCredential, Forbidden, LimitReached, Overloaded, error_response, response_headers
 from proxyd.proxy.key_ring import KeyRing, estimate_of
 from proxyd.store.interface import StoreFailed, Window
 from proxyd.store.virtual_keys import Directory, Limit, Spent, Team, VirtualKey, digest_of, end_of
@@ -54,6 +54,9 @@ class MemoryStore:
     def usage(self, since: Iterable[tuple[str, int]]) -> dict[Window, Spent]:
         periods = set(since)
         return {window: each for window, each in self.spent.items() if (window[1], window[2]) in periods}
+
+    def all_usage(self) -> dict[Window, Spent]:
+        raise NotImplementedError
 
     def put_key(self, key: VirtualKey) -> None:
         raise NotImplementedError
@@ -283,6 +286,33 @@ def test_a_store_that_fails_stops_nothing_and_loses_nothing() -> None:
     bench.end(bench.begin(), tokens=20)
     with pytest.raises(LimitReached):
         bench.begin()
+
+
+def test_a_store_that_fails_refuses_calls_only_if_that_is_wanted() -> None:
+    bench, is_closed = Bench(), False
+    bench.ring = KeyRing(bench.clock, fail_closed=lambda: is_closed)
+    bench.exchange()
+    bench.store.fails = True
+    bench.exchange()
+    bench.end(bench.begin())
+    is_closed = True
+    with pytest.raises(Overloaded, match="cannot check limits at the moment"):
+        bench.begin()
+    bench.store.fails = False
+    bench.exchange()
+    bench.end(bench.begin())
+
+
+def test_what_waits_for_a_store_does_not_grow_with_the_minutes() -> None:
+    bench = Bench()
+    bench.store.fails = True
+    for _ in range(10):
+        bench.clock.now += 60
+        bench.end(bench.begin(), tokens=1)
+        bench.exchange()
+    waiting = bench.ring.begin_exchange().sent
+    assert sorted(period for _, period, _ in waiting) == ["day", "minute", "month", "week"]
+    assert {spent.tokens for (_, period, _), spent in waiting.items() if period != "minute"} == {10}
 
 
 def test_calls_that_end_during_an_exchange_are_sent_with_the_next() -> None:

@@ -1,32 +1,19 @@
-"""The SQLite store of virtual keys: what one process writes, others read."""
+"""What is special to the SQLite store: its file. What all stores do is in test_stores.py."""
 
 from __future__ import annotations
 
 import sqlite3
 import stat
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from proxyd.store.interface import StoreFailed
 from proxyd.store.sqlite import MIGRATIONS, SqliteKeyStore
-from proxyd.store.virtual_keys import Directory, Limit, Spent, Team, VirtualKey
+from proxyd.store.virtual_keys import Directory, Spent, VirtualKey
 
-KEY = VirtualKey(
-    "id-1",
-    "alice",
-    "digest-1",
-    1000.5,
-    models=("claude-*", "kimi"),
-    limits=(Limit(20, "usd", "day"), Limit(60, "calls", "minute")),
-    streams=8,
-    team="research",
-    expires_at=2000.0,
-)
-TEAM = Team("research", (Limit(1e6, "tokens", "month"),), 4)
+KEY = VirtualKey("id-1", "alice", "digest-1", 1000.5)
 
 
 @pytest.fixture
@@ -47,35 +34,10 @@ def test_without_a_file_there_are_no_keys_and_none_is_made(store: SqliteKeyStore
     assert not path.exists()
 
 
-def test_keys_and_teams_come_back_as_they_were(store: SqliteKeyStore, path: Path) -> None:
-    store.put_team(TEAM)
+def test_the_file_is_private(store: SqliteKeyStore, path: Path) -> None:
     store.put_key(KEY)
-    other = SqliteKeyStore(path)
-    assert other.directory() == store.directory() == Directory((KEY,), (TEAM,))
-    store.put_key(replace(KEY, revoked_at=1500.0))
-    assert other.directory().keys[0].revoked_at == 1500.0
-    other.remove_team("research")
-    assert store.directory().teams == ()
-    other.close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-
-
-def test_usage_adds_up_over_processes(path: Path) -> None:
-    window, other = ("key:1", "day", 900_000_000), ("key:1", "day", 900_086_400)
-
-    def add(_: int) -> None:
-        store = SqliteKeyStore(path)
-        store.add_usage({window: Spent(0.5, 10, 1), other: Spent(1, 1, 1)})
-        store.close()
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(add, range(20)))
-    store = SqliteKeyStore(path)
-    assert store.usage([("day", 900_000_000)]) == {window: Spent(10, 200, 20)}
-    store.add_usage({("key:1", "day", 900_000_000 + 90 * 86_400): Spent(1, 1, 1)})
-    assert store.usage([("day", 900_000_000)]) == {}, "periods that are long over are deleted"
-    store.close()
 
 
 def test_a_file_that_is_removed_is_begun_anew(store: SqliteKeyStore, path: Path) -> None:

@@ -1,0 +1,139 @@
+"""Two daemons that share keys and limits by a real PostgreSQL, and what they do without it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from proxyd.config.database_url import parse_database_url
+from proxyd.daemon.server import Daemon
+from proxyd.store.postgres import PostgresKeyStore
+from proxyd.store.virtual_keys import Limit, Spent, VirtualKey, digest_of, new_secret, start_of
+from tests.support.harness import load_entries, running_upstream, text_stream
+from tests.support.postgres import PASSWORD, Postgres, running_postgres
+from tests.support.raw_sockets import RawResponse, ask, post
+from tests.support.streams import HELLO, judge
+
+#: Each call costs 15 tokens.
+CALL_TOKENS = 15
+
+
+class Replicas:
+    """Daemons on one database, each with a state folder of its own."""
+
+    def __init__(self, daemons: list[Daemon], url: str) -> None:
+        self.daemons = daemons
+        self.store = PostgresKeyStore(parse_database_url(url))
+
+    async def ask(self, number: int, secret: str) -> RawResponse:
+        base = "http://{}:{}".format(*self.daemons[number].addresses[0])
+        return await ask(base, post(HELLO, f"Authorization: Bearer {secret}"))
+
+    async def until(self, number: int, secret: str, status: int) -> float:
+        """Ask until the status comes; return how long that took."""
+        began = time.monotonic()
+        while (response := await self.ask(number, secret)).status != status:
+            assert time.monotonic() - began < 10, response.body
+            await asyncio.sleep(0.02)
+        return time.monotonic() - began
+
+    async def metrics(self, number: int) -> str:
+        base = "http://{}:{}".format(*self.daemons[number].addresses[0])
+        return (await ask(base, b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")).body.decode()
+
+
+@asynccontextmanager
+async def replicas(folder: Path, url: str, wait: asyncio.Event | None = None) -> AsyncIterator[Replicas]:
+    async def upstream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        body = text_stream("hello")
+        await response.write(body[:200])
+        if wait is not None:
+            await wait.wait()
+        await response.write(body[200:])
+        return response
+
+    async with running_upstream(upstream) as server:
+        entries = [{"model_id": "m", "api_base": f"{server.base}/v1", "api_key": "sk-configured-0123456789"}]
+        daemons = []
+        try:
+            for name in ("a", "b"):
+                loaded = load_entries(
+                    entries, auth="keys", store=parse_database_url(url), fail_closed=name == "b"
+                )
+                daemons.append(Daemon(loaded, state_folder=folder / name))
+                await daemons[-1].start()
+            found = Replicas(daemons, url)
+            yield found
+            found.store.close()
+        finally:
+            for each in daemons:
+                await each.drain()
+                await each.close()
+
+
+async def test_keys_limits_and_usage_are_shared(postgres: Postgres, tmp_path: Path) -> None:
+    url, secret = postgres.new_database(), new_secret()
+    async with replicas(tmp_path, url) as both:
+        assert (await both.ask(0, secret)).status == 401
+        key = VirtualKey(
+            "id-1", "alice", digest_of(secret), time.time(), limits=(Limit(40, "tokens", "day"),)
+        )
+        both.store.put_key(key)
+        assert await both.until(0, secret, 200) < 0.9, "the change is announced, not waited for"
+        await both.until(1, secret, 200)
+        assert (await both.ask(0, secret)).status == 200
+        # 45 tokens of 40, of which each has seen only its own.
+        assert await both.until(1, secret, 429) < 2.5
+        await both.until(0, secret, 429)
+        await asyncio.gather(*(each._key_sync.exchange() for each in both.daemons if each._key_sync))
+        used = both.store.usage([("day", start_of("day", time.time()))])
+        (spent,) = used.values()
+        assert spent.tokens == spent.calls * CALL_TOKENS >= 45
+        secrets = await both.metrics(0) + repr([each.about() for each in both.daemons])
+        assert "proxyd_store_up 1.0" in secrets
+        assert both.daemons[0].about()["store"] == {"place": str(parse_database_url(url)), "trouble": None}
+        assert PASSWORD not in secrets
+
+
+async def test_without_the_database_streams_and_calls_go_on(tmp_path: Path) -> None:
+    wait = asyncio.Event()
+    with running_postgres() as server, capture_logs() as lines:
+        async with replicas(tmp_path, server.new_database(), wait) as both:
+            secret = new_secret()
+            both.store.put_key(VirtualKey("id-1", "alice", digest_of(secret), time.time()))
+            both.store.close()
+            for each in both.daemons:
+                assert each._key_sync is not None
+                await each._key_sync.exchange()
+            open_streams = [asyncio.ensure_future(both.ask(number, secret)) for number in (0, 1)]
+            await asyncio.sleep(0.2)
+            server.stop()
+            for each in both.daemons:
+                await each._key_sync.exchange()
+            wait.set()
+            for stream in await asyncio.gather(*open_streams):
+                assert judge(stream.events()) == "message_stop"
+            assert (await both.ask(0, secret)).status == 200
+            refused = await both.ask(1, secret)
+            assert (refused.status, refused.headers["retry-after"]) == (529, "2")
+            assert "fail_closed is set" in refused.error()[1]
+            assert "proxyd_store_up 0.0" in await both.metrics(0)
+            server.start()
+            for each in both.daemons:
+                await each._key_sync.exchange()
+            assert (await both.ask(1, secret)).status == 200
+        store = PostgresKeyStore(parse_database_url(server.url("test1")))
+        used = store.usage([("day", start_of("day", time.time()))])
+        store.close()
+    assert used == {("key:id-1", "day", start_of("day", time.time())): Spent(0.0, 4 * CALL_TOKENS, 4)}
+    events = [line["event"] for line in lines]
+    assert events.count("keys.store_failed") == events.count("keys.store_recovered") == 2
+    assert PASSWORD not in repr(lines)
