@@ -117,13 +117,14 @@ goldens: $(VENV)/.dev ## Write the expected outputs of the transcripts again; re
 	@$(BIN)/python -m tests.support.goldens_requests
 	@$(BIN)/python -m tests.support.goldens_streams
 
-docs: $(VENV)/.dev ## Write the generated parts of docs/ and config/ again.
+docs: $(VENV)/.dev ## Write the generated parts of docs/ and config/, the manual page and the completions again.
 	@$(BIN)/python docs/generate_providers.py
 	@$(BIN)/python docs/generate_configuration.py
 	@$(BIN)/python docs/generate_features.py
 	@$(BIN)/python -m proxyd.config.schema > config/models.schema.json
 	@$(BIN)/python docs/generate_reliability.py
 	@$(BIN)/python docs/generate_formats.py
+	@$(BIN)/python docs/generate_man.py
 
 pictures: $(VENV)/.dev ## Draw the pictures in docs/ again, with tmux and Chromium.
 	@$(BIN)/python docs/draw_terminal.py

@@ -34,6 +34,11 @@ def test_the_wheel_has_all_that_runs(built: tuple[Path, Path]) -> None:
         for path in (ROOT / folder).iterdir():
             if path.is_file():
                 assert f"{folder}/{path.name}" in shared
+    for each in ("man/man1/claude-proxy.1", "bash-completion/completions/claude-proxy",
+                 "zsh/site-functions/_claude-proxy", "fish/vendor_completions.d/claude-proxy.fish",
+                 "doc/claude-proxy/README.md", "doc/claude-proxy/docs/spec/README.md",
+                 *(f"doc/claude-proxy/docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))):  # fmt: skip
+        assert any(name.endswith(f".data/data/share/{each}") for name in names), each
     packaged = {name for name in names if name.startswith("proxyd/")}
     for path in (ROOT / "proxyd").rglob("*"):
         if path.is_file() and path.suffix != ".pyc":
@@ -48,7 +53,18 @@ def test_the_wheel_has_all_that_runs(built: tuple[Path, Path]) -> None:
 def test_the_source_distribution_has_all_that_is_tested_and_read(built: tuple[Path, Path]) -> None:
     with tarfile.open(built[1]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    for folder in ("docs", "tests", "bench", "config", "hooks", "systemd", "launchd", ".ci"):
+    for folder in (
+        "docs",
+        "tests",
+        "bench",
+        "config",
+        "hooks",
+        "systemd",
+        "launchd",
+        ".ci",
+        "man",
+        "completions",
+    ):
         for path in (ROOT / folder).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
                 assert str(path.relative_to(ROOT)) in names

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import click
 import pytest
 from ruamel.yaml import YAML
 
-from proxyd.cli.main import cli
+from proxyd.cli.main import COMMANDS, cli
 from proxyd.config.catalog import read_catalog
 from proxyd.config.models import load_text
 from proxyd.daemon.configuration import checks
@@ -183,14 +184,37 @@ def test_the_entry_of_a_vendor_works(name: str, entry: str) -> None:
 # -- pages
 
 
-def test_the_page_of_formats_is_up_to_date() -> None:
-    path = ROOT / "docs" / "generate_formats.py"
-    spec = importlib.util.spec_from_file_location("generate_formats", path)
+def _generator(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
+    module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_formats_is_up_to_date() -> None:
+    module = _generator("generate_formats")
     assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run 'make docs'"
+
+
+def test_the_manual_page_and_the_completions_are_up_to_date() -> None:
+    for path, text in _generator("generate_man").files().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: run 'make docs'"
+
+
+def test_the_manual_page_has_every_command_and_no_fault() -> None:
+    page = ROOT / "man" / "claude-proxy.1"
+    text = page.read_text(encoding="utf-8")
+    for name in COMMANDS:
+        assert f"\n.SS claude\\-proxy {name}" in text
+    if shutil.which("groff") is None:
+        return
+    done = subprocess.run(
+        ["groff", "-man", "-Tutf8", "-ww", str(page)], capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--api-base URL" in re.sub(r".\x08|\x1b\[[0-9;]*m", "", done.stdout)
 
 
 def test_the_tests_that_pages_name_are_there() -> None:
