@@ -7,6 +7,7 @@ second time, for nothing but its sources; a search is rare, and its response sho
 
     {"annotations": [{"type": "url_citation", "url_citation": {url, title, content}}]}     Chat Completions, OpenRouter
     {"annotations": [{"type": "url_citation", url, title}]}                                Responses
+    {"action": {"type": "search", "sources": [{"type": "url", url}]}}                      Responses, DashScope
     {"web_search": [{link, title, content, publish_date}]}                                 GLM
     {"groundingChunks": [{"web": {uri, title}}]}                                           Gemini
 """
@@ -89,7 +90,7 @@ class Citations:
             before = self.found.get(citation.url)
             if before is None and len(self.found) >= _MAX_SOURCES:
                 return
-            if before is None or (not before.text and citation.text):
+            if before is None or (not before.text and citation.text) or (not before.title and citation.title):
                 self.found[citation.url] = citation
 
 
@@ -126,6 +127,8 @@ def _in(value: Any, depth: int) -> Iterator[Citation]:
     for name, each in value.items():
         if name == "web_search" and isinstance(each, list):
             yield from filter(None, (_citation(source, "link") for source in each))
+        elif name == "sources" and isinstance(each, list) and value.get("type") == "search":
+            yield from filter(None, (_citation(source, "url") for source in each))
         elif isinstance(each, (dict, list)):
             yield from _in(each, depth + 1)
 

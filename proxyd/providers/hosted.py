@@ -232,6 +232,7 @@ HOSTED = (
     ),
     Profile(
         name="moonshot",
+        searches={"openai-chat": "kimi"},
         title="Moonshot Kimi",
         hosts=("api.moonshot.ai", "api.moonshot.cn", "api.kimi.com"),
         dialect=Dialect(
@@ -355,7 +356,7 @@ HOSTED = (
     ),
     Profile(
         name="dashscope",
-        searches={"openai-responses": "responses"},
+        searches={"openai-responses": "responses", "openai-chat": "dashscope"},
         title="Qwen / DashScope",
         hosts=("dashscope.aliyuncs.com", "dashscope-*.aliyuncs.com", "*.maas.aliyuncs.com"),
         dialect=Dialect(

@@ -37,7 +37,7 @@ __all__ = [
 
 
 #: Ways in which upstreams search the web (`proxyd.providers.upstream_search`).
-SEARCH_WAYS = ("openrouter", "responses", "glm", "gemini")
+SEARCH_WAYS = ("openrouter", "responses", "glm", "gemini", "dashscope", "kimi")
 
 
 @dataclass(frozen=True, slots=True)

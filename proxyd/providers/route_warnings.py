@@ -13,9 +13,12 @@ from urllib.parse import urlsplit
 
 from proxyd.codecs.formats import CHAT, GEMINI
 from proxyd.config.routes import ModelRoute
+from proxyd.config.settings import Settings
+from proxyd.config.web_search import UPSTREAM
 from proxyd.providers.registry import format_for, profile_for
+from proxyd.providers.upstream_search import can_search
 
-__all__ = ["fault_in_address", "fault_in_key", "route_warnings"]
+__all__ = ["fault_in_address", "fault_in_key", "route_warnings", "search_warnings"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,10 @@ _MAX_PLACEHOLDER = 100
 #: Ids that Claude Code has in its own list of models.
 _CLAUDE_ID = re.compile(r"claude-(?:fable|haiku|opus|sonnet)-\d")
 
+_OTHER_ENGINE = "set another engine, such as web_search: {engine: searxng, url: ADDRESS}"
+#: Entries that a warning names.
+_MAX_NAMED = 5
+
 #: Claude Code's own prompt takes 11 000 to 14 000 tokens, and compaction needs room for a summary beside it.
 _LEAST_WINDOW = 40_000
 
@@ -106,12 +113,42 @@ def _warnings_of(route: ModelRoute, *, is_first: bool) -> Iterator[tuple[str, st
             f"a window of {route.max_input_tokens} tokens is small for Claude Code, whose own prompt takes 11000 to "
             f"14000: give the model {_LEAST_WINDOW} or more if its server can, or expect frequent compactions",
         )
+    if not route.direct and route.web_search.get("engine") == UPSTREAM and not can_search(route):
+        yield "web_search.engine", f"{_cannot_search(route)}; {_OTHER_ENGINE}"
     if _shadows_claude(route):
         yield (
             "model_id",
             f"Claude Code takes {route.model_id!r} for its own model and ignores the window of this entry: choose "
             "another model_id, and make this one an alias",
         )
+
+
+def search_warnings(routes: Sequence[ModelRoute], settings: Settings) -> list[str]:
+    """Return a line that names the entries for which ``engine: upstream`` of the settings does nothing."""
+    if settings.web_search.get("engine") != UPSTREAM:
+        return []
+    without = [
+        route
+        for route in routes
+        if not (route.direct or route.is_demo or "engine" in route.web_search or can_search(route))
+    ]
+    if not without:
+        return []
+    names = ", ".join(route.model_id for route in without[:_MAX_NAMED])
+    more = f" and {len(without) - _MAX_NAMED} more" if len(without) > _MAX_NAMED else ""
+    return [
+        f"settings.web_search.engine: upstream: the upstreams of {names}{more} are not known to search the web, so "
+        f"their searches find nothing; {_OTHER_ENGINE}, in these entries"
+    ]
+
+
+def _cannot_search(route: ModelRoute) -> str:
+    profile, chosen = profile_for(route.api_base, route.provider), format_for(route)[0].name
+    if profile.searches:
+        other = " or ".join(profile.searches)
+        return f"{profile.title} is known to search the web over {other} only, not over {chosen}"
+    what = profile.title if profile.hosts else "this upstream"
+    return f"{what} is not known to search the web, so searches find nothing"
 
 
 def fault_in_address(api_base: str, *, direct: bool, chosen: str = CHAT.name) -> str | None:

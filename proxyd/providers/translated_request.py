@@ -25,6 +25,7 @@ from proxyd.errors import ClientError
 from proxyd.providers.base import CallTimeouts, ClientKeys, UpstreamRequest, missing_key
 from proxyd.providers.key_owner import check_anthropic_credentials
 from proxyd.providers.registry import Profile, dialect_for, format_for, profile_for
+from proxyd.secret import Secret
 from proxyd.urls import is_loopback_url, is_private_host
 
 __all__ = ["TranslatedCall", "counting_request", "empty_response", "endpoint_url", "new_decoder", "prepare"]
@@ -259,6 +260,20 @@ def endpoint_url(api_base: str, path: str) -> str:
     return f"{base.rstrip('/')}{path}{mark}{query}"
 
 
+def key_for(route: ModelRoute, api_base: str, keys: ClientKeys) -> Secret | None:
+    """Return the key that the upstream of a translated route gets; None for one on this machine that needs none.
+
+    Raises:
+        ClientError: no key is there, or the client's is Anthropic's.
+    """
+    if route.api_key is None and not route.missing_key:
+        check_anthropic_credentials(route, keys)
+    key = route.api_key or (None if route.missing_key else keys.any)
+    if key is None and (route.missing_key or not is_loopback_url(api_base)):
+        raise missing_key(route)
+    return key
+
+
 def _headers(
     route: ModelRoute,
     api_base: str,
@@ -274,9 +289,7 @@ def _headers(
         "accept-encoding": "identity",
         "user-agent": "claude-proxy",
     }
-    if route.api_key is None and not route.missing_key:
-        check_anthropic_credentials(route, keys)
-    key = route.api_key or (None if route.missing_key else keys.any)
+    key = key_for(route, api_base, keys)
     if key is not None:
         if chosen.key_header is not None:
             headers[chosen.key_header] = key.reveal()
@@ -284,8 +297,6 @@ def _headers(
             headers["api-key"] = key.reveal()
         else:
             headers["authorization"] = f"Bearer {key.reveal()}"
-    elif route.missing_key or not is_loopback_url(api_base):
-        raise missing_key(route)
     for name, value in route.extra_headers.items():
         headers[name.lower()] = value
     return headers

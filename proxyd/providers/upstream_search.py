@@ -1,5 +1,8 @@
 """How an upstream is asked to search the web itself, where its profile knows it (`Profile.searches`).
 
+Most search within a call of the model. DashScope names the sources over Responses only, which is at the same address as
+its Chat Completions. Kimi's search is a request of its own (`proxyd.server_tools.web_search.kimi`).
+
 Sources: openrouter.ai/docs/guides/features/server-tools/web-search; developers.openai.com/api/docs/guides/
 tools-web-search; docs.bigmodel.cn, chat completions, tools; ai.google.dev/gemini-api/docs/google-search;
 alibabacloud.com/help/en/model-studio/web-search.
@@ -8,15 +11,18 @@ alibabacloud.com/help/en/model-studio/web-search.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from proxyd.codecs.citations import Citations
+from proxyd.codecs.translation.translated import merge
 from proxyd.config.routes import ModelRoute
-from proxyd.providers.profile import SEARCH_WAYS
 from proxyd.providers.registry import format_for, profile_for
 
-__all__ = ["UpstreamSearch", "can_search", "search_fields"]
+__all__ = ["KIMI", "UpstreamSearch", "can_search", "searching_route", "way_of"]
+
+#: The way that is no part of a call.
+KIMI = "kimi"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +42,28 @@ class UpstreamSearch:
 
 def can_search(route: ModelRoute) -> bool:
     """Whether the upstream of a translated route is known to search."""
-    return _way_of(route) is not None
+    return way_of(route) is not None
 
 
-def search_fields(route: ModelRoute, search: UpstreamSearch) -> dict[str, Any] | None:
-    """Return the fields of the request with which its upstream searches; None where none are known."""
-    way = _way_of(route)
-    return None if way is None else _WAYS[way](search)
-
-
-def _way_of(route: ModelRoute) -> str | None:
+def way_of(route: ModelRoute) -> str | None:
+    """Return how the upstream of a route is asked to search, one of `SEARCH_WAYS`; None where none is known."""
     if route.direct:
         return None
     return profile_for(route.api_base, route.provider).searches.get(format_for(route)[0].name)
+
+
+def searching_route(route: ModelRoute, search: UpstreamSearch) -> ModelRoute | None:
+    """Return a route whose requests ask its upstream to search; None where no request of a call does."""
+    way = _WAYS.get(way_of(route) or "")
+    if way is None:
+        return None
+    fields = way.fields(search)
+    return replace(
+        route,
+        extra_body=merge(route.extra_body, fields),
+        can_stream=route.can_stream and fields.get("stream", True),
+        format=way.format or route.format,
+    )
 
 
 def _openrouter(search: UpstreamSearch) -> dict[str, Any]:
@@ -65,6 +80,10 @@ def _responses(search: UpstreamSearch) -> dict[str, Any]:
     if search.allowed:
         tool["filters"] = {"allowed_domains": list(search.allowed)}
     return {"tools": [tool]}
+
+
+def _dashscope(search: UpstreamSearch) -> dict[str, Any]:
+    return {"tools": [{"type": "web_search"}]}
 
 
 def _glm(search: UpstreamSearch) -> dict[str, Any]:
@@ -84,6 +103,23 @@ def _gemini(search: UpstreamSearch) -> dict[str, Any]:
     return {"tools": [{"googleSearch": {}}]}
 
 
-_WAYS: Mapping[str, Callable[[UpstreamSearch], dict[str, Any]]] = dict(
-    zip(SEARCH_WAYS, (_openrouter, _responses, _glm, _gemini), strict=True)
-)
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One way.
+
+    Attributes:
+        fields: makes the fields of the request.
+        format: the protocol of the call, where it is not the entry's own.
+    """
+
+    fields: Callable[[UpstreamSearch], dict[str, Any]]
+    format: str | None = None
+
+
+_WAYS: Mapping[str, _Way] = {
+    "openrouter": _Way(_openrouter),
+    "responses": _Way(_responses),
+    "glm": _Way(_glm),
+    "gemini": _Way(_gemini),
+    "dashscope": _Way(_dashscope, "openai-responses"),
+}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from time import time
 
 from aiohttp import web
 
 from proxyd import errors
 from proxyd.codecs.translation.token_estimate import tools_tokens
-from proxyd.codecs.translation.translated import merge
 from proxyd.codecs.upstream_errors.output_minimum import is_too_few_tokens
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ProxyError, Refused, TooLong
@@ -19,7 +17,7 @@ from proxyd.providers import translated_request as translated
 from proxyd.providers.learned_quirks import CallKind, LearnedQuirks
 from proxyd.providers.refused_data import refuses_signed_data
 from proxyd.providers.registry import format_for
-from proxyd.providers.upstream_search import UpstreamSearch, search_fields
+from proxyd.providers.upstream_search import UpstreamSearch, searching_route
 from proxyd.proxy.active_call import ActiveCall
 from proxyd.proxy.attempt_translated import TranslatedAttempt
 from proxyd.proxy.driver import CallResources, Driver
@@ -200,9 +198,8 @@ def _searching(route: ModelRoute, search: UpstreamSearch) -> ModelRoute:
     Raises:
         Refused: it is not known how.
     """
-    fields = search_fields(route, search)
-    if fields is None:
+    searching = searching_route(route, search)
+    if searching is None:
         message = f"model {route.model_id!r} is served by an upstream that is not known to search the web"
         raise Refused(message, status=400, kind="invalid_request_error")
-    can_stream = route.can_stream and fields.get("stream", True)
-    return replace(route, extra_body=merge(route.extra_body, fields), can_stream=can_stream)
+    return searching

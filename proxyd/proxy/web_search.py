@@ -7,7 +7,7 @@ The engine's address is the only one that is called: redirects are not followed,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -22,14 +22,16 @@ from proxyd.config.settings import Settings
 from proxyd.config.web_search import UPSTREAM, WebSearch
 from proxyd.errors import ProxyError
 from proxyd.logs.setup import get_logger
-from proxyd.providers.upstream_search import UpstreamSearch, can_search
+from proxyd.providers.translated_request import key_for
+from proxyd.providers.upstream_search import KIMI, UpstreamSearch, can_search, way_of
 from proxyd.proxy.active_call import ActiveCall
 from proxyd.proxy.local_response import respond_locally
 from proxyd.proxy.on_behalf import InnerCall
 from proxyd.proxy.search_rounds import SearchRounds
+from proxyd.server_tools.web_search import kimi
 from proxyd.server_tools.web_search.among_tools import OfferedSearch
 from proxyd.server_tools.web_search.blocks import beginning, ending_with_error, ending_with_results
-from proxyd.server_tools.web_search.engines import ENGINES, Result, SearchFailed
+from proxyd.server_tools.web_search.engines import ENGINES, EngineRequest, Result, SearchFailed
 from proxyd.server_tools.web_search.side_call import SearchCall, is_search_call
 from proxyd.telemetry.call_record import new_id
 from proxyd.urls import address_of
@@ -142,6 +144,8 @@ class WebSearches:
                 f"the upstream of model {route.model_id!r} is not known to search the web; set web_search: "
                 "{engine: searxng, url: ADDRESS}, or another engine with its api_key"
             )
+        if way_of(route) == KIMI:
+            return await self._ask_kimi(config, wanted, route, call)
         search = UpstreamSearch(wanted.allowed, wanted.blocked, config.max_results)
         text = f"Perform a web search for the query: {wanted.query}\n\nThen say briefly what the results say."
         payload = {
@@ -150,25 +154,82 @@ class WebSearches:
             "stream": False,
             "messages": [{"role": "user", "content": text}],
         }
+        answer = await self._answer(payload, config, call, search)
+        found = search.citations.found.values()
+        results = [Result(each.title or each.url, each.url, each.text, each.date) for each in found]
+        return _allowed(results, wanted, config), answer
+
+    async def _ask_kimi(
+        self, config: WebSearch, wanted: SearchCall, route: ModelRoute, call: ActiveCall
+    ) -> tuple[list[Result], str]:
+        """Have Kimi search (`proxyd.server_tools.web_search.kimi`).
+
+        Raises:
+            SearchFailed: it failed, or named no source.
+        """
+        try:
+            key = key_for(route, route.api_base, call.keys)
+        except ProxyError as exc:
+            raise SearchFailed(f"the upstream's own search failed: {call.log_message(exc)}") from None
+        asked = replace(
+            config, engine=kimi.MEMBERSHIP, url=kimi.membership_url(route.api_base) or "", key=key
+        )
+        if asked.url:
+            return await search(asked, wanted, route.extra_headers), ""
+        place = f"Kimi's search ({address_of(route.api_base)})"
+        headers = {"Authorization": f"Bearer {key.reveal()}"} if key is not None else {}
+        request = EngineRequest(
+            body=kimi.fiber_request(wanted.query), headers={**headers, **route.extra_headers}
+        )
+        status, body = await _fetch(request, kimi.fiber_url(route.api_base), place, config.timeout_s)
+        if status != 200:
+            raise _refusal(asked, place, status)
+        try:
+            output, urls = kimi.read_fiber(jsonio.loads(body))
+        except jsonio.JSONError:
+            raise SearchFailed(f"{place} responded with something else than JSON") from None
+        payload = kimi.answer_request(route.model_id, wanted.query, output, _MAX_TOKENS)
+        answer = await self._answer(payload, config, call)
+        links = {each.url: each for each in kimi.links_in(answer)}
+        results = [links.pop(url, Result(url, url)) for url in dict.fromkeys(urls)]
+        return _allowed([*results, *links.values()], wanted, config), answer
+
+    async def _answer(
+        self,
+        payload: dict[str, Any],
+        config: WebSearch,
+        call: ActiveCall,
+        search: UpstreamSearch | None = None,
+    ) -> str:
+        """Make a call to the entry's own model for a search, and return its words."""
         inner = InnerCall(payload, "search", call.record, call.keys, {}, config.timeout_s, search=search)
         try:
             message = await self._make_call(inner)
         except ProxyError as exc:
             raise SearchFailed(f"the upstream's own search failed: {call.log_message(exc)}") from None
         blocks = [block for block in message["content"] if isinstance(block, dict)]
-        answer = "\n".join(str(block.get("text", "")) for block in blocks if block.get("type") == "text")
-        results = [
-            Result(each.title or each.url, each.url, each.text, each.date)
-            for each in search.citations.found.values()
-            if wanted.allows(each.url)
-        ]
-        if not results:
-            raise SearchFailed("the upstream's own search named no source")
-        return results[: config.max_results], answer
+        return "\n".join(str(block.get("text", "")) for block in blocks if block.get("type") == "text")
 
 
-async def search(config: WebSearch, call: SearchCall) -> list[Result]:
+def _allowed(results: list[Result], wanted: SearchCall, config: WebSearch) -> list[Result]:
+    """Return the results that the client's domains allow.
+
+    Raises:
+        SearchFailed: there are none: the model's words may be made up then.
+    """
+    allowed = [each for each in results if wanted.allows(each.url)]
+    if not allowed:
+        raise SearchFailed("the upstream's own search named no source")
+    return allowed[: config.max_results]
+
+
+async def search(
+    config: WebSearch, call: SearchCall, headers: Mapping[str, str] | None = None
+) -> list[Result]:
     """Make one search, and return at most `max_results` results that the client's domains allow.
+
+    Args:
+        headers: further ones.
 
     Raises:
         SearchFailed: the engine refused, did not respond in time, or responded with something else than results.
@@ -176,10 +237,32 @@ async def search(config: WebSearch, call: SearchCall) -> list[Result]:
     engine = ENGINES[config.engine]
     asked, place = engine.request(call, config), f"{config.engine} ({address_of(config.url)})"
     url = f"{config.url}/search" if config.engine == "searxng" else config.url
+    if headers:
+        asked = replace(asked, headers={**(asked.headers or {}), **headers})
+    status, body = await _fetch(asked, url, place, config.timeout_s)
+    if status != 200:
+        raise _refusal(config, place, status)
+    try:
+        results = engine.read(jsonio.loads(body))
+    except jsonio.JSONError:
+        results = None
+    if results is None:
+        raise SearchFailed(
+            f"{place} responded with something else than results; check {_keys_of(config.engine)[0]}"
+        )
+    return [result for result in results if call.allows(result.url)][: config.max_results]
+
+
+async def _fetch(asked: EngineRequest, url: str, place: str, timeout_s: float) -> tuple[int, bytes]:
+    """Make one request; return status and body.
+
+    Raises:
+        SearchFailed: it failed, or the body is too large.
+    """
     try:
         # Without a cookie jar and its own connections: a search is rare, and shares nothing with another.
         async with aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=config.timeout_s),
+            timeout=aiohttp.ClientTimeout(total=timeout_s),
             trust_env=True,
             cookie_jar=aiohttp.DummyCookieJar(),
         ) as session:
@@ -191,23 +274,13 @@ async def search(config: WebSearch, call: SearchCall) -> list[Result]:
                 headers=asked.headers,
                 allow_redirects=False,
             ) as response:
-                body = await _read(response, place)
-                status = response.status
+                return response.status, await _read(response, place)
     except asyncio.TimeoutError:
-        raise SearchFailed(f"{place} did not respond within {config.timeout_s:g} s") from None
+        raise SearchFailed(f"{place} did not respond within {timeout_s:g} s") from None
     except (aiohttp.ClientError, OSError) as exc:
         raise SearchFailed(
-            f"{place} could not be reached ({type(exc).__name__}); check web_search.url"
+            f"{place} could not be reached ({type(exc).__name__}); check its address"
         ) from None
-    if status != 200:
-        raise _refusal(config, place, status)
-    try:
-        results = engine.read(jsonio.loads(body))
-    except jsonio.JSONError:
-        results = None
-    if results is None:
-        raise SearchFailed(f"{place} responded with something else than results; check web_search.url")
-    return [result for result in results if call.allows(result.url)][: config.max_results]
 
 
 async def _checked_results(config: WebSearch, wanted: SearchCall, route: ModelRoute) -> list[Result]:
@@ -245,10 +318,18 @@ def _refusal(config: WebSearch, place: str, status: int) -> SearchFailed:
         return SearchFailed(f"{message}: its limit is reached", "too_many_requests")
     if 300 <= status < 400:
         return SearchFailed(
-            f"{message}, a redirect, which is not followed; write the right web_search.url", code
+            f"{message}, a redirect, which is not followed; write the right {_keys_of(config.engine)[0]}",
+            code,
         )
     if status == 403 and config.engine == "searxng":
         return SearchFailed(f"{message}; allow the format json in its settings.yml (search: formats)", code)
     if status in (401, 403):
-        return SearchFailed(f"{message}; check web_search.api_key", code)
+        return SearchFailed(f"{message}; check {_keys_of(config.engine)[1]}", code)
     return SearchFailed(message, code)
+
+
+def _keys_of(engine: str) -> tuple[str, str]:
+    """Return where models.yaml has the address of an engine, and its key."""
+    if engine == kimi.MEMBERSHIP:
+        return "api_base of the entry", "api_key of the entry"
+    return "web_search.url", "web_search.api_key"

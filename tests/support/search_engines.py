@@ -1,7 +1,8 @@
 """Responses of search engines, cut from their documents, each with the same two results.
 
 Sources: docs.searxng.org/dev/search_api.html; api-dashboard.search.brave.com (Web Search API, responses);
-docs.tavily.com/documentation/api-reference/endpoint/search; serper.dev (playground); docs.exa.ai/reference/search.
+docs.tavily.com/documentation/api-reference/endpoint/search; serper.dev (playground); docs.exa.ai/reference/search;
+MoonshotAI/kimi-cli, tools/web/search.py.
 """
 
 from __future__ import annotations
@@ -117,5 +118,22 @@ RESPONSES: dict[str, dict[str, Any]] = {
             },
         ],
         "costDollars": {"total": 0.005},
+    },
+    "kimi-code": {
+        "search_results": [
+            {
+                "site_name": "A",
+                "title": "First",
+                "url": "https://a.example/1",
+                "snippet": "The first text.",
+                "date": "2026-05-01",
+            },
+            {
+                "site_name": "B",
+                "title": "Second",
+                "url": "https://b.example/2",
+                "snippet": "The second text.",
+            },
+        ],
     },
 }

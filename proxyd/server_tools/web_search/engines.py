@@ -142,12 +142,26 @@ def _exa(call: SearchCall, config: WebSearch) -> EngineRequest:
     return EngineRequest(body=body, headers={"x-api-key": _key(config)})
 
 
+def _kimi_code(call: SearchCall, config: WebSearch) -> EngineRequest:
+    body = {
+        "text_query": call.query,
+        "limit": config.max_results,
+        "enable_page_crawling": False,
+        "timeout_seconds": min(30, int(config.timeout_s) or 1),
+    }
+    return EngineRequest(body=body, headers=_bearer(config))
+
+
 ENGINES: Mapping[str, Engine] = {
     "searxng": Engine(_searxng, "results", ("results",), ("title", "url", "content", "publishedDate")),
     "brave": Engine(_brave, "type", ("web", "results"), ("title", "url", "description", "age")),
     "tavily": Engine(_tavily, "results", ("results",), ("title", "url", "content", "published_date")),
     "serper": Engine(_serper, "searchParameters", ("organic",), ("title", "link", "snippet", "date")),
     "exa": Engine(_exa, "results", ("results",), ("title", "url", "text", "publishedDate")),
+    # The search of an upstream (`proxyd.server_tools.web_search.kimi`); models.yaml cannot name it.
+    "kimi-code": Engine(
+        _kimi_code, "search_results", ("search_results",), ("title", "url", "snippet", "date")
+    ),
 }
 
 

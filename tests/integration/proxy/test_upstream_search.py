@@ -14,7 +14,7 @@ from aiohttp import web
 
 from proxyd.providers.profile import SEARCH_WAYS
 from proxyd.providers.registry import PROFILES
-from proxyd.providers.upstream_search import UpstreamSearch, can_search, search_fields
+from proxyd.providers.upstream_search import KIMI, UpstreamSearch, can_search, searching_route
 from proxyd.telemetry import ledger_queries
 from proxyd.telemetry.ledger_schema import FILE
 from tests.support.harness import (
@@ -89,6 +89,46 @@ async def gemini(_: web.Request) -> web.StreamResponse:
     return stream(b"data: %b\n\n" % json.dumps({"candidates": [candidate]}).encode())
 
 
+async def dashscope(request: web.Request) -> web.StreamResponse:
+    assert request.path == "/v1/responses"
+    action = {"type": "search", "query": "rust news", "sources": [{"type": "url", "url": URL}]}
+    text = {"type": "output_text", "text": "It is 2.0.", "annotations": []}
+    completed = {
+        "type": "response.completed",
+        "response": {
+            "id": "r",
+            "status": "completed",
+            "output": [
+                {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": action},
+                {"type": "message", "role": "assistant", "content": [text]},
+            ],
+            "usage": {"input_tokens": 1, "output_tokens": 1},
+        },
+    }
+    return stream(b"event: response.completed\ndata: %b\n\n" % json.dumps(completed).encode())
+
+
+#: What Kimi's search puts out for the model alone.
+ENCRYPTED = "----MOONSHOT ENCRYPTED BEGIN----abc----MOONSHOT ENCRYPTED END----"
+
+
+def kimi(references: list[Any], words: str = f"It is 2.0, says [One]({URL}).") -> Callable[..., Any]:
+    """Return an upstream with Kimi's official search."""
+
+    async def respond(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/fibers"):
+            assert request.headers["authorization"] == "Bearer any"
+            assert await request.json() == {"name": "web_search", "arguments": '{"query":"rust news"}'}
+            context = {"encrypted_output": ENCRYPTED, "references": references}
+            return web.json_response({"id": "fiber-1", "status": "succeeded", "context": context})
+        messages = (await request.json())["messages"]
+        assert [each["role"] for each in messages] == ["user", "assistant", "tool"]
+        assert messages[2]["content"] == ENCRYPTED
+        return stream(text_stream(words))
+
+    return respond
+
+
 #: Way -> the keys of its entry, the upstream, and the tools that it is sent.
 WAYS: dict[str, tuple[dict[str, Any], Callable[[web.Request], Any], list[Any]]] = {
     "openrouter": (
@@ -124,6 +164,7 @@ WAYS: dict[str, tuple[dict[str, Any], Callable[[web.Request], Any], list[Any]]] 
         ],
     ),
     "gemini": ({"provider": "gemini", "format": "gemini"}, gemini, [{"googleSearch": {}}]),
+    "dashscope": ({"provider": "dashscope"}, dashscope, [{"type": "web_search"}]),
 }
 
 
@@ -150,7 +191,7 @@ async def ask(client: anthropic.AsyncAnthropic, *tools: Any) -> Any:
 
 
 def test_every_way_is_tried() -> None:
-    assert tuple(WAYS) == SEARCH_WAYS
+    assert (*WAYS, KIMI) == SEARCH_WAYS
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -160,8 +201,9 @@ async def test_sources_become_results(way: str) -> None:
         message = await ask(client, {**SEARCH, "allowed_domains": ["a.example"]})
     use, found, text = message.content
     assert (use.type, use.input) == ("server_tool_use", {"query": "rust news"})
-    assert [(each.title, each.url) for each in found.content] == [("One", URL)]
-    assert text.text.startswith("It is 2.0.\n\nSources:\n1. One")
+    title = URL if way == "dashscope" else "One"
+    assert [(each.title, each.url) for each in found.content] == [(title, URL)]
+    assert text.text.startswith(f"It is 2.0.\n\nSources:\n1. {title}")
     assert message.usage.server_tool_use is None
     (sent,) = upstream.requests
     assert sent["tools"] == tools
@@ -228,6 +270,98 @@ async def test_the_call_is_in_the_ledger(tmp_path: Path) -> None:
     assert kinds == ["search", "search"]
 
 
+@pytest.mark.parametrize(
+    ("references", "words", "found"),
+    [
+        ([], f"It is 2.0, says [One]({URL}), or [so](https://b.example/2).", [("One", URL)]),
+        ([{"url": URL}, "https://a.example/3"], "It is 2.0.", [(URL, URL), ("https://a.example/3",) * 2]),
+        ([URL], f"It is 2.0, says [One]({URL}).", [("One", URL)]),
+    ],
+)
+async def test_kimi_searches_by_its_official_tool(
+    references: list[Any], words: str, found: list[tuple[str, str]]
+) -> None:
+    async with setting(kimi(references, words), {"provider": "moonshot"}) as (client, upstream):
+        message = await ask(client, {**SEARCH, "allowed_domains": ["a.example"]})
+    assert [(each.title, each.url) for each in message.content[1].content] == found
+    assert message.content[2].text.startswith(words)
+    assert len(upstream.requests) == 2
+
+
+async def test_a_membership_of_kimi_has_a_search_with_results() -> None:
+    async def respond(request: web.Request) -> web.StreamResponse:
+        assert request.path == "/coding/v1/search"
+        assert (request.headers["authorization"], request.headers["x-a"]) == ("Bearer any", "b")
+        assert (await request.json())["text_query"] == "rust news"
+        found = {"site_name": "A", "title": "One", "url": URL, "snippet": "The text.", "date": "2026-05-01"}
+        return web.json_response({"search_results": [found]})
+
+    async with running_upstream(respond) as upstream:
+        entry = {
+            "model_id": "m",
+            "api_base": f"{upstream.base}/coding/v1",
+            "provider": "moonshot",
+            "extra_headers": {"x-a": "b"},
+            "web_search": {"engine": "upstream"},
+        }
+        async with running_proxy([entry]) as base:
+            async with anthropic.AsyncAnthropic(base_url=base, api_key="any", max_retries=0) as client:
+                message = await ask(client, SEARCH)
+    assert [(each.title, each.url, each.page_age) for each in message.content[1].content] == [
+        ("One", URL, "2026-05-01")
+    ]
+    assert "The text." in message.content[2].text
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("response", "why"),
+    [
+        ({"status": 401, "text": "{}"}, "responded with status 401; check api_key of the entry"),
+        (
+            {"status": 302, "headers": {"Location": "http://10.0.0.1/"}},
+            "write the right api_base of the entry",
+        ),
+        ({"text": "<html>"}, "something else than JSON"),
+        ({"text": '{"status": "failed", "context": {"error": "x"}}'}, "did not succeed"),
+        ({"text": '{"status": "succeeded", "context": {"output": " "}}'}, "returned nothing"),
+        ({"text": "[]"}, "did not succeed"),
+    ],
+)
+async def test_what_is_wrong_with_kimis_search_is_said(response: dict[str, Any], why: str) -> None:
+    async def respond(_: web.Request) -> web.StreamResponse:
+        return web.Response(**response)
+
+    async with setting(respond, {"provider": "moonshot"}) as (client, upstream):
+        message = await ask(client, SEARCH)
+    assert message.content[1].content.error_code == "unavailable"
+    assert why in message.content[2].text
+    assert len(upstream.requests) == 1
+
+
+async def test_kimis_words_without_a_source_are_not_shown() -> None:
+    async with setting(kimi([], "Rust 9 is out."), {"provider": "moonshot"}) as (client, _):
+        message = await ask(client, SEARCH)
+    assert "named no source" in message.content[2].text
+    assert "Rust 9" not in message.content[2].text
+
+
+async def test_an_anthropic_key_does_not_go_to_kimis_search() -> None:
+    async with running_upstream(kimi([])) as upstream:
+        entry = {
+            "model_id": "m",
+            "api_base": f"{upstream.base}/v1",
+            "provider": "moonshot",
+            "web_search": {"engine": "upstream"},
+        }
+        async with running_proxy([entry]) as base:
+            key = "sk-ant-api03-0123456789"
+            async with anthropic.AsyncAnthropic(base_url=base, api_key=key, max_retries=0) as client:
+                message = await ask(client, SEARCH)
+    assert upstream.requests == []
+    assert message.content[1].content.error_code == "unavailable"
+
+
 @pytest.mark.parametrize("provider", PROFILES)
 def test_profiles_name_known_ways(provider: str) -> None:
     for format_name, way in PROFILES[provider].searches.items():
@@ -236,4 +370,6 @@ def test_profiles_name_known_ways(provider: str) -> None:
         ).config.table.routes
         assert way in SEARCH_WAYS
         assert can_search(route)
-        assert "tools" in (search_fields(route, UpstreamSearch()) or {})
+        searching = searching_route(route, UpstreamSearch())
+        assert (searching is None) is (way == KIMI)
+        assert searching is None or "tools" in searching.extra_body

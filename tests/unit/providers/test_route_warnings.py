@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from proxyd.config.models import load_text
-from proxyd.providers.route_warnings import fault_in_address, fault_in_key, route_warnings
+from proxyd.config.settings import Settings
+from proxyd.providers.route_warnings import fault_in_address, fault_in_key, route_warnings, search_warnings
 from tests.support.models_yaml import ALL_EXAMPLES
 
 
@@ -164,3 +165,28 @@ def test_example_configuration_has_only_missing_keys() -> None:
         "ARK_API_KEY": "0123",
     }
     assert route_warnings(load_text(ALL_EXAMPLES, Path("models.yaml"), keys).table.routes) == []
+
+
+SEARCHING = (
+    "- {model_id: a, api_base: 'https://api.deepseek.com/v1', api_key: k%s}\n"
+    "- {model_id: b, api_base: 'https://api.openai.com/v1', model_name: gpt-4o, api_key: k%s}\n"
+    "- {model_id: c, api_base: 'http://localhost:1/v1'%s}\n"
+    "- {model_id: d, api_base: 'https://api.moonshot.ai/v1', api_key: k%s}\n"
+    "- {model_id: e, api_base: 'https://api.deepseek.com/anthropic', direct: true}\n"
+)
+
+
+def test_an_upstream_that_is_not_known_to_search() -> None:
+    assert warnings(SEARCHING % ((", web_search: {engine: upstream}",) * 4)) == [
+        "models[0].web_search.engine: DeepSeek is not known to search the web, so searches find nothing; set another "
+        "engine, such as web_search: {engine: searxng, url: ADDRESS}",
+        "models[1].web_search.engine: OpenAI is known to search the web over openai-responses only, not over "
+        "openai-chat; set another engine, such as web_search: {engine: searxng, url: ADDRESS}",
+        "models[2].web_search.engine: this upstream is not known to search the web, so searches find nothing; set "
+        "another engine, such as web_search: {engine: searxng, url: ADDRESS}",
+    ]
+    own = ", web_search: {engine: searxng, url: 'http://localhost:2'}"
+    routes = load_text(SEARCHING % ("", own, "", ""), Path("models.yaml"), {}).table.routes
+    (found,) = search_warnings(routes, Settings(web_search={"engine": "upstream"}))
+    assert "the upstreams of a, c are not known to search the web" in found
+    assert search_warnings(routes, Settings(web_search={"engine": "searxng"})) == []

@@ -12,6 +12,7 @@ from proxyd.config.web_search import ENGINES as ADDRESSES
 from proxyd.config.web_search import WebSearch
 from proxyd.secret import Secret
 from proxyd.server_tools.web_search.engines import ENGINES, Result
+from proxyd.server_tools.web_search.kimi import MEMBERSHIP
 from proxyd.server_tools.web_search.side_call import SearchCall
 from tests.support.search_engines import RESPONSES
 
@@ -20,11 +21,11 @@ CALL = SearchCall("rust news", allowed=("a.example", "b.example"), blocked=("c.e
 
 
 def config(engine: str, **more: Any) -> WebSearch:
-    return WebSearch(engine, ADDRESSES[engine] or "http://127.0.0.1:1", Secret(KEY), **more)
+    return WebSearch(engine, ADDRESSES.get(engine) or "http://127.0.0.1:1", Secret(KEY), **more)
 
 
 def test_every_engine_of_the_configuration_is_there() -> None:
-    assert list(ENGINES) == list(ADDRESSES)
+    assert list(ENGINES) == [*ADDRESSES, MEMBERSHIP]
 
 
 @pytest.mark.parametrize("name", ENGINES)
