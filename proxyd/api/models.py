@@ -14,6 +14,7 @@ from proxyd.config.route_description import describe, window_of
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ClientError, Refused
 from proxyd.providers.base import ClientKeys
+from proxyd.providers.direct_request import has_models
 from proxyd.proxy.client_request import ClientRequest
 from proxyd.proxy.relay import Relay
 
@@ -80,8 +81,8 @@ class ModelsHandlers:
         if key is not None:
             self._relay.key_ring.check_model(key, (self._relay.table.name_in(name), route.model_id))
         keys = without_token(ClientKeys.from_headers(request.headers), self._relay.settings)
-        is_forwarded = route.direct and comes_from_api_client(request)
-        if not is_forwarded or (keys.any is None and route.api_key is None):
+        is_forwarded = route.direct and has_models(route) and comes_from_api_client(request)
+        if not is_forwarded or (keys.any is None and not route.has_own_key):
             return json_response(_model(name, route))
         request[IS_CALL] = True
         record = new_record(request, name)

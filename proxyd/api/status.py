@@ -261,7 +261,7 @@ def _route(route: ModelRoute, circuits: Any) -> dict[str, Any]:
     """Describe a route without its secrets."""
     origin = "/".join(route.api_base.split("/", 3)[:3])
     origin_of_key = "models.yaml" if route.key_origin == "literal" else route.key_origin
-    credential = "from the request" if route.api_key is None else f"from {origin_of_key}"
+    credential = "from the request" if not route.has_own_key else f"from {origin_of_key}"
     if route.api_base == DEMO_BASE:
         credential = "none needed"
     elif route.missing_key is not None:

@@ -14,9 +14,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from proxyd.codecs.formats import CHAT
 from proxyd.config.routes import ModelRoute
-from proxyd.providers.direct_request import direct_url
+from proxyd.providers.direct_request import direct_url, has_models, message_url
 from proxyd.providers.registry import format_for
-from proxyd.providers.translated_request import endpoint_url
+from proxyd.providers.translated_request import endpoint_url, name_in_address
 
 __all__ = ["Endpoint", "connection_to", "endpoint_of", "fault_at", "find_neighbour"]
 
@@ -63,10 +63,12 @@ class Endpoint:
 
 def endpoint_of(route: ModelRoute) -> Endpoint:
     """Return what an entry calls."""
-    if route.direct:
+    if route.direct and has_models(route):
         return Endpoint(route.api_base, True)
+    if route.direct:
+        return Endpoint(route.api_base, False, message_url(route).removeprefix(route.api_base))
     chosen, _ = format_for(route)
-    return Endpoint(route.api_base, False, chosen.path(route.model_name, route.can_stream))
+    return Endpoint(route.api_base, False, chosen.path(name_in_address(route), route.can_stream))
 
 
 def connection_to(url: SplitResult, ca_file: str, timeout_s: float) -> http.client.HTTPConnection:

@@ -198,9 +198,7 @@ def _switched_on(names: Sequence[str], environ: Mapping[str, str]) -> list[str]:
 
 def needs_client_key(route: ModelRoute) -> bool:
     """Return whether the upstream gets the key that Claude Code sends."""
-    return not (
-        route.is_demo or route.api_key is not None or route.missing_key or is_loopback_url(route.api_base)
-    )
+    return not (route.is_demo or route.has_own_key or route.missing_key or is_loopback_url(route.api_base))
 
 
 def missing_key_message(

@@ -71,7 +71,7 @@ async def temporary_daemon(loaded: LoadedConfig) -> AsyncIterator[tuple[str, int
 
 def why_not_called(route: ModelRoute) -> str | None:
     """Return why an upstream is not called although its entry has no fault: its key comes with each request."""
-    if route.api_key is None and not route.is_demo and not is_loopback_url(route.api_base):
+    if not route.has_own_key and not route.is_demo and not is_loopback_url(route.api_base):
         # A key from this shell's environment would be sent to every vendor in the file.
         return "not called: its key comes with each request"
     return None

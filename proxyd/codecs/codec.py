@@ -39,7 +39,7 @@ class ResponseContext:
 
     Args:
         model: the name the client asked for, shown in ``message_start``.
-        upstream_model: the upstream's name, kept in signatures.
+        upstream_model: what the signatures of the model are marked with.
         tools: those whose calls are looked for in the text, and repaired; None where none are.
         tool_names: upstream name -> the client's name, where they differ.
         used_ids: tool ids of the conversation so far; a repeated one is replaced, since Claude Code removes both calls

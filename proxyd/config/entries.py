@@ -14,7 +14,7 @@ from typing import Any
 from proxyd.codecs.formats import CHAT
 from proxyd.config.auto_mode import read_rules
 from proxyd.config.faults import Fault, Faults, hint, short, shown
-from proxyd.config.keys import DEMO_BASE, ENTRY_KEYS
+from proxyd.config.keys import APPLICATION_DEFAULT, DEMO_BASE, ENTRY_KEYS
 from proxyd.config.pools import Target, resolve_keys
 from proxyd.config.route_rules import build_rules
 from proxyd.config.routes import ModelRoute, Pricing, Timeouts
@@ -171,11 +171,14 @@ class EntryReader:
                 wrong(
                     "api_base", f"{DEMO_BASE} speaks Chat Completions; remove direct or format", on_key=False
                 )
-            for name in ("api_key", "api_keys", "provider", "extra_headers"):
+            for name in ("api_key", "api_keys", "access_token", "provider", "extra_headers"):
                 if name in values:
                     wrong(name, f"{DEMO_BASE} takes none; remove it")
         if "api_key" in values and "api_keys" in values:
             wrong("api_keys", "api_key stands there too; move its key into this list")
+        for name in ("api_key", "api_keys"):
+            if name in values and "access_token" in values:
+                wrong("access_token", f"{name} stands there too; keep one of the two")
         if "balance" in values and "targets" not in values:
             wrong("balance", "means something with targets only; name the entries there, or remove it")
         return is_valid
@@ -190,13 +193,18 @@ class EntryReader:
             self.has_secrets = True
         if values.get("api_keys") is not None:
             return self._read_pool(node, subject, values)
-        if values.get("api_key") is None:
+        name = "api_key" if values.get("access_token") is None else "access_token"
+        if values.get(name) is None:
             return True
-        key_node = node.value["api_key"]
+        key_node, written = node.value[name], values.pop(name)
+        values["is_token"] = name == "access_token"
+        if values["is_token"] and written.strip() == APPLICATION_DEFAULT:
+            values["obtains_token"], values["key_origin"] = True, APPLICATION_DEFAULT
+            return True
         try:
-            credential = read_credential(values["api_key"], self._environ, self._folder)
+            credential = read_credential(written, self._environ, self._folder)
         except ValueError as exc:
-            self._findings.fault(key_node, f"{subject}.api_key", str(exc))
+            self._findings.fault(key_node, f"{subject}.{name}", str(exc))
             return False
         self.has_secrets = self.has_secrets or credential.origin == "literal"
         values["api_key"], values["key_origin"] = credential.secret, credential.origin
@@ -204,7 +212,7 @@ class EntryReader:
             values["missing_key"] = f"model '{values.get('model_id')}' has no key: {credential.missing}"
         if credential.open_file is not None:
             text = f"others can read the key file; run 'chmod 600 {credential.open_file}'"
-            self._findings.warn(key_node, f"{subject}.api_key", text, is_permission=True)
+            self._findings.warn(key_node, f"{subject}.{name}", text, is_permission=True)
         return True
 
     def _read_pool(self, node: Node, subject: str, values: dict[str, Any]) -> bool:

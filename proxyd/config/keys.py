@@ -33,10 +33,12 @@ from proxyd.config.pools import BALANCES, api_keys_kind, targets_kind
 from proxyd.config.route_rules import route_rules_kind
 from proxyd.config.web_search import web_search_kind
 
-__all__ = ["DEMO_BASE", "EFFORTS", "ENTRY_KEYS", "TOP_KEYS", "EntryKey"]
+__all__ = ["APPLICATION_DEFAULT", "DEMO_BASE", "EFFORTS", "ENTRY_KEYS", "TOP_KEYS", "EntryKey"]
 
 #: The embedded upstream (docs/spec/design.md#models-yaml).
 DEMO_BASE = "builtin:demo"
+#: Value of ``access_token`` for the one that Google's library obtains.
+APPLICATION_DEFAULT = "application-default"
 #: Values of ``format``; ``openai`` is another name of ``openai-chat``.
 FORMAT_NAMES = ("anthropic", "openai", *FORMATS)
 #: docs/spec/design.md#effort; ``minimal`` and ``none`` mean no thinking.
@@ -172,6 +174,12 @@ ENTRY_KEYS: Mapping[str, EntryKey] = {
         api_keys_kind(),
         "Several keys in place of api_key. A session stays with its key while that works; a key that is refused or at "
         "its limit is set aside, and the next one is tried within the same call (docs/keys.md).",
+    ),
+    "access_token": EntryKey(
+        secret_text(f"a token, ${{ENV_NAME}}, ${{file:PATH}} or {APPLICATION_DEFAULT}"),
+        "In place of api_key where the upstream takes an OAuth access token, as Vertex AI does: sent as Authorization: "
+        f"Bearer. {APPLICATION_DEFAULT} obtains it from Google's application default credentials and renews it; that "
+        "needs the extra vertex (docs/keys.md).",
     ),
     "accepts_anthropic_login": EntryKey(
         boolean(),

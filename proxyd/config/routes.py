@@ -71,7 +71,10 @@ class ModelRoute:
         format: name of the protocol that a translated entry speaks upstream; None leaves it to the profile.
         provider: name of a profile; None selects it by the host of `api_base`.
         api_key: None where the client's own key is passed on, or where `missing_key` says why there is none.
-        key_origin: ``literal``, ``${NAME}`` or ``${file:PATH}``; None without an ``api_key`` in the entry.
+        key_origin: ``literal``, ``${NAME}``, ``${file:PATH}`` or ``application-default``; None where the entry has
+            no key.
+        is_token: `api_key` is an OAuth access token, from ``access_token``.
+        obtains_token: it is obtained from Google's application default credentials, before each call.
         api_keys: the keys of a pool that were found; `api_key` is then the first of them.
         missing_key: message of the 401 for calls, where the configured key could not be found.
         max_input_tokens: the window, from ``max_input_tokens`` or ``context``.
@@ -96,6 +99,8 @@ class ModelRoute:
     api_key: Secret | None = None
     key_origin: str | None = None
     missing_key: str | None = None
+    is_token: bool = False
+    obtains_token: bool = False
     api_keys: tuple[PoolKey, ...] = ()
     can_stream: bool = True
     max_tokens: int | None = None
@@ -138,6 +143,15 @@ class ModelRoute:
     def with_key(self, key: PoolKey) -> ModelRoute:
         """Return this entry with one key of its pool as its only one."""
         return replace(self, api_key=key.secret, key_origin=key.origin)
+
+    def with_token(self, token: Secret) -> ModelRoute:
+        """Return this entry with a token that was obtained for it."""
+        return replace(self, api_key=token)
+
+    @property
+    def has_own_key(self) -> bool:
+        """Whether calls get a key of the entry's own."""
+        return self.api_key is not None or self.obtains_token
 
     @property
     def is_demo(self) -> bool:

@@ -18,6 +18,7 @@ from proxyd.config.routes import ModelRoute
 from proxyd.errors import BadReply
 from proxyd.headers import forwarded_names, is_returned
 from proxyd.providers.base import CallTimeouts, ClientKeys, UpstreamRequest, missing_key
+from proxyd.providers.claude_platforms import ClaudePlatform
 from proxyd.providers.key_owner import check_anthropic_credentials
 from proxyd.providers.profile import Profile
 from proxyd.providers.registry import profile_for
@@ -25,7 +26,7 @@ from proxyd.providers.unparsed import has_second_model, with_model_of_parsed
 from proxyd.redaction import CREDENTIAL_HEADERS
 from proxyd.urls import is_loopback_url
 
-__all__ = ["direct_url", "prepare", "response_head"]
+__all__ = ["direct_url", "has_models", "message_url", "prepare", "response_head"]
 
 #: Other headers in which clients send keys; removed when the entry has its own (docs/spec/operations.md#e4).
 _OTHER_CREDENTIALS = CREDENTIAL_HEADERS - {"authorization", "x-api-key"}
@@ -55,6 +56,19 @@ def direct_url(api_base: str, path: str, query: str) -> str:
     if base.endswith("/v1") and path.startswith("/v1/"):
         base = base[: -len("/v1")]
     return f"{base}{path}?{query}" if query else f"{base}{path}"
+
+
+def has_models(route: ModelRoute) -> bool:
+    """Whether the upstream of a direct route can be asked about its model."""
+    return profile_for(route.api_base, route.provider).claude is None
+
+
+def message_url(route: ModelRoute) -> str:
+    """Return the address of a streamed message."""
+    platform = profile_for(route.api_base, route.provider).claude
+    if platform is not None:
+        return direct_url(route.api_base, platform.path(route.model_name, True), "")
+    return direct_url(route.api_base, "/v1/messages", "")
 
 
 def prepare(
@@ -97,7 +111,16 @@ def prepare(
             name for name in (*profile.omit, *route.omit) if name in payload and name not in route.extra_body
         ]
         _drop_betas(sent, omitted)
-        changes = _changes(route, profile, body, payload, omitted, is_message=path.endswith("/messages"))
+        is_message = path.endswith("/messages")
+        changes = _changes(route, profile, body, payload, omitted, is_message=is_message)
+        if profile.claude is not None:
+            platform = profile.claude
+            changes["anthropic_version"] = platform.version
+            query, path = "", platform.counting_path
+            if is_message:
+                path = platform.path(route.model_name, payload.get("stream") is True)
+                changes["model"] = CUT
+            _keep_betas(sent, platform, is_message=is_message)
         if changes.keys() == {"model"} and isinstance(payload.get("model"), str):
             body = with_model_of_parsed(body, changes["model"])
         else:
@@ -205,9 +228,17 @@ def _drop_betas(sent: dict[str, str], omitted: Iterable[str]) -> None:
         sent["anthropic-beta"] = ",".join(kept)
 
 
+def _keep_betas(sent: dict[str, str], platform: ClaudePlatform, *, is_message: bool) -> None:
+    """Leave those betas that the cloud takes; the version is in the body."""
+    sent.pop("anthropic-version", None)
+    kept = platform.betas_of(sent.pop("anthropic-beta", ""), is_message=is_message)
+    if kept:
+        sent["anthropic-beta"] = kept
+
+
 def _add_credentials(route: ModelRoute, profile: Profile, sent: dict[str, str], keys: ClientKeys) -> None:
     """Set the entry's key, else the client's keys in the headers they came in, unless the profile names a header."""
-    form = profile.direct_auth
+    form = "bearer" if route.is_token else profile.direct_auth
     if route.api_key is not None:
         for name in _OTHER_CREDENTIALS:
             sent.pop(name, None)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from proxyd.codecs.translation.dialect import Dialect
+from proxyd.providers.claude_platforms import ClaudePlatform
 
 __all__ = [
     "ANTHROPIC_ONLY",
@@ -88,6 +89,10 @@ class Profile:
         direct_auth: ``bearer`` or ``x-api-key`` where its Anthropic endpoint takes only that header; None keeps the
             header that the client used.
         searches: name of a format -> how the upstream is asked there to search the web, one of `SEARCH_WAYS`.
+        claude: how it serves Claude, where not at the addresses of Anthropic's API.
+        model_folder: what stands before a model's name in the addresses of Gemini's API.
+        signer: what stands before a model's name in signatures, where another host serves the same model and cannot
+            read them.
         keeps_unsigned_thinking: its Anthropic endpoint sends thinking blocks without a signature and expects them back.
         sources: documentation and public threads behind the values.
         note: a remark for users.
@@ -104,6 +109,9 @@ class Profile:
     omit: tuple[str, ...] = ()
     direct_auth: str | None = None
     searches: Mapping[str, str] = field(default_factory=dict)
+    claude: ClaudePlatform | None = None
+    model_folder: str = ""
+    signer: str = ""
     keeps_unsigned_thinking: bool = False
     sources: tuple[str, ...] = ()
     note: str = ""

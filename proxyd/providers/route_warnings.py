@@ -57,6 +57,9 @@ _PATHS: Mapping[str, _Paths] = {
 #: Profiles whose OpenAI API is also at the root.
 _SERVED_AT_THE_ROOT = frozenset({"deepseek"})
 
+#: Project and location, which addresses of Vertex AI name.
+_VERTEX_PLACE = re.compile(r"/v1(beta1)?/projects/[^/]+/locations/[^/]+")
+
 _VARIABLE_NAME = re.compile(r"[A-Z]+(?:_[A-Z]+)+")
 _PLACEHOLDER = re.compile(
     r"<.*>|(?:sk-)?(?:\.{3,}|…|x{4,})|.*\b(?:your|my)[-_ ].*key.*|change[-_]?me", re.IGNORECASE
@@ -166,6 +169,8 @@ def fault_in_address(api_base: str, *, direct: bool, chosen: str = CHAT.name) ->
     path = parts.path.rstrip("/")
     origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     profile = profile_for(api_base, None)
+    if profile.name == "vertex":
+        return _fault_at_vertex(path, direct=direct, chosen=chosen)
     known = _PATHS.get(profile.name)
     if direct:
         if known is None or known.anthropic is None:
@@ -189,6 +194,19 @@ def fault_in_address(api_base: str, *, direct: bool, chosen: str = CHAT.name) ->
     if known is not None and is_part and (path or profile.name not in _SERVED_AT_THE_ROOT):
         api = "API" if profile.name == "openai" else "OpenAI API"
         return f"{profile.title}'s {api} is at another path: write 'api_base: {origin}{known.openai}'"
+    return None
+
+
+def _fault_at_vertex(path: str, *, direct: bool, chosen: str) -> str | None:
+    """Return what is wrong with the path of an address of Vertex AI (docs/spec/vertex.md#addresses)."""
+    place, _, api = path.partition("/endpoints/")
+    if not _VERTEX_PLACE.fullmatch(place) or api not in ("", "openapi"):
+        return "Vertex AI's addresses end in /v1/projects/PROJECT/locations/LOCATION"
+    is_chat = not direct and chosen == CHAT.name
+    if is_chat and not api:
+        return "write 'format: gemini' for Gemini, 'direct: true' for Claude, or add /endpoints/openapi for others"
+    if api and not is_chat:
+        return "this is the address of Vertex AI's OpenAI API: remove /endpoints/openapi"
     return None
 
 

@@ -28,7 +28,15 @@ from proxyd.providers.registry import Profile, dialect_for, format_for, profile_
 from proxyd.secret import Secret
 from proxyd.urls import is_loopback_url, is_private_host
 
-__all__ = ["TranslatedCall", "counting_request", "empty_response", "endpoint_url", "new_decoder", "prepare"]
+__all__ = [
+    "TranslatedCall",
+    "counting_request",
+    "empty_response",
+    "endpoint_url",
+    "name_in_address",
+    "new_decoder",
+    "prepare",
+]
 
 
 @dataclass(slots=True)
@@ -158,6 +166,7 @@ def prepare(
             extra_body=route.extra_body,
             session_id=session_id,
             is_refused=is_refused,
+            signed_as=profile.signer + route.model_name,
         ),
         inputs,
     )
@@ -171,7 +180,7 @@ def prepare(
     )
     response = ResponseContext(
         model=str(payload["model"]),
-        upstream_model=route.model_name,
+        upstream_model=profile.signer + route.model_name,
         tools=_tools_in_text(translated, dialect, chosen, api_base),
         tool_names=translated.tool_names,
         used_ids=translated.tool_ids,
@@ -183,7 +192,7 @@ def prepare(
     )
     return TranslatedCall(
         request=UpstreamRequest(
-            url=endpoint_url(api_base, chosen.path(route.model_name, is_stream)),
+            url=endpoint_url(api_base, chosen.path(name_in_address(route), is_stream)),
             headers=_headers(route, api_base, profile, chosen, keys, is_stream=is_stream),
             body=b"",
             timeouts=timeouts,
@@ -206,7 +215,7 @@ def counting_request(route: ModelRoute, api_base: str, call: TranslatedCall) -> 
     """
     counting = format_for(route)[0].counting
     assert counting is not None, "the caller has checked it"
-    name = route.model_name
+    name = name_in_address(route)
     try:
         body = jsonio.dumps(counting.body(name, call.sent))
     except jsonio.JSONError:
@@ -252,6 +261,12 @@ def new_decoder(
     return ResponseDecoder(codec, max_body_bytes=max_body_bytes, max_frame_bytes=max_frame_bytes)
 
 
+def name_in_address(route: ModelRoute) -> str:
+    """Return the model's name as it stands in addresses, for a format whose addresses name the model."""
+    name = route.model_name
+    return name if "/" in name else profile_for(route.api_base, route.provider).model_folder + name
+
+
 def endpoint_url(api_base: str, path: str) -> str:
     """Return the base with `path`, before the query of the base, such as Azure's ``api-version``."""
     base, mark, query = api_base.partition("?")
@@ -291,7 +306,9 @@ def _headers(
     }
     key = key_for(route, api_base, keys)
     if key is not None:
-        if chosen.key_header is not None:
+        if route.is_token:
+            headers["authorization"] = f"Bearer {key.reveal()}"
+        elif chosen.key_header is not None:
             headers[chosen.key_header] = key.reveal()
         elif profile.auth == "api-key":
             headers["api-key"] = key.reveal()

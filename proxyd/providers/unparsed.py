@@ -157,7 +157,7 @@ def forwards_unchanged(route: ModelRoute) -> bool:
     profile = profile_for(route.api_base, route.provider)
     return (
         route.direct
-        and not (profile.omit or route.omit or route.extra_body)
+        and not (profile.omit or profile.claude or route.omit or route.extra_body)
         and not (route.auto_mode.get("classifier") or route.web_search.get("engine"))
         and route.max_input_tokens is route.max_tokens is route.temperature is route.top_p is None
     )

@@ -57,6 +57,7 @@ from proxyd.telemetry.call_trace import CallTrace
 from proxyd.telemetry.finished_call import FinishedCall
 from proxyd.telemetry.token_calibration import Calibration
 from proxyd.transport.client import UpstreamClient
+from proxyd.transport.google_tokens import GoogleTokens
 from proxyd.transport.timers import Timers
 from proxyd.urls import origin_of
 
@@ -123,6 +124,7 @@ class Relay:
         self._translated = TranslatedDriver(self._resources, images)
         self._direct = DirectDriver(self._resources)
         self._token_counts = TokenCounts(self._resources)
+        self._google_tokens = GoogleTokens()
         self._searches = WebSearches(self.make_inner_call, lambda: self.settings)
         self._budget = RetryBudget()
         self._calls = CallRegistry()
@@ -215,7 +217,8 @@ class Relay:
         """
         keys = self.key_pools.keys_for(route, request.record.session_id, counts=False)
         try:
-            return await self._token_counts.count(route if keys is None else keys.take(), request, payload)
+            with_key = await self._with_token(route) if keys is None else keys.take()
+            return await self._token_counts.count(with_key, request, payload)
         except ProxyError:  # no key is left, or none is there
             return None
 
@@ -434,7 +437,7 @@ class Relay:
         retry = 0
         while True:
             try:
-                return await run_with_keys(driver, route, keys, call)
+                return await run_with_keys(driver, await self._with_token(route), keys, call)
             except ProxyError as exc:
                 errors.name_address(exc, record.address)
                 call.end_retry()
@@ -456,6 +459,14 @@ class Relay:
             record.retries += 1
             call.begin_retry()
             await asyncio.sleep(delay_s)
+
+    async def _with_token(self, route: ModelRoute) -> ModelRoute:
+        """Return `route` with the access token that is to be obtained for its calls, if one is.
+
+        Raises:
+            BadCredential, Unreachable: there is none.
+        """
+        return route.with_token(await self._google_tokens.token()) if route.obtains_token else route
 
     def _warn_of_misplaced_key(self, route: ModelRoute, call: ActiveCall) -> None:
         """Warn once when a key goes to a host of another vendor than the one that issued it."""

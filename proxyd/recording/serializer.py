@@ -44,7 +44,18 @@ _OWN_MESSAGES = re.compile(
 _TOKEN = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 #: Fields of an entry that do not affect requests and responses, or are secret.
 _OMITTED_FIELDS = frozenset(
-    {"api_key", "api_keys", "key_origin", "targets", "balance", "timeouts", "pricing", "aliases"}
+    {
+        "api_key",
+        "api_keys",
+        "key_origin",
+        "is_token",
+        "obtains_token",
+        "targets",
+        "balance",
+        "timeouts",
+        "pricing",
+        "aliases",
+    }
 )
 #: Settings that affect how a response is read and ended.
 _SETTINGS = (
@@ -312,7 +323,7 @@ def _entry(route: ModelRoute) -> dict[str, Any]:
         for each in fields(route)
         if each.init and each.name not in _OMITTED_FIELDS
     }
-    entry["has_key"] = route.api_key is not None
+    entry["has_key"] = route.has_own_key
     entry["api_base"] = shown_url(route.api_base)
     entry["extra_headers"] = shown_headers(route.extra_headers.items())
     return entry

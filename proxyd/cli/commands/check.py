@@ -87,7 +87,7 @@ def describe_key(route: ModelRoute) -> str:
         return "none needed"
     if route.missing_key is not None:
         return f"missing: {route.key_origin}"
-    if route.api_key is not None:
+    if route.has_own_key:
         return "models.yaml" if route.key_origin == "literal" else str(route.key_origin)
     return "from the request"
 

@@ -6,6 +6,7 @@ and the two requests differ in names, not in meaning: with this view one set of 
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,8 +23,13 @@ _CONFIG = {
     "stopSequences": "stop",
 }
 _CHOICES = {"AUTO": "auto", "NONE": "none", "ANY": "required"}
-#: Placeholders of a signature, which nobody has signed (docs/spec/gemini.md#signature-foreign).
-_PLACEHOLDERS = frozenset({"skip_thought_signature_validator", "context_engineering_is_the_way_to_go"})
+#: Placeholders of a signature, which nobody has signed, as they are and in base64
+#: (docs/spec/gemini.md#signature-foreign).
+_PLACEHOLDERS = frozenset(
+    form
+    for text in ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
+    for form in (text, b64encode(text.encode()).decode())
+)
 
 
 def as_chat_terms(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def translation(
     system, conversation = yield from to_contents(
         payload,
         dialect,
-        model=options.model,
+        model=options.signer,
         vision=dialect.vision if options.vision is None else options.vision,
         instructions=instructions,
         is_refused=options.is_refused,

@@ -118,7 +118,7 @@ def translation(
     conversation = yield from to_openai_messages(
         payload,
         dialect,
-        model=options.model,
+        model=options.signer,
         vision=dialect.vision if options.vision is None else options.vision,
         instructions=instructions,
         notes=notes,

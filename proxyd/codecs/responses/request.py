@@ -123,7 +123,7 @@ def translation(
     conversation = yield from to_input_items(
         payload,
         dialect,
-        model=options.model,
+        model=options.signer,
         vision=dialect.vision if options.vision is None else options.vision,
         instructions=instructions,
         is_refused=options.is_refused,

@@ -30,7 +30,7 @@ class RequestOptions:
     """The route's configuration (docs/spec/design.md#models-yaml).
 
     Args:
-        model: the upstream's name of the model, also the ``m`` of signatures.
+        model: the upstream's name of the model.
         stream: whether to request a stream, whatever the client requested.
         max_tokens: upper limit of the request's.
         temperature: overrides the request's, as `top_p` does.
@@ -39,6 +39,7 @@ class RequestOptions:
         extra_body: deep-merged into the body at the end.
         session_id: Claude Code's, for upstreams that route their cache by it.
         is_refused: whether the upstream has refused these signed data of earlier turns, which are left out then.
+        signed_as: the ``m`` of the model's signatures; empty where that is `model`.
     """
 
     model: str
@@ -51,6 +52,12 @@ class RequestOptions:
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     session_id: str | None = None
     is_refused: Callable[[str], bool] = _nothing_is_refused
+    signed_as: str = ""
+
+    @property
+    def signer(self) -> str:
+        """The ``m`` of signatures that this model can read."""
+        return self.signed_as or self.model
 
 
 @dataclass(slots=True)

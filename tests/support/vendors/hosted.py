@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tests.support.vendors import messages, parameters, schemas
@@ -66,7 +67,7 @@ GROQ_FIELDS = frozenset(
     }
 )  # fmt: skip
 
-HOSTED = (
+_VENDORS = (
     Vendor(
         "openrouter",
         (
@@ -377,3 +378,5 @@ HOSTED = (
         ),
     ),
 )
+#: Vertex AI's Chat Completions are judged as AI Studio's; `tests.support.vendors.vertex` judges its other APIs.
+HOSTED = (*_VENDORS, *(replace(each, name="vertex") for each in _VENDORS if each.name == "gemini"))

@@ -287,6 +287,16 @@ FILES: list[tuple[str, str, list[str]]] = [
         ],
     ),
     (
+        "token",
+        HEAD + "  api_key: k\n  api_keys: [a]\n  access_token: t\n",
+        [
+            ":4:3: models[0].api_keys: api_key stands there too; move its key into this list",
+            ":5:3: models[0].access_token: api_key stands there too; keep one of the two",
+            ":5:3: models[0].access_token: api_keys stands there too; keep one of the two",
+        ],
+    ),
+    ("reference", HEAD + "  access_token: a ${T}\n", [f":3:17: models[0].access_token: {WHOLE_REFERENCE}"]),
+    (
         "demo",
         "- model_id: m\n  api_base: builtin:demo\n  direct: true\n  api_key: k\n  provider: generic\n",
         [

@@ -16,7 +16,7 @@ from proxyd.providers.registry import PROFILES, dialect_for, format_for, profile
 
 VENDORS = {
     "openai", "anthropic", "azure", "openrouter", "deepseek", "moonshot", "zhipu", "minimax", "dashscope", "doubao",
-    "siliconflow", "gemini", "xai", "groq", "mistral", "cerebras", "ollama", "vllm", "sglang", "llamacpp",
+    "siliconflow", "gemini", "vertex", "xai", "groq", "mistral", "cerebras", "ollama", "vllm", "sglang", "llamacpp",
     "lmstudio", "github", "bedrock", "generic",
 }  # fmt: skip
 
@@ -61,6 +61,9 @@ def test_profile_is_sound(name: str) -> None:
         ("https://ark.cn-beijing.volces.com/api/v3", "doubao"),
         ("https://api.siliconflow.cn/v1", "siliconflow"),
         ("https://generativelanguage.googleapis.com/v1beta/openai/", "gemini"),
+        ("https://aiplatform.googleapis.com/v1/projects/p/locations/global", "vertex"),
+        ("https://us-east5-aiplatform.googleapis.com/v1/projects/p/locations/us-east5", "vertex"),
+        ("https://aiplatform.eu.rep.googleapis.com/v1/projects/p/locations/eu", "vertex"),
         ("https://api.x.ai/v1", "xai"),
         ("https://api.groq.com/openai/v1", "groq"),
         ("https://api.mistral.ai/v1", "mistral"),

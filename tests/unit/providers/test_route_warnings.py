@@ -70,6 +70,28 @@ def test_addresses_of_a_vendor_with_two_formats(path: str, chosen: str, remedy: 
     assert remedy is None or (found is not None and remedy in found)
 
 
+PLACE = "https://us-east5-aiplatform.googleapis.com/v1/projects/p/locations/us-east5"
+
+
+@pytest.mark.parametrize(
+    ("api_base", "direct", "chosen", "remedy"),
+    [
+        (PLACE, True, "openai-chat", None),
+        (PLACE, False, "gemini", None),
+        (f"{PLACE}/endpoints/openapi", False, "openai-chat", None),
+        (PLACE, False, "openai-chat", "add /endpoints/openapi"),
+        (f"{PLACE}/endpoints/openapi", False, "gemini", "remove /endpoints/openapi"),
+        (f"{PLACE}/endpoints/openapi", True, "openai-chat", "remove /endpoints/openapi"),
+        (f"{PLACE}/publishers/google", False, "gemini", "/v1/projects/PROJECT/locations/LOCATION"),
+        ("https://aiplatform.googleapis.com/v1", True, "openai-chat", "/v1/projects/PROJECT/locations"),
+    ],
+)
+def test_addresses_of_vertex_ai(api_base: str, direct: bool, chosen: str, remedy: str | None) -> None:
+    found = fault_in_address(api_base, direct=direct, chosen=chosen)
+    assert (found is None) == (remedy is None), found
+    assert remedy is None or (found is not None and remedy in found)
+
+
 def test_an_entry_is_warned_of_by_its_format() -> None:
     text = f"- {{model_id: g, model_name: gemini-3-pro, api_base: '{GOOGLE}/v1beta', api_key: x9-abcdef"
     assert "format: gemini" in warnings(f"{text}}}\n")[0]
