@@ -14,7 +14,7 @@ from proxyd.config.keys import ENTRY_KEYS
 from proxyd.onboarding.blocking import inspected_server, local_servers
 from proxyd.onboarding.entries import Target
 from proxyd.onboarding.local_servers import LocalServer
-from proxyd.onboarding.vendors import LOCAL_SERVERS, NEEDS_ADDRESS, VENDORS, find_vendor
+from proxyd.onboarding.vendors import LOCAL_SERVERS, NEEDS_ADDRESS, VENDORS, Vendor, find_vendor
 from proxyd.providers.registry import profile_for
 from proxyd.urls import host_of, is_private_host
 
@@ -90,11 +90,33 @@ def _vendor_target(request: AddRequest, name: str, address: str | None) -> Targe
             )
         address = click.prompt(f"Address of your {vendor.title} (https://...)", prompt_suffix=": ").strip()
     base = vendor.api_base if address is None else _valid_address(address)
-    url = vendor.models_url if base == vendor.api_base else f"{base}/models"
+    url = _models_url(vendor, base)
     direct = vendor.direct if address is None else request.direct
+    profile = request.provider or vendor.profile
     return Target(
-        vendor.name, vendor.title, request.provider or vendor.profile, base, url, vendor.key_env, direct
+        vendor.name,
+        vendor.title,
+        profile,
+        base,
+        url,
+        vendor.key_env,
+        direct,
+        _format_at(vendor, base, direct=direct),
+        access_token=vendor.access_token,
     )
+
+
+def _models_url(vendor: Vendor | None, base: str) -> str:
+    if vendor is not None and vendor.access_token:
+        return ""
+    return vendor.models_url if vendor is not None and base == vendor.api_base else f"{base}/models"
+
+
+def _format_at(vendor: Vendor | None, base: str, *, direct: bool) -> str | None:
+    """Return the format of an entry at this address: the vendor's, where the address is."""
+    if vendor is None or direct or base.endswith("/openapi"):
+        return None
+    return vendor.format if vendor.api_base in ("", base) else None
 
 
 def _address_target(request: AddRequest, name: str | None, address: str, ca_file: str) -> Target:
@@ -114,12 +136,22 @@ def _address_target(request: AddRequest, name: str | None, address: str, ca_file
         key_env = vendor.key_env
     else:
         key_env = "" if is_private_host(base) else f"{_variable(label)}_API_KEY"
-    url = vendor.models_url if vendor is not None and base == vendor.api_base else f"{base}/models"
+    url = _models_url(vendor, base)
     if request.direct and url == f"{base}/models":
         url = f"{base}/v1/models"
     title = vendor.title if vendor is not None else host_of(base)
     direct = request.direct or (vendor is not None and vendor.direct and base == vendor.api_base)
-    return Target(vendor.name if vendor else label, title, profile, base, url, key_env, direct)
+    return Target(
+        vendor.name if vendor else label,
+        title,
+        profile,
+        base,
+        url,
+        key_env,
+        direct,
+        _format_at(vendor, base, direct=direct),
+        access_token=vendor.access_token if vendor else "",
+    )
 
 
 def _variable(label: str) -> str:

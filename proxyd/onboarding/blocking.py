@@ -46,6 +46,6 @@ def listed_models(target: Target, key: Secret | None, ca_file: str) -> list[List
 
     async def fetch() -> list[ListedModel]:
         async with http_session(ca_file) as session:
-            return await fetch_models(session, target.models_url, target.profile, key)
+            return await fetch_models(session, target.models_url, target.profile, key, target.format)
 
     return asyncio.run(fetch())

@@ -26,9 +26,11 @@ class Target:
         name: for ids, where the model's own name is taken.
         title: its name for people.
         profile: name of its profile.
-        models_url: its list of models.
+        models_url: its list of models; "" where there is none that can be read.
+        format: value of ``format`` in its entries.
         key_env: the variable of its key; "" where it needs none.
         models: its models, where they are known already.
+        access_token: value of ``access_token`` where no variable is named for it; the upstream takes no key.
     """
 
     name: str
@@ -38,7 +40,9 @@ class Target:
     models_url: str
     key_env: str
     direct: bool = False
+    format: str | None = None
     models: tuple[ListedModel, ...] | None = None
+    access_token: str = ""
 
 
 def entry_id(target: Target, model_name: str, taken: Collection[str]) -> str:
@@ -52,7 +56,7 @@ def build_entry(target: Target, model: ListedModel, model_id: str, key: str | No
     """Return the keys of an entry, in the order in which they are written.
 
     Args:
-        key: the value of ``api_key``.
+        key: the value of ``api_key``, or of ``access_token`` where the target takes one.
     """
     entry: dict[str, Any] = {"model_id": model_id}
     if model.name != model_id:
@@ -60,9 +64,13 @@ def build_entry(target: Target, model: ListedModel, model_id: str, key: str | No
     entry["api_base"] = target.api_base
     if target.direct:
         entry["direct"] = True
+    if target.format is not None:
+        entry["format"] = target.format
     if profile_for(target.api_base, None).name != target.profile:
         entry["provider"] = target.profile
-    if key is not None:
+    if target.access_token:
+        entry["access_token"] = key or target.access_token
+    elif key is not None:
         entry["api_key"] = key
     if model.max_input_tokens is not None:
         entry["max_input_tokens"] = model.max_input_tokens

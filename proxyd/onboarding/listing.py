@@ -6,6 +6,7 @@ from urllib.parse import urljoin
 
 import aiohttp
 
+from proxyd.codecs.formats import FORMATS
 from proxyd.onboarding.fetching import FetchFailed, fetch_json
 from proxyd.onboarding.model_list import ListedModel, next_page, read_models
 from proxyd.providers.registry import PROFILES
@@ -19,17 +20,18 @@ _MAX_PAGES = 20
 
 
 async def fetch_models(
-    session: aiohttp.ClientSession, url: str, profile: str, key: Secret | None
+    session: aiohttp.ClientSession, url: str, profile: str, key: Secret | None, chosen: str | None = None
 ) -> list[ListedModel]:
     """Return the chat models of the list at `url`.
 
     Args:
+        chosen: name of the format that the upstream speaks; None leaves the key's header to the profile.
         key: None for a list that needs none; a refusal that repeats it is masked.
 
     Raises:
         FetchFailed: it cannot be fetched, or is no list.
     """
-    headers = _key_headers(profile, key.reveal()) if key is not None else {}
+    headers = _key_headers(profile, key.reveal(), chosen) if key is not None else {}
     found: dict[str, ListedModel] = {}
     page: str | None = url
     for _ in range(_MAX_PAGES):
@@ -51,7 +53,10 @@ async def fetch_models(
     return list(found.values())
 
 
-def _key_headers(profile: str, key: str) -> dict[str, str]:
+def _key_headers(profile: str, key: str, chosen: str | None) -> dict[str, str]:
+    own = None if chosen is None else FORMATS[chosen].key_header
+    if own is not None:
+        return {own: key}
     if profile == "anthropic":
         return {"x-api-key": key, "anthropic-version": "2023-06-01"}
     if PROFILES[profile].auth == "api-key":

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlencode
 
 from proxyd.config.catalog import KnownModel
 from proxyd.config.routes import Pricing
@@ -95,7 +96,10 @@ def read_models(payload: Any) -> list[ListedModel]:
 
 
 def next_page(payload: Any) -> str | None:
-    """Return the address of the list's next page, as the list gives it."""
+    """Return the address of the list's next page, relative to this one."""
+    token = payload.get("nextPageToken") if isinstance(payload, dict) else None
+    if isinstance(token, str) and token:  # Gemini
+        return f"?{urlencode({'pageSize': 1000, 'pageToken': token})}"
     links = payload.get("links") if isinstance(payload, dict) else None
     following = links.get("next") if isinstance(links, dict) else None
     return following if isinstance(following, str) and following else None
@@ -163,6 +167,9 @@ def _read_model(item: Mapping[str, Any]) -> ListedModel | None:
         return None
     name = name.removeprefix("models/")  # Gemini's own form
     if item.get("type") == "embeddings" or _NO_CHAT.search(name):
+        return None
+    methods = item.get("supportedGenerationMethods")  # Gemini's
+    if isinstance(methods, list) and "generateContent" not in methods:
         return None
     inputs, outputs = _modalities(item, "input"), _modalities(item, "output")
     if outputs and "text" not in outputs:

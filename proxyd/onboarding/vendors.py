@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from proxyd.codecs.formats import GEMINI
+from proxyd.config.keys import APPLICATION_DEFAULT
 from proxyd.providers.registry import PROFILES
 
 __all__ = ["LOCAL_SERVERS", "NEEDS_ADDRESS", "VENDORS", "LocalKind", "Vendor", "find_vendor"]
@@ -22,7 +24,9 @@ class Vendor:
         profile: name of its profile.
         api_base: "" where each account has an address of its own.
         key_env: the variable in which its documentation puts the key; "" for a server without keys.
+        access_token: value of ``access_token`` where the upstream takes no key.
         direct: the address speaks the Anthropic API.
+        format: the protocol that the address speaks, where that has to be said in an entry.
         list_url: its list of models, where that is not ``{api_base}/models``.
         also: other names of it.
     """
@@ -32,8 +36,10 @@ class Vendor:
     api_base: str
     key_env: str
     direct: bool = False
+    format: str | None = None
     list_url: str = ""
     also: tuple[str, ...] = ()
+    access_token: str = ""
 
     @property
     def title(self) -> str:
@@ -85,8 +91,10 @@ VENDORS = (
     Vendor(
         "gemini",
         "gemini",
-        "https://generativelanguage.googleapis.com/v1beta/openai",
+        "https://generativelanguage.googleapis.com/v1beta",
         "GEMINI_API_KEY",
+        format=GEMINI.name,
+        list_url="https://generativelanguage.googleapis.com/v1beta/models?pageSize=1000",
         also=("google",),
     ),
     Vendor(
@@ -130,6 +138,7 @@ VENDORS = (
 NEEDS_ADDRESS = (
     Vendor("azure", "azure", "", "AZURE_OPENAI_API_KEY"),
     Vendor("bedrock", "bedrock", "", "AWS_BEARER_TOKEN_BEDROCK"),
+    Vendor("vertex", "vertex", "", "", format=GEMINI.name, access_token=APPLICATION_DEFAULT),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -46,12 +47,13 @@ class ModelServer:
 
     Attributes:
         documents: path -> a JSON value, or a `web.Response` to give as it is.
-        key: what it wants as ``Bearer``; "" for none.
+        key: what it wants as ``Bearer``, or in the header `key_header`; "" for none.
         chats: the bodies of the calls.
     """
 
     documents: Mapping[str, Any]
     key: str = ""
+    key_header: str = ""
     base: str = ""
     chats: list[dict[str, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
@@ -62,7 +64,8 @@ class ModelServer:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path_qs)
-        if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
+        expected = (self.key_header, self.key) if self.key_header else ("authorization", f"Bearer {self.key}")
+        if self.key and request.headers.get(expected[0]) != expected[1]:
             return web.json_response({"error": {"message": "Invalid API key"}}, status=401)
         if request.path.endswith("/chat/completions"):
             self.chats.append(await request.json())
@@ -72,6 +75,11 @@ class ModelServer:
                 await asyncio.sleep(0.05)
             message = {"role": "assistant", "content": "yes"}
             return web.json_response({"choices": [{"message": message, "finish_reason": "stop"}]})
+        if ":streamGenerateContent" in request.path:
+            self.chats.append(await request.json())
+            candidate = {"content": {"parts": [{"text": "yes"}]}, "finishReason": "STOP"}
+            data = json.dumps({"candidates": [candidate]}).encode()
+            return web.Response(body=b"data: " + data + b"\n\n", content_type="text/event-stream")
         found = self.documents.get(request.path_qs, self.documents.get(request.path))
         if found is None:
             return web.Response(status=404)
@@ -101,9 +109,11 @@ async def serving(server: ModelServer) -> AsyncIterator[ModelServer]:
 
 
 @contextmanager
-def serving_in_thread(documents: Mapping[str, Any], key: str = "") -> Iterator[ModelServer]:
+def serving_in_thread(
+    documents: Mapping[str, Any], key: str = "", key_header: str = ""
+) -> Iterator[ModelServer]:
     """As `serving`, for a test that blocks."""
-    server = ModelServer(documents, key)
+    server = ModelServer(documents, key, key_header)
     loop = asyncio.new_event_loop()
     ready, done = threading.Event(), asyncio.Event()
 

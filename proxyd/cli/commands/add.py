@@ -197,7 +197,10 @@ def _choose(request: AddRequest, target: Target, key: str, ca_file: str) -> list
     if fault is not None:
         click.echo(f"warning: {fault}", err=True)
     models: Sequence[ListedModel] | None = target.models
-    if models is None:
+    if models is None and not target.models_url:
+        if not request.names and not sys.stdin.isatty():
+            raise add_dialog.no_list(f"{target.title} has no list of models that can be read")
+    elif models is None:
         try:
             models = listed_models(target, Secret(key) if key else None, ca_file)
         except FetchFailed as exc:

@@ -45,6 +45,27 @@ async def test_the_key_goes_as_the_vendor_wants_it() -> None:
             await names(server, "another-key")
 
 
+async def test_geminis_own_list_has_a_header_and_pages_of_its_own() -> None:
+    methods = {"supportedGenerationMethods": ["generateContent", "countTokens"]}
+    documents = {
+        "/models?pageSize=1000": {"models": [{"name": "models/a", **methods}], "nextPageToken": "xy"},
+        "/models?pageSize=1000&pageToken=xy": {
+            "models": [
+                {"name": "models/b", "inputTokenLimit": 1_048_576, "thinking": True, **methods},
+                {"name": "models/c", "supportedGenerationMethods": ["predict"]},
+            ]
+        },
+    }
+    served = ModelServer(documents, key="secret-key", key_header="x-goog-api-key")
+    async with serving(served) as server, http_session() as session:
+        url = f"{server.base}/models?pageSize=1000"
+        found = await fetch_models(session, url, "gemini", Secret("secret-key"), "gemini")
+    assert [(each.name, each.max_input_tokens, each.thinking) for each in found] == [
+        ("a", None, None),
+        ("b", 1_048_576, True),
+    ]
+
+
 async def test_an_empty_list() -> None:
     async with serving(ModelServer({"/models": {"data": []}})) as server:
         with pytest.raises(FetchFailed, match=r"/models: the list is empty"):

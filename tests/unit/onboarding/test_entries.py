@@ -6,9 +6,14 @@ from typing import Any
 
 import pytest
 
-from proxyd.config.routes import Pricing
+from proxyd.codecs.translation.translated import run_to_end
+from proxyd.config.routes import ModelRoute, Pricing
 from proxyd.onboarding.entries import Target, build_entry, entry_comment, entry_id, short_count
 from proxyd.onboarding.model_list import ListedModel
+from proxyd.onboarding.vendors import find_vendor
+from proxyd.providers.base import CallTimeouts, ClientKeys
+from proxyd.providers.translated_request import prepare
+from proxyd.secret import Secret
 
 KIMI = Target(
     "kimi", "Moonshot Kimi", "moonshot", "https://api.moonshot.ai/anthropic", "https://x/models", "KEY", direct=True
@@ -48,6 +53,38 @@ def test_a_full_entry_in_order() -> None:
 def test_a_bare_entry_names_its_provider_where_the_address_does_not() -> None:
     built: dict[str, Any] = build_entry(VLLM, ListedModel("m", max_tokens=128_000), "m", None)
     assert built == {"model_id": "m", "api_base": "http://127.0.0.1:8000/v1", "provider": "vllm"}
+
+
+def test_an_entry_of_openai_takes_tools_and_thinking_together() -> None:
+    """The model needs the Responses API for that, and the entry need not say so."""
+    openai = find_vendor("openai")
+    assert openai is not None
+    target = Target("openai", openai.title, "openai", openai.api_base, openai.models_url, openai.key_env)
+    built = build_entry(target, ListedModel("gpt-5.6"), "gpt-5.6", "sk-0123456789abcdef")
+    assert built.keys() == {"model_id", "api_base", "api_key"}
+    payload = {
+        "model": "gpt-5.6",
+        "max_tokens": 5000,
+        "thinking": {"type": "adaptive"},
+        "output_config": {"effort": "high"},
+        "tools": [{"name": "Bash", "input_schema": {"type": "object"}}],
+        "messages": [{"role": "user", "content": "hi"}],
+    }
+    call = run_to_end(
+        prepare(
+            ModelRoute(**{**built, "api_key": Secret(built["api_key"]), "model_name": "gpt-5.6"}),
+            built["api_base"],
+            payload,
+            ClientKeys(),
+            timeouts=CallTimeouts(),
+            new_id=str,
+            warn=print,
+            max_body_bytes=1,
+        )
+    )
+    assert call.request.url == "https://api.openai.com/v1/responses"
+    assert call.sent["reasoning"]["effort"] == "high"
+    assert [tool["name"] for tool in call.sent["tools"]] == ["Bash"]
 
 
 def test_the_comment_says_where_figures_came_from() -> None:

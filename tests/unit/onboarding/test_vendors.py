@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from proxyd.codecs.formats import CHAT
 from proxyd.onboarding.vendors import LOCAL_SERVERS, NEEDS_ADDRESS, VENDORS, Vendor, find_vendor
 from proxyd.providers.registry import PROFILES, profile_for
 from proxyd.providers.route_warnings import fault_in_address
@@ -17,7 +18,7 @@ def test_every_profile_is_offered() -> None:
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
 def test_an_address_is_of_its_profile_and_speaks_what_is_said(vendor: Vendor) -> None:
     assert profile_for(vendor.api_base, None).name == vendor.profile
-    assert fault_in_address(vendor.api_base, direct=vendor.direct) is None
+    assert fault_in_address(vendor.api_base, direct=vendor.direct, chosen=vendor.format or CHAT.name) is None
     assert vendor.models_url.startswith("https://")
     assert vendor.key_env.isupper()
 

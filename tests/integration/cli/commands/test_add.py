@@ -8,11 +8,13 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from proxyd.config.models import load
+from proxyd.onboarding import vendors
 from tests.support.command_line import Home
 from tests.support.model_servers import OLLAMA, VLLM, ModelServer, serving_in_thread
 from tests.support.pty_session import PtySession, pty_session
@@ -70,6 +72,47 @@ def test_a_script_adds_a_model_of_an_address(home: Home, monkeypatch: pytest.Mon
     added = entry(home, "kimi-k2.6")
     assert (added.provider, added.max_input_tokens, added.key_origin) == ("moonshot", 262_144, "${MY_KEY}")
     assert not (home.config / "env").exists()
+
+
+def test_gemini_is_added_with_its_own_api(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    listed = {"name": "models/gemini-3.5-flash", "supportedGenerationMethods": ["generateContent"]}
+    documents = {"/v1beta/models?pageSize=1000": {"models": [listed]}}
+    with serving_in_thread(documents, key=KEY, key_header="x-goog-api-key") as server:
+        gemini = next(each for each in vendors.VENDORS if each.name == "gemini")
+        base, where = (
+            f"{server.base}/v1beta",
+            gemini.list_url.replace(gemini.api_base, f"{server.base}/v1beta"),
+        )
+        here = replace(gemini, api_base=base, list_url=where)
+        monkeypatch.setattr(vendors, "VENDORS", (here,))
+        done = home.run("add", "gemini", "--model", "gemini-3.5-flash")
+    assert done.code == 0, done.err
+    assert "gemini-3.5-flash: responds in" in done.out
+    assert "contents" in server.chats[0]
+    added = entry(home, "gemini-3.5-flash")
+    assert (added.format, added.provider, added.api_base) == ("gemini", "gemini", base)
+    assert added.max_input_tokens == 1_048_576, "from the catalog"
+
+
+VERTEX = "https://us-east5-aiplatform.googleapis.com/v1/projects/p/locations/us-east5"
+
+
+def test_vertex_is_added_with_the_credentials_of_google(home: Home) -> None:
+    added = ("add", "vertex", "--api-base", VERTEX, "--no-test")
+    assert "--model" in home.run(*added).err
+    assert home.run(*added, "--model", "gemini-3.5-flash").code == 0
+    assert home.run(*added, "--model", "claude-sonnet-4-5@20250929", "--direct", "--id", "c").code == 0
+    gemini, claude = entry(home, "gemini-3.5-flash"), entry(home, "c")
+    assert (gemini.format, gemini.obtains_token, gemini.provider) == ("gemini", True, None)
+    assert (claude.direct, claude.obtains_token, claude.model_name) == (
+        True,
+        True,
+        "claude-sonnet-4-5@20250929",
+    )
+    checked = home.run("check")
+    assert (checked.code, "warning" in checked.out + checked.err) == (0, False), checked.out
+    assert "application-default" in checked.out
 
 
 def test_a_first_entry_makes_the_file_and_a_second_one_joins_it(home: Home) -> None:
