@@ -20,6 +20,8 @@ USAGE = {
     "cache_read_input_tokens": 200,
 }
 FRAGMENT_CHARS = 7
+#: Of a thought; no server can read it.
+SIGNATURE = "c2lnbmVk" * 8
 VERSIONS = ("2023-06-01", "2026-10-21")
 KINDS = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"}
 TOOL_ID = re.compile(r"[A-Za-z0-9_-]+\Z")
@@ -110,11 +112,14 @@ def call(name: str, /, **arguments: Any) -> Turn:
     return calls((name, arguments))
 
 
-def calls(*wanted: tuple[str, Mapping[str, Any]], text: str = "") -> Turn:
-    """Respond with calls of several tools, given as (name, input), after a text if given."""
+def calls(*wanted: tuple[str, Mapping[str, Any]], text: str = "", thought: str = "") -> Turn:
+    """Respond with calls of several tools, given as (name, input), after a signed thought and a text if given."""
 
     def play(received: Received) -> Sequence[Step]:
         blocks: list[tuple[dict[str, Any], str, str, str]] = []
+        if thought:
+            block = {"type": "thinking", "thinking": "", "signature": ""}
+            blocks.append((block, "thinking_delta", "thinking", thought))
         if text:
             blocks.append(({"type": "text", "text": ""}, "text_delta", "text", text))
         for name, arguments in wanted:
@@ -126,6 +131,9 @@ def calls(*wanted: tuple[str, Mapping[str, Any]], text: str = "") -> Turn:
             for at in range(0, len(payload), FRAGMENT_CHARS):
                 chunk = {"type": delta, key: payload[at : at + FRAGMENT_CHARS]}
                 steps.append({"type": "content_block_delta", "index": index, "delta": chunk})
+            if block["type"] == "thinking":
+                signed = {"type": "signature_delta", "signature": SIGNATURE}
+                steps.append({"type": "content_block_delta", "index": index, "delta": signed})
             steps.append({"type": "content_block_stop", "index": index})
         end = {"stop_reason": "tool_use" if wanted else "end_turn", "stop_sequence": None}
         steps.append({"type": "message_delta", "delta": end, "usage": USAGE})

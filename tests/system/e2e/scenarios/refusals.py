@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tests.system.e2e.anthropic_upstream import AnthropicUpstream, call, refuse, say
+from tests.system.e2e.anthropic_upstream import AnthropicUpstream, calls, refuse, say
 from tests.system.e2e.scripted import Received, Refusal, Step
 from tests.system.e2e.stage import FAKE_KEY, Stage, check, check_equal, scenario
 
@@ -46,9 +46,10 @@ def _entry(name: str, upstream: AnthropicUpstream) -> Mapping[str, Any]:
 
 @scenario
 async def refused_features_are_left_out(stage: Stage) -> None:
-    """A direct upstream refuses images, PDFs, effort, adaptive thinking: one refused call each, then it goes on"""
+    """A direct upstream refuses images, PDFs, effort, thinking, context edits and more: one refused call each"""
     (stage.project / "a.png").write_bytes(png())
     (stage.project / "a.pdf").write_bytes(PDF)
+    (stage.project / "a.txt").write_text("A text.")
     cases: dict[str, tuple[str, Callable[[dict[str, Any]], bool], str]] = {
         "images": (
             "unknown variant `image`, expected one of `text`, `tool_use`, `tool_result`, `thinking`",
@@ -70,6 +71,21 @@ async def refused_features_are_left_out(stage: Stage) -> None:
             lambda body: (body.get("thinking") or {}).get("type") == "adaptive",
             "",
         ),
+        "signatures": (
+            "messages.1.content.0: Invalid `signature` in `thinking` block",
+            lambda body: '"type": "thinking"' in json.dumps(body["messages"]),
+            "a.txt",
+        ),
+        "context edits": (
+            "context_management: Extra inputs are not permitted",
+            lambda body: "context_management" in body,
+            "",
+        ),
+        "system turns": (
+            "messages.1.role: Input should be 'user' or 'assistant'",
+            lambda body: any(message["role"] == "system" for message in body["messages"]),
+            "",
+        ),
     }
 
     def playing(
@@ -79,7 +95,8 @@ async def refused_features_are_left_out(stage: Stage) -> None:
             if has_feature(received.body):
                 return refuse(400, "invalid_request_error", message)(received)
             if file and "tool_result" not in json.dumps(received.messages):
-                return call("Read", file_path=str(stage.project / file))(received)
+                wanted = ("Read", {"file_path": str(stage.project / file)})
+                return calls(wanted, thought="I have to read it.")(received)
             return say("It goes on.")(received)
 
         return play

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from tests.support.raw_sockets import until
+from tests.system.e2e.claude_code import SWITCHES
 from tests.system.e2e.openai_upstream import calls, say
 from tests.system.e2e.scripted import Received, Step
 from tests.system.e2e.stage import Stage, check, check_equal, scenario
+from tests.system.e2e.terminal import terminal_running_code
 
 
 @scenario
@@ -65,3 +68,31 @@ async def classes_go_to_their_own_entries(stage: Stage) -> None:
     check(
         set(prompts["subagent"]) <= set(prompts["main"]), f"the subagent's prompt is another one: {prompts}"
     )
+
+
+@scenario
+async def titles_go_to_their_own_entry(stage: Stage) -> None:
+    """In a terminal the title of a conversation comes from an entry of its own, by a rule for its class"""
+    upstream = await stage.openai(say("Hello, it is done."))
+    titles = await stage.openai(say('{"title": "A greeting"}'))
+    rules = [{"when": {"class": "title"}, "use": "small"}]
+    entries = [
+        {"model_id": "big", "api_base": upstream.api_base, "routes": rules},
+        {"model_id": "small", "api_base": titles.api_base},
+    ]
+    prompt = (
+        "Please greet me in a friendly way, and say when it is done."  # no title is asked for a few words
+    )
+    # Claude Code counts a title as traffic that is not essential; the rest of it ends at a proxy that is not there.
+    switches = {
+        **SWITCHES,
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+    }
+    async with terminal_running_code(stage, entries, "big", switches=switches) as terminal:
+        await terminal.expect("? for shortcuts")
+        await terminal.enter(prompt)
+        await terminal.expect("Hello, it is done.")
+        await until(lambda: bool(titles.requests))
+    check(prompt in titles.requests[0].texts("user")[-1], "the title is not that of the conversation")
+    check_equal(len(upstream.requests), 1, "requests to the entry of the conversation")
