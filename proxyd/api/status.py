@@ -32,6 +32,7 @@ from proxyd.proxy.relay import Relay
 from proxyd.telemetry import ledger_queries as stats
 from proxyd.telemetry.hub import TelemetryHub
 from proxyd.telemetry.metrics import CONTENT_TYPE
+from proxyd.telemetry.shared_ledger import SharedLedger
 
 __all__ = ["add_status_routes"]
 
@@ -106,11 +107,24 @@ class _StatusHandlers:
                 "trouble": None if ledger is None else ledger.trouble,
                 "calls_lost": 0 if ledger is None else ledger.dropped,
                 "damaged": [],
+                "is_shared": False,
             },
         }
         if ledger is not None:
+            shared, forwarder = self._relay.settings.store, self._observers.forwarder
+            if forwarder is not None:
+                found["ledger"].update(
+                    rows_waiting=forwarder.waiting, rows_lost=forwarder.lost, trouble=forwarder.trouble
+                )
             try:
-                found.update(await asyncio.to_thread(_from_ledger, ledger.path, session))
+                if shared is not None and forwarder is not None:
+                    try:
+                        found.update(await asyncio.to_thread(_from_ledger, SharedLedger(shared), session))
+                        found["ledger"]["is_shared"] = True
+                        return _json(found)
+                    except stats.LedgerUnreadable as exc:
+                        found["ledger"]["trouble"] = f"{exc.message}; only the calls of this daemon are shown"
+                found.update(await asyncio.to_thread(_from_file, ledger.path, session))
             except stats.LedgerUnreadable as exc:
                 found["ledger"]["trouble"] = exc.message
                 if exc.is_damaged:
@@ -235,8 +249,11 @@ class _StatusHandlers:
         )
 
 
-def _from_ledger(path: Path, session: str | None) -> dict[str, Any]:
-    database = stats.open_ledger(path)
+def _from_file(path: Path, session: str | None) -> dict[str, Any]:
+    return _from_ledger(stats.open_ledger(path), session)
+
+
+def _from_ledger(database: stats.AnyLedger, session: str | None) -> dict[str, Any]:
     now = time.time()
     try:
         if session is not None:

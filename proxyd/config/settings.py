@@ -133,7 +133,7 @@ class Settings:
         None,
         secret_text("sqlite, postgresql://USER:PASSWORD@HOST/DATABASE, ${ENV_NAME} or ${file:PATH}"),
         "Where virtual keys, limits and their usage are: sqlite, a file of the state folder, or the address of a "
-        "PostgreSQL database that several daemons share (docs/teams.md).",
+        "PostgreSQL database that several daemons share, with the ledgers of all (docs/teams.md).",
         is_live=False,
     )
     fail_closed: bool = _setting(

@@ -55,6 +55,7 @@ from proxyd.store.opening import open_key_store
 from proxyd.telemetry.batcher import one_by_one
 from proxyd.telemetry.hub import TelemetryHub
 from proxyd.telemetry.ledger import Ledger
+from proxyd.telemetry.ledger_forwarder import LedgerForwarder
 from proxyd.telemetry.ledger_schema import FILE as LEDGER_FILE
 from proxyd.telemetry.live_feed import LiveFeed
 from proxyd.telemetry.metrics import Metrics, Sources
@@ -201,6 +202,8 @@ class Daemon:
             )
             if self._observers.ledger is not None:
                 self._observers.ledger.start()
+            if self._observers.forwarder is not None:
+                self._observers.forwarder.start()
             await self._runner.setup()
             server = self._runner.server
             assert server is not None, "a runner that is set up has a server"
@@ -281,6 +284,9 @@ class Daemon:
         ledger = None
         if self._state_folder is not None:
             ledger = Ledger(self._state_folder / LEDGER_FILE, lambda: self.settings.ledger_days)
+        forwarder, url = None, self.settings.store
+        if ledger is not None and url is not None:
+            forwarder = LedgerForwarder(ledger.path, url, lambda: self.settings.ledger_days)
         sources = Sources(
             active=lambda: relay.records,
             circuits=lambda: {each.origin: each.state.value for each in upstreams.circuits.states()},
@@ -289,10 +295,11 @@ class Daemon:
             rows_lost=lambda: 0 if ledger is None else ledger.dropped,
             keys=relay.key_pools.describe,
             targets=relay.target_pools.describe,
+            rows_waiting=lambda: None if forwarder is None else forwarder.waiting,
             is_store_up=lambda: None if self._key_sync is None else self._key_ring.trouble is None,
         )
         live = LiveFeed(lambda: relay.records, lambda: relay.is_draining)
-        return TelemetryHub(sources, live, Metrics(sources), ledger)
+        return TelemetryHub(sources, live, Metrics(sources), ledger, forwarder)
 
     def handle_signals(self) -> None:
         """Install the signal handlers. To be called before `start`: a process that sees the port open may send one."""
@@ -504,6 +511,8 @@ class Daemon:
         self._calibration.save()
         if self._observers is not None and self._observers.ledger is not None:
             await self._observers.ledger.close()
+        if self._observers is not None and self._observers.forwarder is not None:
+            await self._observers.forwarder.close()  # what the ledger has just written, too
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
         log.info("server.stopped")

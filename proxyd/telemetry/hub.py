@@ -6,6 +6,7 @@ from proxyd.telemetry.access_log import log_calls
 from proxyd.telemetry.batcher import Observer, one_by_one
 from proxyd.telemetry.finished_call import FinishedCall
 from proxyd.telemetry.ledger import Ledger
+from proxyd.telemetry.ledger_forwarder import LedgerForwarder
 from proxyd.telemetry.ledger_schema import row_of
 from proxyd.telemetry.live_feed import LiveFeed
 from proxyd.telemetry.metrics import Metrics, Sources
@@ -18,13 +19,22 @@ class TelemetryHub:
 
     Args:
         ledger: None where nothing is kept.
+        forwarder: copies the ledger into a database; None where there is none.
     """
 
-    def __init__(self, sources: Sources, live: LiveFeed, metrics: Metrics, ledger: Ledger | None) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        live: LiveFeed,
+        metrics: Metrics,
+        ledger: Ledger | None,
+        forwarder: LedgerForwarder | None = None,
+    ) -> None:
         self.sources = sources
         self.live = live
         self.metrics = metrics
         self.ledger = ledger
+        self.forwarder = forwarder
 
     @property
     def observers(self) -> tuple[Observer, ...]:

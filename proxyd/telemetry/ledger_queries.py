@@ -4,7 +4,8 @@ Sums come from ``totals`` and ``session_totals`` (see `proxyd.telemetry.ledger_s
 the time, so that a query reads the rows of its period only. Only lists of calls
 and sums by kind read ``calls``, by its indexes.
 
-A reader opens the file read-only, in a thread or process of its own; in WAL mode it never waits for the writer.
+A reader opens the file read-only, in a thread or process of its own; in WAL mode it never waits for the writer. The
+same queries run on the tables of PostgreSQL (`proxyd.telemetry.shared_ledger`), which have the same columns.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from proxyd.errors import ConfigError
 from proxyd.telemetry.ledger_schema import CALL_SUMS, DAMAGED, MIGRATIONS, QUARTER_S, SUMS, is_damaged
@@ -23,7 +24,9 @@ __all__ = [
     "GROUPS",
     "PERIODS_DAYS",
     "SUMS",
+    "AnyLedger",
     "LedgerUnreadable",
+    "SharedRows",
     "calls_of_session",
     "damaged_files",
     "last_calls",
@@ -57,6 +60,24 @@ _CALL_GROUPS: Mapping[str, str] = {
 GROUPS: Mapping[str, str] = {**_TOTAL_GROUPS, **_CALL_GROUPS}
 #: Periods of `overview` besides today.
 PERIODS_DAYS = (7, 30)
+
+
+class SharedRows(Protocol):
+    """The ledger of several daemons, in PostgreSQL."""
+
+    def rows(self, query: str, parameters: Sequence[int | float | str | None]) -> list[dict[str, Any]]:
+        """Run a query whose parameters are marked by ``?``.
+
+        Raises:
+            LedgerUnreadable: the database cannot be used.
+        """
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+#: A ledger that can be asked: a file, or that of several daemons.
+AnyLedger = sqlite3.Connection | SharedRows
 
 _DAY_S = 86_400
 _TOKENS = "sum(t.input_tokens + t.output_tokens + t.cache_read_tokens + t.cache_write_tokens)"
@@ -136,8 +157,10 @@ def _unreadable(path: Path | None, exc: sqlite3.Error) -> LedgerUnreadable:
 
 
 def _rows(
-    database: sqlite3.Connection, query: str, parameters: Sequence[int | float | str]
+    database: AnyLedger, query: str, parameters: Sequence[int | float | str | None]
 ) -> list[dict[str, Any]]:
+    if not isinstance(database, sqlite3.Connection):
+        return database.rows(query, parameters)
     try:
         return [dict(row) for row in database.execute(query, parameters)]
     except sqlite3.DatabaseError as exc:
@@ -163,7 +186,7 @@ def midnight(now: float) -> float:
 
 
 def sums(
-    database: sqlite3.Connection,
+    database: AnyLedger,
     since: float,
     *,
     by: str | None = None,
@@ -179,33 +202,69 @@ def sums(
         limit: the most rows; -1 for all.
     """
     quarter = int(since) // QUARTER_S
-    parameters: list[int | str] = [quarter]
+    parameters: list[int | str | None] = [quarter]
+    if by == "day" and not isinstance(database, sqlite3.Connection):
+        return _by_day(database, since, session)[: None if limit < 0 else limit]
     if by in _CALL_GROUPS:
         table, values = "calls", CALL_SUMS
         where, parameters = ["started_at >= ?", "kind <> 'count'"], [quarter * QUARTER_S]
     else:
         table = "totals" if session is None and by != "session" else "session_totals"
         where, values = ["quarter >= ?"], {name: name for name in SUMS}
-    columns = ", ".join(f"ifnull(sum({value}), 0) AS {name}" for name, value in values.items())
+    columns = ", ".join(f"coalesce(sum({value}), 0) AS {name}" for name, value in values.items())
     if session is not None:
         where.append("session_id = ?")
         parameters.append(session)
     head = tail = ""
     if by is not None:
-        head = f'{GROUPS[by]} AS "{by}", '
+        head = f'{_group(database, by)} AS "{by}", '
         tail = f"GROUP BY 1 ORDER BY {'1' if by == 'day' else f'{_TOKENS} DESC, calls DESC, 1'}"
     # Every part is one of the constants above.
     query = f"SELECT {head}{columns} FROM {table} AS t WHERE {' AND '.join(where)} {tail} LIMIT ?"  # noqa: S608
-    return _rows(database, query, (*parameters, limit))
+    # For PostgreSQL, no limit is NULL.
+    is_shared = not isinstance(database, sqlite3.Connection)
+    return _rows(database, query, (*parameters, None if is_shared and limit < 0 else limit))
 
 
-def calls_of_session(database: sqlite3.Connection, session: str, *, limit: int = 50) -> list[dict[str, Any]]:
+def _group(database: AnyLedger, by: str) -> str:
+    """The expression of a group; the sign in front of a column is for SQLite's planner."""
+    return GROUPS[by] if isinstance(database, sqlite3.Connection) else GROUPS[by].lstrip("+")
+
+
+def _by_day(database: SharedRows, since: float, session: str | None) -> list[dict[str, Any]]:
+    """Sum up by days of the local time zone, which a database elsewhere does not know."""
+    table = "totals" if session is None else "session_totals"
+    where, parameters = "quarter >= ?", (int(since) // QUARTER_S, *(() if session is None else (session,)))
+    columns = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
+    query = (
+        f"SELECT quarter, {columns} FROM {table} WHERE {where} {'' if session is None else 'AND session_id = ?'} "  # noqa: S608
+        "GROUP BY 1"
+    )
+    return _fold(_rows(database, query, parameters), "day", "%Y-%m-%d", ())
+
+
+def _fold(
+    rows: Sequence[Mapping[str, Any]], name: str, form: str, also: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Add up rows of quarters of an hour by local time, in the form of `time.strftime`, and by other columns."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        step = time.strftime(form, time.localtime(row["quarter"] * QUARTER_S))
+        key = (step, *(row[each] for each in also))
+        sums_ = found.setdefault(key, dict(zip((name, *also), key, strict=True)))
+        for column, value in row.items():
+            if column != "quarter" and column not in also:
+                sums_[column] = sums_.get(column, 0) + value
+    return [found[key] for key in sorted(found)]
+
+
+def calls_of_session(database: AnyLedger, session: str, *, limit: int = 50) -> list[dict[str, Any]]:
     """List the last calls of a session, the newest first, as rows of ``calls``."""
     query = "SELECT * FROM calls WHERE session_id = ? ORDER BY started_at DESC LIMIT ?"
     return _rows(database, query, (session, limit))
 
 
-def last_prompt(database: sqlite3.Connection, session: str) -> dict[str, Any] | None:
+def last_prompt(database: AnyLedger, session: str) -> dict[str, Any] | None:
     """Sum up the calls for the last prompt of a session, subagents included; None where the client names no prompts."""
     if getattr(database, "is_older", False):
         return None
@@ -213,23 +272,24 @@ def last_prompt(database: sqlite3.Connection, session: str) -> dict[str, Any] | 
     found = _rows(database, query, (session,))
     if not found:
         return None
-    columns = ", ".join(f"ifnull(sum({value}), 0) AS {name}" for name, value in CALL_SUMS.items())
+    columns = ", ".join(f"coalesce(sum({value}), 0) AS {name}" for name, value in CALL_SUMS.items())
     query = f"SELECT {columns} FROM calls WHERE session_id = ? AND prompt_id = ?"  # noqa: S608 - constants
     return _rows(database, query, (session, found[0]["prompt_id"]))[0]
 
 
-def last_calls(database: sqlite3.Connection, since: float, *, limit: int = 200) -> list[dict[str, Any]]:
+def last_calls(database: AnyLedger, since: float, *, limit: int = 200) -> list[dict[str, Any]]:
     """List the last calls since a time, the newest first, as rows of ``calls``."""
     query = "SELECT * FROM calls WHERE started_at >= ? ORDER BY started_at DESC LIMIT ?"
     return _rows(database, query, (since, limit))
 
 
-def series(database: sqlite3.Connection, since: float, step: str) -> list[dict[str, Any]]:
+def series(database: AnyLedger, since: float, step: str) -> list[dict[str, Any]]:
     """Sum up tokens, cost, calls and failures by step and model, for charts.
 
     Args:
         step: ``hour`` or ``day``, of the local time zone, also the name of the column with its beginning.
     """
+    is_shared = not isinstance(database, sqlite3.Connection)
     start = (
         "strftime('%Y-%m-%d %H:00', quarter * 900, 'unixepoch', 'localtime')"
         if step == "hour"
@@ -237,20 +297,23 @@ def series(database: sqlite3.Connection, since: float, step: str) -> list[dict[s
     )
     failures = "sum(CASE WHEN outcome IN ('ok', 'client_gone') THEN 0 ELSE calls END)"
     query = (
-        f"SELECT {start} AS {step}, route AS model, {_TOKENS} AS tokens, "  # noqa: S608 - constants
+        f"SELECT {'quarter' if is_shared else f'{start} AS {step}'}, route AS model, {_TOKENS} AS tokens, "  # noqa: S608 - constants
         f"sum(cost_usd) AS cost_usd, sum(calls) AS calls, {failures} AS failures "
         "FROM totals AS t WHERE quarter >= ? GROUP BY 1, 2 ORDER BY 1, 2"
     )
-    return _rows(database, query, (int(since) // QUARTER_S,))
+    rows = _rows(database, query, (int(since) // QUARTER_S,))
+    if is_shared:
+        return _fold(rows, step, "%Y-%m-%d %H:00" if step == "hour" else "%Y-%m-%d", ("model",))
+    return rows
 
 
-def sessions_like(database: sqlite3.Connection, prefix: str) -> list[str]:
+def sessions_like(database: AnyLedger, prefix: str) -> list[str]:
     """List at most ten sessions whose id begins with `prefix`."""
     query = "SELECT DISTINCT session_id FROM session_totals WHERE session_id >= ? AND session_id < ? LIMIT 10"
     return [row["session_id"] for row in _rows(database, query, (prefix, prefix + "\x7f"))]
 
 
-def overview(database: sqlite3.Connection, now: float) -> dict[str, Any]:
+def overview(database: AnyLedger, now: float) -> dict[str, Any]:
     """Sum up today and the last 7 and 30 days, each in total and by model, session, day and outcome."""
     starts = {"today": midnight(now)}
     starts.update({f"days_{days}": midnight(now) - (days - 1) * _DAY_S for days in PERIODS_DAYS})

@@ -7,6 +7,7 @@ Tables (a migration is a step in `MIGRATIONS`; ``PRAGMA user_version`` counts th
 - ``totals``, ``session_totals``: their sums by quarter of an hour, route and outcome, the second by session too,
   updated by a trigger in the same transaction. A month of them is some thousand rows however many calls there were,
   so queries take milliseconds. A quarter of an hour is the largest step in which the days of all time zones begin.
+- ``identity``: one row, a random name of the file.
 """
 
 from __future__ import annotations
@@ -119,14 +120,14 @@ _SUMS: tuple[tuple[str, str], ...] = (
     ("output_tokens", "new.output_tokens"),
     ("cache_read_tokens", "new.cache_read_tokens"),
     ("cache_write_tokens", "new.cache_write_tokens"),
-    ("reasoning_tokens", "ifnull(new.reasoning_tokens, 0)"),
+    ("reasoning_tokens", "coalesce(new.reasoning_tokens, 0)"),
     ("estimated_calls", "new.is_estimated"),
-    ("unpriced_calls", "new.cost_usd IS NULL"),
-    ("cost_usd", "ifnull(new.cost_usd, 0)"),
+    ("unpriced_calls", "CASE WHEN new.cost_usd IS NULL THEN 1 ELSE 0 END"),
+    ("cost_usd", "coalesce(new.cost_usd, 0)"),
     ("retries", "new.retries"),
     ("duration_ms", "new.duration_ms"),
-    ("ttfb_ms", "ifnull(new.ttfb_ms, 0)"),
-    ("ttfb_calls", "new.ttfb_ms IS NOT NULL"),
+    ("ttfb_ms", "coalesce(new.ttfb_ms, 0)"),
+    ("ttfb_calls", "CASE WHEN new.ttfb_ms IS NULL THEN 0 ELSE 1 END"),
 )
 #: The columns of both tables of totals.
 SUMS = tuple(name for name, _ in _SUMS)
@@ -203,6 +204,8 @@ MIGRATIONS: tuple[str, ...] = (
     ),
     # Names of the virtual key that the client has sent, and of its team.
     "".join(f"ALTER TABLE calls ADD COLUMN {name} TEXT;\n" for name in ("caller", "team")),
+    # The name of this file in a database that several daemons share (`proxyd.telemetry.ledger_forwarder`).
+    "CREATE TABLE identity (id TEXT NOT NULL);\nINSERT INTO identity VALUES (lower(hex(randomblob(16))));\n",
 )
 
 

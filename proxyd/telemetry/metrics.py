@@ -59,6 +59,7 @@ class Sources:
         rows_lost: calls that the ledger could not store.
         keys: entry -> its keys, as `proxyd.proxy.pools` describes them; of entries with several.
         targets: the same of targets.
+        rows_waiting: rows of the ledger that are not in the shared database yet; None where there is none.
         is_store_up: whether the store of virtual keys answers; None where there are none.
     """
 
@@ -69,6 +70,7 @@ class Sources:
     rows_lost: Callable[[], int] = int
     keys: Callable[[], Mapping[str, Sequence[Mapping[str, Any]]]] = dict
     targets: Callable[[], Mapping[str, Sequence[Mapping[str, Any]]]] = dict
+    rows_waiting: Callable[[], int | None] = lambda: None
     is_store_up: Callable[[], bool | None] = lambda: None
     is_reload_good: bool = field(default=True)
 
@@ -220,6 +222,13 @@ class _AtScrape(Collector):
         yield CounterMetricFamily(
             "proxyd_ledger_rows_lost", "Calls that the ledger could not keep", value=sources.rows_lost()
         )
+        rows_waiting = sources.rows_waiting()
+        if rows_waiting is not None:
+            yield GaugeMetricFamily(
+                "proxyd_ledger_rows_waiting",
+                "Calls that are in usage.db and not in the shared database yet",
+                value=rows_waiting,
+            )
         is_store_up = sources.is_store_up()
         if is_store_up is not None:
             yield GaugeMetricFamily(

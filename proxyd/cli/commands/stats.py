@@ -9,13 +9,16 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from proxyd.config.paths import resolve_state_folder
 from proxyd.telemetry import ledger_queries as stats
 from proxyd.telemetry.ledger_schema import FILE
+
+if TYPE_CHECKING:
+    from proxyd.telemetry.shared_ledger import SharedLedger
 
 __all__ = ["stats_command", "statusline_command"]
 
@@ -32,14 +35,19 @@ _CSV = stats.SUMS
 )
 @click.option("--by", type=click.Choice(tuple(stats.GROUPS)), default="model", help="Group by this (model).")
 @click.option("--session", metavar="ID", help="One session and its calls; the beginning of its id is enough.")
+@click.option(
+    "--shared", is_flag=True, help="Of all daemons that share a PostgreSQL database (settings: store)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-def stats_command(since: str, by: str, session: str | None, as_json: bool, as_csv: bool) -> None:
+def stats_command(
+    since: str, by: str, session: str | None, shared: bool, as_json: bool, as_csv: bool
+) -> None:
     """Show tokens, cost, time and failures from the ledger."""
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other; choose one")
     start = _start_of(since, time.time())
-    database = stats.open_ledger(_path())
+    database = _open_shared() if shared else stats.open_ledger(_path())
     try:
         if session is not None:
             session = _single_session(stats.sessions_like(database, session), session)
@@ -48,7 +56,7 @@ def stats_command(since: str, by: str, session: str | None, as_json: bool, as_cs
         calls = [] if session is None else stats.calls_of_session(database, session)
     finally:
         database.close()
-    for damaged in stats.damaged_files(_path()):
+    for damaged in () if shared else stats.damaged_files(_path()):
         click.echo(
             f"warning: {damaged} was damaged and is not counted; remove it when it is not needed", err=True
         )
@@ -142,6 +150,16 @@ def _near_limits(name: str | None) -> list[str]:
         for limit in described_limits(holder, usage, now)
         if limit["is_near"] and limit["period"] != "minute"
     ]
+
+
+def _open_shared() -> SharedLedger:
+    from proxyd.cli.key_store import configured_url
+    from proxyd.telemetry.shared_ledger import SharedLedger
+
+    url = configured_url()
+    if url is None:
+        raise click.UsageError("--shared: 'store' under settings in models.yaml names no PostgreSQL database")
+    return SharedLedger(url)
 
 
 def _path() -> Path:

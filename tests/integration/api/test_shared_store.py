@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from structlog.testing import capture_logs
@@ -47,6 +49,27 @@ class Replicas:
         base = "http://{}:{}".format(*self.daemons[number].addresses[0])
         return (await ask(base, b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")).body.decode()
 
+    async def exchange(self) -> None:
+        """Exchange until it succeeds: on a busy machine two seconds may be too little."""
+        for each in self.daemons:
+            assert each._key_sync is not None
+            for _ in range(20):
+                await each._key_sync.exchange()
+                if each._key_ring.trouble is None:
+                    break
+
+    async def calls_in_ledger(self, number: int, calls: int) -> dict[str, Any]:
+        """Ask a daemon for its statistics until they have so many calls."""
+        base = "http://{}:{}".format(*self.daemons[number].addresses[0])
+        began = time.monotonic()
+        while True:
+            response = await ask(base, b"GET /v1/stats HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            found: dict[str, Any] = json.loads(response.body)
+            if found["ledger"]["is_shared"] and found["today"]["total"]["calls"] == calls:
+                return found
+            assert time.monotonic() - began < 20, found
+            await asyncio.sleep(0.1)
+
 
 @asynccontextmanager
 async def replicas(folder: Path, url: str, wait: asyncio.Event | None = None) -> AsyncIterator[Replicas]:
@@ -62,7 +85,8 @@ async def replicas(folder: Path, url: str, wait: asyncio.Event | None = None) ->
 
     async with running_upstream(upstream) as server:
         entries = [{"model_id": "m", "api_base": f"{server.base}/v1", "api_key": "sk-configured-0123456789"}]
-        daemons = []
+        daemons: list[Daemon] = []
+        found = Replicas(daemons, url)
         try:
             for name in ("a", "b"):
                 loaded = load_entries(
@@ -70,10 +94,9 @@ async def replicas(folder: Path, url: str, wait: asyncio.Event | None = None) ->
                 )
                 daemons.append(Daemon(loaded, state_folder=folder / name))
                 await daemons[-1].start()
-            found = Replicas(daemons, url)
             yield found
-            found.store.close()
         finally:
+            found.store.close()
             for each in daemons:
                 await each.drain()
                 await each.close()
@@ -93,10 +116,19 @@ async def test_keys_limits_and_usage_are_shared(postgres: Postgres, tmp_path: Pa
         # 45 tokens of 40, of which each has seen only its own.
         assert await both.until(1, secret, 429) < 2.5
         await both.until(0, secret, 429)
-        await asyncio.gather(*(each._key_sync.exchange() for each in both.daemons if each._key_sync))
+        await both.exchange()
         used = both.store.usage([("day", start_of("day", time.time()))])
         (spent,) = used.values()
         assert spent.tokens == spent.calls * CALL_TOKENS >= 45
+        calls = sum(
+            row["calls"] for each in both.daemons if each._observers for row in each._observers.live.totals()
+        )
+        for number in (0, 1):
+            stats = await both.calls_in_ledger(number, calls)
+            assert stats["ledger"]["trouble"] is None
+        assert (
+            sum(row["calls"] for row in stats["today"]["by_outcome"] if row["outcome"] == "ok") == spent.calls
+        )
         secrets = await both.metrics(0) + repr([each.about() for each in both.daemons])
         assert "proxyd_store_up 1.0" in secrets
         assert both.daemons[0].about()["store"] == {"place": str(parse_database_url(url)), "trouble": None}
@@ -110,13 +142,12 @@ async def test_without_the_database_streams_and_calls_go_on(tmp_path: Path) -> N
             secret = new_secret()
             both.store.put_key(VirtualKey("id-1", "alice", digest_of(secret), time.time()))
             both.store.close()
-            for each in both.daemons:
-                assert each._key_sync is not None
-                await each._key_sync.exchange()
+            await both.exchange()
             open_streams = [asyncio.ensure_future(both.ask(number, secret)) for number in (0, 1)]
             await asyncio.sleep(0.2)
             server.stop()
             for each in both.daemons:
+                assert each._key_sync is not None
                 await each._key_sync.exchange()
             wait.set()
             for stream in await asyncio.gather(*open_streams):
@@ -126,14 +157,23 @@ async def test_without_the_database_streams_and_calls_go_on(tmp_path: Path) -> N
             assert (refused.status, refused.headers["retry-after"]) == (529, "2")
             assert "fail_closed is set" in refused.error()[1]
             assert "proxyd_store_up 0.0" in await both.metrics(0)
+            base = "http://{}:{}".format(*both.daemons[0].addresses[0])
+            stats = await ask(base, b"GET /v1/stats HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            found = json.loads(stats.body)["ledger"]
+            assert (found["is_shared"], found["trouble"].split("; ")[-1]) == (
+                False,
+                "only the calls of this daemon are shown",
+            )
             server.start()
-            for each in both.daemons:
-                await each._key_sync.exchange()
+            await both.exchange()
             assert (await both.ask(1, secret)).status == 200
+            stats = await both.calls_in_ledger(1, 5)
+            outcomes = {row["outcome"]: row["calls"] for row in stats["today"]["by_outcome"]}
+            assert outcomes == {"ok": 4, "refused": 1}, "each call is there once"
         store = PostgresKeyStore(parse_database_url(server.url("test1")))
         used = store.usage([("day", start_of("day", time.time()))])
         store.close()
     assert used == {("key:id-1", "day", start_of("day", time.time())): Spent(0.0, 4 * CALL_TOKENS, 4)}
     events = [line["event"] for line in lines]
-    assert events.count("keys.store_failed") == events.count("keys.store_recovered") == 2
+    assert events.count("keys.store_failed") == events.count("keys.store_recovered") >= 2
     assert PASSWORD not in repr(lines)

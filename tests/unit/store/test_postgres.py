@@ -39,12 +39,22 @@ def open_store(url: str) -> Iterator[Open]:
     opened: list[PostgresKeyStore] = []
 
     def open_it(spool: Path | None = None, **more: Any) -> PostgresKeyStore:
-        opened.append(PostgresKeyStore(parse_database_url(url), spool, **more))
+        opened.append(PostgresKeyStore(parse_database_url(url), spool, **{"timeout_s": 20.0, **more}))
         return opened[-1]
 
     yield open_it
     for each in opened:
         each.close()
+
+
+def until_stored(store: PostgresKeyStore, spent: Spent) -> None:
+    """Try again as the daemon does: on a busy machine one second may be too little."""
+    for _ in range(20):
+        try:
+            return store.add_usage({WINDOW: spent})
+        except StoreFailed:
+            time.sleep(0.1)
+    raise AssertionError("it could not be stored")
 
 
 # -- migrations
@@ -110,7 +120,7 @@ def test_what_cannot_be_reached_is_named_without_its_password(postgres: Postgres
         ("postgresql://proxy:a-wrong-password@127.0.0.1:1/test", r"127\.0\.0\.1:1/test cannot be used"),
         ("postgresql://proxy:a-wrong-password@/test?host=/nowhere", "cannot be used"),
     ):
-        store = PostgresKeyStore(parse_database_url(url))
+        store = PostgresKeyStore(parse_database_url(url), timeout_s=20)
         with pytest.raises(StoreFailed, match=expected) as caught:
             store.directory()
         assert PASSWORD not in caught.value.message
@@ -170,24 +180,24 @@ def test_a_file_that_cannot_be_read_is_reported_and_left(open_store: Open, tmp_p
 
 def test_a_server_that_stops_and_freezes_costs_nothing_but_time(tmp_path: Path) -> None:
     with running_postgres() as server:  # of its own, since other tests use the shared one meanwhile
-        store = PostgresKeyStore(parse_database_url(server.new_database()), tmp_path, timeout_s=0.5)
-        store.add_usage({WINDOW: Spent(1, 1, 1)})
+        store = PostgresKeyStore(parse_database_url(server.new_database()), tmp_path, timeout_s=1)
+        until_stored(store, Spent(1, 1, 1))
         server.stop()
         with pytest.raises(StoreFailed):
             store.add_usage({WINDOW: Spent(1, 1, 1)})
         assert len(list(tmp_path.glob("*.json"))) == 1
         server.start()
-        store.add_usage({WINDOW: Spent(2, 2, 2)})
+        until_stored(store, Spent(2, 2, 2))
         assert list(tmp_path.iterdir()) == []
         server.freeze(is_on=True)
         try:
             began = time.monotonic()
             for _ in range(2):
-                with pytest.raises(StoreFailed, match=r"no answer within 0\.5 s|cannot be used"):
+                with pytest.raises(StoreFailed, match=r"no answer within 1 s|cannot be used"):
                     store.add_usage({WINDOW: Spent(4, 4, 4)})
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 6
         finally:
             server.freeze(is_on=False)
-        store.add_usage({WINDOW: Spent(5, 5, 5)})
+        until_stored(store, Spent(5, 5, 5))
         assert store.all_usage() == {WINDOW: Spent(8, 8, 8)}
         store.close()

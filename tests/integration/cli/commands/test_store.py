@@ -30,6 +30,14 @@ def test_what_is_wrong_is_said(home: Home, arguments: tuple[str, ...], expected:
     assert "top-secret" not in result.err
 
 
+def test_a_shared_ledger_needs_an_address(home: Home) -> None:
+    result = home.run("stats", "--shared")
+    assert (
+        result.code,
+        "'store' under settings in models.yaml names no PostgreSQL database" in result.err,
+    ) == (64, True)
+
+
 def test_keys_move_to_postgresql_and_are_managed_there(
     home: Home, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,7 +81,10 @@ def test_keys_move_to_postgresql_and_are_managed_there(
     checked = home.run("check", "--all")
     assert str(parse_database_url(url)) in checked.out
     assert PASSWORD not in checked.out + checked.err
+    assert "No calls in that time" in home.run("stats", "--shared").out
     monkeypatch.setenv("STORE_URL", postgres.url("nosuch"))
+    failed = home.run("stats", "--shared")
+    assert (failed.code, "nosuch cannot be used" in failed.err, PASSWORD in failed.err) == (78, True, False)
     failed = home.run("keys", "list")
     assert (failed.code, "the store postgresql://proxy@" in failed.err) == (78, True)
     assert PASSWORD not in failed.err
