@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from aiohttp import HttpVersion11, web
@@ -15,12 +16,14 @@ from multidict import CIMultiDict
 from proxyd import errors
 from proxyd.api.access_control import check_origin, check_token
 from proxyd.api.call_details import CallDetails
+from proxyd.api.entries import add_entry_routes
 from proxyd.api.health import HealthHandlers
 from proxyd.api.json_responses import error_from_aiohttp, error_response
 from proxyd.api.messages import MessagesHandlers
 from proxyd.api.models import ModelsHandlers
 from proxyd.api.request_keys import IS_CALL, MODEL, REQUEST_ID
 from proxyd.api.status import add_status_routes
+from proxyd.config.models import Checks
 from proxyd.errors import BodyTimedOut, BodyTooLarge, ProxyError, UnknownExpectation
 from proxyd.logs.redact import redact
 from proxyd.logs.setup import get_logger
@@ -62,6 +65,8 @@ def build_app(
     about: Callable[[], dict[str, Any]],
     bodies: HeldBodies,
     details: CallDetails,
+    models_file: Path,
+    checks: Checks,
 ) -> tuple[web.Application, Callable[[Any], Any]]:
     """Build the application that serves `relay`.
 
@@ -71,6 +76,8 @@ def build_app(
         about: returns what the daemon reports of itself to callers on this machine.
         bodies: counts the request bodies that are in memory.
         details: finds the details of finished calls.
+        models_file: where entries are added and removed.
+        checks: what it is validated against.
 
     Returns:
         The application, and a function that wraps the request handler of its server with the shortcuts of
@@ -97,6 +104,7 @@ def build_app(
         app.router.add_get(f"{prefix}/", health.home)
     app.router.add_get(PREFIX, health.home)
     add_status_routes(app, relay, observers, bodies, about, details)
+    add_entry_routes(app, relay, bodies, models_file, checks)
 
     def with_middlewares(handler: Handler) -> Handler:
         return functools.partial(around, handler=functools.partial(envelope, handler=handler))

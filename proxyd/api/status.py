@@ -38,7 +38,11 @@ __all__ = ["add_status_routes"]
 
 _PAGE_FOLDER = Path(__file__).parent / "dashboard"
 #: The dashboard's files. It loads nothing from other origins, and nothing is inline.
-_PAGE_TYPES = {"dashboard.css": "text/css", "dashboard.js": "text/javascript"}
+_PAGE_TYPES = {
+    "dashboard.css": "text/css",
+    "dashboard.js": "text/javascript",
+    "entries.js": "text/javascript",
+}
 _PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -50,6 +54,7 @@ _PAGE_HEADERS = {
 _PROBE_BODY = '{"probe": true}'
 #: A probe's body has two short members.
 _MAX_PROBE_BYTES = 64 * 1024
+_HOUR_S = 3600
 _DAY_S = 86_400
 
 
@@ -243,7 +248,11 @@ class _StatusHandlers:
                 "routes": routes,
                 "hooks": relay.hooks.describe(),
                 "virtual_keys": relay.key_ring.describe(),
-                "config": {"path": about.get("config"), "error": about.get("config_error")},
+                "config": {
+                    "path": about.get("config"),
+                    "error": about.get("config_error"),
+                    "can_be_changed_here": relay.settings.auth_token is not None,
+                },
                 "settings": settings,
             }
         )
@@ -266,8 +275,10 @@ def _from_ledger(database: stats.AnyLedger, session: str | None) -> dict[str, An
         midnight = stats.midnight(now)
         return {
             **stats.overview(database, now),
+            "minutes": stats.series(database, now - _HOUR_S, "minute"),
             "hours": stats.series(database, now - _DAY_S, "hour"),
             "days": stats.series(database, midnight - 29 * _DAY_S, "day"),
+            "sessions": stats.last_sessions(database, now - _DAY_S),
             "recent": stats.last_calls(database, now - _DAY_S),
         }
     finally:

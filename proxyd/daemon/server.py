@@ -28,7 +28,7 @@ import proxyd
 from proxyd.api.app import build_app
 from proxyd.api.call_details import CallDetails
 from proxyd.daemon.config_reloader import Reloader
-from proxyd.daemon.configuration import LoadConfig, LoadedConfig, hooks_folder
+from proxyd.daemon.configuration import LoadConfig, LoadedConfig, checks, hooks_folder
 from proxyd.daemon.demo.server import DemoServer, start_demo
 from proxyd.daemon.gc_policy import CollectionPolicy
 from proxyd.daemon.key_sync import KeySync
@@ -189,8 +189,9 @@ class Daemon:
             )
             self._switch_recording(self._relay)
             app, in_front_of = build_app(
-                self._relay, self._observers, self._listener.middleware, self.about, self._bodies, details
-            )
+                self._relay, self._observers, self._listener.middleware, self.about, self._bodies, details,
+                self._loaded.config.path, checks(),
+            )  # fmt: skip
             self._runner = web.AppRunner(
                 app,
                 access_log=None,

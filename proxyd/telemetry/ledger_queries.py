@@ -31,6 +31,7 @@ __all__ = [
     "damaged_files",
     "last_calls",
     "last_prompt",
+    "last_sessions",
     "midnight",
     "open_ledger",
     "overview",
@@ -283,12 +284,49 @@ def last_calls(database: AnyLedger, since: float, *, limit: int = 200) -> list[d
     return _rows(database, query, (since, limit))
 
 
+def last_sessions(database: AnyLedger, since: float, *, limit: int = _TOP) -> list[dict[str, Any]]:
+    """List the sessions with a call since a time, the last used first: sums, models and lost caches of that time."""
+    lost = "0" if getattr(database, "is_older", False) else "count(nullif(cache_break, ''))"
+    values = {"cache_breaks": lost} | {name: f"coalesce(sum({each}), 0)" for name, each in CALL_SUMS.items()}
+    columns = ", ".join(f"{value} AS {name}" for name, value in values.items())
+    query = (
+        f"SELECT session_id, route, max(started_at) AS last_at, {columns} FROM calls "  # noqa: S608 - constants
+        "WHERE started_at >= ? AND kind <> 'count' AND session_id IS NOT NULL GROUP BY 1, 2 ORDER BY last_at DESC"
+    )
+    found: dict[str, dict[str, Any]] = {}
+    for row in _rows(database, query, (since,)):
+        model = row.pop("route") or ""
+        first = found.setdefault(row["session_id"], {**row, **dict.fromkeys(values, 0), "models": []})
+        first["models"].append(model)
+        for name in values:
+            first[name] += row[name]
+    return list(found.values())[:limit]
+
+
+def _by_minute(database: AnyLedger, since: float) -> list[dict[str, Any]]:
+    columns = _TOKENS.removeprefix("sum(").removesuffix(")")
+    query = f"SELECT started_at, route, {columns} AS tokens, cost_usd, outcome FROM calls AS t WHERE started_at >= ?"  # noqa: S608
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in _rows(database, query, (since,)):
+        key = (time.strftime("%Y-%m-%d %H:%M", time.localtime(row["started_at"])), row["route"] or "")
+        sums_ = found.setdefault(
+            key, {"minute": key[0], "model": key[1], "tokens": 0, "cost_usd": 0.0, "calls": 0, "failures": 0}
+        )
+        sums_["tokens"] += row["tokens"]
+        sums_["cost_usd"] += row["cost_usd"] or 0.0
+        sums_["calls"] += 1
+        sums_["failures"] += row["outcome"] not in ("ok", "client_gone")
+    return [found[key] for key in sorted(found)]
+
+
 def series(database: AnyLedger, since: float, step: str) -> list[dict[str, Any]]:
     """Sum up tokens, cost, calls and failures by step and model, for charts.
 
     Args:
-        step: ``hour`` or ``day``, of the local time zone, also the name of the column with its beginning.
+        step: ``minute``, ``hour`` or ``day``, of the local time zone, also the name of the column with its beginning.
     """
+    if step == "minute":
+        return _by_minute(database, since)
     is_shared = not isinstance(database, sqlite3.Connection)
     start = (
         "strftime('%Y-%m-%d %H:00', quarter * 900, 'unixepoch', 'localtime')"

@@ -20,7 +20,7 @@ PATHS = (
     "/v1/models?limit=x", "/api/hello", "/healthz", "/health", "/readyz", "/readyz?verbose", "/v1/stats", "/metrics",
     "/v1/calls/req_none",
     "/events", "/dashboard", "/dashboard/dashboard.js", "/dashboard/none", "/test-connection",
-    "/test-connection?probe=1", "/nothing",
+    "/test-connection?probe=1", "/v1/entries", "/v1/entries/models", "/v1/entries/vendors", "/nothing",
 )  # fmt: skip
 NEXT = b"GET /api/hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

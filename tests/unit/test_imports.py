@@ -23,10 +23,10 @@ PACKAGES = (
     "transport",
     "recording",
     "proxy",
+    "onboarding",
     "api",
     "replay",
     "daemon",
-    "onboarding",
     "cli",
 )
 #: Modules at the top level and the package that each belongs to.

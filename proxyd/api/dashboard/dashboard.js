@@ -5,6 +5,7 @@
 const TOKEN_KEY = "claude-proxy-token";
 const MAX_ROWS = 300;
 const COLOURS = 8;
+const TIMED_CALLS = 100;
 const RETRY_MS = [1000, 2000, 4000, 8000];
 const STATS_EVERY_MS = 15000;
 const CONFIGURATION_EVERY_MS = 3000;
@@ -170,19 +171,21 @@ const headersOf = (headers) => element("pre", {}, Object.entries(headers || {}).
 const folded = (title, ...content) => element("details", {}, element("summary", {}, title), ...content);
 const milliseconds = (ms) => (ms == null ? "" : `${seconds(ms)} after the start`);
 
+async function copy(text, button, shown) {
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    // Browsers allow it on localhost and https only: select the text instead.
+    getSelection().selectAllChildren(shown);
+    button.textContent = "Selected";
+  }
+}
+
 function copyable(title, text) {
   const pre = element("pre", { tabindex: "0" }, text);
   const button = element("button", { type: "button" }, "Copy");
-  button.addEventListener("click", async () => {
-    try {
-      await navigator.clipboard.writeText(text);
-      button.textContent = "Copied";
-    } catch {
-      // Browsers allow it on localhost and https only: select the text instead.
-      getSelection().selectAllChildren(pre);
-      button.textContent = "Selected";
-    }
-  });
+  button.addEventListener("click", () => copy(text, button, pre));
   return element("section", {}, element("div", { class: "bar" }, element("h3", {}, title), button), pre);
 }
 
@@ -277,10 +280,37 @@ function showSums() {
     for (const id of ["tile-tokens", "tile-cost", "tile-failed"]) $(id).textContent = "–";
     $("tile-tokens-note").textContent = state.stats.ledger.trouble || "no ledger is kept";
   }
-  const times = state.totals.filter((row) => row.ttfb_ms != null).map((row) => [row.ttfb_ms, row.calls]);
-  const calls = times.reduce((sum, [, count]) => sum + count, 0);
-  $("tile-ttfb").textContent = calls ? seconds(times.reduce((sum, [ms, count]) => sum + ms * count, 0) / calls) : "–";
+  const times = state.recent.filter((call) => call.ttfb_ms != null && call.kind !== "count").slice(0, TIMED_CALLS).map((call) => call.ttfb_ms);
+  $("tile-ttfb").textContent = times.length ? seconds(percentile(times, 0.5)) : "–";
+  $("tile-ttfb-note").textContent = times.length ? `median of ${times.length === 1 ? "one call" : `the last ${times.length} calls`}; 95 % below ${seconds(percentile(times, 0.95))}` : "";
+  showSessions();
   showRoutes();
+}
+
+function percentile(values, share) {
+  // The nearest rank: a value that occurred.
+  const ordered = [...values].sort((a, b) => a - b);
+  return ordered[Math.max(0, Math.ceil(share * ordered.length) - 1)];
+}
+
+function showSessions() {
+  const sessions = (state.stats && state.stats.sessions) || [];
+  $("sessions-section").hidden = sessions.length === 0;
+  fill("sessions", sessions.map((each) => {
+    const all = inputOf(each);
+    const open = element("button", { type: "button", class: "link", "data-key": "session " + each.session_id, "data-session": each.session_id, title: `${each.session_id}: show its calls` }, each.session_id.slice(0, 8));
+    return element("tr", {},
+      element("td", { class: "wide" }, open),
+      cell("Last call", new Date(each.last_at * 1000).toLocaleTimeString([], { hour12: false }), "nowrap"),
+      cell("Models", each.models.join(", ")),
+      number("Calls", String(each.calls)),
+      number("In", all ? short(all) : ""),
+      number("Cached", each.cache_read_tokens ? Math.round((100 * each.cache_read_tokens) / all) + "%" : ""),
+      number("Out", each.output_tokens ? (each.estimated_calls ? "~" : "") + short(each.output_tokens) : ""),
+      number("Cache lost", each.cache_breaks ? `${each.cache_breaks} ${each.cache_breaks === 1 ? "time" : "times"}` : ""),
+      number("USD", each.calls > each.unpriced_calls ? usd(each.cost_usd) : ""),
+    );
+  }));
 }
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -290,24 +320,34 @@ function shape(tag, attributes) {
   return made;
 }
 
+const PERIODS = { minutes: ["minute", 60], hours: ["hour", 24], days: ["day", 30] };
+
 function steps() {
-  // Every hour or day of the period, those without a call too.
+  // Every minute, hour or day of the period, those without a call too.
   const pad = (n) => String(n).padStart(2, "0");
   const day = (d) => `${d.getFullYear()}-${pad(d.getMonth() + 1)}-${pad(d.getDate())}`;
+  const [step, count] = PERIODS[state.period];
   const found = [];
   const now = new Date();
-  for (let back = state.period === "hours" ? 23 : 29; back >= 0; back--) {
+  for (let back = count - 1; back >= 0; back--) {
     const at = new Date(now);
-    if (state.period === "hours") at.setHours(now.getHours() - back);
+    if (step === "minute") at.setMinutes(now.getMinutes() - back);
+    else if (step === "hour") at.setHours(now.getHours() - back);
     else at.setDate(now.getDate() - back);
-    found.push(state.period === "hours" ? `${day(at)} ${pad(at.getHours())}:00` : day(at));
+    found.push(step === "day" ? day(at) : `${day(at)} ${pad(at.getHours())}:${step === "hour" ? "00" : pad(at.getMinutes())}`);
   }
   return found;
 }
 
+function roundUp(value) {
+  // The end of the scale: 1, 2 or 5 times a power of ten.
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 5, 10].map((each) => each * power).find((each) => each >= value * (1 - 1e-9));
+}
+
 function showChart() {
   const rows = (state.stats && state.stats[state.period]) || [];
-  const key = state.period === "hours" ? "hour" : "day";
+  const [key] = PERIODS[state.period];
   const sums = new Map();
   for (const row of rows) sums.set(row.model, (sums.get(row.model) || 0) + row[state.measure]);
   const models = [...sums].filter(([, sum]) => sum > 0).sort((a, b) => b[1] - a[1]).map(([model]) => model);
@@ -320,7 +360,7 @@ function showChart() {
   const stacks = new Map(at.map((step) => [step, []]));
   for (const row of rows) if (stacks.has(row[key]) && row[state.measure] > 0) stacks.get(row[key]).push(row);
   const heights = [...stacks.values()].map((stack) => stack.reduce((sum, row) => sum + row[state.measure], 0));
-  const most = Math.max(...heights) || 1;
+  const most = roundUp(Math.max(...heights) || 1);
   const chart = $("chart");
   chart.setAttribute("viewBox", `0 0 ${at.length * 10} 100`);
   const shapes = [0.5, 50, 99.5].map((y) => shape("line", { class: "grid", x1: 0, x2: at.length * 10, y1: y, y2: y }));
@@ -328,7 +368,7 @@ function showChart() {
   at.forEach((step, place) => {
     let top = 100;
     for (const row of stacks.get(step).sort((a, b) => colour(a.model) - colour(b.model))) {
-      const height = (97 * row[state.measure]) / most;
+      const height = (100 * row[state.measure]) / most;
       top -= height;
       const bar = shape("rect", { class: "c" + colour(row.model), x: place * 10 + 1, y: top, width: 8, height });
       const title = shape("title", {});
@@ -338,9 +378,9 @@ function showChart() {
     }
   });
   chart.replaceChildren(...shapes);
-  const label = (step) => (state.period === "hours" ? step.slice(11) : step.slice(5));
-  const peak = `peak ${format(most)} ${state.period === "hours" ? "an hour" : "a day"}`;
-  $("chart-axis").replaceChildren(element("span", {}, label(at[0])), element("span", {}, peak), element("span", {}, label(at[at.length - 1])));
+  const label = (step) => (key === "day" ? step.slice(5) : step.slice(11));
+  $("chart-scale").replaceChildren(...[most, most / 2, 0].map((value) => element("span", {}, value ? format(value) : "0")));
+  $("chart-axis").replaceChildren(...[0, Math.floor(at.length / 2), at.length - 1].map((place) => element("span", {}, label(at[place]))));
   $("legend").replaceChildren(...models.slice(0, COLOURS).map((model) =>
     element("span", { class: "c" + colour(model) }, element("b", {}, model || "none"), " ", element("i", {}, format(sums.get(model)))),
   ));
@@ -368,6 +408,7 @@ function showRoutes() {
       number("Failed", sums && sums.failures ? String(sums.failures) : ""),
       number("First byte", sums ? seconds(sums.ttfb_ms) : ""),
       testCell(route),
+      actionsCell(route),
     );
   }));
 }
@@ -470,7 +511,10 @@ async function fetchFrom(path, options = {}) {
   const headers = { ...(token && { "x-claude-proxy-token": token }), ...(options.body && { "content-type": "application/json" }) };
   const response = await fetch(path, { ...options, headers, cache: "no-store" });
   if (response.status === 401) throw new TokenRequired();
-  if (!response.ok) throw new Error(`the daemon responded ${response.status}`);
+  if (!response.ok) {
+    const error = await response.json().catch(() => null);
+    throw new Error((error && error.error && error.error.message) || `the daemon responded ${response.status}`);
+  }
   return response;
 }
 
@@ -501,6 +545,7 @@ function showConfiguration({ routes, hooks, config, settings, virtual_keys: virt
   showSettings(settings);
   showRoutes();
   showProblems();
+  showCanAdd();
 }
 
 async function refreshConfiguration() {
@@ -610,9 +655,19 @@ $("recent").addEventListener("click", (event) => {
   const row = event.target.closest("tr");
   if (row && !String(getSelection())) openDetails(row.dataset.request);
 });
+$("sessions").addEventListener("click", (event) => {
+  const session = event.target.dataset.session;
+  if (!session) return;
+  showChoices("session", [...state.recent.map((call) => call.session_id), session]);
+  $("filter-session").value = session;
+  showRecent();
+  $("filters").scrollIntoView();
+});
+$("copy-hint").addEventListener("click", () => copy($("hint").textContent, $("copy-hint"), $("hint")));
 $("routes").addEventListener("click", (event) => {
   if (event.target.dataset.test) testModel(event.target.dataset.test);
 });
 setInterval(() => document.body.dataset.state === "live" && refresh(), STATS_EVERY_MS);
 setInterval(() => document.body.dataset.state === "live" && refreshConfiguration(), CONFIGURATION_EVERY_MS);
-stayConnected();
+// After all scripts of the page.
+addEventListener("DOMContentLoaded", stayConnected);

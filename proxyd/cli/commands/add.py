@@ -32,14 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AddRequest", "add_command", "run_add"]
 
-#: The beginning of a new models.yaml.
-_HEAD = """\
-# The models that claude-proxy offers. 'claude-proxy add' adds one and 'claude-proxy models remove' takes one away;
-# 'claude-proxy check' says what is in force. A running daemon takes over each change.
-
-models:
-"""
-
 
 @click.command("add", epilog="Example: claude-proxy add kimi")
 @click.argument("vendor", required=False)
@@ -77,12 +69,15 @@ def run_add(request: AddRequest) -> None:
         CommandFailed: nothing was written.
         ConfigError: models.yaml or env has a fault, or cannot be written.
     """
+    from proxyd.daemon.configuration import checks
+    from proxyd.onboarding.models_file import read_models_file, save_models_file
+
     if request.model_id is not None and len(request.names) != 1:
         raise CommandFailed("--id names the entry of one model; give exactly one --model with it", EXIT_USAGE)
     path, _ = resolve_models_path(request.models, os.environ)
-    text, before = _read(path)
-    _check_writable(path)
     environ = with_env_file(path.parent, os.environ)
+    text, before = read_models_file(path, environ, checks())
+    _check_writable(path)
     ca_file = _ca_file(before, path)
     target = find_target_of(request, ca_file)
     key_env, pasted = _find_key(request, target, environ, path.parent / ENV_FILE)
@@ -101,31 +96,13 @@ def run_add(request: AddRequest) -> None:
             f"{key_env} comes from this shell's environment; where the daemon runs without it, as a service, write it "
             f"into {path.parent / ENV_FILE}."
         )
-    _save(text, path, environ)
+    save_models_file(text, path, environ, checks())
     click.echo(f"{path}: added {', '.join(ids)}. A running daemon takes it over.")
     at = [] if request.models is None else ["--models", request.models]
     click.echo(f"Start Claude Code on it:  {shlex.join([*own_words(), 'code', *at, ids[0]])}")
 
 
 # -- the files
-
-
-def _read(path: Path) -> tuple[str, Config | None]:
-    """Return the text of models.yaml and its content; an empty text and None if there is none."""
-    from proxyd.config.models import load_text, read_text
-    from proxyd.daemon.configuration import checks
-
-    if not path.exists() and not path.is_symlink():
-        return _HEAD, None
-    if path.is_symlink() and not path.exists():
-        raise CommandFailed(
-            f"{path} is a link to {os.path.realpath(path)}, which does not exist; remove the link"
-        )
-    text = read_text(path)
-    if not text.strip():
-        return _HEAD, None
-    environ = with_env_file(path.parent, os.environ)
-    return text, load_text(text, path, environ, checks=checks())
 
 
 def _check_writable(path: Path) -> None:
@@ -149,15 +126,6 @@ def _ca_file(config: Config | None, path: Path) -> str:
     return decide_settings(
         {}, os.environ, file_values=config.settings, file_places=config.settings_at, folder=path.parent
     ).ca_file
-
-
-def _save(text: str, path: Path, environ: Mapping[str, str]) -> None:
-    from proxyd.config.edit import save_atomic
-    from proxyd.config.models import load_text
-    from proxyd.daemon.configuration import checks
-
-    load_text(text, path, environ, checks=checks())
-    save_atomic(path, text)
 
 
 # -- the steps
@@ -239,29 +207,20 @@ def _with_entries(
     key_env: str,
 ) -> tuple[str, list[str]]:
     """Return the new text, and the ids of the new entries."""
-    from proxyd.config.edit import add_entry
-    from proxyd.onboarding.entries import build_entry, entry_comment, entry_id
+    from proxyd.onboarding.models_file import AlreadyThere, add_models
 
     routes = () if before is None else before.table.routes
-    taken = {route.model_id for route in routes}
-    ids: list[str] = []
-    date = datetime.date.today().isoformat()
-    for model in chosen:
-        same = next((r for r in routes if (r.api_base, r.model_name) == (target.api_base, model.name)), None)
-        if same is not None and request.model_id is None:
-            raise CommandFailed(
-                f"{model.name} of {target.title} is there already, as {same.model_id}: claude-proxy code "
-                f"{same.model_id}; --id gives it a second entry",
-                EXIT_USAGE,
-            )
-        model_id = request.model_id or entry_id(target, model.name, taken)
-        if model_id in taken:
-            raise CommandFailed(f"there is an entry {model_id!r} already; choose another --id", EXIT_USAGE)
-        taken.add(model_id)
-        ids.append(model_id)
-        entry = build_entry(target, model, model_id, f"${{{key_env}}}" if key_env else None)
-        text = add_entry(text, entry, entry_comment(target, model, date))
-    return text, ids
+    try:
+        return add_models(
+            text, routes, target, chosen, key_env, datetime.date.today().isoformat(), request.model_id
+        )
+    except AlreadyThere as exc:
+        remedy = (
+            "; choose another --id"
+            if exc.model_id is None
+            else f": claude-proxy code {exc.model_id}; --id gives it a second entry"
+        )
+        raise CommandFailed(f"{exc.message}{remedy}", EXIT_USAGE) from None
 
 
 def _try(text: str, ids: Sequence[str], path: Path, environ: Mapping[str, str]) -> None:

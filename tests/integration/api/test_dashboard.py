@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -25,6 +26,7 @@ from proxyd.daemon.server import Daemon
 from proxyd.secret import Secret
 from proxyd.telemetry.ledger_schema import COLUMNS, FILE, row_of
 from tests.support.harness import chunk, running_proxy, running_upstream, sse
+from tests.support.model_servers import ModelServer, serving
 from tests.support.observing import ask, finished, new_ledger_file
 from tests.support.ports import free_port
 
@@ -223,6 +225,16 @@ async def test_the_page_shows_real_traffic(tmp_path: Path, browser: Any) -> None
         await page.page.select_option("#filter-outcome", "failures")
         assert "done" not in await page.text("#recent")
         await page.page.select_option("#filter-outcome", "")
+        assert re.search(r"median of the last \d+ calls; 95 % below", await page.text("#tile-ttfb-note"))
+        scale = (await page.text("#chart-scale")).split()
+        assert re.fullmatch(r"[125]0*(\.0)?[kM]?", scale[0]), "the scale ends at a round number"
+        assert scale[-1] == "0"
+        sessions = await page.text("#sessions")
+        assert "session-" in sessions
+        assert "kimi" in sessions
+        await page.page.click("[data-period=minutes]")
+        await page.until("document.querySelectorAll('#chart rect').length > 1")
+        assert (await page.text("#chart-axis")).count(":") == 3
         await page.page.click("[data-period=days]")
         await page.until("document.querySelectorAll('#chart rect').length > 25")
         await page.page.click("[data-measure=cost_usd]")
@@ -304,6 +316,57 @@ async def test_the_page_requires_the_token(tmp_path: Path, browser: Any) -> None
         assert await page.text("#hint") == "claude-proxy code demo"
         assert "ANTHROPIC_AUTH_TOKEN=YOUR_ACCESS_TOKEN" in await page.text("#hint-others")
         assert page.errors == []
+
+
+async def test_a_model_is_added_tested_and_removed(
+    tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / "models.yaml"
+    text = f"# Mine.\nsettings: {{auth_token: {TOKEN}}}\nmodels:\n- {{model_id: demo, api_base: 'builtin:demo'}}  # 1\n"
+    path.write_text(text)
+    path.chmod(0o600)
+
+    def load() -> LoadedConfig:
+        return load_configuration({"port": 0}, str(path), {})
+
+    daemon = Daemon(load(), reload=load)
+    await daemon.start()
+    documents = {"/v1/models": {"data": [{"id": "big", "context_length": 262_144}, {"id": "small"}]}}
+    try:
+        async with serving(ModelServer(documents)) as server:
+            page = await new_page(browser)
+            page.page.on("dialog", lambda dialog: asyncio.ensure_future(dialog.accept()))
+            await page.open(f"http://127.0.0.1:{daemon.addresses[0][1]}")
+            await page.page.fill("#token", TOKEN)
+            await page.page.keyboard.press("Enter")
+            await page.until("document.querySelectorAll('#routes tr').length === 1")
+            await page.page.click("#add-model")
+            await page.until("document.querySelectorAll('#add-vendor option').length > 10")
+            await page.page.select_option("#add-vendor", "other")
+            await page.page.fill("#add-address", "nonsense://")
+            await page.page.evaluate("document.querySelector('#add-address').type = 'text'")
+            await page.page.click("#add-submit")
+            await page.until("document.querySelector('#add-error').innerText.startsWith('api_base: ')")
+            await page.page.fill("#add-address", f"{server.base}/v1")
+            await page.page.click("#add-submit")
+            await page.until("document.querySelectorAll('#add-name option').length === 2")
+            assert "big (262k window)" in await page.text("#add-name")
+            await page.page.select_option("#add-name", "big")
+            if folder := os.environ.get("DASHBOARD_SCREENSHOTS"):
+                await page.page.screenshot(path=Path(folder) / "dashboard-add-desktop.png")
+            await page.page.click("#add-submit")
+            await page.until("/works, /.test(document.querySelector('#routes').innerText)")
+            assert path.read_text().startswith(text)
+            assert server.chats[-1]["model"] == "big"
+            await page.page.click("[data-remove=big]")
+            await page.until("document.querySelectorAll('#routes tr').length === 1")
+            assert path.read_text() == text
+            assert page.errors == []
+            assert page.foreign == []
+    finally:
+        await daemon.drain()
+        await daemon.close()
 
 
 async def test_the_hint_asks_for_a_key_where_one_is_needed(tmp_path: Path, browser: Any) -> None:

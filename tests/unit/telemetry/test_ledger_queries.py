@@ -97,6 +97,22 @@ def test_sums(ledger: Path) -> None:
     database.close()
 
 
+def test_sessions_and_minutes(ledger: Path) -> None:
+    database = stats.open_ledger(ledger)
+    try:
+        newest, other = stats.last_sessions(database, NOW - 30 * DAY_S)
+        minutes = stats.series(database, NOW - 3600, "minute")
+    finally:
+        database.close()
+    assert (newest["session_id"], newest["models"], newest["calls"]) == (SESSION, ["kimi"], 2)
+    assert newest["cost_usd"] == pytest.approx((3000 * 1 + 300 * 10 + 9000 * 0.1) / 1e6)
+    assert (newest["cache_breaks"], newest["cache_read_tokens"]) == (0, 9000)
+    assert (other["session_id"], other["calls"], other["models"]) == ("other", 2, ["glm"])
+    assert [(each["model"], each["calls"], each["failures"]) for each in minutes] == [("kimi", 2, 0)]
+    assert minutes[0]["tokens"] == 12_300
+    assert minutes[0]["minute"] == time.strftime("%Y-%m-%d %H:%M", time.localtime(NOW))
+
+
 def test_queries_use_the_indexes(ledger: Path) -> None:
     """No question reads a table from its beginning."""
     database = stats.open_ledger(ledger)

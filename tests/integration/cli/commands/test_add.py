@@ -260,7 +260,7 @@ def test_a_symlink_is_kept_and_a_broken_one_is_named(home: Home) -> None:
     assert "Qwen3" in real.read_text()
     real.unlink()
     broken = home.run("add", "http://127.0.0.1:9/v1", "--model", "m")
-    assert broken.code == 1
+    assert broken.code == 78
     assert f"{link} is a link to {real}, which does not exist" in broken.err
 
 
