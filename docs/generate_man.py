@@ -108,6 +108,7 @@ def _paragraphs(text: str) -> Iterator[str]:
 def _text(text: str) -> str:
     """Escape what roff would read as its own."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-")
+    escaped = "".join(each if each.isascii() else f"\\[u{ord(each):04X}]" for each in escaped)
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
 
 
