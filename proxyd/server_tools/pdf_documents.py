@@ -7,7 +7,7 @@ as those of the client are. Only PDFs within the request are read; no address is
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,12 +47,33 @@ class PdfDocument:
 def pdfs_in(payload: Mapping[str, Any]) -> list[PdfDocument]:
     """Return the PDFs of the user's messages, in order; those in results of tools, too."""
     messages = payload.get("messages")
-    return [
-        PdfDocument(path, data, hashlib.sha256(data.encode("utf-8", "surrogatepass")).digest())
-        for number, message in enumerate(messages if isinstance(messages, list) else ())
-        if isinstance(message, dict) and message.get("role") == "user"
-        for path, data in _files(message.get("content"), ("messages", number, "content"))
-    ]
+    found: list[PdfDocument] = []
+    # Every request is walked through, and hardly one has a document: nothing is made for the others.
+    for number, message in enumerate(messages if isinstance(messages, list) else ()):
+        if not isinstance(message, dict) or message.get("role") != "user":
+            continue
+        content = message.get("content")
+        if isinstance(content, list):
+            for position, block in enumerate(content):
+                if not isinstance(block, dict):
+                    continue
+                kind = block.get("type")
+                if kind == "document":
+                    _add(found, block, ("messages", number, "content", position))
+                elif kind == "tool_result" and isinstance(inner := block.get("content"), list):
+                    for place, each in enumerate(inner):
+                        if isinstance(each, dict) and each.get("type") == "document":
+                            _add(found, each, ("messages", number, "content", position, "content", place))
+    return found
+
+
+def _add(found: list[PdfDocument], block: dict[str, Any], path: _Path) -> None:
+    source = block.get("source")
+    if not isinstance(source, dict) or source.get("media_type") != "application/pdf":
+        return
+    data = source.get("data")
+    if source.get("type") == "base64" and isinstance(data, str) and data:
+        found.append(PdfDocument(path, data, hashlib.sha256(data.encode("utf-8", "surrogatepass")).digest()))
 
 
 def with_pages(
@@ -105,17 +126,3 @@ def _pages(count: int, pages: Sequence[Page]) -> list[dict[str, Any]]:
 
 def _text(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
-
-
-def _files(content: Any, path: _Path) -> Iterator[tuple[_Path, str]]:
-    """Yield path and data of each PDF in a content, and in results of tools within it."""
-    for number, block in enumerate(content if isinstance(content, list) else ()):
-        if not isinstance(block, dict):
-            continue
-        if block.get("type") == "tool_result":
-            yield from _files(block.get("content"), (*path, number, "content"))
-        elif block.get("type") == "document" and isinstance(source := block.get("source"), dict):
-            data = source.get("data")
-            is_pdf = source.get("type") == "base64" and source.get("media_type") == "application/pdf"
-            if is_pdf and isinstance(data, str) and data:
-                yield (*path, number), data
