@@ -22,7 +22,7 @@ from proxyd.api.json_responses import error_from_aiohttp, error_response
 from proxyd.api.messages import MessagesHandlers
 from proxyd.api.models import ModelsHandlers
 from proxyd.api.request_keys import IS_CALL, MODEL, REQUEST_ID
-from proxyd.api.status import add_status_routes
+from proxyd.api.status import STATS_PATHS, add_status_routes
 from proxyd.config.models import Checks
 from proxyd.errors import BodyTimedOut, BodyTooLarge, ProxyError, UnknownExpectation
 from proxyd.logs.redact import redact
@@ -215,7 +215,8 @@ def _envelope(relay: Relay) -> Any:
 def _check_access(request: web.Request, relay: Relay) -> None:
     settings = relay.settings
     check_origin(request, settings)
-    if settings.auth == "keys" and request.path.startswith(_KEY_PATHS):
+    is_own_usage = request.path in STATS_PATHS and request.query.get("key") == "self"
+    if settings.auth == "keys" and (is_own_usage or request.path.startswith(_KEY_PATHS)):
         return  # the handlers ask for a virtual key
     if settings.auth_token is not None and not request.path.removeprefix(PREFIX).startswith(_OPEN_PATHS):
         check_token(request, settings)

@@ -15,16 +15,17 @@ from aiohttp import web
 
 import proxyd
 from proxyd import jsonio
-from proxyd.api.access_control import is_near
+from proxyd.api.access_control import check_key, is_near
 from proxyd.api.call_details import CallDetails
 from proxyd.api.probe import ONE_WORD, probe
 from proxyd.api.request_body import read_request_body
-from proxyd.api.request_keys import REQUEST_ID
+from proxyd.api.request_keys import REQUEST_ID, VIRTUAL_KEY
 from proxyd.config.keys import DEMO_BASE
 from proxyd.config.routes import ModelRoute
 from proxyd.config.settings import TABLE
 from proxyd.errors import ClientError, Forbidden, NotFound
 from proxyd.logs.redact import redact
+from proxyd.logs.setup import get_logger
 from proxyd.prompt_cache.parser import parse_object
 from proxyd.proxy.client_request import PREFIX
 from proxyd.proxy.held_bodies import HeldBodies
@@ -34,7 +35,11 @@ from proxyd.telemetry.hub import TelemetryHub
 from proxyd.telemetry.metrics import CONTENT_TYPE
 from proxyd.telemetry.shared_ledger import SharedLedger
 
-__all__ = ["add_status_routes"]
+__all__ = ["STATS_PATHS", "add_status_routes"]
+
+STATS_PATHS = ("/v1/stats", f"{PREFIX}/v1/stats")
+
+log = get_logger("stats")
 
 _PAGE_FOLDER = Path(__file__).parent / "dashboard"
 #: The dashboard's files. It loads nothing from other origins, and nothing is inline.
@@ -97,8 +102,13 @@ class _StatusHandlers:
     # -- numbers
 
     async def stats(self, request: web.Request) -> web.Response:
-        """``GET /v1/stats``: totals since the start and from the ledger; ``?session=ID`` for one session."""
+        """``GET /v1/stats``: totals since the start and from the ledger.
+
+        ``?session=ID`` for one session; ``?key=self`` for the virtual key that is sent.
+        """
         self._relay.finished.flush()
+        if "key" in request.query:
+            return await self._own_stats(request)
         live, ledger = self._observers.live, self._observers.ledger
         session = request.query.get("session")
         found: dict[str, Any] = {
@@ -136,6 +146,41 @@ class _StatusHandlers:
                     ledger.suspect()
             damaged = await asyncio.to_thread(stats.damaged_files, ledger.path)
             found["ledger"]["damaged"] = [str(each) for each in damaged]
+        return _json(found)
+
+    async def _own_stats(self, request: web.Request) -> web.Response:
+        """What the virtual key of the request has used, and of which limits."""
+        if request.query["key"] != "self":
+            raise ClientError("key: expected self, which stands for the virtual key that the request sends")
+        check_key(request, self._relay)
+        key = request.get(VIRTUAL_KEY)
+        if key is None:
+            raise ClientError(
+                "key=self needs a virtual key in the request ('claude-proxy keys add' makes one)"
+            )
+        found: dict[str, Any] = {
+            "key": key.name,
+            "team": key.team,
+            "models": list(key.models),
+            "expires_at": key.expires_at,
+            "holders": self._relay.key_ring.describe(key),
+            "ledger": {"trouble": None, "is_shared": False},
+        }
+        ledger, shared = self._observers.ledger, self._relay.settings.store
+        if ledger is None:
+            return _json(found)
+        try:
+            if shared is not None:
+                try:
+                    found.update(await asyncio.to_thread(_of_key, SharedLedger(shared), key.name))
+                    found["ledger"]["is_shared"] = True
+                    return _json(found)
+                except stats.LedgerUnreadable as exc:
+                    log.warning("stats.not_shared", why=exc.message)
+            found.update(await asyncio.to_thread(_of_key_in_file, ledger.path, key.name))
+        except stats.LedgerUnreadable as exc:
+            log.warning("stats.unreadable", why=exc.message)
+            found["ledger"]["trouble"] = "the record of calls cannot be read at the moment"
         return _json(found)
 
     async def call(self, request: web.Request) -> web.Response:
@@ -256,6 +301,17 @@ class _StatusHandlers:
                 "settings": settings,
             }
         )
+
+
+def _of_key_in_file(path: Path, name: str) -> dict[str, Any]:
+    return _of_key(stats.open_ledger(path), name)
+
+
+def _of_key(database: stats.AnyLedger, name: str) -> dict[str, Any]:
+    try:
+        return stats.overview_of_key(database, name, time.time())
+    finally:
+        database.close()
 
 
 def _from_file(path: Path, session: str | None) -> dict[str, Any]:

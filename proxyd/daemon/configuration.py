@@ -17,7 +17,7 @@ from proxyd.errors import ConfigError, UnsafePermissions
 from proxyd.hooks.loader import HookSet, load_hooks
 from proxyd.providers.known_models import catalog_doubts, with_known_window
 from proxyd.providers.registry import PROFILES, dialect_for, profile_for, sees_images
-from proxyd.providers.route_warnings import route_warnings, search_warnings
+from proxyd.providers.route_warnings import price_warnings, route_warnings, search_warnings
 
 __all__ = ["LoadConfig", "LoadedConfig", "checks", "hooks_folder", "load_configuration", "load_settings"]
 
@@ -106,7 +106,8 @@ def load_settings(
         folder=path.parent,
     )
     searches = tuple(f"{path}: {line}" for line in search_warnings(config.table.routes, settings))
-    config = replace(config, warnings=(*config.warnings, *searches))
+    prices = price_warnings(config.table.routes) if settings.auth == "keys" else []
+    config = replace(config, warnings=(*config.warnings, *searches, *(f"{path}: {line}" for line in prices)))
     # From the environment; those of the file are checked already.
     for name, key in (("auto_mode", "classifier"), ("images", "describe_with")):
         model = getattr(settings, name).get(key)

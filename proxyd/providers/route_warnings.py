@@ -18,7 +18,7 @@ from proxyd.config.web_search import UPSTREAM
 from proxyd.providers.registry import format_for, profile_for
 from proxyd.providers.upstream_search import can_search
 
-__all__ = ["fault_in_address", "fault_in_key", "route_warnings", "search_warnings"]
+__all__ = ["fault_in_address", "fault_in_key", "price_warnings", "route_warnings", "search_warnings"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ _MAX_NAMED = 5
 
 #: Claude Code's own prompt takes 11 000 to 14 000 tokens, and compaction needs room for a summary beside it.
 _LEAST_WINDOW = 40_000
+#: Entries that one warning names.
+_NAMED = 5
 
 
 def route_warnings(routes: Sequence[ModelRoute]) -> list[str]:
@@ -86,6 +88,24 @@ def route_warnings(routes: Sequence[ModelRoute]) -> list[str]:
         f"models[{index}].{key}: {text}"
         for index, route in enumerate(routes)
         for key, text in _warnings_of(route, is_first=index == 0)
+    ]
+
+
+def price_warnings(routes: Sequence[ModelRoute]) -> list[str]:
+    """Return a line that names the entries whose calls cost virtual keys nothing; none if all have prices.
+
+    Args:
+        routes: those that a key may use.
+    """
+    unpriced = [route.model_id for route in routes if route.pricing is None and not route.is_demo]
+    if not unpriced:
+        return []
+    names = ", ".join(unpriced[:_NAMED]) + (
+        f" and {len(unpriced) - _NAMED} more" if unpriced[_NAMED:] else ""
+    )
+    return [
+        f"without 'pricing', calls of these entries count 0 USD against the budgets of virtual keys: {names}; add it, "
+        "or limit tokens or calls"
     ]
 
 

@@ -254,10 +254,16 @@ class KeyRing:
 
     # -- what is shown
 
-    def describe(self) -> list[dict[str, Any]]:
-        """Describe keys and teams, with how much of each limit is used: for status and page."""
+    def describe(self, key: VirtualKey | None = None) -> list[dict[str, Any]]:
+        """Describe keys and teams, with how much of each limit is used: for status and page.
+
+        Args:
+            key: only this one and its team.
+        """
         now, usage = self._now(), self._stored_and_unsent()
         holders: list[VirtualKey | Team] = [*self._directory.keys, *self._directory.teams]
+        if key is not None:
+            holders = self._holders(key)
         return [
             {
                 "name": each.name,

@@ -35,6 +35,7 @@ __all__ = [
     "midnight",
     "open_ledger",
     "overview",
+    "overview_of_key",
     "series",
     "sessions_like",
     "sums",
@@ -351,12 +352,35 @@ def sessions_like(database: AnyLedger, prefix: str) -> list[str]:
     return [row["session_id"] for row in _rows(database, query, (prefix, prefix + "\x7f"))]
 
 
+def overview_of_key(database: AnyLedger, name: str, now: float) -> dict[str, Any]:
+    """Sum up today and the last 7 and 30 days of one virtual key, in total and by model."""
+    columns = ", ".join(f"coalesce(sum({value}), 0) AS {name_}" for name_, value in CALL_SUMS.items())
+    where = "FROM calls AS t WHERE started_at >= ? AND kind <> 'count' AND caller = ?"
+    found: dict[str, Any] = {}
+    for period, since in _starts(now).items():
+        values = (int(since), name)
+        by_model = (
+            f"SELECT route AS model, {columns} {where} GROUP BY 1 ORDER BY {_TOKENS} DESC, calls DESC, 1"
+        )
+        found[period] = {
+            "since": since,
+            "total": _rows(database, f"SELECT {columns} {where}", values)[0],
+            "by_model": _rows(database, by_model, values),
+        }
+    return found
+
+
+def _starts(now: float) -> dict[str, float]:
+    return {
+        "today": midnight(now),
+        **{f"days_{days}": midnight(now) - (days - 1) * _DAY_S for days in PERIODS_DAYS},
+    }
+
+
 def overview(database: AnyLedger, now: float) -> dict[str, Any]:
     """Sum up today and the last 7 and 30 days, each in total and by model, session, day and outcome."""
-    starts = {"today": midnight(now)}
-    starts.update({f"days_{days}": midnight(now) - (days - 1) * _DAY_S for days in PERIODS_DAYS})
     found: dict[str, Any] = {}
-    for name, since in starts.items():
+    for name, since in _starts(now).items():
         found[name] = {
             "since": since,
             "total": sums(database, since)[0],

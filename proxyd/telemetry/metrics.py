@@ -222,20 +222,17 @@ class _AtScrape(Collector):
         yield CounterMetricFamily(
             "proxyd_ledger_rows_lost", "Calls that the ledger could not keep", value=sources.rows_lost()
         )
-        rows_waiting = sources.rows_waiting()
-        if rows_waiting is not None:
-            yield GaugeMetricFamily(
-                "proxyd_ledger_rows_waiting",
-                "Calls that are in usage.db and not in the shared database yet",
-                value=rows_waiting,
-            )
-        is_store_up = sources.is_store_up()
-        if is_store_up is not None:
-            yield GaugeMetricFamily(
-                "proxyd_store_up",
-                "1 where the store of virtual keys answers, 0 where keys and limits are those read last",
-                value=float(is_store_up),
-            )
+        waiting = GaugeMetricFamily(
+            "proxyd_ledger_rows_waiting", "Calls that are in usage.db and not in the shared database yet"
+        )
+        store = GaugeMetricFamily(
+            "proxyd_store_up",
+            "1 where the store of virtual keys answers, 0 where keys and limits are those read last",
+        )
+        for family, value in ((waiting, sources.rows_waiting()), (store, sources.is_store_up())):
+            if value is not None:
+                family.add_metric((), value)
+            yield family
         yield from _of_keys(sources.keys())
         targets = GaugeMetricFamily(
             "proxyd_target_state",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,8 +20,9 @@ import click
 from proxyd.cli.commands.check import show_columns
 from proxyd.cli.exit_codes import EXIT_CONFIG, EXIT_USAGE, CommandFailed
 from proxyd.cli.groups import CommandGroup
-from proxyd.cli.key_store import open_configured_store
+from proxyd.cli.key_store import configured_store, open_configured_store
 from proxyd.cli.options import json_option
+from proxyd.cli.wrapping import wrapped
 from proxyd.config.faults import hint
 from proxyd.store.interface import KeyStore, StoreFailed
 from proxyd.store.limits import described_limits
@@ -146,6 +148,8 @@ def add_command(
         expires_at=expires_at,
     )
 
+    teams: list[Team] = []
+
     def add(store: KeyStore, directory: Directory) -> None:
         before = directory.key(name)
         if before is not None and before.revoked_at is None:
@@ -159,9 +163,11 @@ def add_command(
                 f"there is no team {team!r}; {known}; 'claude-proxy keys team' makes one", EXIT_USAGE
             )
         store.put_key(key)
+        teams.extend(each for each in directory.teams if each.name == team)
 
     _change(add)
     _show_secret(key, secret, as_json=as_json)
+    _warn_of_prices(key, *teams)
 
 
 @keys_command.command("rotate", epilog="Example: claude-proxy keys rotate alice")
@@ -237,6 +243,7 @@ def team_command(
     _change(change)
     limits = ", ".join(_words(team)) or "without limits"
     click.echo(f"the team {name!r} is removed" if remove else f"the team {name!r}: {limits}")
+    _warn_of_prices(team)
 
 
 @keys_command.command("list", epilog="Example: claude-proxy keys list --json")
@@ -300,6 +307,22 @@ def _change(change: Callable[[KeyStore, Directory], None]) -> None:
         raise CommandFailed(exc.message, EXIT_CONFIG) from None
     finally:
         store.close()
+
+
+def _warn_of_prices(*holders: VirtualKey | Team) -> None:
+    """Name the entries without prices, where one of the holders has a budget in USD."""
+    if not any(limit.unit == "usd" for holder in holders for limit in holder.limits):
+        return
+    from proxyd.providers.route_warnings import price_warnings
+
+    key = next((each for each in holders if isinstance(each, VirtualKey)), None)
+    routes = [
+        route
+        for route in configured_store()[1]
+        if key is None or key.may_use((route.model_id, *route.aliases))
+    ]
+    for line in price_warnings(routes):
+        click.echo(wrapped(f"warning: {line}", sys.stderr, indent="  "), err=True)
 
 
 def _existing(directory: Directory, name: str) -> VirtualKey:

@@ -35,7 +35,7 @@ def store_command() -> None:
     "--to",
     "target",
     metavar="URL",
-    help="postgresql://…, '${ENV_NAME}' or '${file:PATH}', which other users of the machine do not see; "
+    help="postgresql://USER@HOST/DATABASE, '${ENV_NAME}' or '${file:PATH}', hidden from other users; "
     "the setting 'store' if left out.",
 )
 def migrate_command(source: str, target: str | None) -> None:

@@ -120,6 +120,9 @@ async def test_keys_limits_and_usage_are_shared(postgres: Postgres, tmp_path: Pa
         used = both.store.usage([("day", start_of("day", time.time()))])
         (spent,) = used.values()
         assert spent.tokens == spent.calls * CALL_TOKENS >= 45
+        for each in both.daemons:
+            assert each._relay is not None
+            each._relay.finished.flush()
         calls = sum(
             row["calls"] for each in both.daemons if each._observers for row in each._observers.live.totals()
         )

@@ -163,7 +163,14 @@ async def test_stats(tmp_path: Path, upstream: Upstream, session: aiohttp.Client
         found = await get(session, f"{base}/anthropic/v1/stats")
         one = await get(session, f"{base}/v1/stats?session={SESSION}")
     assert {row["route"]: row["calls"] for row in found["since_start"]} == {"m": 1, "full": 1}
-    assert found["ledger"] == {"is_kept": True, "days": 90, "trouble": None, "calls_lost": 0, "damaged": []}
+    assert found["ledger"] == {
+        "is_kept": True,
+        "days": 90,
+        "trouble": None,
+        "calls_lost": 0,
+        "damaged": [],
+        "is_shared": False,
+    }
     for period in ("today", "days_7", "days_30"):
         assert found[period]["total"]["calls"] == 2
         assert [row["model"] for row in found[period]["by_model"]] == ["m", "full"]

@@ -18,10 +18,12 @@ from structlog.testing import capture_logs
 
 from proxyd.daemon.key_sync import EXCHANGE_S
 from proxyd.daemon.server import Daemon
+from proxyd.secret import Secret
 from proxyd.store.sqlite import FILE, SqliteKeyStore
 from proxyd.store.virtual_keys import Limit, Team, VirtualKey, digest_of, new_secret, start_of
 from proxyd.telemetry import ledger_queries
 from tests.support.harness import Upstream, load_entries, running_upstream, text_stream
+from tests.support.observing import until_rows
 from tests.support.raw_sockets import RawResponse, ask, post
 from tests.support.streams import DIRECT, HELLO, judge
 
@@ -307,6 +309,43 @@ async def test_a_damaged_store_stops_no_call(tmp_path: Path) -> None:
 
 
 # -- what is recorded and shown
+
+
+async def test_a_key_sees_its_own_usage_and_nothing_else(tmp_path: Path) -> None:
+    token = Secret("the-token-of-the-administrator")
+    async with service(tmp_path, auth_token=token) as proxy:
+        await proxy.put(Team("research", (Limit(100, "usd", "day"),)))
+        alice = await proxy.add("alice", Limit(60, "tokens", "day"), team="research")
+        bob = await proxy.add("bob", Limit(5, "calls", "day"))
+        for secret in (alice, alice, bob):
+            assert (await proxy.ask(bearer(secret))).status == 200
+        proxy.daemon._relay.finished.flush()
+        await until_rows(tmp_path, 3)
+        for prefix in ("", "/anthropic"):
+            response = await proxy.get(f"{prefix}/v1/stats?key=self", bearer(alice))
+            found = json.loads(response.body)
+            assert (response.status, found["key"], found["team"]) == (200, "alice", "research")
+            assert [(each["name"], each["limits"][0]["used"]) for each in found["holders"]] == [
+                ("alice", 30), ("research", 30),
+            ]  # fmt: skip
+            for period in ("today", "days_7", "days_30"):
+                assert (found[period]["total"]["calls"], found[period]["total"]["cost_usd"]) == (2, 30)
+                assert [row["model"] for row in found[period]["by_model"]] == ["m"]
+            assert "bob" not in response.body.decode()
+            assert alice not in response.body.decode()
+        for path, headers, status in (
+            ("/v1/stats?key=self", (), 401),
+            ("/v1/stats?key=self", (bearer("sk-cp-unknown-0123456789"),), 401),
+            ("/v1/stats", (bearer(alice),), 401),
+            ("/v1/stats?key=self&x=1", (bearer(bob),), 200),
+            ("/v1/stats?key=bob", (bearer(alice),), 401),
+            ("/v1/stats?key=self/../calls", (bearer(alice),), 401),
+            ("/v1/calls/req_1?key=self", (bearer(alice),), 401),
+            ("/test-connection?key=self", (bearer(alice),), 401),
+            ("/v1/stats?key=self", (bearer(token.reveal()),), 400),
+            ("/v1/stats?key=bob", (bearer(token.reveal()),), 400),
+        ):
+            assert (await proxy.get(path, *headers)).status == status, path
 
 
 async def test_calls_are_recorded_by_key_and_team(tmp_path: Path) -> None:

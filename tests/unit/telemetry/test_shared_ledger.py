@@ -45,6 +45,7 @@ def answers(ledger: stats.AnyLedger) -> dict[str, Any]:
     }
     found["limited"] = stats.sums(ledger, 0, by="model", limit=1)
     found["overview"] = stats.overview(ledger, NOW)
+    found["of a key"] = stats.overview_of_key(ledger, "alice", NOW)
     found["hours"] = stats.series(ledger, NOW - 7 * DAY_S, "hour")
     found["days"] = stats.series(ledger, NOW - 60 * DAY_S, "day")
     found["prompt"] = stats.last_prompt(ledger, SESSION)

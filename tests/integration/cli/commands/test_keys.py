@@ -113,6 +113,24 @@ def test_a_second_key_of_a_name_is_refused(home: Home) -> None:
     assert "there is a key 'alice'; 'claude-proxy keys rotate alice' replaces its secret" in refused.err
 
 
+def test_a_budget_warns_of_entries_without_prices(home: Home) -> None:
+    home.write_models(
+        MODELS + "- {model_id: free, api_base: 'https://a.example', api_key: k}\n"
+        "- {model_id: other, api_base: 'https://b.example', api_key: k}\n"
+    )
+    text = "count 0 USD against the budgets of virtual keys: free"
+    made = home.run("keys", "add", "alice", "--budget", "5/day", "--models", "demo,free")
+    assert text in " ".join(made.err.split())
+    assert "other" not in made.err
+    assert "0 USD" not in home.run("keys", "add", "bob", "--calls", "5/day").err
+    assert "0 USD" not in home.run("keys", "add", "carol", "--budget", "5/day", "--models", "demo").err
+    assert f"{text}, other" in " ".join(home.run("keys", "team", "research", "--budget", "5/day").err.split())
+    assert "0 USD" in home.run("keys", "add", "dave", "--team", "research").err
+    assert f"{text}, other" in " ".join(home.run("check").err.split())
+    home.write_models((home.config / "models.yaml").read_text().replace("auth: keys", "auth: token"))
+    assert "0 USD" not in home.run("check").err
+
+
 def test_code_asks_for_the_users_key(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.write_models(MODELS)
     refused = home.run("code", "demo")
