@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,6 +90,9 @@ def _unwanted_variables(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+#: The daemon looks at its files twice a second.
+_TAKEOVER_S = 5.0
+
 _UNSET = {
     "sh": lambda key: f"unset {key}",
     "fish": lambda key: f"set -e {key}",
@@ -150,7 +154,7 @@ def code_command(
             "claude was not found on PATH; install it with 'npm install -g @anthropic-ai/claude-code'",
             EXIT_NO_COMMAND,
         )
-    _ensure_served(route, port, host, models)
+    _ensure_served(loaded.config.path, route, port, host, models)
     environ = {**os.environ, **variables}
     if "ANTHROPIC_AUTH_TOKEN" in variables:
         environ.pop("ANTHROPIC_API_KEY", None)  # it would be sent as well, and Claude Code asks about it
@@ -170,7 +174,10 @@ def code_command(
     os.execve(program, (program, *added, *arguments), environ)  # noqa: S606 - the user's own claude
 
 
-def _ensure_served(route: ModelRoute, port: int | None, host: str | None, models: str | None) -> None:
+def _ensure_served(
+    path: Path, route: ModelRoute, port: int | None, host: str | None, models: str | None
+) -> None:
+    """Start the daemon if it does not run, and wait until it has taken over a models.yaml that was just saved."""
     from proxyd.cli.commands import lifecycle
 
     target = find_target(port, host, models)
@@ -178,6 +185,16 @@ def _ensure_served(route: ModelRoute, port: int | None, host: str | None, models
     peer, where = lifecycle.ensure_running(target, port=port, host=host, models=models)
     if not was_running:
         click.echo(f"claude-proxy was started on {target.url}; its log: {where}", err=True)
+    deadline = time.monotonic() + _TAKEOVER_S
+    while route.model_id not in peer.about["models"] and peer.about["config"] == str(path.resolve()):
+        if time.monotonic() > deadline:
+            fault = peer.about.get("config_error") or {}
+            raise CommandFailed(
+                f"the daemon on {target.url} has not taken over {path}, and has no model {route.model_id!r}; "
+                + ("; ".join(fault.get("faults", ())) or "'claude-proxy reload' says why")
+            )
+        time.sleep(0.1)
+        peer, _ = lifecycle.ensure_running(target, port=port, host=host, models=models)
     if route.model_id not in peer.about["models"]:
         raise CommandFailed(
             f"the daemon on {target.url} uses {peer.about['config']}, which has no model {route.model_id!r}; "
