@@ -75,7 +75,7 @@ class HealthHandlers:
         ids = self._relay.table.ids()
         page = _HOME.format(
             version=proxyd.__version__,
-            url=escape(f"http://{request.host}"),
+            url=escape(f"{request.scheme}://{request.host}"),
             token="any" if self._relay.settings.auth_token is None else "YOUR_ACCESS_TOKEN",
             model=escape(ids[0] if ids else "MODEL"),
             models=escape(", ".join(ids) or "none"),

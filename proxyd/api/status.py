@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -277,7 +277,7 @@ class _StatusHandlers:
         ]
         if is_probed:
             for entry in routes:
-                entry["probe"] = await _probe(request, entry["model_id"])
+                entry["probe"] = await _probe(request, entry["model_id"], about["address"])
         settings = {
             name: {
                 "value": redact(_as_json(getattr(relay.settings, name)), name),
@@ -367,10 +367,12 @@ def _route(route: ModelRoute, circuits: Any) -> dict[str, Any]:
     }
 
 
-async def _probe(request: web.Request, model: str) -> dict[str, Any]:
+async def _probe(request: web.Request, model: str, address: Sequence[Any]) -> dict[str, Any]:
     """Send one call to ourselves as a client would, with the credential in the request for the probe."""
     transport = request.transport
     host, port = ("127.0.0.1", 0) if transport is None else transport.get_extra_info("sockname")[:2]
+    if request.secure:
+        host, port = address  # the probe speaks no TLS
     wanted = ("x-api-key", "authorization", "x-claude-proxy-token")
     headers = {name: request.headers[name] for name in wanted if name in request.headers}
     result = await asyncio.to_thread(probe, host, port, model, ONE_WORD, headers)

@@ -31,6 +31,7 @@ from proxyd.config.kinds import (
     whole_number,
 )
 from proxyd.config.secrets import Credential
+from proxyd.config.tls import Tls, tls_kind
 from proxyd.config.web_search import web_search_kind
 from proxyd.headers import is_never_forwarded
 from proxyd.secret import Secret
@@ -148,6 +149,13 @@ class Settings:
         "Listen beyond loopback without auth_token.",
         source="docs/spec/operations.md#e1",
         flag="--insecure",
+        is_live=False,
+    )
+    tls: Mapping[str, Any] = _setting(
+        {},
+        replace(tls_kind(), from_text=json_mapping("").from_text),
+        "A second address on which clients speak TLS; ``cert`` and ``key`` are read again when they change "
+        "(docs/teams.md).",
         is_live=False,
     )
     allowed_hosts: tuple[str, ...] = _setting(
@@ -446,6 +454,8 @@ class Settings:
 
     #: The text of the rules that ``auto_mode`` names.
     auto_mode_rules: str = ""
+    #: What ``tls`` says.
+    tls_address: Tls | None = None
     #: The key that ``web_search`` names.
     web_search_key: Credential | None = None
     #: Source of each value: flag, variable or ``FILE:LINE:COLUMN``; absent for defaults.

@@ -15,6 +15,7 @@ from proxyd.config.faults import hint
 from proxyd.config.kinds import Report
 from proxyd.config.secrets import Credential, read_credential
 from proxyd.config.settings import TABLE, Setting, Settings
+from proxyd.config.tls import Tls, server_context, tls_of
 from proxyd.config.web_search import faults_in, read_key
 from proxyd.errors import ConfigError
 from proxyd.secret import Secret
@@ -101,7 +102,10 @@ class _Loader:
             values[name] = self._resolve_pem_file(name, values[name])
         values["auto_mode_rules"] = self._read_rules(values["auto_mode"].get("rules"))
         values["web_search_key"] = self._read_search_key(values["web_search"])
-        self._check_exposure(values)
+        values["tls_address"] = tls = self._read_tls(values["tls"], values["host"])
+        self._check_exposure("host", values["host"], values)
+        if tls is not None:
+            self._check_exposure("tls", tls.host, values)
         return values
 
     def _value(self, row: Setting) -> Any:
@@ -185,18 +189,27 @@ class _Loader:
             self._fault(self.origins[name], f"{name}: expected a PEM file; there is none at {full}")
         return str(full)
 
-    def _check_exposure(self, values: Mapping[str, Any]) -> None:
+    def _read_tls(self, values: Mapping[str, Any], host: str) -> Tls | None:
+        is_from_file = self.origins.get("tls") == self._place("tls")
+        try:
+            tls = tls_of(values, host, self._folder if is_from_file else Path())
+            if tls is not None:
+                server_context(tls)
+        except ValueError as exc:
+            self._fault(self.origins["tls"], f"tls: {exc}")
+            return None
+        return tls
+
+    def _check_exposure(self, name: str, host: str, values: Mapping[str, Any]) -> None:
         """Refuse to listen beyond loopback without a token: each call costs the user money
         (docs/spec/operations.md#e1).
         """
-        if is_loopback(values["host"]) or values["auth_token"] is not None or values["insecure"]:
+        if is_loopback(host) or values["auth_token"] is not None or values["insecure"]:
             return
         if any(fault.startswith(f"{self.origins.get('auth_token')}:") for fault in self.faults):
             return  # there is a token, and its fault is reported already
         remedy = "set auth_token (CLAUDE_PROXY_AUTH_TOKEN), or --insecure if nobody else can reach it"
-        self._fault(
-            self.origins["host"], f"{values['host']} is beyond loopback and there is no token; {remedy}"
-        )
+        self._fault(self.origins[name], f"{host} is beyond loopback and there is no token; {remedy}")
 
     def _place(self, name: str) -> str:
         return self._file_places.get(name, "settings")

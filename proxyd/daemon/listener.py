@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
@@ -28,6 +29,8 @@ __all__ = ["Listener"]
 _GRACE_S = 30.0
 #: Longer than one iteration of the event loop.
 _ITERATION_S = 1.0
+#: For a TLS handshake, until which a connection is not counted.
+_HANDSHAKE_S = 10.0
 
 
 class Listener:
@@ -54,6 +57,18 @@ class Listener:
         loop = asyncio.get_running_loop()
         for each in sockets:
             self._listening.append(await loop.create_server(self._accept, sock=each))
+
+    async def serve_tls(
+        self, sockets: Sequence[socket.socket], context: ssl.SSLContext
+    ) -> list[asyncio.Server]:
+        """Serve the connections of `sockets` over TLS, on duplicates of them; the caller closes what is returned."""
+        loop = asyncio.get_running_loop()
+        return [
+            await loop.create_server(
+                self._accept, sock=each.dup(), ssl=context, ssl_handshake_timeout=_HANDSHAKE_S
+            )
+            for each in sockets
+        ]
 
     @property
     def middleware(self) -> Any:

@@ -38,6 +38,7 @@ from proxyd.daemon.loop_lag import LoopLag
 from proxyd.daemon.rlimits import forbid_core_dumps, raise_file_limit
 from proxyd.daemon.sockets import bind_sockets
 from proxyd.daemon.systemd import Notifier
+from proxyd.daemon.tls_listener import TlsListener
 from proxyd.errors import ConfigError, Overloaded
 from proxyd.hooks.loader import find_hook_files
 from proxyd.logs.rotation import LogFile
@@ -137,6 +138,8 @@ class Daemon:
         self._learned = LearnedQuirkFile(None if state_folder is None else state_folder / LEARNED_FILE)
         self._key_ring = KeyRing(fail_closed=lambda: self.settings.fail_closed)
         self._key_sync: KeySync | None = None
+        self._tls: TlsListener | None = None
+        self._renewal: asyncio.Future[None] | None = None
         self._stop = asyncio.Event()
         self._force_stop = asyncio.Event()
         self._stops_with_terminal = False
@@ -210,11 +213,16 @@ class Daemon:
             assert server is not None, "a runner that is set up has a server"
             wrap_handler(server, in_front_of)
             await self._listener.start(server, sockets)
+            if settings.tls_address is not None:
+                self._tls = TlsListener(settings.tls_address, self._listener)
+                await self._tls.start()
             self.loop_lag.start()
             asyncio.get_running_loop().set_exception_handler(LoopExceptionHandler())
         except BaseException:
             for each in sockets:
                 each.close()
+            if self._tls is not None:
+                self._tls.close()
             if self._demo is not None:
                 await self._demo.close()
             raise
@@ -224,7 +232,12 @@ class Daemon:
 
     def _watched_files(self) -> list[Path]:
         path = self._loaded.config.path
-        return [path, path.parent / "env", *find_hook_files(hooks_folder(path))]
+        return [
+            path,
+            path.parent / "env",
+            *find_hook_files(hooks_folder(path)),
+            *(() if self._tls is None else self._tls.files),
+        ]
 
     def about(self) -> dict[str, Any]:
         """Return what ``claude-proxy status`` shows, for callers on this machine."""
@@ -237,6 +250,7 @@ class Daemon:
             "supervisor": self._service.supervisor,
             "uptime_s": round(time.monotonic() - self._started, 1),
             "address": [*self.addresses[0]],
+            **({} if self._tls is None else {"tls_address": [*self._tls.addresses[0]]}),
             "config": str(self._loaded.config.path.resolve()),
             "models": list(self._relay.table.ids()),
             "calls": self._relay.active_calls,
@@ -326,6 +340,7 @@ class Daemon:
         log.info(
             "server.started",
             address=f"http://{host}:{port}",
+            **({} if self._tls is None else {"tls": "https://{}:{}".format(*self._tls.addresses[0])}),
             models=len(self._loaded.config.table.routes),
             config=str(self._loaded.config.path),
         )
@@ -396,6 +411,8 @@ class Daemon:
         self._switch_recording(relay)
         if not bodies_before:
             self._warn_about_bodies()
+        if self._tls is not None:
+            self._renewal = asyncio.ensure_future(self._tls.renew())
         relay.swap(settings, loaded.config.table, loaded.hooks)
         if self._observers is not None:
             self._observers.sources.is_reload_good = True
@@ -462,7 +479,7 @@ class Daemon:
             return
         relay.is_draining = True
         self._service.notifier.stopping(f"draining, {relay.active_calls} calls in flight")
-        self._listener.stop_accepting()
+        self._stop_accepting()
         self._listener.close_idle()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.settings.drain_timeout_s
@@ -483,6 +500,13 @@ class Daemon:
                 log.warning("server.calls_cut", calls=relay.active_calls)
                 relay.cut_all()
 
+    def _stop_accepting(self) -> None:
+        if self._renewal is not None:
+            self._renewal.cancel()
+        self._listener.stop_accepting()
+        if self._tls is not None:
+            self._tls.close()
+
     def _beat(self) -> None:
         """Do the periodic work that does not depend on calls."""
         self._collection_policy.check()
@@ -493,7 +517,7 @@ class Daemon:
         if self._reloader is not None:
             await self._reloader.close()
         self.loop_lag.stop()
-        self._listener.stop_accepting()
+        self._stop_accepting()
         if self._relay is not None:
             self._relay.finished.flush()
         if self._observers is not None:

@@ -17,6 +17,7 @@ def test_defaults() -> None:
         "store": None,
         "fail_closed": False,
         "insecure": False,
+        "tls": {},
         "allowed_hosts": (),
         "log_level": "info",
         "log_format": "auto",
