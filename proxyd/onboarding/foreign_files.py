@@ -1,19 +1,21 @@
 """Read the configuration of other proxies for Claude Code, and write it as entries of models.yaml. No I/O.
 
-Known are the models.yaml of tizee/anthropic-proxy and the config.json of claude-code-router. What has no counterpart is
-reported, never dropped in silence. A key that stands in the file is not copied: its entry names a variable.
+Known are the models.yaml of tizee/anthropic-proxy, the config.json of claude-code-router, and LiteLLM's config.yaml
+(`proxyd.onboarding.litellm_file`). What has no counterpart is reported, never dropped in silence. A key that stands in
+the file is not copied: its entry names a variable.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from proxyd.onboarding.imported import Imported, base_of, key_of, variable_of
+from proxyd.onboarding.litellm_file import import_litellm, is_litellm
 
 __all__ = ["Imported", "import_configuration"]
 
-_ENDPOINT = re.compile(r"/(?:chat/completions|messages|responses)/?$")
 _REFERENCE = re.compile(r"\$\{?([A-Za-z_]\w*)\}?\Z")
 _TOKENS = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmM])\Z")
 #: Keys of the original that mean the same here.
@@ -37,34 +39,22 @@ _CONDITIONS: Mapping[str, dict[str, Any]] = {
 _DEFAULT_THRESHOLD = 60_000
 
 
-@dataclass
-class Imported:
-    """Entries, rules for all of them, and a line for each thing that could not be taken over."""
-
-    entries: list[dict[str, Any]] = field(default_factory=list)
-    routes: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The content of a models.yaml."""
-        return {"models": self.entries, **({"routes": self.routes} if self.routes else {})}
-
-
 def import_configuration(document: Any) -> Imported:
     """Return the entries of a parsed file.
 
     Raises:
-        ValueError: it has neither of the known forms.
+        ValueError: it has none of the known forms.
     """
+    if is_litellm(document):
+        return import_litellm(document)
     if isinstance(document, dict) and isinstance(document.get("Providers"), list):
         return _from_router(document)
     models = document.get("models") if isinstance(document, dict) else document
     if isinstance(models, list) and any(isinstance(each, dict) and "model_id" in each for each in models):
         return _from_original(models)
     raise ValueError(
-        "expected the models.yaml of tizee/anthropic-proxy (a list with model_id and api_key_name), or the config.json "
-        "of claude-code-router (with Providers)"
+        "expected the models.yaml of tizee/anthropic-proxy (a list with model_id and api_key_name), the config.json of "
+        "claude-code-router (with Providers), or LiteLLM's config.yaml (with model_list)"
     )
 
 
@@ -76,7 +66,7 @@ def _from_original(models: list[Any]) -> Imported:
             continue
         name = str(model["model_id"])
         entry = {key: model[key] for key in _SAME if model.get(key) is not None}
-        entry["api_base"] = _base(str(model["api_base"]))
+        entry["api_base"] = base_of(str(model["api_base"]))
         if isinstance(model.get("api_key_name"), str):
             entry["api_key"] = f"${{{model['api_key_name']}}}"
         for key in ("max_tokens", "max_input_tokens"):
@@ -87,10 +77,7 @@ def _from_original(models: list[Any]) -> Imported:
         if model.get("enable_thinking") is False:
             entry["reasoning_effort"] = "none"
         if model.get("api_key"):
-            entry["api_key"] = f"${{{_variable(name)}}}"
-            done.notes.append(
-                f"{name}: the key in the file was not copied; put it into env as {_variable(name)}"
-            )
+            entry["api_key"] = key_of(variable_of(name), name, done)
         taken = {
             *_SAME,
             "api_key_name",
@@ -115,7 +102,7 @@ def _from_router(document: Mapping[str, Any]) -> Imported:
             continue
         name = str(provider.get("name", "provider"))
         used = _transformers(provider.get("transformer"))
-        base = _base(str(provider["api_base_url"]))
+        base = base_of(str(provider["api_base_url"]))
         direct = "anthropic" in {each.lower() for each in used}
         extra = {}
         if base.endswith("/v1beta/models"):  # Gemini's own API
@@ -185,11 +172,7 @@ def _router_key(value: Any, name: str, done: Imported) -> str | None:
     match = _REFERENCE.match(value)
     if match is not None:
         return f"${{{match[1]}}}"
-    variable = _variable(name)
-    note = f"{name}: the key in the file was not copied; put it into env as {variable}"
-    if note not in done.notes:
-        done.notes.append(note)
-    return f"${{{variable}}}"
+    return key_of(variable_of(name), name, done)
 
 
 def _transformers(value: Any) -> dict[str, Mapping[str, Any]]:
@@ -204,17 +187,9 @@ def _transformers(value: Any) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def _base(address: str) -> str:
-    return _ENDPOINT.sub("", address.strip()).rstrip("/")
-
-
 def _tokens(value: Any) -> Any:
     match = _TOKENS.match(str(value).strip())
     return f"{match[1]}{match[2].lower()}" if match else value
-
-
-def _variable(name: str) -> str:
-    return f"{re.sub(r'[^A-Za-z0-9]+', '_', name).strip('_').upper() or 'UPSTREAM'}_API_KEY"
 
 
 def _free(short: str, provider: str, taken: Any) -> str:

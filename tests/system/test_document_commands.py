@@ -56,6 +56,7 @@ REPLACED = {
     r"add (NAME|PROVIDER|VENDOR)$": "add {server} --model new",
     r"models add \{server\}": "add {server}",
     r"req_AbCd|REQUEST_ID": "{request_id}",
+    r"import config.yaml": "import .claude-code-router/config.json",
     r"import FILE": "import .claude-code-router/config.json",
     r"--(model|resume) ID": r"--\1 kimi",
     r"\b(MODEL|OTHER)\b": "kimi",

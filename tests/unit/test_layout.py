@@ -50,6 +50,7 @@ WITHOUT_TEST_MODULE = {
     "daemon/server": "system/test_lifecycle.py and system/test_stop_and_reload.py",
     "hookapi": "names only; integration/hooks/test_runner.py",
     "hooks/api": "dataclasses; integration/hooks/test_runner.py",
+    "onboarding/imported": "unit/onboarding/test_foreign_files.py",
     "onboarding/models_file": "integration/api/test_entries.py and integration/cli/commands/test_add.py",
     "onboarding/targets": "integration/api/test_entries.py and integration/cli/commands/test_add.py",
     "providers/hosted": "data; unit/providers/test_vendors.py",

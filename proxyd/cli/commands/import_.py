@@ -22,7 +22,7 @@ _MAX_BYTES = 4 << 20
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The models.yaml to write (stdout).")
 def import_command(file: Path, output: Path | None) -> None:
-    """Read the models.yaml of tizee/anthropic-proxy or the config.json of claude-code-router, and write ours.
+    """Read the configuration of tizee/anthropic-proxy, claude-code-router or LiteLLM, and write a models.yaml.
 
     Keys that stand in the file are not copied: the entries name variables. What has no counterpart is said on stderr.
     """
