@@ -25,7 +25,7 @@ from time import monotonic
 import proxyd
 from bench import report, startup
 from bench.certificates import make_certificate
-from bench.contenders import BASELINES, OURS, PEERS, TLS, VARIANTS, Contender
+from bench.contenders import BASELINES, FORMATS, OURS, PEERS, TLS, VARIANTS, Contender
 from bench.paired import measure_pairs
 from bench.processes import Process
 from bench.scenarios import SCENARIOS, Figures, WrongResponse, started, until_ready
@@ -50,14 +50,16 @@ def _arguments() -> argparse.Namespace:
 
 
 def _selection(args: argparse.Namespace) -> tuple[list[Contender], list[str]]:
-    contenders = [*BASELINES, *OURS, *VARIANTS, *(PEERS if args.peers else ())]
+    contenders = [*BASELINES, *OURS, *FORMATS, *VARIANTS, *(PEERS if args.peers else ())]
     scenarios = list(SCENARIOS)
     if args.smoke:
-        contenders = [each for each in contenders if each.name in ("pass-through", "translated", "direct")]
+        contenders = [each for each in contenders if each.name == "pass-through" or each in (*OURS, *FORMATS)]
         scenarios = ["requests", "bursts", "kinds", "paced", "open-500"]
     if args.only:
         wanted = args.only.split(",")
-        contenders = [each for each in (*BASELINES, *OURS, *VARIANTS, *PEERS) if each.name in wanted]
+        contenders = [
+            each for each in (*BASELINES, *OURS, *FORMATS, *VARIANTS, *PEERS) if each.name in wanted
+        ]
     if args.scenario:
         scenarios = args.scenario.split(",")
     return contenders, scenarios
@@ -65,12 +67,13 @@ def _selection(args: argparse.Namespace) -> tuple[list[Contender], list[str]]:
 
 _VARIANT_NAMES = {contender.name for contender in VARIANTS}
 _PEER_NAMES = {contender.name for contender in PEERS}
+_FORMAT_NAMES = {contender.name for contender in FORMATS}
 #: Contenders for which a scenario takes minutes or has no meaning.
 _SKIPPED = {
-    "open-1000": _PEER_NAMES | _VARIANT_NAMES,
-    "growth": {"raw relay", "nginx", "pass-through", "direct"} | _PEER_NAMES | _VARIANT_NAMES,
+    "open-1000": _PEER_NAMES | _VARIANT_NAMES | _FORMAT_NAMES,
+    "growth": {"raw relay", "nginx", "pass-through", "direct"} | _PEER_NAMES | _VARIANT_NAMES | _FORMAT_NAMES,
     "huge": {"raw relay", "nginx"} | _PEER_NAMES | _VARIANT_NAMES,
-    "open-500": _VARIANT_NAMES,
+    "open-500": _VARIANT_NAMES | _FORMAT_NAMES,
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.traffic import PACED, RESPONSES
 
-__all__ = ["BASELINES", "OURS", "PEERS", "TLS", "VARIANTS", "Contender", "Launch", "with_tls"]
+__all__ = ["BASELINES", "FORMATS", "OURS", "PEERS", "TLS", "VARIANTS", "Contender", "Launch", "with_tls"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 #: Rates of paced streams, in chunks a second, that the scenarios use.
@@ -69,6 +69,7 @@ def _base(upstream_port: int, tls: TLS | None) -> str:
 def _proxy(
     *,
     translated: bool,
+    chosen: str | None = None,
     settings: Mapping[str, Any] | None = None,
     hook: str | None = None,
     tls: TLS | None = None,
@@ -80,6 +81,7 @@ def _proxy(
                 "model_id": f"bench-{name}",
                 "api_base": f"{base}/v1" if translated else base,
                 "direct": not translated,
+                **({} if chosen is None else {"format": chosen}),
             }
             for name in MODELS
         ]
@@ -183,6 +185,11 @@ def stream_event_hook(event, ctx):
 OURS = (
     Contender("translated", _proxy(translated=True)),
     Contender("direct", _proxy(translated=False)),
+)
+#: Translated, to upstreams of the other protocols.
+FORMATS = (
+    Contender("responses", _proxy(translated=True, chosen="openai-responses")),
+    Contender("gemini", _proxy(translated=True, chosen="gemini")),
 )
 
 

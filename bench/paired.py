@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.contenders import BASELINES, OURS, PEERS, TLS, with_tls
+from bench.contenders import BASELINES, FORMATS, OURS, PEERS, TLS, with_tls
 from bench.scenarios import SCENARIOS, Figures, Running, per_chunk, started
 
 __all__ = ["measure_pairs"]
@@ -41,7 +41,7 @@ async def measure_pairs(
         tls: where the upstream speaks TLS; None where there is no certificate.
         groups: gets the rounds of each group, by contender, as soon as there are any.
     """
-    known = [*BASELINES, *OURS, *PEERS, *(() if tls is None else with_tls(tls)[0])]
+    known = [*BASELINES, *OURS, *FORMATS, *PEERS, *(() if tls is None else with_tls(tls)[0])]
     for group in _GROUPS:
         everyone = [each for each in known if each.name in group.names]
         if len(everyone) < len(group.names):
@@ -160,6 +160,14 @@ _GROUPS = (
             _tool_call,
         ),
         starts=8,
+        rounds=4,
+        paced_rounds=2,
+    ),
+    # The protocols of upstreams.
+    _Group(
+        ("translated", "responses", "gemini"),
+        (_request, _small, _burst(1, 24), _burst(16, 48), _reasoning),
+        starts=4,
         rounds=4,
         paced_rounds=2,
     ),

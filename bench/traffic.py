@@ -1,4 +1,4 @@
-"""Requests like Claude Code's, and scripted responses in both dialects.
+"""Requests like Claude Code's, and the content of scripted responses (`bench.dialects` writes them).
 
 A response is selected by the model's name, ``bench-NAME``, so that a contender needs nothing but its own configuration.
 `Content` is what a client must have received in the end.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["PACED", "RESPONSES", "STAMP", "Content", "Response", "anthropic_frame", "bodies", "openai_frame"]
+from bench.dialects import Deltas, dump
+
+__all__ = ["PACED", "RESPONSES", "STAMP", "Content", "Response", "bodies"]
 
 #: Headers as Claude Code sends them; their number is part of the cost of a request.
 HEADERS = {
@@ -121,7 +122,7 @@ def bodies(model: str, size: str = "large", *, stream: bool = True) -> tuple[byt
     }
     options = {"max_tokens": 32_000, "stream": stream}
     if size == "small":
-        return (_dump({**body, **options}),)
+        return (dump({**body, **options}),)
     body["system"] = [
         {"type": "text", "text": "You are Claude Code.", "cache_control": {"type": "ephemeral"}},
         {"type": "text", "text": prose(14_000, 3), "cache_control": {"type": "ephemeral"}},
@@ -135,8 +136,8 @@ def bodies(model: str, size: str = "large", *, stream: bool = True) -> tuple[byt
         if size == "reordered":
             order = ("max_tokens", "messages", "model", "metadata", "stream", "system", "tools")
             whole = [{name: each[name] for name in order} for each in whole]
-        return tuple(map(_dump, whole))
-    return tuple(_dump({**body, **options, "messages": _messages(turns)}) for turns in _TURNS[size])
+        return tuple(map(dump, whole))
+    return tuple(dump({**body, **options, "messages": _messages(turns)}) for turns in _TURNS[size])
 
 
 # -- responses
@@ -186,7 +187,7 @@ class Content:
 class Response:
     """Deltas in order, one per chunk: (kind, text), of kind ``text``, ``thinking`` or ``arguments``."""
 
-    deltas: list[tuple[str, str]] = field(repr=False)
+    deltas: Deltas = field(repr=False)
 
     @property
     def chunk_count(self) -> int:
@@ -198,122 +199,14 @@ class Response:
             setattr(content, kind, "".join(text for each, text in self.deltas if each == kind))
         return content
 
-    def frames(self, dialect: str) -> Iterable[bytes]:
-        """Build the frames of the stream; `dialect` is ``openai`` or ``anthropic``."""
-        return _openai_frames(self.deltas) if dialect == "openai" else _anthropic_frames(self.deltas)
 
-    def body(self, dialect: str) -> bytes:
-        """Build the body of a response that is not streamed, from its text only."""
-        text = self.expected().text
-        if dialect == "anthropic":
-            block = {"type": "text", "text": text}
-            usage = {"input_tokens": 30_000, "output_tokens": 300}
-            return _dump({**_MESSAGE, "content": [block], "stop_reason": "end_turn", "usage": usage})
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-        return _dump({**_CHUNK, "object": "chat.completion", "choices": [choice], "usage": _OPENAI_USAGE})
-
-
-_MESSAGE: dict[str, Any] = {
-    "id": "msg_bench",
-    "type": "message",
-    "role": "assistant",
-    "model": "bench",
-    "content": [],
-    "stop_reason": None,
-    "stop_sequence": None,
-    "usage": {"input_tokens": 30_000, "output_tokens": 1},
-}
-_CHUNK = {"id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 1760000000, "model": "bench"}
-_OPENAI_USAGE = {"prompt_tokens": 30_000, "completion_tokens": 300, "total_tokens": 30_300}
-
-
-def _dump(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def openai_frame(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
-    """Build a frame with one ``chat.completion.chunk``."""
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-    return b"data: " + _dump({**_CHUNK, "choices": [choice], **more}) + b"\n\n"
-
-
-def anthropic_frame(data: dict[str, Any]) -> bytes:
-    """Build a frame with one event of a message stream."""
-    return b"event: %b\ndata: %b\n\n" % (data["type"].encode(), _dump(data))
-
-
-def openai_end(finish: str = "stop") -> list[bytes]:
-    """Build the frames after the last delta."""
-    usage = b"data: " + _dump({**_CHUNK, "choices": [], "usage": _OPENAI_USAGE}) + b"\n\n"
-    return [openai_frame({}, finish), usage, b"data: [DONE]\n\n"]
-
-
-def anthropic_begin() -> bytes:
-    return anthropic_frame({"type": "message_start", "message": _MESSAGE})
-
-
-def anthropic_end(reason: str = "end_turn") -> list[bytes]:
-    """Build the frames after the stop of the last block."""
-    delta = {"stop_reason": reason, "stop_sequence": None}
-    data = {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 300}}
-    return [anthropic_frame(data), anthropic_frame({"type": "message_stop"})]
-
-
-_OPENAI_DELTAS = {"text": "content", "thinking": "reasoning_content"}
-_BLOCKS: dict[str, dict[str, Any]] = {
-    "text": {"type": "text", "text": ""},
-    "thinking": {"type": "thinking", "thinking": "", "signature": ""},
-    "arguments": {"type": "tool_use", "id": "toolu_bench", "name": "Tool1", "input": {}},
-}
-_ANTHROPIC_DELTAS = {
-    "text": ("text_delta", "text"),
-    "thinking": ("thinking_delta", "thinking"),
-    "arguments": ("input_json_delta", "partial_json"),
-}
-
-
-def _openai_frames(deltas: list[tuple[str, str]]) -> Iterable[bytes]:
-    has_call = False
-    yield openai_frame({"role": "assistant", "content": ""})
-    for kind, text in deltas:
-        if kind in _OPENAI_DELTAS:
-            yield openai_frame({_OPENAI_DELTAS[kind]: text})
-            continue
-        call: dict[str, Any] = {"index": 0, "function": {"arguments": text}}
-        if not has_call:
-            has_call = True
-            call |= {"id": "call_bench", "type": "function"}
-            call["function"]["name"] = "Tool1"
-        yield openai_frame({"tool_calls": [call]})
-    yield from openai_end("tool_calls" if has_call else "stop")
-
-
-def _anthropic_frames(deltas: list[tuple[str, str]]) -> Iterable[bytes]:
-    yield anthropic_begin()
-    index, current = -1, ""
-    for kind, text in deltas:
-        if kind != current:
-            if current:
-                yield anthropic_frame({"type": "content_block_stop", "index": index})
-            index, current = index + 1, kind
-            yield anthropic_frame(
-                {"type": "content_block_start", "index": index, "content_block": _BLOCKS[kind]}
-            )
-        name, key = _ANTHROPIC_DELTAS[kind]
-        yield anthropic_frame(
-            {"type": "content_block_delta", "index": index, "delta": {"type": name, key: text}}
-        )
-    yield anthropic_frame({"type": "content_block_stop", "index": index})
-    yield from anthropic_end("tool_use" if current == "arguments" else "end_turn")
-
-
-def _texts(count: int, kind: str = "text") -> list[tuple[str, str]]:
+def _texts(count: int, kind: str = "text") -> Deltas:
     return [(kind, f"{number:06d} words, ") for number in range(count)]
 
 
-def _arguments(length: int, step: int) -> list[tuple[str, str]]:
+def _arguments(length: int, step: int) -> Deltas:
     content = prose(length, 5)
-    text = json.dumps({"field_0": content}, ensure_ascii=False)
+    text = dump({"field_0": content}).decode()
     return [("arguments", text[at : at + step]) for at in range(0, len(text), step)]
 
 

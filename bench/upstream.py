@@ -12,54 +12,49 @@ import re
 import ssl
 from time import monotonic_ns
 
-from bench.traffic import (
-    PACED,
-    RESPONSES,
-    STAMP_TEMPLATE,
-    anthropic_begin,
-    anthropic_end,
-    anthropic_frame,
-    openai_end,
-    openai_frame,
-)
+from bench.dialects import DIALECTS, NUMBER, Dialect
+from bench.traffic import PACED, RESPONSES, STAMP_TEMPLATE
 
 __all__ = ["main"]
 
 _MODEL = re.compile(rb'"model": ?"bench-([a-z0-9-]+)"')
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_STREAM = re.compile(rb'"stream": ?true')
+_MODEL_IN_TARGET = re.compile(rb"/bench-([a-z0-9-]+):")
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
 def _chunked(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
+    # A chunk of no bytes would end the body.
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
-def _paced_template(dialect: str) -> bytes:
-    """Return a chunk as a template with the two numbers of the stamp."""
-    if dialect == "openai":
-        frame = openai_frame({"content": STAMP_TEMPLATE % (0, 0)})
-    else:
-        delta = {"type": "text_delta", "text": STAMP_TEMPLATE % (0, 0)}
-        frame = anthropic_frame({"type": "content_block_delta", "index": 0, "delta": delta})
-    before, after = _chunked(frame).replace(b"%", b"%%").split((STAMP_TEMPLATE % (0, 0)).encode())
-    return before + STAMP_TEMPLATE.encode() + after
+class _Paced:
+    """The bytes of paced streams in one protocol.
 
+    Attributes:
+        template: a chunk, with places for its number and the time.
+    """
 
-def _paced_start(dialect: str) -> bytes:
-    if dialect == "openai":
-        return _chunked(openai_frame({"role": "assistant", "content": ""}))
-    block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
-    return _chunked(anthropic_begin() + anthropic_frame(block))
+    def __init__(self, dialect: Dialect) -> None:
+        stamp = STAMP_TEMPLATE % (0, 0)
+        dialect.start()
+        self.start = _HEAD + _chunked(dialect.begin("text"))
+        frame = dialect.delta("text", stamp, NUMBER).replace(b"%", b"%%")
+        # Some protocols number their chunks, or count tokens; the number has always the same length here.
+        frame = frame.replace(str(NUMBER).encode(), b"%(number)09d")
+        frame = frame.replace(stamp.encode(), b"<%(count)07d %(now)017d>")
+        size = len(frame % self._values(0))
+        self.template = b"%x\r\n%b\r\n" % (size, frame)
+        self.end = _chunked(dialect.end("text", "") + dialect.finish([("text", "")])) + _LAST_CHUNK
 
+    @staticmethod
+    def _values(count: int) -> dict[bytes, int]:
+        return {b"number": 100_000_000 + count, b"count": count, b"now": monotonic_ns()}
 
-def _paced_end(dialect: str) -> bytes:
-    if dialect == "openai":
-        return _chunked(b"".join(openai_end())) + _LAST_CHUNK
-    stop = anthropic_frame({"type": "content_block_stop", "index": 0})
-    return _chunked(stop + b"".join(anthropic_end())) + _LAST_CHUNK
+    def chunk(self, count: int) -> bytes:
+        return self.template % self._values(count)
 
 
 class _Library:
@@ -67,25 +62,22 @@ class _Library:
 
     def __init__(self) -> None:
         self._streams: dict[tuple[str, str], bytes] = {}
-        self.paced = {each: _paced_template(each) for each in ("openai", "anthropic")}
-        self.start = {each: _HEAD + _paced_start(each) for each in ("openai", "anthropic")}
-        self.end = {each: _paced_end(each) for each in ("openai", "anthropic")}
+        self.paced = {name: _Paced(dialect) for name, dialect in DIALECTS.items()}
         for name in RESPONSES:
             if not name.endswith(("00k", "40k")):  # large ones are built on first use
-                for dialect in ("openai", "anthropic"):
+                for dialect in DIALECTS:
                     self.stream(name, dialect)
 
     def stream(self, name: str, dialect: str) -> bytes:
         key = name, dialect
         if key not in self._streams:
-            self._streams[key] = (
-                _HEAD + b"".join(map(_chunked, RESPONSES[name].frames(dialect))) + _LAST_CHUNK
-            )
+            frames = DIALECTS[dialect].frames(RESPONSES[name].deltas)
+            self._streams[key] = _HEAD + b"".join(map(_chunked, frames)) + _LAST_CHUNK
         return self._streams[key]
 
     @staticmethod
     def message(name: str, dialect: str) -> bytes:
-        body = RESPONSES[name].body(dialect)
+        body = DIALECTS[dialect].body(RESPONSES[name].expected().text)
         return _JSON_HEAD % len(body) + body
 
 
@@ -145,8 +137,8 @@ class _Connection(asyncio.Protocol):
                 each.finish()
             self._transport.write(_JSON_HEAD % 2 + b"{}")
             return
-        dialect = "openai" if b"/chat/completions" in target else "anthropic"
-        model = _MODEL.search(received)
+        dialect = next((name for name, each in DIALECTS.items() if each.target.search(target)), "anthropic")
+        model = _MODEL_IN_TARGET.search(target) or _MODEL.search(received)
         if model is None:
             body = b'{"error":{"message":"no such model","type":"invalid_request_error"}}'
             self._transport.write(_JSON_HEAD.replace(b"200 OK", b"400 Bad") % len(body) + body)
@@ -154,7 +146,7 @@ class _Connection(asyncio.Protocol):
         name = model[1].decode()
         if name.startswith(PACED):
             self._start_paced(dialect, int(name.removeprefix(PACED + "-")))
-        elif _STREAM.search(received):
+        elif DIALECTS[dialect].streams.search(received):
             self._transport.write(self._library.stream(name, dialect))
             self._await_request()
         else:
@@ -162,15 +154,14 @@ class _Connection(asyncio.Protocol):
             self._await_request()
 
     def _start_paced(self, dialect: str, rate: int) -> None:
-        self._dialect, self._interval_s, self._count = dialect, 1 / rate, 0
-        self._template = self._library.paced[dialect]
-        self._transport.write(self._library.start[dialect])
+        self._paced, self._interval_s, self._count = self._library.paced[dialect], 1 / rate, 0
+        self._transport.write(self._paced.start)
         self.paced.add(self)
         self._next_at = asyncio.get_running_loop().time()
         self._tick()
 
     def _tick(self) -> None:
-        self._transport.write(self._template % (self._count, monotonic_ns()))
+        self._transport.write(self._paced.chunk(self._count))
         self._count += 1
         self._next_at += self._interval_s
         self._timer = asyncio.get_running_loop().call_at(self._next_at, self._tick)
@@ -179,7 +170,7 @@ class _Connection(asyncio.Protocol):
         self.paced.discard(self)
         if self._timer is not None:
             self._timer.cancel()
-        self._transport.write(self._library.end[self._dialect])
+        self._transport.write(self._paced.end)
 
 
 async def _serve(port: int, tls_port: int, tls: ssl.SSLContext | None, idle_s: float) -> None:

@@ -28,8 +28,7 @@ from proxyd.codecs.wire.sse import (
     MAX_FRAME_BYTES,
     MAX_FRAME_LINES,
     SSEDecoder,
-    SSEFrame,
-    is_plain,
+    plain_frame,
     too_many_lines,
 )
 from proxyd.errors import BadReply, ProxyError
@@ -173,17 +172,20 @@ class ResponseDecoder:
 
     def _decode(self, data: bytes) -> None:
         for block in self._decoder.blocks(data):
-            if block.startswith(b"data: ") and b"\n" not in block:  # nearly every frame
-                self._events += self._codec.feed(SSEFrame(b"", block[6:]))
+            frame = plain_frame(block)
+            if frame is not None:  # nearly every one
+                self._events += self._codec.feed(frame)
             else:
                 self._on_block(block)
 
     def _on_block(self, block: bytes, *, is_cut: bool = False) -> None:
         if len(block) > MAX_FRAME_LINES and block.count(b"\n") >= MAX_FRAME_LINES:
             raise too_many_lines()
-        if not is_plain(block) and (text := unreadable_lines(block, is_cut=is_cut)):
-            self._codec.on_unreadable(text)
-        frame = self._decoder.parse(block)
+        frame = plain_frame(block)
+        if frame is None:
+            if text := unreadable_lines(block, is_cut=is_cut):
+                self._codec.on_unreadable(text)
+            frame = self._decoder.parse(block)
         if frame is None:
             return
         try:

@@ -57,12 +57,14 @@ class ChunkTemplate:
         if not data.startswith(self._head):
             return ""
         end = data.find(b'"', start)
-        if b"\\" in data[start:end]:
+        literal = data[start:end]
+        if b"\\" in literal:
             found = _END.match(data, start)
             end = -1 if found is None else found.end() - 1
+            literal = data[start:end]
         if end < 0 or self._tail.fullmatch(data, end) is None:
             return ""
-        text = decoded_literal(data[start:end])
+        text = decoded_literal(literal)
         if text:
             self._learned = 0
         return text

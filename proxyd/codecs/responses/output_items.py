@@ -23,7 +23,7 @@ from proxyd.codecs.translation.message_writer import MessageWriter
 from proxyd.codecs.translation.stop_sequences import StopSequences
 from proxyd.errors import BadReply
 
-__all__ = ["Item", "OutputItems", "text_of"]
+__all__ = ["Item", "OutputItems", "Received", "text_of"]
 
 #: Type of an item -> the type of its block.
 _BLOCKS = {"message": "text", "reasoning": "thinking", "function_call": "tool_use"}
@@ -32,7 +32,7 @@ _BLOCKS = {"message": "text", "reasoning": "thinking", "function_call": "tool_us
 Part = tuple[str, int]
 
 
-class _Received:
+class Received:
     """How much of one text was received, so that a repetition of it can be recognised without keeping it."""
 
     __slots__ = ("_checksum", "chars")
@@ -94,7 +94,7 @@ class Item:
         self.blanks: list[str] = []
         self.last_part: Part | None = None
         self.was_written = False
-        self._received: dict[Part, _Received] = {}
+        self._received: dict[Part, Received] = {}
 
     @property
     def is_cut(self) -> bool:
@@ -106,12 +106,16 @@ class Item:
         received = self._received.get(part)
         return whole if received is None else received.missing_of(whole)
 
-    def add(self, part: Part, text: str) -> None:
-        """Record a text of `part` as received."""
+    def received(self, part: Part) -> Received:
+        """Return what was received of `part`."""
         received = self._received.get(part)
         if received is None:
-            received = self._received[part] = _Received()
-        received.add(text)
+            received = self._received[part] = Received()
+        return received
+
+    def add(self, part: Part, text: str) -> None:
+        """Record a text of `part` as received."""
+        self.received(part).add(text)
 
 
 class OutputItems:

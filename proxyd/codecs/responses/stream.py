@@ -23,7 +23,7 @@ from proxyd import jsonio
 from proxyd.codecs.anthropic.events import StreamEvent, delta_of
 from proxyd.codecs.codec import NewId, ResponseContext, Warn
 from proxyd.codecs.responses.delta_template import DeltaTemplate
-from proxyd.codecs.responses.output_items import Item, OutputItems, text_of
+from proxyd.codecs.responses.output_items import Item, OutputItems, Received, text_of
 from proxyd.codecs.stream_codec import StreamCodec
 from proxyd.codecs.translation.dialect import Dialect
 from proxyd.codecs.translation.message_writer import MessageWriter
@@ -51,7 +51,7 @@ class ResponsesStream(StreamCodec):
         "_items",
         "_template",
         "_template_item",
-        "_template_part",
+        "_template_received",
     )
 
     def __init__(self, context: ResponseContext, dialect: Dialect, new_id: NewId, warn: Warn) -> None:
@@ -61,7 +61,7 @@ class ResponsesStream(StreamCodec):
         self._by_index: dict[int, Item] = {}
         self._template = DeltaTemplate()
         self._template_item = Item("")
-        self._template_part = ("", 0)
+        self._template_received = Received()  # of the part that the template's texts belong to
         self._is_done = False  # [DONE] was received
 
     # -- the codec's interface
@@ -135,7 +135,7 @@ class ResponsesStream(StreamCodec):
         text = self._template.text_of(data)
         if not text or (item.kind == "function_call" and not item.call.try_add_sent(text)):
             return None
-        item.add(self._template_part, text)
+        self._template_received.add(text)
         writer = self._writer
         writer.emitted_chars += len(text)
         return delta_of(writer.index, writer.block, text)
@@ -143,7 +143,7 @@ class ResponsesStream(StreamCodec):
     def _learn(self, data: bytes, event: dict[str, Any], item: Item, part: tuple[str, int]) -> None:
         if data and self._items.is_open(item) and item.last_part == part:
             self._template.learn(data, event)
-            self._template_item, self._template_part = item, part
+            self._template_item, self._template_received = item, item.received(part)
 
     # -- events
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxyd.codecs.wire.sse import MAX_FRAME_LINES, SSEDecoder, SSEFrame, is_plain
+from proxyd.codecs.wire.sse import MAX_FRAME_LINES, SSEDecoder, SSEFrame, plain_frame
 from proxyd.errors import FrameTooLarge
 
 
@@ -82,7 +82,7 @@ def test_large_event_is_decoded_in_linear_time() -> None:
     ],
 )
 def test_plain_frames(block: bytes, expected: tuple[str, str] | None) -> None:
-    assert is_plain(block) is (expected is not None)
+    assert (plain_frame(block) is None) is (expected is None)
     frame = SSEDecoder.parse(block)
     if expected is not None:
         assert frame is not None
