@@ -25,7 +25,7 @@ _MAX_JUDGED_CHARS = 2000
 
 _REFUSED = (
     r"not (?:be )?(?:supported|permitted|allowed|accepted|available)|n[o']t (?:support|accept|allow|take)"
-    r"|unsupported|invalid|unknown|unexpected|unrecogni[sz]ed|should be|must be|expected|cannot|only"
+    r"|unsupported|unavailable|invalid|unknown|unexpected|unrecogni[sz]ed|should be|must be|expected|cannot|only"
 )
 
 
@@ -71,6 +71,11 @@ def _has_effort(payload: Mapping[str, Any]) -> bool:
     return isinstance(config, Mapping) and "effort" in config
 
 
+def _has_schema(payload: Mapping[str, Any]) -> bool:
+    config = payload.get("output_config")
+    return isinstance(config, Mapping) and "format" in config
+
+
 #: Class, whether a request has the feature, and texts that refuse it. The first that fits counts.
 _CLASSES: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], re.Pattern[str]], ...] = (
     (
@@ -97,7 +102,13 @@ _CLASSES: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], re.Pattern[str]]
             re.IGNORECASE,
         ),
     ),
-    ("effort_unsupported", _has_effort, _about(r"\beffort\b", r"(?<!\.)\boutput_config\b")),
+    # Before effort: a client that is told of that sends none for the rest of its session.
+    (
+        "structured_outputs_unsupported",
+        _has_schema,
+        _about(r"output_config\.format", r"\bjson_schema\b", r"structured[ _]outputs?", "response_format"),
+    ),
+    ("effort_unsupported", _has_effort, _about(r"\beffort\b", r"(?<!\.)\boutput_config\b(?!\.format)")),
 )
 
 

@@ -25,6 +25,7 @@ def in_result(block: Any) -> dict[str, Any]:
 
 ADAPTIVE = request(thinking={"type": "adaptive"})
 EFFORT = request(output_config={"effort": "high"})
+SCHEMA = request(output_config={"effort": "high", "format": {"type": "json_schema", "schema": {}}})
 SYSTEM = request(role="system")
 THOUGHTS = request(THOUGHT, role="assistant")
 
@@ -64,7 +65,18 @@ def body(message: str, **more: Any) -> bytes:
         # Bedrock; older gateways
         ("output_config.effort: Extra inputs are not permitted", EFFORT, "effort_unsupported"),
         ("output_config: Extra inputs are not permitted", EFFORT, "effort_unsupported"),
+        ("output_config: Extra inputs are not permitted", SCHEMA, "effort_unsupported"),
         ("output_config: Extra inputs are not permitted", request(output_config={"format": {}}), None),
+        ("output_config.format: Extra inputs are not permitted", SCHEMA, "structured_outputs_unsupported"),
+        ("output_config.format: Extra inputs are not permitted", EFFORT, None),
+        ("Structured outputs are not supported by this model", SCHEMA, "structured_outputs_unsupported"),
+        (
+            "This response_format type is unavailable now: json_schema",
+            SCHEMA,
+            "structured_outputs_unsupported",
+        ),
+        ("unknown variant `json_schema`, expected `text`", SCHEMA, "structured_outputs_unsupported"),
+        ("Structured outputs are not supported by this model", request(), None),
         ("messages.1.role: Input should be 'user' or 'assistant'", SYSTEM, "mid_conv_system"),
         ("Unexpected role 'system' after role 'user'", SYSTEM, "mid_conv_system"),
         # CLIProxyAPI

@@ -6,11 +6,17 @@ import sqlite3
 from collections.abc import Sequence
 
 from tests.support.raw_sockets import until
+from tests.system.e2e import anthropic_upstream
 from tests.system.e2e.claude_code import SWITCHES
 from tests.system.e2e.openai_upstream import calls, say
-from tests.system.e2e.scripted import Received, Step
-from tests.system.e2e.stage import Stage, check, check_equal, scenario
+from tests.system.e2e.scripted import Received, Refusal, Step
+from tests.system.e2e.stage import FAKE_KEY, Stage, check, check_equal, scenario
 from tests.system.e2e.terminal import terminal_running_code
+
+#: Claude Code counts a title as traffic that is not essential; the rest of it ends at a proxy that is not there.
+TITLES = {**SWITCHES, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "", "HTTPS_PROXY": "http://127.0.0.1:9"}
+#: For a few words no title is asked for.
+PROMPT = "Please greet me in a friendly way, and say when it is done."
 
 
 @scenario
@@ -94,5 +100,30 @@ async def titles_go_to_their_own_entry(stage: Stage) -> None:
         await terminal.enter(prompt)
         await terminal.expect("Hello, it is done.")
         await until(lambda: bool(titles.requests))
-    check(prompt in titles.requests[0].texts("user")[-1], "the title is not that of the conversation")
+    check(PROMPT in titles.requests[0].texts("user")[-1], "the title is not that of the conversation")
     check_equal(len(upstream.requests), 1, "requests to the entry of the conversation")
+
+
+@scenario
+async def refused_schema_of_a_title(stage: Stage) -> None:
+    """A direct upstream refuses the schema of titles: one refused call, and the conversation keeps its effort"""
+    seen: list[tuple[list[str], bool]] = []
+
+    def play(received: Received) -> Sequence[Step] | Refusal:
+        config, has_tools = received.body.get("output_config") or {}, bool(received.body.get("tools"))
+        seen.append((sorted(config), has_tools))
+        if "format" in config:
+            message = "output_config.format: Extra inputs are not permitted"
+            return anthropic_upstream.refuse(400, "invalid_request_error", message)(received)
+        return anthropic_upstream.say("Hello, it is done." if has_tools else '{"title": "Hi"}')(received)
+
+    upstream = await stage.anthropic(play, key_header="authorization", key=FAKE_KEY)
+    entry = {"model_id": "big", "api_base": upstream.api_base, "direct": True, "api_key": FAKE_KEY}
+    async with terminal_running_code(stage, [entry], "big", switches=TITLES) as terminal:
+        await terminal.expect("? for shortcuts")
+        await terminal.enter(PROMPT)
+        await terminal.expect("Hello, it is done.")
+        await until(lambda: (["effort"], False) in seen)
+        await terminal.enter("Once more.")
+        await until(lambda: seen.count((["effort"], True)) == 2)
+    check_equal(seen.count((["effort", "format"], False)), 1, "refused calls")
