@@ -694,6 +694,7 @@ HOSTED = (
             Variant(r"mistral|ministral", MISTRAL_ORDER),
         ),
         sources=("AWS docs: Invoke a model with the OpenAI Chat Completions API",),
-        note="Open-weight and OpenAI models only; the key is a Bedrock API key.",
+        note="Open-weight and OpenAI models only; the key is a Bedrock API key. Claude on Bedrock is not supported: it "
+        "has another API (`invoke-with-response-stream`), whose frames are no server-sent events.",
     ),
 )
