@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -107,14 +108,22 @@ class _Call:
         end = await asyncio.wait_for(self.reader, 5)
         self.timers.close()
         flow = self.trace.attempts[0].flow
-        is_broken = self.decoder.failure is not None  # what arrives after that may be read or not
+        # What arrives after the end, or after what broke the response, may be read or not.
+        has_ended = self.decoder.failure is not None or self.decoder.has_ended
+        written = b"".join([*self.client.written, self.pump.last])
+        if self.decoder.failure is not None:
+            # A blank line more is part of the incomplete frame that is dropped, or of the whole one before it.
+            written = re.sub(rb"[\r\n]+(?=event: error\ndata: .*\n\n\Z)", b"\n\n", written)
+        usage = self.decoder.usage
+        # The estimate of a direct stream counts pings with the deltas that arrive in the same read.
+        is_exact = not (usage.is_estimated and isinstance(self.decoder, PassthroughStream))
         return (
-            b"".join([*self.client.written, self.pump.last]),
+            written,
             end,
             self.record.events,
-            self.decoder.usage,
-            self.client.has_pings,
-            None if is_broken else (flow.size, None if flow.chunks is None else b"".join(flow.chunks)),
+            usage if is_exact else None,
+            None if has_ended else self.client.has_pings,
+            None if has_ended else (flow.size, None if flow.chunks is None else b"".join(flow.chunks)),
         )
 
 
