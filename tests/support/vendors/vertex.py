@@ -96,7 +96,8 @@ class StrictVertex:
             return web.json_response({"totalTokens": 77, "totalBillableCharacters": 300})
         assert method == "streamGenerateContent"
         assert request.query_string == "alt=sse"
-        part = GEMINI_CALL if "tools" in body else {"text": "Hello."}
+        has_result = any("functionResponse" in part for part in body["contents"][-1]["parts"])
+        part = GEMINI_CALL if "tools" in body and not has_result else {"text": "Hello."}
         candidate = {"content": {"role": "model", "parts": [part]}, "finishReason": "STOP"}
         usage = {"promptTokenCount": 5, "candidatesTokenCount": 3, "totalTokenCount": 8}
         data = json.dumps({"candidates": [candidate], "usageMetadata": usage}).encode()
