@@ -192,9 +192,12 @@ class _StatusHandlers:
         return _json(found)
 
     async def metrics(self, request: web.Request) -> web.Response:
-        """``GET /metrics``, for this machine only, whatever address the daemon listens on."""
-        if not is_near(request):
-            raise Forbidden("/metrics can be read on this machine only, and not through a proxy")
+        """``GET /metrics``: for this machine, whatever address the daemon listens on, and for the access token."""
+        # Where a token is set, who comes here has sent it.
+        if self._relay.settings.auth_token is None and not is_near(request):
+            raise Forbidden(
+                "without an auth_token, /metrics can be read on this machine only, and not through a proxy"
+            )
         self._relay.finished.flush()
         return web.Response(
             body=await self._observers.metrics.render(), headers={"content-type": CONTENT_TYPE}

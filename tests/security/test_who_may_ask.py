@@ -104,6 +104,9 @@ async def test_with_a_token_set_nobody_is_near(upstream: RawUpstream, path: str)
         response = await ask(base, get(path, f"x-claude-proxy-token: {TOKEN}"))
         assert response.status == 200
         assert b"sk-configured" not in response.body
+        if path == "/metrics":  # a Prometheus on another machine
+            head = get(path, f"Authorization: Bearer {TOKEN}", "X-Forwarded-For: 192.0.2.1")
+            assert (await ask(base, head)).status == 200
         ready = await ask(base, get("/readyz"))
         assert json.loads(ready.body) == {"status": "ready"}
 
