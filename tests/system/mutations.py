@@ -41,6 +41,7 @@ TESTS = (
     "tests/unit/codecs/gemini/test_request.py::test_transcript",
     "tests/unit/codecs/gemini/test_thinking.py",
     "tests/unit/codecs/gemini/test_usage.py",
+    "tests/integration/proxy/test_vertex.py::test_signatures_of_ai_studio_never_reach_vertex",
 )
 TIMEOUT_S = 300
 
@@ -332,6 +333,12 @@ MUTATIONS = (
         CONTENTS,
         "if signature is None or signature.model != self._model or",
         "if signature is None or",
+    ),
+    Mutation(
+        "signatures of AI Studio reach Vertex AI",
+        "providers/translated_request.py",
+        "signed_as=profile.signer + route.model_name,",
+        "signed_as=route.model_name,",
     ),
     Mutation("refused signatures are sent again", CONTENTS, "if not self._is_refused(data):", "if True:"),
     Mutation(
