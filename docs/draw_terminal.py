@@ -1,11 +1,13 @@
-"""Draw the log of a daemon on terminals of 80 and 100 columns: docs/terminal-80.svg and docs/terminal-100.svg.
+"""Draw what terminals show: docs/terminal-80.svg and docs/terminal-100.svg, and the pictures of docs/screens.md.
 
-A real daemon runs in tmux, with an upstream of this script. What is drawn is what tmux shows after a few calls.
+A real daemon runs in tmux, with an upstream of this script. What is drawn is what tmux shows after a few calls: its
+log, and in docs/screens/ the commands of `SCREENS` at 80 and 120 columns, dark and light.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -26,8 +28,29 @@ WIDTHS = (80, 100)
 ROWS = 40
 #: Of one character of 14 px in DejaVu Sans Mono.
 CELL_WIDTH, LINE_HEIGHT, MARGIN = 8.43, 19, 14
-COLORS = {"": "#d8dee9", "1": "#ffffff", "2": "#7b8496", "31": "#f0747c", "32": "#9ece6a", "33": "#e5c07b"}
-BACKGROUND = "#1b1e26"
+#: theme -> background, and the color of each code
+THEMES = {
+    "dark": (
+        "#1b1e26",
+        {"": "#d8dee9", "1": "#ffffff", "2": "#7b8496", "31": "#f0747c", "32": "#9ece6a", "33": "#e5c07b",
+         "36": "#7dcfdc"},
+    ),
+    "light": (
+        "#fbfaf7",
+        {"": "#2b303a", "1": "#000000", "2": "#7a808a", "31": "#b3261e", "32": "#2e7d32", "33": "#8a6100",
+         "36": "#0b6e7f"},
+    ),
+}  # fmt: skip
+#: The commands of docs/screens.md -> a text that shows when the screen is complete.
+SCREENS = {
+    "models": "unset",
+    "check": "unset",
+    "doctor": "Claude Code",
+    "stats": "glm",
+    "top": "streaming",
+}
+SCREEN_WIDTHS = (80, 120)
+SCREEN_ROWS = 100
 _SGR = re.compile(r"\x1b\[([0-9;]*)m")
 _DEADLINE_S = 30.0
 
@@ -54,6 +77,10 @@ async def respond(request: web.Request) -> web.StreamResponse:
     if name in REFUSALS:
         status, headers, error = REFUSALS[name]
         return web.json_response({"error": error}, status=status, headers=headers)
+    if await request.read() == b"{}":  # doctor looks whether the address is right
+        return web.json_response({"error": {"message": "model is required"}}, status=400)
+    if name == "slow":
+        return await respond_slowly(request)
     state = request.app["calls"]
     state[name] = state.get(name, 0) + 1
     if name == "glm" and state[name] % 3:  # two retries
@@ -67,6 +94,18 @@ async def respond(request: web.Request) -> web.StreamResponse:
     return web.Response(text=body, content_type="text/event-stream")
 
 
+async def respond_slowly(request: web.Request) -> web.StreamResponse:
+    """Stream a word ten times a second for as long as the proxy reads."""
+    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+    await response.prepare(request)
+    chunk = {"id": "1", "choices": [{"index": 0, "delta": {"content": "and so on, "}}]}
+    with contextlib.suppress(ConnectionError):  # the caller has left
+        for _ in range(600):
+            await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
+            await asyncio.sleep(0.1)
+    return response
+
+
 def models_yaml(base: str) -> str:
     price = {"input": 0.6, "output": 2.5, "cache_read": 0.15}
     entries: list[dict[str, Any]] = [
@@ -76,6 +115,7 @@ def models_yaml(base: str) -> str:
         {"model_id": "coder", "api_base": f"{base}/busy/v1", "fallback": ["kimi"]},
         {"model_id": "wrong-key", "api_base": f"{base}/wrong-key/v1"},
         {"model_id": "wrong-path", "api_base": f"{base}/wrong-path"},
+        {"model_id": "slow", "api_base": f"{base}/slow/v1"},
         {"model_id": "local", "api_base": "http://localhost:1/v1"},
         {"model_id": "unset", "api_base": "https://api.deepseek.com/v1", "api_key": "${DEEPSEEK_API_KEY}"},
     ]
@@ -90,6 +130,92 @@ async def tmux(name: str, *arguments: str) -> str:
     return out.decode()
 
 
+def variables_of(home: Path, port: int) -> dict[str, str]:
+    return {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(home),
+        "PORT": str(port),
+        "PYTHONPATH": str(ROOT),
+        "LANG": "C.UTF-8",
+        "TERM": "xterm-256color",
+    }
+
+
+async def draw_screens(base: str) -> None:
+    """Run a daemon in the background, let it serve a few calls, and draw each command of `SCREENS`."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        config = home / ".config" / "claude-proxy"
+        config.mkdir(parents=True)
+        (config / "models.yaml").write_text(models_yaml(base))
+        (config / "models.yaml").chmod(0o600)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        environ = variables_of(home, port)
+        command = (sys.executable, "-m", "proxyd")
+        daemon = await asyncio.create_subprocess_exec(
+            *command, env=environ, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        )
+        try:
+            await make_calls(f"http://127.0.0.1:{port}")
+            for name in SCREENS:
+                for columns in SCREEN_WIDTHS:
+                    lines = await screen_of(name, columns, environ)
+                    for theme in THEMES:
+                        path = ROOT / "docs" / "screens" / f"{name}-{columns}-{theme}.svg"
+                        path.parent.mkdir(exist_ok=True)
+                        svg = as_svg(cleaned(lines, folder, port), columns, f"claude-proxy {name}", theme)
+                        path.write_text(svg, encoding="utf-8")
+                    sys.stdout.write(f"docs/screens/{name}-{columns}-*.svg\n")
+        finally:
+            daemon.terminate()
+            await daemon.wait()
+
+
+async def screen_of(name: str, columns: int, environ: dict[str, str]) -> list[str]:
+    """Return the lines of a terminal in which a command runs or has ended."""
+    server = f"draw-{os.getpid()}-{name}-{columns}"
+    words = ["env", "-i", *(f"{key}={value}" for key, value in environ.items())]
+    words += [sys.executable, "-m", "proxyd", name]
+    shell = f"{shlex.join(words)}; printf '\\n$ '; sleep 60"
+    calls: list[asyncio.Task[None]] = []
+    if name == "top":
+        calls = [
+            asyncio.create_task(hold_call(environ["PORT"], model))
+            for model in ("slow", "slow", "unset", "slow")
+        ]
+    await tmux(server, "new-session", "-d", "-x", str(columns), "-y", str(SCREEN_ROWS), shell)
+    try:
+        await until_shown(server, SCREENS[name] if name == "top" else "\n$")
+        if name == "top":
+            await asyncio.sleep(2.5)  # until there are tokens to count
+        text = await tmux(server, "capture-pane", "-e", "-p")
+    finally:
+        await tmux(server, "kill-server")
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+    lines = text.splitlines()
+    while lines and _SGR.sub("", lines[-1]).strip() in ("", "$"):
+        lines.pop()
+    return [f"$ claude-proxy {name}", *lines] if name != "top" else lines
+
+
+async def hold_call(port: str, model: str) -> None:
+    """Make a call that goes on until it is cancelled."""
+    message = {"role": "user", "content": "Hello."}
+    body = {"model": model, "max_tokens": 500, "stream": True, "messages": [message]}
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        async with session.post("/v1/messages", json=body) as response:
+            async for _ in response.content.iter_any():
+                pass
+
+
+def cleaned(lines: list[str], folder: str, port: int) -> list[str]:
+    """Without what differs from one machine to another."""
+    return [line.replace(str(port), "8082").replace(folder, "~") for line in lines]
+
+
 async def screen_after_calls(columns: int, base: str) -> list[str]:
     """Run the daemon in a terminal, make the calls, and return the lines of the screen with their colors."""
     name = f"draw-{os.getpid()}-{columns}"
@@ -100,14 +226,7 @@ async def screen_after_calls(columns: int, base: str) -> list[str]:
         (config / "models.yaml").write_text(models_yaml(base))
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        variables = {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "HOME": folder,
-            "PORT": str(port),
-            "PYTHONPATH": str(ROOT),
-            "LANG": "C.UTF-8",
-            "TERM": "xterm-256color",
-        }
+        variables = variables_of(home, port)
         command = ["env", "-i", *(f"{key}={value}" for key, value in variables.items())]
         command += [sys.executable, "-m", "proxyd"]
         await tmux(
@@ -155,7 +274,8 @@ async def until_shown(name: str, text: str) -> None:
     deadline = loop.time() + _DEADLINE_S
     while text not in await tmux(name, "capture-pane", "-p"):
         if loop.time() > deadline:
-            raise SystemExit(f"the terminal does not show {text!r}")
+            shown = await tmux(name, "capture-pane", "-p")
+            raise SystemExit(f"the terminal does not show {text!r}:\n{shown}")
         await asyncio.sleep(0.1)
 
 
@@ -169,7 +289,7 @@ def runs(lines: list[str]) -> Iterator[tuple[int, int, str, str]]:
                 for code in part.split(";"):
                     if code in ("1", "2"):
                         weight = code
-                    elif code in COLORS and code:
+                    elif code in THEMES["dark"][1] and code:
                         color = code
                     else:
                         weight, color = (
@@ -180,13 +300,14 @@ def runs(lines: list[str]) -> Iterator[tuple[int, int, str, str]]:
                 column += len(part)
 
 
-def as_svg(lines: list[str], columns: int) -> str:
+def as_svg(lines: list[str], columns: int, title: str, theme: str = "dark") -> str:
+    background, colors = THEMES[theme]
     width, height = round(columns * CELL_WIDTH + 2 * MARGIN), len(lines) * LINE_HEIGHT + 2 * MARGIN
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" font-family="DejaVu Sans Mono, Menlo, Consolas, monospace" font-size="14">',
-        f"<title>The log of claude-proxy on a terminal of {columns} columns</title>",
-        f'<rect width="{width}" height="{height}" rx="8" fill="{BACKGROUND}"/>',
+        f"<title>{escape(title)} on a terminal of {columns} columns</title>",
+        f'<rect width="{width}" height="{height}" rx="8" fill="{background}"/>',
     ]
     for row, column, color, text in runs(lines):
         shown = text.rstrip()
@@ -201,7 +322,7 @@ def as_svg(lines: list[str], columns: int) -> str:
         weight = ' font-weight="bold"' if color == "1" else ""
         parts.append(
             f'<text x="{x:.1f}" y="{y:.1f}" textLength="{len(shown) * CELL_WIDTH:.1f}" '
-            f'lengthAdjust="spacingAndGlyphs" xml:space="preserve" fill="{COLORS[color]}"{weight}>'
+            f'lengthAdjust="spacingAndGlyphs" xml:space="preserve" fill="{colors[color]}"{weight}>'
             f"{escape(shown)}</text>"
         )
     return "\n".join([*parts, "</svg>"]) + "\n"
@@ -219,8 +340,9 @@ async def main() -> None:
         for columns in WIDTHS:
             lines = await screen_after_calls(columns, base)
             path = ROOT / "docs" / f"terminal-{columns}.svg"
-            path.write_text(as_svg(lines, columns), encoding="utf-8")
+            path.write_text(as_svg(lines, columns, "The log of claude-proxy"), encoding="utf-8")
             sys.stdout.write(f"{path}\n")
+        await draw_screens(base)
     finally:
         await runner.cleanup()
 

@@ -11,15 +11,22 @@ __all__ = ["wrapped"]
 _MIN_COLUMNS = 40
 
 
-def wrapped(text: str, stream: TextIO, *, indent: str = "") -> str:
+def wrapped(text: str, stream: TextIO, *, indent: str = "", used: int = 0) -> str:
     """Return `text` in lines that fit the terminal, or as it is where `stream` is none.
 
     Args:
         indent: of the lines after the first one.
+        used: columns of the first line that are taken already.
     """
     if not stream.isatty():
         return text
     columns = max(_MIN_COLUMNS, shutil.get_terminal_size().columns)
-    return textwrap.fill(
-        text, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    filled = textwrap.fill(
+        text,
+        columns,
+        initial_indent=" " * used,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
+    return filled[used:]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -291,10 +292,21 @@ def _show_settings(settings: Mapping[str, Mapping[str, Any]], *, shows_all: bool
 
 
 def show_columns(rows: list[list[str]]) -> None:
-    """Print `rows` in columns; the first row is the heading. A column in which nothing stands is left out."""
+    """Print `rows` in columns; the first row is the heading. A column in which nothing stands is left out.
+
+    On a terminal that is too narrow, each row is a paragraph with the headings in front of the values.
+    """
     columns = [list(column) for column in zip(*rows, strict=True) if set(column[1:]) != {"-"}]
     rows = [list(row) for row in zip(*columns, strict=True)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    if sys.stdout.isatty() and sum(widths) + 2 * len(widths) - 2 > shutil.get_terminal_size().columns:
+        for row in rows[1:]:
+            click.echo(row[0])
+            values = zip(rows[0][1:], row[1:], strict=True)
+            parts = [f"{heading.lower()} {value}" for heading, value in values if value != "-"]
+            if parts:
+                click.echo("  " + wrapped("; ".join(parts), sys.stdout, indent="  ", used=2))
+        return
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         click.echo("  ".join(cells).rstrip())

@@ -218,7 +218,8 @@ def _show(
     most = max(map(_all_tokens, rows)) or 1
     for row in [*rows, total]:
         is_total = row is total
-        bar = "" if is_total else "█" * max(1, round(_BAR_CELLS * _all_tokens(row) / most))
+        cells = max(1, round(_BAR_CELLS * _all_tokens(row) / most)) if _all_tokens(row) else 0
+        bar = "" if is_total else "█" * cells
         table.add_row(
             "total" if is_total else str(row[by] or "none"),
             f"{row['calls']:,}",

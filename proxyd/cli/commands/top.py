@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = ["top_command"]
 
+#: Columns from which on there is room for all figures of a call.
+_WIDE = 100
+#: Stop reasons of calls that ended as they should.
+_USUAL_REASONS = ("end_turn", "tool_use", None)
+
 #: key -> (name, field) of a sort order; largest first, except by model
 _SORTS: Mapping[str, tuple[str, str]] = {
     "a": ("age", "duration_ms"),
@@ -248,7 +253,7 @@ def _view(state: _State, console: Console | None = None) -> RenderableType:
     )
     parts: list[RenderableType] = [head, _totals(now["totals"]), Text(), _active(state)]
     if state.recent:
-        parts += [Text(), _recent(state.recent)]
+        parts += [Text(), _recent(state.recent, 120 if console is None else console.width)]
     if console is not None:
         keys = "  ".join(f"{key} {name}" for key, (name, _) in _SORTS.items())
         parts += [Text(), Text(f"sorted by {_SORTS[state.sort][0]}   keys: {keys}  q quit", style="dim")]
@@ -304,22 +309,34 @@ def _active(state: _State) -> RenderableType:
     return table
 
 
-def _recent(calls: list[dict[str, Any]]) -> RenderableType:
+def _result(call: dict[str, Any]) -> str:
+    """Say in words how a call ended."""
+    if call["outcome"] == "client_gone":
+        return "client left"
+    if call["outcome"] == "ok":
+        reason = call["stop_reason"]
+        return "done" if reason in _USUAL_REASONS else f"done: {reason}"
+    return str(call["error"] or call["error_type"] or call["outcome"])
+
+
+def _recent(calls: list[dict[str, Any]], width: int) -> RenderableType:
     from rich.text import Text
 
-    table = _table("ended", "model", "result", ">in", ">out", ">first byte", ">total")
+    is_wide = width >= _WIDE
+    table = _table("ended", "model", "result", ">in", ">out", *([">first byte"] if is_wide else []), ">total")
     for call in reversed(calls):
         is_fine = call["outcome"] in ("ok", "client_gone")
         ended = time.strftime("%H:%M:%S", time.localtime(call["started_at"] + call["duration_ms"] / 1000))
-        result = call["stop_reason"] if is_fine else call["error"] or call["error_type"]
+        first_byte = "" if call["ttfb_ms"] is None else f"{call['ttfb_ms'] / 1000:.1f} s"
         input_tokens = call["input_tokens"] + call["cache_read_tokens"] + call["cache_write_tokens"]
         table.add_row(
             ended,
             Text(printable(call["route"] or call["model"])),
-            Text(printable(result or call["outcome"]), style="" if is_fine else "red"),
+            # One line for each call; the log has the whole sentence.
+            Text(printable(_result(call)), style="" if is_fine else "red", no_wrap=True, overflow="ellipsis"),
             _short(input_tokens) if input_tokens else "",
             ("~" if call["is_estimated"] else "") + _short(call["output_tokens"]),
-            "" if call["ttfb_ms"] is None else f"{call['ttfb_ms'] / 1000:.1f} s",
+            *([first_byte] if is_wide else []),
             f"{call['duration_ms'] / 1000:.1f} s",
         )
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from aiohttp import web
 from click.testing import CliRunner, Result
 
-from proxyd.cli.commands.check import check_command
+from proxyd.cli.commands.check import check_command, show_columns
 from proxyd.errors import UnsafePermissions
 from tests.support.command_line import environment
 from tests.support.harness import running_upstream, text_stream
@@ -213,3 +214,26 @@ async def test_probe_calls_each_upstream_once(tmp_path: Path) -> None:
     assert result.stderr == "these upstreams did not respond: refused, keyless; see above\n"
     assert len(upstream.requests) == 3
     assert all("sk-of-the-shell" not in str(headers) for headers in upstream.headers)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_table_that_does_not_fit_becomes_paragraphs(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        ["MODEL", "AT", "KEY", "THEN"],
+        ["demo", "builtin:demo", "none needed", "-"],
+        ["kimi", "x" * 30, "from env", "-"],
+    ]
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    show_columns(rows)
+    lines = sys.stdout.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert all(len(line) <= columns for line in lines)
+    if columns == 80:
+        assert lines[0].split() == ["MODEL", "AT", "KEY"]
+    else:
+        assert lines[:2] == ["demo", "  at builtin:demo; key none needed"]

@@ -71,7 +71,7 @@ async def test_snapshot(tmp_path: Path) -> None:
             code, text, _ = await picture(tmp_path, base, "--once")
             assert "Nothing is in flight." in text
             assert "since the start: 1 calls, 0 failed" in text
-            assert "end_turn" in text
+            assert "done" in text
 
 
 async def test_no_daemon_is_exit_3(tmp_path: Path) -> None:
