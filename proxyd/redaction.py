@@ -74,6 +74,7 @@ def is_credential_name(name: str) -> bool:
     return _CREDENTIAL_NAME.search(name) is not None
 
 
+@functools.lru_cache(maxsize=512)  # all calls have the same names
 def is_harmless_header(name: str) -> bool:
     """Return whether the value of a header may be shown; `name` in lower case."""
     return name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES)

@@ -18,7 +18,7 @@ from proxyd.codecs.translation.token_estimate import estimate_input_tokens, tool
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ClientError, NotFound
 from proxyd.logs.setup import get_logger
-from proxyd.prompt_cache.parser import parse_large_object, parse_object
+from proxyd.prompt_cache.parser import parse_large_object, parse_request
 from proxyd.providers.base import ClientKeys
 from proxyd.providers.route_choice import can_choose_unparsed, choose_route, facts_of, rules_for
 from proxyd.providers.unparsed import (
@@ -108,20 +108,23 @@ class MessagesHandlers:
         return json_response({"input_tokens": await count(edited.payload), "context_management": original})
 
     async def _parse_request(self, request: web.Request) -> tuple[ClientRequest, ModelRoute]:
-        """Read the body and find the route of its model. A body that is forwarded unchanged is not parsed."""
+        """Read the body and find the route of its model. A large body that is forwarded unchanged is not parsed."""
         relay = self._relay
         check_key(request, relay)
         body = await read_request_body(request, relay.settings, self._bodies, self._prepare)
         keys = without_token(ClientKeys.from_headers(request.headers), relay.settings)
         large = relay.large_requests if is_large(body) else None
-        seen = peek_request(body)
+        seen = None if large is None else peek_request(body)
         route = None if seen is None else relay.table.resolve(seen.model)
         if seen is not None and route is not None:
             call = await self._unparsed(request, body, seen, route, keys, large)
             if call is not None:
                 return call, call.route or route
         cache = relay.prompt_cache
-        payload = parse_object(body, cache) if large is None else await large.run(parse_large_object, body)
+        if large is None:
+            payload, outline = parse_request(body, cache)
+        else:
+            payload, outline = await large.run(parse_large_object, body), body
         model = payload.get("model")
         if not isinstance(model, str) or not model:
             raise ClientError("model: a model id is required")
@@ -129,11 +132,12 @@ class MessagesHandlers:
         route = self._find_route(request, payload, len(body))
         record = _record_of(request, payload, len(body))
         call = ClientRequest(request, record, body, payload, keys, wants_stream=record.is_stream, large=large)
+        call.outline = outline
         self._check_model(call, route)
         if request.path.endswith("/messages"):
             await self._apply_rules(call, route, payload)
         route = call.route or route
-        if not route.direct and large is None:
+        if large is None:
             cache.keep(payload, body)
         return call, route
 

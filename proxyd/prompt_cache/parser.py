@@ -18,7 +18,7 @@ from proxyd.codecs.wire import large_json
 from proxyd.errors import ClientError
 from proxyd.prompt_cache.cache import PromptCache
 
-__all__ = ["parse_large_object", "parse_object"]
+__all__ = ["parse_large_object", "parse_object", "parse_request"]
 
 _TOOLS, _SYSTEM, _PREFIX = (secrets.token_hex(16) for _ in range(3))
 #: Placeholder of the first messages and the bracket before them.
@@ -37,12 +37,26 @@ def parse_object(body: bytes, cache: PromptCache | None = None) -> dict[str, Any
     Raises:
         ClientError: the body is not a JSON object.
     """
+    return parse_request(body, cache)[0]
+
+
+def parse_request(body: bytes, cache: PromptCache | None) -> tuple[dict[str, Any], bytes]:
+    """Parse the JSON object `body`; return it with its outline.
+
+    The outline is `body` with placeholders for the values that were cached: the same members in fewer bytes.
+
+    Args:
+        cache: as for `parse_object`.
+
+    Raises:
+        ClientError: as `parse_object`.
+    """
     if not body or body.isspace():
         raise ClientError("the request body is empty; a JSON object was expected")
-    payload = None if cache is None else _parse_with_placeholders(body, cache)
-    if payload is not None:
-        return payload
-    return _object(body, lambda data: jsonio.loads(data, max_values=jsonio.MAX_REQUEST_VALUES))
+    found = None if cache is None else _parse_with_placeholders(body, cache)
+    if found is not None:
+        return found
+    return _object(body, lambda data: jsonio.loads(data, max_values=jsonio.MAX_REQUEST_VALUES)), body
 
 
 def parse_large_object(body: bytes) -> dict[str, Any]:
@@ -68,8 +82,11 @@ def _object(body: bytes, loads: Callable[[bytes], Any]) -> dict[str, Any]:
     return value
 
 
-def _parse_with_placeholders(body: bytes, cache: PromptCache) -> dict[str, Any] | None:
-    """Parse `body` with placeholders; None if nothing of it is cached, or a placeholder is not where it should be."""
+def _parse_with_placeholders(body: bytes, cache: PromptCache) -> tuple[dict[str, Any], bytes] | None:
+    """Parse `body` with placeholders; return it with its outline.
+
+    None if nothing of it is cached, or a placeholder is not where it should be.
+    """
     cached_prefix, cached_tools = cache.prefixes.find(body), cache.tool_lists.find(body)
     if cached_prefix is None and cached_tools is None:
         return None
@@ -92,8 +109,9 @@ def _parse_with_placeholders(body: bytes, cache: PromptCache) -> dict[str, Any] 
         parts += (view[done:at], placeholder)
         done = end
     parts.append(view[done:])
+    outline = b"".join(parts)
     try:
-        payload = jsonio.loads(b"".join(parts), max_values=jsonio.MAX_REQUEST_VALUES)
+        payload = jsonio.loads(outline, max_values=jsonio.MAX_REQUEST_VALUES)
     except jsonio.JSONError:
         return None  # the error message must describe the original body
     if not isinstance(payload, dict):
@@ -111,4 +129,4 @@ def _parse_with_placeholders(body: bytes, cache: PromptCache) -> dict[str, Any] 
         if payload.get("system") != _SYSTEM:
             return None
         payload["system"] = system.value
-    return payload
+    return payload, outline

@@ -79,6 +79,7 @@ def prepare(
     headers: MultiMapping[str],
     body: bytes,
     payload: Mapping[str, Any] | None,
+    outline: bytes | None = None,
     keys: ClientKeys,
     timeouts: CallTimeouts,
     method: str = "POST",
@@ -93,6 +94,7 @@ def prepare(
         body: the client's bytes; only the fields that the entry sets are changed.
         payload: `body`, parsed; for a request without one, ``{"model": …}``; None for one that is forwarded unparsed
             (`proxyd.providers.unparsed`).
+        outline: fewer bytes with the same members, if there are any.
         is_first: the client chose this upstream. A fallback does not get the client's custom headers, which may hold
             a key for the chosen one.
         forwarded: patterns of the custom headers to forward, the setting ``forward_headers``.
@@ -112,7 +114,10 @@ def prepare(
         ]
         _drop_betas(sent, omitted)
         is_message = path.endswith("/messages")
-        changes = _changes(route, profile, body, payload, omitted, is_message=is_message)
+        names_model_twice = has_second_model(body if outline is None else outline)
+        changes = _changes(
+            route, profile, payload, omitted, names_model_twice=names_model_twice, is_message=is_message
+        )
         if profile.claude is not None:
             platform = profile.claude
             changes["anthropic_version"] = platform.version
@@ -122,7 +127,7 @@ def prepare(
                 changes["model"] = CUT
             _keep_betas(sent, platform, is_message=is_message)
         if changes.keys() == {"model"} and isinstance(payload.get("model"), str):
-            body = with_model_of_parsed(body, changes["model"])
+            body = with_model_of_parsed(body, changes["model"], is_only=not names_model_twice)
         else:
             body = splice(body, changes)
     if route.api_key is None and not route.missing_key:
@@ -138,16 +143,16 @@ def prepare(
 def _changes(
     route: ModelRoute,
     profile: Profile,
-    body: bytes,
     payload: Mapping[str, Any],
     omitted: Iterable[str],
     *,
+    names_model_twice: bool,
     is_message: bool,
 ) -> dict[str, Any]:
     """Return the changes of the body as `splice` takes them."""
     changes: dict[str, Any] = _foreign_thinking(payload, keeps_unsigned=profile.keeps_unsigned_thinking)
     changes.update(dict.fromkeys(omitted, CUT))
-    if payload.get("model") != route.model_name or has_second_model(body):
+    if payload.get("model") != route.model_name or names_model_twice:
         changes["model"] = route.model_name
     if not is_message:
         return changes  # count_tokens takes no limits and no sampling, and may refuse fields of extra_body
@@ -172,7 +177,7 @@ def _foreign_thinking(payload: Mapping[str, Any], *, keeps_unsigned: bool) -> di
     found: dict[int, Any] = {}
     for index, message in enumerate(messages if isinstance(messages, list) else ()):
         content = message.get("content") if isinstance(message, dict) else None
-        if not isinstance(content, list):
+        if not isinstance(content, list) or message.get("role") == "user":  # a user does not think
             continue
         cuts = {at: CUT for at, block in enumerate(content) if _is_foreign(block, keeps_unsigned)}
         if cuts:

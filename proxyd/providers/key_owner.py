@@ -69,7 +69,10 @@ def check_anthropic_credentials(
         return
     has_login = keys.is_login and keys.any is not None
     values = (*(key.reveal() for key in keys.all), *header_values)
-    if not has_login and not any(_is_anthropic(value) for value in values):
+    # One search first: nearly always no header holds one.
+    if not has_login and not (
+        _ANTHROPIC_PREFIX in "\n".join(values).lower() and any(map(_is_anthropic, values))
+    ):
         return
     host = host_of(route.api_base)
     raise BadCredential(

@@ -1,9 +1,9 @@
-"""Direct requests that are forwarded without parsing.
+"""Large direct requests that are forwarded without parsing.
 
-A request of Claude Code is 140 KB and more. Parsing it costs more than everything else that is done for a direct call
-and blocks all other streams meanwhile. Where the entry changes nothing in it, only ``model``, which Claude Code writes
-first, and ``stream``, which it writes last, are needed. Small requests and those with another order of members are
-parsed.
+A large request is parsed in a thread, piece by piece, without the cache of what conversations repeat
+(`proxyd.prompt_cache`): that costs more than everything else that is done for a direct call. Where the entry changes
+nothing in it, only ``model``, which Claude Code writes first, and ``stream``, which it writes last, are needed. All
+other requests are parsed: with the cache that is faster than the searches here.
 
 The upstream reports faults of an unparsed request. A request that may have a second ``model`` is parsed: the last one
 counts, as for most parsers, and all of them are replaced by the upstream's name of that model, so that no parser finds
@@ -34,8 +34,6 @@ __all__ = [
     "with_model_of_parsed",
 ]
 
-#: Parsing a smaller body is faster than peeking at it.
-_MIN_BYTES = 16 * 1024
 _MODEL = re.compile(rb'\s*\{\s*"model"\s*:\s*("[^"\\\x00-\x1f]{1,200}")')
 _NEAR_START, _NEAR_START_BYTES = re.compile(rb'"model"\s*:\s*"([^"\\\x00-\x1f]{1,200})"'), 2048
 #: Scalar members directly after the model, which are certainly at the top level.
@@ -76,8 +74,6 @@ class PeekedRequest:
 
 def peek_request(body: bytes) -> PeekedRequest | None:
     """Return model and ``stream`` of `body`, or None where it has to be parsed."""
-    if len(body) < _MIN_BYTES:
-        return None
     model = _MODEL.match(body)
     if model is None:
         return None
@@ -134,11 +130,17 @@ def has_second_model(body: bytes) -> bool:
     return count_of(body, "model") > 1
 
 
-def with_model_of_parsed(body: bytes, name: str) -> bytes:
+def with_model_of_parsed(body: bytes, name: str, *, is_only: bool = False) -> bytes:
     """Return `body`, which was parsed and has a text as its member ``model``, with the model `name`.
 
     Where only one member of all has that name, that is the one, and the brackets need not be counted.
+
+    Args:
+        is_only: `body` has one member ``model``; those within its values do not count.
     """
+    first = _MODEL.match(body) if is_only else None
+    if first is not None:
+        return b"%b%b%b" % (body[: first.start(1)], jsonio.dumps(name), body[first.end() :])
     at = _last(body, _NAME, _TEXT)
     if (
         at > 0

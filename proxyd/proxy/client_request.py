@@ -45,6 +45,9 @@ class ClientRequest:
         route: the entry that a rule chose; None for that of the model.
         is_message: else it asks about a model or for a token count, which is for direct upstreams only.
         large: does the work of a large request; None for all others.
+
+    Attributes:
+        outline: `body`, or fewer bytes with the same members (`proxyd.prompt_cache.parser.parse_request`).
     """
 
     __slots__ = (
@@ -54,6 +57,7 @@ class ClientRequest:
         "inputs",
         "is_message",
         "keys",
+        "outline",
         "record",
         "route",
         "seen",
@@ -85,6 +89,7 @@ class ClientRequest:
         self.wants_stream = wants_stream
         self.is_message = is_message
         self.seen = seen
+        self.outline = body
         #: The tool inputs of `payload` that have been serialized so far.
         self.inputs = ToolInputs()
 
@@ -125,11 +130,8 @@ class ClientRequest:
             is_cached: the upstream caches prompts, so checksums are kept to explain a later cache miss.
         """
         if self.record.session_id is not None and is_cached and not self.is_large:
-            try:
-                self.record.prompt_blocks = checksums(self.payload)
-            except ClientError:
-                pass  # it was forwarded without being parsed, and the upstream accepted it
-        self.body, self._payload, self.seen, self.inputs = b"", {}, None, ToolInputs()
+            self.record.prompt_blocks = checksums(self.payload)
+        self.body, self._payload, self.seen, self.inputs, self.outline = b"", {}, None, ToolInputs(), b""
         if (held := self.web_request.get(HELD)) is not None:
             held.release()
 

@@ -65,6 +65,7 @@ class DirectDriver(Driver):
             headers=request.web_request.headers,
             body=body,
             payload=payload,
+            outline=request.outline,
             keys=call.keys,
             timeouts=self._resources.timeouts_of(route),
             method=request.web_request.method,

@@ -47,6 +47,8 @@ _ANTHROPIC = re.compile(rb'(?<!\\)"type"\s{0,9}:\s{0,9}"message(?:_start)?"')
 _OPENAI = re.compile(
     rb'(?<!\\)"object"\s{0,9}:\s{0,9}"(?:chat\.completion|response")|(?<!\\)"type"\s{0,9}:\s{0,9}"response\.'
 )
+#: Parts of what the patterns match: to search for one of them takes a twentieth of the time.
+_PARTS = {_ANTHROPIC: (b'"message',), _OPENAI: (b'"chat.completion', b'"response')}
 
 
 def translated_error(
@@ -129,7 +131,7 @@ def protocol_error(
         outline = failure.detail if failure is not None else ""
         return page_error(url, outline, is_direct=is_direct)
     theirs, others = (_ANTHROPIC, _OPENAI) if is_direct else (_OPENAI, _ANTHROPIC)
-    if others.search(beginning) and not theirs.search(beginning):
+    if _has(beginning, others) and not _has(beginning, theirs):
         speaks = "openai" if is_direct else "anthropic"
         came = "OpenAI's" if is_direct else "Anthropic's"
         return WrongAddress(
@@ -140,6 +142,10 @@ def protocol_error(
             f"{address_of(url)} answered “{_shown(failure.message)}”: {_remedy(url, '', is_direct=is_direct)}"
         )
     return None
+
+
+def _has(beginning: bytes, keys: re.Pattern[bytes]) -> bool:
+    return any(part in beginning for part in _PARTS[keys]) and keys.search(beginning) is not None
 
 
 def _remedy(url: str, speaks: str, *, is_direct: bool) -> str:
