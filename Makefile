@@ -24,14 +24,19 @@ run: $(VENV)/.run ## Install, and run the daemon on 127.0.0.1:8082; MODELS=FILE 
 dev: $(VENV)/.dev ## Run the daemon with debug logs; restart it when a source file changes.
 	@exec $(BIN)/claude-proxy --dev $(if $(MODELS),--models $(MODELS)) $(ARGS)
 
+# Every daemon that a test starts, and every worker, would compile all modules again.
+test test-fast test-deep: export PYTHONDONTWRITEBYTECODE :=
+
 # More workers than cores: most of what a test does is wait for a socket or a process.
 test: $(VENV)/.dev ## Run all tests.
+	@$(BIN)/python -m compileall -q proxyd
 	@$(BIN)/python -X dev -m pytest --numprocesses 4 $(ARGS)
 
 test-fast: $(VENV)/.dev ## Run the unit tests of codecs, configuration and providers, with few examples.
 	@TEST_EFFORT=fast $(BIN)/python -m pytest --numprocesses 2 --quiet $(addprefix tests/unit/,codecs config providers) $(ARGS)
 
-test-deep: $(VENV)/.dev ## Run all tests, with thirty times as many examples of each property.
+test-deep: $(VENV)/.dev ## Run all tests, with fifty times as many examples of each property.
+	@$(BIN)/python -m compileall -q proxyd
 	@TEST_EFFORT=deep $(BIN)/python -X dev -m pytest --numprocesses 4 $(ARGS)
 
 # Its environment is made again each time: what is newest changes. NEXT='aiohttp==VERSION' or a path takes another.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 from tests.support.command_line import home
 from tests.support.effort import load_profile
 from tests.support.postgres import postgres
@@ -9,3 +11,9 @@ from tests.support.postgres import postgres
 __all__ = ["home", "postgres"]
 
 load_profile()
+
+
+def pytest_collection_finish() -> None:
+    """Keep the objects of pytest, the modules and the tests out of every later search for garbage."""
+    gc.collect()
+    gc.freeze()

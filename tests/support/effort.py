@@ -17,7 +17,7 @@ __all__ = ["EFFORT", "examples", "load_profile", "newest", "sampled"]
 T = TypeVar("T")
 
 EFFORT = os.environ.get("TEST_EFFORT", "normal")
-_FACTORS = {"fast": 0.05, "normal": 0.3, "deep": 10.0}
+_FACTORS = {"fast": 0.05, "normal": 0.2, "deep": 10.0}
 
 
 def examples(usual: int) -> int:

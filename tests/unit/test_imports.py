@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-
-import pytest
+import functools
 
 from tests.support.paths import ROOT
+from tests.support.rows import check_rows
 
 #: From the bottom to the top: a package imports only packages above it in this list.
 PACKAGES = (
@@ -60,16 +60,14 @@ FORBIDDEN = {
 MAY_IMPORT_AIOHTTP = {"transport", "proxy", "api", "daemon", "onboarding", "cli"}
 
 
-def read_modules() -> dict[str, ast.Module]:
+@functools.cache
+def modules() -> dict[str, ast.Module]:
     return {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
             path.read_text(encoding="utf-8")
         )
         for path in sorted((ROOT / "proxyd").rglob("*.py"))
     }
-
-
-MODULES = read_modules()
 
 
 def package_of(module: str) -> str:
@@ -94,33 +92,37 @@ def imports_of(tree: ast.Module) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found.update(names & MODULES.keys())
-            if names - MODULES.keys():
+            found.update(names & modules().keys())
+            if names - modules().keys():
                 found.add(node.module or "")
     return found
 
 
-IMPORTS = {module: imports_of(tree) for module, tree in MODULES.items()}
+@functools.cache
+def imports() -> dict[str, set[str]]:
+    return {module: imports_of(tree) for module, tree in modules().items()}
 
 
 def internal_imports(module: str) -> set[str]:
-    return {name for name in IMPORTS[module] if name.startswith("proxyd.")}
+    return {name for name in imports()[module] if name.startswith("proxyd.")}
 
 
 def in_packages(*names: str) -> list[str]:
-    return [m for m in MODULES if m != "proxyd" and (package_of(m) in names or m in names)]
+    return [m for m in modules() if m != "proxyd" and (package_of(m) in names or m in names)]
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name != "proxyd"])
-def test_a_package_imports_only_packages_above_it(module: str) -> None:
-    package = package_of(module)
-    assert package in PACKAGES, (
-        f"{module} belongs to no package of the list: add it at the lowest place that fits"
-    )
-    for name in internal_imports(module):
-        other = package_of(name)
-        allowed = PACKAGES.index(other) <= PACKAGES.index(package) and (package, other) not in STRANGERS
-        assert allowed, f"{module} imports {name}: {package} may not import {other}"
+def test_a_package_imports_only_packages_above_it() -> None:
+    def check(module: str) -> None:
+        package = package_of(module)
+        assert package in PACKAGES, (
+            "it belongs to no package of the list: add it at the lowest place that fits"
+        )
+        for name in internal_imports(module):
+            other = package_of(name)
+            allowed = PACKAGES.index(other) <= PACKAGES.index(package) and (package, other) not in STRANGERS
+            assert allowed, f"it imports {name}: {package} may not import {other}"
+
+    check_rows([name for name in modules() if name != "proxyd"], check)
 
 
 def test_modules_do_not_import_each_other_in_circles() -> None:
@@ -133,27 +135,28 @@ def test_modules_do_not_import_each_other_in_circles() -> None:
                 visit(name, (*path, module))
             finished.add(module)
 
-    for module in MODULES:
+    for module in modules():
         visit(module, ())
 
 
-@pytest.mark.parametrize("module", in_packages(*SANS_IO))
-def test_the_core_does_no_io(module: str) -> None:
-    forbidden = {name.split(".")[0] for name in IMPORTS[module]} & FORBIDDEN
-    assert not forbidden, f"{module} imports {forbidden}"
+def test_the_core_does_no_io() -> None:
+    def check(module: str) -> None:
+        assert not {name.split(".")[0] for name in imports()[module]} & FORBIDDEN
+
+    check_rows(in_packages(*SANS_IO), check)
 
 
 def test_only_the_edge_imports_aiohttp() -> None:
-    importers = [m for m in MODULES if "aiohttp" in {name.split(".")[0] for name in IMPORTS[m]}]
+    importers = [m for m in modules() if "aiohttp" in {name.split(".")[0] for name in imports()[m]}]
     assert [m for m in importers if package_of(m) not in MAY_IMPORT_AIOHTTP] == []
 
 
 def test_one_module_imports_ujson() -> None:
-    assert [m for m in MODULES if "ujson" in IMPORTS[m]] == ["proxyd.jsonio"]
+    assert [m for m in modules() if "ujson" in imports()[m]] == ["proxyd.jsonio"]
 
 
 def test_only_the_command_line_prints() -> None:
-    for module, tree in MODULES.items():
+    for module, tree in modules().items():
         calls = {
             node.func.id
             for node in ast.walk(tree)

@@ -6,9 +6,8 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
-
 from tests.support.paths import ROOT
+from tests.support.rows import check_rows
 
 #: Modules without a test module of their name: where they are tested, or why they need no test.
 WITHOUT_TEST_MODULE = {
@@ -110,12 +109,14 @@ def has_test_module(module: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("module", [str(module) for module in MODULES])
-def test_a_module_has_a_test_module_of_its_name(module: str) -> None:
-    assert has_test_module(module) != (module in WITHOUT_TEST_MODULE), (
-        f"write tests/unit/{module.rpartition('/')[0]}/test_{module.rpartition('/')[2]}.py, or give the reason in "
-        "WITHOUT_TEST_MODULE; remove a reason that no longer holds"
-    )
+def test_a_module_has_a_test_module_of_its_name() -> None:
+    def check(module: str) -> None:
+        assert has_test_module(module) != (module in WITHOUT_TEST_MODULE), (
+            f"write tests/unit/{module.rpartition('/')[0]}/test_{module.rpartition('/')[2]}.py, or give the reason "
+            "in WITHOUT_TEST_MODULE; remove a reason that no longer holds"
+        )
+
+    check_rows([str(module) for module in MODULES], check)
 
 
 def test_no_reason_is_given_for_a_module_that_is_gone() -> None:

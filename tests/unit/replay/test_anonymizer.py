@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from proxyd.replay.vocabulary import ERROR_WORDS, PROTOCOL_WORDS
 from tests.support import goldens_requests, goldens_streams
 from tests.support.effort import examples
 from tests.support.error_cases import CASES, context_of, read_case
+from tests.support.rows import check_rows
 from tests.support.sse_reader import read_events
 from tests.support.streams import DIRECT, TRANSLATED
 
@@ -62,12 +62,14 @@ TRANSCRIPTS = [
 ]
 
 
-@pytest.mark.parametrize("name", TRANSCRIPTS)
-def test_anonymized_transcripts_make_the_same_events(name: str) -> None:
-    case, filled = goldens_streams.load(name), anonymized_case(name)
-    assert len(filled.upstream) == len(case.upstream)
-    before = kinds(goldens_streams.play(case.new_decoder(), [case.upstream]))
-    assert kinds(goldens_streams.play(filled.new_decoder(), [filled.upstream])) == before
+def test_anonymized_transcripts_make_the_same_events() -> None:
+    def check(name: str) -> None:
+        case, filled = goldens_streams.load(name), anonymized_case(name)
+        assert len(filled.upstream) == len(case.upstream)
+        before = kinds(goldens_streams.play(case.new_decoder(), [case.upstream]))
+        assert kinds(goldens_streams.play(filled.new_decoder(), [filled.upstream])) == before
+
+    check_rows(TRANSCRIPTS, check)
 
 
 def test_direct_stream_keeps_its_events() -> None:
@@ -89,17 +91,19 @@ def shape(value: Any) -> Any:
     return len(value) if isinstance(value, str) else type(value).__name__
 
 
-@pytest.mark.parametrize("name", goldens_requests.cases())
-def test_requests_keep_their_shape(name: str) -> None:
-    payload = json.loads((goldens_requests.ROOT / f"{name}.request.json").read_text("utf-8"))
-    filled = Anonymizer().value(payload)
+def test_requests_keep_their_shape() -> None:
+    def check(name: str) -> None:
+        payload = json.loads((goldens_requests.ROOT / f"{name}.request.json").read_text("utf-8"))
+        filled = Anonymizer().value(payload)
 
-    def without_signatures(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: without_signatures(item) for key, item in value.items() if key != "signature"}
-        return [without_signatures(item) for item in value] if isinstance(value, list) else value
+        def without_signatures(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: without_signatures(item) for key, item in value.items() if key != "signature"}
+            return [without_signatures(item) for item in value] if isinstance(value, list) else value
 
-    assert shape(without_signatures(filled)) == shape(without_signatures(payload))
+        assert shape(without_signatures(filled)) == shape(without_signatures(payload))
+
+    check_rows(goldens_requests.cases(), check)
 
 
 # -- nothing survives
@@ -346,32 +350,38 @@ def private_words(text: str, keep: frozenset[str]) -> set[str]:
     return {word for word in words - public - keep if word not in LOREM * 2}
 
 
-@pytest.mark.parametrize("name", goldens_streams.cases())
-def test_no_private_word_of_a_transcript_survives(name: str) -> None:
-    case = goldens_streams.load(name)
-    text = case.upstream.decode("utf-8", "replace")
-    filled = anonymize_body(case.upstream, Anonymizer()).decode("utf-8", "replace").lower()
-    assert [word for word in private_words(text, ERROR_WORDS) if word in filled] == []
+def test_no_private_word_of_a_transcript_survives() -> None:
+    def check(name: str) -> None:
+        case = goldens_streams.load(name)
+        text = case.upstream.decode("utf-8", "replace")
+        filled = anonymize_body(case.upstream, Anonymizer()).decode("utf-8", "replace").lower()
+        assert [word for word in private_words(text, ERROR_WORDS) if word in filled] == []
+
+    check_rows(goldens_streams.cases(), check)
 
 
-@pytest.mark.parametrize("name", goldens_requests.cases())
-def test_no_private_word_of_a_request_transcript_survives(name: str) -> None:
-    text = (goldens_requests.ROOT / f"{name}.request.json").read_text("utf-8")
-    filled = json.dumps(Anonymizer().value(json.loads(text))).lower()
-    text = re.sub(r'"signature": *"[^"]*"', "", text)  # base64, of the protocol's keys too
-    assert [word for word in private_words(text, frozenset()) if word in filled] == []
+def test_no_private_word_of_a_request_transcript_survives() -> None:
+    def check(name: str) -> None:
+        text = (goldens_requests.ROOT / f"{name}.request.json").read_text("utf-8")
+        filled = json.dumps(Anonymizer().value(json.loads(text))).lower()
+        text = re.sub(r'"signature": *"[^"]*"', "", text)  # base64, of the protocol's keys too
+        assert [word for word in private_words(text, frozenset()) if word in filled] == []
+
+    check_rows(goldens_requests.cases(), check)
 
 
-@pytest.mark.parametrize("path", CASES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_anonymized_error_is_the_same_error(path: Path) -> None:
-    case = read_case(path)
-    body = case["body"] if isinstance(case["body"], str) else json.dumps(case["body"])
-    filled = anonymize_body(body.encode(), Anonymizer())
-    seen = [
-        errors.error_response(refusal(case["status"], case["headers"], each, context_of(case)))
-        for each in (body.encode(), filled)
-    ]
-    assert seen[0] == seen[1], filled
+def test_anonymized_error_is_the_same_error() -> None:
+    def check(path: Path) -> None:
+        case = read_case(path)
+        body = case["body"] if isinstance(case["body"], str) else json.dumps(case["body"])
+        filled = anonymize_body(body.encode(), Anonymizer())
+        seen = [
+            errors.error_response(refusal(case["status"], case["headers"], each, context_of(case)))
+            for each in (body.encode(), filled)
+        ]
+        assert seen[0] == seen[1], filled
+
+    check_rows(CASES, check)
 
 
 def test_keys_of_the_protocols_stay() -> None:

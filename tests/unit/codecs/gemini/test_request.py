@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from typing import Any
 
@@ -19,6 +20,7 @@ from proxyd.providers.registry import PROFILES, dialect_for
 from tests.captures import captures, versions
 from tests.support import goldens_requests as goldens
 from tests.support.effort import newest
+from tests.support.rows import check_rows
 from tests.support.strict_gemini import validate
 
 CASES = [case for case in goldens.cases() if GEMINI in goldens.formats_of(case)]
@@ -77,13 +79,16 @@ CAPTURED = [
 
 
 @pytest.mark.parametrize(("version", "name"), CAPTURED)
-@pytest.mark.parametrize("style", ["full", "gemini", "common", "plain"])
-@pytest.mark.parametrize("model", MODELS)
-def test_what_claude_code_sends_becomes_valid(version: str, name: str, model: str, style: str) -> None:
+def test_what_claude_code_sends_becomes_valid(version: str, name: str) -> None:
     payload = captures(version)[name].body
-    dialect = of(model, schema_style=style)
-    sent = run_to_end(translation(payload, dialect, RequestOptions(model, True, session_id="s" * 36))).body
-    assert validate(sent, wants_signatures="gemini-3" in model) == []
+
+    def check(row: tuple[str, str]) -> None:
+        model, style = row
+        dialect, options = of(model, schema_style=style), RequestOptions(model, True, session_id="s" * 36)
+        sent = run_to_end(translation(payload, dialect, options)).body
+        assert validate(sent, wants_signatures="gemini-3" in model) == []
+
+    check_rows(itertools.product(MODELS, ("full", "gemini", "common", "plain")), check)
 
 
 @pytest.mark.parametrize(

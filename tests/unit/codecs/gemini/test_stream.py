@@ -28,22 +28,11 @@ OFFERING = {profile.name for profile in PROFILES.values() if GEMINI.name in prof
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_whole(name: str) -> None:
+def test_transcript(name: str) -> None:
+    """Whole, cut at each byte and at random places."""
     checks.check_whole(name)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_byte_by_byte(name: str) -> None:
     checks.check_byte_by_byte(name)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_random_splits(name: str) -> None:
     checks.check_random_splits(name)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_every_offset(name: str) -> None:
     checks.check_every_offset(name)
 
 

@@ -11,6 +11,7 @@ from proxyd.codecs.translation.dialect import Dialect
 from proxyd.codecs.translation.translated import RequestOptions, Translated
 from proxyd.providers.registry import PROFILES, dialect_for
 from tests.captures import captures, versions
+from tests.support.rows import check_rows
 from tests.support.thinking_matrix import MODELS, STATES, expected, thinking_fields
 
 
@@ -97,17 +98,21 @@ def test_effort_alone_is_off(profile: str, model: str) -> None:
 
 @pytest.mark.parametrize("version", versions())
 @pytest.mark.parametrize("name", ["thinking_off", "web_search"])
-@pytest.mark.parametrize(("profile", "model"), MODELS)
-def test_unthinking_calls_of_claude_code(profile: str, model: str, name: str, version: str) -> None:
+def test_unthinking_calls_of_claude_code(name: str, version: str) -> None:
     """Thinking switched off by the user, and a side call, from recorded requests of the real client."""
     capture = captures(version)[name].body
     assert "thinking" not in capture
-    options, dialect = RequestOptions(model, True), dialect_for(PROFILES[profile], model, {})
     explicit = {**capture, "thinking": {"type": "disabled"}}
-    assert (
-        to_openai_request(capture, dialect, options).body
-        == to_openai_request(explicit, dialect, options).body
-    )
+
+    def check(row: tuple[str, str]) -> None:
+        profile, model = row
+        options, dialect = RequestOptions(model, True), dialect_for(PROFILES[profile], model, {})
+        assert (
+            to_openai_request(capture, dialect, options).body
+            == to_openai_request(explicit, dialect, options).body
+        )
+
+    check_rows(MODELS, check)
 
 
 def test_configured_effort_takes_precedence() -> None:
