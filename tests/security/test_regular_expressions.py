@@ -22,14 +22,13 @@ import pytest
 
 import proxyd
 from tests.security.regex_steps import MAX_COUNT, Counter, texts_for
-from tests.support.effort import EFFORT
 from tests.support.rows import check_rows
 
 PACKAGE = Path(proxyd.__file__).parent
 #: Steps over twice the text, relative: a linear pattern needs twice as many plus a constant, a quadratic one four
 #: times as many.
 MAX_GROWTH = 2.6
-SIZE = 100 if EFFORT == "deep" else 50
+SIZE = 100
 #: Patterns that are not applied to texts of any length, and why.
 BOUNDED_OTHERWISE = {
     "proxyd.codecs.openai.call_openings.FORMATS": "matched once an argument, where the one before has ended",
