@@ -250,8 +250,8 @@ async def test_a_blocking_hook_delays_no_other_stream(tmp_path: Path, mode: str)
     write_hook(
         tmp_path,
         "block",
-        "import threading\nforever = threading.Event()\n"
-        "def response_hook(p):\n forever.wait(20)\n return p\n"
+        f"import time, pathlib\nreleased = pathlib.Path({str(tmp_path / 'released')!r})\n"
+        "def response_hook(p):\n while not released.exists():\n  time.sleep(0.01)\n return p\n"
         "def request_hook(p):\n p['user'] = 'x'\n return p\n",
     )
     async with hooked_proxy(tmp_path, mode, timeout_s=0.05) as proxy:
@@ -259,6 +259,8 @@ async def test_a_blocking_hook_delays_no_other_stream(tmp_path: Path, mode: str)
             assert text_of(await proxy.events()) == "Hello world"
         assert proxy.hooks.files[0].is_off
         assert "hook_timeout_s" in str(proxy.hooks.files[0].last_failure)
+        (tmp_path / "released").touch()
+        await asyncio.sleep(0.3)  # its threads end here, not within another test
 
 
 @BOTH

@@ -151,12 +151,14 @@ async def test_a_large_direct_request_is_parsed_only_where_a_rule_needs_it(
 ) -> None:
     parsed: list[int] = []
 
-    def parse(body: bytes, cache: object = None) -> Any:
+    def parse(body: bytes) -> Any:
         parsed.append(len(body))
         return json.loads(body)
 
-    monkeypatch.setattr("proxyd.api.messages.parse_object", parse)
-    monkeypatch.setattr("proxyd.proxy.client_request.parse_object", parse)
+    monkeypatch.setattr("proxyd.proxy.large_requests._COUNTED_BYTES", 1024)
+    monkeypatch.setattr("proxyd.proxy.large_requests._MAX_BYTES", 16 * 1024)
+    monkeypatch.setattr("proxyd.api.messages.parse_large_object", parse)
+    monkeypatch.setattr("proxyd.proxy.client_request.parse_large_object", parse)
     entries = [{"model_id": "big", "direct": True}, {"model_id": "small", "direct": True}]
     headers = {**of_class("subagent"), "x-claude-code-session-id": "s", "x-api-key": "k"}
     async with proxy(entries, [{"when": condition, "use": "small"}]) as (base, upstream):
