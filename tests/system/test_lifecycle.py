@@ -58,10 +58,21 @@ class Gate:
     """An upstream that sends half a response, and the rest when the test allows it."""
 
     def __init__(self) -> None:
-        self.upstream = RawUpstream(lambda _: (*HALF, self._opened, as_chunks(*FRAMES[4:]), b"0\r\n\r\n"))
-        self._opened = asyncio.Event()
+        self.upstream = RawUpstream(
+            lambda number: (
+                *HALF,
+                self._opened if number else self._first_opened,
+                as_chunks(*FRAMES[4:]),
+                b"0\r\n\r\n",
+            )
+        )
+        self._first_opened, self._opened = asyncio.Event(), asyncio.Event()
+
+    def open_first(self) -> None:
+        self._first_opened.set()
 
     def open(self) -> None:
+        self._first_opened.set()
         self._opened.set()
 
 
@@ -84,9 +95,11 @@ async def test_a_drain_lets_streams_finish_and_takes_no_new_work(tmp_path: Path)
             with pytest.raises(OSError, match=r"refused|Connect call failed"):
                 await begin(stack, daemon.base)
             await busy.send(post(HELLO))  # a second request on a connection that is still open
+            gate.open_first()
+            responses = [await busy.response()]
+            refused = await busy.response()  # while others are open: after the last one the daemon ends
             gate.open()
-            responses = [await each.response() for each in streams]
-            refused = await busy.response()
+            responses += [await each.response() for each in streams[1:]]
             assert await daemon.ended(5) == 0
     assert {judge(response.events()) for response in responses} == {"message_stop"}
     assert len({response.body.partition(b"content_block_start")[2] for response in responses}) == 1
