@@ -28,35 +28,29 @@ _TOOLS_JSON = jsonio.dumps(_TOOLS)
 _BOTH_JSON = jsonio.dumps(_SYSTEM) + b',"tools":' + _TOOLS_JSON
 
 
-def parse_object(body: bytes, cache: PromptCache | None = None) -> dict[str, Any]:
+def parse_object(body: bytes) -> dict[str, Any]:
     """Parse the JSON object `body`.
-
-    Args:
-        cache: tools, system prompt and first messages may be those of other requests, and must not be changed.
 
     Raises:
         ClientError: the body is not a JSON object.
     """
-    return parse_request(body, cache)[0]
+    if not body or body.isspace():
+        raise ClientError("the request body is empty; a JSON object was expected")
+    return _object(body, lambda data: jsonio.loads(data, max_values=jsonio.MAX_REQUEST_VALUES))
 
 
-def parse_request(body: bytes, cache: PromptCache | None) -> tuple[dict[str, Any], bytes]:
+def parse_request(body: bytes, cache: PromptCache) -> tuple[dict[str, Any], bytes]:
     """Parse the JSON object `body`; return it with its outline.
 
     The outline is `body` with placeholders for the values that were cached: the same members in fewer bytes.
 
     Args:
-        cache: as for `parse_object`.
+        cache: tools, system prompt and first messages may be those of other requests, and must not be changed.
 
     Raises:
         ClientError: as `parse_object`.
     """
-    if not body or body.isspace():
-        raise ClientError("the request body is empty; a JSON object was expected")
-    found = None if cache is None else _parse_with_placeholders(body, cache)
-    if found is not None:
-        return found
-    return _object(body, lambda data: jsonio.loads(data, max_values=jsonio.MAX_REQUEST_VALUES)), body
+    return _parse_with_placeholders(body, cache) or (parse_object(body), body)
 
 
 def parse_large_object(body: bytes) -> dict[str, Any]:

@@ -177,7 +177,7 @@ def _foreign_thinking(payload: Mapping[str, Any], *, keeps_unsigned: bool) -> di
     found: dict[int, Any] = {}
     for index, message in enumerate(messages if isinstance(messages, list) else ()):
         content = message.get("content") if isinstance(message, dict) else None
-        if not isinstance(content, list) or message.get("role") == "user":  # a user does not think
+        if not isinstance(content, list):
             continue
         cuts = {at: CUT for at, block in enumerate(content) if _is_foreign(block, keeps_unsigned)}
         if cuts:

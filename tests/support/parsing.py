@@ -12,7 +12,7 @@ from proxyd import jsonio
 from proxyd.daemon import server
 from proxyd.errors import ClientError
 from proxyd.prompt_cache.cache import PromptCache
-from proxyd.prompt_cache.parser import parse_object
+from proxyd.prompt_cache.parser import parse_object, parse_request
 
 __all__ = ["cache", "forget", "nothing_known", "outcome_of", "parse", "parsed", "plainly", "written"]
 
@@ -30,7 +30,7 @@ def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def parse(body: bytes) -> dict[str, Any]:
     """Parse with the cache."""
-    return parse_object(body, cache)
+    return parse_request(body, cache)[0]
 
 
 @pytest.fixture

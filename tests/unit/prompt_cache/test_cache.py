@@ -7,7 +7,7 @@ from typing import Any
 
 from proxyd.codecs.cache.tools import ToolList
 from proxyd.prompt_cache.cache import PromptCache
-from proxyd.prompt_cache.parser import parse_object
+from proxyd.prompt_cache.parser import parse_request
 from tests.support.parsing import written
 
 PAYLOAD = {
@@ -22,7 +22,7 @@ BODY = written(PAYLOAD)
 def kept(cache: PromptCache, times: int = 3) -> dict[str, Any]:
     payload: dict[str, Any] = {}
     for _ in range(times):
-        payload = parse_object(BODY, cache)
+        payload = parse_request(BODY, cache)[0]
         assert payload == json.loads(BODY)
         cache.keep(payload, BODY)
     return payload

@@ -16,7 +16,7 @@ from proxyd.codecs.openai.request import to_openai_request, translation
 from proxyd.codecs.translation.token_estimate import estimate_input_tokens
 from proxyd.codecs.translation.translated import RequestOptions, run_to_end
 from proxyd.prompt_cache.cache import PromptCache
-from proxyd.prompt_cache.parser import parse_object
+from proxyd.prompt_cache.parser import parse_request
 from proxyd.providers.registry import PROFILES, dialect_for
 from tests.support.effort import examples
 from tests.support.histories import PAYLOADS
@@ -156,7 +156,7 @@ def test_shared_parts_are_serialised_as_unshared_ones(payload: dict[str, Any], n
     expected = to_openai_request(jsonio.loads(body), DIALECTS[name], options).body
     cache = PromptCache()
     for _ in range(4):
-        again = parse_object(body, cache)
+        again = parse_request(body, cache)[0]
         cache.keep(again, body)
         written = to_openai_request(again, DIALECTS[name], options).written()
         assert jsonio.loads(written) == expected
