@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxyd.server_tools.auto_mode.transcript import clip, is_note, quoted
+from proxyd.server_tools.partial_copy import PartialCopy
 
 __all__ = ["MAX_BYTES", "Image", "description_in", "description_request", "images_in", "with_descriptions"]
 
@@ -109,24 +110,17 @@ def with_descriptions(
         descriptions: by the key of the image; an image without one stays.
         model: who has described them.
     """
-    copy: dict[str, Any] = dict(payload)
-    own = {id(copy)}  # containers that were copied already
+    copy = PartialCopy(payload)
     for image in images:
         text = descriptions.get(image.key)
         if text is None:
             continue
-        node: Any = copy
-        for step in image.path[:-1]:
-            child = node[step]
-            if id(child) not in own:
-                child = node[step] = child.copy()
-                own.add(id(child))
-            node = child
+        node = copy.at(image.path[:-1])
         block = {"type": "text", "text": _marked(text, model)}
         if "cache_control" in node[image.path[-1]]:
             block["cache_control"] = node[image.path[-1]]["cache_control"]
         node[image.path[-1]] = block
-    return copy
+    return copy.value
 
 
 def _marked(text: str, model: str) -> str:

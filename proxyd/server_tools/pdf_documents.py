@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from proxyd.server_tools.partial_copy import PartialCopy
+
 __all__ = ["Page", "PdfDocument", "pdfs_in", "with_pages"]
 
 _Path = tuple[str | int, ...]
@@ -85,26 +87,19 @@ def with_pages(
         contents: by the key of the document: its number of pages with the `Page` objects, or a text why it could not
             be read. A document without one stays.
     """
-    copy: dict[str, Any] = dict(payload)
-    own = {id(copy)}  # containers that were copied already
+    copy = PartialCopy(payload)
     for document in documents:
         found = contents.get(document.key)
         if found is None:
             continue
-        node: Any = copy
-        for step in document.path:
-            child = node[step]
-            if id(child) not in own:
-                child = node[step] = child.copy()
-                own.add(id(child))
-            node = child
+        node = copy.at(document.path)
         blocks = (
             [_text(f"[PDF, which cannot be read: {found}]")] if isinstance(found, str) else _pages(*found)
         )
         if (cache_control := node.pop("cache_control", None)) is not None:
             blocks[-1]["cache_control"] = cache_control
         node["source"] = {"type": "content", "content": blocks}
-    return copy
+    return copy.value
 
 
 def _pages(count: int, pages: Sequence[Page]) -> list[dict[str, Any]]:
