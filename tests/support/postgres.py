@@ -12,14 +12,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-__all__ = ["PASSWORD", "Postgres", "postgres", "running_postgres"]
+from proxyd.store.interface import StoreFailed
+
+__all__ = ["PASSWORD", "Postgres", "losing_answers", "postgres", "running_postgres"]
 
 #: Of the role ``proxy``, which the tests use.
 PASSWORD = "the-password-of-the-test-database"
+
+
+@contextmanager
+def losing_answers(database: Any) -> Iterator[None]:
+    """Let work be done in `database`, whose success nobody learns of."""
+    run = database.run
+
+    def lose_the_answer(work: Any) -> Any:
+        run(work)
+        raise StoreFailed("no answer")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "run", lose_the_answer)
+        yield
 
 
 @dataclass

@@ -37,6 +37,23 @@ def stream(body: bytes) -> web.Response:
     return web.Response(body=body, content_type="text/event-stream")
 
 
+def completed(call: dict[str, Any], text: dict[str, Any]) -> web.Response:
+    """A stream of the Responses API with a search and a message."""
+    event = {
+        "type": "response.completed",
+        "response": {
+            "id": "r",
+            "status": "completed",
+            "output": [
+                {"type": "web_search_call", "id": "ws_1", "status": "completed", **call},
+                {"type": "message", "role": "assistant", "content": [text]},
+            ],
+            "usage": {"input_tokens": 1, "output_tokens": 1},
+        },
+    }
+    return stream(b"event: response.completed\ndata: %b\n\n" % json.dumps(event).encode())
+
+
 async def openrouter(_: web.Request) -> web.StreamResponse:
     citation = {"type": "url_citation", "url_citation": {"url": URL, "title": "One", "content": "The text."}}
     return stream(
@@ -47,24 +64,7 @@ async def openrouter(_: web.Request) -> web.StreamResponse:
 async def responses(_: web.Request) -> web.StreamResponse:
     annotation = {"type": "url_citation", "url": URL, "title": "One", "start_index": 0, "end_index": 2}
     text = {"type": "output_text", "text": "It is 2.0.", "annotations": [annotation]}
-    completed = {
-        "type": "response.completed",
-        "response": {
-            "id": "r",
-            "status": "completed",
-            "output": [
-                {
-                    "type": "web_search_call",
-                    "id": "ws_1",
-                    "status": "completed",
-                    "action": {"type": "search"},
-                },
-                {"type": "message", "role": "assistant", "content": [text]},
-            ],
-            "usage": {"input_tokens": 1, "output_tokens": 1},
-        },
-    }
-    return stream(b"event: response.completed\ndata: %b\n\n" % json.dumps(completed).encode())
+    return completed({"action": {"type": "search"}}, text)
 
 
 async def glm(request: web.Request) -> web.StreamResponse:
@@ -93,19 +93,7 @@ async def dashscope(request: web.Request) -> web.StreamResponse:
     assert request.path == "/v1/responses"
     action = {"type": "search", "query": "rust news", "sources": [{"type": "url", "url": URL}]}
     text = {"type": "output_text", "text": "It is 2.0.", "annotations": []}
-    completed = {
-        "type": "response.completed",
-        "response": {
-            "id": "r",
-            "status": "completed",
-            "output": [
-                {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": action},
-                {"type": "message", "role": "assistant", "content": [text]},
-            ],
-            "usage": {"input_tokens": 1, "output_tokens": 1},
-        },
-    }
-    return stream(b"event: response.completed\ndata: %b\n\n" % json.dumps(completed).encode())
+    return completed({"action": action}, text)
 
 
 #: What Kimi's search puts out for the model alone.

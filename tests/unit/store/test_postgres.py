@@ -19,7 +19,7 @@ from proxyd.store.interface import StoreFailed
 from proxyd.store.postgres import PostgresKeyStore
 from proxyd.store.postgres_schema import MIGRATIONS
 from proxyd.store.virtual_keys import Directory, Spent, VirtualKey
-from tests.support.postgres import PASSWORD, Postgres, running_postgres
+from tests.support.postgres import PASSWORD, Postgres, losing_answers, running_postgres
 
 KEY = VirtualKey("id-1", "alice", "digest-1", 1000.5)
 TODAY = int(time.time()) // 86_400 * 86_400
@@ -128,24 +128,14 @@ def test_what_cannot_be_reached_is_named_without_its_password(postgres: Postgres
         store.close()
 
 
-def test_an_answer_that_was_lost_adds_nothing_twice(
-    open_store: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_that_was_lost_adds_nothing_twice(open_store: Open) -> None:
     store = open_store()
     store.add_usage({WINDOW: Spent(1, 1, 1)})
-    database = store._database
-    run = database.run
-
-    def lose_the_answer(work: Any) -> Any:
-        run(work)
-        raise StoreFailed("no answer")
-
-    monkeypatch.setattr(database, "run", lose_the_answer)
-    with pytest.raises(StoreFailed):
-        store.add_usage({WINDOW: Spent(2, 2, 1)})
-    with pytest.raises(StoreFailed):
-        store.add_usage({WINDOW: Spent(5, 5, 2)})  # the same and 3 more
-    monkeypatch.setattr(database, "run", run)
+    with losing_answers(store._database):
+        with pytest.raises(StoreFailed):
+            store.add_usage({WINDOW: Spent(2, 2, 1)})
+        with pytest.raises(StoreFailed):
+            store.add_usage({WINDOW: Spent(5, 5, 2)})  # the same and 3 more
     store.add_usage({WINDOW: Spent(9, 9, 3)})  # the same and 4 more
     assert store.all_usage() == {WINDOW: Spent(10, 10, 4)}
     store.add_usage({WINDOW: Spent(1, 1, 1)})

@@ -19,7 +19,7 @@ from proxyd.telemetry.ledger_forwarder import LedgerForwarder
 from proxyd.telemetry.ledger_schema import COLUMNS, FILE, row_of
 from proxyd.telemetry.shared_ledger import SharedLedger
 from tests.support.observing import finished, new_ledger_file
-from tests.support.postgres import Postgres
+from tests.support.postgres import Postgres, losing_answers
 
 INSERT = f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 DAY_S = 86_400
@@ -78,23 +78,12 @@ def test_rows_of_several_files_arrive_once(postgres: Postgres, tmp_path: Path) -
     close(one, two)
 
 
-def test_an_answer_that_was_lost_adds_nothing_twice(
-    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_that_was_lost_adds_nothing_twice(postgres: Postgres, tmp_path: Path) -> None:
     url = postgres.new_database()
     replica = Replica(tmp_path / "1", url)
     replica.add(finished())
-    database = replica.forwarder._database
-    run = database.run
-
-    def lose_the_answer(work: Any) -> Any:
-        run(work)
-        raise StoreFailed("no answer")
-
-    monkeypatch.setattr(database, "run", lose_the_answer)
-    with pytest.raises(StoreFailed):
+    with losing_answers(replica.forwarder._database), pytest.raises(StoreFailed):
         replica.forwarder.forward()
-    monkeypatch.setattr(database, "run", run)
     replica.add(finished())
     replica.forwarder.forward()
     assert calls_in(url) == 2
