@@ -102,7 +102,7 @@ _CLASSES: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], re.Pattern[str]]
             re.IGNORECASE,
         ),
     ),
-    # Before effort: a client that is told of that sends none for the rest of its session.
+    # Before effort: a client that gets this refusal sends none for the rest of its session.
     (
         "structured_outputs_unsupported",
         _has_schema,

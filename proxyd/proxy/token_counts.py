@@ -25,7 +25,7 @@ __all__ = ["TokenCounts"]
 
 log = get_logger("relay")
 
-#: The client waits for the number, and an estimate is at hand.
+#: The client waits for the number, and there is an estimate.
 _TIMEOUT_S = 5.0
 _MAX_BYTES = 64 * 1024
 #: Statuses of servers that do not have this endpoint.

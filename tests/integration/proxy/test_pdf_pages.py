@@ -88,7 +88,7 @@ async def test_a_model_that_sees_images_gets_text_and_image_of_each_page(
     ]
     assert second["messages"] == first["messages"]
     assert WORDS in json.dumps(third["messages"])
-    assert len(environments) == 1  # it is read once, and nothing is told to the process
+    assert len(environments) == 1  # it is read once, and the process is given nothing
     assert not any("KEY" in name for name in environments[0])
 
 

