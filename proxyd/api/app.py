@@ -16,12 +16,13 @@ from multidict import CIMultiDict
 from proxyd import errors
 from proxyd.api.access_control import check_origin, check_token
 from proxyd.api.call_details import CallDetails
+from proxyd.api.client_address import client_address
 from proxyd.api.entries import add_entry_routes
 from proxyd.api.health import HealthHandlers
 from proxyd.api.json_responses import error_from_aiohttp, error_response
 from proxyd.api.messages import MessagesHandlers
 from proxyd.api.models import ModelsHandlers
-from proxyd.api.request_keys import IS_CALL, MODEL, REQUEST_ID
+from proxyd.api.request_keys import CLIENT_ADDRESS, IS_CALL, MODEL, REQUEST_ID
 from proxyd.api.status import STATS_PATHS, add_status_routes
 from proxyd.config.models import Checks
 from proxyd.errors import BodyTimedOut, BodyTooLarge, ProxyError, UnknownExpectation
@@ -180,6 +181,9 @@ def _envelope(relay: Relay) -> Any:
     async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse:
         request_id = request[REQUEST_ID] = new_id("req_", 22)
         reason = None
+        address = client_address(request, relay.settings.trusted_proxies)
+        if address is not None and not address.is_loopback:
+            request[CLIENT_ADDRESS] = str(address)
         try:
             _check_access(request, relay)
             response = await handler(request)
@@ -199,6 +203,7 @@ def _envelope(relay: Relay) -> Any:
                 method=request.method,
                 path=request.path[:200],
                 status=response.status,
+                **({"client_address": request[CLIENT_ADDRESS]} if CLIENT_ADDRESS in request else {}),
                 **({"model": request[MODEL][:MAX_MODEL_CHARS]} if MODEL in request else {}),
                 **({"reason": redact(reason)[:_MAX_REASON_CHARS]} if reason is not None else {}),
             )

@@ -13,7 +13,7 @@ from proxyd import errors
 from proxyd.api.access_control import check_key, without_token
 from proxyd.api.json_responses import json_response
 from proxyd.api.request_body import read_request_body
-from proxyd.api.request_keys import IS_CALL, MODEL, REQUEST_ID, VIRTUAL_KEY
+from proxyd.api.request_keys import CLIENT_ADDRESS, IS_CALL, MODEL, REQUEST_ID, VIRTUAL_KEY
 from proxyd.codecs.translation.token_estimate import estimate_input_tokens, tools_tokens
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ClientError, NotFound
@@ -253,6 +253,7 @@ def new_record(request: web.Request, model: str) -> CallRecord:
         agent_type=_safe_id(request.headers.get(AGENT_TYPE_HEADER)),
         prompt_id=_safe_id(request.headers.get(PROMPT_ID_HEADER)),
         virtual_key=request.get(VIRTUAL_KEY),
+        client_address=request.get(CLIENT_ADDRESS),
         client_request_id=client_id if _SAFE_ID.match(client_id) else None,
     )
 

@@ -6,10 +6,12 @@ from aiohttp import web
 
 from proxyd.store.virtual_keys import VirtualKey
 
-__all__ = ["IS_CALL", "MODEL", "REQUEST_ID", "VIRTUAL_KEY"]
+__all__ = ["CLIENT_ADDRESS", "IS_CALL", "MODEL", "REQUEST_ID", "VIRTUAL_KEY"]
 
 #: The id that we give each request before anything else.
 REQUEST_ID = web.RequestKey("request_id", str)
+#: The address of the client; absent for one on this machine, where it says nothing.
+CLIENT_ADDRESS = web.RequestKey("client_address", str)
 #: True once the request has become a call, which gets its own line in the log however it ends.
 IS_CALL = web.RequestKey("is_call", bool)
 #: The model that the request names, once its body has been read; for the log.

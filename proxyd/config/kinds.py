@@ -26,6 +26,7 @@ __all__ = [
     "headers",
     "identifier",
     "json_mapping",
+    "list_of",
     "names",
     "number",
     "secret_text",
@@ -240,7 +241,7 @@ def size_bytes(minimum: int, maximum: int) -> Kind:
 
 def names(expected: str, *, refused: Mapping[str, str] | None = None) -> Kind:
     """Kind of a list of texts, or one text for a list of one; `refused` maps forbidden texts to the reason."""
-    return _list_of(identifier(expected), refused or {})
+    return list_of(identifier(expected), refused or {})
 
 
 def header_patterns(expected: str, is_useless: Callable[[str], bool]) -> Kind:
@@ -263,10 +264,12 @@ def header_patterns(expected: str, is_useless: Callable[[str], bool]) -> Kind:
             return str(name)
         return None
 
-    return _list_of(Kind(expected, read, {**inner.schema, "pattern": f"^{_HEADER_PATTERN}$"}), {})
+    return list_of(Kind(expected, read, {**inner.schema, "pattern": f"^{_HEADER_PATTERN}$"}), {})
 
 
-def _list_of(one: Kind, forbidden: Mapping[str, str]) -> Kind:
+def list_of(one: Kind, forbidden: Mapping[str, str]) -> Kind:
+    """Kind of a list of texts, or one text for a list of one; `forbidden` maps texts to the reason."""
+
     def read(value: Any, report: Report) -> tuple[str, ...] | None:
         is_list = isinstance(value, list)
         if not is_list and not isinstance(value, str):

@@ -30,6 +30,7 @@ from proxyd.config.kinds import (
     text,
     whole_number,
 )
+from proxyd.config.networks import networks_kind
 from proxyd.config.secrets import Credential
 from proxyd.config.tls import Tls, tls_kind
 from proxyd.config.web_search import web_search_kind
@@ -163,6 +164,13 @@ class Settings:
         names("a host name"),
         "Further names that requests may have in their Host and Origin headers.",
         source="docs/spec/operations.md#e2, #e3",
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        networks_kind(),
+        "Addresses and networks of reverse proxies and balancers; only what these say in ``X-Forwarded-For`` or "
+        "``Forwarded`` is taken for a client's address (docs/teams.md).",
+        source="docs/spec/operations.md#e1",
     )
 
     # -- logs

@@ -39,11 +39,15 @@ class Listener:
     Args:
         max_connections: limit of all connections; more are refused.
         max_idle_per_peer: limit of one address's connections without a request in progress.
+        is_proxy: whether a peer is a trusted proxy, whose connections serve many clients and are not limited so.
     """
 
-    def __init__(self, max_connections: int, max_idle_per_peer: int) -> None:
+    def __init__(
+        self, max_connections: int, max_idle_per_peer: int, is_proxy: Callable[[str], bool] = lambda _: False
+    ) -> None:
         self._max_connections = max_connections
         self._max_idle_per_peer = max_idle_per_peer
+        self._is_proxy = is_proxy
         self._server: web.Server | None = None
         self._listening: list[asyncio.Server] = []
         #: Since when each connection without a request in progress is idle, oldest first. Keyed by the id of its
@@ -127,7 +131,9 @@ class Listener:
         by_peer: dict[str, list[RequestHandler]] = defaultdict(list)
         for handler in idle:
             by_peer[peer_of(handler)].append(handler)
-        for handlers in by_peer.values():
+        for peer, handlers in by_peer.items():
+            if self._is_proxy(peer):
+                continue
             for handler in handlers[: max(0, len(handlers) + 1 - self._max_idle_per_peer)]:
                 if now - self._idle_since[id(handler)] >= _GRACE_S:
                     handler.force_close()

@@ -27,6 +27,7 @@ from aiohttp import web
 import proxyd
 from proxyd.api.app import build_app
 from proxyd.api.call_details import CallDetails
+from proxyd.api.client_address import is_trusted_proxy
 from proxyd.daemon.config_reloader import Reloader
 from proxyd.daemon.configuration import LoadConfig, LoadedConfig, checks, hooks_folder
 from proxyd.daemon.demo.server import DemoServer, start_demo
@@ -127,7 +128,11 @@ class Daemon:
         self._recorder = (
             None if state_folder is None else Recorder(state_folder / RECORDS_FOLDER, lambda: self.settings)
         )
-        self._listener = Listener(self.settings.max_connections, self.settings.max_idle_per_peer)
+        self._listener = Listener(
+            self.settings.max_connections,
+            self.settings.max_idle_per_peer,
+            lambda peer: is_trusted_proxy(peer, self.settings.trusted_proxies),
+        )
         self._bodies = HeldBodies()
         self._prompt_cache = PromptCache()
         self._collection_policy = CollectionPolicy(

@@ -243,6 +243,7 @@ class Relay:
             prompt_id=parent.prompt_id,
             client_request_id=parent.request_id,
             virtual_key=parent.virtual_key,
+            client_address=parent.client_address,
             is_stream=inner.writer is not None,
             bytes_in=len(body),
         )

@@ -23,6 +23,7 @@ _OPTIONAL = (
     "served_with",
     "caller",
     "team",
+    "client_address",
     "fallback_from",
     "session_id",
     "upstream_request_id",

@@ -81,6 +81,7 @@ class CallRecord:
             prompt of the user share.
         served_with: short name of the key, of an entry with several (`proxyd.proxy.key_pools`).
         virtual_key: the proxy's own key that the client has sent; `caller` and `team` are its names.
+        client_address: of a client on another machine.
         safeguards: the results of auto mode's check in a few words; None where there was none.
         alterations: what the translation of the request dropped or changed, and why.
         codec_s: seconds spent on turning the upstream's bytes into the client's.
@@ -122,6 +123,7 @@ class CallRecord:
     prompt_id: str | None = None
     served_with: str | None = None
     virtual_key: VirtualKey | None = None
+    client_address: str | None = None
     safeguards: str | None = None
     alterations: Sequence[Note] = ()
     bytes_in: int = 0

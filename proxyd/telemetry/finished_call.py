@@ -57,6 +57,7 @@ class FinishedCall:
     served_with: str | None = None
     caller: str | None = None
     team: str | None = None
+    client_address: str | None = None
     safeguards: str | None = None
     alterations: Sequence[Note] = ()
     bytes_in: int = 0

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from configparser import ConfigParser
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ruamel.yaml import YAML
 from proxyd.api.app import build_app
 from proxyd.cli.main import COMMANDS
 from proxyd.config import database_url
+from proxyd.config.networks import is_in
 from proxyd.config.settings import TABLE, Settings
 from proxyd.daemon.configuration import load_settings
 from tests.support.paths import ROOT
@@ -110,7 +112,13 @@ def test_compose_starts_two_replicas_behind_one_address(settings: Settings) -> N
     (job,) = prometheus["scrape_configs"]
     assert job["static_configs"][0]["targets"] == [f"{name}:{PORT}" for name in replicas]
     assert job["authorization"]["credentials_file"] == "/run/secrets/proxy_token"
+    assert settings.trusted_proxies == (services["haproxy"]["networks"]["default"]["ipv4_address"],)
+    (network,) = compose["networks"]["default"]["ipam"]["config"]
+    assert is_in(IPv4Address(settings.trusted_proxies[0]), (network["subnet"],))
+    assert not is_in(IPv4Address(settings.trusted_proxies[0]), (network["ip_range"],))
     balancer = (DEPLOY / "haproxy.cfg").read_text()
+    assert "option forwardfor" in balancer
+    assert "http-request del-header forwarded" in balancer
     assert re.findall(r"server (\w+) \1:(\d+)", balancer) == [(name, str(PORT)) for name in replicas]
     assert "uri /readyz" in balancer
 

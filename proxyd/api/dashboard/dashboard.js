@@ -223,7 +223,7 @@ function detailsOf(call, found) {
   return [
     rowsOf([
       ["Result", element("span", { class: call.outcome === "ok" ? "good" : isFailure(call) ? "bad" : "warn" }, resultOf(call))],
-      ["Cause", cause], ["Request id", call.request_id], ["Session", call.session_id], ["Agent", call.agent_id],
+      ["Cause", cause], ["Request id", call.request_id], ["Client's address", record && record.call.facts.client_address], ["Session", call.session_id], ["Agent", call.agent_id],
       ["Model", call.model], ["Served by", call.route && `${call.route} (${call.mode}), upstream model ${call.upstream_model}`],
       ["In place of", call.fallback_from], ["Address", record ? null : route && route.upstream],
       ["Started", new Date(call.started_at * 1000).toLocaleString()], ["First byte", milliseconds(call.ttfb_ms)], ["Total", seconds(call.duration_ms)],

@@ -19,6 +19,7 @@ def test_defaults() -> None:
         "insecure": False,
         "tls": {},
         "allowed_hosts": (),
+        "trusted_proxies": (),
         "log_level": "info",
         "log_format": "auto",
         "prompt_cache": True,
