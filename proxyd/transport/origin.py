@@ -133,15 +133,15 @@ class Origin:
     async def close(self) -> None:
         """Close all connections."""
         self._is_open = False
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # one that is done is in `idle` then
         if self._timer is not None:
             self._timer.cancel()
         closing = [*self.idle, *self._in_use]
         self.idle.close()
         for connection in self._in_use:
             connection.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         for _ in range(_CLOSING_TURNS):
             if all(connection.is_lost for connection in closing):
                 break
@@ -206,7 +206,8 @@ class Origin:
     def _renewal(self, now: float) -> float | None:
         """Return when a connection is to be opened in the background, or None."""
         if (
-            not self._keeps_warm
+            not self._is_open
+            or not self._keeps_warm
             or self._in_use  # which will come back
             or self._opening is not None
             or now - self._last_call > ACTIVE_S

@@ -282,3 +282,15 @@ async def test_nothing_is_opened_after_the_end(clock: _Clock) -> None:
         await settled()
         assert connection.is_lost
         assert dialer.begun == 2
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_connection_opened_ahead_at_the_end_is_closed(turns: int, clock: _Clock) -> None:
+    """In whichever turn of the loop the end comes, even between the opening and its callbacks."""
+    async with origin() as (each, dialer):
+        each.prepare()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await each.close()
+        assert all(connection.is_lost for connection in dialer.opened)
+        assert not list(each.idle)
