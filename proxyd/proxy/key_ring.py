@@ -5,7 +5,7 @@
     head ─▶ identify        401 for a key that is unknown, expired or revoked
     call ─▶ admit           429 where a limit is reached; the call counts with its estimate
             book            in its place, what it has used
-    each second ─▶ sync     what was used goes to the store; keys and usage of other processes come from it
+    twice a second ─▶ sync  what was used goes to the store; keys and usage of other processes come from it
 
 No call waits for the store. If it cannot be used, keys and limits are those that were read last, and usage waits here,
 as sums, until it can.
@@ -44,6 +44,8 @@ log = get_logger("keys")
 
 #: The estimate of a call before it is over: its output, and the bytes of a request for one token of input.
 _OUTPUT_TOKENS, _BYTES_PER_TOKEN = 1000, 4
+#: Where only the estimates of the calls in flight leave no room: many calls are over by then.
+_RETRY_S = 5
 
 
 def estimate_of(record: CallRecord) -> Spent:
@@ -168,7 +170,11 @@ class KeyRing:
                 )
             pending = sum(in_flight, Spent())
             for limit in holder.limits:
-                used = (self._spent(holder.owner, limit.period, now) + pending).of(limit.unit)
+                booked = self._spent(holder.owner, limit.period, now).of(limit.unit)
+                used = booked + pending.of(limit.unit)
+                # What calls in flight will use is a guess, but for their number.
+                if used >= limit.amount > booked and limit.unit != "calls":
+                    raise _limit_taken(holder, limit, booked, len(in_flight))
                 if used >= limit.amount:
                     raise _limit_reached(holder, limit, used, now)
                 self._warn(holder, limit, used, now)
@@ -282,6 +288,15 @@ class KeyRing:
 
 
 _ENDED = {"revoked": "was revoked", "expired": "has expired"}
+
+
+def _limit_taken(holder: VirtualKey | Team, limit: Limit, booked: float, in_flight: int) -> LimitReached:
+    return LimitReached(
+        f"{title_of(holder)} of this proxy has used {in_unit(booked, limit.unit)} of its limit of {limit}, and "
+        f"{in_flight} call{'s' if in_flight > 1 else ''} in flight may use the rest; try again when one has ended",
+        kind="rate_limit_error",
+        headers={"retry-after": str(_RETRY_S)},
+    )
 
 
 def _limit_reached(holder: VirtualKey | Team, limit: Limit, used: float, now: float) -> LimitReached:

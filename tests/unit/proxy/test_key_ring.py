@@ -178,11 +178,25 @@ def test_calls_in_flight_count_with_their_estimates() -> None:
     bench = Bench(Limit(100, "tokens", "day"))
     first = bench.begin(Spent(0, 60, 1))
     second = bench.begin(Spent(0, 60, 1))
-    with pytest.raises(LimitReached):
+    with pytest.raises(
+        LimitReached,
+        match="has used 0 tokens of its limit of 100 tokens a day, and 2 calls in flight may use the rest",
+    ) as caught:
         bench.begin(Spent(0, 60, 1))
+    assert error_response(caught.value) == (429, "rate_limit_error"), "there may be room again in a moment"
+    assert caught.value.headers == {"retry-after": "5"}
     bench.end(first, tokens=10)
     bench.end(second, tokens=10)
     bench.begin(Spent(0, 60, 1))
+
+
+def test_a_limit_that_the_calls_in_flight_reach_for_certain_is_reached() -> None:
+    bench = Bench(Limit(2, "calls", "day"), Limit(100, "tokens", "day"))
+    bench.begin()
+    bench.begin()
+    with pytest.raises(LimitReached, match="has reached its limit of 2 calls a day") as caught:
+        bench.begin()
+    assert caught.value.kind == "billing_error"
 
 
 def test_calls_in_flight_are_limited() -> None:
