@@ -1,4 +1,4 @@
-"""The exchange of virtual keys and their usage with the store, in a thread: once a second, and when it has news."""
+"""The exchange of virtual keys and their usage with the store, in a thread: twice a second, and when it has news."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from proxyd.store.interface import KeyStore, StoreFailed
 
 __all__ = ["EXCHANGE_S", "KeySync"]
 
-#: A revoked key is refused, and usage of another daemon counts, after this long at most.
-EXCHANGE_S = 1.0
+#: A revoked key is refused after this long at most. Usage of another daemon counts after twice as long: it comes with
+#: that daemon's next exchange, and is seen by ours after it.
+EXCHANGE_S = 0.5
 
 
 class KeySync:

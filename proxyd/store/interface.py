@@ -1,7 +1,7 @@
 """What a store of virtual keys can do: `proxyd.store.sqlite` needs no server, `proxyd.store.postgres` is shared.
 
 A store is used by one thread at a time, and never while a stream waits for it: the daemon works on a copy in memory
-(`proxyd.proxy.key_ring`) and exchanges it with the store once a second.
+(`proxyd.proxy.key_ring`) and exchanges it with the store twice a second.
 """
 
 from __future__ import annotations

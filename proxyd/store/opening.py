@@ -22,7 +22,7 @@ def open_key_store(
 
     Args:
         on_change: makes it the store of a daemon; called, in another thread, when another process has changed keys.
-            SQLite does not tell, and is asked once a second.
+            SQLite does not tell, and is asked twice a second.
     """
     if url is None:
         return SqliteKeyStore(state_folder / FILE)

@@ -64,6 +64,7 @@ async def process(
     is_quiet: bool = False,
     module: str = "proxyd",
     environ: Mapping[str, str] | None = None,
+    port: int = 0,
     **settings: Any,
 ) -> AsyncIterator[Process]:
     """A daemon with the entry ``m`` for `upstream`, ready to serve.
@@ -71,12 +72,13 @@ async def process(
     Args:
         is_quiet: its log level keeps its first line, and with it the port that it has found, from us.
         module: what is run: one that runs the daemon.
+        port: on which it listens; 0 for a free one.
     """
     write_models(folder, upstream, *entries, **settings)
     listening = socket.create_server(("127.0.0.1", 0)) if is_quiet else None
     program = ("-m", module) if listening is None else ("-c", _LAUNCHER, str(listening.fileno()), module)
     handle = await asyncio.create_subprocess_exec(
-        *(sys.executable, *program, "--port", "0", "--models", str(folder / "models.yaml")),
+        *(sys.executable, *program, "--port", str(port), "--models", str(folder / "models.yaml")),
         pass_fds=() if listening is None else (listening.fileno(),),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,

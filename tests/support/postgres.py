@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,11 +82,14 @@ class Postgres:
     def freeze(self, *, is_on: bool) -> None:
         """Stop the server and all its children where they are, or let them go on."""
         leader = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        number = signal.SIGSTOP if is_on else signal.SIGCONT
+        os.kill(leader, number)  # first, since each new connection is another child
         listed = subprocess.run(
             ["ps", "-o", "pid=", "--ppid", str(leader)], capture_output=True, text=True, check=True
         )
-        for pid in [leader, *map(int, listed.stdout.split())]:
-            os.kill(pid, signal.SIGSTOP if is_on else signal.SIGCONT)
+        for pid in map(int, listed.stdout.split()):
+            with suppress(ProcessLookupError):  # of a connection that has ended meanwhile
+                os.kill(pid, number)
 
     def call(self, program: str, *arguments: str) -> str:
         done = subprocess.run(
