@@ -121,6 +121,7 @@ def test_compose_starts_two_replicas_behind_one_address(settings: Settings) -> N
     assert "http-request del-header forwarded" in balancer
     assert re.findall(r"server (\w+) \1:(\d+)", balancer) == [(name, str(PORT)) for name in replicas]
     assert "uri /readyz" in balancer
+    assert "option http-no-delay" in balancer, "else events of a stream wait for each other"
 
 
 def test_kubernetes_runs_it_without_root_and_asks_its_probes(settings: Settings) -> None:
