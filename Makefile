@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev newcomer test test-fast test-deep test-next lint types cover soak soak-smoke attack audit memory fuzz e2e real real-vllm real-searxng captures client-diff service-check mutations goldens docs pictures bench bench-smoke bench-peers bench-far dist dist-check sbom clean
+.PHONY: help run dev newcomer test test-fast test-deep test-next lint types cover soak soak-smoke attack audit memory fuzz e2e real real-vllm real-searxng captures client-diff service-check cluster-check mutations goldens docs pictures bench bench-smoke bench-peers bench-far dist dist-check sbom clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -120,6 +120,9 @@ audit: $(VENV)/.dev ## List the known advisories of what is installed, where an 
 service-check: $(VENV)/.dev ## Run the service under a real systemd --user; install and uninstall.
 	@$(BIN)/python -m tests.system.service
 	@$(BIN)/python -m tests.system.service.installation
+
+cluster-check: $(VENV)/.dev ## Three daemons behind a real HAProxy with a real PostgreSQL, which fail one by one; ARGS=--short: half a minute.
+	@$(BIN)/python -m tests.system.cluster $(ARGS)
 
 mutations: $(VENV)/.dev ## Break the translation in many places, one at a time; each break must fail a test.
 	@$(BIN)/python -m tests.system.mutations $(ARGS)
