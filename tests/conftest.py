@@ -1,11 +1,14 @@
-"""What every test of the tree needs: the home of a command, a database server, the effort of property tests."""
+"""What every test of the tree needs: the event loop, the home of a command, a database server, the effort of
+property tests."""
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable, Mapping
 
 from tests.support.command_line import home
 from tests.support.effort import load_profile
+from tests.support.event_loop import Loop
 from tests.support.postgres import postgres
 
 __all__ = ["home", "postgres"]
@@ -17,3 +20,7 @@ def pytest_collection_finish() -> None:
     """Keep the objects of pytest, the modules and the tests out of every later search for garbage."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], Loop]]:
+    return {"test": Loop}
