@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 from proxyd.config.faults import hint, shown
 from proxyd.jsonio import JSONError, loads
@@ -19,6 +20,7 @@ __all__ = [
     "MAX_TOKENS",
     "Kind",
     "Report",
+    "address",
     "boolean",
     "choice",
     "free_text",
@@ -139,6 +141,24 @@ def free_text(expected: str, is_allowed: Callable[[str], bool] = str.isprintable
         return None
 
     return Kind(expected, read, {"type": "string"})
+
+
+def address() -> Kind:
+    """Kind of an HTTP address, which no message repeats."""
+    expected = "an http:// or https:// address without credentials"
+
+    def read(value: Any, report: Report) -> str | None:
+        try:
+            url = urlsplit(value if isinstance(value, str) else "")
+            is_valid = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:
+            is_valid = False
+        if not is_valid or url.username is not None or url.query or url.fragment:
+            report((), f"expected {expected}, query and fragment", False)
+            return None
+        return str(value).rstrip("/")
+
+    return Kind(expected, read, {"type": "string", "pattern": "^https?://[^\\s@?#]+$"})
 
 
 def identifier(expected: str) -> Kind:

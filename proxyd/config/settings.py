@@ -31,6 +31,7 @@ from proxyd.config.kinds import (
     whole_number,
 )
 from proxyd.config.networks import networks_kind
+from proxyd.config.otel import Otel, otel_kind
 from proxyd.config.secrets import Credential
 from proxyd.config.tls import Tls, tls_kind
 from proxyd.config.web_search import web_search_kind
@@ -460,10 +461,22 @@ class Settings:
         source="docs/spec/design.md#recording, docs/spec/operations.md#e7",
     )
 
+    # -- telemetry
+    otel: Mapping[str, Any] = _setting(
+        {},
+        replace(otel_kind(), from_text=json_mapping("").from_text),
+        "Where spans and metrics are sent by OpenTelemetry's protocol OTLP; nowhere if left out "
+        "(docs/observability.md).",
+        source="docs/spec/operations.md#f6",
+        is_live=False,
+    )
+
     #: The text of the rules that ``auto_mode`` names.
     auto_mode_rules: str = ""
     #: What ``tls`` says.
     tls_address: Tls | None = None
+    #: What ``otel`` says.
+    otel_target: Otel | None = None
     #: The key that ``web_search`` names.
     web_search_key: Credential | None = None
     #: Source of each value: flag, variable or ``FILE:LINE:COLUMN``; absent for defaults.

@@ -13,6 +13,7 @@ from proxyd.config.auto_mode import read_rules
 from proxyd.config.database_url import DatabaseUrl, read_store
 from proxyd.config.faults import hint
 from proxyd.config.kinds import Report
+from proxyd.config.otel import Otel, otel_of
 from proxyd.config.secrets import Credential, read_credential
 from proxyd.config.settings import TABLE, Setting, Settings
 from proxyd.config.tls import Tls, server_context, tls_of
@@ -102,6 +103,7 @@ class _Loader:
             values[name] = self._resolve_pem_file(name, values[name])
         values["auto_mode_rules"] = self._read_rules(values["auto_mode"].get("rules"))
         values["web_search_key"] = self._read_search_key(values["web_search"])
+        values["otel_target"] = self._read_otel(values["otel"])
         values["tls_address"] = tls = self._read_tls(values["tls"], values["host"])
         self._check_exposure("host", values["host"], values)
         if tls is not None:
@@ -199,6 +201,13 @@ class _Loader:
             self._fault(self.origins["tls"], f"tls: {exc}")
             return None
         return tls
+
+    def _read_otel(self, values: Mapping[str, Any]) -> Otel | None:
+        try:
+            return otel_of(values, self._environ, self._folder)
+        except ValueError as exc:
+            self._fault(self.origins["otel"], f"otel: {exc}")
+            return None
 
     def _check_exposure(self, name: str, host: str, values: Mapping[str, Any]) -> None:
         """Refuse to listen beyond loopback without a token: each call costs the user money

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from proxyd.config.kinds import Kind, Report, choice, number, secret_text, table, whole_number
+from proxyd.config.kinds import Kind, Report, address, choice, number, secret_text, table, whole_number
 from proxyd.config.secrets import Credential, read_credential
 from proxyd.secret import Secret
 
@@ -41,30 +40,13 @@ def _engine() -> Kind:
     return Kind(names.expected, read, {"enum": [*ENGINES, UPSTREAM, "off", False]})
 
 
-def _address() -> Kind:
-    expected = "an http:// or https:// address without credentials"
-
-    def read(value: Any, report: Report) -> str | None:
-        try:
-            url = urlsplit(value if isinstance(value, str) else "")
-            is_valid = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-        except ValueError:
-            is_valid = False
-        if not is_valid or url.username is not None or url.query or url.fragment:
-            report((), f"expected {expected}, query and fragment", False)
-            return None
-        return str(value).rstrip("/")
-
-    return Kind(expected, read, {"type": "string", "pattern": "^https?://[^\\s@?#]+$"})
-
-
 #: The keys of the mapping.
 WEB_SEARCH: Mapping[str, tuple[Kind, str]] = {
     "engine": (
         _engine(),
         "The search engine; upstream for the search of the entry's own vendor, off for none.",
     ),
-    "url": (_address(), "Address of a SearXNG server, or another one than the engine's own."),
+    "url": (address(), "Address of a SearXNG server, or another one than the engine's own."),
     "api_key": (
         secret_text("a key, ${ENV_NAME} or ${file:PATH}"),
         "Key of the engine: a literal, ${ENV_NAME} or ${file:PATH}.",

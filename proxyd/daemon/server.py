@@ -20,7 +20,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -45,6 +45,7 @@ from proxyd.hooks.loader import find_hook_files
 from proxyd.logs.rotation import LogFile
 from proxyd.logs.setup import configure, get_logger
 from proxyd.prompt_cache.cache import PromptCache
+from proxyd.providers.registry import profile_for
 from proxyd.proxy.aiohttp_server import hide_versions, wrap_handler
 from proxyd.proxy.held_bodies import HeldBodies
 from proxyd.proxy.key_ring import KeyRing
@@ -64,6 +65,9 @@ from proxyd.telemetry.metrics import Metrics, Sources
 from proxyd.telemetry.token_calibration import FILE as CALIBRATION_FILE
 from proxyd.telemetry.token_calibration import Calibration
 from proxyd.transport.client import UpstreamClient
+
+if TYPE_CHECKING:
+    from proxyd.telemetry.otel.exporter import OtelExporter
 
 __all__ = ["Daemon", "Service"]
 
@@ -125,6 +129,7 @@ class Daemon:
         self._demo: DemoServer | None = None
         self._state_folder = state_folder
         self._observers: TelemetryHub | None = None
+        self._otel: OtelExporter | None = None
         self._recorder = (
             None if state_folder is None else Recorder(state_folder / RECORDS_FOLDER, lambda: self.settings)
         )
@@ -190,10 +195,12 @@ class Daemon:
             details = CallDetails(
                 None if self._recorder is None else self._recorder.folder, lambda: self.settings.record
             )
+            self._otel = self._build_otel(self._relay)
             self._relay.finished.observers = (
                 *self._observers.observers,
                 one_by_one(details.observe),
                 *kept,
+                *(() if self._otel is None else (self._otel.observe,)),
             )
             self._switch_recording(self._relay)
             app, in_front_of = build_app(
@@ -213,6 +220,8 @@ class Daemon:
                 self._observers.ledger.start()
             if self._observers.forwarder is not None:
                 self._observers.forwarder.start()
+            if self._otel is not None:
+                self._otel.start()
             await self._runner.setup()
             server = self._runner.server
             assert server is not None, "a runner that is set up has a server"
@@ -320,6 +329,24 @@ class Daemon:
         )
         live = LiveFeed(lambda: relay.records, lambda: relay.is_draining)
         return TelemetryHub(sources, live, Metrics(sources), ledger, forwarder)
+
+    def _build_otel(self, relay: Relay) -> OtelExporter | None:
+        """Build what sends spans and metrics, and have calls traced for it; None where nothing is sent."""
+        target = self.settings.otel_target
+        if target is None:
+            return None
+        from proxyd.telemetry.otel.exporter import (
+            OtelExporter,
+        )  # here, because it imports an optional library
+
+        def provider_of(route: str, url: str) -> str:
+            entry = relay.table.resolve(route)  # None if a reload has removed it
+            return profile_for(url, None if entry is None else entry.provider).name
+
+        settings = self.settings
+        exporter = OtelExporter(target, provider_of, trust_env=settings.trust_env, ca_file=settings.ca_file)
+        relay.new_trace = exporter.new_trace
+        return exporter
 
     def handle_signals(self) -> None:
         """Install the signal handlers. To be called before `start`: a process that sees the port open may send one."""
@@ -430,7 +457,8 @@ class Daemon:
 
     def _switch_recording(self, relay: Relay) -> None:
         """Trace the calls that begin from now on if the settings say so."""
-        relay.is_traced = self._recorder is not None and self.settings.record != "off"
+        is_recorded = self._recorder is not None and self.settings.record != "off"
+        relay.is_traced = is_recorded or self._otel is not None
 
     def _warn_about_bodies(self) -> None:
         if self._recorder is not None and self.settings.record_bodies and self.settings.record != "off":
@@ -543,6 +571,8 @@ class Daemon:
             await self._observers.ledger.close()
         if self._observers is not None and self._observers.forwarder is not None:
             await self._observers.forwarder.close()  # what the ledger has just written, too
+        if self._otel is not None:
+            await self._otel.close()
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
         log.info("server.stopped")

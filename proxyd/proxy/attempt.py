@@ -15,7 +15,7 @@ from proxyd.codecs.anthropic.held_end import HeldEnd
 from proxyd.codecs.decoder import Decoder
 from proxyd.codecs.upstream_errors.errors import ErrorContext
 from proxyd.config.settings import Settings
-from proxyd.errors import ProxyError, TimedOut
+from proxyd.errors import ProxyError, TimedOut, error_response
 from proxyd.hooks.runner import CallHooks, StreamHooks
 from proxyd.providers.base import UpstreamRequest
 from proxyd.proxy.active_call import ActiveCall, Finisher
@@ -133,12 +133,14 @@ class Attempt(ABC):
         record, trace = self._record, self._record.trace
         record.address = self._address
         if trace is not None:
+            request.headers = trace.headers_of_attempt(request.headers)
             trace.on_sent(
                 (request.method, request.url),
                 request.headers,
                 request.body,
                 route=record.route,
                 mode=record.mode,
+                model=record.upstream_model,
                 estimated_input_tokens=self._context.estimated_input_tokens,
             )
         response = await self._upstreams.send(request, self._timers, is_verbatim=self._IS_VERBATIM)
@@ -176,9 +178,18 @@ class Attempt(ABC):
         )
         return self._pump
 
-    def settle(self) -> None:
-        """Put usage and stop reason, as far as they are known, into the record."""
+    def settle(self, failure: Exception | None) -> None:
+        """Put usage and stop reason, as far as they are known, into the record.
+
+        Args:
+            failure: what ended the attempt; None if nothing did, or only its stream says so.
+        """
         record, decoder = self._record, self.decoder
+        if record.trace is not None and self._request is None:  # it was sent
+            error_type = None if decoder is None else decoder.error_type
+            if failure is None and decoder is not None:
+                failure = decoder.failure
+            record.trace.on_over(error_type if failure is None else error_response(failure)[1])
         if self._pump is not None and decoder is not None:
             record.usage, record.stop_reason = decoder.usage, decoder.stop_reason
             record.events, record.error_type = decoder.events, decoder.error_type or record.error_type

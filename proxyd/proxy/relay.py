@@ -14,6 +14,7 @@ read brought is one write.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
 
@@ -65,6 +66,13 @@ __all__ = ["Relay"]
 
 log = get_logger("relay")
 
+#: What is in force, the client's body and its headers -> the trace of a call.
+NewTrace = Callable[[object, bytes, Mapping[str, str]], CallTrace]
+
+
+def _new_trace(in_force: object, body: bytes, headers: Mapping[str, str]) -> CallTrace:
+    return CallTrace(in_force, len(body))
+
 
 class Relay:
     """Carries calls between clients and upstreams.
@@ -83,7 +91,8 @@ class Relay:
         large_requests: does the work of large requests.
         key_pools: the keys of entries that have several.
         target_pools: the targets of entries that have some.
-        is_traced: calls that begin are traced, since records may be kept of them.
+        is_traced: calls that begin are traced, since records may be kept of them, or spans sent.
+        new_trace: makes the trace of a call.
     """
 
     def __init__(
@@ -106,6 +115,7 @@ class Relay:
         #: Misplaced keys that were warned of.
         self._misplaced_keys: set[MisplacedKey] = set()
         self.is_traced = False
+        self.new_trace: NewTrace = _new_trace
         self.key_ring = key_ring or KeyRing()
         self.prompt_cache = prompt_cache or PromptCache()
         self.large_requests = LargeRequests()
@@ -247,7 +257,8 @@ class Relay:
             is_stream=inner.writer is not None,
             bytes_in=len(body),
         )
-        head = InnerRequest({"content-type": "application/json", **inner.headers})
+        context = {} if parent.trace is None else parent.trace.context_headers
+        head = InnerRequest({"content-type": "application/json", **inner.headers, **context})
         request = ClientRequest(
             head,
             record,
@@ -324,7 +335,7 @@ class Relay:
         assert task is not None, "a handler always runs in a task"
         if self.is_traced:
             in_force = settings, self.table, self.hooks
-            record.trace = trace = CallTrace(in_force, len(request.body))
+            record.trace = trace = self.new_trace(in_force, request.body, request.web_request.headers)
             if settings.record_bodies:
                 trace.keep_bodies(request.body)
         aborts = settings.on_midstream_error == "abort"

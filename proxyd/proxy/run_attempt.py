@@ -29,6 +29,7 @@ async def run_attempt(attempt: Attempt, call: ActiveCall, resources: CallResourc
     """
     record, writer = call.record, call.writer
     pump: StreamPump | None = None
+    ended_by: Exception | None = None
     try:
         early_start = attempt.early_start
         if early_start is not None:
@@ -63,16 +64,18 @@ async def run_attempt(attempt: Attempt, call: ActiveCall, resources: CallResourc
     except ClientGone:
         raise
     except Exception as exc:
+        ended_by = exc
         if not writer.is_committed:
             raise
         return await _end(attempt, pump, call, call.as_failure(exc))
     except asyncio.CancelledError:
+        ended_by = call.failure
         if call.failure is None or not writer.is_committed:
             raise
         return await _end(attempt, pump, call, call.failure)
     finally:
         writer.stay_uncommitted()
-        attempt.settle()
+        attempt.settle(ended_by)
         attempt.close()
 
 

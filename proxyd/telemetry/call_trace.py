@@ -58,7 +58,7 @@ class Flow:
         is_whole: the end was seen.
     """
 
-    __slots__ = ("_budget", "_further", "_further_bytes", "chunks", "is_whole", "marks")
+    __slots__ = ("_budget", "_first_at", "_further", "_further_bytes", "chunks", "is_whole", "marks")
 
     def __init__(self, budget: _Budget | None) -> None:
         self.marks = array("d")
@@ -66,6 +66,7 @@ class Flow:
         self.is_whole = False
         self._budget = budget
         self._further = self._further_bytes = 0
+        self._first_at: float | None = None
 
     @property
     def times(self) -> Sequence[float]:
@@ -90,8 +91,14 @@ class Flow:
         """Not all bytes could be kept."""
         return self.chunks is not None and sum(map(len, self.chunks)) < self.size
 
+    @property
+    def first_at(self) -> float | None:
+        """The time of the first chunk."""
+        return self.marks[0] if self.marks else self._first_at
+
     def forget_chunks(self) -> None:
-        """Keep number and size of the chunks only."""
+        """Keep number and size of the chunks only, and the time of the first."""
+        self._first_at = self.first_at
         self._further, self._further_bytes = self.count, self.size
         self.marks, self.chunks = array("d"), None
 
@@ -112,15 +119,20 @@ class AttemptTrace:
 
     Attributes:
         request: method and URL.
+        model: as the upstream calls it.
         size: of the request's body.
         body: the request's; b"" where bodies are not kept, or where it was too large (`is_truncated`).
         estimated_input_tokens: of a translated attempt.
         learned: the quirks that the daemon had learned of the route.
         flow: the response's body; it `is_whole` where its end was seen.
+        ended_at: None while it is being made.
+        error_type: of the error that ended it, as the client would be told; None for none.
     """
 
     __slots__ = (
         "body",
+        "ended_at",
+        "error_type",
         "estimated_input_tokens",
         "flow",
         "head_at",
@@ -128,6 +140,7 @@ class AttemptTrace:
         "is_truncated",
         "learned",
         "mode",
+        "model",
         "request",
         "response_headers",
         "route",
@@ -145,6 +158,7 @@ class AttemptTrace:
         *,
         route: str,
         mode: str,
+        model: str,
         estimated_input_tokens: int | None,
         learned: LearnedQuirks | None,
     ) -> None:
@@ -154,13 +168,15 @@ class AttemptTrace:
         self.size = size
         self.body = b""
         self.is_truncated = False
-        self.route, self.mode = route, mode
+        self.route, self.mode, self.model = route, mode, model
         self.estimated_input_tokens = estimated_input_tokens
         self.learned = learned
         self.head_at: float | None = None
         self.status = 0
         self.response_headers: Iterable[tuple[str, str]] = ()
         self.flow = flow
+        self.ended_at: float | None = None
+        self.error_type: str | None = None
 
 
 def _never_raises(notify: F) -> F:
@@ -248,6 +264,15 @@ class CallTrace:
         self.response = Flow(self._budget)
         self.body, self.is_body_truncated = self._budget.take_whole(body)
 
+    def headers_of_attempt(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the headers of an attempt that is about to be sent."""
+        return headers
+
+    @property
+    def context_headers(self) -> Mapping[str, str]:
+        """The headers that make another call a part of this one."""
+        return {}
+
     @_never_raises
     def on_learned(self, quirks: LearnedQuirks) -> None:
         """The next attempt is made with these learned quirks."""
@@ -262,6 +287,7 @@ class CallTrace:
         *,
         route: str,
         mode: str,
+        model: str = "",
         estimated_input_tokens: int | None = None,
     ) -> None:
         """An attempt is sent."""
@@ -278,6 +304,7 @@ class CallTrace:
             len(body),
             route=route,
             mode=mode,
+            model=model,
             estimated_input_tokens=estimated_input_tokens,
             learned=learned,
         )
@@ -312,3 +339,10 @@ class CallTrace:
         """The end of the response's body was seen."""
         if self._flow is not None:
             self._flow.is_whole = True
+
+    @_never_raises
+    def on_over(self, error_type: str | None) -> None:
+        """The attempt is over."""
+        if self._flow is not None:
+            attempt = self.attempts[-1]
+            attempt.ended_at, attempt.error_type = monotonic(), error_type

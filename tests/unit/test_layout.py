@@ -89,6 +89,8 @@ WITHOUT_TEST_MODULE = {
     "store/records": "unit/store/test_stores.py",
     "store/spool": "unit/store/test_postgres.py",
     "telemetry/ledger_schema": "unit/telemetry/test_ledger.py",
+    "telemetry/otel/conventions": "names only; integration/telemetry/otel/test_exporter.py",
+    "telemetry/otel/sdk": "integration/telemetry/otel/test_exporter.py",
     "transport/faults": "names only; unit/transport/test_client.py",
     "transport/response": "unit/transport/test_pool.py",
 }

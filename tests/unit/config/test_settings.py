@@ -58,6 +58,7 @@ def test_defaults() -> None:
         "auto_mode": {},
         "context_edits": True,
         "images": {},
+        "otel": {},
         "web_search": {},
         "hook_options": {},
         "hooks": {},
