@@ -28,6 +28,7 @@ from proxyd.proxy.relay import Relay
 if TYPE_CHECKING:
     from proxyd.config.models import Checks
     from proxyd.onboarding.entries import Target
+    from proxyd.onboarding.found_key import FoundKey
     from proxyd.onboarding.model_list import ListedModel
 
 __all__ = ["add_entry_routes"]
@@ -68,6 +69,7 @@ class _EntryHandlers:
         from proxyd.onboarding.vendors import NEEDS_ADDRESS, VENDORS
 
         environ = await asyncio.to_thread(self._environ)
+        in_keyring = {route.key_origin for route in self._relay.table.routes if route.api_key is not None}
         async with http_session(self._relay.settings.ca_file) as session:
             servers = await find_local_servers(session)
         vendors = [
@@ -76,7 +78,8 @@ class _EntryHandlers:
                 "title": each.title,
                 "needs_address": not each.api_base,
                 "key_env": each.key_env,
-                "has_key": bool(environ.get(each.key_env, "").strip()),
+                "has_key": bool(environ.get(each.key_env, "").strip())
+                or f"${{keyring:{each.key_env}}}" in in_keyring,
             }
             for each in (*VENDORS, *NEEDS_ADDRESS)
             if not each.access_token
@@ -87,8 +90,8 @@ class _EntryHandlers:
     async def models(self, request: web.Request) -> web.Response:
         """``POST /v1/entries/models``: what the upstream offers; ``vendor`` or ``api_base``, and ``key``."""
         body = await self._body(request)
-        target, key, _ = await self._target(body)
-        found = await self._listed(target, key)
+        target, key = await self._target(body)
+        found = await self._listed(target, key.value)
         return json_response(
             {
                 "title": target.title,
@@ -116,8 +119,8 @@ class _EntryHandlers:
         name, model_id = _text(body, "model"), _text(body, "model_id")
         if not name:
             raise ClientError("model: expected the upstream's name of a model")
-        target, key, is_new = await self._target(body)
-        listed = await self._listed(target, key)
+        target, key = await self._target(body)
+        listed = await self._listed(target, key.value)
         model = next((each for each in listed if each.name == name), None)
         if model is None:
             raise ClientError(f"model: {target.title} has no model {name[:200]!r}")
@@ -127,12 +130,11 @@ class _EntryHandlers:
             text, config = read_models_file(self._path, environ, self._checks)
             routes = () if config is None else config.table.routes
             date = datetime.date.today().isoformat()
-            key_env = target.key_env if key else ""
-            text, ids = add_models(text, routes, target, [model], key_env, date, model_id or None)
+            text, ids = add_models(text, routes, target, [model], key.reference, date, model_id or None)
             make_private_folder(self._path.parent)
-            if is_new:
-                environ[key_env] = key
-                save_variable(self._path.parent, key_env, key)
+            if key.is_pasted:
+                environ[key.name] = key.value
+                save_variable(self._path.parent, key.name, key.value)
             save_models_file(text, self._path, environ, self._checks)
             return ids
 
@@ -184,9 +186,10 @@ class _EntryHandlers:
             raise ClientError(f"{unknown[0][:100]}: unknown; expected {', '.join(sorted(_FIELDS))}")
         return body
 
-    async def _target(self, body: Mapping[str, Any]) -> tuple[Target, str, bool]:
-        """Return the upstream, its key ("" for none), and whether the key was pasted now."""
+    async def _target(self, body: Mapping[str, Any]) -> tuple[Target, FoundKey]:
+        """Return the upstream and its key."""
         from proxyd.onboarding.fetching import http_session
+        from proxyd.onboarding.found_key import FoundKey
         from proxyd.onboarding.local_servers import inspect_server
         from proxyd.onboarding.pasted_key import read_pasted_key
         from proxyd.onboarding.targets import address_target, server_target, valid_address, vendor_target
@@ -224,20 +227,30 @@ class _EntryHandlers:
         if target.access_token:
             raise ClientError(f"{target.title} signs in with an account; use 'claude-proxy add'")
         if not target.key_env:
-            return target, "", False
+            return target, FoundKey()
         environ = await asyncio.to_thread(self._environ)
         known = environ.get(target.key_env, "").strip()
         if given:
             # Another account's key gets a variable of its own.
             names = (target.key_env, *(f"{target.key_env}_{number}" for number in range(2, 1000)))
             key_env = next(name for name in names if environ.get(name, "").strip() in ("", given))
-            return replace(target, key_env=key_env), given, environ.get(key_env, "").strip() != given
-        if known and self._is_sent_there(target):
-            return target, known, False
+            return target, FoundKey(key_env, given, is_pasted=environ.get(key_env, "").strip() != given)
+        found = FoundKey(target.key_env, known) if known else self._of_keyring(target)
+        if found is not None and self._is_sent_there(target, found):
+            return target, found
         raise ClientError(f"key: {target.title} needs one; paste it")
 
-    def _is_sent_there(self, target: Target) -> bool:
-        """Return whether the key of the target's variable goes to that server already, or belongs to it.
+    def _of_keyring(self, target: Target) -> FoundKey | None:
+        """Return the target's key of the system's keyring, where an entry has it: it was read with the entries."""
+        from proxyd.onboarding.found_key import FoundKey
+
+        found = FoundKey(target.key_env, in_keyring=True)
+        keys = (each.api_key for each in self._relay.table.routes if each.key_origin == found.reference)
+        key = next((key for key in keys if key is not None), None)
+        return None if key is None else replace(found, value=key.reveal())
+
+    def _is_sent_there(self, target: Target, key: FoundKey) -> bool:
+        """Return whether the key goes to the target's server already, or belongs to it.
 
         A key that is known is not sent to another server because somebody has typed its address.
         """
@@ -248,7 +261,7 @@ class _EntryHandlers:
         origins |= {
             origin_of(route.api_base)
             for route in self._relay.table.routes
-            if route.key_origin == f"${{{target.key_env}}}"
+            if route.key_origin == key.reference
         }
         return origin_of(target.api_base) in origins
 

@@ -1,25 +1,23 @@
-"""What ``claude-proxy add`` asks on a terminal: the vendor, the key and the models."""
+"""What ``claude-proxy add`` asks on a terminal: the vendor and the models; the key is in `add_key`."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from proxyd.cli.exit_codes import EXIT_USAGE, CommandFailed
 from proxyd.config.routes import Pricing
-from proxyd.onboarding.entries import Target, short_count
+from proxyd.onboarding.entries import short_count
 from proxyd.onboarding.model_list import ListedModel
-from proxyd.onboarding.pasted_key import read_pasted_key, variable_named
 from proxyd.onboarding.vendors import NEEDS_ADDRESS, VENDORS, Vendor
 from proxyd.urls import host_of
 
 if TYPE_CHECKING:
     from proxyd.onboarding.local_servers import LocalServer
 
-__all__ = ["ask_for_key", "ask_for_models", "ask_for_vendor", "models_named", "show_models"]
+__all__ = ["ask_for_models", "ask_for_vendor", "models_named", "show_models"]
 
 #: Longer lists are searched instead of shown whole.
 _MAX_ROWS = 40
@@ -52,31 +50,6 @@ def ask_for_vendor(servers: Sequence[LocalServer]) -> Vendor | LocalServer | str
             if answer.lower() in names:
                 return option
         click.echo(f"  There is no {answer[:40]!r} in this list.")
-
-
-def ask_for_key(target: Target, environ: Mapping[str, str], env_file: Path) -> tuple[str, str | None]:
-    """Return the variable of the key, and the key itself where it was pasted and has to be kept."""
-    click.echo(
-        f"The key of {target.title} is kept in {env_file}, which only you can read, as {target.key_env}."
-    )
-    while True:
-        text = click.prompt(
-            "Paste the key (it is not shown), or type the name of a variable",
-            hide_input=True,
-            prompt_suffix=": ",
-        )
-        name = variable_named(text, environ)
-        if name is not None:
-            if environ.get(name, "").strip():
-                return name, None
-            click.echo(
-                f"  {name} looks like the name of a variable, and it is not set here or in {env_file}."
-            )
-            continue
-        try:
-            return target.key_env, read_pasted_key(text)
-        except ValueError as exc:
-            click.echo(f"  {exc}.")
 
 
 def ask_for_models(models: Sequence[ListedModel]) -> list[ListedModel]:

@@ -210,6 +210,8 @@ class EntryReader:
         values["api_key"], values["key_origin"] = credential.secret, credential.origin
         if credential.missing is not None:
             values["missing_key"] = f"model '{values.get('model_id')}' has no key: {credential.missing}"
+            if credential.is_of_keyring:  # unlike a variable, which the vendors that are not used do not have
+                self._findings.warn(key_node, f"{subject}.{name}", credential.missing)
         if credential.open_file is not None:
             text = f"others can read the key file; run 'chmod 600 {credential.open_file}'"
             self._findings.warn(key_node, f"{subject}.{name}", text, is_permission=True)

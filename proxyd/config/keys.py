@@ -167,8 +167,8 @@ ENTRY_KEYS: Mapping[str, EntryKey] = {
         text("a provider's name"), "Vendor profile; chosen by the host of api_base if left out."
     ),
     "api_key": EntryKey(
-        secret_text("a key, ${ENV_NAME} or ${file:PATH}"),
-        "A literal key, ${ENV_NAME} or ${file:PATH}. Without it the client's key is passed on.",
+        secret_text("a key, ${ENV_NAME}, ${file:PATH} or ${keyring:NAME}"),
+        "A literal key, ${ENV_NAME}, ${file:PATH} or ${keyring:NAME}. Without it the client's key is passed on.",
     ),
     "api_keys": EntryKey(
         api_keys_kind(),
@@ -176,7 +176,7 @@ ENTRY_KEYS: Mapping[str, EntryKey] = {
         "its limit is set aside, and the next one is tried within the same call (docs/keys.md).",
     ),
     "access_token": EntryKey(
-        secret_text(f"a token, ${{ENV_NAME}}, ${{file:PATH}} or {APPLICATION_DEFAULT}"),
+        secret_text(f"a token, ${{ENV_NAME}}, ${{file:PATH}}, ${{keyring:NAME}} or {APPLICATION_DEFAULT}"),
         "In place of api_key where the upstream takes an OAuth access token, as Vertex AI does: sent as Authorization: "
         f"Bearer. {APPLICATION_DEFAULT} obtains it from Google's application default credentials and renews it; that "
         "needs the extra vertex (docs/keys.md).",

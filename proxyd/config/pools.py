@@ -31,7 +31,7 @@ class PoolKey:
 
     Attributes:
         name: shown in place of the key; never a part of it.
-        origin: ``literal``, ``${NAME}`` or ``${file:PATH}``.
+        origin: ``literal``, ``${NAME}``, ``${file:PATH}`` or ``${keyring:NAME}``.
     """
 
     name: str
@@ -67,8 +67,8 @@ class ResolvedKeys:
 _WEIGHT = number(0.001, 1000, what="a weight")
 _KEY: Mapping[str, tuple[Kind, str]] = {
     "key": (
-        secret_text("a key, ${ENV_NAME} or ${file:PATH}"),
-        "A literal key, ${ENV_NAME} or ${file:PATH}. Required.",
+        secret_text("a key, ${ENV_NAME}, ${file:PATH} or ${keyring:NAME}"),
+        "A literal key, ${ENV_NAME}, ${file:PATH} or ${keyring:NAME}. Required.",
     ),
     "weight": (_WEIGHT, "Share of the sessions that this key gets, relative to the others; 1 if left out."),
     "name": (
@@ -85,7 +85,10 @@ _TARGET: Mapping[str, tuple[Kind, str]] = {
 def api_keys_kind() -> Kind:
     """Kind of a list of keys, each a text or a mapping with weight and name."""
     return _list_of(
-        "key", secret_text("a key, ${ENV_NAME} or ${file:PATH}"), _KEY, "{key: ${NAME}, weight: 2}"
+        "key",
+        secret_text("a key, ${ENV_NAME}, ${file:PATH} or ${keyring:NAME}"),
+        _KEY,
+        "{key: ${NAME}, weight: 2}",
     )
 
 
@@ -178,9 +181,9 @@ def _derived_name(origin: str) -> str | None:
     if origin == "literal":
         return None
     reference = origin.removeprefix("${").removesuffix("}")
-    return (
-        PurePath(reference.removeprefix("file:").strip()).name if reference.startswith("file:") else reference
-    )
+    if reference.startswith("file:"):
+        return PurePath(reference.removeprefix("file:").strip()).name
+    return reference.removeprefix("keyring:").strip()
 
 
 def _is_revealing(name: str, secret: Secret | None) -> bool:

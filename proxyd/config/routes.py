@@ -71,7 +71,7 @@ class ModelRoute:
         format: name of the protocol that a translated entry speaks upstream; None leaves it to the profile.
         provider: name of a profile; None selects it by the host of `api_base`.
         api_key: None where the client's own key is passed on, or where `missing_key` says why there is none.
-        key_origin: ``literal``, ``${NAME}``, ``${file:PATH}`` or ``application-default``; None where the entry has
+        key_origin: as of a `Credential`, or ``application-default``; None where the entry has
             no key.
         is_token: `api_key` is an OAuth access token, from ``access_token``.
         obtains_token: it is obtained from Google's application default credentials, before each call.

@@ -122,7 +122,7 @@ class Settings:
     )
     auth_token: Secret | None = _setting(  # noqa: RUF009 - it makes a field, as dataclasses.field does
         None,
-        secret_text("a token, ${ENV_NAME} or ${file:PATH}"),
+        secret_text("a token, ${ENV_NAME}, ${file:PATH} or ${keyring:NAME}"),
         "Token that clients must send, at least 16 characters; required to listen beyond loopback.",
     )
     auth: str = _setting(
@@ -134,7 +134,9 @@ class Settings:
     )
     store: DatabaseUrl | None = _setting(  # noqa: RUF009 - as above
         None,
-        secret_text("sqlite, postgresql://USER:PASSWORD@HOST/DATABASE, ${ENV_NAME} or ${file:PATH}"),
+        secret_text(
+            "sqlite, postgresql://USER:PASSWORD@HOST/DATABASE, ${ENV_NAME}, ${file:PATH} or ${keyring:NAME}"
+        ),
         "Where virtual keys, limits and their usage are: sqlite, a file of the state folder, or the address of a "
         "PostgreSQL database that several daemons share, with the ledgers of all (docs/teams.md).",
         is_live=False,

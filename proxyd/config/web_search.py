@@ -48,8 +48,8 @@ WEB_SEARCH: Mapping[str, tuple[Kind, str]] = {
     ),
     "url": (address(), "Address of a SearXNG server, or another one than the engine's own."),
     "api_key": (
-        secret_text("a key, ${ENV_NAME} or ${file:PATH}"),
-        "Key of the engine: a literal, ${ENV_NAME} or ${file:PATH}.",
+        secret_text("a key, ${ENV_NAME}, ${file:PATH} or ${keyring:NAME}"),
+        "Key of the engine: a literal, ${ENV_NAME}, ${file:PATH} or ${keyring:NAME}.",
     ),
     "max_results": (whole_number(1, 20), "Results of one search; 8 if left out."),
     "safe": (choice("off", "moderate", "strict"), "How adult content is filtered; moderate if left out."),

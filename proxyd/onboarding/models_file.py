@@ -59,7 +59,7 @@ def add_models(
     routes: Sequence[ModelRoute],
     target: Target,
     chosen: Collection[ListedModel],
-    key_env: str,
+    key: str | None,
     date: str,
     wanted_id: str | None = None,
 ) -> tuple[str, list[str]]:
@@ -67,7 +67,7 @@ def add_models(
 
     Args:
         routes: the entries that are there.
-        key_env: the variable of the key, "" for none.
+        key: the reference to the key, as the entry has it.
         wanted_id: the id of the new entry, for one model; it may then be a second entry for the same model.
 
     Raises:
@@ -86,7 +86,7 @@ def add_models(
             raise AlreadyThere(f"there is an entry {model_id!r} already")
         taken.add(model_id)
         ids.append(model_id)
-        entry = build_entry(target, model, model_id, f"${{{key_env}}}" if key_env else None)
+        entry = build_entry(target, model, model_id, key)
         text = add_entry(text, entry, entry_comment(target, model, date))
     return text, ids
 

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 import click
 
 from proxyd.cli import add_dialog
+from proxyd.cli.add_key import find_key_of, keep_found_key
 from proxyd.cli.add_target import AddRequest, find_target_of
 from proxyd.cli.exit_codes import EXIT_PERMISSIONS, EXIT_UPSTREAM, EXIT_USAGE, CommandFailed
 from proxyd.cli.package_data import own_words
-from proxyd.config.envfile import ENV_FILE, save_variable, with_env_file
+from proxyd.config.envfile import ENV_FILE, with_env_file
 from proxyd.config.paths import make_private_folder, resolve_models_path, resolve_state_folder
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def add_command(
     """Add models of VENDOR, or of an address: choose, try, write.
 
     On a terminal it asks for what is missing. Servers on this machine (Ollama, LM Studio, llama.cpp, vLLM, SGLang) are
-    found by themselves. A pasted key is kept in the file env beside models.yaml.
+    found by themselves. A pasted key is kept in the file env beside models.yaml, or in the system's keyring (extra
+    keyring).
     """
     run_add(AddRequest(vendor, api_base, provider, key_env, names, model_id, direct, not no_test, models))
 
@@ -80,22 +82,17 @@ def run_add(request: AddRequest) -> None:
     _check_writable(path)
     ca_file = _ca_file(before, path)
     target = find_target_of(request, ca_file)
-    key_env, pasted = _find_key(request, target, environ, path.parent / ENV_FILE)
-    key = pasted or (environ.get(key_env, "").strip() if key_env else "")
-    chosen = _choose(request, target, key, ca_file)
-    text, ids = _with_entries(request, target, chosen, text, before, key_env)
-    if pasted is not None:
-        environ[key_env] = pasted
+    key = find_key_of(target, request.key_env, environ, path.parent / ENV_FILE)
+    chosen = _choose(request, target, key.value, ca_file)
+    if key.name:
+        environ[key.name] = key.value
+    # A key that is not kept yet is tried as a variable.
+    tried, ids = _with_entries(request, target, chosen, text, before, key.variable)
     if request.tries:
-        _try(text, ids, path, environ)
+        _try(tried, ids, path, environ)
     make_private_folder(path.parent)
-    if pasted is not None:
-        click.echo(f"{save_variable(path.parent, key_env, pasted)}: {key_env} is kept there.")
-    elif key_env and key_env in os.environ:
-        click.echo(
-            f"{key_env} comes from this shell's environment; where the daemon runs without it, as a service, write it "
-            f"into {path.parent / ENV_FILE}."
-        )
+    keep_found_key(key, path.parent)
+    text, _ = _with_entries(request, target, chosen, text, before, key.reference)
     save_models_file(text, path, environ, checks())
     click.echo(f"{path}: added {', '.join(ids)}. A running daemon takes it over.")
     at = [] if request.models is None else ["--models", request.models]
@@ -129,29 +126,6 @@ def _ca_file(config: Config | None, path: Path) -> str:
 
 
 # -- the steps
-
-
-def _find_key(
-    request: AddRequest, target: Target, environ: Mapping[str, str], env_file: Path
-) -> tuple[str, str | None]:
-    """Return the variable of the key ("" for none), and a key that was pasted."""
-    name = request.key_env or target.key_env
-    if not name:
-        return "", None
-    if not name.isidentifier() or not name.isascii():
-        raise CommandFailed(
-            "--key-env: expected the name of a variable, such as MOONSHOT_API_KEY", EXIT_USAGE
-        )
-    if environ.get(name, "").strip():
-        click.echo(f"The key of {target.title} is that of {name}.")
-        return name, None
-    if not sys.stdin.isatty():
-        raise CommandFailed(
-            f"{name} is not set here, nor in {env_file}; run 'export {name}=KEY', name another variable with "
-            "--key-env, or run this on a terminal to paste the key",
-            EXIT_USAGE,
-        )
-    return add_dialog.ask_for_key(replace(target, key_env=name), environ, env_file)
 
 
 def _choose(request: AddRequest, target: Target, key: str, ca_file: str) -> list[ListedModel]:
@@ -204,15 +178,19 @@ def _with_entries(
     chosen: Sequence[ListedModel],
     text: str,
     before: Config | None,
-    key_env: str,
+    key: str | None,
 ) -> tuple[str, list[str]]:
-    """Return the new text, and the ids of the new entries."""
+    """Return the new text, and the ids of the new entries.
+
+    Args:
+        key: the reference to the key that they have.
+    """
     from proxyd.onboarding.models_file import AlreadyThere, add_models
 
     routes = () if before is None else before.table.routes
     try:
         return add_models(
-            text, routes, target, chosen, key_env, datetime.date.today().isoformat(), request.model_id
+            text, routes, target, chosen, key, datetime.date.today().isoformat(), request.model_id
         )
     except AlreadyThere as exc:
         remedy = (

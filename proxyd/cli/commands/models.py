@@ -84,7 +84,11 @@ def list_command(models: str | None = None, as_json: bool = False) -> None:
 @click.option("--api-base", metavar="URL", help="Base address of the upstream.")
 @click.option("--model-name", metavar="NAME", help="What the upstream calls the model (MODEL_ID).")
 @click.option("--direct", is_flag=True, help="The upstream speaks the Anthropic API.")
-@click.option("--api-key", metavar="KEY", help="${ENV_NAME} or ${file:PATH}; without it, the client's key.")
+@click.option(
+    "--api-key",
+    metavar="KEY",
+    help="${ENV_NAME}, ${file:PATH} or ${keyring:NAME}; without it, the client's key.",
+)
 @click.option(
     "--set",
     "others",
@@ -132,7 +136,8 @@ def add_command(
         click.echo(wrapped(f"warning: {line}", sys.stderr, indent="  "), err=True)
     if api_key is not None and not api_key.startswith("${"):
         click.echo(
-            "The key now stands in the file, and in your shell's history: ${ENV_NAME} or ${file:PATH} keep it out.",
+            "The key now stands in the file, and in your shell's history: ${ENV_NAME}, ${file:PATH} and "
+            "${keyring:NAME} keep it out.",
             err=True,
         )
 

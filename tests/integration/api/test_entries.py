@@ -14,6 +14,7 @@ import pytest
 
 from proxyd.daemon.configuration import load_configuration
 from proxyd.daemon.server import Daemon
+from tests.support.keyrings import MemoryKeyring, using_keyring
 from tests.support.model_servers import ModelServer, serving
 
 TOKEN = "let-me-in-0123456789"
@@ -119,6 +120,25 @@ async def test_a_pasted_key_goes_into_env_and_to_no_other_server(
         status, _ = await here.ask("POST", "", {**kimi, "key": server.key, "model": "big"})
         assert status == 200
         assert f"MOONSHOT_API_KEY_2={server.key}\n" in env.read_text()
+
+
+async def test_a_key_of_the_systems_keyring_serves_another_model_of_its_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MOONSHOT_API_KEY", raising=False)
+    async with serving(ModelServer(LIST, key=KEY)) as server, serving(ModelServer(LIST)) as other:
+        kimi = {"vendor": "kimi", "api_base": f"{server.base}/v1"}
+        first = f"  - {{model_id: small, api_base: '{server.base}/v1', api_key: '${{keyring:MOONSHOT_API_KEY}}'}}\n"
+        with using_keyring(MemoryKeyring(MOONSHOT_API_KEY=KEY)):
+            async with service(tmp_path, MODELS + first) as here:
+                _, found = await here.ask("GET", "/vendors")
+                assert next(each["has_key"] for each in found["vendors"] if each["vendor"] == "kimi")
+                elsewhere = {**kimi, "api_base": f"{other.base}/v1"}
+                assert "needs one; paste it" in await here.refusal("POST", "/models", elsewhere)
+                assert other.asked == []
+                assert (await here.ask("POST", "", {**kimi, "model": "big"}))[0] == 200
+                assert here.text.count("${keyring:MOONSHOT_API_KEY}") == 2
+                assert not (tmp_path / "env").exists()
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from proxyd.daemon.server import Daemon
 from proxyd.errors import ConfigError
 from proxyd.hooks.loader import find_hook_files
 from tests.support.harness import chunk, running_upstream, sse
+from tests.support.keyrings import MemoryKeyring, using_keyring
 
 POLL_S = 0.01
 TIMEOUT_S = 30
@@ -285,3 +286,24 @@ async def test_a_hundred_reloads_during_fifty_streams(tmp_path: Path) -> None:
         deltas = [each["delta"] for each in events if each["type"] == "content_block_delta"]
         assert "".join(delta["text"] for delta in deltas) == texts
         assert events[-1]["type"] == "message_stop"
+
+
+async def test_a_keyring_that_does_not_respond_holds_no_call_up(tmp_path: Path) -> None:
+    path, asked, unlocked = tmp_path / "models.yaml", threading.Event(), threading.Event()
+    keyring = MemoryKeyring(K="sk-0123456789abcdef")
+
+    def wait() -> None:
+        asked.set()
+        unlocked.wait(TIMEOUT_S)
+
+    keyring.on_use = wait
+    write(path, demo("old"))
+    with using_keyring(keyring):
+        async with daemon_on(path) as (daemon, base), aiohttp.ClientSession(base) as client:
+            keyed = {"model_id": "new", "api_base": "https://api.example.com/v1", "api_key": "${keyring:K}"}
+            write(path, keyed)
+            daemon.reload()
+            await until(asked.is_set)
+            assert await ids(client) == ["old"], "it responds while the keyring does not"
+            unlocked.set()
+            await until_ids(client, ["new"])

@@ -7,7 +7,9 @@ import pytest
 from proxyd.config.yaml import MAX_BYTES
 from tests.support.models_yaml import HEAD, TOKENS, faults, only
 
-WHOLE_REFERENCE = "expected a literal key, or ${ENV_NAME} or ${file:PATH} with nothing around it"
+WHOLE_REFERENCE = (
+    "expected a literal key, or ${ENV_NAME}, ${file:PATH} or ${keyring:NAME} with nothing around it"
+)
 
 #: One line below HEAD -> the one fault it makes, from the column on (HEAD has two lines).
 LINES = [
@@ -97,7 +99,8 @@ LINES = [
     ("hooks: 5", "10: models[0].hooks: expected a list of texts, each the name of a hook file; got 5"),
     (
         "api_key: 12345",
-        "12: models[0].api_key: expected a key, ${ENV_NAME} or ${file:PATH} as one line of text; quote it",
+        "12: models[0].api_key: expected a key, ${ENV_NAME}, ${file:PATH} or ${keyring:NAME} as one line of text; "
+        "quote it",
     ),
     (
         "api_key: Bearer ${KEY}",

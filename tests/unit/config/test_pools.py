@@ -10,12 +10,12 @@ from tests.support.models_yaml import HEAD, faults, only, read
 
 #: Lines below HEAD -> the faults they make, from the column on (HEAD has two lines).
 FAULTS = [
-    ("api_keys: $A", ["13: models[0].api_keys: expected a list, each a key, ${ENV_NAME} or ${file:PATH} or a mapping "
-     "such as {key: ${NAME}, weight: 2}, 1 to 100 of them; got no list"]),
-    ("api_keys: []", ["13: models[0].api_keys: expected a list, each a key, ${ENV_NAME} or ${file:PATH} or a mapping "
-     "such as {key: ${NAME}, weight: 2}, 1 to 100 of them; got 0 in a list"]),
-    ("api_keys: [x${A}]", ["14: models[0].api_keys[0]: expected a literal key, or ${ENV_NAME} or ${file:PATH} with "
-     "nothing around it"]),
+    ("api_keys: $A", ["13: models[0].api_keys: expected a list, each a key, ${ENV_NAME}, ${file:PATH} or "
+     "${keyring:NAME} or a mapping such as {key: ${NAME}, weight: 2}, 1 to 100 of them; got no list"]),
+    ("api_keys: []", ["13: models[0].api_keys: expected a list, each a key, ${ENV_NAME}, ${file:PATH} or "
+     "${keyring:NAME} or a mapping such as {key: ${NAME}, weight: 2}, 1 to 100 of them; got 0 in a list"]),
+    ("api_keys: [x${A}]", ["14: models[0].api_keys[0]: expected a literal key, or ${ENV_NAME}, ${file:PATH} or "
+     "${keyring:NAME} with nothing around it"]),
     ("api_keys: [{weight: 2}]", ["14: models[0].api_keys[0]: key is missing; write {key: ${NAME}, weight: 2}"]),
     ("api_keys: [{key: a-key, weight: 0}]", ["35: models[0].api_keys[0].weight: expected a weight from 0.001 to "
      "1000; got 0"]),

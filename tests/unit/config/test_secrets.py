@@ -18,7 +18,9 @@ def test_literal_and_variable() -> None:
     assert (variable.secret.reveal(), variable.origin) == ("sk-2", "${K}")
 
 
-@pytest.mark.parametrize("text", ["$K", "x${K}", "${K}${K}", "${}", "k\nk", "schlüssel"])
+@pytest.mark.parametrize(
+    "text", ["$K", "x${K}", "${K}${K}", "${}", "${keyring:}", "x${keyring:K}", "k\nk", "schlüssel"]
+)
 def test_invalid_references_raise_without_their_text(text: str) -> None:
     with pytest.raises(ValueError, match="expected a") as caught:
         read_credential(text, {"K": "sk"}, Path())

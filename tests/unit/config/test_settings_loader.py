@@ -160,14 +160,14 @@ def test_variables(variable: str, written: str, name: str, value: object) -> Non
             {"CLAUDE_PROXY_AUTH_TOKEN": "$TOKEN"},
             {},
             "CLAUDE_PROXY_AUTH_TOKEN: auth_token: "
-            "expected a literal key, or ${ENV_NAME} or ${file:PATH} with nothing around it",
+            "expected a literal key, or ${ENV_NAME}, ${file:PATH} or ${keyring:NAME} with nothing around it",
         ),
         (
             {},
             {},
             {"auth_token": 5},
             "m.yaml:2:10: settings.auth_token: "
-            "expected a token, ${ENV_NAME} or ${file:PATH} as one line of text; quote it",
+            "expected a token, ${ENV_NAME}, ${file:PATH} or ${keyring:NAME} as one line of text; quote it",
         ),
         (
             {"host": "0.0.0.0"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -16,6 +17,7 @@ import pytest
 from proxyd.config.models import load
 from proxyd.onboarding import vendors
 from tests.support.command_line import Home
+from tests.support.keyrings import FILE_VARIABLE, MemoryKeyring, using_keyring
 from tests.support.model_servers import OLLAMA, VLLM, ModelServer, serving_in_thread
 from tests.support.pty_session import PtySession, pty_session
 
@@ -325,6 +327,49 @@ def test_the_name_of_a_variable_in_place_of_the_key(home: Home) -> None:
         assert terminal.end() == 0, terminal.screen
     assert entry(home, "kimi-k3").key_origin == "${MY_KEY}"
     assert not (home.config / "env").exists()
+
+
+def test_a_pasted_key_is_kept_in_the_systems_keyring_if_wanted(home: Home) -> None:
+    store = home.path / "keyring.json"
+    environ = {"PYTHON_KEYRING_BACKEND": "tests.support.keyrings.FileKeyring", FILE_VARIABLE: str(store)}
+    with serving_in_thread(HOSTED, key=KEY) as server:
+        for is_locked in (True, False):
+            if not is_locked:
+                store.write_text("{}")
+            with vendor_session(home, server, **environ) as terminal:
+                terminal.expect("only you can read, or in the system's keyring (Test Keyring), as MOONSHOT")
+                terminal.expect("Paste the key")
+                terminal.type(f"Bearer {KEY}")
+                terminal.expect("Keep it in the system's keyring instead of")
+                terminal.type("y")
+                terminal.expect("Numbers or names")
+                terminal.type("kimi-k3")
+                if is_locked:
+                    terminal.expect(
+                        "the key was not kept, and nothing was written: the system's keyring is locked"
+                    )
+                    assert terminal.end() == 77
+                    assert files(home) == {}
+                else:
+                    terminal.expect("The system's keyring: MOONSHOT_API_KEY is kept there.")
+                    assert terminal.end() == 0, terminal.screen
+        assert json.loads(store.read_text()) == {"claude-proxy MOONSHOT_API_KEY": KEY}
+        assert not (home.config / "env").exists()
+        # It is found there the next time, on no terminal too.
+        with using_keyring(MemoryKeyring(MOONSHOT_API_KEY=KEY)):
+            done = home.run("add", "kimi", "--api-base", f"{server.base}/v1", "--model", "kimi-k2.6")
+            assert done.code == 0, done.err
+            assert "The key of Moonshot Kimi is MOONSHOT_API_KEY in the system's keyring." in done.out
+            checked = home.run("check", "--json")
+            keys = [each["key"] for each in json.loads(checked.out)["models"]]
+            assert (checked.code, keys) == (0, ["${keyring:MOONSHOT_API_KEY}"] * 2)
+        with using_keyring(MemoryKeyring()):
+            checked = home.run("check")
+            assert checked.code == 0
+            assert "missing: ${keyring:MOONSHOT_API_KEY}" in checked.out
+            said = re.sub(r"\s+", " ", checked.err)
+            assert "models.yaml:10:14: models[0].api_key: the system's keyring has no key MOONSHOT" in said
+    assert KEY not in terminal.screen + checked.out + checked.err
 
 
 def test_a_failing_model_is_written_only_if_wanted(home: Home) -> None:
