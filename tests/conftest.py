@@ -6,6 +6,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Mapping
 
+import pytest
+import structlog
+
 from tests.support.command_line import home
 from tests.support.effort import load_profile
 from tests.support.event_loop import Loop
@@ -24,3 +27,10 @@ def pytest_collection_finish() -> None:
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], Loop]]:
     return {"test": Loop}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Undo what a command or daemon that a test ran in this process has configured: it would filter what others log."""
+    if structlog.is_configured():
+        structlog.reset_defaults()

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import structlog
 
 from proxyd.cli.main import main
 from tests.support.paths import ROOT
@@ -101,7 +100,6 @@ def home(
     for name, value in found.environ.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    structlog.reset_defaults()  # a daemon that an earlier test ran in this process has set it to its own stderr
     yield found
     run("stop")
 
