@@ -299,6 +299,8 @@ class _StatusHandlers:
                 "config": {
                     "path": about.get("config"),
                     "error": about.get("config_error"),
+                    "hash": about.get("config_hash"),
+                    "replicas": about.get("replicas"),
                     "can_be_changed_here": relay.settings.auth_token is not None,
                 },
                 "settings": settings,

@@ -16,6 +16,7 @@ from typing import Any
 from proxyd.config.database_url import has_password
 from proxyd.config.entries import Checks, EntryReader, Findings
 from proxyd.config.faults import Faults, hint, short, shown
+from proxyd.config.fingerprint import config_hash
 from proxyd.config.keys import DEMO_BASE, TOP_KEYS
 from proxyd.config.paths import is_default_models_path
 from proxyd.config.route_rules import RouteRule, build_rules, route_rules_kind
@@ -52,6 +53,7 @@ class Config:
         settings: the plain values under ``settings:``, for `proxyd.config.settings_loader`.
         settings_at: the position of each, ``FILE:LINE:COLUMN``.
         warnings: one line for each thing that is allowed but unwise, with its position.
+        hash: of the file without its keys, see `proxyd.config.fingerprint`.
     """
 
     table: RouteTable
@@ -59,6 +61,7 @@ class Config:
     settings_at: dict[str, str]
     path: Path
     warnings: tuple[str, ...] = ()
+    hash: str = ""
 
 
 def load(
@@ -95,7 +98,7 @@ def load_text(
     reader = _Reader(path, environ, faults, checks or Checks())
     config = reader.read(tree, strict=strict)
     faults.raise_if_any()
-    return config
+    return replace(config, hash=config_hash(tree.plain()))
 
 
 def read_text(path: Path) -> str:

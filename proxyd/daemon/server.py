@@ -28,6 +28,7 @@ import proxyd
 from proxyd.api.app import build_app
 from proxyd.api.call_details import CallDetails
 from proxyd.api.client_address import is_trusted_proxy
+from proxyd.config.database_url import DatabaseUrl
 from proxyd.daemon.config_reloader import Reloader
 from proxyd.daemon.configuration import LoadConfig, LoadedConfig, checks, hooks_folder
 from proxyd.daemon.demo.server import DemoServer, start_demo
@@ -36,7 +37,9 @@ from proxyd.daemon.key_sync import KeySync
 from proxyd.daemon.library_logs import HttpLogger, LoopExceptionHandler
 from proxyd.daemon.listener import Listener
 from proxyd.daemon.loop_lag import LoopLag
+from proxyd.daemon.replicas import Replicas
 from proxyd.daemon.rlimits import forbid_core_dumps, raise_file_limit
+from proxyd.daemon.shared_sync import SharedSync
 from proxyd.daemon.sockets import bind_sockets
 from proxyd.daemon.systemd import Notifier
 from proxyd.daemon.tls_listener import TlsListener
@@ -54,7 +57,7 @@ from proxyd.proxy.learned_file import LearnedQuirkFile
 from proxyd.proxy.relay import Relay
 from proxyd.recording.recorder import Recorder
 from proxyd.recording.store import FOLDER as RECORDS_FOLDER
-from proxyd.store.opening import open_key_store
+from proxyd.store.opening import open_key_store, open_shared_store
 from proxyd.telemetry.batcher import one_by_one
 from proxyd.telemetry.hub import TelemetryHub
 from proxyd.telemetry.ledger import Ledger
@@ -148,6 +151,8 @@ class Daemon:
         self._learned = LearnedQuirkFile(None if state_folder is None else state_folder / LEARNED_FILE)
         self._key_ring = KeyRing(fail_closed=lambda: self.settings.fail_closed)
         self._key_sync: KeySync | None = None
+        self._shared: SharedSync | None = None
+        self._replicas: Replicas | None = None
         self._tls: TlsListener | None = None
         self._renewal: asyncio.Future[None] | None = None
         self._stop = asyncio.Event()
@@ -241,8 +246,18 @@ class Daemon:
                 await self._demo.close()
             raise
         self.addresses = [each.getsockname()[:2] for each in sockets]
+        if settings.store is not None:
+            await self._share(settings.store)
         if self._reloader is not None:
             self._reloader.watch(self._watched_files)
+
+    async def _share(self, url: DatabaseUrl) -> None:
+        """Begin to exchange what the daemons on one database share beside keys."""
+        store = open_shared_store(url)
+        name = f"{socket.gethostname()}:{self.addresses[0][1]}"
+        self._replicas = Replicas(store, name, lambda: self._loaded.config.hash)
+        self._shared = SharedSync((self._replicas,), store.close)
+        await self._shared.start()
 
     def _watched_files(self) -> list[Path]:
         path = self._loaded.config.path
@@ -266,6 +281,8 @@ class Daemon:
             "address": [*self.addresses[0]],
             **({} if self._tls is None else {"tls_address": [*self._tls.addresses[0]]}),
             "config": str(self._loaded.config.path.resolve()),
+            "config_hash": self._loaded.config.hash,
+            "replicas": None if self._replicas is None else self._replicas.describe(),
             "models": list(self._relay.table.ids()),
             "calls": self._relay.active_calls,
             "circuits": [
@@ -287,11 +304,15 @@ class Daemon:
         }
 
     def _describe_store(self) -> dict[str, Any] | None:
-        """Describe the store of virtual keys; None where there are none."""
-        if self._key_sync is None:
+        """Describe the store of virtual keys and of what daemons share; None where there is none."""
+        if self._key_sync is None and self._shared is None:
             return None
         url = self.settings.store
-        return {"place": "sqlite" if url is None else str(url), "trouble": self._key_ring.trouble}
+        return {"place": "sqlite" if url is None else str(url), "trouble": self._store_trouble()}
+
+    def _store_trouble(self) -> str | None:
+        """Return why the store cannot be used at the moment."""
+        return self._key_ring.trouble or (None if self._shared is None else self._shared.trouble)
 
     def _status(self) -> str:
         relay = self._relay
@@ -325,7 +346,8 @@ class Daemon:
             keys=relay.key_pools.describe,
             targets=relay.target_pools.describe,
             rows_waiting=lambda: None if forwarder is None else forwarder.waiting,
-            is_store_up=lambda: None if self._key_sync is None else self._key_ring.trouble is None,
+            is_store_up=lambda: None if self._describe_store() is None else self._store_trouble() is None,
+            config_hash=lambda: self._loaded.config.hash,
         )
         live = LiveFeed(lambda: relay.records, lambda: relay.is_draining)
         return TelemetryHub(sources, live, Metrics(sources), ledger, forwarder)
@@ -564,8 +586,8 @@ class Daemon:
         if self._relay is not None:
             self._relay.hooks.close()
             self._relay.finished.flush()
-        if self._key_sync is not None:
-            await self._key_sync.close()
+        # Together, since each waits for a store that does not answer.
+        await asyncio.gather(*(each.close() for each in (self._key_sync, self._shared) if each is not None))
         self._calibration.save()
         if self._observers is not None and self._observers.ledger is not None:
             await self._observers.ledger.close()

@@ -12,7 +12,7 @@ from typing import Protocol
 from proxyd.errors import ProxyError
 from proxyd.store.virtual_keys import Directory, Spent, Team, VirtualKey
 
-__all__ = ["KeyStore", "StoreFailed", "Window"]
+__all__ = ["KeyStore", "ReplicaStore", "StoreFailed", "Window"]
 
 #: Owner, period, and the Unix time at which the period began.
 Window = tuple[str, str, int]
@@ -52,3 +52,13 @@ class KeyStore(Protocol):
 
     def close(self) -> None:
         """Release the resources."""
+
+
+class ReplicaStore(Protocol):
+    """Knows the daemons that share it. Every method may raise `StoreFailed`."""
+
+    def announce(self, name: str, config_hash: str, gone_s: float) -> dict[str, str]:
+        """Note which configuration a daemon runs; return those of all that were announced in the last `gone_s`."""
+
+    def withdraw(self, name: str) -> None:
+        """Forget a daemon, which ends."""

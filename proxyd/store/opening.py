@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from proxyd.config.database_url import DatabaseUrl
 from proxyd.store.interface import KeyStore
 from proxyd.store.sqlite import FILE, SqliteKeyStore
 
-__all__ = ["open_key_store"]
+if TYPE_CHECKING:
+    from proxyd.store.postgres import PostgresKeyStore
+
+__all__ = ["open_key_store", "open_shared_store"]
 
 #: For a command, which may wait longer than a daemon that keeps usage meanwhile.
 _COMMAND_TIMEOUT_S = 10.0
@@ -32,3 +36,10 @@ def open_key_store(
     if on_change is None:
         return PostgresKeyStore(url, timeout_s=_COMMAND_TIMEOUT_S)
     return PostgresKeyStore(url, state_folder / FOLDER, on_change=on_change)
+
+
+def open_shared_store(url: DatabaseUrl) -> PostgresKeyStore:
+    """Open the store at `url` for what daemons share beside keys. It connects when it is first used."""
+    from proxyd.store.postgres import PostgresKeyStore
+
+    return PostgresKeyStore(url)

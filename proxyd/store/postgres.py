@@ -48,6 +48,17 @@ _LOCK_NUMBER = """
 _SET_NUMBER = "UPDATE senders SET number = $2 WHERE sender = $1"
 #: By the database's clock, since that of one daemon may be wrong.
 _DELETE_OLD = "DELETE FROM usage WHERE period = $1 AND start < extract(epoch FROM now()) - $2"
+_ANNOUNCE = """
+    INSERT INTO replicas VALUES ($1, $2, extract(epoch FROM now()))
+    ON CONFLICT (name) DO UPDATE SET config_hash = excluded.config_hash, seen_at = excluded.seen_at
+"""
+#: Not those that another daemon is writing, for which it would wait.
+_FORGET_GONE = """
+    DELETE FROM replicas WHERE name IN (
+        SELECT name FROM replicas WHERE seen_at <= extract(epoch FROM now()) - $1 FOR UPDATE SKIP LOCKED
+    )
+"""
+_REPLICAS = "SELECT name, config_hash FROM replicas WHERE seen_at > extract(epoch FROM now()) - $1"
 #: Old rows are deleted once in so many exchanges of a daemon.
 _DELETE_EVERY = 500
 
@@ -132,6 +143,22 @@ class PostgresKeyStore:
             )
 
         return self._database.run(read)
+
+    # -- the daemons that share it, see `proxyd.store.interface.ReplicaStore`
+
+    def announce(self, name: str, config_hash: str, gone_s: float) -> dict[str, str]:
+        async def announce(connection: Any) -> dict[str, str]:
+            await connection.execute(_ANNOUNCE, name, config_hash)
+            await connection.execute(_FORGET_GONE, gone_s)
+            return dict(map(tuple, await connection.fetch(_REPLICAS, gone_s)))
+
+        return self._database.run(announce)
+
+    def withdraw(self, name: str) -> None:
+        async def withdraw(connection: Any) -> None:
+            await connection.execute("DELETE FROM replicas WHERE name = $1", name)
+
+        self._database.run(withdraw)
 
     def close(self) -> None:
         self._database.close()

@@ -176,6 +176,15 @@ MIGRATIONS: tuple[Migration, ...] = (
         """,
         usable_from=1,
     ),
+    Migration(
+        """
+        -- The daemons on this database, and which models.yaml each runs.
+        CREATE TABLE replicas (
+            name text PRIMARY KEY, config_hash text NOT NULL, seen_at double precision NOT NULL
+        );
+        """,
+        usable_from=1,
+    ),
 )
 
 

@@ -60,7 +60,8 @@ class Sources:
         keys: entry -> its keys, as `proxyd.proxy.pools` describes them; of entries with several.
         targets: the same of targets.
         rows_waiting: rows of the ledger that are not in the shared database yet; None where there is none.
-        is_store_up: whether the store of virtual keys answers; None where there are none.
+        is_store_up: whether the store that is shared, or has virtual keys, answers; None where there is none.
+        config_hash: of the models.yaml in force.
     """
 
     active: Callable[[], Iterable[CallRecord]] = tuple
@@ -72,6 +73,7 @@ class Sources:
     targets: Callable[[], Mapping[str, Sequence[Mapping[str, Any]]]] = dict
     rows_waiting: Callable[[], int | None] = lambda: None
     is_store_up: Callable[[], bool | None] = lambda: None
+    config_hash: Callable[[], str] = str
     is_reload_good: bool = field(default=True)
 
 
@@ -227,7 +229,7 @@ class _AtScrape(Collector):
         )
         store = GaugeMetricFamily(
             "proxyd_store_up",
-            "1 where the store of virtual keys answers, 0 where keys and limits are those read last",
+            "1 where the store answers, 0 where keys, limits and what daemons share are those read last",
         )
         for family, value in ((waiting, sources.rows_waiting()), (store, sources.is_store_up())):
             if value is not None:
@@ -243,6 +245,9 @@ class _AtScrape(Collector):
             for each in members:
                 targets.add_metric((route, each["name"]), _POOL_STATES[each["state"]])
         yield targets
+        yield InfoMetricFamily(
+            "proxyd_config", "The models.yaml in force, without its keys", {"hash": sources.config_hash()}
+        )
         yield InfoMetricFamily("proxyd_build", "The version that runs", {"version": proxyd.__version__})
 
 

@@ -478,11 +478,13 @@ function showProblems() {
   const near = state.virtualKeys.flatMap((holder) => holder.limits.filter((limit) => limit.is_near).map((limit) =>
     `${holder.is_team ? "team" : "key"} ${holder.name}: ${Math.round(limit.share * 100)} % of ${limit.limit}; it resets at ${new Date(limit.resets_at * 1000).toLocaleString([], { hour12: false })}`));
   const off = state.hooks.filter((hook) => hook.is_off);
+  const differing = Object.entries((state.config.replicas || {}).differing || {}).map(([name, hash]) => `${name} runs ${hash}`);
   const unusable = state.routes.filter((route) => stateOf(route)[0] === "bad");
   const found = [
     error && problem("models.yaml was rejected; the configuration before it is in force", error.faults, `Correct ${state.config.path} and save it: it is read again at once.`),
     broken.length && problem("Hooks that did not load; calls run without them", broken.map((hook) => `${hook.name}: ${hook.error}`), "Correct the file and save it: it is loaded again at once."),
     off.length && problem("Hooks that were switched off after failures", off.map((hook) => `${hook.name}: ${hook.last_failure || "failed"}`), "Correct the file and save it: it is loaded again at once."),
+    differing.length && problem("Daemons on the same database that run another models.yaml", differing, `This one, ${state.config.replicas.name}, runs ${state.config.hash}.`),
     near.length && problem("Limits of keys and teams that are nearly used up", near),
     state.routes.length && unusable.length === state.routes.length && problem("No model can be used", unusable.map((route) => `${route.model_id}: ${stateOf(route).slice(1).filter(Boolean).join(": ")}`)),
   ].filter(Boolean);

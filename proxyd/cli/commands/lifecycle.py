@@ -197,7 +197,12 @@ def _show(target: Target, peer: Peer) -> None:
     rows: list[tuple[str, Any]] = [
         ("process", f"{about['pid']}, {_supervision(about.get('supervisor'))}"),
         ("uptime", _duration(about["uptime_s"])),
-        ("config", about["config"]),
+        (
+            "config",
+            f"{about['config']} (hash {about['config_hash']})"
+            if about.get("config_hash")
+            else about["config"],
+        ),
         ("models", ", ".join(about["models"])),
         ("in flight", f"{about['calls']} calls"),
         ("dashboard", f"{target.url}/dashboard"),
@@ -205,6 +210,10 @@ def _show(target: Target, peer: Peer) -> None:
     rows += [
         ("rejected", f"{fault} (the configuration before is in force)")
         for fault in about.get("config_error", {}).get("faults", ())
+    ]
+    rows += [
+        ("differs", f"{name} on the same database runs another models.yaml (hash {other})")
+        for name, other in ((about.get("replicas") or {}).get("differing") or {}).items()
     ]
     rows += [_circuit(circuit) for circuit in about["circuits"]]
     for word in ("key", "target"):

@@ -111,7 +111,19 @@ async def test_metrics(upstream: Upstream, session: aiohttp.ClientSession) -> No
     assert value("proxyd_config_reload_success") == 1
     assert value("proxyd_cost_usd_total", route="m") == pytest.approx(2 * (400 + 400 + 60) / 1e6)
     labels = {name for family in families.values() for sample in family.samples for name in sample.labels}
-    assert labels <= {"route", "mode", "code", "outcome", "kind", "type", "le", "origin", "hook", "version"}
+    assert labels <= {
+        "route",
+        "mode",
+        "code",
+        "outcome",
+        "kind",
+        "type",
+        "le",
+        "origin",
+        "hook",
+        "version",
+        "hash",
+    }
     if promtool := shutil.which("promtool"):
         check = [promtool, "check", "metrics"]
         await asyncio.to_thread(subprocess.run, check, input=text.encode(), check=True, timeout=30)

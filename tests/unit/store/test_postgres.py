@@ -191,3 +191,20 @@ def test_a_server_that_stops_and_freezes_costs_nothing_but_time(tmp_path: Path) 
         until_stored(store, Spent(5, 5, 5))
         assert store.all_usage() == {WINDOW: Spent(8, 8, 8)}
         store.close()
+
+
+# -- the daemons that share it
+
+
+def test_replicas_are_known_until_they_leave_or_are_gone(
+    open_store: Open, postgres: Postgres, url: str
+) -> None:
+    one, two = open_store(), open_store()
+    assert one.announce("a:1", "hash-1", 180) == {"a:1": "hash-1"}
+    assert two.announce("b:1", "hash-2", 180) == {"a:1": "hash-1", "b:1": "hash-2"}
+    assert two.announce("b:1", "hash-1", 180) == {"a:1": "hash-1", "b:1": "hash-1"}
+    postgres.sql(url, "UPDATE replicas SET seen_at = seen_at - 181 WHERE name = 'a:1'")
+    assert two.announce("b:1", "hash-1", 180) == {"b:1": "hash-1"}
+    assert postgres.sql(url, "SELECT count(*) FROM replicas") == "1"
+    one.withdraw("b:1")
+    assert one.announce("a:1", "hash-1", 180) == {"a:1": "hash-1"}
