@@ -16,6 +16,8 @@ __all__ = ["ONE_WORD", "PROBE_S", "STREAM", "TOOL_CALL", "ProbeResult", "Questio
 
 #: How long a probe waits for each part of the response: a local server may have to load its model first.
 PROBE_S = 60.0
+#: How long a whole response may take.
+_TOTAL_S = 300.0
 _MAX_BYTES = 8 << 20
 _MAX_ERROR_CHARS = 300
 
@@ -78,6 +80,10 @@ class ProbeResult:
         return self.error is None
 
 
+class _EndlessResponse(Exception):
+    """Bytes of a response still arrived when it should have ended."""
+
+
 def probe(
     host: str, port: int, model: str, question: Question, headers: Mapping[str, str] | None = None
 ) -> ProbeResult:
@@ -104,7 +110,10 @@ def probe(
         head = {"content-type": "application/json", **(headers or {})}
         connection.request("POST", "/v1/messages", jsonio.dumps(body), head)
         response = connection.getresponse()
-        data = response.read(_MAX_BYTES)
+        data = _read(response, started_at + _TOTAL_S)
+    except _EndlessResponse:
+        why = f"the response did not end within {_TOTAL_S:g} s"
+        return ProbeResult(None, why, time.monotonic() - started_at)
     except (OSError, http.client.HTTPException) as exc:
         return ProbeResult(None, f"no response: {_reason(exc)}", time.monotonic() - started_at)
     finally:
@@ -116,6 +125,20 @@ def probe(
     tools = tuple(str(block.get("name")) for block in blocks if block.get("type") == "tool_use")
     message = {} if question.stream or error is not None else _parsed(data)
     return ProbeResult(response.status, error, duration_s, tools, message)
+
+
+def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
+    """Return the body, up to `_MAX_BYTES`.
+
+    Raises:
+        _EndlessResponse: bytes still arrived at `deadline`, by the monotonic clock.
+    """
+    data = bytearray()
+    while len(data) < _MAX_BYTES and (chunk := response.read1(1 << 16)):
+        data += chunk
+        if time.monotonic() > deadline:
+            raise _EndlessResponse
+    return bytes(data)
 
 
 def _streamed(data: bytes) -> tuple[list[dict[str, Any]], str | None]:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp import web
 
+from proxyd.api import probe as module
 from proxyd.api.probe import ONE_WORD, STREAM, TOOL_CALL, Question, probe
 from tests.support.harness import chunk, running_proxy, running_upstream, sse, text_stream
 
@@ -55,3 +56,20 @@ async def test_what_came_of_it(name: str) -> None:
 async def test_nobody_listens() -> None:
     result = await asyncio.to_thread(probe, "127.0.0.1", 1, "m", ONE_WORD)
     assert (result.status, result.error) == (None, "no response: connection refused")
+
+
+async def test_a_server_whose_response_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program on the daemon's port, say: each read returns in time, and there is always another one."""
+    monkeypatch.setattr(module, "_TOTAL_S", 0.2)
+
+    async def respond(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"{}")
+            await asyncio.sleep(0.01)
+
+    async with running_upstream(respond) as upstream:
+        parts = urlsplit(upstream.base)
+        result = await asyncio.to_thread(probe, parts.hostname, parts.port, "m", ONE_WORD)
+    assert (result.status, result.error) == (None, "the response did not end within 0.2 s")
