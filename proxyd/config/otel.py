@@ -51,6 +51,11 @@ OTEL: Mapping[str, tuple[Kind, str]] = {
         number(1, 3_600, what="a number of seconds"),
         f"Seconds between two transfers of the metrics; {_INTERVAL_S:g} if left out.",
     ),
+    "content": (
+        boolean(),
+        "true adds prompts and responses to the spans, in plain text with keys masked; warns at start. false if left "
+        "out.",
+    ),
 }
 
 
@@ -80,6 +85,7 @@ class Otel:
     service_name: str = _SERVICE_NAME
     sample: float = 1.0
     interval_s: float = _INTERVAL_S
+    content: bool = False
 
 
 def otel_of(values: Mapping[str, Any], environ: Mapping[str, str], folder: Path) -> Otel | None:
@@ -103,6 +109,7 @@ def otel_of(values: Mapping[str, Any], environ: Mapping[str, str], folder: Path)
         service_name=values.get("service_name") or environ.get("OTEL_SERVICE_NAME") or _SERVICE_NAME,
         sample=float(values.get("sample", 1.0)),
         interval_s=float(values.get("interval_s", _INTERVAL_S)),
+        content=values.get("content", False),
     )
 
 

@@ -11,9 +11,16 @@ from tests.support.observing import finished
 __all__ = ["traced_call"]
 
 
-def traced_call(attempts: int = 1, *, sample: float = 1.0, **fields: Any) -> FinishedCall:
-    """A finished call with so many attempts, the last of which has served it; `fields` as for `finished`."""
-    trace = TracedCall(None, 0, {}, sample)
+def traced_call(
+    attempts: int = 1, *, sample: float = 1.0, body: bytes | None = None, **fields: Any
+) -> FinishedCall:
+    """A finished call with so many attempts, the last of which has served it.
+
+    Args:
+        body: the client's, of a call whose content is sent.
+        fields: as for `finished`.
+    """
+    trace = TracedCall(None, 0, {}, sample, body)
     trace.head = "POST", "/v1/messages", {}
     url = "https://up.example:8443/v1/messages"
     for number in range(attempts):

@@ -36,6 +36,10 @@ OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
 CACHE_CREATION_TOKENS: Final = "gen_ai.usage.cache_creation.input_tokens"
 REASONING_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+#: JSON texts, only where content is switched on.
+SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
+INPUT_MESSAGES: Final = "gen_ai.input.messages"
+OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
 #: Value of `OPERATION_NAME`: each call is a message of a conversation, whatever its upstream calls it.
 CHAT: Final = "chat"
 
@@ -98,6 +102,16 @@ _PROVIDERS: Final = {
     "moonshot": "moonshot_ai",
     "vertex": "gcp.vertex_ai",
     "xai": "x_ai",
+}
+
+
+#: Stop reasons of Messages -> values of ``finish_reason`` in `OUTPUT_MESSAGES`. Others are sent as they are.
+FINISH_REASONS_OF_MESSAGES: Final = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "tool_use": "tool_call",
+    "refusal": "content_filter",
 }
 
 

@@ -28,8 +28,10 @@ def headers_of(otel: Otel | None) -> dict[str, str]:
 
 def test_what_is_in_force(tmp_path: Path) -> None:
     assert read({"service_name": "mine"}) == Otel(service_name="mine")
-    found = read({"endpoint": "https://collector.example/base/", "sample": 0.25, "interval_s": 5})
-    assert found == Otel("https://collector.example/base", sample=0.25, interval_s=5.0)
+    found = read(
+        {"endpoint": "https://collector.example/base/", "sample": 0.25, "interval_s": 5, "content": True}
+    )
+    assert found == Otel("https://collector.example/base", sample=0.25, interval_s=5.0, content=True)
     (tmp_path / "key").write_text(KEY)
     written = {"X-Key": "${file:key}", "authorization": f"Bearer {KEY}", "x-other": "Api-Token ${K}"}
     assert headers_of(read({"headers": written}, tmp_path, K=KEY)) == {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -243,6 +244,7 @@ async def test_a_collector_that_does_not_respond_delays_no_stream() -> None:
 
 async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporter_module, "_MAX_WAITING", 3)
+    monkeypatch.setattr(exporter_module, "_MAX_WAITING_BYTES", 1000)
     async with running_receiver() as receiver:
         receiver.is_open.clear()
         async with running_exporter(receiver.base) as exporter:
@@ -253,3 +255,46 @@ async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             assert exporter.lost == 2
             receiver.is_open.set()
             await until(lambda: len(receiver.spans) == 2 * 4, WAIT_S)
+            receiver.is_open.clear()
+            exporter.observe([traced_call()])
+            await until(lambda: len(receiver.transfers) == 3, WAIT_S)
+            exporter.observe([traced_call(body=b"x" * 600), traced_call(body=b"x" * 600), traced_call()])
+            assert exporter.lost == 3
+            receiver.is_open.set()
+            await until(lambda: len(receiver.spans) == 2 * 7, WAIT_S)
+
+
+async def test_what_was_said_is_sent_where_it_is_switched_on() -> None:
+    leaked = "sk-ant-api03-" + "x1Y2z3" * 12
+    messages = [{"role": "user", "content": f"{PROMPT} {leaked} {KEY}"}]
+    async with running_receiver() as receiver, running_upstream(translated) as upstream:
+        entries = [{"model_id": "m", "api_base": f"{upstream.base}/v1", "api_key": KEY}]
+        with capture_logs() as logs:
+            async with running_proxy(entries, otel_target=Otel(receiver.base, content=True)) as base:
+                for stream in (True, False):
+                    body = {
+                        **HELLO,
+                        "model": "m",
+                        "system": "Be brief.",
+                        "messages": messages,
+                        "stream": stream,
+                    }
+                    assert (await ask(base, post(body))).status == 200
+    (warning,) = (line for line in logs if line["event"] == "otel.sends_content")
+    assert warning["log_level"] == "warning"
+    attempts = [_attributes(span) for span in receiver.spans if span.kind == Span.SPAN_KIND_CLIENT]
+    assert len(attempts) == 2
+    for each in attempts:
+        assert json.loads(each["gen_ai.system_instructions"]) == [{"type": "text", "content": "Be brief."}]
+        (asked,) = json.loads(each["gen_ai.input.messages"])
+        assert asked["parts"][0]["content"].startswith(f"{PROMPT} ")
+        assert json.loads(each["gen_ai.output.messages"]) == [
+            {
+                "role": "assistant",
+                "parts": [{"type": "text", "content": "Hellothere"}],
+                "finish_reason": "stop",
+            }
+        ]
+    sent = b"".join(receiver.bodies)
+    assert leaked.encode() not in sent
+    assert KEY.encode() not in sent
