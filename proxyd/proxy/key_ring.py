@@ -22,7 +22,7 @@ from typing import Any
 from proxyd import errors
 from proxyd.errors import BadCredential, Forbidden, LimitReached, Overloaded
 from proxyd.logs.setup import get_logger
-from proxyd.store.interface import KeyStore, StoreFailed, Window
+from proxyd.store.interface import StoreFailed, UsageStore, Window
 from proxyd.store.limits import WARN_SHARE, described_limits, moment, title_of
 from proxyd.store.virtual_keys import (
     PERIODS,
@@ -68,7 +68,7 @@ class Exchange:
     directory: Directory = field(default_factory=Directory)
     usage: dict[Window, Spent] = field(default_factory=dict)
 
-    def run(self, store: KeyStore) -> None:
+    def run(self, store: UsageStore) -> None:
         """Exchange it; blocks.
 
         Raises:

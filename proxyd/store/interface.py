@@ -12,7 +12,7 @@ from typing import Protocol
 from proxyd.errors import ProxyError
 from proxyd.store.virtual_keys import Directory, Spent, Team, VirtualKey
 
-__all__ = ["KeyStore", "ReplicaStore", "StoreFailed", "Window"]
+__all__ = ["KeyStore", "ReplicaStore", "StoreFailed", "UsageStore", "Window"]
 
 #: Owner, period, and the Unix time at which the period began.
 Window = tuple[str, str, int]
@@ -22,20 +22,11 @@ class StoreFailed(ProxyError):
     """The store cannot be read or written; the message says why and what to do."""
 
 
-class KeyStore(Protocol):
-    """Keeps keys, teams and what they have used. Every method may raise `StoreFailed`."""
+class UsageStore(Protocol):
+    """What the daemon exchanges with a store. Every method may raise `StoreFailed`."""
 
     def directory(self) -> Directory:
         """Return all keys and teams, the revoked ones included."""
-
-    def put_key(self, key: VirtualKey) -> None:
-        """Add `key`, or replace the one of its name."""
-
-    def put_team(self, team: Team) -> None:
-        """Add `team`, or replace the one of its name."""
-
-    def remove_team(self, name: str) -> None:
-        """Remove a team, which no key belongs to."""
 
     def add_usage(self, spent: Mapping[Window, Spent]) -> None:
         """Add to what was used, all of it or nothing.
@@ -46,6 +37,19 @@ class KeyStore(Protocol):
 
     def usage(self, since: Iterable[tuple[str, int]]) -> dict[Window, Spent]:
         """Return what all owners have used in these periods, each with its beginning."""
+
+
+class KeyStore(UsageStore, Protocol):
+    """Keeps keys, teams and what they have used. Every method may raise `StoreFailed`."""
+
+    def put_key(self, key: VirtualKey) -> None:
+        """Add `key`, or replace the one of its name."""
+
+    def put_team(self, team: Team) -> None:
+        """Add `team`, or replace the one of its name."""
+
+    def remove_team(self, name: str) -> None:
+        """Remove a team, which no key belongs to."""
 
     def all_usage(self) -> dict[Window, Spent]:
         """Return all that is kept of what was used, for a copy."""

@@ -55,21 +55,6 @@ class MemoryStore:
         periods = set(since)
         return {window: each for window, each in self.spent.items() if (window[1], window[2]) in periods}
 
-    def all_usage(self) -> dict[Window, Spent]:
-        raise NotImplementedError
-
-    def put_key(self, key: VirtualKey) -> None:
-        raise NotImplementedError
-
-    def put_team(self, team: Team) -> None:
-        raise NotImplementedError
-
-    def remove_team(self, name: str) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
-
 
 class Bench:
     """A ring with a store, and calls of one key."""
