@@ -20,7 +20,10 @@ from proxyd.codecs.formats import CHAT, FORMATS, Format
 from proxyd.codecs.translation.dialect import Dialect
 from proxyd.config.routes import ModelRoute
 from proxyd.errors import ConfigError
+from proxyd.providers.google import GOOGLE
 from proxyd.providers.hosted import HOSTED
+from proxyd.providers.hosted_china import HOSTED_CHINA
+from proxyd.providers.openai_family import OPENAI_FAMILY
 from proxyd.providers.profile import Profile
 from proxyd.providers.quirk_kinds import nearest_name, read_quirk
 from proxyd.providers.servers import GENERIC, SERVERS
@@ -28,7 +31,9 @@ from proxyd.providers.servers import GENERIC, SERVERS
 __all__ = ["PROFILES", "Profile", "dialect_for", "format_for", "profile_for", "sees_images", "takes_files"]
 
 #: Every profile by its name.
-PROFILES: dict[str, Profile] = {profile.name: profile for profile in (*HOSTED, *SERVERS, GENERIC)}
+PROFILES: dict[str, Profile] = {
+    profile.name: profile for profile in (*HOSTED, *OPENAI_FAMILY, *GOOGLE, *HOSTED_CHINA, *SERVERS, GENERIC)
+}
 
 #: Dialects with quirks, by profile, model, format and the text of the quirks: one for each entry and each learned
 #: quirk.
