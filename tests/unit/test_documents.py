@@ -39,6 +39,7 @@ FOREIGN = {
     "eval",
     "git",
     "journalctl",
+    "keyring",
     "launchctl",
     "loginctl",
     "mv",
