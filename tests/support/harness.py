@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from proxyd.daemon.configuration import LoadedConfig, checks
 from proxyd.daemon.server import Daemon
 
 __all__ = [
+    "HalfStream",
     "Upstream",
     "chunk",
     "load_entries",
@@ -98,6 +100,28 @@ async def running_upstream(response: Handler, tls: ssl.SSLContext | None = None)
         yield upstream
     finally:
         await runner.cleanup()
+
+
+class HalfStream:
+    """A handler of `running_upstream` that sends the first bytes of a stream, and the others once `go_on` is set.
+
+    Attributes:
+        begun: streams whose first bytes were sent.
+    """
+
+    def __init__(self, body: bytes, first: int) -> None:
+        self.begun = 0
+        self.go_on = asyncio.Event()
+        self._body, self._first = body, first
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(self._body[: self._first])
+        self.begun += 1
+        await self.go_on.wait()
+        await response.write(self._body[self._first :])
+        return response
 
 
 def chunk(delta: Mapping[str, Any] | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:

@@ -10,16 +10,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
 from structlog.testing import capture_logs
 
 from proxyd.config.database_url import parse_database_url
 from proxyd.daemon.server import Daemon
 from proxyd.store.postgres import PostgresKeyStore
 from proxyd.store.virtual_keys import Limit, Spent, VirtualKey, digest_of, new_secret, start_of
-from tests.support.harness import load_entries, running_upstream, text_stream
+from tests.support.harness import HalfStream, load_entries, running_upstream, text_stream
 from tests.support.postgres import PASSWORD, Postgres, running_postgres
-from tests.support.raw_sockets import RawResponse, ask, post
+from tests.support.raw_sockets import RawResponse, ask, post, until
 from tests.support.streams import HELLO, judge
 
 #: Each call costs 15 tokens.
@@ -71,18 +70,15 @@ class Replicas:
             await asyncio.sleep(0.1)
 
 
-@asynccontextmanager
-async def replicas(folder: Path, url: str, wait: asyncio.Event | None = None) -> AsyncIterator[Replicas]:
-    async def upstream(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await response.prepare(request)
-        body = text_stream("hello")
-        await response.write(body[:200])
-        if wait is not None:
-            await wait.wait()
-        await response.write(body[200:])
-        return response
+def half_stream() -> HalfStream:
+    return HalfStream(text_stream("hello"), 200)
 
+
+@asynccontextmanager
+async def replicas(folder: Path, url: str, upstream: HalfStream | None = None) -> AsyncIterator[Replicas]:
+    if upstream is None:
+        upstream = half_stream()
+        upstream.go_on.set()
     async with running_upstream(upstream) as server:
         entries = [{"model_id": "m", "api_base": f"{server.base}/v1", "api_key": "sk-configured-0123456789"}]
         daemons: list[Daemon] = []
@@ -139,20 +135,20 @@ async def test_keys_limits_and_usage_are_shared(postgres: Postgres, tmp_path: Pa
 
 
 async def test_without_the_database_streams_and_calls_go_on(tmp_path: Path) -> None:
-    wait = asyncio.Event()
+    half = half_stream()
     with running_postgres() as server, capture_logs() as lines:
-        async with replicas(tmp_path, server.new_database(), wait) as both:
+        async with replicas(tmp_path, server.new_database(), half) as both:
             secret = new_secret()
             both.store.put_key(VirtualKey("id-1", "alice", digest_of(secret), time.time()))
             both.store.close()
             await both.exchange()
             open_streams = [asyncio.ensure_future(both.ask(number, secret)) for number in (0, 1)]
-            await asyncio.sleep(0.2)
+            await until(lambda: half.begun == 2)
             server.stop()
             for each in both.daemons:
                 assert each._key_sync is not None
                 await each._key_sync.exchange()
-            wait.set()
+            half.go_on.set()
             for stream in await asyncio.gather(*open_streams):
                 assert judge(stream.events()) == "message_stop"
             assert (await both.ask(0, secret)).status == 200

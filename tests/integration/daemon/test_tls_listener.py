@@ -12,31 +12,28 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 from structlog.testing import capture_logs
 
 from proxyd.config.tls import Tls
 from proxyd.daemon.server import Daemon
 from tests.support.certificates import make_certificate
-from tests.support.harness import load_entries, running_upstream, text_stream
+from tests.support.harness import HalfStream, load_entries, running_upstream, text_stream
+from tests.support.raw_sockets import until
 from tests.support.streams import HELLO
 
 ENTRY = {"model_id": "m", "api_key": "sk-configured-0123456789"}
 
 
-@asynccontextmanager
-async def tls_daemon(tls: Tls, wait: asyncio.Event | None = None) -> AsyncIterator[Daemon]:
-    async def upstream(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await response.prepare(request)
-        body = text_stream(*["a word"] * 500)
-        await response.write(body[:1000])
-        if wait is not None:
-            await wait.wait()
-        await response.write(body[1000:])
-        return response
+def half_stream(*, is_held: bool = False) -> HalfStream:
+    half = HalfStream(text_stream(*["a word"] * 500), 1000)
+    if not is_held:
+        half.go_on.set()
+    return half
 
-    async with running_upstream(upstream) as server:
+
+@asynccontextmanager
+async def tls_daemon(tls: Tls, upstream: HalfStream | None = None) -> AsyncIterator[Daemon]:
+    async with running_upstream(upstream or half_stream()) as server:
         daemon = Daemon(load_entries([{**ENTRY, "api_base": f"{server.base}/v1"}], tls_address=tls))
         await daemon.start()
         try:
@@ -91,18 +88,18 @@ async def test_a_changed_certificate_is_taken_over_and_a_broken_one_is_not(tmp_p
     new_key, new_cert = make_certificate(tmp_path / "new")
     old = tmp_path / "old.pem"
     shutil.copy(cert, old)
-    wait = asyncio.Event()
-    async with tls_daemon(Tls(cert, key, None, "127.0.0.1", 0), wait) as daemon:
+    half = half_stream(is_held=True)
+    async with tls_daemon(Tls(cert, key, None, "127.0.0.1", 0), half) as daemon:
         assert daemon._tls is not None
         stream = asyncio.ensure_future(call(daemon, old))
-        await asyncio.sleep(0.3)
+        await until(lambda: half.begun == 1)
         shutil.copy(new_key, key)
         shutil.copy(new_cert, cert)
         assert cert in daemon._watched_files()
         with capture_logs() as lines:
             await daemon._tls.renew()
             await daemon._tls.renew()
-            wait.set()
+            half.go_on.set()
             assert "message_stop" in await stream, "an open stream goes on"
             await call(daemon, new_cert)
             with pytest.raises(aiohttp.ClientConnectorCertificateError):
