@@ -36,6 +36,7 @@ from typing import Any
 from tests.support.certificates import make_certificate, server_context
 from tests.support.daemon_process import Process, process
 from tests.support.raw_sockets import RawClient, RawResponse, RawUpstream, post
+from tests.support.servers import stop_accepting
 
 __all__ = ["Report", "attack"]
 
@@ -167,6 +168,7 @@ class WildUpstream(RawUpstream):
         try:
             yield self
         finally:
+            await stop_accepting(*server.sockets)
             server.close()
             for connection in list(connections):
                 connection.abort()

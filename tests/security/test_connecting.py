@@ -22,6 +22,7 @@ from tests.support.daemon_process import process, write_models
 from tests.support.harness import running_proxy
 from tests.support.ports import free_port
 from tests.support.raw_sockets import RawClient, RawResponse, RawUpstream, no_leaks, post, until
+from tests.support.servers import running_server
 from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks, judge
 
 END = b"0\r\n\r\n"
@@ -49,25 +50,14 @@ class Proxy:
         self.port = 0
         self._response = response
         self._is_tunnel_silent = is_tunnel_silent
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
         """Its URL."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        try:
-            yield f"http://user:word@127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        finally:
-            server.close()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await server.wait_closed()
+        async with running_server(self._serve) as port:
+            yield f"http://user:word@127.0.0.1:{port}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             self.lines.append(head.partition(b"\r\n")[0])
@@ -86,7 +76,6 @@ class Proxy:
             pass
         finally:
             writer.transport.abort()
-            self._tasks.discard(task)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -20,6 +20,7 @@ from proxyd.transport.tls import TLSContext
 from tests.support.certificates import make_certificate, server_context
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import Fault, Play, RawClient, RawUpstream, no_leaks, post, until
+from tests.support.servers import running_server
 from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks
 
 
@@ -154,8 +155,6 @@ class EarlyUpstream:
         self.port = 0
         self._early = early
         self._receive_bytes = receive_bytes
-        self._over = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def base(self) -> str:
@@ -167,22 +166,11 @@ class EarlyUpstream:
         if self._receive_bytes:  # inherited by what is accepted
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_bytes)
         self.port = listening.getsockname()[1]
-        server = await asyncio.start_server(self._serve, sock=listening, limit=1024)
-        try:
+        async with running_server(self._serve, sock=listening, limit=1024):
             yield self
-        finally:
-            self._over.set()
-            server.close()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -190,7 +178,7 @@ class EarlyUpstream:
                 self.heads += 1
                 if early is not None:
                     writer.write(early)
-                    await self._over.wait()
+                    await asyncio.Event().wait()  # until the upstream ends
                     return
                 await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split()[0]))
                 writer.write(OWN)
@@ -251,14 +239,11 @@ async def test_a_server_that_speaks_first_is_not_believed() -> None:
         writer.write(UNASKED)
         writer.close()
 
-    server = await asyncio.start_server(greet, "127.0.0.1", 0)
-    base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with running_proxy([{"model_id": "m", "api_base": base}], max_retries=0) as proxy:
-        async with RawClient.to(proxy) as client:
+    async with running_server(greet) as port:
+        entry = {"model_id": "m", "api_base": f"http://127.0.0.1:{port}"}
+        async with running_proxy([entry], max_retries=0) as proxy, RawClient.to(proxy) as client:
             await client.send(post({**HELLO, "stream": False}))
             response = await client.response()
-    server.close()
-    await server.wait_closed()
     assert response.status == 502
 
 

@@ -19,6 +19,7 @@ from proxyd.redaction import masked
 from proxyd.secret import Secret
 from tests.support.harness import running_proxy
 from tests.support.raw_sockets import RawClient, RawUpstream, post
+from tests.support.servers import running_site
 from tests.support.streams import CHUNKED, DIRECT, HELLO, TRANSLATED, as_chunks
 
 # -- E4
@@ -157,18 +158,14 @@ async def test_certificates_are_verified(
         return web.Response(body=b"".join(TRANSLATED.values()), content_type="text/event-stream")
 
     runner = web.ServerRunner(web.Server(respond))  # type: ignore[arg-type]
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-    try:
-        entry = {"model_id": "m", "api_base": f"https://{host}:{runner.addresses[0][1]}/v1"}
+    async with running_site(runner, context) as port:
+        entry = {"model_id": "m", "api_base": f"https://{host}:{port}/v1"}
         settings: dict[str, Any] = {"ca_file": str(public) if trusts else "", "max_retries": 0}
         async with running_proxy([entry], **settings) as base, aiohttp.ClientSession() as session:
             headers = {"x-api-key": CLIENT_KEY}
             async with session.post(f"{base}/v1/messages", json=HELLO, headers=headers) as response:
                 assert response.status == status
                 text = await response.text()
-    finally:
-        await runner.cleanup()
     assert len(asked) == (status == 200)
     if status == 502:
         assert "could not be verified" in text

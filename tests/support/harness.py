@@ -17,6 +17,7 @@ from proxyd.config.models import load_text
 from proxyd.config.settings import Settings
 from proxyd.daemon.configuration import LoadedConfig, checks
 from proxyd.daemon.server import Daemon
+from tests.support.servers import running_site
 
 __all__ = [
     "HalfStream",
@@ -92,14 +93,9 @@ async def running_upstream(response: Handler, tls: ssl.SSLContext | None = None)
     app = web.Application(client_max_size=1 << 26)
     app.router.add_route("*", "/{path:.*}", noted)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
-    await site.start()
-    upstream.base = f"{'http' if tls is None else 'https'}://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with running_site(runner, tls) as port:
+        upstream.base = f"{'http' if tls is None else 'https'}://127.0.0.1:{port}"
         yield upstream
-    finally:
-        await runner.cleanup()
 
 
 class HalfStream:

@@ -12,6 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.support.servers import running_site
+
 __all__ = ["LLAMACPP", "LMSTUDIO", "OLLAMA", "SGLANG", "VLLM", "ModelServer", "serving", "serving_in_thread"]
 
 OLLAMA = {
@@ -97,15 +99,9 @@ async def serving(server: ModelServer) -> AsyncIterator[ModelServer]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.handle)
     runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    server.base = f"http://{host}:{port}"
-    try:
+    async with running_site(runner) as port:
+        server.base = f"http://127.0.0.1:{port}"
         yield server
-    finally:
-        await runner.cleanup()
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from tests.support.servers import running_server
+
 __all__ = [
     "RawUpstream",
     "Reply",
@@ -61,10 +63,8 @@ def plain_reply(body: bytes, status: bytes = b"200 OK", more: bytes = b"") -> Re
 async def running_raw(response: Callable[[bytes, bytes], Reply]) -> AsyncIterator[RawUpstream]:
     """Serve on a free port; `answer` is given the head and the body of each request."""
     upstream = RawUpstream()
-    writers: set[asyncio.StreamWriter] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.add(writer)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -81,15 +81,9 @@ async def running_raw(response: Callable[[bytes, bytes], Reply]) -> AsyncIterato
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    upstream.base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with running_server(serve) as port:
+        upstream.base = f"http://127.0.0.1:{port}"
         yield upstream
-    finally:
-        server.close()
-        for writer in writers:
-            writer.close()
-        await server.wait_closed()
 
 
 async def exchange(base: str, request: bytes) -> tuple[bytes, bytes]:

@@ -19,6 +19,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.servers import stop_accepting
+
 __all__ = [
     "Fault",
     "Pause",
@@ -99,6 +101,7 @@ class RawUpstream:
         try:
             yield self
         finally:
+            await stop_accepting(*server.sockets)
             server.close()
             for _ in range(20):  # both ends share this loop: it has not read yet that the peer has left
                 if not self._tasks:
@@ -107,6 +110,8 @@ class RawUpstream:
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            for writer in self.writers:
+                writer.transport.abort()  # one that is closed waits until its peer has read all
             self.writers.clear()
             await server.wait_closed()
 

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from tests.support.harness import running_proxy, running_upstream, text_stream
+from tests.support.servers import running_server
 
 LOGIN = "sk-" + "ant-" + "planted" * 6
 GROQ = "gs" + "k_" + "planted" * 6
@@ -30,16 +31,12 @@ async def listening() -> AsyncIterator[tuple[str, list[Any]]]:
     """A port that records every connection."""
     connections: list[Any] = []
 
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(writer.get_extra_info("peername"))
         writer.close()
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", connections
-    finally:
-        server.close()
-        await server.wait_closed()
+    async with running_server(accept) as port:
+        yield f"http://127.0.0.1:{port}", connections
 
 
 def entry(base: str, mode: str, **more: Any) -> dict[str, Any]:

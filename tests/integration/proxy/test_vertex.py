@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from proxyd.codecs.anthropic.thinking_signature import decode_signature, encode_signature
 from tests.support.harness import Upstream, running_proxy, running_upstream
+from tests.support.servers import running_site
 from tests.support.sse_reader import message_of
 from tests.support.vendors.vertex import BASE_PATH, CLAUDE_STREAM, OWN_SIGNATURE, PLACEHOLDER, StrictVertex
 
@@ -259,9 +260,5 @@ async def _token_server(respond: Any) -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_post("/token", respond)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/token"
-    finally:
-        await runner.cleanup()
+    async with running_site(runner) as port:
+        yield f"http://127.0.0.1:{port}/token"

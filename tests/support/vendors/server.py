@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 from aiohttp import web
 
+from tests.support.servers import running_site
 from tests.support.vendors.engine import Vendor
 
 __all__ = ["VendorServer"]
@@ -25,7 +27,7 @@ class VendorServer:
 
     def __init__(self, vendor: Vendor) -> None:
         self._vendor = vendor
-        self._runner: web.AppRunner | None = None
+        self._running = AsyncExitStack()
         self.api_base = ""
         self.bodies: list[dict[str, Any]] = []
         self.refused: list[str] = []
@@ -33,15 +35,13 @@ class VendorServer:
     async def __aenter__(self) -> VendorServer:
         app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_post("/v1/chat/completions", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.api_base = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        port = await self._running.enter_async_context(running_site(runner))
+        self.api_base = f"http://127.0.0.1:{port}/v1"
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._runner is not None
-        await self._runner.cleanup()
+        await self._running.aclose()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()

@@ -21,12 +21,14 @@ import socket
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
 
 from aiohttp import web
 
+from tests.support.servers import running_site
 from tests.system.e2e.shape import shape_of
 
 __all__ = ["Fault", "Received", "Refusal", "Script", "ScriptedUpstream", "Step", "Turn", "cut"]
@@ -110,7 +112,7 @@ class ScriptedUpstream(ABC):
     def __init__(self, script: Script) -> None:
         self._script = script
         self._played = 0
-        self._runner: web.AppRunner | None = None
+        self._running = AsyncExitStack()
         self.requests: list[Received] = []
         self.violations: list[str] = []
         self.unexpected = 0
@@ -153,14 +155,12 @@ class ScriptedUpstream(ABC):
         """Start listening and set `origin`."""
         app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.origin = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        port = await self._running.enter_async_context(running_site(runner))
+        self.origin = f"http://127.0.0.1:{port}"
 
     async def close(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._running.aclose()
 
     @property
     def left_over(self) -> int:

@@ -99,7 +99,6 @@ def test_the_interpreter_accepts_the_thresholds() -> None:
         assert gc.get_threshold()[2] > 1_000_000
     finally:
         policy.stop()
-        gc.unfreeze()
     assert gc.get_threshold() == before
 
 

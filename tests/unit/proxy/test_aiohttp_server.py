@@ -22,6 +22,7 @@ from proxyd.proxy.aiohttp_server import (
     wrap_handler,
 )
 from tests.support.raw_sockets import RawClient, post, until
+from tests.support.servers import running_site
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -31,12 +32,8 @@ BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 async def serving(handler: Handler) -> AsyncIterator[tuple[str, web.Server]]:
     server = web.Server(handler)
     runner = web.ServerRunner(server)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}", server
-    finally:
-        await runner.cleanup()
+    async with running_site(runner) as port:
+        yield f"http://127.0.0.1:{port}", server
 
 
 def written(response: web.StreamResponse) -> Handler:
@@ -150,15 +147,10 @@ async def test_no_version_is_shown_and_a_malformed_request_is_reported_by_its_cl
     reports: list[object] = []
     hide_versions()
     server = web.Server(written(WRITTEN_RESPONSE), logger=Logger())
-    runner = web.ServerRunner(server)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        async with RawClient.to(f"http://127.0.0.1:{runner.addresses[0][1]}") as client:
+    async with running_site(web.ServerRunner(server)) as port:
+        async with RawClient.to(f"http://127.0.0.1:{port}") as client:
             await client.send(b"GET / HTTP/1.1\r\nHost: x\r\nX Y: 1\r\n\r\n")
             response = await client.response()
-    finally:
-        await runner.cleanup()
     assert (response.status, response.headers["server"]) == (400, "claude-proxy")
     assert reports
     assert all(isinstance(each, HttpProcessingError) for each in reports)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from proxyd.transport.connection import ReadBuffer, UpstreamConnection
+from tests.support.servers import running_server
 
 #: More than the sockets of both ends hold.
 BODY = bytes(range(256)) * (64 * 1024)
@@ -59,13 +60,11 @@ async def _serving(
         finally:
             has_ended.set()
 
-    server = await asyncio.start_server(serve_and_close, "127.0.0.1", 0, limit=1024)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        await asyncio.wait_for(has_ended.wait(), 20)
-        server.close()
-        await server.wait_closed()
+    async with running_server(serve_and_close, limit=1024) as port:
+        try:
+            yield port
+        finally:
+            await asyncio.wait_for(has_ended.wait(), 20)
 
 
 async def test_a_large_body_is_written_in_slices(slices: list[int]) -> None:

@@ -28,6 +28,7 @@ from proxyd.transport.names import Address, Names
 from proxyd.transport.tls import TLSContext
 from tests.support.certificates import make_certificate, server_context
 from tests.support.raw_sockets import no_leaks
+from tests.support.servers import running_server
 
 #: Nothing listens here: an address that refuses at once.
 REFUSING = Address(socket.AF_INET, ("127.0.0.1", 1))
@@ -59,12 +60,8 @@ async def listening(
         finally:
             writer.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    try:
-        yield server.sockets[0].getsockname()[1], received
-    finally:
-        server.close()
-        await server.wait_closed()
+    async with running_server(serve, ssl=tls) as port:
+        yield port, received
 
 
 async def test_the_next_address_is_tried_at_once_where_one_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,13 +200,12 @@ async def test_a_server_without_tls_is_said_to_be_none(answer: bytes) -> None:
 
 
 async def test_a_server_that_leaves_in_the_handshake() -> None:
-    def leave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def leave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
-    server = await asyncio.start_server(leave, "127.0.0.1", 0)
-    async with server, no_leaks():
+    async with running_server(leave) as port, no_leaks():
         with pytest.raises(TLSFailed, match="closed during the handshake"):
-            await dialer(server.sockets[0].getsockname()[1], context=TLSContext()).open(connection)
+            await dialer(port, context=TLSContext()).open(connection)
 
 
 # -- proxies
@@ -240,12 +236,10 @@ async def test_a_proxy_that_makes_no_tunnel(answer: bytes, status: int | None) -
 
 
 async def test_a_proxy_that_leaves() -> None:
-    def leave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def leave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
-    server = await asyncio.start_server(leave, "127.0.0.1", 0)
-    async with server, no_leaks():
-        port = server.sockets[0].getsockname()[1]
+    async with running_server(leave) as port, no_leaks():
         with pytest.raises(ProxyRefused):
             await dialer(443, "x.invalid", context=TLSContext(), proxy=proxy(port)).open(connection)
 

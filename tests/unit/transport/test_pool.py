@@ -17,6 +17,7 @@ from proxyd.transport.pool import ConnectionPool
 from proxyd.transport.response import Response
 from proxyd.transport.timers import Timers
 from tests.support.raw_sockets import Fault, Play, RawUpstream, no_leaks, until
+from tests.support.servers import running_server
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nhi"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -208,20 +209,17 @@ async def test_response_before_the_whole_request_ends_the_connection() -> None:
         await taken.wait()
         writer.transport.abort()
 
-    server = await asyncio.start_server(refuse, "127.0.0.1", 0, limit=1024)
     pool = _Pool()
-    try:
-        port = server.sockets[0].getsockname()[1]
-        response = await pool.request("POST", f"http://127.0.0.1:{port}/", {}, b"x" * (64 << 20))
-        assert response.status == 413
-        protocol = response._protocol
-        response.release()
-        await until(lambda: not protocol.is_connected, 5)
-    finally:
-        taken.set()
-        await pool.close()
-        server.close()
-        await server.wait_closed()
+    async with running_server(refuse, limit=1024) as port:
+        try:
+            response = await pool.request("POST", f"http://127.0.0.1:{port}/", {}, b"x" * (64 << 20))
+            assert response.status == 413
+            protocol = response._protocol
+            response.release()
+            await until(lambda: not protocol.is_connected, 30)
+        finally:
+            taken.set()
+            await pool.close()
 
 
 async def test_response_that_is_not_http() -> None:
