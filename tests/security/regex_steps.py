@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 if sys.version_info >= (3, 11):
@@ -23,153 +24,297 @@ else:
 MAX_COUNT = 8
 _BREAK = "\x01"  # in no class that a key, a number or a word is made of
 
+#: The rest of a pattern from a position: where the match ends, or None.
 Next = Callable[[int], "int | None"]
 
 
+class _State:
+    """What the functions of one program share.
+
+    Attributes:
+        steps, limit: of the text that is matched now, and the most that are allowed.
+        has_cut: an upper count was cut.
+        groups: where each group has matched.
+    """
+
+    def __init__(self) -> None:
+        self._stacks: list[list[Any]] = []
+        self.begin("", 0)
+
+    def begin(self, text: str, limit: int) -> None:
+        self.text, self.size, self.limit = text, len(text), limit
+        self.steps, self.has_cut = 0, False
+        self.groups: dict[int, tuple[int, int]] = {}
+        for each in self._stacks:
+            each.clear()  # an overflow leaves them as they are
+
+    def stack(self) -> list[Any]:
+        """Make a stack for the groups that one node has open."""
+        self._stacks.append([])
+        return self._stacks[-1]
+
+    def step(self, count: int = 1) -> None:
+        """Count steps.
+
+        Raises:
+            OverflowError: there were more than the limit.
+        """
+        self.steps += count
+        if self.steps > self.limit:
+            raise OverflowError("too many steps")
+
+
 class Counter:
-    """One pattern over one text."""
+    """One pattern over one text.
+
+    Attributes:
+        steps: that the last call took.
+        has_cut: an upper count was cut in it.
+    """
 
     def __init__(self, pattern: re.Pattern[Any], text: str, limit: int = 200_000) -> None:
-        self.tree = _tree(pattern)
-        self.flags = pattern.flags
-        self.is_bytes = isinstance(pattern.pattern, bytes)
-        self.text, self.steps, self.limit = text, 0, limit
-        self.groups: dict[int, tuple[int, int]] = {}
-        self.has_cut = False  # an upper count
+        self._match, self._state = _program(pattern)
+        self._text, self._limit = text, limit
+        self.steps, self.has_cut = 0, False
 
     def match(self, start: int) -> int | None:
-        self.groups = {}
-        return self._run(self.tree, 0, start, lambda at: at)
+        """Return where the match ends that begins at `start`."""
+        with self._counted():
+            return self._match(start)
 
     def find_all(self) -> list[tuple[int, int]]:
         """As `finditer`, so that failed starts and what lies behind a match count, too."""
         found, at = [], 0
-        while at <= len(self.text):
-            self._step()
-            end = self.match(at)
-            if end is None:
-                at += 1
-                continue
-            found.append((at, end))
-            at = max(end, at + 1)
+        with self._counted():
+            while at <= len(self._text):
+                self._state.step()
+                end = self._match(at)
+                if end is None:
+                    at += 1
+                    continue
+                found.append((at, end))
+                at = max(end, at + 1)
         return found
 
-    def _step(self) -> None:
-        self.steps += 1
-        if self.steps > self.limit:
-            raise OverflowError("too many steps")
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._state.begin(self._text, self._limit)
+        try:
+            yield
+        finally:
+            self.steps, self.has_cut = self._state.steps, self._state.has_cut
 
-    def _run(self, nodes: list[Any], index: int, at: int, then: Next) -> int | None:
-        if index == len(nodes):
-            return then(at)
-        self._step()
-        op, arg = nodes[index]
-        following: Next = lambda end: self._run(nodes, index + 1, end, then)  # noqa: E731
-        if op in (codes.MAX_REPEAT, codes.MIN_REPEAT):
-            return self._repeat(op is codes.MAX_REPEAT, arg, at, following)
-        if op is codes.BRANCH:
-            for branch in arg[1]:
-                end = self._run(list(branch), 0, at, following)
+
+@functools.cache
+def _program(pattern: re.Pattern[Any]) -> tuple[Next, _State]:
+    """Build the functions that match `pattern`, one for each node of its tree, and their state."""
+    state = _State()
+    return _sequence(_tree(pattern), pattern.flags, state, lambda at: at), state
+
+
+_ONE = (codes.LITERAL, codes.NOT_LITERAL, codes.IN, codes.ANY)
+
+
+def _sequence(nodes: Sequence[Any], flags: int, state: _State, then: Next) -> Next:
+    """Match `nodes`, then the rest. Each node is a step."""
+    nodes = list(nodes)
+    while nodes:
+        ones: list[_Characters] = []
+        while nodes and nodes[-1][0] in _ONE:
+            ones.insert(0, _Characters(*nodes.pop(), flags))
+        then = _characters(ones, state, then) if ones else _node(*nodes.pop(), flags, state, then)
+    return then
+
+
+class _Characters(dict[str, bool]):
+    """Whether a node that is one character wide matches a character."""
+
+    def __init__(self, op: Any, arg: Any, flags: int) -> None:
+        self._node = op, arg, flags
+
+    def __missing__(self, character: str) -> bool:
+        self[character] = found = _one(*self._node, character)
+        return found
+
+
+def _characters(ones: list[_Characters], state: _State, then: Next) -> Next:
+    def match(at: int) -> int | None:
+        text, size, steps = state.text, state.size, 0
+        for one in ones:
+            steps += 1
+            if at >= size or not one[text[at]]:
+                state.step(steps)
+                return None
+            at += 1
+        state.step(steps)
+        return then(at)
+
+    return match
+
+
+def _node(op: Any, arg: Any, flags: int, state: _State, then: Next) -> Next:
+    """Match a node that is more than one character, or none."""
+    if op in (codes.MAX_REPEAT, codes.MIN_REPEAT):
+        least, most, inner = arg
+        is_cut = most is not codes.MAXREPEAT and most > max(least, MAX_COUNT)
+        bounds = least, None if most is codes.MAXREPEAT else max(least, MAX_COUNT) if is_cut else most
+        is_one = len(inner) == 1 and inner[0][0] in _ONE
+        return (_repeat_one if is_one else _repeat)(
+            inner, bounds, op is codes.MAX_REPEAT, is_cut, flags, state, then
+        )
+    if op is codes.BRANCH:
+        branches = [_sequence(branch, flags, state, then) for branch in arg[1]]
+
+        def match(at: int) -> int | None:
+            state.step()
+            for branch in branches:
+                end = branch(at)
                 if end is not None:
                     return end
             return None
-        if op is codes.SUBPATTERN:
-            group, added, removed, inner = arg
-            before = self.flags
-            self.flags = (self.flags | added) & ~removed
 
-            def closed(end: int) -> int | None:
-                if group is not None:
-                    self.groups[group] = (at, end)
-                inside, self.flags = self.flags, before
-                result = following(end)
-                self.flags = inside
-                return result
+    elif op is codes.SUBPATTERN:
+        group, added, removed, inner = arg
+        starts: list[int] = state.stack()
 
-            result = self._run(list(inner), 0, at, closed)
-            self.flags = before
-            return result
-        if op in (codes.ASSERT, codes.ASSERT_NOT):
-            direction, inner = arg
-            if direction > 0:
-                is_there = self._run(list(inner), 0, at, lambda end: end) is not None
-            else:
-                width = inner.getwidth()[0]
-                is_there = (
-                    at >= width
-                    and self._run(list(inner), 0, at - width, lambda end: end if end == at else None)
-                    is not None
-                )
-            return following(at) if is_there == (op is codes.ASSERT) else None
-        if op is codes.AT:
-            return following(at) if self._is_at(arg, at) else None
-        if op is codes.GROUPREF:
-            start, stop = self.groups.get(arg, (0, 0))
-            word = self.text[start:stop]
-            return following(at + len(word)) if self.text.startswith(word, at) else None
-        return following(at + 1) if self._is_one(op, arg, at) else None
+        def close(end: int) -> int | None:
+            start = starts.pop()
+            if group is not None:
+                state.groups[group] = start, end
+            found = then(end)
+            starts.append(start)
+            return found
 
-    def _repeat(self, is_greedy: bool, arg: Any, at: int, then: Next) -> int | None:
-        least, most, inner = arg
-        if most is codes.MAXREPEAT:
-            most = None
-        elif most > max(least, MAX_COUNT):
-            most, self.has_cut = max(least, MAX_COUNT), True
-        body = list(inner)
-        if len(body) == 1 and body[0][0] in (codes.LITERAL, codes.NOT_LITERAL, codes.IN, codes.ANY):
-            end = at
-            while (most is None or end - at < most) and self._is_one(*body[0], end):
-                self._step()
-                end += 1
-            ends = range(end, at + least - 1, -1) if is_greedy else range(at + least, end + 1)
-            for each in ends:
-                self._step()
-                found = then(each)
-                if found is not None:
-                    return found
+        body = _sequence(inner, (flags | added) & ~removed, state, close)
+
+        def match(at: int) -> int | None:
+            state.step()
+            starts.append(at)
+            found = body(at)
+            starts.pop()
+            return found
+
+    elif op in (codes.ASSERT, codes.ASSERT_NOT):
+        direction, inner = arg
+        width = inner.getwidth()[0] if direction < 0 else 0
+        is_there = _sequence(inner, flags, state, lambda end: end)
+
+        def match(at: int) -> int | None:
+            state.step()
+            found = at >= width and is_there(at - width) is not None
+            return then(at) if found == (op is codes.ASSERT) else None
+
+    elif op is codes.AT:
+
+        def match(at: int) -> int | None:
+            state.step()
+            return then(at) if _is_at(str(arg), at, state.text, flags) else None
+
+    else:
+        assert op is codes.GROUPREF, f"{op} is not counted yet"
+
+        def match(at: int) -> int | None:
+            state.step()
+            start, stop = state.groups.get(arg, (0, 0))
+            word = state.text[start:stop]
+            return then(at + len(word)) if state.text.startswith(word, at) else None
+
+    return match
+
+
+def _repeat_one(
+    inner: Any,
+    bounds: tuple[int, int | None],
+    is_greedy: bool,
+    is_cut: bool,
+    flags: int,
+    state: _State,
+    then: Next,
+) -> Next:
+    """Repeat a node that is one character wide."""
+    one = _Characters(*inner[0], flags)
+    least, most = bounds
+
+    def match(at: int) -> int | None:
+        text, end = state.text, at
+        stop = state.size if most is None else min(state.size, at + most)
+        state.has_cut |= is_cut
+        while end < stop and one[text[end]]:
+            end += 1
+        state.step(1 + end - at)
+        for each in range(end, at + least - 1, -1) if is_greedy else range(at + least, end + 1):
+            state.step()
+            found = then(each)
+            if found is not None:
+                return found
+        return None
+
+    return match
+
+
+def _repeat(
+    inner: Any,
+    bounds: tuple[int, int | None],
+    is_greedy: bool,
+    is_cut: bool,
+    flags: int,
+    state: _State,
+    then: Next,
+) -> Next:
+    """Repeat a group."""
+    least, most = bounds
+    rounds: list[tuple[int, int]] = state.stack()  # those that are open: their number and where they began
+
+    def more(count: int, here: int) -> int | None:
+        if most is not None and count >= most:
             return None
+        rounds.append((count, here))
+        found = body(here)
+        rounds.pop()
+        return found
 
-        def more(count: int, here: int) -> int | None:
-            if most is not None and count >= most:
-                return None
-            return self._run(body, 0, here, lambda end: None if end == here else again(count + 1, end))
+    def end_round(end: int) -> int | None:
+        count, here = rounds.pop()
+        # A round that must be is allowed to be empty.
+        found = None if end == here and count >= least else again(count + 1, end)
+        rounds.append((count, here))
+        return found
 
-        def again(count: int, here: int) -> int | None:
-            self._step()
-            if count < least:
-                return self._run(body, 0, here, lambda end: again(count + 1, end))
-            for way in (more, lambda _, end: then(end)) if is_greedy else (lambda _, end: then(end), more):
-                found = way(count, here)
-                if found is not None:
-                    return found
-            return None
+    body = _sequence(inner, flags, state, end_round)
 
+    def again(count: int, here: int) -> int | None:
+        state.step()
+        if count < least:
+            return more(count, here)
+        if is_greedy:
+            found = more(count, here)
+            return then(here) if found is None else found
+        found = then(here)
+        return more(count, here) if found is None else found
+
+    def match(at: int) -> int | None:
+        state.has_cut |= is_cut
+        state.step()
         return again(0, at)
 
-    def _is_one(self, op: Any, arg: Any, at: int) -> bool:
-        """Whether one item that is one character wide matches at `at`."""
-        if at >= len(self.text):
-            return False
-        return _one(op, arg, self.flags, self.text[at])
+    return match
 
-    def _is_at(self, where: Any, at: int) -> bool:
-        name, text = str(where), self.text
-        if name == "AT_BEGINNING":
-            return at == 0 or (bool(self.flags & re.MULTILINE) and text[at - 1] == "\n")
-        if name == "AT_BEGINNING_STRING":
-            return at == 0
-        if name == "AT_END_STRING":
-            return at == len(text)
-        if name == "AT_END":
-            return (
-                at == len(text)
-                or (at == len(text) - 1 and text[at] == "\n")
-                or (bool(self.flags & re.MULTILINE) and text[at] == "\n")
-            )
-        is_word = [
-            0 <= each < len(text) and (text[each].isalnum() or text[each] == "_") for each in (at - 1, at)
-        ]
-        return (is_word[0] != is_word[1]) == (name == "AT_BOUNDARY")
+
+def _is_at(name: str, at: int, text: str, flags: int) -> bool:
+    if name == "AT_BEGINNING":
+        return at == 0 or (bool(flags & re.MULTILINE) and text[at - 1] == "\n")
+    if name == "AT_BEGINNING_STRING":
+        return at == 0
+    if name == "AT_END_STRING":
+        return at == len(text)
+    if name == "AT_END":
+        return (
+            at == len(text)
+            or (at == len(text) - 1 and text[at] == "\n")
+            or (bool(flags & re.MULTILINE) and text[at] == "\n")
+        )
+    is_word = [0 <= each < len(text) and (text[each].isalnum() or text[each] == "_") for each in (at - 1, at)]
+    return (is_word[0] != is_word[1]) == (name == "AT_BOUNDARY")
 
 
 @functools.cache  # also so that the identities of its parts stay theirs

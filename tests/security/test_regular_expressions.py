@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import importlib
 import json
 import re
@@ -63,11 +64,50 @@ class Found:
     is_search: bool = True
 
 
-def _modules() -> Iterator[tuple[str, ast.Module]]:
+@dataclasses.dataclass
+class Module:
+    """A module of the package, and its source."""
+
+    name: str
+    source: str
+
+    @functools.cached_property
+    def data(self) -> Mapping[str, Any]:
+        return vars(importlib.import_module(self.name))
+
+    @functools.cached_property
+    def nodes(self) -> list[ast.AST]:
+        return list(ast.walk(ast.parse(self.source)))
+
+    @functools.cached_property
+    def calls(self) -> list[ast.Call]:
+        """The calls of methods and of functions of modules, with arguments."""
+        if not re.search(r"\bre\.|\.says\(", self.source):
+            return []  # of none that matters here; most modules are not parsed
+        return [
+            node
+            for node in self.nodes
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args
+        ]
+
+    @functools.cached_property
+    def methods(self) -> Mapping[str, set[str]]:
+        """The attributes that are used of each name."""
+        found: dict[str, set[str]] = {}
+        for node in self.nodes:
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                found.setdefault(node.value.id, set()).add(node.attr)
+        return found
+
+
+@functools.cache
+def _modules() -> list[Module]:
+    found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
         if not name.endswith("__main__"):
-            yield name, ast.parse(path.read_text(encoding="utf-8"))
+            found.append(Module(name, path.read_text(encoding="utf-8")))
+    return found
 
 
 def _patterns_in(value: Any, depth: int = 4) -> Iterator[re.Pattern[Any]]:
@@ -83,13 +123,9 @@ def _patterns_in(value: Any, depth: int = 4) -> Iterator[re.Pattern[Any]]:
             yield from _patterns_in(getattr(value, each.name, None), depth - 1)
 
 
-def _is_searched(name: str, tree: ast.Module) -> bool:
+def _is_searched(name: str, module: Module) -> bool:
     """Return whether a pattern is used for anything but a match at one position."""
-    methods = {
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name
-    }
+    methods = module.methods.get(name, set())
     return not methods or not methods <= {*ANCHORED, "pattern"}
 
 
@@ -109,33 +145,33 @@ def _source(node: ast.expr, data: Mapping[str, Any]) -> str | bytes | None:
     return None
 
 
-def _in_calls(module: str, tree: ast.Module) -> Iterator[Found]:
-    data = vars(importlib.import_module(module))
-    for node in ast.walk(tree):
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
-            continue
+def _in_calls(module: Module) -> Iterator[Found]:
+    for node in module.calls:
+        assert isinstance(node.func, ast.Attribute)
         of = node.func.value
         is_re = isinstance(of, ast.Name) and of.id == "re" and node.func.attr not in ("compile", "escape")
         if is_re or node.func.attr == "says":
-            source = _source(node.args[0], data)
+            source = _source(node.args[0], module.data)
             if source is not None:
                 flags = 0 if isinstance(source, bytes) else re.IGNORECASE
                 yield Found(
-                    f"{module}:{node.lineno}", re.compile(source, flags), node.func.attr not in ANCHORED
+                    f"{module.name}:{node.lineno}",
+                    re.compile(source, flags),
+                    node.func.attr not in ANCHORED,
                 )
 
 
 def _all() -> list[Found]:
     found: dict[tuple[Any, int], Found] = {}
-    for module, tree in _modules():
-        for name, value in vars(importlib.import_module(module)).items():
+    for module in _modules():
+        for name, value in module.data.items():
             for number, pattern in enumerate(_patterns_in(value)):
-                is_search = _is_searched(name, tree)
-                label = f"{module}.{name}" + (f"[{number}]" if number else "")
+                is_search = _is_searched(name, module)
+                label = f"{module.name}.{name}" + (f"[{number}]" if number else "")
                 known = found.get((pattern.pattern, pattern.flags))
                 if known is None or (is_search and not known.is_search):
                     found[pattern.pattern, pattern.flags] = Found(label, pattern, is_search)
-        for each in _in_calls(module, tree):
+        for each in _in_calls(module):
             found.setdefault((each.pattern.pattern, each.pattern.flags), each)
     return list(found.values())
 
@@ -162,7 +198,7 @@ print(json.dumps(found))
 
 def test_every_pattern_is_found() -> None:
     known = {(str(each.pattern.pattern), each.pattern.flags) for each in FOUND}
-    modules = [name for name, _ in _modules()]
+    modules = [each.name for each in _modules()]
     command = [sys.executable, "-c", _COMPILED, *modules]
     done = subprocess.run(
         command, cwd=PACKAGE.parent, capture_output=True, text=True, check=True, timeout=120
@@ -170,7 +206,7 @@ def test_every_pattern_is_found() -> None:
     compiled = [tuple(each) for each in json.loads(done.stdout)]
     assert len(compiled) > 100
     assert [each for each in compiled if each[1:] not in known and each[0] in modules] == []
-    assert {place for name, tree in _modules() for place in _unread_calls(name, tree)} == GIVEN.keys()
+    assert {place for module in _modules() for place in _unread_calls(module)} == GIVEN.keys()
 
 
 def test_every_exception_is_in_use() -> None:
@@ -178,10 +214,11 @@ def test_every_exception_is_in_use() -> None:
         assert any(each.name.startswith(name) for each in FOUND), name
 
 
-def _unread_calls(module: str, tree: ast.Module) -> Iterator[str]:
+def _unread_calls(module: Module) -> Iterator[str]:
     """Yield the functions that call `re` with a pattern which is no constant."""
-    data = vars(importlib.import_module(module))
-    for function in ast.walk(tree):
+    if not module.calls:
+        return
+    for function in module.nodes:
         if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             continue
         for node in ast.walk(function):
@@ -190,8 +227,8 @@ def _unread_calls(module: str, tree: ast.Module) -> Iterator[str]:
             of = node.func.value
             if not (isinstance(of, ast.Name) and of.id == "re") or node.func.attr == "escape":
                 continue
-            if node.func.attr == "compile" or _source(node.args[0], data) is None:
-                yield f"{module}.{getattr(function, 'name', 'lambda')}"
+            if node.func.attr == "compile" or _source(node.args[0], module.data) is None:
+                yield f"{module.name}.{getattr(function, 'name', 'lambda')}"
 
 
 @pytest.fixture(autouse=True)
