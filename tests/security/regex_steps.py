@@ -86,7 +86,12 @@ class Counter:
         """As `finditer`, so that failed starts and what lies behind a match count, too."""
         found, at = [], 0
         with self._counted():
+            first = _first(self._match)
             while at <= len(self._text):
+                if first is not None and at < len(self._text) and not first[self._text[at]]:
+                    self._state.step(2)
+                    at += 1
+                    continue
                 self._state.step()
                 end = self._match(at)
                 if end is None:
@@ -149,7 +154,13 @@ def _characters(ones: list[_Characters], state: _State, then: Next) -> Next:
         state.step(steps)
         return then(at)
 
+    match.first = ones[0]  # type: ignore[attr-defined]
     return match
+
+
+def _first(match: Next) -> _Characters | None:
+    """Return what the first character must be, where one must be: asking for it is cheaper than a call."""
+    return getattr(match, "first", None)
 
 
 def _node(op: Any, arg: Any, flags: int, state: _State, then: Next) -> Next:
@@ -163,11 +174,16 @@ def _node(op: Any, arg: Any, flags: int, state: _State, then: Next) -> Next:
             inner, bounds, op is codes.MAX_REPEAT, is_cut, flags, state, then
         )
     if op is codes.BRANCH:
-        branches = [_sequence(branch, flags, state, then) for branch in arg[1]]
+        sequences = [_sequence(branch, flags, state, then) for branch in arg[1]]
+        branches = [(branch, _first(branch)) for branch in sequences]
 
         def match(at: int) -> int | None:
             state.step()
-            for branch in branches:
+            character = state.text[at] if at < state.size else ""
+            for branch, first in branches:
+                if first is not None and not (character and first[character]):
+                    state.step()
+                    continue
                 end = branch(at)
                 if end is not None:
                     return end
@@ -232,7 +248,7 @@ def _repeat_one(
     then: Next,
 ) -> Next:
     """Repeat a node that is one character wide."""
-    one = _Characters(*inner[0], flags)
+    one, first = _Characters(*inner[0], flags), _first(then)
     least, most = bounds
 
     def match(at: int) -> int | None:
@@ -243,6 +259,9 @@ def _repeat_one(
             end += 1
         state.step(1 + end - at)
         for each in range(end, at + least - 1, -1) if is_greedy else range(at + least, end + 1):
+            if first is not None and each < state.size and not first[text[each]]:
+                state.step(2)
+                continue
             state.step()
             found = then(each)
             if found is not None:
