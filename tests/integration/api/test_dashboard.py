@@ -17,6 +17,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 from aiohttp import web
 
 from proxyd.codecs.anthropic.usage import Usage
@@ -32,9 +33,10 @@ from tests.support.ports import free_port
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium here: apt-get install chromium, then these run"
-)
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium, then these run"),
+    pytest.mark.asyncio(loop_scope="module"),  # that of the browser, whose start costs more than a test
+]
 
 WIDTHS = {"phone": (390, 844), "tablet": (820, 1180), "desktop": (1280, 900)}
 TOKEN = "let-me-in-0123456789"
@@ -42,8 +44,8 @@ KEY = "sk-planted-0123456789abcdef"
 PRICE = {"input": 0.6, "output": 2.5, "cache_read": 0.15}
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Any]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def chromium() -> AsyncIterator[Any]:
     from playwright.async_api import async_playwright
 
     async with async_playwright() as playwright:
@@ -52,6 +54,14 @@ async def browser() -> AsyncIterator[Any]:
         )
         yield browser
         await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser(chromium: Any) -> AsyncIterator[Any]:
+    """The browser, with no page open before the test and none after it."""
+    yield chromium
+    for context in chromium.contexts:
+        await context.close()
 
 
 class Page:
@@ -82,7 +92,7 @@ class Page:
             while not await self.page.evaluate(script):
                 await asyncio.sleep(0.05)
 
-        await asyncio.wait_for(holds(), 15)
+        await asyncio.wait_for(holds(), 60)
 
     async def text(self, selector: str) -> str:
         return str(await self.page.inner_text(selector))
