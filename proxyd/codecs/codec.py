@@ -67,6 +67,7 @@ class Codec(Protocol):
     """Translate one response of one upstream protocol to Anthropic events."""
 
     stop_reason: str | None
+    response_model: str | None
 
     @property
     def has_started(self) -> bool:

@@ -42,6 +42,10 @@ class Decoder(Protocol):
         """The type of an error event of the upstream's own that was passed on."""
 
     @property
+    def response_model(self) -> str | None:
+        """The name of the model that has responded, as the upstream says it; None where it does not."""
+
+    @property
     def reports_cache(self) -> bool:
         """The upstream has reported, at the beginning, tokens that were read from a cache or written to one."""
 

@@ -91,6 +91,10 @@ class ResponseDecoder:
         return None  # a failure's own is used
 
     @property
+    def response_model(self) -> str | None:
+        return self._codec.response_model
+
+    @property
     def reports_cache(self) -> bool:
         return False  # usage comes at the end
 

@@ -10,6 +10,7 @@ from proxyd import jsonio
 from proxyd.codecs.anthropic.events import StreamEvent
 from proxyd.codecs.anthropic.usage import Usage, usage_from_openai
 from proxyd.codecs.codec import ResponseContext, Warn
+from proxyd.codecs.model_name import model_name
 from proxyd.codecs.translation.message_writer import MessageWriter
 from proxyd.codecs.upstream_errors.errors import error_in, refusal
 from proxyd.codecs.upstream_errors.unreadable import UnreadableContent, error_in_lines, unreadable_error
@@ -29,6 +30,7 @@ class StreamCodec(ABC):
         "_warn",
         "_writer",
         "has_ended",
+        "response_model",
         "stop_reason",
     )
 
@@ -41,6 +43,7 @@ class StreamCodec(ABC):
         self._reported_usage: Usage | None = None
         self._usage = Usage(input_tokens=context.estimated_input_tokens, is_estimated=True)
         self.stop_reason: str | None = None
+        self.response_model: str | None = None
         self.has_ended = False
 
     @property
@@ -95,8 +98,9 @@ class StreamCodec(ABC):
             return BadReply(f"the upstream sent an event that is not JSON: {exc}")
         return unreadable_error(data, self._context.errors)
 
-    def _on_usage(self, usage: Any) -> None:
-        """Take the upstream's usage, in any of the forms that are known."""
+    def _on_usage(self, usage: Any, model: Any = None) -> None:
+        """Take the upstream's usage, in any of the forms that are known, and the name of its model beside it."""
+        self.response_model = self.response_model or model_name(model)
         reported = usage_from_openai(usage)
         if reported is not None:
             self._reported_usage = reported

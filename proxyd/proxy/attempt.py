@@ -131,7 +131,7 @@ class Attempt(ABC):
         request, self._request = self._request, None  # frees its body: a retry builds its own
         assert request is not None, "an attempt is opened once"
         record, trace = self._record, self._record.trace
-        record.address = self._address
+        record.address, record.response_model = self._address, None
         if trace is not None:
             request.headers = trace.headers_of_attempt(request.headers)
             trace.on_sent(
@@ -192,6 +192,7 @@ class Attempt(ABC):
             record.trace.on_over(error_type if failure is None else error_response(failure)[1])
         if self._pump is not None and decoder is not None:
             record.usage, record.stop_reason = decoder.usage, decoder.stop_reason
+            record.response_model = decoder.response_model
             record.events, record.error_type = decoder.events, decoder.error_type or record.error_type
 
     @staticmethod

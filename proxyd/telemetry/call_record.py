@@ -45,6 +45,7 @@ FOREIGN = (
     "prompt_id",
     "client_request_id",
     "upstream_request_id",
+    "response_model",
     "address",
     "error_type",
     "error",
@@ -67,6 +68,7 @@ class CallRecord:
     Attributes:
         model: what the client asked for, its first `MAX_MODEL_CHARS` characters; `route` is the entry that served it,
             `fallback_from` the entry that was chosen first.
+        response_model: the model that has responded, as the upstream names it.
         kind: the purpose of the call, one of `proxyd.telemetry.request_kind.KINDS`.
         outcome: ``ok``; ``refused`` (an error status); ``failed`` (an error after the stream had begun);
             ``client_gone``; ``crashed`` (a bug of ours); ``running`` until then.
@@ -102,6 +104,7 @@ class CallRecord:
     agent_id: str | None = None
     client_request_id: str | None = None
     upstream_request_id: str | None = None
+    response_model: str | None = None
     address: str | None = None
     status: int = 0
     outcome: str = "running"

@@ -36,6 +36,7 @@ class FinishedCall:
     agent_id: str | None = None
     client_request_id: str | None = None
     upstream_request_id: str | None = None
+    response_model: str | None = None
     address: str | None = None
     status: int = 0
     outcome: str = "ok"

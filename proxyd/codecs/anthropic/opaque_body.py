@@ -69,6 +69,10 @@ class OpaqueBody:
         return self._frames.error_type
 
     @property
+    def response_model(self) -> str | None:
+        return self._frames.response_model
+
+    @property
     def reports_cache(self) -> bool:
         """The upstream has reported tokens that were read from a cache or written to one."""
         return self._frames.reports_cache

@@ -98,6 +98,10 @@ class PassthroughStream:
         return self.tap.error_type
 
     @property
+    def response_model(self) -> str | None:
+        return self.tap.model
+
+    @property
     def reports_cache(self) -> bool:
         """The upstream has reported tokens that were read from a cache or written to one."""
         return self.tap.reports_cache

@@ -11,6 +11,7 @@ from typing import Any
 
 from proxyd import jsonio
 from proxyd.codecs.anthropic.usage import Usage, usage_from_anthropic
+from proxyd.codecs.model_name import model_name
 from proxyd.codecs.wire.sse import SSEDecoder
 from proxyd.errors import FrameTooLarge
 
@@ -40,7 +41,16 @@ class UsageTap:
         has_ended: the last event was seen.
     """
 
-    __slots__ = ("_deferred", "_delta_bytes", "_deltas", "_error_type", "_stop_reason", "_usage", "has_ended")
+    __slots__ = (
+        "_deferred",
+        "_delta_bytes",
+        "_deltas",
+        "_error_type",
+        "_model",
+        "_stop_reason",
+        "_usage",
+        "has_ended",
+    )
 
     def __init__(self) -> None:
         self.has_ended = False
@@ -49,6 +59,7 @@ class UsageTap:
         self._usage = Usage()
         self._stop_reason: str | None = None
         self._error_type: str | None = None
+        self._model: str | None = None
 
     @property
     def usage(self) -> Usage:
@@ -71,6 +82,12 @@ class UsageTap:
     def stop_reason(self) -> str | None:
         self._read_deferred()
         return self._stop_reason
+
+    @property
+    def model(self) -> str | None:
+        """The model's name, as the upstream says it."""
+        self._read_deferred()
+        return self._model
 
     @property
     def error_type(self) -> str | None:
@@ -151,6 +168,7 @@ class UsageTap:
             delta = data.get("delta") if kind == "message_delta" else message
             reason = delta.get("stop_reason") if isinstance(delta, dict) else None
             self._stop_reason = _word(reason) or self._stop_reason
+            self._model = self._model or model_name(message.get("model"))
         elif kind == "message_stop":
             self.has_ended = True
         elif kind == "error":

@@ -30,6 +30,7 @@ from proxyd.codecs.gemini.finish import (
 )
 from proxyd.codecs.gemini.part_writer import PartWriter
 from proxyd.codecs.gemini.usage import usage_from_gemini
+from proxyd.codecs.model_name import model_name
 from proxyd.codecs.stream_codec import StreamCodec
 from proxyd.codecs.translation.dialect import Dialect
 from proxyd.codecs.translation.message_writer import MessageWriter
@@ -180,7 +181,7 @@ class GeminiStream(StreamCodec):
             return
         self._has_chunks = True
         if "usageMetadata" in chunk:  # before the content: message_start reports the prompt
-            self._on_usage(chunk["usageMetadata"])
+            self._on_usage(chunk["usageMetadata"], chunk.get("modelVersion"))
         candidates = chunk.get("candidates")
         candidate = self._own_candidate(candidates) if isinstance(candidates, list) else None
         if candidate is not None:
@@ -234,9 +235,10 @@ class GeminiStream(StreamCodec):
         self._reason = "refusal"
         self._details = refusal_details("prompt", reason, feedback.get("blockReasonMessage"))
 
-    def _on_usage(self, usage: Any) -> None:
+    def _on_usage(self, usage: Any, model: Any = None) -> None:
         """Take the usage, which is cumulative: the last counts."""
         self._last_repeated = b""
+        self.response_model = self.response_model or model_name(model)
         reported = usage_from_gemini(usage)
         if reported is not None:
             self._reported_usage = reported
@@ -245,7 +247,8 @@ class GeminiStream(StreamCodec):
 
     def final_usage(self) -> Usage:
         if self._last_repeated:
-            self._on_usage(jsonio.loads(self._last_repeated).get("usageMetadata"))
+            chunk = jsonio.loads(self._last_repeated)
+            self._on_usage(chunk.get("usageMetadata"), chunk.get("modelVersion"))
         return super().final_usage()
 
     # -- the end

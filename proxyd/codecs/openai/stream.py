@@ -255,7 +255,7 @@ class OpenAIStream(StreamCodec):
         if usage is None:
             usage = _other_usage(chunk)
         if usage is not None:  # before the content: the first chunk may report what message_start needs
-            self._on_usage(usage)
+            self._on_usage(usage, chunk.get("model"))
         choices = chunk.get("choices")
         if isinstance(choices, list) and choices:
             self._ends_with_usage = False

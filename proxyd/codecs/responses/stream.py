@@ -319,7 +319,7 @@ class ResponsesStream(StreamCodec):
             self._on_failed(event, b"")
         if data is None and status in ("in_progress", "queued"):
             raise Truncated("the upstream sent a response that is not finished")
-        self._on_usage(response.get("usage"))
+        self._on_usage(response.get("usage"), response.get("model"))
         output, was_streamed = response.get("output"), self._items.has_content
         for item, value in self._items.matching(output if isinstance(output, list) else []):
             if item is None and value.get("type") == "reasoning" and was_streamed:

@@ -173,6 +173,8 @@ def _result_attributes(call: FinishedCall, attempt: AttemptTrace) -> Attributes:
             found[names.IS_ESTIMATED] = True
     if call.stop_reason is not None:
         found[names.FINISH_REASONS] = (call.stop_reason,)
+    if call.response_model is not None:
+        found[names.RESPONSE_MODEL] = call.response_model
     if call.upstream_request_id is not None:
         found[names.UPSTREAM_REQUEST_ID] = call.upstream_request_id
     if call.is_stream and attempt.flow.first_at is not None:

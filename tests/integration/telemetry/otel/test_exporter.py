@@ -129,6 +129,7 @@ async def test_a_call_is_one_span_and_each_attempt_another_within_it() -> None:
             >= {
                 "gen_ai.operation.name": "chat",
                 "gen_ai.request.stream": True,
+                "gen_ai.response.model": "m",
                 "gen_ai.response.finish_reasons": ("tool_use",),
                 "claude_proxy.mode": "direct",
                 "claude_proxy.upstream_request_id": "req_up",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from proxyd.codecs.anthropic.usage import Usage
+from proxyd.store.virtual_keys import VirtualKey
 from proxyd.telemetry.call_trace import CallTrace
 from proxyd.telemetry.finished_call import FinishedCall
 from proxyd.telemetry.otel import conventions as names
@@ -50,6 +51,13 @@ def test_failures() -> None:
     assert not refused.has_failed
     assert refused.attributes[names.ERROR_TYPE] == "invalid_request_error"
     assert not own(outcome="client_gone").has_failed
+
+
+def test_a_virtual_key_is_known_by_its_name_alone() -> None:
+    key = VirtualKey("the-id", "alice", "the-digest", 0.0, team="blue")
+    attributes = spans(traced_call(virtual_key=key))[0].attributes
+    assert (attributes[names.CALLER], attributes[names.TEAM]) == ("alice", "blue")
+    assert not {"the-id", "the-digest"} & set(attributes.values())
 
 
 def test_calls_without_spans() -> None:
