@@ -191,7 +191,7 @@ class _EntryHandlers:
         from proxyd.onboarding.fetching import http_session
         from proxyd.onboarding.found_key import FoundKey
         from proxyd.onboarding.local_servers import inspect_server
-        from proxyd.onboarding.pasted_key import read_pasted_key
+        from proxyd.onboarding.pasted_key import read_pasted_key, variable_named
         from proxyd.onboarding.targets import address_target, server_target, valid_address, vendor_target
         from proxyd.onboarding.vendors import find_vendor
         from proxyd.urls import is_private_host, origin_of
@@ -202,6 +202,8 @@ class _EntryHandlers:
             base = valid_address(address) if address else None
         except ValueError as exc:
             raise ClientError(f"api_base: {exc}") from None
+        if variable_named(pasted, {}) is not None:
+            raise ClientError("key: this is the name of a variable; paste the key itself")
         try:
             given = read_pasted_key(pasted) if pasted else ""
         except ValueError as exc:
@@ -268,7 +270,7 @@ class _EntryHandlers:
     async def _listed(self, target: Target, key: str) -> list[ListedModel]:
         from proxyd.config.catalog import load_catalog
         from proxyd.config.paths import resolve_state_folder
-        from proxyd.onboarding.fetching import FetchFailed, http_session
+        from proxyd.onboarding.fetching import FetchFailed, http_session, with_remedy
         from proxyd.onboarding.listing import fetch_models
         from proxyd.onboarding.model_list import completed
         from proxyd.secret import Secret
@@ -285,7 +287,10 @@ class _EntryHandlers:
                         target.format,
                     )
             except FetchFailed as exc:
-                raise ClientError(exc.message) from None
+                # A name without a list is for the command: the page shows what there is to choose from.
+                is_refused = exc.status in (401, 403)
+                other = "use 'claude-proxy add' with --model"
+                raise ClientError(exc.message if is_refused else with_remedy(exc.message, other)) from None
             models = tuple(found)
         catalog, _ = await asyncio.to_thread(load_catalog, resolve_state_folder(os.environ))
         return [completed(each, catalog.find(target.profile, each.name)) for each in models]

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from proxyd.cli.exit_codes import EXIT_USAGE, CommandFailed
+from proxyd.cli.exit_codes import CommandFailed
 from proxyd.config.routes import Pricing
 from proxyd.onboarding.entries import short_count
+from proxyd.onboarding.fetching import with_remedy
 from proxyd.onboarding.model_list import ListedModel
 from proxyd.onboarding.vendors import NEEDS_ADDRESS, VENDORS, Vendor
 from proxyd.urls import host_of
@@ -68,6 +69,9 @@ def ask_for_models(models: Sequence[ListedModel]) -> list[ListedModel]:
         found = [
             model for model in models if all(word in model.name.lower() for word in answer.lower().split())
         ]
+        if answer.isdecimal() and not found:
+            click.echo(f"  There is no number {answer[:40]} in this list.")
+            continue
         if not found:
             click.echo(f"  No model has {answer[:40]!r} in its name.")
             continue
@@ -115,9 +119,9 @@ def show_models(models: Sequence[ListedModel]) -> None:
     show_columns(rows)
 
 
-def no_list(message: str) -> CommandFailed:
+def no_list(message: str, code: int) -> CommandFailed:
     """Return the failure of a command that cannot ask for the name of a model."""
-    return CommandFailed(f"{message}; or name the model with --model", EXIT_USAGE)
+    return CommandFailed(with_remedy(message, "name the model with --model"), code)
 
 
 def _picked(

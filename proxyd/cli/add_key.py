@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from proxyd.cli.exit_codes import EXIT_PERMISSIONS, EXIT_USAGE, CommandFailed
-from proxyd.config.envfile import ENV_FILE, save_variable
+from proxyd.config.envfile import save_variable
 from proxyd.config.system_keyring import KeyringFailed, find_key, keep_key, keyring_title
 from proxyd.onboarding.entries import Target
 from proxyd.onboarding.found_key import FoundKey
 from proxyd.onboarding.pasted_key import read_pasted_key, variable_named
 
-__all__ = ["find_key_of", "keep_found_key"]
+__all__ = ["ask_for_key", "find_key_of", "keep_found_key"]
 
 
 def find_key_of(target: Target, key_env: str | None, environ: Mapping[str, str], env_file: Path) -> FoundKey:
@@ -49,10 +49,11 @@ def find_key_of(target: Target, key_env: str | None, environ: Mapping[str, str],
             "--key-env, or run this on a terminal to paste the key",
             EXIT_USAGE,
         )
-    return _ask(target.title, name, environ, env_file)
+    return ask_for_key(target.title, name, environ, env_file)
 
 
-def _ask(title: str, name: str, environ: Mapping[str, str], env_file: Path) -> FoundKey:
+def ask_for_key(title: str, name: str, environ: Mapping[str, str], env_file: Path) -> FoundKey:
+    """Return a key that is pasted, or that of a variable whose name is typed."""
     keyring = keyring_title()
     other = "" if keyring is None else f" or in the system's keyring ({keyring}),"
     click.echo(f"The key of {title} is kept in {env_file}, which only you can read,{other} as {name}.")
@@ -72,38 +73,30 @@ def _ask(title: str, name: str, environ: Mapping[str, str], env_file: Path) -> F
             )
             continue
         try:
-            value = read_pasted_key(text)
+            return FoundKey(name, read_pasted_key(text), is_pasted=True)
         except ValueError as exc:
             click.echo(f"  {exc}.")
-            continue
-        in_keyring = keyring is not None and click.confirm(
-            f"Keep it in the system's keyring instead of {env_file}?", default=False
-        )
-        return FoundKey(name, value, is_pasted=True, in_keyring=in_keyring)
 
 
-def keep_found_key(key: FoundKey, folder: Path) -> None:
-    """Write a pasted key to its place, and print which.
-
-    Args:
-        folder: of models.yaml.
+def keep_found_key(key: FoundKey, env_file: Path) -> FoundKey:
+    """Write a pasted key where its owner wants it, print where that is, and return the key with its place.
 
     Raises:
         CommandFailed, ConfigError: it cannot be written.
     """
-    if key.is_pasted and key.in_keyring:
-        try:
-            keep_key(key.name, key.value)
-        except KeyringFailed as exc:
-            raise CommandFailed(
-                f"the key was not kept, and nothing was written: {exc.message}; or keep it in {folder / ENV_FILE}",
-                EXIT_PERMISSIONS,
-            ) from None
-        click.echo(f"The system's keyring: {key.name} is kept there.")
-    elif key.is_pasted:
-        click.echo(f"{save_variable(folder, key.name, key.value)}: {key.name} is kept there.")
-    elif key.name in os.environ and not key.in_keyring:
-        click.echo(
-            f"{key.name} comes from this shell's environment; where the daemon runs without it, as a service, "
-            f"write it into {folder / ENV_FILE}."
-        )
+    if not key.is_pasted:
+        return key
+    if keyring_title() is None or not click.confirm(
+        f"Keep the key in the system's keyring instead of {env_file}?", default=False
+    ):
+        click.echo(f"{save_variable(env_file.parent, key.name, key.value)}: {key.name} is kept there.")
+        return key
+    try:
+        keep_key(key.name, key.value)
+    except KeyringFailed as exc:
+        raise CommandFailed(
+            f"the key was not kept, and nothing was written: {exc.message}; or keep it in {env_file}",
+            EXIT_PERMISSIONS,
+        ) from None
+    click.echo(f"The system's keyring: {key.name} is kept there.")
+    return replace(key, in_keyring=True)

@@ -7,6 +7,7 @@ that unforeseen YAML leads to an error instead of a damaged file.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tempfile
@@ -133,7 +134,12 @@ def save_atomic(path: Path, text: str, *, is_private: bool = False) -> None:
         temporary = None
     except OSError as exc:
         reason = (exc.strerror or "unknown reason").lower()
-        raise ConfigError(f"{path}: cannot be written ({reason}); the old file is unchanged") from None
+        remedy = ""
+        if exc.errno == errno.EBUSY:  # a file that is a mount point, as in a container, cannot be replaced
+            remedy = "; mount its folder instead of the file alone"
+        raise ConfigError(
+            f"{path}: cannot be written ({reason}); the old file is unchanged{remedy}"
+        ) from None
     finally:  # after Ctrl-C too
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)

@@ -34,6 +34,10 @@ def with_env_file(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
         return dict(environ)
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: expected UTF-8; save the file as UTF-8") from None
+    except IsADirectoryError:
+        raise ConfigError(
+            f"{path}: expected a file of KEY=value lines, and this is a folder; move it"
+        ) from None
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read ({(exc.strerror or 'unknown reason').lower()})") from None
     found: dict[str, str] = {}

@@ -118,7 +118,7 @@ def read_text(path: Path) -> str:
     except FileNotFoundError:
         faults.add(0, 0, "", f"there is no such file; {remedy}")
     except IsADirectoryError:
-        faults.add(0, 0, "", f"expected a file; this is a folder; {remedy}")
+        faults.add(0, 0, "", "expected a file, and this is a folder; move it, or name another with --models")
     except OSError as exc:
         faults.add(0, 0, "", f"cannot be read ({(exc.strerror or 'unknown reason').lower()}); {remedy}")
     except UnicodeDecodeError as exc:

@@ -15,7 +15,7 @@ from proxyd import jsonio
 from proxyd.redaction import redacted
 from proxyd.urls import address_of, is_loopback_url
 
-__all__ = ["MAX_LIST_BYTES", "FetchFailed", "fetch_json", "http_session"]
+__all__ = ["MAX_LIST_BYTES", "FetchFailed", "fetch_json", "http_session", "with_remedy"]
 
 #: OpenRouter's list of some 500 models has about 1 MB.
 MAX_LIST_BYTES = 4 << 20
@@ -83,16 +83,24 @@ async def fetch_json(
     except asyncio.TimeoutError:
         raise FetchFailed(f"{where}: no response within {timeout_s:g} s; {_remedy(url)}") from None
     except (aiohttp.ClientError, OSError) as exc:
-        raise FetchFailed(f"{where}: cannot be reached ({_reason(exc)}); {_remedy(url)}") from None
+        raise FetchFailed(f"{where}: cannot be reached ({_reason(exc)}); {_remedy(url, exc)}") from None
     if status != 200:
         raise FetchFailed(_refusal(where, status, data), status)
     try:
         return jsonio.loads(data, max_values=max_values)
     except jsonio.JSONError:
-        what = (
-            "a web page" if kind == "text/html" or data.lstrip()[:1] == b"<" else f"{kind}, which is no JSON"
-        )
+        if not data.strip():
+            what = "an empty response"
+        elif kind == "text/html" or data.lstrip()[:1] == b"<":
+            what = "a web page"
+        else:
+            what = f"{kind} that is no JSON" if kind == "application/json" else kind
         raise FetchFailed(f"{where}: expected JSON, got {what}; check the address", status) from None
+
+
+def with_remedy(message: str, remedy: str) -> str:
+    """Return the message of a failure with one more thing to do."""
+    return f"{message}, or {remedy}" if "; " in message else f"{message}; {remedy}"
 
 
 async def _read(response: aiohttp.ClientResponse, max_bytes: int, where: str) -> bytes:
@@ -101,9 +109,7 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int, where: str) ->
     async for part in response.content.iter_any():
         size += len(part)
         if size > max_bytes:
-            raise FetchFailed(
-                f"{where}: the response is larger than {max_bytes >> 20} MB; name the model yourself"
-            )
+            raise FetchFailed(f"{where}: the response is larger than {max_bytes >> 20} MB; check the address")
         parts.append(part)
     return b"".join(parts)
 
@@ -116,10 +122,10 @@ def _refusal(where: str, status: int, data: bytes) -> str:
     if 300 <= status < 400:
         return f"{where}: redirects elsewhere ({status}); give the address to which it leads"
     if status in (404, 405, 501):
-        return f"{where}: there is no list of models ({status})"
+        return f"{where}: there is no list of models ({status}); check the address"
     if status == 429:
         return f"{where}: too many requests (429{_said(data)}); try again in a minute"
-    return f"{where}: answered {status}{_said(data)}"
+    return f"{where}: the server failed ({status}{_said(data)}); try again in a minute"
 
 
 def _said(data: bytes) -> str:
@@ -146,5 +152,7 @@ def _reason(exc: Exception) -> str:
     return (getattr(exc, "strerror", None) or type(exc).__name__).lower()
 
 
-def _remedy(url: str) -> str:
+def _remedy(url: str, exc: Exception | None = None) -> str:
+    if isinstance(exc, aiohttp.ClientConnectorCertificateError):
+        return "where it is of an authority of your own, set CLAUDE_PROXY_CA_FILE to that authority's certificate"
     return "start the server" if is_loopback_url(url) else "check the network, or HTTPS_PROXY"

@@ -84,7 +84,7 @@ def read_models(payload: Any) -> list[ListedModel]:
     if isinstance(payload, dict):
         items = payload.get("data") if isinstance(payload.get("data"), list) else payload.get("models")
     if not isinstance(items, list):
-        raise ValueError("expected a list of models under 'data'; got other JSON")
+        raise ValueError("expected a list of models under 'data', got other JSON; check the address")
     found: dict[str, ListedModel] = {}
     for item in items:
         model = _read_model(item) if isinstance(item, dict) else None

@@ -11,7 +11,9 @@ _ASSIGNMENT = re.compile(r"(?:export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*=\s*(.+)\Z", r
 _VARIABLE = re.compile(r"\$?\{?([A-Za-z_][A-Za-z0-9_]*)\}?\Z")
 #: Written with capitals and underscores, which no vendor's key is.
 _LOOKS_LIKE_NAME = re.compile(r"\$?\{?[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\}?\Z")
-_HEADER = re.compile(r"(?:authorization\s*:\s*)?bearer\s+|(?:x-api-key|api-key|x-goog-api-key)\s*:\s*", re.I)
+_HEADER = re.compile(
+    r"(?:authorization\s*:\s*)?bearer(?:\s+|\Z)|(?:x-api-key|api-key|x-goog-api-key)\s*:\s*", re.I
+)
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’"}
 #: Shorter texts are mistakes of pasting; keys have 20 characters and more.
 _MIN_CHARS = 8

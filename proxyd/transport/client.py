@@ -230,7 +230,8 @@ def failure_of(exc: BaseException, url: str) -> ProxyError:
         return TimedOut(f"{address} did not answer in time")
     if isinstance(exc, CertificateRejected):
         return Unreachable(
-            f"{address} could not be verified: {exc}; if its certificate is of an authority of your own, set ca_file",
+            f"{address} could not be verified: {str(exc).rstrip('.')}; if its certificate is of an authority of your "
+            "own, set ca_file",
             headers=NO_RETRY,
         )
     if isinstance(exc, TLSFailed):

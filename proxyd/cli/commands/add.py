@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import click
 
 from proxyd.cli import add_dialog
-from proxyd.cli.add_key import find_key_of, keep_found_key
+from proxyd.cli.add_key import ask_for_key, find_key_of, keep_found_key
 from proxyd.cli.add_target import AddRequest, find_target_of
 from proxyd.cli.exit_codes import EXIT_PERMISSIONS, EXIT_UPSTREAM, EXIT_USAGE, CommandFailed
 from proxyd.cli.package_data import own_words
@@ -29,6 +29,7 @@ from proxyd.config.paths import make_private_folder, resolve_models_path, resolv
 if TYPE_CHECKING:
     from proxyd.config.models import Config
     from proxyd.onboarding.entries import Target
+    from proxyd.onboarding.found_key import FoundKey
     from proxyd.onboarding.model_list import ListedModel
 
 __all__ = ["AddRequest", "add_command", "run_add"]
@@ -82,8 +83,9 @@ def run_add(request: AddRequest) -> None:
     _check_writable(path)
     ca_file = _ca_file(before, path)
     target = find_target_of(request, ca_file)
-    key = find_key_of(target, request.key_env, environ, path.parent / ENV_FILE)
-    chosen = _choose(request, target, key.value, ca_file)
+    env_file = path.parent / ENV_FILE
+    key, models = _find_models(request, target, environ, env_file, ca_file)
+    chosen = _choose(request, target, models)
     if key.name:
         environ[key.name] = key.value
     # A key that is not kept yet is tried as a variable.
@@ -91,10 +93,15 @@ def run_add(request: AddRequest) -> None:
     if request.tries:
         _try(tried, ids, path, environ)
     make_private_folder(path.parent)
-    keep_found_key(key, path.parent)
+    key = keep_found_key(key, env_file)
     text, _ = _with_entries(request, target, chosen, text, before, key.reference)
     save_models_file(text, path, environ, checks())
     click.echo(f"{path}: added {', '.join(ids)}. A running daemon takes it over.")
+    if not key.is_pasted and not key.in_keyring and key.name in os.environ:
+        click.echo(
+            f"{key.name} comes from this shell's environment; where the daemon runs without it, as a service, write it "
+            f"into {env_file}."
+        )
     at = [] if request.models is None else ["--models", request.models]
     click.echo(f"Start Claude Code on it:  {shlex.join([*own_words(), 'code', *at, ids[0]])}")
 
@@ -107,12 +114,18 @@ def _check_writable(path: Path) -> None:
     folder = Path(os.path.realpath(path)).parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise CommandFailed(
-            f"{folder} cannot be written, and {path.name} goes there; check who owns it, or name another file with "
-            "--models",
-            EXIT_PERMISSIONS,
-        )
+    if not folder.is_dir():
+        what = "is no folder"
+        remedy = "move it"
+    elif not os.access(folder, os.W_OK):
+        what = "cannot be written"
+        remedy = "check its owner, and whether its disk is read-only"
+    else:
+        return
+    raise CommandFailed(
+        f"{folder} {what}, and {path.name} goes there; {remedy}, or name another file with --models",
+        EXIT_PERMISSIONS,
+    )
 
 
 def _ca_file(config: Config | None, path: Path) -> str:
@@ -128,29 +141,47 @@ def _ca_file(config: Config | None, path: Path) -> str:
 # -- the steps
 
 
-def _choose(request: AddRequest, target: Target, key: str, ca_file: str) -> list[ListedModel]:
-    from proxyd.config.catalog import load_catalog
+def _find_models(
+    request: AddRequest, target: Target, environ: Mapping[str, str], env_file: Path, ca_file: str
+) -> tuple[FoundKey, Sequence[ListedModel] | None]:
+    """Return the key, and the upstream's list of models, None where that cannot be read.
+
+    A pasted key that the upstream refuses is asked for again.
+    """
     from proxyd.onboarding.blocking import listed_models
     from proxyd.onboarding.fetching import FetchFailed
-    from proxyd.onboarding.model_list import ListedModel, completed
     from proxyd.secret import Secret
+
+    key = find_key_of(target, request.key_env, environ, env_file)
+    if target.models is not None:
+        return key, target.models
+    can_go_on = bool(request.names) or sys.stdin.isatty()
+    if not target.models_url:
+        if not can_go_on:
+            raise add_dialog.no_list(f"{target.title} has no list of models that can be read", EXIT_USAGE)
+        return key, None
+    while True:
+        try:
+            return key, listed_models(target, Secret(key.value) if key.value else None, ca_file)
+        except FetchFailed as exc:
+            is_refused = exc.status in (401, 403)
+            if is_refused and not key.is_pasted:
+                raise CommandFailed(exc.message, EXIT_UPSTREAM) from None
+            if not can_go_on:
+                raise add_dialog.no_list(exc.message, EXIT_UPSTREAM) from None
+            click.echo(f"warning: {exc.message}", err=True)
+            if not is_refused:
+                return key, None
+        key = ask_for_key(target.title, key.name, environ, env_file)
+
+
+def _choose(request: AddRequest, target: Target, models: Sequence[ListedModel] | None) -> list[ListedModel]:
+    from proxyd.config.catalog import load_catalog
+    from proxyd.onboarding.model_list import ListedModel, completed
 
     catalog, fault = load_catalog(resolve_state_folder(os.environ))
     if fault is not None:
         click.echo(f"warning: {fault}", err=True)
-    models: Sequence[ListedModel] | None = target.models
-    if models is None and not target.models_url:
-        if not request.names and not sys.stdin.isatty():
-            raise add_dialog.no_list(f"{target.title} has no list of models that can be read")
-    elif models is None:
-        try:
-            models = listed_models(target, Secret(key) if key else None, ca_file)
-        except FetchFailed as exc:
-            if exc.status in (401, 403):
-                raise CommandFailed(exc.message, EXIT_UPSTREAM) from None
-            if not request.names and not sys.stdin.isatty():
-                raise add_dialog.no_list(exc.message) from None
-            click.echo(f"warning: {exc.message}", err=True)
     if models is not None:
         models = [completed(each, catalog.find(target.profile, each.name)) for each in models]
     if request.names:

@@ -99,7 +99,15 @@ async def test_a_pasted_key_goes_into_env_and_to_no_other_server(
     async with serving(ModelServer(LIST, key=KEY)) as server, service(tmp_path) as here:
         kimi = {"vendor": "kimi", "api_base": f"{server.base}/v1"}
         assert "needs one; paste it" in await here.refusal("POST", "/models", kimi)
-        assert "got nothing" not in await here.refusal("POST", "/models", {**kimi, "key": "a b"})
+        for pasted, said in (
+            ("sk-12 34567890", "key: expected a key without blanks"),
+            ('""', "key: expected a key; got nothing"),
+            ("sk-0123****cdef", "key: this is a masked key"),
+            ("MOONSHOT_API_KEY", "key: this is the name of a variable; paste the key itself"),
+            ("$HOME", "key: this is the name of a variable"),
+        ):
+            assert said in await here.refusal("POST", "/models", {**kimi, "key": pasted})
+        assert server.asked == []
         wrong = await here.refusal("POST", "/models", {**kimi, "key": "sk-wrong-0123456789"})
         assert "401" in wrong
         assert "sk-wrong" not in wrong
@@ -155,6 +163,38 @@ async def test_bad_input_is_named(tmp_path: Path, body: dict[str, Any], message:
     async with service(tmp_path) as here:
         assert message in await here.refusal("POST", "/models", body)
         assert here.text == MODELS
+
+
+async def test_lists_and_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    server = ModelServer({})
+    async with serving(server), service(tmp_path) as here:
+        base = f"{server.base}/v1"
+        kimi = {"vendor": "kimi", "api_base": base, "key": KEY}
+        for document, said in (
+            (b'{"data": []}', "the list is empty; use 'claude-proxy add' with --model"),
+            (
+                b'["' + b"x" * (5 << 20) + b'"]',
+                "larger than 4 MB; check the address, or use 'claude-proxy add'",
+            ),
+            (b"<html></html>", "expected JSON, got a web page; check the address, or use"),
+        ):
+            server.documents = {"/v1/models": (200, "application/json", document)}
+            assert f"{base}/models: " in (refusal := await here.refusal("POST", "/models", kimi))
+            assert said in refusal
+        server.documents = LIST
+        real = tmp_path / "dotfiles" / "models.yaml"
+        real.parent.mkdir()
+        (tmp_path / "models.yaml").rename(real)
+        (tmp_path / "models.yaml").symlink_to("dotfiles/models.yaml")
+        assert (await here.ask("POST", "", {**kimi, "model": "big"}))[0] == 200
+        assert (tmp_path / "models.yaml").is_symlink()
+        assert "model_id: big" in real.read_text()
+        real.unlink()
+        assert f"is a link to {real}, which does not" in await here.refusal(
+            "POST", "", {**kimi, "model": "small"}
+        )
+        real.mkdir()
+        assert "and this is a folder; move it" in await here.refusal("POST", "", {**kimi, "model": "small"})
 
 
 async def test_only_the_access_token_opens_it(tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from proxyd.onboarding.fetching import FetchFailed, fetch_json, http_session
+from tests.support.certificates import make_certificate, server_context
 from tests.support.model_servers import ModelServer, serving
 from tests.support.ports import free_port
 
@@ -36,13 +39,17 @@ async def test_json_of_a_get_and_of_a_post() -> None:
     [
         ((200, "text/html", b"<!doctype html><html></html>"), "got a web page; check the address"),
         ((200, "application/json", b"<html>"), "got a web page"),
-        ((200, "application/json", b"{"), "which is no JSON"),
-        ((200, "text/plain", b""), "got text/plain, which is no JSON"),
+        ((200, "application/json", b"{"), "got application/json that is no JSON; check the address"),
+        ((200, "text/plain", b"hello"), "got text/plain; check the address"),
+        ((200, "text/plain", b" "), "got an empty response; check the address"),
         ((401, "application/json", b'{"error":{"message":"bad key"}}'), "the key was refused (401: bad key)"),
         ((403, "text/plain", b"no"), "the key was refused (403)"),
-        ((404, "text/plain", b""), "there is no list of models (404)"),
+        ((404, "text/plain", b""), "there is no list of models (404); check the address"),
         ((429, "application/json", b'{"error":"slow down"}'), "too many requests (429: slow down)"),
-        ((500, "application/json", b'{"message":"broken"}'), "answered 500: broken"),
+        (
+            (500, "application/json", b'{"message":"broken"}'),
+            "the server failed (500: broken); try again in a minute",
+        ),
         ((302, "text/plain", b""), "redirects elsewhere (302)"),
     ],
 )
@@ -59,7 +66,7 @@ async def test_a_refusal_that_repeats_the_key_does_not_show_it() -> None:
 
 async def test_a_list_of_5_mb_is_refused() -> None:
     found = await failure((200, "application/json", b'{"data": "' + b"x" * (5 << 20) + b'"}'))
-    assert "larger than 4 MB; name the model yourself" in found.message
+    assert "larger than 4 MB; check the address" in found.message
 
 
 async def test_a_server_that_does_not_run() -> None:
@@ -69,6 +76,25 @@ async def test_a_server_that_does_not_run() -> None:
             await fetch_json(session, f"http://127.0.0.1:{port}/x")
         with pytest.raises(FetchFailed, match=r"there is no such host, or no network\); check the network"):
             await fetch_json(session, "https://nothing.invalid/x")
+
+
+async def test_a_certificate_of_an_unknown_authority(tmp_path: Path) -> None:
+    app, context = web.Application(), server_context(*make_certificate(tmp_path))
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        url = f"https://localhost:{runner.addresses[0][1]}/models"
+        async with http_session() as session:
+            with pytest.raises(
+                FetchFailed, match=r"its certificate cannot be verified\); .* set CLAUDE_PROXY_CA_FILE to"
+            ):
+                await fetch_json(session, url)
+        async with http_session(str(tmp_path / "certificate.pem")) as session:
+            with pytest.raises(FetchFailed, match="no list of models"):
+                await fetch_json(session, url)
+    finally:
+        await runner.cleanup()
 
 
 async def test_a_server_that_says_nothing() -> None:

@@ -274,7 +274,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     remedy = "run 'claude-proxy add' to write one, or name another with --models"
     for path, fault in [
         (tmp_path / "none.yaml", f": there is no such file; {remedy}"),
-        (tmp_path, f": expected a file; this is a folder; {remedy}"),
+        (tmp_path, ": expected a file, and this is a folder; move it, or name another with --models"),
         (
             write(tmp_path / "a" if False else tmp_path / "f", "") / "x",
             f": cannot be read (not a directory); {remedy}",

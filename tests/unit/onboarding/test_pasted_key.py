@@ -38,6 +38,7 @@ def test_a_key_without_what_is_around_it(text: str) -> None:
     [
         ("", "got nothing"),
         ("  ''  ", "got nothing"),
+        ("Authorization: Bearer ", "got nothing"),
         ("sk-0123 456789ab", "without blanks"),
         ("sk-0123\n456789ab", "without blanks"),
         ("sk-0123456789…", "printable ASCII"),

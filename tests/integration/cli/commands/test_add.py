@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +33,7 @@ HOSTED = {
         ]
     }
 }  # fmt: skip
+KEYRING = {"PYTHON_KEYRING_BACKEND": "tests.support.keyrings.FileKeyring"}
 DEMO = "# Mine.\nmodels:\n  # The first.\n  - model_id: demo   # quick\n    api_base: builtin:demo\n"
 
 
@@ -178,12 +181,16 @@ def test_a_model_that_does_not_respond_is_not_written(home: Home) -> None:
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ((200, "application/json", b'{"data": []}'), "the list is empty; or name the model with --model"),
+        ((200, "application/json", b'{"data": []}'), "the list is empty; name the model with --model"),
         (
             (200, "application/json", b'["' + b"x" * (5 << 20) + b'"]'),
-            "larger than 4 MB; name the model yourself",
+            "larger than 4 MB; check the address, or name the model with --model",
         ),
-        ((200, "text/html", b"<html></html>"), "got a web page; check the address"),
+        ((200, "application/json", b""), "got an empty response; check the address, or name"),
+        (
+            (200, "text/html", b"<html></html>"),
+            "got a web page; check the address, or name the model with --m",
+        ),
         ((401, "application/json", b'{"error":{"message":"no"}}'), "the key was refused (401: no)"),
     ],
 )
@@ -192,9 +199,8 @@ def test_a_list_that_is_none(home: Home, document: Any, said: str, monkeypatch: 
     before = files(home)
     with serving_in_thread({"/v1/models": document}) as server:
         done = home.run("add", "kimi", "--api-base", f"{server.base}/v1")
-        assert done.code != 0
+        assert (done.code, files(home)) == (69, before)
         assert said in done.err
-        assert files(home) == before
         if b"401" not in done.err.encode():  # with a name it goes on, for the call itself is what counts
             named = home.run("add", "kimi", "--api-base", f"{server.base}/v1", "--model", "kimi-k2.6")
             assert named.code == 0, named.err
@@ -225,7 +231,7 @@ def test_what_is_missing_or_wrong_in_a_script(home: Home, arguments: tuple[str, 
 def test_no_network(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("K", KEY)
     done = home.run("add", "--api-base", "https://nothing.invalid/v1", "--key-env", "K")
-    assert done.code == 64
+    assert done.code == 69
     assert "there is no such host, or no network" in done.err
 
 
@@ -239,13 +245,69 @@ def test_a_folder_that_cannot_be_written(home: Home) -> None:
     assert "cannot be written" in done.err
 
 
-def test_a_place_that_is_no_folder(home: Home) -> None:
+def test_files_that_cannot_be_written(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     (home.path / "file").write_text("")
-    done = home.run(
-        "add", "http://127.0.0.1:9/v1", "--model", "m", "--models", str(home.path / "file" / "models.yaml")
+    elsewhere = home.path / "folder"
+    (elsewhere / "models.yaml").mkdir(parents=True)
+    for place, code, said in (
+        (
+            "file/models.yaml",
+            77,
+            "file is no folder, and models.yaml goes there; move it, or name another file",
+        ),
+        (
+            "folder/models.yaml",
+            78,
+            "expected a file, and this is a folder; move it, or name another with --models",
+        ),
+    ):
+        done = home.run("add", "http://127.0.0.1:9/v1", "--model", "m", "--models", str(home.path / place))
+        assert (done.code, said in done.err) == (code, True), done.err
+    home.write_models(DEMO).chmod(0o600)
+    (home.config / "env").mkdir()
+    done = home.run("add", "http://127.0.0.1:9/v1", "--model", "m")
+    assert (done.code, done.err) == (
+        78,
+        f"{home.config / 'env'}: expected a file of KEY=value lines, and this is a folder; move it\n",
     )
-    assert done.code == 77
-    assert "cannot be written" in done.err
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("unshare") is None, reason="mounts need a namespace of root's"
+)
+@pytest.mark.parametrize(
+    ("mounted", "option", "code", "said"),
+    [
+        (
+            "",
+            ",ro",
+            77,
+            "cannot be written, and models.yaml goes there; check its owner, and whether its disk is",
+        ),
+        ("/models.yaml", "", 78, "the old file is unchanged; mount its folder instead of the file alone"),
+    ],
+)
+def test_a_mount_in_the_place_of_the_file(
+    home: Home, mounted: str, option: str, code: int, said: str
+) -> None:
+    home.write_models(DEMO).chmod(0o600)
+    before = files(home)
+    place = f"{home.config}{mounted}"
+    with serving_in_thread(VLLM) as server:
+        script = f"mount --bind {place} {place} && mount -o remount,bind{option} {place} && "
+        script += f"exec {sys.executable} -m proxyd add {server.base}"
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", script],
+            env={**home.environ, "PATH": os.environ["PATH"]},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    assert files(home) == before
 
 
 def test_a_symlink_is_kept_and_a_broken_one_is_named(home: Home) -> None:
@@ -255,11 +317,12 @@ def test_a_symlink_is_kept_and_a_broken_one_is_named(home: Home) -> None:
     real.chmod(0o600)
     home.config.mkdir(parents=True)
     link = home.config / "models.yaml"
-    link.symlink_to(real)
+    link.symlink_to("../../dotfiles/models.yaml")
     with serving_in_thread(VLLM) as server:
         assert home.run("add", server.base).code == 0
     assert link.is_symlink()
     assert "Qwen3" in real.read_text()
+    assert [path.name for path in real.parent.iterdir()] == ["models.yaml"]
     real.unlink()
     broken = home.run("add", "http://127.0.0.1:9/v1", "--model", "m")
     assert broken.code == 78
@@ -301,9 +364,14 @@ def test_a_pasted_key_is_cleaned_and_kept_in_a_private_file(home: Home, pasted: 
     (home.config / "env").chmod(0o644)
     with serving_in_thread(HOSTED, key=KEY) as server, vendor_session(home, server) as terminal:
         terminal.expect("Paste the key")
+        terminal.type("sk-of-somebody-else")
+        terminal.expect("the key was refused (401: Invalid API key); check that it is whole")
+        terminal.expect("Paste the key")
         terminal.type(pasted)
         terminal.expect("kimi-k2.6  262k")
         terminal.expect("thinking, vision")
+        terminal.type("9")
+        terminal.expect("There is no number 9 in this list.")
         terminal.type("1 kimi-k3")
         terminal.expect("kimi-k3: responds in")
         terminal.expect("claude-proxy code kimi-k2.6")
@@ -331,7 +399,7 @@ def test_the_name_of_a_variable_in_place_of_the_key(home: Home) -> None:
 
 def test_a_pasted_key_is_kept_in_the_systems_keyring_if_wanted(home: Home) -> None:
     store = home.path / "keyring.json"
-    environ = {"PYTHON_KEYRING_BACKEND": "tests.support.keyrings.FileKeyring", FILE_VARIABLE: str(store)}
+    environ = {**KEYRING, FILE_VARIABLE: str(store)}
     with serving_in_thread(HOSTED, key=KEY) as server:
         for is_locked in (True, False):
             if not is_locked:
@@ -340,10 +408,10 @@ def test_a_pasted_key_is_kept_in_the_systems_keyring_if_wanted(home: Home) -> No
                 terminal.expect("only you can read, or in the system's keyring (Test Keyring), as MOONSHOT")
                 terminal.expect("Paste the key")
                 terminal.type(f"Bearer {KEY}")
-                terminal.expect("Keep it in the system's keyring instead of")
-                terminal.type("y")
                 terminal.expect("Numbers or names")
                 terminal.type("kimi-k3")
+                terminal.expect("Keep the key in the system's keyring instead of")
+                terminal.type("y")
                 if is_locked:
                     terminal.expect(
                         "the key was not kept, and nothing was written: the system's keyring is locked"
@@ -386,21 +454,25 @@ def test_a_failing_model_is_written_only_if_wanted(home: Home) -> None:
         assert (home.config / "models.yaml").exists() == (answer == "y")
 
 
-@pytest.mark.parametrize("step", ["vendor", "key", "model", "call"])
+@pytest.mark.parametrize("step", ["vendor", "key", "model", "call", "failed call", "keyring"])
 def test_ctrl_c_in_each_step_changes_no_file(home: Home, step: str) -> None:
     home.write_models(DEMO).chmod(0o600)
     (home.config / "env").write_text("A=1\n")
     before = files(home)
     with serving_in_thread(HOSTED) as server:
         vendor = () if step == "vendor" else ("kimi", "--api-base", f"{server.base}/v1")
-        with adding(home, *vendor) as terminal:
+        with adding(home, *vendor, **(KEYRING if step == "keyring" else {})) as terminal:
             if step == "vendor":
                 terminal.expect("Number, name or address")
             else:
                 terminal.expect("Paste the key")
-            if step in ("model", "call"):
+            if step not in ("vendor", "key"):
                 terminal.type(KEY)
                 terminal.expect("Numbers or names")
+            if step in ("failed call", "keyring"):
+                server.fails = step == "failed call"
+                terminal.type("1")
+                terminal.expect("Write it all the same?" if server.fails else "Keep the key in the system's")
             if step == "call":
                 server.is_slow.set()
                 terminal.type("1")
