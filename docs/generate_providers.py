@@ -100,7 +100,8 @@ the prompt are not retried so.
 
 What helped is kept for the entry, for calls with and without tools and with and without thinking apart, and logged once
 as the line that makes it permanent; what did not help is not kept. It survives a restart (`learned.json` in the state
-folder), is shown by `claude-proxy check`, and is forgotten after 30 days or when the entry changes:
+folder), reaches daemons on the [same store](teams.md#several-daemons-on-postgresql), is shown by `claude-proxy check`,
+and is forgotten after 30 days or when the entry changes:
 
 ```
 route.learned   models_yaml=quirks: {max_tokens_field: max_completion_tokens} route=my-model

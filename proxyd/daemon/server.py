@@ -28,7 +28,6 @@ import proxyd
 from proxyd.api.app import build_app
 from proxyd.api.call_details import CallDetails
 from proxyd.api.client_address import is_trusted_proxy
-from proxyd.config.database_url import DatabaseUrl
 from proxyd.daemon.config_reloader import Reloader
 from proxyd.daemon.configuration import LoadConfig, LoadedConfig, checks, hooks_folder
 from proxyd.daemon.demo.server import DemoServer, start_demo
@@ -55,8 +54,10 @@ from proxyd.proxy.key_ring import KeyRing
 from proxyd.proxy.learned_file import FILE as LEARNED_FILE
 from proxyd.proxy.learned_file import LearnedQuirkFile
 from proxyd.proxy.relay import Relay
+from proxyd.proxy.shared_learning import SharedLearning
 from proxyd.recording.recorder import Recorder
 from proxyd.recording.store import FOLDER as RECORDS_FOLDER
+from proxyd.store.interface import KeyStore
 from proxyd.store.opening import open_key_store, open_shared_store
 from proxyd.telemetry.batcher import one_by_one
 from proxyd.telemetry.hub import TelemetryHub
@@ -246,17 +247,25 @@ class Daemon:
                 await self._demo.close()
             raise
         self.addresses = [each.getsockname()[:2] for each in sockets]
-        if settings.store is not None:
-            await self._share(settings.store)
+        await self._share()
         if self._reloader is not None:
             self._reloader.watch(self._watched_files)
 
-    async def _share(self, url: DatabaseUrl) -> None:
-        """Begin to exchange what the daemons on one database share beside keys."""
-        store = open_shared_store(url)
-        name = f"{socket.gethostname()}:{self.addresses[0][1]}"
-        self._replicas = Replicas(store, name, lambda: self._loaded.config.hash)
-        self._shared = SharedSync((self._replicas,), store.close)
+    async def _share(self) -> None:
+        """Begin to exchange what the daemons on one store share beside keys; nothing where there is none."""
+        url = self.settings.store
+        store: KeyStore | None = None
+        if url is not None:
+            store = database = open_shared_store(url)
+            name = f"{socket.gethostname()}:{self.addresses[0][1]}"
+            self._replicas = Replicas(database, name, lambda: self._loaded.config.hash)
+        elif self._key_sync is not None and self._state_folder is not None:
+            store = open_key_store(None, self._state_folder)
+        if store is None:
+            return
+        learning = SharedLearning(store, self._learned, self._calibration)
+        parts = (learning,) if self._replicas is None else (self._replicas, learning)
+        self._shared = SharedSync(parts, store.close)
         await self._shared.start()
 
     def _watched_files(self) -> list[Path]:

@@ -275,9 +275,12 @@ class LearnedQuirkStore:
         self._quirks.pop((entry, kind), None)
         if quirks.lines:
             self._quirks[entry, kind] = Kept(kind, quirks, now)
+        self._trim()
+        return tuple(line for line in quirks.lines if line not in known)
+
+    def _trim(self) -> None:
         if len(self._quirks) > MAX_KEPT:
             del self._quirks[next(iter(self._quirks))]
-        return tuple(line for line in quirks.lines if line not in known)
 
     def to_document(self) -> dict[str, Any]:
         """Return what was learned as JSON, for a file."""
@@ -302,6 +305,7 @@ class LearnedQuirkStore:
             kept = _kept_of(row)
             if kept is not None and -CLOCK_SKEW_S <= now - kept.at < MAX_AGE_S:
                 self._quirks[row["entry"], kept.kind] = kept
+                self._trim()
         self.sizes.load(_first_rows(rows.get("windows")), now)
 
 

@@ -34,7 +34,7 @@ class Sizes:
     Attributes:
         window: in tokens, from a refusal.
         largest_accepted: the largest estimate of a prompt that was accepted.
-        at: when the window was last learned, in seconds since the epoch.
+        at: when the window was last learned or refuted, in seconds since the epoch.
     """
 
     window: int | None = None
@@ -62,7 +62,7 @@ class LearnedSizes:
         known = self.of(route, now)
         if route.max_input_tokens == window:
             return ()
-        self._put(route, replace(known, window=window, at=now))
+        self._put(entry_digest(route), replace(known, window=window, at=now))
         return () if known.window == window else (f"max_input_tokens: {window}",)
 
     def keep_accepted(self, route: ModelRoute, estimate: int | None, now: float) -> bool:
@@ -71,7 +71,8 @@ class LearnedSizes:
         if estimate is None or estimate <= (known.largest_accepted or 0):
             return False
         is_refuted = known.window is not None and estimate > known.window * _CONTRADICTION
-        self._put(route, Sizes(None if is_refuted else known.window, estimate, known.at))
+        sizes = Sizes(None, estimate, now) if is_refuted else replace(known, largest_accepted=estimate)
+        self._put(entry_digest(route), sizes)
         return is_refuted
 
     def inform(self, context: ErrorContext, route: ModelRoute, now: float) -> None:
@@ -90,18 +91,31 @@ class LearnedSizes:
         ]
 
     def load(self, rows: Iterable[Any], now: float) -> None:
-        """Add the windows of `to_rows` that are not too old; rows that are invalid are skipped."""
-        types = {"entry": str, "window": int, "at": int}
+        """Add the windows of `to_rows` that are not too old; rows that are invalid are skipped.
+
+        A row without a window says that it was refuted.
+        """
+        types: dict[str, tuple[type, ...]] = {"entry": (str,), "window": (int, type(None)), "at": (int,)}
         for row in rows:
             if not isinstance(row, dict) or any(
-                type(row.get(name)) is not kind for name, kind in types.items()
+                type(row.get(name)) not in kinds for name, kinds in types.items()
             ):
                 continue
-            if row["window"] > 0 and -CLOCK_SKEW_S <= now - row["at"] < MAX_AGE_S:
-                self._sizes[row["entry"]] = Sizes(row["window"], at=float(row["at"]))
+            window, at = row["window"], row["at"]
+            if (window is None or window > 0) and -CLOCK_SKEW_S <= now - at < MAX_AGE_S:
+                known = self._sizes.get(row["entry"], Sizes())
+                self._put(row["entry"], replace(known, window=window, at=float(at)))
 
-    def _put(self, route: ModelRoute, sizes: Sizes) -> None:
-        entry = entry_digest(route)
+    def at(self, entry: str) -> float:
+        """Return when the window of an entry, by its digest, was learned or refuted; 0 where it never was."""
+        return self._sizes.get(entry, Sizes()).at
+
+    def is_refuted(self, entry: str) -> bool:
+        """Return whether the window of an entry, by its digest, was learned and refuted."""
+        known = self._sizes.get(entry)
+        return known is not None and known.window is None and known.at > 0
+
+    def _put(self, entry: str, sizes: Sizes) -> None:
         self._sizes.pop(entry, None)
         self._sizes[entry] = sizes
         if len(self._sizes) > MAX_KEPT:

@@ -29,16 +29,25 @@ class LearnedQuirkFile:
 
     Args:
         path: of the file; None keeps them in memory alone.
+
+    Attributes:
+        changes: how often calls have changed it.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self.store = LearnedQuirkStore() if path is None else read_learned(path)
+        self.changes = 0
         self._document = b""
         self._writing = threading.Lock()
 
     def save(self) -> None:
-        """Write the file in a thread. It is rarely called: a thing is learned once."""
+        """Note a change, and write the file. It is rarely called: a thing is learned once."""
+        self.changes += 1
+        self.write()
+
+    def write(self) -> None:
+        """Write the file in a thread."""
         if self._path is not None:
             self._document = jsonio.dumps(self.store.to_document())
             asyncio.get_running_loop().run_in_executor(None, self._write, self._path)

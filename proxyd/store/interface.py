@@ -6,16 +6,44 @@ A store is used by one thread at a time, and never while a stream waits for it: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from proxyd.errors import ProxyError
 from proxyd.store.virtual_keys import Directory, Spent, Team, VirtualKey
 
-__all__ = ["KeyStore", "ReplicaStore", "StoreFailed", "UsageStore", "Window"]
+__all__ = [
+    "KeyStore",
+    "LearnedRow",
+    "LearningStore",
+    "Merge",
+    "ReplicaStore",
+    "StoreFailed",
+    "UsageStore",
+    "Window",
+]
 
 #: Owner, period, and the Unix time at which the period began.
 Window = tuple[str, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedRow:
+    """One thing that daemons have learned of an upstream.
+
+    Attributes:
+        kind, name: which thing it is.
+        value: JSON, which the store does not read.
+    """
+
+    kind: str
+    name: str
+    value: str
+
+
+#: Returns the value to store from what a daemon has learned and the value that is stored; None for no change.
+Merge = Callable[[LearnedRow, "str | None"], "str | None"]
 
 
 class StoreFailed(ProxyError):
@@ -39,8 +67,21 @@ class UsageStore(Protocol):
         """Return what all owners have used in these periods, each with its beginning."""
 
 
-class KeyStore(UsageStore, Protocol):
-    """Keeps keys, teams and what they have used. Every method may raise `StoreFailed`."""
+class LearningStore(Protocol):
+    """Keeps what daemons have learned. Every method may raise `StoreFailed`."""
+
+    def merge_learned(self, news: Sequence[LearnedRow], merge: Merge) -> None:
+        """Store what daemons have learned, all of it or nothing; what is stored does not change meanwhile.
+
+        After a failure the same may have been stored nevertheless.
+        """
+
+    def learned(self, after: int) -> tuple[int, list[LearnedRow]]:
+        """Return what was stored since a position, 0 for the beginning, and the position now."""
+
+
+class KeyStore(UsageStore, LearningStore, Protocol):
+    """Keeps keys, teams, what they have used, and what daemons have learned. Every method may raise `StoreFailed`."""
 
     def put_key(self, key: VirtualKey) -> None:
         """Add `key`, or replace the one of its name."""

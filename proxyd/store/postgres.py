@@ -9,14 +9,23 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from proxyd.config.database_url import DatabaseUrl
-from proxyd.store.interface import StoreFailed, Window
+from proxyd.store.interface import LearnedRow, Merge, StoreFailed, Window
 from proxyd.store.postgres_database import CHANGED, PostgresDatabase
-from proxyd.store.records import KEPT_S, KEY_COLUMNS, key_of, limits_as_text, team_of, values_of
+from proxyd.store.records import (
+    KEPT_S,
+    KEY_COLUMNS,
+    LEARNED_KEPT_S,
+    MAX_LEARNED,
+    key_of,
+    limits_as_text,
+    team_of,
+    values_of,
+)
 from proxyd.store.spool import Spool, waiting
 from proxyd.store.virtual_keys import UNITS, Directory, Spent, Team, VirtualKey
 
@@ -59,6 +68,24 @@ _FORGET_GONE = """
     )
 """
 _REPLICAS = "SELECT name, config_hash FROM replicas WHERE seen_at > extract(epoch FROM now()) - $1"
+_STORED_LEARNED = """
+    SELECT kind, name, value FROM learned JOIN unnest($1::text[], $2::text[]) AS wanted (kind, name) USING (kind, name)
+"""
+_UPSERT_LEARNED = """
+    INSERT INTO learned (kind, name, value, position, changed_at)
+    SELECT kind, name, value, $4, extract(epoch FROM now())
+    FROM unnest($1::text[], $2::text[], $3::text[]) AS changed (kind, name, value)
+    ON CONFLICT (kind, name) DO UPDATE SET
+        value = excluded.value, position = excluded.position, changed_at = excluded.changed_at
+"""
+_DELETE_LEARNED = """
+    DELETE FROM learned WHERE changed_at < extract(epoch FROM now()) - $1
+    OR position < (SELECT position FROM learned ORDER BY position DESC LIMIT 1 OFFSET $2)
+"""
+#: What is stored after the position was read is left for the next time.
+_LEARNED = """
+    SELECT kind, name, value FROM learned WHERE position > $1 AND position <= $2 ORDER BY position, kind, name
+"""
 #: Old rows are deleted once in so many exchanges of a daemon.
 _DELETE_EVERY = 500
 
@@ -141,6 +168,36 @@ class PostgresKeyStore:
             return _spent_in(
                 await connection.fetch("SELECT owner, period, start, usd, tokens, calls FROM usage")
             )
+
+        return self._database.run(read)
+
+    def merge_learned(self, news: Sequence[LearnedRow], merge: Merge) -> None:
+        async def change(connection: Any) -> None:
+            position = await connection.fetchval(
+                "UPDATE learned_position SET position = position + 1 RETURNING position"
+            )
+            names = [row.kind for row in news], [row.name for row in news]
+            stored = {tuple(row)[:2]: row["value"] for row in await connection.fetch(_STORED_LEARNED, *names)}
+            changed = []
+            for row in news:
+                old = stored.get((row.kind, row.name))
+                value = merge(row, old)
+                if value is not None and value != old:
+                    changed.append((row.kind, row.name, value))
+            if changed:
+                await connection.execute(_UPSERT_LEARNED, *map(list, zip(*changed, strict=True)), position)
+                await connection.execute(_DELETE_LEARNED, LEARNED_KEPT_S, MAX_LEARNED - 1)
+
+        self._database.run(change)
+
+    def learned(self, after: int) -> tuple[int, list[LearnedRow]]:
+        async def read(connection: Any) -> tuple[int, list[LearnedRow]]:
+            position = await connection.fetchval("SELECT position FROM learned_position")
+            if position == after:
+                return position, []
+            # A position that is ahead is that of another database, before this one was restored in its place.
+            rows = await connection.fetch(_LEARNED, after if after < position else 0, position)
+            return position, [LearnedRow(*row) for row in rows]
 
         return self._database.run(read)
 

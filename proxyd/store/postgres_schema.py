@@ -185,6 +185,24 @@ MIGRATIONS: tuple[Migration, ...] = (
         """,
         usable_from=1,
     ),
+    Migration(
+        """
+        -- What daemons have learned of their upstreams.
+        CREATE TABLE learned (
+            kind text NOT NULL,
+            name text NOT NULL,
+            value text NOT NULL,
+            position bigint NOT NULL,
+            changed_at double precision NOT NULL,
+            PRIMARY KEY (kind, name)
+        );
+        CREATE INDEX learned_by_position ON learned (position);
+        -- One row, counted up with each change. Who changes it locks it, so positions become visible in order.
+        CREATE TABLE learned_position (position bigint NOT NULL);
+        INSERT INTO learned_position VALUES (0);
+        """,
+        usable_from=1,
+    ),
 )
 
 

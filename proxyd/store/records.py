@@ -8,10 +8,21 @@ from typing import Any
 
 from proxyd.store.virtual_keys import PERIODS, Limit, Team, VirtualKey
 
-__all__ = ["KEPT_S", "KEY_COLUMNS", "key_of", "limits_as_text", "team_of", "values_of"]
+__all__ = [
+    "KEPT_S",
+    "KEY_COLUMNS",
+    "LEARNED_KEPT_S",
+    "MAX_LEARNED",
+    "key_of",
+    "limits_as_text",
+    "team_of",
+    "values_of",
+]
 
 #: Usage of a period is deleted when it began longer ago than this.
 KEPT_S = {period: 3_600 if period == "minute" else 62 * 86_400 for period in PERIODS}
+#: What was learned is deleted when nobody has learned it again for so long, and where there is more of it.
+LEARNED_KEPT_S, MAX_LEARNED = 62 * 86_400, 2_000
 KEY_COLUMNS = (
     "name", "id", "digest", "created_at", "models", "limits", "streams", "team", "expires_at", "revoked_at",
 )  # fmt: skip

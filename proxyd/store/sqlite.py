@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from proxyd.config.paths import make_private_folder
-from proxyd.store.interface import StoreFailed, Window
-from proxyd.store.records import KEPT_S, KEY_COLUMNS, key_of, limits_as_text, team_of, values_of
+from proxyd.store.interface import LearnedRow, Merge, StoreFailed, Window
+from proxyd.store.records import (
+    KEPT_S,
+    KEY_COLUMNS,
+    LEARNED_KEPT_S,
+    MAX_LEARNED,
+    key_of,
+    limits_as_text,
+    team_of,
+    values_of,
+)
 from proxyd.store.virtual_keys import Directory, Spent, Team, VirtualKey
 
 __all__ = ["FILE", "SqliteKeyStore"]
@@ -44,6 +54,27 @@ MIGRATIONS = (
         PRIMARY KEY (period, start, owner)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE learned (
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        value TEXT NOT NULL,
+        position INTEGER NOT NULL,
+        changed_at REAL NOT NULL,
+        PRIMARY KEY (kind, name)
+    ) WITHOUT ROWID;
+    CREATE INDEX learned_by_position ON learned (position);
+    CREATE TABLE learned_position (position INTEGER NOT NULL);
+    INSERT INTO learned_position VALUES (0);
+    """,
+)
+_UPSERT_LEARNED = (
+    "INSERT INTO learned VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+    "value = excluded.value, position = excluded.position, changed_at = excluded.changed_at"
+)
+_DELETE_LEARNED = (
+    "DELETE FROM learned WHERE changed_at < ? OR position < "
+    "(SELECT position FROM learned ORDER BY position DESC LIMIT 1 OFFSET ?)"
 )
 
 
@@ -116,6 +147,37 @@ class SqliteKeyStore:
         with self._use("BEGIN") as database:
             rows = database.execute("SELECT owner, period, start, usd, tokens, calls FROM usage")
             return {row[:3]: Spent(*row[3:]) for row in rows}
+
+    def merge_learned(self, news: Sequence[LearnedRow], merge: Merge) -> None:
+        with self._use() as database:
+            changed = []
+            for row in news:
+                query = "SELECT value FROM learned WHERE kind = ? AND name = ?"
+                (stored,) = database.execute(query, (row.kind, row.name)).fetchone() or (None,)
+                value = merge(row, stored)
+                if value is not None and value != stored:
+                    changed.append((row.kind, row.name, value))
+            if not changed:
+                return
+            database.execute("UPDATE learned_position SET position = position + 1")
+            (position,) = database.execute("SELECT position FROM learned_position").fetchone()
+            now = time.time()
+            database.executemany(_UPSERT_LEARNED, [(*each, position, now) for each in changed])
+            database.execute(_DELETE_LEARNED, (now - LEARNED_KEPT_S, MAX_LEARNED - 1))
+
+    def learned(self, after: int) -> tuple[int, list[LearnedRow]]:
+        if not self.path.exists():
+            return 0, []
+        with self._use("BEGIN") as database:
+            (position,) = database.execute("SELECT position FROM learned_position").fetchone()
+            if position == after:
+                return position, []
+            # A position that is ahead is that of another file, before this one came into its place.
+            rows = database.execute(
+                "SELECT kind, name, value FROM learned WHERE position > ? ORDER BY position, kind, name",
+                (after if after < position else 0,),
+            )
+            return position, [LearnedRow(*row) for row in rows]
 
     def close(self) -> None:
         database, self._database = self._database, None

@@ -12,6 +12,8 @@ conversations counted by three tokenizers the corrected estimate is within 5 % a
 (``tests/unit/telemetry/test_token_calibration.py``).
 
 The sums of the fit are kept in the state folder as ``calibration.json``: model names and nine numbers each, no prompt.
+Daemons with a store share them (`proxyd.proxy.shared_learning`). Sums of calls of two daemons add up, so each sends
+what its own calls have added, and no call is lost.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +31,7 @@ from proxyd.config.paths import replace_private_file
 from proxyd.logs.setup import get_logger
 from proxyd.telemetry.call_record import CallRecord
 
-__all__ = ["FILE", "Calibration"]
+__all__ = ["FILE", "Calibration", "News"]
 
 #: In the state folder.
 FILE = "calibration.json"
@@ -56,6 +60,32 @@ _SUMS = len(_PAIRS) + len(_FEATURES)
 log = get_logger("calibration")
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What one daemon has learned of a model since it shared its sums last.
+
+    Attributes:
+        sums: its own, the news included; for whoever has none of the model.
+        decay: how much less the calls before count now.
+        added: the sums of the calls since then alone.
+    """
+
+    sums: list[float]
+    decay: float
+    added: list[float]
+
+    def onto(self, sums: Any) -> list[float]:
+        """Return shared sums with these news; one's own where the shared ones are missing or damaged."""
+        if not _is_sound(sums):
+            return _rounded(self.sums)
+        return _rounded([self.decay * old + new for old, new in zip(sums, self.added, strict=True)])
+
+    def after(self, earlier: News) -> News:
+        """Return earlier news and these as one."""
+        added = [self.decay * old + new for old, new in zip(earlier.added, self.added, strict=True)]
+        return News(self.sums, earlier.decay * self.decay, added)
+
+
 class Calibration:
     """The fits of all models.
 
@@ -68,6 +98,8 @@ class Calibration:
         self._sums: dict[str, list[float]] = {} if path is None else _read(path)
         self._saving: asyncio.TimerHandle | None = None
         self._writing = threading.Lock()
+        #: Decay and sums of the calls that other daemons do not know of, by model; None where nothing is shared.
+        self._unshared: dict[str, tuple[float, list[float]]] | None = None
 
     def corrected(self, model: str, estimate: int, tools: int = 0) -> int:
         """Return `estimate` as the upstream's `model` would count it.
@@ -99,8 +131,50 @@ class Calibration:
         ]
         sums = self._sums.pop(record.upstream_model, None) or [0.0] * _SUMS
         self._sums[record.upstream_model] = [_DECAY * old + new for old, new in zip(sums, news, strict=True)]
+        if self._unshared is not None:
+            decay, before = self._unshared.get(record.upstream_model, _NOTHING)
+            added = [_DECAY * old + new for old, new in zip(before, news, strict=True)]
+            self._unshared[record.upstream_model] = decay * _DECAY, added
+        self._trim()
+        self._save_soon()
+
+    def share(self) -> None:
+        """Note from now on what other daemons do not know, which is all at first."""
+        self._unshared = dict.fromkeys(self._sums, _NOTHING)
+
+    def take_news(self) -> dict[str, News]:
+        """Return what other daemons do not know, by model, and note only what comes from now on."""
+        unshared, self._unshared = self._unshared or {}, {}
+        return {model: News(self._sums[model], *unshared[model]) for model in unshared if model in self._sums}
+
+    def give_back(self, news: Mapping[str, News]) -> None:
+        """Note again what could not be shared."""
+        later = self.take_news()
+        joined = {
+            **later,
+            **{model: later[model].after(old) for model, old in news.items() if model in later},
+        }
+        for model, each in {**news, **joined}.items():
+            assert self._unshared is not None, "take_news has made it"
+            self._unshared[model] = each.decay, each.added
+
+    def take_over(self, model: str, sums: Any) -> None:
+        """Replace the sums of a model by those that all daemons share; what they do not know yet is added again."""
+        if not _is_sound(sums):
+            return
+        decay, added = (self._unshared or {}).get(model, _NOTHING)
+        self._sums[model] = [decay * old + new for old, new in zip(sums, added, strict=True)]
+        self._trim()
+        self._save_soon()
+
+    def _trim(self) -> None:
         if len(self._sums) > _MAX_MODELS:
-            del self._sums[next(iter(self._sums))]
+            oldest = next(iter(self._sums))
+            del self._sums[oldest]
+            if self._unshared is not None:
+                self._unshared.pop(oldest, None)
+
+    def _save_soon(self) -> None:
         if self._path is not None and self._saving is None:
             loop = asyncio.get_running_loop()
             self._saving = loop.call_later(
@@ -117,7 +191,7 @@ class Calibration:
         if self._saving is not None:
             self._saving.cancel()
             self._saving = None
-        models = {name: [float(f"{value:.7g}") for value in sums] for name, sums in self._sums.items()}
+        models = {name: _rounded(sums) for name, sums in self._sums.items()}
         return jsonio.dumps({"models": models})
 
     def _write(self, document: bytes) -> None:
@@ -129,6 +203,14 @@ class Calibration:
                 replace_private_file(path, document)
         except OSError as exc:
             log.warning("calibration.not_saved", file=str(path), why=exc.strerror)
+
+
+#: Decay and sums where there was no call.
+_NOTHING = 1.0, [0.0] * _SUMS
+
+
+def _rounded(sums: list[float]) -> list[float]:
+    return [float(f"{value:.7g}") for value in sums]
 
 
 def _fit(sums: list[float]) -> list[float]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from proxyd.config.database_url import parse_database_url
-from proxyd.store.interface import KeyStore, Window
+from proxyd.store import postgres, sqlite
+from proxyd.store.interface import KeyStore, LearnedRow, Window
 from proxyd.store.opening import open_key_store
 from proxyd.store.virtual_keys import Directory, Limit, Spent, Team, VirtualKey
 
@@ -100,3 +101,63 @@ def test_usage_of_periods_that_are_long_over_is_deleted(open_store: Open) -> Non
     store = open_store()
     store.add_usage({**kept, **old})
     assert store.all_usage() == kept
+
+
+def row(name: str, value: str, kind: str = "quirks") -> LearnedRow:
+    return LearnedRow(kind, name, value)
+
+
+def replace_it(news: LearnedRow, stored: str | None) -> str | None:
+    return news.value
+
+
+def test_what_was_learned_is_read_from_a_position_on(open_store: Open) -> None:
+    store, other = open_store(), open_store()
+    assert other.learned(0) == (0, [])
+    store.merge_learned([row("b", "1"), row("a", "1"), row("a", "2", "window")], replace_it)
+    first, found = other.learned(0)
+    assert found == [row("a", "1"), row("b", "1"), row("a", "2", "window")]
+    assert other.learned(first) == (first, [])
+    seen: list[tuple[str, str | None]] = []
+
+    def note(news: LearnedRow, stored: str | None) -> str | None:
+        seen.append((news.name, stored))
+        return None if news.name == "a" else news.value
+
+    store.merge_learned([row("a", "3"), row("b", "1"), row("c", "\u00e4 \U0001f600")], note)
+    assert seen == [("a", "1"), ("b", "1"), ("c", None)]
+    second, found = other.learned(first)
+    assert second > first
+    assert found == [row("c", "\u00e4 \U0001f600")], "what did not change is not read again"
+    assert len(other.learned(second + 7)[1]) == 4, "a position of another database"
+    store.merge_learned([row("a", "3")], replace_it)
+    assert other.learned(second)[1] == [row("a", "3")]
+
+
+def test_what_daemons_learn_at_once_is_merged_one_after_the_other(open_store: Open) -> None:
+    def add(_: int) -> None:
+        store = open_store()
+        for _ in range(3):
+            store.merge_learned(
+                [row("b", "1"), row("a", "1")], lambda news, old: str(int(news.value) + int(old or 0))
+            )
+        store.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(4)))
+    assert open_store().learned(0)[1] == [row("a", "12"), row("b", "12")]
+
+
+def test_the_oldest_of_too_much_that_was_learned_is_deleted(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for engine in (sqlite, postgres):
+        monkeypatch.setattr(engine, "MAX_LEARNED", 3)
+    store = open_store()
+    for number in range(6):
+        store.merge_learned([row(f"n{number}", "1")], replace_it)
+    assert [each.name for each in store.learned(0)[1]] == ["n3", "n4", "n5"]
+    for engine in (sqlite, postgres):
+        monkeypatch.setattr(engine, "LEARNED_KEPT_S", -60)
+    store.merge_learned([row("n6", "1")], replace_it)
+    assert store.learned(0)[1] == [], "all are too old"
