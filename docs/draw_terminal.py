@@ -43,8 +43,8 @@ THEMES = {
 }  # fmt: skip
 #: The commands of docs/screens.md -> a text that shows when the screen is complete.
 SCREENS = {
-    "models": "unset",
-    "check": "unset",
+    "models": "no-key",
+    "check": "no-key",
     "doctor": "Claude Code",
     "stats": "glm",
     "top": "streaming",
@@ -68,7 +68,7 @@ REFUSALS = {
     "wrong-key": (401, {}, {"message": "Incorrect API key provided.", "code": "invalid_api_key"}),
     "wrong-path": (404, {}, {"message": "Not Found"}),
 }
-CALLS = ("demo", "kimi", "glm", "coder", "wrong-key", "wrong-path", "local", "unset", "claude-sonnet-5")
+CALLS = ("demo", "kimi", "glm", "coder", "wrong-key", "wrong-path", "local", "no-key", "claude-sonnet-5")
 
 
 async def respond(request: web.Request) -> web.StreamResponse:
@@ -117,7 +117,7 @@ def models_yaml(base: str) -> str:
         {"model_id": "wrong-path", "api_base": f"{base}/wrong-path"},
         {"model_id": "slow", "api_base": f"{base}/slow/v1"},
         {"model_id": "local", "api_base": "http://localhost:1/v1"},
-        {"model_id": "unset", "api_base": "https://api.deepseek.com/v1", "api_key": "${DEEPSEEK_API_KEY}"},
+        {"model_id": "no-key", "api_base": "https://api.deepseek.com/v1", "api_key": "${DEEPSEEK_API_KEY}"},
     ]
     return "".join(f"- {json.dumps(entry)}\n" for entry in entries)
 
@@ -182,7 +182,7 @@ async def screen_of(name: str, columns: int, environ: dict[str, str]) -> list[st
     if name == "top":
         calls = [
             asyncio.create_task(hold_call(environ["PORT"], model))
-            for model in ("slow", "slow", "unset", "slow")
+            for model in ("slow", "slow", "no-key", "slow")
         ]
     await tmux(server, "new-session", "-d", "-x", str(columns), "-y", str(SCREEN_ROWS), shell)
     try:

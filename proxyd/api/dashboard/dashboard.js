@@ -23,7 +23,7 @@ const short = (count) => {
   return String(Math.round(count));
 };
 const usd = (value) => (value == null ? "" : "$" + value.toFixed(value > 0 && value < 0.1 ? 4 : 2));
-const seconds = (ms) => (ms == null ? "" : ms < 950 ? Math.round(ms) + " ms" : ms < 60000 ? (ms / 1000).toFixed(1) + " s" : span(ms / 1000));
+const seconds = (ms) => (ms == null ? "" : ms < 950 ? Math.round(ms) + "\u00a0ms" : ms < 60000 ? (ms / 1000).toFixed(1) + "\u00a0s" : span(ms / 1000));
 const span = (s) => {
   s = Math.floor(s);
   if (s < 60) return s + " s";
@@ -282,7 +282,7 @@ function showSums() {
   }
   const times = state.recent.filter((call) => call.ttfb_ms != null && call.kind !== "count").slice(0, TIMED_CALLS).map((call) => call.ttfb_ms);
   $("tile-ttfb").textContent = times.length ? seconds(percentile(times, 0.5)) : "–";
-  $("tile-ttfb-note").textContent = times.length ? `median of ${times.length === 1 ? "one call" : `the last ${times.length} calls`}; 95 % below ${seconds(percentile(times, 0.95))}` : "";
+  $("tile-ttfb-note").textContent = times.length ? `median of ${times.length === 1 ? "one call" : `the last ${times.length} calls`}; 95\u00a0% below ${seconds(percentile(times, 0.95))}` : "";
   showSessions();
   showRoutes();
 }

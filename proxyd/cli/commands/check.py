@@ -221,7 +221,7 @@ def _show(report: Mapping[str, Any], *, shows_all: bool) -> None:
             each["model_id"],
             each["mode"],
             each["format"],
-            each["model_name"],
+            "-" if each["model_name"] == each["model_id"] else each["model_name"],
             each["address"].removeprefix("https://"),
             each["provider"],
             each["key"],

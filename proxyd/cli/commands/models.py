@@ -66,7 +66,9 @@ def list_command(models: str | None = None, as_json: bool = False) -> None:
     table = [["MODEL", "MODE", "UPSTREAM MODEL", "AT", "KEY"]]
     table += [
         [
-            *(str(row[name]) for name in ("model_id", "mode", "model_name")),
+            str(row["model_id"]),
+            str(row["mode"]),
+            "-" if row["model_name"] == row["model_id"] else str(row["model_name"]),
             str(row["address"]).removeprefix("https://"),
             str(row["key"]),
         ]

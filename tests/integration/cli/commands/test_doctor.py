@@ -95,10 +95,12 @@ def test_auto_mode_has_a_line_for_each_that_checks(home: Home) -> None:
         "- {model_id: kimi, api_base: 'http://localhost:1', direct: true}\n"
         "- {model_id: claude, api_base: 'https://api.anthropic.com', direct: true, api_key: k}\n"
     )
-    lines = [line for line in home.run("doctor").out.splitlines() if "auto mode of" in line]
+    said = home.run("doctor").out
+    lines = [line for line in said.splitlines() if "auto mode of" in line]
     assert "auto mode of judge: checked by judge" in lines[0]
     assert "auto mode of claude: checked by Anthropic" in lines[1]
-    assert "auto mode of off, kimi: does not work: nothing checks its actions; set auto_mode" in lines[2]
+    assert "auto mode of off, kimi: not set up; the other permission modes work" in lines[2]
+    assert "→ for auto mode, set auto_mode: {classifier: MODEL_ID} in the entry" in said
     assert len(lines) == 3
 
 
