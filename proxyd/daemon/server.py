@@ -38,7 +38,7 @@ from proxyd.daemon.listener import Listener
 from proxyd.daemon.loop_lag import LoopLag
 from proxyd.daemon.replicas import Replicas
 from proxyd.daemon.rlimits import forbid_core_dumps, raise_file_limit
-from proxyd.daemon.shared_sync import SharedSync
+from proxyd.daemon.shared_sync import Part, SharedSync
 from proxyd.daemon.sockets import bind_sockets
 from proxyd.daemon.systemd import Notifier
 from proxyd.daemon.tls_listener import TlsListener
@@ -53,6 +53,8 @@ from proxyd.proxy.held_bodies import HeldBodies
 from proxyd.proxy.key_ring import KeyRing
 from proxyd.proxy.learned_file import FILE as LEARNED_FILE
 from proxyd.proxy.learned_file import LearnedQuirkFile
+from proxyd.proxy.near_limits import FILE as LIMITS_FILE
+from proxyd.proxy.near_limits import NearLimitsFile
 from proxyd.proxy.relay import Relay
 from proxyd.proxy.shared_learning import SharedLearning
 from proxyd.recording.recorder import Recorder
@@ -263,8 +265,12 @@ class Daemon:
             store = open_key_store(None, self._state_folder)
         if store is None:
             return
-        learning = SharedLearning(store, self._learned, self._calibration)
-        parts = (learning,) if self._replicas is None else (self._replicas, learning)
+        parts: list[Part] = [SharedLearning(store, self._learned, self._calibration)]
+        if self._replicas is not None:
+            parts.insert(0, self._replicas)
+        if self._key_sync is not None and self._state_folder is not None:
+            # First, since it does without the store.
+            parts.insert(0, NearLimitsFile(self._key_ring, self._state_folder / LIMITS_FILE))
         self._shared = SharedSync(parts, store.close)
         await self._shared.start()
 

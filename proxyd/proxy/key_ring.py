@@ -282,6 +282,10 @@ class KeyRing:
             for each in holders
         ]
 
+    def snapshot(self) -> tuple[Directory, dict[Window, Spent]]:
+        """Return all keys and teams, and what they have used: for use in another thread."""
+        return self._directory, self._stored_and_unsent()
+
     def _stored_and_unsent(self) -> dict[Window, Spent]:
         windows = {*self._stored, *self._unsent}
         return {each: self._stored.get(each, Spent()) + self._unsent.get(each, Spent()) for each in windows}

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,37 +120,18 @@ def _statusline(name: str, model_id: str, session: str) -> str:
     if prompt is not None and prompt["calls"] > 1:
         cost = f", {_usd(prompt)}" if prompt["unpriced_calls"] < prompt["calls"] else ""
         parts.append(f"this prompt: {prompt['calls']} calls{cost}")
-    parts += _near_limits(next((call["caller"] for call in calls if call.get("caller")), None))
+    parts += _near_limits(next((call for call in calls if call.get("caller")), None))
     return " · ".join(parts)
 
 
-def _near_limits(name: str | None) -> list[str]:
-    """Return the limits that are nearly used up, of the virtual key of this name and of its team."""
-    if name is None:
+def _near_limits(call: Mapping[str, Any] | None) -> list[str]:
+    """Return the limits that are nearly used up, of the virtual key of a call and of its team."""
+    if call is None:
         return []
-    from proxyd.store.interface import StoreFailed
-    from proxyd.store.limits import described_limits
-    from proxyd.store.sqlite import FILE as KEYS_FILE
-    from proxyd.store.sqlite import SqliteKeyStore
-    from proxyd.store.virtual_keys import PERIODS, start_of
+    from proxyd.proxy.near_limits import FILE as LIMITS_FILE
+    from proxyd.proxy.near_limits import read_near_limits
 
-    store, now = SqliteKeyStore(_path().with_name(KEYS_FILE)), time.time()
-    try:
-        directory = store.directory()
-        usage = store.usage((period, start_of(period, now)) for period in PERIODS)
-    except StoreFailed:
-        return []
-    finally:
-        store.close()
-    key = directory.key(name)
-    team = None if key is None else directory.team(key.team)
-    return [
-        f"{holder.name}: {limit['share']:.0%} of {limit['limit']}"
-        for holder in (key, team)
-        if holder is not None
-        for limit in described_limits(holder, usage, now)
-        if limit["is_near"] and limit["period"] != "minute"
-    ]
+    return read_near_limits(_path().with_name(LIMITS_FILE), call["caller"], call["team"], time.time())
 
 
 def _open_shared() -> SharedLedger:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,8 @@ from structlog.testing import capture_logs
 
 from proxyd.config.database_url import parse_database_url
 from proxyd.daemon.server import Daemon
+from proxyd.proxy.near_limits import FILE as LIMITS_FILE
+from proxyd.proxy.near_limits import read_near_limits
 from proxyd.store.postgres import PostgresKeyStore
 from proxyd.store.virtual_keys import Limit, Spent, VirtualKey, digest_of, new_secret, start_of
 from tests.support.harness import HalfStream, load_entries, running_upstream, text_stream
@@ -116,7 +119,11 @@ async def test_keys_limits_and_usage_are_shared(postgres: Postgres, tmp_path: Pa
         used = both.store.usage([("day", start_of("day", time.time()))])
         (spent,) = used.values()
         assert spent.tokens == spent.calls * CALL_TOKENS >= 45
-        for each in both.daemons:
+        for name, each in zip("ab", both.daemons, strict=True):
+            assert each._shared is not None
+            await each._shared.exchange()
+            (line,) = read_near_limits(tmp_path / name / LIMITS_FILE, "alice", None, time.time())
+            assert re.fullmatch(r"alice: [1-9][0-9]{2}% of 40 tokens a day", line), "for the status line"
             assert each._relay is not None
             each._relay.finished.flush()
         calls = sum(

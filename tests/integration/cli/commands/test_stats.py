@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from proxyd.proxy.key_ring import KeyRing
+from proxyd.proxy.near_limits import FILE as LIMITS_FILE
+from proxyd.proxy.near_limits import NearLimitsFile
 from proxyd.store.sqlite import FILE as KEYS_FILE
 from proxyd.store.sqlite import SqliteKeyStore
 from proxyd.store.virtual_keys import Limit, Spent, Team, VirtualKey, start_of
@@ -83,10 +86,23 @@ def test_limits_that_are_nearly_used_up_are_shown(home: Path) -> None:
     store = SqliteKeyStore(folder / KEYS_FILE)
     store.put_team(Team("research", (Limit(100, "usd", "month"),)))
     store.put_key(key)
+    ring = KeyRing()
+    limits_file = NearLimitsFile(ring, folder / LIMITS_FILE)
+
+    def exchange() -> None:
+        """As the daemon does."""
+        news = ring.begin_exchange()
+        news.run(store)
+        ring.end_exchange(news)
+        limits_file.begin()()()
+
     given = json.dumps({"session_id": SESSION, "model": {"id": "m"}})
+    assert "alice" not in output(home, "statusline", stdin=given)
+    exchange()
     assert "alice" not in output(home, "statusline", stdin=given)
     windows = {("key:1", each, start_of(each, now)): Spent(16, 10, 1) for each in ("day", "week")}
     store.add_usage({**windows, ("team:research", "month", start_of("month", now)): Spent(99, 1, 1)})
+    exchange()
     store.close()
     line = output(home, "statusline", stdin=given).strip()
     assert line.endswith(" · alice: 80% of $20.00 a day · research: 99% of $100.00 a month")
