@@ -13,19 +13,23 @@ from tests.support.ports import free_port
 from tests.support.raw_sockets import RawUpstream, ask, post
 from tests.support.streams import CHUNKED, HELLO, TRANSLATED, as_chunks
 
+MODULE = "tests.support.listing_modules"
 KEYS = "key-of-the-environment-0123", "key-of-models-yaml-0123"
 
 
 async def imports_of_daemon(folder: Path, **settings: object) -> set[str]:
-    """Names of what a daemon has imported from its start to its end, with a call between."""
+    """Names of what a daemon has imported when it ends, after a call."""
     upstream = RawUpstream(lambda _: (CHUNKED, as_chunks(*TRANSLATED.values()), b"0\r\n\r\n"))
     environ = {
-        "PYTHONPROFILEIMPORTTIME": "1",
+        "MODULES_FILE": str(folder / "modules"),
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",
         "OTEL_EXPORTER_OTLP_HEADERS": f"x-key={KEYS[0]}",
         "OTEL_EXPORTER_OTLP_TIMEOUT": "0.1",
     }
-    async with upstream.running(), process(folder, upstream, environ=environ, **settings) as daemon:
+    async with (
+        upstream.running(),
+        process(folder, upstream, module=MODULE, environ=environ, **settings) as daemon,
+    ):
         assert (await ask(daemon.base, post({**HELLO, "model": "m"}))).status == 200
         shown = await ask(daemon.base, b"GET /test-connection HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b'"otel"' in shown.body
@@ -33,8 +37,7 @@ async def imports_of_daemon(folder: Path, **settings: object) -> set[str]:
         daemon.send(signal.SIGTERM)
         assert await daemon.ended(30) == 0
     assert not any(key in str(daemon.lines) for key in KEYS)
-    lines = [line["event"] for line in daemon.lines if line["event"].startswith("import time:")]
-    return {line.rpartition("|")[2].strip() for line in lines}
+    return set((folder / "modules").read_text("utf-8").split("\n"))
 
 
 async def test_a_daemon_without_the_setting_imports_nothing_of_it(tmp_path: Path) -> None:
