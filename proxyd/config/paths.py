@@ -7,6 +7,7 @@ the process's own environment; other variables come from the mapping that is pas
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -70,13 +71,17 @@ def make_private_folder(path: Path) -> None:
 
 
 def replace_private_file(path: Path, content: bytes) -> None:
-    """Replace a file by one that only its owner can read, whatever the umask.
+    """Replace a file by one that only its owner can read, whatever the umask. Several processes may do so at once.
 
     Raises:
         OSError: it could not be written; the old file is still there.
     """
-    temporary = path.with_suffix(".new")
+    temporary = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.new")
     make_private_folder(path.parent)
-    with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        file.write(content)
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

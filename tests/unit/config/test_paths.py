@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
-from proxyd.config.paths import make_private_folder, resolve_models_path, resolve_state_folder
+from proxyd.config.paths import (
+    make_private_folder,
+    replace_private_file,
+    resolve_models_path,
+    resolve_state_folder,
+)
 
 
 def test_the_first_source_that_names_a_models_yaml_wins(
@@ -48,3 +54,24 @@ def test_private_folder_where_a_file_exists(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x", encoding="utf-8")
     with pytest.raises(FileExistsError):
         make_private_folder(tmp_path / "f")
+
+
+def test_two_that_replace_a_file_at_once_do_not_meet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path, replace = tmp_path / "f.json", os.replace
+
+    def replace_after_another(source: Path, target: Path) -> None:
+        monkeypatch.setattr(os, "replace", replace)
+        other = threading.Thread(target=replace_private_file, args=(path, b"of the other"))
+        other.start()
+        other.join()
+        assert path.read_bytes() == b"of the other"
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace_after_another)
+    replace_private_file(path, b"mine")
+    assert (path.read_bytes(), os.listdir(tmp_path)) == (b"mine", ["f.json"])
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        replace_private_file(path, b"mine")
+    assert os.listdir(tmp_path) == ["f.json"]
