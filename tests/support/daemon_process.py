@@ -107,7 +107,7 @@ async def process(
             found.base = f"http://127.0.0.1:{listening.getsockname()[1]}"
             listening.close()  # it is the child's now, which is connected to before it is ready
         else:
-            found.base = (await found.says("server.started", within_s=20))["address"]
+            found.base = (await found.says("server.started", within_s=60))["address"]
         yield found
     finally:
         if handle.returncode is None:

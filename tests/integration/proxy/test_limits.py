@@ -87,7 +87,7 @@ async def test_body_in_single_bytes_is_408() -> None:
     request = post({**HELLO, "x": "y" * 100_000})
 
     async def dribble(client: RawClient) -> None:
-        for at in range(1000, len(request)):
+        for at in range(1000, 1010):
             await client.send(request[at : at + 1])
             await asyncio.sleep(0.01)
 
