@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev newcomer test test-fast test-deep test-next lint types cover soak soak-smoke attack audit memory fuzz e2e real real-vllm real-searxng captures client-diff service-check cluster-check mutations goldens docs pictures bench bench-smoke bench-peers bench-far dist dist-check sbom clean
+.PHONY: help run dev newcomer test test-fast test-deep test-next lint types cover soak soak-smoke attack audit memory fuzz e2e real real-vllm real-searxng real-collector captures client-diff service-check cluster-check mutations goldens docs pictures bench bench-smoke bench-peers bench-far dist dist-check sbom clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ real-vllm: $(VENV)/.dev ## The same in front of a real vLLM, whose packages have
 
 real-searxng: $(VENV)/.dev ## WebSearch by a real SearXNG, half a minute; for releases.
 	@$(BIN)/python -m tests.system.real.searxng
+
+real-collector: $(VENV)/.dev ## Spans and metrics to a real OpenTelemetry collector, ten seconds; for releases.
+	@$(BIN)/python -m tests.system.real.collector
 
 newcomer: $(VENV)/.dev ## Go from a clone to a conversation with a scripted vendor in an empty HOME; print the seconds.
 	@$(BIN)/python -m tests.system.newcomer
