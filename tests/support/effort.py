@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import TypeVar
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 __all__ = ["EFFORT", "examples", "load_profile", "newest", "sampled"]
 
@@ -36,11 +36,17 @@ def newest(versions: list[str]) -> list[str]:
 
 
 def load_profile() -> None:
-    """Apply the effort to all properties; no example has a time limit.
+    """Apply the effort to all properties; no example has a time limit, and making them none either.
 
     The examples are the same in each run, so that what fails is due to the change. `make test-deep` tries new
     ones each time.
     """
     is_deep = EFFORT == "deep"
-    settings.register_profile(EFFORT, max_examples=examples(100), deadline=None, derandomize=not is_deep)
+    settings.register_profile(
+        EFFORT,
+        max_examples=examples(100),
+        deadline=None,
+        derandomize=not is_deep,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     settings.load_profile(EFFORT)
