@@ -85,5 +85,8 @@ class SharedSync:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(EXCHANGE_S)
-            # Not cancelled within an exchange, whose result would be lost.
-            await asyncio.shield(self.exchange())
+            try:
+                # Not cancelled within an exchange, whose result would be lost.
+                await asyncio.shield(self.exchange())
+            except Exception:  # a bug in one part must not end the exchange for good
+                log.error("shared.crashed", exc_info=True)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
 from structlog.testing import capture_logs
 
+from proxyd.daemon import shared_sync
 from proxyd.daemon.shared_sync import SharedSync
 from proxyd.store.interface import StoreFailed
+from tests.support.raw_sockets import until
 
 
 class Part:
@@ -54,3 +57,21 @@ async def test_parts_are_exchanged_until_one_fails() -> None:
         events.clear()
         await asyncio.gather(sync.close(), sync.exchange())
     assert [event for event in events if "exchanged" not in event] == ["a left", "b left", "c left", "closed"]
+
+
+async def test_a_bug_in_a_part_is_logged_and_does_not_end_the_exchange(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared_sync, "EXCHANGE_S", 0.01)
+    events: list[str] = []
+    part = Part("a", events)
+    sync = SharedSync([part], lambda: None)
+    with capture_logs() as lines:
+        await sync.start()
+        monkeypatch.setattr(part, "begin", lambda: 1 / 0)
+        await until(lambda: any(line["event"] == "shared.crashed" for line in lines), 30)
+        monkeypatch.undo()
+        events.clear()
+        await until(lambda: bool(events), 30)
+        await sync.close()
+    assert events[-1] == "a left"
