@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from proxyd.api.request_keys import VIRTUAL_KEY
+from proxyd.api.request_keys import IS_PEER, VIRTUAL_KEY
 from proxyd.config.settings import Settings
 from proxyd.errors import BadCredential, Forbidden, Misdirected
 from proxyd.providers.base import ClientKeys
@@ -70,7 +70,12 @@ def check_origin(request: web.Request, settings: Settings) -> None:
 
 
 def is_near(request: web.Request) -> bool:
-    """Return whether the request comes from this machine, and not through a proxy that says so."""
+    """Return whether the request comes from this machine, and not through a proxy that says so.
+
+    A worker asks the others what it was asked itself, after it has checked who asks.
+    """
+    if request.get(IS_PEER, False):
+        return True
     remote = request.remote
     return (
         remote is not None and is_loopback(remote) and not any(name in request.headers for name in _FORWARDED)

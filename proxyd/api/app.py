@@ -22,7 +22,8 @@ from proxyd.api.health import HealthHandlers
 from proxyd.api.json_responses import error_from_aiohttp, error_response
 from proxyd.api.messages import MessagesHandlers
 from proxyd.api.models import ModelsHandlers
-from proxyd.api.request_keys import CLIENT_ADDRESS, IS_CALL, MODEL, REQUEST_ID
+from proxyd.api.peers import Peers
+from proxyd.api.request_keys import CLIENT_ADDRESS, IS_CALL, IS_PEER, MODEL, REQUEST_ID
 from proxyd.api.status import STATS_PATHS, add_status_routes
 from proxyd.config.models import Checks
 from proxyd.errors import BodyTimedOut, BodyTooLarge, ProxyError, UnknownExpectation
@@ -68,6 +69,7 @@ def build_app(
     details: CallDetails,
     models_file: Path,
     checks: Checks,
+    peers: Peers | None = None,
 ) -> tuple[web.Application, Callable[[Any], Any]]:
     """Build the application that serves `relay`.
 
@@ -79,18 +81,19 @@ def build_app(
         details: finds the details of finished calls.
         models_file: where entries are added and removed.
         checks: what it is validated against.
+        peers: the other workers of this daemon.
 
     Returns:
         The application, and a function that wraps the request handler of its server with the shortcuts of
         `_in_front_of`.
     """
-    envelope = _envelope(relay)
+    envelope = _envelope(relay, peers)
     messages, models, health = (
         MessagesHandlers(relay, bodies, _show_refused(observers)),
         ModelsHandlers(relay),
         HealthHandlers(relay, about),
     )
-    app = web.Application(middlewares=[around, envelope])
+    app = web.Application(middlewares=[around, envelope, *(() if peers is None else (peers.middleware,))])
     app.on_response_prepare.append(_no_stream_to_head)
     for prefix in _PREFIXES:
         app.router.add_post(f"{prefix}/v1/messages", messages.messages)
@@ -104,7 +107,7 @@ def build_app(
         app.router.add_get(f"{prefix}/readyz", health.ready)
         app.router.add_get(f"{prefix}/", health.home)
     app.router.add_get(PREFIX, health.home)
-    add_status_routes(app, relay, observers, bodies, about, details)
+    add_status_routes(app, relay, observers, bodies, about, details, peers)
     add_entry_routes(app, relay, bodies, models_file, checks)
 
     def with_middlewares(handler: Handler) -> Handler:
@@ -174,13 +177,15 @@ async def _refuse_expectation(_: web.Request) -> web.StreamResponse:
     raise UnknownExpectation("the only expectation that can be met is 100-continue")
 
 
-def _envelope(relay: Relay) -> Any:
+def _envelope(relay: Relay, peers: Peers | None) -> Any:
     """Return the middleware that gives each request its id, checks access, and turns exceptions into responses."""
 
     @web.middleware
     async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse:
         request_id = request[REQUEST_ID] = new_id("req_", 22)
         reason = None
+        if peers is not None and peers.is_peer(request):
+            request[IS_PEER] = True
         address = client_address(request, relay.settings.trusted_proxies)
         if address is not None and not address.is_loopback:
             request[CLIENT_ADDRESS] = str(address)

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from proxyd.store.virtual_keys import VirtualKey
 
-__all__ = ["CLIENT_ADDRESS", "IS_CALL", "MODEL", "REQUEST_ID", "VIRTUAL_KEY"]
+__all__ = ["CLIENT_ADDRESS", "IS_CALL", "IS_PEER", "MODEL", "REQUEST_ID", "VIRTUAL_KEY"]
 
 #: The id that we give each request before anything else.
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -14,6 +14,8 @@ REQUEST_ID = web.RequestKey("request_id", str)
 CLIENT_ADDRESS = web.RequestKey("client_address", str)
 #: True once the request has become a call, which gets its own line in the log however it ends.
 IS_CALL = web.RequestKey("is_call", bool)
+#: True for a request of another worker of this daemon.
+IS_PEER = web.RequestKey("is_peer", bool)
 #: The model that the request names, once its body has been read; for the log.
 MODEL = web.RequestKey("model", str)
 #: The proxy's own key that the request was sent with, where ``auth: keys`` asks for one.

@@ -17,6 +17,7 @@ import proxyd
 from proxyd import jsonio
 from proxyd.api.access_control import check_key, is_near
 from proxyd.api.call_details import CallDetails
+from proxyd.api.peers import Peers
 from proxyd.api.probe import ONE_WORD, probe
 from proxyd.api.request_body import read_request_body
 from proxyd.api.request_keys import REQUEST_ID, VIRTUAL_KEY
@@ -70,9 +71,10 @@ def add_status_routes(
     bodies: HeldBodies,
     about: Callable[[], dict[str, Any]],
     details: CallDetails,
+    peers: Peers | None = None,
 ) -> None:
     """Register the endpoints, each with and without the prefix."""
-    handlers = _StatusHandlers(relay, observers, bodies, about, details)
+    handlers = _StatusHandlers(relay, observers, bodies, about, details, peers)
     for prefix in ("", PREFIX):
         app.router.add_get(f"{prefix}/v1/stats", handlers.stats)
         app.router.add_get(f"{prefix}/v1/calls/{{request_id}}", handlers.call)
@@ -92,7 +94,9 @@ class _StatusHandlers:
         bodies: HeldBodies,
         about: Callable[[], dict[str, Any]],
         details: CallDetails,
+        peers: Peers | None,
     ) -> None:
+        self._peers = peers
         self._about = about
         self._details = details
         self._relay = relay
@@ -213,6 +217,8 @@ class _StatusHandlers:
         await response.prepare(request)
         self._relay.finished.flush()
         messages = self._observers.live.listen()
+        if self._peers is not None:
+            messages = self._peers.listen(messages, request)
         try:
             async for message in messages:
                 # A client that does not read blocks the write; its queue fills meanwhile, and it is disconnected.

@@ -47,6 +47,9 @@ _RUN = (
     click.option(
         "--max-retries", type=click.IntRange(0, 10), metavar="N", help="Retries before the first byte (2)."
     ),
+    click.option(
+        "--workers", type=click.IntRange(1, 64), metavar="N", help="Processes that serve calls (1)."
+    ),
     click.option("--insecure", is_flag=True, help="Listen beyond loopback without an access token."),
 )
 

@@ -155,6 +155,13 @@ class Settings:
         flag="--insecure",
         is_live=False,
     )
+    workers: int = _setting(
+        1,
+        whole_number(1, 64),
+        "Processes that serve calls, for more than one core (docs/service.md#several-workers).",
+        flag="--workers",
+        is_live=False,
+    )
     tls: Mapping[str, Any] = _setting(
         {},
         replace(tls_kind(), from_text=json_mapping("").from_text),

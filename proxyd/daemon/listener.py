@@ -74,6 +74,19 @@ class Listener:
             for each in sockets
         ]
 
+    async def serve(self, connection: socket.socket, context: ssl.SSLContext | None) -> None:
+        """Serve a connection that another process has accepted, over TLS where there is a context."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(
+                self._accept,
+                connection,
+                ssl=context,
+                ssl_handshake_timeout=None if context is None else _HANDSHAKE_S,
+            )
+        except OSError:  # it was lost, or is not TLS
+            connection.close()
+
     @property
     def middleware(self) -> Any:
         """The outermost middleware: a connection is not idle while its request is handled."""

@@ -28,8 +28,10 @@ import proxyd
 from proxyd.api.app import build_app
 from proxyd.api.call_details import CallDetails
 from proxyd.api.client_address import is_trusted_proxy
+from proxyd.api.peers import Peers
 from proxyd.daemon.config_reloader import Reloader
 from proxyd.daemon.configuration import LoadConfig, LoadedConfig, checks, hooks_folder
+from proxyd.daemon.controlling_terminal import ends_with_terminal, has_terminal
 from proxyd.daemon.demo.server import DemoServer, start_demo
 from proxyd.daemon.gc_policy import CollectionPolicy
 from proxyd.daemon.key_sync import KeySync
@@ -42,6 +44,8 @@ from proxyd.daemon.shared_sync import Part, SharedSync
 from proxyd.daemon.sockets import bind_sockets
 from proxyd.daemon.systemd import Notifier
 from proxyd.daemon.tls_listener import TlsListener
+from proxyd.daemon.workers.channel import Receiver
+from proxyd.daemon.workers.place import WorkerPlace
 from proxyd.errors import ConfigError, Overloaded
 from proxyd.hooks.loader import find_hook_files
 from proxyd.logs.rotation import LogFile
@@ -99,11 +103,13 @@ class Service:
     Attributes:
         supervisor: ``systemd``, ``launchd``, ``detached`` (``claude-proxy start``), or None in the foreground.
         sockets: already listening; the daemon closes them when it ends.
+        place: of a worker, whose parent listens for it and is its service manager.
     """
 
     supervisor: str | None = None
     notifier: Notifier = field(default_factory=lambda: Notifier({}))
     sockets: tuple[socket.socket, ...] = ()
+    place: WorkerPlace | None = None
 
 
 class Daemon:
@@ -157,6 +163,9 @@ class Daemon:
         self._shared: SharedSync | None = None
         self._replicas: Replicas | None = None
         self._tls: TlsListener | None = None
+        self._receiver: Receiver | None = None
+        place = self._service.place
+        self._peers = None if place is None else Peers(place.own_socket, place.other_sockets)
         self._renewal: asyncio.Future[None] | None = None
         self._stop = asyncio.Event()
         self._force_stop = asyncio.Event()
@@ -174,7 +183,11 @@ class Daemon:
         raise_file_limit()
         forbid_core_dumps()
         settings = self.settings
-        sockets = list(self._service.sockets) or bind_sockets(settings.host, settings.port)
+        place = self._service.place
+        if place is not None:
+            sockets = [place.listen()]
+        else:
+            sockets = list(self._service.sockets) or bind_sockets(settings.host, settings.port)
         try:
             # Always started: a reload may bring the first entry that uses it, and it costs one socket.
             self._demo = await start_demo()
@@ -213,7 +226,7 @@ class Daemon:
             self._switch_recording(self._relay)
             app, in_front_of = build_app(
                 self._relay, self._observers, self._listener.middleware, self.about, self._bodies, details,
-                self._loaded.config.path, checks(),
+                self._loaded.config.path, checks(), self._peers,
             )  # fmt: skip
             self._runner = web.AppRunner(
                 app,
@@ -236,19 +249,30 @@ class Daemon:
             wrap_handler(server, in_front_of)
             await self._listener.start(server, sockets)
             if settings.tls_address is not None:
-                self._tls = TlsListener(settings.tls_address, self._listener)
+                elsewhere = None if place is None else place.tls_addresses
+                self._tls = TlsListener(settings.tls_address, self._listener, elsewhere)
                 await self._tls.start()
+            if place is not None:
+                self._receiver = Receiver(
+                    place.channel,
+                    self._listener,
+                    lambda: None if self._tls is None else self._tls.context,
+                    lambda: self._on_stop("the parent has ended"),
+                )
+                self._receiver.start()
             self.loop_lag.start()
             asyncio.get_running_loop().set_exception_handler(LoopExceptionHandler())
         except BaseException:
             for each in sockets:
                 each.close()
+            if self._receiver is not None:
+                self._receiver.close()
             if self._tls is not None:
                 self._tls.close()
             if self._demo is not None:
                 await self._demo.close()
             raise
-        self.addresses = [each.getsockname()[:2] for each in sockets]
+        self.addresses = [each.getsockname()[:2] for each in sockets] if place is None else place.addresses
         await self._share()
         if self._reloader is not None:
             self._reloader.watch(self._watched_files)
@@ -287,11 +311,13 @@ class Daemon:
         """Return what ``claude-proxy status`` shows, for callers on this machine."""
         assert self._relay is not None, "this is called over HTTP, so the daemon has started"
         assert self._upstreams is not None, "created before the relay"
+        place = self._service.place
         return {
             "name": "claude-proxy",
             "version": proxyd.__version__,
-            "pid": os.getpid(),
-            "supervisor": self._service.supervisor,
+            "pid": os.getpid() if place is None else place.pid,
+            **({} if place is None else {"worker": place.number, "worker_pid": os.getpid()}),
+            "supervisor": self._service.supervisor if place is None else place.supervisor,
             "uptime_s": round(time.monotonic() - self._started, 1),
             "address": [*self.addresses[0]],
             **({} if self._tls is None else {"tls_address": [*self._tls.addresses[0]]}),
@@ -388,8 +414,7 @@ class Daemon:
     def handle_signals(self) -> None:
         """Install the signal handlers. To be called before `start`: a process that sees the port open may send one."""
         loop = asyncio.get_running_loop()
-        # Under nohup a closed terminal must not stop the daemon.
-        self._stops_with_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()
+        self._stops_with_terminal = ends_with_terminal()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop, number.name)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
@@ -439,14 +464,15 @@ class Daemon:
         return 0 if self._relay is None else self._relay.active_calls
 
     def _on_stop(self, name: str) -> None:
-        if self._stop.is_set():
+        # The parent of a worker says so when it has been told twice; systemd may tell both of them once.
+        if self._stop.is_set() and (self._service.place is None or name == signal.SIGINT.name):
             self._force_stop.set()
         self._stop.set()
         log.info("server.stopping", signal=name)
 
     def _on_hangup(self) -> None:
         """Stop if the controlling terminal was closed; reload otherwise."""
-        if self._stops_with_terminal and not _has_terminal():
+        if self._stops_with_terminal and not has_terminal():
             self._on_stop(signal.SIGHUP.name)
         elif self.addresses:
             self.reload()
@@ -573,6 +599,8 @@ class Daemon:
     def _stop_accepting(self) -> None:
         if self._renewal is not None:
             self._renewal.cancel()
+        if self._receiver is not None:
+            self._receiver.close()
         self._listener.stop_accepting()
         if self._tls is not None:
             self._tls.close()
@@ -613,15 +641,6 @@ class Daemon:
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
         log.info("server.stopped")
-
-
-def _has_terminal() -> bool:
-    """Return whether the process has a controlling terminal that is still open."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
 
 
 def _log_warnings(loaded: LoadedConfig) -> None:

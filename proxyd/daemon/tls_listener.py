@@ -23,19 +23,27 @@ class TlsListener:
 
     Args:
         listener: accepts the connections; it has been started.
+        elsewhere: the addresses on which another process listens, and passes the connections to us.
+
+    Attributes:
+        addresses: where it listens.
+        context: with the certificate that is in force.
 
     Raises:
         AddressInUse, ConfigError: as `bind_sockets`, or the files are not as they should be.
     """
 
-    def __init__(self, tls: Tls, listener: Listener) -> None:
+    def __init__(
+        self, tls: Tls, listener: Listener, elsewhere: Sequence[tuple[str, int]] | None = None
+    ) -> None:
         self._tls, self._listener = tls, listener
         self._before = self._contents()
         try:
-            self._context = server_context(tls)
+            self.context = server_context(tls)
         except ValueError as exc:
             raise ConfigError(f"tls: {exc}") from None
-        self._sockets: Sequence[socket.socket] = bind_sockets(tls.host, tls.port)
+        self._sockets: Sequence[socket.socket] = () if elsewhere else bind_sockets(tls.host, tls.port)
+        self.addresses = list(elsewhere or (each.getsockname()[:2] for each in self._sockets))
         self._servers: list[asyncio.Server] = []
 
     @property
@@ -43,14 +51,9 @@ class TlsListener:
         """The files whose changes `renew` takes over."""
         return self._tls.files
 
-    @property
-    def addresses(self) -> list[tuple[str, int]]:
-        """Where it listens."""
-        return [each.getsockname()[:2] for each in self._sockets]
-
     async def start(self) -> None:
         """Begin to serve."""
-        self._servers = await self._listener.serve_tls(self._sockets, self._context)
+        self._servers = await self._listener.serve_tls(self._sockets, self.context)
 
     async def renew(self) -> None:
         """Take over files that have changed; connections that are open keep what they have."""
@@ -59,12 +62,12 @@ class TlsListener:
             return
         self._before = contents
         try:
-            self._context = await asyncio.to_thread(server_context, self._tls)
+            self.context = await asyncio.to_thread(server_context, self._tls)
         except ValueError as exc:
             log.error("tls.rejected", why=f"tls: {exc}", in_force="the certificate before")
             return
         # Two servers accept from one queue for a moment, so that no connection is refused.
-        before, self._servers = self._servers, await self._listener.serve_tls(self._sockets, self._context)
+        before, self._servers = self._servers, await self._listener.serve_tls(self._sockets, self.context)
         for each in before:
             each.close()
         log.info("tls.renewed", cert=str(self._tls.cert))

@@ -47,7 +47,7 @@ _MARKS = {
     "error": ("✗", "x", _RED),
 }
 #: Fields of other events that are not shown as key and value.
-_SHOWN_OTHERWISE = frozenset({"event", "timestamp", "level", "part", "exception"})
+_SHOWN_OTHERWISE = frozenset({"event", "timestamp", "level", "part", "exception", "worker"})
 _LINE_BREAK = "\n"
 #: Events that are shown as sentences: what stands before the field, and the field.
 _SENTENCES = {
@@ -98,6 +98,8 @@ class ConsoleRenderer:
         name = event.get("event")
         if name in _IN_CALL_LINE or (name == "circuit.changed" and event.get("state") == "trial"):
             raise DropEvent
+        if "worker" in event:
+            event["timestamp"] = f"{event.get('timestamp', '')} w{event['worker']}"
         if name == "call.finished":
             return self._call(event)
         return self._refused_request(event) if name == "request.refused" else self._other(event)

@@ -24,7 +24,7 @@ from proxyd.logs.redact import redact_event, safe_traceback
 from proxyd.logs.writer import LineQueue
 from proxyd.terminal import printable
 
-__all__ = ["call_after_writes", "configure", "get_logger", "is_journal"]
+__all__ = ["call_after_writes", "configure", "get_logger", "is_journal", "set_worker"]
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -47,6 +47,15 @@ def is_journal(environ: Mapping[str, str], stream: TextIO) -> bool:
     return device == str(stat.st_dev) and inode == str(stat.st_ino)
 
 
+_worker: int | None = None
+
+
+def set_worker(number: int) -> None:
+    """Put the number of this worker into each line, from the next `configure` on."""
+    global _worker
+    _worker = number
+
+
 def configure(level: str, log_format: str, stream: TextIO | None = None) -> None:
     """Set up logging for the process.
 
@@ -65,6 +74,8 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
         _add_level_and_traceback,
         redact_event,
     ]
+    if _worker is not None:
+        processors.insert(0, functools.partial(_add_worker, _worker))
     colors = stream.isatty() and not os.environ.get("NO_COLOR")
     if is_short:
         is_unicode = (stream.encoding or "utf-8").lower().replace("-", "") == "utf8"
@@ -128,6 +139,11 @@ def _add_time(
     moment = event.pop("ended_at", None)
     if format_time is not None:
         event["timestamp"] = format_time(time.time() if moment is None else moment)
+    return event
+
+
+def _add_worker(number: int, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    event["worker"] = number
     return event
 
 

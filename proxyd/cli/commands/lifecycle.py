@@ -196,6 +196,7 @@ def _show(target: Target, peer: Peer) -> None:
     click.echo(f"claude-proxy {about['version']} is {peer.state.value} on {target.url}")
     rows: list[tuple[str, Any]] = [
         ("process", f"{about['pid']}, {_supervision(about.get('supervisor'))}"),
+        *(("worker", _worker(each)) for each in about.get("workers", ())),
         ("uptime", _duration(about["uptime_s"])),
         (
             "config",
@@ -231,6 +232,13 @@ def _show(target: Target, peer: Peer) -> None:
     rows += [("hook", _hook(hook)) for hook in about["hooks"]]
     for name, value in rows:
         click.echo(f"  {name:10} {value}")
+
+
+def _worker(worker: dict[str, Any]) -> str:
+    return (
+        f"{worker['number']}: process {worker['pid']}, since {_duration(worker['uptime_s'])}, "
+        f"{worker['calls']} calls in flight"
+    )
 
 
 def _circuit(circuit: dict[str, Any]) -> tuple[str, str]:

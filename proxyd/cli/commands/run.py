@@ -15,7 +15,11 @@ from proxyd.cli.options import run_options
 from proxyd.errors import ConfigError
 
 if TYPE_CHECKING:
+    import socket
+
     from proxyd.config.models import Config
+    from proxyd.daemon.configuration import LoadedConfig
+    from proxyd.daemon.systemd import Notifier
 
 __all__ = ["run_command"]
 
@@ -39,6 +43,7 @@ def run_command(
     log_level: str | None,
     log_format: str | None,
     max_retries: int | None,
+    workers: int | None,
     insecure: bool,
     supervised: str | None = None,
 ) -> None:
@@ -54,45 +59,82 @@ def run_command(
         "log_level": log_level or ("debug" if dev else None),
         "log_format": log_format,
         "max_retries": max_retries,
+        "workers": workers,
     }
     if dev and log_format is None:
         flags["log_format"] = os.environ.get("LOG_FORMAT") or "console"
     try:
-        asyncio.run(_serve(flags, models, supervised))
+        code = asyncio.run(_serve(flags, models, supervised))
     except ConfigError as exc:
         if supervised != "launchd":
             raise
         # With any other exit code than 0 launchd would restart it forever (docs/spec/operations.md#g7).
         click.echo(exc.message, err=True)
+    else:
+        if code:
+            sys.exit(code)
 
 
-async def _serve(flags: dict[str, Any], models: str | None, supervisor: str | None) -> None:
+async def _serve(flags: dict[str, Any], models: str | None, supervisor: str | None) -> int:
     from proxyd.config.paths import resolve_state_folder
     from proxyd.daemon.configuration import load_configuration
-    from proxyd.daemon.server import Daemon, Service
     from proxyd.daemon.systemd import Notifier, inherited_sockets
+    from proxyd.daemon.workers.place import WorkerPlace
     from proxyd.logs.rotation import rotate_when_large
-    from proxyd.logs.setup import configure, is_journal
+    from proxyd.logs.setup import configure, set_worker
 
     def load() -> Any:
         return load_configuration(flags, models, os.environ)
 
+    place = WorkerPlace.taken_from(os.environ)
+    if place is not None:
+        set_worker(place.number)
     loaded = load()
     configure(loaded.settings.log_level, loaded.settings.log_format)
     if supervisor in ("detached", "launchd"):
         rotate_when_large()
-    service = Service(supervisor, Notifier(os.environ), tuple(inherited_sockets(os.environ)))
+    notifier, sockets = Notifier(os.environ), tuple(inherited_sockets(os.environ))
+    if loaded.settings.workers > 1 and place is None:
+        return await _supervise(loaded, supervisor, notifier, sockets)
+
+    from proxyd.daemon.server import Daemon, Service
+
+    service = Service(supervisor, notifier, sockets, place)
     daemon = Daemon(loaded, reload=load, state_folder=resolve_state_folder(os.environ), service=service)
     daemon.handle_signals()
     await daemon.start()
-    in_journal = any(is_journal(os.environ, stream) for stream in (sys.stdout, sys.stderr))
-    if supervisor is None and not in_journal:
-        needs_virtual_key = loaded.settings.auth == "keys"
-        has_token = loaded.settings.auth_token is not None and not needs_virtual_key
-        _print_how_to_connect(
-            daemon.addresses[0], loaded.config, has_token=has_token, needs_virtual_key=needs_virtual_key
-        )
+    if place is None:
+        _greet(supervisor, daemon.addresses, loaded)
     await daemon.run()
+    return 0
+
+
+async def _supervise(
+    loaded: LoadedConfig, supervisor: str | None, notifier: Notifier, sockets: tuple[socket.socket, ...]
+) -> int:
+    """Run several workers; return the exit code."""
+    from proxyd.daemon.workers.supervisor import Supervisor
+
+    loaded.hooks.close()  # they have been checked; it is the workers that run them
+    parent = Supervisor(loaded.settings, supervisor, notifier, sockets)
+    parent.handle_signals()
+    parent.start()
+    _greet(supervisor, parent.addresses, loaded)
+    return await parent.run()
+
+
+def _greet(supervisor: str | None, addresses: list[tuple[str, int]], loaded: LoadedConfig) -> None:
+    """Say in a terminal how to connect."""
+    from proxyd.logs.setup import is_journal
+
+    in_journal = any(is_journal(os.environ, stream) for stream in (sys.stdout, sys.stderr))
+    if supervisor is not None or in_journal:
+        return
+    needs_virtual_key = loaded.settings.auth == "keys"
+    has_token = loaded.settings.auth_token is not None and not needs_virtual_key
+    _print_how_to_connect(
+        addresses[0], loaded.config, has_token=has_token, needs_virtual_key=needs_virtual_key
+    )
 
 
 def _print_how_to_connect(

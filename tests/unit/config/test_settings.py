@@ -44,6 +44,7 @@ def test_defaults() -> None:
         "max_streams_per_route": 0,
         "max_connections": 1024,
         "max_idle_per_peer": 64,
+        "workers": 1,
         "max_retries": 2,
         "circuit_failures": 5,
         "circuit_open_s": 30,

@@ -321,3 +321,16 @@ def test_logfmt_of_any_event_is_one_parsable_line(event: dict[str, Any]) -> None
         value = pair.partition("=")[2]
         if value.startswith('"'):
             json.loads(value)
+
+
+def test_lines_of_a_worker_begin_with_its_number() -> None:
+    render = ConsoleRenderer(lambda: 100, colors=False)
+    call = {
+        "event": "call.finished",
+        "timestamp": "12:04:31",
+        "level": "info",
+        **call_facts(finished(route="kimi")),
+    }
+    assert render(None, "info", {**call, "worker": 2}).startswith("12:04:31 w2 ✓ kimi  main")
+    other = {"event": "server.started", "timestamp": "12:04:31", "level": "info", "models": 3, "worker": 1}
+    assert render(None, "info", other) == "12:04:31 w1   server.started models=3"
