@@ -13,7 +13,9 @@ from typing import Any
 
 from bench.traffic import PACED, RESPONSES
 
-__all__ = ["BASELINES", "FORMATS", "OURS", "PEERS", "TLS", "VARIANTS", "Contender", "Launch", "with_tls"]
+__all__ = [
+    "BASELINES", "FORMATS", "OURS", "PEERS", "TLS", "VARIANTS", "Contender", "Launch", "with_tls", "with_workers",
+]  # fmt: skip
 
 _ROOT = Path(__file__).resolve().parents[1]
 #: Rates of paced streams, in chunks a second, that the scenarios use.
@@ -241,3 +243,8 @@ PEERS = (
         missing=_missing_litellm,
     ),
 )
+
+
+def with_workers(count: int) -> Contender:
+    """Return the translated route with so many workers."""
+    return Contender(f"{count} workers", _proxy(translated=True, settings={"workers": count}))

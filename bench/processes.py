@@ -41,7 +41,11 @@ class Process:
         """Return the CPU seconds that the tree has used. Ended threads are included: LiteLLM ends idle ones, and a sum
         over live threads would decrease.
         """
-        return sum(time.clock_gettime_ns(_cpu_clock(pid)) for pid in self._tree()) / 1e9
+        return sum(self.cpu_s_by_process().values())
+
+    def cpu_s_by_process(self) -> dict[int, float]:
+        """Return the CPU seconds of each process of the tree."""
+        return {pid: time.clock_gettime_ns(_cpu_clock(pid)) / 1e9 for pid in self._tree()}
 
     def rss_bytes(self) -> int:
         """Return the tree's resident memory; shared pages count once per process."""
