@@ -66,25 +66,25 @@ async def test_bodies_that_wait_for_their_upstreams_are_bounded_together(is_dire
                 return response, await response.content.readany()
 
             first = asyncio.ensure_future(begin(body(1500 * KIB, stream=True)))
-            await until(lambda: upstream.calls == 1, 10)  # larger than all may be, and alone
+            await until(lambda: upstream.calls == 1, 30)  # larger than all may be, and alone
             status, said, retry_after = await ask(body(100 * KIB, stream=True))
             assert (status, retry_after) == (529, "1")
             error = json.loads(said)["error"]
             assert error["type"] == "overloaded_error"
             assert "max_parsing_bytes" in error["message"]
             upstream.begin.set()
-            response, beginning = await asyncio.wait_for(first, 10)
+            response, beginning = await asyncio.wait_for(first, 30)
             assert beginning  # its stream has begun, so its request is not held any more
             upstream.begin.clear()
             others = [asyncio.ensure_future(ask(body(400 * KIB, stream=True))) for _ in range(2)]
-            await until(lambda: upstream.calls == 3, 10)
+            await until(lambda: upstream.calls == 3, 30)
             assert (await ask(body(400 * KIB, stream=True)))[0] == 529
             small = asyncio.ensure_future(ask(body(10 * KIB, stream=True)))
-            await until(lambda: upstream.calls == 4, 10)
+            await until(lambda: upstream.calls == 4, 30)
             upstream.begin.set()
             upstream.end.set()
             for each in (*others, small):
-                assert (await asyncio.wait_for(each, 10))[0] == 200
+                assert (await asyncio.wait_for(each, 30))[0] == 200
             assert await response.read()
             for _ in range(5):  # what was refused or failed holds nothing
                 assert (await ask(b"{" * 600 * KIB))[0] == 400

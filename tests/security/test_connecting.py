@@ -264,13 +264,13 @@ async def test_names_that_nobody_answers_for_hold_up_nothing_else(silent_names: 
             for n in range(40):
                 client = await stack.enter_async_context(RawClient.to(base))
                 await client.send(post({**HELLO, "model": f"dead{n}", "stream": False}, KEY))
-            await until(lambda: len(silent_names) == 40, 10)
+            await until(lambda: len(silent_names) == 40, 30)
             assert (await ask(base)).status == 200
             async with RawClient.to(base) as client:
                 await client.send(b"GET /dashboard HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
                 assert (await client.response()).status == 200
             assert (
-                await asyncio.wait_for(asyncio.to_thread(lambda: "the loop's own threads are free"), 10)
+                await asyncio.wait_for(asyncio.to_thread(lambda: "the loop's own threads are free"), 30)
             ).startswith("the loop")
 
 
@@ -303,7 +303,7 @@ async def test_look_ups_over_the_limit_wait_and_those_given_up_are_not_made() ->
         return name
 
     tasks = [asyncio.ensure_future(lookups.run(lambda n=n: look_up(n))) for n in "abcd"]
-    await until(lambda: len(made) == 2, 10)
+    await until(lambda: len(made) == 2, 30)
     tasks[2].cancel()
     await asyncio.sleep(0)
     gate.set()

@@ -117,7 +117,7 @@ async def test_one_that_speaks_while_it_idles_is_closed_at_once(
     async with calls_to(lambda _: [OWN], certificate) as (calls, upstream):
         await calls.ask()
         upstream.writers[0].write(UNASKED)
-        await until(lambda: not upstream.open_connections, 5)
+        await until(lambda: not upstream.open_connections, 30)
 
 
 @pytest.mark.statement("D table")

@@ -83,7 +83,7 @@ async def ask(base: str, request: bytes) -> tuple[bytes, RawResponse]:
     """The head as it came, too."""
     async with RawClient.to(base) as client:
         await client.send(request)
-        head = await asyncio.wait_for(client.reader.readuntil(b"\r\n\r\n"), 10)
+        head = await asyncio.wait_for(client.reader.readuntil(b"\r\n\r\n"), 30)
         first, *lines = head.decode("latin-1").strip().split("\r\n")
         pairs = (line.partition(":") for line in lines)
         headers = {name.lower(): value.strip() for name, _, value in pairs}
@@ -165,7 +165,7 @@ async def test_a_clients_own_key_is_masked_whole_in_its_own_error(capfd: pytest.
             _, response = await ask(base, post({**HELLO, "stream": False}, f"X-Api-Key: {key}"))
             async with RawClient.to(base) as client:
                 await client.send(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                feed = await asyncio.wait_for(client.reader.readuntil(b"event: active"), 10)
+                feed = await asyncio.wait_for(client.reader.readuntil(b"event: active"), 30)
     assert response.error()[1].partition(" (")[0] == "Incorrect API key provided: ***"
     assert b"Incorrect API key provided: ***" in feed
     assert "SECRETSECRET" not in feed.decode() + "".join(capfd.readouterr())
@@ -224,7 +224,7 @@ async def test_a_key_in_a_word_that_is_remembered_is_masked(is_direct: bool, tmp
             )
             async with RawClient.to(base) as client:
                 await client.send(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                feed = await asyncio.wait_for(client.reader.readuntil(b"event: active"), 10)
+                feed = await asyncio.wait_for(client.reader.readuntil(b"event: active"), 30)
     assert b'"model":"***"' in feed
     for data in (feed, *_stored(tmp_path)):
         assert KEY_LIKE.encode() not in data

@@ -245,7 +245,7 @@ async def test_planted_keys_and_words_are_found_nowhere(level: str, tmp_path: Pa
                 daemon.send(signal.SIGHUP)
                 await daemon.says("config.rejected")
             daemon.send(signal.SIGTERM)
-            assert await daemon.ended(10) == 0
+            assert await daemon.ended(30) == 0
     if level in ("debug", "info"):
         assert len(daemon.log("call.finished")) >= 60, "the calls did run"
         assert daemon.log("state.daemon")
@@ -278,7 +278,7 @@ async def _hello(base: str) -> bytes:
         await client.send(
             f"GET /events HTTP/1.1\r\nHost: localhost\r\nX-Claude-Proxy-Token: {TOKEN}\r\n\r\n".encode()
         )
-        return await asyncio.wait_for(client.reader.readuntil(b"event: active"), 10)
+        return await asyncio.wait_for(client.reader.readuntil(b"event: active"), 30)
 
 
 # -- what an upstream quotes of a prompt

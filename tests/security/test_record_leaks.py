@@ -104,11 +104,11 @@ async def _planted_calls(folder: Path, **more: Any) -> dict[str, bytes]:
                     await client.send(
                         f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
                     )
-                    seen += await asyncio.wait_for(client.reader.read(), 5)
+                    seen += await asyncio.wait_for(client.reader.read(), 30)
             daemon.send(signal.SIGUSR2)
             await daemon.says("state.daemon")
             daemon.send(signal.SIGTERM)
-            assert await daemon.ended(10) == 0
+            assert await daemon.ended(30) == 0
     assert len(daemon.log("call.finished")) >= 15, "the calls did run"
     stored = {str(path): data for path, data in _files_below(folder).items()}
     assert sum(path.endswith("/call.json") for path in stored) >= 15, "and were recorded"

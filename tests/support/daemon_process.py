@@ -44,7 +44,7 @@ class Process:
     def log(self, event: str) -> list[dict[str, Any]]:
         return [line for line in self.lines if line["event"] == event]
 
-    async def says(self, event: str, times: int = 1, within_s: float = 8.0) -> dict[str, Any]:
+    async def says(self, event: str, times: int = 1, within_s: float = 30.0) -> dict[str, Any]:
         """Wait until `event` has been logged `times` times."""
         await until(lambda: len(self.log(event)) >= times, within_s)
         return self.log(event)[times - 1]

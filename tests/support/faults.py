@@ -37,7 +37,7 @@ MODES = {"translated": TRANSLATED, "direct": DIRECT}
 #: One retry: the second one would wait for half a second.
 SETTINGS = {"max_retries": 1, "max_frame_bytes": 1 << 20}
 #: For upstreams that stall; the others must not run into a clock on a slow machine.
-SHORT_TIMEOUTS = {"first_byte_s": 0.08, "idle_s": 0.08}
+SHORT_TIMEOUTS = {"first_byte_s": 0.2, "idle_s": 0.2}
 
 #: Key and certificate of the upstreams of `play`; None where they speak plain HTTP. A fixture may set it.
 certificate: tuple[Path, Path] | None = None

@@ -44,7 +44,7 @@ def records(folder: Path) -> list[Path]:
 
 async def until_records(folder: Path, count: int) -> list[Path]:
     """Wait until so many calls are recorded."""
-    await until(lambda: len(records(folder)) >= count, 10)
+    await until(lambda: len(records(folder)) >= count, 30)
     return records(folder)
 
 

@@ -72,7 +72,7 @@ def find_pythons() -> list[str]:
         script = (
             "import ensurepip, sys, venv; print(*sys.version_info[:2])"  # not every system's Python has these
         )
-        done = subprocess.run([candidate, "-c", script], capture_output=True, text=True, timeout=30)
+        done = subprocess.run([candidate, "-c", script], capture_output=True, text=True, timeout=120)
         version = tuple(map(int, done.stdout.split())) if done.returncode == 0 else (0, 0)
         if version >= (3, 10) and len(version) == 2:
             found[version[0], version[1]] = candidate
@@ -144,7 +144,7 @@ def _call_demo(program: str, home: Path) -> str:
     try:
         for _ in range(100):
             try:
-                with urllib.request.urlopen(request, timeout=20) as response:
+                with urllib.request.urlopen(request, timeout=120) as response:
                     blocks = json.load(response)["content"]
                 return next(block["text"] for block in blocks if block["type"] == "text")[:40]
             except urllib.error.URLError:

@@ -122,7 +122,7 @@ def test_restart_lets_an_open_stream_finish(home: Home) -> None:
         {"content-type": "application/json"},
     )
     old = status(home)["pid"]
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with urllib.request.urlopen(request, timeout=120) as response:
         start = response.read(20)
         assert home.run("restart").code == 0
         body_bytes = start + response.read()
@@ -257,7 +257,7 @@ def test_status_names_what_cannot_work(home: Home) -> None:
             f"http://127.0.0.1:{home.port}/v1/messages", body.encode(), {"content-type": "application/json"}
         )
         with pytest.raises(urllib.error.HTTPError):
-            urllib.request.urlopen(request, timeout=30)
+            urllib.request.urlopen(request, timeout=120)
         (line,) = [line for line in home.run("status").out.splitlines() if address in line]
         assert line.split()[:2] == [word, address + ("," if word == "failing" else "")]
         assert f"{failures}: {cause}" in line

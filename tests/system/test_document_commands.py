@@ -151,7 +151,7 @@ class Stage:
             {"content-type": "application/json"},
         )
         with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(request, timeout=30)
+            urllib.request.urlopen(request, timeout=120)
         with caught.value as response:
             request_id = str(response.headers["request-id"])
         deadline = time.monotonic() + 20

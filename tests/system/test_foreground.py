@@ -40,7 +40,7 @@ def output_of(home: Home, arguments: Sequence[str]) -> tuple[str, str]:
             if "server.started" in line:
                 break
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=120)
     finally:
         process.kill()
         process.communicate()
@@ -117,7 +117,7 @@ def test_development_mode_logs_text(home: Home, monkeypatch: pytest.MonkeyPatch)
         assert process.stderr is not None
         line = next(line for line in process.stderr if "server.started" in line)
         process.send_signal(signal.SIGTERM)
-        _, rest = process.communicate(timeout=20)
+        _, rest = process.communicate(timeout=120)
     finally:
         process.kill()
         process.communicate()

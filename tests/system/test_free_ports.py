@@ -31,7 +31,7 @@ def test_processes_get_different_ports_outside_the_range_of_the_system() -> None
         assert each.stdout is not None
         found += map(int, each.stdout.readline().split())
     for each in processes:
-        each.communicate("\n", timeout=20)
+        each.communicate("\n", timeout=120)
     assert len(set(found)) == 300
     first, last = ephemeral_range()
     assert [port for port in found if first <= port <= last] == []

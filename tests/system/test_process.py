@@ -25,7 +25,7 @@ def test_example_configuration_needs_no_key(tmp_path: Path) -> None:
         request = urllib.request.Request(
             f"{base}/v1/messages", json.dumps(body).encode(), {"content-type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=20) as response:
+        with urllib.request.urlopen(request, timeout=120) as response:
             message = json.load(response)
         assert message["content"][0]["type"] == "thinking"
         process.send_signal(signal.SIGTERM)

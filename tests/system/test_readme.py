@@ -48,7 +48,7 @@ def test_the_first_conversation(home: Home) -> None:
         env=home.environ,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
     )
     assert "event: message_start" in asked.stdout
     assert asked.stdout.rstrip().endswith('data: {"type":"message_stop"}')

@@ -171,7 +171,7 @@ async def test_a_stop_while_a_client_reads_the_last_bytes_adds_no_error(mode: st
             patch.setattr(ResponseWriter, "finish", finished_late)
             async with RawClient.to(f"http://127.0.0.1:{daemon.addresses[0][1]}") as client:
                 await client.send(request(mode))
-                await asyncio.wait_for(reached.wait(), 5)
+                await asyncio.wait_for(reached.wait(), 30)
                 await daemon.drain()
                 response = await client.response()
                 finish.set()

@@ -169,7 +169,7 @@ def test_haproxy_takes_its_configuration(tmp_path: Path) -> None:
     path.write_text(
         re.sub(r"server (\w+) \1:", r"server \1 127.0.0.1:", (DEPLOY / "haproxy.cfg").read_text())
     )
-    done = subprocess.run([program, "-c", "-f", path], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([program, "-c", "-f", path], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "warning" not in done.stderr.lower(), done.stderr
 
@@ -177,14 +177,14 @@ def test_haproxy_takes_its_configuration(tmp_path: Path) -> None:
 def test_secrets_are_made_once(tmp_path: Path) -> None:
     script = tmp_path / "make-secrets"
     shutil.copy(DEPLOY / "make-secrets", script)
-    assert subprocess.run([script], timeout=30).returncode == 0
+    assert subprocess.run([script], timeout=120).returncode == 0
     token = (tmp_path / "secrets" / "proxy_token").read_text()
     password = (tmp_path / "secrets" / "database_password").read_text()
     assert len(token) == len(password) == 64
     assert (
         tmp_path / "secrets" / "store_url"
     ).read_text() == f"postgresql://proxy:{password}@database/claude"
-    again = subprocess.run([script], capture_output=True, text=True, timeout=30)
+    again = subprocess.run([script], capture_output=True, text=True, timeout=120)
     assert (again.returncode, "there already" in again.stderr) == (1, True)
     assert (tmp_path / "secrets" / "proxy_token").read_text() == token
     assert "/secrets/" in (DEPLOY / ".gitignore").read_text()

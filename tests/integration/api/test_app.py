@@ -184,7 +184,7 @@ async def test_events_are_forwarded_as_they_arrive(session: aiohttp.ClientSessio
         async with session.post(f"{base}/v1/messages", json={**HELLO, "stream": True}) as response:
             seen = b""
             while b'"first"' not in seen:
-                seen += await asyncio.wait_for(response.content.readany(), 5)
+                seen += await asyncio.wait_for(response.content.readany(), 30)
             assert b"second" not in seen
             go_on.set()
             assert b'"second"' in await response.content.read()

@@ -37,7 +37,7 @@ async def test_a_recorded_call_shows_its_attempts_without_secrets(tmp_path: Path
                 await client.send(post({**HELLO, "messages": [message], "top_k": 5}))
                 answer = await client.response(30)
             request_id = answer.headers["request-id"]
-            await until(lambda: len(records(tmp_path)) == 1, 10)
+            await until(lambda: len(records(tmp_path)) == 1, 30)
             async with (
                 aiohttp.ClientSession() as session,
                 session.get(f"{base}/v1/calls/{request_id}") as response,

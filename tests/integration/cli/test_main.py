@@ -74,7 +74,7 @@ def test_flags_override_models_yaml(home: Home) -> None:
         line = next(line for line in process.stderr if "server.started" in line)
         assert json.loads(line)["level"] == "info"
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        process.communicate(timeout=120)
     finally:
         process.kill()
         process.communicate()

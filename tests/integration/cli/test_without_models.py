@@ -57,7 +57,7 @@ async def foreground(home: Home) -> AsyncIterator[asyncio.subprocess.Process]:
 
 
 def listed(home: Home) -> list[str]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{home.port}/v1/models", timeout=10) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{home.port}/v1/models", timeout=120) as response:
         return [each["id"] for each in json.load(response)["data"]]
 
 

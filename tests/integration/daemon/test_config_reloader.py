@@ -28,7 +28,7 @@ from tests.support.harness import chunk, running_upstream, sse
 from tests.support.keyrings import MemoryKeyring, using_keyring
 
 POLL_S = 0.01
-TIMEOUT_S = 30
+TIMEOUT_S = 60
 
 
 async def until(holds: Callable[[], bool]) -> None:

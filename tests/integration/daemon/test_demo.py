@@ -412,9 +412,9 @@ async def test_chunks_are_sent_as_they_arise_and_close_does_not_wait_for_a_reade
     async with aiohttp.ClientSession() as session:
         body = {**GOOD, "stream": True}
         async with session.post(f"{server.api_base}/chat/completions", json=body) as response:
-            first = await asyncio.wait_for(response.content.readuntil(b"\n\n"), 5)
+            first = await asyncio.wait_for(response.content.readuntil(b"\n\n"), 30)
             assert json.loads(first.removeprefix(b"data: "))["choices"][0]["delta"]["role"] == "assistant"
-            await asyncio.wait_for(server.close(), 10)
+            await asyncio.wait_for(server.close(), 30)
 
 
 async def test_a_reader_that_disconnects_affects_no_other(client: Client) -> None:

@@ -383,7 +383,7 @@ async def test_streams_open_during_reloads_leak_no_thread(
             go_on.set()
             for client in clients:
                 assert judge((await client.response()).events()) == "message_stop"
-        await until(lambda: not _hook_threads(), 5)
+        await until(lambda: not _hook_threads(), 30)
         await daemon.drain()
         await daemon.close()
 

@@ -23,7 +23,7 @@ async def received(base: str, request: bytes) -> bytes:
     """All bytes of the response to one request, until the connection closes."""
     async with RawClient.to(base) as client:
         await client.send(request)
-        return await asyncio.wait_for(client.reader.read(-1), 5)
+        return await asyncio.wait_for(client.reader.read(-1), 30)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -92,7 +92,7 @@ async def test_response_begun_while_draining_closes_its_connection(mode: str) ->
             drained = asyncio.ensure_future(daemon.drain())
             await asyncio.sleep(0.05)
             go_on.set()
-            seen = await asyncio.wait_for(client.reader.read(-1), 5)
+            seen = await asyncio.wait_for(client.reader.read(-1), 30)
         await drained
         await daemon.close()
     head, _, body = seen.partition(b"\r\n\r\n")

@@ -27,7 +27,7 @@ async def test_stale_connection_is_replaced_at_once(mode: str, fault: Fault) -> 
     upstream = RawUpstream(lambda number: [fault] if number == 1 else [whole(mode)])
     async with no_leaks(), upstream.running(), running_proxy([entry(upstream, mode)]) as base:
         for _ in range(2):
-            response = await asyncio.wait_for(ask(base, post(HELLO)), 5)
+            response = await asyncio.wait_for(ask(base, post(HELLO)), 30)
             assert judge(response.events()) == "message_stop"
     assert (len(upstream.heads), upstream.accepted) == (3, 2)
     assert upstream.bodies[1] == upstream.bodies[2]
@@ -67,7 +67,7 @@ async def test_unrequested_response_is_not_used_for_the_next_call(name: str, whe
         if when == "later":
             await asyncio.sleep(0)
             go_on.set()
-            await asyncio.wait_for(said.wait(), 5)
+            await asyncio.wait_for(said.wait(), 30)
             await asyncio.sleep(0.02)  # both ends share this loop: it has been read by then
         second = await ask(base, post(HELLO))
     if (name, when) != ("rubbish", "with_the_answer"):  # one piece that is no HTTP as a whole

@@ -307,7 +307,7 @@ async def test_a_client_that_leaves_ends_the_description() -> None:
         while not seeing.requests:
             await asyncio.sleep(0.01)
         task.cancel()
-        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.wait_for(ended.wait(), 30)
 
 
 async def test_a_direct_entry_may_describe() -> None:

@@ -122,7 +122,7 @@ async def test_the_next_key_is_tried_within_the_call(status: int, direct: bool) 
         ) as proxy:
             begun = time.monotonic()
             response = await proxy.ask("s1")
-            assert time.monotonic() - begun < 2, "without a delay"
+            assert time.monotonic() - begun < 20, "without a delay"
             assert judge(response.events()) == "message_stop"
             assert proxy.used == ["A", "B"]
             assert proxy.key("A")["for_s"] == pytest.approx(seconds, abs=5)
@@ -152,12 +152,12 @@ async def test_overload_inside_a_response_is_not_shown_to_the_client(direct: boo
 @pytest.mark.parametrize("direct", MODES)
 async def test_retry_after_says_for_how_long(direct: bool) -> None:
     def behaviour(key: str, _: web.Request) -> Any:
-        return error(429, "rate_limit_error", direct=direct, retry_after="7") if key == "A" else None
+        return error(429, "rate_limit_error", direct=direct, retry_after="700") if key == "A" else None
 
     async with service(direct, behaviour) as proxy:
         await proxy.ask()
-        assert proxy.key("A")["for_s"] == pytest.approx(7, abs=1)
-        assert proxy.key("A")["until"] == pytest.approx(time.time() + 7, abs=2)
+        assert proxy.key("A")["for_s"] == pytest.approx(700, abs=60)
+        assert proxy.key("A")["until"] == pytest.approx(time.time() + 700, abs=60)
 
 
 @pytest.mark.parametrize("direct", MODES)
@@ -378,15 +378,15 @@ async def test_no_call_is_lost_and_no_session_moves_needlessly(direct: bool) -> 
         requests += 1
         now = clock()
         # A key is set aside for 1 s: another one must be there for the whole of it.
-        may_refuse = any(now - refused_at[other] > 1.5 for other in KEYS if other != key)
+        may_refuse = any(now - refused_at[other] > 2.0 for other in KEYS if other != key)
         if now - refused_at[key] < 0.5 or (may_refuse and chance.random() < 0.02):
             refused_at[key] = now
             return error(429, "rate_limit_error", direct=direct, retry_after="1")
         session = request[BODY]["messages"][0]["content"]
         if isinstance(session, list):
             session = session[0]["text"]
-        if served[session] and (before := served[session][-1][1]) != key:
-            assert now - refused_at[before] < 1.5, f"{session} left {before}, which works"
+        if served[session] and (before := served[session][-1])[1] != key:
+            assert refused_at[before[1]] > before[0] - 1.5, f"{session} left {before[1]}, which works"
         served[session].append((now, key))
         return None
 

@@ -63,7 +63,7 @@ async def test_parts_are_sent_as_they_come(wants_stream: bool, monkeypatch: pyte
             goes_on.set()
         async with client.post(url, json={**REQUEST, "stream": wants_stream}) as response:
             if wants_stream:
-                first = await asyncio.wait_for(response.content.readany(), 5)
+                first = await asyncio.wait_for(response.content.readany(), 30)
                 assert [name for name, _ in read_events(first)] == ["message_start", "content_block_start"]
                 goes_on.set()
                 rest = await response.read()

@@ -69,7 +69,7 @@ async def test_call_leaves_no_reference_cycles(mode: str, end: str, stream: bool
                     seen = len(upstream.heads)
                     await client.send(post({**HELLO, "stream": stream}))
                     if leaves:
-                        await until(lambda: len(upstream.heads) > seen, 5)
+                        await until(lambda: len(upstream.heads) > seen, 30)
                         client.reset()
                     else:
                         await client.response()

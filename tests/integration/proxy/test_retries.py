@@ -132,7 +132,7 @@ async def test_running_retries_count_as_well_as_waiting_ones() -> None:
         async with no_leaks(), upstream.running():
             async with running_proxy([entry(upstream)], circuit_failures=0, max_retries=1) as base:
                 asked = [asyncio.ensure_future(ask(base, post(HELLO))) for _ in range(calls)]
-                await until(lambda: len(upstream.heads) == calls, 10)
+                await until(lambda: len(upstream.heads) == calls, 30)
                 for number, turn in enumerate(turns):
                     turn.set()
 
@@ -141,7 +141,7 @@ async def test_running_retries_count_as_well_as_waiting_ones() -> None:
                         again = len(upstream.heads) - calls
                         return again + events.count("call.finished") == number + 1
 
-                    await until(is_decided, 10)
+                    await until(is_decided, 30)
                 the_end.set()
                 responses = await asyncio.gather(*asked)
     assert {response.status for response in responses} == {529}
@@ -170,7 +170,7 @@ async def test_retry_ends_when_its_stream_begins() -> None:
             for _ in range(asked):
                 clients.append(await stack.enter_async_context(RawClient.to(base)))
                 await clients[-1].send(post(HELLO))
-                await until(lambda: len(upstream.heads) == 2 * len(clients), 5)
+                await until(lambda: len(upstream.heads) == 2 * len(clients), 30)
             the_end.set()
             responses = [await client.response() for client in clients]
     assert [judge(response.events()) for response in responses] == ["message_stop"] * asked

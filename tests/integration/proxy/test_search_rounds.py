@@ -284,9 +284,9 @@ async def test_a_client_that_leaves_ends_the_round() -> None:
 
     async with setting([wait]) as (client, _, _engine):
         task = asyncio.create_task(ask(client))
-        await asyncio.wait_for(has_begun.wait(), 10)
+        await asyncio.wait_for(has_begun.wait(), 30)
         task.cancel()
-        await asyncio.wait_for(has_ended.wait(), 10)
+        await asyncio.wait_for(has_ended.wait(), 30)
 
 
 async def test_the_ledger_tells_the_rounds_apart(tmp_path: Path) -> None:

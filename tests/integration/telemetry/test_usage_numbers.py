@@ -162,7 +162,7 @@ async def test_usage_of_a_client_that_leaves_is_estimated(tmp_path: Path, direct
                 async with session.post(f"{base}/v1/messages", json={**body, "stream": True}) as response:
                     await response.content.readuntil(b'_delta"')
             (row,) = await until_rows(tmp_path, 1)
-            await asyncio.wait_for(is_over.wait(), 10)
+            await asyncio.wait_for(is_over.wait(), 30)
     assert (row["outcome"], row["is_estimated"]) == ("client_gone", 1)
     assert 60 <= row["output_tokens"] <= 220
     if direct:
@@ -250,7 +250,7 @@ async def test_kill_loses_at_most_a_second(tmp_path: Path) -> None:
             await asyncio.wait_for(until_some(), 30)
             process.send_signal(signal.SIGKILL)
             killed = loop.time()
-            await asyncio.wait(talkers, timeout=10)
+            await asyncio.wait(talkers, timeout=120)
             for talker in talkers:
                 assert isinstance(talker.exception(), aiohttp.ClientError)
         process.wait(10)

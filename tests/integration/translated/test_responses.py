@@ -274,8 +274,8 @@ async def test_a_stop_sequence_ends_the_call_at_once(session: aiohttp.ClientSess
         return response
 
     async with running_upstream(respond) as upstream, running_proxy([entry(upstream)]) as proxy:
-        _, message = await asyncio.wait_for(ask(session, proxy, stop_sequences=["</block>"]), 10)
-        await asyncio.wait_for(gone.wait(), 10)
+        _, message = await asyncio.wait_for(ask(session, proxy, stop_sequences=["</block>"]), 30)
+        await asyncio.wait_for(gone.wait(), 30)
     assert message["content"] == [{"type": "text", "text": "no"}]
     assert (message["stop_reason"], message["stop_sequence"]) == ("stop_sequence", "</block>")
 

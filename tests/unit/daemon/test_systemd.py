@@ -117,14 +117,14 @@ def test_a_daemon_on_an_inherited_socket_notifies_the_manager(home: Home) -> Non
             assert f"http://127.0.0.1:{port}, 1 models" in heard("READY=1")
             heard("WATCHDOG=1")
             heard("WATCHDOG=1")
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz?verbose=1", timeout=10) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz?verbose=1", timeout=120) as response:
                 assert json.load(response)["pid"] == process.pid
             process.send_signal(signal.SIGHUP)
             assert heard("RELOADING=1").removeprefix("MONOTONIC_USEC=").isdigit()
             heard("READY=1")
             process.send_signal(signal.SIGTERM)
             assert "draining" in heard("STOPPING=1")
-            out, _ = process.communicate(timeout=20)
+            out, _ = process.communicate(timeout=120)
         finally:
             process.kill()
             process.communicate()

@@ -77,7 +77,7 @@ async def stream_event_hook(event, ctx):
         assert rest == f"m {mode} request w"
         assert (await proxy.message())["content"][-1]["text"] == "HELLO WORLD"
         assert proxy.hooks.files[0].failures == 0
-    await until(lambda: not is_there(int(pid)), 10)
+    await until(lambda: not is_there(int(pid)), 30)
 
 
 async def test_a_direct_stream_that_no_hook_changes_keeps_its_bytes(tmp_path: Path) -> None:
@@ -195,9 +195,9 @@ async def test_a_reload_leaves_no_process_behind(tmp_path: Path) -> None:
         relay.swap(relay.settings, relay.table, new)
         assert text_of(await proxy.events()) == "Hello world"
         assert new.files[0].calls > 0
-        await until(lambda: not is_there(before), 10)
+        await until(lambda: not is_there(before), 30)
         last = pid_of(new)
-    await until(lambda: not is_there(last), 10)
+    await until(lambda: not is_there(last), 30)
 
 
 async def test_a_killed_process_is_restarted(tmp_path: Path) -> None:

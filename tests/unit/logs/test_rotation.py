@@ -28,7 +28,7 @@ setup._queue.close()
 def _run(tmp_path: Path, between: str, **streams: object) -> None:
     script = _SCRIPT.format(between=between)
     command = [sys.executable, "-c", script]
-    subprocess.run(command, env=environment(tmp_path), check=True, timeout=30, **streams)  # type: ignore[call-overload]
+    subprocess.run(command, env=environment(tmp_path), check=True, timeout=120, **streams)  # type: ignore[call-overload]
 
 
 def test_moved_file_is_opened_again(tmp_path: Path) -> None:

@@ -62,4 +62,4 @@ async def test_draining_admits_none_and_is_idle_after_the_last() -> None:
     registry.remove(_call("never admitted"))
     assert not waiting.done()
     registry.remove(call)
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, 30)

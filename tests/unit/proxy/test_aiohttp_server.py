@@ -50,13 +50,13 @@ async def test_nothing_follows_a_response_that_was_written() -> None:
     async with serving(written(WRITTEN_RESPONSE)) as (base, _), RawClient.to(base) as client:
         for _ in range(3):
             await client.send(post({}))
-            assert await asyncio.wait_for(client.reader.readexactly(len(BODY)), 5) == BODY
+            assert await asyncio.wait_for(client.reader.readexactly(len(BODY)), 30) == BODY
 
 
 async def test_the_connection_is_closed_after_a_last_response() -> None:
     async with serving(written(LAST_RESPONSE)) as (base, _), RawClient.to(base) as client:
         await client.send(post({}))
-        assert await asyncio.wait_for(client.reader.read(-1), 5) == BODY
+        assert await asyncio.wait_for(client.reader.read(-1), 30) == BODY
 
 
 async def test_a_drain_waits_for_a_client_that_does_not_read_and_ends_with_its_connection() -> None:
@@ -121,14 +121,14 @@ async def test_a_wrapped_handler_handles_the_requests_of_new_connections() -> No
         wrap_handler(server, wrapper)
         async with RawClient.to(base) as client:
             await client.send(post({}, path="/seen"))
-            await asyncio.wait_for(client.reader.readexactly(len(BODY)), 5)
+            await asyncio.wait_for(client.reader.readexactly(len(BODY)), 30)
     assert seen == ["/seen"]
 
 
 async def test_connections_have_a_peer_and_can_be_closed() -> None:
     async with serving(written(WRITTEN_RESPONSE)) as (base, server), RawClient.to(base) as client:
         await client.send(post({}))
-        await asyncio.wait_for(client.reader.readexactly(len(BODY)), 5)
+        await asyncio.wait_for(client.reader.readexactly(len(BODY)), 30)
         (connection,) = server.connections
         assert isinstance(connection, RequestHandler)
         assert peer_of(connection) == "127.0.0.1"

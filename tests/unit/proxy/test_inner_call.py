@@ -92,4 +92,4 @@ async def test_reading_from_the_upstream_pauses_until_events_are_taken() -> None
     await asyncio.sleep(0)
     assert not waiting.done()
     assert len(await writer.take() or ()) > 100
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 30)

@@ -105,7 +105,7 @@ class _Call:
 
     async def seen(self) -> tuple[object, ...]:
         """All that is visible from outside, after the upstream has ended."""
-        end = await asyncio.wait_for(self.reader, 5)
+        end = await asyncio.wait_for(self.reader, 30)
         self.timers.close()
         flow = self.trace.attempts[0].flow
         # What arrives after the end, or after what broke the response, may be read or not.
@@ -323,7 +323,7 @@ async def test_exception_within_the_callback_is_raised_in_the_task(mode: str) ->
     with mock.patch.object(_Client, "write", side_effect=RuntimeError("a bug of ours")):
         call.protocol.data_received(_chunked(_frame(mode, " three")))
     with pytest.raises(RuntimeError, match="a bug of ours"):
-        await asyncio.wait_for(call.reader, 5)
+        await asyncio.wait_for(call.reader, 30)
 
 
 @pytest.mark.parametrize("mode", ["translated", "direct"])
@@ -333,7 +333,7 @@ async def test_chunks_within_the_callback_postpone_the_idle_timeout(mode: str) -
         await asyncio.sleep(0.25)
         call.protocol.data_received(_chunked(_frame(mode, f" {count}")))
     assert not call.reader.done()
-    assert await asyncio.wait_for(call.reader, 5) == (State.FAILED, "http://upstream was silent for 1 s")
+    assert await asyncio.wait_for(call.reader, 30) == (State.FAILED, "http://upstream was silent for 1 s")
     assert b"was silent for 1 s" in call.pump.last
 
 

@@ -185,7 +185,7 @@ def test_a_server_that_stops_and_freezes_costs_nothing_but_time(tmp_path: Path) 
             for _ in range(2):
                 with pytest.raises(StoreFailed, match=r"no answer within 1 s|cannot be used"):
                     store.add_usage({WINDOW: Spent(4, 4, 4)})
-            assert time.monotonic() - began < 6
+            assert time.monotonic() - began < 30
         finally:
             server.freeze(is_on=False)
         until_stored(store, Spent(5, 5, 5))

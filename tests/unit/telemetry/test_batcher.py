@@ -19,7 +19,7 @@ async def until_observed(observed: list[str], count: int) -> None:
         while len(observed) < count:
             await asyncio.sleep(0.005)
 
-    await asyncio.wait_for(enough(), 5)
+    await asyncio.wait_for(enough(), 30)
 
 
 async def test_observers_are_notified_in_order_without_a_flush() -> None:

@@ -54,7 +54,7 @@ async def until_trouble(ledger: Ledger) -> str:
             await asyncio.sleep(0.01)
         return ledger.trouble
 
-    return await asyncio.wait_for(seen(), 10)
+    return await asyncio.wait_for(seen(), 30)
 
 
 async def test_row_of_a_call(tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ async def test_damaged_file_is_moved_aside(tmp_path: Path, damage: Callable[[Pat
     with capture_logs() as lines:
         async with open_ledger(tmp_path) as ledger:
             ledger.observe(row_of(finished(request_id="req_new")))
-            await until(lambda: bool(ledger.moved), 10)
+            await until(lambda: bool(ledger.moved), 30)
             (seen,) = await until_rows(tmp_path, 1)
             assert (ledger.trouble, ledger.dropped) == (None, 0)
     assert seen["request_id"] == "req_new"
@@ -331,7 +331,7 @@ async def test_files_damaged_in_the_same_second_are_both_kept(tmp_path: Path) ->
         for number in (1, 2):
             _no_database(tmp_path / FILE)
             ledger.suspect()
-            await until(lambda number=number: len(ledger.moved) == number, 10)
+            await until(lambda number=number: len(ledger.moved) == number, 30)
     assert len(stats.damaged_files(tmp_path / FILE)) == 2
 
 
@@ -350,7 +350,7 @@ async def test_removed_file_is_created_again(tmp_path: Path, what: str) -> None:
             folder.mkdir()
             new_ledger_file(folder / FILE).close()
         ledger.observe(row_of(finished(request_id="req_2")))
-        await until(lambda: (folder / FILE).exists() and (folder / FILE).stat().st_size > 0, 10)
+        await until(lambda: (folder / FILE).exists() and (folder / FILE).stat().st_size > 0, 30)
         (seen,) = await until_rows(folder, 1)
         assert seen["request_id"] == "req_2"
         assert ledger.dropped == 0
@@ -382,7 +382,7 @@ async def test_old_rows_are_deleted(tmp_path: Path) -> None:
 
     async with open_ledger(tmp_path, 7, now=lambda: now) as ledger:
         ledger.observe(row_of(finished(request_id="req_new", started_at=now)))
-        await asyncio.wait_for(until_cleared(), 10)
+        await asyncio.wait_for(until_cleared(), 30)
     assert [row["request_id"] for row in rows(tmp_path)] == ["req_0", "req_1", "req_6.9", "req_new"]
     (left,) = rows(tmp_path, "SELECT sum(calls) AS calls FROM session_totals")
     assert left["calls"] == 4
@@ -403,11 +403,11 @@ async def test_clock_that_jumps_ahead_deletes_nothing(
             for number in range(2):
                 ledger.observe(row_of(finished(request_id=f"req_far_{number}", started_at=now)))
                 await until_rows(tmp_path, 5 + number)
-            await until(lambda: any(line["event"] == "ledger.clock" for line in lines), 10)
+            await until(lambda: any(line["event"] == "ledger.clock" for line in lines), 30)
         assert len(rows(tmp_path)) == 6
         now = today + 20 * 86_400.0  # right again: what is old enough goes
         ledger.observe(row_of(finished(request_id="req_after", started_at=now)))
-        await until(lambda: all(row["request_id"] != "req_80" for row in rows(tmp_path)), 10)
+        await until(lambda: all(row["request_id"] != "req_80" for row in rows(tmp_path)), 30)
         ids = {row["request_id"] for row in rows(tmp_path)}
         assert ids >= {"req_3", "req_1.5", "req_0", "req_far_0"}
 

@@ -178,7 +178,7 @@ async def test_a_client_certificate_is_shown(certificate: tuple[Path, Path], tmp
         with_one = TLSContext(str(certificate[1]), str(both))
         made = await dialer(port, "localhost", context=with_one).open(connection)
         waiting = made.send_request(b"GET / HTTP/1.1\r\n\r\n", b"", decodes=False, has_body=True)
-        assert (await asyncio.wait_for(waiting, 5)).status == 200
+        assert (await asyncio.wait_for(waiting, 30)).status == 200
         made.close()
 
 
@@ -265,7 +265,7 @@ async def test_a_proxy_that_is_reached_by_tls(certificate: tuple[Path, Path]) ->
         )
         made = await plain.open(connection)
         waiting = made.send_request(b"GET / HTTP/1.1\r\n\r\n", b"", decodes=False, has_body=True)
-        assert (await asyncio.wait_for(waiting, 5)).status == 200
+        assert (await asyncio.wait_for(waiting, 30)).status == 200
         made.close()
         wary = dialer(80, "x.invalid", proxy=proxy(port, is_tls=True), proxy_context=TLSContext())
         with pytest.raises(ProxyUnreachable, match=r"self.signed"):

@@ -62,7 +62,7 @@ async def body_of(response: Response) -> bytes:
         if response.is_over and not response.has_more:
             return body
         if not response.has_more:
-            await asyncio.wait_for(arrived.wait(), 5)
+            await asyncio.wait_for(arrived.wait(), 30)
 
 
 async def test_request_bytes() -> None:
@@ -132,7 +132,7 @@ async def test_compressed_body_is_decompressed_on_request(auto_decompress: bool)
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(compressed)
     async with pool_to(lambda _: [head, compressed]) as (pool, upstream):
         response = await pool.request("GET", f"{upstream.base}/", {}, b"", auto_decompress=auto_decompress)
-        body = await asyncio.wait_for(body_of(response), 10)
+        body = await asyncio.wait_for(body_of(response), 30)
         response.release()
     assert body == (b"words " * 50_000 if auto_decompress else compressed)
 
@@ -148,7 +148,7 @@ async def test_reader_is_notified_of_arrivals_the_end_and_a_lost_connection() ->
             gates, ([b"one"], [b"one", b"two"], [b"one", b"two", b"lost"]), strict=True
         ):
             gate.set()
-            await until(lambda: bool(reports) and reports[-1] == expected[-1], 5)  # noqa: B023
+            await until(lambda: bool(reports) and reports[-1] == expected[-1], 30)  # noqa: B023
             assert reports == expected
         assert response.is_over
         response.close()
@@ -162,7 +162,7 @@ async def test_reading_pauses_until_the_body_is_taken() -> None:
         response = await pool.request("GET", f"{upstream.base}/", {}, b"")
         await asyncio.sleep(0.2)
         assert response._body.waiting_bytes < 256 * 1024
-        assert await asyncio.wait_for(body_of(response), 10) == data
+        assert await asyncio.wait_for(body_of(response), 30) == data
         response.release()
     assert upstream.accepted == 1
 
@@ -178,7 +178,7 @@ async def test_exception_in_data_received_closes_the_connection_and_is_reported(
         with monkeypatch.context() as patch:
             patch.setattr(Body, "feed", lambda *_: 1 // 0)
             gate.set()
-            await until(lambda: response.is_over, 5)
+            await until(lambda: response.is_over, 30)
         assert reports == ["integer division or modulo by zero"]
         response.close()
         response = await pool.request("GET", f"{upstream.base}/", {}, b"")
@@ -249,4 +249,4 @@ async def test_missing_head_is_a_timeout() -> None:
         with pytest.raises(asyncio.TimeoutError):
             await pool.call("GET", f"{upstream.base}/", {}, b"", timers=timers, first_byte_s=0.05)
         timers.close()
-        await until(lambda: not upstream.open_connections, 5)
+        await until(lambda: not upstream.open_connections, 30)

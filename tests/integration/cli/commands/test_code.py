@@ -153,7 +153,7 @@ def test_variable_that_leads_elsewhere_is_unset(
         env={name: "1", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=120,
     )
     assert done.stdout == "unset"
     assert f"set -e {name}" in home.run("env", "demo", "--shell", "fish").out

@@ -27,7 +27,7 @@ def test_scripts_have_valid_syntax(home: Home, shell: str, tmp_path: Path) -> No
         pytest.skip(f"{shell} is not installed")
     script = tmp_path / "script"
     script.write_text(result.out)
-    done = subprocess.run([shell, "-n", str(script)], capture_output=True, text=True, timeout=10)
+    done = subprocess.run([shell, "-n", str(script)], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
 
 

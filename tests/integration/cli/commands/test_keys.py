@@ -152,7 +152,7 @@ def test_a_budget_of_a_cent_ends(home: Home) -> None:
     def call(key: str) -> tuple[int, str]:
         headers = {"content-type": "application/json", "x-api-key": key}
         try:
-            with urlopen(Request(f"{base}/v1/messages", body, headers), timeout=30) as response:
+            with urlopen(Request(f"{base}/v1/messages", body, headers), timeout=120) as response:
                 return response.status, response.read().decode()
         except HTTPError as exc:
             return exc.code, json.loads(exc.read())["error"]["message"]
