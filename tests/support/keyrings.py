@@ -47,7 +47,7 @@ class MemoryKeyring(KeyringBackend):
 
 
 class FileKeyring(MemoryKeyring):
-    """A keyring in the JSON file that `FILE_VARIABLE` names; without that file it refuses to store anything."""
+    """A keyring in the JSON file that `FILE_VARIABLE` names."""
 
     def get_password(self, service: str, username: str) -> str | None:
         path = Path(os.environ[FILE_VARIABLE])
@@ -55,8 +55,6 @@ class FileKeyring(MemoryKeyring):
 
     def set_password(self, service: str, username: str, password: str) -> None:
         path = Path(os.environ[FILE_VARIABLE])
-        if not path.exists():
-            raise keyring.errors.KeyringLocked("locked")
         path.write_text(json.dumps({**json.loads(path.read_text()), f"{service} {username}": password}))
 
 

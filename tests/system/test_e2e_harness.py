@@ -22,6 +22,7 @@ from tests.system.e2e import __main__ as entry
 from tests.system.e2e import anthropic_upstream, openai_upstream, stage
 from tests.system.e2e.anthropic_upstream import AnthropicUpstream
 from tests.system.e2e.claude_code import ClaudeRun, run_claude
+from tests.system.e2e.compatibility import PAGE, with_version
 from tests.system.e2e.install import InstallError, UnreachableRegistryError, installed_claude
 from tests.system.e2e.openai_upstream import DONE, OpenAIUpstream, call, calls, chunk, refuse, say
 from tests.system.e2e.scripted import Fault, Step, cut
@@ -532,3 +533,22 @@ def test_scenarios_have_titles_and_names_of_their_own(monkeypatch: pytest.Monkey
     stage.scenario(_passes)
     with pytest.raises(TypeError, match="two scenarios"):
         stage.scenario(_passes)
+
+
+def test_the_table_of_versions_has_a_row_for_each_the_newest_first() -> None:
+    page = PAGE.read_text()
+    before, _, rest = page.partition("<!-- written by make e2e -->\n")
+    after = rest.partition("<!-- end -->\n")[2]
+    empty = f"{before}<!-- written by make e2e -->\n<!-- end -->\n{after}"
+    found = with_version(empty, "2.1.99", "2026-01-01", "3.11", "all 50")
+    found = with_version(found, "2.1.332", "2026-01-02", "3.10", "49 passed, 1 skipped")
+    found = with_version(found, "2.1.99", "2026-01-03", "3.13", "all 51")
+    assert found == (
+        f"{before}<!-- written by make e2e -->\n"
+        "| Claude Code | date | Python | scenarios |\n|---|---|---|---|\n"
+        "| 2.1.332 | 2026-01-02 | 3.10 | 49 passed, 1 skipped |\n"
+        "| 2.1.99 | 2026-01-03 | 3.13 | all 51 |\n"
+        f"<!-- end -->\n{after}"
+    )
+    with pytest.raises(ValueError, match="written by make e2e"):
+        with_version("no table", "1", "", "", "")

@@ -1,7 +1,8 @@
 """``python -m tests.system.e2e [NAME…]``: install Claude Code, run the scenarios, report their results.
 
 Exit code 0 if all passed, or if npm or its registry is missing; else 1. ``CLAUDE_VERSION`` selects another version than
-the pinned one, ``latest`` the newest. ``E2E_REQUIRED=1`` makes the line about skipped scenarios conspicuous.
+the pinned one, ``latest`` the newest. ``E2E_REQUIRED=1`` makes the line about skipped scenarios conspicuous. A run of all
+scenarios in which none fails writes its row of docs/compatibility.md.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import platform
 import sys
 import tempfile
 import textwrap
@@ -16,6 +18,7 @@ import time
 import traceback
 from pathlib import Path
 
+from tests.system.e2e.compatibility import PAGE, with_version
 from tests.system.e2e.daemon import ROOT, DaemonError
 from tests.system.e2e.install import PINNED_VERSION, InstallError, UnreachableRegistryError, installed_claude
 from tests.system.e2e.stage import Scenario, ScenarioError, ScenarioSkipped, Stage, all_scenarios
@@ -50,12 +53,19 @@ def main(arguments: list[str]) -> int:
         print(f"e2e: {exc}", file=sys.stderr)
         return 1
     print(f"Claude Code {version}, {len(chosen)} scenario(s)", flush=True)
-    failed = 0
+    outcomes = []
     for name, function in chosen.items():
         with tempfile.TemporaryDirectory(prefix="proxyd-e2e-", ignore_cleanup_errors=True) as folder:
             stage = Stage(Path(folder).resolve(), binary)
-            failed += not asyncio.run(_run(name, function, stage))
-    print(f"{len(chosen) - failed} passed, {failed} failed")
+            outcomes.append(asyncio.run(_run(name, function, stage)))
+    failed, skipped = outcomes.count("FAIL"), outcomes.count("SKIP")
+    summary = f"{outcomes.count('PASS')} passed"
+    print(f"{summary}{f', {skipped} skipped' if skipped else ''}, {failed} failed")
+    if not failed and not options.names:
+        scenarios_run = f"{summary}, {skipped} skipped" if skipped else f"all {len(chosen)}"
+        python = ".".join(platform.python_version_tuple()[:2])
+        date = time.strftime("%Y-%m-%d", time.gmtime())
+        PAGE.write_text(with_version(PAGE.read_text(), version, date, python, scenarios_run))
     return 1 if failed else 0
 
 
@@ -68,7 +78,8 @@ def _say_skipped(reason: str, count: int) -> None:
         print(f"e2e skipped: {reason}")
 
 
-async def _run(name: str, function: Scenario, stage: Stage) -> bool:
+async def _run(name: str, function: Scenario, stage: Stage) -> str:
+    """Run it and print its result; return the first word of that."""
     started = time.monotonic()
     failures = []
     skipped = ""
@@ -90,7 +101,7 @@ async def _run(name: str, function: Scenario, stage: Stage) -> bool:
     if failures:
         print(textwrap.indent("\n".join(failures), "     ! "))
         print(textwrap.indent(stage.report(), "     | "), flush=True)
-    return not failures
+    return outcome
 
 
 def _title(function: Scenario) -> str:

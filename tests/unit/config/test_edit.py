@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -215,3 +216,20 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> N
     assert os.listdir(tmp_path) == ["models.yaml"]
     with pytest.raises(ConfigError, match="no such file or directory"):
         save_atomic(tmp_path / "none" / "models.yaml", "x")
+
+
+def test_a_file_that_is_mounted_alone_cannot_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text("old")
+
+    def refuse(*paths: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(
+        ConfigError, match=r"\(device or resource busy\); .* mount its folder instead of the file"
+    ):
+        save_atomic(path, "new")
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["old"]

@@ -12,12 +12,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from keyring import errors
 
+from proxyd.cli.add_key import keep_found_key
+from proxyd.cli.exit_codes import CommandFailed
 from proxyd.config.models import load
 from proxyd.onboarding import vendors
+from proxyd.onboarding.found_key import FoundKey
 from tests.support.command_line import Home
 from tests.support.keyrings import FILE_VARIABLE, MemoryKeyring, using_keyring
 from tests.support.model_servers import OLLAMA, VLLM, ModelServer, serving_in_thread
@@ -275,38 +280,23 @@ def test_files_that_cannot_be_written(home: Home, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("unshare") is None, reason="mounts need a namespace of root's"
 )
-@pytest.mark.parametrize(
-    ("mounted", "option", "code", "said"),
-    [
-        (
-            "",
-            ",ro",
-            77,
-            "cannot be written, and models.yaml goes there; check its owner, and whether its disk is",
-        ),
-        ("/models.yaml", "", 78, "the old file is unchanged; mount its folder instead of the file alone"),
-    ],
-)
-def test_a_mount_in_the_place_of_the_file(
-    home: Home, mounted: str, option: str, code: int, said: str
-) -> None:
+def test_a_folder_that_is_mounted_read_only(home: Home) -> None:
     home.write_models(DEMO).chmod(0o600)
     before = files(home)
-    place = f"{home.config}{mounted}"
-    with serving_in_thread(VLLM) as server:
-        script = f"mount --bind {place} {place} && mount -o remount,bind{option} {place} && "
-        script += f"exec {sys.executable} -m proxyd add {server.base}"
-        done = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", script],
-            env={**home.environ, "PATH": os.environ["PATH"]},
-            cwd="/",
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+    script = f"mount --bind {home.config} {home.config} && mount -o remount,bind,ro {home.config} && "
+    script += f"exec {sys.executable} -m proxyd add http://127.0.0.1:9"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script],
+        env={**home.environ, "PATH": os.environ["PATH"]},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     if "unshare" in done.stderr or "mount:" in done.stderr:
         pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
-    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    said = f"{home.config} cannot be written, and models.yaml goes there; check its owner, and whether its disk is"
+    assert (done.returncode, said in done.stderr) == (77, True), done.stderr
     assert files(home) == before
 
 
@@ -399,28 +389,18 @@ def test_the_name_of_a_variable_in_place_of_the_key(home: Home) -> None:
 
 def test_a_pasted_key_is_kept_in_the_systems_keyring_if_wanted(home: Home) -> None:
     store = home.path / "keyring.json"
-    environ = {**KEYRING, FILE_VARIABLE: str(store)}
+    store.write_text("{}")
     with serving_in_thread(HOSTED, key=KEY) as server:
-        for is_locked in (True, False):
-            if not is_locked:
-                store.write_text("{}")
-            with vendor_session(home, server, **environ) as terminal:
-                terminal.expect("only you can read, or in the system's keyring (Test Keyring), as MOONSHOT")
-                terminal.expect("Paste the key")
-                terminal.type(f"Bearer {KEY}")
-                terminal.expect("Numbers or names")
-                terminal.type("kimi-k3")
-                terminal.expect("Keep the key in the system's keyring instead of")
-                terminal.type("y")
-                if is_locked:
-                    terminal.expect(
-                        "the key was not kept, and nothing was written: the system's keyring is locked"
-                    )
-                    assert terminal.end() == 77
-                    assert files(home) == {}
-                else:
-                    terminal.expect("The system's keyring: MOONSHOT_API_KEY is kept there.")
-                    assert terminal.end() == 0, terminal.screen
+        with vendor_session(home, server, **KEYRING, **{FILE_VARIABLE: str(store)}) as terminal:
+            terminal.expect("only you can read, or in the system's keyring (Test Keyring), as MOONSHOT")
+            terminal.expect("Paste the key")
+            terminal.type(f"Bearer {KEY}")
+            terminal.expect("Numbers or names")
+            terminal.type("kimi-k3")
+            terminal.expect("Keep the key in the system's keyring instead of")
+            terminal.type("y")
+            terminal.expect("The system's keyring: MOONSHOT_API_KEY is kept there.")
+            assert terminal.end() == 0, terminal.screen
         assert json.loads(store.read_text()) == {"claude-proxy MOONSHOT_API_KEY": KEY}
         assert not (home.config / "env").exists()
         # It is found there the next time, on no terminal too.
@@ -438,6 +418,25 @@ def test_a_pasted_key_is_kept_in_the_systems_keyring_if_wanted(home: Home) -> No
             said = re.sub(r"\s+", " ", checked.err)
             assert "models.yaml:10:14: models[0].api_key: the system's keyring has no key MOONSHOT" in said
     assert KEY not in terminal.screen + checked.out + checked.err
+
+
+def test_a_keyring_that_does_not_keep_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("click.confirm", lambda *words, **options: True)
+    keyring = MemoryKeyring()
+
+    def locked() -> None:
+        raise errors.KeyringLocked("locked")
+
+    keyring.on_use = locked
+    key = FoundKey("MY_KEY", KEY, is_pasted=True)
+    with using_keyring(keyring), pytest.raises(CommandFailed) as caught:
+        keep_found_key(key, tmp_path / "env")
+    assert caught.value.code == 77
+    assert (
+        "the key was not kept, and nothing was written: the system's keyring is locked"
+        in caught.value.message
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failing_model_is_written_only_if_wanted(home: Home) -> None:
