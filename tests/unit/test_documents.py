@@ -221,9 +221,11 @@ def test_the_manual_page_has_every_command_and_no_fault() -> None:
 def test_the_tests_that_pages_name_are_there() -> None:
     for name in ("gateway-contract.md", "testing.md"):
         text = (ROOT / "docs" / name).read_text(encoding="utf-8")
-        named = re.findall(r"`(tests/[a-z0-9_/]+(?:\.py)?)`", text)
+        named = re.findall(r"`(tests/[a-z0-9_/]+(?:\.py)?)(?:::(test_\w+))?`", text)
         assert named
-        assert [each for each in named if not (ROOT / each).exists()] == []
+        assert [place for place, _ in named if not (ROOT / place).exists()] == []
+        functions = [(place, test) for place, test in named if test]
+        assert [each for each in functions if f"def {each[1]}(" not in (ROOT / each[0]).read_text()] == []
 
 
 def test_the_readme_names_the_pages_of_docs() -> None:

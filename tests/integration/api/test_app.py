@@ -147,6 +147,7 @@ async def test_a_stream_and_a_message_have_the_same_content(
         assert response.status == 200
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert response.headers["x-claude-proxy-route"] == "m"
+        assert response.headers["request-id"].startswith("req_")
         text = (await response.read()).decode()
     kinds = [line[7:] for line in text.splitlines() if line.startswith("event: ")]
     assert kinds == [
@@ -159,6 +160,7 @@ async def test_a_stream_and_a_message_have_the_same_content(
         "message_stop",
     ]
     async with session.post(f"{proxy}/anthropic/v1/messages", json=HELLO) as response:
+        assert response.headers["request-id"].startswith("req_")
         message = await response.json()
     assert message["content"] == [{"type": "text", "text": "Hello"}]
     assert message["stop_reason"] == "end_turn"

@@ -1,8 +1,8 @@
 """``python -m tests.system.e2e [NAME…]``: install Claude Code, run the scenarios, report their results.
 
 Exit code 0 if all passed, or if npm or its registry is missing; else 1. ``CLAUDE_VERSION`` selects another version than
-the pinned one, ``latest`` the newest. ``E2E_REQUIRED=1`` makes the line about skipped scenarios conspicuous. A run of all
-scenarios in which none fails writes its row of docs/compatibility.md.
+the pinned one, ``latest`` the newest. ``E2E_REQUIRED=1`` makes the line about skipped scenarios conspicuous. A run of
+all scenarios in which none fails writes its row of docs/compatibility.md.
 """
 
 from __future__ import annotations
