@@ -65,7 +65,10 @@ def main(arguments: list[str]) -> int:
         scenarios_run = f"{summary}, {skipped} skipped" if skipped else f"all {len(chosen)}"
         python = ".".join(platform.python_version_tuple()[:2])
         date = time.strftime("%Y-%m-%d", time.gmtime())
-        PAGE.write_text(with_version(PAGE.read_text(), version, date, python, scenarios_run))
+        try:
+            PAGE.write_text(with_version(PAGE.read_text(), version, date, python, scenarios_run))
+        except OSError as exc:  # a checkout that is read-only
+            print(f"{PAGE} was not written: {exc.strerror}")
     return 1 if failed else 0
 
 
