@@ -75,9 +75,9 @@ class Module:
     def data(self) -> Mapping[str, Any]:
         return vars(importlib.import_module(self.name))
 
-    @functools.cached_property
-    def nodes(self) -> list[ast.AST]:
-        return list(ast.walk(ast.parse(self.source)))
+    def nodes(self) -> Iterator[ast.AST]:
+        """Parse the source; a tree that was kept would be half a million objects over all modules."""
+        return ast.walk(ast.parse(self.source))
 
     @functools.cached_property
     def calls(self) -> list[ast.Call]:
@@ -86,7 +86,7 @@ class Module:
             return []  # of none that matters here; most modules are not parsed
         return [
             node
-            for node in self.nodes
+            for node in self.nodes()
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args
         ]
 
@@ -94,7 +94,7 @@ class Module:
     def methods(self) -> Mapping[str, set[str]]:
         """The attributes that are used of each name."""
         found: dict[str, set[str]] = {}
-        for node in self.nodes:
+        for node in self.nodes():
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 found.setdefault(node.value.id, set()).add(node.attr)
         return found
@@ -218,7 +218,7 @@ def _unread_calls(module: Module) -> Iterator[str]:
     """Yield the functions that call `re` with a pattern which is no constant."""
     if not module.calls:
         return
-    for function in module.nodes:
+    for function in module.nodes():
         if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             continue
         for node in ast.walk(function):
