@@ -1,6 +1,6 @@
 """``python -m bench.workers``: how much more two workers can do than one process (docs/performance.md).
 
-Sixteen conversations at once, of small calls and of bursts of 300 chunks. On a machine that has other work to do, or
+Sixty-four conversations at once, of small calls and of bursts of 300 chunks. On a machine that has other work to do, or
 whose cores client and upstream need as well, calls a second say little; so the factor is that of CPU time: what one
 process needs for a call, by what the busiest worker needs for a call of all. That is the factor of throughput where
 each worker has a core of its own. Rounds alternate; the medians count.
@@ -23,8 +23,8 @@ from bench.traffic import HEADERS, bodies
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 
-_ROUNDS, _CONNECTIONS, _WARM_UP_CALLS = 5, 16, 10
-_CALLS = {"short": 1600, "burst": 160}
+_ROUNDS, _CONNECTIONS, _WARM_UP_CALLS = 5, 64, 4
+_CALLS = {"short": 6400, "burst": 640}
 _SESSION = "x-claude-code-session-id"
 
 
