@@ -447,9 +447,8 @@ async def run(size: Size, folder: Path, postgres: Postgres) -> int:
         check_streams(cluster)
         await check_ledger(cluster)
         check_budgets(cluster)
-        for replica in replicas:
-            code = await replica.drain()
-            cluster.check(code == 0, f"{replica.name} ended with {code}, not 0.")
+        codes = await asyncio.gather(*(replica.drain() for replica in replicas))
+        cluster.check(set(codes) == {0}, f"the daemons ended with {codes}, not all with 0.")
         check_logs(cluster)
     print_figures(cluster)
     for fault in cluster.faults[:30]:
