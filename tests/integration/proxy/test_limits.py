@@ -145,7 +145,7 @@ async def test_timeouts_of_a_route(clock: str, mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 async def test_total_timeout_ends_an_endless_stream(mode: str) -> None:
     steps = (CHUNKED, as_chunks(*list(MODES[mode].values())[:4]), Fault.STALL)
-    async with proxy(RawUpstream(lambda _: steps), mode, total_s=0.1) as base:
+    async with proxy(RawUpstream(lambda _: steps), mode, total_s=1.0) as base:
         response = await ask(base, post(HELLO))
     assert judge(response.events()) == "error"
     assert response.events()[-1][1]["error"]["type"] == "timeout_error"
@@ -157,11 +157,11 @@ async def test_pings_are_sent_between_frames(mode: str) -> None:
     frames = list(MODES[mode].values())
     half = frames[4][: len(frames[4]) // 2]
     steps = (CHUNKED, as_chunks(*frames[:4], half), Fault.STALL)
-    async with proxy(RawUpstream(lambda _: steps), mode, ping_s=0.03, idle_s=0.3) as base:
+    async with proxy(RawUpstream(lambda _: steps), mode, ping_s=0.05, idle_s=1.0) as base:
         response = await ask(base, post(HELLO))
     names = [name for name, _ in response.events()]
     assert judge(response.events()) == "error"
-    assert 3 <= names.count("ping") <= 10
+    assert 3 <= names.count("ping") <= 20
     assert names[-2:] == ["ping", "error"]
 
 
@@ -180,7 +180,7 @@ async def test_no_ping_follows_the_last_event(mode: str) -> None:
 @pytest.mark.statement("B commit_s")
 async def test_error_after_a_committed_silence_ends_the_stream() -> None:
     upstream = RawUpstream(lambda _: (CHUNKED, Fault.STALL))
-    async with proxy(upstream, commit_s=0.05, ping_s=0.05, idle_s=0.3) as base:
+    async with proxy(upstream, commit_s=0.05, ping_s=0.05, idle_s=1.0) as base:
         response = await ask(base, post(HELLO))
     names = [name for name, _ in response.events()]
     assert (response.status, judge(response.events())) == (200, "error")
