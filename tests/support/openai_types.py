@@ -12,7 +12,6 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union
 
 import typing_extensions
-from openai.types.responses import response_create_params
 
 __all__ = ["violations"]
 
@@ -23,6 +22,8 @@ def violations(body: Any) -> list[str]:
     They demand an ``id`` of reasoning items, which the server does not: with ``store: false`` an item without an id is
     always accepted, one with an id is looked up.
     """
+    from openai.types.responses import response_create_params  # takes a second where nobody calls this
+
     if isinstance(body, dict) and isinstance(body.get("input"), list):
         items = [
             {"id": "rs_none", **item} if isinstance(item, dict) and item.get("type") == "reasoning" else item
