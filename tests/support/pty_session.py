@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import subprocess
 import termios
 import time
@@ -74,6 +75,12 @@ class PtySession:
         return bool(data)
 
 
+def _take_terminal() -> None:
+    """Make the terminal that of this process, which Ctrl-C ends even where the tests were started to ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 @contextmanager
 def pty_session(command: Sequence[str], environ: Mapping[str, str], folder: Path) -> Iterator[PtySession]:
     """Run `command` on a terminal; it is killed if it still runs at the end."""
@@ -86,7 +93,7 @@ def pty_session(command: Sequence[str], environ: Mapping[str, str], folder: Path
         env={**environ, "TERM": "xterm", "COLUMNS": "120"},
         cwd=folder,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=_take_terminal,
     )
     os.close(slave)
     try:
