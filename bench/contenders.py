@@ -39,12 +39,14 @@ class Contender:
         start: (folder for its files, its port, the upstream's port) -> its command.
         start_s: timeout of its start.
         missing: returns why it cannot be run here, or None.
+        headers: that its requests have besides those of Claude Code.
     """
 
     name: str
     start: Callable[[Path, int, int], Launch]
     start_s: float = 20.0
     missing: Callable[[], str | None] = field(default=lambda: None)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def _environment(folder: Path, **more: str) -> dict[str, str]:
@@ -75,6 +77,7 @@ def _proxy(
     settings: Mapping[str, Any] | None = None,
     hook: str | None = None,
     tls: TLS | None = None,
+    api_key: str | None = None,
 ) -> Callable[[Path, int, int], Launch]:
     def start(folder: Path, port: int, upstream_port: int) -> Launch:
         base = _base(upstream_port, tls)
@@ -84,6 +87,7 @@ def _proxy(
                 "api_base": f"{base}/v1" if translated else base,
                 "direct": not translated,
                 **({} if chosen is None else {"format": chosen}),
+                **({} if api_key is None else {"api_key": api_key, "pricing": {"input": 1.0, "output": 1.0}}),
             }
             for name in MODELS
         ]
@@ -243,6 +247,12 @@ PEERS = (
         missing=_missing_litellm,
     ),
 )
+
+
+def with_keys(name: str, secret: str, settings: Mapping[str, Any]) -> Contender:
+    """Return the translated route with a key and prices in the configuration; calls have the virtual key `secret`."""
+    start = _proxy(translated=True, settings=settings, api_key="sk-of-the-upstream")
+    return Contender(name, start, headers={"x-api-key": secret})
 
 
 def with_workers(count: int) -> Contender:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic_ns
 
 from bench.traffic import HEADERS
@@ -13,9 +13,20 @@ __all__ = ["Client", "Response", "raw_request"]
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
-def raw_request(port: int, body: bytes, path: str = "/v1/messages?beta=true", method: str = "POST") -> bytes:
-    """Build the bytes of a request."""
-    headers = {"host": f"127.0.0.1:{port}", **HEADERS, "content-length": str(len(body))}
+def raw_request(
+    port: int,
+    body: bytes,
+    path: str = "/v1/messages?beta=true",
+    method: str = "POST",
+    more: Mapping[str, str] | None = None,
+) -> bytes:
+    """Build the bytes of a request, with `more` headers."""
+    headers = {
+        "host": f"127.0.0.1:{port}",
+        **HEADERS,
+        **(more or {}),
+        "content-length": str(len(body)),
+    }
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -49,6 +49,7 @@ class Running:
     Attributes:
         window_s: how long paced streams are measured.
         share: fraction of the full number of calls; `open_share` is that of open streams.
+        headers: that all requests have besides those of Claude Code.
     """
 
     process: Process
@@ -57,6 +58,7 @@ class Running:
     window_s: float
     share: float = 1.0
     open_share: float = 1.0
+    headers: Mapping[str, str] = field(default_factory=dict)
     figures: Figures = field(default_factory=dict)
 
     async def calls(
@@ -87,7 +89,10 @@ class Running:
 
     def raw_requests(self, name: str, size: str = "small", *, stream: bool = True) -> list[bytes]:
         """Build the requests of a client, in order."""
-        return [raw_request(self.port, body) for body in bodies(f"bench-{name}", size, stream=stream)]
+        return [
+            raw_request(self.port, body, more=self.headers)
+            for body in bodies(f"bench-{name}", size, stream=stream)
+        ]
 
     async def cost(
         self, name: str, count: int, connections: int, size: str = "small", *, stream: bool = True
@@ -119,15 +124,17 @@ async def started(
     launch = contender.start(own_folder, port, upstream_port)
     process = Process(launch.command, own_folder, launch.environment, own_folder / "log")
     try:
-        await until_ready(process, port, contender.start_s)
-        yield Running(process, port, upstream_port, window_s, share, open_share)
+        await until_ready(process, port, contender.start_s, contender.headers)
+        yield Running(process, port, upstream_port, window_s, share, open_share, contender.headers)
     finally:
         process.stop()
 
 
-async def until_ready(process: Process, port: int, limit_s: float) -> None:
+async def until_ready(
+    process: Process, port: int, limit_s: float, headers: Mapping[str, str] | None = None
+) -> None:
     """Repeat a small call until it succeeds."""
-    raw = raw_request(port, bodies("bench-short")[0])
+    raw = raw_request(port, bodies("bench-short")[0], more=headers)
     deadline = monotonic() + limit_s
     while monotonic() < deadline:
         if process.has_ended:
