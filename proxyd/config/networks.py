@@ -45,6 +45,7 @@ def networks_kind() -> Kind:
     return list_of(Kind(_EXPECTED, read, {**inner.schema, "pattern": _FORM}), {})
 
 
+@functools.lru_cache(maxsize=512)  # most calls come from the same few
 def address_of(text: str) -> Address | None:
     """Return the address that `text` is, None if it is none. An IPv4 address in IPv6 form is that IPv4 address."""
     try:

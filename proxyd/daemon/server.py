@@ -464,7 +464,7 @@ class Daemon:
         return 0 if self._relay is None else self._relay.active_calls
 
     def _on_stop(self, name: str) -> None:
-        # The parent of a worker says so when it has been told twice; systemd may tell both of them once.
+        # The parent of a worker signals it when it has been signalled twice; systemd may signal both of them once.
         if self._stop.is_set() and (self._service.place is None or name == signal.SIGINT.name):
             self._force_stop.set()
         self._stop.set()
