@@ -15,16 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.contenders import Contender, Launch, with_keys
-from bench.processes import Process
-from bench.scenarios import Running, started, until_ready
+from bench.scenarios import Running, started, started_upstream
 from proxyd.config.database_url import parse_database_url
 from proxyd.config.paths import make_private_folder
 from proxyd.store.interface import KeyStore
 from proxyd.store.postgres import PostgresKeyStore
 from proxyd.store.sqlite import FILE, SqliteKeyStore
 from proxyd.store.virtual_keys import Limit, VirtualKey, digest_of, new_secret
-from tests.support.paths import ROOT
-from tests.support.ports import free_port
 from tests.support.postgres import running_postgres
 
 _ROUNDS, _CALLS, _CONNECTIONS, _WARM_UP_CALLS = 24, 200, 4, 400
@@ -50,31 +47,23 @@ def _with_sqlite(contender: Contender, secret: str) -> Contender:
 
 
 async def _run(folder: Path, database: str) -> int:
-    port, secret = free_port(), new_secret()
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
-    upstream = Process(
-        [sys.executable, "-m", "bench.upstream", str(port)], folder, environment, folder / "upstream.log"
-    )
+    secret = new_secret()
     contenders = [
         with_keys("off", secret, {}),
         _with_sqlite(with_keys("SQLite", secret, {"auth": "keys"}), secret),
         with_keys("PostgreSQL", secret, {"auth": "keys", "store": database}),
     ]
     _add_key(PostgresKeyStore(parse_database_url(database)), secret)
-    try:
-        await until_ready(upstream, port, 20)
-        async with AsyncExitStack() as stack:
-            runs: dict[str, Running] = {
-                each.name: await stack.enter_async_context(started(each, folder, port)) for each in contenders
-            }
-            for run in runs.values():
-                await run.calls("short", _WARM_UP_CALLS, _CONNECTIONS)
-            rounds = [
-                {name: await run.calls("short", _CALLS, _CONNECTIONS) for name, run in runs.items()}
-                for _ in range(_ROUNDS)
-            ]
-    finally:
-        upstream.stop()
+    async with started_upstream(folder) as port, AsyncExitStack() as stack:
+        runs: dict[str, Running] = {
+            each.name: await stack.enter_async_context(started(each, folder, port)) for each in contenders
+        }
+        for run in runs.values():
+            await run.calls("short", _WARM_UP_CALLS, _CONNECTIONS)
+        rounds = [
+            {name: await run.calls("short", _CALLS, _CONNECTIONS) for name, run in runs.items()}
+            for _ in range(_ROUNDS)
+        ]
     off = statistics.median(each["off"] for each in rounds)
     print(f"small request, translated: {off * 1e3:.3f} ms of CPU without keys")
     for name in ("SQLite", "PostgreSQL"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -20,9 +21,19 @@ from bench.contenders import Contender
 from bench.load import Client, Response, raw_request
 from bench.processes import Process
 from bench.traffic import PACED, RESPONSES, STAMP, Content, bodies
+from tests.support.paths import ROOT
 from tests.support.ports import free_port
 
-__all__ = ["SCENARIOS", "Figures", "Running", "WrongResponse", "per_chunk", "started", "until_ready"]
+__all__ = [
+    "SCENARIOS",
+    "Figures",
+    "Running",
+    "WrongResponse",
+    "per_chunk",
+    "started",
+    "started_upstream",
+    "until_ready",
+]
 
 #: name of a figure, with its unit -> value
 Figures = dict[str, float]
@@ -128,6 +139,20 @@ async def started(
         yield Running(process, port, upstream_port, window_s, share, open_share, contender.headers)
     finally:
         process.stop()
+
+
+@asynccontextmanager
+async def started_upstream(folder: Path) -> AsyncIterator[int]:
+    """Run the scripted upstream in its own process; yield its port when it is ready."""
+    port = free_port()
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    command = (sys.executable, "-m", "bench.upstream", str(port))
+    upstream = Process(command, folder, environment, folder / "upstream.log")
+    try:
+        await until_ready(upstream, port, 20)
+        yield port
+    finally:
+        upstream.stop()
 
 
 async def until_ready(

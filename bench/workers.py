@@ -17,11 +17,8 @@ from time import monotonic
 
 from bench.contenders import Contender, with_workers
 from bench.load import Client, raw_request
-from bench.processes import Process
-from bench.scenarios import Running, started
+from bench.scenarios import Running, started, started_upstream
 from bench.traffic import HEADERS, bodies
-from tests.support.paths import ROOT
-from tests.support.ports import free_port
 
 _ROUNDS, _CONNECTIONS, _WARM_UP_CALLS = 5, 64, 4
 _CALLS = {"short": 6400, "burst": 640}
@@ -68,17 +65,11 @@ async def _round(contender: Contender, folder: Path, upstream_port: int) -> dict
 
 
 async def _run(folder: Path) -> int:
-    port = free_port()
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "bench.upstream", str(port)]
-    upstream = Process(command, folder, environment, folder / "upstream.log")
     contenders = [with_workers(1), with_workers(2)]
-    try:
+    async with started_upstream(folder) as port:
         rounds = [
             {each.name: await _round(each, folder, port) for each in contenders} for _ in range(_ROUNDS)
         ]
-    finally:
-        upstream.stop()
     one, two = (each.name for each in contenders)
     for name in _CALLS:
         factors = [each[one][name][0] / each[two][name][0] for each in rounds]

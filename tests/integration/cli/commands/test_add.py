@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -283,20 +282,10 @@ def test_files_that_cannot_be_written(home: Home, monkeypatch: pytest.MonkeyPatc
 def test_a_folder_that_is_mounted_read_only(home: Home) -> None:
     home.write_models(DEMO).chmod(0o600)
     before = files(home)
-    script = f"mount --bind {home.config} {home.config} && mount -o remount,bind,ro {home.config} && "
-    script += f"exec {sys.executable} -m proxyd add http://127.0.0.1:9"
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script],
-        env={**home.environ, "PATH": os.environ["PATH"]},
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    if "unshare" in done.stderr or "mount:" in done.stderr:
-        pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
+    mounts = f"mount --bind {home.config} {home.config} && mount -o remount,bind,ro {home.config}"
+    done = home.process_with_mounts(mounts, "add", "http://127.0.0.1:9")
     said = f"{home.config} cannot be written, and models.yaml goes there; check its owner, and whether its disk is"
-    assert (done.returncode, said in done.stderr) == (77, True), done.stderr
+    assert (done.code, said in done.err) == (77, True), done.err
     assert files(home) == before
 
 
