@@ -68,8 +68,10 @@ SETTINGS = {
 ANSWER_BOUND_S = 90.0
 #: Longer than connections to the upstream are kept after their last use.
 POOL_S = 20.0
-#: At the stop: so many streams are open, in the middle of a pause that is longer than it takes to open them all.
-FIRST_OF_DRAIN, DRAINED, DRAIN_PAUSE_S = 1_000_000_000, 60, 6.0
+#: At the stop: so many streams are open; their upstream goes on once the daemon is stopping.
+FIRST_OF_DRAIN, DRAINED = 1_000_000_000, 60
+#: What keeps a stream that waits for the stop from being idle.
+KEEP_OPEN = {"translated": b": ping\n\n", "direct": b'event: ping\ndata: {"type":"ping"}\n\n'}
 BREAKS = ("none", "reset", "close", "stall", "garbage", "refuse_500", "refuse_429", "dead_before_head")
 
 
@@ -93,7 +95,7 @@ class Plan:
         draw = random.Random(number)
         mode = draw.choice(("translated", "direct"))
         if number >= FIRST_OF_DRAIN:
-            return cls(number, mode, True, "none", place=0, repeat=5, pause_s=DRAIN_PAUSE_S, client="reads")
+            return cls(number, mode, True, "none", place=0, repeat=5, pause_s=0.0, client="reads")
         return cls(
             number,
             mode,
@@ -142,6 +144,17 @@ class Plan:
             {"reset": Fault.RESET, "close": Fault.CLOSE, "stall": Fault.STALL}[self.breaks],
         ]
 
+    def steps_after(self, stop: asyncio.Event) -> Iterable[Step]:
+        """Return the steps of a stream that goes on after `stop`."""
+        frames = self.frames()
+        yield CHUNKED
+        yield as_chunks(*frames[:3])
+        while not stop.is_set():
+            yield as_chunks(KEEP_OPEN[self.mode])
+            yield Pause(0.5)
+        yield as_chunks(*frames[3:])
+        yield b"0\r\n\r\n"
+
     def request(self) -> bytes:
         messages = [
             {"role": "user", "content": f"plan={self.number}=" + "a word " * (self.request_bytes // 7)}
@@ -159,6 +172,7 @@ class Soak:
     faults: list[str] = field(default_factory=list)
     next_number: int = 0
     bytes_read: int = 0
+    is_stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def play(self, number: int) -> Iterable[Step]:
         body, self.upstream.bodies[number], self.upstream.heads[number] = (
@@ -166,7 +180,8 @@ class Soak:
             b"",
             b"",
         )
-        return Plan.of(int(body.partition(b"plan=")[2].partition(b"=")[0])).steps()
+        plan = Plan.of(int(body.partition(b"plan=")[2].partition(b"=")[0]))
+        return plan.steps() if plan.number < FIRST_OF_DRAIN else plan.steps_after(self.is_stopping)
 
     async def client(self, base: str, until: float) -> None:
         """Run one client after the other until the time is over."""
@@ -218,8 +233,8 @@ class Soak:
         if end == "error":
             return "broken, one error event" if plan.breaks != "none" else "wrong"
         if plan.mode == "direct":
-            pings = b'event: ping\ndata: {"type":"ping"}\n\n'
-            return "complete" if response.body.replace(pings, b"") == b"".join(plan.frames()) else "wrong"
+            whole = b"".join(plan.frames())
+            return "complete" if response.body.replace(KEEP_OPEN["direct"], b"") == whole else "wrong"
         text = "".join(data["delta"].get("text", "") for _, data in events if "delta" in data)
         return "complete" if end and text == plan.text + "write it." * plan.repeat else "wrong"
 
@@ -235,8 +250,14 @@ def open_files(pid: int) -> int:
 
 
 async def in_flight(daemon: Process, wanted: int) -> dict[str, Any]:
-    """Return the daemon's state as soon as it has that many calls in flight."""
+    """Return the daemon's state as soon as it has that many calls in flight.
+
+    Raises:
+        AssertionError: it had not within `ANSWER_BOUND_S`.
+    """
+    deadline, state = time.monotonic() + ANSWER_BOUND_S, None
     while True:
+        assert time.monotonic() < deadline, f"{wanted} calls were wanted in flight: {state}"
         times = len(daemon.log("state.daemon")) + 1
         daemon.send(signal.SIGUSR2)
         state = await daemon.says("state.daemon", times)
@@ -312,6 +333,7 @@ async def run(seconds: float, folder: Path) -> int:
         ]
         await in_flight(daemon, DRAINED)
         daemon.send(signal.SIGTERM)
+        soak.is_stopping.set()
         late = [
             asyncio.ensure_future(soak.call(daemon.base, Plan.of(FIRST_OF_DRAIN + DRAINED + n)))
             for n in range(9)

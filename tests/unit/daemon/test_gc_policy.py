@@ -22,6 +22,7 @@ class Collector:
         self.thresholds = (700, 10, 10)
         self.count = 0
         self.collections = self.frozen = 0
+        self.live = self.garbage = 0
 
     def freeze(self) -> None:
         self.frozen += 1
@@ -35,9 +36,13 @@ class Collector:
     def get_count(self) -> tuple[int, int, int]:
         return 0, 0, self.count
 
+    def get_objects(self, *, generation: int) -> range:
+        assert generation == 2
+        return range(self.live + self.garbage)
+
     def collect(self) -> None:
         self.collections += 1
-        self.count = 0
+        self.count = self.garbage = 0
 
 
 @pytest.fixture
@@ -76,6 +81,33 @@ def test_a_daemon_that_is_never_idle_runs_a_full_collection_now_and_then(collect
     policy.check()
     policy.check()
     assert collector.collections == 1
+
+
+def test_a_busy_daemon_runs_a_full_collection_when_many_objects_were_added(collector: Collector) -> None:
+    now, waiting_bytes = 0.0, 0
+    policy = CollectionPolicy(lambda: waiting_bytes, lambda: 500, now=lambda: now)
+    policy.start()
+
+    def collections_after(*, live: int, garbage: int, seconds: float = 30.0) -> int:
+        nonlocal now
+        now += seconds
+        collector.live, collector.garbage = live, garbage
+        policy.check()
+        return collector.collections
+
+    assert collections_after(live=20_000, garbage=30_000) == 0, "few"
+    assert collections_after(live=20_000, garbage=40_000) == 1
+    assert collections_after(live=20_000, garbage=40_000) == 1, "as many as were left by the last collection"
+    assert collections_after(live=20_000, garbage=90_000, seconds=1) == 1, "it counts now and then"
+    assert collections_after(live=20_000, garbage=90_000) == 2
+    assert collections_after(live=500_000, garbage=0) == 3, "not known to be in use"
+    assert collections_after(live=500_000, garbage=90_000) == 3, "less than a quarter"
+    assert collections_after(live=20_000, garbage=0) == 3
+    assert collections_after(live=20_000, garbage=60_000) == 4, "after a burst the smaller count is the base"
+    waiting_bytes = 30 << 20
+    assert collections_after(live=20_000, garbage=90_000) == 4, "it would traverse many requests"
+    waiting_bytes = 1 << 20
+    assert collections_after(live=20_000, garbage=90_000) == 5
 
 
 def test_automatic_full_collections_are_off_between_start_and_stop(collector: Collector) -> None:
