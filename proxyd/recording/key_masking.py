@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from proxyd.redaction import KEY_BEGINNINGS, KEY_FORM, find_values, is_harmless_header
-from proxyd.secret import MASK, secrets_in_use
+from proxyd.secret import MASK, Secret, secrets_in_use
 
 __all__ = ["Masks", "shown_headers", "shown_url"]
 
@@ -30,12 +30,16 @@ _SHOWN_QUERY = frozenset({"after_id", "alt", "api-version", "before_id", "beta",
 
 
 class Masks:
-    """The masks of one record; `used` are those that were applied so far."""
+    """The masks of one record; `used` are those that were applied so far.
 
-    def __init__(self) -> None:
+    Args:
+        in_use: the keys whose values are masked; by default all in use now.
+    """
+
+    def __init__(self, in_use: Iterable[Secret] | None = None) -> None:
         self._salt = secrets.token_bytes(16)
         self.used: set[str] = set()
-        self._secrets = secrets_in_use()
+        self._secrets = secrets_in_use() if in_use is None else list(in_use)
 
     def over(self, data: bytes) -> bytes:
         """Mask the keys in `data`; its length stays the same."""
