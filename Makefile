@@ -30,14 +30,14 @@ test test-fast test-deep: export PYTHONDONTWRITEBYTECODE :=
 # More workers than cores: most of what a test does is wait for a socket or a process.
 test: $(VENV)/.dev ## Run all tests.
 	@$(BIN)/python -m compileall -q proxyd
-	@$(BIN)/python -X dev -m pytest --numprocesses 4 $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 4 $(ARGS)
 
 test-fast: $(VENV)/.dev ## Run the unit tests of codecs, configuration and providers, with few examples.
 	@TEST_EFFORT=fast $(BIN)/python -m pytest --numprocesses 2 --quiet $(addprefix tests/unit/,codecs config providers) $(ARGS)
 
 test-deep: $(VENV)/.dev ## Run all tests, with fifty times as many examples of each property.
 	@$(BIN)/python -m compileall -q proxyd
-	@TEST_EFFORT=deep $(BIN)/python -X dev -m pytest --numprocesses 4 $(ARGS)
+	@TEST_EFFORT=deep $(BIN)/python -m pytest --numprocesses 4 $(ARGS)
 
 # Its environment is made again each time: what is newest changes. NEXT='aiohttp==VERSION' or a path takes another.
 NEXT ?= aiohttp
@@ -189,7 +189,7 @@ sbom: $(VENV)/.dev ## Print the bill of materials (CycloneDX) of what an install
 	@$(BIN)/python -m tests.system.sbom $(ARGS)
 
 clean: ## Remove everything that was built or installed here.
-	rm -rf $(VENV) .venv-next .bench-peers .audit .hadolint .e2e .fuzz build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	rm -rf $(VENV) .venv-next .bench-peers .audit .hadolint .e2e .fuzz build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written only when its installation is whole, so an interrupted one is done again.
