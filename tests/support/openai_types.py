@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterable, Mapping
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union
 
@@ -92,5 +93,7 @@ def _check_object(value: Any, type_: Any, path: str) -> list[str]:
     return faults
 
 
+@cache
 def _fields(type_: Any) -> dict[str, Any]:
+    """Return the types of a typed dictionary's fields. Resolving them takes a millisecond."""
     return typing_extensions.get_type_hints(type_, include_extras=False)

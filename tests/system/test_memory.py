@@ -21,7 +21,7 @@ from tests.system.memory import MAX_GROWTH_KIB, growth_kib, resident_kib
 
 #: docs/spec/operations.md#c6, and the bytes that each upstream sends.
 MAX_KIB, SENDS_BYTES = 512, 50_000_000
-GROUPS, CLIENTS = 3, 20
+GROUPS, CLIENTS = 3, 8
 
 HOOK = """
 def stream_event_hook(event, ctx):
@@ -83,7 +83,7 @@ async def test_clients_that_do_not_read_cost_little_memory(case: str, mode: str,
 @pytest.mark.statement("C7")
 @pytest.mark.parametrize("mode", MODES)
 async def test_many_long_streams_leak_nothing(mode: str, tmp_path: Path) -> None:
-    """The short form of `tests.system.memory`: a leak of 1 % of the forwarded bytes would fail it."""
+    """The short form of `tests.system.memory`: a leak of 4 % of the forwarded bytes would fail it."""
     before, after = await growth_kib(tmp_path, mode, streams=40, megabytes=4)
     assert after - before < MAX_GROWTH_KIB / 4, f"{before} KiB after 4 streams, {after} KiB after 40"
 

@@ -12,6 +12,7 @@ from proxyd.providers.registry import PROFILES
 from tests.captures import Capture, captures, versions
 from tests.support.effort import newest
 from tests.support.harness import running_proxy
+from tests.support.rows import check_rows
 from tests.support.vendors import VENDORS, Vendor
 from tests.support.vendors.engine import Rule
 from tests.support.vendors.expected import EXPECTED, expected_failures
@@ -60,15 +61,14 @@ def test_every_profile_has_a_simulator() -> None:
     assert set(VENDORS) <= set(PROFILES)
 
 
-ALL_RULES = [(vendor, each) for vendor in VENDORS.values() for each in vendor.rules]
+def test_rules_have_sources_and_models() -> None:
+    def check(row: tuple[Vendor, Rule]) -> None:
+        vendor, rule = row
+        assert rule.source.startswith("https://"), f"{vendor.name}: {rule.name}"
+        shown = [model for model in vendor.models if re.search(rule.models, model, re.IGNORECASE)]
+        assert shown, f"no model of {vendor.name} shows {rule.name}"
 
-
-@pytest.mark.parametrize(("vendor", "each"), ALL_RULES, ids=[f"{v.name} {r.name}" for v, r in ALL_RULES])
-def test_rules_have_sources_and_models(vendor: Vendor, each: Rule) -> None:
-    assert each.source.startswith("https://")
-    assert any(re.search(each.models, model, re.IGNORECASE) for model in vendor.models), (
-        "no model shows this rule"
-    )
+    check_rows(((vendor, rule) for vendor in VENDORS.values() for rule in vendor.rules), check)
 
 
 def body(**fields: Any) -> dict[str, Any]:

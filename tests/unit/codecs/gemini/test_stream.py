@@ -19,6 +19,7 @@ from proxyd.providers.registry import PROFILES
 from proxyd.proxy.retries import delay_before_retry
 from tests.support import goldens_streams as goldens
 from tests.support import transcript_checks as checks
+from tests.support.rows import check_rows
 from tests.support.sse_reader import message_of
 
 CASES = goldens.cases(GEMINI)
@@ -36,9 +37,8 @@ def test_transcript(name: str) -> None:
     checks.check_every_offset(name)
 
 
-@pytest.mark.parametrize("name", STREAMS)
-def test_expectation_is_legal(name: str) -> None:
-    checks.check_expectation_is_legal(name)
+def test_expectations_are_legal() -> None:
+    check_rows(STREAMS, checks.check_expectation_is_legal)
 
 
 def test_every_profile_has_transcripts_that_are_explained() -> None:

@@ -7,6 +7,7 @@ import pytest
 from proxyd.providers.registry import PROFILES
 from tests.support import goldens_streams as goldens
 from tests.support import transcript_checks as checks
+from tests.support.rows import check_rows
 
 CASES = goldens.cases()
 STREAMS = [name for name in CASES if goldens.expected(name).refusal is None]
@@ -24,9 +25,8 @@ def test_transcript(name: str) -> None:
     checks.check_every_offset(name)
 
 
-@pytest.mark.parametrize("name", STREAMS)
-def test_expectation_is_legal(name: str) -> None:
-    checks.check_expectation_is_legal(name)
+def test_expectations_are_legal() -> None:
+    check_rows(STREAMS, checks.check_expectation_is_legal)
 
 
 def test_every_profile_has_transcripts() -> None:
