@@ -20,6 +20,7 @@ from tests.support.refusals.message_cases import CASES as ABOUT_MESSAGES
 from tests.support.refusals.parameter_cases import CASES as ABOUT_PARAMETERS
 from tests.support.refusals.thinking_cases import CASES as ABOUT_THINKING
 from tests.support.refusals.tool_cases import CASES as ABOUT_TOOLS
+from tests.support.rows import check_rows
 
 CASES: list[Case] = [*ABOUT_MESSAGES, *ABOUT_PARAMETERS, *ABOUT_THINKING, *ABOUT_TOOLS]
 
@@ -32,36 +33,42 @@ def test_change(source: str, changes: dict[str, Any], response: Any, change: Qui
     assert change_for_error(400, body_of(response), request_of(changes)) == change, source
 
 
-@pytest.mark.parametrize(("source", "changes", "response", "change"), CASES, ids=IDS)
-def test_changes_are_quirks(source: str, changes: dict[str, Any], response: Any, change: QuirkChange) -> None:
-    assert set(change.quirks) <= {field.name for field in fields(Dialect)}
-    changed = dialect_for(PROFILES["generic"], "m", change.quirks)
-    for name, wanted in change.quirks.items():
-        value = getattr(changed, name)
-        assert (list(value) if isinstance(wanted, list) else value) == wanted
+def test_changes_are_quirks() -> None:
+    def check(case: Case) -> None:
+        *_, change = case
+        assert set(change.quirks) <= {field.name for field in fields(Dialect)}
+        changed = dialect_for(PROFILES["generic"], "m", change.quirks)
+        for name, wanted in change.quirks.items():
+            value = getattr(changed, name)
+            assert (list(value) if isinstance(wanted, list) else value) == wanted
+
+    check_rows(CASES, check)
 
 
-@pytest.mark.parametrize(("source", "changes", "response", "change"), CASES, ids=IDS)
-def test_the_line_for_models_yaml_says_the_same(
-    source: str, changes: dict[str, Any], response: Any, change: QuirkChange
-) -> None:
-    line = models_yaml_line(change)
-    assert "\n" not in line
-    assert json.loads(json.dumps(YAML(typ="safe").load(line))) == {"quirks": change.quirks}
+def test_the_line_for_models_yaml_says_the_same() -> None:
+    def check(case: Case) -> None:
+        *_, change = case
+        line = models_yaml_line(change)
+        assert "\n" not in line
+        assert json.loads(json.dumps(YAML(typ="safe").load(line))) == {"quirks": change.quirks}
+
+    check_rows(CASES, check)
 
 
-@pytest.mark.parametrize(("source", "changes", "response", "change"), CASES, ids=IDS)
-def test_a_request_without_the_refused_part_gets_no_change(
-    source: str, changes: dict[str, Any], response: Any, change: QuirkChange
-) -> None:
+def test_a_request_without_the_refused_part_gets_no_change() -> None:
     """Without the thing it names, the same refusal gives no change; else the retries would not end."""
     bare = {"model": "m", "messages": [{"role": "user", "content": "u"}]}
-    # Some refusals are about the order of messages or the ids in them, which a bare request cannot show, or demand a
-    # value that was not sent.
-    expected = change if change.quirk in ("strict_alternation", "tool_id_style", "body") else None
-    if change.quirk == "thinking_on":  # a model that thinks by default, and is asked not to
-        expected = QuirkChange("body", {"enable_thinking": False})
-    assert change_for_error(400, body_of(response), bare) == expected
+
+    def check(case: Case) -> None:
+        _, _, response, change = case
+        # Some refusals are about the order of messages or the ids in them, which a bare request cannot show, or demand
+        # a value that was not sent.
+        expected = change if change.quirk in ("strict_alternation", "tool_id_style", "body") else None
+        if change.quirk == "thinking_on":  # a model that thinks by default, and is asked not to
+            expected = QuirkChange("body", {"enable_thinking": False})
+        assert change_for_error(400, body_of(response), bare) == expected
+
+    check_rows(CASES, check)
 
 
 @pytest.mark.parametrize("status", [200, 401, 403, 429, 503, 529])

@@ -15,9 +15,11 @@ from proxyd.codecs.translation.dialect import Dialect
 from proxyd.codecs.translation.translated import RequestOptions, Translated, run_to_end
 from proxyd.errors import ClientError
 from proxyd.prompt_cache.tool_lists import ToolLists
+from proxyd.providers.registry import PROFILES, dialect_for
 from tests.captures import captures, versions
 from tests.support import goldens_requests as goldens
 from tests.support.effort import newest
+from tests.support.rows import check_rows
 from tests.support.strict_responses import validate
 
 CASES = [case for case in goldens.cases() if RESPONSES in goldens.formats_of(case)]
@@ -60,15 +62,17 @@ CAPTURED = [
 
 
 @pytest.mark.parametrize(("version", "name"), CAPTURED)
-@pytest.mark.parametrize("model", ["gpt-5.6", "gpt-5.1", "o3", "gpt-4.1"])
-def test_what_claude_code_sends_becomes_valid(version: str, name: str, model: str) -> None:
-    from proxyd.providers.registry import PROFILES, dialect_for
-
-    dialect = dialect_for(PROFILES["openai"], model, {}, RESPONSES)
+def test_what_claude_code_sends_becomes_valid(version: str, name: str) -> None:
     payload = captures(version)[name].body
-    sent = run_to_end(translation(payload, dialect, RequestOptions(model, True, session_id="s" * 36))).body
-    assert validate(sent) == []
-    assert sent["prompt_cache_key"] == "s" * 36
+
+    def check(model: str) -> None:
+        dialect = dialect_for(PROFILES["openai"], model, {}, RESPONSES)
+        options = RequestOptions(model, True, session_id="s" * 36)
+        sent = run_to_end(translation(payload, dialect, options)).body
+        assert validate(sent) == []
+        assert sent["prompt_cache_key"] == "s" * 36
+
+    check_rows(["gpt-5.6", "gpt-5.1", "o3", "gpt-4.1"], check)
 
 
 def test_nothing_is_kept_and_reasoning_comes_encrypted() -> None:
