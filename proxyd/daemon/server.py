@@ -34,14 +34,13 @@ from proxyd.daemon.configuration import LoadConfig, LoadedConfig, checks, hooks_
 from proxyd.daemon.controlling_terminal import ends_with_terminal, has_terminal
 from proxyd.daemon.demo.server import DemoServer, start_demo
 from proxyd.daemon.gc_policy import CollectionPolicy
-from proxyd.daemon.key_sync import KeySync
 from proxyd.daemon.library_logs import HttpLogger, LoopExceptionHandler
 from proxyd.daemon.listener import Listener
 from proxyd.daemon.loop_lag import LoopLag
-from proxyd.daemon.replicas import Replicas
 from proxyd.daemon.rlimits import forbid_core_dumps, raise_file_limit
-from proxyd.daemon.shared_sync import Part, SharedSync
+from proxyd.daemon.shared_state import SharedState
 from proxyd.daemon.sockets import bind_sockets
+from proxyd.daemon.state_log import log_state
 from proxyd.daemon.systemd import Notifier
 from proxyd.daemon.tls_listener import TlsListener
 from proxyd.daemon.workers.channel import Receiver
@@ -54,17 +53,11 @@ from proxyd.prompt_cache.cache import PromptCache
 from proxyd.providers.registry import profile_for
 from proxyd.proxy.aiohttp_server import hide_versions, wrap_handler
 from proxyd.proxy.held_bodies import HeldBodies
-from proxyd.proxy.key_ring import KeyRing
 from proxyd.proxy.learned_file import FILE as LEARNED_FILE
 from proxyd.proxy.learned_file import LearnedQuirkFile
-from proxyd.proxy.near_limits import FILE as LIMITS_FILE
-from proxyd.proxy.near_limits import NearLimitsFile
 from proxyd.proxy.relay import Relay
-from proxyd.proxy.shared_learning import SharedLearning
 from proxyd.recording.recorder import Recorder
 from proxyd.recording.store import FOLDER as RECORDS_FOLDER
-from proxyd.store.interface import KeyStore
-from proxyd.store.opening import open_key_store, open_shared_store
 from proxyd.telemetry.batcher import one_by_one
 from proxyd.telemetry.hub import TelemetryHub
 from proxyd.telemetry.ledger import Ledger
@@ -120,6 +113,10 @@ class Daemon:
         reload: reads it again, at SIGHUP or when its file is saved; None if it cannot change.
         state_folder: holds the ledger, the recordings and the calibration of token counts; None keeps nothing.
         service: the service manager; without its sockets the daemon opens its own.
+
+    Attributes:
+        shared: virtual keys, and what other daemons on the same store share.
+        addresses: on which it listens for plain HTTP.
     """
 
     def __init__(
@@ -158,10 +155,7 @@ class Daemon:
         self.loop_lag = LoopLag(self._beat)
         self._calibration = Calibration(None if state_folder is None else state_folder / CALIBRATION_FILE)
         self._learned = LearnedQuirkFile(None if state_folder is None else state_folder / LEARNED_FILE)
-        self._key_ring = KeyRing(fail_closed=lambda: self.settings.fail_closed)
-        self._key_sync: KeySync | None = None
-        self._shared: SharedSync | None = None
-        self._replicas: Replicas | None = None
+        self.shared = SharedState(lambda: self.settings, state_folder, self._learned, self._calibration)
         self._tls: TlsListener | None = None
         self._receiver: Receiver | None = None
         place = self._service.place
@@ -202,15 +196,9 @@ class Daemon:
                 calibration=self._calibration,
                 learned=self._learned,
                 prompt_cache=self._prompt_cache,
-                key_ring=self._key_ring,
+                key_ring=self.shared.key_ring,
             )
-            if settings.auth == "keys" and self._state_folder is not None:
-                folder = self._state_folder
-                self._key_sync = KeySync(
-                    self._key_ring,
-                    lambda news: open_key_store(settings.store, folder, on_change=news),
-                )
-                await self._key_sync.start()
+            await self.shared.start_keys()
             self._observers = self._build_observers(self._relay, self._upstreams)
             kept = () if self._recorder is None else (one_by_one(self._recorder.observe),)
             details = CallDetails(
@@ -273,30 +261,9 @@ class Daemon:
                 await self._demo.close()
             raise
         self.addresses = [each.getsockname()[:2] for each in sockets] if place is None else place.addresses
-        await self._share()
+        await self.shared.start(self.addresses[0][1], lambda: self._loaded.config.hash)
         if self._reloader is not None:
             self._reloader.watch(self._watched_files)
-
-    async def _share(self) -> None:
-        """Begin to exchange what the daemons on one store share beside keys; nothing where there is none."""
-        url = self.settings.store
-        store: KeyStore | None = None
-        if url is not None:
-            store = database = open_shared_store(url)
-            name = f"{socket.gethostname()}:{self.addresses[0][1]}"
-            self._replicas = Replicas(database, name, lambda: self._loaded.config.hash)
-        elif self._key_sync is not None and self._state_folder is not None:
-            store = open_key_store(None, self._state_folder)
-        if store is None:
-            return
-        parts: list[Part] = [SharedLearning(store, self._learned, self._calibration)]
-        if self._replicas is not None:
-            parts.insert(0, self._replicas)
-        if self._key_sync is not None and self._state_folder is not None:
-            # First, since it does without the store.
-            parts.insert(0, NearLimitsFile(self._key_ring, self._state_folder / LIMITS_FILE))
-        self._shared = SharedSync(parts, store.close)
-        await self._shared.start()
 
     def _watched_files(self) -> list[Path]:
         path = self._loaded.config.path
@@ -323,7 +290,7 @@ class Daemon:
             **({} if self._tls is None else {"tls_address": [*self._tls.addresses[0]]}),
             "config": str(self._loaded.config.path.resolve()),
             "config_hash": self._loaded.config.hash,
-            "replicas": None if self._replicas is None else self._replicas.describe(),
+            "replicas": None if self.shared.replicas is None else self.shared.replicas.describe(),
             "models": list(self._relay.table.ids()),
             "calls": self._relay.active_calls,
             "circuits": [
@@ -337,23 +304,12 @@ class Daemon:
                 for circuit in self._upstreams.circuits.states()
             ],
             "keys": self._relay.key_pools.describe(),
-            "virtual_keys": self._key_ring.describe(),
-            "store": self._describe_store(),
+            "virtual_keys": self.shared.key_ring.describe(),
+            "store": self.shared.describe(),
             "targets": self._relay.target_pools.describe(),
             "hooks": self._relay.hooks.describe(),
             **({} if self._config_error is None else {"config_error": self._config_error}),
         }
-
-    def _describe_store(self) -> dict[str, Any] | None:
-        """Describe the store of virtual keys and of what daemons share; None where there is none."""
-        if self._key_sync is None and self._shared is None:
-            return None
-        url = self.settings.store
-        return {"place": "sqlite" if url is None else str(url), "trouble": self._store_trouble()}
-
-    def _store_trouble(self) -> str | None:
-        """Return why the store cannot be used at the moment."""
-        return self._key_ring.trouble or (None if self._shared is None else self._shared.trouble)
 
     def _status(self) -> str:
         relay = self._relay
@@ -387,7 +343,7 @@ class Daemon:
             keys=relay.key_pools.describe,
             targets=relay.target_pools.describe,
             rows_waiting=lambda: None if forwarder is None else forwarder.waiting,
-            is_store_up=lambda: None if self._describe_store() is None else self._store_trouble() is None,
+            is_store_up=lambda: None if self.shared.describe() is None else self.shared.trouble is None,
             config_hash=lambda: self._loaded.config.hash,
         )
         live = LiveFeed(lambda: relay.records, lambda: relay.is_draining)
@@ -533,40 +489,8 @@ class Daemon:
 
     def dump_state(self) -> None:
         """Log each call in flight and each circuit breaker that is not closed (docs/spec/operations.md#a5)."""
-        relay, upstreams = self._relay, self._upstreams
-        if relay is None or upstreams is None:
-            return
-        records, circuits = relay.records, upstreams.circuits.states()
-        log.info(
-            "state.daemon",
-            calls=len(records),
-            connections=self._listener.connections,
-            refused_connections=self._listener.refused_total,
-            tasks=len(asyncio.all_tasks()),
-            circuits=len(circuits),
-            loop_lag_ms=round(self.loop_lag.last_s * 1000),
-            is_draining=relay.is_draining,
-        )
-        for record in records:
-            log.info(
-                "state.call",
-                request_id=record.request_id,
-                model=record.model,
-                route=record.route,
-                mode=record.mode,
-                age_s=round(record.duration_s, 1),
-                has_begun=record.first_byte is not None,
-                events=record.events,
-                retries=record.retries,
-            )
-        for circuit in circuits:
-            log.info(
-                "state.circuit",
-                origin=circuit.origin,
-                state=circuit.state.value,
-                failures=circuit.failures,
-                open_for_s=round(circuit.open_for_s),
-            )
+        if self._relay is not None and self._upstreams is not None:
+            log_state(self._relay, self._upstreams, self._listener, self.loop_lag.last_s)
 
     async def drain(self) -> None:
         """Stop accepting and finish the open calls: steps 1 to 4 of the module docstring."""
@@ -629,8 +553,7 @@ class Daemon:
         if self._relay is not None:
             self._relay.hooks.close()
             self._relay.finished.flush()
-        # Together, since each waits for a store that does not answer.
-        await asyncio.gather(*(each.close() for each in (self._key_sync, self._shared) if each is not None))
+        await self.shared.close()
         self._calibration.save()
         if self._observers is not None and self._observers.ledger is not None:
             await self._observers.ledger.close()

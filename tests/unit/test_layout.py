@@ -52,6 +52,8 @@ WITHOUT_TEST_MODULE = {
     "daemon/workers/channel": "integration/daemon/workers/test_acceptor.py and system/test_workers.py",
     "daemon/workers/notices": "integration/daemon/workers/test_supervisor.py",
     "daemon/workers/place": "system/test_workers.py",
+    "daemon/shared_state": "integration/api/test_shared_store.py and integration/daemon/test_replicas.py",
+    "daemon/state_log": "system/test_lifecycle.py",
     "daemon/server": "system/test_lifecycle.py and system/test_stop_and_reload.py",
     "hookapi": "names only; integration/hooks/test_runner.py",
     "hooks/api": "dataclasses; integration/hooks/test_runner.py",

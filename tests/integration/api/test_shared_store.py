@@ -54,10 +54,10 @@ class Replicas:
     async def exchange(self) -> None:
         """Exchange until it succeeds: on a busy machine two seconds may be too little."""
         for each in self.daemons:
-            assert each._key_sync is not None
+            assert each.shared.key_sync is not None
             for _ in range(20):
-                await each._key_sync.exchange()
-                if each._key_ring.trouble is None:
+                await each.shared.key_sync.exchange()
+                if each.shared.key_ring.trouble is None:
                     break
 
     async def calls_in_ledger(self, number: int, calls: int) -> dict[str, Any]:
@@ -133,8 +133,8 @@ async def test_keys_limits_and_usage_are_shared(postgres: Postgres, tmp_path: Pa
         (spent,) = used.values()
         assert spent.tokens == spent.calls * CALL_TOKENS >= 45
         for name, each in zip("ab", both.daemons, strict=True):
-            assert each._shared is not None
-            await each._shared.exchange()
+            assert each.shared.sync is not None
+            await each.shared.sync.exchange()
             (line,) = read_near_limits(tmp_path / name / LIMITS_FILE, "alice", None, time.time())
             assert re.fullmatch(r"alice: [1-9][0-9]{2}% of 40 tokens a day", line), "for the status line"
             assert each._relay is not None
@@ -166,8 +166,8 @@ async def test_without_the_database_streams_and_calls_go_on(tmp_path: Path) -> N
             await until(lambda: half.begun == 2)
             server.stop()
             for each in both.daemons:
-                assert each._key_sync is not None
-                await each._key_sync.exchange()
+                assert each.shared.key_sync is not None
+                await each.shared.key_sync.exchange()
             half.go_on.set()
             for stream in await asyncio.gather(*open_streams):
                 assert judge(stream.events()) == "message_stop"

@@ -67,8 +67,8 @@ class Service:
         await self.exchange()
 
     async def exchange(self) -> None:
-        assert self.daemon._key_sync is not None
-        await self.daemon._key_sync.exchange()
+        assert self.daemon.shared.key_sync is not None
+        await self.daemon.shared.key_sync.exchange()
 
     async def ask(self, *headers: str, path: str = "/v1/messages", **more: Any) -> RawResponse:
         return await ask(self.base, post({**HELLO, **more}, *headers, path=path))
@@ -252,7 +252,7 @@ async def test_each_call_is_counted_once_whatever_exchanges_overlap(tmp_path: Pa
         exchanges = [asyncio.ensure_future(proxy.exchange()) for _ in range(20)]
         assert [(await call).status for call in calls] == [200] * 30
         await asyncio.gather(*exchanges)
-        assert proxy.daemon._key_ring.trouble is None
+        assert proxy.daemon.shared.key_ring.trouble is None
     store = proxy.store()
     day = start_of("day", time.time())
     assert store.usage([("day", day)])["key:id-alice", "day", day].calls == 30
@@ -287,7 +287,7 @@ async def test_a_client_that_leaves_frees_its_place(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
-        while proxy.daemon._key_ring.describe()[0]["in_flight"]:
+        while proxy.daemon.shared.key_ring.describe()[0]["in_flight"]:
             await asyncio.sleep(0.01)
         go.set()
         assert (await proxy.ask(bearer(secret))).status == 200
@@ -301,8 +301,8 @@ async def test_a_damaged_store_stops_no_call(tmp_path: Path) -> None:
                 (tmp_path / name).unlink(missing_ok=True)
             (tmp_path / FILE).write_bytes(b"no database" * 1000)
             assert (await proxy.ask(bearer(secret))).status == 200
-            assert proxy.daemon._key_sync is not None
-            proxy.daemon._key_sync._store.close()
+            assert proxy.daemon.shared.key_sync is not None
+            proxy.daemon.shared.key_sync._store.close()
             await proxy.exchange()
             assert (await proxy.ask(bearer(secret))).status == 200
     assert "keys.store_failed" in [line["event"] for line in lines]
@@ -427,7 +427,7 @@ async def _later(response: web.Response) -> web.Response:
 async def test_without_keys_nothing_is_kept(tmp_path: Path) -> None:
     async with service(tmp_path, auth="token") as proxy:
         assert (await proxy.ask()).status == 200
-        assert proxy.daemon._key_sync is None
+        assert proxy.daemon.shared.key_sync is None
     assert not (tmp_path / FILE).exists()
     database = sqlite3.connect(tmp_path / "usage.db")
     assert database.execute("SELECT caller, team FROM calls").fetchall() == [(None, None)]

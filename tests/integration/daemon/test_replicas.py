@@ -29,10 +29,10 @@ async def get(daemon: Daemon, path: str) -> str:
 async def differing(daemon: Daemon, others: int) -> Any:
     """What the status says, once it has been able to ask the database, and knows so many others."""
     for _ in range(60):
-        assert daemon._shared is not None
-        await daemon._shared.exchange()
+        assert daemon.shared.sync is not None
+        await daemon.shared.sync.exchange()
         found = json.loads(await get(daemon, "/readyz?verbose"))["replicas"]
-        if daemon._shared.trouble is None and found["others"] == others:
+        if daemon.shared.sync.trouble is None and found["others"] == others:
             return found["differing"]
         await asyncio.sleep(0.5)
     raise AssertionError(found)

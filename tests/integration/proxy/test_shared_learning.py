@@ -36,13 +36,13 @@ async def call(daemon: Daemon) -> RawResponse:
 
 async def exchange(daemon: Daemon) -> None:
     """Exchange until it succeeds: on a busy machine two seconds may be too little."""
-    assert daemon._shared is not None
+    assert daemon.shared.sync is not None
     for _ in range(60):
-        await daemon._shared.exchange()
-        if daemon._shared.trouble is None:
+        await daemon.shared.sync.exchange()
+        if daemon.shared.sync.trouble is None:
             return
         await asyncio.sleep(0.5)
-    raise AssertionError(daemon._shared.trouble)
+    raise AssertionError(daemon.shared.sync.trouble)
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
