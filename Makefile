@@ -29,14 +29,14 @@ test test-fast test-deep: export PYTHONDONTWRITEBYTECODE :=
 
 # More workers than cores: most of what a test does is wait for a socket or a process.
 test: $(VENV)/.dev ## Run all tests.
-	@$(BIN)/python -m compileall -q proxyd
+	@$(BIN)/python -m compileall -q -j 0 proxyd
 	@$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 test-fast: $(VENV)/.dev ## Run the unit tests of codecs, configuration and providers, with few examples.
 	@TEST_EFFORT=fast $(BIN)/python -m pytest --numprocesses 2 --quiet $(addprefix tests/unit/,codecs config providers) $(ARGS)
 
 test-deep: $(VENV)/.dev ## Run all tests, with a hundred times as many examples of each property.
-	@$(BIN)/python -m compileall -q proxyd
+	@$(BIN)/python -m compileall -q -j 0 proxyd
 	@TEST_EFFORT=deep $(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 # Its environment is made again each time: what is newest changes. NEXT='aiohttp==VERSION' or a path takes another.

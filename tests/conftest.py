@@ -20,9 +20,13 @@ load_profile()
 
 
 def pytest_collection_finish() -> None:
-    """Keep the objects of pytest, the modules and the tests out of every later search for garbage."""
+    """Keep the objects of pytest, the modules and the tests out of later garbage collections, and have fewer of them.
+
+    With the interpreter's own thresholds they took an eighth of the processor time of all unit tests.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], Loop]]:
