@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from proxyd.recording.store import BadRecord
 from proxyd.replay.diff import Difference
 from proxyd.replay.replay import Found, Replay
 from tests.support.harness import running_proxy
-from tests.support.raw_sockets import Fault, Pause, RawClient, RawUpstream, Step, post
+from tests.support.raw_sockets import Fault, RawClient, RawUpstream, Step, post
 from tests.support.recording import (
     GOOD,
     MODES,
@@ -210,8 +211,18 @@ async def test_learned_quirks_are_applied(tmp_path: Path) -> None:
 
 async def test_message_that_was_started_early(tmp_path: Path) -> None:
     """The message began, and pings came, before the first chunk."""
-    steps = [CHUNKED, Pause(0.15), as_chunks(*FRAMES), b"0\r\n\r\n"]
-    path = await one_record(tmp_path, [steps], commit_s=0.03, ping_s=0.03)
+    goes_on = asyncio.Event()
+    upstream = RawUpstream(lambda _: (CHUNKED, goes_on, as_chunks(*FRAMES), b"0\r\n\r\n"))
+    async with upstream.running():
+        settings: dict[str, Any] = {"record": "all", "record_bodies": True, "commit_s": 0.03, "ping_s": 0.03}
+        async with running_proxy([entry(upstream)], state_folder=tmp_path, **settings) as base:
+            async with RawClient.to(base) as client:
+                await client.send(post(HELLO))
+                for _ in range(2):
+                    await client.reader.readuntil(b"event: ping")
+                goes_on.set()
+                await client.reader.readuntil(b"message_stop")
+            (path,) = await until_records(tmp_path, 1)
     assert (path / "client-response.sse").read_text().count("event: ping") >= 2
     assert unlike(path) == []
 
