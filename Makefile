@@ -33,7 +33,7 @@ test: $(VENV)/.dev ## Run all tests.
 	@$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 test-fast: $(VENV)/.dev ## Run the unit tests of codecs, configuration and providers, with few examples.
-	@TEST_EFFORT=fast $(BIN)/python -m pytest --numprocesses 2 --quiet $(addprefix tests/unit/,codecs config providers) $(ARGS)
+	@TEST_EFFORT=fast $(BIN)/python -m pytest --numprocesses 2 --dist worksteal --quiet $(addprefix tests/unit/,codecs config providers) $(ARGS)
 
 test-deep: $(VENV)/.dev ## Run all tests, with a hundred times as many examples of each property.
 	@$(BIN)/python -m compileall -q -j 0 proxyd

@@ -25,9 +25,9 @@ def examples(usual: int) -> int:
     return max(5, int(usual * _FACTORS[EFFORT]))
 
 
-def sampled(values: Sequence[T]) -> Sequence[T]:
-    """Return every third value, every seventh for the fast tests, all for the deep ones."""
-    return values[:: {"fast": 7, "normal": 3, "deep": 1}[EFFORT]]
+def sampled(values: Sequence[T], step: int = 3) -> Sequence[T]:
+    """Return every `step`-th value, every seventh for the fast tests, all for the deep ones."""
+    return values[:: {"fast": 7, "normal": step, "deep": 1}[EFFORT]]
 
 
 def newest(versions: list[str]) -> list[str]:

@@ -12,11 +12,11 @@ from proxyd.codecs.anthropic.events import event_from_data
 from proxyd.codecs.anthropic.grammar import Grammar
 from proxyd.codecs.wire.sse import SSEDecoder
 from tests.support import goldens_streams as goldens
-from tests.support.effort import sampled
+from tests.support.effort import examples, sampled
 from tests.support.sse_reader import read_events
 
 #: Random cuts tried per transcript.
-RANDOM_SPLITS = 12
+RANDOM_SPLITS = examples(120)
 
 _ENDINGS = (".expected.sse", ".expected.json", ".options.json", ".sse")
 
