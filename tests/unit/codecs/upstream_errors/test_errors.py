@@ -140,7 +140,7 @@ def test_keys_are_masked(secret: str, text: str) -> None:
 
 
 def test_ordinary_words_are_not_masked() -> None:
-    text = "sk-learn and key-value stores, task-12345678901, model gpt-5.1-codex-max-2026-11-01 at tier key_a"
+    text = "sk-learn and key-value stores, task-55501234567, model gpt-5.1-codex-max-2026-11-01 at tier key_a"
     assert refusal(400, {}, text.encode(), ErrorContext()).message == text
 
 
