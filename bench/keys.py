@@ -67,12 +67,8 @@ async def _run(folder: Path, database: str) -> int:
     off = statistics.median(each["off"] for each in rounds)
     print(f"small request, translated: {off * 1e3:.3f} ms of CPU without keys")
     for name in ("SQLite", "PostgreSQL"):
-        ratios = sorted(each[name] / each["off"] for each in rounds)
-        quarter = len(ratios) // 4
-        print(
-            f"{name}: on : off {statistics.median(ratios):.2f} "
-            f"({ratios[quarter]:.2f} to {ratios[-quarter - 1]:.2f} for half of {len(ratios)} pairs)"
-        )
+        low, ratio, high = statistics.quantiles((each[name] / each["off"] for each in rounds), n=4)
+        print(f"{name}: on : off {ratio:.2f} ({low:.2f} to {high:.2f} for half of {len(rounds)} pairs)")
     return 0
 
 

@@ -63,6 +63,11 @@ def _return_freed_memory() -> None:
     trim(ctypes.c_size_t(2 * _KEPT_BYTES))
 
 
+def _count_old_objects() -> int:
+    """Count what full collections alone traverse."""
+    return len(gc.get_objects(generation=2))
+
+
 class CollectionPolicy:
     """Controls the collector from `start` to `stop`; `check` is called twice a second.
 
@@ -111,7 +116,7 @@ class CollectionPolicy:
         is_worthwhile = not open_calls and gc.get_count()[2] >= _WORTHWHILE
         if is_worthwhile or self._has_many_new_objects() or self._now() - self._collected_at >= _INTERVAL_S:
             gc.collect()
-            self._fewest_objects = len(gc.get_objects(generation=2))
+            self._fewest_objects = _count_old_objects()
             self._collected_at = self._counted_at = self._now()
 
     def _has_many_new_objects(self) -> bool:
@@ -120,7 +125,7 @@ class CollectionPolicy:
         if not is_due or self._waiting_bytes() > _MOST_WAITING_BYTES:
             return False
         self._counted_at = self._now()
-        count = len(gc.get_objects(generation=2))
+        count = _count_old_objects()
         self._fewest_objects = min(self._fewest_objects, count)
         return count - self._fewest_objects > max(_MOST_NEW_OBJECTS, self._fewest_objects // 4)
 

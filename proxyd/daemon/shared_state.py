@@ -80,12 +80,13 @@ class SharedState:
             store = open_key_store(None, self._folder)
         if store is None:
             return
-        parts: list[Part] = [SharedLearning(store, self._learned, self._calibration)]
-        if self.replicas is not None:
-            parts.insert(0, self.replicas)
+        parts: list[Part] = []
         if self.key_sync is not None and self._folder is not None:
             # First, since it does without the store.
-            parts.insert(0, NearLimitsFile(self.key_ring, self._folder / LIMITS_FILE))
+            parts.append(NearLimitsFile(self.key_ring, self._folder / LIMITS_FILE))
+        if self.replicas is not None:
+            parts.append(self.replicas)
+        parts.append(SharedLearning(store, self._learned, self._calibration))
         self.sync = SharedSync(parts, store.close)
         await self.sync.start()
 
