@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 from configparser import ConfigParser
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from ipaddress import IPv4Address
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -66,10 +70,9 @@ def test_the_image_runs_the_daemon_as_nobody(settings: Settings) -> None:
     assert instruction("ENTRYPOINT") == ['["claude-proxy"]']
     (command,) = instruction("CMD")
     assert command.strip('["]') in COMMANDS
-    (check,) = instruction("HEALTHCHECK")
-    assert f"http://127.0.0.1:{PORT}/readyz" in check
     assert instruction("VOLUME") == [environment()["STATE_DIRECTORY"]]
-    assert f"COPY deploy/models.yaml {environment()['CLAUDE_PROXY_MODELS']}" in DOCKERFILE
+    copied = f"COPY --chmod=0644 deploy/models.yaml {environment()['CLAUDE_PROXY_MODELS']}"
+    assert copied in DOCKERFILE, "readable by the daemon whatever umask the repository was cloned with"
     assert (settings.host, settings.auth) == ("0.0.0.0", "keys")
     assert str(settings.store) == "postgresql://proxy@database/claude"
     setup = ConfigParser()
@@ -84,6 +87,34 @@ def test_the_image_runs_the_daemon_as_nobody(settings: Settings) -> None:
     }
     assert needed - {"api"} <= allowed
     assert all((ROOT / name).exists() for name in allowed)
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
+def test_the_health_check_asks_the_port_that_is_set_and_no_proxy(status: int, code: int) -> None:
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    (check,) = instruction("HEALTHCHECK")
+    python, *arguments = json.loads(check.partition("CMD ")[2])
+    assert python == "python"
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        variables = {**os.environ, "PORT": str(server.server_port), "http_proxy": "http://127.0.0.1:9"}
+        try:
+            done = subprocess.run([sys.executable, *arguments], env=variables, timeout=60)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert (done.returncode, asked) == (code, ["/readyz"])
 
 
 def test_compose_starts_two_replicas_behind_one_address(settings: Settings) -> None:
