@@ -88,6 +88,16 @@ class Codec(Protocol):
     def start(self) -> list[StreamEvent]:
         """Start the message before the upstream has sent anything (docs/spec/design.md#p2)."""
 
+    def repeat(self, block: bytes) -> bytes:
+        """Translate a frame that only continues the open block, as nearly all do, without parsing it.
+
+        Args:
+            block: the lines of the frame, as they arrived.
+
+        Returns:
+            The client's frame; b"", without side effects, if `block` may be more than that.
+        """
+
     def feed(self, frame: SSEFrame) -> list[StreamEvent]:
         """Translate one frame of a stream. Raises `ProxyError` when the stream has failed."""
 

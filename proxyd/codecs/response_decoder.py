@@ -2,8 +2,9 @@
 
 ::
 
-    bytes ─▶ what is it? ──event stream──▶ SSEDecoder ─▶ codec ─▶ grammar ─▶ frames
-                 └────────one JSON value──▶ codec (a whole response) ──┘
+    bytes ─▶ what is it? ──event stream──▶ SSEDecoder ─▶ codec ──events──▶ grammar ─▶ frames
+                 │                                         └──the next delta of the open block──┘
+                 └────────one JSON value──▶ codec (a whole response) ──events──▶ grammar
 
 The first byte that is not blank decides: servers respond to a streaming call with a JSON body, and give streams and
 bodies the same content type (docs/spec/streams.md#rules). The codec is that of the upstream's protocol
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from proxyd import errors, jsonio
-from proxyd.codecs.anthropic.events import ErrorEvent, StreamEvent, encode_events
+from proxyd.codecs.anthropic.events import ErrorEvent, StreamEvent, encode_event
 from proxyd.codecs.anthropic.grammar import Grammar, IllegalEvent, State
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.codec import Codec
@@ -53,19 +54,24 @@ class ResponseDecoder:
         "_body",
         "_codec",
         "_decoder",
-        "_events",
         "_feed",
+        "_frames",
         "_grammar",
         "_max_body_bytes",
         "address",
         "events",
         "failure",
+        "has_ended",
+        "has_finish",
+        "has_started",
+        "is_large",
     )
 
     def __init__(self, codec: Codec, *, max_body_bytes: int, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._codec = codec
         self.failure: ProxyError | None = None
         self.events = 0
+        self.has_started = self.has_finish = self.has_ended = self.is_large = False
         self.address = ""
         self._max_body_bytes = max_body_bytes
         self._decoder = SSEDecoder(max_frame_bytes)
@@ -73,8 +79,8 @@ class ResponseDecoder:
         self._body = bytearray()
         self._at_start = True
         self._blank_bytes = 0  # before the response
-        #: Of the current chunk; kept when a later frame of it fails.
-        self._events: list[StreamEvent] = []
+        #: For the client, of the current chunk; kept when a later frame of it fails.
+        self._frames: list[bytes] = []
         #: The method that takes the next bytes; unbound, so that the decoder is no reference cycle.
         self._feed: Callable[[ResponseDecoder, bytes], None] = ResponseDecoder._sniff
 
@@ -99,55 +105,44 @@ class ResponseDecoder:
         return False  # usage comes at the end
 
     @property
-    def has_started(self) -> bool:
-        return self._grammar.state is not State.START
-
-    @property
     def has_last_event(self) -> bool:
-        return self._grammar.has_ended
-
-    @property
-    def has_ended(self) -> bool:
-        return self._grammar.has_ended
-
-    @property
-    def has_finish(self) -> bool:
-        return self._codec.has_finish
-
-    @property
-    def is_large(self) -> bool:
-        return len(self._body) + self._decoder.buffered_bytes > LARGE_BYTES
+        return self.has_ended
 
     def start(self) -> bytes:
         """Start the message now, before the upstream has sent anything."""
-        return self._guarded(self._codec.start())
+        self._write(self._codec.start())
+        return self._take_frames()
 
     def feed(self, data: bytes) -> bytes:
-        has_started = self.has_started
+        if self.has_ended:
+            return b""
         try:
             self._feed(self, data)
         except ProxyError as exc:
-            return self._on_failure(exc, has_started)
-        return self._guarded(self._take_events())
+            return self._on_failure(exc)
+        frames = self._take_frames()
+        # What follows the last whole frame of a read is no larger than the read.
+        self.is_large = not frames and len(self._body) + self._decoder.buffered_bytes > LARGE_BYTES
+        return frames
 
     def close(self) -> bytes:
         if self.has_ended:
             return b""
-        has_started = self.has_started
         try:
             self._close()
         except ProxyError as exc:
-            return self._on_failure(exc, has_started)
-        return self._guarded(self._take_events())
+            return self._on_failure(exc)
+        return self._take_frames()
 
     def fail(self, exc: ProxyError) -> bytes:
         """As `Decoder.fail`. The open block is not stopped, since that would claim that it is complete."""
         if self.has_ended:
-            return b""
+            return self._take_frames()
         exc = self._codec.unreadable_error() or exc
         errors.name_address(exc, self.address)
         self.failure = exc
-        return self._guarded([ErrorEvent(errors.envelope(exc))])
+        self._write([ErrorEvent(errors.envelope(exc))])
+        return self._take_frames()
 
     # -- the kind of response
 
@@ -175,12 +170,20 @@ class ResponseDecoder:
             self._decode(head)
 
     def _decode(self, data: bytes) -> None:
+        codec = self._codec
         for block in self._decoder.blocks(data):
+            repeated = codec.repeat(block)
+            if repeated:  # nearly always
+                self._frames.append(repeated)
+                self.events += 1
+                continue
             frame = plain_frame(block)
-            if frame is not None:  # nearly every one
-                self._events += self._codec.feed(frame)
+            if frame is not None:
+                self._write(codec.feed(frame))
             else:
                 self._on_block(block)
+            if self.has_ended:
+                return
 
     def _on_block(self, block: bytes, *, is_cut: bool = False) -> None:
         if len(block) > MAX_FRAME_LINES and block.count(b"\n") >= MAX_FRAME_LINES:
@@ -193,7 +196,7 @@ class ResponseDecoder:
         if frame is None:
             return
         try:
-            self._events += self._codec.feed(frame)
+            self._write(self._codec.feed(frame))
         except BadReply:
             if not is_cut:  # else the codec knows whether the message is complete without it
                 raise
@@ -208,7 +211,7 @@ class ResponseDecoder:
             self._on_block(block.rstrip(b"\n"), is_cut=True)
         if body := bytes(self._body).strip(_BLANK):
             self._on_body(body)
-        self._events += self._codec.close()
+        self._write(self._codec.close())
 
     def _on_body(self, body: bytes) -> None:
         try:
@@ -236,30 +239,35 @@ class ResponseDecoder:
 
     # -- failures
 
-    def _on_failure(self, exc: ProxyError, has_started: bool) -> bytes:
-        events = self._take_events()
-        if not has_started and not events:
+    def _on_failure(self, exc: ProxyError) -> bytes:
+        self._write(self._codec.take_events())
+        if not self.has_started:
             raise exc
         if self._codec.has_finish_reason and isinstance(exc, BadReply):
             # The message is complete: only its usage could follow (docs/spec/chat-to-messages.md#end), which is not
             # worth a retry.
-            return self._guarded([*events, *self._codec.close(), *self._codec.take_events()])
-        return self._guarded(events) + self.fail(exc)
+            self._write(self._codec.close())
+            self._write(self._codec.take_events())
+            return self._take_frames()
+        return self.fail(exc)
 
-    def _take_events(self) -> list[StreamEvent]:
-        events, self._events = self._events, []
-        events += self._codec.take_events()
-        return events
+    # -- frames for the client
 
-    def _guarded(self, events: list[StreamEvent]) -> bytes:
-        """Check the order of `events` and encode them."""
-        accept = self._grammar.accept
-        for position, event in enumerate(events):
+    def _write(self, events: list[StreamEvent]) -> None:
+        """Check the order of `events` and encode them; to be called whenever the codec has been fed."""
+        self.has_finish = self._codec.has_finish
+        grammar = self._grammar
+        for event in events:
             try:
-                accept(event)
+                grammar.accept(event)
             except IllegalEvent as exc:
-                legal = events[:position]
-                self.events += position
-                return encode_events(legal) + self.fail(ProxyError(f"internal error in claude-proxy: {exc}"))
-        self.events += len(events)
-        return encode_events(events)
+                frames = self.fail(ProxyError(f"internal error in claude-proxy: {exc}"))
+                self._frames.append(frames)
+                return
+            self.has_started, self.has_ended = grammar.state is not State.START, grammar.has_ended
+            self._frames.append(encode_event(event))
+            self.events += 1
+
+    def _take_frames(self) -> bytes:
+        frames, self._frames = self._frames, []
+        return b"".join(frames)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.codecs.anthropic.events import StreamEvent
+from proxyd.codecs.anthropic.events import StreamEvent, around_text
 from proxyd.codecs.anthropic.usage import Usage, usage_from_openai
 from proxyd.codecs.codec import ResponseContext, Warn
 from proxyd.codecs.model_name import model_name
@@ -23,6 +23,8 @@ class StreamCodec(ABC):
     """Base of the codecs (`proxyd.codecs.codec`). A subclass sets `_writer`."""
 
     __slots__ = (
+        "_around",
+        "_around_index",
         "_context",
         "_reported_usage",
         "_unreadable",
@@ -39,6 +41,8 @@ class StreamCodec(ABC):
     def __init__(self, context: ResponseContext, warn: Warn) -> None:
         self._context = context
         self._warn = warn
+        self._around_index = -1  # of the block that `_around` was built for
+        self._around = b"", b""  # what the frame of a delta has before and after its text
         self._unreadable = UnreadableContent()
         self._reported_usage: Usage | None = None
         self._usage = Usage(input_tokens=context.estimated_input_tokens, is_estimated=True)
@@ -59,6 +63,15 @@ class StreamCodec(ABC):
     def usage(self) -> Usage:
         """Tokens until now: reported by the upstream, or estimated from the text, for a stream that breaks off."""
         return self._usage if self.has_ended else self.final_usage()
+
+    def _delta(self, text: str, literal: bytes) -> bytes:
+        """Return the frame that appends `text`, as JSON without its quotes in `literal`, to the open block."""
+        writer = self._writer
+        writer.emitted_chars += len(text)
+        if writer.index != self._around_index:
+            self._around_index, self._around = writer.index, around_text(writer.index, writer.block)
+        before, after = self._around
+        return before + literal + after
 
     def start(self) -> list[StreamEvent]:
         self._writer.start()

@@ -248,6 +248,12 @@ MUTATIONS = (
         "self._next_number += 1",
         "self._next_number += 0",
     ),
+    Mutation(
+        "a repeated delta goes to a block that is closed",
+        "codecs/stream_codec.py",
+        "if writer.index != self._around_index:",
+        "if self._around_index < 0:",
+    ),
     Mutation("items are sent with ids", INPUT, "if self._dialect.reasoning_item_ids:", "if True:"),
     Mutation(
         "reasoning of another model is sent",

@@ -29,6 +29,7 @@ __all__ = [
     "TextDelta",
     "ThinkingDelta",
     "Unknown",
+    "around_text",
     "data_of",
     "delta_of",
     "encode_event",
@@ -176,6 +177,12 @@ def delta_of(index: int, block: str, text: str) -> TextDelta | ThinkingDelta | J
     if block == "text":
         return TextDelta(index, text)
     return ThinkingDelta(index, text) if block == "thinking" else JsonDelta(index, text)
+
+
+def around_text(index: int, block: str) -> tuple[bytes, bytes]:
+    """Return what the frame of a delta has before and after its text, which is a JSON string without its quotes."""
+    before, _, after = (_DELTA % (index, *_DELTAS[block], b'"\0"')).partition(b"\0")
+    return before, after
 
 
 def _text_delta(event: TextDelta) -> bytes:

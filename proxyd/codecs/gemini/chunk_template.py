@@ -15,7 +15,8 @@ import re
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.codecs.translation.string_literal import decoded_literal
+from proxyd.codecs.translation.string_literal import NO_LITERAL, read_literal
+from proxyd.codecs.wire.sse import SSEFrame, start_of
 
 __all__ = ["ChunkTemplate"]
 
@@ -51,26 +52,27 @@ class ChunkTemplate:
         self._tail = _NOTHING
         self._learned = 0
 
-    def text_of(self, data: bytes) -> str:
-        """Return the text of a chunk that repeats the template, "" for any other."""
+    def read(self, block: bytes) -> tuple[str, bytes]:
+        """Return the text of a frame that repeats the template, as `read_literal` does; `NO_LITERAL` for any other."""
         start = len(self._head)
-        if not data.startswith(self._head):
-            return ""
-        end = data.find(b'"', start)
-        literal = data[start:end]
+        if not block.startswith(self._head):
+            return NO_LITERAL
+        end = block.find(b'"', start)
+        literal = block[start:end]
         if b"\\" in literal:
-            found = _END.match(data, start)
-            end = -1 if found is None else found.end() - 1
-            literal = data[start:end]
-        if end < 0 or self._tail.fullmatch(data, end) is None:
-            return ""
-        text = decoded_literal(literal)
-        if text:
+            match = _END.match(block, start)
+            end = -1 if match is None else match.end() - 1
+            literal = block[start:end]
+        if end < 0 or self._tail.fullmatch(block, end) is None:
+            return NO_LITERAL
+        found = read_literal(literal)
+        if found is not NO_LITERAL:
             self._learned = 0
-        return text
+        return found
 
-    def learn(self, data: bytes, chunk: dict[str, Any], kind: str, text: str) -> None:
+    def learn(self, frame: SSEFrame, chunk: dict[str, Any], kind: str, text: str) -> None:
         """Keep the template of a chunk that became one delta of `kind` with `text`, if it is suitable."""
+        data = frame.data
         self.kind = ""
         if self._learned >= _MAX_LEARNED or len(data) > _MAX_BYTES or b"\n" in data:
             return
@@ -85,7 +87,7 @@ class ChunkTemplate:
         except jsonio.JSONError:
             return
         self.kind = kind
-        self._head = data[:start]
+        self._head = start_of(frame) + data[:start]
         self._tail = _pattern_of(data[end:])
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.codecs.anthropic.events import StreamEvent, TextDelta, ThinkingDelta, delta_of
+from proxyd.codecs.anthropic.events import StreamEvent, TextDelta, ThinkingDelta
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.codec import NewId, ResponseContext, Warn
 from proxyd.codecs.gemini.chunk_template import ChunkTemplate
@@ -36,7 +36,7 @@ from proxyd.codecs.translation.dialect import Dialect
 from proxyd.codecs.translation.message_writer import MessageWriter
 from proxyd.codecs.upstream_errors.errors import error_in, refusal_from_chunk
 from proxyd.codecs.upstream_errors.unreadable import is_heartbeat, unreadable_error
-from proxyd.codecs.wire.sse import SSEFrame
+from proxyd.codecs.wire.sse import SSEFrame, plain_frame
 from proxyd.errors import BadReply, ProxyError, Truncated
 
 __all__ = ["GeminiStream"]
@@ -79,7 +79,7 @@ class GeminiStream(StreamCodec):
         self._has_chunks = False
         self._has_other_candidates = False
         self._template = ChunkTemplate()
-        self._last_repeated = b""  # the last chunk, if it was not parsed: its usage counts
+        self._last_repeated = b""  # the last frame, if it was not parsed: its usage counts
 
     # -- the codec's interface
 
@@ -100,8 +100,6 @@ class GeminiStream(StreamCodec):
         data = frame.data
         if self.has_ended or self._is_done:
             return []
-        if not frame.event and (delta := self._repeated(data)) is not None:
-            return [delta]
         if not data.strip():
             if frame.event == b"error":
                 self.on_unreadable(b"event: error")
@@ -120,23 +118,20 @@ class GeminiStream(StreamCodec):
         if len(events) == 1 and isinstance(chunk, dict):
             match events[0]:
                 case TextDelta(_, text):
-                    self._template.learn(data, chunk, "text", text)
+                    self._template.learn(frame, chunk, "text", text)
                 case ThinkingDelta(_, text):
-                    self._template.learn(data, chunk, "thinking", text)
+                    self._template.learn(frame, chunk, "thinking", text)
         return events
 
-    def _repeated(self, data: bytes) -> StreamEvent | None:
-        """Return the delta of a chunk that only continues the open block; None, without side effects, for others."""
+    def repeat(self, block: bytes) -> bytes:
         kind = self._template.kind
-        if not kind or not self._parts.continues(kind):
-            return None
-        text = self._template.text_of(data)
+        if not kind or self.has_ended or self._is_done or not self._parts.continues(kind):
+            return b""
+        text, literal = self._template.read(block)
         if not text:
-            return None
-        self._last_repeated = data
-        writer = self._writer
-        writer.emitted_chars += len(text)
-        return delta_of(writer.index, kind, text)
+            return b""
+        self._last_repeated = block
+        return self._delta(text, literal)
 
     def on_body(self, value: Any) -> bool:
         """Translate a whole response, or an array of chunks."""
@@ -247,7 +242,9 @@ class GeminiStream(StreamCodec):
 
     def final_usage(self) -> Usage:
         if self._last_repeated:
-            chunk = jsonio.loads(self._last_repeated)
+            frame = plain_frame(self._last_repeated)
+            assert frame is not None, "a template is one of a plain frame"
+            chunk = jsonio.loads(frame.data)
             self._on_usage(chunk.get("usageMetadata"), chunk.get("modelVersion"))
         return super().final_usage()
 

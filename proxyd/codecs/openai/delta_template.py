@@ -3,8 +3,8 @@
 A server writes its chunks by one template, and only the text changes. Once a chunk was parsed and became one delta and
 nothing else, the bytes before and after its text are kept. A later chunk between the same bytes is the same chunk with
 another text: JSON is read from left to right, so the bytes before fix where the text is, and only a whole string is
-accepted as text, so the bytes after it mean what they meant before. Reading the one string costs a third of parsing
-the chunk.
+accepted as text, so the bytes after it mean what they meant before. Reading the one string, and writing it between the
+bytes of the client's frame, costs a tenth of parsing the chunk and writing an event.
 
 For servers that add something new to each chunk (a time, padding, running usage) the template is given up after a few
 chunks, and then every chunk is parsed.
@@ -18,7 +18,8 @@ from typing import Any
 
 from proxyd import jsonio
 from proxyd.codecs.openai.signed_data import signature_in_call
-from proxyd.codecs.translation.string_literal import decoded_literal
+from proxyd.codecs.translation.string_literal import NO_LITERAL, read_literal
+from proxyd.codecs.wire.sse import SSEFrame, start_of
 
 __all__ = ["DeltaTemplate"]
 
@@ -33,7 +34,7 @@ _MAX_BYTES = 4096
 
 
 class DeltaTemplate:
-    """The bytes before and after the text of the last chunk that was one delta.
+    """The bytes before and after the text of the last frame that was one delta.
 
     Attributes:
         kind: type of the block that the delta belongs to, "" while there is no template.
@@ -46,19 +47,20 @@ class DeltaTemplate:
         self._head = self._tail = b""
         self._learned = 0
 
-    def text_of(self, data: bytes) -> str:
-        """Return the text of a chunk that repeats the template, "" for any other."""
+    def read(self, block: bytes) -> tuple[str, bytes]:
+        """Return the text of a frame that repeats the template, as `read_literal` does; `NO_LITERAL` for any other."""
         head, tail = self._head, self._tail
-        end = len(data) - len(tail)
-        if len(head) >= end or not (data.startswith(head) and data.endswith(tail)):
-            return ""
-        text = decoded_literal(data[len(head) : end])
-        if text:
+        start, end = len(head), len(block) - len(tail)
+        if start >= end or not (block.startswith(head) and block.endswith(tail)):
+            return NO_LITERAL
+        found = read_literal(block[start:end])
+        if found is not NO_LITERAL:
             self._learned = 0
-        return text
+        return found
 
-    def learn(self, data: bytes, chunk: dict[str, Any], kind: str, text: str) -> None:
+    def learn(self, frame: SSEFrame, chunk: dict[str, Any], kind: str, text: str) -> None:
         """Keep the template of a chunk that became one delta of `kind` with `text`, if it is suitable."""
+        data = frame.data
         self.kind = ""
         if self._learned >= _MAX_LEARNED or len(data) > _MAX_BYTES:
             return
@@ -75,7 +77,7 @@ class DeltaTemplate:
         except jsonio.JSONError:
             return
         self.kind = kind
-        self._head, self._tail = data[:start], data[end:]
+        self._head, self._tail = start_of(frame) + data[:start], data[end:]
 
 
 def _texts_in(data: bytes) -> Iterator[tuple[int, int]]:

@@ -26,7 +26,6 @@ from proxyd.codecs.anthropic.events import (
     StreamEvent,
     TextDelta,
     ThinkingDelta,
-    delta_of,
 )
 from proxyd.codecs.codec import NewId, ResponseContext, Warn
 from proxyd.codecs.openai.block_writer import BlockWriter
@@ -116,8 +115,6 @@ class OpenAIStream(StreamCodec):
         data = frame.data
         if self._is_done:
             return []
-        if not frame.event and (delta := self._repeated(data)) is not None:
-            return [delta]
         if not data.strip():
             if frame.event == b"error":
                 self.on_unreadable(b"event: error")
@@ -137,46 +134,39 @@ class OpenAIStream(StreamCodec):
         self._note_unknown(frame.event, chunk, data)
         events = self._writer.take_events()
         if len(events) == 1 and self._tags is None:
-            self._learn(data, chunk, events[0])
+            self._learn(frame, chunk, events[0])
         return events
 
-    def _repeated(self, data: bytes) -> StreamEvent | None:
-        """Return the delta of a chunk that only continues the open block; None, without side effects, for any other."""
-        if not self._may_repeat:
-            return None
-        text = self._template.text_of(data)
-        writer = self._writer
-        if not text or (writer.slot is not None and not writer.slot.try_add_sent(text)):
-            return None
-        if writer.block == "text" and self._text_calls is not None and not self._text_calls.try_pass(text):
-            return None
-        writer.emitted_chars += len(text)
-        return delta_of(writer.index, writer.block, text)
+    def repeat(self, block: bytes) -> bytes:
+        writer, template = self._writer, self._template
+        kind, slot = writer.block, writer.slot
+        if not kind or kind != template.kind or writer.index != self._template_index:
+            return b""
+        if (
+            self._is_done
+            or self._ends_with_usage
+            or writer.is_waiting
+            or (kind == "tool_use" and slot is None)
+        ):
+            return b""
+        text, literal = template.read(block)
+        if not text or (slot is not None and not slot.try_add_sent(text)):
+            return b""
+        if kind == "text" and self._text_calls is not None and not self._text_calls.try_pass(text):
+            return b""
+        return self._delta(text, literal)
 
-    @property
-    def _may_repeat(self) -> bool:
-        """A chunk that repeats the template continues the open block."""
-        writer = self._writer
-        kind = writer.block
-        return (
-            bool(kind)
-            and kind == self._template.kind
-            and writer.index == self._template_index
-            and not (self._is_done or self._ends_with_usage)
-            and not writer.is_waiting
-            and (kind != "tool_use" or writer.slot is not None)
-        )
-
-    def _learn(self, data: bytes, chunk: dict[str, Any], event: StreamEvent) -> None:
+    def _learn(self, frame: SSEFrame, chunk: dict[str, Any], event: StreamEvent) -> None:
         match event:
             case TextDelta(index, text):
-                self._template.learn(data, chunk, "text", text)
+                kind = "text"
             case ThinkingDelta(index, text):
-                self._template.learn(data, chunk, "thinking", text)
+                kind = "thinking"
             case JsonDelta(index, text):
-                self._template.learn(data, chunk, "tool_use", text)
+                kind = "tool_use"
             case _:
                 return
+        self._template.learn(frame, chunk, kind, text)
         self._template_index = index
 
     def _on_lines(self, data: bytes, exc: jsonio.JSONError) -> list[StreamEvent]:

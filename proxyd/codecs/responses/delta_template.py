@@ -15,7 +15,8 @@ import re
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.codecs.translation.string_literal import decoded_literal
+from proxyd.codecs.translation.string_literal import NO_LITERAL, read_literal
+from proxyd.codecs.wire.sse import SSEFrame, start_of
 
 __all__ = ["DeltaTemplate"]
 
@@ -45,10 +46,10 @@ class DeltaTemplate:
         self._next_number = 0
         self._learned = 0
 
-    def text_of(self, data: bytes) -> str:
-        """Return the text of an event that repeats the template, "" for any other."""
+    def read(self, block: bytes) -> tuple[str, bytes]:
+        """Return the text of a frame that repeats the template, as `read_literal` does; `NO_LITERAL` for any other."""
         if not self.kind:
-            return ""
+            return NO_LITERAL
         head, tail = self._head, self._tail
         if self._number_is_first is None:
             pass
@@ -56,17 +57,18 @@ class DeltaTemplate:
             head = b"%b%d%b" % (head, self._next_number, self._middle)
         else:
             tail = b"%b%d%b" % (self._middle, self._next_number, tail)
-        end = len(data) - len(tail)
-        if len(head) >= end or not (data.startswith(head) and data.endswith(tail)):
-            return ""
-        text = decoded_literal(data[len(head) : end])
-        if text:
+        start, end = len(head), len(block) - len(tail)
+        if start >= end or not (block.startswith(head) and block.endswith(tail)):
+            return NO_LITERAL
+        found = read_literal(block[start:end])
+        if found is not NO_LITERAL:
             self._learned = 0
             self._next_number += 1
-        return text
+        return found
 
-    def learn(self, data: bytes, event: dict[str, Any]) -> None:
+    def learn(self, frame: SSEFrame, event: dict[str, Any]) -> None:
         """Keep the template of an event that became one delta, if it is suitable."""
+        data = frame.data
         self.kind = ""
         if self._learned >= _MAX_LEARNED or len(data) > _MAX_BYTES or b"\n" in data:
             return
@@ -96,4 +98,5 @@ class DeltaTemplate:
                 self._head, self._middle, self._tail = data[:first], data[last:start], data[end:]
             else:
                 self._head, self._middle, self._tail = data[:start], data[end:first], data[last:]
+        self._head = start_of(frame) + self._head
         self.kind = str(event.get("type"))

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from proxyd import jsonio
-from proxyd.codecs.anthropic.events import StreamEvent, delta_of
+from proxyd.codecs.anthropic.events import StreamEvent
 from proxyd.codecs.codec import NewId, ResponseContext, Warn
 from proxyd.codecs.responses.delta_template import DeltaTemplate
 from proxyd.codecs.responses.output_items import Item, OutputItems, Received, text_of
@@ -83,8 +83,6 @@ class ResponsesStream(StreamCodec):
         data = frame.data
         if self.has_ended or self._is_done:
             return []
-        if (delta := self._repeated(data)) is not None:
-            return [delta]
         if not data.strip():
             if frame.event == b"error":
                 self.on_unreadable(b"event: error")
@@ -98,7 +96,7 @@ class ResponsesStream(StreamCodec):
             raise self._not_json(data, exc) from None
         if not isinstance(event, dict):
             raise unreadable_error(data, self._context.errors)
-        self._on_event(event, frame.event.decode("utf-8", "replace"), data)
+        self._on_event(event, frame)
         return self._writer.take_events()
 
     def on_body(self, value: Any) -> bool:
@@ -127,33 +125,30 @@ class ResponsesStream(StreamCodec):
 
     # -- the fast path
 
-    def _repeated(self, data: bytes) -> StreamEvent | None:
-        """Return the delta of an event that only continues the open block; None, without side effects, for others."""
+    def repeat(self, block: bytes) -> bytes:
         item = self._template_item
-        if not self._template.kind or not self._items.is_open(item):
-            return None
-        text = self._template.text_of(data)
+        if self._is_done or not self._template.kind or not self._items.is_open(item):
+            return b""
+        text, literal = self._template.read(block)
         if not text or (item.kind == "function_call" and not item.call.try_add_sent(text)):
-            return None
+            return b""
         self._template_received.add(text)
-        writer = self._writer
-        writer.emitted_chars += len(text)
-        return delta_of(writer.index, writer.block, text)
+        return self._delta(text, literal)
 
-    def _learn(self, data: bytes, event: dict[str, Any], item: Item, part: tuple[str, int]) -> None:
-        if data and self._items.is_open(item) and item.last_part == part:
-            self._template.learn(data, event)
+    def _learn(self, frame: SSEFrame, event: dict[str, Any], item: Item, part: tuple[str, int]) -> None:
+        if self._items.is_open(item) and item.last_part == part:
+            self._template.learn(frame, event)
             self._template_item, self._template_received = item, item.received(part)
 
     # -- events
 
-    def _on_event(self, event: dict[str, Any], name: str, data: bytes) -> None:
+    def _on_event(self, event: dict[str, Any], frame: SSEFrame) -> None:
         kind = event.get("type")
         if not isinstance(kind, str) or not kind:
-            kind = name
+            kind = frame.event.decode("utf-8", "replace")
         read = _READERS.get(kind)
         if read is not None:
-            read(self, event, data)
+            read(self, event, frame)
             if self._items.matched is not None and not self.has_ended:
                 self._finish("stop_sequence")
         elif kind == "error" or (not kind and event.get("error")):
@@ -167,7 +162,7 @@ class ResponsesStream(StreamCodec):
         elif (error := error_in(event)) is not None:
             raise refusal_from_chunk(error, self._context.errors)
         else:
-            self._unreadable.add(data)
+            self._unreadable.add(frame.data)
 
     def _error_in(self, event: dict[str, Any]) -> ProxyError:
         """Return the error of an ``error`` event; its fields stand in it, or in an object of it."""
@@ -202,14 +197,14 @@ class ResponsesStream(StreamCodec):
             if item.kind == "function_call" and found and not getattr(item.call, attribute):
                 setattr(item.call, attribute, found)
 
-    def _on_item_added(self, event: dict[str, Any], data: bytes) -> None:
+    def _on_item_added(self, event: dict[str, Any], frame: SSEFrame) -> None:
         value = event.get("item")
         if isinstance(value, dict):
             item = self._new_item(value, event.get("output_index"))
             if item.kind == "function_call":  # some servers begin the arguments here, or send them whole
                 self._items.add_text(item, ("arguments", 0), text_of(value.get("arguments")))
 
-    def _on_item_done(self, event: dict[str, Any], data: bytes) -> None:
+    def _on_item_done(self, event: dict[str, Any], frame: SSEFrame) -> None:
         value = event.get("item")
         if not isinstance(value, dict):
             return
@@ -244,13 +239,15 @@ class ResponsesStream(StreamCodec):
         else:
             self._items.add_whole(item, ("text", number), part.get("text"))
 
-    def _on_delta(self, event: dict[str, Any], data: bytes, kind: str, source: str) -> None:
+    def _on_delta(self, event: dict[str, Any], frame: SSEFrame | None, kind: str, source: str) -> None:
+        """Take a delta; one with its `frame` may be repeated."""
         text = text_of(event.get("delta"))
         if not text:
             return
         item, part = self._item_of(event, kind), (source, _part_number(event))
         self._items.add_text(item, part, text)
-        self._learn(data, event, item, part)
+        if frame is not None:
+            self._learn(frame, event, item, part)
 
     def _on_text_done(self, event: dict[str, Any], kind: str, source: str, key: str) -> None:
         whole = text_of(event.get(key))
@@ -258,41 +255,41 @@ class ResponsesStream(StreamCodec):
             item = self._item_of(event, kind)
             self._items.add_whole(item, (source, _part_number(event)), whole)
 
-    def _on_text_delta(self, event: dict[str, Any], data: bytes) -> None:
-        self._on_delta(event, data, "message", "text")
+    def _on_text_delta(self, event: dict[str, Any], frame: SSEFrame) -> None:
+        self._on_delta(event, frame, "message", "text")
 
-    def _on_refusal_delta(self, event: dict[str, Any], data: bytes) -> None:
+    def _on_refusal_delta(self, event: dict[str, Any], frame: SSEFrame) -> None:
         self._items.has_refusal = True
-        self._on_delta(event, b"", "message", "refusal")
+        self._on_delta(event, None, "message", "refusal")
 
-    def _on_summary_delta(self, event: dict[str, Any], data: bytes) -> None:
-        self._on_delta(event, data, "reasoning", "summary")
+    def _on_summary_delta(self, event: dict[str, Any], frame: SSEFrame) -> None:
+        self._on_delta(event, frame, "reasoning", "summary")
 
-    def _on_reasoning_delta(self, event: dict[str, Any], data: bytes) -> None:
-        self._on_delta(event, data, "reasoning", "content")
+    def _on_reasoning_delta(self, event: dict[str, Any], frame: SSEFrame) -> None:
+        self._on_delta(event, frame, "reasoning", "content")
 
-    def _on_arguments_delta(self, event: dict[str, Any], data: bytes) -> None:
-        self._on_delta(event, data, "function_call", "arguments")
+    def _on_arguments_delta(self, event: dict[str, Any], frame: SSEFrame) -> None:
+        self._on_delta(event, frame, "function_call", "arguments")
 
-    def _on_output_text_done(self, event: dict[str, Any], data: bytes) -> None:
+    def _on_output_text_done(self, event: dict[str, Any], frame: SSEFrame) -> None:
         self._on_text_done(event, "message", "text", "text")
 
-    def _on_refusal_done(self, event: dict[str, Any], data: bytes) -> None:
+    def _on_refusal_done(self, event: dict[str, Any], frame: SSEFrame) -> None:
         self._items.has_refusal = True
         self._on_text_done(event, "message", "refusal", "refusal")
 
-    def _on_summary_done(self, event: dict[str, Any], data: bytes) -> None:
+    def _on_summary_done(self, event: dict[str, Any], frame: SSEFrame) -> None:
         self._on_text_done(event, "reasoning", "summary", "text")
 
-    def _on_reasoning_done(self, event: dict[str, Any], data: bytes) -> None:
+    def _on_reasoning_done(self, event: dict[str, Any], frame: SSEFrame) -> None:
         self._on_text_done(event, "reasoning", "content", "text")
 
-    def _on_arguments_done(self, event: dict[str, Any], data: bytes) -> None:
+    def _on_arguments_done(self, event: dict[str, Any], frame: SSEFrame) -> None:
         item = self._item_of(event, "function_call")
         self._name_call(item, {"name": event.get("name"), "call_id": event.get("call_id")})
         self._on_text_done(event, "function_call", "arguments", "arguments")
 
-    def _on_part_done(self, event: dict[str, Any], data: bytes) -> None:
+    def _on_part_done(self, event: dict[str, Any], frame: SSEFrame) -> None:
         part = event.get("part")
         if not isinstance(part, dict):
             return
@@ -305,19 +302,19 @@ class ResponsesStream(StreamCodec):
 
     # -- the end
 
-    def _on_failed(self, event: dict[str, Any], data: bytes) -> None:
+    def _on_failed(self, event: dict[str, Any], frame: SSEFrame | None) -> None:
         response = event.get("response")
         error = response.get("error") if isinstance(response, dict) else None
         raise refusal_from_chunk(error or event.get("error"), self._context.errors)
 
-    def _on_end(self, event: dict[str, Any], data: bytes | None) -> None:
+    def _on_end(self, event: dict[str, Any], frame: SSEFrame | None) -> None:
         """Take a whole response: the last event of a stream, or all there is."""
         response = event.get("response")
         response = response if isinstance(response, dict) else {}
         status = response.get("status")
         if response.get("error") or status in ("failed", "cancelled"):
-            self._on_failed(event, b"")
-        if data is None and status in ("in_progress", "queued"):
+            self._on_failed(event, frame)
+        if frame is None and status in ("in_progress", "queued"):
             raise Truncated("the upstream sent a response that is not finished")
         self._on_usage(response.get("usage"), response.get("model"))
         output, was_streamed = response.get("output"), self._items.has_content
@@ -359,7 +356,7 @@ class ResponsesStream(StreamCodec):
         self.has_ended = True
 
 
-_READERS: Mapping[str, Callable[[ResponsesStream, dict[str, Any], bytes], None]] = {
+_READERS: Mapping[str, Callable[[ResponsesStream, dict[str, Any], SSEFrame], None]] = {
     "response.output_item.added": ResponsesStream._on_item_added,
     "response.output_item.done": ResponsesStream._on_item_done,
     "response.output_text.delta": ResponsesStream._on_text_delta,

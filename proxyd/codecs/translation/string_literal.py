@@ -1,23 +1,30 @@
-"""Decode the inside of a JSON string that stands between known bytes, without parsing what is around it."""
+"""Read the inside of a JSON string that stands between known bytes, without parsing what is around it."""
 
 from __future__ import annotations
 
 from proxyd import jsonio
 
-__all__ = ["decoded_literal"]
+__all__ = ["NO_LITERAL", "read_literal"]
+
+#: What `read_literal` returns for what is no whole string.
+NO_LITERAL = ("", b"")
 
 
-def decoded_literal(literal: bytes) -> str:
-    """Return the text of a JSON string without its quotes; "" for an empty one, and for bytes that are no whole string
-    on one line."""
+def read_literal(literal: bytes) -> tuple[str, bytes]:
+    """Return the text of a JSON string without its quotes, and the bytes between the quotes as `jsonio` writes them.
+
+    Returns `NO_LITERAL` for an empty string, and for bytes that are no whole string on one line.
+    """
     try:
         text = literal.decode()
         if '"' not in text and "\\" not in text and text.isprintable():
-            return text  # nearly every delta
+            return text, literal  # nearly every delta
         if b"\n" in literal:
-            return ""  # another line of the frame
+            return NO_LITERAL  # another line of the frame
         if b"\\" in literal:
-            return str(jsonio.loads(b'"%b"' % literal))
+            text = str(jsonio.loads(b'"%b"' % literal))
+        elif '"' in text:
+            return NO_LITERAL
     except ValueError:
-        return ""
-    return "" if '"' in text else text
+        return NO_LITERAL
+    return text, jsonio.dumps(text)[1:-1]

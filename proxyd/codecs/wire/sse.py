@@ -22,6 +22,7 @@ __all__ = [
     "SSEFrame",
     "frame_too_large",
     "plain_frame",
+    "start_of",
     "too_many_lines",
 ]
 
@@ -59,6 +60,11 @@ def plain_frame(block: bytes) -> SSEFrame | None:
     if block.startswith(b"data: ", at) and block.startswith(b"event: ") and block.find(b"\n", at) < 0:
         return SSEFrame(block[7 : at - 1], block[at + 6 :])
     return None
+
+
+def start_of(frame: SSEFrame) -> bytes:
+    """Return what stands before the data of a frame in the form of `plain_frame`."""
+    return b"event: %b\ndata: " % frame.event if frame.event else b"data: "
 
 
 class SSEDecoder:
@@ -110,13 +116,15 @@ class SSEDecoder:
             searched = len(buffer) - 1
             buffer += data
             if buffer.find(b"\n\n", searched) < 0:
-                self._check_size()
+                if len(buffer) > self._max_frame_bytes:
+                    raise frame_too_large(self._max_frame_bytes)
                 return []
             data = bytes(buffer)
             buffer.clear()
         blocks = data.split(b"\n\n")
         buffer += blocks.pop()
-        self._check_size()
+        if len(buffer) > self._max_frame_bytes:
+            raise frame_too_large(self._max_frame_bytes)
         if self._at_start and blocks:
             self._at_start = False
             blocks[0] = blocks[0].removeprefix(BOM)
@@ -130,10 +138,6 @@ class SSEDecoder:
             block = block.removeprefix(BOM)
         frame = self.parse(block)
         return [] if frame is None else [frame]
-
-    def _check_size(self) -> None:
-        if len(self._buffer) > self._max_frame_bytes:
-            raise frame_too_large(self._max_frame_bytes)
 
     @staticmethod
     def parse(block: bytes) -> SSEFrame | None:

@@ -14,6 +14,7 @@ from proxyd.codecs.gemini.chunk_template import ChunkTemplate
 from proxyd.codecs.gemini.stream import GeminiStream
 from proxyd.codecs.response_decoder import ResponseDecoder
 from proxyd.codecs.translation.dialect import Dialect
+from proxyd.codecs.wire.sse import SSEFrame
 from tests.support.effort import examples
 
 
@@ -31,17 +32,25 @@ def chunk(text: str, count: int = 5, *, part: Any = None, **fields: Any) -> dict
     }
 
 
+def frame_of(known: dict[str, Any]) -> SSEFrame:
+    return SSEFrame(b"", json.dumps(known).encode())
+
+
 def learned(known: dict[str, Any], text: str) -> ChunkTemplate:
     template = ChunkTemplate()
-    template.learn(json.dumps(known).encode(), known, "text", text)
+    template.learn(frame_of(known), known, "text", text)
     return template
+
+
+def text_of(template: ChunkTemplate, data: bytes) -> str:
+    return template.read(b"data: " + data)[0]
 
 
 @pytest.mark.parametrize("text", ["b", ' \\"quoted\\" ', "\\u00e9\\n", "é", "x" * 900])
 def test_a_repetition_with_other_counts(text: str) -> None:
     template = learned(chunk("a"), "a")
     literal = json.dumps(chunk("@@", 987654)).replace("@@", text).encode()
-    assert template.text_of(literal) == json.loads(f'"{text}"')
+    assert text_of(template, literal) == json.loads(f'"{text}"')
 
 
 @pytest.mark.parametrize(
@@ -58,7 +67,7 @@ def test_a_repetition_with_other_counts(text: str) -> None:
     ],
 )
 def test_what_says_more_is_parsed(other: dict[str, Any]) -> None:
-    assert learned(chunk("a"), "a").text_of(json.dumps(other).encode()) == ""
+    assert text_of(learned(chunk("a"), "a"), json.dumps(other).encode()) == ""
 
 
 @pytest.mark.parametrize(
@@ -81,14 +90,14 @@ def test_a_text_that_is_cut_is_none() -> None:
     template = learned(chunk("a"), "a")
     whole = json.dumps(chunk("b c")).encode()
     for end in range(len(whole)):
-        assert template.text_of(whole[:end]) == ""
+        assert text_of(template, whole[:end]) == ""
 
 
 def test_after_a_few_chunks_that_never_repeat_nothing_is_learned() -> None:
     template = ChunkTemplate()
     for number in range(12):
         known = chunk("a", responseId=f"r{number}")
-        template.learn(json.dumps(known).encode(), known, "text", "a")
+        template.learn(frame_of(known), known, "text", "a")
     assert template.kind == ""
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyd.codecs.anthropic.events import TextDelta
+from proxyd.codecs.anthropic.events import TextDelta, encode_event, encode_events
 from proxyd.codecs.codec import ResponseContext
 from proxyd.codecs.openai import delta_template
 from proxyd.codecs.openai import stream as openai_stream
@@ -25,7 +25,7 @@ from tests.support.effort import examples
 class _NeverRepeats(DeltaTemplate):
     """Parses every chunk."""
 
-    def learn(self, data: bytes, chunk: dict[str, Any], kind: str, text: str) -> None:
+    def learn(self, frame: SSEFrame, chunk: dict[str, Any], kind: str, text: str) -> None:
         pass
 
 
@@ -33,16 +33,19 @@ def _chunk(delta: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": None}], **more}
 
 
-def _events(chunks: list[bytes], kind: type[DeltaTemplate]) -> list[Any]:
+def _feed(stream: OpenAIStream, data: bytes) -> bytes:
+    return stream.repeat(b"data: " + data) or encode_events(stream.feed(SSEFrame(b"", data)))
+
+
+def _frames(chunks: list[bytes], kind: type[DeltaTemplate]) -> list[Any]:
     stream = _stream_of(kind)
-    events: list[Any] = []
+    frames: list[Any] = []
     try:
-        for data in chunks:
-            events += stream.feed(SSEFrame(b"", data))
-        events += stream.close()
+        frames.extend(_feed(stream, data) for data in chunks)
+        frames.append(encode_events(stream.close()))
     except ProxyError as exc:
-        events += [*stream.take_events(), type(exc), str(exc)]
-    return events
+        frames += [encode_events(stream.take_events()), type(exc), str(exc)]
+    return frames
 
 
 _texts = st.one_of(
@@ -91,7 +94,7 @@ _streams = st.lists(st.tuples(_chunks, st.integers(1, 4)), max_size=12).map(
 def test_events_equal_those_of_parsing(chunks: list[bytes], finishes: bool) -> None:
     finish = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     chunks = [*chunks, *([json.dumps(finish).encode(), b"[DONE]"] if finishes else [])]
-    assert _events(chunks, DeltaTemplate) == _events(chunks, _NeverRepeats)
+    assert _frames(chunks, DeltaTemplate) == _frames(chunks, _NeverRepeats)
 
 
 @given(
@@ -100,7 +103,7 @@ def test_events_equal_those_of_parsing(chunks: list[bytes], finishes: bool) -> N
 @settings(max_examples=examples(200), deadline=None)
 def test_events_of_one_run_equal_those_of_parsing(texts: list[str], key: str) -> None:
     chunks = [json.dumps(_chunk({key: text})).encode() for text in texts]
-    assert _events(chunks, DeltaTemplate) == _events(chunks, _NeverRepeats)
+    assert _frames(chunks, DeltaTemplate) == _frames(chunks, _NeverRepeats)
 
 
 def _stream_of(kind: type[DeltaTemplate]) -> OpenAIStream:
@@ -118,34 +121,38 @@ def test_usage_equals_that_of_parsing(chunks: list[bytes]) -> None:
     full, repeating = _stream_of(_NeverRepeats), _stream_of(DeltaTemplate)
     for data in chunks:
         try:
-            events = full.feed(SSEFrame(b"", data))
+            frames = _feed(full, data)
         except ProxyError as exc:
             with pytest.raises(type(exc)):
-                repeating.feed(SSEFrame(b"", data))
+                _feed(repeating, data)
             return
-        assert repeating.feed(SSEFrame(b"", data)) == events
+        assert _feed(repeating, data) == frames
         assert repeating.usage == full.usage
 
 
 def test_chunk_that_repeats_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = _stream_of(DeltaTemplate)
     for text in ("one", "two"):
-        stream.feed(SSEFrame(b"", json.dumps(_chunk({"content": text})).encode()))
+        _feed(stream, json.dumps(_chunk({"content": text})).encode())
     with monkeypatch.context() as patch:
         patch.setattr(openai_stream.jsonio, "loads", None)
-        events = stream.feed(SSEFrame(b"", json.dumps(_chunk({"content": "three"})).encode()))
-    assert events == [TextDelta(0, "three")]
+        frame = _feed(stream, json.dumps(_chunk({"content": "three"})).encode())
+    assert frame == encode_event(TextDelta(0, "three"))
 
 
 def _learned(delta: dict[str, Any], kind: str = "text", text: str = "one", **more: Any) -> DeltaTemplate:
     template = DeltaTemplate()
     chunk = _chunk(delta, **more)
-    template.learn(json.dumps(chunk).encode(), chunk, kind, text)
+    template.learn(_frame_of(chunk), chunk, kind, text)
     return template
 
 
+def _frame_of(chunk: dict[str, Any]) -> SSEFrame:
+    return SSEFrame(b"", json.dumps(chunk).encode())
+
+
 def _text_of(template: DeltaTemplate, data: bytes) -> str:
-    return template.text_of(data)
+    return template.read(b"data: " + data)[0]
 
 
 def _text_of_delta(template: DeltaTemplate, delta: dict[str, Any], **more: Any) -> str:
@@ -188,10 +195,10 @@ def test_learning_stops_if_nothing_repeats() -> None:
         chunk = _chunk({"content": "one"}, created=number)
         data = json.dumps(chunk).encode()
         assert _text_of(template, data) == ""
-        template.learn(data, chunk, "text", "one")
+        template.learn(_frame_of(chunk), chunk, "text", "one")
         assert template.kind == "text"
     chunk = _chunk({"content": "one"})
-    template.learn(json.dumps(chunk).encode(), chunk, "text", "one")
+    template.learn(_frame_of(chunk), chunk, "text", "one")
     assert template.kind == ""
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from proxyd.codecs.responses.delta_template import DeltaTemplate
+from proxyd.codecs.wire.sse import SSEFrame
 
+EVENT = b"response.output_text.delta"
 BEFORE = {"type": "response.output_text.delta", "sequence_number": 8, "output_index": 1, "content_index": 0}
 
 
@@ -18,8 +20,16 @@ def data(delta: str, number: Any = 9, **fields: Any) -> bytes:
 
 def learned(first: bytes) -> DeltaTemplate:
     template = DeltaTemplate()
-    template.learn(first, json.loads(first))
+    learn(template, first)
     return template
+
+
+def learn(template: DeltaTemplate, data: bytes) -> None:
+    template.learn(SSEFrame(EVENT, data), json.loads(data))
+
+
+def text_of(template: DeltaTemplate, data: bytes) -> str:
+    return template.read(b"event: %b\ndata: %b" % (EVENT, data))[0]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +45,7 @@ def learned(first: bytes) -> DeltaTemplate:
 def test_the_next_event_of_the_same_form_is_recognised(form: Any) -> None:
     template = learned(form("a", 9))
     assert template.kind
-    assert [template.text_of(form(text, 10 + at)) for at, text in enumerate(("b", 'c "d"\n', "ä"))] == [
+    assert [text_of(template, form(text, 10 + at)) for at, text in enumerate(("b", 'c "d"\n', "ä"))] == [
         "b",
         'c "d"\n',
         "ä",
@@ -57,8 +67,8 @@ def test_the_next_event_of_the_same_form_is_recognised(form: Any) -> None:
 )
 def test_another_event_is_left_to_the_parser(other: bytes) -> None:
     template = learned(data("a"))
-    assert template.text_of(other) == ""
-    assert template.text_of(data("b", 10)) == "b", "a declined event has no side effect"
+    assert text_of(template, other) == ""
+    assert text_of(template, data("b", 10)) == "b", "a declined event has no side effect"
 
 
 @pytest.mark.parametrize(
@@ -76,15 +86,15 @@ def test_another_event_is_left_to_the_parser(other: bytes) -> None:
 )
 def test_an_event_of_which_parts_may_mean_more_is_not_learned(first: bytes) -> None:
     template = DeltaTemplate()
-    template.learn(first, json.loads(first))
+    learn(template, first)
     assert template.kind == ""
-    assert template.text_of(first) == ""
+    assert text_of(template, first) == ""
 
 
 def test_a_server_that_pads_each_event_is_given_up() -> None:
     template = DeltaTemplate()
     for number in range(30):
         event = data("a", number, obfuscation="x" * number)
-        assert template.text_of(event) == ""
-        template.learn(event, json.loads(event))
+        assert text_of(template, event) == ""
+        learn(template, event)
     assert template.kind == ""

@@ -1,4 +1,4 @@
-"""Decoding the inside of a JSON string."""
+"""Reading the inside of a JSON string."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxyd.codecs.translation.string_literal import decoded_literal
+from proxyd import jsonio
+from proxyd.codecs.translation.string_literal import NO_LITERAL, read_literal
 
 
 @pytest.mark.parametrize(
@@ -26,9 +27,10 @@ from proxyd.codecs.translation.string_literal import decoded_literal
     ],
 )
 def test_literals(literal: bytes, text: str) -> None:
-    assert decoded_literal(literal) == text
+    assert read_literal(literal) == (text, jsonio.dumps(text)[1:-1]) if text else NO_LITERAL
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1), ascii_only=st.booleans())
 def test_what_json_writes_is_read(text: str, ascii_only: bool) -> None:
-    assert decoded_literal(json.dumps(text, ensure_ascii=ascii_only)[1:-1].encode()) == text
+    literal = json.dumps(text, ensure_ascii=ascii_only)[1:-1].encode()
+    assert read_literal(literal) == (text, jsonio.dumps(text)[1:-1])
