@@ -72,6 +72,7 @@ class ResponseWriter:
         is_last: Callable[[], bool] = bool,
     ) -> None:
         self._request = request
+        self._transport = request.transport  # it stays here when the connection is lost
         self._timers = timers
         self._record = record
         self._ping_s = ping_s
@@ -120,7 +121,7 @@ class ResponseWriter:
     @property
     def is_writable(self) -> bool:
         """Whether the client has taken all that was written, so that another write need not wait."""
-        transport = self._request.transport
+        transport = self._transport
         return transport is not None and not transport.get_write_buffer_size()
 
     def write(self, data: bytes) -> None:
@@ -170,11 +171,11 @@ class ResponseWriter:
 
     def abort(self) -> None:
         """Close the connection at once, and drop what is buffered."""
-        if self._request.transport is not None:
-            self._request.transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
 
     def _send(self, data: bytes, *, is_last: bool = False) -> None:
-        transport = self._request.transport
+        transport = self._transport
         if transport is None or transport.is_closing():
             raise ClientGone
         if self.is_committed:
@@ -260,7 +261,7 @@ class ResponseWriter:
 
     def _check_stall(self) -> None:
         """Abort if the client has read nothing for `write_stall_s`. One that reads slowly may take any time."""
-        transport = self._request.transport
+        transport = self._transport
         unsent_bytes = 0 if transport is None else transport.get_write_buffer_size()
         self._stalled_checks = self._stalled_checks + 1 if unsent_bytes >= self._unsent_bytes else 0
         self._unsent_bytes = unsent_bytes

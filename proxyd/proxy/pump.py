@@ -163,7 +163,7 @@ class StreamPump:
         del frames  # not held while a client does not read (docs/spec/operations.md#c6)
         while True:
             if self.state is State.STREAMING:
-                await self._reader.wait(self._on_arrival)
+                await self._reader.wait(self._advance)
                 if self.state is State.STREAMING:
                     self._advance()
             elif self.state is State.PAUSED:
@@ -187,16 +187,13 @@ class StreamPump:
 
     # -- steps that wait for nothing
 
-    def _on_arrival(self) -> bool:
-        self._advance()
-        return self.state is State.STREAMING and not self._reader.has_more and not self._reader.is_over
-
-    def _advance(self) -> None:
-        """Forward one read."""
+    def _advance(self) -> bool:
+        """Forward one read; return whether the next one is to be waited for."""
         if self.decoder.is_large:
             self.state = State.LARGE
         else:
             self._forward(self._decode())
+        return self.state is State.STREAMING and self._reader.is_awaited
 
     def _forward(self, frames: bytes) -> None:
         """Forward decoded frames, through the hooks."""

@@ -51,6 +51,12 @@ class UpstreamReader:
         return self._response.has_more or (self._decompressor is not None and self._decompressor.has_more)
 
     @property
+    def is_awaited(self) -> bool:
+        """There is nothing to take yet, and more will arrive."""
+        decompressor = self._decompressor
+        return self._response.is_awaited and (decompressor is None or not decompressor.has_more)
+
+    @property
     def is_over(self) -> bool:
         """Nothing more will arrive, and nothing is left to take."""
         return self._response.is_over and not self.has_more
@@ -72,21 +78,22 @@ class UpstreamReader:
             Exception: what `interrupt` was called with.
         """
         decompressor = self._decompressor
-        if decompressor is None:
-            return self._take()
-        try:
-            if not decompressor.has_more:
-                decompressor.feed(self._take())
-            return decompressor.take()
-        except BadCompression as exc:
-            raise BadReply(f"the upstream's compressed response {exc}") from None
-
-    def _take(self) -> bytes:
+        if decompressor is not None and decompressor.has_more:
+            return self._decompressed(decompressor)
         chunk = self._response.take(self.read_bytes)
         if chunk:
             self._silent_since = monotonic()
             self._record.on_chunk(chunk)
-        return chunk
+        return chunk if decompressor is None else self._decompressed(decompressor, chunk)
+
+    @staticmethod
+    def _decompressed(decompressor: Decompressor, chunk: bytes = b"") -> bytes:
+        try:
+            if chunk:
+                decompressor.feed(chunk)
+            return decompressor.take()
+        except BadCompression as exc:
+            raise BadReply(f"the upstream's compressed response {exc}") from None
 
     async def wait(self, on_arrival: Callable[[], bool] | None = None) -> None:
         """Return when there is something to take, or nothing more will come.

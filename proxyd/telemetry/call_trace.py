@@ -53,20 +53,23 @@ class Flow:
     """Bytes in one direction: the size and time of each chunk and, where bodies are kept, its bytes.
 
     Attributes:
-        marks: of the first `MAX_MARKS` chunks, each its time by the monotonic clock and then its size.
+        count: number of all chunks.
+        size: of all chunks.
+        first_at: time of the first chunk, by the monotonic clock.
+        marks: of the first `MAX_MARKS` chunks, each its time and then its size.
         chunks: the bytes themselves, or None where no bodies are kept.
         is_whole: the end was seen.
     """
 
-    __slots__ = ("_budget", "_first_at", "_further", "_further_bytes", "chunks", "is_whole", "marks")
+    __slots__ = ("_budget", "chunks", "count", "first_at", "is_whole", "marks", "size")
 
     def __init__(self, budget: _Budget | None) -> None:
+        self.count = self.size = 0
+        self.first_at: float | None = None
         self.marks = array("d")
         self.chunks: list[bytes] | None = None if budget is None else []
         self.is_whole = False
         self._budget = budget
-        self._further = self._further_bytes = 0
-        self._first_at: float | None = None
 
     @property
     def times(self) -> Sequence[float]:
@@ -77,39 +80,25 @@ class Flow:
         return [int(size) for size in self.marks[1::2]]
 
     @property
-    def count(self) -> int:
-        """The number of all chunks."""
-        return len(self.marks) // 2 + self._further
-
-    @property
-    def size(self) -> int:
-        """The size of all chunks."""
-        return sum(self.sizes) + self._further_bytes
-
-    @property
     def is_truncated(self) -> bool:
         """Not all bytes could be kept."""
         return self.chunks is not None and sum(map(len, self.chunks)) < self.size
 
-    @property
-    def first_at(self) -> float | None:
-        """The time of the first chunk."""
-        return self.marks[0] if self.marks else self._first_at
-
     def forget_chunks(self) -> None:
         """Keep number and size of the chunks only, and the time of the first."""
-        self._first_at = self.first_at
-        self._further, self._further_bytes = self.count, self.size
         self.marks, self.chunks = array("d"), None
 
     def add(self, data: bytes) -> None:
         """Add a chunk."""
-        if len(self.marks) < 2 * MAX_MARKS:
-            self.marks.append(monotonic())
-            self.marks.append(len(data))
-        else:
-            self._further += 1
-            self._further_bytes += len(data)
+        size = len(data)
+        if self.count < MAX_MARKS:
+            now, marks = monotonic(), self.marks
+            if not self.count:
+                self.first_at = now
+            marks.append(now)
+            marks.append(size)
+        self.count += 1
+        self.size += size
         if self.chunks is not None and self._budget is not None:
             self.chunks.append(self._budget.take(data))
 
@@ -323,16 +312,22 @@ class CallTrace:
             attempt = self.attempts[-1]
             attempt.head_at, attempt.status, attempt.response_headers = monotonic(), status, headers
 
-    @_never_raises
+    # These two without `_never_raises`, whose own call would be half of their cost.
+
     def on_chunk(self, data: bytes) -> None:
         """The upstream has sent `data`."""
-        if self._flow is not None:
-            self._flow.add(data)
+        try:
+            if self._flow is not None:
+                self._flow.add(data)
+        except Exception:
+            self.has_failed = True
 
-    @_never_raises
     def on_written(self, data: bytes) -> None:
         """The client has been sent `data`."""
-        self.response.add(data)
+        try:
+            self.response.add(data)
+        except Exception:
+            self.has_failed = True
 
     @_never_raises
     def on_end(self) -> None:

@@ -68,6 +68,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         body: of the current response, once its head has arrived.
         on_progress: see `proxyd.transport.response.Response`.
         is_lost: the connection has ended.
+        is_paused: reading waits until enough of the body has been taken.
         keeps_alive: the connection may be reused if its response ends correctly.
         requests: how many have been sent.
         idle_s: how long the upstream says that it keeps an idle connection, or None.
@@ -90,7 +91,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._began_early = False  # the response began before its request had been sent whole
         self._poll: select.poll | None = None
         self._is_tls = False
-        self._is_paused = False
+        self.is_paused = False
         self._is_writing_paused = False
         self._unsent = _NOTHING  # of the body that is being sent
         self._decodes = self._has_body = True
@@ -260,28 +261,21 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         # Bytes after the end must be seen now, not stay in the transport (TLS) until the connection is reused.
         if (
             body.waiting_bytes > 2 * _BUFFER_BYTES
-            and not self._is_paused
+            and not self.is_paused
             and not body.has_ended
             and self.transport is not None
         ):
-            self._is_paused = True
+            self.is_paused = True
             self.transport.pause_reading()
         if self.on_progress is not None:
             self.on_progress()
 
-    def take(self, limit: int) -> bytes:
-        """Take up to `limit` bytes of the body that have arrived.
-
-        Raises:
-            BodyFault: the body was cut short.
-        """
-        assert self.body is not None, "the head has been read"
-        data = self.body.take(limit)
-        if self._is_paused and self.body.waiting_bytes < _BUFFER_BYTES:
-            self._is_paused = False
+    def resume_reading(self) -> None:
+        """Read on after a pause, if enough of the body has been taken."""
+        if self.body is not None and self.body.waiting_bytes < _BUFFER_BYTES:
+            self.is_paused = False
             if self.transport is not None and not self.transport.is_closing():
                 self.transport.resume_reading()
-        return data
 
     def _read_head(self, data: bytes) -> bytes:
         """Feed the reader with heads; returns the bytes that follow the last one."""

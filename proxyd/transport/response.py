@@ -65,6 +65,12 @@ class Response:
         return body.is_complete or body.fault is not None or self._fault is not None
 
     @property
+    def is_awaited(self) -> bool:
+        """There is nothing to take yet, and more will arrive."""
+        body = self._body
+        return not (body.waiting_bytes or body.is_complete or body.fault or self._fault)
+
+    @property
     def at_end(self) -> bool:
         """The body has ended and all of it was taken."""
         return self._body.is_complete and not self._body.has_more
@@ -78,7 +84,10 @@ class Response:
         """
         if self._fault is not None:
             raise self._fault
-        return self._protocol.take(limit)
+        data = self._body.take(limit)
+        if self._protocol.is_paused:
+            self._protocol.resume_reading()
+        return data
 
     def interrupt(self, fault: BaseException) -> None:
         """Raise `fault` in the next `take`, and notify the reader."""

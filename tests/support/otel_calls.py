@@ -38,5 +38,5 @@ def traced_call(
             10.15 + number / 10,
             10.2 + number / 10,
         )
-        each.flow.marks[0] = each.sent_at + 0.0625
+        each.flow.first_at = each.sent_at + 0.0625
     return finished(trace=trace, is_stream=True, **fields)
