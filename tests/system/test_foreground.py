@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import select
@@ -59,6 +60,13 @@ def test_prints_how_to_connect(home: Home, arguments: list[str]) -> None:
         f"Others: ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=any",
         f"Calls and models: {url}/dashboard  Stop it: Ctrl-C",
     ]
+
+
+def test_programs_that_read_json_logs_get_nothing_else(home: Home) -> None:
+    home.write_models(DEMO)
+    out, err = output_of(home, ["--log-format", "json"])
+    assert out == ""
+    assert all(isinstance(json.loads(line), dict) for line in err.splitlines())
 
 
 def test_command_names_what_is_not_the_default(home: Home) -> None:

@@ -124,11 +124,11 @@ async def _supervise(
 
 
 def _greet(supervisor: str | None, addresses: list[tuple[str, int]], loaded: LoadedConfig) -> None:
-    """Say in a terminal how to connect."""
+    """Say in a terminal how to connect. Not with JSON logs, which a program reads."""
     from proxyd.logs.setup import is_journal
 
     in_journal = any(is_journal(os.environ, stream) for stream in (sys.stdout, sys.stderr))
-    if supervisor is not None or in_journal:
+    if supervisor is not None or in_journal or loaded.settings.log_format == "json":
         return
     needs_virtual_key = loaded.settings.auth == "keys"
     has_token = loaded.settings.auth_token is not None and not needs_virtual_key
