@@ -108,8 +108,12 @@ def secrets_in_use() -> list[Secret]:
     """Return all keys in use that are long enough to be searched for, each value once. Thread-safe."""
     # valuerefs() copies the references in one step; iterating over the mapping could fail when another thread
     # adds or drops a key.
-    found = (reference() for reference in _in_use.valuerefs())
-    return list({secret.reveal(): secret for secret in found if secret is not None}.values())
+    found: dict[str, Secret] = {}
+    for reference in _in_use.valuerefs():
+        secret = reference()
+        if secret is not None:
+            found[secret.reveal()] = secret
+    return list(found.values())
 
 
 def configured_secrets() -> list[Secret]:

@@ -40,6 +40,8 @@ _UNQUOTED = "!$&'()*+,;=:@"
 #: Sent where the client named no version (docs/spec/messages-api.md#versions).
 _DEFAULT_VERSION = "2023-06-01"
 
+_THINKING = ("thinking", "redacted_thinking")
+
 #: Body fields and the betas that announce them: one half without the other is a 400
 #: (docs/spec/chat-to-messages.md#direct-pairs).
 _BETAS_OF = {
@@ -179,20 +181,24 @@ def _foreign_thinking(payload: Mapping[str, Any], *, keeps_unsigned: bool) -> di
         content = message.get("content") if isinstance(message, dict) else None
         if not isinstance(content, list):
             continue
-        cuts = {at: CUT for at, block in enumerate(content) if _is_foreign(block, keeps_unsigned)}
+        cuts: dict[int, Any] = {}
+        for at, block in enumerate(content):
+            # Most blocks are none of thinking, and a call for each would cost more than all else here.
+            if (
+                isinstance(block, dict)
+                and block.get("type") in _THINKING
+                and _is_foreign(block, keeps_unsigned)
+            ):
+                cuts[at] = CUT
         if cuts:
             found[index] = CUT if len(cuts) == len(content) else {"content": cuts}
     return {"messages": found} if found else {}
 
 
-def _is_foreign(block: Any, keeps_unsigned: bool) -> bool:
-    if not isinstance(block, dict):
-        return False
-    if block.get("type") == "redacted_thinking":
+def _is_foreign(block: dict[str, Any], keeps_unsigned: bool) -> bool:
+    if block["type"] == "redacted_thinking":
         data = block.get("data")
         return isinstance(data, str) and data.startswith(OWN_SIGNATURE)
-    if block.get("type") != "thinking":
-        return False
     signature = block.get("signature")
     if not isinstance(signature, str) or not signature:
         return not keeps_unsigned

@@ -6,6 +6,7 @@ Anthropic API key, whenever the user set no key for the vendor that a route lead
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -104,6 +105,7 @@ def _is_anthropic(value: str) -> bool:
     return any(word.lower().startswith(_ANTHROPIC_PREFIX) for word in value.replace(",", " ").split())
 
 
+@functools.lru_cache(maxsize=256)  # all calls of an entry have the same arguments
 def _is_in(api_base: str, domains: tuple[str, ...]) -> bool:
     host = (urlsplit(api_base).hostname or "").lower().rstrip(".")
     return any(host == domain or host.endswith(f".{domain}") for domain in domains)

@@ -9,6 +9,7 @@ Of headers and queries, only values of names known to be harmless are shown.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import secrets
@@ -102,10 +103,12 @@ class Masks:
 
 def shown_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Headers by lower-case name; values that could be secret are masked, except for the word ``Bearer``."""
+    pairs = list(headers)
     shown: dict[str, str] = {}
-    for name, value in headers:
-        name = name.lower()
-        if is_harmless_header(name):
+    for (name, is_harmless), (_, value) in zip(
+        _names(tuple([name for name, _ in pairs])), pairs, strict=True
+    ):
+        if is_harmless:
             shown[name] = f"{shown[name]}, {value}" if name in shown else value
         else:
             is_bearer = name == "authorization" and value[:7].lower() == "bearer "
@@ -113,8 +116,16 @@ def shown_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     return shown
 
 
+@functools.lru_cache(maxsize=64)  # a client and an upstream send the same names in the same order
+def _names(names: tuple[str, ...]) -> tuple[tuple[str, bool], ...]:
+    """Return each name in lower case, and whether its value may be shown."""
+    return tuple((name, is_harmless_header(name)) for name in map(str.lower, names))
+
+
 def shown_url(url: str) -> str:
     """A URL or path without user and password; values of the query that are not known to be harmless are masked."""
+    if "?" not in url and "@" not in url and "#" not in url:
+        return url
     parts = urlsplit(url)
     query = "&".join(
         pair

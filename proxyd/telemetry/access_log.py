@@ -36,8 +36,9 @@ _OPTIONAL = (
 
 def log_calls(records: Sequence[FinishedCall]) -> None:
     """Log finished calls, each with the time at which it ended; failures at level warning."""
+    bound = log.bind()  # once: each use of `log` itself makes a logger
     for record in records:
-        method = log.info if record.outcome in ("ok", "client_gone") else log.warning
+        method = bound.info if record.outcome in ("ok", "client_gone") else bound.warning
         method("call.finished", **call_facts(record), ended_at=record.started_at + record.duration_s)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, time
 
@@ -18,7 +18,7 @@ from proxyd.redaction import redacted
 from proxyd.store.virtual_keys import VirtualKey
 from proxyd.telemetry.call_trace import CallTrace
 
-__all__ = ["FOREIGN", "MAX_MODEL_CHARS", "CallRecord", "masked_texts", "new_id"]
+__all__ = ["MAX_MODEL_CHARS", "UPSTREAM_TEXTS", "CallRecord", "masked_texts", "new_id"]
 
 #: With a glob as alias, a client may ask for a model by a name of any length.
 MAX_MODEL_CHARS = 200
@@ -36,14 +36,10 @@ def new_id(prefix: str, length: int = 24) -> str:
     return prefix + secrets.token_bytes(length).translate(_CHARACTERS).decode()
 
 
-#: Texts that come from a client or an upstream.
-FOREIGN = (
-    "model",
-    "session_id",
-    "agent_id",
-    "agent_type",
-    "prompt_id",
-    "client_request_id",
+#: Texts that come from the client, when the call begins.
+_CLIENT_TEXTS = ("model", "session_id", "agent_id", "agent_type", "prompt_id", "client_request_id")
+#: Texts that come from upstreams, while the call lasts.
+UPSTREAM_TEXTS = (
     "upstream_request_id",
     "response_model",
     "address",
@@ -53,12 +49,13 @@ FOREIGN = (
 )
 
 
-def masked_texts(texts: Mapping[str, str | None]) -> dict[str, str]:
-    """Return those of `texts` that hold a key, masked."""
-    joined = "\n".join(filter(None, texts.values()))
+def masked_texts(record: CallRecord, names: Sequence[str]) -> dict[str, str]:
+    """Return those fields of `record` that hold a key, masked; all that have a text if one does."""
+    texts = {name: text for name in names if (text := getattr(record, name))}
+    joined = "\n".join(texts.values())
     if redacted(joined) == joined:
         return {}
-    return {name: redacted(text) for name, text in texts.items() if text is not None}
+    return {name: redacted(text) for name, text in texts.items()}
 
 
 @dataclass(slots=True)
@@ -138,7 +135,7 @@ class CallRecord:
 
     def __post_init__(self) -> None:
         self.model = self.model[:MAX_MODEL_CHARS]
-        for name, value in masked_texts({name: getattr(self, name) for name in FOREIGN}).items():
+        for name, value in masked_texts(self, _CLIENT_TEXTS).items():
             setattr(self, name, value)
 
     @property

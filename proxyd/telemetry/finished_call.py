@@ -9,7 +9,7 @@ from operator import attrgetter
 from proxyd.codecs.anthropic.usage import Usage
 from proxyd.codecs.translation.translation_notes import Note
 from proxyd.config.routes import Pricing
-from proxyd.telemetry.call_record import FOREIGN, CallRecord, masked_texts
+from proxyd.telemetry.call_record import UPSTREAM_TEXTS, CallRecord, masked_texts
 from proxyd.telemetry.call_trace import CallTrace
 
 __all__ = ["FinishedCall"]
@@ -72,7 +72,7 @@ class FinishedCall:
     def of(cls, record: CallRecord, cache_break: str | None = None) -> FinishedCall:
         """Freeze `record`, whose call has ended. Keys are masked while they are known: observers keep it for longer."""
         values = dict(zip(_TAKEN, _taken(record), strict=True))
-        values.update(masked_texts({name: values[name] for name in FOREIGN}))
+        values.update(masked_texts(record, UPSTREAM_TEXTS))
         return cls(**values, cache_break=cache_break)
 
     @property
