@@ -23,19 +23,17 @@ __all__ = ["MUTATIONS", "Mutation", "fault_of"]
 
 #: The tests that need no luck and little time.
 TESTS = (
-    "tests/unit/codecs/openai/test_stream.py::test_whole",
-    "tests/unit/codecs/openai/test_stream.py::test_byte_by_byte",
+    "tests/unit/codecs/openai/test_stream.py::test_transcript",
     "tests/unit/codecs/openai/test_reasoning_replay.py",
     "tests/unit/codecs/openai/test_think_tags.py",
     "tests/unit/codecs/openai/test_tool_calls.py",
     "tests/unit/codecs/anthropic/test_usage.py",
     "tests/unit/codecs/wire/test_sse.py",
-    "tests/unit/codecs/responses/test_stream.py::test_whole",
-    "tests/unit/codecs/responses/test_stream.py::test_byte_by_byte",
+    "tests/unit/codecs/responses/test_stream.py::test_transcript",
     "tests/unit/codecs/responses/test_input_items.py",
     "tests/unit/codecs/responses/test_delta_template.py",
     "tests/unit/codecs/translation/test_stop_sequences.py",
-    "tests/unit/codecs/gemini/test_stream.py::test_whole",
+    "tests/unit/codecs/gemini/test_stream.py::test_transcript",
     "tests/unit/codecs/gemini/test_contents.py",
     "tests/unit/codecs/gemini/test_chunk_template.py",
     "tests/unit/codecs/gemini/test_request.py::test_transcript",
