@@ -194,7 +194,7 @@ class Settings:
     log_format: str = _setting(
         "auto",
         choice("auto", "console", "json", "logfmt"),
-        "auto: console on a terminal, else JSON.",
+        "auto: console on a terminal, else JSON. With json the hint how to connect is not printed.",
         env="LOG_FORMAT",
         flag="--log-format",
         is_live=False,
