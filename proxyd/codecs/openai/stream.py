@@ -61,6 +61,7 @@ class OpenAIStream(StreamCodec):
         "_has_deltas",
         "_has_foreign_choices",
         "_is_done",
+        "_is_template_of_content",
         "_seen_choices",
         "_tags",
         "_template",
@@ -85,6 +86,7 @@ class OpenAIStream(StreamCodec):
         self._text_call_count = 0
         self._template = DeltaTemplate()
         self._template_index = -1  # of the block whose delta it is
+        self._is_template_of_content = False  # tags are searched in it
         self._finish = FinishReason()
         self._is_done = False  # by [DONE], or because a whole completion arrived
         self._seen_choices = False
@@ -133,7 +135,7 @@ class OpenAIStream(StreamCodec):
         self.on_chunk(chunk)
         self._note_unknown(frame.event, chunk, data)
         events = self._writer.take_events()
-        if len(events) == 1 and self._tags is None:
+        if len(events) == 1:
             self._learn(frame, chunk, events[0])
         return events
 
@@ -150,11 +152,18 @@ class OpenAIStream(StreamCodec):
         ):
             return b""
         text, literal = template.read(block)
-        if not text or (slot is not None and not slot.try_add_sent(text)):
+        if not text or (self._tags is not None and not self._passes_tags(self._tags, kind, text)):
+            return b""
+        if slot is not None and not slot.try_add_sent(text):
             return b""
         if kind == "text" and self._text_calls is not None and not self._text_calls.try_pass(text):
             return b""
         return self._delta(text, literal)
+
+    def _passes_tags(self, tags: ThinkTags, kind: str, text: str) -> bool:
+        if self._is_template_of_content:
+            return tags.passes(text, is_thinking=kind == "thinking")
+        return not tags.is_holding
 
     def _learn(self, frame: SSEFrame, chunk: dict[str, Any], event: StreamEvent) -> None:
         match event:
@@ -167,7 +176,9 @@ class OpenAIStream(StreamCodec):
             case _:
                 return
         self._template.learn(frame, chunk, kind, text)
-        self._template_index = index
+        if self._template.kind:
+            self._template_index = index
+            self._is_template_of_content = bool(chunk["choices"][0]["delta"].get("content"))
 
     def _on_lines(self, data: bytes, exc: jsonio.JSONError) -> list[StreamEvent]:
         """Translate chunks separated by one newline where a blank line is due (docs/spec/streams.md#single-newline)."""

@@ -49,6 +49,16 @@ class ThinkTags:
             text = self._step(text, runs)
         return runs
 
+    @property
+    def is_holding(self) -> bool:
+        """Text is held back, since it may be the beginning of a tag."""
+        return bool(self._held)
+
+    def passes(self, text: str, *, is_thinking: bool) -> bool:
+        """Return whether `feed` would return `text` as one run of this kind, and change nothing."""
+        expected = _State.THINKING if is_thinking else _State.TEXT
+        return self._state is expected and not self._held and "<" not in text
+
     def close(self) -> list[tuple[bool, str]]:
         """End the text, or a part of it: what was held back is no tag. Returns runs as `feed` does."""
         held, self._held = self._held, ""

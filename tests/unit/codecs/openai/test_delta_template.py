@@ -37,8 +37,8 @@ def _feed(stream: OpenAIStream, data: bytes) -> bytes:
     return stream.repeat(b"data: " + data) or encode_events(stream.feed(SSEFrame(b"", data)))
 
 
-def _frames(chunks: list[bytes], kind: type[DeltaTemplate]) -> list[Any]:
-    stream = _stream_of(kind)
+def _frames(chunks: list[bytes], kind: type[DeltaTemplate], dialect: Dialect | None = None) -> list[Any]:
+    stream = _stream_of(kind, dialect)
     frames: list[Any] = []
     try:
         frames.extend(_feed(stream, data) for data in chunks)
@@ -52,6 +52,7 @@ _texts = st.one_of(
     st.sampled_from(
         ["", "a", " ", "\n", '"', "\\", 'x","content":"y', "{", '{"a":1}', "null", "}", "\ud83d", "é"]
     ),
+    st.sampled_from(["<think>", "</think>", "<", "<th", "</th", "ink>", "a<", "</think>\n"]),
     st.text(max_size=8),
 )
 _fragments = st.builds(
@@ -89,29 +90,68 @@ _streams = st.lists(st.tuples(_chunks, st.integers(1, 4)), max_size=12).map(
 )
 
 
-@given(_streams, st.booleans())
+_dialects = st.sampled_from(
+    [
+        Dialect(),
+        Dialect(think_tags=("think",)),
+        Dialect(think_tags=("think",), think_tag_is_implied=True),
+        Dialect(think_tags=("think", "th"), think_tags_repeat=True),
+    ]
+)
+
+
+@given(_streams, st.booleans(), _dialects)
 @settings(max_examples=examples(400), deadline=None)
-def test_events_equal_those_of_parsing(chunks: list[bytes], finishes: bool) -> None:
+def test_events_equal_those_of_parsing(chunks: list[bytes], finishes: bool, dialect: Dialect) -> None:
     finish = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     chunks = [*chunks, *([json.dumps(finish).encode(), b"[DONE]"] if finishes else [])]
-    assert _frames(chunks, DeltaTemplate) == _frames(chunks, _NeverRepeats)
+    assert _frames(chunks, DeltaTemplate, dialect) == _frames(chunks, _NeverRepeats, dialect)
 
 
 @given(
-    st.lists(_texts, min_size=2, max_size=20), st.sampled_from(["content", "reasoning_content", "reasoning"])
+    st.lists(_texts, min_size=2, max_size=20),
+    st.sampled_from(["content", "reasoning_content", "reasoning"]),
+    _dialects,
 )
 @settings(max_examples=examples(200), deadline=None)
-def test_events_of_one_run_equal_those_of_parsing(texts: list[str], key: str) -> None:
+def test_events_of_one_run_equal_those_of_parsing(texts: list[str], key: str, dialect: Dialect) -> None:
     chunks = [json.dumps(_chunk({key: text})).encode() for text in texts]
-    assert _frames(chunks, DeltaTemplate) == _frames(chunks, _NeverRepeats)
+    assert _frames(chunks, DeltaTemplate, dialect) == _frames(chunks, _NeverRepeats, dialect)
 
 
-def _stream_of(kind: type[DeltaTemplate]) -> OpenAIStream:
+@pytest.mark.parametrize("key", ["content", "reasoning_content"])
+@pytest.mark.parametrize("is_thinking", [False, True])
+def test_chunks_of_models_that_write_tags_repeat(key: str, is_thinking: bool) -> None:
+    stream = _stream_of(DeltaTemplate, Dialect(think_tags=("think",)))
+    texts = [*(["<think>"] if is_thinking else []), *"abcdefgh"]
+    repeated = 0
+    for text in texts:
+        data = json.dumps(_chunk({key: text})).encode()
+        if stream.repeat(b"data: " + data):
+            repeated += 1
+        else:
+            stream.feed(SSEFrame(b"", data))
+    assert repeated >= 6
+
+
+@given(st.lists(st.tuples(_texts, st.sampled_from(["content", "reasoning_content"])), max_size=30), _dialects)
+@settings(max_examples=examples(400), deadline=None)
+def test_text_and_reasoning_in_any_order_equal_those_of_parsing(
+    texts: list[tuple[str, str]], dialect: Dialect
+) -> None:
+    chunks = [json.dumps(_chunk({key: text})).encode() for text, key in texts]
+    assert _frames(chunks, DeltaTemplate, dialect) == _frames(chunks, _NeverRepeats, dialect)
+
+
+def _stream_of(kind: type[DeltaTemplate], dialect: Dialect | None = None) -> OpenAIStream:
     numbers = itertools.count()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(openai_stream, "DeltaTemplate", kind)
         return OpenAIStream(
-            ResponseContext("m"), Dialect(), lambda prefix: f"{prefix}{next(numbers)}", lambda name: None
+            ResponseContext("m"),
+            dialect or Dialect(),
+            lambda prefix: f"{prefix}{next(numbers)}",
+            lambda name: None,
         )
 
 
