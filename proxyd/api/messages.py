@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
 
@@ -217,9 +217,8 @@ class MessagesHandlers:
 
 
 def _record_of(request: web.Request, payload: dict[str, Any], size: int) -> CallRecord:
-    record = new_record(request, payload["model"])
+    record = new_record(request, payload["model"], payload)
     record.kind = _kind_of(payload, request, record)
-    record.session_id = record.session_id or _safe_id(session_in(payload))
     record.is_stream, record.bytes_in = payload.get("stream") is True, size
     return record
 
@@ -242,13 +241,16 @@ def find_route(relay: Relay, model: str) -> ModelRoute:
     return route
 
 
-def new_record(request: web.Request, model: str) -> CallRecord:
-    """Start the record of a call with the ids in its headers."""
+def new_record(request: web.Request, model: str, payload: Mapping[str, Any] | None = None) -> CallRecord:
+    """Start the record of a call with the ids in its headers, and the session that its `payload` names otherwise."""
     client_id = request.headers.get("x-request-id", "")
+    session_id = _safe_id(request.headers.get("x-claude-code-session-id"))
+    if session_id is None and payload is not None:
+        session_id = _safe_id(session_in(payload))
     return CallRecord(
         request_id=request[REQUEST_ID],
         model=model,
-        session_id=_safe_id(request.headers.get("x-claude-code-session-id")),
+        session_id=session_id,
         agent_id=_safe_id(request.headers.get("x-claude-code-agent-id")),
         agent_type=_safe_id(request.headers.get(AGENT_TYPE_HEADER)),
         prompt_id=_safe_id(request.headers.get(PROMPT_ID_HEADER)),

@@ -36,9 +36,9 @@ def new_id(prefix: str, length: int = 24) -> str:
     return prefix + secrets.token_bytes(length).translate(_CHARACTERS).decode()
 
 
-#: Texts that come from the client, when the call begins.
+#: Texts that come from the client. They are masked when the record is made, and not set later.
 _CLIENT_TEXTS = ("model", "session_id", "agent_id", "agent_type", "prompt_id", "client_request_id")
-#: Texts that come from upstreams, while the call lasts.
+#: Texts that come from upstreams while the call lasts. They are masked when it ends.
 UPSTREAM_TEXTS = (
     "upstream_request_id",
     "response_model",

@@ -24,7 +24,7 @@ count       ``count_tokens``, which has a path of its own
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from proxyd import jsonio
@@ -129,7 +129,7 @@ def _side_call(payload: dict[str, Any]) -> str | None:
     return "compact" if _last_text(payload.get("messages")).startswith(_COMPACT) else None
 
 
-def session_in(payload: dict[str, Any]) -> str | None:
+def session_in(payload: Mapping[str, Any]) -> str | None:
     """The session in ``metadata.user_id``, a JSON text, for clients that send no header."""
     metadata = payload.get("metadata")
     user = metadata.get("user_id") if isinstance(metadata, dict) else None

@@ -91,7 +91,7 @@ def _planted() -> list[bytes]:
         **HELLO,
         "system": SYSTEM,
         "messages": [{"role": "user", "content": PROMPT}],
-        "metadata": {"user_id": "someone"},
+        "metadata": {"user_id": json.dumps({"session_id": API_KEY})},
     }
     headers = (f"X-Api-Key: {API_KEY}", f"Authorization: Bearer {BEARER}", f"X-Claude-Proxy-Token: {TOKEN}")
     return [
