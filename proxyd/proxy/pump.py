@@ -191,8 +191,6 @@ class StreamPump:
         """Forward one read; return whether the next one is to be waited for."""
         if self.decoder.is_large:
             self.state = State.LARGE
-        elif self._hooks is None:
-            self._write(self._decode())
         else:
             self._forward(self._decode())
         return self.state is State.STREAMING and self._reader.is_awaited
@@ -259,7 +257,7 @@ class StreamPump:
             self.state = State.ENDING if self.decoder.failure is None else State.FAILED
         elif frames:
             self._sink.write(frames)
-            if self.decoder.has_finish and self.decoder.has_last_event:
+            if self.decoder.has_last_event:
                 self._sink.stop_pings()  # however long the end of the body takes
             if not self._sink.is_writable:
                 self.state = State.PAUSED
