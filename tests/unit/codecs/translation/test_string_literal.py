@@ -27,7 +27,8 @@ from proxyd.codecs.translation.string_literal import NO_LITERAL, read_literal
     ],
 )
 def test_literals(literal: bytes, text: str) -> None:
-    assert read_literal(literal) == (text, jsonio.dumps(text)[1:-1]) if text else NO_LITERAL
+    expected = (text, jsonio.dumps(text)[1:-1]) if text else NO_LITERAL
+    assert read_literal(literal) == expected
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1), ascii_only=st.booleans())
