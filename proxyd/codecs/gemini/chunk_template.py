@@ -66,7 +66,7 @@ class ChunkTemplate:
         if end < 0 or self._tail.fullmatch(block, end) is None:
             return NO_LITERAL
         found = read_literal(literal)
-        if found is not NO_LITERAL:
+        if found[0]:
             self._learned = 0
         return found
 

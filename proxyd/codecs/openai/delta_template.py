@@ -4,7 +4,7 @@ A server writes its chunks by one template, and only the text changes. Once a ch
 nothing else, the bytes before and after its text are kept. A later chunk between the same bytes is the same chunk with
 another text: JSON is read from left to right, so the bytes before fix where the text is, and only a whole string is
 accepted as text, so the bytes after it mean what they meant before. Reading the one string, and writing it between the
-bytes of the client's frame, costs a tenth of parsing the chunk and writing an event.
+bytes of the client's frame, costs a third of parsing the chunk and writing an event.
 
 For servers that add something new to each chunk (a time, padding, running usage) the template is given up after a few
 chunks, and then every chunk is parsed.
@@ -54,7 +54,7 @@ class DeltaTemplate:
         if start >= end or not (block.startswith(head) and block.endswith(tail)):
             return NO_LITERAL
         found = read_literal(block[start:end])
-        if found is not NO_LITERAL:
+        if found[0]:
             self._learned = 0
         return found
 

@@ -61,7 +61,7 @@ class DeltaTemplate:
         if start >= end or not (block.startswith(head) and block.endswith(tail)):
             return NO_LITERAL
         found = read_literal(block[start:end])
-        if found is not NO_LITERAL:
+        if found[0]:
             self._learned = 0
             self._next_number += 1
         return found
