@@ -67,8 +67,7 @@ class Response:
     @property
     def is_awaited(self) -> bool:
         """There is nothing to take yet, and more will arrive."""
-        body = self._body
-        return not (body.waiting_bytes or body.is_complete or body.fault or self._fault)
+        return not (self.has_more or self.is_over)
 
     @property
     def at_end(self) -> bool:

@@ -116,15 +116,13 @@ class SSEDecoder:
             searched = len(buffer) - 1
             buffer += data
             if buffer.find(b"\n\n", searched) < 0:
-                if len(buffer) > self._max_frame_bytes:
-                    raise frame_too_large(self._max_frame_bytes)
+                self._check_size()
                 return []
             data = bytes(buffer)
             buffer.clear()
         blocks = data.split(b"\n\n")
         buffer += blocks.pop()
-        if len(buffer) > self._max_frame_bytes:
-            raise frame_too_large(self._max_frame_bytes)
+        self._check_size()
         if self._at_start and blocks:
             self._at_start = False
             blocks[0] = blocks[0].removeprefix(BOM)
@@ -138,6 +136,10 @@ class SSEDecoder:
             block = block.removeprefix(BOM)
         frame = self.parse(block)
         return [] if frame is None else [frame]
+
+    def _check_size(self) -> None:
+        if len(self._buffer) > self._max_frame_bytes:
+            raise frame_too_large(self._max_frame_bytes)
 
     @staticmethod
     def parse(block: bytes) -> SSEFrame | None:
